@@ -1,0 +1,52 @@
+# The two commands of the README. Each sets up what it needs, once.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help simulate test lint types check bench clean
+help:
+	@echo "make simulate   set up, then run the example federation (ARGS='--set federation.rounds=5')"
+	@echo "make test       set up, then run the tests (ARGS='-k metrics')"
+	@echo "make lint       ruff;  make types  mypy;  make check  all three, as CI does"
+	@echo "make bench      the quick benchmarks;  make clean  remove the virtual environment"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "wardround needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (once; some minutes)"
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV), with the test tools (once; some minutes)"
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.run
+
+simulate: $(VENV)/.run
+	$(BIN)/wardround simulate $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: test lint types
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.run --quick $(ARGS)
+
+clean:
+	rm -rf $(VENV)

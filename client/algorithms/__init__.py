@@ -1,0 +1,17 @@
+"""The client's half of each strategy, by the name that training requests carry."""
+
+from __future__ import annotations
+
+from wardround.client.algorithms.base import LocalAlgorithm, Plain
+from wardround.client.algorithms.feddyn import FedDyn
+from wardround.client.algorithms.fednova import FedNova
+from wardround.client.algorithms.scaffold import Scaffold
+
+ALGORITHMS: dict[str, type[LocalAlgorithm]] = {
+    "plain": Plain,
+    "scaffold": Scaffold,
+    "fednova": FedNova,
+    "feddyn": FedDyn,
+}
+
+__all__ = ["ALGORITHMS", "LocalAlgorithm"]

@@ -1,0 +1,110 @@
+"""What a strategy changes inside local training: gradients before a step, records after the last.
+
+Notation, as in the papers: x the model received, y the local model, K local steps, eta_l the local
+learning rate. Only trainable parameters that are shared take part; buffers and personal layers
+don't.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from torch import Tensor
+
+from wardround.client.state import ClientState
+from wardround.common.arrays import Arrays, decode_arrays, layout_of
+from wardround.common.errors import ReplyRefused
+from wardround.common.messages import PROXIMAL_MU, ROUND, STATE_ROUND
+
+
+class LocalAlgorithm(ABC):
+    """Plain local training; subclasses override the hooks they need.
+
+    Parameters
+    ----------
+    parameters : the shared trainable parameters by name, holding x; updated in place by training
+    request : the training request's records
+    state : what this client remembers
+    """
+
+    def __init__(
+        self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
+    ) -> None:
+        self.parameters = parameters
+        self.start = {name: p.detach().clone() for name, p in parameters.items()}
+        self.request = request
+        self.state = state
+        config = request["config"]
+        assert isinstance(config, ConfigRecord)  # client/app.py has checked the request
+        self.config = config
+        self.server_round = integer(config, ROUND)
+        self.state_round = integer(config, STATE_ROUND)
+
+    def adjust_gradients(self) -> None:
+        """Change ``.grad`` of the parameters in place, after backward and before the step."""
+
+    def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
+        """After the last step: alter the outgoing ``arrays`` in place, return further records."""
+        return {}
+
+    def received(self, name: str) -> dict[str, Tensor]:
+        """An array record of the request that mirrors the parameters; ReplyRefused if it doesn't."""
+        record = self.request.get(name)
+        if not isinstance(record, ArrayRecord):
+            raise ReplyRefused(f"the request has no '{name}' record")
+        return to_tensors(decode_arrays(record, layout_of(to_arrays(self.start))))
+
+    def remembered(self, name: str) -> dict[str, Tensor]:
+        """This client's own arrays from its last accepted round; zeros before the first."""
+        arrays = self.state.load(name, self.state_round)
+        if arrays is None:
+            return {key: torch.zeros_like(value) for key, value in self.start.items()}
+        return to_tensors(arrays)
+
+    def remember(self, name: str, tensors: dict[str, Tensor]) -> None:
+        """Keep the tensors as this round's version."""
+        self.state.save(name, to_arrays(tensors), self.server_round, self.state_round)
+
+
+class Plain(LocalAlgorithm):
+    """FedAvg's client, and FedProx's when the request carries ``proximal-mu``.
+
+    FedProx (Li et al. 2020, arXiv 1812.06127) adds mu/2 |y - x|^2 to the loss, so mu (y - x) to the
+    gradient.
+    """
+
+    def __init__(
+        self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
+    ) -> None:
+        super().__init__(parameters, request, state)
+        mu = self.config.get(PROXIMAL_MU, 0.0)
+        if isinstance(mu, bool) or not isinstance(mu, int | float) or not 0 <= mu < np.inf:
+            raise ReplyRefused(f"the request's {PROXIMAL_MU} must be a number of at least 0")
+        self.mu = float(mu)
+
+    def adjust_gradients(self) -> None:
+        if self.mu:
+            for name, p in self.parameters.items():
+                if p.grad is not None:
+                    p.grad.add_(p.detach() - self.start[name], alpha=self.mu)
+
+
+def integer(config: ConfigRecord, key: str) -> int:
+    """A whole number of at least 0 from a request. Raises ReplyRefused by key."""
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ReplyRefused(f"the request's '{key}' must be a whole number of at least 0")
+    return value
+
+
+def to_arrays(tensors: dict[str, Tensor]) -> Arrays:
+    """Numpy copies of the tensors."""
+    return {name: t.detach().cpu().numpy().copy() for name, t in tensors.items()}
+
+
+def to_tensors(arrays: Arrays) -> dict[str, Tensor]:
+    """Tensors of the arrays."""
+    return {name: torch.from_numpy(np.asarray(a)) for name, a in arrays.items()}

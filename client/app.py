@@ -1,0 +1,215 @@
+"""The hospital's Flower ``ClientApp``: describe, statistics, train, evaluate.
+
+The same app runs in the in-process grid, behind the gRPC client and on Flower's own engine; a host
+only says how to open the hospital of a context. Nothing leaves but sums, sizes, model arrays and
+one-line reasons that carry no patient-level value.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import nn
+
+from wardround.client.algorithms import ALGORITHMS
+from wardround.client.algorithms.base import integer
+from wardround.client.evaluation import evaluate_model
+from wardround.client.hospital import Hospital
+from wardround.client.state import ClientState
+from wardround.client.training import train_model
+from wardround.common import messages as m
+from wardround.common.arrays import (
+    Arrays,
+    decode_arrays,
+    digest_arrays,
+    encode_arrays,
+    layout_of,
+)
+from wardround.common.errors import ReplyRefused, WardroundError
+from wardround.common.hosting import error_reply
+from wardround.common.models import build_model, load_arrays, model_arrays
+from wardround.common.tasks.base import Sums
+
+log = logging.getLogger("wardround.client")
+
+Handler = Callable[[RecordDict, Hospital, ClientState], RecordDict]
+PERSONAL = "personal"
+
+
+def create_client_app(open_hospital: Callable[[Context], Hospital]) -> ClientApp:
+    """A ClientApp whose contexts are turned into hospitals by ``open_hospital``."""
+    app = ClientApp()
+    models = _ModelCache()
+
+    def answering(handler: Handler) -> Callable[[Message, Context], Message]:
+        def answer(message: Message, context: Context) -> Message:
+            try:
+                reply = handler(message.content, open_hospital(context), ClientState(context.state))
+                return Message(reply, reply_to=message)
+            except WardroundError as error:
+                return error_reply(message, m.one_line(str(error)))
+            except Exception as error:  # its text might quote a cell: only the hospital may see it
+                log.debug("a request failed", exc_info=True)
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                name = where.filename.rpartition("/")[2]
+                return error_reply(message, f"{type(error).__name__} at {name}:{where.lineno}")
+
+        return answer
+
+    app.query("describe")(answering(describe))
+    app.query("statistics")(answering(statistics))
+    app.train()(answering(lambda *request: train(*request, models)))
+    app.evaluate()(answering(lambda *request: evaluate(*request, models)))
+    return app
+
+
+class _ModelCache:
+    """The last model built, with its initial values: many simulated hospitals share one."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] | None = None
+        self._built: tuple[nn.Module, Arrays] | None = None
+
+    def get(self, hospital: Hospital, totals: Sums, digest: str) -> tuple[nn.Module, Arrays]:
+        seed, device = hospital.config.federation.seed, hospital.config.training.device
+        key = (id(hospital.task), digest, seed, device)
+        if self._built is None or key != self._key:
+            model = build_model(hospital.task, totals, seed)
+            self._built, self._key = (model.to(device), model_arrays(model)), key
+        return self._built
+
+
+def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> RecordDict:
+    """Who this is and how many rows it has."""
+    protocol = _config(request).get(m.PROTOCOL_KEY)
+    if protocol != m.PROTOCOL:
+        raise ReplyRefused(
+            f"the server speaks protocol {protocol}, this client {m.PROTOCOL}; "
+            "install the same version of wardround on both sides"
+        )
+    return RecordDict(
+        {
+            "describe": ConfigRecord(
+                {"hospital": hospital.name, "warnings": hospital.warnings()[:20]}
+            ),
+            m.SIZES: MetricRecord(dict(hospital.sizes())),
+        }
+    )
+
+
+def statistics(request: RecordDict, hospital: Hospital, state: ClientState) -> RecordDict:
+    """This hospital's sums for one phase of the federated preparation."""
+    phase = integer(_config(request), m.PHASE)
+    totals, _ = _totals(request)
+    return RecordDict({m.ARRAYS: encode_arrays(hospital.statistics(phase, totals))})
+
+
+def train(
+    request: RecordDict, hospital: Hospital, state: ClientState, models: _ModelCache
+) -> RecordDict:
+    """Load the global model (and personal layers), train, and send the result."""
+    config, examples, model, _ = _receive(request, hospital, state, models)
+    local = set(_local_keys(config))
+    name = config.get(m.ALGORITHM, "plain")
+    if name not in ALGORITHMS:
+        raise ReplyRefused(f"this client doesn't know the algorithm '{name}'; update wardround")
+    parameters = {
+        key: p for key, p in model.named_parameters() if p.requires_grad and key not in local
+    }
+    algorithm = ALGORITHMS[str(name)](dict(parameters), request, state)
+    seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
+    outcome = train_model(
+        model, examples["train"], hospital.task, hospital.config.training, seed, algorithm
+    )
+    arrays = model_arrays(model)
+    if local:
+        personal = {key: arrays.pop(key) for key in sorted(local)}
+        state.save(PERSONAL, personal, algorithm.server_round, algorithm.state_round)
+    extra = algorithm.finish(arrays, outcome.steps, outcome.lr)
+    metrics = {
+        m.NUM_EXAMPLES: len(examples["train"]),
+        m.LOCAL_STEPS: outcome.steps,
+        m.TRAIN_LOSS: outcome.loss,
+    }
+    records: dict[str, Any] = {name: encode_arrays(value) for name, value in extra.items()}
+    return RecordDict(
+        {m.ARRAYS: encode_arrays(arrays), m.METRICS: MetricRecord(metrics), **records}
+    )
+
+
+def evaluate(
+    request: RecordDict, hospital: Hospital, state: ClientState, models: _ModelCache
+) -> RecordDict:
+    """Metric sums of the global model (with personal layers) on the held-out splits."""
+    _, examples, model, _ = _receive(request, hospital, state, models)
+    held_out = [name for name in ("validation", "test") if name in examples]
+    sums: Sums = {}
+    for split in held_out:
+        device = hospital.config.training.device
+        part = evaluate_model(model, examples[split], hospital.task, device)
+        sums |= {f"{split}/{name}": value for name, value in part.items()}
+    count = sum(len(examples[split]) for split in held_out)
+    return RecordDict(
+        {m.ARRAYS: encode_arrays(sums), m.METRICS: MetricRecord({m.NUM_EXAMPLES: count})}
+    )
+
+
+def _receive(
+    request: RecordDict, hospital: Hospital, state: ClientState, models: _ModelCache
+) -> tuple[ConfigRecord, Any, nn.Module, Sums]:
+    """The request's config, this hospital's examples, and the model loaded with what was sent."""
+    config = _config(request)
+    totals, digest = _totals(request)
+    examples = hospital.examples(totals, digest)
+    model, initial = models.get(hospital, totals, digest)
+    local = _local_keys(config)
+    if unknown := sorted(set(local) - set(initial)):
+        raise ReplyRefused(f"the request names an unknown personal layer '{unknown[0][:100]}'")
+    layout = layout_of({key: value for key, value in initial.items() if key not in local})
+    record = request.get(m.ARRAYS)
+    if not isinstance(record, ArrayRecord):
+        raise ReplyRefused(f"the request has no '{m.ARRAYS}' record")
+    load_arrays(model, decode_arrays(record, layout))
+    if local:
+        personal = state.load(PERSONAL, integer(config, m.STATE_ROUND))
+        load_arrays(model, personal or {key: initial[key] for key in local})
+    return config, examples, model, totals
+
+
+def _config(request: RecordDict) -> ConfigRecord:
+    record = request.get(m.CONFIG)
+    if not isinstance(record, ConfigRecord):
+        raise ReplyRefused(f"the request has no '{m.CONFIG}' record")
+    return record
+
+
+def _local_keys(config: ConfigRecord) -> list[str]:
+    keys = config.get(m.LOCAL_KEYS, [])
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ReplyRefused(f"the request's '{m.LOCAL_KEYS}' must be a list of names")
+    return [str(key) for key in keys]
+
+
+_totals_cache: dict[str, Sums] = {}
+
+
+def _totals(request: RecordDict) -> tuple[Sums, str]:
+    """The federation's summed preparation and its digest (of what was really received)."""
+    record = request.get(m.TOTALS)
+    if not isinstance(record, ArrayRecord):
+        return {}, "none"
+    claimed = _config(request).get(m.TOTALS_DIGEST)
+    if isinstance(claimed, str) and claimed in _totals_cache:
+        return _totals_cache[claimed], claimed
+    totals = decode_arrays(record)
+    digest = digest_arrays(totals)
+    if claimed is not None and digest != claimed:
+        raise ReplyRefused("the preparation that was received doesn't match its digest")
+    _totals_cache.clear()  # one federation at a time: the newest is all that is asked for
+    _totals_cache[digest] = totals
+    return totals, digest

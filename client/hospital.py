@@ -1,0 +1,126 @@
+"""One hospital as the client sees it: its shard, its split, its prepared examples.
+
+The split is drawn once from the run seed and the hospital's name, keeps a patient's rows on one
+side, and is stratified by label where there are no patients. Preparation is cached per version of
+the federation's totals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.config import Config
+from wardround.common.errors import DataError, TaskError, WardroundError
+from wardround.common.messages import SPLITS
+from wardround.common.rng import numpy_generator
+from wardround.common.tasks.base import Examples, Sums, Task
+
+Rows = NDArray[np.int64]
+
+
+class Hospital:
+    """A hospital's private data behind the task's methods.
+
+    Parameters
+    ----------
+    name : the hospital's name in the federation
+    task : the federation's task
+    config : the federation's configuration
+    open_shard : called once, when the data is first needed; returns the unprepared shard
+    """
+
+    def __init__(
+        self, name: str, task: Task[Any], config: Config, open_shard: Callable[[], Any]
+    ) -> None:
+        self.name = name
+        self.task = task
+        self.config = config
+        self._open_shard = open_shard
+        self._parts: dict[str, Any] | None = None
+        self._prepared: tuple[str, dict[str, Examples]] | None = None
+
+    def parts(self) -> dict[str, Any]:
+        """The unprepared shard by split name; a split without rows is absent.
+
+        Raises DataError if nothing is left to train on.
+        """
+        if self._parts is None:
+            raw = self._open_shard()
+            if self.task.size(raw) == 0:
+                raise DataError(f"{self.name}: the shard has no usable rows; check the data path")
+            split = split_rows(self.task, raw, self.config, self.name)
+            self._parts = {
+                part: self.task.select(raw, rows) for part, rows in split.items() if len(rows)
+            }
+            if "train" not in self._parts:
+                raise DataError(
+                    f"{self.name}: no rows are left for training; lower data.test_fraction"
+                )
+        return self._parts
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split (0 where it is absent)."""
+        parts = self.parts()
+        return {name: self.task.size(parts[name]) if name in parts else 0 for name in SPLITS}
+
+    def warnings(self) -> list[str]:
+        """What the hospital's IT should look at, one line each, without patient-level values."""
+        return [f"{self.name}: {line}" for line in self.task.warnings(self.parts()["train"])]
+
+    def statistics(self, phase: int, totals: Sums) -> Sums:
+        """The training part's sums for this phase of the federated preparation."""
+        return self.task.statistics(self.parts()["train"], phase, totals)
+
+    def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
+        """Prepared examples by split, cached for this version (``digest``) of the totals."""
+        if self._prepared is None or self._prepared[0] != digest:
+            parts = self.parts()
+            try:
+                prepared = {
+                    name: self.task.prepare(part, totals, parts["train"])
+                    for name, part in parts.items()
+                }
+            except WardroundError:
+                raise
+            except (TypeError, ValueError, KeyError) as error:
+                raise TaskError(
+                    f"{self.name}: the task's prepare() failed with {type(error).__name__}"
+                ) from error
+            if len(prepared["train"]) == 0:
+                raise DataError(f"{self.name}: preparation left no rows for training")
+            self._prepared = (digest, prepared)
+        return self._prepared[1]
+
+
+def split_rows(task: Task[Any], raw: Any, config: Config, name: str) -> dict[str, Rows]:
+    """Row numbers of 'train', 'validation' and 'test', each sorted; together every row once.
+
+    A split given by the data wins. Rows of one patient stay together. Otherwise rows are drawn
+    stratified by label: of n rows of a label, round(n * fraction) go to the part.
+    """
+    given = task.given_split(raw)
+    if given is not None:
+        return {part: np.flatnonzero(given == part).astype(np.int64) for part in SPLITS}
+    data, size = config.data, task.size(raw)
+    generator = numpy_generator(config.federation.seed, "split", name)
+    groups: NDArray[Any] | None = task.patients(raw)
+    if groups is not None:
+        _, units = np.unique(groups, return_inverse=True)
+        strata = np.zeros(int(units.max()) + 1, dtype=np.int64)
+    else:
+        units, strata = np.arange(size), task.labels(raw)
+    part_of_unit = np.zeros(len(strata), dtype=np.int64)
+    for stratum in np.unique(strata):
+        members = generator.permutation(np.flatnonzero(strata == stratum))
+        test = round(len(members) * data.test_fraction)
+        validation = round(len(members) * data.validation_fraction)
+        part_of_unit[members[:test]] = 2
+        part_of_unit[members[test : test + validation]] = 1
+    part = part_of_unit[units]
+    return {
+        name: np.flatnonzero(part == index).astype(np.int64) for index, name in enumerate(SPLITS)
+    }

@@ -1,0 +1,38 @@
+"""What a client remembers between rounds: control variates, personal layers.
+
+Each version is kept under the round that made it, and every training request names the round whose
+reply the server last accepted from this client (``state-round``). So a repeated round, a refused
+reply or a server that went back to a checkpoint finds the client in the state that belongs to it.
+Kept in Flower's ``Context.state``, which every host persists with the client.
+"""
+
+from __future__ import annotations
+
+from flwr.app import ArrayRecord, RecordDict
+
+from wardround.common.arrays import Arrays, decode_arrays, encode_arrays
+
+_SEPARATOR = "@"
+
+
+class ClientState:
+    """Versions of named arrays in a ``RecordDict``."""
+
+    def __init__(self, records: RecordDict) -> None:
+        self._records = records
+
+    def load(self, name: str, state_round: int) -> Arrays | None:
+        """The arrays called ``name`` as they were after ``state_round``; None if there are none."""
+        record = self._records.get(f"{name}{_SEPARATOR}{state_round}")
+        return decode_arrays(record) if isinstance(record, ArrayRecord) else None
+
+    def save(self, name: str, arrays: Arrays, server_round: int, state_round: int) -> None:
+        """Keep ``arrays`` as the version of ``server_round`` and forget all but ``state_round``'s.
+
+        The version of ``state_round`` stays: the server may still repeat this round.
+        """
+        keep = f"{name}{_SEPARATOR}{state_round}"
+        for key in [key for key in self._records if key.startswith(name + _SEPARATOR)]:
+            if key != keep:
+                del self._records[key]
+        self._records[f"{name}{_SEPARATOR}{server_round}"] = encode_arrays(arrays)

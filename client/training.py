@@ -1,0 +1,103 @@
+"""Local training: K steps of an optimiser on one hospital's examples.
+
+Batches are drawn from a generator of (run seed, round, hospital), dropout from another, so a round
+that is repeated gives the same update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from wardround.client.algorithms import LocalAlgorithm
+from wardround.common.config import TrainingTable
+from wardround.common.errors import TaskError
+from wardround.common.rng import numpy_generator, seeded_globals
+from wardround.common.tasks.base import Examples, Task
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """``loss`` is the mean over steps of the batch's mean loss, before each step."""
+
+    steps: int
+    lr: float
+    loss: float
+
+
+def batches(
+    size: int, training: TrainingTable, generator: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Positions of each batch: shuffled epochs, the last batch of an epoch may be smaller.
+
+    ``local_steps`` batches if set (starting new epochs as needed), else ``local_epochs`` epochs.
+    """
+    per_epoch = -(-size // training.batch_size)
+    steps = training.local_steps or training.local_epochs * per_epoch
+    order = np.empty(0, dtype=np.int64)
+    for step in range(steps):
+        position = step % per_epoch
+        if position == 0:
+            order = generator.permutation(size)
+        yield order[position * training.batch_size : (position + 1) * training.batch_size]
+
+
+def make_optimizer(
+    parameters: list[nn.Parameter], training: TrainingTable, lr: float
+) -> torch.optim.Optimizer:
+    """The configured torch optimiser, with fresh state."""
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=training.momentum, weight_decay=training.weight_decay
+        )
+    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=lr, weight_decay=training.weight_decay)
+
+
+def train_model(
+    model: nn.Module,
+    examples: Examples,
+    task: Task[Any],
+    training: TrainingTable,
+    seed: tuple[int, int, str],
+    algorithm: LocalAlgorithm | None = None,
+) -> TrainingOutcome:
+    """Train ``model`` in place; ``seed`` is (run seed, round, hospital).
+
+    Raises TaskError if the task's loss isn't one finite-shaped value per example.
+    """
+    run_seed, server_round, name = seed
+    lr = training.lr * training.lr_decay ** max(0, server_round - 1)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer(parameters, training, lr)
+    generator = numpy_generator(run_seed, "batches", server_round, name)
+    total, steps = torch.zeros((), device=training.device), 0
+    model.train()
+    with seeded_globals(run_seed, "training", server_round, name):
+        for rows in batches(len(examples), training, generator):
+            index = torch.from_numpy(rows)
+            inputs = examples.inputs[index].to(training.device)
+            targets = examples.targets[index].to(training.device)
+            losses = task.loss(model(inputs), targets)
+            if losses.shape != (len(rows),):
+                raise TaskError(
+                    f"{type(task).__name__}.loss returned shape {tuple(losses.shape)} for a batch "
+                    f"of {len(rows)}; return one loss per example"
+                )
+            loss = losses.mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if algorithm is not None:
+                algorithm.adjust_gradients()
+            if training.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
+            optimizer.step()
+            total += loss.detach()
+            steps += 1
+    return TrainingOutcome(steps, lr, float(total) / max(1, steps))

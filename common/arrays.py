@@ -1,0 +1,124 @@
+"""Named arrays: to and from Flower's records, checked against a layout before anyone uses them.
+
+A *layout* says which arrays a party must send: name, shape, dtype. Whatever came over a network is
+decoded by ``decode_arrays`` only, which refuses by name and reason and never unpickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+
+from wardround.common.errors import ReplyRefused
+
+Arrays = dict[str, NDArray[Any]]
+"""Named numpy arrays; for a model, the entries of its state dict."""
+
+ALLOWED_DTYPES = frozenset(
+    ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
+)
+MAX_ABS = 1e12
+"""Floats beyond this are refused: no healthy model holds them, and one would swallow a mean."""
+_NPY_HEADER_LIMIT_BYTES = 4096
+
+
+class ArraySpec(NamedTuple):
+    """Shape and dtype name that an array must have."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+Layout = dict[str, ArraySpec]
+
+
+def layout_of(arrays: Mapping[str, NDArray[Any]]) -> Layout:
+    """The layout that these arrays have."""
+    return {name: ArraySpec(tuple(a.shape), a.dtype.name) for name, a in arrays.items()}
+
+
+def encode_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """A Flower record of the arrays (npy bytes, no pickle)."""
+    return ArrayRecord({name: Array(np.asarray(value)) for name, value in arrays.items()})
+
+
+def decode_array(name: str, array: Array) -> NDArray[Any]:
+    """One array, after its declaration was held against its bytes. Raises ReplyRefused."""
+    if array.stype != "numpy.ndarray":
+        raise ReplyRefused(f"array '{name}' is serialised as '{array.stype}', not 'numpy.ndarray'")
+    if array.dtype not in ALLOWED_DTYPES:
+        raise ReplyRefused(f"array '{name}' has dtype '{array.dtype}', which is not allowed")
+    shape = tuple(array.shape)
+    if any(not isinstance(side, int) or side < 0 for side in shape):
+        raise ReplyRefused(f"array '{name}' has an impossible shape")
+    size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
+    if not 0 <= len(array.data) - size_bytes <= _NPY_HEADER_LIMIT_BYTES:
+        raise ReplyRefused(
+            f"array '{name}' has {len(array.data)} bytes, but its shape {shape} needs {size_bytes}"
+        )
+    try:
+        value = array.numpy()
+    except Exception as error:  # numpy raises many types for a damaged header
+        raise ReplyRefused(f"array '{name}' is not a readable npy array") from error
+    if value.shape != shape or value.dtype.name != array.dtype:
+        raise ReplyRefused(f"array '{name}' holds other values than it declares")
+    return value
+
+
+def decode_arrays(record: ArrayRecord, layout: Layout | None = None) -> Arrays:
+    """All arrays of a record, held against the layout (where given) before they are decoded.
+
+    Raises ReplyRefused for a missing, extra, wrong-shaped, wrong-typed, damaged, non-finite or
+    absurdly large array, by name.
+    """
+    if layout is not None:
+        check_names(record.keys(), layout)
+        for name, array in record.items():
+            found, expected = ArraySpec(tuple(array.shape), array.dtype), layout[name]
+            if found != expected:
+                raise ReplyRefused(
+                    f"array '{name}' is {found.dtype}{list(found.shape)}, "
+                    f"expected {expected.dtype}{list(expected.shape)}"
+                )
+    arrays = {name: decode_array(name, array) for name, array in record.items()}
+    for name, value in arrays.items():
+        check_finite(name, value)
+    return arrays
+
+
+def check_names(found: Any, layout: Mapping[str, Any]) -> None:
+    """Raise ReplyRefused unless exactly the names of the layout are there."""
+    names = set(found)
+    if missing := sorted(set(layout) - names):
+        raise ReplyRefused(f"array '{missing[0]}' is missing ({len(missing)} in all)")
+    if extra := sorted(names - set(layout)):
+        raise ReplyRefused(f"array '{extra[0][:100]}' is not expected ({len(extra)} in all)")
+
+
+def check_finite(name: str, value: NDArray[Any]) -> None:
+    """Raise ReplyRefused if a float array holds NaN, infinity or anything beyond ``MAX_ABS``."""
+    if value.dtype.kind != "f" or value.size == 0:
+        return
+    low, high = float(value.min()), float(value.max())
+    if math.isnan(low) or math.isnan(high):
+        raise ReplyRefused(f"array '{name}' holds NaN")
+    if math.isinf(low) or math.isinf(high):
+        raise ReplyRefused(f"array '{name}' holds infinity")
+    if max(-low, high) > MAX_ABS:
+        raise ReplyRefused(f"array '{name}' holds values beyond {MAX_ABS:g}")
+
+
+def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 (hex) over names, dtypes, shapes and bytes, whatever the order of the mapping."""
+    state = hashlib.sha256()
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        state.update(f"{name}\x1f{value.dtype.name}\x1f{value.shape}\x1f".encode())
+        state.update(value.tobytes())
+    return state.hexdigest()

@@ -1,0 +1,67 @@
+"""Every error that a user of Wardround can meet, in one tree.
+
+WardroundError             one line for people: the thing, the place, the mend
+├── ConfigError            federation.toml or an override is wrong
+├── DataError              a hospital's data is missing, unreadable or unfit
+├── TaskError              a task (built in or the user's own) broke its contract
+├── StrategyError          a strategy is unknown, or not allowed in this run
+├── ReplyRefused           one client's reply was not accepted (the round may go on)
+├── RoundFailed            too few clients answered, after every retry
+├── CheckpointError        a checkpoint is missing, torn or of another run
+└── RunDirectoryError      a run directory can't be made or read
+
+The command line prints ``str(error)`` and exits with ``exit_code``; it never shows a traceback for
+one of these. No message carries a patient-level value: a cell is named by file, line and column.
+"""
+
+
+class WardroundError(Exception):
+    """Base of the tree. ``exit_code`` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class ConfigError(WardroundError):
+    """The configuration is wrong: the message names file, line, key and what is allowed."""
+
+    exit_code = 2
+
+
+class DataError(WardroundError):
+    """A hospital's data is wrong: the message names file, line and column, never the cell's text."""
+
+    exit_code = 3
+
+
+class TaskError(WardroundError):
+    """A task can't be loaded or broke its contract."""
+
+    exit_code = 4
+
+
+class StrategyError(WardroundError):
+    """A strategy is unknown, misconfigured, or needs what this run doesn't give it."""
+
+    exit_code = 5
+
+
+class ReplyRefused(WardroundError):
+    """One reply was refused; ``str(error)`` is the reason."""
+
+
+class RoundFailed(WardroundError):
+    """A round could not be completed; the last checkpoint is intact."""
+
+    exit_code = 6
+
+
+class CheckpointError(WardroundError):
+    """A checkpoint can't be used; the message says which and why."""
+
+    exit_code = 7
+
+
+class RunDirectoryError(WardroundError):
+    """A run directory can't be made, or isn't one."""
+
+    exit_code = 8

@@ -1,0 +1,76 @@
+"""The vocabulary of the federation: message types, record names, and their sizes.
+
+Every request carries ``config`` and, from round 1 on, the summed preparation ``totals``; training
+and evaluation requests carry the model in ``arrays``. What a reply must hold is checked in
+``server/replies.py``.
+
+| message type       | request                             | reply                               |
+|--------------------|-------------------------------------|-------------------------------------|
+| query.describe     | config                              | describe (config), sizes (metrics)  |
+| query.statistics   | config (phase), totals              | arrays: this hospital's sums        |
+| train              | config, totals, arrays, strategy's  | arrays, metrics, strategy's         |
+| evaluate           | config, totals, arrays              | arrays: metric sums, metrics        |
+"""
+
+from __future__ import annotations
+
+import re
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+PROTOCOL = 1
+"""Version of this vocabulary; both sides must speak the same."""
+
+DESCRIBE = "query.describe"
+STATISTICS = "query.statistics"
+TRAIN = "train"
+EVALUATE = "evaluate"
+
+ARRAYS = "arrays"
+CONFIG = "config"
+METRICS = "metrics"
+TOTALS = "totals"
+SIZES = "sizes"
+
+# Keys of the config record. Those with a hyphen that Flower's strategies set keep Flower's names.
+ROUND = "server-round"
+STATE_ROUND = "state-round"
+ALGORITHM = "algorithm"
+LOCAL_KEYS = "local-keys"
+PROXIMAL_MU = "proximal-mu"
+PHASE = "phase"
+TOTALS_DIGEST = "totals-digest"
+PROTOCOL_KEY = "protocol"
+
+# Keys of the metrics record of a training reply.
+NUM_EXAMPLES = "num-examples"
+TRAIN_LOSS = "train-loss"
+LOCAL_STEPS = "local-steps"
+
+SPLITS = ("train", "validation", "test")
+
+
+def payload_bytes(content: RecordDict) -> int:
+    """Bytes of the values in a message: array data in full, numbers as 8, text as UTF-8."""
+    total = 0
+    for record in content.values():
+        if isinstance(record, ArrayRecord):
+            total += sum(len(array.data) for array in record.values())
+        elif isinstance(record, MetricRecord | ConfigRecord):
+            total += sum(_value_bytes(value) for value in record.values())
+    return total
+
+
+def _value_bytes(value: object) -> int:
+    if isinstance(value, list):
+        return sum(_value_bytes(item) for item in value)
+    if isinstance(value, str):
+        return len(value.encode())
+    return len(value) if isinstance(value, bytes) else 8
+
+
+def one_line(text: str | None, limit: int = 300) -> str:
+    """A text from outside as one harmless line: control characters out, length bounded."""
+    printable = "".join(c if c.isprintable() else " " for c in (text or "no reason given"))
+    line = re.sub(r" +", " ", printable).strip()
+    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -1,0 +1,54 @@
+"""Models as named arrays, and which of their entries are personal to a hospital."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wardround.common.arrays import Arrays
+from wardround.common.rng import seeded_globals
+from wardround.common.tasks.base import Sums, Task
+
+
+def build_model(task: Task[Any], totals: Sums, seed: int) -> nn.Module:
+    """The task's model with the initial weights of this run: the same at every party."""
+    with seeded_globals(seed, "model"):
+        return task.model(totals)
+
+
+def model_arrays(model: nn.Module) -> Arrays:
+    """Copies of all entries of the state dict (parameters and buffers), on the CPU."""
+    return {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
+
+
+def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Copy the arrays into the model's entries of those names; others keep their values.
+
+    The caller has checked names, shapes and dtypes.
+    """
+    state = model.state_dict()
+    with torch.no_grad():
+        for name, value in arrays.items():
+            state[name].copy_(torch.from_numpy(np.asarray(value)))
+
+
+def batch_norm_keys(model: nn.Module) -> list[str]:
+    """State-dict names of every batch normalisation layer (weights, biases, running statistics)."""
+    keys: list[str] = []
+    for prefix, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            keys += [f"{prefix}.{name}" if prefix else name for name in module.state_dict()]
+    return keys
+
+
+def matching_keys(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """The names that match any of the shell-style patterns, in their order."""
+    patterns = list(patterns)
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

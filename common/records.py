@@ -1,0 +1,66 @@
+"""A run's figures as flat records, ready for a data frame, a plot or a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Record = dict[str, Any]
+
+OVERALL = "overall"
+"""From the sums added over hospitals: every row counts the same."""
+MEAN = "mean"
+"""Plain mean of the hospitals' own figures: every hospital counts the same."""
+
+
+def flat_records(rounds: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """Lines of ``metrics.jsonl`` as {round, hospital, split, metric, value} rows.
+
+    ``hospital`` is a name, 'overall' or 'mean'. The training loss is split 'train' of 'overall'.
+    """
+    records: list[Record] = []
+    for row in rounds:
+        records.append(_record(row["round"], OVERALL, "train", "loss", row["train_loss"]))
+        for split, figures in row["overall"].items():
+            records += _figures(row["round"], OVERALL, split, figures)
+            by_hospital = {
+                name: parts[split] for name, parts in row["hospitals"].items() if split in parts
+            }
+            records += _figures(row["round"], MEAN, split, mean_figures(by_hospital.values()))
+            for name, part in by_hospital.items():
+                records += _figures(row["round"], name, split, part)
+    return records
+
+
+def mean_figures(parts: Iterable[Mapping[str, float | None]]) -> dict[str, float]:
+    """Mean of each figure over the hospitals where it is defined."""
+    parts = list(parts)
+    names = dict.fromkeys(name for part in parts for name in part)
+    means = {}
+    for name in names:
+        values = [part[name] for part in parts if is_number(part.get(name))]
+        numbers = [float(value) for value in values if value is not None]
+        means[name] = sum(numbers) / len(numbers) if numbers else math.nan
+    return means
+
+
+def is_number(value: object) -> bool:
+    """True for a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _figures(
+    server_round: int, hospital: str, split: str, figures: Mapping[str, Any]
+) -> list[Record]:
+    return [_record(server_round, hospital, split, name, v) for name, v in figures.items()]
+
+
+def _record(server_round: int, hospital: str, split: str, metric: str, value: Any) -> Record:
+    return {
+        "round": server_round,
+        "hospital": hospital,
+        "split": split,
+        "metric": metric,
+        "value": float(value) if is_number(value) else math.nan,
+    }

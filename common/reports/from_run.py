@@ -1,0 +1,66 @@
+"""From a run directory to its ``report.html``: reads what a run wrote, computes nothing new."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from wardround.common.config import Config, load_config
+from wardround.common.errors import WardroundError
+from wardround.common.records import flat_records
+from wardround.common.reports.page import ReportData, write_report
+from wardround.common.rundir import RunDirectory
+
+
+def report_run(run: RunDirectory) -> Path:
+    """Write the run's ``report.html`` (again) and return its path. Raises RunDirectoryError."""
+    summary, rounds = run.summary(), run.rounds()
+    stamp = time.localtime(run.config_path.stat().st_mtime)
+    data = ReportData(
+        name=str(summary.get("name", run.path.name)),
+        created=time.strftime("%Y-%m-%dT%H:%M:%S", stamp),
+        status=str(summary.get("status", "stopped before the first round")),
+        config_toml=run.config_path.read_text("utf-8"),
+        environment=run.environment(),
+        primary=str(summary.get("primary", "loss")),
+        higher_is_better=bool(summary.get("higher_is_better", False)),
+        records=flat_records(rounds),
+        rounds=rounds,
+        hospitals=[_with_prevalence(row, rounds) for row in summary.get("hospitals", [])],
+        comparison=list(summary.get("comparison", [])),
+        notes=_notes(run),
+    )
+    write_report(data, run.report)
+    return run.report
+
+
+def _with_prevalence(hospital: dict[str, Any], rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add the share of positive test rows, where an evaluation told it."""
+    for row in reversed(rounds):
+        figures = row["hospitals"].get(hospital["hospital"], {}).get("test", {})
+        if figures.get("prevalence") is not None:
+            return hospital | {"prevalence": figures["prevalence"]}
+    return hospital | {"prevalence": None}
+
+
+def _notes(run: RunDirectory) -> list[str]:
+    """What a reader must know before trusting or sharing the figures."""
+    notes = [
+        "This run used no secure aggregation: the server saw each hospital's update.",
+        "This run used no differential privacy: neither the model nor the figures are private.",
+        "'overall' adds the hospitals' sums (every row counts the same); 'mean' is the plain mean "
+        "of the hospitals' figures (every hospital counts the same).",
+    ]
+    try:
+        config: Config = load_config(run.config_path)
+    except WardroundError:
+        return notes
+    if config.evaluation.select == "best":
+        notes.append("The model is that of the round with the best validation figure.")
+    if config.simulation.baselines:
+        notes.append(
+            "'local' and 'pooled' are trained with the same settings and as many passes over the "
+            "data as the federation; a pooled model exists only in a simulation."
+        )
+    return notes

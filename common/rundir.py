@@ -1,0 +1,179 @@
+"""The run directory: everything a run leaves behind, and nothing an earlier run wrote.
+
+    runs/<name>-<time>/
+        config.toml          the resolved configuration
+        environment.json     versions and machine, without names of people or hosts
+        run.json             status and setting: hospitals, primary metric, comparison
+        metrics.jsonl        one line per committed round
+        checkpoints/         round-0007.safetensors (+ .clients of a simulation)
+        model/               the final model
+        report.html
+
+Files are written whole: to a temporary name, fsync, rename, fsync of the folder.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from wardround.common.errors import RunDirectoryError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` so that a crash at any moment leaves the old or the new file."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a new name in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON text that any reader accepts: NaN and infinity become null, keys keep their order."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+class RunDirectory:
+    """Paths and durable writes of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+        self.report = path / "report.html"
+        self._config = path / "config.toml"
+        self._metrics = path / "metrics.jsonl"
+        self._run = path / "run.json"
+
+    @classmethod
+    def create(cls, folder: Path, name: str, config_toml: str) -> RunDirectory:
+        """A new directory below ``folder``, never an existing one.
+
+        Raises RunDirectoryError if it can't be made.
+        """
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for attempt in range(1, 1000):
+                path = folder / (f"{name}-{stamp}" + (f"-{attempt}" if attempt > 1 else ""))
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                run = cls(path)
+                run.checkpoints.mkdir()
+                run.model.mkdir()
+                write_atomically(
+                    path / "environment.json", to_json(environment(), indent=2).encode()
+                )
+                write_atomically(run._config, config_toml.encode())
+                sync_folder(folder)
+                return run
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{folder}: can't make a run directory ({error.strerror}); set federation.runs"
+            ) from None
+        raise RunDirectoryError(f"{folder}: too many runs of this second")
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run. Raises RunDirectoryError if ``path`` isn't one."""
+        run = cls(path)
+        if not run._config.is_file():
+            raise RunDirectoryError(f"{path}: not a run directory (it has no config.toml)")
+        run.checkpoints.mkdir(exist_ok=True)
+        run.model.mkdir(exist_ok=True)
+        return run
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self._config
+
+    def environment(self) -> dict[str, str]:
+        """What ``environment.json`` says; empty if a crash left none."""
+        path = self.path / "environment.json"
+        try:
+            return {str(k): str(v) for k, v in json.loads(path.read_text("utf-8")).items()}
+        except (OSError, ValueError, AttributeError):
+            return {}
+
+    # --- rounds ----------------------------------------------------------------------------
+    def append_round(self, row: dict[str, Any]) -> None:
+        """Add one round's line and make it durable."""
+        with open(self._metrics, "ab") as file:
+            file.write(to_json(row).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """All whole lines of ``metrics.jsonl``; a line torn by a crash is not one."""
+        if not self._metrics.exists():
+            return []
+        rows = []
+        for line in self._metrics.read_bytes().split(b"\n"):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                rows.append(row)
+        return rows
+
+    def keep_rounds(self, last: int) -> None:
+        """Forget lines after round ``last``: their checkpoint was never committed."""
+        rows = [row for row in self.rounds() if row["round"] <= last]
+        write_atomically(self._metrics, "".join(to_json(row) + "\n" for row in rows).encode())
+
+    # --- what the run is, for the report -------------------------------------------------------
+    def update(self, **values: Any) -> None:
+        """Set entries of ``run.json``."""
+        write_atomically(self._run, to_json(self.summary() | values, indent=2).encode())
+
+    def summary(self) -> dict[str, Any]:
+        """The entries of ``run.json``; empty before the first ``update``."""
+        try:
+            value = json.loads(self._run.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+def environment() -> dict[str, str]:
+    """Versions of what computes, and the machine's kind; no host or user name."""
+    names = ("wardround", "flwr", "torch", "numpy", "scikit-learn", "safetensors", "pydantic")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {
+        **found,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(os.cpu_count() or 0),
+    }

@@ -1,0 +1,155 @@
+"""What a task is: data, model, loss and metrics, in one small class.
+
+A task is constructed on both sides from the same ``[task]`` table of ``federation.toml``. At a
+hospital it reads the shard, contributes sums to the federated preparation and turns rows into
+tensors; on the server it only builds the model and turns summed metrics into figures. Nothing but
+sums (``Sums``) and model arrays ever crosses.
+
+Shapes: B examples in a batch, N examples in a shard, O model outputs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Sums = dict[str, NDArray[np.float64]]
+"""Named float64 arrays that mean the same when added over shards: counts, sums, histograms."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A shard as tensors, ready for a model.
+
+    inputs : tensor, N x ..., float32 (or int64 for tokens)
+    targets : tensor, N or N x T
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.targets):
+            raise ValueError(f"{len(self.inputs)} inputs but {len(self.targets)} targets")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def select(self, rows: NDArray[np.int64]) -> Examples:
+        """The examples at ``rows`` (positions in 0..N-1), in that order, as copies."""
+        index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+        return Examples(self.inputs[index], self.targets[index])
+
+
+def concatenate(parts: list[Examples]) -> Examples:
+    """One ``Examples`` with the rows of all parts, in order. Raises ValueError if there are none."""
+    if not parts:
+        raise ValueError("nothing to concatenate")
+    return Examples(
+        torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts])
+    )
+
+
+Raw = TypeVar("Raw")
+
+
+class Task(ABC, Generic[Raw]):
+    """Subclass this, or use a built-in one. ``Raw`` is the task's own form of an unprepared shard.
+
+    The options of the ``[task]`` table (all but ``name``) are the keyword arguments of the
+    constructor; raise ``wardround.common.errors.ConfigError`` or ``ValueError`` for a wrong one.
+    Methods get everything they need as arguments and keep no state between calls, because one
+    object may serve many simulated hospitals.
+    """
+
+    primary_metric: ClassVar[str] = "loss"
+    """Name of the figure that chooses the best round and stands in tables."""
+    higher_is_better: ClassVar[bool] = False
+    coupled_examples: ClassVar[bool] = False
+    """True where an example's loss depends on others of its batch (Cox): no per-example privacy."""
+
+    # --- data, at the hospital ------------------------------------------------------------
+    @abstractmethod
+    def load(self, path: Path | None) -> Raw:
+        """Read one hospital's shard at ``path``; None means the task's own example data.
+
+        Raises DataError naming file, line and column.
+        """
+
+    def sites(self, path: Path) -> dict[str, Path]:
+        """Hospitals found under ``path`` for a simulation: name to shard, in a fixed order.
+
+        Default: every file or folder in ``path`` that doesn't start with a dot, by name.
+        """
+        return {
+            entry.stem: entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")
+        }
+
+    def size(self, raw: Raw) -> int:
+        """Number of rows of a shard."""
+        return len(raw)  # type: ignore[arg-type]
+
+    def select(self, raw: Raw, rows: NDArray[np.int64]) -> Raw:
+        """The given rows of a shard, in that order. Default: ``raw.select(rows)``."""
+        return raw.select(rows)  # type: ignore[attr-defined, no-any-return]
+
+    def labels(self, raw: Raw) -> NDArray[np.int64]:
+        """One class per row, to split and to partition by. Default: ``raw.targets``."""
+        return np.asarray(raw.targets, dtype=np.int64).reshape(-1)  # type: ignore[attr-defined]
+
+    def patients(self, raw: Raw) -> NDArray[np.str_] | None:
+        """Patient of each row, so that a split keeps a patient whole; None where unknown."""
+        return None
+
+    def given_split(self, raw: Raw) -> NDArray[np.str_] | None:
+        """'train', 'validation' or 'test' for each row, where the data says so; else None."""
+        return None
+
+    def warnings(self, raw: Raw) -> list[str]:
+        """What a hospital should know about its shard, one line each, without cell values."""
+        return []
+
+    # --- preparation that hospitals agree on, from sums only --------------------------------
+    phases: ClassVar[int] = 0
+    """How many times ``statistics`` is summed over the hospitals before training."""
+
+    def statistics(self, train: Raw, phase: int, totals: Mapping[str, Any]) -> Sums:
+        """This hospital's sums of phase 0, 1, ...; ``totals`` holds those of earlier phases.
+
+        Hospitals may send different keys (a category is a key); a missing key counts as zero.
+        """
+        return {}
+
+    def prepare(self, raw: Raw, totals: Sums, train: Raw) -> Examples:
+        """Rows to tensors. ``train`` is the hospital's own training part, for local statistics.
+
+        Default: the shard is ``Examples`` already.
+        """
+        if not isinstance(raw, Examples):
+            raise TypeError("a task whose load() doesn't return Examples must define prepare()")
+        return raw
+
+    # --- model, loss, metrics ---------------------------------------------------------------
+    @abstractmethod
+    def model(self, totals: Sums) -> nn.Module:
+        """A freshly initialised model; torch's global generator is seeded by the caller."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each example, shape B; training minimises its mean over the batch."""
+
+    @abstractmethod
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
+        """Sums from which ``summarise`` makes figures. Must be additive over disjoint examples."""
+
+    @abstractmethod
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        """Figures from (added) sums; a figure that is undefined here is left out or NaN."""

@@ -1,0 +1,247 @@
+"""The federation's loop: set up, then rounds until the last one is committed.
+
+A round is trained (again, with another attempt number, if too few hospitals answer), evaluated,
+written to ``metrics.jsonl``, and counts once its checkpoint is on disk. A run that stops, for
+whatever reason, goes on from there and ends with the model of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.serverapp import Grid
+from torch import nn
+
+from wardround.common.arrays import Arrays
+from wardround.common.config import Config
+from wardround.common.errors import CheckpointError, RoundFailed
+from wardround.common.models import build_model, load_arrays, model_arrays
+from wardround.common.rundir import RunDirectory
+from wardround.common.tasks.base import Sums, Task
+from wardround.common.tensorfile import write_tensors
+from wardround.server.checkpoint import (
+    FederationState,
+    checkpoint_path,
+    newest_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from wardround.server.observer import Observer
+from wardround.server.replies import Member
+from wardround.server.requests import Totals
+from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
+from wardround.server.sampling import draw_cohort
+from wardround.server.setup import gather_members, sum_statistics
+from wardround.server.strategies import StrategyPlan, build_strategy, personal_keys
+from wardround.server.strategies.state import capture_state, restore_state
+
+BeforeCommit = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class FederationOutcome:
+    """A finished run: the chosen round's model (state dict arrays) and the totals it needs."""
+
+    model: Arrays
+    totals: Sums
+    round: int
+    members: list[Member]
+
+
+class Federation:
+    """One run of a federation, against any Flower ``Grid``.
+
+    Parameters
+    ----------
+    before_commit : called with the round just before its checkpoint is written; a simulation
+        stores its clients' states there, so that both belong together after a crash
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task[Any],
+        run: RunDirectory,
+        observer: Observer | None = None,
+        before_commit: BeforeCommit | None = None,
+    ) -> None:
+        self.config, self.task, self.run_directory = config, task, run
+        self.observer = observer or Observer()
+        self.before_commit = before_commit or (lambda server_round: None)
+
+    def run(self, grid: Grid) -> FederationOutcome:
+        """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
+        plan = build_strategy(self.config)
+        members = gather_members(grid, self.config, self.observer)
+        self._record_members(members)
+        state = newest_checkpoint(self.run_directory.checkpoints)
+        totals = state.totals if state else self._totals(grid, members)
+        model = build_model(self.task, totals, self.config.federation.seed)
+        local_keys = personal_keys(self.config, model)
+        trainable = [
+            k for k, p in model.named_parameters() if p.requires_grad and k not in local_keys
+        ]
+        if state is None:
+            state = self._first_state(plan, model, totals, trainable, len(members))
+        else:
+            self._resume(state, plan, model)
+        runner = RoundRunner(
+            grid,
+            self.config,
+            self.task,
+            plan,
+            Totals(totals),
+            trainable,
+            local_keys,
+            self.observer,
+        )
+        for server_round in range(state.round + 1, self.config.federation.rounds + 1):
+            self._round(runner, plan, state, members, server_round, local_keys)
+        return self._finish(state, members)
+
+    # --- set-up ------------------------------------------------------------------------------
+    def _totals(self, grid: Grid, members: list[Member]) -> Sums:
+        return sum_statistics(grid, members, self.task, self.config, self.observer)
+
+    def _record_members(self, members: list[Member]) -> None:
+        self.run_directory.update(
+            name=self.config.federation.name,
+            status="running",
+            primary=self.task.primary_metric,
+            higher_is_better=self.task.higher_is_better,
+            strategy=self.config.strategy.name,
+            hospitals=[
+                {"hospital": x.name, **x.sizes, "warnings": x.warnings} for x in members
+            ],
+        )
+
+    def _first_state(
+        self,
+        plan: StrategyPlan,
+        model: nn.Module,
+        totals: Sums,
+        trainable: list[str],
+        population: int,
+    ) -> FederationState:
+        arrays = model_arrays(model)
+        if plan.ours:
+            plan.ours.prepare(arrays, trainable, population)
+        state = FederationState(0, arrays, totals)
+        self._commit(state, plan)
+        return state
+
+    def _resume(self, state: FederationState, plan: StrategyPlan, model: nn.Module) -> None:
+        if set(state.model) != set(model.state_dict()):
+            raise CheckpointError("the checkpoint is of another model than the task now builds")
+        restore_state(plan.strategy, state.strategy_arrays, state.strategy_tree)
+        load_arrays(model, state.model)
+        self.run_directory.keep_rounds(state.round)
+        self.observer.phase(f"going on after round {state.round}")
+
+    # --- rounds ------------------------------------------------------------------------------
+    def _round(
+        self,
+        runner: RoundRunner,
+        plan: StrategyPlan,
+        state: FederationState,
+        members: list[Member],
+        server_round: int,
+        local_keys: list[str],
+    ) -> None:
+        shared = {name: value for name, value in state.model.items() if name not in local_keys}
+        trained, cohort, attempt = self._train(runner, state, members, server_round, shared)
+        state.model = state.model | trained.model
+        state.accepted |= dict.fromkeys(trained.accepted, server_round)
+        state.round = server_round
+        evaluation = EvaluationResult()
+        if server_round % self.config.evaluation.every == 0 or self._is_last(server_round):
+            evaluation = runner.evaluate(server_round, trained.model, members, state.accepted)
+        self._choose_best(state, evaluation)
+        row = _row(server_round, attempt, cohort, trained, evaluation)
+        self.run_directory.append_round(row)
+        self._commit(state, plan)
+        self.observer.round_committed(row)
+
+    def _train(
+        self,
+        runner: RoundRunner,
+        state: FederationState,
+        members: list[Member],
+        server_round: int,
+        shared: Arrays,
+    ) -> tuple[TrainResult, list[Member], int]:
+        federation = self.config.federation
+        for attempt in range(1, federation.round_attempts + 1):
+            cohort = draw_cohort(
+                members, federation.clients_per_round, federation.seed, server_round, attempt
+            )
+            self.observer.round_started(server_round, [x.name for x in cohort], attempt)
+            try:
+                result = runner.train(server_round, shared, cohort, state.accepted)
+                return result, cohort, attempt
+            except RoundFailed as error:
+                self.observer.round_failed(server_round, attempt, str(error))
+                if attempt == federation.round_attempts:
+                    raise RoundFailed(
+                        f"round {server_round} failed after {attempt} attempts: {error}; "
+                        f"round {state.round} is kept, go on with --resume {self.run_directory.path}"
+                    ) from None
+                time.sleep(federation.retry_wait_s)
+        raise AssertionError("unreachable: round_attempts is at least 1")
+
+    def _choose_best(self, state: FederationState, evaluation: EvaluationResult) -> None:
+        """Remember the best round by the validation figure; test rows never choose."""
+        value = evaluation.overall.get("validation", {}).get(self.task.primary_metric)
+        if value is None or value != value:
+            return
+        sign = 1.0 if self.task.higher_is_better else -1.0
+        if state.best_value is None or sign * value > sign * state.best_value:
+            state.best_round, state.best_value = state.round, value
+
+    def _is_last(self, server_round: int) -> bool:
+        return server_round == self.config.federation.rounds
+
+    def _commit(self, state: FederationState, plan: StrategyPlan) -> None:
+        state.strategy_arrays, state.strategy_tree = capture_state(plan.strategy)
+        self.before_commit(state.round)
+        write_checkpoint(self.run_directory.checkpoints, state)
+
+    def _finish(self, state: FederationState, members: list[Member]) -> FederationOutcome:
+        chosen = state
+        if self.config.evaluation.select == "best" and state.best_round is not None:
+            path = checkpoint_path(self.run_directory.checkpoints, state.best_round)
+            chosen = read_checkpoint(path)
+        folder = self.run_directory.model
+        write_tensors(folder / "model.safetensors", chosen.model, {"round": chosen.round})
+        write_tensors(folder / "preparation.safetensors", chosen.totals, {})
+        self.run_directory.update(status="complete", chosen_round=chosen.round)
+        return FederationOutcome(chosen.model, chosen.totals, chosen.round, members)
+
+
+def _row(
+    server_round: int,
+    attempt: int,
+    cohort: list[Member],
+    trained: TrainResult,
+    evaluation: EvaluationResult,
+) -> dict[str, Any]:
+    return {
+        "round": server_round,
+        "attempt": attempt,
+        "cohort": [member.name for member in cohort],
+        "accepted": trained.accepted,
+        "refused": trained.refused + evaluation.refused,
+        "train_loss": trained.loss,
+        "overall": evaluation.overall,
+        "hospitals": evaluation.hospitals,
+        "bytes_down": trained.bytes_down + evaluation.bytes_down,
+        "bytes_up": trained.bytes_up + evaluation.bytes_up,
+        "seconds": {
+            "train": trained.seconds,
+            "evaluate": evaluation.seconds,
+            "total": trained.seconds + evaluation.seconds,
+        },
+    }

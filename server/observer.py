@@ -1,0 +1,29 @@
+"""What a display may watch of a run. Every method may be called from the server's loop only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wardround.server.replies import Member
+
+
+class Observer:
+    """Does nothing; displays override what they show."""
+
+    def phase(self, text: str) -> None:
+        """A step of the set-up begins."""
+
+    def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
+        """The federation is known; ``refused`` names who could not join and why."""
+
+    def round_started(self, server_round: int, cohort: list[str], attempt: int) -> None:
+        """A round (or a further attempt at it) begins."""
+
+    def replied(self, hospital: str, step: str, reason: str | None) -> None:
+        """A reply was accepted (reason None) or refused, in step 'train' or 'evaluate'."""
+
+    def round_failed(self, server_round: int, attempt: int, reason: str) -> None:
+        """An attempt at a round failed; it may be repeated."""
+
+    def round_committed(self, row: dict[str, Any]) -> None:
+        """A round is on disk; ``row`` is its line of ``metrics.jsonl``."""

@@ -1,0 +1,72 @@
+"""Requests to clients, each with shells of its own: what one client gets, no other can alter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from wardround.common import messages as m
+from wardround.common.arrays import digest_arrays, encode_arrays
+from wardround.common.tasks.base import Sums
+from wardround.server.replies import Member
+
+ConfigValues = Mapping[str, int | float | str | list[str]]
+
+
+class Totals:
+    """The federation's summed preparation as a record, encoded once for all requests."""
+
+    def __init__(self, sums: Sums) -> None:
+        self.sums = sums
+        self._record = encode_arrays(sums)
+        self._digest = digest_arrays(sums)
+
+    def add_to(self, records: dict[str, ArrayRecord | MetricRecord | ConfigRecord]) -> None:
+        """Put the totals and their digest into a request's records."""
+        config = records[m.CONFIG]
+        assert isinstance(config, ConfigRecord)
+        config[m.TOTALS_DIGEST] = self._digest
+        records[m.TOTALS] = self._record
+
+
+def queries(
+    message_type: str, members: Iterable[Member | int], config: ConfigValues, totals: Totals
+) -> list[Message]:
+    """The same question to each member (or node id)."""
+    messages = []
+    for member in members:
+        records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
+            m.CONFIG: ConfigRecord(dict(config))  # type: ignore[arg-type]
+        }
+        totals.add_to(records)
+        node_id = member.node_id if isinstance(member, Member) else member
+        messages.append(Message(RecordDict(records), node_id, message_type))
+    return messages
+
+
+def complete(
+    messages: Iterable[Message],
+    cohort: Sequence[Member],
+    totals: Totals,
+    extra: Mapping[str, ArrayRecord],
+    config: ConfigValues,
+    state_rounds: Mapping[str, int],
+) -> list[Message]:
+    """A strategy's messages, ordered by hospital, with all that a client needs besides the model.
+
+    Every message gets a config record of its own (strategies share one between all).
+    """
+    by_node = {member.node_id: member for member in cohort}
+    completed = {}
+    for message in messages:
+        member = by_node[message.metadata.dst_node_id]
+        records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = dict(message.content.items())
+        shared = records.get(m.CONFIG)
+        values = dict(shared) if isinstance(shared, ConfigRecord) else {}
+        values |= dict(config) | {m.STATE_ROUND: state_rounds.get(member.name, 0)}  # type: ignore[operator]
+        records[m.CONFIG] = ConfigRecord(values)
+        totals.add_to(records)
+        message.content = RecordDict({**records, **extra})
+        completed[member.name] = message
+    return [completed[member.name] for member in cohort if member.name in completed]

@@ -1,0 +1,92 @@
+"""Before round 1: who is here, what the hospitals agree on, and the first model."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from wardround.common import messages as m
+from wardround.common.config import Config
+from wardround.common.errors import ReplyRefused, RoundFailed
+from wardround.common.metrics import add_sums
+from wardround.common.tasks.base import Sums, Task
+from wardround.server.exchange import exchange
+from wardround.server.observer import Observer
+from wardround.server.replies import Member, check_description, check_statistics
+from wardround.server.requests import Totals, queries
+
+_POLL_S = 0.2
+
+
+def gather_members(grid: Grid, config: Config, observer: Observer) -> list[Member]:
+    """Ask every connected node who it is; wait for at least ``min_clients`` usable ones.
+
+    Raises RoundFailed, with the reasons, if the time runs out before.
+    """
+    needed, timeout_s = config.federation.min_clients, config.federation.round_timeout_s
+    deadline = time.monotonic() + timeout_s
+    observer.phase("waiting for hospitals")
+    while len(node_ids := sorted(grid.get_node_ids())) < needed:
+        if time.monotonic() > deadline:
+            raise RoundFailed(
+                f"{len(node_ids)} hospitals connected within {timeout_s:g} s, "
+                f"federation.min_clients is {needed}"
+            )
+        time.sleep(_POLL_S)
+    members: dict[str, Member] = {}
+    refused: list[dict[str, str]] = []
+    requests = queries(m.DESCRIBE, node_ids, {m.PROTOCOL_KEY: m.PROTOCOL}, Totals({}))
+    for request, reply in exchange(grid, requests, timeout_s):
+        try:
+            if reply is None:
+                raise ReplyRefused(f"no answer within {timeout_s:g} s")
+            member = check_description(reply)
+            if member.name in members:
+                raise ReplyRefused(f"a second hospital calls itself '{member.name}'")
+            members[member.name] = member
+        except ReplyRefused as error:
+            node = f"node {request.metadata.dst_node_id}"
+            refused.append({"hospital": node, "reason": str(error)})
+    found = [members[name] for name in sorted(members)]
+    observer.members(found, refused)
+    if len(found) < needed:
+        raise RoundFailed(
+            f"{len(found)} of {len(node_ids)} hospitals can take part, federation.min_clients is "
+            f"{needed}; {_first(refused)}"
+        )
+    return found
+
+
+def sum_statistics(
+    grid: Grid, members: list[Member], task: Task[Any], config: Config, observer: Observer
+) -> Sums:
+    """The federated preparation: each phase's sums over all members.
+
+    Every member must contribute: a hospital whose columns don't fit would fail in every round.
+    Raises RoundFailed with the hospital's reason.
+    """
+    totals: Sums = {}
+    for phase in range(task.phases):
+        observer.phase(f"preparing data together, step {phase + 1} of {task.phases}")
+        requests = queries(m.STATISTICS, members, {m.PHASE: phase}, Totals(totals))
+        by_node = {member.node_id: member.name for member in members}
+        total: Sums = {}
+        for request, reply in exchange(grid, requests, config.federation.round_timeout_s):
+            name = by_node[request.metadata.dst_node_id]
+            try:
+                if reply is None:
+                    raise ReplyRefused("no answer in time")
+                total = add_sums([total, check_statistics(reply)])
+            except (ReplyRefused, ValueError) as error:
+                raise RoundFailed(f"data preparation stopped at {name}: {error}") from None
+        totals = totals | total
+    return totals
+
+
+def _first(refused: list[dict[str, str]]) -> str:
+    if not refused:
+        return "start more clients"
+    more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    return f"{refused[0]['hospital']}: {refused[0]['reason']}{more}"

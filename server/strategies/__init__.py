@@ -1,0 +1,153 @@
+"""Strategies by name: Flower's as they are, and ours.
+
+A strategy is handed the weighted mean as one reply. The robust rules compare single updates; they
+get every reply where the run allows it and are refused, before anyone trains, where it doesn't.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg, Strategy
+from torch import nn
+
+from wardround.common.config import Config
+from wardround.common.errors import StrategyError
+from wardround.common.loading import load_object
+from wardround.common.models import batch_norm_keys, matching_keys
+from wardround.server.strategies.base import SAMPLING, MeanStrategy
+from wardround.server.strategies.feddyn import FedDyn
+from wardround.server.strategies.fednova import FedNova
+from wardround.server.strategies.scaffold import Scaffold
+
+MEAN: dict[str, type[Strategy]] = {
+    "fedavg": flower.FedAvg,
+    "fedprox": flower.FedProx,
+    "fedavgm": flower.FedAvgM,
+    "fedadam": flower.FedAdam,
+    "fedadagrad": flower.FedAdagrad,
+    "fedyogi": flower.FedYogi,
+    "fedbn": flower.FedAvg,
+    "scaffold": Scaffold,
+    "fednova": FedNova,
+    "feddyn": FedDyn,
+}
+INDIVIDUAL: dict[str, type[Strategy]] = {
+    "fedmedian": flower.FedMedian,
+    "fedtrimmedavg": flower.FedTrimmedAvg,
+    "krum": flower.Krum,
+    "multikrum": flower.MultiKrum,
+    "bulyan": flower.Bulyan,
+}
+_NOT_OPTIONS = {*SAMPLING, "weighted_by_key", "arrayrecord_key", "configrecord_key"}
+_NOT_OPTIONS |= {"train_metrics_aggr_fn", "evaluate_metrics_aggr_fn", "selection_rule"}
+
+
+@dataclass(frozen=True)
+class StrategyPlan:
+    """A strategy and what the round loop must know about it.
+
+    individual : it wants every single update, not only the mean
+    weighting : 'examples' or 'uniform'
+    algorithm : the client's half, by name
+    """
+
+    name: str
+    strategy: Strategy
+    individual: bool
+    weighting: str
+    algorithm: str
+
+    @property
+    def ours(self) -> MeanStrategy | None:
+        """The strategy, if it is one of ours with further records and state."""
+        return self.strategy if isinstance(self.strategy, MeanStrategy) else None
+
+
+def build_strategy(config: Config) -> StrategyPlan:
+    """The configured strategy. Raises ConfigError or StrategyError by name and mend."""
+    table = config.strategy
+    kind = _strategy_class(config)
+    individual = table.name in INDIVIDUAL or bool(getattr(kind, "individual_updates", False))
+    if individual and not table.individual_updates:
+        raise StrategyError(
+            f"strategy '{table.name}' compares single updates, but this run shows the server only "
+            "their sum (strategy.individual_updates = false); choose one of "
+            f"{', '.join(sorted(MEAN))}, or set strategy.individual_updates = true"
+        )
+    if issubclass(kind, MeanStrategy):
+        kind.check(config)
+    options = _checked_options(kind, config)
+    if issubclass(kind, FedAvg) and not issubclass(kind, MeanStrategy):
+        options |= SAMPLING
+    try:
+        strategy = kind(**options)
+    except (TypeError, ValueError) as error:
+        raise StrategyError(f"strategy '{table.name}': {error}") from None
+    weighting = table.weighting
+    if weighting == "auto":
+        weighting = getattr(kind, "weighting", "examples")
+    algorithm = getattr(kind, "algorithm", "plain")
+    return StrategyPlan(table.name, strategy, individual, weighting, algorithm)
+
+
+def personal_keys(config: Config, model: nn.Module) -> list[str]:
+    """State-dict names that stay at each hospital: ``personal_layers``, and FedBN's norm layers.
+
+    FedBN: Li et al. 2021, arXiv 2102.07623. Raises StrategyError if nothing would be shared, or if
+    fedbn finds no batch normalisation.
+    """
+    names = list(model.state_dict())
+    keys = set(matching_keys(names, config.strategy.personal_layers))
+    for pattern in config.strategy.personal_layers:
+        if not matching_keys(names, [pattern]):
+            raise config.error(
+                "strategy.personal_layers", f"'{pattern}' matches none of {', '.join(names[:20])}"
+            )
+    if config.strategy.name == "fedbn":
+        norms = batch_norm_keys(model)
+        if not norms:
+            raise StrategyError(
+                "strategy 'fedbn' keeps batch normalisation layers local, but the model has none; "
+                "add them (tabular: task.model.norm = 'batch') or use fedavg"
+            )
+        keys |= set(norms)
+    if keys == set(names):
+        raise StrategyError("every layer is personal: nothing would be shared")
+    return [name for name in names if name in keys]
+
+
+def _strategy_class(config: Config) -> type[Strategy]:
+    name = config.strategy.name
+    if ":" in name:
+        return load_object(name, config.folder, Strategy, StrategyError)
+    known = MEAN | INDIVIDUAL
+    if name not in known:
+        raise config.error(
+            "strategy.name",
+            f"unknown strategy '{name}'; known: {', '.join(sorted(known))}, or path/to/file.py:Class",
+        )
+    return known[name]
+
+
+def _checked_options(kind: type[Strategy], config: Config) -> dict[str, Any]:
+    signature = inspect.signature(kind)
+    allowed = {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if name not in _NOT_OPTIONS and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    options = config.strategy.options
+    for name, value in options.items():
+        key = f"strategy.{name}"
+        if name not in allowed:
+            has = ", ".join(sorted(allowed)) or "no options"
+            raise config.error(key, f"'{config.strategy.name}' has no such option; it has: {has}")
+        default = allowed[name].default
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise config.error(key, f"must be a number (found {value!r:.60})")
+    return options

@@ -1,0 +1,36 @@
+"""FedNova, server side (Wang et al. 2020, arXiv 2007.07481), for plain SGD: a_i = K_i local steps.
+
+    x <- x - tau_eff * sum_i p_i d_i,   tau_eff = sum_i p_i a_i,   p_i the aggregation weights
+
+Clients send x - d_i (``client/algorithms/fednova.py``), so the mean that arrives is x - sum p_i d_i.
+"""
+
+from __future__ import annotations
+
+from flwr.app import MetricRecord
+
+from wardround.common.arrays import Arrays
+from wardround.common.config import Config
+from wardround.common.messages import LOCAL_STEPS
+from wardround.server.strategies.base import MeanStrategy
+
+
+class FedNova(MeanStrategy):
+    """Hospitals that take more local steps no longer pull the model towards their own optimum."""
+
+    algorithm = "fednova"
+
+    @staticmethod
+    def check(config: Config) -> None:
+        if config.training.optimizer != "sgd" or config.training.momentum:
+            raise config.error(
+                "training.optimizer",
+                "fednova normalises steps of plain SGD; set optimizer = 'sgd' and momentum = 0",
+            )
+
+    def step(self, mean: Arrays, records: dict[str, Arrays], metrics: MetricRecord) -> Arrays:
+        tau_eff = metrics[LOCAL_STEPS]
+        assert isinstance(tau_eff, float)  # server/replies.py checked every part of this mean
+        return {
+            name: self.x[name] + tau_eff * (mean[name] - self.x[name]) for name in self.trainable
+        }

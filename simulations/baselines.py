@@ -1,0 +1,95 @@
+"""What a federation is held against: each hospital alone, and all rows in one place.
+
+Both train with the federation's own settings and as many passes over the data; only a simulation
+can know the pooled model, which is what the federation tries to reach without pooling.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from wardround.client.evaluation import evaluate_model
+from wardround.client.hospital import Hospital
+from wardround.client.training import train_model
+from wardround.common.arrays import digest_arrays
+from wardround.common.config import Config, TrainingTable
+from wardround.common.metrics import add_sums
+from wardround.common.models import build_model
+from wardround.common.tasks.base import Examples, Sums, Task, concatenate
+from wardround.simulations.population import Population
+
+Figures = dict[str, dict[str, float]]
+
+
+def local_figures(population: Population, split: str = "test") -> Figures:
+    """Test figures of each hospital's own model, and 'overall' from their added sums."""
+    by_hospital: dict[str, Sums] = {}
+    for name in population.names:
+        hospital = population.hospital(name)
+        totals = own_totals(hospital)
+        examples = hospital.examples(totals, "own:" + digest_arrays(totals))
+        if split not in examples:
+            continue
+        model = _train(population, examples["train"], totals, name, 1)
+        by_hospital[name] = evaluate_model(
+            model, examples[split], population.task, population.config.training.device
+        )
+    return summarise_all(population.task, by_hospital)
+
+
+def pooled_figures(population: Population, totals: Sums, split: str = "test") -> Figures:
+    """Test figures, per hospital, of one model trained on all hospitals' rows together.
+
+    Each hospital's rows are prepared as in the federation (``totals``), so the two models see the
+    same inputs.
+    """
+    prepared = {
+        name: population.hospital(name).examples(totals, digest_arrays(totals))
+        for name in population.names
+    }
+    pooled = concatenate([examples["train"] for examples in prepared.values()])
+    model = _train(population, pooled, totals, "pooled", len(prepared))
+    return summarise_all(
+        population.task,
+        {
+            name: evaluate_model(
+                model, examples[split], population.task, population.config.training.device
+            )
+            for name, examples in prepared.items()
+            if split in examples
+        },
+    )
+
+
+def own_totals(hospital: Hospital) -> Sums:
+    """The preparation as if this hospital were alone."""
+    totals: Sums = {}
+    for phase in range(hospital.task.phases):
+        totals = totals | hospital.statistics(phase, totals)
+    return totals
+
+
+def summarise_all(task: Task[Any], by_hospital: dict[str, Sums]) -> Figures:
+    """Figures per hospital, and 'overall' from the added sums."""
+    figures = {name: task.summarise(sums) for name, sums in by_hospital.items()}
+    if by_hospital:
+        figures["overall"] = task.summarise(add_sums(by_hospital.values()))
+    return figures
+
+
+def _train(
+    population: Population, examples: Examples, totals: Sums, name: str, hospitals: int
+) -> nn.Module:
+    """As many passes over these examples as the federation makes over its hospitals' rows."""
+    config: Config = population.config
+    training: TrainingTable = config.training
+    if training.local_steps is not None:
+        training = training.model_copy(update={"local_steps": training.local_steps * hospitals})
+    model = build_model(population.task, totals, config.federation.seed)
+    model.to(training.device)
+    for server_round in range(1, config.federation.rounds + 1):
+        seed = (config.federation.seed, server_round, f"baseline:{name}")
+        train_model(model, examples, population.task, training, seed)
+    return model

@@ -1,0 +1,138 @@
+"""The ``wardround`` command. Each command is a thin skin over a function that Python can call."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from wardround.common.errors import ConfigError, WardroundError
+
+app = typer.Typer(
+    name="wardround",
+    help="Federated learning for hospitals: the patients stay, the model travels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+ConfigArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A federation.toml. Default: ./federation.toml if it exists, else the built-in "
+        "example (breast cancer data, five unequal hospitals).",
+        show_default=False,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
+]
+
+
+@app.callback()
+def root() -> None:
+    """Federated learning for hospitals: the patients stay, the model travels."""
+
+
+@app.command()
+def simulate(
+    config: ConfigArgument = None,
+    overrides: SetOption = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="FILE.py:CLASS", help="Your own task; sets task.name.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
+) -> None:
+    """Run a whole federation on this machine and compare it with local and pooled training."""
+    from wardround.simulations.console import Progress, comparison_table, shown_path
+    from wardround.simulations.simulate import load, make_task
+    from wardround.simulations.simulate import simulate as run_simulation
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if resume is None and config is None and Path("federation.toml").is_file():
+        config = Path("federation.toml")
+    sets = list(overrides or [])
+    if task is not None:
+        sets.append(f'task.name="{_task_path(task)}"')
+    settings = load(config, sets, resume)
+    primary = make_task(settings).primary_metric
+    progress = Progress(console, settings.federation.rounds, primary)
+    with progress:
+        if resume is not None:
+            result = run_simulation(resume=resume, observer=progress)
+        else:
+            result = run_simulation(settings, observer=progress)
+    if result.comparison:
+        higher = make_task(settings).higher_is_better
+        console.print(comparison_table(result.comparison, primary, higher))
+    console.print(Text(f"run directory: {shown_path(result.run_directory)}"))
+    console.print(Text(f"report:        {shown_path(result.run_directory / 'report.html')}"))
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("federation.toml"),
+) -> None:
+    """Write a commented federation.toml to start from."""
+    from wardround.simulations.simulate import default_config_text
+
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(default_config_text())
+    except FileExistsError:
+        raise ConfigError(f"{path}: exists already; name another file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be written ({error.strerror})") from None
+    print(f"wrote {path}; try: wardround simulate {path}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+) -> None:
+    """Write a run's report.html again."""
+    from wardround.common.reports import report_run
+    from wardround.common.rundir import RunDirectory
+
+    print(report_run(RunDirectory.open(run)))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(f"wardround {importlib.metadata.version('wardround')}")
+
+
+def main() -> None:
+    """Entry point: one line and a non-zero exit for a user's mistake, never a traceback."""
+    try:
+        app()
+    except WardroundError as error:
+        print(f"wardround: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("wardround: interrupted; go on with --resume RUN", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _task_path(task: str) -> str:
+    """``--task`` is meant from where the user stands, not from the configuration's folder."""
+    file, colon, name = task.rpartition(":")
+    return f"{Path(file).resolve()}{colon}{name}" if colon else task
+
+
+if __name__ == "__main__":
+    main()

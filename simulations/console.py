@@ -1,0 +1,165 @@
+"""What a run looks like in a terminal: a live table, plain lines elsewhere, one table at the end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from wardround.common.records import MEAN, OVERALL, is_number
+from wardround.server.observer import Observer
+from wardround.server.replies import Member
+
+_ROWS = 12
+NAMES = {MEAN: "mean of hospitals", OVERALL: "all rows together"}
+
+
+class Progress(Observer):
+    """Shows a run as it happens. Use as a context manager."""
+
+    def __init__(self, console: Console, rounds: int, primary: str) -> None:
+        self._console, self._rounds, self._primary = console, rounds, primary
+        self._rows: list[dict[str, Any]] = []
+        self._status = ""
+        self._started = time.monotonic()
+        self._done = 0
+        live = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(console=console, refresh_per_second=8, transient=True) if live else None
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+            if self._rows:
+                self._console.print(self._table())
+
+    # --- Observer --------------------------------------------------------------------------
+    def phase(self, text: str) -> None:
+        self._say(text)
+
+    def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
+        rows = sum(member.sizes["train"] for member in members)
+        self._print(f"{len(members)} hospitals, {rows} rows to train on")
+        for member in members:
+            for warning in member.warnings:
+                self._print(f"note: {warning}", "yellow")
+        for row in refused:
+            self._print(f"{row['hospital']} can't take part: {row['reason']}", "red")
+
+    def round_started(self, server_round: int, cohort: list[str], attempt: int) -> None:
+        self._done = 0
+        again = f", attempt {attempt}" if attempt > 1 else ""
+        self._status = f"round {server_round} of {self._rounds}{again}"
+        self._refresh(f"{self._status}: {len(cohort)} hospitals")
+
+    def replied(self, hospital: str, step: str, reason: str | None) -> None:
+        self._done += 1
+        if reason:
+            self._print(f"{self._status}: {hospital} refused ({step}): {reason}", "red")
+        self._refresh(f"{self._status}: {self._done} replies")
+
+    def round_failed(self, server_round: int, attempt: int, reason: str) -> None:
+        self._print(f"round {server_round}, attempt {attempt} failed: {reason}", "red")
+
+    def round_committed(self, row: dict[str, Any]) -> None:
+        self._rows.append(self._cells(row))
+        if self._live is None:
+            self._console.print("  ".join(f"{k} {v}" for k, v in self._rows[-1].items()))
+        self._refresh(self._status)
+
+    # --- drawing -----------------------------------------------------------------------------
+    def _cells(self, row: dict[str, Any]) -> dict[str, str]:
+        figures = row["overall"].get("test") or row["overall"].get("validation") or {}
+        cells = {
+            "round": f"{row['round']}/{self._rounds}",
+            "hospitals": f"{len(row['accepted'])}/{len(row['cohort'])}",
+            "train loss": number(row["train_loss"], 4),
+            "loss": number(figures.get("loss"), 4),
+        }
+        if self._primary != "loss":
+            cells[self._primary] = number(figures.get(self._primary), 4)
+        size = row["bytes_down"] + row["bytes_up"]
+        return cells | {"bytes": human_bytes(size), "seconds": f"{row['seconds']['total']:.2f}"}
+
+    def _table(self, caption: str | None = None) -> Table:
+        table = Table(caption=caption, caption_justify="left", title_justify="left")
+        for name in self._rows[-1] if self._rows else ["round"]:
+            table.add_column(name, justify="right")
+        for cells in self._rows[-_ROWS:]:
+            table.add_row(*cells.values())
+        return table
+
+    def _refresh(self, caption: str) -> None:
+        if self._live:
+            seconds = time.monotonic() - self._started
+            self._live.update(self._table(f"{caption}  ({seconds:.0f} s)"))
+
+    def _say(self, text: str) -> None:
+        if self._live:
+            self._refresh(text)
+        else:
+            self._print(text)
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style=style))
+
+
+def comparison_table(comparison: list[dict[str, Any]], primary: str, higher: bool) -> Table:
+    """Local, federated and pooled figures per hospital; the best of a row is bold and starred."""
+    kinds = [kind for kind in ("local", "federated", "pooled") if kind in comparison[0]]
+    table = Table(title=f"{primary} on test rows", title_justify="left")
+    table.add_column("hospital")
+    for kind in kinds:
+        table.add_column(kind, justify="right")
+    for index, row in enumerate(comparison):
+        values = {kind: row[kind].get(primary) for kind in kinds}
+        known = [value for value in values.values() if is_number(value)]
+        best = (max(known) if higher else min(known)) if known else None
+        cells = [
+            f"[bold]{number(v)}*[/bold]" if v == best and len(known) > 1 else f"{number(v)} "
+            for v in values.values()
+        ]
+        name = row["hospital"]
+        table.add_row(NAMES.get(name, escape(name)), *cells)
+        if index == len(comparison) - 3:
+            table.add_section()
+    return table
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A figure for a table cell; '-' where it is undefined."""
+    return f"{value:.{digits}f}" if is_number(value) else "-"
+
+
+def human_bytes(size: int) -> str:
+    """Bytes in the unit that reads best, powers of 1000."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def shown_path(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

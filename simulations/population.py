@@ -1,0 +1,86 @@
+"""The hospitals of a simulation: real sites from a folder, or a pooled shard partitioned."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+
+from wardround.client.hospital import Hospital
+from wardround.common.config import Config
+from wardround.common.errors import ConfigError, DataError, TaskError
+from wardround.common.tasks.base import Task
+from wardround.simulations.partition import partition_rows
+
+
+class Population:
+    """Hospitals by name; a shard is opened when it is first needed.
+
+    ``data.path`` that is a folder: every file or folder in it is a hospital (``partition =
+    'sites'``, and the default there). Otherwise the task's rows are partitioned.
+    """
+
+    def __init__(self, config: Config, task: Task[Any]) -> None:
+        self.config, self.task = config, task
+        path = config.data_path()
+        if path is not None and not path.exists():
+            raise config.error("data.path", f"{path}: no such file or folder")
+        kind = config.simulation.partition
+        if kind == "sites" and (path is None or not path.is_dir()):
+            raise config.error(
+                "simulation.partition", "'sites' needs data.path to be a folder of hospitals"
+            )
+        if kind == "sites" or (kind == "auto" and path is not None and path.is_dir()):
+            assert path is not None
+            self._hospitals = self._sites(path)
+        else:
+            self._hospitals = self._partitioned(path)
+        self.names = list(self._hospitals)
+
+    def hospital(self, name: str) -> Hospital:
+        """The hospital of that name."""
+        return self._hospitals[name]
+
+    def open(self, context: Context) -> Hospital:
+        """The hospital of a Flower context: by name, or by ``partition-id`` on Flower's engine."""
+        name = context.node_config.get("hospital")
+        if isinstance(name, str) and name in self._hospitals:
+            return self._hospitals[name]
+        index = context.node_config.get("partition-id")
+        if isinstance(index, int) and 0 <= index < len(self.names):
+            return self._hospitals[self.names[index]]
+        raise ConfigError(
+            f"this node is no hospital of the simulation, which has {len(self.names)}; "
+            "start as many nodes as simulation.clients"
+        )
+
+    def _sites(self, path: Path) -> dict[str, Hospital]:
+        sites = self.task.sites(path)
+        if not sites:
+            raise DataError(f"{path}: no hospital in this folder; put one file or folder each")
+        return {
+            name: Hospital(name, self.task, self.config, partial(self.task.load, place))
+            for name, place in sites.items()
+        }
+
+    def _partitioned(self, path: Path | None) -> dict[str, Hospital]:
+        pooled = self.task.load(path)
+        if self.task.size(pooled) == 0:
+            raise DataError(f"{path or 'the example data'}: no usable rows")
+        labels = self.task.labels(pooled)
+        if len(labels) != self.task.size(pooled):
+            raise TaskError(
+                f"{type(self.task).__name__}.labels gave {len(labels)} labels for "
+                f"{self.task.size(pooled)} rows"
+            )
+        parts = partition_rows(labels, self.config)
+        width = len(str(len(parts)))
+        names = [f"hospital-{index:0{width}d}" for index in range(1, len(parts) + 1)]
+        return {
+            name: Hospital(
+                name, self.task, self.config, partial(self.task.select, pooled, rows)
+            )
+            for name, rows in zip(names, parts, strict=True)
+        }

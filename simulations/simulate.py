@@ -1,0 +1,256 @@
+"""``simulate(config) -> Result``: a whole federation on this machine.
+
+The command line is a thin skin over this function; a notebook calls it directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context, Message, RecordDict
+from pydantic import ValidationError
+from torch import nn
+
+from wardround.client.app import create_client_app
+from wardround.common import messages as m
+from wardround.common.arrays import decode_arrays, encode_arrays
+from wardround.common.config import Config, load_config, parse_config
+from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.models import build_model, load_arrays
+from wardround.common.records import MEAN, OVERALL, Record, flat_records, mean_figures
+from wardround.common.reports import report_run
+from wardround.common.rng import numpy_generator
+from wardround.common.rundir import RunDirectory
+from wardround.common.tasks import load_task
+from wardround.common.tasks.base import Task
+from wardround.common.tensorfile import read_tensors, write_tensors
+from wardround.server.app import create_server_app
+from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
+from wardround.server.federation import Federation, FederationOutcome
+from wardround.server.observer import Observer
+from wardround.simulations.baselines import local_figures, pooled_figures
+from wardround.simulations.grid import RUN_ID, InProcessGrid
+from wardround.simulations.population import Population
+
+Comparison = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a simulation gives.
+
+    run_directory : where everything was written
+    config : the resolved configuration
+    rounds : the lines of ``metrics.jsonl``
+    comparison : per hospital, then 'mean' and 'overall': figures of local, federated, pooled
+    model : the final (or best) global model, in evaluation mode
+    """
+
+    run_directory: Path
+    config: Config
+    rounds: list[dict[str, Any]]
+    comparison: Comparison
+    model: nn.Module
+
+    @property
+    def records(self) -> list[Record]:
+        """Flat rows {round, hospital, split, metric, value}: ``pandas.DataFrame(r.records)``."""
+        return flat_records(self.rounds)
+
+    def figure(self, metric: str, hospital: str = OVERALL, split: str = "test") -> float:
+        """A figure of the last evaluated round. Raises KeyError if there is none."""
+        for record in reversed(self.records):
+            if (record["metric"], record["hospital"], record["split"]) == (metric, hospital, split):
+                return float(record["value"])
+        raise KeyError(f"no {split} {metric} of {hospital}")
+
+
+def simulate(
+    config: Config | Path | str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    resume: Path | str | None = None,
+    observer: Observer | None = None,
+) -> Result:
+    """Run (or go on with) a simulated federation.
+
+    Parameters
+    ----------
+    config : a ``Config``, the path of a ``federation.toml``, or None for the built-in example
+    overrides : 'table.key=value' strings, as ``--set`` on the command line; not with a ``Config``
+    resume : a run directory to go on with, instead of a configuration
+    observer : is told what happens, e.g. to show progress
+
+    Raises WardroundError subclasses; a run that stopped can be resumed.
+    """
+    settings = load(config, overrides, resume)
+    task = make_task(settings)
+    population = Population(settings, task)
+    if resume is not None:
+        run = RunDirectory.open(Path(resume))
+    else:
+        name = settings.federation.name
+        run = RunDirectory.create(settings.runs_folder(), name, settings.to_toml())
+    with _threads(settings.simulation.threads):
+        return _run(settings, task, population, run, observer or Observer())
+
+
+def load(
+    config: Config | Path | str | None,
+    overrides: Sequence[str] = (),
+    resume: Path | str | None = None,
+) -> Config:
+    """The configuration that ``simulate`` would use for these arguments. Raises ConfigError."""
+    if resume is not None:
+        if config is not None or overrides:
+            raise ConfigError(
+                "--resume: goes on with the run's own configuration; leave out the file and --set"
+            )
+        return load_config(RunDirectory.open(Path(resume)).config_path)
+    if isinstance(config, Config):
+        if overrides:
+            raise ConfigError("--set: overrides go with a file, not with a finished Config")
+        return config
+    if config is None:
+        return parse_config(default_config_text(), overrides)
+    return load_config(Path(config), overrides)
+
+
+def make_task(config: Config) -> Task[Any]:
+    """The configured task; errors in its options name file and line. Raises WardroundError."""
+    try:
+        return load_task(config.task.name, config.task.options, config.folder)
+    except ValidationError as error:
+        raise config.options_error(error, "task.") from None
+
+
+def default_config_text() -> str:
+    """The commented ``federation.toml`` that ``wardround init`` writes."""
+    return (Path(__file__).parent / "default.toml").read_text("utf-8")
+
+
+def _run(
+    config: Config, task: Task[Any], population: Population, run: RunDirectory, observer: Observer
+) -> Result:
+    dropout = Dropout(config)
+    grid = InProcessGrid(create_client_app(population.open), population.names, None, dropout)
+    _restore_clients(grid, run)
+    outcomes: list[FederationOutcome] = []
+    federation = Federation(
+        config, task, run, observer, lambda number: _store_clients(grid, run, number)
+    )
+    app = create_server_app(lambda context: federation, outcomes.append)
+    try:
+        app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+        (outcome,) = outcomes
+        comparison = _compare(config, task, population, run, outcome, observer)
+        run.update(comparison=comparison)
+    except (WardroundError, KeyboardInterrupt) as error:
+        reason = str(error) if isinstance(error, WardroundError) else "interrupted"
+        run.update(status=f"stopped: {reason}")
+        report_run(run)
+        raise
+    report_run(run)
+    model = build_model(task, outcome.totals, config.federation.seed)
+    load_arrays(model, outcome.model)
+    return Result(run.path, config, run.rounds(), comparison, model.eval())
+
+
+class Dropout:
+    """Fails each client's training with probability ``simulation.dropout``, seeded per round."""
+
+    def __init__(self, config: Config) -> None:
+        self._probability, self._seed = config.simulation.dropout, config.federation.seed
+        self._asked: dict[tuple[int, str], int] = {}
+
+    def __call__(self, message: Message, name: str) -> str | None:
+        if not self._probability or message.metadata.message_type != m.TRAIN:
+            return None
+        record = message.content.config_records[m.CONFIG]
+        server_round = record[m.ROUND]
+        assert isinstance(server_round, int)
+        attempt = self._asked[(server_round, name)] = self._asked.get((server_round, name), 0) + 1
+        draw = numpy_generator(self._seed, "dropout", server_round, attempt, name).random()
+        return "simulated dropout" if draw < self._probability else None
+
+
+def _compare(
+    config: Config,
+    task: Task[Any],
+    population: Population,
+    run: RunDirectory,
+    outcome: FederationOutcome,
+    observer: Observer,
+) -> Comparison:
+    """Rows of the final table: figures on test rows of local, federated and pooled models."""
+    rounds = {row["round"]: row for row in run.rounds()}
+    row = rounds.get(outcome.round, {})
+    federated = {
+        name: parts["test"] for name, parts in row.get("hospitals", {}).items() if "test" in parts
+    }
+    if not federated:
+        return []
+    columns = {"federated": federated | {OVERALL: row["overall"]["test"]}}
+    if config.simulation.baselines:
+        observer.phase("training local and pooled models to compare with")
+        columns["local"] = local_figures(population)
+        columns["pooled"] = pooled_figures(population, outcome.totals)
+    names = sorted(federated)
+    for figures in columns.values():
+        figures[MEAN] = mean_figures(figures[name] for name in names if name in figures)
+    return [
+        {"hospital": name, **{kind: columns[kind].get(name, {}) for kind in columns}}
+        for name in [*names, MEAN, OVERALL]
+    ]
+
+
+# --- what clients remember, beside the checkpoints ------------------------------------------------
+def _clients_path(run: RunDirectory, server_round: int) -> Path:
+    return checkpoint_path(run.checkpoints, server_round).with_suffix(".clients")
+
+
+def _store_clients(grid: InProcessGrid, run: RunDirectory, server_round: int) -> None:
+    """Write the clients' states of a round, before the checkpoint that makes the round count."""
+    states = grid.client_states()
+    if states:
+        arrays = {
+            f"{name}/{record_name}/{key}": value
+            for name, state in states.items()
+            for record_name, record in state.array_records.items()
+            for key, value in decode_arrays(record).items()
+        }
+        write_tensors(_clients_path(run, server_round), arrays, {"round": server_round})
+
+
+def _restore_clients(grid: InProcessGrid, run: RunDirectory) -> None:
+    state = newest_checkpoint(run.checkpoints)
+    if state is None or not _clients_path(run, state.round).exists():
+        return
+    arrays, _ = read_tensors(_clients_path(run, state.round))
+    records: dict[str, dict[str, dict[str, Any]]] = {}
+    for path, value in arrays.items():
+        name, record_name, key = path.split("/", 2)
+        records.setdefault(name, {}).setdefault(record_name, {})[key] = value
+    grid.set_client_states(
+        {
+            name: RecordDict({key: encode_arrays(value) for key, value in parts.items()})
+            for name, parts in records.items()
+        }
+    )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Small models are fastest, and results the same on every machine, with few threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
