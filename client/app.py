@@ -10,9 +10,18 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MetricRecord,
+    MetricRecordValues,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 from torch import nn
 
@@ -24,6 +33,7 @@ from wardround.client.state import ClientState
 from wardround.client.training import train_model
 from wardround.common import messages as m
 from wardround.common.arrays import (
+    MAX_ABS_SUM,
     Arrays,
     decode_arrays,
     digest_arrays,
@@ -63,8 +73,8 @@ def create_client_app(open_hospital: Callable[[Context], Hospital]) -> ClientApp
 
     app.query("describe")(answering(describe))
     app.query("statistics")(answering(statistics))
-    app.train()(answering(lambda *request: train(*request, models)))
-    app.evaluate()(answering(lambda *request: evaluate(*request, models)))
+    app.train()(answering(partial(train, models)))
+    app.evaluate()(answering(partial(evaluate, models)))
     return app
 
 
@@ -89,7 +99,7 @@ def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> Rec
     protocol = _config(request).get(m.PROTOCOL_KEY)
     if protocol != m.PROTOCOL:
         raise ReplyRefused(
-            f"the server speaks protocol {protocol}, this client {m.PROTOCOL}; "
+            f"the server speaks protocol {protocol!r}, this client {m.PROTOCOL}; "
             "install the same version of wardround on both sides"
         )
     return RecordDict(
@@ -110,18 +120,20 @@ def statistics(request: RecordDict, hospital: Hospital, state: ClientState) -> R
 
 
 def train(
-    request: RecordDict, hospital: Hospital, state: ClientState, models: _ModelCache
+    models: _ModelCache, request: RecordDict, hospital: Hospital, state: ClientState
 ) -> RecordDict:
     """Load the global model (and personal layers), train, and send the result."""
     config, examples, model, _ = _receive(request, hospital, state, models)
     local = set(_local_keys(config))
-    name = config.get(m.ALGORITHM, "plain")
+    name = str(config.get(m.ALGORITHM, "plain"))
     if name not in ALGORITHMS:
-        raise ReplyRefused(f"this client doesn't know the algorithm '{name}'; update wardround")
+        raise ReplyRefused(
+            f"this client doesn't know the algorithm '{m.one_line(name, 40)}'; update wardround"
+        )
     parameters = {
         key: p for key, p in model.named_parameters() if p.requires_grad and key not in local
     }
-    algorithm = ALGORITHMS[str(name)](dict(parameters), request, state)
+    algorithm = ALGORITHMS[name](dict(parameters), request, state)
     seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
     outcome = train_model(
         model, examples["train"], hospital.task, hospital.config.training, seed, algorithm
@@ -131,7 +143,7 @@ def train(
         personal = {key: arrays.pop(key) for key in sorted(local)}
         state.save(PERSONAL, personal, algorithm.server_round, algorithm.state_round)
     extra = algorithm.finish(arrays, outcome.steps, outcome.lr)
-    metrics = {
+    metrics: dict[str, MetricRecordValues] = {
         m.NUM_EXAMPLES: len(examples["train"]),
         m.LOCAL_STEPS: outcome.steps,
         m.TRAIN_LOSS: outcome.loss,
@@ -143,7 +155,7 @@ def train(
 
 
 def evaluate(
-    request: RecordDict, hospital: Hospital, state: ClientState, models: _ModelCache
+    models: _ModelCache, request: RecordDict, hospital: Hospital, state: ClientState
 ) -> RecordDict:
     """Metric sums of the global model (with personal layers) on the held-out splits."""
     _, examples, model, _ = _receive(request, hospital, state, models)
@@ -206,7 +218,7 @@ def _totals(request: RecordDict) -> tuple[Sums, str]:
     claimed = _config(request).get(m.TOTALS_DIGEST)
     if isinstance(claimed, str) and claimed in _totals_cache:
         return _totals_cache[claimed], claimed
-    totals = decode_arrays(record)
+    totals = decode_arrays(record, max_abs=MAX_ABS_SUM)
     digest = digest_arrays(totals)
     if claimed is not None and digest != claimed:
         raise ReplyRefused("the preparation that was received doesn't match its digest")

@@ -24,7 +24,9 @@ ALLOWED_DTYPES = frozenset(
     ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 )
 MAX_ABS = 1e12
-"""Floats beyond this are refused: no healthy model holds them, and one would swallow a mean."""
+"""Model floats beyond this are refused: no healthy model holds them, and one swallows a mean."""
+MAX_ABS_SUM = 1e200
+"""The same for sums of squares and pair counts, which may be large; they can't overflow a total."""
 _NPY_HEADER_LIMIT_BYTES = 4096
 
 
@@ -71,7 +73,9 @@ def decode_array(name: str, array: Array) -> NDArray[Any]:
     return value
 
 
-def decode_arrays(record: ArrayRecord, layout: Layout | None = None) -> Arrays:
+def decode_arrays(
+    record: ArrayRecord, layout: Layout | None = None, max_abs: float = MAX_ABS
+) -> Arrays:
     """All arrays of a record, held against the layout (where given) before they are decoded.
 
     Raises ReplyRefused for a missing, extra, wrong-shaped, wrong-typed, damaged, non-finite or
@@ -88,7 +92,7 @@ def decode_arrays(record: ArrayRecord, layout: Layout | None = None) -> Arrays:
                 )
     arrays = {name: decode_array(name, array) for name, array in record.items()}
     for name, value in arrays.items():
-        check_finite(name, value)
+        check_finite(name, value, max_abs)
     return arrays
 
 
@@ -101,8 +105,8 @@ def check_names(found: Any, layout: Mapping[str, Any]) -> None:
         raise ReplyRefused(f"array '{extra[0][:100]}' is not expected ({len(extra)} in all)")
 
 
-def check_finite(name: str, value: NDArray[Any]) -> None:
-    """Raise ReplyRefused if a float array holds NaN, infinity or anything beyond ``MAX_ABS``."""
+def check_finite(name: str, value: NDArray[Any], max_abs: float = MAX_ABS) -> None:
+    """Raise ReplyRefused if a float array holds NaN, infinity or anything beyond ``max_abs``."""
     if value.dtype.kind != "f" or value.size == 0:
         return
     low, high = float(value.min()), float(value.max())
@@ -110,8 +114,8 @@ def check_finite(name: str, value: NDArray[Any]) -> None:
         raise ReplyRefused(f"array '{name}' holds NaN")
     if math.isinf(low) or math.isinf(high):
         raise ReplyRefused(f"array '{name}' holds infinity")
-    if max(-low, high) > MAX_ABS:
-        raise ReplyRefused(f"array '{name}' holds values beyond {MAX_ABS:g}")
+    if max(-low, high) > max_abs:
+        raise ReplyRefused(f"array '{name}' holds values beyond {max_abs:g}")
 
 
 def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:

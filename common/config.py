@@ -1,8 +1,8 @@
 """``federation.toml``: what a federation is, validated, frozen, overridable key by key.
 
-Every error says file, line, key and what is allowed. Unknown keys are refused. The tables ``[task]``
-and ``[strategy]`` carry options of whatever task and strategy they name; these are validated by
-them and reported the same way (``Config.error``).
+Every error says file, line, key and what is allowed. Unknown keys are refused. The tables
+``[task]`` and ``[strategy]`` carry options of whatever task and strategy they name; these are
+validated by them and reported the same way (``Config.error``).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class ConfigError(WardroundError):
 
 
 class DataError(WardroundError):
-    """A hospital's data is wrong: the message names file, line and column, never the cell's text."""
+    """A hospital's data is wrong: the message names file, line, column, never the cell's text."""
 
     exit_code = 3
 

@@ -47,7 +47,7 @@ def load_object(spec: str, base: Path, kind: type[T], error: type[WardroundError
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise error(f"{path}: '{name}' is not a subclass of {kind.__name__}")
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
         raise error(f"{path}: '{name}' lacks the methods {missing}")
     return found
 

@@ -40,7 +40,7 @@ def seeded_globals(seed: int, purpose: str, *parts: int | str) -> Iterator[None]
     torch_state = torch.random.get_rng_state()
     random.seed(value)
     np.random.seed(value % 2**32)
-    torch.random.default_generator.manual_seed(value)
+    torch.default_generator.manual_seed(value)
     try:
         yield
     finally:

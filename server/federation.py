@@ -113,9 +113,7 @@ class Federation:
             primary=self.task.primary_metric,
             higher_is_better=self.task.higher_is_better,
             strategy=self.config.strategy.name,
-            hospitals=[
-                {"hospital": x.name, **x.sizes, "warnings": x.warnings} for x in members
-            ],
+            hospitals=[{"hospital": x.name, **x.sizes, "warnings": x.warnings} for x in members],
         )
 
     def _first_state(
@@ -187,7 +185,8 @@ class Federation:
                 if attempt == federation.round_attempts:
                     raise RoundFailed(
                         f"round {server_round} failed after {attempt} attempts: {error}; "
-                        f"round {state.round} is kept, go on with --resume {self.run_directory.path}"
+                        f"round {state.round} is kept; go on with "
+                        f"--resume {self.run_directory.path}"
                     ) from None
                 time.sleep(federation.retry_wait_s)
         raise AssertionError("unreachable: round_attempts is at least 1")

@@ -15,7 +15,7 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from wardround.common import messages as m
-from wardround.common.arrays import Arrays, Layout, decode_arrays
+from wardround.common.arrays import MAX_ABS_SUM, Arrays, Layout, decode_arrays
 from wardround.common.errors import ReplyRefused
 from wardround.common.tasks.base import Sums
 
@@ -78,7 +78,7 @@ def check_statistics(reply: Message) -> Sums:
     elements = sum(math.prod(array.shape) for array in record.values())
     if elements > MAX_STATISTIC_ELEMENTS:
         raise ReplyRefused(f"its statistics hold {elements} numbers, too many")
-    sums = decode_arrays(record)
+    sums = decode_arrays(record, max_abs=MAX_ABS_SUM)
     for name, value in sums.items():
         if len(name) > 256 or not name.isprintable():
             raise ReplyRefused("a statistic's name is not printable or longer than 256")

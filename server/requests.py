@@ -37,7 +37,7 @@ def queries(
     messages = []
     for member in members:
         records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
-            m.CONFIG: ConfigRecord(dict(config))  # type: ignore[arg-type]
+            m.CONFIG: ConfigRecord(dict(config))
         }
         totals.add_to(records)
         node_id = member.node_id if isinstance(member, Member) else member
@@ -61,10 +61,12 @@ def complete(
     completed = {}
     for message in messages:
         member = by_node[message.metadata.dst_node_id]
-        records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = dict(message.content.items())
+        records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = dict(
+            message.content.items()
+        )
         shared = records.get(m.CONFIG)
         values = dict(shared) if isinstance(shared, ConfigRecord) else {}
-        values |= dict(config) | {m.STATE_ROUND: state_rounds.get(member.name, 0)}  # type: ignore[operator]
+        values |= dict(config) | {m.STATE_ROUND: state_rounds.get(member.name, 0)}
         records[m.CONFIG] = ConfigRecord(values)
         totals.add_to(records)
         message.content = RecordDict({**records, **extra})

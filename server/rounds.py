@@ -99,9 +99,7 @@ class RoundRunner:
         refused: list[Refusal] = []
         by_node = {member.node_id: member for member in cohort}
         bytes_up = 0
-        for request, reply in exchange(
-            self.grid, requests, self.config.federation.round_timeout_s
-        ):
+        for request, reply in exchange(self.grid, requests, self.config.federation.round_timeout_s):
             member = by_node[request.metadata.dst_node_id]
             try:
                 reply = self._in_time(reply)
@@ -139,9 +137,7 @@ class RoundRunner:
         result.bytes_down = sum(m.payload_bytes(request.content) for request in requests)
         by_node = {member.node_id: member.name for member in held_out}
         added: dict[str, Sums] = {}
-        for request, reply in exchange(
-            self.grid, requests, self.config.federation.round_timeout_s
-        ):
+        for request, reply in exchange(self.grid, requests, self.config.federation.round_timeout_s):
             name = by_node[request.metadata.dst_node_id]
             try:
                 reply = self._in_time(reply)

@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal: a live table, plain lines elsewhere, one table at the end."""
+"""What a run looks like in a terminal: a live table, or plain lines, and one table at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a pooled shard becomes hospitals: IID, by label, by quantity. Real sites need none of this."""
+"""How a pooled shard becomes hospitals: IID, by label, by quantity. Real sites need none."""
 
 from __future__ import annotations
 

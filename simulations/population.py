@@ -79,8 +79,6 @@ class Population:
         width = len(str(len(parts)))
         names = [f"hospital-{index:0{width}d}" for index in range(1, len(parts) + 1)]
         return {
-            name: Hospital(
-                name, self.task, self.config, partial(self.task.select, pooled, rows)
-            )
+            name: Hospital(name, self.task, self.config, partial(self.task.select, pooled, rows))
             for name, rows in zip(names, parts, strict=True)
         }

@@ -7,8 +7,6 @@ don't.
 
 from __future__ import annotations
 
-from abc import ABC
-
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
@@ -20,7 +18,7 @@ from wardround.common.errors import ReplyRefused
 from wardround.common.messages import PROXIMAL_MU, ROUND, STATE_ROUND
 
 
-class LocalAlgorithm(ABC):
+class LocalAlgorithm:
     """Plain local training; subclasses override the hooks they need.
 
     Parameters
@@ -51,7 +49,7 @@ class LocalAlgorithm(ABC):
         return {}
 
     def received(self, name: str) -> dict[str, Tensor]:
-        """An array record of the request that mirrors the parameters; ReplyRefused if it doesn't."""
+        """A record of the request that mirrors the parameters. ReplyRefused if it doesn't."""
         record = self.request.get(name)
         if not isinstance(record, ArrayRecord):
             raise ReplyRefused(f"the request has no '{name}' record")

@@ -1,7 +1,7 @@
 """FedDyn, client side (Acar et al. 2021, arXiv 2111.04263, algorithm 1).
 
-    y <- argmin L_i(y) - <h_i, y> + alpha/2 |y - x|^2      (here: K steps of the local optimiser)
-    h_i <- h_i - alpha (y - x);   send y
+y <- argmin L_i(y) - <h_i, y> + alpha/2 |y - x|^2      (here: K steps of the local optimiser)
+h_i <- h_i - alpha (y - x);   send y
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """SCAFFOLD, client side (Karimireddy et al. 2020, arXiv 1910.06378, algorithm 1, option II).
 
-    y <- x
-    repeat K times:  y <- y - eta_l (g(y) - c_i + c)
-    c_i+ <- c_i - c + (x - y) / (K eta_l)
-    send y, c_i+ - c_i;   c_i <- c_i+
+y <- x
+repeat K times:  y <- y - eta_l (g(y) - c_i + c)
+c_i+ <- c_i - c + (x - y) / (K eta_l)
+send y, c_i+ - c_i;   c_i <- c_i+
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+def report_run(run): return run.report

@@ -50,7 +50,7 @@ class Examples:
 
 
 def concatenate(parts: list[Examples]) -> Examples:
-    """One ``Examples`` with the rows of all parts, in order. Raises ValueError if there are none."""
+    """One ``Examples`` with the rows of all parts, in order. ValueError if there are none."""
     if not parts:
         raise ValueError("nothing to concatenate")
     return Examples(

@@ -1,6 +1,6 @@
 """A task of one's own: handwritten digits (scikit-learn's 8 x 8 images), a small CNN, ten classes.
 
-    wardround simulate examples/own_task/federation.toml
+wardround simulate examples/own_task/federation.toml
 """
 
 from pathlib import Path

@@ -123,12 +123,18 @@ def personal_keys(config: Config, model: nn.Module) -> list[str]:
 def _strategy_class(config: Config) -> type[Strategy]:
     name = config.strategy.name
     if ":" in name:
-        return load_object(name, config.folder, Strategy, StrategyError)
+        return load_object(
+            name,
+            config.folder,
+            Strategy,  # type: ignore[type-abstract]
+            StrategyError,
+        )
     known = MEAN | INDIVIDUAL
     if name not in known:
         raise config.error(
             "strategy.name",
-            f"unknown strategy '{name}'; known: {', '.join(sorted(known))}, or path/to/file.py:Class",
+            f"unknown strategy '{name}'; known: {', '.join(sorted(known))}, "
+            "or path/to/file.py:Class",
         )
     return known[name]
 

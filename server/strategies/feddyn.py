@@ -1,7 +1,7 @@
 """FedDyn, server side (Acar et al. 2021, arXiv 2111.04263, algorithm 1).
 
-    h <- h - alpha * 1/N * sum_S(y_i - x)
-    x <- mean_S(y_i) - h / alpha
+h <- h - alpha * 1/N * sum_S(y_i - x)
+x <- mean_S(y_i) - h / alpha
 """
 
 from __future__ import annotations

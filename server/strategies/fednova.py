@@ -2,7 +2,7 @@
 
     x <- x - tau_eff * sum_i p_i d_i,   tau_eff = sum_i p_i a_i,   p_i the aggregation weights
 
-Clients send x - d_i (``client/algorithms/fednova.py``), so the mean that arrives is x - sum p_i d_i.
+Clients send x - d_i (``client/algorithms/fednova.py``), so x - sum p_i d_i is what arrives.
 """
 
 from __future__ import annotations

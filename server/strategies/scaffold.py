@@ -1,7 +1,7 @@
 """SCAFFOLD, server side (Karimireddy et al. 2020, arXiv 1910.06378, algorithm 1).
 
-    x <- x + eta_g * mean_S(y_i - x)
-    c <- c + |S|/N * mean_S(c_i+ - c_i)
+x <- x + eta_g * mean_S(y_i - x)
+c <- c + |S|/N * mean_S(c_i+ - c_i)
 """
 
 from __future__ import annotations

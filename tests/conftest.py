@@ -1,0 +1,188 @@
+"""What many tests share: a task small enough to calculate by hand, and a way to run a federation."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from torch import Tensor, nn
+
+from wardround.client.app import create_client_app
+from wardround.client.hospital import Hospital
+from wardround.common.config import Config, parse_config
+from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.rundir import RunDirectory
+from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.server.app import create_server_app
+from wardround.server.federation import Federation, FederationOutcome
+from wardround.server.observer import Observer
+from wardround.simulations.grid import RUN_ID, InProcessGrid
+
+ROOT = Path(__file__).parent.parent
+
+
+class Line(Task[Examples]):
+    """y = w x with loss (w x - y)^2 / 2: gradients are (w x - y) x, to be done by hand.
+
+    With ``norm`` there is a batch normalisation before it.
+    """
+
+    primary_metric = "loss"
+    higher_is_better = False
+
+    def __init__(self, start: float = 0.0, features: int = 1, norm: bool = False) -> None:
+        self.start, self.features, self.norm = start, features, norm
+
+    def load(self, path: Path | None) -> Examples:
+        x = torch.arange(1.0, 41.0).view(-1, 1)
+        return Examples(x / 40, (x[:, 0] > 20).float())
+
+    def model(self, totals: Sums) -> nn.Module:
+        linear = nn.Linear(self.features, 1, bias=False)
+        nn.init.constant_(linear.weight, self.start)
+        return nn.Sequential(nn.BatchNorm1d(self.features), linear) if self.norm else linear
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs[:, 0] - targets) ** 2 / 2
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
+        losses = self.loss(outputs, targets).double()
+        return {
+            "loss": losses.sum().reshape(1).numpy(),
+            "examples": np.array([float(len(losses))]),
+        }
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        return {"loss": float(sums["loss"][0]) / max(1.0, float(sums["examples"][0]))}
+
+
+@dataclass
+class Recorder(Observer):
+    """Keeps what an observer is told."""
+
+    refusals: list[tuple[str, str, str]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def replied(self, hospital: str, step: str, reason: str | None) -> None:
+        if reason is not None:
+            self.refusals.append((hospital, step, reason))
+
+    def round_failed(self, server_round: int, attempt: int, reason: str) -> None:
+        self.failures.append(reason)
+
+    def round_committed(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+
+@dataclass
+class Run:
+    """A finished federation and what was observed."""
+
+    outcome: FederationOutcome
+    directory: RunDirectory
+    recorder: Recorder
+    grid: InProcessGrid
+
+    def weight(self, name: str = "weight") -> float:
+        """The only value of a one-element parameter."""
+        return float(self.outcome.model[name].reshape(-1)[0])
+
+
+Shards = dict[str, Examples]
+Federate = Callable[..., Run]
+
+
+def examples(x: list[float], y: list[float]) -> Examples:
+    """One feature per row."""
+    return Examples(torch.tensor(x).view(-1, 1), torch.tensor(y))
+
+
+@pytest.fixture
+def shards() -> Shards:
+    """Two hospitals of unequal size with different optima."""
+    return {"a": examples([1.0, 2.0, 1.0], [1.0, 2.0, 3.0]), "b": examples([1.0], [-1.0])}
+
+
+@pytest.fixture
+def settings() -> Callable[[str], Config]:
+    """A configuration from TOML text: full batches, one local epoch, no held-out rows."""
+
+    def make(text: str = "") -> Config:
+        defaults = [
+            "federation.min_clients=1",
+            "federation.rounds=1",
+            "data.test_fraction=0.0",
+            "training.lr=0.1",
+            "training.batch_size=1000",
+        ]
+        given = tomllib.loads(text)
+        kept = [
+            d
+            for d in defaults
+            if d.split("=")[0].split(".")[1] not in given.get(d.split(".")[0], {})
+        ]
+        return parse_config(text, kept)
+
+    return make
+
+
+@pytest.fixture
+def federate(tmp_path: Path) -> Federate:
+    """Run a federation in process: federate(config, shards, task=..., app=..., run=...)."""
+
+    def run(
+        config: Config,
+        shards: Shards,
+        task: Task[Any] | None = None,
+        wrap: Callable[[ClientApp], Callable[[Message, Context], Message]] | None = None,
+        intercept: Any = None,
+        directory: RunDirectory | None = None,
+        grid: InProcessGrid | None = None,
+    ) -> Run:
+        task = task or Line()
+        hospitals = {
+            name: Hospital(name, task, config, lambda shard=shard: shard)  # type: ignore[misc]
+            for name, shard in shards.items()
+        }
+        app: Any = create_client_app(
+            lambda context: hospitals[str(context.node_config["hospital"])]
+        )
+        grid = grid or InProcessGrid(wrap(app) if wrap else app, list(shards), None, intercept)
+        directory = directory or RunDirectory.create(tmp_path, "test", config.to_toml())
+        recorder, outcomes = Recorder(), []  # type: ignore[var-annotated]
+        federation = Federation(config, task, directory, recorder)
+        try:
+            create_server_app(lambda context: federation, outcomes.append)(
+                grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})
+            )
+        except Exception as error:
+            error.recorder, error.directory = recorder, directory  # type: ignore[attr-defined]
+            raise
+        return Run(outcomes[0], directory, recorder, grid)
+
+    return run
+
+
+@pytest.fixture
+def line() -> type[Line]:
+    """The task class, for tests that need its options."""
+    return Line
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """Real data for tests; skips where it is absent."""
+    folder = Path(os.environ.get("WARDROUND_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set WARDROUND_DATA")
+    return folder
