@@ -1,0 +1,102 @@
+"""Run by test_kill_resume.py: kill a run at its n-th durable write, resume it, print the model's hash.
+
+Usage: kill_points.py CONFIG FOLDER. One line of JSON per case: {"case": ..., "sha256": ...}.
+Every case is a fork of this process, so that the imports are paid once; no torch work is done
+before the forks.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from wardround.common.config import load_config
+from wardround.simulations import simulate
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run ``work`` in a fork; the exit status as os.waitpid gives it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def kill_before(number: int) -> None:
+    """SIGKILL this process before its ``number``-th fsync or rename (0: never)."""
+    count = 0
+
+    def guarded(name: str) -> Callable[..., object]:
+        original = getattr(os, name)
+
+        def call(*args: object) -> object:
+            nonlocal count
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        setattr(os, name, guarded(name))
+
+
+def digest(run: Path) -> str:
+    files = ["model/model.safetensors", "metrics.jsonl"]
+    model = hashlib.sha256((run / files[0]).read_bytes()).hexdigest()
+    rows = [json.loads(line) for line in (run / files[1]).read_text().splitlines()]
+    for row in rows:
+        del row["seconds"]
+    return hashlib.sha256((model + json.dumps(rows)).encode()).hexdigest()
+
+
+def main() -> None:
+    config, folder = Path(sys.argv[1]), Path(sys.argv[2])
+
+    def case(name: str, kill: int) -> bool:
+        """Returns whether the kill point was reached."""
+        runs = folder / name
+
+        def first() -> None:
+            kill_before(kill)
+            simulate(load_config(config, [f'federation.runs="{runs}"']))
+
+        status = in_child(first)
+        killed = os.WIFSIGNALED(status)
+        if kill and not killed and os.WEXITSTATUS(status):
+            raise SystemExit(f"{name}: failed by itself")
+        found = [run for run in runs.iterdir() if (run / "config.toml").exists()]
+        if killed and found:
+            if in_child(lambda: void(simulate(resume=found[0]))):
+                raise SystemExit(f"{name}: could not be resumed")
+        if found:
+            builtins.print(json.dumps({"case": name, "sha256": digest(found[0])}), flush=True)
+        return killed
+
+    case("uninterrupted", 0)
+    number = 1
+    while case(f"killed before write {number}", number):
+        number += STRIDE
+    case("uninterrupted again", 0)
+
+
+def void(value: object) -> None:
+    """A statement out of an expression."""
+
+
+STRIDE = int(os.environ.get("KILL_STRIDE", "5"))
+
+if __name__ == "__main__":
+    main()
