@@ -122,7 +122,7 @@ def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 (hex) over names, dtypes, shapes and bytes, whatever the order of the mapping."""
     state = hashlib.sha256()
     for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
+        value = np.asarray(arrays[name], order="C")
         state.update(f"{name}\x1f{value.dtype.name}\x1f{value.shape}\x1f".encode())
         state.update(value.tobytes())
     return state.hexdigest()

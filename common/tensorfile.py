@@ -23,8 +23,9 @@ def write_tensors(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
     """Write arrays and state; equal input gives equal bytes."""
     text = to_json(state)
     envelope = to_json({"sha256": _checksum(arrays, text), "state": text})
+    # (ascontiguousarray would turn a scalar into a vector)
     # one metadata entry only: safetensors writes several in an order that changes between runs
-    data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {"wardround": envelope})
+    data = save({k: np.asarray(v, order="C") for k, v in arrays.items()}, {"wardround": envelope})
     write_atomically(path, data)
 
 

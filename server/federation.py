@@ -15,10 +15,10 @@ from typing import Any
 from flwr.serverapp import Grid
 from torch import nn
 
-from wardround.common.arrays import Arrays
+from wardround.common.arrays import Arrays, layout_of
 from wardround.common.config import Config
 from wardround.common.errors import CheckpointError, RoundFailed
-from wardround.common.models import build_model, load_arrays, model_arrays
+from wardround.common.models import build_model, model_arrays
 from wardround.common.rundir import RunDirectory
 from wardround.common.tasks.base import Sums, Task
 from wardround.common.tensorfile import write_tensors
@@ -132,10 +132,9 @@ class Federation:
         return state
 
     def _resume(self, state: FederationState, plan: StrategyPlan, model: nn.Module) -> None:
-        if set(state.model) != set(model.state_dict()):
+        if layout_of(state.model) != layout_of(model_arrays(model)):
             raise CheckpointError("the checkpoint is of another model than the task now builds")
         restore_state(plan.strategy, state.strategy_arrays, state.strategy_tree)
-        load_arrays(model, state.model)
         self.run_directory.keep_rounds(state.round)
         self.observer.phase(f"going on after round {state.round}")
 

@@ -114,7 +114,9 @@ def test_an_error_reply_is_shown_as_one_harmless_line(federate, settings, shards
     def wrap(app):
         def answer(message, context):
             if message.metadata.message_type == "train" and context.node_config["hospital"] == "b":
-                return Message(Error(2, "line one\nline two\x1b[31m" + "x" * 1000), reply_to=message)
+                return Message(
+                    Error(2, "line one\nline two\x1b[31m" + "x" * 1000), reply_to=message
+                )
             return app(message, context)
 
         return answer
@@ -187,9 +189,7 @@ def test_a_late_reply_is_refused(federate, settings, shards) -> None:
 
 def test_too_few_hospitals_at_the_start_says_why(federate, settings, shards) -> None:
     with pytest.raises(RoundFailed, match="2 hospitals connected within 0.3 s"):
-        federate(
-            settings("[federation]\nmin_clients = 3\nround_timeout_s = 0.3\n"), shards
-        )
+        federate(settings("[federation]\nmin_clients = 3\nround_timeout_s = 0.3\n"), shards)
 
 
 def test_two_hospitals_of_one_name_are_refused(federate, settings, shards) -> None:

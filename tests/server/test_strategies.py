@@ -207,15 +207,14 @@ def test_fedbn_keeps_normalisation_at_home(federate, settings, line) -> None:
     assert avg["0.running_mean"] != 0, "fedavg does average it"
 
 
-def test_fedbn_equals_fedavg_computed_by_hand_on_the_shared_layer(
-    federate, settings, line
-) -> None:
+def test_fedbn_equals_fedavg_computed_by_hand_on_the_shared_layer(federate, settings, line) -> None:
     """One step from w = 1 on two points -1, 1 (mean 0, variance 1): the norm is y = x/sqrt(1+eps).
 
     Targets t x: gradient on w is (w s - t) s with s = 1/sqrt(1 + 1e-5), for t = 2 and t = 0: the
     shared w after one round is 1 - 0.1 ((s - 2) s + s s) / 2 = 1 - 0.1 s (s - 1).
     """
     x = [-1.0, 1.0]
+
     def shard(t: float) -> Examples:
         return Examples(torch.tensor(x).view(-1, 1), t * torch.tensor(x))
 

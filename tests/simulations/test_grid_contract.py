@@ -1,0 +1,125 @@
+"""What every host of the apps must do. Further grids join by adding a fixture value."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+
+from wardround.server.exchange import exchange
+from wardround.simulations.grid import InProcessGrid
+
+MakeGrid = Callable[[ClientApp, int], Grid]
+
+
+@pytest.fixture(params=["in-process"])
+def make_grid(request) -> MakeGrid:
+    def make(app: ClientApp, clients: int) -> Grid:
+        return InProcessGrid(app, [f"hospital-{index}" for index in range(clients)])
+
+    return make
+
+
+def echo_app() -> ClientApp:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        weight = message.content.array_records["arrays"]["w"].numpy()
+        if message.content.config_records["config"].get("fail") == context.node_id:
+            raise RuntimeError("broken")
+        seen = context.state.metric_records.get("seen", MetricRecord({"n": 0}))["n"] + 1
+        context.state["seen"] = MetricRecord({"n": seen})
+        message.content["arrays"] = ArrayRecord({})  # must not reach the other clients
+        message.content.config_records["config"]["mine"] = 1
+        reply = {
+            "arrays": ArrayRecord({"w": Array(weight + context.node_id)}),
+            "metrics": MetricRecord({"seen": seen}),
+        }
+        return Message(RecordDict(reply), reply_to=message)
+
+    return app
+
+
+def requests(grid: Grid, **config: int) -> list[Message]:
+    content = RecordDict(
+        {"arrays": ArrayRecord({"w": Array(np.zeros(2))}), "config": ConfigRecord(dict(config))}
+    )
+    return [Message(content, node, "train") for node in grid.get_node_ids()]
+
+
+class TestGridContract:
+    def test_every_node_answers_its_own_request_once(self, make_grid) -> None:
+        grid = make_grid(echo_app(), 4)
+        found = {}
+        for request, reply in exchange(grid, requests(grid), 10):
+            assert reply is not None and reply.metadata.src_node_id == request.metadata.dst_node_id
+            assert reply.metadata.reply_to_message_id == request.metadata.message_id
+            found[reply.metadata.src_node_id] = reply.content["arrays"]["w"].numpy()[0]
+        assert found == {node: float(node) for node in grid.get_node_ids()}
+        assert len(found) == 4
+
+    def test_a_client_cannot_alter_what_others_get(self, make_grid) -> None:
+        grid = make_grid(echo_app(), 3)
+        sent = requests(grid)
+        assert all(reply.has_content() for _, reply in exchange(grid, sent, 10))
+        assert "mine" not in sent[0].content["config"] and "w" in sent[0].content["arrays"]
+
+    def test_a_failing_client_is_an_error_reply(self, make_grid) -> None:
+        grid = make_grid(echo_app(), 3)
+        replies = {
+            request.metadata.dst_node_id: reply
+            for request, reply in exchange(grid, requests(grid, fail=2), 10)
+        }
+        assert replies[2].has_error() and "RuntimeError" in (replies[2].error.reason or "")
+        assert "broken" not in (replies[2].error.reason or ""), "a reason may quote data"
+        assert replies[1].has_content() and replies[3].has_content()
+
+    def test_an_unknown_node_is_an_error_not_a_crash(self, make_grid) -> None:
+        grid = make_grid(echo_app(), 2)
+        (message,) = requests(grid)[:1]
+        stray = Message(message.content, 999, "train")
+        ((_, reply),) = exchange(grid, [stray], 1)
+        assert reply is None or reply.has_error()
+
+    def test_state_stays_with_its_node(self, make_grid) -> None:
+        grid = make_grid(echo_app(), 2)
+        for expected in (1, 2, 3):
+            seen = [r.content["metrics"]["seen"] for _, r in exchange(grid, requests(grid), 10)]
+            assert seen == [expected, expected]
+
+    def test_pulling_again_gives_nothing_twice(self, make_grid) -> None:
+        grid = make_grid(echo_app(), 2)
+        ids = list(grid.push_messages(requests(grid)))
+        assert len(list(grid.pull_messages(ids))) == 2
+        assert list(grid.pull_messages(ids)) == []
+        assert list(grid.pull_messages(["no such message"])) == []
+
+    def test_send_and_receive_answers_all(self, make_grid) -> None:
+        grid = make_grid(echo_app(), 3)
+        assert len(list(grid.send_and_receive(requests(grid)))) == 3
+
+
+class Silent(InProcessGrid):
+    """Never answers node 2, answers node 1 twice, and invents a reply."""
+
+    def pull_messages(self, message_ids):
+        messages = [self._waiting.pop(i) for i in list(message_ids) if i in self._waiting]
+        for message in messages:
+            if message.metadata.dst_node_id != 2:
+                yield self._answer(message)
+                yield self._answer(message)
+
+
+def test_exchange_drops_second_replies_and_gives_up_in_time() -> None:
+    grid = Silent(echo_app(), ["a", "b", "c"])
+    started = time.monotonic()
+    replies = [(q.metadata.dst_node_id, r) for q, r in exchange(grid, requests(grid), 0.2)]
+    assert time.monotonic() - started < 5
+    assert [node for node, _ in replies] == [1, 3, 2]
+    assert replies[-1][1] is None

@@ -1,0 +1,66 @@
+"""Partitions: every row once, sizes as asked, the same for a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wardround.common.config import parse_config
+from wardround.common.errors import ConfigError
+from wardround.simulations.partition import partition_rows
+
+
+def config(kind: str, clients: int, alpha: float = 1.0, least: int = 1, seed: int = 1):
+    return parse_config(
+        f"[federation]\nseed = {seed}\n[simulation]\npartition = '{kind}'\nclients = {clients}\n"
+        f"alpha = {alpha}\nmin_examples = {least}\n"
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kind=st.sampled_from(["iid", "dirichlet", "quantity"]),
+    clients=st.integers(1, 6),
+    labels=st.lists(st.integers(0, 3), min_size=30, max_size=200),
+    seed=st.integers(0, 1000),
+)
+def test_every_row_lands_in_exactly_one_hospital(kind, clients, labels, seed) -> None:
+    rows = np.array(labels)
+    parts = partition_rows(rows, config(kind, clients, seed=seed))
+    assert len(parts) == clients and min(len(part) for part in parts) >= 1
+    assert sorted(np.concatenate(parts)) == list(range(len(labels)))
+    again = partition_rows(rows, config(kind, clients, seed=seed))
+    assert all((a == b).all() for a, b in zip(parts, again, strict=True))
+
+
+def test_iid_sizes_differ_by_at_most_one() -> None:
+    sizes = [len(p) for p in partition_rows(np.zeros(103, int), config("iid", 10))]
+    assert max(sizes) - min(sizes) == 1
+
+
+def test_a_small_alpha_separates_labels_and_a_large_one_mixes_them() -> None:
+    labels = np.repeat([0, 1], 500)
+
+    def spread(alpha: float) -> float:
+        shares = [
+            labels[part].mean() for part in partition_rows(labels, config("dirichlet", 5, alpha))
+        ]
+        return float(np.std(shares))
+
+    assert spread(0.1) > 0.25 > 0.05 > spread(1000.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "clients", "alpha", "least", "message"),
+    [
+        ("iid", 20, 1.0, 10, "need more than the 100 rows"),
+        ("dirichlet", 9, 0.01, 11, "in 1000 draws; raise simulation.alpha"),
+    ],
+)
+def test_what_cannot_be_partitioned_says_how_to_mend_it(
+    kind, clients, alpha, least, message
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        partition_rows(np.repeat([0, 1], 50), config(kind, clients, alpha, least))
