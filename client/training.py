@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,10 +48,35 @@ def batches(
         yield order[position * training.batch_size : (position + 1) * training.batch_size]
 
 
+class Stepper(Protocol):
+    """What training needs of an optimiser."""
+
+    def step(self) -> Any:
+        """Move the parameters by their gradients."""
+
+
+class PlainSGD:
+    """p <- p - lr g, exactly torch's SGD without momentum or decay, but free to construct.
+
+    A simulation makes one optimiser per client and round; torch's costs more than five small steps.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+        self._parameters, self._lr = parameters, lr
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for p in self._parameters:
+            if p.grad is not None:
+                p.add_(p.grad, alpha=-self._lr)
+
+
 def make_optimizer(
     parameters: list[nn.Parameter], training: TrainingTable, lr: float
-) -> torch.optim.Optimizer:
-    """The configured torch optimiser, with fresh state."""
+) -> Stepper:
+    """The configured optimiser, with fresh state."""
+    if training.optimizer == "sgd" and not training.momentum and not training.weight_decay:
+        return PlainSGD(parameters, lr)
     if training.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, lr=lr, momentum=training.momentum, weight_decay=training.weight_decay
@@ -91,7 +116,8 @@ def train_model(
                     f"of {len(rows)}; return one loss per example"
                 )
             loss = losses.mean()
-            optimizer.zero_grad()
+            for p in parameters:
+                p.grad = None
             loss.backward()  # type: ignore[no-untyped-call]
             if algorithm is not None:
                 algorithm.adjust_gradients()

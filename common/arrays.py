@@ -6,7 +6,9 @@ decoded by ``decode_arrays`` only, which refuses by name and reason and never un
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -51,7 +53,10 @@ def encode_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
 
 
 def decode_array(name: str, array: Array) -> NDArray[Any]:
-    """One array, after its declaration was held against its bytes. Raises ReplyRefused."""
+    """One array, after its declaration was held against its bytes. Raises ReplyRefused.
+
+    The array may be a read-only view of the message's bytes.
+    """
     if array.stype != "numpy.ndarray":
         raise ReplyRefused(f"array '{name}' is serialised as '{array.stype}', not 'numpy.ndarray'")
     if array.dtype not in ALLOWED_DTYPES:
@@ -59,7 +64,10 @@ def decode_array(name: str, array: Array) -> NDArray[Any]:
     shape = tuple(array.shape)
     if any(not isinstance(side, int) or side < 0 for side in shape):
         raise ReplyRefused(f"array '{name}' has an impossible shape")
+    header = _npy_header(shape, array.dtype)
     size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
+    if len(array.data) == len(header) + size_bytes and array.data.startswith(header):
+        return np.frombuffer(array.data, array.dtype, offset=len(header)).reshape(shape)
     if not 0 <= len(array.data) - size_bytes <= _NPY_HEADER_LIMIT_BYTES:
         raise ReplyRefused(
             f"array '{name}' has {len(array.data)} bytes, but its shape {shape} needs {size_bytes}"
@@ -71,6 +79,21 @@ def decode_array(name: str, array: Array) -> NDArray[Any]:
     if value.shape != shape or value.dtype.name != array.dtype:
         raise ReplyRefused(f"array '{name}' holds other values than it declares")
     return value
+
+
+@functools.lru_cache(maxsize=4096)
+def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
+    """The header that numpy writes for a C-ordered array: what starts with it needs no parsing."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer,
+        {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+            "fortran_order": False,
+            "shape": shape,
+        },
+    )
+    return buffer.getvalue()
 
 
 def decode_arrays(

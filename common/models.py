@@ -36,7 +36,7 @@ def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
     state = model.state_dict()
     with torch.no_grad():
         for name, value in arrays.items():
-            state[name].copy_(torch.from_numpy(np.asarray(value)))
+            state[name].copy_(torch.from_numpy(np.array(value)))  # a copy: torch wants it writable
 
 
 def batch_norm_keys(model: nn.Module) -> list[str]:

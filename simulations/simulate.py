@@ -76,6 +76,7 @@ def simulate(
     *,
     overrides: Sequence[str] = (),
     resume: Path | str | None = None,
+    task: Task[Any] | None = None,
     observer: Observer | None = None,
 ) -> Result:
     """Run (or go on with) a simulated federation.
@@ -85,12 +86,13 @@ def simulate(
     config : a ``Config``, the path of a ``federation.toml``, or None for the built-in example
     overrides : 'table.key=value' strings, as ``--set`` on the command line; not with a ``Config``
     resume : a run directory to go on with, instead of a configuration
+    task : a task object of your own, instead of the one that ``[task]`` names
     observer : is told what happens, e.g. to show progress
 
     Raises WardroundError subclasses; a run that stopped can be resumed.
     """
     settings = load(config, overrides, resume)
-    task = make_task(settings)
+    task = task or make_task(settings)
     population = Population(settings, task)
     if resume is not None:
         run = RunDirectory.open(Path(resume))

@@ -1,4 +1,4 @@
-"""What many tests share: a task small enough to calculate by hand, and a way to run a federation."""
+"""What many tests share: a task to calculate by hand, and a way to run a federation."""
 
 from __future__ import annotations
 

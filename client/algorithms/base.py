@@ -105,4 +105,4 @@ def to_arrays(tensors: dict[str, Tensor]) -> Arrays:
 
 def to_tensors(arrays: Arrays) -> dict[str, Tensor]:
     """Tensors of the arrays."""
-    return {name: torch.from_numpy(np.asarray(a)) for name, a in arrays.items()}
+    return {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}
