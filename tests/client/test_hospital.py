@@ -1,0 +1,91 @@
+"""Splits: every row once, stratified, patients whole, the same for a seed and a name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wardround.client.hospital import Hospital, split_rows
+from wardround.common.config import parse_config
+from wardround.common.errors import DataError
+from wardround.common.tasks.base import Examples
+
+
+class Fake:
+    """Only what a split asks of a task."""
+
+    phases = 0
+
+    def __init__(self, labels, patients=None, given=None):
+        self._labels, self._patients = np.array(labels), patients
+        self._given = given
+
+    def size(self, raw):
+        return len(self._labels)
+
+    def labels(self, raw):
+        return self._labels
+
+    def patients(self, raw):
+        return None if self._patients is None else np.array(self._patients).astype(str)
+
+    def given_split(self, raw):
+        return None if self._given is None else np.array(self._given)
+
+
+def config(test: float, validation: float, seed: int = 1):
+    return parse_config(
+        f"[federation]\nseed = {seed}\n[data]\ntest_fraction = {test}\n"
+        f"validation_fraction = {validation}\n"
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    labels=st.lists(st.integers(0, 2), min_size=1, max_size=60),
+    test=st.floats(0, 0.5),
+    validation=st.floats(0, 0.4),
+    seed=st.integers(0, 100),
+)
+def test_every_row_once_and_each_label_in_proportion(labels, test, validation, seed) -> None:
+    parts = split_rows(Fake(labels), None, config(test, validation, seed), "a")
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(labels)))
+    for label in set(labels):
+        n = labels.count(label)
+        found = sum(labels[row] == label for row in parts["test"])
+        assert found == round(n * test)
+    again = split_rows(Fake(labels), None, config(test, validation, seed), "a")
+    assert all((parts[k] == again[k]).all() for k in parts)
+
+
+@settings(deadline=None, max_examples=40)
+@given(patients=st.lists(st.integers(0, 8), min_size=4, max_size=60))
+def test_a_patient_is_never_on_two_sides(patients) -> None:
+    parts = split_rows(Fake([0] * len(patients), patients), None, config(0.3, 0.2), "a")
+    sides = [{patients[row] for row in rows} for rows in parts.values()]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert sum(len(rows) for rows in parts.values()) == len(patients)
+
+
+def test_hospitals_split_differently() -> None:
+    fake = Fake([0] * 50)
+    one, two = (split_rows(fake, None, config(0.3, 0), name)["test"] for name in "ab")
+    assert list(one) != list(two)
+
+
+def test_a_split_in_the_data_wins() -> None:
+    given = ["train", "test", "train", "validation"]
+    parts = split_rows(Fake([0] * 4, given=given), None, config(0.5, 0), "a")
+    assert [list(parts[k]) for k in ("train", "validation", "test")] == [[0, 2], [3], [1]]
+
+
+def test_an_empty_shard_and_an_empty_training_part_are_named(line) -> None:
+    empty = Examples(torch.zeros(0, 1), torch.zeros(0))
+    with pytest.raises(DataError, match="north: the shard has no usable rows"):
+        Hospital("north", line(), config(0.3, 0), lambda: empty).parts()
+    one = Examples(torch.zeros(1, 1), torch.zeros(1))
+    with pytest.raises(DataError, match="no rows are left for training"):
+        Hospital("north", line(), config(0.9, 0), lambda: one).parts()
