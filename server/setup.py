@@ -82,7 +82,7 @@ def sum_statistics(
             except (ReplyRefused, ValueError) as error:
                 raise RoundFailed(f"data preparation stopped at {name}: {error}") from None
         totals = totals | total
-    return totals
+    return task.condense(totals)
 
 
 def _first(refused: list[dict[str, str]]) -> str:

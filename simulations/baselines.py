@@ -68,7 +68,7 @@ def own_totals(hospital: Hospital) -> Sums:
     totals: Sums = {}
     for phase in range(hospital.task.phases):
         totals = totals | hospital.statistics(phase, totals)
-    return totals
+    return hospital.task.condense(totals)
 
 
 def summarise_all(task: Task[Any], by_hospital: dict[str, Sums]) -> Figures:

@@ -1,0 +1,1 @@
+"""Reading a hospital's files, with every problem named by file, line and column."""

@@ -11,10 +11,9 @@ Shapes: B examples in a batch, N examples in a shard, O model outputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -70,10 +69,10 @@ class Task(ABC, Generic[Raw]):
     object may serve many simulated hospitals.
     """
 
-    primary_metric: ClassVar[str] = "loss"
+    primary_metric: str = "loss"
     """Name of the figure that chooses the best round and stands in tables."""
-    higher_is_better: ClassVar[bool] = False
-    coupled_examples: ClassVar[bool] = False
+    higher_is_better: bool = False
+    coupled_examples: bool = False
     """True where an example's loss depends on others of its batch (Cox): no per-example privacy."""
 
     # --- data, at the hospital ------------------------------------------------------------
@@ -118,18 +117,26 @@ class Task(ABC, Generic[Raw]):
         return []
 
     # --- preparation that hospitals agree on, from sums only --------------------------------
-    phases: ClassVar[int] = 0
+    phases: int = 0
     """How many times ``statistics`` is summed over the hospitals before training."""
 
-    def statistics(self, train: Raw, phase: int, totals: Mapping[str, Any]) -> Sums:
+    def statistics(self, train: Raw, phase: int, totals: Sums) -> Sums:
         """This hospital's sums of phase 0, 1, ...; ``totals`` holds those of earlier phases.
 
-        Hospitals may send different keys (a category is a key); a missing key counts as zero.
+        Arrays are float64. Hospitals may send different keys (a category is a key); a missing key
+        counts as zero.
         """
         return {}
 
+    def condense(self, totals: Sums) -> Sums:
+        """On the server, after the last phase: what ``prepare`` and ``model`` need of the totals.
+
+        It travels with every request, so it should be small.
+        """
+        return totals
+
     def prepare(self, raw: Raw, totals: Sums, train: Raw) -> Examples:
-        """Rows to tensors. ``train`` is the hospital's own training part, for local statistics.
+        """Rows to tensors; ``totals`` is what ``condense`` gave. ``train`` is the hospital's own training part, for local statistics.
 
         Default: the shard is ``Examples`` already.
         """

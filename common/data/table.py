@@ -1,0 +1,241 @@
+"""Rows as text, each remembering the file and line it came from.
+
+Cells stay text until a column's meaning is known, so that a cell that can't be read is named by
+file, line and column. No message quotes a cell: it may be a patient's.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.errors import DataError
+
+Cells = NDArray[np.object_]
+"""One column: str, or None where the value is missing."""
+
+READABLE = (".csv", ".tsv", ".txt", ".data", ".parquet")
+_TRUE = frozenset(["1", "1.0", "true", "t", "yes", "y"])
+_FALSE = frozenset(["0", "0.0", "false", "f", "no", "n"])
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one shard.
+
+    columns : name to cells, all of one length
+    files : the files the rows came from
+    origin : N x 2 int64: index into ``files``, line number (from 1)
+    dropped : rows that were left out when the shard was loaded
+    """
+
+    columns: dict[str, Cells]
+    files: tuple[Path, ...]
+    origin: NDArray[np.int64]
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+    def select(self, rows: NDArray[np.int64]) -> Table:
+        """The given rows, in that order."""
+        index = np.asarray(rows, dtype=np.int64)
+        columns = {name: cells[index] for name, cells in self.columns.items()}
+        return Table(columns, self.files, self.origin[index], self.dropped)
+
+    def keep(self, mask: NDArray[np.bool_]) -> Table:
+        """The rows where the mask is true; the others count as dropped."""
+        kept = self.select(np.flatnonzero(mask).astype(np.int64))
+        dropped = self.dropped + int((~mask).sum())
+        return Table(kept.columns, kept.files, kept.origin, dropped)
+
+    def place(self, row: int, column: str) -> str:
+        """'file:line: column 'name'' of a cell, for messages."""
+        file, line = self.origin[row]
+        return f"{self.files[file]}:{line}: column '{column}'"
+
+    def cells(self, column: str) -> Cells:
+        """A column's cells. Raises DataError naming the columns there are."""
+        if column not in self.columns:
+            where = self.files[0] if self.files else "the shard"
+            raise DataError(
+                f"{where}: there is no column '{column}'; it has {_listed(self.columns)}"
+            )
+        return self.columns[column]
+
+    def missing(self, column: str) -> NDArray[np.bool_]:
+        """True where the cell is missing."""
+        return np.array([cell is None for cell in self.cells(column)], dtype=np.bool_)
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """The column as float64, NaN where missing. Raises DataError at the first other text."""
+        cells = self.cells(column)
+        values = np.full(len(cells), np.nan)
+        for row, cell in enumerate(cells):
+            if cell is None:
+                continue
+            try:
+                value = float(cell)
+            except ValueError:
+                value = math.nan
+            if not math.isfinite(value):
+                raise DataError(
+                    f"{self.place(row, column)}: not a finite number; mend the cell, name its "
+                    "text in task.missing_values, or list the column as categorical"
+                )
+            values[row] = value
+        return values
+
+    def booleans(self, column: str) -> NDArray[np.float64]:
+        """The column as 0.0 and 1.0, NaN where missing; accepts 0/1, true/false, yes/no."""
+        cells = self.cells(column)
+        values = np.full(len(cells), np.nan)
+        for row, cell in enumerate(cells):
+            if cell is not None:
+                text = cell.lower()
+                if text not in _TRUE and text not in _FALSE:
+                    raise DataError(
+                        f"{self.place(row, column)}: not 0/1, true/false or yes/no; mend the cell "
+                        "or list the column as categorical"
+                    )
+                values[row] = float(text in _TRUE)
+        return values
+
+
+def read_table(
+    path: Path,
+    header: Sequence[str] | None = None,
+    missing_values: Collection[str] = ("",),
+    delimiter: str = ",",
+) -> Table:
+    """A CSV or Parquet file, or all of them in a folder, in the order of their names.
+
+    Parameters
+    ----------
+    header : names of the columns, for CSV files without a header line
+    missing_values : texts (stripped of blanks) that mean 'missing'
+
+    Raises DataError naming file, line and column.
+    """
+    files = _files(path)
+    tables = [_read_file(file, header, frozenset(missing_values), delimiter) for file in files]
+    first = tables[0]
+    for file, table in zip(files, tables, strict=True):
+        if set(table.columns) != set(first.columns):
+            odd = sorted(set(table.columns) ^ set(first.columns))
+            raise DataError(f"{file}: its columns differ from those of {files[0]}: {_listed(odd)}")
+    origin = [
+        np.column_stack([np.full(len(table), index), table.origin[:, 1]])
+        for index, table in enumerate(tables)
+    ]
+    columns = {
+        name: np.concatenate([table.columns[name] for table in tables]) for name in first.columns
+    }
+    return Table(columns, tuple(files), np.concatenate(origin).astype(np.int64))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in READABLE)
+        if not found:
+            raise DataError(f"{path}: no file to read here; expected {', '.join(READABLE)}")
+        return found
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder; check data.path")
+    return [path]
+
+
+def _read_file(
+    path: Path, header: Sequence[str] | None, missing: frozenset[str], delimiter: str
+) -> Table:
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path, missing)
+    rows, lines, names = [], [], list(header) if header is not None else None
+    reader = None
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            for cells in reader:
+                if not cells:
+                    continue
+                if names is None:
+                    names = [cell.strip() for cell in cells]
+                    continue
+                if len(cells) != len(names):
+                    raise DataError(
+                        f"{path}:{reader.line_num}: {len(cells)} cells, but there are {len(names)} "
+                        "columns; quote cells that hold the delimiter"
+                    )
+                rows.append(cells)
+                lines.append(reader.line_num)
+    except UnicodeDecodeError:
+        line = reader.line_num + 1 if reader else 1
+        raise DataError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    except csv.Error as error:
+        line = reader.line_num if reader else 1
+        raise DataError(f"{path}:{line}: not readable as CSV ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from None
+    if names is None or not rows:
+        raise DataError(f"{path}: there are no rows; check that this is the right file")
+    _check_names(path, names)
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    return _table(path, columns, lines, missing)
+
+
+def _read_parquet(path: Path, missing: frozenset[str]) -> Table:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise DataError(f"{path}: reading Parquet needs: pip install 'wardround[parquet]'") from None
+    try:
+        found = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not readable as Parquet ({type(error).__name__})") from None
+    _check_names(path, found.column_names)
+    if found.num_rows == 0:
+        raise DataError(f"{path}: there are no rows; check that this is the right file")
+    columns = {name: found.column(name).to_pylist() for name in found.column_names}
+    return _table(path, columns, list(range(1, found.num_rows + 1)), missing)
+
+
+def _table(
+    path: Path, columns: dict[str, Sequence[Any]], lines: list[int], missing: frozenset[str]
+) -> Table:
+    origin = np.column_stack([np.zeros(len(lines)), np.array(lines)]).astype(np.int64)
+    return Table({k: to_cells(v, missing) for k, v in columns.items()}, (path,), origin)
+
+
+def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:
+    """Values as stripped text; None, NaN and the texts in ``missing`` become None."""
+    cells = []
+    for value in values:
+        if value is None or value != value:
+            cells.append(None)
+            continue
+        text = value.strip() if isinstance(value, str) else str(value)
+        cells.append(None if text in missing else text)
+    array = np.empty(len(cells), dtype=object)
+    array[:] = cells
+    return array
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        raise DataError(f"{path}: column '{twice[0]}' stands twice in the header")
+    if "" in names:
+        raise DataError(f"{path}: column {list(names).index('') + 1} has no name in the header")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    shown = ", ".join(names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")

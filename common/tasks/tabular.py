@@ -1,0 +1,261 @@
+"""The built-in task: rows of numbers and categories, four kinds of target.
+
+Logistic regression or an MLP for binary, multi-class, regression and Cox survival targets. Columns
+are declared in ``[task.columns]``; preparation is agreed between hospitals from sums
+(``features.py``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wardround.common.data.table import Table, read_table, to_cells
+from wardround.common.errors import DataError
+from wardround.common.messages import SPLITS
+from wardround.common.metrics import (
+    binary_figures,
+    binary_sums,
+    multiclass_figures,
+    multiclass_sums,
+    regression_figures,
+    regression_sums,
+)
+from wardround.common.survival_metrics import survival_figures, survival_sums
+from wardround.common.tasks import features
+from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.losses import cox_loss
+from wardround.common.tasks.options import ModelOptions, TabularOptions
+
+_POSITIVE = frozenset(["1", "1.0", "true", "yes"])
+_NEGATIVE = frozenset(["0", "0.0", "false", "no"])
+_PRIMARY = {
+    "binary": ("auc", True),
+    "multiclass": ("accuracy", True),
+    "regression": ("rmse", False),
+    "survival": ("c_index", True),
+}
+
+
+class TabularTask(Task[Table]):
+    """See ``TabularOptions`` for the keyword arguments. Raises pydantic.ValidationError."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = TabularOptions(**options)
+        self.kind = self.options.kind
+        self.primary_metric, self.higher_is_better = _PRIMARY[self.kind]
+        self.coupled_examples = self.kind == "survival"
+        federated = self.options.normalise == "federated"
+        self.phases = (3 if self.options.missing == "median" else 2) if federated else 1
+
+    # --- data --------------------------------------------------------------------------------
+    def load(self, path: Path | None) -> Table:
+        """Usable rows of a shard: those with a target, and complete ones if ``missing = 'drop'``.
+
+        None means scikit-learn's breast cancer data (569 rows, 30 features, 'malignant' is 1 or 0).
+        """
+        options = self.options
+        if path is None:
+            table = breast_cancer()
+        else:
+            table = read_table(path, options.header, options.missing_values, options.delimiter)
+        for name in options.columns.named():
+            table.cells(name)
+        keep = np.ones(len(table), dtype=np.bool_)
+        for name in self._target_columns():
+            keep &= ~table.missing(name)
+        if options.missing == "drop":
+            keep &= ~features.feature_cells_missing(table, options)
+        table = table.keep(keep)
+        if len(table) == 0:
+            raise DataError(f"{path}: no row has a target (and, with missing = 'drop', all inputs)")
+        self._targets(table, {})  # unparsable targets are named now, not in the first round
+        return table
+
+    def labels(self, raw: Table) -> NDArray[np.int64]:
+        """Class, event, or quarter of a regression target (0 to 3)."""
+        columns = self.options.columns
+        if self.kind == "binary":
+            return self._positive(raw).astype(np.int64)
+        if self.kind == "survival":
+            return raw.booleans(str(columns.event)).astype(np.int64)
+        if self.kind == "multiclass":
+            texts = raw.cells(str(columns.target)).astype(str)
+            return np.unique(texts, return_inverse=True)[1].astype(np.int64)
+        values = raw.numbers(str(columns.target))
+        edges = np.quantile(values, [0.25, 0.5, 0.75])
+        return np.searchsorted(edges, values).astype(np.int64)
+
+    def patients(self, raw: Table) -> NDArray[np.str_] | None:
+        name = self.options.columns.patient_id
+        if name is None:
+            return None
+        if (gaps := raw.missing(name)).any():
+            place = raw.place(int(np.argmax(gaps)), name)
+            raise DataError(f"{place}: a row without a patient; fill it in or drop the row")
+        return raw.cells(name).astype(str)
+
+    def given_split(self, raw: Table) -> NDArray[np.str_] | None:
+        name = self.options.columns.split
+        if name is None:
+            return None
+        cells = raw.cells(name)
+        for row, cell in enumerate(cells):
+            if cell not in SPLITS:
+                raise DataError(f"{raw.place(row, name)}: must be train, validation or test")
+        return cells.astype(str)
+
+    def warnings(self, raw: Table) -> list[str]:
+        """Rows left out, one class only, columns that are mostly or wholly missing."""
+        lines = []
+        if raw.dropped:
+            lines.append(f"{raw.dropped} rows were left out for missing values")
+        if self.kind in ("binary", "multiclass") and len(set(self.labels(raw).tolist())) < 2:
+            lines.append("all training rows have the same target: it learns from the others only")
+        if self.kind == "survival" and not self.labels(raw).any():
+            lines.append("no event among the training rows: they carry no information on risk")
+        columns = self.options.columns
+        inputs = [*features.numeric_columns(raw, self.options), *columns.binary]
+        for name in [*inputs, *columns.categorical]:
+            share = raw.missing(name).mean()
+            if share > 0.5:
+                what = "wholly" if share == 1 else f"{share:.0%}"
+                lines.append(f"column '{name}' is {what} missing")
+        return lines
+
+    # --- preparation ---------------------------------------------------------------------------
+    def statistics(self, train: Table, phase: int, totals: Sums) -> Sums:
+        return features.statistics(train, self.options, phase, totals)
+
+    def condense(self, totals: Sums) -> Sums:
+        return features.condense(totals, self.options)
+
+    def prepare(self, raw: Table, totals: Sums, train: Table) -> Examples:
+        matrix = features.features(raw, totals, train, self.options)
+        inputs = torch.from_numpy(matrix.astype(np.float32))
+        return Examples(inputs, self._targets(raw, totals))
+
+    def _target_columns(self) -> list[str]:
+        columns = self.options.columns
+        names = [columns.time, columns.event] if self.kind == "survival" else [columns.target]
+        return [name for name in names if name is not None]
+
+    def _targets(self, raw: Table, totals: Sums) -> Tensor:
+        """float32 N (binary, regression), int64 N (multiclass), float32 N x 2 (time, event)."""
+        columns = self.options.columns
+        if self.kind == "binary":
+            return torch.from_numpy(self._positive(raw).astype(np.float32))
+        if self.kind == "survival":
+            time, event = raw.numbers(str(columns.time)), raw.booleans(str(columns.event))
+            if (time < 0).any():
+                place = raw.place(int(np.argmax(time < 0)), str(columns.time))
+                raise DataError(f"{place}: a negative time")
+            return torch.from_numpy(np.column_stack([time, event]).astype(np.float32))
+        if self.kind == "regression":
+            return torch.from_numpy(raw.numbers(str(columns.target)).astype(np.float32))
+        names = features.classes(totals, self.options)
+        if not names:
+            return torch.zeros(len(raw), dtype=torch.int64)  # loading: classes not agreed yet
+        index = {name: position for position, name in enumerate(names)}
+        cells = raw.cells(str(columns.target))
+        for row, cell in enumerate(cells):
+            if cell not in index:
+                place = raw.place(row, str(columns.target))
+                raise DataError(f"{place}: a class no training row has; declare task.classes")
+        return torch.tensor([index[cell] for cell in cells], dtype=torch.int64)
+
+    def _positive(self, raw: Table) -> NDArray[np.bool_]:
+        name = str(self.options.columns.target)
+        cells = raw.cells(name)
+        if self.options.positive is not None:
+            return np.isin(cells.astype(str), self.options.positive)
+        texts = [str(cell).lower() for cell in cells]
+        for row, text in enumerate(texts):
+            if text not in _POSITIVE and text not in _NEGATIVE:
+                raise DataError(
+                    f"{raw.place(row, name)}: not 0/1, true/false or yes/no; name the texts that "
+                    "count as positive in task.positive"
+                )
+        return np.array([text in _POSITIVE for text in texts], dtype=np.bool_)
+
+    # --- model -------------------------------------------------------------------------------
+    def model(self, totals: Sums) -> nn.Module:
+        outputs = len(features.classes(totals, self.options)) if self.kind == "multiclass" else 1
+        inputs = len(features.feature_names(totals, self.options))
+        return make_model(inputs, outputs, self.options.model, bias=self.kind != "survival")
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Binary: cross entropy of the logit; multiclass: cross entropy; regression: squared
+        error; survival: Cox partial likelihood over the batch."""
+        if self.kind == "multiclass":
+            return F.cross_entropy(outputs, targets, reduction="none")
+        values = outputs[:, 0]
+        if self.kind == "binary":
+            return F.binary_cross_entropy_with_logits(values, targets, reduction="none")
+        if self.kind == "survival":
+            return cox_loss(values, targets[:, 0], targets[:, 1])
+        return (values - targets) ** 2
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
+        losses, bins = self.loss(outputs, targets).double(), self.options.bins
+        values, truth = outputs.double(), targets.numpy()
+        if self.kind == "binary":
+            sums = binary_sums(torch.sigmoid(values[:, 0]).numpy(), truth, bins)
+        elif self.kind == "multiclass":
+            sums = multiclass_sums(torch.softmax(values, dim=1).numpy(), truth, bins)
+        elif self.kind == "survival":
+            sums = survival_sums(values[:, 0].numpy(), truth[:, 0], truth[:, 1])
+        else:
+            sums = regression_sums(values[:, 0].numpy(), truth.astype(np.float64))
+        return sums | {"loss": losses.sum().reshape(1).numpy()}
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        figures = {
+            "binary": binary_figures,
+            "multiclass": multiclass_figures,
+            "survival": survival_figures,
+            "regression": regression_figures,
+        }[self.kind](sums)
+        return figures | {"loss": float(sums["loss"][0]) / max(1.0, figures["examples"])}
+
+
+def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = True) -> nn.Module:
+    """A linear layer, or an MLP of linear, norm, ReLU and dropout blocks."""
+    if options.kind != "mlp":
+        layer = nn.Linear(inputs, outputs, bias=bias)
+        if options.zero_init:
+            nn.init.zeros_(layer.weight)
+            if bias:
+                nn.init.zeros_(layer.bias)
+        return layer
+    layers: list[nn.Module] = []
+    for width in options.hidden:
+        layers.append(nn.Linear(inputs, width))
+        if options.norm != "none":
+            layers.append((nn.BatchNorm1d if options.norm == "batch" else nn.LayerNorm)(width))
+        layers.append(nn.ReLU())
+        if options.dropout:
+            layers.append(nn.Dropout(options.dropout))
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs, bias=bias))
+
+
+def breast_cancer() -> Table:
+    """scikit-learn's Wisconsin breast cancer data (UCI, 1995) as a table; no file is read."""
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer()
+    columns = {
+        str(name): to_cells((repr(float(v)) for v in values), ())
+        for name, values in zip(data.feature_names, data.data.T, strict=True)
+    }
+    columns["malignant"] = to_cells((str(int(1 - label)) for label in data.target), ())
+    rows = len(data.target)
+    origin = np.column_stack([np.zeros(rows), np.arange(1, rows + 1)]).astype(np.int64)
+    return Table(columns, (Path("breast_cancer"),), origin)
