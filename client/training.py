@@ -71,9 +71,7 @@ class PlainSGD:
                 p.add_(p.grad, alpha=-self._lr)
 
 
-def make_optimizer(
-    parameters: list[nn.Parameter], training: TrainingTable, lr: float
-) -> Stepper:
+def make_optimizer(parameters: list[nn.Parameter], training: TrainingTable, lr: float) -> Stepper:
     """The configured optimiser, with fresh state."""
     if training.optimizer == "sgd" and not training.momentum and not training.weight_decay:
         return PlainSGD(parameters, lr)

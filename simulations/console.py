@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from wardround.common.records import MEAN, OVERALL, is_number
+from wardround.common.records import is_number
+from wardround.common.reports.page import human_bytes
+from wardround.common.reports.plots import NAMES
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
 
 _ROWS = 12
-NAMES = {MEAN: "mean of hospitals", OVERALL: "all rows together"}
 
 
 class Progress(Observer):
@@ -145,16 +146,6 @@ def comparison_table(comparison: list[dict[str, Any]], primary: str, higher: boo
 def number(value: Any, digits: int = 3) -> str:
     """A figure for a table cell; '-' where it is undefined."""
     return f"{value:.{digits}f}" if is_number(value) else "-"
-
-
-def human_bytes(size: int) -> str:
-    """Bytes in the unit that reads best, powers of 1000."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def shown_path(path: Path) -> str:

@@ -195,7 +195,9 @@ def _read_parquet(path: Path, missing: frozenset[str]) -> Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise DataError(f"{path}: reading Parquet needs: pip install 'wardround[parquet]'") from None
+        raise DataError(
+            f"{path}: reading Parquet needs: pip install 'wardround[parquet]'"
+        ) from None
     try:
         found = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -136,9 +136,9 @@ class Task(ABC, Generic[Raw]):
         return totals
 
     def prepare(self, raw: Raw, totals: Sums, train: Raw) -> Examples:
-        """Rows to tensors; ``totals`` is what ``condense`` gave. ``train`` is the hospital's own training part, for local statistics.
+        """Rows to tensors. ``totals`` is what ``condense`` gave.
 
-        Default: the shard is ``Examples`` already.
+        ``train`` is the hospital's own training part, for local statistics. Default: the shard is ``Examples`` already.
         """
         if not isinstance(raw, Examples):
             raise TypeError("a task whose load() doesn't return Examples must define prepare()")

@@ -88,9 +88,7 @@ def condense(totals: Sums, options: TabularOptions) -> Sums:
         condensed[f"{key}/std"] = _one(_std(totals, key))
         if options.missing == "median":
             known = f"{key}/histogram" in totals  # not for a constant column
-            condensed[f"{key}/median"] = _one(
-                _median(totals, key) if known else _mean(totals, key)
-            )
+            condensed[f"{key}/median"] = _one(_median(totals, key) if known else _mean(totals, key))
     return condensed
 
 
@@ -158,7 +156,9 @@ def _encode(table: Table, totals: Sums, train: Table, options: TabularOptions) -
     return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(table), 0))
 
 
-def _scale(width: int, totals: Sums, train: Table, options: TabularOptions) -> tuple[Matrix, Matrix]:
+def _scale(
+    width: int, totals: Sums, train: Table, options: TabularOptions
+) -> tuple[Matrix, Matrix]:
     """Mean and standard deviation per input; 0 and 1 where it isn't standardised."""
     numeric = numeric_names(totals)
     mean, std = np.zeros(width), np.ones(width)
@@ -221,9 +221,7 @@ def _mode(name: str, totals: Sums, train: Table, options: TabularOptions) -> flo
     return float(totals[f"{key}/ones"][0] > totals[f"{key}/count"][0] / 2)
 
 
-def _refuse_gap(
-    table: Table, name: str, gaps: NDArray[np.bool_], options: TabularOptions
-) -> None:
+def _refuse_gap(table: Table, name: str, gaps: NDArray[np.bool_], options: TabularOptions) -> None:
     if options.missing == "refuse":
         raise DataError(
             f"{table.place(int(np.argmax(gaps)), name)}: the value is missing; fill it in, or set "

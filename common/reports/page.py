@@ -1,0 +1,152 @@
+"""One self-contained HTML page about a run: opens offline, asks no one for anything.
+
+Names and reasons come from outside, so everything is escaped: text by jinja2, plot data by writing
+every '<' of its JSON as an escape. Equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from wardround.common.records import MEAN, OVERALL, Record, is_number
+from wardround.common.reports import plots
+from wardround.common.rundir import to_json, write_atomically
+
+KINDS = ("local", "federated", "pooled")
+_FIRST = ("auc", "c_index", "accuracy", "balanced_accuracy", "rmse", "r2", "f1", "loss")
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the page shows.
+
+    records : flat rows {round, hospital, split, metric, value}; see ``common/records.py``
+    rounds : the lines of ``metrics.jsonl``
+    hospitals : {hospital, train, validation, test, warnings, prevalence}
+    comparison : {hospital, local, federated, pooled}, each of the last three {metric: value}
+    """
+
+    name: str
+    created: str
+    status: str
+    config_toml: str
+    environment: dict[str, str]
+    primary: str
+    higher_is_better: bool
+    records: list[Record]
+    rounds: list[dict[str, Any]]
+    hospitals: list[dict[str, Any]]
+    comparison: list[dict[str, Any]]
+    notes: list[str]
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Write the page, atomically."""
+    write_atomically(path, render(data).encode())
+
+
+def render(data: ReportData) -> str:
+    """The page as HTML text."""
+    split = "test" if any(r["split"] == "test" for r in data.records) else "validation"
+    figures = {
+        "primary": plots.curves(data.records, split, data.primary),
+        "loss": plots.curves(data.records, split, "loss") if data.primary != "loss" else None,
+        "train-loss": plots.curves(data.records, "train", "loss"),
+        "sizes": plots.sizes(data.hospitals),
+        "timings": plots.timings(data.rounds),
+    }
+    shown = {name: figure for name, figure in figures.items() if figure is not None}
+    return _template().render(
+        data=data,
+        split=split,
+        figures=shown,
+        figures_json=_script_json(shown),
+        plotly=Markup(get_plotlyjs()),
+        tables=_tables(data),
+        answer=_answer(data),
+        refused=[{"round": r["round"], **x} for r in data.rounds for x in r["refused"]],
+        repeated=[r for r in data.rounds if r["attempt"] > 1],
+        warnings=[line for row in data.hospitals for line in row.get("warnings", [])],
+        total_bytes=sum(r["bytes_down"] + r["bytes_up"] for r in data.rounds),
+        total_seconds=sum(r["seconds"]["total"] for r in data.rounds),
+    )
+
+
+def _answer(data: ReportData) -> list[tuple[str, str]]:
+    """The primary figure of each kind of model, overall, for the head of the page."""
+    row: dict[str, Any] = next((r for r in data.comparison if r["hospital"] == OVERALL), {})
+    found = [(kind, row[kind].get(data.primary)) for kind in KINDS if kind in row]
+    return [(kind, number(value)) for kind, value in found]
+
+
+def _tables(data: ReportData) -> list[dict[str, Any]]:
+    """One comparison table per metric, the primary one first."""
+    if not data.comparison:
+        return []
+    metrics = dict.fromkeys(
+        metric for row in data.comparison for kind in KINDS for metric in row.get(kind, {})
+    )
+    hidden = {"examples", "events", "prevalence"}
+    order = [data.primary, *(m for m in _FIRST if m in metrics and m != data.primary)]
+    order += [m for m in metrics if m not in order and m not in hidden and "bound" not in m]
+    return [_table(data, metric) for metric in order]
+
+
+def _table(data: ReportData, metric: str) -> dict[str, Any]:
+    kinds = [kind for kind in KINDS if any(kind in row for row in data.comparison)]
+    lower = metric in {"loss", "rmse", "mae", "brier", "calibration_error"}
+    higher = data.higher_is_better if metric == data.primary else not lower
+    rows = []
+    for row in data.comparison:
+        values = [row.get(kind, {}).get(metric) for kind in kinds]
+        known = [value for value in values if is_number(value)]
+        best = (max(known) if higher else min(known)) if len(known) > 1 else None
+        name = plots.NAMES.get(row["hospital"], row["hospital"])
+        cells = [(number(v), best is not None and v == best) for v in values]
+        summary = row["hospital"] in (MEAN, OVERALL)
+        rows.append({"name": name, "cells": cells, "summary": summary})
+    return {"metric": metric, "kinds": kinds, "rows": rows}
+
+
+def number(value: Any) -> str:
+    """Three decimals, or a dash where there is no finite number."""
+    return f"{value:.3f}" if is_number(value) else "–"
+
+
+def human_bytes(size: float) -> str:
+    """Bytes in the unit that reads best, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON that may stand inside a script element, whatever texts it holds."""
+    text = to_json(json.loads(to_json(value)))
+    for character, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(character, escape)
+    return Markup(text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["human_bytes"] = human_bytes
+    return environment.get_template("page.html")

@@ -1,0 +1,134 @@
+"""The report's plots as plain plotly figures (JSON-ready dictionaries, no random ids)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from wardround.common.records import MEAN, OVERALL, Record
+
+Figure = dict[str, Any]
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#9A8B00")
+"""Okabe and Ito's colours, told apart by colour-blind readers too; dashes tell more apart."""
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_MANY = 12
+NAMES = {OVERALL: "all rows together", MEAN: "mean of hospitals"}
+
+
+def curves(records: list[Record], split: str, metric: str) -> Figure | None:
+    """A figure per hospital and overall over rounds; a band where there are too many to tell."""
+    series: dict[str, tuple[list[int], list[float | None]]] = {}
+    for row in records:
+        if row["split"] == split and row["metric"] == metric:
+            rounds, values = series.setdefault(row["hospital"], ([], []))
+            rounds.append(row["round"])
+            values.append(_number(row["value"]))
+    if not series:
+        return None
+    hospitals = {name: xy for name, xy in series.items() if name not in NAMES}
+    traces = _band(hospitals) if len(hospitals) > _MANY else _lines(hospitals) if hospitals else []
+    for name, width in ((MEAN, 2), (OVERALL, 4)):
+        if name in series:
+            rounds, values = series[name]
+            dash = "dash" if name == MEAN else "solid"
+            line = {"width": width, "dash": dash, "color": "ink"}
+            traces.append(_trace(NAMES[name], rounds, values, line))
+    return {"data": traces, "layout": _layout("round", metric)}
+
+
+def _lines(series: dict[str, tuple[list[int], list[float | None]]]) -> list[dict[str, Any]]:
+    return [
+        _trace(
+            name,
+            rounds,
+            values,
+            {
+                "width": 1.5,
+                "color": PALETTE[index % len(PALETTE)],
+                "dash": _DASHES[index // len(PALETTE) % len(_DASHES)],
+            },
+        )
+        for index, (name, (rounds, values)) in enumerate(sorted(series.items()))
+    ]
+
+
+def _band(series: dict[str, tuple[list[int], list[float | None]]]) -> list[dict[str, Any]]:
+    """10th to 90th percentile over hospitals, per round."""
+    by_round: dict[int, list[float]] = {}
+    for rounds, values in series.values():
+        for server_round, value in zip(rounds, values, strict=True):
+            if value is not None:
+                by_round.setdefault(server_round, []).append(value)
+    rounds = sorted(by_round)
+    low = [float(np.quantile(by_round[r], 0.1)) for r in rounds]
+    high = [float(np.quantile(by_round[r], 0.9)) for r in rounds]
+    line = {"width": 0.5, "color": PALETTE[4]}
+    upper = _trace("90th percentile of hospitals", rounds, list(high), line)
+    lower = _trace("10th percentile of hospitals", rounds, list(low), line)
+    return [upper, lower | {"fill": "tonexty", "fillcolor": "rgba(86,180,233,0.25)"}]
+
+
+def sizes(hospitals: list[dict[str, Any]]) -> Figure | None:
+    """Rows per hospital and split."""
+    if not hospitals:
+        return None
+    names = [row["hospital"] for row in hospitals]
+    traces = [
+        {
+            "type": "bar",
+            "name": split,
+            "x": names,
+            "y": [row.get(split, 0) for row in hospitals],
+            "marker": {"color": color, "pattern": {"shape": shape}},
+        }
+        for split, color, shape in (
+            ("train", PALETTE[0], ""),
+            ("validation", PALETTE[2], "/"),
+            ("test", PALETTE[1], "x"),
+        )
+        if any(row.get(split) for row in hospitals)
+    ]
+    layout = _layout("", "rows") | {"barmode": "stack"}
+    return {"data": traces, "layout": layout}
+
+
+def timings(rounds: list[dict[str, Any]]) -> Figure | None:
+    """Seconds per round, by step."""
+    if not rounds:
+        return None
+    steps = [name for name in rounds[0]["seconds"] if name != "total"]
+    traces = [
+        {
+            "type": "bar",
+            "name": step,
+            "x": [row["round"] for row in rounds],
+            "y": [row["seconds"].get(step, 0) for row in rounds],
+            "marker": {"color": PALETTE[index], "pattern": {"shape": "" if index == 0 else "/"}},
+        }
+        for index, step in enumerate(steps)
+    ]
+    return {"data": traces, "layout": _layout("round", "seconds") | {"barmode": "stack"}}
+
+
+def _trace(
+    name: str, x: list[int], y: list[float | None] | list[float], line: dict[str, Any]
+) -> dict[str, Any]:
+    mode = "lines+markers" if len(x) < 3 else "lines"
+    return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, "line": line}
+
+
+def _layout(x: str, y: str) -> dict[str, Any]:
+    return {
+        "margin": {"l": 56, "r": 12, "t": 12, "b": 44},
+        "xaxis": {"title": {"text": x}, "automargin": True},
+        "yaxis": {"title": {"text": y}, "automargin": True},
+        "legend": {"orientation": "h", "y": -0.22},
+        "hovermode": "x unified",
+        "height": 380,
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
