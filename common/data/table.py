@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ Cells = NDArray[np.object_]
 """One column: str, or None where the value is missing."""
 
 READABLE = (".csv", ".tsv", ".txt", ".data", ".parquet")
+_ZERO_TAIL = re.compile(r"(?<=\d)\.0+$")
 _TRUE = frozenset(["1", "1.0", "true", "t", "yes", "y"])
 _FALSE = frozenset(["0", "0.0", "false", "f", "no", "n"])
 
@@ -69,6 +71,16 @@ class Table:
                 f"{where}: there is no column '{column}'; it has {_listed(self.columns)}"
             )
         return self.columns[column]
+
+    def categories(self, column: str) -> Cells:
+        """The column's cells with '2.0' written as '2': one export's code is another's number."""
+        cells = [
+            cell[: -len(tail[0])]
+            if cell is not None and (tail := _ZERO_TAIL.search(cell))
+            else cell
+            for cell in self.cells(column)
+        ]
+        return to_cells(cells, ())
 
     def missing(self, column: str) -> NDArray[np.bool_]:
         """True where the cell is missing."""
@@ -186,7 +198,7 @@ def _read_file(
     if names is None or not rows:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
     _check_names(path, names)
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*rows, strict=True), strict=True))
     return _table(path, columns, lines, missing)
 
 
@@ -218,7 +230,7 @@ def _table(
 
 def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:
     """Values as stripped text; None, NaN and the texts in ``missing`` become None."""
-    cells = []
+    cells: list[str | None] = []
     for value in values:
         if value is None or value != value:
             cells.append(None)

@@ -138,7 +138,8 @@ class Task(ABC, Generic[Raw]):
     def prepare(self, raw: Raw, totals: Sums, train: Raw) -> Examples:
         """Rows to tensors. ``totals`` is what ``condense`` gave.
 
-        ``train`` is the hospital's own training part, for local statistics. Default: the shard is ``Examples`` already.
+        ``train`` is the hospital's own training part, for local statistics. Default:
+        the shard is ``Examples`` already.
         """
         if not isinstance(raw, Examples):
             raise TypeError("a task whose load() doesn't return Examples must define prepare()")

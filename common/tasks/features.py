@@ -234,7 +234,7 @@ def _indicators(table: Table, name: str, totals: Sums, options: TabularOptions) 
     known = {text: index for index, text in enumerate(vocabulary(totals, name, options))}
     declared = name in options.columns.categories
     matrix = np.zeros((len(table), len(known)))
-    cells = table.cells(name)
+    cells = table.categories(name)
     if options.missing == "refuse" and (gaps := table.missing(name)).any():
         _refuse_gap(table, name, gaps, options)
     for row, cell in enumerate(cells):
@@ -259,13 +259,13 @@ def _counts(train: Table, options: TabularOptions) -> Sums:
         sums[f"{key}/ones"] = _one(np.nansum(values))
     for name in options.columns.categorical:
         declared = options.columns.categories.get(name)
-        for text, count in Counter(c for c in train.cells(name) if c is not None).items():
+        for text, count in Counter(c for c in train.categories(name) if c is not None).items():
             if declared is None and count < options.min_category_count:
                 continue
             if declared is not None and text not in declared:
                 continue
             if len(text) > _LONGEST_CATEGORY:
-                row = int(np.argmax(train.cells(name) == text))
+                row = int(np.argmax(train.categories(name) == text))
                 raise DataError(
                     f"{train.place(row, name)}: a category longer than {_LONGEST_CATEGORY} "
                     "characters; is this free text? List the column under task.columns.ignore"
@@ -273,7 +273,7 @@ def _counts(train: Table, options: TabularOptions) -> Sums:
             sums[f"category/{quote(name, safe='')}/{quote(text, safe='')}"] = _one(count)
     if options.kind == "multiclass" and options.classes is None:
         assert options.columns.target is not None  # checked by the options
-        for text, count in Counter(train.cells(options.columns.target)).items():
+        for text, count in Counter(train.categories(options.columns.target)).items():
             sums[f"class/{quote(str(text), safe='')}"] = _one(count)
     return sums
 

@@ -86,7 +86,7 @@ class TabularTask(Task[Table]):
         if self.kind == "survival":
             return raw.booleans(str(columns.event)).astype(np.int64)
         if self.kind == "multiclass":
-            texts = raw.cells(str(columns.target)).astype(str)
+            texts = raw.categories(str(columns.target)).astype(str)
             return np.unique(texts, return_inverse=True)[1].astype(np.int64)
         values = raw.numbers(str(columns.target))
         edges = np.quantile(values, [0.25, 0.5, 0.75])
@@ -163,7 +163,7 @@ class TabularTask(Task[Table]):
         if not names:
             return torch.zeros(len(raw), dtype=torch.int64)  # loading: classes not agreed yet
         index = {name: position for position, name in enumerate(names)}
-        cells = raw.cells(str(columns.target))
+        cells = raw.categories(str(columns.target))
         for row, cell in enumerate(cells):
             if cell not in index:
                 place = raw.place(row, str(columns.target))
@@ -172,7 +172,7 @@ class TabularTask(Task[Table]):
 
     def _positive(self, raw: Table) -> NDArray[np.bool_]:
         name = str(self.options.columns.target)
-        cells = raw.cells(name)
+        cells = raw.categories(name)
         if self.options.positive is not None:
             return np.isin(cells.astype(str), self.options.positive)
         texts = [str(cell).lower() for cell in cells]

@@ -1,0 +1,107 @@
+"""Every problem of a file is named by file, line and column, and never quotes a cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wardround.common.data.table import read_table
+from wardround.common.errors import DataError
+
+SECRET = "Jane Doe"
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "there are no rows"),
+        ("a,b\n", "there are no rows"),
+        ("a,b\n1,2\n1,2,Jane Doe\n", "x.csv:3: 3 cells, but there are 2 columns"),
+        ("a,a\n1,2\n", "column 'a' stands twice"),
+        ("a,\n1,2\n", "column 2 has no name"),
+        (b"a,b\n1,\xff\xfe\n", "not UTF-8"),
+        ('a,b\n1,"Jane Doe\n', "not readable as CSV"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, text, message) -> None:
+    with pytest.raises(DataError) as caught:
+        read_table(write(tmp_path / "x.csv", text))
+    assert message in str(caught.value) and SECRET not in str(caught.value)
+    assert str(tmp_path / "x.csv") in str(caught.value)
+
+
+def test_a_bad_cell_is_named_by_line_also_after_quoted_newlines(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", 'note,age\n"one\ntwo",5\nx,Jane Doe\ny,inf\n')
+    table = read_table(path)
+    with pytest.raises(DataError) as caught:
+        table.numbers("age")
+    assert f"{path}:4: column 'age': not a finite number" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    with pytest.raises(DataError, match=":4: column 'age': not 0/1"):
+        read_table(write(path, "age\n1\nyes\n2\n")).booleans("age")
+
+
+def test_missing_values_blanks_and_bom(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", b"\xef\xbb\xbfage,sex\n 1 ,f\n?, NA\n,m\n")
+    table = read_table(path, missing_values=["", "?", "NA"])
+    np.testing.assert_array_equal(table.numbers("age"), [1, np.nan, np.nan])
+    assert list(table.cells("sex")) == ["f", None, "m"]
+    assert len(table) == 3
+
+
+def test_a_missing_column_lists_what_there_is(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "x.csv", "age,sex\n1,f\n"))
+    with pytest.raises(DataError, match="no column 'bmi'; it has age, sex"):
+        table.cells("bmi")
+
+
+def test_a_folder_is_read_in_order_and_keeps_places(tmp_path: Path) -> None:
+    write(tmp_path / "b.csv", "sex,age\nf,x\n")
+    write(tmp_path / "a.csv", "age,sex\n1,m\n2,m\n")
+    write(tmp_path / "readme.md", "not data")
+    table = read_table(tmp_path)
+    assert list(table.cells("age")) == ["1", "2", "x"]
+    assert table.place(2, "age") == f"{tmp_path / 'b.csv'}:2: column 'age'"
+    write(tmp_path / "c.csv", "age\n1\n")
+    with pytest.raises(DataError, match="columns differ from those of .*a.csv: sex"):
+        read_table(tmp_path)
+
+
+def test_a_folder_or_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file to read here"):
+        read_table(tmp_path)
+    with pytest.raises(DataError, match="check data.path"):
+        read_table(tmp_path / "nothing.csv")
+
+
+def test_parquet_reads_as_the_same_table(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="Parquet is an extra")
+    import pyarrow.parquet as pq
+
+    columns = {"age": [1.5, None, 0.1], "sex": ["f", "m", None], "ill": [True, False, True]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    table = read_table(tmp_path / "x.parquet")
+    np.testing.assert_array_equal(table.numbers("age"), [1.5, np.nan, 0.1])
+    np.testing.assert_array_equal(table.booleans("ill"), [1, 0, 1])
+    assert list(table.cells("sex")) == ["f", "m", None]
+    write(tmp_path / "y.parquet", "not parquet")
+    with pytest.raises(DataError, match="not readable as Parquet"):
+        read_table(tmp_path / "y.parquet")
+
+
+def test_header_names_for_files_without_one(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "x.data", "1,2\n3,4\n"), header=["a", "b"])
+    np.testing.assert_array_equal(table.numbers("b"), [2, 4])
+    assert table.place(1, "b").endswith("x.data:2: column 'b'")
+
+
+def test_codes_exported_as_floats_are_the_same_categories(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "x.csv", "c\n2.0\n2\n007\n1.50\nv1.0\n10.000\n"))
+    assert list(table.categories("c")) == ["2", "2", "007", "1.50", "v1", "10"]

@@ -1,0 +1,341 @@
+"""Preparation from sums equals preparation on pooled rows; losses and errors as promised."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from sklearn.preprocessing import StandardScaler
+
+from wardround.common.data.table import Table, to_cells
+from wardround.common.errors import DataError
+from wardround.common.metrics import add_sums
+from wardround.common.tasks import features
+from wardround.common.tasks.losses import cox_loss
+from wardround.common.tasks.tabular import TabularTask
+
+
+def table(**columns: list) -> Table:
+    cells = {name: to_cells(values, {""}) for name, values in columns.items()}
+    rows = len(next(iter(cells.values())))
+    origin = np.column_stack([np.zeros(rows), np.arange(2, rows + 2)]).astype(np.int64)
+    return Table(cells, (Path("x.csv"),), origin)
+
+
+def agree(task: TabularTask, shards: list[Table]) -> dict:
+    """The federated preparation, without the server."""
+    totals: dict = {}
+    for phase in range(task.phases):
+        totals |= add_sums([task.statistics(shard, phase, totals) for shard in shards])
+    return task.condense(totals)
+
+
+numbers = st.lists(st.floats(-1e6, 1e6).map(lambda x: round(x, 3)), min_size=2, max_size=60)
+
+
+@settings(deadline=None, max_examples=80)
+@given(values=numbers, cut=st.floats(0, 1), offset=st.sampled_from([0.0, 1e9]))
+def test_mean_deviation_and_median_are_those_of_the_pooled_rows(values, cut, offset) -> None:
+    pooled = np.array(values) + offset
+    where = int(cut * len(values))
+    task = TabularTask(columns={"target": "y"})
+    shards = [
+        table(x=[repr(float(v)) for v in part], y=["0"] * len(part))
+        for part in (pooled[:where], pooled[where:])
+        if len(part)
+    ]
+    totals = agree(task, shards)
+    mean, std = pooled.mean(), pooled.std()
+    assert totals["numeric/x/mean"][0] == pytest.approx(mean, rel=1e-9, abs=1e-6)
+    assert totals["numeric/x/std"][0] == pytest.approx(std, rel=1e-6, abs=1e-5)
+    median = totals["numeric/x/median"][0]
+    ordered = np.sort(pooled)
+    lower = ordered[math.ceil(len(pooled) / 2) - 1]
+    assert abs(median - lower) <= std / features.MEDIAN_BINS * (1 + 1e-6) + 1e-6
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.floats(-100, 100)),
+            st.sampled_from(["", "red", "green", "blue"]),
+            st.sampled_from(["", "yes", "no"]),
+        ),
+        min_size=12,
+        max_size=50,
+    ),
+    cut=st.integers(1, 11),
+    encoding=st.sampled_from(["one_hot", "dummy"]),
+)
+def test_features_equal_scikit_learns_on_the_pooled_rows(rows, cut, encoding) -> None:
+    x = ["" if v is None else repr(v) for v, _, _ in rows]
+    data = {"x": x, "colour": [c for _, c, _ in rows], "ill": [b for _, _, b in rows]}
+    whole = table(**data, y=["1"] * len(rows))
+    options = {
+        "columns": {"target": "y", "categorical": ["colour"], "binary": ["ill"]},
+        "encoding": encoding,
+        "min_category_count": 1,
+    }
+    task = TabularTask(**options)
+    parts = [whole.select(np.arange(cut)), whole.select(np.arange(cut, len(rows)))]
+    totals = agree(task, parts)
+    prepared = torch.cat([task.prepare(part, totals, part).inputs for part in parts]).numpy()
+
+    values = np.array([np.nan if v is None else v for v, _, _ in rows])
+    known = values[~np.isnan(values)]
+    expected = np.zeros(len(rows))
+    if len(known):
+        scaler = StandardScaler().fit(known.reshape(-1, 1))
+        scale = scaler.scale_[0] if known.std() >= 1e-12 else 1.0
+        filled = np.where(np.isnan(values), totals["numeric/x/median"][0], values)
+        expected = (filled - scaler.mean_[0]) / scale
+    np.testing.assert_allclose(prepared[:, 0], expected, atol=1e-4)
+    ones = [b == "yes" for _, _, b in rows]
+    mode = sum(ones) > sum(b != "" for _, _, b in rows) / 2
+    np.testing.assert_array_equal(
+        prepared[:, 1], [mode if b == "" else b == "yes" for _, _, b in rows]
+    )
+    words = sorted({c for _, c, _ in rows} - {""})[1 if encoding == "dummy" else 0 :]
+    indicators = [[c == word for word in words] for _, c, _ in rows]
+    np.testing.assert_array_equal(
+        prepared[:, 2:], np.array(indicators, float).reshape(len(rows), len(words))
+    )
+    assert features.feature_names(totals, task.options) == [
+        "x",
+        "ill",
+        *(f"colour={w}" for w in words),
+    ]
+    model = task.model(totals)
+    assert model(torch.from_numpy(prepared)).shape == (len(rows), 1)
+
+
+def test_local_normalisation_is_each_hospitals_own_and_sends_no_sums() -> None:
+    task = TabularTask(columns={"target": "y"}, normalise="local")
+    here = table(x=["1", "3", ""], y=["0", "1", "0"])
+    assert set(task.statistics(here, 0, {})) == {"numeric/x/count", "rows"}
+    totals = agree(task, [here, table(x=["100", "200"], y=["0", "1"])])
+    inputs = task.prepare(here, totals, here).inputs
+    std = np.std([1.0, 3.0, 2.0])
+    np.testing.assert_allclose(inputs[:, 0], [-1 / std, 1 / std, 0], rtol=1e-6)
+
+
+def test_rare_categories_are_not_sent_and_do_not_become_inputs() -> None:
+    colours = ["red"] * 5 + ["blue"] * 6 + ["unique"]
+    shard = table(x=["1"] * 12, colour=colours, y=["1", "0"] * 6)
+    task = TabularTask(columns={"target": "y", "categorical": ["colour"]})
+    sums = task.statistics(shard, 0, {})
+    assert not any("unique" in key for key in sums)
+    prepared = task.prepare(shard, agree(task, [shard]), shard)
+    assert prepared.inputs.shape == (12, 3)
+    assert prepared.inputs[11, 1:].tolist() == [0, 0]
+
+
+def test_odd_column_names_and_categories_survive() -> None:
+    shard = table(**{"a/b c%": ["1", "2"], "d/é": ["x/y", "z %"], "y": ["0", "1"]})
+    task = TabularTask(columns={"target": "y", "categorical": ["d/é"]}, min_category_count=1)
+    totals = agree(task, [shard])
+    names = features.feature_names(totals, task.options)
+    assert names == ["a/b c%", "d/é=x/y", "d/é=z %"]
+
+
+@pytest.mark.parametrize(
+    ("shard", "options", "message"),
+    [
+        (
+            table(x=["1", "2"], c=["a", "Jane"], y=["0", "1"]),
+            {"columns": {"target": "y", "categorical": ["c"], "categories": {"c": ["a", "b"]}}},
+            "x.csv:3: column 'c': the category is not in task.columns.categories",
+        ),
+        (
+            table(x=["1", ""], y=["0", "1"]),
+            {"columns": {"target": "y"}, "missing": "refuse"},
+            "x.csv:3: column 'x': the value is missing",
+        ),
+        (
+            table(x=["1", "Jane"], y=["0", "1"]),
+            {"columns": {"target": "y"}},
+            "x.csv:3: column 'x': not a finite number",
+        ),
+        (
+            table(x=["1", "2"], c=["a", "Jane " * 30], y=["0", "1"]),
+            {"columns": {"target": "y", "categorical": ["c"]}, "min_category_count": 1},
+            "x.csv:3: column 'c': a category longer than 60",
+        ),
+    ],
+)
+def test_a_bad_cell_is_named_and_not_quoted(shard, options, message) -> None:
+    task = TabularTask(**options)
+    with pytest.raises(DataError) as caught:
+        task.prepare(shard, agree(task, [shard]), shard)
+    assert message in str(caught.value) and "Jane" not in str(caught.value)
+
+
+def test_columns_that_differ_between_hospitals_are_named() -> None:
+    task = TabularTask(columns={"target": "y"})
+    both = table(x=["1", "2"], z=["1", "2"], y=["0", "1"])
+    one = table(x=["1", "2"], y=["0", "1"])
+    totals = agree(task, [both, one])
+    with pytest.raises(DataError, match="x.csv: there is no column 'z'"):
+        task.prepare(one, totals, one)
+    with pytest.raises(DataError, match="column 'z' is not in the federation"):
+        task.prepare(both, agree(task, [one]), both)
+
+
+def csv(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "north.csv"
+    path.write_text(text)
+    return path
+
+
+def test_loading_drops_what_it_must_and_says_so(tmp_path: Path) -> None:
+    path = csv(tmp_path, "x,y\n1,0\n2,\n,1\n4,0\n")
+    task = TabularTask(columns={"target": "y"}, missing="drop")
+    raw = task.load(path)
+    assert len(raw) == 2 and raw.dropped == 2
+    assert task.warnings(raw) == [
+        "2 rows were left out for missing values",
+        "all training rows have the same target: it learns from the others only",
+    ]
+    with pytest.raises(DataError, match="no row has a target"):
+        task.load(csv(tmp_path, "x,y\n1,\n"))
+    with pytest.raises(DataError, match="north.csv:2: column 'y': not 0/1.*task.positive"):
+        task.load(csv(tmp_path, "x,y\n1,Jane\n"))
+    with pytest.raises(DataError, match="no column 'y'; it has x, z"):
+        task.load(csv(tmp_path, "x,z\n1,2\n"))
+    positive = TabularTask(columns={"target": "y"}, positive=["ill", "very ill"])
+    assert positive.labels(positive.load(csv(tmp_path, "x,y\n1,ill\n2,well\n"))).tolist() == [1, 0]
+
+
+def test_a_column_that_is_mostly_missing_is_a_warning() -> None:
+    task = TabularTask(columns={"target": "y"})
+    shard = table(x=["1", "", ""], z=["", "", ""], y=["0", "1", "1"])
+    assert task.warnings(shard) == [
+        "column 'x' is 67% missing",
+        "column 'z' is wholly missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "outputs", "figure"),
+    [
+        ("binary", ["0", "1", "1", "0"], 1, "auc"),
+        ("multiclass", ["low", "high", "mid", "low"], 3, "accuracy"),
+        ("regression", ["0.5", "2", "-1", "3"], 1, "rmse"),
+    ],
+)
+def test_each_kind_trains_and_is_measured(kind, targets, outputs, figure) -> None:
+    task = TabularTask(kind=kind, columns={"target": "y"}, model={"kind": "mlp", "hidden": [4]})
+    shard = table(x=["1", "2", "3", "4"], y=targets)
+    totals = agree(task, [shard])
+    examples = task.prepare(shard, totals, shard)
+    model = task.model(totals)
+    logits = model(examples.inputs)
+    assert logits.shape == (4, outputs)
+    losses = task.loss(logits, examples.targets)
+    assert losses.shape == (4,) and torch.isfinite(losses).all()
+    losses.mean().backward()
+    figures = task.summarise(task.metrics(logits.detach(), examples.targets))
+    assert math.isfinite(figures[figure]) and task.primary_metric == figure
+    assert figures["loss"] == pytest.approx(float(losses.detach().mean()), rel=1e-5)
+    whole = task.metrics(logits.detach(), examples.targets)
+    halves = [task.metrics(logits.detach()[i : i + 2], examples.targets[i : i + 2]) for i in (0, 2)]
+    added = add_sums(halves)
+    for key, value in whole.items():
+        np.testing.assert_allclose(added[key], value, rtol=1e-6, atol=1e-9)
+
+
+def test_survival_end_to_end() -> None:
+    task = TabularTask(
+        kind="survival", columns={"target": None, "time": "t", "event": "e"}, normalise="none"
+    )
+    shard = table(x=["3", "2", "1"], t=["1", "2", "3"], e=["1", "1", "0"])
+    totals = agree(task, [shard])
+    examples = task.prepare(shard, totals, shard)
+    assert examples.targets.tolist() == [[1, 1], [2, 1], [3, 0]]
+    figures = task.summarise(task.metrics(examples.inputs, examples.targets))
+    assert figures["c_index"] == 1.0 and task.coupled_examples
+    with pytest.raises(DataError, match="a negative time"):
+        bad = table(x=["1"], t=["-1"], e=["1"])
+        task.prepare(bad, totals, bad)
+
+
+def test_cox_loss_by_hand() -> None:
+    """Three patients, times 1, 2, 3, events 1, 1, 0, risks ln 2, 0, 0 (so exp: 2, 1, 1).
+
+    Patient 1: log(2 + 1 + 1) - log 2 = log 2. Patient 2: log(1 + 1) - 0 = log 2. Patient 3: 0.
+    """
+    risk = torch.tensor([math.log(2.0), 0.0, 0.0])
+    terms = cox_loss(risk, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 1.0, 0.0]))
+    np.testing.assert_allclose(terms, [math.log(2), math.log(2), 0], rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 6), st.booleans()), min_size=1, max_size=15)
+)
+def test_cox_loss_equals_the_double_loop_with_ties(rows) -> None:
+    risk = torch.tensor([r for r, _, _ in rows], dtype=torch.float64)
+    time = torch.tensor([float(t) for _, t, _ in rows])
+    event = torch.tensor([float(e) for _, _, e in rows], dtype=torch.float64)
+    expected = [
+        (math.log(sum(math.exp(r2) for r2, t2, _ in rows if t2 >= t)) - r) if e else 0.0
+        for r, t, e in rows
+    ]
+    np.testing.assert_allclose(cox_loss(risk, time, event), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "survival"}, "needs columns.time"),
+        ({"columns": {"target": None}}, "needs columns.target"),
+        ({"columns": {"target": "y", "binary": ["y"]}}, "'y' has two meanings"),
+        ({"columns": {"target": "y", "numeric": ["*", "x"]}}, "name no others"),
+        ({"columns": {"target": "y", "categories": {"c": ["a", "b"]}}}, "not a categorical one"),
+        ({"classes": ["a", "b"]}, "kind = 'multiclass'"),
+        ({"kind": "multiclass", "positive": ["a"]}, "kind = 'binary'"),
+        ({"model": {"hidden": [0]}}, "at least 1"),
+        ({"colums": {}}, "Extra inputs"),
+    ],
+)
+def test_options_that_do_not_fit(options, message) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TabularTask(**options)
+
+
+def test_heart_disease_as_flamby_prepares_it(data_folder: Path) -> None:
+    names = "age sex cp trestbps chol fbs restecg thalach exang oldpeak slope ca thal num".split()
+    task = TabularTask(
+        header=names,
+        columns={
+            "target": "num",
+            "numeric": ["age", "trestbps", "chol", "thalach", "oldpeak"],
+            "binary": ["sex", "fbs", "exang"],
+            "categorical": ["cp", "restecg"],
+            "ignore": ["slope", "ca", "thal"],
+        },
+        positive=["1", "2", "3", "4"],
+        missing="drop",
+        encoding="dummy",
+        normalise="local",
+        normalise_encoded=True,
+        min_category_count=1,
+    )
+    folder = data_folder / "heart_disease"
+    sites = [
+        folder / f"processed.{n}.data" for n in ("cleveland", "hungarian", "switzerland", "va")
+    ]
+    shards = [task.load(path) for path in sites]
+    assert [len(shard) for shard in shards] == [303, 261, 46, 130]
+    totals = agree(task, shards)
+    for shard in shards:
+        inputs = task.prepare(shard, totals, shard).inputs.numpy()
+        assert inputs.shape == (len(shard), 13)
+        np.testing.assert_allclose(inputs.mean(axis=0), 0, atol=1e-5)
