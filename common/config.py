@@ -147,9 +147,11 @@ class Config(_Table):
         """A ConfigError about the dotted ``key``, with file and line where they are known."""
         return ConfigError(f"{self._source.place(key)}{key}: {message}")
 
-    def options_error(self, error: ValidationError, prefix: str) -> ConfigError:
+    def options_error(
+        self, error: ValidationError, prefix: str, model: type[BaseModel] | None = None
+    ) -> ConfigError:
         """The ConfigError for options that a task refused; ``prefix`` is their table and a dot."""
-        return validation_error(error, self._source.place, None, prefix)
+        return validation_error(error, self._source.place, model, prefix)
 
     @property
     def folder(self) -> Path:

@@ -6,6 +6,7 @@ can know the pooled model, which is what the federation tries to reach without p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -23,10 +24,10 @@ from wardround.simulations.population import Population
 Figures = dict[str, dict[str, float]]
 
 
-def local_figures(population: Population, split: str = "test") -> Figures:
-    """Test figures of each hospital's own model, and 'overall' from their added sums."""
+def local_figures(population: Population, names: Sequence[str], split: str = "test") -> Figures:
+    """Test figures of each named hospital's own model, and 'overall' from their added sums."""
     by_hospital: dict[str, Sums] = {}
-    for name in population.names:
+    for name in names:
         hospital = population.hospital(name)
         totals = own_totals(hospital)
         examples = hospital.examples(totals, "own:" + digest_arrays(totals))
@@ -39,15 +40,16 @@ def local_figures(population: Population, split: str = "test") -> Figures:
     return summarise_all(population.task, by_hospital)
 
 
-def pooled_figures(population: Population, totals: Sums, split: str = "test") -> Figures:
-    """Test figures, per hospital, of one model trained on all hospitals' rows together.
+def pooled_figures(
+    population: Population, names: Sequence[str], totals: Sums, split: str = "test"
+) -> Figures:
+    """Test figures, per hospital, of one model trained on the named hospitals' rows together.
 
     Each hospital's rows are prepared as in the federation (``totals``), so the two models see the
     same inputs.
     """
     prepared = {
-        name: population.hospital(name).examples(totals, digest_arrays(totals))
-        for name in population.names
+        name: population.hospital(name).examples(totals, digest_arrays(totals)) for name in names
     }
     pooled = concatenate([examples["train"] for examples in prepared.values()])
     model = _train(population, pooled, totals, "pooled", len(prepared))

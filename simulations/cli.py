@@ -55,8 +55,8 @@ def simulate(
 ) -> None:
     """Run a whole federation on this machine and compare it with local and pooled training."""
     from wardround.simulations.console import Progress, comparison_table, shown_path
-    from wardround.simulations.simulate import load, make_task
-    from wardround.simulations.simulate import simulate as run_simulation
+    from wardround.simulations.runner import load, make_task
+    from wardround.simulations.runner import simulate as run_simulation
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     if resume is None and config is None and Path("federation.toml").is_file():
@@ -84,7 +84,7 @@ def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("federation.toml"),
 ) -> None:
     """Write a commented federation.toml to start from."""
-    from wardround.simulations.simulate import default_config_text
+    from wardround.simulations.runner import default_config_text
 
     try:
         with open(path, "x", encoding="utf-8") as file:

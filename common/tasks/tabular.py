@@ -75,8 +75,16 @@ class TabularTask(Task[Table]):
         table = table.keep(keep)
         if len(table) == 0:
             raise DataError(f"{path}: no row has a target (and, with missing = 'drop', all inputs)")
-        self._targets(table, {})  # unparsable targets are named now, not in the first round
+        self._parse(table)
         return table
+
+    def _parse(self, table: Table) -> None:
+        """Read every cell once, so that a bad one is named now and not in the first round."""
+        self._targets(table, {})
+        for name in features.numeric_columns(table, self.options):
+            table.numbers(name)
+        for name in self.options.columns.binary:
+            table.booleans(name)
 
     def labels(self, raw: Table) -> NDArray[np.int64]:
         """Class, event, or quarter of a regression target (0 to 3)."""

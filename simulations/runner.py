@@ -29,6 +29,7 @@ from wardround.common.rng import numpy_generator
 from wardround.common.rundir import RunDirectory
 from wardround.common.tasks import load_task
 from wardround.common.tasks.base import Task
+from wardround.common.tasks.options import TabularOptions
 from wardround.common.tensorfile import read_tensors, write_tensors
 from wardround.server.app import create_server_app
 from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
@@ -129,7 +130,8 @@ def make_task(config: Config) -> Task[Any]:
     try:
         return load_task(config.task.name, config.task.options, config.folder)
     except ValidationError as error:
-        raise config.options_error(error, "task.") from None
+        model = TabularOptions if config.task.name == "tabular" else None
+        raise config.options_error(error, "task.", model) from None
 
 
 def default_config_text() -> str:
@@ -201,8 +203,9 @@ def _compare(
     columns = {"federated": federated | {OVERALL: row["overall"]["test"]}}
     if config.simulation.baselines:
         observer.phase("training local and pooled models to compare with")
-        columns["local"] = local_figures(population)
-        columns["pooled"] = pooled_figures(population, outcome.totals)
+        names = [member.name for member in outcome.members]
+        columns["local"] = local_figures(population, names)
+        columns["pooled"] = pooled_figures(population, names, outcome.totals)
     names = sorted(federated)
     for figures in columns.values():
         figures[MEAN] = mean_figures(figures[name] for name in names if name in figures)

@@ -1,0 +1,156 @@
+"""The report: self-contained, escaped, right numbers, any run."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from wardround.common.records import flat_records
+from wardround.common.reports.page import ReportData, render
+
+EVIL = "<script>alert(1)</script>"
+
+
+def row(number: int, names: list[str], **changes: Any) -> dict[str, Any]:
+    figures = {"auc": 0.5 + number / 100, "loss": 1 / number, "examples": 3.0}
+    return {
+        "round": number,
+        "attempt": 1,
+        "cohort": names,
+        "accepted": names,
+        "refused": [],
+        "train_loss": 1.0,
+        "overall": {"test": figures},
+        "hospitals": {name: {"test": figures} for name in names},
+        "bytes_down": 1000,
+        "bytes_up": 500,
+        "seconds": {"train": 0.5, "evaluate": 0.25, "total": 0.75},
+    } | changes
+
+
+def data(hospitals: list[str], rounds: list[dict[str, Any]], **changes: Any) -> ReportData:
+    values: dict[str, Any] = {
+        "name": "demo",
+        "created": "2026-01-01T00:00:00",
+        "status": "complete",
+        "config_toml": "[federation]\nname = 'demo'\n",
+        "environment": {"python": "3.11"},
+        "primary": "auc",
+        "higher_is_better": True,
+        "records": flat_records(rounds),
+        "rounds": rounds,
+        "hospitals": [
+            {
+                "hospital": h,
+                "train": 5,
+                "validation": 0,
+                "test": 3,
+                "warnings": [],
+                "prevalence": None,
+            }
+            for h in hospitals
+        ],
+        "comparison": [
+            {
+                "hospital": h,
+                "local": {"auc": 0.7, "loss": 0.5},
+                "federated": {"auc": 0.8, "loss": 0.4},
+                "pooled": {"auc": math.nan, "loss": 0.6},
+            }
+            for h in [*hospitals, "mean", "overall"]
+        ],
+        "notes": ["not private"],
+    }
+    return ReportData(**(values | changes))
+
+
+class Page(HTMLParser):
+    """Collects tags, table cells and the figures' JSON."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self._inside = ""
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag in ("td", "th"):
+            self.cells.append("")
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, text) -> None:
+        if self._inside in ("td", "th"):
+            self.cells[-1] += text.strip()
+        if self._inside == "script":
+            self.scripts[-1] += text
+
+    def handle_endtag(self, tag) -> None:
+        self._inside = ""
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return json.loads(self.scripts[1])
+
+
+def test_it_loads_nothing_from_anywhere() -> None:
+    text = render(data(["a", "b"], [row(1, ["a", "b"])]))
+    page = Page(text)
+    for _, attributes in page.tags:
+        assert not {"src", "href", "srcset", "action", "data"} & set(attributes), attributes
+    own = text.replace(page.scripts[0], "")
+    assert "http" not in own and "@import" not in own and "url(" not in own
+    assert len(page.scripts) == 3
+
+
+def test_a_hostile_name_or_reason_stays_text_everywhere() -> None:
+    refusal = {"hospital": EVIL, "step": "train", "reason": EVIL}
+    rounds = [row(1, [EVIL, "b"], refused=[refusal]), row(2, [EVIL, "b"])]
+    report = data([EVIL, "b"], rounds, name=EVIL, status=EVIL, notes=[EVIL], config_toml=EVIL)
+    report.hospitals[0]["warnings"] = [EVIL]
+    text = render(report)
+    assert EVIL not in text
+    page = Page(text)
+    assert len(page.scripts) == 3
+    assert EVIL in [trace["name"] for trace in page.figures["primary"]["data"]]
+
+
+def test_the_numbers_in_the_table_and_the_best_of_a_row() -> None:
+    text = render(data(["a"], [row(1, ["a"])]))
+    assert re.search(
+        r'<th scope="row">a</th><td class="num">0.700</td><td class="num best">0.800</td>'
+        r'<td class="num">–</td>',
+        text,
+    )
+    assert '<td class="num">0.500</td><td class="num best">0.400</td>' in text, "lower loss wins"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        data([], [], comparison=[], status="stopped before the first round"),
+        data(["a"], [row(1, ["a"])]),
+        data(["a"], [row(1, ["a"], overall={}, hospitals={}, train_loss=None)], comparison=[]),
+        data(["a"], [row(1, ["a"], attempt=3)]),
+    ],
+)
+def test_any_run_gives_a_page(report) -> None:
+    text = render(report)
+    assert text.rstrip().endswith("</html>") and "nan" not in json.dumps(Page(text).figures)
+    assert render(report) == text
+
+
+def test_many_hospitals_become_a_band_and_stay_small() -> None:
+    names = [f"h{index:03d}" for index in range(150)]
+    text = render(data(names, [row(number, names) for number in range(1, 21)]))
+    assert len(Page(text).figures["primary"]["data"]) == 4
+    assert len(text) < 6_000_000

@@ -1,0 +1,218 @@
+"""``simulate`` from Python: deterministic, resumable, measured as promised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from wardround.client.hospital import split_rows
+from wardround.common.config import parse_config
+from wardround.common.errors import ConfigError, RoundFailed, RunDirectoryError
+from wardround.common.tensorfile import read_tensors
+from wardround.server.observer import Observer
+from wardround.simulations import simulate
+
+
+class Recorder(Observer):
+    """Keeps who could not take part, and why."""
+
+    def __init__(self) -> None:
+        self.refused: list[tuple[str, str]] = []
+
+    def members(self, members, refused) -> None:
+        self.refused = [(row["hospital"], row["reason"]) for row in refused]
+
+
+QUICK = ["federation.rounds=3"]
+
+
+@pytest.fixture
+def overrides(tmp_path: Path) -> list[str]:
+    return [*QUICK, f'federation.runs="{tmp_path / "runs"}"']
+
+
+def model_bytes(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(overrides) -> None:
+    one, two = simulate(overrides=overrides), simulate(overrides=overrides)
+    other = simulate(overrides=[*overrides, "federation.seed=7"])
+    assert one.run_directory != two.run_directory
+    assert model_bytes(one.run_directory) == model_bytes(two.run_directory)
+    assert model_bytes(one.run_directory) != model_bytes(other.run_directory)
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in one.rounds]
+    assert kept == [{k: v for k, v in row.items() if k != "seconds"} for row in two.rounds]
+
+
+def test_what_a_run_leaves_behind(overrides) -> None:
+    result = simulate(overrides=overrides)
+    run = result.run_directory
+    assert {path.name for path in run.iterdir()} == {
+        "checkpoints",
+        "config.toml",
+        "environment.json",
+        "metrics.jsonl",
+        "model",
+        "report.html",
+        "run.json",
+    }
+    arrays, state = read_tensors(run / "model" / "model.safetensors")
+    assert state == {"round": 3}
+    for name, value in result.model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), arrays[name])
+    assert json.loads((run / "run.json").read_text())["status"] == "complete"
+    assert parse_config((run / "config.toml").read_text()).federation.rounds == 3
+    assert [row["round"] for row in result.rounds] == [1, 2, 3]
+
+
+def test_records_are_flat_and_the_overall_auc_is_that_of_pooled_predictions(overrides) -> None:
+    """Recomputed outside: the final model on every hospital's test rows, with scikit-learn."""
+    from wardround.common.arrays import digest_arrays
+    from wardround.simulations.population import Population
+    from wardround.simulations.runner import make_task
+
+    result = simulate(overrides=overrides)
+    task = make_task(result.config)
+    population = Population(result.config, task)
+    totals, _ = read_tensors(result.run_directory / "model" / "preparation.safetensors")
+    scores, truth = [], []
+    for name in population.names:
+        test = population.hospital(name).examples(totals, digest_arrays(totals))["test"]
+        with torch.no_grad():
+            scores.append(torch.sigmoid(result.model(test.inputs)[:, 0]))
+        truth.append(test.targets)
+    expected = roc_auc_score(torch.cat(truth), torch.cat(scores))
+    bound = result.figure("auc_error_bound")
+    assert abs(result.figure("auc") - expected) <= bound + 1e-9 < 0.01
+    assert set(result.records[0]) == {"round", "hospital", "split", "metric", "value"}
+    by_hospital = [result.figure("auc", name) for name in population.names]
+    assert result.figure("auc", "mean") == pytest.approx(np.mean(by_hospital))
+
+
+def test_the_comparison_has_every_hospital_and_both_averages(overrides) -> None:
+    result = simulate(overrides=overrides)
+    assert [row["hospital"] for row in result.comparison] == [
+        *(f"hospital-{i}" for i in range(1, 6)),
+        "mean",
+        "overall",
+    ]
+    assert result.comparison[-1]["federated"]["auc"] == result.figure("auc")
+    assert {"local", "federated", "pooled"} < set(result.comparison[0])
+
+
+def test_pooled_baseline_of_one_hospital_is_the_local_one(overrides) -> None:
+    result = simulate(overrides=[*overrides, "simulation.clients=1", "federation.min_clients=1"])
+    row = result.comparison[0]
+    assert row["pooled"]["auc"] == pytest.approx(row["local"]["auc"], abs=0.02)
+
+
+def test_dropouts_are_refused_replies_and_repeat(overrides) -> None:
+    sets = [*overrides, "simulation.dropout=0.3", "federation.min_clients=2"]
+    one, two = simulate(overrides=sets), simulate(overrides=sets)
+    refused = [x for row in one.rounds for x in row["refused"]]
+    assert refused and all(x["reason"] == "failed: simulated dropout" for x in refused)
+    assert model_bytes(one.run_directory) == model_bytes(two.run_directory)
+
+
+def test_a_stopped_run_is_reported_and_resumable(overrides) -> None:
+    sets = [*overrides, "simulation.dropout=0.9", "federation.round_attempts=1"]
+    with pytest.raises(RoundFailed, match="--resume"):
+        simulate(overrides=[*sets, "federation.min_clients=5"])
+    runs = Path(overrides[1].split('"')[1])
+    (run,) = runs.iterdir()
+    assert json.loads((run / "run.json").read_text())["status"].startswith("stopped: round 1")
+    assert "stopped: round 1" in (run / "report.html").read_text()
+    with pytest.raises(RoundFailed):
+        simulate(resume=run)
+
+
+def test_resuming_a_complete_run_changes_nothing(overrides) -> None:
+    result = simulate(overrides=overrides)
+    before = model_bytes(result.run_directory)
+    again = simulate(resume=result.run_directory)
+    assert model_bytes(again.run_directory) == before
+    assert again.rounds == result.rounds and again.comparison == result.comparison
+    with pytest.raises(ConfigError, match="leave out the file"):
+        simulate(resume=result.run_directory, overrides=QUICK)
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        simulate(resume=result.run_directory.parent)
+
+
+def test_the_best_round_is_chosen_on_validation(overrides) -> None:
+    sets = [*overrides, "data.validation_fraction=0.2", "evaluation.select=best", "training.lr=3.0"]
+    result = simulate(overrides=[*sets, "federation.rounds=6"])
+    values = {
+        r["round"]: r["value"]
+        for r in result.records
+        if (r["hospital"], r["split"], r["metric"]) == ("overall", "validation", "auc")
+    }
+    _, state = read_tensors(result.run_directory / "model" / "model.safetensors")
+    assert values[state["round"]] == max(values.values())
+
+
+def test_a_folder_of_hospitals_and_a_file_to_partition(tmp_path: Path, overrides) -> None:
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "sites"
+    folder.mkdir()
+    for site in ("north", "south", "west"):
+        x = generator.normal(size=40)
+        y = (x + generator.normal(size=40) > 0).astype(int)
+        lines = [f"{a:.4f},{b}" for a, b in zip(x, y, strict=True)]
+        (folder / f"{site}.csv").write_text("x,ill\n" + "\n".join(lines) + "\n")
+    sets = [*overrides, 'task.columns={target="ill", numeric=["*"]}', "federation.min_clients=2"]
+    natural = simulate(overrides=[*sets, f'data.path="{folder}"', "simulation.partition=sites"])
+    assert [row["hospital"] for row in natural.comparison[:3]] == ["north", "south", "west"]
+    (tmp_path / "all.csv").write_text((folder / "north.csv").read_text())
+    cut = simulate(
+        overrides=[
+            *sets,
+            f'data.path="{tmp_path / "all.csv"}"',
+            "simulation.clients=2",
+            "simulation.min_examples=10",
+        ]
+    )
+    assert len(cut.comparison) == 4
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        simulate(overrides=[*sets, 'data.path="nothing"'])
+    with pytest.raises(ConfigError, match="needs data.path to be a folder"):
+        simulate(overrides=[*sets, "simulation.partition=sites"])
+
+
+def test_one_broken_hospital_is_named_and_the_others_go_on(tmp_path: Path, overrides) -> None:
+    folder = tmp_path / "sites"
+    folder.mkdir()
+    good = "x,ill\n" + "\n".join(f"{i},{i % 2}" for i in range(20)) + "\n"
+    for site in ("a", "b"):
+        (folder / f"{site}.csv").write_text(good)
+    (folder / "broken.csv").write_text("x,ill\n1,0\nJane Doe,1\n2,1\n" + "3,0\n" * 9)
+    sets = [*overrides, 'task.columns={target="ill", numeric=["*"]}', "federation.min_clients=2"]
+    sets += [f'data.path="{folder}"', "simulation.partition=sites"]
+    for text, reason in (
+        ("x,ill\n1,0\nJane Doe,1\n2,1\n", "broken.csv:3: column 'x': not a finite number"),
+        ("x,ill\n", "broken.csv: there are no rows"),
+        ("y,sick\n1,0\n", "broken.csv: there is no column 'ill'; it has sick, y"),
+    ):
+        (folder / "broken.csv").write_text(text)
+        seen = Recorder()
+        result = simulate(overrides=sets, observer=seen)
+        ((_, found),) = seen.refused
+        assert reason in found and "Jane" not in found
+        assert [row["hospital"] for row in result.comparison] == ["a", "b", "mean", "overall"]
+    (folder / "broken.csv").write_text("x,z,ill\n1,0,1\n" + "1,1,0\n" * 9)
+    with pytest.raises(RoundFailed, match="there is no column 'z', which other hospitals have"):
+        simulate(overrides=sets)
+
+
+def test_split_is_the_same_however_often_it_is_asked() -> None:
+    from wardround.common.tasks.tabular import TabularTask
+
+    task, config = TabularTask(), parse_config("")
+    raw = task.load(None)
+    one, two = (split_rows(task, raw, config, "x") for _ in range(2))
+    assert all((one[k] == two[k]).all() for k in one)
