@@ -6,7 +6,9 @@ file, line and column. No message quotes a cell: it may be a patient's.
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -22,7 +24,10 @@ from wardround.common.errors import DataError
 Cells = NDArray[np.object_]
 """One column: str, or None where the value is missing."""
 
-READABLE = (".csv", ".tsv", ".txt", ".data", ".parquet")
+READABLE = (".csv", ".tsv", ".data", ".parquet")
+"""What is read of a folder; a file that is named itself is read as CSV whatever its suffix."""
+MAX_ABS_NUMBER = 1e30
+"""Larger magnitudes are refused: a float32 holds them, and sums of their squares stay finite."""
 _ZERO_TAIL = re.compile(r"(?<=\d)\.0+$")
 _TRUE = frozenset(["1", "1.0", "true", "t", "yes", "y"])
 _FALSE = frozenset(["0", "0.0", "false", "f", "no", "n"])
@@ -69,6 +74,7 @@ class Table:
             where = self.files[0] if self.files else "the shard"
             raise DataError(
                 f"{where}: there is no column '{column}'; it has {_listed(self.columns)}"
+                + ("; is task.delimiter right?" if len(self.columns) == 1 else "")
             )
         return self.columns[column]
 
@@ -94,12 +100,12 @@ class Table:
             if cell is None:
                 continue
             try:
-                value = float(cell)
+                value = math.nan if "_" in cell else float(cell)  # Python reads 1_0 as 10
             except ValueError:
                 value = math.nan
-            if not math.isfinite(value):
+            if not abs(value) <= MAX_ABS_NUMBER:
                 raise DataError(
-                    f"{self.place(row, column)}: not a finite number; mend the cell, name its "
+                    f"{self.place(row, column)}: not a finite number of usual size; mend the cell, name its "
                     "text in task.missing_values, or list the column as categorical"
                 )
             values[row] = value
@@ -169,37 +175,44 @@ def _read_file(
 ) -> Table:
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path, missing)
-    rows, lines, names = [], [], list(header) if header is not None else None
-    reader = None
+    names = list(header) if header is not None else None
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=delimiter, strict=True)
+    line = 1  # where the row begins; reader.line_num is where it ends
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            for cells in reader:
-                if not cells:
-                    continue
-                if names is None:
-                    names = [cell.strip() for cell in cells]
-                    continue
+        for cells in reader:
+            if cells and names is None:
+                names = [" ".join(cell.split()) for cell in cells]
+            elif cells and names is not None:
                 if len(cells) != len(names):
                     raise DataError(
-                        f"{path}:{reader.line_num}: {len(cells)} cells, but there are {len(names)} "
+                        f"{path}:{line}: {len(cells)} cells, but there are {len(names)} "
                         "columns; quote cells that hold the delimiter"
                     )
                 rows.append(cells)
-                lines.append(reader.line_num)
-    except UnicodeDecodeError:
-        line = reader.line_num + 1 if reader else 1
-        raise DataError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+                lines.append(line)
+            line = reader.line_num + 1
     except csv.Error as error:
-        line = reader.line_num if reader else 1
         raise DataError(f"{path}:{line}: not readable as CSV ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror})") from None
     if names is None or not rows:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
     _check_names(path, names)
     columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*rows, strict=True), strict=True))
     return _table(path, columns, lines, missing)
+
+
+def _read_text(path: Path) -> str:
+    """The file as text. Decoded as a whole, so that a wrong byte's line is known."""
+    try:
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
 
 
 def _read_parquet(path: Path, missing: frozenset[str]) -> Table:
@@ -243,13 +256,30 @@ def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    if twice := sorted({name for name in names if list(names).count(name) > 1}):
-        raise DataError(f"{path}: column '{twice[0]}' stands twice in the header")
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            what = "a name" if _looks_like_a_cell(name) else f"column '{name}'"
+            raise DataError(
+                f"{path}: {what} stands twice in the header, as columns "
+                f"{names.index(name) + 1} and {position + 1}; without a header line, name the "
+                "columns in task.header"
+            )
     if "" in names:
-        raise DataError(f"{path}: column {list(names).index('') + 1} has no name in the header")
+        raise DataError(f"{path}: column {names.index('') + 1} has no name in the header")
 
 
 def _listed(names: Iterable[str]) -> str:
+    """Names for a message, unless they look like a patient's row in a file without a header."""
     names = sorted(names)
+    if any(_looks_like_a_cell(name) for name in names):
+        return "no header line, it seems, but data there (name the columns in task.header)"
     shown = ", ".join(names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _looks_like_a_cell(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return name in ("", "?")
+    return True

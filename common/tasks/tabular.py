@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common.data.table import Table, read_table, to_cells
-from wardround.common.errors import DataError
+from wardround.common.data.table import READABLE, Table, read_table, to_cells
+from wardround.common.errors import DataError, TaskError
 from wardround.common.messages import SPLITS
 from wardround.common.metrics import (
     binary_figures,
     binary_sums,
     multiclass_figures,
     multiclass_sums,
+    ratio,
     regression_figures,
     regression_sums,
 )
@@ -65,7 +66,7 @@ class TabularTask(Task[Table]):
             table = breast_cancer()
         else:
             table = read_table(path, options.header, options.missing_values, options.delimiter)
-        for name in options.columns.named():
+        for name in self._needed_columns():
             table.cells(name)
         keep = np.ones(len(table), dtype=np.bool_)
         for name in self._target_columns():
@@ -86,17 +87,41 @@ class TabularTask(Task[Table]):
         for name in self.options.columns.binary:
             table.booleans(name)
 
+    def sites(self, path: Path) -> dict[str, Path]:
+        """Files that ``read_table`` reads in a folder, and folders, by name; other files are not
+        hospitals. Raises DataError if two would have one name."""
+        found: dict[str, Path] = {}
+        for entry in sorted(path.iterdir()):
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir() and entry.suffix.lower() not in READABLE:
+                continue
+            name = entry.name if entry.is_dir() else entry.stem
+            if name in found:
+                raise DataError(
+                    f"{entry}: is hospital '{name}' like {found[name].name}; rename one"
+                )
+            found[name] = entry
+        return found
+
     def labels(self, raw: Table) -> NDArray[np.int64]:
-        """Class, event, or quarter of a regression target (0 to 3)."""
+        """Class, event, or quarter of a regression target (0 to 3).
+
+        Classes are numbered as in ``task.classes``, else in the order of this shard's texts.
+        """
         columns = self.options.columns
         if self.kind == "binary":
             return self._positive(raw).astype(np.int64)
         if self.kind == "survival":
             return raw.booleans(str(columns.event)).astype(np.int64)
         if self.kind == "multiclass":
+            if self.options.classes is not None:
+                return self._targets(raw, {}).numpy().astype(np.int64)
             texts = raw.categories(str(columns.target)).astype(str)
             return np.unique(texts, return_inverse=True)[1].astype(np.int64)
         values = raw.numbers(str(columns.target))
+        if len(values) == 0:
+            return np.zeros(0, dtype=np.int64)
         edges = np.quantile(values, [0.25, 0.5, 0.75])
         return np.searchsorted(edges, values).astype(np.int64)
 
@@ -154,6 +179,14 @@ class TabularTask(Task[Table]):
         names = [columns.time, columns.event] if self.kind == "survival" else [columns.target]
         return [name for name in names if name is not None]
 
+    def _needed_columns(self) -> list[str]:
+        """Columns a file must have. One to be ignored may be absent: hospitals' files differ."""
+        columns = self.options.columns
+        unused = set(columns.ignore)
+        if self.kind == "survival" and "target" not in columns.model_fields_set:
+            unused.add(str(columns.target))  # only the default: survival has time and event
+        return [name for name in columns.named() if name not in unused]
+
     def _targets(self, raw: Table, totals: Sums) -> Tensor:
         """float32 N (binary, regression), int64 N (multiclass), float32 N x 2 (time, event)."""
         columns = self.options.columns
@@ -170,7 +203,7 @@ class TabularTask(Task[Table]):
         names = features.classes(totals, self.options)
         if not names:
             return torch.zeros(len(raw), dtype=torch.int64)  # loading: classes not agreed yet
-        index = {name: position for position, name in enumerate(names)}
+        index = {name: position for position, name in enumerate(_codes(names))}
         cells = raw.categories(str(columns.target))
         for row, cell in enumerate(cells):
             if cell not in index:
@@ -182,7 +215,7 @@ class TabularTask(Task[Table]):
         name = str(self.options.columns.target)
         cells = raw.categories(name)
         if self.options.positive is not None:
-            return np.isin(cells.astype(str), self.options.positive)
+            return np.isin(cells.astype(str), _codes(self.options.positive))
         texts = [str(cell).lower() for cell in cells]
         for row, text in enumerate(texts):
             if text not in _POSITIVE and text not in _NEGATIVE:
@@ -194,8 +227,22 @@ class TabularTask(Task[Table]):
 
     # --- model -------------------------------------------------------------------------------
     def model(self, totals: Sums) -> nn.Module:
+        """Linear model or MLP from D inputs to 1 output, or to one per class.
+
+        Raises TaskError if the columns leave no input, or the hospitals have one class only.
+        """
         outputs = len(features.classes(totals, self.options)) if self.kind == "multiclass" else 1
         inputs = len(features.feature_names(totals, self.options))
+        if inputs == 0:
+            raise TaskError(
+                "the model would have no inputs: name columns in task.columns (a category counts "
+                f"only with {self.options.min_category_count} rows at a hospital, or if declared)"
+            )
+        if self.kind == "multiclass" and outputs < 2:
+            raise TaskError(
+                "the hospitals' training rows have fewer than two classes; check "
+                "task.columns.target, or declare task.classes"
+            )
         return make_model(inputs, outputs, self.options.model, bias=self.kind != "survival")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -211,6 +258,13 @@ class TabularTask(Task[Table]):
         return (values - targets) ** 2
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
+        """Sums of ``common.metrics`` for the kind, and ``loss``: the summed loss, shape 1.
+
+        Raises TaskError if an output isn't finite: no figure of such a model would mean anything.
+        """
+        if not torch.isfinite(outputs).all():
+            raise TaskError("the model's outputs are not finite numbers; lower training.lr")
+        outputs, targets = outputs.detach().cpu(), targets.detach().cpu()
         losses, bins = self.loss(outputs, targets).double(), self.options.bins
         values, truth = outputs.double(), targets.numpy()
         if self.kind == "binary":
@@ -230,7 +284,14 @@ class TabularTask(Task[Table]):
             "survival": survival_figures,
             "regression": regression_figures,
         }[self.kind](sums)
-        return figures | {"loss": float(sums["loss"][0]) / max(1.0, figures["examples"])}
+        return figures | {"loss": float(ratio(sums["loss"][0], figures["examples"]))}
+
+
+def _codes(texts: list[str]) -> list[str]:
+    """Texts of the configuration as ``Table.categories`` writes cells: '2.0' as '2'."""
+    origin = np.zeros((len(texts), 2), dtype=np.int64)
+    table = Table({"text": to_cells(texts, ())}, (Path("task"),), origin)
+    return [str(text) for text in table.categories("text")]
 
 
 def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = True) -> nn.Module:

@@ -1,0 +1,132 @@
+"""Rules of the house that a reader can rely on: who imports whom, what is never used, sizes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "common": {"common"},
+    "client": {"client", "common"},
+    "server": {"server", "common"},
+    "simulations": {"client", "common", "server", "simulations"},
+}
+FLOWER = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
+HOST = "common/hosting.py"
+FORBIDDEN = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+LONGEST_FILE, LONGEST_FUNCTION = 400, 50
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            yield node.lineno, "." * node.level + module
+            if module in ("wardround", "flwr"):
+                yield from ((node.lineno, f"{module}.{name.name}") for name in node.names)
+
+
+def violations(root: Path) -> list[str]:
+    """Every broken rule below ``root`` as 'file:line: what'."""
+    found = []
+    for part, allowed in MAY_IMPORT.items():
+        for path in sorted((root / part).rglob("*.py")):
+            file = str(path.relative_to(root))
+            tree = ast.parse(path.read_text())
+            for line, name in imports(tree):
+                pieces = name.split(".")
+                if name.startswith("."):
+                    found.append(f"{file}:{line}: relative import")
+                elif pieces[0] == "wardround" and pieces[1:] and pieces[1] not in allowed:
+                    found.append(f"{file}:{line}: {part} imports {pieces[1]}")
+                elif pieces[0] in MAY_IMPORT:
+                    found.append(f"{file}:{line}: '{pieces[0]}' without wardround")
+                elif pieces[0] == "flwr" and file != HOST and name != "flwr" and name not in FLOWER:
+                    found.append(f"{file}:{line}: {name} is not Flower's public API")
+                elif pieces[0] in FORBIDDEN:
+                    found.append(f"{file}:{line}: {pieces[0]}")
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in ("eval", "exec"):
+                    found.append(f"{file}:{node.lineno}: {ast.unparse(node.func)}")
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                    if "weights_only=True" not in ast.unparse(node):
+                        found.append(f"{file}:{node.lineno}: torch.load without weights_only")
+    return found
+
+
+def test_nobody_breaks_the_rules() -> None:
+    assert violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "what"),
+    [
+        ("client", "import wardround.server.app", "client imports server"),
+        ("client", "from wardround import simulations", "client imports simulations"),
+        ("server", "def f():\n    from wardround.client import app", "server imports client"),
+        ("common", "import wardround.client", "common imports client"),
+        ("server", "from common.errors import X", "'common' without wardround"),
+        ("client", "from . import app", "relative import"),
+        ("server", "from flwr.supercore import log", "not Flower's public API"),
+        ("common", "import pickle", "pickle"),
+        ("common", "eval('1')", "eval"),
+        ("common", "import torch\ntorch.load('x')", "torch.load"),
+    ],
+)
+def test_a_planted_violation_is_found(tmp_path: Path, part, code, what) -> None:
+    (tmp_path / part).mkdir()
+    (tmp_path / part / "planted.py").write_text(code)
+    (found,) = violations(tmp_path)
+    assert found.startswith(f"{part}/planted.py:") and what in found
+
+
+def test_files_and_functions_stay_readable_and_documented() -> None:
+    problems = []
+    for part in MAY_IMPORT:
+        for path in sorted((ROOT / part).rglob("*.py")):
+            file, text = str(path.relative_to(ROOT)), path.read_text()
+            if len(text.splitlines()) > LONGEST_FILE:
+                problems.append(f"{file}: over {LONGEST_FILE} lines")
+            tree = ast.parse(text)
+            if text.strip() and not ast.get_docstring(tree):
+                problems.append(f"{file}: no module docstring")
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef):
+                    length = (node.end_lineno or node.lineno) - node.lineno
+                    if length > LONGEST_FUNCTION:
+                        problems.append(f"{file}:{node.lineno}: {node.name} over 50 lines")
+            for node in tree.body:
+                public = isinstance(node, ast.FunctionDef | ast.ClassDef)
+                if public and not node.name.startswith("_") and not ast.get_docstring(node):
+                    problems.append(f"{file}:{node.lineno}: {node.name} has no docstring")
+    assert problems == []
+
+
+@pytest.mark.parametrize("module", ["client.app", "server.app", "simulations", "common.arrays"])
+def test_telemetry_is_off_before_flower_is_imported(module: str) -> None:
+    code = (
+        "import os, sys\n"
+        "for n in ('FLWR_TELEMETRY_ENABLED', 'FLWR_DISABLE_UPDATE_CHECK'): os.environ.pop(n, 0)\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'flwr':\n"
+        "            print(os.environ.get('FLWR_TELEMETRY_ENABLED'),\n"
+        "                  os.environ.get('FLWR_DISABLE_UPDATE_CHECK'),\n"
+        "                  os.environ.get('RAY_USAGE_STATS_ENABLED'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        f"import wardround.{module}\n"
+        "print([m for m in sys.modules if m.startswith('wardround.') and m.count('.') == 1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, parts = done.stdout.splitlines()
+    assert first == "0 1 0"
+    if module == "client.app":
+        assert "server" not in parts and "simulations" not in parts
