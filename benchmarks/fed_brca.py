@@ -91,9 +91,7 @@ def main() -> None:
     mean, deviation = test(study, chosen, seeds)
     beside = run_all(study, study.hospitals, chosen, 0, "test", baselines=True)
     peers: dict[str, float | None] = {kind: beside[kind] for kind in ("local", "pooled")}
-    rows.append(
-        Row("chosen setting, test", "c-index", mean, "higher", peers, PUBLISHED["fedadam"])
-    )
+    rows.append(Row("chosen setting, test", "c-index", mean, "higher", peers, PUBLISHED["fedadam"]))
     rows.append(Row("chosen setting, test", "deviation over seeds", deviation, "lower"))
     emit("Fed-TCGA-BRCA, mean over regions (limit: published)", rows, options.json)
 
