@@ -105,8 +105,8 @@ class Table:
                 value = math.nan
             if not abs(value) <= MAX_ABS_NUMBER:
                 raise DataError(
-                    f"{self.place(row, column)}: not a finite number of usual size; mend the cell, name its "
-                    "text in task.missing_values, or list the column as categorical"
+                    f"{self.place(row, column)}: not a finite number of usual size; mend the cell, "
+                    "name its text in task.missing_values, or list the column as categorical"
                 )
             values[row] = value
         return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,66 @@ def test_header_names_for_files_without_one(tmp_path: Path) -> None:
 def test_codes_exported_as_floats_are_the_same_categories(tmp_path: Path) -> None:
     table = read_table(write(tmp_path / "x.csv", "c\n2.0\n2\n007\n1.50\nv1.0\n10.000\n"))
     assert list(table.categories("c")) == ["2", "2", "007", "1.50", "v1", "10"]
+
+
+def test_a_row_is_at_the_line_where_it_begins(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", 'note,age\n\n"one\ntwo\nthree",5\n"a\nb",6\nx,7\n')
+    assert read_table(path).origin[:, 1].tolist() == [3, 6, 8]
+    ragged = write(tmp_path / "y.csv", 'a,b\n1,2\n"Jane\nDoe",2,3\n')
+    with pytest.raises(DataError, match=r"y\.csv:3: 3 cells"):
+        read_table(ragged)
+    unclosed = write(tmp_path / "z.csv", 'a,b\n1,2\n3,"Jane\nDoe\n4,5\n')
+    with pytest.raises(DataError, match=r"z\.csv:3: not readable as CSV"):
+        read_table(unclosed)
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_undecodable_bytes_are_at_their_line_also_in_a_long_file(tmp_path: Path, bom) -> None:
+    text = bom + b"a,b\n" + b"1,2\n" * 5000 + b"\xff,1\n" + b"3,4\n" * 5000
+    with pytest.raises(DataError, match=r"x\.csv:5002: not UTF-8"):
+        read_table(write(tmp_path / "x.csv", text))
+
+
+@pytest.mark.parametrize("row", ["63.5,1,145,male", "63.5,1,1,male", "63,,145,male"])
+def test_a_first_patient_taken_for_the_header_is_not_quoted(tmp_path: Path, row: str) -> None:
+    path = write(tmp_path / "x.csv", f"{row}\n70.5,0,160,female\n")
+    with pytest.raises(DataError) as caught:
+        read_table(path).cells("age")
+    message = str(caught.value).replace(str(path), "")
+    assert not any(cell in message for cell in ("63", "145", "male"))
+    assert "header" in message
+
+
+@pytest.mark.parametrize("cell", ["1_0", "1e31", "nan", "-inf", "1,5", "0x10"])
+def test_what_is_no_plain_number_is_refused(tmp_path: Path, cell: str) -> None:
+    table = read_table(write(tmp_path / "x.csv", f'x,y\n-1e30,a\n"{cell}",b\n'))
+    with pytest.raises(DataError, match=r"x\.csv:3: column 'x': not a finite number") as caught:
+        table.numbers("x")
+    assert cell not in str(caught.value).replace("a finite", "").replace("name", "")
+
+
+def test_a_wrong_delimiter_is_suspected(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "age;sex\n1;f\n")
+    with pytest.raises(DataError, match="task.delimiter"):
+        read_table(path).cells("age")
+    assert list(read_table(path, delimiter=";").cells("sex")) == ["f"]
+
+
+def test_a_folder_leaves_notes_alone(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "age\n1\n")
+    write(tmp_path / "SOURCE.txt", "Where this is from, and under which licence.\n")
+    assert len(read_table(tmp_path)) == 1
+
+
+def test_parquet_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"pip install 'wardround\[parquet\]'"):
+        read_table(write(tmp_path / "x.parquet", "anything"))
+
+
+def test_selected_rows_keep_order_and_place(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "x.csv", "a\n1\n2\n3\n"))
+    chosen = table.select(np.array([2, 0]))
+    assert list(chosen.cells("a")) == ["3", "1"]
+    assert chosen.place(0, "a").endswith("x.csv:4: column 'a'")
+    assert table.keep(np.array([True, False, True])).dropped == 1

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sklearn.preprocessing import StandardScaler
 
 from wardround.common.data.table import Table, to_cells
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, TaskError
 from wardround.common.metrics import add_sums
 from wardround.common.tasks import features
 from wardround.common.tasks.losses import cox_loss
@@ -339,3 +339,172 @@ def test_heart_disease_as_flamby_prepares_it(data_folder: Path) -> None:
         inputs = task.prepare(shard, totals, shard).inputs.numpy()
         assert inputs.shape == (len(shard), 13)
         np.testing.assert_allclose(inputs.mean(axis=0), 0, atol=1e-5)
+
+
+def test_the_built_in_data_from_table_to_figures() -> None:
+    """The whole thin path, against scikit-learn's own scaling and area under the curve."""
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.metrics import roc_auc_score
+
+    task = TabularTask(model={"zero_init": True})
+    raw = task.load(None)
+    known = load_breast_cancer()
+    assert len(raw) == 569 and task.labels(raw).sum() == (known.target == 0).sum() == 212
+    shards = [raw.select(np.arange(start, 569, 3)) for start in range(3)]
+    totals = agree(task, shards)
+    examples = task.prepare(raw, totals, raw)
+    order = np.argsort(known.feature_names)
+    expected = StandardScaler().fit_transform(known.data)[:, order]
+    np.testing.assert_allclose(examples.inputs, expected, atol=2e-5)
+    model = task.model(totals)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(100):
+        optimiser.zero_grad()
+        task.loss(model(examples.inputs), examples.targets).mean().backward()
+        optimiser.step()
+    outputs = model(examples.inputs).detach()
+    sums = [
+        task.metrics(outputs[start::3], examples.targets[start::3]) for start in range(3)
+    ]  # as from three hospitals
+    figures = task.summarise(add_sums(sums))
+    assert figures["auc"] == pytest.approx(
+        roc_auc_score(1 - known.target, outputs[:, 0].numpy()),
+        abs=figures["auc_error_bound"] + 1e-9,
+    )
+    assert figures["auc"] > 0.99 and figures["examples"] == 569
+
+
+def test_one_configuration_serves_hospitals_with_different_spare_columns(tmp_path: Path) -> None:
+    task = TabularTask(columns={"target": "y", "ignore": ["comment"]})
+    with_comment = task.load(csv(tmp_path, "x,comment,y\n1,Jane,0\n2,,1\n"))
+    without = task.load(csv(tmp_path, "x,y\n1,0\n2,1\n"))
+    totals = agree(task, [with_comment, without])
+    assert features.feature_names(totals, task.options) == ["x"]
+    assert len(task.prepare(without, totals, without)) == 2
+
+
+def test_survival_needs_no_target_column(tmp_path: Path) -> None:
+    path = csv(tmp_path, "x,t,e\n1,1,0\n2,1,1\n")
+    task = TabularTask(kind="survival", columns={"time": "t", "event": "e"})
+    assert len(task.load(path)) == 2
+    asked = TabularTask(kind="survival", columns={"time": "t", "event": "e", "target": "malignant"})
+    with pytest.raises(DataError, match="no column 'malignant'"):
+        asked.load(path)
+
+
+def test_codes_in_options_match_codes_in_files(tmp_path: Path) -> None:
+    """An export writes 1 or 1.0: neither in the file nor in the options may it matter."""
+    for text in ("x,y\n1,1.0\n2,0.0\n3,2\n", "x,y\n1,1\n2,0\n3,2.0\n"):
+        path = csv(tmp_path, text)
+        for one in ("1", "1.0"):
+            positive = TabularTask(columns={"target": "y"}, positive=[one])
+            assert positive.labels(positive.load(path)).tolist() == [1, 0, 0]
+            classes = TabularTask(
+                kind="multiclass", columns={"target": "y"}, classes=["2.0", "0", one]
+            )
+            raw = classes.load(path)
+            assert classes.labels(raw).tolist() == [2, 1, 0]
+            assert classes.prepare(raw, agree(classes, [raw]), raw).targets.tolist() == [2, 1, 0]
+
+
+def test_a_class_outside_the_declared_ones_is_named_at_loading(tmp_path: Path) -> None:
+    task = TabularTask(kind="multiclass", columns={"target": "y"}, classes=["a", "b"])
+    with pytest.raises(DataError, match=r"north\.csv:3: column 'y'") as caught:
+        task.load(csv(tmp_path, "x,y\n1,a\n2,Jane\n"))
+    assert "Jane" not in str(caught.value)
+
+
+def test_classes_of_hospitals_that_lack_some_get_the_same_index() -> None:
+    task = TabularTask(kind="multiclass", columns={"target": "y"})
+    here, there = table(x=["1", "2"], y=["c", "a"]), table(x=["1", "2"], y=["b", "c"])
+    totals = agree(task, [here, there])
+    assert task.prepare(here, totals, here).targets.tolist() == [2, 0]
+    assert task.prepare(there, totals, there).targets.tolist() == [1, 2]
+    assert task.model(totals)(torch.zeros(1, 1)).shape == (1, 3)
+
+
+def test_sites_are_readable_files_and_folders(tmp_path: Path) -> None:
+    for name in ("south.csv", "north.data", "SOURCE.txt", ".hidden.csv", "notes.md"):
+        (tmp_path / name).write_text("x,y\n1,0\n")
+    (tmp_path / "west.1").mkdir()
+    sites = TabularTask().sites(tmp_path)
+    assert list(sites) == ["north", "south", "west.1"]
+    assert sites["north"] == tmp_path / "north.data"
+    (tmp_path / "south").mkdir()
+    with pytest.raises(DataError, match="hospital 'south' like south; rename one"):
+        TabularTask().sites(tmp_path)
+
+
+def test_labels_of_a_regression_are_quarters_also_of_no_rows() -> None:
+    task = TabularTask(kind="regression", columns={"target": "y"})
+    shard = table(x=["0"] * 8, y=[str(value) for value in range(8)])
+    assert task.labels(shard).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert task.labels(shard.select(np.array([], dtype=np.int64))).tolist() == []
+
+
+def test_patients_and_given_split(tmp_path: Path) -> None:
+    task = TabularTask(columns={"target": "y", "patient_id": "p", "split": "s"})
+    raw = task.load(csv(tmp_path, "x,y,p,s\n1,0,A,train\n2,1,A,train\n3,1,B,test\n"))
+    assert task.patients(raw).tolist() == ["A", "A", "B"]  # type: ignore[union-attr]
+    assert task.given_split(raw).tolist() == ["train", "train", "test"]  # type: ignore[union-attr]
+    totals = agree(task, [raw])
+    assert features.feature_names(totals, task.options) == ["x"]  # neither is an input
+    raw = task.load(csv(tmp_path, "x,y,p,s\n1,0,A,train\n2,1,,Jane\n"))
+    with pytest.raises(DataError, match=r"north\.csv:3: column 'p'"):
+        task.patients(raw)
+    with pytest.raises(DataError, match=r"north\.csv:3: column 's'") as caught:
+        task.given_split(raw)
+    assert "Jane" not in str(caught.value)
+
+
+def test_a_model_that_can_not_be_built_says_why() -> None:
+    shard = table(x=["1", "2"], y=["0", "0"])
+    bare = TabularTask(columns={"target": "y", "numeric": []})
+    with pytest.raises(TaskError, match="no inputs"):
+        bare.model(agree(bare, [shard]))
+    single = TabularTask(kind="multiclass", columns={"target": "y"})
+    with pytest.raises(TaskError, match="fewer than two classes"):
+        single.model(agree(single, [shard]))
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "survival"])
+def test_no_examples_give_no_figures_and_a_diverged_model_is_an_error(kind: str) -> None:
+    columns = {"time": "t", "event": "e"} if kind == "survival" else {"target": "y"}
+    task = TabularTask(kind=kind, columns=columns)
+    width = 3 if kind == "multiclass" else 1
+    targets = torch.zeros((2, 2) if kind == "survival" else 2)
+    targets = targets.long() if kind == "multiclass" else targets
+    figures = task.summarise(task.metrics(torch.zeros(0, width), targets[:0]))
+    assert figures["examples"] == 0 and math.isnan(figures["loss"])
+    assert math.isnan(figures[task.primary_metric])
+    with pytest.raises(TaskError, match="not finite"):
+        task.metrics(torch.full((2, width), math.nan), targets)
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_the_mlp_has_the_layers_that_were_asked_for(norm: str) -> None:
+    task = TabularTask(
+        columns={"target": "y"},
+        model={"kind": "mlp", "hidden": [5, 4], "dropout": 0.5, "norm": norm},
+    )
+    shard = table(a=["1", "2"], b=["1", "3"], y=["0", "1"])
+    model = task.model(agree(task, [shard]))
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in linear] == [(2, 5), (5, 4), (4, 1)]
+    kinds = {"none": (), "layer": (torch.nn.LayerNorm,), "batch": (torch.nn.BatchNorm1d,)}
+    assert sum(isinstance(m, kinds[norm]) for m in model.modules()) == 2 * (norm != "none")
+    assert sum(isinstance(m, torch.nn.Dropout) for m in model.modules()) == 2
+
+
+def test_cox_loss_is_stable_and_its_mean_is_flambys() -> None:
+    """FLamby: sort by falling time, -(risk - logcumsumexp(risk)) of the events, over all rows."""
+    generator = torch.Generator().manual_seed(3)
+    risk = torch.randn(40, generator=generator, dtype=torch.float64) * 300
+    time = torch.randperm(40, generator=generator).double()
+    event = (torch.rand(40, generator=generator) < 0.6).double()
+    order = torch.argsort(-time)
+    flamby = -((risk[order] - torch.logcumsumexp(risk[order], 0)) * event[order]).mean()
+    terms = cox_loss(risk, time, event)
+    assert torch.isfinite(terms).all()
+    assert float(terms.mean()) == pytest.approx(float(flamby), rel=1e-12)
+    assert (terms[event == 0] == 0).all()
