@@ -24,13 +24,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Study:
-    """A data set and how it is measured: base configuration, metric, label to stratify by."""
+    """A data set and how it is measured: base configuration, metric, label to stratify by.
+
+    chosen_by : 'mean' of hospitals, or 'overall' where single hospitals have too few events to tell
+    repeats : cross-validations, each with other folds
+    """
 
     name: str
     hospitals: dict[str, Rows]
     base: str
     metric: str
     label: str
+    chosen_by: str = "mean"
+    repeats: int = 1
 
 
 def run(study: Study, hospitals: dict[str, Rows], setting: Setting, seed: int, split: str) -> float:
@@ -63,14 +69,19 @@ def run_all(
             log.warning("%s %s: %s", study.name, setting, error)
             return {}
         if not baselines:
-            return {"federated": result.figure(study.metric, "mean", split)}
+            average = study.chosen_by if split == "validation" else "mean"
+            return {"federated": result.figure(study.metric, average, split)}
         (row,) = [row for row in result.comparison if row["hospital"] == "mean"]
         return {kind: row[kind][study.metric] for kind in ("local", "federated", "pooled")}
 
 
 def tune(study: Study, grid: Sequence[Setting], folds: int) -> list[tuple[float, Setting]]:
     """Each setting with its mean validation figure, best first. Test rows are not in these runs."""
-    parts = with_folds(study.hospitals, study.label, folds)
+    parts = [
+        part
+        for repeat in range(study.repeats)
+        for part in with_folds(study.hospitals, study.label, folds, repeat)
+    ]
     scored = []
     for setting in grid:
         values = [run(study, part, setting, 0, "validation") for part in parts]

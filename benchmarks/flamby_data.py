@@ -80,13 +80,15 @@ def tcga_brca() -> dict[str, Rows]:
     return hospitals
 
 
-def with_folds(hospitals: dict[str, Rows], label: str, folds: int) -> list[dict[str, Rows]]:
+def with_folds(
+    hospitals: dict[str, Rows], label: str, folds: int, seed: int = 0
+) -> list[dict[str, Rows]]:
     """Cross-validation within the training rows: each in turn is 'validation'; no test rows."""
     result: list[dict[str, Rows]] = [{} for _ in range(folds)]
     for name, rows in hospitals.items():
         train = [row for row in rows if row["split"] == "train"]
         labels = [row[label] for row in train]
-        cutter = StratifiedKFold(folds, shuffle=True, random_state=0)
+        cutter = StratifiedKFold(folds, shuffle=True, random_state=seed)
         for index, (_, held_out) in enumerate(cutter.split(np.zeros(len(train)), labels)):
             chosen = set(held_out)
             result[index][name] = [

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-_POLL_S = 0.02
+_SHORTEST_POLL_S, _LONGEST_POLL_S = 0.02, 1.0
 
 
 def exchange(
@@ -25,19 +25,21 @@ def exchange(
     hosts stamp both, so a client's clock plays no part.
     """
     pending = dict(zip(grid.push_messages(requests), requests, strict=True))
-    deadline = time.monotonic() + timeout_s
+    deadline, poll_s = time.monotonic() + timeout_s, _SHORTEST_POLL_S
     while pending:
         arrived = False
         for reply in grid.pull_messages(list(pending)):
             request = pending.pop(reply.metadata.reply_to_message_id, None)
             if request is None:
                 continue
-            arrived = True
+            arrived, poll_s = True, _SHORTEST_POLL_S
             took_s = reply.metadata.created_at - request.metadata.created_at
             yield request, None if took_s > timeout_s else reply
         if pending and not arrived:
             if time.monotonic() > deadline:
                 break
-            time.sleep(_POLL_S)
+            time.sleep(poll_s)
+            # a pull may be a remote call: wait longer the longer nothing comes
+            poll_s = min(2 * poll_s, _LONGEST_POLL_S)
     for request in pending.values():
         yield request, None

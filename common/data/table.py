@@ -80,12 +80,7 @@ class Table:
 
     def categories(self, column: str) -> Cells:
         """The column's cells with '2.0' written as '2': one export's code is another's number."""
-        cells = [
-            cell[: -len(tail[0])]
-            if cell is not None and (tail := _ZERO_TAIL.search(cell))
-            else cell
-            for cell in self.cells(column)
-        ]
+        cells = [None if cell is None else code(cell) for cell in self.cells(column)]
         return to_cells(cells, ())
 
     def missing(self, column: str) -> NDArray[np.bool_]:
@@ -239,6 +234,11 @@ def _table(
 ) -> Table:
     origin = np.column_stack([np.zeros(len(lines)), np.array(lines)]).astype(np.int64)
     return Table({k: to_cells(v, missing) for k, v in columns.items()}, (path,), origin)
+
+
+def code(text: str) -> str:
+    """A category's text with '2.0' written as '2'; for cells, and for options that name them."""
+    return _ZERO_TAIL.sub("", text)
 
 
 def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common.data.table import READABLE, Table, read_table, to_cells
+from wardround.common.data.table import READABLE, Table, code, read_table, to_cells
 from wardround.common.errors import DataError, TaskError
 from wardround.common.messages import SPLITS
 from wardround.common.metrics import (
@@ -203,7 +203,7 @@ class TabularTask(Task[Table]):
         names = features.classes(totals, self.options)
         if not names:
             return torch.zeros(len(raw), dtype=torch.int64)  # loading: classes not agreed yet
-        index = {name: position for position, name in enumerate(_codes(names))}
+        index = {name: position for position, name in enumerate(map(code, names))}
         cells = raw.categories(str(columns.target))
         for row, cell in enumerate(cells):
             if cell not in index:
@@ -215,7 +215,7 @@ class TabularTask(Task[Table]):
         name = str(self.options.columns.target)
         cells = raw.categories(name)
         if self.options.positive is not None:
-            return np.isin(cells.astype(str), _codes(self.options.positive))
+            return np.isin(cells.astype(str), [code(text) for text in self.options.positive])
         texts = [str(cell).lower() for cell in cells]
         for row, text in enumerate(texts):
             if text not in _POSITIVE and text not in _NEGATIVE:
@@ -285,13 +285,6 @@ class TabularTask(Task[Table]):
             "regression": regression_figures,
         }[self.kind](sums)
         return figures | {"loss": float(ratio(sums["loss"][0], figures["examples"]))}
-
-
-def _codes(texts: list[str]) -> list[str]:
-    """Texts of the configuration as ``Table.categories`` writes cells: '2.0' as '2'."""
-    origin = np.zeros((len(texts), 2), dtype=np.int64)
-    table = Table({"text": to_cells(texts, ())}, (Path("task"),), origin)
-    return [str(text) for text in table.categories("text")]
 
 
 def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = True) -> nn.Module:

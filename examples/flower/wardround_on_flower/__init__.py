@@ -1,0 +1,1 @@
+"""A thin Flower app: Wardround's components, hosted by ``flwr run``."""

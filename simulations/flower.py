@@ -1,0 +1,49 @@
+"""Opens federations and simulated hospitals from a Flower context, for ``flwr run``.
+
+The run configuration names a ``federation.toml`` that every node can read (``federation``, "" for
+the built-in example) and overrides separated by ';'. A node is the hospital of its
+``partition-id``, so as many nodes as ``simulation.clients`` must run.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import Context
+
+from wardround.client.hospital import Hospital
+from wardround.common.config import Config
+from wardround.common.rundir import RunDirectory
+from wardround.server.federation import Federation
+from wardround.simulations.population import Population
+from wardround.simulations.runner import load, make_task
+
+
+def open_federation(context: Context) -> Federation:
+    """A new run of the configured federation, in a run directory of its own."""
+    config = _config(*_settings(context))
+    run = RunDirectory.create(config.runs_folder(), config.federation.name, config.to_toml())
+    return Federation(config, make_task(config), run)
+
+
+def open_hospital(context: Context) -> Hospital:
+    """The simulated hospital of this node."""
+    return _population(*_settings(context)).open(context)
+
+
+def _settings(context: Context) -> tuple[str, str]:
+    values = context.run_config
+    return str(values.get("federation", "")), str(values.get("overrides", ""))
+
+
+def _config(federation: str, overrides: str) -> Config:
+    path = Path(federation).expanduser() if federation else None
+    return load(path, [part for part in overrides.split(";") if part.strip()])
+
+
+@lru_cache(maxsize=4)
+def _population(federation: str, overrides: str) -> Population:
+    """Cached per process: Flower's engine runs many messages in one."""
+    config = _config(federation, overrides)
+    return Population(config, make_task(config))
