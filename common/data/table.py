@@ -28,7 +28,7 @@ READABLE = (".csv", ".tsv", ".data", ".parquet")
 """What is read of a folder; a file that is named itself is read as CSV whatever its suffix."""
 MAX_ABS_NUMBER = 1e30
 """Larger magnitudes are refused: a float32 holds them, and sums of their squares stay finite."""
-_ZERO_TAIL = re.compile(r"(?<=\d)\.0+$")
+_ZERO_TAIL = re.compile(r"^(-?\d+)\.0+$")
 _TRUE = frozenset(["1", "1.0", "true", "t", "yes", "y"])
 _FALSE = frozenset(["0", "0.0", "false", "f", "no", "n"])
 
@@ -238,7 +238,7 @@ def _table(
 
 def code(text: str) -> str:
     """A category's text with '2.0' written as '2'; for cells, and for options that name them."""
-    return _ZERO_TAIL.sub("", text)
+    return _ZERO_TAIL.sub(r"\1", text)
 
 
 def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:

@@ -8,8 +8,10 @@ Three exchanges at most, each a sum over hospitals of their training rows:
 
 The median: every median m satisfies |m - mean| <= std (m minimises E|X - m|, hence
 |mean - m| <= E|X - m| <= E|X - mean| <= std), so it lies in the histogram's range. The number of
-values below the range is counted too; the bin where the count passes n/2 holds the lower median,
-and the bin's centre is within std/K of it.
+values below the range is counted too; the bin where the count passes a rank holds the value of
+that rank, and the bin's centre is within std/K of it. The values of the ranks ceil(n/2) and
+floor(n/2) + 1 are both medians; so the mean of their bins' centres is within std/K of numpy's
+median (which is the mean of the two), up to rounding.
 
 Keys are ``kind/column/...`` with column and category percent-encoded. A category that fewer than
 ``min_category_count`` rows of a hospital have is not sent: a rare value may point to a person.
@@ -18,12 +20,13 @@ Keys are ``kind/column/...`` with column and category percent-encoded. A categor
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.table import Table
+from wardround.common.data.table import Table, code
 from wardround.common.errors import DataError
 from wardround.common.tasks.base import Sums
 from wardround.common.tasks.options import TabularOptions
@@ -31,6 +34,7 @@ from wardround.common.tasks.options import TabularOptions
 Matrix = NDArray[np.float64]
 MEDIAN_BINS = 1024
 _LONGEST_CATEGORY = 60
+_LONGEST_KEY = 200
 
 
 def numeric_columns(table: Table, options: TabularOptions) -> list[str]:
@@ -56,10 +60,12 @@ def statistics(train: Table, options: TabularOptions, phase: int, totals: Sums) 
     """This hospital's sums of one phase; see the module's docstring."""
     sums: Sums = {}
     names = numeric_columns(train, options)
+    if phase > 0:
+        _check_columns(train, totals, options)
     for name in names:
         values = train.numbers(name)
         values = values[~np.isnan(values)]
-        key = f"numeric/{quote(name, safe='')}"
+        key = _key(train, "numeric", name)
         if phase == 0:
             sums[f"{key}/count"] = _one(len(values))
             if options.normalise == "federated":
@@ -100,7 +106,7 @@ def numeric_names(totals: Sums) -> list[str]:
 def vocabulary(totals: Sums, column: str, options: TabularOptions) -> list[str]:
     """Categories of a column, in the order of their indicator columns."""
     if column in options.columns.categories:
-        return list(options.columns.categories[column])
+        return [code(text) for text in options.columns.categories[column]]
     prefix = f"category/{quote(column, safe='')}/"
     return sorted(unquote(k.removeprefix(prefix)) for k in totals if k.startswith(prefix))
 
@@ -166,6 +172,7 @@ def _scale(
     if options.normalise == "local":
         own = _encode(train, totals, train, options)[:, :scaled]
         mean[:scaled], std[:scaled] = own.mean(axis=0), own.std(axis=0)
+        std[_is_constant(np.abs(mean), std)] = 0.0
     else:
         for index, name in enumerate(numeric):
             key = f"numeric/{quote(name, safe='')}"
@@ -173,7 +180,7 @@ def _scale(
         if options.normalise_encoded:
             share = _shares(totals, options)
             mean[len(numeric) :], std[len(numeric) :] = share, np.sqrt(share * (1 - share))
-    std[std < 1e-12] = 1.0  # a constant column carries nothing: leave it at zero
+    std[std == 0] = 1.0  # a constant column carries nothing: leave it at zero
     return mean, std
 
 
@@ -254,28 +261,43 @@ def _counts(train: Table, options: TabularOptions) -> Sums:
     sums: Sums = {"rows": _one(len(train))}
     for name in options.columns.binary:
         values = train.booleans(name)
-        key = f"binary/{quote(name, safe='')}"
+        key = _key(train, "binary", name)
         sums[f"{key}/count"] = _one((~np.isnan(values)).sum())
         sums[f"{key}/ones"] = _one(np.nansum(values))
     for name in options.columns.categorical:
-        declared = options.columns.categories.get(name)
+        declared = vocabulary({}, name, options)
+        if declared and not options.normalise_encoded:
+            continue  # nothing needs these counts
         for text, count in Counter(c for c in train.categories(name) if c is not None).items():
-            if declared is None and count < options.min_category_count:
-                continue
-            if declared is not None and text not in declared:
-                continue
-            if len(text) > _LONGEST_CATEGORY:
-                row = int(np.argmax(train.categories(name) == text))
-                raise DataError(
-                    f"{train.place(row, name)}: a category longer than {_LONGEST_CATEGORY} "
-                    "characters; is this free text? List the column under task.columns.ignore"
-                )
-            sums[f"category/{quote(name, safe='')}/{quote(text, safe='')}"] = _one(count)
+            if text in declared or (not declared and count >= options.min_category_count):
+                sums[_key(train, "category", name, text)] = _one(count)
     if options.kind == "multiclass" and options.classes is None:
         assert options.columns.target is not None  # checked by the options
         for text, count in Counter(train.categories(options.columns.target)).items():
-            sums[f"class/{quote(str(text), safe='')}"] = _one(count)
+            key = _key(train, "category", options.columns.target, str(text))
+            sums["class/" + key.rsplit("/", 1)[1]] = _one(count)
     return sums
+
+
+def _key(train: Table, kind: str, column: str, text: str | None = None) -> str:
+    """The key of a column's, or a category's, sums. Raises DataError if it would be too long."""
+    key = f"{kind}/{quote(column, safe='')}"
+    if len(key) > _LONGEST_KEY // 2:
+        raise DataError(
+            f"{train.files[0]}: column '{column[:20]}...' has too long a name; shorten it, or list "
+            "it under task.columns.ignore"
+        )
+    if text is None:
+        return key
+    quoted = quote(text, safe="")
+    if len(text) > _LONGEST_CATEGORY or len(key) + 1 + len(quoted) > _LONGEST_KEY:
+        row = int(np.argmax(train.categories(column) == text))
+        raise DataError(
+            f"{train.place(row, column)}: a category longer than {_LONGEST_CATEGORY} characters "
+            "(fewer if they aren't ASCII); is this free text? List the column under "
+            "task.columns.ignore"
+        )
+    return f"{key}/{quoted}"
 
 
 def _histogram(values: Matrix, key: str, totals: Sums) -> Sums:
@@ -283,7 +305,7 @@ def _histogram(values: Matrix, key: str, totals: Sums) -> Sums:
     if std == 0 or not np.isfinite(std):
         return {}
     low, width = mean - std, 2 * std / MEDIAN_BINS
-    bins = np.floor((values - low) / width).astype(np.int64)
+    bins = np.clip(np.floor((values - low) / width), -1, MEDIAN_BINS).astype(np.int64)
     # the upper edge belongs to the last bin: a median may lie exactly on it
     bins[(bins >= MEDIAN_BINS) & (values <= mean + std)] = MEDIAN_BINS - 1
     inside = bins[(bins >= 0) & (bins < MEDIAN_BINS)]
@@ -295,10 +317,11 @@ def _histogram(values: Matrix, key: str, totals: Sums) -> Sums:
 
 def _median(totals: Sums, key: str) -> float:
     mean, std = _mean(totals, key), _std(totals, key)
-    half = np.ceil(totals[f"{key}/count"][0] / 2)
+    count = totals[f"{key}/count"][0]
+    ranks = [np.ceil(count / 2), np.floor(count / 2) + 1]  # equal if the count is odd
     reached = totals[f"{key}/below"][0] + np.cumsum(totals[f"{key}/histogram"])
-    index = min(int(np.searchsorted(reached, half)), MEDIAN_BINS - 1)
-    return float(mean - std + (index + 0.5) * 2 * std / MEDIAN_BINS)
+    bins = np.minimum(np.searchsorted(reached, ranks), MEDIAN_BINS - 1)
+    return float(mean - std + (bins.mean() + 0.5) * 2 * std / MEDIAN_BINS)
 
 
 def _mean(totals: Sums, key: str) -> float:
@@ -308,7 +331,13 @@ def _mean(totals: Sums, key: str) -> float:
 
 
 def _std(totals: Sums, key: str) -> float:
-    return float(np.sqrt(totals[f"{key}/squares"][0] / max(1.0, totals[f"{key}/count"][0])))
+    std = float(np.sqrt(totals[f"{key}/squares"][0] / max(1.0, totals[f"{key}/count"][0])))
+    return 0.0 if _is_constant(abs(_mean(totals, key)), std) else std
+
+
+def _is_constant(mean: Any, std: Any) -> Any:
+    """Whether a deviation is only the rounding of the mean, whatever the unit; vectorised."""
+    return std <= 1e-12 * mean
 
 
 def _check_columns(table: Table, totals: Sums, options: TabularOptions) -> None:
