@@ -126,7 +126,7 @@ class Config(_Table):
     strategy: StrategyTable = StrategyTable()
     evaluation: EvaluationTable = EvaluationTable()
     simulation: SimulationTable = SimulationTable()
-    _source: _Source = PrivateAttr()
+    _source: _Source = PrivateAttr(default_factory=lambda: _Source("", None))
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:

@@ -21,7 +21,7 @@ from wardround.common.tasks.base import Sums
 
 MAX_STATISTICS = 100_000
 MAX_STATISTIC_ELEMENTS = 10_000_000
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")
+_NAME = re.compile(r"\w[\w .-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def check_description(reply: Message) -> Member:
     if not isinstance(describe, ConfigRecord) or not isinstance(sizes, MetricRecord):
         raise ReplyRefused("the description lacks its records")
     name, warnings = describe.get("hospital"), describe.get("warnings", [])
-    if not isinstance(name, str) or not _NAME.match(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ReplyRefused("its name must be 1 to 64 letters, digits, spaces, '.', '_' or '-'")
     if not isinstance(warnings, list) or len(warnings) > 20:
         raise ReplyRefused("its warnings are not a short list")

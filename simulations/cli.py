@@ -120,8 +120,8 @@ def main() -> None:
     except WardroundError as error:
         print(f"wardround: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("wardround: interrupted; go on with --resume RUN", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"wardround: {error or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,6 +20,7 @@ from wardround.server.observer import Observer
 from wardround.server.replies import Member
 
 _ROWS = 12
+_REDRAW_S = 0.1  # a thousand quick clients must not wait for the display
 
 
 class Progress(Observer):
@@ -31,6 +32,7 @@ class Progress(Observer):
         self._status = ""
         self._started = time.monotonic()
         self._done = 0
+        self._drawn = 0.0
         live = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(console=console, refresh_per_second=8, transient=True) if live else None
 
@@ -107,8 +109,10 @@ class Progress(Observer):
         return table
 
     def _refresh(self, caption: str) -> None:
-        if self._live:
-            seconds = time.monotonic() - self._started
+        now = time.monotonic()
+        if self._live and now - self._drawn > _REDRAW_S:
+            self._drawn = now
+            seconds = now - self._started
             self._live.update(self._table(f"{caption}  ({seconds:.0f} s)"))
 
     def _say(self, text: str) -> None:

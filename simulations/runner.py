@@ -155,11 +155,14 @@ def _run(
         (outcome,) = outcomes
         comparison = _compare(config, task, population, run, outcome, observer)
         run.update(comparison=comparison)
-    except (WardroundError, KeyboardInterrupt) as error:
-        reason = str(error) if isinstance(error, WardroundError) else "interrupted"
-        run.update(status=f"stopped: {reason}")
+    except WardroundError as error:
+        run.update(status=f"stopped: {error}")
         report_run(run)
         raise
+    except KeyboardInterrupt:
+        run.update(status="stopped: interrupted")
+        report_run(run)
+        raise KeyboardInterrupt(f"interrupted; go on with --resume {run.path}") from None
     report_run(run)
     model = build_model(task, outcome.totals, config.federation.seed)
     load_arrays(model, outcome.model)

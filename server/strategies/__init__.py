@@ -81,12 +81,12 @@ def build_strategy(config: Config) -> StrategyPlan:
     if issubclass(kind, MeanStrategy):
         kind.check(config)
     options = _checked_options(kind, config)
-    if issubclass(kind, FedAvg) and not issubclass(kind, MeanStrategy):
-        options |= SAMPLING
     try:
         strategy = kind(**options)
     except (TypeError, ValueError) as error:
         raise StrategyError(f"strategy '{table.name}': {error}") from None
+    if isinstance(strategy, FedAvg):
+        vars(strategy).update(SAMPLING)
     weighting = table.weighting
     if weighting == "auto":
         weighting = getattr(kind, "weighting", "examples")

@@ -22,7 +22,8 @@ from wardround.common.config import Config
 
 SAMPLING = {"fraction_train": 1.0, "fraction_evaluate": 1.0, "min_train_nodes": 1}
 SAMPLING |= {"min_evaluate_nodes": 1, "min_available_nodes": 1}
-"""Flower's own sampling, switched off: the cohort is drawn before a strategy is asked."""
+"""Attributes that switch Flower's own sampling off: the cohort is drawn before a strategy is
+asked."""
 
 
 class MeanStrategy(FedAvg):
@@ -32,7 +33,7 @@ class MeanStrategy(FedAvg):
     weighting: ClassVar[str] = "examples"
 
     def __init__(self) -> None:
-        super().__init__(**SAMPLING)  # type: ignore[arg-type]
+        super().__init__()
         self.x: dict[str, NDArray[Any]] = {}
         self.trainable: list[str] = []
         self.accepted = 0
