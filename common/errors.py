@@ -6,6 +6,7 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── TaskError              a task (built in or the user's own) broke its contract
 ├── StrategyError          a strategy is unknown, or not allowed in this run
 ├── ReplyRefused           one client's reply was not accepted (the round may go on)
+│   └── ProtocolRefused    a message of secure aggregation was not accepted, by either side
 ├── RoundFailed            too few clients answered, after every retry
 ├── CheckpointError        a checkpoint is missing, torn or of another run
 └── RunDirectoryError      a run directory can't be made or read
@@ -47,6 +48,10 @@ class StrategyError(WardroundError):
 
 class ReplyRefused(WardroundError):
     """One reply was refused; ``str(error)`` is the reason."""
+
+
+class ProtocolRefused(ReplyRefused):
+    """A message of secure aggregation is malformed, out of turn, or asks for too much."""
 
 
 class RoundFailed(WardroundError):

@@ -1,0 +1,132 @@
+"""What a hospital remembers of secure aggregation, and its own policy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from wardround.common.errors import ProtocolRefused
+from wardround.common.secagg.keys import KeyChain
+
+Values = dict[str, Any]
+_SESSION, _GROUP = "secagg-session", "secagg-group-"
+_OPEN_GROUPS = 4
+
+
+class Store(Protocol):
+    """What a client remembers between messages: flat records of numbers, text, bytes and lists."""
+
+    def values(self, name: str) -> Values | None:
+        """A record, or None."""
+
+    def set_values(self, name: str, values: Values) -> None:
+        """Replace a record."""
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of the records that start so, oldest first."""
+
+    def remove(self, name: str) -> None:
+        """Forget a record."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the hospital itself insists on, whatever the server asks.
+
+    min_cohort : fewest hospitals whose sum may be opened
+    colluding : hospitals that may collude with the server
+    threads : for masks of large models
+    """
+
+    min_cohort: int = 3
+    colluding: int = 0
+    threads: int = 1
+
+
+@dataclass
+class Session:
+    """The present session: its key for shares, and the next aggregation that may be prepared."""
+
+    session: bytes
+    exchange: bytes = field(repr=False)
+    hello: bytes
+    next_index: int = 0
+
+
+@dataclass
+class Group:
+    """One group of hospitals and what this one has done in it."""
+
+    group: bytes
+    first: int
+    count: int
+    clients: int
+    threshold: int
+    survivors: int
+    position: int
+    holders: list[int]
+    names: list[str]
+    exchanges: list[bytes]
+    link: bytes = field(repr=False)
+    link_index: int
+    own_keys: bytes = b""
+    transcript: bytes = b""
+    public_keys: list[bytes] = field(default_factory=list)
+    uploaded: int = -1
+    answered: int = -1
+    answered_request: bytes = b""
+    answer: bytes = field(default=b"", repr=False)
+
+    def chain_at(self, index: int) -> KeyChain:
+        """The key chain at an aggregation that isn't over."""
+        chain = KeyChain(self.link, self.link_index)
+        chain.advance(index)
+        return chain
+
+
+class Memory:
+    """Sessions and groups in a ``Store``. Raises ProtocolRefused for what isn't there."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin(self, session: Session) -> None:
+        """Remember a new session and forget everything of the old one."""
+        for name in self._store.names(_GROUP):
+            self._store.remove(name)
+        self.save_session(session)
+
+    def save_session(self, session: Session) -> None:
+        """Replace the session's record."""
+        self._store.set_values(_SESSION, asdict(session))
+
+    def present(self) -> Session | None:
+        """The present session, if there is one."""
+        values = self._store.values(_SESSION)
+        return Session(**values) if values is not None else None
+
+    def session(self, session: bytes) -> Session:
+        """The present session, which must be this one."""
+        present = self.present()
+        if present is None or present.session != session:
+            raise ProtocolRefused("this hospital has no part in that session; did it restart?")
+        return present
+
+    def of_group(self, group: Group) -> Session:
+        """The session that a group belongs to: the present one, for older groups are forgotten."""
+        present = self.present()
+        assert present is not None
+        return present
+
+    def group(self, group: bytes) -> Group:
+        """A group that this hospital made keys for."""
+        values = self._store.values(_GROUP + group.hex())
+        if values is None:
+            raise ProtocolRefused("this hospital doesn't know that group; did it restart?")
+        return Group(**values)
+
+    def save_group(self, group: Group) -> None:
+        """Replace a group's record; of many open groups the oldest are forgotten."""
+        self._store.set_values(_GROUP + group.group.hex(), asdict(group))
+        for name in self._store.names(_GROUP)[:-_OPEN_GROUPS]:
+            self._store.remove(name)

@@ -1,0 +1,74 @@
+"""What every key is bound to: session, group, keys, task and content, as digests.
+
+Clients that were shown another roster, cohort, key, model, setting or layout derive other mask
+keys, and their masks never cancel: the server gets noise instead of a sum.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from wardround.common.secagg.encoding import Encoding, VectorLayout
+from wardround.common.secagg.keys import Roster, derive, digest, encode_parts, roster_digest
+from wardround.common.secagg.messages import TaskRequest
+from wardround.common.secagg.ring import MaskSeeds
+
+
+def session_id(descriptor: bytes, roster: Roster, nonce: bytes) -> bytes:
+    """Names a session: the agreed settings, the roster, and the server's fresh nonce."""
+    return digest("session", descriptor, roster_digest(roster), nonce)
+
+
+def group_id(request: bytes) -> bytes:
+    """Names a group: the bytes of its GroupRequest, so members, graph and thresholds."""
+    return digest("group", request)
+
+
+def transcript_digest(group: bytes, digests: tuple[bytes, ...]) -> bytes:
+    """The group with all its members' keys."""
+    return digest("transcript", group, *digests)
+
+
+def aggregation_context(
+    transcript: bytes,
+    task: TaskRequest,
+    clients: int,
+    layout: VectorLayout,
+    content: bytes,
+) -> bytes:
+    """What one aggregation's masks are bound to; ``content``: model and settings as received."""
+    encoding = Encoding(task.bits, task.clip, clients, task.largest_weight)
+    return digest(
+        "aggregation",
+        transcript,
+        struct.pack(">Q", task.index),
+        task.purpose.encode(),
+        encoding.to_bytes(),
+        layout.digest(),
+        content,
+    )
+
+
+def pair_seeds(shared: bytes, context: bytes) -> MaskSeeds:
+    """The mask of two neighbours, from the secret that they share."""
+    return MaskSeeds(
+        derive(shared, "pair mask update", context), derive(shared, "pair mask exact", context)
+    )
+
+
+def self_seeds(self_mask: bytes, context: bytes) -> MaskSeeds:
+    """A client's own mask."""
+    return MaskSeeds(
+        derive(self_mask, "self mask update", context),
+        derive(self_mask, "self mask exact", context),
+    )
+
+
+def pair_sign(own: int, other: int) -> int:
+    """With which sign the client at position ``own`` adds its mask with ``other``."""
+    return 1 if own < other else -1
+
+
+def share_binding(group: bytes, sender: str, receiver: str) -> bytes:
+    """What an encrypted share is bound to besides its key."""
+    return encode_parts(group, sender.encode(), receiver.encode())

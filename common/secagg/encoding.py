@@ -1,0 +1,258 @@
+"""From model updates and metrics to ring vectors, and from their sum back to means.
+
+**Update coordinates** (trainable parameters and the strategy's further records) are clipped, scaled
+and rounded stochastically into Z_{2^b}. With n clients and *levels* L the scaled value v lies in
+[-(L - 1), L - 1], and q = floor(v + u) with u uniform in [0, 1).
+
+*No overflow.* v + u is computed in float32. L <= 2^22, so L - 1 and L are float32 numbers, and
+rounding to the nearest float32 is monotone: v + u < L gives at most L, and v + u >= -(L - 1) gives
+at least -(L - 1). So |q| <= L, and |sum of n| <= n L <= 2^(b-1) - 1 by the choice of L: the signed
+reading of the sum modulo 2^b is the sum itself.
+
+*Unbiased.* E[q] = v up to the 2^-16 grain of u and float32's own rounding of v. The error of one
+client is below one level, clip / (L - 1), in every coordinate.
+
+**Exact coordinates** (counts, weights, loss sums, metric sums, statistics, buffers) are multiples
+of 2^-96 modulo 2^192: a float64 of at least 2^-44 loses nothing at all, a smaller one at most
+2^-97, and n values below 2^95 / n can't overflow.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+from wardround.common.arrays import Arrays, ArraySpec, Layout
+from wardround.common.errors import ProtocolRefused
+from wardround.common.secagg.keys import digest, encode_parts
+from wardround.common.secagg.ring import LIMBS, Limbs, Words, negated
+
+MOST_LEVELS = 2**22
+FEWEST_LEVELS = 32
+FRACTION_BITS = 96
+LARGEST_SUM = 2.0**94
+"""Exact sums stay below this, half of what the ring can hold."""
+ROUNDING_KEY_BYTES = 16
+COUNT, WEIGHT, CLIPPED = "count", "weight", "clipped"
+"""Coordinates of every exact section: how many clients, their weight, coordinates they clipped."""
+_PIECE = 1 << 15
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How one aggregation's numbers are written; every client of it must use the same.
+
+    bits : 16 or 32, of an update coordinate
+    clip : largest magnitude of a coordinate of an update, in the model's unit
+    clients : n, the most vectors that are added
+    largest_weight : a hospital counts for at most so many examples
+    """
+
+    bits: int
+    clip: float
+    clients: int
+    largest_weight: int
+
+    def __post_init__(self) -> None:
+        if self.bits not in (16, 32) or not 0 < self.clip < 1e9 or not self.largest_weight > 0:
+            raise ProtocolRefused("the encoding's parameters are out of range")
+        if self.clients < 1 or self.levels < FEWEST_LEVELS:
+            raise ProtocolRefused(
+                f"{self.clients} hospitals leave {self.levels} levels in a ring of {self.bits} "
+                f"bits, fewer than {FEWEST_LEVELS}; set secure_aggregation.bits = 32"
+            )
+
+    @property
+    def levels(self) -> int:
+        """L: the largest magnitude of one client's coordinate in the ring."""
+        return min(int((2 ** (self.bits - 1) - 1) // self.clients), MOST_LEVELS)
+
+    @property
+    def step(self) -> float:
+        """The distance of two neighbouring levels, in the model's unit, for a weight of 1."""
+        return self.clip / (self.levels - 1)
+
+    def to_bytes(self) -> bytes:
+        """What enters the context of an aggregation."""
+        return struct.pack(">BdIQ", self.bits, self.clip, self.clients, self.largest_weight)
+
+
+def quantise(
+    values: NDArray[np.floating[Any]],
+    share: float,
+    encoding: Encoding,
+    rounding_key: bytes,
+    target: Words,
+) -> int:
+    """Add share * values to ``target``, clipped, scaled and stochastically rounded.
+
+    Parameters
+    ----------
+    values : D coordinates, any float type; not changed
+    share : the client's weight over the largest weight, in (0, 1]
+    rounding_key : 16 secret bytes, fresh for every vector
+    target : D words of the encoding's ring, changed in place
+
+    Returns
+    -------
+    How many coordinates were clipped. Raises ProtocolRefused for NaN or infinity (``target`` is
+    then half written) and for a share out of range.
+    """
+    if not 0 < share <= 1:
+        raise ProtocolRefused("a weight must be positive and at most the largest weight")
+    signed = np.dtype(np.int16 if encoding.bits == 16 else np.int32)
+    most = np.float32(share * (encoding.levels - 1))  # |share * v| <= share * (L - 1) <= L - 1
+    scale = np.float32(share * (encoding.levels - 1) / encoding.clip)
+    dither = Cipher(algorithms.AES(rounding_key), modes.CTR(bytes(16))).encryptor()
+    zeros, buffer = memoryview(bytes(2 * _PIECE)), bytearray(2 * _PIECE + 16)
+    random = np.frombuffer(buffer, np.uint16, _PIECE)
+    scaled, fraction = np.empty(_PIECE, np.float32), np.empty(_PIECE, np.float32)
+    whole = np.empty(_PIECE, signed)
+    clipped = 0
+    for start in range(0, len(values), _PIECE):
+        part = values[start : start + _PIECE]
+        size = len(part)
+        v, u, q = scaled[:size], fraction[:size], whole[:size]
+        np.multiply(part, scale, out=v, casting="unsafe")
+        largest = max(float(v.max()), -float(v.min()))  # NaN and infinity show here
+        if not largest <= most:
+            if not math.isfinite(largest):
+                raise ProtocolRefused("the update holds NaN or infinity; lower training.lr?")
+            clipped += int(np.count_nonzero(np.abs(v) > most))
+            np.clip(v, -most, most, out=v)
+        dither.update_into(zeros[: 2 * size], buffer)
+        np.multiply(random[:size], np.float32(2**-16), out=u)
+        np.add(v, u, out=v)
+        np.floor(v, out=v)
+        q[:] = v
+        np.add(target[start : start + size], q.view(target.dtype), target[start : start + size])
+    return clipped
+
+
+def dequantise(words: Words, factor: float) -> NDArray[np.float32]:
+    """The signed sum times ``factor``, float32."""
+    signed = words.view(np.int16 if words.itemsize == 2 else np.int32)
+    result = np.empty(len(words), np.float32)
+    np.multiply(signed, np.float32(factor), out=result, casting="unsafe")
+    return result
+
+
+def encode_exact(values: NDArray[np.float64], clients: int) -> Limbs:
+    """Multiples of 2^-96 in two's complement, M x 3. ``clients`` values of each may be added.
+
+    Raises ProtocolRefused for NaN, infinity, or a magnitude that could overflow the sum.
+    """
+    magnitude = np.abs(np.asarray(values, np.float64))
+    limit = LARGEST_SUM / clients
+    if not (magnitude <= limit).all():  # also NaN
+        raise ProtocolRefused(
+            f"a number to be summed is not finite or beyond {limit:.3g}; use a larger unit"
+        )
+    limbs = np.zeros((len(magnitude), LIMBS), np.uint64)
+    rest = magnitude
+    for limb, unit in ((2, 2.0**32), (1, 2.0**-32)):
+        whole = np.floor(rest / unit)  # exact: a power of two, and what is left has fewer bits
+        rest = rest - whole * unit
+        limbs[:, limb] = whole.astype(np.uint64)
+    limbs[:, 0] = np.rint(rest * 2.0**FRACTION_BITS).astype(np.uint64)
+    below = np.asarray(values) < 0
+    limbs[below] = negated(limbs[below])
+    return limbs
+
+
+def decode_exact(limbs: Limbs) -> NDArray[np.float64]:
+    """The numbers that M x 3 limbs stand for, to the precision of float64."""
+    negative = limbs[:, -1] >> np.uint64(63) == 1
+    magnitude = limbs.copy()
+    magnitude[negative] = negated(limbs[negative])
+    parts = magnitude.astype(np.float64)
+    values = parts[:, 2] * 2.0**32 + (parts[:, 1] * 2.0**-32 + parts[:, 0] * 2.0**-96)
+    return np.where(negative, -values, values)
+
+
+@dataclass(frozen=True)
+class VectorLayout:
+    """Which named arrays stand where in a vector, both sections in this order.
+
+    update : quantised arrays; those in ``weighted`` count with the client's weight
+    exact : arrays summed exactly, float64
+    """
+
+    update: Layout
+    exact: Layout
+    weighted: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls, update: Layout, exact: Layout, weighted: frozenset[str] = frozenset()
+    ) -> VectorLayout:
+        """A layout whose exact section begins with count, weight and clipped coordinates.
+
+        Raises ProtocolRefused if ``exact`` uses one of these names.
+        """
+        own = dict.fromkeys((COUNT, WEIGHT, CLIPPED), ArraySpec((1,), "float64"))
+        if taken := sorted(set(own) & set(exact)):
+            raise ProtocolRefused(f"'{taken[0]}' can't be the name of a sum")
+        return cls(update, own | exact, weighted)
+
+    @property
+    def update_size(self) -> int:
+        """D."""
+        return sum(math.prod(spec.shape) for spec in self.update.values())
+
+    @property
+    def exact_size(self) -> int:
+        """M."""
+        return sum(math.prod(spec.shape) for spec in self.exact.values())
+
+    def digest(self) -> bytes:
+        """Enters the context: clients that would put something else in a place don't cancel."""
+        return digest(
+            "layout",
+            *(
+                encode_parts(
+                    name.encode(),
+                    spec.dtype.encode(),
+                    struct.pack(f">{len(spec.shape)}Q", *spec.shape),
+                    bytes([section, name in self.weighted]),
+                )
+                for section, part in enumerate((self.update, self.exact))
+                for name, spec in part.items()
+            ),
+        )
+
+    def exact_values(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """The arrays of the exact section as one float64 vector. A missing one counts as zero."""
+        values = np.zeros(self.exact_size)
+        start = 0
+        for name, spec in self.exact.items():
+            size = math.prod(spec.shape)
+            if name in arrays:
+                values[start : start + size] = np.asarray(arrays[name], np.float64).reshape(-1)
+            start += size
+        return values
+
+    def exact_arrays(self, values: NDArray[np.float64]) -> Arrays:
+        """The reverse of ``exact_values``."""
+        return _cut(values, self.exact)
+
+    def update_words(self, words: Words) -> dict[str, Words]:
+        """The update section's words by array, flat."""
+        flat = {k: ArraySpec((math.prod(s.shape),), s.dtype) for k, s in self.update.items()}
+        return _cut(words, flat)
+
+
+def _cut(values: NDArray[Any], layout: Mapping[str, ArraySpec]) -> Arrays:
+    arrays, start = {}, 0
+    for name, spec in layout.items():
+        size = math.prod(spec.shape)
+        arrays[name] = values[start : start + size].reshape(spec.shape)
+        start += size
+    return arrays

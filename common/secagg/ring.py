@@ -1,0 +1,148 @@
+"""Vectors in a ring, and masks expanded straight into them.
+
+A vector has two sections. *Update* coordinates are numbers modulo 2^16 or 2^32, one per model
+coordinate. *Exact* coordinates are numbers modulo 2^192, for counts, weights and metrics: three
+64-bit limbs each, lowest first. Adding is exact and has no overflow but the ring's own.
+
+A mask is the key stream of AES-128 in counter mode (NIST SP 800-38A). It is made in pieces that fit
+a core's cache and added at once, so no mask ever stands in memory as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+from wardround.common.errors import ProtocolRefused
+
+Words = NDArray[Any]
+"""One-dimensional uint16, uint32, or uint64 (M x 3 for exact coordinates)."""
+Limbs = NDArray[np.uint64]
+
+LIMBS = 3
+EXACT_BYTES = 8 * LIMBS
+_BLOCK_BYTES = 16
+_PIECE_BYTES = 1 << 18
+_WORTH_A_THREAD = 1 << 20
+_ZEROS = memoryview(bytes(_PIECE_BYTES))
+
+Seed = tuple[bytes, int]
+"""32 secret bytes (an AES-128 key and a first counter) and the sign, +1 or -1, of its mask."""
+
+
+def word_type(bits: int) -> np.dtype[Any]:
+    """The numpy type of an update coordinate; ``bits`` is 16 or 32. Raises ValueError."""
+    if bits not in (16, 32):
+        raise ValueError(f"a ring of {bits} bits; known are 16 and 32")
+    return np.dtype(np.uint16 if bits == 16 else np.uint32)
+
+
+@dataclass(frozen=True)
+class MaskSeeds:
+    """Seeds of one mask's two sections, 32 secret bytes each."""
+
+    update: bytes = field(repr=False)
+    exact: bytes = field(repr=False)
+
+
+class RingVector:
+    """An update section of D words and an exact section of M numbers, both zero at first."""
+
+    def __init__(self, bits: int, update_size: int, exact_size: int) -> None:
+        self.update: Words = np.zeros(update_size, word_type(bits))
+        self.exact: Limbs = np.zeros((exact_size, LIMBS), np.uint64)
+
+    def to_bytes(self) -> bytes:
+        """Both sections, little-endian, one after the other."""
+        return self.update.tobytes() + self.exact.tobytes()
+
+    def add_bytes(self, data: bytes) -> None:
+        """Add a vector that ``to_bytes`` of another party gave.
+
+        Raises ProtocolRefused if its length is not exactly that of this vector.
+        """
+        expected = self.update.nbytes + self.exact.nbytes
+        if len(data) != expected:
+            raise ProtocolRefused(f"the masked vector has {len(data)} bytes, expected {expected}")
+        np.add(self.update, np.frombuffer(data, self.update.dtype, len(self.update)), self.update)
+        limbs = np.frombuffer(data, np.uint64, offset=self.update.nbytes)
+        add_limbs(self.exact, limbs.reshape(self.exact.shape))
+
+    def add_masks(self, masks: Sequence[tuple[MaskSeeds, int]], threads: int = 1) -> None:
+        """Add each mask with its sign, +1 or -1."""
+        add_key_streams(self.update, [(seeds.update, sign) for seeds, sign in masks], threads)
+        for seeds, sign in masks:
+            data = key_stream(seeds.exact, self.exact.nbytes)
+            stream = data.view(np.uint64).reshape(self.exact.shape)
+            add_limbs(self.exact, stream if sign > 0 else negated(stream))
+
+
+def key_stream(seed: bytes, count: int) -> NDArray[np.uint8]:
+    """The first ``count`` bytes of the seed's mask."""
+    return np.frombuffer(_encryptor(seed, 0).update(bytes(count)), np.uint8)
+
+
+def add_key_streams(words: Words, seeds: Sequence[Seed], threads: int = 1) -> None:
+    """words <- words + sum of sign * mask(seed), in place.
+
+    Both AES and numpy's addition run outside Python's lock, so threads share a long vector.
+    """
+    if not seeds or not len(words):
+        return
+    if threads < 2 or words.nbytes * len(seeds) < _WORTH_A_THREAD:
+        _add_range(words, seeds, 0)
+        return
+    piece = _PIECE_BYTES // words.itemsize
+    step = -(-len(words) // (threads * piece)) * piece  # whole pieces, so whole AES blocks
+    with ThreadPoolExecutor(threads) as pool:
+        starts = range(0, len(words), step)
+        parts = [pool.submit(_add_range, words[s : s + step], seeds, s) for s in starts]
+        for part in parts:
+            part.result()
+
+
+def _add_range(words: Words, seeds: Sequence[Seed], start: int) -> None:
+    """Add the masks' words from ``start`` on; start * itemsize is a multiple of AES's block."""
+    size = words.itemsize
+    block = start * size // _BLOCK_BYTES
+    streams = [(_encryptor(seed, block).update_into, sign) for seed, sign in seeds]
+    buffer = bytearray(_PIECE_BYTES + _BLOCK_BYTES)
+    stream, piece = np.frombuffer(buffer, np.uint8), _PIECE_BYTES // size
+    for offset in range(0, len(words), piece):
+        part = words[offset : offset + piece]
+        zeros, mask = _ZEROS[: part.nbytes], stream[: part.nbytes].view(words.dtype)
+        for update_into, sign in streams:
+            update_into(zeros, buffer)
+            (np.add if sign > 0 else np.subtract)(part, mask, part)
+
+
+def _encryptor(seed: bytes, block: int) -> Any:
+    """AES-128-CTR with the seed's key, at this block of its key stream."""
+    counter = (int.from_bytes(seed[16:], "big") + block) % 2**128
+    return Cipher(algorithms.AES(seed[:16]), modes.CTR(counter.to_bytes(16, "big"))).encryptor()
+
+
+# --- numbers modulo 2^192 -------------------------------------------------------------------------
+def add_limbs(total: Limbs, other: Limbs) -> None:
+    """total <- total + other modulo 2^192, in place; both M x 3."""
+    carry = np.zeros(len(total), np.uint64)
+    for limb in range(LIMBS):
+        once = total[:, limb] + other[:, limb]
+        twice = once + carry
+        carry = ((once < other[:, limb]) | (twice < carry)).astype(np.uint64)
+        total[:, limb] = twice
+
+
+def negated(values: Limbs) -> Limbs:
+    """0 - values modulo 2^192."""
+    result = ~values
+    one = np.zeros_like(values)
+    one[:, 0] = 1
+    add_limbs(result, one)
+    return result

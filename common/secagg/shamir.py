@@ -1,0 +1,55 @@
+"""Shamir's secret sharing (Shamir 1979) over the integers modulo 2^256 - 189, a prime.
+
+A secret is the value at 0 of a polynomial of degree t - 1 whose other coefficients are uniformly
+random; share i is its value at point i. Any t shares determine it; t - 1 say nothing: for every
+secret there is exactly one polynomial through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+PRIME = 2**256 - 189
+
+
+def split(secret: int, coefficients: Sequence[int], points: Sequence[int]) -> list[int]:
+    """The shares at the points, which must be distinct and not 0 modulo the prime.
+
+    ``coefficients`` are those of x, x^2, ..., so there are threshold - 1 of them.
+    """
+    if not 0 <= secret < PRIME:
+        raise ValueError("the secret must be a number below the prime")
+    _check(points)
+    shares = []
+    for point in points:
+        value = 0
+        for coefficient in reversed(coefficients):
+            value = (value + coefficient) * point % PRIME
+        shares.append((value + secret) % PRIME)
+    return shares
+
+
+def weights_at_zero(points: Sequence[int]) -> list[int]:
+    """Lagrange's weights: the secret is the sum of weight times share modulo the prime."""
+    _check(points)
+    weights = []
+    for own in points:
+        above = below = 1
+        for other in points:
+            if other != own:
+                above = above * other % PRIME
+                below = below * (other - own) % PRIME
+        weights.append(above * pow(below, -1, PRIME) % PRIME)
+    return weights
+
+
+def combine(shares: Mapping[int, int]) -> int:
+    """The secret from exactly as many shares (point to share) as the threshold."""
+    points = list(shares)
+    weights = weights_at_zero(points)
+    return sum(w * shares[p] for w, p in zip(weights, points, strict=True)) % PRIME
+
+
+def _check(points: Sequence[int]) -> None:
+    if len(set(points)) != len(points) or not all(0 < point < PRIME for point in points):
+        raise ValueError("the points of a sharing must be distinct and positive")
