@@ -11,7 +11,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from flwr.app import (
     ArrayRecord,
@@ -29,6 +29,16 @@ from wardround.client.algorithms import ALGORITHMS
 from wardround.client.algorithms.base import integer
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
+from wardround.client.masking import (
+    answer_with,
+    begin_training,
+    finish_training,
+    is_secure,
+    mask_sums,
+    refuse_plain,
+    sums_shapes,
+)
+from wardround.client.secagg import SecureClient
 from wardround.client.state import ClientState
 from wardround.client.training import train_model
 from wardround.common import messages as m
@@ -43,7 +53,7 @@ from wardround.common.arrays import (
 from wardround.common.errors import ReplyRefused, WardroundError
 from wardround.common.hosting import error_reply
 from wardround.common.models import build_model, load_arrays, model_arrays
-from wardround.common.tasks.base import Sums
+from wardround.common.tasks.base import Examples, Sums
 
 log = logging.getLogger("wardround.client")
 
@@ -73,6 +83,11 @@ def create_client_app(open_hospital: Callable[[Context], Hospital]) -> ClientApp
 
     app.query("describe")(answering(describe))
     app.query("statistics")(answering(statistics))
+    app.query("layout")(answering(partial(layout, models)))
+    app.query("hello")(answering(answer_with(SecureClient.hello)))
+    app.query("group")(answering(answer_with(SecureClient.bundle)))
+    app.query("keys")(answering(answer_with(SecureClient.accept)))
+    app.query("unmask")(answering(answer_with(SecureClient.unmask)))
     app.train()(answering(partial(train, models)))
     app.evaluate()(answering(partial(evaluate, models)))
     return app
@@ -102,11 +117,14 @@ def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> Rec
             f"the server speaks protocol {protocol!r}, this client {m.PROTOCOL}; "
             "install the same version of wardround on both sides"
         )
+    # what a warning says of one hospital's rows is not for a server that may see sums only
+    warnings = hospital.warnings()[:20]
+    for line in warnings:
+        log.warning(line)
+    shown = [] if is_secure(hospital) else warnings
     return RecordDict(
         {
-            "describe": ConfigRecord(
-                {"hospital": hospital.name, "warnings": hospital.warnings()[:20]}
-            ),
+            "describe": ConfigRecord({"hospital": hospital.name, "warnings": shown}),
             m.SIZES: MetricRecord(dict(hospital.sizes())),
         }
     )
@@ -114,16 +132,33 @@ def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> Rec
 
 def statistics(request: RecordDict, hospital: Hospital, state: ClientState) -> RecordDict:
     """This hospital's sums for one phase of the federated preparation."""
+    masked = refuse_plain(request, hospital)
     phase = integer(_config(request), m.PHASE)
     totals, _ = _totals(request)
+    if masked:
+        return mask_sums(request, hospital, state, lambda: hospital.statistics(phase, totals))
     return RecordDict({m.ARRAYS: encode_arrays(hospital.statistics(phase, totals))})
+
+
+def layout(
+    models: _ModelCache, request: RecordDict, hospital: Hospital, state: ClientState
+) -> RecordDict:
+    """Names and shapes of this hospital's sums: statistics of a phase, or metrics of a model."""
+    if problems := hospital.task.revealing_names():
+        raise ReplyRefused(f"{hospital.name}: {problems[0]}")
+    if m.ARRAYS in request:
+        return sums_shapes(_metric_sums(request, hospital, state, models))
+    totals, _ = _totals(request)
+    return sums_shapes(hospital.statistics(integer(_config(request), m.PHASE), totals))
 
 
 def train(
     models: _ModelCache, request: RecordDict, hospital: Hospital, state: ClientState
 ) -> RecordDict:
     """Load the global model (and personal layers), train, and send the result."""
-    config, examples, model, _ = _receive(request, hospital, state, models)
+    masked = refuse_plain(request, hospital)
+    received = _receive(request, hospital, state, models)
+    config, examples, model = received.config, received.examples, received.model
     local = set(_local_keys(config))
     name = str(config.get(m.ALGORITHM, "plain"))
     if name not in ALGORITHMS:
@@ -134,6 +169,11 @@ def train(
         key: p for key, p in model.named_parameters() if p.requires_grad and key not in local
     }
     algorithm = ALGORITHMS[name](dict(parameters), request, state)
+    pending = None
+    if masked:
+        shared = layout_of(received.arrays)
+        records = algorithm.reply_records({key: shared[key] for key in parameters})
+        pending = begin_training(request, hospital, state, shared, list(parameters), records)
     seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
     outcome = train_model(
         model, examples["train"], hospital.task, hospital.config.training, seed, algorithm
@@ -143,14 +183,20 @@ def train(
         personal = {key: arrays.pop(key) for key in sorted(local)}
         state.save(PERSONAL, personal, algorithm.server_round, algorithm.state_round)
     extra = algorithm.finish(arrays, outcome.steps, outcome.lr)
+    count = len(examples["train"])
+    if pending is not None:
+        loss, steps = outcome.loss, outcome.steps
+        return finish_training(
+            pending, hospital, received.arrays, arrays, extra, count, loss, steps
+        )
     metrics: dict[str, MetricRecordValues] = {
-        m.NUM_EXAMPLES: len(examples["train"]),
+        m.NUM_EXAMPLES: count,
         m.LOCAL_STEPS: outcome.steps,
         m.TRAIN_LOSS: outcome.loss,
     }
-    records: dict[str, Any] = {name: encode_arrays(value) for name, value in extra.items()}
+    records_out: dict[str, Any] = {name: encode_arrays(value) for name, value in extra.items()}
     return RecordDict(
-        {m.ARRAYS: encode_arrays(arrays), m.METRICS: MetricRecord(metrics), **records}
+        {m.ARRAYS: encode_arrays(arrays), m.METRICS: MetricRecord(metrics), **records_out}
     )
 
 
@@ -158,23 +204,38 @@ def evaluate(
     models: _ModelCache, request: RecordDict, hospital: Hospital, state: ClientState
 ) -> RecordDict:
     """Metric sums of the global model (with personal layers) on the held-out splits."""
-    _, examples, model, _ = _receive(request, hospital, state, models)
-    held_out = [name for name in ("validation", "test") if name in examples]
-    sums: Sums = {}
-    for split in held_out:
-        device = hospital.config.training.device
-        part = evaluate_model(model, examples[split], hospital.task, device)
-        sums |= {f"{split}/{name}": value for name, value in part.items()}
-    count = sum(len(examples[split]) for split in held_out)
-    return RecordDict(
-        {m.ARRAYS: encode_arrays(sums), m.METRICS: MetricRecord({m.NUM_EXAMPLES: count})}
-    )
+    if refuse_plain(request, hospital):
+        return mask_sums(
+            request, hospital, state, lambda: _metric_sums(request, hospital, state, models)
+        )
+    return RecordDict({m.ARRAYS: encode_arrays(_metric_sums(request, hospital, state, models))})
+
+
+def _metric_sums(
+    request: RecordDict, hospital: Hospital, state: ClientState, models: _ModelCache
+) -> Sums:
+    received = _receive(request, hospital, state, models)
+    device, sums = hospital.config.training.device, Sums()
+    for split in ("validation", "test"):
+        if split in received.examples:
+            part = evaluate_model(received.model, received.examples[split], hospital.task, device)
+            sums |= {f"{split}/{name}": value for name, value in part.items()}
+    return sums
+
+
+class _Received(NamedTuple):
+    """A request's config, the hospital's examples, the model, and the arrays that it was sent."""
+
+    config: ConfigRecord
+    examples: dict[str, Examples]
+    model: nn.Module
+    arrays: Arrays
 
 
 def _receive(
     request: RecordDict, hospital: Hospital, state: ClientState, models: _ModelCache
-) -> tuple[ConfigRecord, Any, nn.Module, Sums]:
-    """The request's config, this hospital's examples, and the model loaded with what was sent."""
+) -> _Received:
+    """The model loaded with what was sent, and all that goes with it."""
     config = _config(request)
     totals, digest = _totals(request)
     examples = hospital.examples(totals, digest)
@@ -186,11 +247,12 @@ def _receive(
     record = request.get(m.ARRAYS)
     if not isinstance(record, ArrayRecord):
         raise ReplyRefused(f"the request has no '{m.ARRAYS}' record")
-    load_arrays(model, decode_arrays(record, layout))
+    arrays = decode_arrays(record, layout)
+    load_arrays(model, arrays)
     if local:
         personal = state.load(PERSONAL, integer(config, m.STATE_ROUND))
         load_arrays(model, personal or {key: initial[key] for key in local})
-    return config, examples, model, totals
+    return _Received(config, examples, model, arrays)
 
 
 def _config(request: RecordDict) -> ConfigRecord:

@@ -17,6 +17,7 @@ from wardround.common.config import Config
 from wardround.common.errors import DataError, TaskError, WardroundError
 from wardround.common.messages import SPLITS
 from wardround.common.rng import numpy_generator
+from wardround.common.secagg.keys import Identity, Roster
 from wardround.common.tasks.base import Examples, Sums, Task
 
 Rows = NDArray[np.int64]
@@ -31,14 +32,24 @@ class Hospital:
     task : the federation's task
     config : the federation's configuration
     open_shard : called once, when the data is first needed; returns the unprepared shard
+    identity, roster : for secure aggregation: its long-term key, and every hospital's public key
+    simulated : True in a simulation, where rounding derives from the run's seed
     """
 
     def __init__(
-        self, name: str, task: Task[Any], config: Config, open_shard: Callable[[], Any]
+        self,
+        name: str,
+        task: Task[Any],
+        config: Config,
+        open_shard: Callable[[], Any],
+        identity: Identity | None = None,
+        roster: Roster | None = None,
+        simulated: bool = False,
     ) -> None:
         self.name = name
         self.task = task
         self.config = config
+        self.identity, self.roster, self.simulated = identity, roster or {}, simulated
         self._open_shard = open_shard
         self._parts: dict[str, Any] | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None

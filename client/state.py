@@ -4,11 +4,16 @@ Each version is kept under the round that made it, and every training request na
 reply the server last accepted from this client (``state-round``). So a repeated round, a refused
 reply or a server that went back to a checkpoint finds the client in the state that belongs to it.
 Kept in Flower's ``Context.state``, which every host persists with the client.
+
+The keys and counters of secure aggregation are kept here too. A host that stores the state on disk
+must have stored it before it sends the reply that came with it.
 """
 
 from __future__ import annotations
 
-from flwr.app import ArrayRecord, RecordDict
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from wardround.common.arrays import Arrays, decode_arrays, encode_arrays
 
@@ -16,7 +21,7 @@ _SEPARATOR = "@"
 
 
 class ClientState:
-    """Versions of named arrays in a ``RecordDict``."""
+    """Versions of named arrays, and records of values, in a ``RecordDict``."""
 
     def __init__(self, records: RecordDict) -> None:
         self._records = records
@@ -36,3 +41,21 @@ class ClientState:
             if key != keep:
                 del self._records[key]
         self._records[f"{name}{_SEPARATOR}{server_round}"] = encode_arrays(arrays)
+
+    # --- records of values: secure aggregation's store ------------------------------------------
+    def values(self, name: str) -> dict[str, Any] | None:
+        """The values kept under ``name``, or None."""
+        record = self._records.get(name)
+        return dict(record) if isinstance(record, ConfigRecord) else None
+
+    def set_values(self, name: str, values: dict[str, Any]) -> None:
+        """Keep numbers, text, bytes and lists of these under ``name``."""
+        self._records[name] = ConfigRecord(dict(values))
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of kept values that start so, oldest first."""
+        return [name for name in self._records.config_records if name.startswith(prefix)]
+
+    def remove(self, name: str) -> None:
+        """Forget what is kept under ``name``."""
+        del self._records[name]

@@ -88,13 +88,28 @@ class StrategyTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     name: str = "fedavg"
     weighting: Literal["auto", "examples", "uniform"] = "auto"
-    individual_updates: bool = True
     personal_layers: list[str] = []
 
     @property
     def options(self) -> dict[str, Any]:
         """The keys that this table doesn't know itself: keyword arguments of the strategy."""
         return dict(self.model_extra or {})
+
+
+class SecureAggregationTable(_Table):
+    """``[secure_aggregation]``: the server learns sums over hospitals and nothing else.
+
+    ``min_cohort``, ``colluding`` and ``threads`` are each hospital's own.
+    """
+
+    enabled: bool = True
+    bits: Literal[16, 32] = 32
+    clip: float = Field(8.0, gt=0, lt=1e9)
+    max_examples: int | None = Field(None, ge=1, lt=2**53)
+    threshold: int | None = Field(None, ge=2, le=64)
+    colluding: int = Field(0, ge=0)
+    min_cohort: int = Field(3, ge=2)
+    threads: int = Field(1, ge=1, le=64)
 
 
 class EvaluationTable(_Table):
@@ -112,6 +127,7 @@ class SimulationTable(_Table):
     alpha: Positive = 1.0
     min_examples: int = Field(10, ge=1)
     dropout: Fraction = 0.0
+    unmask_dropout: Fraction = 0.0
     baselines: bool = True
     threads: int = Field(1, ge=1)
 
@@ -124,6 +140,7 @@ class Config(_Table):
     task: TaskTable = TaskTable()
     training: TrainingTable = TrainingTable()
     strategy: StrategyTable = StrategyTable()
+    secure_aggregation: SecureAggregationTable = SecureAggregationTable()
     evaluation: EvaluationTable = EvaluationTable()
     simulation: SimulationTable = SimulationTable()
     _source: _Source = PrivateAttr(default_factory=lambda: _Source("", None))
@@ -135,6 +152,12 @@ class Config(_Table):
             raise ValueError(
                 f"federation.clients_per_round is {cohort}, below federation.min_clients "
                 f"{self.federation.min_clients}: no round could succeed"
+            )
+        secure = self.secure_aggregation
+        if secure.enabled and cohort is not None and cohort < secure.min_cohort:
+            raise ValueError(
+                f"federation.clients_per_round is {cohort}, below secure_aggregation.min_cohort "
+                f"{secure.min_cohort}: every hospital would refuse"
             )
         if self.evaluation.select == "best" and self.data.validation_fraction == 0:
             raise ValueError(

@@ -10,6 +10,15 @@ and evaluation requests carry the model in ``arrays``. What a reply must hold is
 | query.statistics   | config (phase), totals              | arrays: this hospital's sums        |
 | train              | config, totals, arrays, strategy's  | arrays, metrics, strategy's         |
 | evaluate           | config, totals, arrays              | arrays: metric sums, metrics        |
+
+With secure aggregation the last three carry a ``secagg`` record (the task) in the request, and in
+the reply nothing but that record: a masked vector. These come with it, each a message of
+``common/secagg/messages.py`` in a ``secagg`` record, both ways:
+
+| query.hello, query.group, query.keys   | the keys, once per session and bundle                   |
+| query.layout                           | names and shapes of sums (config, totals, arrays as for |
+|                                        | the sums themselves), no value                          |
+| query.unmask                           | the survivor set; shares of masks                       |
 """
 
 from __future__ import annotations
@@ -18,11 +27,16 @@ import re
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of this vocabulary; both sides must speak the same."""
 
 DESCRIBE = "query.describe"
 STATISTICS = "query.statistics"
+HELLO = "query.hello"
+GROUP = "query.group"
+KEYS = "query.keys"
+LAYOUT = "query.layout"
+UNMASK = "query.unmask"
 TRAIN = "train"
 EVALUATE = "evaluate"
 
@@ -31,6 +45,12 @@ CONFIG = "config"
 METRICS = "metrics"
 TOTALS = "totals"
 SIZES = "sizes"
+SECAGG = "secagg"
+
+# Keys of the secagg record.
+MESSAGE = "message"
+VECTOR = "vector"
+SUMS_LAYOUT = "layout"
 
 # Keys of the config record. Those with a hyphen that Flower's strategies set keep Flower's names.
 ROUND = "server-round"

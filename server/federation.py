@@ -20,6 +20,7 @@ from wardround.common.config import Config
 from wardround.common.errors import CheckpointError, RoundFailed
 from wardround.common.models import build_model, model_arrays
 from wardround.common.rundir import RunDirectory
+from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Sums, Task
 from wardround.common.tensorfile import write_tensors
 from wardround.server.checkpoint import (
@@ -29,11 +30,13 @@ from wardround.server.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from wardround.server.gathering import Gatherer, PlainGatherer
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
 from wardround.server.requests import Totals
 from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
 from wardround.server.sampling import draw_cohort
+from wardround.server.secure import SecureGatherer
 from wardround.server.setup import gather_members, sum_statistics
 from wardround.server.strategies import StrategyPlan, build_strategy, personal_keys
 from wardround.server.strategies.state import capture_state, restore_state
@@ -58,6 +61,7 @@ class Federation:
     ----------
     before_commit : called with the round just before its checkpoint is written; a simulation
         stores its clients' states there, so that both belong together after a crash
+    roster : every hospital's name and public key, for secure aggregation
     """
 
     def __init__(
@@ -67,18 +71,23 @@ class Federation:
         run: RunDirectory,
         observer: Observer | None = None,
         before_commit: BeforeCommit | None = None,
+        roster: Roster | None = None,
     ) -> None:
         self.config, self.task, self.run_directory = config, task, run
         self.observer = observer or Observer()
         self.before_commit = before_commit or (lambda server_round: None)
+        self.roster = roster or {}
 
     def run(self, grid: Grid) -> FederationOutcome:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
         plan = build_strategy(self.config)
         members = gather_members(grid, self.config, self.observer)
         self._record_members(members)
+        gatherer = self._gatherer(grid, plan, members)
         state = newest_checkpoint(self.run_directory.checkpoints)
-        totals = state.totals if state else self._totals(grid, members)
+        totals = (
+            state.totals if state else sum_statistics(gatherer, members, self.task, self.observer)
+        )
         model = build_model(self.task, totals, self.config.federation.seed)
         local_keys = personal_keys(self.config, model)
         trainable = [
@@ -89,22 +98,23 @@ class Federation:
         else:
             self._resume(state, plan, model)
         runner = RoundRunner(
-            grid,
-            self.config,
-            self.task,
-            plan,
-            Totals(totals),
-            trainable,
-            local_keys,
-            self.observer,
+            grid, self.config, plan, gatherer, Totals(totals), trainable, local_keys
         )
         for server_round in range(state.round + 1, self.config.federation.rounds + 1):
             self._round(runner, plan, state, members, server_round, local_keys)
         return self._finish(state, members)
 
     # --- set-up ------------------------------------------------------------------------------
-    def _totals(self, grid: Grid, members: list[Member]) -> Sums:
-        return sum_statistics(grid, members, self.task, self.config, self.observer)
+    def _gatherer(self, grid: Grid, plan: StrategyPlan, members: list[Member]) -> Gatherer:
+        common = (grid, self.config, self.task, plan, self.observer)
+        if not self.config.secure_aggregation.enabled:
+            return PlainGatherer(*common)
+        if unknown := [member.name for member in members if member.name not in self.roster]:
+            raise RoundFailed(
+                f"{unknown[0]} is not in the roster: secure aggregation needs every hospital's "
+                "public key"
+            )
+        return SecureGatherer(*common, self.roster, members)
 
     def _record_members(self, members: list[Member]) -> None:
         self.run_directory.update(
@@ -151,13 +161,14 @@ class Federation:
         shared = {name: value for name, value in state.model.items() if name not in local_keys}
         trained, cohort, attempt = self._train(runner, state, members, server_round, shared)
         state.model = state.model | trained.model
-        state.accepted |= dict.fromkeys(trained.accepted, server_round)
+        state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
         evaluation = EvaluationResult()
         if server_round % self.config.evaluation.every == 0 or self._is_last(server_round):
             evaluation = runner.evaluate(server_round, trained.model, members, state.accepted)
         self._choose_best(state, evaluation)
-        row = _row(server_round, attempt, cohort, trained, evaluation)
+        secure = self.config.secure_aggregation.enabled
+        row = _row(server_round, attempt, cohort, trained, evaluation, secure)
         self.run_directory.append_round(row)
         self._commit(state, plan)
         self.observer.round_committed(row)
@@ -225,18 +236,23 @@ def _row(
     cohort: list[Member],
     trained: TrainResult,
     evaluation: EvaluationResult,
+    secure: bool,
 ) -> dict[str, Any]:
+    """A line of ``metrics.jsonl``. ``hidden``: the server can't know single hospitals' figures."""
+    training, metrics = trained.gathered, evaluation.gathered
     return {
         "round": server_round,
         "attempt": attempt,
         "cohort": [member.name for member in cohort],
-        "accepted": trained.accepted,
-        "refused": trained.refused + evaluation.refused,
+        "accepted": training.accepted,
+        "refused": training.refused + metrics.refused,
         "train_loss": trained.loss,
         "overall": evaluation.overall,
-        "hospitals": evaluation.hospitals,
-        "bytes_down": trained.bytes_down + evaluation.bytes_down,
-        "bytes_up": trained.bytes_up + evaluation.bytes_up,
+        "hospitals": metrics.hospitals,
+        "hidden": secure,
+        "clipped": training.clipped,
+        "bytes_down": training.bytes_down + metrics.bytes_down,
+        "bytes_up": training.bytes_up + metrics.bytes_up,
         "seconds": {
             "train": trained.seconds,
             "evaluate": evaluation.seconds,

@@ -175,12 +175,17 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Total:
-    """An opened sum: signed words of the update section, numbers of the exact one, and who is in
-    it."""
+    """An opened sum.
+
+    update : words of the update section, to be read as signed, in multiples of ``step``
+    exact : numbers of the exact section
+    survivors : names of who is in it, ordered
+    """
 
     update: Words
     exact: NDArray[np.float64]
     survivors: list[str]
+    step: float
 
 
 class MaskedSum:
@@ -293,7 +298,7 @@ class MaskedSum:
                 "the others, or sent something else than a masked vector"
             )
         names = [self.group.names[position] for position in sorted(self.survivors)]
-        return Total(self._vector.update, exact, names)
+        return Total(self._vector.update, exact, names, self.encoding.step)
 
     def _needed(self) -> Iterator[int]:
         """Survivors, and the others that have a surviving neighbour."""

@@ -10,11 +10,11 @@ from flwr.serverapp import Grid
 from wardround.common import messages as m
 from wardround.common.config import Config
 from wardround.common.errors import ReplyRefused, RoundFailed
-from wardround.common.metrics import add_sums
 from wardround.common.tasks.base import Sums, Task
 from wardround.server.exchange import exchange
+from wardround.server.gathering import Gatherer
 from wardround.server.observer import Observer
-from wardround.server.replies import Member, check_description, check_statistics
+from wardround.server.replies import Member, check_description
 from wardround.server.requests import Totals, queries
 
 _POLL_S = 0.2
@@ -60,7 +60,7 @@ def gather_members(grid: Grid, config: Config, observer: Observer) -> list[Membe
 
 
 def sum_statistics(
-    grid: Grid, members: list[Member], task: Task[Any], config: Config, observer: Observer
+    gatherer: Gatherer, members: list[Member], task: Task[Any], observer: Observer
 ) -> Sums:
     """The federated preparation: each phase's sums over all members.
 
@@ -70,18 +70,7 @@ def sum_statistics(
     totals: Sums = {}
     for phase in range(task.phases):
         observer.phase(f"preparing data together, step {phase + 1} of {task.phases}")
-        requests = queries(m.STATISTICS, members, {m.PHASE: phase}, Totals(totals))
-        by_node = {member.node_id: member.name for member in members}
-        total: Sums = {}
-        for request, reply in exchange(grid, requests, config.federation.round_timeout_s):
-            name = by_node[request.metadata.dst_node_id]
-            try:
-                if reply is None:
-                    raise ReplyRefused("no answer in time")
-                total = add_sums([total, check_statistics(reply)])
-            except (ReplyRefused, ValueError) as error:
-                raise RoundFailed(f"data preparation stopped at {name}: {error}") from None
-        totals = totals | total
+        totals = totals | gatherer.statistics(members, phase, Totals(totals))
     return task.condense(totals)
 
 

@@ -2,12 +2,13 @@
 
 The run configuration names a ``federation.toml`` that every node can read (``federation``, "" for
 the built-in example) and overrides separated by ';'. A node is the hospital of its
-``partition-id``, so as many nodes as ``simulation.clients`` must run.
+``partition-id``, so as many nodes as ``simulation.clients`` must run. Their identity keys lie in
+the folder of runs, because Flower runs them in processes of their own.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from flwr.app import Context
@@ -16,6 +17,7 @@ from wardround.client.hospital import Hospital
 from wardround.common.config import Config
 from wardround.common.rundir import RunDirectory
 from wardround.server.federation import Federation
+from wardround.simulations.identities import shared_identities
 from wardround.simulations.population import Population
 from wardround.simulations.runner import load, make_task
 
@@ -24,7 +26,8 @@ def open_federation(context: Context) -> Federation:
     """A new run of the configured federation, in a run directory of its own."""
     config = _config(*_settings(context))
     run = RunDirectory.create(config.runs_folder(), config.federation.name, config.to_toml())
-    return Federation(config, make_task(config), run)
+    population = _population(*_settings(context))
+    return Federation(config, population.task, run, roster=population.roster)
 
 
 def open_hospital(context: Context) -> Hospital:
@@ -46,4 +49,5 @@ def _config(federation: str, overrides: str) -> Config:
 def _population(federation: str, overrides: str) -> Population:
     """Cached per process: Flower's engine runs many messages in one."""
     config = _config(federation, overrides)
-    return Population(config, make_task(config))
+    keys = partial(shared_identities, folder=config.runs_folder())
+    return Population(config, make_task(config), keys)

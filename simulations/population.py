@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from wardround.client.hospital import Hospital
 from wardround.common.config import Config
 from wardround.common.errors import ConfigError, DataError, TaskError
 from wardround.common.tasks.base import Task
+from wardround.simulations.identities import Identities, fresh_identities
 from wardround.simulations.partition import partition_rows
 
 
@@ -20,10 +22,21 @@ class Population:
 
     ``data.path`` that is a folder: every file or folder in it is a hospital (``partition =
     'sites'``, and the default there). Otherwise the task's rows are partitioned.
+
+    Parameters
+    ----------
+    identities : gives the hospitals' identity keys by name; new ones by default
     """
 
-    def __init__(self, config: Config, task: Task[Any]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        task: Task[Any],
+        identities: Callable[[Sequence[str]], Identities] = fresh_identities,
+    ) -> None:
         self.config, self.task = config, task
+        self._identities = identities
+        self.roster: dict[str, bytes] = {}
         path = config.data_path()
         if path is not None and not path.exists():
             raise config.error("data.path", f"{path}: no such file or folder")
@@ -34,9 +47,9 @@ class Population:
             )
         if kind == "sites" or (kind == "auto" and path is not None and path.is_dir()):
             assert path is not None
-            self._hospitals = self._sites(path)
+            self._hospitals = self._make(self._sites(path))
         else:
-            self._hospitals = self._partitioned(path)
+            self._hospitals = self._make(self._partitioned(path))
         self.names = list(self._hospitals)
 
     def hospital(self, name: str) -> Hospital:
@@ -56,16 +69,32 @@ class Population:
             "start as many nodes as simulation.clients"
         )
 
-    def _sites(self, path: Path) -> dict[str, Hospital]:
+    def _make(self, shards: dict[str, Callable[[], Any]]) -> dict[str, Hospital]:
+        """The hospitals of these shards; with keys if the configuration needs them."""
+        identities: Identities = {}
+        if self.config.secure_aggregation.enabled:
+            identities = self._identities(list(shards))
+            self.roster = {name: identity.public for name, identity in identities.items()}
+        return {
+            name: Hospital(
+                name,
+                self.task,
+                self.config,
+                shard,
+                identities.get(name),
+                self.roster,
+                simulated=True,
+            )
+            for name, shard in shards.items()
+        }
+
+    def _sites(self, path: Path) -> dict[str, Callable[[], Any]]:
         sites = self.task.sites(path)
         if not sites:
             raise DataError(f"{path}: no hospital in this folder; put one file or folder each")
-        return {
-            name: Hospital(name, self.task, self.config, partial(self.task.load, place))
-            for name, place in sites.items()
-        }
+        return {name: partial(self.task.load, place) for name, place in sites.items()}
 
-    def _partitioned(self, path: Path | None) -> dict[str, Hospital]:
+    def _partitioned(self, path: Path | None) -> dict[str, Callable[[], Any]]:
         pooled = self.task.load(path)
         if self.task.size(pooled) == 0:
             raise DataError(f"{path or 'the example data'}: no usable rows")
@@ -79,6 +108,6 @@ class Population:
         width = len(str(len(parts)))
         names = [f"hospital-{index:0{width}d}" for index in range(1, len(parts) + 1)]
         return {
-            name: Hospital(name, self.task, self.config, partial(self.task.select, pooled, rows))
+            name: partial(self.task.select, pooled, rows)
             for name, rows in zip(names, parts, strict=True)
         }

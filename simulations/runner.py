@@ -147,7 +147,12 @@ def _run(
     _restore_clients(grid, run)
     outcomes: list[FederationOutcome] = []
     federation = Federation(
-        config, task, run, observer, lambda number: _store_clients(grid, run, number)
+        config,
+        task,
+        run,
+        observer,
+        lambda number: _store_clients(grid, run, number),
+        population.roster,
     )
     app = create_server_app(lambda context: federation, outcomes.append)
     try:
@@ -170,21 +175,29 @@ def _run(
 
 
 class Dropout:
-    """Fails each client's training with probability ``simulation.dropout``, seeded per round."""
+    """Lets hospitals fail, seeded per round: ``simulation.dropout`` before they answer a training
+    request, ``simulation.unmask_dropout`` after they have uploaded, when masks are to be opened."""
 
     def __init__(self, config: Config) -> None:
-        self._probability, self._seed = config.simulation.dropout, config.federation.seed
-        self._asked: dict[tuple[int, str], int] = {}
+        self._seed = config.federation.seed
+        self._probability = {
+            m.TRAIN: config.simulation.dropout,
+            m.UNMASK: config.simulation.unmask_dropout,
+        }
+        self._asked: dict[tuple[str, int, str], int] = {}
 
     def __call__(self, message: Message, name: str) -> str | None:
-        if not self._probability or message.metadata.message_type != m.TRAIN:
+        kind = message.metadata.message_type
+        probability = self._probability.get(kind)
+        if not probability:
             return None
-        record = message.content.config_records[m.CONFIG]
-        server_round = record[m.ROUND]
+        server_round = message.content.config_records[m.CONFIG][m.ROUND]
         assert isinstance(server_round, int)
-        attempt = self._asked[(server_round, name)] = self._asked.get((server_round, name), 0) + 1
-        draw = numpy_generator(self._seed, "dropout", server_round, attempt, name).random()
-        return "simulated dropout" if draw < self._probability else None
+        key = (kind, server_round, name)
+        attempt = self._asked[key] = self._asked.get(key, 0) + 1
+        purpose = "dropout" if kind == m.TRAIN else "unmask dropout"
+        draw = numpy_generator(self._seed, purpose, server_round, attempt, name).random()
+        return "simulated dropout" if draw < probability else None
 
 
 def _compare(

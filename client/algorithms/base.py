@@ -13,7 +13,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from wardround.client.state import ClientState
-from wardround.common.arrays import Arrays, decode_arrays, layout_of
+from wardround.common.arrays import Arrays, Layout, decode_arrays, layout_of
 from wardround.common.errors import ReplyRefused
 from wardround.common.messages import PROXIMAL_MU, ROUND, STATE_ROUND
 
@@ -46,6 +46,10 @@ class LocalAlgorithm:
 
     def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
         """After the last step: alter the outgoing ``arrays`` in place, return further records."""
+        return {}
+
+    def reply_records(self, parameters: Layout) -> dict[str, Layout]:
+        """What ``finish`` returns, known beforehand; ``parameters``: the layout of theirs."""
         return {}
 
     def received(self, name: str) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wardround.client.algorithms.base import LocalAlgorithm, to_arrays
 from wardround.client.state import ClientState
-from wardround.common.arrays import Arrays
+from wardround.common.arrays import Arrays, Layout
 
 CONTROL = "control"
 
@@ -33,6 +33,9 @@ class Scaffold(LocalAlgorithm):
         for name, y in self.parameters.items():
             if y.grad is not None:
                 y.grad.add_(self.correction[name])
+
+    def reply_records(self, parameters: Layout) -> dict[str, Layout]:
+        return {CONTROL: parameters}
 
     def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
         c_i_plus = {

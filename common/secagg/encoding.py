@@ -40,7 +40,7 @@ FRACTION_BITS = 96
 LARGEST_SUM = 2.0**94
 """Exact sums stay below this, half of what the ring can hold."""
 ROUNDING_KEY_BYTES = 16
-COUNT, WEIGHT, CLIPPED = "count", "weight", "clipped"
+OWN_NAMES = COUNT, WEIGHT, CLIPPED = "count", "weight", "clipped"
 """Coordinates of every exact section: how many clients, their weight, coordinates they clipped."""
 _PIECE = 1 << 15
 
@@ -197,7 +197,7 @@ class VectorLayout:
 
         Raises ProtocolRefused if ``exact`` uses one of these names.
         """
-        own = dict.fromkeys((COUNT, WEIGHT, CLIPPED), ArraySpec((1,), "float64"))
+        own = dict.fromkeys(OWN_NAMES, ArraySpec((1,), "float64"))
         if taken := sorted(set(own) & set(exact)):
             raise ProtocolRefused(f"'{taken[0]}' can't be the name of a sum")
         return cls(update, own | exact, weighted)

@@ -13,6 +13,7 @@ bytes, each by name.
 | Bundle         | client | signed: a public key for each aggregation, and shares for each holder  |
 | KeysRequest    | server | everyone's bundles (without the shares), as digests and in full        |
 | Accepted       | client | I hold the same keys as everyone                                       |
+| SumsLayout     | both   | names and shapes of sums: what a client has, then what all add up     |
 | TaskRequest    | server | add up this, under these parameters                                    |
 | Upload         | client | whose masked vector follows                                            |
 | UnmaskRequest  | server | who uploaded; the shares that were encrypted for you                   |
@@ -110,7 +111,7 @@ def _list(item: _Kind, most: int) -> _Kind:
 _U8, _U16, _U32, _U64, _F64 = map(_number, "BHIQd")
 _KEY = _fixed(KEY_BYTES)
 _SIGNATURE = _fixed(SIGNATURE_BYTES)
-_NAME = _text(256)
+_NAME = _text(1024)
 _KINDS: dict[type, dict[str, _Kind]] = {}
 
 
@@ -342,4 +343,16 @@ class Shares(Message):
         "index": _U32,
         "name": _NAME,
         "shares": _list(_KEY, MOST_CLIENTS),
+    }
+
+
+class SumsLayout(Message):
+    """Names and shapes of arrays of sums; no value of them."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    TAG = 12
+    _SPEC = {
+        "names": _list(_NAME, 100_000),
+        "shapes": _list(_list(_U32, 8), 100_000),
     }

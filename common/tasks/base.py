@@ -128,6 +128,14 @@ class Task(ABC, Generic[Raw]):
         """
         return {}
 
+    def revealing_names(self) -> list[str]:
+        """Why names of sums would tell what patients' records hold, a sentence each; none: fine.
+
+        With secure aggregation the server sees which names a hospital has, though no value, so a
+        task that takes names from cells is refused.
+        """
+        return []
+
     def condense(self, totals: Sums) -> Sums:
         """On the server, after the last phase: what ``prepare`` and ``model`` need of the totals.
 

@@ -268,7 +268,8 @@ def _counts(train: Table, options: TabularOptions) -> Sums:
         declared = vocabulary({}, name, options)
         if declared and not options.normalise_encoded:
             continue  # nothing needs these counts
-        for text, count in Counter(c for c in train.categories(name) if c is not None).items():
+        counts = Counter(c for c in train.categories(name) if c is not None)
+        for text, count in {**dict.fromkeys(declared, 0), **counts}.items():
             if text in declared or (not declared and count >= options.min_category_count):
                 sums[_key(train, "category", name, text)] = _one(count)
     if options.kind == "multiclass" and options.classes is None:

@@ -72,11 +72,11 @@ def build_strategy(config: Config) -> StrategyPlan:
     table = config.strategy
     kind = _strategy_class(config)
     individual = table.name in INDIVIDUAL or bool(getattr(kind, "individual_updates", False))
-    if individual and not table.individual_updates:
+    if individual and config.secure_aggregation.enabled:
         raise StrategyError(
-            f"strategy '{table.name}' compares single updates, but this run shows the server only "
-            "their sum (strategy.individual_updates = false); choose one of "
-            f"{', '.join(sorted(MEAN))}, or set strategy.individual_updates = true"
+            f"strategy '{table.name}' compares single updates, but secure aggregation shows the "
+            f"server only their sum; choose one of {', '.join(sorted(MEAN))}, or set "
+            "secure_aggregation.enabled = false"
         )
     if issubclass(kind, MeanStrategy):
         kind.check(config)

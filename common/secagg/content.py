@@ -1,0 +1,111 @@
+"""What is agreed between hosts of secure aggregation: settings, content, layouts of vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+
+from wardround.common import messages as m
+from wardround.common.arrays import ArraySpec, Layout
+from wardround.common.config import Config
+from wardround.common.errors import ProtocolRefused
+from wardround.common.secagg.encoding import VectorLayout
+from wardround.common.secagg.keys import digest, encode_parts
+from wardround.common.secagg.messages import SumsLayout
+
+LOSS, STEPS = "loss", "steps"
+MOST_ELEMENTS = 10_000_000
+_LOCAL_CONFIG = {m.STATE_ROUND}
+"""Keys of a request that differ between clients, by design."""
+_EXACT = ArraySpec((1,), "float64")
+
+
+def descriptor(config: Config) -> bytes:
+    """Digest of the settings that all parties must share.
+
+    Left out is what a hospital decides for itself: paths, device, its policy.
+    """
+    tables: dict[str, Any] = config.model_dump(mode="json")
+    for table in ("simulation", "evaluation"):
+        del tables[table]
+    tables["federation"] = {key: tables["federation"][key] for key in ("name", "seed")}
+    del tables["data"]["path"], tables["training"]["device"]
+    for key in ("min_cohort", "colluding", "threads"):
+        del tables["secure_aggregation"][key]
+    tables["task"]["name"] = PurePath(config.task.name).name  # the folder differs, the file not
+    return digest("descriptor", json.dumps(tables, sort_keys=True, allow_nan=False).encode())
+
+
+def content_digest(content: RecordDict) -> bytes:
+    """Digest of a request as every client of an aggregation must have received it.
+
+    Covers the arrays' names, types, shapes and bytes (model, totals, strategy's records) and the
+    settings, but for ``state-round``, which is each client's own.
+    """
+    state = hashlib.sha256()
+    for name in sorted(content.array_records):
+        state.update(encode_parts(b"arrays", name.encode()))
+        record: ArrayRecord = content.array_records[name]
+        for key, array in sorted(record.items()):
+            shape = struct.pack(f">{len(array.shape)}Q", *array.shape)
+            state.update(encode_parts(key.encode(), array.dtype.encode(), shape))
+            state.update(struct.pack(">Q", len(array.data)))
+            state.update(array.data)
+    config = content.get(m.CONFIG)
+    if isinstance(config, ConfigRecord):
+        shared = {key: value for key, value in config.items() if key not in _LOCAL_CONFIG}
+        state.update(encode_parts(b"config", repr(sorted(shared.items())).encode()))
+    return state.digest()
+
+
+def training_layout(
+    shared: Layout, parameters: Iterable[str], records: Mapping[str, Layout]
+) -> VectorLayout:
+    """Of a training reply: what optimisers move is quantised, all else (buffers) is exact.
+
+    Parameters
+    ----------
+    shared : the model's shared arrays
+    parameters : names of trainable parameters
+    records : the strategy's further records; each client's counts the same
+    """
+    moved = set(parameters)
+    arrays = {f"{m.ARRAYS}/{name}": spec for name, spec in shared.items()}
+    update = {
+        f"{m.ARRAYS}/{name}": spec
+        for name, spec in shared.items()
+        if name in moved and np.dtype(spec.dtype).kind == "f"
+    }
+    exact = {name: spec for name, spec in arrays.items() if name not in update}
+    weighted = frozenset(update)
+    for record, layout in records.items():
+        update |= {f"{record}/{name}": spec for name, spec in layout.items()}
+    return VectorLayout.of(update, {LOSS: _EXACT, STEPS: _EXACT} | exact, weighted)
+
+
+def sums_layout(data: bytes) -> VectorLayout:
+    """Of named sums: the SumsLayout in ``data``. Raises ProtocolRefused."""
+    layout = SumsLayout.from_bytes(data)
+    if len(layout.names) != len(layout.shapes) or len(set(layout.names)) != len(layout.names):
+        raise ProtocolRefused("the layout of the sums is not one shape for each name")
+    if sum(math.prod(shape) for shape in layout.shapes) > MOST_ELEMENTS:
+        raise ProtocolRefused("the layout of the sums holds too many numbers")
+    exact = {
+        name: ArraySpec(tuple(shape), "float64")
+        for name, shape in zip(layout.names, layout.shapes, strict=True)
+    }
+    return VectorLayout.of({}, exact)
+
+
+def encode_sums_layout(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """The SumsLayout of these arrays, ordered by name."""
+    names = tuple(sorted(shapes))
+    return SumsLayout(names, tuple(shapes[name] for name in names)).to_bytes()

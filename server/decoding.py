@@ -1,0 +1,56 @@
+"""From an opened sum back to what the round loop works with."""
+
+from __future__ import annotations
+
+from wardround.common import messages as m
+from wardround.common.arrays import Arrays
+from wardround.common.secagg.encoding import (
+    COUNT,
+    OWN_NAMES,
+    WEIGHT,
+    VectorLayout,
+    dequantise,
+)
+from wardround.common.tasks.base import Sums
+from wardround.server.aggregation import conform
+from wardround.server.gathering import Expected
+from wardround.server.secagg import Total
+
+
+def named_sums(layout: VectorLayout, total: Total) -> Sums:
+    """The sums that were agreed on, by name."""
+    arrays = layout.exact_arrays(total.exact)
+    return {name: value for name, value in arrays.items() if name not in OWN_NAMES}
+
+
+def by_split(sums: Sums) -> dict[str, Sums]:
+    """Metric sums by split; a split that no hospital has rows of is absent."""
+    parts: dict[str, Sums] = {}
+    for name, value in sums.items():
+        split, _, key = name.partition("/")
+        parts.setdefault(split, {})[key] = value
+    return parts
+
+
+def means(
+    layout: VectorLayout, total: Total, largest: int, expected: Expected
+) -> dict[str, Arrays]:
+    """The weighted mean model, and plain means of the strategy's further records."""
+    exact = layout.exact_arrays(total.exact)
+    count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])
+    records: dict[str, Arrays] = {name: {} for name in (m.ARRAYS, *expected.records)}
+    for key, words in layout.update_words(total.update).items():
+        record, _, name = key.partition("/")
+        factor = total.step * (largest / weight if key in layout.weighted else 1 / count)
+        mean = dequantise(words, factor).reshape(layout.update[key].shape)
+        if record == m.ARRAYS:
+            mean = expected.received[name] + mean  # what was summed is the change of the model
+        records[record][name] = mean
+    for name in expected.layout:
+        if (key := f"{m.ARRAYS}/{name}") in exact:
+            records[m.ARRAYS][name] = exact[key] / weight
+    layouts = {m.ARRAYS: expected.layout, **expected.records}
+    return {
+        record: {name: conform(arrays[name], spec.dtype) for name, spec in layouts[record].items()}
+        for record, arrays in records.items()
+    }

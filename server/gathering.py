@@ -1,0 +1,266 @@
+"""How the hospitals' numbers come together: in plain, one reply after the other.
+
+A *gatherer* turns requests into sums and means. This one sees every hospital's reply and keeps none
+(but for a strategy that compares single updates); ``server/secure.py`` has the one that sees sums
+only. The round loop doesn't know which it uses.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from wardround.common import messages as m
+from wardround.common.arrays import Arrays, Layout, encode_arrays
+from wardround.common.config import Config
+from wardround.common.errors import ReplyRefused, RoundFailed
+from wardround.common.metrics import add_sums
+from wardround.common.tasks.base import Sums, Task
+from wardround.server.aggregation import RunningMean
+from wardround.server.exchange import exchange
+from wardround.server.observer import Observer
+from wardround.server.replies import (
+    Member,
+    Update,
+    check_evaluation,
+    check_statistics,
+    check_update,
+)
+from wardround.server.requests import Totals, queries
+from wardround.server.strategies import StrategyPlan
+
+Refusal = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a training reply must hold.
+
+    layout : of the shared model
+    parameters : names of what optimisers move in it
+    records : the strategy's further records
+    received : the shared model as it was sent
+    """
+
+    layout: Layout
+    parameters: list[str]
+    records: Mapping[str, Layout]
+    received: Arrays
+
+
+@dataclass
+class Trained:
+    """Training replies as a strategy gets them: one that holds the means, or every single one.
+
+    clipped : share of the update's coordinates that were clipped; None where nothing is
+    """
+
+    replies: list[Message]
+    accepted: list[str]
+    refused: list[Refusal] = field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    clipped: float | None = None
+
+
+@dataclass
+class Evaluated:
+    """Metric sums by split: added up, and of each hospital where the server may see them."""
+
+    sums: dict[str, Sums] = field(default_factory=dict)
+    hospitals: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    refused: list[Refusal] = field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class Gatherer(ABC):
+    """Asks hospitals and combines what they answer."""
+
+    def __init__(
+        self, grid: Grid, config: Config, task: Task[Any], plan: StrategyPlan, observer: Observer
+    ) -> None:
+        self.grid, self.config, self.task, self.plan = grid, config, task, plan
+        self.observer = observer
+
+    @abstractmethod
+    def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
+        """All members' sums of one phase. Raises RoundFailed, naming a hospital that failed."""
+
+    @abstractmethod
+    def train(
+        self, server_round: int, requests: list[Message], cohort: list[Member], expected: Expected
+    ) -> Trained:
+        """Means of what the cohort trained. Raises RoundFailed if too few answers are usable."""
+
+    @abstractmethod
+    def evaluate(
+        self, server_round: int, requests: list[Message], members: list[Member]
+    ) -> Evaluated:
+        """Added metric sums of the members."""
+
+    def evaluating(self, members: list[Member]) -> list[Member]:
+        """Whom to ask for metric sums: those that have held-out rows."""
+        return [x for x in members if x.sizes["validation"] or x.sizes["test"]]
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        """The task's figures of sums. Raises ReplyRefused if they don't fit it."""
+        try:
+            return {k: float(v) for k, v in self.task.summarise(sums).items()}
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise ReplyRefused(f"its metric sums don't fit the task ({error})") from None
+
+    def exchange(
+        self, requests: Sequence[Message], members: Sequence[Member]
+    ) -> Iterator[tuple[Member, Message, Message | None]]:
+        """Send, and yield (member, request, reply) as replies arrive; None for a late one."""
+        by_node = {member.node_id: member for member in members}
+        for request, reply in exchange(self.grid, requests, self.config.federation.round_timeout_s):
+            yield by_node[request.metadata.dst_node_id], request, reply
+
+    def in_time(self, reply: Message | None) -> Message:
+        """The reply. Raises ReplyRefused if there is none."""
+        if reply is None:
+            limit = self.config.federation.round_timeout_s
+            raise ReplyRefused(f"late: no answer within federation.round_timeout_s = {limit:g}")
+        return reply
+
+    def check_enough(self, accepted: int, cohort: int, refused: list[Refusal], needed: int) -> None:
+        """Raise RoundFailed, with reasons, if fewer than ``needed`` answers are usable."""
+        if accepted < needed:
+            raise RoundFailed(
+                f"{accepted} of {cohort} hospitals answered usefully, "
+                f"federation.min_clients is {needed}" + reasons(refused)
+            )
+
+
+class PlainGatherer(Gatherer):
+    """Sees each hospital's reply."""
+
+    def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
+        requests = queries(m.STATISTICS, members, {m.PHASE: phase}, totals)
+        total: Sums = {}
+        for member, _, reply in self.exchange(requests, members):
+            try:
+                total = add_sums([total, check_statistics(self.in_time(reply))])
+            except (ReplyRefused, ValueError) as error:
+                raise RoundFailed(f"data preparation stopped at {member.name}: {error}") from None
+        return total
+
+    def train(
+        self, server_round: int, requests: list[Message], cohort: list[Member], expected: Expected
+    ) -> Trained:
+        fold = _Fold(self.plan, expected)
+        result = Trained([], fold.accepted, bytes_down=sizes(requests))
+        for member, request, reply in self.exchange(requests, cohort):
+            try:
+                reply = self.in_time(reply)
+                result.bytes_up += m.payload_bytes(reply.content) if reply.has_content() else 0
+                update = check_update(reply, expected.layout, expected.records, member)
+                fold.add(update, member, request)
+                self.observer.replied(member.name, "train", None)
+            except ReplyRefused as error:
+                result.refused.append(refusal(member.name, "train", error))
+                self.observer.replied(member.name, "train", str(error))
+        needed = self.config.federation.min_clients
+        self.check_enough(len(fold.accepted), len(cohort), result.refused, needed)
+        result.replies = fold.replies()
+        return result
+
+    def evaluate(
+        self, server_round: int, requests: list[Message], members: list[Member]
+    ) -> Evaluated:
+        result = Evaluated(bytes_down=sizes(requests))
+        for member, _, reply in self.exchange(requests, members):
+            try:
+                reply = self.in_time(reply)
+                sums = check_evaluation(reply)
+                figures = {split: self.summarise(part) for split, part in sums.items()}
+                result.sums |= {
+                    split: _added(result.sums.get(split), part) for split, part in sums.items()
+                }
+                result.hospitals[member.name] = figures
+                result.bytes_up += m.payload_bytes(reply.content)
+                self.observer.replied(member.name, "evaluate", None)
+            except ReplyRefused as error:
+                result.refused.append(refusal(member.name, "evaluate", error))
+                self.observer.replied(member.name, "evaluate", str(error))
+        return result
+
+
+def refusal(hospital: str, step: str, error: Exception) -> Refusal:
+    """A line of what was refused, for the report."""
+    return {"hospital": hospital, "step": step, "reason": str(error)}
+
+
+def reasons(refused: list[Refusal]) -> str:
+    """The first reasons in brackets, or nothing."""
+    why = "; ".join(f"{r['hospital']}: {r['reason']}" for r in refused[:3])
+    return f" ({why})" if why else ""
+
+
+def sizes(messages: Sequence[Message]) -> int:
+    """Payload bytes of all messages."""
+    return sum(m.payload_bytes(message.content) for message in messages)
+
+
+def mean_reply(
+    request: Message, records: dict[str, Arrays], metrics: dict[str, float], weight: float
+) -> Message:
+    """A training reply as a strategy expects it."""
+    content: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
+        name: encode_arrays(arrays) for name, arrays in records.items()
+    }
+    content[m.METRICS] = MetricRecord({**metrics, m.NUM_EXAMPLES: weight})
+    return Message(RecordDict(content), reply_to=request)
+
+
+class _Fold:
+    """Accepted updates of one attempt: a running mean, or all of them for a robust rule."""
+
+    def __init__(self, plan: StrategyPlan, expected: Expected) -> None:
+        self.accepted: list[str] = []
+        self._plan = plan
+        self._mean = RunningMean(expected.layout)
+        self._record_means = {name: RunningMean(part) for name, part in expected.records.items()}
+        self._metrics = {m.TRAIN_LOSS: 0.0, m.LOCAL_STEPS: 0.0}
+        self._single: list[Message] = []
+        self._request: Message | None = None
+
+    def add(self, update: Update, member: Member, request: Message) -> None:
+        """Fold one checked update in."""
+        weight = float(update.num_examples) if self._plan.weighting == "examples" else 1.0
+        self._request = self._request or request
+        self.accepted.append(member.name)
+        if self._plan.individual:
+            records = {m.ARRAYS: update.arrays}
+            self._single.append(mean_reply(request, records, update.metrics, weight))
+            return
+        self._mean.add(update.arrays, weight)
+        for name, arrays in update.records.items():
+            self._record_means[name].add(arrays, 1.0)
+        for key, value in update.metrics.items():
+            self._metrics[key] += value * weight
+
+    def replies(self) -> list[Message]:
+        """What the strategy sees: one reply with the means, or every single one."""
+        if self._plan.individual:
+            return self._single
+        assert self._request is not None  # only asked after enough updates were added
+        weight = self._mean.weight
+        records = {m.ARRAYS: self._mean.mean()}
+        records |= {name: mean.mean() for name, mean in self._record_means.items()}
+        metrics = {key: value / weight for key, value in self._metrics.items()}
+        return [mean_reply(self._request, records, metrics, weight)]
+
+
+def _added(so_far: Sums | None, part: Sums) -> Sums:
+    try:
+        return add_sums([so_far, part]) if so_far else part
+    except ValueError as error:
+        raise ReplyRefused(f"its metric sums don't fit the others' ({error})") from None
