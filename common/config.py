@@ -106,7 +106,7 @@ class SecureAggregationTable(_Table):
     bits: Literal[16, 32] = 32
     clip: float = Field(8.0, gt=0, lt=1e9)
     max_examples: int | None = Field(None, ge=1, lt=2**53)
-    threshold: int | None = Field(None, ge=2, le=64)
+    threshold: float = Field(0.667, ge=0.5, lt=1)
     colluding: int = Field(0, ge=0)
     min_cohort: int = Field(3, ge=2)
     threads: int = Field(1, ge=1, le=64)

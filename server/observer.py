@@ -16,11 +16,15 @@ class Observer:
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
         """The federation is known; ``refused`` names who could not join and why."""
 
+    def warnings(self, lines: list[str]) -> None:
+        """What hospitals should look at, where the display stands beside them."""
+
     def round_started(self, server_round: int, cohort: list[str], attempt: int) -> None:
         """A round (or a further attempt at it) begins."""
 
     def replied(self, hospital: str, step: str, reason: str | None) -> None:
-        """A reply was accepted (reason None) or refused, in step 'train' or 'evaluate'."""
+        """A reply was accepted (reason None) or refused, in step 'train', 'evaluate', or one of
+        secure aggregation's: 'layout', 'keys', 'unmask'."""
 
     def round_failed(self, server_round: int, attempt: int, reason: str) -> None:
         """An attempt at a round failed; it may be repeated."""

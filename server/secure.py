@@ -180,6 +180,7 @@ class SecureGatherer(Gatherer):
         needed: int = 1,
     ) -> Total:
         """Add up the members' vectors. Raises RoundFailed; then the keys used are burnt."""
+        before = len(self._traffic.refused)
         try:
             group = self._ready_group(members)
             task = wire.TaskRequest(
@@ -200,11 +201,11 @@ class SecureGatherer(Gatherer):
                     request.content[m.SECAGG] = ConfigRecord(dict(record))
                     asked.append(request)
             self._ask(asked, members, purpose.partition(" ")[0], add_upload)
-            self.check_enough(len(masked.survivors), len(members), self._traffic.refused, needed)
+            self.check_enough(len(masked.survivors), len(members), [], needed)
             return self._open(masked, members, requests[0])
         except RoundFailed as error:
             self._group = None  # whoever is gone isn't counted on in the next attempt
-            raise RoundFailed(f"{error}{reasons(self._traffic.refused)}") from None
+            raise RoundFailed(f"{error}{reasons(self._traffic.refused[before:])}") from None
 
     def _open(self, masked: MaskedSum, members: Sequence[Member], request: Message) -> Total:
         """Ask the survivors for shares, until there are enough."""
@@ -286,8 +287,9 @@ class SecureGatherer(Gatherer):
                 "tells too much of each; lower it, or set secure_aggregation.enabled = false",
             )
         try:
-            Encoding(self._table.bits, self._table.clip, cohort, 1)
-            self._limits(cohort)
+            for clients in (cohort, members):
+                Encoding(self._table.bits, self._table.clip, clients, 1)
+                self._limits(clients)
         except (ProtocolRefused, RoundFailed) as error:
             raise self.config.error("secure_aggregation", str(error)) from None
 

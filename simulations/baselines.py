@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flwr.app import RecordDict
 from torch import nn
 
+from wardround.client.app import PERSONAL
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
+from wardround.client.state import ClientState
 from wardround.client.training import train_model
 from wardround.common.arrays import digest_arrays
 from wardround.common.config import Config, TrainingTable
 from wardround.common.metrics import add_sums
-from wardround.common.models import build_model
+from wardround.common.models import build_model, load_arrays
 from wardround.common.tasks.base import Examples, Sums, Task, concatenate
+from wardround.server.federation import FederationOutcome
 from wardround.simulations.population import Population
 
 Figures = dict[str, dict[str, float]]
@@ -63,6 +67,29 @@ def pooled_figures(
             if split in examples
         },
     )
+
+
+def federated_figures(
+    population: Population,
+    outcome: FederationOutcome,
+    states: dict[str, RecordDict],
+    split: str = "test",
+) -> Figures:
+    """Test figures of the federated model at each hospital, as that hospital itself sees them.
+
+    With secure aggregation the server doesn't know them; whoever simulates all hospitals may. Of
+    personal layers the hospital's latest are taken.
+    """
+    digest = digest_arrays(outcome.totals)
+    model = build_model(population.task, outcome.totals, population.config.federation.seed)
+    by_hospital = {}
+    for member in outcome.members:
+        examples = population.hospital(member.name).examples(outcome.totals, digest)
+        if split in examples:
+            state = ClientState(states.get(member.name, RecordDict()))
+            load_arrays(model, outcome.model | (state.latest(PERSONAL) or {}))
+            by_hospital[member.name] = evaluate_model(model, examples[split], population.task)
+    return summarise_all(population.task, by_hospital)
 
 
 def own_totals(hospital: Hospital) -> Sums:

@@ -20,6 +20,7 @@ from wardround.server.observer import Observer
 from wardround.server.replies import Member
 
 _ROWS = 12
+_MUCH_CLIPPED = 0.01
 _REDRAW_S = 0.1  # a thousand quick clients must not wait for the display
 
 
@@ -59,11 +60,13 @@ class Progress(Observer):
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
         rows = sum(member.sizes["train"] for member in members)
         self._print(f"{len(members)} hospitals, {rows} rows to train on")
-        for member in members:
-            for warning in member.warnings:
-                self._print(f"note: {warning}", "yellow")
+        self.warnings([line for member in members for line in member.warnings])
         for row in refused:
             self._print(f"{row['hospital']} can't take part: {row['reason']}", "red")
+
+    def warnings(self, lines: list[str]) -> None:
+        for line in lines:
+            self._print(f"note: {line}", "yellow")
 
     def round_started(self, server_round: int, cohort: list[str], attempt: int) -> None:
         self._done = 0
@@ -72,7 +75,7 @@ class Progress(Observer):
         self._refresh(f"{self._status}: {len(cohort)} hospitals")
 
     def replied(self, hospital: str, step: str, reason: str | None) -> None:
-        self._done += 1
+        self._done += step in ("train", "evaluate")
         if reason:
             self._print(f"{self._status}: {hospital} refused ({step}): {reason}", "red")
         self._refresh(f"{self._status}: {self._done} replies")
@@ -82,6 +85,12 @@ class Progress(Observer):
 
     def round_committed(self, row: dict[str, Any]) -> None:
         self._rows.append(self._cells(row))
+        if (clipped := row.get("clipped")) and clipped > _MUCH_CLIPPED:
+            self._print(
+                f"note: round {row['round']}: {clipped:.1%} of the updates' coordinates were "
+                "clipped; raise secure_aggregation.clip or lower training.lr",
+                "yellow",
+            )
         if self._live is None:
             self._console.print("  ".join(f"{k} {v}" for k, v in self._rows[-1].items()))
         self._refresh(self._status)

@@ -11,7 +11,7 @@ from flwr.app import Context
 
 from wardround.client.hospital import Hospital
 from wardround.common.config import Config
-from wardround.common.errors import ConfigError, DataError, TaskError
+from wardround.common.errors import ConfigError, DataError, TaskError, WardroundError
 from wardround.common.tasks.base import Task
 from wardround.simulations.identities import Identities, fresh_identities
 from wardround.simulations.partition import partition_rows
@@ -55,6 +55,17 @@ class Population:
     def hospital(self, name: str) -> Hospital:
         """The hospital of that name."""
         return self._hospitals[name]
+
+    def warnings(self) -> list[str]:
+        """What each hospital's IT would be told about its shard. Says nothing of a shard that can't
+        be read: the hospital itself will, when it is asked."""
+        lines = []
+        for name in self.names:
+            try:
+                lines += self._hospitals[name].warnings()
+            except WardroundError:
+                continue
+        return lines
 
     def open(self, context: Context) -> Hospital:
         """The hospital of a Flower context: by name, or by ``partition-id`` on Flower's engine."""

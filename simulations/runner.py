@@ -35,7 +35,7 @@ from wardround.server.app import create_server_app
 from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.observer import Observer
-from wardround.simulations.baselines import local_figures, pooled_figures
+from wardround.simulations.baselines import federated_figures, local_figures, pooled_figures
 from wardround.simulations.grid import RUN_ID, InProcessGrid
 from wardround.simulations.population import Population
 
@@ -69,7 +69,9 @@ class Result:
         for record in reversed(self.records):
             if (record["metric"], record["hospital"], record["split"]) == (metric, hospital, split):
                 return float(record["value"])
-        raise KeyError(f"no {split} {metric} of {hospital}")
+        hidden = any(row.get("hidden") for row in self.rounds) and hospital != OVERALL
+        why = "; secure aggregation hides single hospitals, see comparison" if hidden else ""
+        raise KeyError(f"no {split} {metric} of {hospital}{why}")
 
 
 def simulate(
@@ -145,6 +147,10 @@ def _run(
     dropout = Dropout(config)
     grid = InProcessGrid(create_client_app(population.open), population.names, None, dropout)
     _restore_clients(grid, run)
+    if config.secure_aggregation.enabled:  # they stay at the hospitals, which are all here
+        warnings = population.warnings()
+        observer.warnings(warnings)
+        run.update(warnings=warnings)
     outcomes: list[FederationOutcome] = []
     federation = Federation(
         config,
@@ -158,7 +164,7 @@ def _run(
     try:
         app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
         (outcome,) = outcomes
-        comparison = _compare(config, task, population, run, outcome, observer)
+        comparison = _compare(config, task, population, run, outcome, grid, observer)
         run.update(comparison=comparison)
     except WardroundError as error:
         run.update(status=f"stopped: {error}")
@@ -206,23 +212,26 @@ def _compare(
     population: Population,
     run: RunDirectory,
     outcome: FederationOutcome,
+    grid: InProcessGrid,
     observer: Observer,
 ) -> Comparison:
     """Rows of the final table: figures on test rows of local, federated and pooled models."""
     rounds = {row["round"]: row for row in run.rounds()}
     row = rounds.get(outcome.round, {})
-    federated = {
-        name: parts["test"] for name, parts in row.get("hospitals", {}).items() if "test" in parts
-    }
-    if not federated:
+    if "test" not in row.get("overall", {}):
         return []
+    if row.get("hidden"):
+        federated = federated_figures(population, outcome, grid.client_states())
+    else:
+        parts = row["hospitals"].items()
+        federated = {name: part["test"] for name, part in parts if "test" in part}
+    names = sorted(set(federated) - {OVERALL})
     columns = {"federated": federated | {OVERALL: row["overall"]["test"]}}
     if config.simulation.baselines:
         observer.phase("training local and pooled models to compare with")
-        names = [member.name for member in outcome.members]
-        columns["local"] = local_figures(population, names)
-        columns["pooled"] = pooled_figures(population, names, outcome.totals)
-    names = sorted(federated)
+        everyone = [member.name for member in outcome.members]
+        columns["local"] = local_figures(population, everyone)
+        columns["pooled"] = pooled_figures(population, everyone, outcome.totals)
     for figures in columns.values():
         figures[MEAN] = mean_figures(figures[name] for name in names if name in figures)
     return [

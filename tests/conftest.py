@@ -26,6 +26,7 @@ from wardround.server.app import create_server_app
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.observer import Observer
 from wardround.simulations.grid import RUN_ID, InProcessGrid
+from wardround.simulations.identities import fresh_identities
 
 ROOT = Path(__file__).parent.parent
 
@@ -115,7 +116,8 @@ def shards() -> Shards:
 
 @pytest.fixture
 def settings() -> Callable[[str], Config]:
-    """A configuration from TOML text: full batches, one local epoch, no held-out rows."""
+    """A configuration from TOML text: full batches, one local epoch, no held-out rows, and every
+    reply visible to the server (tests of secure aggregation switch it on)."""
 
     def make(text: str = "") -> Config:
         defaults = [
@@ -124,6 +126,7 @@ def settings() -> Callable[[str], Config]:
             "data.test_fraction=0.0",
             "training.lr=0.1",
             "training.batch_size=1000",
+            "secure_aggregation.enabled=false",
         ]
         given = tomllib.loads(text)
         kept = [
@@ -150,8 +153,18 @@ def federate(tmp_path: Path) -> Federate:
         grid: InProcessGrid | None = None,
     ) -> Run:
         task = task or Line()
+        identities = fresh_identities(list(shards))
+        roster = {name: identity.public for name, identity in identities.items()}
         hospitals = {
-            name: Hospital(name, task, config, lambda shard=shard: shard)  # type: ignore[misc]
+            name: Hospital(
+                name,
+                task,
+                config,
+                lambda shard=shard: shard,  # type: ignore[misc]
+                identities[name],
+                roster,
+                simulated=True,
+            )
             for name, shard in shards.items()
         }
         app: Any = create_client_app(
@@ -160,7 +173,7 @@ def federate(tmp_path: Path) -> Federate:
         grid = grid or InProcessGrid(wrap(app) if wrap else app, list(shards), None, intercept)
         directory = directory or RunDirectory.create(tmp_path, "test", config.to_toml())
         recorder, outcomes = Recorder(), []  # type: ignore[var-annotated]
-        federation = Federation(config, task, directory, recorder)
+        federation = Federation(config, task, directory, recorder, roster=roster)
         try:
             create_server_app(lambda context: federation, outcomes.append)(
                 grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})

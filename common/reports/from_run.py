@@ -9,7 +9,7 @@ from typing import Any
 from wardround.common.config import Config, load_config
 from wardround.common.errors import WardroundError
 from wardround.common.records import flat_records
-from wardround.common.reports.page import ReportData, write_report
+from wardround.common.reports.page import HIDDEN, ReportData, write_report
 from wardround.common.rundir import RunDirectory
 
 
@@ -27,12 +27,22 @@ def report_run(run: RunDirectory) -> Path:
         higher_is_better=bool(summary.get("higher_is_better", False)),
         records=flat_records(rounds),
         rounds=rounds,
-        hospitals=[_with_prevalence(row, rounds) for row in summary.get("hospitals", [])],
+        hospitals=[
+            _with_prevalence(row, rounds) | {"warnings": _warnings(row, summary)}
+            for row in summary.get("hospitals", [])
+        ],
         comparison=list(summary.get("comparison", [])),
         notes=_notes(run),
     )
     write_report(data, run.report)
     return run.report
+
+
+def _warnings(hospital: dict[str, Any], summary: dict[str, Any]) -> list[str]:
+    """What the hospital told the server, or what the simulation's own machine noted."""
+    own = f"{hospital['hospital']}: "
+    noted = [line for line in summary.get("warnings", []) if line.startswith(own)]
+    return [*hospital.get("warnings", []), *noted]
 
 
 def _with_prevalence(hospital: dict[str, Any], rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -41,20 +51,23 @@ def _with_prevalence(hospital: dict[str, Any], rounds: list[dict[str, Any]]) -> 
         figures = row["hospitals"].get(hospital["hospital"], {}).get("test", {})
         if figures.get("prevalence") is not None:
             return hospital | {"prevalence": figures["prevalence"]}
-    return hospital | {"prevalence": None}
+    hidden = any(row.get("hidden") for row in rounds)
+    return hospital | {"prevalence": HIDDEN if hidden else None}
 
 
 def _notes(run: RunDirectory) -> list[str]:
     """What a reader must know before trusting or sharing the figures."""
+    try:
+        config: Config | None = load_config(run.config_path)
+    except WardroundError:
+        config = None
     notes = [
-        "This run used no secure aggregation: the server saw each hospital's update.",
+        *_aggregation_notes(config, run.rounds()),
         "This run used no differential privacy: neither the model nor the figures are private.",
         "'overall' adds the hospitals' sums (every row counts the same); 'mean' is the plain mean "
         "of the hospitals' figures (every hospital counts the same).",
     ]
-    try:
-        config: Config = load_config(run.config_path)
-    except WardroundError:
+    if config is None:
         return notes
     if config.evaluation.select == "best":
         notes.append("The model is that of the round with the best validation figure.")
@@ -62,5 +75,27 @@ def _notes(run: RunDirectory) -> list[str]:
         notes.append(
             "'local' and 'pooled' are trained with the same settings and as many passes over the "
             "data as the federation; a pooled model exists only in a simulation."
+        )
+    return notes
+
+
+def _aggregation_notes(config: Config | None, rounds: list[dict[str, Any]]) -> list[str]:
+    if config is None:
+        return []
+    if not config.secure_aggregation.enabled:
+        return ["This run used no secure aggregation: the server saw each hospital's update."]
+    notes = [
+        "Secure aggregation was on: the server saw sums over hospitals only. Of one hospital it "
+        "knew its rows per split, its times and its failures; everything else is hidden. Figures "
+        "of single hospitals in this page come from the hospitals that were simulated here, not "
+        "from the server.",
+        "In a simulation the rounding of updates derives from the run's seed, so that a run can be "
+        "repeated exactly; the masks are secret all the same.",
+    ]
+    clipped = max((row.get("clipped") or 0.0 for row in rounds), default=0.0)
+    if clipped > 0:
+        notes.append(
+            f"Up to {clipped:.2%} of the updates' coordinates were clipped at "
+            f"secure_aggregation.clip = {config.secure_aggregation.clip:g} in a round."
         )
     return notes

@@ -20,6 +20,8 @@ from wardround.common.records import MEAN, OVERALL, Record, is_number
 from wardround.common.reports import plots
 from wardround.common.rundir import to_json, write_atomically
 
+HIDDEN = "hidden"
+"""Stands for a figure that the server can't know."""
 KINDS = ("local", "federated", "pooled")
 _FIRST = ("auc", "c_index", "accuracy", "balanced_accuracy", "rmse", "r2", "f1", "loss")
 
@@ -117,7 +119,9 @@ def _table(data: ReportData, metric: str) -> dict[str, Any]:
 
 
 def number(value: Any) -> str:
-    """Three decimals, or a dash where there is no finite number."""
+    """Three decimals, or a dash where there is no finite number; what is hidden says so."""
+    if value == HIDDEN:
+        return HIDDEN
     return f"{value:.3f}" if is_number(value) else "–"
 
 

@@ -78,16 +78,17 @@ def training_layout(
     records : the strategy's further records; each client's counts the same
     """
     moved = set(parameters)
-    arrays = {f"{m.ARRAYS}/{name}": spec for name, spec in shared.items()}
+    # sorted: a model read from a checkpoint has its arrays in another order
+    arrays = {f"{m.ARRAYS}/{name}": spec for name, spec in sorted(shared.items())}
     update = {
         f"{m.ARRAYS}/{name}": spec
-        for name, spec in shared.items()
+        for name, spec in sorted(shared.items())
         if name in moved and np.dtype(spec.dtype).kind == "f"
     }
     exact = {name: spec for name, spec in arrays.items() if name not in update}
     weighted = frozenset(update)
-    for record, layout in records.items():
-        update |= {f"{record}/{name}": spec for name, spec in layout.items()}
+    for record, layout in sorted(records.items()):
+        update |= {f"{record}/{name}": spec for name, spec in sorted(layout.items())}
     return VectorLayout.of(update, {LOSS: _EXACT, STEPS: _EXACT} | exact, weighted)
 
 

@@ -70,11 +70,11 @@ class Thresholds:
             raise ProtocolRefused(f"a sum of {self.survivors} of {n} hospitals is not allowed")
 
 
-def thresholds(clients: int, threshold: int | None = None) -> Thresholds:
-    """The default parameters for n clients: t = floor(2n / 3) + 1, or as given, up to
-    ``COMPLETE``; a k-regular graph above."""
+def thresholds(clients: int, share: float = 0.667) -> Thresholds:
+    """Parameters for n clients: t = floor(share * n) + 1 in a complete graph, so by default
+    floor(2n / 3) + 1; above ``COMPLETE`` a k-regular graph with its own threshold."""
     if clients <= COMPLETE:
-        t = threshold or 2 * clients // 3 + 1
+        t = int(share * clients) + 1
         return Thresholds(clients, clients - 1, t, t)
     degree, t = k_regular(clients)
     return Thresholds(clients, degree, t, clients // 2 + 1)

@@ -40,7 +40,7 @@ def run_config(tmp_path: Path, *more: str) -> dict[str, str]:
 
 
 def models(tmp_path: Path) -> tuple[Arrays, Arrays]:
-    (run,) = (tmp_path / "flower").iterdir()
+    (run,) = (path for path in (tmp_path / "flower").iterdir() if path.is_dir())
     ours = simulate(overrides=["federation.rounds=2", f'federation.runs="{tmp_path / "ours"}"'])
     paths = [path / "model" / "model.safetensors" for path in (run, ours.run_directory)]
     return read_tensors(paths[0])[0], read_tensors(paths[1])[0]

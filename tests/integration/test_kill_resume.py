@@ -23,10 +23,11 @@ def test_killed_at_any_durable_write_and_resumed_is_the_same_run(
 ) -> None:
     config = tmp_path / "federation.toml"
     config.write_text(
-        f"[federation]\nname = 'kill'\nrounds = 3\nclients_per_round = 3\n"
+        f"[federation]\nname = 'kill'\nrounds = 3\nclients_per_round = 5\n"
+        "round_attempts = 9\n[secure_aggregation]\nthreshold = 0.5\n"
         f"[task]\nname = '{TASK}:Digits'\nchannels = 2\n"
         f"[training]\nlocal_steps = 2\n[strategy]\n{strategy}\n"
-        "[simulation]\nclients = 4\nbaselines = false\npartition = 'dirichlet'\ndropout = 0.2\n"
+        "[simulation]\nclients = 6\nbaselines = false\npartition = 'dirichlet'\ndropout = 0.2\n"
         "min_examples = 30\n"
     )
     done = subprocess.run(

@@ -54,7 +54,8 @@ def test_no_mean_of_nothing() -> None:
         RunningMean({}).mean()
 
 
-def test_memory_does_not_grow_with_the_number_of_clients(federate, line) -> None:
+@pytest.mark.parametrize("secure", ["false", "true"])
+def test_memory_does_not_grow_with_the_number_of_clients(federate, line, secure) -> None:
     """1 MB of parameters: what 40 clients need at most is what 4 need, plus the small things."""
     import torch
 
@@ -64,7 +65,7 @@ def test_memory_does_not_grow_with_the_number_of_clients(federate, line) -> None
     def peak(clients: int) -> int:
         config = parse_config(
             "[federation]\nrounds = 1\nmin_clients = 1\n[data]\ntest_fraction = 0.0\n"
-            "[training]\nlr = 1e-9\n"
+            f"[training]\nlr = 1e-9\n[secure_aggregation]\nenabled = {secure}\n"
         )
         shard = Examples(torch.ones(2, 250_000), torch.ones(2))
         shards = {f"h{index}": shard for index in range(clients)}
@@ -74,7 +75,7 @@ def test_memory_does_not_grow_with_the_number_of_clients(federate, line) -> None
         tracemalloc.stop()
         return top
 
-    peak(2)
+    peak(4)
     few, many = peak(4), peak(40)
     model_bytes = layout_of({"w": np.zeros(250_000, np.float32)})["w"].shape[0] * 4
     assert many - few < 3 * model_bytes, f"{(many - few) / model_bytes:.1f} models more"

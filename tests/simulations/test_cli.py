@@ -57,11 +57,14 @@ def test_init_writes_a_file_that_runs_and_never_overwrites(tmp_path, capsys, mon
                 "simulate",
                 "--set",
                 "strategy.name=krum",
-                "--set",
-                "strategy.individual_updates=false",
             ],
             5,
-            "compares single updates",
+            "compares single updates, but secure aggregation shows the server only their sum",
+        ),
+        (
+            ["simulate", "--set", "simulation.clients=2", "--set", "federation.min_clients=2"],
+            2,
+            "secure_aggregation.min_cohort: 2 hospitals take part",
         ),
         (["simulate", "--resume", "nothing"], 8, "not a run directory"),
         (

@@ -36,6 +36,10 @@ def overrides(tmp_path: Path) -> list[str]:
     return [*QUICK, f'federation.runs="{tmp_path / "runs"}"']
 
 
+PLAIN = "secure_aggregation.enabled=false"
+PAIRS = "secure_aggregation.min_cohort=2"
+
+
 def model_bytes(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
@@ -77,7 +81,7 @@ def test_records_are_flat_and_the_overall_auc_is_that_of_pooled_predictions(over
     from wardround.simulations.population import Population
     from wardround.simulations.runner import make_task
 
-    result = simulate(overrides=overrides)
+    result = simulate(overrides=[*overrides, PLAIN])
     task = make_task(result.config)
     population = Population(result.config, task)
     totals, _ = read_tensors(result.run_directory / "model" / "preparation.safetensors")
@@ -107,17 +111,63 @@ def test_the_comparison_has_every_hospital_and_both_averages(overrides) -> None:
 
 
 def test_pooled_baseline_of_one_hospital_is_the_local_one(overrides) -> None:
-    result = simulate(overrides=[*overrides, "simulation.clients=1", "federation.min_clients=1"])
+    sets = [*overrides, "simulation.clients=1", "federation.min_clients=1", PLAIN]
+    result = simulate(overrides=sets)
     row = result.comparison[0]
     assert row["pooled"]["auc"] == pytest.approx(row["local"]["auc"], abs=0.02)
 
 
-def test_dropouts_are_refused_replies_and_repeat(overrides) -> None:
-    sets = [*overrides, "simulation.dropout=0.3", "federation.min_clients=2"]
+@pytest.mark.parametrize(
+    "sets",
+    [
+        [PLAIN, "simulation.dropout=0.3"],
+        [
+            "simulation.clients=9",
+            "secure_aggregation.threshold=0.5",
+            "simulation.dropout=0.2",
+            "simulation.unmask_dropout=0.2",
+            "federation.round_attempts=9",
+        ],
+    ],
+)
+def test_dropouts_are_refused_replies_and_repeat(overrides, sets) -> None:
+    sets = [*overrides, *sets, "federation.min_clients=2"]
     one, two = simulate(overrides=sets), simulate(overrides=sets)
     refused = [x for row in one.rounds for x in row["refused"]]
     assert refused and all(x["reason"] == "failed: simulated dropout" for x in refused)
     assert model_bytes(one.run_directory) == model_bytes(two.run_directory)
+
+
+def test_with_and_without_secure_aggregation_the_figures_are_the_same(overrides) -> None:
+    """A step is 8 / 2^22 and a hospital's share at least 1/4: the weights differ by some 1e-5, so
+    a loss by no more (its gradient is below 1) and an AUC by no pair of patients."""
+    secure, plain = simulate(overrides=overrides), simulate(overrides=[*overrides, PLAIN])
+    assert secure.figure("loss") == pytest.approx(plain.figure("loss"), abs=1e-4)
+    assert secure.figure("auc") == pytest.approx(plain.figure("auc"), abs=1e-9)
+    for one, other in zip(secure.comparison, plain.comparison, strict=True):
+        for figure, value in other["federated"].items():
+            assert one["federated"][figure] == pytest.approx(value, abs=1e-3, nan_ok=True)
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(secure.model.state_dict()[name], value, rtol=0, atol=5e-5)
+    totals = [
+        read_tensors(r.run_directory / "model" / "preparation.safetensors")[0]
+        for r in (secure, plain)
+    ]
+    assert totals[0].keys() == totals[1].keys()
+    for name, value in totals[1].items():
+        np.testing.assert_allclose(totals[0][name], value, rtol=1e-14)
+
+
+def test_nothing_of_a_single_hospital_reaches_the_servers_records(overrides) -> None:
+    """What the server wrote of one hospital: its rows, and whether its answers came."""
+    result = simulate(overrides=overrides)
+    assert all(row["hidden"] and row["hospitals"] == {} for row in result.rounds)
+    assert {r["hospital"] for r in result.records} == {"overall"}
+    with pytest.raises(KeyError, match="secure aggregation hides single hospitals"):
+        result.figure("auc", "hospital-1")
+    page = (result.run_directory / "report.html").read_text()
+    assert page.count('<td class="num">hidden</td>') == 5
+    assert "the server saw sums over hospitals only" in page
 
 
 def test_a_stopped_run_is_reported_and_resumable(overrides) -> None:
@@ -166,6 +216,7 @@ def test_a_folder_of_hospitals_and_a_file_to_partition(tmp_path: Path, overrides
         lines = [f"{a:.4f},{b}" for a, b in zip(x, y, strict=True)]
         (folder / f"{site}.csv").write_text("x,ill\n" + "\n".join(lines) + "\n")
     sets = [*overrides, 'task.columns={target="ill", numeric=["*"]}', "federation.min_clients=2"]
+    sets.append(PAIRS)
     natural = simulate(overrides=[*sets, f'data.path="{folder}"', "simulation.partition=sites"])
     assert [row["hospital"] for row in natural.comparison[:3]] == ["north", "south", "west"]
     (tmp_path / "all.csv").write_text((folder / "north.csv").read_text())
@@ -192,6 +243,7 @@ def test_one_broken_hospital_is_named_and_the_others_go_on(tmp_path: Path, overr
         (folder / f"{site}.csv").write_text(good)
     (folder / "broken.csv").write_text("x,ill\n1,0\nJane Doe,1\n2,1\n" + "3,0\n" * 9)
     sets = [*overrides, 'task.columns={target="ill", numeric=["*"]}', "federation.min_clients=2"]
+    sets.append(PAIRS)
     sets += [f'data.path="{folder}"', "simulation.partition=sites"]
     for text, reason in (
         ("x,ill\n1,0\nJane Doe,1\n2,1\n", "broken.csv:3: column 'x': not a finite number"),
