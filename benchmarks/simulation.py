@@ -6,7 +6,8 @@ Work per client and round, the same for both: logistic regression 784 to 10, 50 
 of SGD in batches of 10; all clients take part; no evaluation. Clients per second of a round
 (median, start-up excluded) and peak memory of the process and its children. Each side runs alone,
 in a process of its own; Flower's with two one-CPU actors. Its cells are empty without
-``flwr[simulation]``.
+``flwr[simulation]``. Wardround runs without secure aggregation, as Flower does, and again with it:
+every client then masks its update for real.
 """
 
 from __future__ import annotations
@@ -32,20 +33,22 @@ def main() -> None:
     """Run, print and write; with a hidden argument, be one of the measured processes."""
     if len(sys.argv) == 5 and sys.argv[1] == "--measure":
         kind, clients, rounds = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-        seconds = (_ours if kind == "wardround" else _flower)(clients, rounds)
+        flower = kind == "flower"
+        seconds = _flower(clients, rounds) if flower else _ours(clients, rounds, kind == "masked")
         print("RESULT " + json.dumps(seconds), flush=True)
         return
     options = arguments(__doc__ or "")
     rows = []
     for clients, quick_rounds, rounds in ((100, 3, 10), (1000, 1, 4)):
         count = quick_rounds if options.quick else rounds
-        ours = _measure("wardround", clients, count)
         theirs = _measure("flower", clients, count)
-        case = f"{clients} clients per round"
-        for metric, better in (("clients per second", "higher"), ("peak memory, MB", "lower")):
-            value = ours[metric]
-            assert value is not None  # our own side must run
-            rows.append(Row(case, metric, value, better, {"flower": theirs[metric]}))
+        for kind in ("plain", "masked"):
+            ours = _measure(kind, clients, count)
+            case = f"{clients} clients per round, {kind}"
+            for metric, better in (("clients per second", "higher"), ("peak memory, MB", "lower")):
+                value = ours[metric]
+                assert value is not None  # our own side must run
+                rows.append(Row(case, metric, value, better, {"flower": theirs[metric]}))
     emit("Simulation, logistic regression, training rounds only", rows, options.json)
 
 
@@ -115,7 +118,7 @@ def _shard(index: int) -> tuple[Any, Any]:
     return inputs, torch.randint(0, CLASSES, (EXAMPLES,), generator=generator)
 
 
-def _ours(clients: int, rounds: int) -> list[float]:
+def _ours(clients: int, rounds: int, masked: bool) -> list[float]:
     """Seconds of each training round of ``wardround simulate``."""
     import numpy as np
     import torch
@@ -146,6 +149,7 @@ def _ours(clients: int, rounds: int) -> list[float]:
         config = parse_config(
             f"[federation]\nrounds = {rounds}\nruns = '{folder}'\n[data]\ntest_fraction = 0.0\n"
             f"[training]\nlr = {LR}\nbatch_size = {BATCH}\n"
+            f"[secure_aggregation]\nenabled = {str(masked).lower()}\n"
             f"[simulation]\nclients = {clients}\npartition = 'iid'\nbaselines = false\n"
         )
         result = simulate(config, task=Digits())

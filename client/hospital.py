@@ -8,6 +8,7 @@ the federation's totals.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from wardround.common.config import Config
 from wardround.common.errors import DataError, TaskError, WardroundError
 from wardround.common.messages import SPLITS
 from wardround.common.rng import numpy_generator
+from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.keys import Identity, Roster
 from wardround.common.tasks.base import Examples, Sums, Task
 
@@ -53,6 +55,11 @@ class Hospital:
         self._open_shard = open_shard
         self._parts: dict[str, Any] | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None
+
+    @cached_property
+    def descriptor(self) -> bytes:
+        """Digest of the settings that this hospital shares with the others."""
+        return descriptor(self.config)
 
     def parts(self) -> dict[str, Any]:
         """The unprepared shard by split name; a split without rows is absent.

@@ -26,7 +26,6 @@ from wardround.common.secagg.content import (
     LOSS,
     STEPS,
     content_digest,
-    descriptor,
     encode_sums_layout,
     sums_layout,
     training_layout,
@@ -55,7 +54,7 @@ def secure_client(hospital: Hospital, state: ClientState) -> SecureClient:
         hospital.name,
         hospital.identity,
         hospital.roster,
-        descriptor(hospital.config),
+        hospital.descriptor,
         policy,
         state,
     )

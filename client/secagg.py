@@ -11,11 +11,13 @@ session can be answered at all.
 
 from __future__ import annotations
 
+import logging
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +67,25 @@ from wardround.common.secagg.keys import (
 )
 from wardround.common.secagg.ring import RingVector, add_limbs
 
+P = ParamSpec("P")
+R = TypeVar("R")
+log = logging.getLogger("wardround.client")
 _WORTH_A_THREAD_BYTES = 1 << 18
+
+
+_turn = threading.RLock()
+
+
+def _in_turn(step: Callable[P, R]) -> Callable[P, R]:
+    """One step at a time in this process: two may never read the store before either has written
+    it. (Between processes it is the host that hands a client one message at a time.)"""
+
+    @wraps(step)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _turn:
+            return step(*args, **kwargs)
+
+    return alone
 
 
 class SecureClient:
@@ -95,6 +115,7 @@ class SecureClient:
         self._identity, self._descriptor, self._memory = identity, descriptor, Memory(store)
 
     # --- set-up ------------------------------------------------------------------------------
+    @_in_turn
     def hello(self, data: bytes) -> bytes:
         """Join a session (again: with the same answer), or begin a new one and forget the old."""
         request = wire.HelloRequest.from_bytes(data)
@@ -114,6 +135,7 @@ class SecureClient:
         self._memory.begin(Session(session, secret, hello))
         return hello
 
+    @_in_turn
     def bundle(self, data: bytes) -> bytes:
         """Keys and encrypted shares for the aggregations that the server plans with a group."""
         request = _group_request(data)
@@ -144,6 +166,7 @@ class SecureClient:
         self._memory.save_group(group)
         return bundle.to_bytes()
 
+    @_in_turn
     def accept(self, data: bytes) -> bytes:
         """Check the neighbours' bundles and fix the group's transcript."""
         request = wire.KeysRequest.from_bytes(data)
@@ -187,6 +210,7 @@ class SecureClient:
 
         return PendingUpload(self, task, layout, encoding, prepare)
 
+    @_in_turn
     def unmask(self, data: bytes) -> bytes:
         """One share of each holder's client; for one survivor set only.
 
@@ -208,17 +232,19 @@ class SecureClient:
             return group.answer
         check_survivors(group, request, self.policy)
         shares = self._open_shares(group, request)
+        group.forget_before(request.index + 1)
         group.answer = wire.Shares(group.group, request.index, self.name, shares).to_bytes()
         group.answered, group.answered_request = request.index, asked
         self._memory.save_group(group)
         return group.answer
 
+    @_in_turn
     def mark_uploaded(self, task: wire.TaskRequest) -> None:
         """Remember, before the upload exists, that its aggregation is used; forget older keys."""
         group = self._memory.group(task.group)
         check_task(group, task)
-        chain = group.chain_at(task.index)
-        group.link, group.link_index, group.uploaded = chain.link, chain.index, task.index
+        group.forget_before(task.index)
+        group.uploaded = task.index
         self._memory.save_group(group)
 
     # --- arithmetic --------------------------------------------------------------------------
@@ -274,7 +300,11 @@ class SecureClient:
             name = group.names[peer]
             key = _share_key(exchange, group.exchanges[peer], group.group, name, self.name)
             binding = share_binding(group.group, name, self.name)
-            pairs[holder] = unseal(key, request.index, request.ciphertexts[peer], binding)
+            try:
+                pairs[holder] = unseal(key, request.index, request.ciphertexts[peer], binding)
+            except ProtocolRefused:  # one hospital's nonsense must not hold up the others
+                log.warning("%s encrypted something else than shares for this hospital", name)
+                pairs[holder] = b""
         return tuple(
             pair[KEY_BYTES:] if holder in survivors else pair[:KEY_BYTES]
             for holder, pair in sorted(pairs.items())
@@ -293,7 +323,7 @@ class PendingUpload:
         prepare: Callable[[], RingVector],
     ) -> None:
         self.task, self.layout, self.encoding = task, layout, encoding
-        self._client, self._prepare = client, prepare
+        self._client, self._prepare, self._spent = client, prepare, False
         self._future: Future[RingVector] | None = None
         if layout.update_size * task.bits // 8 >= _WORTH_A_THREAD_BYTES:
             pool = ThreadPoolExecutor(1, "masks")
@@ -319,6 +349,11 @@ class PendingUpload:
         Raises ProtocolRefused, with nothing given out and the aggregation not used, for NaN, an
         infinity, or a number too large to be summed.
         """
+        if self._spent:
+            raise ProtocolRefused("an upload is finished once, also after an error")
+        if not 1 <= weight <= self.task.largest_weight:
+            raise ProtocolRefused(f"the weight {weight} is not in 1..{self.task.largest_weight}")
+        self._spent = True
         vector = self._future.result() if self._future else self._prepare()
         key = rounding_key or secrets.token_bytes(ROUNDING_KEY_BYTES)
         clipped, start = 0, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from wardround.common.errors import ProtocolRefused
@@ -83,6 +83,11 @@ class Group:
         chain.advance(index)
         return chain
 
+    def forget_before(self, index: int) -> None:
+        """Forget the keys of all earlier aggregations."""
+        chain = self.chain_at(index)
+        self.link, self.link_index = chain.link, chain.index
+
 
 class Memory:
     """Sessions and groups in a ``Store``. Raises ProtocolRefused for what isn't there."""
@@ -98,7 +103,7 @@ class Memory:
 
     def save_session(self, session: Session) -> None:
         """Replace the session's record."""
-        self._store.set_values(_SESSION, asdict(session))
+        self._store.set_values(_SESSION, dict(vars(session)))
 
     def present(self) -> Session | None:
         """The present session, if there is one."""
@@ -127,6 +132,6 @@ class Memory:
 
     def save_group(self, group: Group) -> None:
         """Replace a group's record; of many open groups the oldest are forgotten."""
-        self._store.set_values(_GROUP + group.group.hex(), asdict(group))
+        self._store.set_values(_GROUP + group.group.hex(), dict(vars(group)))
         for name in self._store.names(_GROUP)[:-_OPEN_GROUPS]:
             self._store.remove(name)

@@ -104,7 +104,7 @@ class SecureAggregationTable(_Table):
 
     enabled: bool = True
     bits: Literal[16, 32] = 32
-    clip: float = Field(8.0, gt=0, lt=1e9)
+    clip: float = Field(8.0, ge=1e-9, le=1e9)
     max_examples: int | None = Field(None, ge=1, lt=2**53)
     threshold: float = Field(0.667, ge=0.5, lt=1)
     colluding: int = Field(0, ge=0)

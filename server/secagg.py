@@ -38,13 +38,14 @@ from wardround.common.secagg.keys import (
     SHARE_BYTES,
     ExchangeKey,
     Roster,
+    check_exchange,
     commitment,
     to_bytes,
     to_number,
     verify,
 )
 from wardround.common.secagg.ring import MaskSeeds, RingVector, Words
-from wardround.common.secagg.shamir import PRIME, weights_at_zero
+from wardround.common.secagg.shamir import PRIME, combine, lagrange_weights
 
 _MOST_ATTEMPTS = 500
 """Sets of holders tried to open one secret before the round is given up: some of them lie."""
@@ -81,6 +82,7 @@ class SecureSession:
         signed = wire.Hello.signed(hello.session, hello.name, hello.exchange)
         if name not in self.roster or not verify(self.roster[name], hello.signature, signed):
             raise ProtocolRefused("its key is not signed by the hospital of the roster")
+        check_exchange(hello.exchange)
         self.hellos[name] = hello
 
     def group(self, names: Sequence[str], count: int, limits: Thresholds) -> KeyGroup:
@@ -116,6 +118,8 @@ class KeyGroup:
         """Check and keep a member's bundle."""
         bundle = wire.Bundle.from_bytes(data)
         keys, count = bundle.keys, self.parameters.count
+        if name not in self.names:
+            raise ProtocolRefused("it is not in the group")
         if self.transcript or name in self.bundles:
             raise ProtocolRefused("its keys came twice or too late")
         if (keys.group, keys.name) != (self.id, name):
@@ -130,6 +134,8 @@ class KeyGroup:
             raise ProtocolRefused("its encrypted shares are not those that it signed")
         if not verify(self._roster[name], keys.signature, keys.body()):
             raise ProtocolRefused("its keys are not signed by the hospital of the roster")
+        for start in range(0, len(keys.public_keys), KEY_BYTES):
+            check_exchange(keys.public_keys[start : start + KEY_BYTES])
         self.bundles[name] = bundle
 
     def missing(self) -> list[str]:
@@ -137,7 +143,12 @@ class KeyGroup:
         return [name for name in self.names if name not in self.bundles]
 
     def keys_requests(self) -> Iterator[tuple[str, bytes]]:
-        """For each member everyone's keys; the group is fixed from now on."""
+        """For each member everyone's keys; the group is fixed from now on.
+
+        Raises RoundFailed if a bundle is missing.
+        """
+        if missing := self.missing():
+            raise RoundFailed(f"the keys of {missing[0]} are missing")
         keys = [self.bundles[name].keys for name in self.names]
         digests = tuple(one.digest() for one in keys)
         self.transcript = transcript_digest(self.id, digests)
@@ -148,7 +159,7 @@ class KeyGroup:
     def add_accepted(self, name: str, data: bytes) -> None:
         """Check that a member holds the group's keys."""
         accepted = wire.Accepted.from_bytes(data)
-        if (accepted.group, accepted.name) != (self.id, name):
+        if (accepted.group, accepted.name) != (self.id, name) or name not in self.names:
             raise ProtocolRefused("it accepted the keys of another group or hospital")
         if accepted.transcript != self.transcript:
             raise ProtocolRefused("it was shown other keys than the group's")
@@ -160,7 +171,9 @@ class KeyGroup:
         return self.parameters.first + self.parameters.count - self._next
 
     def take_index(self) -> int:
-        """The number of the next aggregation, never given again."""
+        """The number of the next aggregation, never given again. RoundFailed if none is left."""
+        if not self.left:
+            raise RoundFailed("the group's keys are used up")
         self._next += 1
         return self._next - 1
 
@@ -212,6 +225,7 @@ class MaskedSum:
         self.group, self.task, self.layout, self.phase = group, task, layout, Phase.UPLOADING
         self.encoding = Encoding(task.bits, task.clip, clients, task.largest_weight)
         self.survivors: set[int] = set()
+        self.liars: set[str] = set()
         self._context = aggregation_context(group.transcript, task, clients, layout, content)
         self._vector = RingVector(task.bits, layout.update_size, layout.exact_size)
         self._shares: dict[int, dict[int, int]] = {}
@@ -271,11 +285,11 @@ class MaskedSum:
         owners = sorted([*self.group.neighbours[position], position])
         if len(shares.shares) != len(owners):
             raise ProtocolRefused("its shares are not one for each neighbour")
-        values = [to_number(share) for share in shares.shares]
-        if any(value >= PRIME for value in values):
+        if any(to_number(share) >= PRIME for share in shares.shares):
             raise ProtocolRefused("a share is out of range")
-        for owner, value in zip(owners, values, strict=True):
-            self._shares.setdefault(owner, {})[position + 1] = value
+        for owner, share in zip(owners, shares.shares, strict=True):
+            if share:  # an empty one: its sender encrypted something else than shares
+                self._shares.setdefault(owner, {})[position + 1] = to_number(share)
 
     def enough(self) -> bool:
         """Whether every secret that is needed has its threshold of shares."""
@@ -325,19 +339,28 @@ class MaskedSum:
 
     def _rebuild(self, position: int, is_right: Check) -> bytes:
         """A member's secret from its holders' shares; some of them may lie."""
-        t, shares = self.group.parameters.threshold, self._shares.get(position, {})
-        name = self.group.names[position]
+        shares = self._shares.get(position, {})
+        name, t = self.group.names[position], self.group.parameters.threshold
         if len(shares) < t:
             raise RoundFailed(f"{len(shares)} of {t} shares came that open the masks of {name}")
-        choices = itertools.islice(itertools.combinations(sorted(shares), t), _MOST_ATTEMPTS)
-        for points in choices:
+        for points in itertools.islice(_choices(sorted(shares), t), _MOST_ATTEMPTS):
             if points not in self._weights:
-                self._weights[points] = weights_at_zero(points)
+                self._weights[points] = lagrange_weights(points)
             weighted = zip(self._weights[points], points, strict=True)
             secret = to_bytes(sum(weight * shares[p] for weight, p in weighted) % PRIME)
             if is_right(position, secret):
+                self._note_liars(shares, points)
                 return secret
         raise RoundFailed(f"the shares that should open the masks of {name} are false")
+
+    def _note_liars(self, shares: dict[int, int], points: tuple[int, ...]) -> None:
+        """Whose share isn't on the polynomial through the right ones."""
+        if points == tuple(sorted(shares))[: len(points)]:
+            return  # the first choice was right: no reason to look at the others
+        right = {point: shares[point] for point in points}
+        for point in shares.keys() - right.keys():
+            if combine(right, point) != shares[point]:
+                self.liars.add(self.group.names[point - 1])
 
     def _is_self_mask(self, position: int, secret: bytes) -> bool:
         name = self.group.names[position]
@@ -364,3 +387,11 @@ class MaskedSum:
     def _expect(self, phase: Phase, otherwise: str) -> None:
         if self.phase is not phase:
             raise ProtocolRefused(otherwise)
+
+
+def _choices(points: list[int], count: int) -> Iterator[tuple[int, ...]]:
+    """Sets of ``count`` points: without any one, then without any two, ... of all of them, so that
+    few liars are found soon."""
+    for missing in range(len(points) - count + 1):
+        for without in itertools.combinations(points, missing):
+            yield tuple(p for p in points if p not in without)[:count]

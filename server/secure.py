@@ -217,7 +217,12 @@ class SecureGatherer(Gatherer):
             masked.add_shares(name, _data(answer, m.MESSAGE))
 
         self._ask(messages, members, "unmask", add_shares, masked.enough)
-        return masked.open()
+        total = masked.open()
+        for name in sorted(masked.liars):
+            error = ReplyRefused("its shares of other hospitals' masks are false")
+            self._traffic.refused.append(refusal(name, "unmask", error))
+            self.observer.replied(name, "unmask", str(error))
+        return total
 
     # --- keys -----------------------------------------------------------------------------------
     def _ready_group(self, members: Sequence[Member]) -> KeyGroup:

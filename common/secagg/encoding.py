@@ -35,6 +35,7 @@ from wardround.common.secagg.keys import digest, encode_parts
 from wardround.common.secagg.ring import LIMBS, Limbs, Words, negated
 
 MOST_LEVELS = 2**22
+SMALLEST_CLIP, LARGEST_CLIP = 1e-9, 1e9
 FEWEST_LEVELS = 32
 FRACTION_BITS = 96
 LARGEST_SUM = 2.0**94
@@ -61,7 +62,8 @@ class Encoding:
     largest_weight: int
 
     def __post_init__(self) -> None:
-        if self.bits not in (16, 32) or not 0 < self.clip < 1e9 or not self.largest_weight > 0:
+        in_range = SMALLEST_CLIP <= self.clip <= LARGEST_CLIP and self.largest_weight > 0
+        if self.bits not in (16, 32) or not in_range:
             raise ProtocolRefused("the encoding's parameters are out of range")
         if self.clients < 1 or self.levels < FEWEST_LEVELS:
             raise ProtocolRefused(
@@ -120,11 +122,14 @@ def quantise(
         part = values[start : start + _PIECE]
         size = len(part)
         v, u, q = scaled[:size], fraction[:size], whole[:size]
-        np.multiply(part, scale, out=v, casting="unsafe")
+        with np.errstate(over="ignore", invalid="ignore"):  # refused by name below
+            np.multiply(part, scale, out=v, casting="unsafe")
         largest = max(float(v.max()), -float(v.min()))  # NaN and infinity show here
         if not largest <= most:
             if not math.isfinite(largest):
-                raise ProtocolRefused("the update holds NaN or infinity; lower training.lr?")
+                raise ProtocolRefused(
+                    "the update holds NaN, infinity or an absurd number; lower training.lr?"
+                )
             clipped += int(np.count_nonzero(np.abs(v) > most))
             np.clip(v, -most, most, out=v)
         dither.update_into(zeros[: 2 * size], buffer)

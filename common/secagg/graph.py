@@ -52,7 +52,8 @@ class Thresholds:
         """
         n, holders, t = self.clients, self.degree + 1, self.threshold
         complete = self.degree == n - 1
-        if n < 2 or not 1 <= self.degree <= n - 1 or (not complete and n <= COMPLETE):
+        sparse = not complete and (n <= COMPLETE or self.degree % 2)
+        if n < 2 or not 1 <= self.degree <= n - 1 or sparse:
             raise ProtocolRefused(f"{n} hospitals with {self.degree} neighbours each is no graph")
         if t > holders or not 2 * t > holders + (colluding if complete else 0):
             raise ProtocolRefused(

@@ -120,6 +120,17 @@ class ExchangeKey:
         return f"ExchangeKey(public={self.public.hex()[:16]}...)"
 
 
+_PROBE = X25519PrivateKey.from_private_bytes(b"\x01" * KEY_BYTES)
+
+
+def check_exchange(public: bytes) -> None:
+    """Raise ProtocolRefused for an X25519 public key of small order, which keeps nothing secret."""
+    try:
+        _PROBE.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        raise ProtocolRefused("its public key is not a usable X25519 point") from None
+
+
 def seal(key: bytes, index: int, plaintext: bytes, bound: bytes) -> bytes:
     """AES-256-GCM. The key is of one direction of one pair of one group, so the aggregation's
     index is a nonce that never repeats under it."""

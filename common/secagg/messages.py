@@ -111,7 +111,7 @@ def _list(item: _Kind, most: int) -> _Kind:
 _U8, _U16, _U32, _U64, _F64 = map(_number, "BHIQd")
 _KEY = _fixed(KEY_BYTES)
 _SIGNATURE = _fixed(SIGNATURE_BYTES)
-_NAME = _text(1024)
+_NAME, _KEY_OF_SUM = _text(256), _text(1024)
 _KINDS: dict[type, dict[str, _Kind]] = {}
 
 
@@ -331,7 +331,8 @@ class UnmaskRequest(Message):
 
 class Shares(Message):
     """For each holder's client (the neighbours and the sender, in the group's order) 32 bytes:
-    a share of the self mask of a survivor, or of the round key of another."""
+    a share of the self mask of a survivor, or of the round key of another. Nothing stands for a
+    share that its owner had not encrypted properly."""
 
     group: bytes
     index: int
@@ -342,7 +343,7 @@ class Shares(Message):
         "group": _KEY,
         "index": _U32,
         "name": _NAME,
-        "shares": _list(_KEY, MOST_CLIENTS),
+        "shares": _list(_bounded(KEY_BYTES), MOST_CLIENTS),
     }
 
 
@@ -353,6 +354,6 @@ class SumsLayout(Message):
     shapes: tuple[tuple[int, ...], ...]
     TAG = 12
     _SPEC = {
-        "names": _list(_NAME, 100_000),
+        "names": _list(_KEY_OF_SUM, 100_000),
         "shapes": _list(_list(_U32, 8), 100_000),
     }

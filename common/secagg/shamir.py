@@ -29,24 +29,26 @@ def split(secret: int, coefficients: Sequence[int], points: Sequence[int]) -> li
     return shares
 
 
-def weights_at_zero(points: Sequence[int]) -> list[int]:
-    """Lagrange's weights: the secret is the sum of weight times share modulo the prime."""
+def lagrange_weights(points: Sequence[int], place: int = 0) -> list[int]:
+    """Lagrange's weights: the polynomial's value at ``place`` (the secret, at 0) is the sum of
+    weight times share modulo the prime."""
     _check(points)
     weights = []
     for own in points:
         above = below = 1
         for other in points:
             if other != own:
-                above = above * other % PRIME
+                above = above * (other - place) % PRIME
                 below = below * (other - own) % PRIME
         weights.append(above * pow(below, -1, PRIME) % PRIME)
     return weights
 
 
-def combine(shares: Mapping[int, int]) -> int:
-    """The secret from exactly as many shares (point to share) as the threshold."""
+def combine(shares: Mapping[int, int], place: int = 0) -> int:
+    """The secret, or the share at another place, from exactly as many shares (point to share) as
+    the threshold."""
     points = list(shares)
-    weights = weights_at_zero(points)
+    weights = lagrange_weights(points, place)
     return sum(w * shares[p] for w, p in zip(weights, points, strict=True)) % PRIME
 
 
