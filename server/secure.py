@@ -243,6 +243,8 @@ class SecureGatherer(Gatherer):
         self._say_hello(members)
         present = [member for member in members if member.name in self._session.hellos]
         while True:
+            if len(present) < len(members):
+                count = min(count, _SPARE)  # so that the others can come back soon
             limits = self._limits(len(present))
             group = self._session.group([member.name for member in present], count, limits)
             requests = dict.fromkeys(group.names, group.request)
@@ -251,7 +253,6 @@ class SecureGatherer(Gatherer):
             missing = group.missing()
             if not missing:
                 break
-            count = min(count, _SPARE)  # so that they can come back soon
             for name in missing:
                 del self._session.hellos[name]  # it may have restarted: greet it again
             present = [member for member in present if member.name not in missing]

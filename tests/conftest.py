@@ -21,6 +21,7 @@ from wardround.client.hospital import Hospital
 from wardround.common.config import Config, parse_config
 from wardround.common.hosting import SERVER_NODE_ID
 from wardround.common.rundir import RunDirectory
+from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.app import create_server_app
 from wardround.server.federation import Federation, FederationOutcome
@@ -141,7 +142,12 @@ def settings() -> Callable[[str], Config]:
 
 @pytest.fixture
 def federate(tmp_path: Path) -> Federate:
-    """Run a federation in process: federate(config, shards, task=..., app=..., run=...)."""
+    """Run a federation in process: federate(config, shards, task=..., app=..., run=...).
+
+    A hospital keeps its identity within a test; ``server_config`` makes the server's configuration
+    another one than the hospitals'.
+    """
+    identities: dict[str, Identity] = {}
 
     def run(
         config: Config,
@@ -151,10 +157,11 @@ def federate(tmp_path: Path) -> Federate:
         intercept: Any = None,
         directory: RunDirectory | None = None,
         grid: InProcessGrid | None = None,
+        server_config: Callable[[Config], Config] = lambda config: config,
     ) -> Run:
         task = task or Line()
-        identities = fresh_identities(list(shards))
-        roster = {name: identity.public for name, identity in identities.items()}
+        identities.update(fresh_identities([name for name in shards if name not in identities]))
+        roster = {name: identities[name].public for name in shards}
         hospitals = {
             name: Hospital(
                 name,
@@ -173,13 +180,14 @@ def federate(tmp_path: Path) -> Federate:
         grid = grid or InProcessGrid(wrap(app) if wrap else app, list(shards), None, intercept)
         directory = directory or RunDirectory.create(tmp_path, "test", config.to_toml())
         recorder, outcomes = Recorder(), []  # type: ignore[var-annotated]
-        federation = Federation(config, task, directory, recorder, roster=roster)
+        federation = Federation(server_config(config), task, directory, recorder, roster=roster)
         try:
             create_server_app(lambda context: federation, outcomes.append)(
                 grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})
             )
-        except Exception as error:
+        except BaseException as error:
             error.recorder, error.directory = recorder, directory  # type: ignore[attr-defined]
+            error.grid = grid  # type: ignore[attr-defined]
             raise
         return Run(outcomes[0], directory, recorder, grid)
 
