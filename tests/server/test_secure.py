@@ -147,7 +147,7 @@ def test_below_the_threshold_the_round_is_repeated_with_fresh_masks(
 
 
 def test_a_hospital_that_stays_away_is_left_out_and_may_come_back(federate, settings, five) -> None:
-    away = Wire(lambda kind, name, count: name == "b" and kind in (m.HELLO, m.GROUP) and count < 3)
+    away = Wire(lambda kind, name, count: name == "b" and kind in (m.HELLO, m.GROUP) and count < 2)
     run = federate(settings(FIVE.replace("rounds = 2", "rounds = 8") + LOOSE), five, wrap=away)
     here = ["b" in row["accepted"] for row in run.recorder.rows]
     assert not here[0] and here[-1]
