@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from wardround.common import messages as m
 from wardround.common.config import Config
-from wardround.common.errors import ProtocolRefused, ReplyRefused, RoundFailed, TaskError
+from wardround.common.errors import ProtocolRefused, ReplyRefused, RoundFailed
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import (
     LOSS,
@@ -77,7 +77,7 @@ class SecureGatherer(Gatherer):
     roster : every hospital's name and public key
     members : the federation; a group of all of them prepares keys for many aggregations at once
 
-    Raises ConfigError or TaskError, before any hospital is asked, for settings that can't work.
+    Raises ConfigError, before any hospital is asked, for settings that can't work.
     """
 
     def __init__(
@@ -283,8 +283,6 @@ class SecureGatherer(Gatherer):
 
     def _check_settings(self, members: int) -> None:
         """Say now, by key, what would fail in every round."""
-        if problems := self.task.revealing_names():
-            raise TaskError(f"with secure aggregation {problems[0]}")
         cohort = min(members, self.config.federation.clients_per_round or members)
         if cohort < self._table.min_cohort:
             raise self.config.error(

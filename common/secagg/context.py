@@ -9,7 +9,14 @@ from __future__ import annotations
 import struct
 
 from wardround.common.secagg.encoding import Encoding, VectorLayout
-from wardround.common.secagg.keys import Roster, derive, digest, encode_parts, roster_digest
+from wardround.common.secagg.keys import (
+    KEY_BYTES,
+    Roster,
+    derive,
+    digest,
+    encode_parts,
+    roster_digest,
+)
 from wardround.common.secagg.messages import TaskRequest
 from wardround.common.secagg.ring import MaskSeeds
 
@@ -51,17 +58,17 @@ def aggregation_context(
 
 def pair_seeds(shared: bytes, context: bytes) -> MaskSeeds:
     """The mask of two neighbours, from the secret that they share."""
-    return MaskSeeds(
-        derive(shared, "pair mask update", context), derive(shared, "pair mask exact", context)
-    )
+    return _seeds(shared, "pair mask", context)
 
 
 def self_seeds(self_mask: bytes, context: bytes) -> MaskSeeds:
     """A client's own mask."""
-    return MaskSeeds(
-        derive(self_mask, "self mask update", context),
-        derive(self_mask, "self mask exact", context),
-    )
+    return _seeds(self_mask, "self mask", context)
+
+
+def _seeds(secret: bytes, purpose: str, context: bytes) -> MaskSeeds:
+    both = derive(secret, purpose, context, length=2 * KEY_BYTES)
+    return MaskSeeds(both[:KEY_BYTES], both[KEY_BYTES:])
 
 
 def pair_sign(own: int, other: int) -> int:

@@ -63,9 +63,9 @@ class Encoding:
 
     def __post_init__(self) -> None:
         in_range = SMALLEST_CLIP <= self.clip <= LARGEST_CLIP and self.largest_weight > 0
-        if self.bits not in (16, 32) or not in_range:
+        if self.bits not in (16, 32) or not in_range or self.clients < 1:
             raise ProtocolRefused("the encoding's parameters are out of range")
-        if self.clients < 1 or self.levels < FEWEST_LEVELS:
+        if self.levels < FEWEST_LEVELS:
             raise ProtocolRefused(
                 f"{self.clients} hospitals leave {self.levels} levels in a ring of {self.bits} "
                 f"bits, fewer than {FEWEST_LEVELS}; set secure_aggregation.bits = 32"

@@ -123,18 +123,12 @@ class Task(ABC, Generic[Raw]):
     def statistics(self, train: Raw, phase: int, totals: Sums) -> Sums:
         """This hospital's sums of phase 0, 1, ...; ``totals`` holds those of earlier phases.
 
-        Arrays are float64. Hospitals may send different keys (a category is a key); a missing key
-        counts as zero.
+        Arrays are float64. Hospitals may send different keys (columns that only some have); a
+        missing key counts as zero. Keys and shapes are seen by the server even under secure
+        aggregation, values are not: so no key may come from a cell. ``tasks/vocabulary.py`` puts
+        texts into values.
         """
         return {}
-
-    def revealing_names(self) -> list[str]:
-        """Why names of sums would tell what patients' records hold, a sentence each; none: fine.
-
-        With secure aggregation the server sees which names a hospital has, though no value, so a
-        task that takes names from cells is refused.
-        """
-        return []
 
     def condense(self, totals: Sums) -> Sums:
         """On the server, after the last phase: what ``prepare`` and ``model`` need of the totals.

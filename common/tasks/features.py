@@ -13,8 +13,10 @@ that rank, and the bin's centre is within std/K of it. The values of the ranks c
 floor(n/2) + 1 are both medians; so the mean of their bins' centres is within std/K of numpy's
 median (which is the mean of the two), up to rounding.
 
-Keys are ``kind/column/...`` with column and category percent-encoded. A category that fewer than
-``min_category_count`` rows of a hospital have is not sent: a rare value may point to a person.
+Keys are ``kind/column/...`` with column and category percent-encoded. Keys are never taken from
+cells: categories that are not declared stand in a table of words (``vocabulary.py``), which the
+server reads once it is added up. A category that fewer than ``min_category_count`` rows of a
+hospital have is not sent: a rare value may point to a person.
 """
 
 from __future__ import annotations
@@ -27,14 +29,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.data.table import Table, code
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, TaskError
 from wardround.common.tasks.base import Sums
 from wardround.common.tasks.options import TabularOptions
+from wardround.common.tasks.vocabulary import (
+    LONGEST_WORD_BYTES,
+    MOST_WORDS,
+    read_words,
+    write_words,
+)
 
 Matrix = NDArray[np.float64]
 MEDIAN_BINS = 1024
 _LONGEST_CATEGORY = 60
-_LONGEST_KEY = 200
+_LONGEST_KEY = LONGEST_WORD_BYTES
+_WORDS = "words"
+"""Key of the table of categories and classes that are agreed on, not declared."""
 
 
 def numeric_columns(table: Table, options: TabularOptions) -> list[str]:
@@ -83,8 +93,12 @@ def statistics(train: Table, options: TabularOptions, phase: int, totals: Sums) 
 def condense(totals: Sums, options: TabularOptions) -> Sums:
     """What hospitals need to prepare their rows: means, deviations, medians, vocabularies."""
     condensed: Sums = {
-        key: value for key, value in totals.items() if not key.startswith("numeric/")
+        key: value
+        for key, value in totals.items()
+        if not key.startswith("numeric/") and key != _WORDS
     }
+    if _WORDS in totals:
+        condensed |= {key: _one(count) for key, count in _read_words(totals).items()}
     for name in numeric_names(totals):
         key = f"numeric/{quote(name, safe='')}"
         condensed[f"{key}/count"] = totals[f"{key}/count"]
@@ -264,20 +278,39 @@ def _counts(train: Table, options: TabularOptions) -> Sums:
         key = _key(train, "binary", name)
         sums[f"{key}/count"] = _one((~np.isnan(values)).sum())
         sums[f"{key}/ones"] = _one(np.nansum(values))
+    words: dict[str, int] = {}
+    agreed = [
+        name for name in options.columns.categorical if name not in options.columns.categories
+    ]
     for name in options.columns.categorical:
-        declared = vocabulary({}, name, options)
-        if declared and not options.normalise_encoded:
-            continue  # nothing needs these counts
         counts = Counter(c for c in train.categories(name) if c is not None)
-        for text, count in {**dict.fromkeys(declared, 0), **counts}.items():
-            if text in declared or (not declared and count >= options.min_category_count):
-                sums[_key(train, "category", name, text)] = _one(count)
+        if name in agreed:
+            least = options.min_category_count
+            frequent = {text: count for text, count in counts.items() if count >= least}
+            words |= {_key(train, "category", name, t): count for t, count in frequent.items()}
+        elif options.normalise_encoded:  # else nothing needs these counts
+            for text in vocabulary({}, name, options):
+                sums[_key(train, "category", name, text)] = _one(counts[text])
     if options.kind == "multiclass" and options.classes is None:
         assert options.columns.target is not None  # checked by the options
+        agreed.append(options.columns.target)
         for text, count in Counter(train.categories(options.columns.target)).items():
             key = _key(train, "category", options.columns.target, str(text))
-            sums["class/" + key.rsplit("/", 1)[1]] = _one(count)
+            words["class/" + key.rsplit("/", 1)[1]] = count
+    if agreed:
+        sums[_WORDS] = write_words(words)
     return sums
+
+
+def _read_words(totals: Sums) -> dict[str, int]:
+    try:
+        return read_words(totals[_WORDS])
+    except ValueError:
+        raise TaskError(
+            f"the hospitals' undeclared categories can't be agreed on: more than {MOST_WORDS}? "
+            "Declare them in task.columns.categories (or task.classes), or list columns of free "
+            "text under task.columns.ignore"
+        ) from None
 
 
 def _key(train: Table, kind: str, column: str, text: str | None = None) -> str:

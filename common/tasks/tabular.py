@@ -166,22 +166,6 @@ class TabularTask(Task[Table]):
     def statistics(self, train: Table, phase: int, totals: Sums) -> Sums:
         return features.statistics(train, self.options, phase, totals)
 
-    def revealing_names(self) -> list[str]:
-        """Vocabularies that would be agreed from hospitals' cells instead of being declared."""
-        columns, mend = self.options.columns, "or set secure_aggregation.enabled = false"
-        found = [
-            f"the categories of column '{name}' would be told to the server by each hospital; "
-            f"declare them in task.columns.categories, {mend}"
-            for name in columns.categorical
-            if name not in columns.categories
-        ]
-        if self.kind == "multiclass" and self.options.classes is None:
-            found.append(
-                "the classes of the target would be told to the server by each hospital; declare "
-                f"them in task.classes, {mend}"
-            )
-        return found
-
     def condense(self, totals: Sums) -> Sums:
         return features.condense(totals, self.options)
 

@@ -11,7 +11,7 @@ import torch
 from flwr.app import ConfigRecord, Message
 
 from wardround.common import messages as m
-from wardround.common.errors import ConfigError, RoundFailed, StrategyError, TaskError
+from wardround.common.errors import ConfigError, RoundFailed, StrategyError
 from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples
 from wardround.simulations.identities import fresh_identities, shared_identities
@@ -238,17 +238,6 @@ def test_settings_that_can_not_work_are_refused_before_anyone_is_asked(
         settings(SECURE + "[federation]\nmin_clients = 1\nclients_per_round = 2\n")
     with pytest.raises(StrategyError, match="'krum' compares single updates"):
         federate(settings(FIVE + SECURE + "[strategy]\nname = 'krum'\n"), five)
-
-
-def test_a_task_whose_sums_have_telling_names_is_refused(federate, settings, five, line) -> None:
-    class Telling(line):
-        def revealing_names(self) -> list[str]:
-            return ["names of sums are patients' words"]
-
-    with pytest.raises(
-        TaskError, match="with secure aggregation names of sums are patients' words"
-    ):
-        federate(settings(FIVE + SECURE), five, task=Telling())
 
 
 @pytest.mark.parametrize(

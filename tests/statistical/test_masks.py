@@ -1,7 +1,7 @@
 """Masks hide: masked vectors look uniform, t - 1 shares say nothing, roundings are independent.
 
-Each statistic is held against its chi-square (or normal) quantile at ``FALSE_ALARM``, the chance
-that a fresh draw of a perfect generator fails one comparison. Everything is drawn anew each time.
+Everything is drawn anew each time. With a perfect generator one run in 1 / ``FALSE_ALARM`` of this
+file fails: each of its ``COMPARISONS`` is with the chi-square or normal quantile at ``EACH``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from wardround.common.secagg.keys import KEY_BYTES, KeyChain, derive, to_bytes, 
 from wardround.common.secagg.ring import MaskSeeds, RingVector, add_limbs, word_type
 from wardround.common.secagg.shamir import PRIME, combine
 
-FALSE_ALARM = 1e-6
+FALSE_ALARM, COMPARISONS = 1e-6, 100  # 16 + 2 + 24 + 6 + 52, in the order of the tests
+EACH = FALSE_ALARM / COMPARISONS
 Counts = NDArray[np.int64]
 
 
 def limit(degrees: int) -> float:
-    """What a chi-square statistic exceeds with the probability of a false alarm."""
-    return float(chi2.isf(FALSE_ALARM, degrees))
+    """What a chi-square statistic exceeds with probability ``EACH``."""
+    return float(chi2.isf(EACH, degrees))
 
 
 def from_uniform(counts: Counts) -> float:
@@ -61,7 +62,7 @@ def test_a_masked_vector_is_uniform_in_bytes_and_in_words(bits, data) -> None:
         counts = np.bincount(np.frombuffer(sent, kind), minlength=values)
         assert from_uniform(counts) < limit(values - 1)
         # Nor is it evener than chance, as a counter or a short cycle would be.
-        assert from_uniform(counts) > chi2.ppf(FALSE_ALARM, values - 1)
+        assert from_uniform(counts) > chi2.ppf(EACH, values - 1)
 
 
 @pytest.mark.parametrize("bits", [16, 32])
@@ -159,15 +160,14 @@ def roundings(key: bytes, size: int) -> NDArray[np.float64]:
 
 def test_roundings_of_distinct_parts_are_uncorrelated() -> None:
     """Arrays of a vector have keys derived from one, and pieces of a long array go on in the key
-    stream. Sums of products of N independent signs have mean 0 and variance N; 36 comparisons,
-    each with two sides."""
+    stream. Sums of products of N independent signs have mean 0 and variance N."""
     key, size = secrets.token_bytes(16), 1 << 15
     parts = [
         roundings(derive(key, "rounding", bytes([number, 0]))[:16], 2 * size).reshape(2, size)
         for number in range(4)
     ]
     pieces = np.concatenate(parts)  # eight: four arrays of two pieces
-    bound = norm.isf(FALSE_ALARM / 2) * math.sqrt(size)
+    bound = norm.isf(EACH / 2) * math.sqrt(size)
     products = pieces @ pieces.T
     assert products.diagonal().tolist() == [size] * 8
     assert np.abs(products - np.diag(products.diagonal())).max() < bound
@@ -182,4 +182,4 @@ def test_roundings_by_the_same_key_are_the_same() -> None:
     """The test above can fail: a key used for two arrays rounds them alike."""
     key, size = secrets.token_bytes(16), 1 << 12
     one, other = roundings(key, size), roundings(key, size)
-    assert one @ other == size > norm.isf(FALSE_ALARM / 2) * math.sqrt(size)
+    assert one @ other == size > norm.isf(EACH / 2) * math.sqrt(size)

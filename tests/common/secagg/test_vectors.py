@@ -5,8 +5,8 @@ files here test. After a deliberate change of the protocol, write them again wit
 
     python tests/common/secagg/test_vectors.py
 
-In the file, bytes are {"hex": ...}, float64 numbers {"float64": 16 hex digits, big-endian}, messages
-{"message": class, "fields": ...}, and arrays the bytes that they have in memory, little-endian.
+In the file, bytes are {"hex": ...}, float64 numbers {"float64": 16 hex digits, big-endian}, and
+messages {"message": class, "fields": ...}; arrays are their bytes, little-endian.
 """
 
 from __future__ import annotations
@@ -376,7 +376,17 @@ def test_what_is_frozen_thaws_to_itself() -> None:
             assert freeze(thaw(freeze(call))) == freeze(call)
 
 
+def as_text(vectors: dict[str, list[Vector]]) -> str:
+    """JSON with one line for each vector, so that a difference shows which one changed."""
+    parts = [
+        f"{json.dumps(name)}: [\n"
+        + ",\n".join(json.dumps(one, ensure_ascii=False) for one in calls)
+        + "\n]"
+        for name, calls in vectors.items()
+    ]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 if __name__ == "__main__":
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(json.dumps(generated(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    FILE.write_text(as_text(generated()), "utf-8")
     print(f"wrote {FILE}")
