@@ -163,7 +163,7 @@ def finish_upload(
     """The record of the masked vector."""
     key = _rounding_key(hospital, pending.task.purpose)
     header, vector = pending.finish(update, exact, weight, key)
-    return RecordDict({m.SECAGG: ConfigRecord({m.MESSAGE: header, m.VECTOR: vector})})
+    return RecordDict({m.SECAGG: ConfigRecord({m.MESSAGE: header, m.VECTOR: bytes(vector)})})
 
 
 def _rounding_key(hospital: Hospital, purpose: str) -> bytes | None:

@@ -336,8 +336,8 @@ class PendingUpload:
         exact: Mapping[str, NDArray[Any]],
         weight: int = 1,
         rounding_key: bytes | None = None,
-    ) -> tuple[bytes, bytes]:
-        """The Upload and the masked vector that goes with it.
+    ) -> tuple[bytes, memoryview]:
+        """The Upload and the masked vector that goes with it (not copied: a host may cut it up).
 
         Parameters
         ----------
@@ -372,7 +372,7 @@ class PendingUpload:
         add_limbs(vector.exact, limbs)
         self._client.mark_uploaded(self.task)
         header = wire.Upload(self.task.group, self.task.index, self._client.name)
-        return header.to_bytes(), vector.to_bytes()
+        return header.to_bytes(), vector.data()
 
 
 @lru_cache(maxsize=2)  # simulated hospitals get the same bytes; a thousand members take time

@@ -8,7 +8,7 @@ to one request, or one to none, is dropped.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -17,12 +17,16 @@ _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.02, 1.0
 
 
 def exchange(
-    grid: Grid, requests: Sequence[Message], timeout_s: float
+    grid: Grid,
+    requests: Sequence[Message],
+    timeout_s: float,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Message, Message | None]]:
     """Yield (request, reply) once per request; the reply is None for a client that was too late.
 
     A reply counts as late if its ``created_at`` lies more than ``timeout_s`` after its request's;
-    hosts stamp both, so a client's clock plays no part.
+    hosts stamp both, so a client's clock plays no part. Once ``enough`` says so, no reply that isn't
+    there yet is waited for.
     """
     pending = dict(zip(grid.push_messages(requests), requests, strict=True))
     deadline, poll_s = time.monotonic() + timeout_s, _SHORTEST_POLL_S
@@ -36,7 +40,7 @@ def exchange(
             took_s = reply.metadata.created_at - request.metadata.created_at
             yield request, None if took_s > timeout_s else reply
         if pending and not arrived:
-            if time.monotonic() > deadline:
+            if enough() or time.monotonic() > deadline:
                 break
             time.sleep(poll_s)
             # a pull may be a remote call: wait longer the longer nothing comes

@@ -8,7 +8,7 @@ only. The round loop doesn't know which it uses.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,11 +116,15 @@ class Gatherer(ABC):
             raise ReplyRefused(f"its metric sums don't fit the task ({error})") from None
 
     def exchange(
-        self, requests: Sequence[Message], members: Sequence[Member]
+        self,
+        requests: Sequence[Message],
+        members: Sequence[Member],
+        enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[Member, Message, Message | None]]:
         """Send, and yield (member, request, reply) as replies arrive; None for a late one."""
         by_node = {member.node_id: member for member in members}
-        for request, reply in exchange(self.grid, requests, self.config.federation.round_timeout_s):
+        timeout_s = self.config.federation.round_timeout_s
+        for request, reply in exchange(self.grid, requests, timeout_s, enough):
             yield by_node[request.metadata.dst_node_id], request, reply
 
     def in_time(self, reply: Message | None) -> Message:

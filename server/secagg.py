@@ -233,7 +233,7 @@ class MaskedSum:
         self._weights: dict[tuple[int, ...], list[int]] = {}
 
     # --- uploads -----------------------------------------------------------------------------
-    def add_upload(self, name: str, header: bytes, vector: bytes) -> None:
+    def add_upload(self, name: str, header: bytes, vector: bytes | memoryview) -> None:
         """Add a member's masked vector to the sum; nothing else of it is kept."""
         self._expect(Phase.UPLOADING, "its upload came after the survivor set was fixed")
         upload = wire.Upload.from_bytes(header)

@@ -339,7 +339,9 @@ class SecureGatherer(Gatherer):
     ) -> None:
         """Send, use each answer's record as it arrives, and note who failed."""
         self._traffic.down += sizes(requests)
-        for member, _, reply in self.exchange(requests, members):
+        for member, _, reply in self.exchange(requests, members, enough):
+            if reply is None and enough():
+                continue  # not waited for, so not refused
             try:
                 reply = self.in_time(reply)
                 self._traffic.up += sizes([reply]) if reply.has_content() else 0
@@ -352,8 +354,6 @@ class SecureGatherer(Gatherer):
             except ReplyRefused as error:
                 self._traffic.refused.append(refusal(member.name, step, error))
                 self.observer.replied(member.name, step, str(error))
-            if enough():
-                break
 
 
 def _with_message(use: Callable[[str, bytes], None]) -> Callable[[str, ConfigRecord], None]:

@@ -109,36 +109,55 @@ def quantise(
     """
     if not 0 < share <= 1:
         raise ProtocolRefused("a weight must be positive and at most the largest weight")
-    signed = np.dtype(np.int16 if encoding.bits == 16 else np.int32)
     most = np.float32(share * (encoding.levels - 1))  # |share * v| <= share * (L - 1) <= L - 1
     scale = np.float32(share * (encoding.levels - 1) / encoding.clip)
-    dither = Cipher(algorithms.AES(rounding_key), modes.CTR(bytes(16))).encryptor()
-    zeros, buffer = memoryview(bytes(2 * _PIECE)), bytearray(2 * _PIECE + 16)
-    random = np.frombuffer(buffer, np.uint16, _PIECE)
-    scaled, fraction = np.empty(_PIECE, np.float32), np.empty(_PIECE, np.float32)
-    whole = np.empty(_PIECE, signed)
+    dither = _Dither(rounding_key)
+    scaled = np.empty(_PIECE, np.float32)
+    whole = np.empty(_PIECE, np.int16 if encoding.bits == 16 else np.int32)
     clipped = 0
     for start in range(0, len(values), _PIECE):
         part = values[start : start + _PIECE]
-        size = len(part)
-        v, u, q = scaled[:size], fraction[:size], whole[:size]
+        v, q = scaled[: len(part)], whole[: len(part)]
         with np.errstate(over="ignore", invalid="ignore"):  # refused by name below
             np.multiply(part, scale, out=v, casting="unsafe")
-        largest = max(float(v.max()), -float(v.min()))  # NaN and infinity show here
-        if not largest <= most:
-            if not math.isfinite(largest):
-                raise ProtocolRefused(
-                    "the update holds NaN, infinity or an absurd number; lower training.lr?"
-                )
-            clipped += int(np.count_nonzero(np.abs(v) > most))
-            np.clip(v, -most, most, out=v)
-        dither.update_into(zeros[: 2 * size], buffer)
-        np.multiply(random[:size], np.float32(2**-16), out=u)
-        np.add(v, u, out=v)
+        clipped += _clip(v, most)
+        np.add(v, dither.next(len(part)), out=v)
         np.floor(v, out=v)
         q[:] = v
-        np.add(target[start : start + size], q.view(target.dtype), target[start : start + size])
+        goal = target[start : start + len(part)]
+        np.add(goal, q.view(target.dtype), out=goal)
     return clipped
+
+
+def _clip(v: NDArray[np.float32], most: np.float32) -> int:
+    """Clip in place; how many coordinates that changed."""
+    largest = max(float(v.max()), -float(v.min()))  # NaN and infinity show here
+    if largest <= most:
+        return 0
+    if not math.isfinite(largest):
+        raise ProtocolRefused(
+            "the update holds NaN, infinity or an absurd number; lower training.lr?"
+        )
+    clipped = int(np.count_nonzero(np.abs(v) > most))
+    np.clip(v, -most, most, out=v)
+    return clipped
+
+
+class _Dither:
+    """Uniform numbers in [0, 1), multiples of 2^-16, from AES-128 in counter mode."""
+
+    def __init__(self, key: bytes) -> None:
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        self._zeros, self._buffer = memoryview(bytes(2 * _PIECE)), bytearray(2 * _PIECE + 16)
+        self._random = np.frombuffer(self._buffer, np.uint16, _PIECE)
+        self._numbers = np.empty(_PIECE, np.float32)
+
+    def next(self, count: int) -> NDArray[np.float32]:
+        """The next ``count`` numbers, at most a piece; valid until the next call."""
+        self._encryptor.update_into(self._zeros[: 2 * count], self._buffer)
+        numbers = self._numbers[:count]
+        np.multiply(self._random[:count], np.float32(2**-16), out=numbers)
+        return numbers
 
 
 def dequantise(words: Words, factor: float) -> NDArray[np.float32]:

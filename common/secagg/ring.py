@@ -52,18 +52,24 @@ class MaskSeeds:
 
 
 class RingVector:
-    """An update section of D words and an exact section of M numbers, both zero at first."""
+    """An update section of D words and an exact section of M numbers, both zero at first.
+
+    Both are views of one stretch of memory, which is what travels.
+    """
 
     def __init__(self, bits: int, update_size: int, exact_size: int) -> None:
-        self.update: Words = np.zeros(update_size, word_type(bits))
-        self.exact: Limbs = np.zeros((exact_size, LIMBS), np.uint64)
+        word = word_type(bits)
+        update_bytes = update_size * word.itemsize
+        self._memory = np.zeros(update_bytes + exact_size * EXACT_BYTES, np.uint8)
+        self.update: Words = self._memory[:update_bytes].view(word)
+        self.exact: Limbs = self._memory[update_bytes:].view(np.uint64).reshape(exact_size, LIMBS)
 
-    def to_bytes(self) -> bytes:
-        """Both sections, little-endian, one after the other."""
-        return self.update.tobytes() + self.exact.tobytes()
+    def data(self) -> memoryview:
+        """Both sections, little-endian, one after the other; a view, not a copy."""
+        return self._memory.data.toreadonly()
 
-    def add_bytes(self, data: bytes) -> None:
-        """Add a vector that ``to_bytes`` of another party gave.
+    def add_bytes(self, data: bytes | memoryview) -> None:
+        """Add a vector that ``data`` of another party gave.
 
         Raises ProtocolRefused if its length is not exactly that of this vector.
         """

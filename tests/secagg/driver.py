@@ -297,7 +297,10 @@ def summing(
 
 def finish(pending: PendingUpload, numbers: Numbers) -> tuple[bytes, bytes]:
     """Header and vector."""
-    return pending.finish(numbers.update, numbers.exact, numbers.weight, numbers.rounding_key)
+    header, vector = pending.finish(
+        numbers.update, numbers.exact, numbers.weight, numbers.rounding_key
+    )
+    return header, bytes(vector)
 
 
 def some_numbers(

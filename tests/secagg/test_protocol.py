@@ -267,7 +267,7 @@ def test_masks_of_two_aggregations_and_of_two_hospitals_have_nothing_in_common()
     for _ in range(2):
         masked, _ = federation.aggregate(group, numbers, layout)
         vectors += [federation.received("Vector", name)[-1] for name in group.names]
-    vectors.append(alone(masked, numbers["h00"]).to_bytes())
+    vectors.append(alone(masked, numbers["h00"]).data())
     for one, other in itertools.combinations(vectors, 2):
         a, b = (np.frombuffer(v, np.uint32) for v in (one, other))
         # chance: 21 pairs x 518 words x 2^-32

@@ -178,7 +178,7 @@ def test_what_a_hospital_sends_holds_none_of_its_secrets() -> None:
     for name in ("h00", "h04"):
         (vector,) = federation.received("Vector", name)
         words = np.frombuffer(vector, np.uint32)
-        plain = np.frombuffer(alone(masked, numbers[name]).to_bytes(), np.uint32)
+        plain = np.frombuffer(alone(masked, numbers[name]).data(), np.uint32)
         assert not (words == plain).any()  # chance: 49 x 2^-32
 
 

@@ -123,3 +123,13 @@ def test_exchange_drops_second_replies_and_gives_up_in_time() -> None:
     assert time.monotonic() - started < 5
     assert [node for node, _ in replies] == [1, 3, 2]
     assert replies[-1][1] is None
+
+
+def test_exchange_waits_for_no_one_once_there_is_enough() -> None:
+    """A minute is allowed, but the silent client is given up as soon as the others have come."""
+    grid, came = Silent(echo_app(), ["a", "b", "c"]), []
+    started = time.monotonic()
+    for request, reply in exchange(grid, requests(grid), 60, lambda: len(came) >= 2):
+        if reply is not None:
+            came.append(request.metadata.dst_node_id)
+    assert time.monotonic() - started < 30 and len(came) == 2

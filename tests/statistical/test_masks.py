@@ -51,7 +51,7 @@ def masked(bits: int, data: int) -> bytes:
     add_limbs(vector.exact, np.full(vector.exact.shape, data, np.uint64))
     own, pair = (MaskSeeds(secrets.token_bytes(32), secrets.token_bytes(32)) for _ in range(2))
     vector.add_masks([(own, 1), (pair, -1)])
-    return vector.to_bytes()
+    return bytes(vector.data())
 
 
 @pytest.mark.parametrize("bits", [16, 32])
@@ -81,7 +81,7 @@ def test_the_exact_section_is_uniform_in_every_byte_of_its_numbers() -> None:
     vector = RingVector(16, 0, 1 << 15)
     vector.exact[:, 0] = 2**64 - 1  # an addition carries almost always
     vector.add_masks([(MaskSeeds(bytes(32), secrets.token_bytes(32)), 1)])
-    columns = np.frombuffer(vector.to_bytes(), np.uint8).reshape(-1, 24)
+    columns = np.frombuffer(bytes(vector.data()), np.uint8).reshape(-1, 24)
     for column in columns.T:
         assert from_uniform(np.bincount(column, minlength=256)) < limit(255)
 

@@ -102,7 +102,7 @@ def key_stream(seed: bytes, count: int) -> bytes:
 def masked(bits: int, update: int, exact: int, masks: tuple[tuple[bytes, bytes, int]]) -> bytes:
     vector = ring.RingVector(bits, update, exact)
     vector.add_masks([(ring.MaskSeeds(one, two), sign) for one, two, sign in masks])
-    return vector.to_bytes()
+    return bytes(vector.data())
 
 
 def quantised(encoding: tuple[Any], share: float, rounding_key: bytes, values: bytes) -> Vector:
