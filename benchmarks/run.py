@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.report import arguments
 
-NAMES = ("simulation", "fed_heart", "fed_brca")
+NAMES = ("secagg", "simulation", "fed_heart", "fed_brca")
 
 
 def main() -> None:

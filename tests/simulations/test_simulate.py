@@ -268,3 +268,45 @@ def test_split_is_the_same_however_often_it_is_asked() -> None:
     raw = task.load(None)
     one, two = (split_rows(task, raw, config, "x") for _ in range(2))
     assert all((one[k] == two[k]).all() for k in one)
+
+
+def test_undeclared_categories_are_agreed_and_no_message_tells_whose(
+    tmp_path: Path, overrides, monkeypatch
+) -> None:
+    """Each hospital has a ward of its own; the vocabulary is the union, and none of the wards'
+    names is in any reply, while the totals are those of the plain run."""
+    from wardround.simulations.grid import InProcessGrid
+
+    folder = tmp_path / "sites"
+    folder.mkdir()
+    for site, ward in (("a", "Oncology"), ("b", "Cardiology"), ("c", "Geriatrics")):
+        rows = [f"{i % 7},{ward if i % 2 else 'Surgery'},{i % 2}" for i in range(30)]
+        (folder / f"{site}.csv").write_text("x,ward,ill\n" + "\n".join(rows) + "\n")
+    sent: list[bytes] = []
+    answer = InProcessGrid._answer
+
+    def heard(self, message):
+        reply = answer(self, message)
+        if message.metadata.message_type != "query.describe":
+            for record in reply.content.values():
+                sent.extend(v for v in record.values() if isinstance(v, bytes))
+        return reply
+
+    monkeypatch.setattr(InProcessGrid, "_answer", heard)
+    sets = [*overrides, f'data.path="{folder}"', "simulation.baselines=false"]
+    sets.append('task.columns={target="ill", numeric=["x"], categorical=["ward"]}')
+    secure = simulate(overrides=sets)
+    words = [name.encode() for name in ("Oncology", "Cardiology", "Geriatrics", "Surgery", "Onco")]
+    assert len(sent) > 20 and not any(word in data for data in sent for word in words)
+    plain = simulate(overrides=[*sets, PLAIN])
+    totals = [
+        read_tensors(r.run_directory / "model" / "preparation.safetensors")[0]
+        for r in (secure, plain)
+    ]
+    wards = {
+        key: float(value[0]) for key, value in totals[0].items() if key.startswith("category/")
+    }
+    assert set(wards) == {
+        f"category/ward/{w}" for w in ("Cardiology", "Geriatrics", "Oncology")
+    } | {"category/ward/Surgery"}
+    assert wards == {k: float(totals[1][k][0]) for k in wards}
