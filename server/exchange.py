@@ -25,8 +25,8 @@ def exchange(
     """Yield (request, reply) once per request; the reply is None for a client that was too late.
 
     A reply counts as late if its ``created_at`` lies more than ``timeout_s`` after its request's;
-    hosts stamp both, so a client's clock plays no part. Once ``enough`` says so, nothing that hasn't
-    arrived is waited for.
+    hosts stamp both, so a client's clock plays no part. Once ``enough`` says so, nothing still
+    on its way is waited for.
     """
     pending = dict(zip(grid.push_messages(requests), requests, strict=True))
     deadline, poll_s = time.monotonic() + timeout_s, _SHORTEST_POLL_S
