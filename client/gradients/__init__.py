@@ -1,0 +1,1 @@
+"""Sums of gradients clipped per unit (example or patient) of a model."""

@@ -1,0 +1,1 @@
+"""Differential privacy: what both sides and the planner compute with; no party."""
