@@ -9,7 +9,8 @@ WardroundError             one line for people: the thing, the place, the mend
 │   └── ProtocolRefused    a message of secure aggregation was not accepted, by either side
 ├── RoundFailed            too few clients answered, after every retry
 ├── CheckpointError        a checkpoint is missing, torn or of another run
-└── RunDirectoryError      a run directory can't be made or read
+├── RunDirectoryError      a run directory can't be made or read
+└── PrivacyRefused         the privacy budget, or its ledger, forbids what was asked
 
 The command line prints ``str(error)`` and exits with ``exit_code``; it never shows a traceback for
 one of these. No message carries a patient-level value: a cell is named by file, line and column.
@@ -70,3 +71,9 @@ class RunDirectoryError(WardroundError):
     """A run directory can't be made, or isn't one."""
 
     exit_code = 8
+
+
+class PrivacyRefused(WardroundError):
+    """What was asked would pass a hospital's privacy limit, or its ledger can't vouch for it."""
+
+    exit_code = 9
