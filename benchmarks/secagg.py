@@ -207,7 +207,7 @@ class Group:
         """The next aggregation, and its vector's layout."""
         index = self.keys.take_index()
         arrays = {"w": ArraySpec((size,), "float32")}
-        task = wire.TaskRequest(self.keys.id, index, "train 1", bits, CLIP, LARGEST_WEIGHT)
+        task = wire.TaskRequest(self.keys.id, index, "train 1", bits, CLIP, LARGEST_WEIGHT, 0)
         return task, VectorLayout.of(arrays, {}, frozenset(arrays))
 
     def round(

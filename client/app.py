@@ -11,7 +11,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flwr.app import (
     ArrayRecord,
@@ -19,7 +19,6 @@ from flwr.app import (
     Context,
     Message,
     MetricRecord,
-    MetricRecordValues,
     RecordDict,
 )
 from flwr.clientapp import ClientApp
@@ -29,6 +28,7 @@ from wardround.client.algorithms import ALGORITHMS
 from wardround.client.algorithms.base import integer
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
+from wardround.client.local import local_update
 from wardround.client.masking import (
     answer_with,
     begin_training,
@@ -38,9 +38,9 @@ from wardround.client.masking import (
     refuse_plain,
     sums_shapes,
 )
+from wardround.client.privacy import PrivateRound, announced_sizes, plain_reply
 from wardround.client.secagg import SecureClient
 from wardround.client.state import ClientState
-from wardround.client.training import train_model
 from wardround.common import messages as m
 from wardround.common.arrays import (
     MAX_ABS_SUM,
@@ -50,9 +50,10 @@ from wardround.common.arrays import (
     encode_arrays,
     layout_of,
 )
-from wardround.common.errors import ReplyRefused, WardroundError
+from wardround.common.errors import PrivacyRefused, ReplyRefused, WardroundError
 from wardround.common.hosting import error_reply
 from wardround.common.models import build_model, load_arrays, model_arrays
+from wardround.common.privacy.rules import check_model, check_settings, check_task
 from wardround.common.tasks.base import Examples, Sums
 
 log = logging.getLogger("wardround.client")
@@ -71,6 +72,8 @@ def create_client_app(open_hospital: Callable[[Context], Hospital]) -> ClientApp
             try:
                 reply = handler(message.content, open_hospital(context), ClientState(context.state))
                 return Message(reply, reply_to=message)
+            except PrivacyRefused as error:
+                return error_reply(message, m.one_line(f"{m.BUDGET}{error}"))
             except WardroundError as error:
                 return error_reply(message, m.one_line(str(error)))
             except Exception as error:  # its text might quote a cell: only the hospital may see it
@@ -121,11 +124,11 @@ def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> Rec
     warnings = hospital.warnings()[:20]
     for line in warnings:
         log.warning(line)
-    shown = [] if is_secure(hospital) else warnings
+    shown = [] if is_secure(hospital) or hospital.config.privacy.enabled else warnings
     return RecordDict(
         {
             "describe": ConfigRecord({"hospital": hospital.name, "warnings": shown}),
-            m.SIZES: MetricRecord(dict(hospital.sizes())),
+            m.SIZES: MetricRecord(dict(announced_sizes(hospital))),
         }
     )
 
@@ -156,7 +159,8 @@ def train(
     """Load the global model (and personal layers), train, and send the result."""
     masked = refuse_plain(request, hospital)
     received = _receive(request, hospital, state, models)
-    config, examples, model = received.config, received.examples, received.model
+    config, model = received.config, received.model
+    examples = received.examples["train"]
     local = set(_local_keys(config))
     name = str(config.get(m.ALGORITHM, "plain"))
     if name not in ALGORITHMS:
@@ -167,35 +171,45 @@ def train(
         key: p for key, p in model.named_parameters() if p.requires_grad and key not in local
     }
     algorithm = ALGORITHMS[name](dict(parameters), request, state)
+    count = announced_sizes(hospital)["train"]
+    private = _private_round(request, hospital, model, sorted(local), count)
     pending = None
     if masked:
         shared = layout_of(received.arrays)
         records = algorithm.reply_records({key: shared[key] for key in parameters})
-        pending = begin_training(request, hospital, state, shared, list(parameters), records)
-    seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
-    outcome = train_model(
-        model, examples["train"], hospital.task, hospital.config.training, seed, algorithm
-    )
-    arrays = model_arrays(model)
+        records = records | (private.records() if private else {})
+        fine = private is not None and not private.table.stepwise
+        pending = begin_training(request, hospital, state, shared, list(parameters), records, fine)
+    work = local_update(hospital, model, examples, received.arrays, algorithm, private)
     if local:
-        personal = {key: arrays.pop(key) for key in sorted(local)}
+        personal = {key: work.arrays[key] for key in sorted(local)}
         state.save(PERSONAL, personal, algorithm.server_round, algorithm.state_round)
-    extra = algorithm.finish(arrays, outcome.steps, outcome.lr)
-    count = len(examples["train"])
+    arrays = {key: work.arrays[key] for key in received.arrays}
+    if private is not None:  # a buffer may depend on the rows, and no noise covers it
+        arrays |= {key: v for key, v in received.arrays.items() if key not in parameters}
+    loss, steps = None if private else work.outcome.loss, work.outcome.steps
+    if work.protect is not None:
+        assert private is not None
+        return private.reply(pending, received.arrays, work.protect, work.sensitivity)
+    extra = algorithm.finish(arrays, steps, work.outcome.lr)
+    claim = private.claim if private else None
     if pending is not None:
-        loss, steps = outcome.loss, outcome.steps
         return finish_training(
-            pending, hospital, received.arrays, arrays, extra, count, loss, steps
+            pending, hospital, received.arrays, arrays, extra, count, loss, steps, claim
         )
-    metrics: dict[str, MetricRecordValues] = {
-        m.NUM_EXAMPLES: count,
-        m.LOCAL_STEPS: outcome.steps,
-        m.TRAIN_LOSS: outcome.loss,
-    }
-    records_out: dict[str, Any] = {name: encode_arrays(value) for name, value in extra.items()}
-    return RecordDict(
-        {m.ARRAYS: encode_arrays(arrays), m.METRICS: MetricRecord(metrics), **records_out}
-    )
+    return plain_reply(arrays, extra, count, steps, loss, claim)
+
+
+def _private_round(
+    request: RecordDict, hospital: Hospital, model: nn.Module, local: list[str], units: int
+) -> PrivateRound | None:
+    """The round's privacy, paid for; None where none is configured."""
+    if not hospital.config.privacy.enabled:
+        return None
+    check_settings(hospital.config)
+    check_task(hospital.config, hospital.task)
+    check_model(hospital.config, model, local)
+    return PrivateRound.begin(request, hospital, units)
 
 
 def evaluate(

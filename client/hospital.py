@@ -8,7 +8,9 @@ the federation's totals.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,34 @@ from wardround.common.tasks.base import Examples, Sums, Task
 Rows = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Units:
+    """The protected units of a training part.
+
+    rows : positions of prepared examples, unit after unit
+    starts : N + 1; unit i has ``rows[starts[i]:starts[i + 1]]``
+    """
+
+    rows: Rows
+    starts: Rows
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @classmethod
+    def of(cls, groups: NDArray[Any], most: int, generator: np.random.Generator) -> Units:
+        """Rows grouped by equal ``groups``; of a larger unit, ``most`` drawn at random."""
+        _, numbers = np.unique(groups, return_inverse=True)
+        order = generator.permutation(len(groups))
+        order = order[np.argsort(numbers[order], kind="stable")]
+        sizes = np.bincount(numbers)
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        rank = np.arange(len(order)) - np.repeat(starts[:-1], sizes)
+        kept = np.minimum(sizes, most)
+        capped = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+        return cls(order[rank < most].astype(np.int64), capped)
+
+
 class Hospital:
     """A hospital's private data behind the task's methods.
 
@@ -35,7 +65,8 @@ class Hospital:
     config : the federation's configuration
     open_shard : called once, when the data is first needed; returns the unprepared shard
     identity, roster : for secure aggregation: its long-term key, and every hospital's public key
-    simulated : True in a simulation, where rounding derives from the run's seed
+    simulated : True in a simulation, where rounding and noise derive from the run's seed
+    ledger_path : the privacy ledger, if ``[privacy]`` is on
     """
 
     def __init__(
@@ -47,14 +78,17 @@ class Hospital:
         identity: Identity | None = None,
         roster: Roster | None = None,
         simulated: bool = False,
+        ledger_path: Path | None = None,
     ) -> None:
         self.name = name
         self.task = task
         self.config = config
         self.identity, self.roster, self.simulated = identity, roster or {}, simulated
+        self.ledger_path = ledger_path
         self._open_shard = open_shard
         self._parts: dict[str, Any] | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None
+        self._units: Units | None = None
 
     @cached_property
     def descriptor(self) -> bytes:
@@ -92,6 +126,43 @@ class Hospital:
     def statistics(self, phase: int, totals: Sums) -> Sums:
         """The training part's sums for this phase of the federated preparation."""
         return self.task.statistics(self.parts()["train"], phase, totals)
+
+    def units(self) -> Units:
+        """What ``privacy.unit`` protects in the training part: rows, or patients with theirs.
+
+        Raises ConfigError if patients are to be protected and the task doesn't know them.
+        """
+        if self._units is None:
+            generator = numpy_generator(self.config.federation.seed, "units", self.name)
+            most = self.config.privacy.records_per_patient
+            self._units = Units.of(self._groups(self.parts()["train"]), most, generator)
+        return self._units
+
+    def unit_counts(self) -> dict[str, int]:
+        """How many protected units (rows or patients) each split has."""
+        parts = self.parts()
+        return {
+            name: len(np.unique(self._groups(parts[name]))) if name in parts else 0
+            for name in SPLITS
+        }
+
+    def training_patients(self) -> int | None:
+        """How many patients the training part has; None where the data doesn't name them."""
+        patients = self.task.patients(self.parts()["train"])
+        return None if patients is None else len(np.unique(patients))
+
+    def _groups(self, part: Any) -> NDArray[Any]:
+        """The unit that each row of a part belongs to."""
+        if self.config.privacy.unit != "patient":
+            return np.arange(self.task.size(part))
+        patients = self.task.patients(part)
+        if patients is None:
+            raise self.config.error(
+                "privacy.unit",
+                f"{self.name}: the data names no patients; set task.columns.patient_id, or "
+                "'example' where every row is another patient",
+            )
+        return patients
 
     def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
         """Prepared examples by split, cached for this version (``digest``) of the totals."""

@@ -95,7 +95,7 @@ def mask_sums(
 ) -> RecordDict:
     """The masked answer to a request for sums; ``sums`` is called after the task was checked."""
     layout = sums_layout(_message(request, m.SUMS_LAYOUT))
-    pending = begin_upload(request, hospital, state, layout)
+    pending = begin_upload(request, hospital, state, layout, fine=False)
     values = sums()
     for name, value in values.items():
         if name not in layout.exact or layout.exact[name].shape != value.shape:
@@ -110,10 +110,14 @@ def begin_training(
     shared: Layout,
     parameters: list[str],
     records: Mapping[str, Layout],
+    fine: bool,
 ) -> PendingUpload:
-    """Check the task of a training request and start to prepare its masks."""
+    """Check the task of a training request and start to prepare its masks.
+
+    fine : whether whole numbers are to be sent, which carry noise or get it
+    """
     layout = training_layout(shared, parameters, records)
-    return begin_upload(request, hospital, state, layout)
+    return begin_upload(request, hospital, state, layout, fine)
 
 
 def finish_training(
@@ -123,8 +127,9 @@ def finish_training(
     trained: Arrays,
     records: Mapping[str, Arrays],
     examples: int,
-    loss: float,
+    loss: float | None,
     steps: int,
+    claim: bytes | None = None,
 ) -> RecordDict:
     """The masked answer to a training request.
 
@@ -132,7 +137,10 @@ def finish_training(
     up to the task's largest weight (which is 1 where every hospital counts the same).
     """
     weight = min(examples, pending.task.largest_weight)
-    exact: dict[str, NDArray[Any]] = {LOSS: _one(loss * weight), STEPS: _one(steps * weight)}
+    exact: dict[str, NDArray[Any]] = {
+        LOSS: _one((loss or 0.0) * weight),
+        STEPS: _one(steps * weight),
+    }
     update: Arrays = {}
     for name, value in trained.items():
         key = f"{m.ARRAYS}/{name}"
@@ -142,15 +150,32 @@ def finish_training(
             exact[key] = np.asarray(value, np.float64) * weight
     for record, arrays in records.items():
         update |= {f"{record}/{name}": value for name, value in arrays.items()}
-    return finish_upload(pending, hospital, update, exact, weight)
+    return finish_upload(pending, hospital, update, exact, weight, claim)
+
+
+def finish_private(
+    pending: PendingUpload,
+    hospital: Hospital,
+    received: Arrays,
+    whole: Mapping[str, NDArray[np.int64]],
+    claim: bytes,
+) -> RecordDict:
+    """The masked answer of whole numbers, by their names in the layout, that carry their noise (or
+    to whose sum it will be added)."""
+    exact = {name: received[name.partition("/")[2]] for name in pending.layout.exact if "/" in name}
+    return finish_upload(pending, hospital, whole, {STEPS: _one(1.0)} | exact, 1, claim)
 
 
 def begin_upload(
-    request: RecordDict, hospital: Hospital, state: ClientState, layout: VectorLayout
+    request: RecordDict, hospital: Hospital, state: ClientState, layout: VectorLayout, fine: bool
 ) -> PendingUpload:
     """The upload that a request asks for, bound to what the request holds."""
     task = _message(request, m.MESSAGE)
-    return secure_client(hospital, state).begin(task, layout, lambda: content_digest(request))
+    client = secure_client(hospital, state)
+    pending = client.begin(task, layout, lambda: content_digest(request))
+    if pending.encoding.fine != fine:
+        raise ProtocolRefused("the task's encoding isn't the one that privacy asks for")
+    return pending
 
 
 def finish_upload(
@@ -159,11 +184,15 @@ def finish_upload(
     update: Mapping[str, NDArray[Any]],
     exact: Mapping[str, NDArray[Any]],
     weight: int,
+    claim: bytes | None = None,
 ) -> RecordDict:
-    """The record of the masked vector."""
+    """The record of the masked vector, with the hospital's privacy claim if there is one."""
     key = _rounding_key(hospital, pending.task.purpose)
     header, vector = pending.finish(update, exact, weight, key)
-    return RecordDict({m.SECAGG: ConfigRecord({m.MESSAGE: header, m.VECTOR: bytes(vector)})})
+    record = ConfigRecord({m.MESSAGE: header, m.VECTOR: bytes(vector)})
+    if claim is not None:
+        record[m.CLAIM] = claim
+    return RecordDict({m.SECAGG: record})
 
 
 def _rounding_key(hospital: Hospital, purpose: str) -> bytes | None:

@@ -49,6 +49,7 @@ from wardround.common.secagg.encoding import (
     WEIGHT,
     Encoding,
     VectorLayout,
+    add_whole,
     encode_exact,
     quantise,
 )
@@ -202,13 +203,13 @@ class SecureClient:
         task = wire.TaskRequest.from_bytes(data)
         group = self._memory.group(task.group)
         check_task(group, task)
-        encoding = Encoding(task.bits, task.clip, group.clients, task.largest_weight)
+        encoding = task.encoding(group.clients)
 
         def prepare() -> RingVector:
             context = aggregation_context(group.transcript, task, group.clients, layout, content())
             return self._masks(group, task, context, layout)
 
-        return PendingUpload(self, task, layout, encoding, prepare)
+        return PendingUpload(self, task, layout, encoding, group.survivors, prepare)
 
     @_in_turn
     def unmask(self, data: bytes) -> bytes:
@@ -312,7 +313,10 @@ class SecureClient:
 
 
 class PendingUpload:
-    """A vector whose masks are being prepared; ``finish`` adds the numbers to hide."""
+    """A vector whose masks are being prepared; ``finish`` adds the numbers to hide.
+
+    ``survivors``: the fewest vectors whose sum this hospital lets be opened.
+    """
 
     def __init__(
         self,
@@ -320,9 +324,11 @@ class PendingUpload:
         task: wire.TaskRequest,
         layout: VectorLayout,
         encoding: Encoding,
+        survivors: int,
         prepare: Callable[[], RingVector],
     ) -> None:
         self.task, self.layout, self.encoding = task, layout, encoding
+        self.survivors = survivors
         self._client, self._prepare, self._spent = client, prepare, False
         self._future: Future[RingVector] | None = None
         if layout.update_size * task.bits // 8 >= _WORTH_A_THREAD_BYTES:
@@ -341,7 +347,8 @@ class PendingUpload:
 
         Parameters
         ----------
-        update : the arrays of the layout's update section, as changes to be averaged
+        update : the arrays of the layout's update section, as changes to be averaged; int64 for a
+            fine encoding
         exact : those of the exact section; a missing one counts as zero
         weight : what the weighted arrays count with, from 1 to the task's largest weight
         rounding_key : 16 secret bytes for stochastic rounding; None: from the operating system
@@ -361,11 +368,14 @@ class PendingUpload:
             values = update[name].reshape(-1)
             if update[name].shape != spec.shape:
                 raise ValueError(f"'{name}' has shape {update[name].shape}, not {spec.shape}")
-            share = weight / self.task.largest_weight if name in self.layout.weighted else 1.0
             target = vector.update[start : start + len(values)]
+            start += len(values)
+            if self.encoding.fine:
+                add_whole(values, target)
+                continue
+            share = weight / self.task.largest_weight if name in self.layout.weighted else 1.0
             part_key = derive(key, "rounding", bytes([number % 256, number // 256]))
             clipped += quantise(values, share, self.encoding, part_key[:16], target)
-            start += len(values)
         own = {COUNT: 1.0, WEIGHT: float(weight), CLIPPED: float(clipped)}
         numbers = {name: np.array([value]) for name, value in own.items()} | dict(exact)
         limbs = encode_exact(self.layout.exact_values(numbers), self.encoding.clients)

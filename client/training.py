@@ -6,14 +6,14 @@ that is repeated gives the same update.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from wardround.client.algorithms import LocalAlgorithm
 from wardround.common.config import TrainingTable
@@ -21,10 +21,13 @@ from wardround.common.errors import TaskError
 from wardround.common.rng import numpy_generator, seeded_globals
 from wardround.common.tasks.base import Examples, Task
 
+Seed = tuple[int, int, str]
+"""Run seed, round, hospital."""
+
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """``loss`` is the mean over steps of the batch's mean loss, before each step."""
+    """``loss``: mean over steps of the batch's mean loss, before each step; NaN if private."""
 
     steps: int
     lr: float
@@ -83,45 +86,79 @@ def make_optimizer(parameters: list[nn.Parameter], training: TrainingTable, lr: 
     return kind(parameters, lr=lr, weight_decay=training.weight_decay)
 
 
-def train_model(
-    model: nn.Module,
-    examples: Examples,
-    task: Task[Any],
-    training: TrainingTable,
-    seed: tuple[int, int, str],
-    algorithm: LocalAlgorithm | None = None,
-) -> TrainingOutcome:
-    """Train ``model`` in place; ``seed`` is (run seed, round, hospital).
+class BatchGradients:
+    """Gradients of a batch's mean loss: iterating sets ``.grad`` and gives the loss of each batch.
 
-    Raises TaskError if the task's loss isn't one finite-shaped value per example.
+    Raises TaskError if the task's loss isn't one value per example.
     """
-    run_seed, server_round, name = seed
-    lr = training.lr * training.lr_decay ** max(0, server_round - 1)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = make_optimizer(parameters, training, lr)
-    generator = numpy_generator(run_seed, "batches", server_round, name)
-    total, steps = torch.zeros((), device=training.device), 0
-    model.train()
-    with seeded_globals(run_seed, "training", server_round, name):
-        for rows in batches(len(examples), training, generator):
+
+    def __init__(
+        self,
+        model: nn.Module,
+        examples: Examples,
+        task: Task[Any],
+        training: TrainingTable,
+        generator: np.random.Generator,
+    ) -> None:
+        self._model, self._examples, self._task = model, examples, task
+        self._training, self._generator = training, generator
+
+    def __iter__(self) -> Iterator[Tensor]:
+        parameters = [p for p in self._model.parameters() if p.requires_grad]
+        device = self._training.device
+        for rows in batches(len(self._examples), self._training, self._generator):
             index = torch.from_numpy(rows)
-            inputs = examples.inputs[index].to(training.device)
-            targets = examples.targets[index].to(training.device)
-            losses = task.loss(model(inputs), targets)
+            inputs = self._examples.inputs[index].to(device)
+            targets = self._examples.targets[index].to(device)
+            losses = self._task.loss(self._model(inputs), targets)
             if losses.shape != (len(rows),):
                 raise TaskError(
-                    f"{type(task).__name__}.loss returned shape {tuple(losses.shape)} for a batch "
-                    f"of {len(rows)}; return one loss per example"
+                    f"{type(self._task).__name__}.loss returned shape {tuple(losses.shape)} for a "
+                    f"batch of {len(rows)}; return one loss per example"
                 )
             loss = losses.mean()
             for p in parameters:
                 p.grad = None
             loss.backward()  # type: ignore[no-untyped-call]
+            yield loss.detach()
+
+
+def train_model(
+    model: nn.Module,
+    gradients: Iterable[Tensor],
+    training: TrainingTable,
+    seed: Seed,
+    algorithm: LocalAlgorithm | None = None,
+) -> TrainingOutcome:
+    """Train ``model`` in place: one step of the optimiser for each of ``gradients``."""
+    run_seed, server_round, name = seed
+    lr = training.lr_of(server_round)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer(parameters, training, lr)
+    total, steps = torch.zeros((), device=training.device), 0
+    model.train()
+    with seeded_globals(run_seed, "training", server_round, name):
+        for loss in gradients:
             if algorithm is not None:
                 algorithm.adjust_gradients()
             if training.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
             optimizer.step()
-            total += loss.detach()
+            total += loss
             steps += 1
     return TrainingOutcome(steps, lr, float(total) / max(1, steps))
+
+
+def train_on_batches(
+    model: nn.Module,
+    examples: Examples,
+    task: Task[Any],
+    training: TrainingTable,
+    seed: Seed,
+    algorithm: LocalAlgorithm | None = None,
+) -> TrainingOutcome:
+    """Ordinary local training, in place. Raises TaskError for a loss of the wrong shape."""
+    run_seed, server_round, name = seed
+    generator = numpy_generator(run_seed, "batches", server_round, name)
+    gradients = BatchGradients(model, examples, task, training, generator)
+    return train_model(model, gradients, training, seed, algorithm)

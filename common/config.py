@@ -8,6 +8,7 @@ validated by them and reported the same way (``Config.error``).
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
@@ -81,6 +82,10 @@ class TrainingTable(_Table):
     max_grad_norm: Positive | None = None
     device: str = "cpu"
 
+    def lr_of(self, server_round: int) -> float:
+        """The learning rate of a round (from 1): ``lr`` times ``lr_decay`` for each one before."""
+        return self.lr * self.lr_decay ** max(0, server_round - 1)
+
 
 class StrategyTable(BaseModel):
     """``[strategy]``: how updates become the next model, and the strategy's own options."""
@@ -112,6 +117,54 @@ class SecureAggregationTable(_Table):
     threads: int = Field(1, ge=1, le=64)
 
 
+class PrivacyTable(_Table):
+    """``[privacy]``: differential privacy of an example, a patient or a whole hospital.
+
+    ``epsilon_limit`` is each hospital's own.
+    """
+
+    unit: Literal["none", "example", "patient", "hospital"] = "none"
+    noise: Literal["local", "distributed", "central"] = "local"
+    epsilon: Positive | None = None
+    delta: float = Field(1e-5, gt=0, lt=1)
+    noise_multiplier: Positive | None = None
+    clipping: Literal["flat", "per_layer", "adaptive"] = "flat"
+    clipping_norm: Positive = 1.0
+    target_quantile: float = Field(0.5, gt=0, lt=1)
+    clipping_lr: Positive = 0.2
+    records_per_patient: int = Field(32, ge=1)
+    size_noise: Positive = 20.0
+    epsilon_limit: Positive | None = None
+
+    @model_validator(mode="after")
+    def _is_determined(self) -> PrivacyTable:
+        if self.unit != "none" and (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError(
+                "set either epsilon (the noise follows) or noise_multiplier (epsilon follows)"
+            )
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is protected."""
+        return self.unit != "none"
+
+    @property
+    def summed(self) -> bool:
+        """Examples or patients, protected by noise on the hospitals' summed gradient."""
+        return self.unit in ("example", "patient") and self.noise != "local"
+
+    @property
+    def stepwise(self) -> bool:
+        """Examples or patients, protected by noise in every step of a hospital's own training."""
+        return self.unit in ("example", "patient") and self.noise == "local"
+
+    @property
+    def limit(self) -> float:
+        """The epsilon that a hospital doesn't pass; infinite where nobody set one."""
+        return self.epsilon_limit or self.epsilon or math.inf
+
+
 class EvaluationTable(_Table):
     """``[evaluation]``: when hospitals evaluate, and which model is the run's result."""
 
@@ -141,6 +194,7 @@ class Config(_Table):
     training: TrainingTable = TrainingTable()
     strategy: StrategyTable = StrategyTable()
     secure_aggregation: SecureAggregationTable = SecureAggregationTable()
+    privacy: PrivacyTable = PrivacyTable()
     evaluation: EvaluationTable = EvaluationTable()
     simulation: SimulationTable = SimulationTable()
     _source: _Source = PrivateAttr(default_factory=lambda: _Source("", None))

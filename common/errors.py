@@ -6,6 +6,7 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── TaskError              a task (built in or the user's own) broke its contract
 ├── StrategyError          a strategy is unknown, or not allowed in this run
 ├── ReplyRefused           one client's reply was not accepted (the round may go on)
+│   ├── BudgetSpent        a hospital's privacy budget forbids it to take part
 │   └── ProtocolRefused    a message of secure aggregation was not accepted, by either side
 ├── RoundFailed            too few clients answered, after every retry
 ├── CheckpointError        a checkpoint is missing, torn or of another run
@@ -53,6 +54,10 @@ class ReplyRefused(WardroundError):
 
 class ProtocolRefused(ReplyRefused):
     """A message of secure aggregation is malformed, out of turn, or asks for too much."""
+
+
+class BudgetSpent(ReplyRefused):
+    """A hospital refused because its privacy budget, or its ledger, forbids the round."""
 
 
 class RoundFailed(WardroundError):

@@ -11,6 +11,9 @@ and evaluation requests carry the model in ``arrays``. What a reply must hold is
 | train              | config, totals, arrays, strategy's  | arrays, metrics, strategy's         |
 | evaluate           | config, totals, arrays              | arrays: metric sums, metrics        |
 
+With privacy a training reply has no loss, and a ``privacy`` record with a signed claim (or the
+claim in the ``secagg`` record); with an adaptive clipping norm also the array record ``quantile``.
+
 With secure aggregation the last three carry a ``secagg`` record (the task) in the request, and in
 the reply nothing but that record: a masked vector. These come with it, each a message of
 ``common/secagg/messages.py`` in a ``secagg`` record, both ways:
@@ -46,11 +49,16 @@ METRICS = "metrics"
 TOTALS = "totals"
 SIZES = "sizes"
 SECAGG = "secagg"
+PRIVACY = "privacy"
+BUDGET = "privacy: "
+"""How the reason begins with which a client refuses what its privacy budget forbids."""
+QUANTILE = "quantile"
 
 # Keys of the secagg record.
 MESSAGE = "message"
 VECTOR = "vector"
 SUMS_LAYOUT = "layout"
+CLAIM = "claim"
 
 # Keys of the config record. Those with a hyphen that Flower's strategies set keep Flower's names.
 ROUND = "server-round"
@@ -61,6 +69,14 @@ PROXIMAL_MU = "proximal-mu"
 PHASE = "phase"
 TOTALS_DIGEST = "totals-digest"
 PROTOCOL_KEY = "protocol"
+
+# The same, for privacy: what the server proposes and a hospital accounts for.
+RUN = "run"
+PLANNED_ROUNDS = "planned-rounds"
+COHORT = "cohort"
+SAMPLING_RATE = "sampling-rate"
+EXPECTED_UNITS = "expected-units"
+CLIPPING_NORM = "clipping-norm"
 
 # Keys of the metrics record of a training reply.
 NUM_EXAMPLES = "num-examples"

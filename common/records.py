@@ -12,16 +12,21 @@ OVERALL = "overall"
 """From the sums added over hospitals: every row counts the same."""
 MEAN = "mean"
 """Plain mean of the hospitals' own figures: every hospital counts the same."""
+PRIVACY, EPSILON = "privacy", "epsilon"
 
 
 def flat_records(rounds: Iterable[Mapping[str, Any]]) -> list[Record]:
     """Lines of ``metrics.jsonl`` as {round, hospital, split, metric, value} rows.
 
-    ``hospital`` is a name, 'overall' or 'mean'. The training loss is split 'train' of 'overall'.
+    ``hospital`` is a name, 'overall' or 'mean'. The training loss is split 'train' of 'overall';
+    what a hospital claims to have spent of its privacy budget is 'epsilon' of split 'privacy'.
     """
     records: list[Record] = []
     for row in rounds:
-        records.append(_record(row["round"], OVERALL, "train", "loss", row["train_loss"]))
+        if is_number(row["train_loss"]):  # a private run has none
+            records.append(_record(row["round"], OVERALL, "train", "loss", row["train_loss"]))
+        for name, claim in (row.get("privacy") or {}).items():
+            records.append(_record(row["round"], name, PRIVACY, EPSILON, claim["epsilon"]))
         for split, figures in row["overall"].items():
             records += _figures(row["round"], OVERALL, split, figures)
             by_hospital = {

@@ -68,6 +68,7 @@ class RunDirectory:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self.ledgers = path / "ledgers"
         self.report = path / "report.html"
         self._config = path / "config.toml"
         self._metrics = path / "metrics.jsonl"

@@ -33,6 +33,7 @@ class FederationState:
     accepted: dict[str, int] = field(default_factory=dict)
     best_round: int | None = None
     best_value: float | None = None
+    clipping_norm: float | None = None
 
 
 def checkpoint_path(folder: Path, server_round: int) -> Path:
@@ -51,6 +52,7 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
         "accepted": state.accepted,
         "best_round": state.best_round,
         "best_value": state.best_value,
+        "clipping_norm": state.clipping_norm,
     }
     path = checkpoint_path(folder, state.round)
     write_tensors(path, arrays, tree)
@@ -71,6 +73,7 @@ def read_checkpoint(path: Path) -> FederationState:
             accepted={str(k): int(v) for k, v in tree["accepted"].items()},
             best_round=tree["best_round"],
             best_value=tree["best_value"],
+            clipping_norm=tree["clipping_norm"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: written by another version of wardround") from error

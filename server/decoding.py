@@ -38,7 +38,7 @@ def means(
     """The weighted mean model, and plain means of the strategy's further records."""
     exact = layout.exact_arrays(total.exact)
     count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])
-    records: dict[str, Arrays] = {name: {} for name in (m.ARRAYS, *expected.records)}
+    records: dict[str, Arrays] = {name: {} for name in (m.ARRAYS, *expected.all_records)}
     for key, words in layout.update_words(total.update).items():
         record, _, name = key.partition("/")
         factor = total.step * (largest / weight if key in layout.weighted else 1 / count)
@@ -49,7 +49,7 @@ def means(
     for name in expected.layout:
         if (key := f"{m.ARRAYS}/{name}") in exact:
             records[m.ARRAYS][name] = exact[key] / weight
-    layouts = {m.ARRAYS: expected.layout, **expected.records}
+    layouts = {m.ARRAYS: expected.layout, **expected.all_records}
     return {
         record: {name: conform(arrays[name], spec.dtype) for name, spec in layouts[record].items()}
         for record, arrays in records.items()

@@ -19,6 +19,7 @@ from wardround.common.arrays import Arrays, layout_of
 from wardround.common.config import Config
 from wardround.common.errors import CheckpointError, RoundFailed
 from wardround.common.models import build_model, model_arrays
+from wardround.common.privacy.rules import check_model, check_task
 from wardround.common.rundir import RunDirectory
 from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Sums, Task
@@ -32,6 +33,7 @@ from wardround.server.checkpoint import (
 )
 from wardround.server.gathering import Gatherer, PlainGatherer
 from wardround.server.observer import Observer
+from wardround.server.privacy import MakeSource, PrivacyPlan
 from wardround.server.replies import Member
 from wardround.server.requests import Totals
 from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
@@ -61,7 +63,8 @@ class Federation:
     ----------
     before_commit : called with the round just before its checkpoint is written; a simulation
         stores its clients' states there, so that both belong together after a crash
-    roster : every hospital's name and public key, for secure aggregation
+    roster : every hospital's name and public key, for secure aggregation and privacy's claims
+    make_source : gives a round's source of central noise; the operating system's by default
     """
 
     def __init__(
@@ -72,11 +75,12 @@ class Federation:
         observer: Observer | None = None,
         before_commit: BeforeCommit | None = None,
         roster: Roster | None = None,
+        make_source: MakeSource | None = None,
     ) -> None:
         self.config, self.task, self.run_directory = config, task, run
         self.observer = observer or Observer()
         self.before_commit = before_commit or (lambda server_round: None)
-        self.roster = roster or {}
+        self.roster, self.make_source = roster or {}, make_source
 
     def run(self, grid: Grid) -> FederationOutcome:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
@@ -97,11 +101,21 @@ class Federation:
             state = self._first_state(plan, model, totals, trainable, len(members))
         else:
             self._resume(state, plan, model)
+        check_task(self.config, self.task)
+        check_model(self.config, model, local_keys)
+        privacy = self._privacy(members)
         runner = RoundRunner(
-            grid, self.config, plan, gatherer, Totals(totals), trainable, local_keys
+            grid, self.config, plan, gatherer, Totals(totals), trainable, local_keys, privacy
         )
         for server_round in range(state.round + 1, self.config.federation.rounds + 1):
-            self._round(runner, plan, state, members, server_round, local_keys)
+            try:
+                self._round(runner, plan, state, members, server_round, local_keys)
+            except _BudgetsSpent as error:
+                if state.round == 0:
+                    raise RoundFailed(str(error)) from None
+                self.observer.warnings([f"{error}; the model of round {state.round} is the result"])
+                self.run_directory.update(ended_early=str(error))
+                break
         return self._finish(state, members)
 
     # --- set-up ------------------------------------------------------------------------------
@@ -115,6 +129,29 @@ class Federation:
                 "public key"
             )
         return SecureGatherer(*common, self.roster, members)
+
+    def _privacy(self, members: list[Member]) -> PrivacyPlan | None:
+        if not self.config.privacy.enabled:
+            return None
+        if unknown := [member.name for member in members if member.name not in self.roster]:
+            raise RoundFailed(
+                f"{unknown[0]} is not in the roster: privacy needs every hospital's public key"
+            )
+        name = self.run_directory.path.name
+        return PrivacyPlan(self.config, members, self.roster, name, self.make_source)
+
+    def _able(self, runner: RoundRunner, members: list[Member]) -> list[Member]:
+        """Members whose privacy budget allows a round. Raises _BudgetsSpent if too few."""
+        spent = runner.gatherer.spent
+        able = [member for member in members if member.name not in spent]
+        secure = self.config.secure_aggregation
+        needed = max(self.config.federation.min_clients, secure.min_cohort if secure.enabled else 1)
+        if spent and len(able) < needed:
+            raise _BudgetsSpent(
+                f"{len(spent)} of {len(members)} hospitals have spent their privacy budget, and a "
+                f"round needs {needed}"
+            )
+        return able
 
     def _record_members(self, members: list[Member]) -> None:
         self.run_directory.update(
@@ -163,6 +200,7 @@ class Federation:
         state.model = state.model | trained.model
         state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
+        state.clipping_norm = trained.clipping_norm
         evaluation = EvaluationResult()
         if server_round % self.config.evaluation.every == 0 or self._is_last(server_round):
             evaluation = runner.evaluate(server_round, trained.model, members, state.accepted)
@@ -183,15 +221,19 @@ class Federation:
     ) -> tuple[TrainResult, list[Member], int]:
         federation = self.config.federation
         for attempt in range(1, federation.round_attempts + 1):
+            able = self._able(runner, members)
             cohort = draw_cohort(
-                members, federation.clients_per_round, federation.seed, server_round, attempt
+                able, federation.clients_per_round, federation.seed, server_round, attempt
             )
             self.observer.round_started(server_round, [x.name for x in cohort], attempt)
             try:
-                result = runner.train(server_round, shared, cohort, state.accepted)
+                result = runner.train(
+                    server_round, shared, cohort, state.accepted, state.clipping_norm
+                )
                 return result, cohort, attempt
             except RoundFailed as error:
                 self.observer.round_failed(server_round, attempt, str(error))
+                self._able(runner, members)
                 if attempt == federation.round_attempts:
                     raise RoundFailed(
                         f"round {server_round} failed after {attempt} attempts: {error}; "
@@ -230,6 +272,10 @@ class Federation:
         return FederationOutcome(chosen.model, chosen.totals, chosen.round, members)
 
 
+class _BudgetsSpent(Exception):
+    """Too few hospitals may go on."""
+
+
 def _row(
     server_round: int,
     attempt: int,
@@ -251,6 +297,8 @@ def _row(
         "hospitals": metrics.hospitals,
         "hidden": secure,
         "clipped": training.clipped,
+        "privacy": {name: claim.row() for name, claim in sorted(training.claims.items())},
+        "clipping_norm": trained.clipping_norm,
         "bytes_down": training.bytes_down + metrics.bytes_down,
         "bytes_up": training.bytes_up + metrics.bytes_up,
         "seconds": {

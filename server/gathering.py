@@ -12,18 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from wardround.common import messages as m
 from wardround.common.arrays import Arrays, Layout, encode_arrays
 from wardround.common.config import Config
-from wardround.common.errors import ReplyRefused, RoundFailed
+from wardround.common.errors import BudgetSpent, ReplyRefused, RoundFailed
 from wardround.common.metrics import add_sums
+from wardround.common.privacy.claims import Claim
 from wardround.common.tasks.base import Sums, Task
-from wardround.server.aggregation import RunningMean
+from wardround.server.aggregation import RunningMean, conform
 from wardround.server.exchange import exchange
 from wardround.server.observer import Observer
+from wardround.server.privacy import Release
 from wardround.server.replies import (
     Member,
     Update,
@@ -45,12 +48,19 @@ class Expected:
     parameters : names of what optimisers move in it
     records : the strategy's further records
     received : the shared model as it was sent
+    release : in a private run, what the hospitals release together
     """
 
     layout: Layout
     parameters: list[str]
     records: Mapping[str, Layout]
     received: Arrays
+    release: Release | None = None
+
+    @property
+    def all_records(self) -> dict[str, Layout]:
+        """The strategy's records and those of privacy."""
+        return {**self.records, **(self.release.records() if self.release else {})}
 
 
 @dataclass
@@ -58,6 +68,8 @@ class Trained:
     """Training replies as a strategy gets them: one that holds the means, or every single one.
 
     clipped : share of the update's coordinates that were clipped; None where nothing is
+    claims : what hospitals say of their privacy budgets, by name
+    quantile : mean quantile coordinate, where the clipping norm adapts
     """
 
     replies: list[Message]
@@ -66,6 +78,8 @@ class Trained:
     bytes_up: int = 0
     bytes_down: int = 0
     clipped: float | None = None
+    claims: dict[str, Claim] = field(default_factory=dict)
+    quantile: float | None = None
 
 
 @dataclass
@@ -87,6 +101,8 @@ class Gatherer(ABC):
     ) -> None:
         self.grid, self.config, self.task, self.plan = grid, config, task, plan
         self.observer = observer
+        self.spent: set[str] = set()
+        """Hospitals whose privacy budget doesn't allow another round."""
 
     @abstractmethod
     def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
@@ -134,6 +150,17 @@ class Gatherer(ABC):
             raise ReplyRefused(f"late: no answer within federation.round_timeout_s = {limit:g}")
         return reply
 
+    def note_claim(self, result: Trained, claim: Claim) -> None:
+        """Keep a hospital's claim, and whether it can take part again."""
+        result.claims[claim.hospital] = claim
+        if not claim.more:
+            self.spent.add(claim.hospital)
+
+    def note_spent(self, name: str, error: ReplyRefused) -> None:
+        """Keep in mind who refused for its budget."""
+        if isinstance(error, BudgetSpent):
+            self.spent.add(name)
+
     def check_enough(self, accepted: int, cohort: int, refused: list[Refusal], needed: int) -> None:
         """Raise RoundFailed, with reasons, if fewer than ``needed`` answers are usable."""
         if accepted < needed:
@@ -165,15 +192,20 @@ class PlainGatherer(Gatherer):
             try:
                 reply = self.in_time(reply)
                 result.bytes_up += m.payload_bytes(reply.content) if reply.has_content() else 0
-                update = check_update(reply, expected.layout, expected.records, member)
+                roster = expected.release.roster if expected.release else None
+                records = expected.all_records
+                update = check_update(reply, expected.layout, records, member, roster)
                 fold.add(update, member, request)
+                if update.claim is not None:
+                    self.note_claim(result, update.claim)
                 self.observer.replied(member.name, "train", None)
             except ReplyRefused as error:
+                self.note_spent(member.name, error)
                 result.refused.append(refusal(member.name, "train", error))
                 self.observer.replied(member.name, "train", str(error))
         needed = self.config.federation.min_clients
         self.check_enough(len(fold.accepted), len(cohort), result.refused, needed)
-        result.replies = fold.replies()
+        result.replies, result.quantile = fold.replies()
         return result
 
     def evaluate(
@@ -231,7 +263,10 @@ class _Fold:
         self.accepted: list[str] = []
         self._plan = plan
         self._mean = RunningMean(expected.layout)
-        self._record_means = {name: RunningMean(part) for name, part in expected.records.items()}
+        self._expected = expected
+        self._record_means = {
+            name: RunningMean(part) for name, part in expected.all_records.items()
+        }
         self._metrics = {m.TRAIN_LOSS: 0.0, m.LOCAL_STEPS: 0.0}
         self._single: list[Message] = []
         self._request: Message | None = None
@@ -251,16 +286,40 @@ class _Fold:
         for key, value in update.metrics.items():
             self._metrics[key] += value * weight
 
-    def replies(self) -> list[Message]:
-        """What the strategy sees: one reply with the means, or every single one."""
+    def replies(self) -> tuple[list[Message], float | None]:
+        """What the strategy sees: one reply with the means, or every single one; and the mean
+        quantile coordinate. Central noise is on both."""
         if self._plan.individual:
-            return self._single
+            return self._single, None
         assert self._request is not None  # only asked after enough updates were added
         weight = self._mean.weight
         records = {m.ARRAYS: self._mean.mean()}
         records |= {name: mean.mean() for name, mean in self._record_means.items()}
+        release = self._expected.release
+        if release is not None and release.central:
+            records = _with_central_noise(records, self._expected, release, len(self.accepted))
+        quantile = records.pop(m.QUANTILE, None)
         metrics = {key: value / weight for key, value in self._metrics.items()}
-        return [mean_reply(self._request, records, metrics, weight)]
+        reply = mean_reply(self._request, records, metrics, weight)
+        return [reply], float(quantile[m.QUANTILE][0]) if quantile else None
+
+
+def _with_central_noise(
+    records: dict[str, Arrays], expected: Expected, release: Release, hospitals: int
+) -> dict[str, Arrays]:
+    """The means with the noise of a trusted server on the change of the parameters."""
+    model = records[m.ARRAYS]
+    change = {
+        name: np.subtract(model[name], expected.received[name], dtype=np.float64)
+        for name in expected.parameters
+    }
+    noised = release.add_to_mean(change | records.get(m.QUANTILE, {}), hospitals)
+    quantile = {m.QUANTILE: {m.QUANTILE: noised.pop(m.QUANTILE)}} if m.QUANTILE in noised else {}
+    moved = {
+        name: conform(expected.received[name] + value, expected.layout[name].dtype)
+        for name, value in noised.items()
+    }
+    return records | {m.ARRAYS: model | moved} | quantile
 
 
 def _added(so_far: Sums | None, part: Sums) -> Sums:

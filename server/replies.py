@@ -16,7 +16,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from wardround.common import messages as m
 from wardround.common.arrays import MAX_ABS_SUM, Arrays, Layout, decode_arrays
-from wardround.common.errors import ReplyRefused
+from wardround.common.errors import BudgetSpent, ReplyRefused
+from wardround.common.privacy.claims import Claim
+from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Sums
 
 MAX_STATISTICS = 100_000
@@ -42,11 +44,15 @@ class Update:
     records: dict[str, Arrays]
     metrics: dict[str, float]
     num_examples: int
+    claim: Claim | None = None
 
 
 def check_error(reply: Message) -> None:
     """Raise ReplyRefused if the client reported a failure."""
     if reply.has_error():
+        reason = m.one_line(reply.error.reason)
+        if reason.startswith(m.BUDGET):
+            raise BudgetSpent(reason)
         raise ReplyRefused(f"failed: {m.one_line(reply.error.reason)}")
     if not reply.has_content() or not reply.content:
         raise ReplyRefused("the reply is empty")
@@ -88,18 +94,27 @@ def check_statistics(reply: Message) -> Sums:
 
 
 def check_update(
-    reply: Message, layout: Layout, records: Mapping[str, Layout], member: Member
+    reply: Message,
+    layout: Layout,
+    records: Mapping[str, Layout],
+    member: Member,
+    claims: Roster | None = None,
 ) -> Update:
-    """A training reply against the model's layout and the strategy's further records."""
+    """A training reply against the model's layout and further records.
+
+    claims : in a private run, whose keys may sign a claim; the reply then has one, and no loss
+    """
     check_error(reply)
-    expected = {m.ARRAYS, m.METRICS, *records}
+    private = claims is not None
+    expected = {m.ARRAYS, m.METRICS, *records, *([m.PRIVACY] if private else [])}
     if found := sorted(set(reply.content) ^ expected):
         raise ReplyRefused(f"record '{found[0][:100]}' is missing or not expected")
     metrics = reply.content[m.METRICS]
     if not isinstance(metrics, MetricRecord):
         raise ReplyRefused(f"record '{m.METRICS}' is not a metric record")
-    if set(metrics) != {m.NUM_EXAMPLES, m.LOCAL_STEPS, m.TRAIN_LOSS}:
-        raise ReplyRefused("its metrics are not num-examples, local-steps and train-loss")
+    names = [m.NUM_EXAMPLES, m.LOCAL_STEPS] + ([] if private else [m.TRAIN_LOSS])
+    if set(metrics) != set(names):
+        raise ReplyRefused(f"its metrics are not {', '.join(names)}")
     num_examples, steps = _whole(metrics, m.NUM_EXAMPLES), _whole(metrics, m.LOCAL_STEPS)
     if not 0 < num_examples <= member.sizes["train"]:
         raise ReplyRefused(
@@ -107,14 +122,20 @@ def check_update(
         )
     if steps == 0:
         raise ReplyRefused(f"{m.LOCAL_STEPS} is 0: it did not train")
-    loss = metrics[m.TRAIN_LOSS]
-    if not isinstance(loss, int | float) or not math.isfinite(loss):
+    loss = math.nan if private else metrics[m.TRAIN_LOSS]
+    if not isinstance(loss, int | float) or not (private or math.isfinite(loss)):
         raise ReplyRefused(f"{m.TRAIN_LOSS} is not a finite number; lower training.lr?")
+    claim = None
+    if claims is not None:
+        record = reply.content[m.PRIVACY]
+        data = record.get(m.CLAIM) if isinstance(record, ConfigRecord) else None
+        claim = Claim.read(data, member.name, claims)
     return Update(
         _arrays(reply, m.ARRAYS, layout),
         {name: _arrays(reply, name, records[name]) for name in records},
         {m.LOCAL_STEPS: float(steps), m.TRAIN_LOSS: float(loss)},
         num_examples,
+        claim,
     )
 
 

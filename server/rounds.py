@@ -29,6 +29,7 @@ from wardround.common.hosting import CohortGrid
 from wardround.common.rng import seeded_globals
 from wardround.server.aggregation import conform
 from wardround.server.gathering import Evaluated, Expected, Gatherer, Refusal, Trained
+from wardround.server.privacy import PrivacyPlan
 from wardround.server.replies import Member
 from wardround.server.requests import Totals, complete
 from wardround.server.strategies import StrategyPlan
@@ -36,12 +37,16 @@ from wardround.server.strategies import StrategyPlan
 
 @dataclass
 class TrainResult:
-    """What training gave: the next shared model and who contributed."""
+    """What training gave: the next shared model and who contributed.
+
+    clipping_norm : for the next round, in a private run
+    """
 
     model: Arrays
     loss: float
     seconds: float
     gathered: Trained
+    clipping_norm: float | None = None
 
 
 @dataclass
@@ -75,8 +80,10 @@ class RoundRunner:
         totals: Totals,
         trainable: list[str],
         local_keys: list[str],
+        privacy: PrivacyPlan | None = None,
     ) -> None:
         self.grid, self.config, self.plan, self.gatherer = grid, config, plan, gatherer
+        self.privacy = privacy
         self.totals, self.trainable, self.local_keys = totals, trainable, local_keys
 
     def train(
@@ -85,15 +92,24 @@ class RoundRunner:
         shared: Arrays,
         cohort: list[Member],
         state_rounds: dict[str, int],
+        clipping_norm: float | None = None,
     ) -> TrainResult:
         """Train one cohort and aggregate. Raises RoundFailed if too few replies are accepted."""
         started = time.monotonic()
         layout = layout_of(shared)
-        requests = self._train_requests(server_round, shared, cohort, state_rounds)
-        expected = Expected(layout, self.trainable, self._record_layouts(layout), shared)
+        norm = clipping_norm or self.config.privacy.clipping_norm
+        requests = self._train_requests(server_round, shared, cohort, state_rounds, norm)
+        release = None
+        if self.privacy is not None:
+            release = self.privacy.release(server_round, norm, len(cohort))
+        records = self._record_layouts(layout)
+        expected = Expected(layout, self.trainable, records, shared, release)
         gathered = self.gatherer.train(server_round, requests, cohort, expected)
         model, loss = self._aggregate(server_round, gathered, layout)
-        return TrainResult(model, loss, time.monotonic() - started, gathered)
+        if release is not None and gathered.quantile is not None:
+            norm = release.next_norm(norm, gathered.quantile)
+        seconds = time.monotonic() - started
+        return TrainResult(model, loss, seconds, gathered, norm if release else None)
 
     def evaluate(
         self,
@@ -118,7 +134,12 @@ class RoundRunner:
 
     # --- requests --------------------------------------------------------------------------
     def _train_requests(
-        self, server_round: int, shared: Arrays, cohort: list[Member], states: dict[str, int]
+        self,
+        server_round: int,
+        shared: Arrays,
+        cohort: list[Member],
+        states: dict[str, int],
+        clipping_norm: float,
     ) -> list[Message]:
         seed = self.config.federation.seed
         with seeded_globals(seed, "strategy", server_round, "configure"):
@@ -133,6 +154,8 @@ class RoundRunner:
         config: dict[str, Any] = {m.ALGORITHM: self.plan.algorithm, m.ROUND: server_round}
         config |= ours.request_config() if ours else {}
         config |= self._personal()
+        if self.privacy is not None:
+            config |= self.privacy.request_config(len(cohort), clipping_norm)
         return complete(messages, cohort, self.totals, extra, config, states)
 
     def _evaluate_requests(

@@ -31,7 +31,7 @@ from wardround.common.secagg.context import (
     session_id,
     transcript_digest,
 )
-from wardround.common.secagg.encoding import COUNT, Encoding, VectorLayout, decode_exact
+from wardround.common.secagg.encoding import COUNT, VectorLayout, decode_exact
 from wardround.common.secagg.graph import Thresholds, neighbours
 from wardround.common.secagg.keys import (
     KEY_BYTES,
@@ -223,7 +223,7 @@ class MaskedSum:
     ) -> None:
         clients = len(group.names)
         self.group, self.task, self.layout, self.phase = group, task, layout, Phase.UPLOADING
-        self.encoding = Encoding(task.bits, task.clip, clients, task.largest_weight)
+        self.encoding = task.encoding(clients)
         self.survivors: set[int] = set()
         self.liars: set[str] = set()
         self._context = aggregation_context(group.transcript, task, clients, layout, content)

@@ -7,6 +7,7 @@ What the server sees of one hospital is its rows per split, how long it took, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from flwr.serverapp import Grid
 from wardround.common import messages as m
 from wardround.common.config import Config
 from wardround.common.errors import ProtocolRefused, ReplyRefused, RoundFailed
+from wardround.common.privacy.claims import Claim
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import (
     LOSS,
@@ -51,6 +53,7 @@ from wardround.server.gathering import (
     sizes,
 )
 from wardround.server.observer import Observer
+from wardround.server.privacy import Release
 from wardround.server.replies import Member, check_error
 from wardround.server.requests import Totals, queries
 from wardround.server.secagg import KeyGroup, MaskedSum, SecureSession, Total
@@ -119,29 +122,40 @@ class SecureGatherer(Gatherer):
         self, server_round: int, requests: list[Message], cohort: list[Member], expected: Expected
     ) -> Trained:
         self._traffic = _Traffic()
-        layout = training_layout(expected.layout, expected.parameters, expected.records)
-        largest = 1
+        layout = training_layout(expected.layout, expected.parameters, expected.all_records)
+        largest, release = 1, expected.release
         if self.plan.weighting == "examples":
             largest = self._table.max_examples or self._largest
-        needed = self.config.federation.min_clients
-        total = self._sum(requests, cohort, f"train {server_round}", layout, largest, needed=needed)
+        result = Trained([], [])
+        total = self._sum(
+            requests,
+            cohort,
+            f"train {server_round}",
+            layout,
+            largest,
+            needed=self.config.federation.min_clients,
+            release=release,
+            result=result,
+        )
         exact = layout.exact_arrays(total.exact)
         count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])
         if not count <= weight <= count * largest:
             raise RoundFailed(f"the sum is impossible: {count:g} hospitals weigh {weight:g}")
+        if release is not None and release.central:
+            release.add_to_sum(total.update, total.step)
         records = means(layout, total, largest, expected)
+        if (quantile := records.pop(m.QUANTILE, None)) is not None:
+            result.quantile = float(quantile[m.QUANTILE][0])
         metrics = {
-            m.TRAIN_LOSS: float(exact[LOSS][0]) / weight,
+            m.TRAIN_LOSS: math.nan if release is not None else float(exact[LOSS][0]) / weight,
             m.LOCAL_STEPS: float(exact[STEPS][0]) / weight,
         }
-        return Trained(
-            replies=[mean_reply(requests[0], records, metrics, weight)],
-            accepted=total.survivors,
-            refused=self._traffic.refused,
-            bytes_up=self._traffic.up,
-            bytes_down=self._traffic.down,
-            clipped=float(exact[CLIPPED][0]) / (count * max(1, layout.update_size)),
-        )
+        result.replies = [mean_reply(requests[0], records, metrics, weight)]
+        result.accepted, result.refused = total.survivors, self._traffic.refused
+        result.bytes_up, result.bytes_down = self._traffic.up, self._traffic.down
+        if release is None or not release.protects:
+            result.clipped = float(exact[CLIPPED][0]) / (count * max(1, layout.update_size))
+        return result
 
     def evaluating(self, members: list[Member]) -> list[Member]:
         return members if super().evaluating(members) else []
@@ -178,21 +192,32 @@ class SecureGatherer(Gatherer):
         largest: int,
         sums: bytes | None = None,
         needed: int = 1,
+        release: Release | None = None,
+        result: Trained | None = None,
     ) -> Total:
-        """Add up the members' vectors. Raises RoundFailed; then the keys used are burnt."""
+        """Add up the members' vectors. Raises RoundFailed; then the keys used are burnt.
+
+        release, result : of a private training round; hospitals' claims are noted in the result
+        """
         before = len(self._traffic.refused)
         try:
             group = self._ready_group(members)
-            task = wire.TaskRequest(
-                group.id, group.take_index(), purpose, self._table.bits, self._table.clip, largest
-            )
+            fine = release is not None and release.protects
+            clip = self._table.clip
+            if release is not None and fine:
+                clip = release.reach(len(group.names), group.parameters.survivors)
+            index, bits = group.take_index(), self._table.bits
+            task = wire.TaskRequest(group.id, index, purpose, bits, clip, largest, int(fine))
             threads, content = self._table.threads, content_digest(requests[0].content)
             masked = MaskedSum(group, task, layout, content, threads)
             extra = {m.SUMS_LAYOUT: sums} if sums is not None else {}
             record = {m.MESSAGE: task.to_bytes()} | extra
 
             def add_upload(name: str, answer: ConfigRecord) -> None:
+                claim = Claim.read(answer.get(m.CLAIM), name, release.roster) if release else None
                 masked.add_upload(name, _data(answer, m.MESSAGE), _data(answer, m.VECTOR))
+                if claim is not None and result is not None:
+                    self.note_claim(result, claim)
 
             by_node = {member.node_id: member.name for member in members}
             asked = []
@@ -352,6 +377,7 @@ class SecureGatherer(Gatherer):
                 use(member.name, record)
                 self.observer.replied(member.name, step, None)
             except ReplyRefused as error:
+                self.note_spent(member.name, error)
                 self._traffic.refused.append(refusal(member.name, step, error))
                 self.observer.replied(member.name, step, str(error))
 

@@ -16,7 +16,7 @@ from wardround.client.app import PERSONAL
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
 from wardround.client.state import ClientState
-from wardround.client.training import train_model
+from wardround.client.training import train_on_batches
 from wardround.common.arrays import digest_arrays
 from wardround.common.config import Config, TrainingTable
 from wardround.common.metrics import add_sums
@@ -120,5 +120,5 @@ def _train(
     model.to(training.device)
     for server_round in range(1, config.federation.rounds + 1):
         seed = (config.federation.seed, server_round, f"baseline:{name}")
-        train_model(model, examples, population.task, training, seed)
+        train_on_batches(model, examples, population.task, training, seed)
     return model

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from wardround.common.errors import ConfigError, WardroundError
+from wardround.simulations.privacy_cli import privacy
 
 app = typer.Typer(
     name="wardround",
@@ -35,6 +36,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
 ]
+
+
+app.add_typer(privacy)
 
 
 @app.callback()

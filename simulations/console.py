@@ -101,9 +101,14 @@ class Progress(Observer):
         cells = {
             "round": f"{row['round']}/{self._rounds}",
             "hospitals": f"{len(row['accepted'])}/{len(row['cohort'])}",
-            "train loss": number(row["train_loss"], 4),
-            "loss": number(figures.get("loss"), 4),
         }
+        claims = row.get("privacy") or {}
+        if claims:
+            spent = [claim["epsilon"] for claim in claims.values()]
+            cells["epsilon"] = number(max(spent, key=lambda e: -1.0 if e is None else e))
+        else:
+            cells["train loss"] = number(row["train_loss"], 4)
+        cells["loss"] = number(figures.get("loss"), 4)
         if self._primary != "loss":
             cells[self._primary] = number(figures.get(self._primary), 4)
         size = row["bytes_down"] + row["bytes_up"]

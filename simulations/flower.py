@@ -3,7 +3,8 @@
 The run configuration names a ``federation.toml`` that every node can read (``federation``, "" for
 the built-in example) and overrides separated by ';'. A node is the hospital of its
 ``partition-id``, so as many nodes as ``simulation.clients`` must run. Their identity keys lie in
-the folder of runs, because Flower runs them in processes of their own.
+the folder of runs, because Flower runs them in processes of their own; so do their privacy
+ledgers, in a folder for each of Flower's runs.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from flwr.app import Context
 
 from wardround.client.hospital import Hospital
 from wardround.common.config import Config
+from wardround.common.privacy.noise import NoiseSource
 from wardround.common.rundir import RunDirectory
 from wardround.server.federation import Federation
 from wardround.simulations.identities import shared_identities
-from wardround.simulations.population import Population
+from wardround.simulations.population import Population, create_ledger
 from wardround.simulations.runner import load, make_task
 
 
@@ -26,13 +28,22 @@ def open_federation(context: Context) -> Federation:
     """A new run of the configured federation, in a run directory of its own."""
     config = _config(*_settings(context))
     run = RunDirectory.create(config.runs_folder(), config.federation.name, config.to_toml())
-    population = _population(*_settings(context))
-    return Federation(config, population.task, run, roster=population.roster)
+    population = _population(*_settings(context), context.run_id)
+    seed = config.federation.seed
+    return Federation(
+        config,
+        population.task,
+        run,
+        roster=population.roster,
+        make_source=lambda number: NoiseSource.seeded(seed, "central", number),
+    )
 
 
 def open_hospital(context: Context) -> Hospital:
     """The simulated hospital of this node."""
-    return _population(*_settings(context)).open(context)
+    hospital = _population(*_settings(context), context.run_id).open(context)
+    create_ledger(hospital)
+    return hospital
 
 
 def _settings(context: Context) -> tuple[str, str]:
@@ -46,8 +57,10 @@ def _config(federation: str, overrides: str) -> Config:
 
 
 @lru_cache(maxsize=4)
-def _population(federation: str, overrides: str) -> Population:
+def _population(federation: str, overrides: str, run_id: int) -> Population:
     """Cached per process: Flower's engine runs many messages in one."""
     config = _config(federation, overrides)
     keys = partial(shared_identities, folder=config.runs_folder())
-    return Population(config, make_task(config), keys)
+    population = Population(config, make_task(config), keys)
+    population.keep_ledgers(config.runs_folder() / f".simulated-ledgers-{run_id}")
+    return population

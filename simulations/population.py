@@ -10,8 +10,10 @@ from typing import Any
 from flwr.app import Context
 
 from wardround.client.hospital import Hospital
+from wardround.client.ledger import Ledger
 from wardround.common.config import Config
 from wardround.common.errors import ConfigError, DataError, TaskError, WardroundError
+from wardround.common.privacy.rules import check_settings, check_task
 from wardround.common.tasks.base import Task
 from wardround.simulations.identities import Identities, fresh_identities
 from wardround.simulations.partition import partition_rows
@@ -34,6 +36,8 @@ class Population:
         task: Task[Any],
         identities: Callable[[Sequence[str]], Identities] = fresh_identities,
     ) -> None:
+        check_settings(config)
+        check_task(config, task)
         self.config, self.task = config, task
         self._identities = identities
         self.roster: dict[str, bytes] = {}
@@ -83,7 +87,7 @@ class Population:
     def _make(self, shards: dict[str, Callable[[], Any]]) -> dict[str, Hospital]:
         """The hospitals of these shards; with keys if the configuration needs them."""
         identities: Identities = {}
-        if self.config.secure_aggregation.enabled:
+        if self.config.secure_aggregation.enabled or self.config.privacy.enabled:
             identities = self._identities(list(shards))
             self.roster = {name: identity.public for name, identity in identities.items()}
         return {
@@ -98,6 +102,17 @@ class Population:
             )
             for name, shard in shards.items()
         }
+
+    def keep_ledgers(self, folder: Path) -> None:
+        """Where the hospitals' privacy ledgers are, if ``[privacy]`` is on."""
+        if self.config.privacy.enabled:
+            for name, hospital in self._hospitals.items():
+                hospital.ledger_path = folder / f"{name}.sqlite"
+
+    def create_ledgers(self) -> None:
+        """New, empty ledgers for hospitals that have none: at the beginning of a run only."""
+        for hospital in self._hospitals.values():
+            create_ledger(hospital)
 
     def _sites(self, path: Path) -> dict[str, Callable[[], Any]]:
         sites = self.task.sites(path)
@@ -122,3 +137,11 @@ class Population:
             name: partial(self.task.select, pooled, rows)
             for name, rows in zip(names, parts, strict=True)
         }
+
+
+def create_ledger(hospital: Hospital) -> None:
+    """A new, empty ledger for a simulated hospital, unless it has one or needs none."""
+    path = hospital.ledger_path
+    if path is not None and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Ledger.create(path, hospital.name).close()

@@ -23,6 +23,7 @@ from wardround.common.config import Config, load_config, parse_config
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.hosting import SERVER_NODE_ID
 from wardround.common.models import build_model, load_arrays
+from wardround.common.privacy.noise import NoiseSource
 from wardround.common.records import MEAN, OVERALL, Record, flat_records, mean_figures
 from wardround.common.reports import report_run
 from wardround.common.rng import numpy_generator
@@ -102,6 +103,9 @@ def simulate(
     else:
         name = settings.federation.name
         run = RunDirectory.create(settings.runs_folder(), name, settings.to_toml())
+    population.keep_ledgers(run.ledgers)
+    if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
+        population.create_ledgers()
     with _threads(settings.simulation.threads):
         return _run(settings, task, population, run, observer or Observer())
 
@@ -147,7 +151,8 @@ def _run(
     dropout = Dropout(config)
     grid = InProcessGrid(create_client_app(population.open), population.names, None, dropout)
     _restore_clients(grid, run)
-    if config.secure_aggregation.enabled:  # they stay at the hospitals, which are all here
+    hidden = config.secure_aggregation.enabled or config.privacy.enabled
+    if hidden:  # they stay at the hospitals, which are all here
         warnings = population.warnings()
         observer.warnings(warnings)
         run.update(warnings=warnings)
@@ -159,6 +164,7 @@ def _run(
         observer,
         lambda number: _store_clients(grid, run, number),
         population.roster,
+        lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
     )
     app = create_server_app(lambda context: federation, outcomes.append)
     try:

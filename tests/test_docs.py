@@ -19,6 +19,9 @@ NO_DEFAULT = {
     "federation.clients_per_round",
     "training.max_grad_norm",
     "secure_aggregation.max_examples",
+    "privacy.epsilon",
+    "privacy.noise_multiplier",
+    "privacy.epsilon_limit",
 }
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 

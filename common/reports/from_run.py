@@ -10,12 +10,14 @@ from wardround.common.config import Config, load_config
 from wardround.common.errors import WardroundError
 from wardround.common.records import flat_records
 from wardround.common.reports.page import HIDDEN, ReportData, write_report
+from wardround.common.reports.privacy_notes import latest_claims, privacy_notes
 from wardround.common.rundir import RunDirectory
 
 
 def report_run(run: RunDirectory) -> Path:
     """Write the run's ``report.html`` (again) and return its path. Raises RunDirectoryError."""
     summary, rounds = run.summary(), run.rounds()
+    claims = latest_claims(rounds)
     stamp = time.localtime(run.config_path.stat().st_mtime)
     data = ReportData(
         name=str(summary.get("name", run.path.name)),
@@ -28,7 +30,8 @@ def report_run(run: RunDirectory) -> Path:
         records=flat_records(rounds),
         rounds=rounds,
         hospitals=[
-            _with_prevalence(row, rounds) | {"warnings": _warnings(row, summary)}
+            _with_prevalence(row, rounds)
+            | {"warnings": _warnings(row, summary), "epsilon": _epsilon(row, claims)}
             for row in summary.get("hospitals", [])
         ],
         comparison=list(summary.get("comparison", [])),
@@ -36,6 +39,11 @@ def report_run(run: RunDirectory) -> Path:
     )
     write_report(data, run.report)
     return run.report
+
+
+def _epsilon(row: dict[str, Any], claims: dict[str, dict[str, float | None]]) -> float | None:
+    """What the hospital claims to have spent; None in a run without privacy."""
+    return claims.get(row["hospital"], {}).get("epsilon")
 
 
 def _warnings(hospital: dict[str, Any], summary: dict[str, Any]) -> list[str]:
@@ -63,12 +71,14 @@ def _notes(run: RunDirectory) -> list[str]:
         config = None
     notes = [
         *_aggregation_notes(config, run.rounds()),
-        "This run used no differential privacy: neither the model nor the figures are private.",
+        *(privacy_notes(config, run.rounds(), True) if config else []),
         "'overall' adds the hospitals' sums (every row counts the same); 'mean' is the plain mean "
         "of the hospitals' figures (every hospital counts the same).",
     ]
     if config is None:
         return notes
+    if early := run.summary().get("ended_early"):
+        notes.insert(0, f"The run ended early: {early}.")
     if config.evaluation.select == "best":
         notes.append("The model is that of the round with the best validation figure.")
     if config.simulation.baselines:

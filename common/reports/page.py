@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from wardround.common.records import MEAN, OVERALL, Record, is_number
+from wardround.common.records import EPSILON, MEAN, OVERALL, PRIVACY, Record, is_number
 from wardround.common.reports import plots
 from wardround.common.rundir import to_json, write_atomically
 
@@ -32,7 +32,7 @@ class ReportData:
 
     records : flat rows {round, hospital, split, metric, value}; see ``common/records.py``
     rounds : the lines of ``metrics.jsonl``
-    hospitals : {hospital, train, validation, test, warnings, prevalence}
+    hospitals : {hospital, train, validation, test, warnings, prevalence, epsilon}
     comparison : {hospital, local, federated, pooled}, each of the last three {metric: value}
     """
 
@@ -55,6 +55,20 @@ def write_report(data: ReportData, path: Path) -> None:
     write_atomically(path, render(data).encode())
 
 
+def write_figure(figure: plots.Figure, title: str, path: Path) -> None:
+    """One figure alone on a page, atomically; a person's file, so it may replace an older one."""
+    text = (
+        _environment()
+        .get_template("figure.html")
+        .render(
+            title=title,
+            figures_json=_script_json({"figure": figure}),
+            plotly=Markup(get_plotlyjs()),
+        )
+    )
+    write_atomically(path, text.encode())
+
+
 def render(data: ReportData) -> str:
     """The page as HTML text."""
     split = "test" if any(r["split"] == "test" for r in data.records) else "validation"
@@ -62,6 +76,7 @@ def render(data: ReportData) -> str:
         "primary": plots.curves(data.records, split, data.primary),
         "loss": plots.curves(data.records, split, "loss") if data.primary != "loss" else None,
         "train-loss": plots.curves(data.records, "train", "loss"),
+        "epsilon": plots.curves(data.records, PRIVACY, EPSILON),
         "sizes": plots.sizes(data.hospitals),
         "timings": plots.timings(data.rounds),
     }
@@ -142,8 +157,12 @@ def _script_json(value: Any) -> Markup:
     return Markup(text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
-@lru_cache(maxsize=1)
 def _template() -> jinja2.Template:
+    return _environment().get_template("page.html")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -153,4 +172,4 @@ def _template() -> jinja2.Template:
     )
     environment.filters["number"] = number
     environment.filters["human_bytes"] = human_bytes
-    return environment.get_template("page.html")
+    return environment

@@ -38,8 +38,12 @@ def descriptor(config: Config) -> bytes:
         del tables[table]
     tables["federation"] = {key: tables["federation"][key] for key in ("name", "seed")}
     del tables["data"]["path"], tables["training"]["device"]
-    for key in ("min_cohort", "colluding", "threads"):
+    own = ["min_cohort", "threads"]
+    if config.privacy.noise != "distributed":  # else it decides how much noise each one adds
+        own.append("colluding")
+    for key in own:
         del tables["secure_aggregation"][key]
+    del tables["privacy"]["epsilon_limit"]
     tables["task"]["name"] = PurePath(config.task.name).name  # the folder differs, the file not
     return digest("descriptor", json.dumps(tables, sort_keys=True, allow_nan=False).encode())
 

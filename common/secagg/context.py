@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from wardround.common.secagg.encoding import Encoding, VectorLayout
+from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.keys import (
     KEY_BYTES,
     Roster,
@@ -44,13 +44,12 @@ def aggregation_context(
     content: bytes,
 ) -> bytes:
     """What one aggregation's masks are bound to; ``content``: model and settings as received."""
-    encoding = Encoding(task.bits, task.clip, clients, task.largest_weight)
     return digest(
         "aggregation",
         transcript,
         struct.pack(">Q", task.index),
         task.purpose.encode(),
-        encoding.to_bytes(),
+        task.encoding(clients).to_bytes(),
         layout.digest(),
         content,
     )

@@ -12,6 +12,10 @@ reading of the sum modulo 2^b is the sum itself.
 *Unbiased.* E[q] = v up to the 2^-16 grain of u and float32's own rounding of v. The error of one
 client is below one level, clip / (L - 1), in every coordinate.
 
+A *fine* encoding is for whole numbers that already carry their noise (``common/privacy``): L is
+then all that the ring allows, nothing is rounded, and a client's number may leave the ring as long
+as the sum doesn't.
+
 **Exact coordinates** (counts, weights, loss sums, metric sums, statistics, buffers) are multiples
 of 2^-96 modulo 2^192: a float64 of at least 2^-44 loses nothing at all, a smaller one at most
 2^-97, and n values below 2^95 / n can't overflow.
@@ -54,12 +58,14 @@ class Encoding:
     clip : largest magnitude of a coordinate of an update, in the model's unit
     clients : n, the most vectors that are added
     largest_weight : a hospital counts for at most so many examples
+    fine : update coordinates come as whole numbers, of as many levels as the ring has
     """
 
     bits: int
     clip: float
     clients: int
     largest_weight: int
+    fine: bool = False
 
     def __post_init__(self) -> None:
         in_range = SMALLEST_CLIP <= self.clip <= LARGEST_CLIP and self.largest_weight > 0
@@ -74,7 +80,8 @@ class Encoding:
     @property
     def levels(self) -> int:
         """L: the largest magnitude of one client's coordinate in the ring."""
-        return min(int((2 ** (self.bits - 1) - 1) // self.clients), MOST_LEVELS)
+        room = int((2 ** (self.bits - 1) - 1) // self.clients)
+        return room if self.fine else min(room, MOST_LEVELS)
 
     @property
     def step(self) -> float:
@@ -83,7 +90,8 @@ class Encoding:
 
     def to_bytes(self) -> bytes:
         """What enters the context of an aggregation."""
-        return struct.pack(">BdIQ", self.bits, self.clip, self.clients, self.largest_weight)
+        values = (self.bits, self.clip, self.clients, self.largest_weight, self.fine)
+        return struct.pack(">BdIQ?", *values)
 
 
 def quantise(
@@ -127,6 +135,13 @@ def quantise(
         goal = target[start : start + len(part)]
         np.add(goal, q.view(target.dtype), out=goal)
     return clipped
+
+
+def add_whole(values: NDArray[np.int64], target: Words) -> None:
+    """Add whole numbers to ``target``, modulo the ring, in place."""
+    for start in range(0, len(values), _PIECE):
+        goal = target[start : start + _PIECE]
+        np.add(goal, values[start : start + _PIECE].astype(target.dtype), out=goal)
 
 
 def _clip(v: NDArray[np.float32], most: np.float32) -> int:

@@ -28,6 +28,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
 
 from wardround.common.errors import ProtocolRefused
+from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.keys import KEY_BYTES, SHARE_BYTES, SIGNATURE_BYTES, digest
 
 MOST_CLIENTS = 65_535
@@ -283,7 +284,8 @@ class Accepted(Message):
 
 
 class TaskRequest(Message):
-    """One aggregation. ``purpose`` says what is summed, e.g. 'train 3'."""
+    """One aggregation. ``purpose`` says what is summed, e.g. 'train 3'; ``fine`` is 1 for whole
+    numbers that carry noise, else 0."""
 
     group: bytes
     index: int
@@ -291,6 +293,7 @@ class TaskRequest(Message):
     bits: int
     clip: float
     largest_weight: int
+    fine: int
     TAG = 8
     _SPEC = {
         "group": _KEY,
@@ -299,7 +302,14 @@ class TaskRequest(Message):
         "bits": _U8,
         "clip": _F64,
         "largest_weight": _U64,
+        "fine": _U8,
     }
+
+    def encoding(self, clients: int) -> Encoding:
+        """How the numbers are written. Raises ProtocolRefused for parameters out of range."""
+        if self.fine not in (0, 1):
+            raise ProtocolRefused("the task's encoding is unknown")
+        return Encoding(self.bits, self.clip, clients, self.largest_weight, bool(self.fine))
 
 
 class Upload(Message):

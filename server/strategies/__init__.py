@@ -18,6 +18,7 @@ from wardround.common.config import Config
 from wardround.common.errors import StrategyError
 from wardround.common.loading import load_object
 from wardround.common.models import batch_norm_keys, matching_keys
+from wardround.common.privacy.rules import check_settings
 from wardround.server.strategies.base import SAMPLING, MeanStrategy
 from wardround.server.strategies.feddyn import FedDyn
 from wardround.server.strategies.fednova import FedNova
@@ -78,6 +79,14 @@ def build_strategy(config: Config) -> StrategyPlan:
             f"server only their sum; choose one of {', '.join(sorted(MEAN))}, or set "
             "secure_aggregation.enabled = false"
         )
+    check_settings(config)
+    privacy = config.privacy
+    summed_up = privacy.summed or privacy.unit == "hospital"
+    if individual and privacy.enabled and privacy.noise == "central":
+        raise StrategyError(
+            f"strategy '{table.name}' compares single updates, but central noise protects their "
+            f"mean only; choose one of {', '.join(sorted(MEAN))}, or privacy.noise = 'local'"
+        )
     if issubclass(kind, MeanStrategy):
         kind.check(config)
     options = _checked_options(kind, config)
@@ -89,7 +98,7 @@ def build_strategy(config: Config) -> StrategyPlan:
         vars(strategy).update(SAMPLING)
     weighting = table.weighting
     if weighting == "auto":
-        weighting = getattr(kind, "weighting", "examples")
+        weighting = "uniform" if summed_up else getattr(kind, "weighting", "examples")
     algorithm = getattr(kind, "algorithm", "plain")
     return StrategyPlan(table.name, strategy, individual, weighting, algorithm)
 

@@ -284,7 +284,7 @@ class Federation:
 
 def task_of(group: KeyGroup, **parameters: Any) -> wire.TaskRequest:
     """The group's next task."""
-    usual = {"purpose": "train 1", "bits": 32, "clip": 4.0, "largest_weight": 100}
+    usual = {"purpose": "train 1", "bits": 32, "clip": 4.0, "largest_weight": 100, "fine": 0}
     return wire.TaskRequest(group.id, group.take_index(), **(usual | parameters))
 
 

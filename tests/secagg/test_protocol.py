@@ -371,7 +371,7 @@ def test_the_server_keeps_one_vector_however_many_hospitals_upload() -> None:
     federation = Federation(30)
     group = federation.ready()
     numbers = some_numbers(["h00"], layout)["h00"]
-    task = wire.TaskRequest(group.id, 0, "train 1", 32, 4.0, 100).to_bytes()
+    task = wire.TaskRequest(group.id, 0, "train 1", 32, 4.0, 100, 0).to_bytes()
     uploads = {
         name: finish(federation[name].begin(task, layout, lambda: CONTENT), numbers)
         for name in group.names

@@ -234,9 +234,10 @@ def test_a_sum_of_nobody_is_refused(clients) -> None:
 def test_every_parameter_enters_the_bytes_of_the_context() -> None:
     base = Encoding(32, 8.0, 10, 100)
     changes = [{"bits": 16}, {"clip": 8.5}, {"clients": 11}, {"largest_weight": 101}]
+    changes.append({"fine": True})
     written = [one.to_bytes() for one in [base, *(replace(base, **c) for c in changes)]]
-    assert len(set(written)) == 5
-    assert written[0].hex() == "20" + "4020000000000000" + "0000000a" + "0000000000000064"
+    assert len(set(written)) == 6
+    assert written[0].hex() == "20" + "4020000000000000" + "0000000a" + "0000000000000064" + "00"
 
 
 # --- update coordinates: never a wrap -------------------------------------------------------------

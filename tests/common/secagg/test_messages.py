@@ -86,7 +86,7 @@ EXAMPLES: list[wire.Message] = [
     wire.Bundle(KEYS, (b"x" * 160, b"y" * 160)),
     wire.KeysRequest(G, (G, G[::-1]), (KEYS,)),
     wire.Accepted(G, "Köln", G),
-    wire.TaskRequest(G, 8, "train 3", 32, 8.0, 1000),
+    wire.TaskRequest(G, 8, "train 3", 32, 8.0, 1000, 0),
     wire.Upload(G, 8, "Köln"),
     wire.UnmaskRequest(G, 8, (0, 2, 513), (b"s" * 80, b"t" * 80)),
     wire.Shares(G, 8, "Köln", (G, b"")),

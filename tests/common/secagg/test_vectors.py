@@ -276,7 +276,7 @@ LAYOUT = [
 def _context_inputs() -> dict[str, list[Vector]]:
     roster = [["b", some("b")], ["a", some("a")]]
     seven = [f"hospital {i}" for i in range(7)]
-    task = messages.TaskRequest(some("g"), 8, "train 3", 16, 2.5, 1000)
+    task = messages.TaskRequest(some("g"), 8, "train 3", 16, 2.5, 1000, 0)
     return {
         "layout_digest": [{"layout": LAYOUT}, {"layout": [[], [], []]}],
         "session_id": [{"descriptor": some("d"), "roster": roster, "nonce": some("n")}],
@@ -318,7 +318,7 @@ def _message_inputs() -> dict[str, list[Vector]]:
         messages.Bundle(bundle, ciphertexts),
         messages.KeysRequest(g, (some("a"), some("b")), (bundle,)),
         messages.Accepted(g, "Köln", some("t")),
-        messages.TaskRequest(g, 8, "train 3", 32, 8.0, 1000),
+        messages.TaskRequest(g, 8, "train 3", 32, 8.0, 1000, 0),
         messages.Upload(g, 8, "Köln"),
         messages.UnmaskRequest(g, 8, (0, 2, 513), (some("u", 80), some("v", 80))),
         messages.Shares(g, 8, "Köln", (some("one"), b"", some("two"))),

@@ -1,0 +1,131 @@
+"""What a hospital does with a training request: an update, whatever is asked of its privacy.
+
+| ``[privacy]``                        | local work           | what the update is             |
+|--------------------------------------|----------------------|--------------------------------|
+| off                                  | K ordinary steps     | the trained model              |
+| example or patient, noise local      | K steps of DP-SGD    | the trained model              |
+| example or patient, noise from all   | one clipped gradient | -lr / b times it, to protect   |
+| hospital                             | K ordinary steps     | its clipped change, to protect |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from wardround.client.algorithms import LocalAlgorithm
+from wardround.client.hospital import Hospital
+from wardround.client.privacy import PrivateRound
+from wardround.client.private_gradients import ClippedGradients, PrivateSteps
+from wardround.client.state import ClientState
+from wardround.client.training import (
+    TrainingOutcome,
+    train_model,
+    train_on_batches,
+)
+from wardround.common.arrays import Arrays
+from wardround.common.messages import QUANTILE
+from wardround.common.models import model_arrays
+from wardround.common.rng import seeded_globals
+from wardround.common.tasks.base import Examples
+
+_NORM = "clipping-norm"
+
+
+@dataclass
+class LocalUpdate:
+    """What local work gave.
+
+    arrays : the whole model after training (or as received, where ``protect`` is given)
+    protect : changes of the shared parameters that still need protection; clipped
+    sensitivity : of ``protect``, L2
+    """
+
+    arrays: Arrays
+    outcome: TrainingOutcome
+    protect: Arrays | None = None
+    sensitivity: float = 0.0
+
+
+def local_update(
+    hospital: Hospital,
+    model: nn.Module,
+    examples: Examples,
+    received: Arrays,
+    algorithm: LocalAlgorithm,
+    private: PrivateRound | None,
+) -> LocalUpdate:
+    """Train ``model`` in place and say what is to leave. ``received``: the shared arrays."""
+    seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
+    training = hospital.config.training
+    if private is None:
+        outcome = train_on_batches(model, examples, hospital.task, training, seed, algorithm)
+        return LocalUpdate(model_arrays(model), outcome)
+    if private.table.summed:
+        return _summed(hospital, model, examples, private, seed)
+    if private.table.unit == "hospital":
+        outcome = train_on_batches(model, examples, hospital.task, training, seed, algorithm)
+        arrays = model_arrays(model)
+        change = {key: arrays[key] - received[key] for key in algorithm.parameters}
+        bound = private.bound()
+        return LocalUpdate(arrays, outcome, private.clip_update(change, bound), bound.sensitivity)
+    outcome = _private_steps(hospital, model, examples, algorithm, private, seed)
+    return LocalUpdate(model_arrays(model), outcome)
+
+
+def _private_steps(
+    hospital: Hospital,
+    model: nn.Module,
+    examples: Examples,
+    algorithm: LocalAlgorithm,
+    private: PrivateRound,
+    seed: tuple[int, int, str],
+) -> TrainingOutcome:
+    table, state = private.table, algorithm.state
+    units = hospital.units()
+    model.train()
+    gradients = ClippedGradients(model, hospital.task, examples, units, table)
+    norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
+    steps = PrivateSteps(gradients, len(units), private.schedule, table, norm, private.source)
+    outcome = train_model(model, steps, hospital.config.training, seed, algorithm)
+    if table.clipping == "adaptive":
+        kept = {_NORM: np.array([steps.norm])}
+        state.save(_NORM, kept, algorithm.server_round, algorithm.state_round)
+    return outcome
+
+
+def _remembered_norm(state: ClientState, state_round: int, default: float) -> float:
+    kept = state.load(_NORM, state_round)
+    return float(kept[_NORM][0]) if kept else default
+
+
+def _summed(
+    hospital: Hospital,
+    model: nn.Module,
+    examples: Examples,
+    private: PrivateRound,
+    seed: tuple[int, int, str],
+) -> LocalUpdate:
+    """-lr / b times the sum of clipped gradients of the drawn units."""
+    run_seed, server_round, name = seed
+    units, schedule, bound = hospital.units(), private.schedule, private.bound()
+    lr = hospital.config.training.lr_of(server_round)
+    scale = lr / schedule.expected_units
+    model.train()
+    gradients = ClippedGradients(model, hospital.task, examples, units, private.table)
+    with seeded_globals(run_seed, "training", server_round, name):
+        chosen = private.source.poisson_sample(len(units), schedule.sampling_rate)
+        total = gradients.total(chosen, bound) * scale
+    protect: dict[str, Any] = {}
+    start = 0
+    for key, parameter in gradients.parameters:
+        part = total[start : start + parameter.numel()]
+        protect[key] = -part.reshape(tuple(parameter.shape))
+        start += parameter.numel()
+    if bound.quantile_scale:
+        protect[QUANTILE] = total[start:]
+    outcome = TrainingOutcome(1, lr, float("nan"))
+    return LocalUpdate(model_arrays(model), outcome, protect, bound.sensitivity * scale)

@@ -1,0 +1,82 @@
+"""What a hospital tells the server of its ledger: signed, so that it can't be denied or forged.
+
+The server can't check that a claim is true (that would need the hospital's randomness); it can
+check whose it is. JSON of known keys, bounded in size, under an Ed25519 signature.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from wardround.common.errors import ReplyRefused
+from wardround.common.secagg.keys import SIGNATURE_BYTES, Identity, Roster, digest, verify
+
+_MOST_BYTES = 2048
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A hospital's budget after a round. ``epsilon`` covers every run that its ledger knows of.
+
+    delta : of epsilon
+    limit : the hospital's own; infinite if it has none
+    more : another such round would stay within the limit
+    simulated : the noise came from a seed and protects nobody
+    """
+
+    federation: str
+    run: str
+    round: int
+    hospital: str
+    unit: str
+    noise: str
+    epsilon: float
+    delta: float
+    limit: float
+    more: bool
+    simulated: bool
+
+    def signed(self, identity: Identity) -> bytes:
+        """Signature and JSON."""
+        body = json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+        return identity.sign(digest("privacy claim", body)) + body
+
+    @classmethod
+    def read(cls, data: object, name: str, roster: Roster) -> Claim:
+        """The claim of hospital ``name``. Raises ReplyRefused for anything else."""
+        if not isinstance(data, bytes) or not SIGNATURE_BYTES < len(data) <= _MOST_BYTES:
+            raise ReplyRefused("its privacy claim is missing or of an impossible size")
+        signature, body = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]
+        if not verify(roster.get(name, b""), signature, digest("privacy claim", body)):
+            raise ReplyRefused("its privacy claim isn't signed by its own key")
+        try:
+            values = json.loads(body)
+            claim = cls(**values)
+        except (ValueError, TypeError, RecursionError):
+            raise ReplyRefused("its privacy claim is not readable") from None
+        if claim.hospital != name or not claim._is_sane():
+            raise ReplyRefused("its privacy claim is of another hospital or not sensible")
+        return claim
+
+    def _is_sane(self) -> bool:
+        texts = (self.federation, self.run, self.unit, self.noise)
+        numbers = (self.epsilon, self.delta, self.limit)
+        return (
+            all(isinstance(text, str) and len(text) <= 200 for text in texts)
+            and all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers)
+            and self.epsilon >= 0
+            and 0 < self.delta < 1
+            and self.limit > 0
+            and isinstance(self.round, int)
+            and isinstance(self.more, bool)
+            and isinstance(self.simulated, bool)
+        )
+
+    def row(self) -> dict[str, Any]:
+        """For ``metrics.jsonl``; an infinite figure as None."""
+        finite = {"epsilon": self.epsilon, "limit": self.limit, "delta": self.delta}
+        return {key: value if math.isfinite(value) else None for key, value in finite.items()}

@@ -1,0 +1,106 @@
+"""The one mechanism behind every private release: round to a grid, add whole-number noise.
+
+A vector x of D coordinates whose sum changes by at most S (L2) when one protected unit comes or
+goes is rounded to multiples of a *step*. Two rounded vectors differ by at most
+
+    S / step * (1 + 2^-10) + sqrt(D)     grid units:
+
+each coordinate is off by at most 1/2 in either vector, and 2^-10 is an allowance for the float32
+arithmetic in which gradients are clipped and added. Discrete Gaussian noise of ``noise_multiplier``
+times that (Canonne, Kamath, Steinke 2020, theorem 4; 2004.00010) costs no more than a Gaussian of
+that multiplier, and leaves no trace of floating point (Mironov 2012). Under secure aggregation
+every hospital adds a share, and only the sum holds it all (Kairouz, Liu, Steinke 2021, 2102.06387).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.errors import PrivacyRefused
+from wardround.common.privacy.noise import LARGEST_SIGMA, Integers, NoiseSource
+
+FLOAT_ALLOWANCE = 2.0**-10
+SMALLEST_SHARE = 3.0
+"""In grid units: sums of discrete Gaussians of at least this are Gaussian for every purpose
+(``accounting.integer_noise_excess``)."""
+NOISE_REACH = 12.0
+"""In standard deviations: noise beyond has a probability below 2^-100."""
+_FINENESS = 1024.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the values of one release are rounded to.
+
+    step : distance of neighbouring values, in the released quantity's unit
+    sensitivity : S, in that unit
+    dimension : D
+    """
+
+    step: float
+    sensitivity: float
+    dimension: int
+
+    def __post_init__(self) -> None:
+        if not (0 < self.step < math.inf and 0 < self.sensitivity < math.inf):
+            raise PrivacyRefused("a release needs a positive, finite sensitivity and step")
+
+    @classmethod
+    def for_local(cls, sensitivity: float, dimension: int) -> Grid:
+        """So fine that rounding costs 0.1 % of the noise: for noise that one hospital adds."""
+        return cls(sensitivity / (_FINENESS * math.sqrt(max(1, dimension))), sensitivity, dimension)
+
+    @property
+    def sensitivity_steps(self) -> float:
+        """The most that two neighbouring rounded vectors are apart (L2), in grid units."""
+        exact = self.sensitivity / self.step
+        return exact * (1 + FLOAT_ALLOWANCE) + math.sqrt(self.dimension)
+
+    def sigma(self, noise_multiplier: float) -> float:
+        """Standard deviation of the noise per coordinate, in grid units."""
+        return noise_multiplier * self.sensitivity_steps
+
+    def round(self, values: NDArray[np.floating[Any]], most: int | None = None) -> Integers:
+        """Nearest grid points, int64, clipped to +-most, which brings no two vectors further apart.
+
+        Raises PrivacyRefused for NaN or infinity.
+        """
+        scaled = np.asarray(values, np.float64) / self.step
+        if not np.isfinite(scaled).all():
+            raise PrivacyRefused("a value to be protected is NaN or infinite; lower training.lr?")
+        limit = float(most) if most is not None else 2.0**52
+        return np.rint(np.clip(scaled, -limit, limit)).astype(np.int64)
+
+    def draw(self, source: NoiseSource, noise_multiplier: float, size: int) -> Integers:
+        """Noise for ``size`` of the coordinates. Raises PrivacyRefused where it can't be drawn."""
+        sigma = self.sigma(noise_multiplier)
+        if not SMALLEST_SHARE <= sigma <= LARGEST_SIGMA:
+            raise PrivacyRefused(
+                f"noise of {sigma:.3g} grid units can't be drawn exactly; "
+                "use a smaller clipping_norm, or fewer hospitals at once"
+            )
+        return source.discrete_gaussian(sigma, size)
+
+    def release(
+        self, values: NDArray[np.floating[Any]], noise_multiplier: float, source: NoiseSource
+    ) -> NDArray[np.float64]:
+        """Rounded, noised values in their own unit, shape of ``values``; all D or a part."""
+        whole = self.round(values).reshape(-1)
+        whole += self.draw(source, noise_multiplier, whole.size)
+        released: NDArray[np.float64] = whole * np.float64(self.step)
+        return released.reshape(np.shape(values))
+
+
+def ring_reach(bound: float, noise: float, clients: int) -> float:
+    """The magnitude that one client's coordinate may need in a ring that ``clients`` share.
+
+    bound : of the values before noise, in the released unit
+    noise : standard deviation of one client's share, in that unit
+    """
+    # the shares' deviations add in squares; a client's part of their reach is 12 sigma / sqrt(n)
+    return bound + NOISE_REACH * noise / math.sqrt(clients)
