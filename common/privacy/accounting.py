@@ -3,24 +3,13 @@
 The neighbouring relation is *add or remove one unit* everywhere. What a unit is (example, patient,
 hospital) is the caller's business.
 
-Every figure is an upper bound, by privacy loss distributions: the loss of one step is put on a grid
-with spacing h so that no divergence shrinks (Connect the Dots, Doroshenko et al. 2022, 2207.04380),
-all steps of all releases are convolved by one FFT, and both directions are kept. Releases of
-everything (sampling rate 1) need no grid: they add up to one Gaussian mechanism, whose curve is
-known (Balle, Wang 2018, 1805.06530).
+Every figure is an upper bound by privacy loss distributions (``losses.py``), the larger one of both
+directions; the order of releases makes no difference. Releases of everything (sampling rate 1) add
+up to one Gaussian mechanism, whose curve is known (Balle, Wang 2018, 1805.06530).
 
-Invariants
-----------
-- Cut tails count as an infinite loss; so does what the FFT's window may have wrapped around.
-- Before the FFT the losses are tilted, p(l) exp(lambda l) / M(lambda), with Chernoff's lambda at
-  the wanted delta, so rounding errors are relative to that delta, not to 1 (Alghamdi et al. 2022,
-  2202.12326, call it the saddle point).
-- h is fine enough for a variance that is at most 0.4 % too large. ``benchmarks/accountant.py``
-  compares with dp-accounting's bounds from both sides and with Opacus' PRV accountant.
-- The order of releases makes no difference.
-
-dp-accounting's own composition isn't called, because it takes 0.4 to 1.6 s where a ledger asks
-every round; it is the reference in the tests instead.
+``benchmarks/accountant.py`` compares with dp-accounting's bounds from both sides and with Opacus'
+PRV accountant. dp-accounting's own composition isn't called, because it takes 0.4 to 1.6 s where a
+ledger asks every round; it is the reference of the tests.
 """
 
 from __future__ import annotations
@@ -30,26 +19,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wardround.common.errors import PrivacyRefused
-
-Reals = NDArray[np.float64]
-Group = tuple[float, float, int]
-"""Noise multiplier, sampling rate below 1, steps."""
+from wardround.common.privacy.losses import Group, Losses, gaussian_delta, gaussian_epsilon
 
 MOST_STEPS = 10**8
-_INFLATION = 0.004
-"""Of the variance of the composed loss, by the grid."""
-_FINEST, _COARSEST = 1e-7, 0.05
-_LONGEST_STEP, _LONGEST_WINDOW = 1 << 20, 1 << 22
-_STEP_TAIL = 1e-24
-_WRAPPED = 1e-12
-"""Share of the tilted mass that may lie outside the window, on each side."""
-_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
@@ -207,247 +183,14 @@ def integer_noise_excess(sigma: float, parties: int) -> float:
     return float(10 * np.exp(-2 * math.pi**2 * sigma**2 * k / (k + 1)).sum())
 
 
-# --- one Gaussian ---------------------------------------------------------------------------------
-def _gaussian_delta(mu: float, epsilon: Reals | float) -> Reals:
-    """Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu), without cancelling the two."""
-    log_ndtr = _special().log_ndtr
-    above, below = (log_ndtr(sign * mu / 2 - np.asarray(epsilon) / mu) for sign in (1, -1))
-    return np.asarray(-np.exp(above) * np.expm1(np.minimum(0, epsilon + below - above)))
-
-
-def _gaussian_epsilon(mu: float, delta: float) -> float:
-    low, high = 0.0, mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta)) + 1e-300
-    if _gaussian_delta(mu, low) <= delta:
-        return 0.0
-    while high - low > 1e-10 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _gaussian_delta(mu, middle) > delta else (low, middle)
-    return high
-
-
-# --- one step's loss on a grid --------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Step:
-    """One part of a composition, in one direction (``remove`` a unit, or add it)."""
-
-    z: float
-    q: float
-    count: int
-    remove: bool
-
-    def loss(self, x: Reals) -> Reals:
-        """Of an output x: log of N(0, z^2) against its mixture with N(1, z^2)."""
-        odds = math.log(self.q) + (2 * x - 1) / (2 * self.z**2)
-        mixed = np.logaddexp(math.log1p(-self.q), odds) if self.q < 1 else odds
-        return mixed if self.remove else -mixed
-
-    def sample(self) -> tuple[Reals, Reals]:
-        """Losses and weights that stand for the distribution, to choose grid and tilt by."""
-        u = np.linspace(-10, 10, 801)
-        weights = np.exp(-u * u / 2)
-        weights /= weights.sum()
-        if not self.remove:
-            return self.loss(self.z * u), weights
-        losses = self.loss(np.concatenate([self.z * u, 1 + self.z * u]))
-        return losses, np.concatenate([(1 - self.q) * weights, self.q * weights])
-
-    def ends(self) -> tuple[float, float]:
-        """Losses beyond which next to nothing lies; the upper one cuts ``_STEP_TAIL``."""
-        reach = -self.z * float(_special().ndtri(_STEP_TAIL))
-        ends = self.loss(np.array([-reach, 1 + reach] if self.remove else [reach, -reach]))
-        return float(ends[0]), float(ends[1])
-
-    def delta(self, eps: Reals) -> Reals:
-        """The hockey-stick divergence, with small relative error."""
-        sign = 1 if self.remove else -1
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            # t: log of (e^(+-eps) - (1 - q)) / q, the loss of the unsampled mechanism
-            t = sign * eps + np.log1p(-(1 - self.q) * np.exp(-sign * eps)) - math.log(self.q)
-            x = self.z**2 * t + 0.5
-            log_ndtr = _special().log_ndtr
-            if self.remove:
-                own, other = log_ndtr((1 - x) / self.z), log_ndtr(-x / self.z)
-                value = -self.q * np.exp(own) * np.expm1(np.minimum(0, t + other - own))
-                return np.where(np.isfinite(t), value, -np.expm1(eps))
-            own, other = log_ndtr(x / self.z), log_ndtr((x - 1) / self.z)
-            value = (self.q - 1) * np.exp(eps) + 1
-            value *= -np.exp(own) * np.expm1(np.minimum(0, other - own - t))
-            return np.where(np.isfinite(t), value, 0.0)
-
-    def on_grid(self, spacing: float) -> tuple[int, Reals, float]:
-        """First index, probabilities, and the mass at an infinite loss: Connect the Dots."""
-        low, high = self.ends()
-        first = math.floor(low / spacing)
-        grid = np.arange(first, max(math.ceil(high / spacing), first + 1) + 1) * spacing
-        deltas = np.minimum.accumulate(np.clip(self.delta(grid), 0, 1))
-        slopes = np.diff(deltas) / math.expm1(spacing)
-        probs = np.concatenate([[1 - deltas[0]], -math.exp(spacing) * slopes])
-        probs[:-1] += slopes
-        return first, np.maximum(probs, 0), float(deltas[-1])
-
-
-# --- many steps -----------------------------------------------------------------------------------
-class _Losses:
-    """The loss of a whole composition in one direction."""
-
-    def __init__(self, mu: float, groups: tuple[Group, ...], remove: bool) -> None:
-        self._steps = [_Step(z, q, count, remove) for z, q, count in groups]
-        if mu:
-            self._steps.append(_Step(1 / mu, 1.0, 1, remove))
-        self._samples = [step.sample() for step in self._steps]
-        variance = 0.0
-        for step, (losses, weights) in zip(self._steps, self._samples, strict=True):
-            mean = float(weights @ losses)
-            variance += step.count * float(weights @ (losses - mean) ** 2)
-        self._deviation = max(math.sqrt(variance), 1e-12)
-        total = sum(step.count for step in self._steps)
-        widest = max(high - low for low, high in (step.ends() for step in self._steps))
-        spacing = math.sqrt(2 * _INFLATION / total) * self._deviation
-        spacing = min(max(spacing, _FINEST), _COARSEST)
-        self._spacing = max(spacing, widest / _LONGEST_STEP, 30 * self._deviation / _LONGEST_WINDOW)
-
-    def epsilon(self, delta: float) -> float:
-        """Smallest epsilon at ``delta``."""
-        rates, moments = self._log_moments(math.log(1 / delta))
-        tilt = float(rates[np.argmin((moments - math.log(delta)) / rates)])
-        return _Curve(self._steps, tilt, self._spacing).epsilon(delta)
-
-    def delta(self, epsilon: float) -> float:
-        """Smallest delta at ``epsilon``."""
-        rates, moments = self._log_moments(20.0)
-        tilt = float(rates[np.argmin(moments - rates * epsilon)])
-        return _Curve(self._steps, tilt, self._spacing).delta(epsilon)
-
-    def _log_moments(self, log_odds: float) -> tuple[Reals, Reals]:
-        """lambda and about log E[exp(lambda loss)]."""
-        middle = math.sqrt(2 * log_odds + 1) / self._deviation
-        rates = middle * np.geomspace(1e-3, 1e3, 61)
-        moments = np.zeros_like(rates)
-        for step, (losses, weights) in zip(self._steps, self._samples, strict=True):
-            moments += step.count * _log_moment(np.log(weights), losses, rates)
-        return rates, moments
-
-
-class _Curve:
-    """delta against epsilon of a composition, near the epsilon that the tilt was chosen for.
-
-    With r the middle of the window, delta(eps) <= infinite + scale (A - e^(eps - r) B + wrapped),
-    A and B sums over the losses above eps.
-    """
-
-    def __init__(self, steps: Sequence[_Step], tilt: float, spacing: float) -> None:
-        self._tilt, self._spacing = tilt, spacing
-        parts = [(step.count, *step.on_grid(spacing)) for step in steps]
-        self._infinite = -math.expm1(sum(n * math.log1p(-inf) for n, _, _, inf in parts))
-        with np.errstate(divide="ignore"):
-            logs = [np.log(p) for _, _, p, _ in parts]
-        grids = [(first + np.arange(len(p))) * spacing for _, first, p, _ in parts]
-
-        def moment(rate: float) -> float:
-            return sum(
-                part[0] * float(_log_moment(log, grid, np.array([rate]))[0])
-                for part, log, grid in zip(parts, logs, grids, strict=True)
-            )
-
-        mass = moment(tilt)
-        tilted, variance = [], 0.0
-        for log, grid in zip(logs, grids, strict=True):
-            weights = np.exp(log + tilt * grid - (log + tilt * grid).max())
-            tilted.append(weights / weights.sum())
-        for (count, *_), p, grid in zip(parts, tilted, grids, strict=True):
-            mean = float(p @ grid)
-            variance += count * float(p @ (grid - mean) ** 2)
-        self._window(parts, tilted, moment, mass, math.sqrt(variance))
-
-    def _window(
-        self,
-        parts: Sequence[tuple[int, int, Reals, float]],
-        tilted: Sequence[Reals],
-        moment: Callable[[float], float],
-        mass: float,
-        deviation: float,
-    ) -> None:
-        """Convolve within Chernoff's bounds of the tilted loss."""
-        spacing, rare = self._spacing, -math.log(_WRAPPED)
-        rate = math.sqrt(2 * rare) / max(deviation, spacing)
-        high = (moment(self._tilt + rate) - mass + rare) / rate
-        low = -(moment(self._tilt - rate) - mass + rare) / rate
-        start = math.floor(low / spacing)
-        size = _fft().next_fast_len(max(math.ceil(high / spacing) - start + 1, 2), real=True)
-        spectrum = np.ones(size // 2 + 1, dtype=np.complex128)
-        offset = 0
-        for (count, first, _, _), p in zip(parts, tilted, strict=True):
-            folded = np.pad(p, (0, -len(p) % size)).reshape(-1, size).sum(0)
-            spectrum *= _fft().rfft(folded) ** count
-            offset += count * first
-        found = np.roll(_fft().irfft(spectrum, size), (offset - start) % size)
-        middle = start + size // 2
-        self._middle = middle * spacing
-        self._losses = (start + np.arange(size)) * spacing
-        away = (np.arange(size) - size // 2) * spacing
-        found = np.maximum(found, 0)
-        self._scale = math.exp(min(mass - self._tilt * self._middle, _EXPONENT))
-        above = found * np.exp(np.clip(-self._tilt * away, -_EXPONENT, _EXPONENT))
-        below = found * np.exp(np.clip(-(1 + self._tilt) * away, None, _EXPONENT))
-        # sums over the losses from k on
-        self._above = np.cumsum(above[::-1])[::-1]
-        self._below = np.cumsum(below[::-1])[::-1]
-        self._away = away
-
-    def _wrapped(self, away: Reals) -> Reals:
-        return _WRAPPED * np.exp(np.clip(-self._tilt * away, -_EXPONENT, _EXPONENT))
-
-    def epsilon(self, delta: float) -> float:
-        """Smallest epsilon at ``delta``."""
-        room = (delta - self._infinite) / self._scale
-        if room <= 0:
-            return math.inf
-        away, above, below = self._away, self._above, self._below
-        at = above - np.exp(np.minimum(away, _EXPONENT)) * below + self._wrapped(away)
-        over = np.flatnonzero(at > room)
-        if not len(over):
-            return max(0.0, float(self._losses[0]))
-        last = int(over[-1])
-        if last + 1 == len(away):
-            return math.inf
-        # between two grid points the sums stay the same
-        rest = room - float(self._wrapped(away[last : last + 1])[0])
-        excess = float(above[last + 1]) - rest
-        step = (
-            math.log(excess / below[last + 1]) if excess > 0 and below[last + 1] > 0 else -math.inf
-        )
-        within = min(max(step, float(away[last])), float(away[last + 1]))
-        return max(0.0, self._middle + within)
-
-    def delta(self, epsilon: float) -> float:
-        """Smallest delta at ``epsilon``."""
-        away = epsilon - self._middle
-        next_one = int(np.searchsorted(self._away, away, side="right"))
-        value = float(self._wrapped(np.array([away]))[0])
-        if next_one < len(self._away):
-            value += float(self._above[next_one])
-            value -= math.exp(min(away, _EXPONENT)) * float(self._below[next_one])
-        return min(1.0, self._infinite + self._scale * max(value, 0.0))
-
-
-def _log_moment(log_weights: Reals, losses: Reals, rates: Reals) -> Reals:
-    """log sum_i w_i exp(rate losses_i), for every rate."""
-    found = np.empty_like(rates)
-    for place, rate in enumerate(rates):
-        exponents = log_weights + rate * losses
-        top = exponents.max()
-        found[place] = top + math.log(np.exp(exponents - top).sum())
-    return found
-
-
 # --- all together ---------------------------------------------------------------------------------
 @lru_cache(maxsize=4096)
 def _epsilon(mu: float, groups: tuple[Group, ...], delta: float) -> float:
     if math.isinf(mu):
         return math.inf
     if not groups:
-        return _gaussian_epsilon(mu, delta) if mu else 0.0
-    return max(_Losses(mu, groups, remove).epsilon(delta) for remove in (True, False))
+        return gaussian_epsilon(mu, delta) if mu else 0.0
+    return max(Losses(mu, groups, remove).epsilon(delta) for remove in (True, False))
 
 
 @lru_cache(maxsize=4096)
@@ -457,8 +200,8 @@ def _delta(mu: float, groups: tuple[Group, ...], epsilon: float) -> float:
     if math.isinf(epsilon) or not (mu or groups):
         return 0.0
     if not groups:
-        return float(_gaussian_delta(mu, epsilon))
-    return max(_Losses(mu, groups, remove).delta(epsilon) for remove in (True, False))
+        return float(gaussian_delta(mu, epsilon))
+    return max(Losses(mu, groups, remove).delta(epsilon) for remove in (True, False))
 
 
 def _first_guess(target: float, delta: float, rate: float, steps: int) -> float:
@@ -467,7 +210,7 @@ def _first_guess(target: float, delta: float, rate: float, steps: int) -> float:
     low, high = 1e-9, 1e9
     while high > 1.0001 * low:
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if _gaussian_epsilon(middle, delta) < target else (low, middle)
+        low, high = (middle, high) if gaussian_epsilon(middle, delta) < target else (low, middle)
     precision = low**2 / steps
     if rate < 1:
         precision = math.log1p(precision / rate**2)
@@ -496,15 +239,3 @@ def _smallest(excess: Callable[[float], float], guess: float) -> float:
         if value <= 0 and high - low > 0.0009 and excess(high - 0.0009) > 0:
             return high
     return high
-
-
-def _special() -> Any:
-    import scipy.special
-
-    return scipy.special
-
-
-def _fft() -> Any:
-    import scipy.fft
-
-    return scipy.fft
