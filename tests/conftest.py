@@ -20,6 +20,7 @@ from wardround.client.app import create_client_app
 from wardround.client.hospital import Hospital
 from wardround.common.config import Config, parse_config
 from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.privacy.noise import NoiseSource
 from wardround.common.rundir import RunDirectory
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Examples, Sums, Task
@@ -28,6 +29,7 @@ from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.observer import Observer
 from wardround.simulations.grid import RUN_ID, InProcessGrid
 from wardround.simulations.identities import fresh_identities
+from wardround.simulations.population import create_ledger
 
 ROOT = Path(__file__).parent.parent
 
@@ -174,13 +176,25 @@ def federate(tmp_path: Path) -> Federate:
             )
             for name, shard in shards.items()
         }
+        for hospital in hospitals.values() if config.privacy.enabled else []:
+            hospital.ledger_path = tmp_path / f"{hospital.name}.sqlite"
+            create_ledger(hospital)
         app: Any = create_client_app(
             lambda context: hospitals[str(context.node_config["hospital"])]
         )
         grid = grid or InProcessGrid(wrap(app) if wrap else app, list(shards), None, intercept)
         directory = directory or RunDirectory.create(tmp_path, "test", config.to_toml())
         recorder, outcomes = Recorder(), []  # type: ignore[var-annotated]
-        federation = Federation(server_config(config), task, directory, recorder, roster=roster)
+        federation = Federation(
+            server_config(config),
+            task,
+            directory,
+            recorder,
+            roster=roster,
+            make_source=lambda number: NoiseSource.seeded(
+                config.federation.seed, "central", number
+            ),
+        )
         try:
             create_server_app(lambda context: federation, outcomes.append)(
                 grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})
