@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +26,9 @@ from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.losses import Group, Losses, gaussian_delta, gaussian_epsilon
 
 MOST_STEPS = 10**8
+SMALLEST_DELTA = 1e-13
+UNITS = ("example", "patient", "hospital")
+"""From fine to coarse."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ class Release:
 def epsilon(releases: Iterable[Release], delta: float) -> float:
     """Smallest epsilon at ``delta``, rounded up; inf without noise, 0 without releases.
 
-    Raises ValueError unless 1e-13 <= delta < 1.
+    Raises ValueError unless SMALLEST_DELTA <= delta < 1.
     """
-    if not 1e-13 <= delta < 1:
-        raise ValueError(f"delta = {delta} must be at least 1e-13 and below 1")
+    if not SMALLEST_DELTA <= delta < 1:
+        raise ValueError(f"delta = {delta} must be at least {SMALLEST_DELTA:g} and below 1")
     return _epsilon(*merged(releases), float(delta))
 
 
@@ -65,6 +68,42 @@ def delta(releases: Iterable[Release], epsilon: float) -> float:
     if not epsilon >= 0:
         raise ValueError(f"epsilon = {epsilon} must be at least 0")
     return _delta(*merged(releases), float(epsilon))
+
+
+def unit_epsilon(releases: Iterable[tuple[str, Release]], unit: str, delta: float) -> float:
+    """Epsilon for each ``unit``, of releases that were each noised for a unit of their own.
+
+    Those for a finer unit promise nothing: inf. Those for a coarser one protect the finer one too,
+    but half as well: taking a record from a patient can turn the patient's clipped sum round, which
+    is as far as taking the patient away and adding another. So they count with half their noise
+    multiplier where everybody takes part, and else by group privacy for two: (2 e, (1 + exp(e)) d).
+    """
+    own: list[Release] = []
+    coarser: list[Release] = []
+    for of, one in releases:
+        silent = not one.steps or not one.sampling_rate or math.isinf(one.noise_multiplier)
+        if of == unit or silent:
+            own.append(one)
+        elif UNITS.index(of) < UNITS.index(unit):
+            return math.inf
+        elif one.sampling_rate == 1:
+            own.append(replace(one, noise_multiplier=one.noise_multiplier / 2))
+        else:
+            coarser.append(one)
+    if not coarser:
+        return epsilon(own, delta)
+    return epsilon(own, delta / 2) + _group_of_two(coarser, delta / 2)
+
+
+def _group_of_two(releases: list[Release], delta: float) -> float:
+    """2 e, with e the least for which (1 + exp(e)) delta(e) <= ``delta``, to half a percent."""
+    guess = 0.0
+    while guess < 700 and (each := delta / (1 + math.exp(guess))) >= SMALLEST_DELTA:
+        found = epsilon(releases, each)
+        if found <= guess:
+            return 2 * guess
+        guess = found * 1.005
+    return math.inf
 
 
 def merged(releases: Iterable[Release]) -> tuple[float, tuple[Group, ...]]:
@@ -120,15 +159,14 @@ def calibrate(
 def steps_left(
     release: Release, limit_epsilon: float, delta: float, before: Sequence[Release] = ()
 ) -> int:
-    """How many times ``release`` (with its steps) still fits below the limit after ``before``; at
-    most 1e8 steps. 0 if ``before`` has passed it already."""
-    each = max(1, release.steps)
+    """How many steps like the release's (its own number of steps doesn't matter) still fit within
+    the limit after ``before``; at most 1e8. 0 if ``before`` has passed it already."""
 
-    def fits(times: int) -> bool:
-        more = Release(release.noise_multiplier, release.sampling_rate, times * each)
+    def fits(steps: int) -> bool:
+        more = Release(release.noise_multiplier, release.sampling_rate, steps)
         return epsilon([*before, more], delta) <= limit_epsilon
 
-    most = MOST_STEPS // each
+    most = MOST_STEPS
     if not fits(0) or not fits(1):
         return 0
     low, high = 1, 2

@@ -30,13 +30,13 @@ Group = tuple[float, float, int]
 
 _INFLATION = 0.0005
 """Of the variance of the composed loss, by the grid."""
-_FINEST, _COARSEST = 1e-7, 0.05
+_FINEST, _COARSEST = 1e-13, 0.05
 _LONGEST_STEP, _LONGEST_WINDOW = 1 << 20, 1 << 22
 _STEP_TAIL = 1e-24
-_WRAPPED = 1e-9
+_WRAPPED = 1e-12
 """Share of the tilted mass that may lie outside the window, on each side."""
 _TILTS, _GAIN = 4, 1e-3
-_EXPONENT = 700.0
+_LARGE, _EXPONENT = 30.0, 700.0
 
 
 # --- one Gaussian ---------------------------------------------------------------------------------
@@ -95,8 +95,13 @@ class _Step:
         """The hockey-stick divergence, with small relative error."""
         sign = 1 if self.remove else -1
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            # t: log of (e^(+-eps) - (1 - q)) / q, the loss of the unsampled mechanism
-            t = sign * eps + np.log1p(-(1 - self.q) * np.exp(-sign * eps)) - math.log(self.q)
+            # t: log of (e^s - (1 - q)) / q, the loss of the unsampled mechanism
+            s = sign * eps
+            t = np.where(
+                s < _LARGE,
+                np.log1p(np.expm1(np.minimum(s, _LARGE)) / self.q),
+                s + np.log1p(-(1 - self.q) * np.exp(-s)) - math.log(self.q),
+            )
             x = self.z**2 * t + 0.5
             log_ndtr = _special().log_ndtr
             if self.remove:
