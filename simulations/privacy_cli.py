@@ -72,7 +72,7 @@ def plan(
     check_settings(settings)
     rows, patients = _given(sizes) if sizes else _found(settings)
     units = patients if settings.privacy.unit == "patient" and patients else rows
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = _console()
     plans = plan_hospitals(settings, units)
     _print_plan(console, plans, settings)
     _print_alternatives(console, alternatives(settings, rows, patients))
@@ -94,9 +94,14 @@ def show(
     """What a hospital's ledger says is spent and left."""
     from wardround.simulations.privacy_show import read_ledgers
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = _console()
     for text in read_ledgers(place, limit, delta, entries):
         console.print(text)
+
+
+def _console() -> Console:
+    """Wide enough for the tables where there is no terminal to ask."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _given(sizes: str) -> tuple[dict[str, int], dict[str, int]]:
@@ -137,12 +142,12 @@ def _print_plan(console: Console, plans: list[HospitalPlan], config: Config) -> 
             f"{config.federation.rounds} rounds"
         )
     )
-    shown = Table(title="Each hospital, the smallest first", title_justify="left")
-    shown.add_column("hospital")
+    shown = Table(title="Each hospital, the smallest first; epsilon after so many rounds", title_justify="left")
+    shown.add_column("hospital", no_wrap=True)
     for name in ("units", "sampling rate", "steps", "noise multiplier"):
         shown.add_column(name, justify="right")
     for number in rounds:
-        shown.add_column(f"epsilon, round {number}", justify="right")
+        shown.add_column(f"after {number}", justify="right")
     for one in plans[:_MOST_ROWS]:
         schedule = one.schedule
         shown.add_row(
@@ -195,7 +200,7 @@ def _print_alternatives(console: Console, found: list[Alternative]) -> None:
         title_justify="left",
     )
     for name in ("unit", "noise from", "batch size"):
-        shown.add_column(name)
+        shown.add_column(name, no_wrap=True)
     for name in ("rounds", "noise multiplier", "epsilon", "noise"):
         shown.add_column(name, justify="right")
     for one in found:

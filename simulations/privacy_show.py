@@ -55,7 +55,8 @@ def _one_ledger(
         return
     table = Table()
     for name in ("protected unit", "federation", "run", "releases", f"epsilon (delta {delta:g})"):
-        table.add_column(name, justify="right" if name.startswith(("rel", "eps")) else "left")
+        right = name.startswith(("rel", "eps"))
+        table.add_column(name, justify="right" if right else "left", no_wrap=not right)
     unit = max((one.unit for one in found), key=UNITS.index)
     finest = min((one.unit for one in found), key=UNITS.index)
     for federation in dict.fromkeys(one.federation for one in found):

@@ -31,11 +31,11 @@ Group = tuple[float, float, int]
 _INFLATION = 0.0005
 """Of the variance of the composed loss, by the grid."""
 _FINEST, _COARSEST = 1e-13, 0.05
-_LONGEST_STEP, _LONGEST_WINDOW = 1 << 20, 1 << 22
+_LONGEST_STEP, _LONGEST_WINDOW = 1 << 19, 1 << 22
 _STEP_TAIL = 1e-24
 _WRAPPED = 1e-12
 """Share of the tilted mass that may lie outside the window, on each side."""
-_TILTS, _GAIN = 4, 1e-3
+_TILTS, _WEAKER, _SLACK = 12, 0.6, 1e-3
 _LARGE, _EXPONENT = 30.0, 700.0
 
 
@@ -77,7 +77,7 @@ class _Step:
 
     def sample(self) -> tuple[Reals, Reals]:
         """Losses and weights that stand for the distribution, to choose grid and tilt by."""
-        u = np.linspace(-10.5, 10.5, 841)  # further than ``ends``
+        u = np.linspace(-10.5, 10.5, 211)  # further than ``ends``
         weights = np.exp(-u * u / 2)
         weights /= weights.sum()
         if not self.remove:
@@ -147,6 +147,7 @@ class Losses:
             variance += step.count * float(weights @ (losses - mean) ** 2)
         self._deviation = max(math.sqrt(variance), 1e-12)
         self._spacing = self._choose_spacing()
+        self._grids: list[tuple[int, Reals, float]] = []
 
     def _choose_spacing(self) -> float:
         """h^2 / 4 per step is the most that a grid adds to the variance."""
@@ -161,21 +162,27 @@ class Losses:
         odds = -math.log(delta)
         rates = self._rates(odds)
         moments = self._moment(rates)
-        found = math.inf
-        # every tilt gives a bound; with heavy tails the first one is too strong to give a tight one
-        tilt = rates[np.argmin((moments + odds) / rates)]
+        found, tilt = math.inf, float(rates[np.argmin((moments + odds) / rates)])
+        # every tilt gives a bound; with heavy tails the first ones are too strong for a tight one
         for _ in range(_TILTS):
-            before, found = found, min(found, self._curve(float(tilt)).epsilon(delta))
-            tilt = rates[np.argmin(moments - rates * found)]
-            if found >= before * (1 - _GAIN):
+            bound, tight = self._curve(tilt).epsilon(delta)
+            found = min(found, bound)
+            if tight:
                 break
+            tilt = min(float(rates[np.argmin(moments - rates * found)]), tilt * _WEAKER)
         return found
 
     def delta(self, epsilon: float) -> float:
         """Smallest delta at ``epsilon``."""
         rates = self._rates(20.0)
-        tilt = rates[np.argmin(self._moment(rates) - rates * epsilon)]
-        return self._curve(float(tilt)).delta(epsilon)
+        found, tilt = 1.0, float(rates[np.argmin(self._moment(rates) - rates * epsilon)])
+        for _ in range(_TILTS):
+            bound, tight = self._curve(tilt).delta(epsilon)
+            found = min(found, bound)
+            if tight:
+                break
+            tilt *= _WEAKER
+        return found
 
     def _rates(self, odds: float) -> Reals:
         """lambdas to choose from: those that a Gaussian loss would need, and far around."""
@@ -190,7 +197,12 @@ class Losses:
 
     def _curve(self, tilt: float) -> Curve:
         """The window's ends are where Chernoff's bound of the tilted loss says ``_WRAPPED``."""
-        parts = [_Part.of(step, self._spacing, tilt) for step in self._steps]
+        if not self._grids:
+            self._grids = [step.on_grid(self._spacing) for step in self._steps]
+        parts = [
+            _Part.of(step.count, *grid, self._spacing, tilt)
+            for step, grid in zip(self._steps, self._grids, strict=True)
+        ]
         rare = -math.log(_WRAPPED)
         deviation = math.sqrt(sum(part.count * part.variance for part in parts))
         rates = math.sqrt(2 * rare) / max(deviation, self._spacing) * np.geomspace(1 / 64, 4, 19)
@@ -220,16 +232,17 @@ class _Part:
     infinite: float
 
     @classmethod
-    def of(cls, step: _Step, spacing: float, tilt: float) -> _Part:
-        """Put a step on the grid and tilt it."""
-        first, probs, infinite = step.on_grid(spacing)
+    def of(
+        cls, count: int, first: int, probs: Reals, infinite: float, spacing: float, tilt: float
+    ) -> _Part:
+        """Tilt a step that is on its grid."""
         grid = (first + np.arange(len(probs))) * spacing
         with np.errstate(divide="ignore"):
             exponents = np.log(probs) + tilt * grid
         top = float(exponents.max())
         weights = np.exp(exponents - top)
         mass = float(weights.sum())
-        return cls(step.count, first, grid, weights / mass, top + math.log(mass), infinite)
+        return cls(count, first, grid, weights / mass, top + math.log(mass), infinite)
 
     @property
     def mean(self) -> float:
@@ -268,32 +281,36 @@ class Curve:
         self._above = np.cumsum((probs * self._decay(tilt, self._away))[::-1])[::-1]
         self._below = np.cumsum((probs * self._decay(1 + tilt, self._away))[::-1])[::-1]
 
-    def epsilon(self, delta: float) -> float:
-        """Smallest epsilon at ``delta``."""
+    def epsilon(self, delta: float) -> tuple[float, bool]:
+        """Smallest epsilon at ``delta``, and whether the window's part in it is negligible."""
         away, above, below = self._away, self._above, self._below
         room = (delta - self._infinite) / self._scale if self._scale > 0 else math.inf
         wrapped = _WRAPPED * self._decay(self._tilt, away)
         over = np.flatnonzero(above - self._decay(-1.0, away) * below + wrapped > room)
         if not len(over):
-            return max(0.0, self._middle + float(away[0]))
+            low = self._middle + float(away[0])
+            return max(0.0, low), low <= 0
         last = int(over[-1])
         if last + 1 == len(away):
-            return math.inf
+            return math.inf, False
         # between two grid points the sums stay the same
         excess = float(above[last + 1] + wrapped[last]) - room
         within = float(away[last])
         if excess > 0:
             within = max(within, math.log(excess) - math.log(below[last + 1]))
-        return max(0.0, self._middle + min(within, float(away[last + 1])))
+        found = self._middle + min(within, float(away[last + 1]))
+        return max(0.0, found), bool(wrapped[last] <= _SLACK * room)
 
-    def delta(self, epsilon: float) -> float:
-        """Smallest delta at ``epsilon``."""
+    def delta(self, epsilon: float) -> tuple[float, bool]:
+        """Smallest delta at ``epsilon``, and whether the window's part in it is negligible."""
         away = np.array([epsilon - self._middle])
-        value = _WRAPPED * self._decay(self._tilt, away)
+        wrapped = float(_WRAPPED * self._decay(self._tilt, away)[0])
+        value = 0.0
         place = int(np.searchsorted(self._away, away[0], side="right"))
         if place < len(self._away):
-            value += self._above[place] - self._decay(-1.0, away) * self._below[place]
-        return min(1.0, self._infinite + self._scale * max(float(value[0]), 0.0))
+            value = float(self._above[place] - self._decay(-1.0, away)[0] * self._below[place])
+        total = self._infinite + self._scale * (max(value, 0.0) + wrapped)
+        return min(1.0, total), self._scale * wrapped <= _SLACK * total
 
     @staticmethod
     def _decay(rate: float, away: Reals) -> Reals:
