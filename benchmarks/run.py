@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.report import arguments
 
-NAMES = ("secagg", "simulation", "fed_heart", "fed_brca")
+NAMES = ("secagg", "simulation", "fed_heart", "fed_brca", "fed_heart_dp", "accountant", "dpsgd")
 
 
 def main() -> None:
