@@ -30,6 +30,11 @@ from wardround.common.privacy.accounting import Release
 DEFAULT_SPACING = 1e-4
 TOLERANCE, SMALLEST = 0.02, 1e-4
 """Relative; and the epsilon that is as good as none."""
+PRV_SMALLEST = 0.05
+"""Below it, the error that PRV is asked for matters more than the rest."""
+LARGE = 700.0
+"""From here on dp-accounting's epsilon is a quantile of the loss, because exp(-epsilon) underflows;
+its delta is right."""
 QUICK = [(1.0, 0.01, 1000), (0.5, 0.1, 300), (4.0, 0.001, 10_000)]
 GRID = list(itertools.product((0.5, 1.0, 8.0), (0.001, 0.02, 0.3), (1, 100, 3000)))
 DELTAS = (1e-9, 1e-5)
@@ -101,7 +106,16 @@ def bound(z: float, q: float, steps: int, delta: float, spacing: float, above: b
         sampling_prob=q,
         use_connect_dots=above,
     )
-    return float(step.self_compose(steps).get_epsilon_for_delta(delta))
+    curve = step.self_compose(steps)
+    found = float(curve.get_epsilon_for_delta(delta))
+    if found < LARGE:
+        return found
+    low, high = 0.0, found
+    while high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        inside = curve.get_delta_for_epsilon(middle) <= delta
+        low, high = (low, middle) if inside else (middle, high)
+    return high
 
 
 def opacus_prv(z: float, q: float, steps: int, delta: float, error: float) -> float | None:
@@ -128,7 +142,7 @@ def summary(rows: list[Row]) -> str:
         elif row.value > SMALLEST and upper and row.limit:
             above.append(row.value / upper - 1)
             beyond.append(row.value / row.limit - 1)
-            if other and math.isfinite(other):
+            if other and math.isfinite(other) and row.value > PRV_SMALLEST:
                 prv.append(abs(row.value / other - 1))
     return (
         f"ours over dp-accounting's upper bound: at most {100 * max(above):+.3f} %; over its lower "

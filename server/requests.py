@@ -72,3 +72,11 @@ def complete(
         message.content = RecordDict({**records, **extra})
         completed[member.name] = message
     return [completed[member.name] for member in cohort if member.name in completed]
+
+
+def as_layout_queries(requests: list[Message]) -> list[Message]:
+    """The evaluation requests as questions for names and shapes."""
+    return [
+        Message(RecordDict(dict(request.content)), request.metadata.dst_node_id, m.LAYOUT)
+        for request in requests
+    ]

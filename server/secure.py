@@ -55,7 +55,7 @@ from wardround.server.gathering import (
 from wardround.server.observer import Observer
 from wardround.server.privacy import Release
 from wardround.server.replies import Member, check_error
-from wardround.server.requests import Totals, queries
+from wardround.server.requests import Totals, as_layout_queries, queries
 from wardround.server.secagg import KeyGroup, MaskedSum, SecureSession, Total
 from wardround.server.strategies import StrategyPlan
 
@@ -168,7 +168,7 @@ class SecureGatherer(Gatherer):
         for attempt in range(self.config.federation.round_attempts):
             try:
                 if self._metrics is None:
-                    self._metrics = self._agree_layout(_as_layout_queries(requests), members)
+                    self._metrics = self._agree_layout(as_layout_queries(requests), members)
                 layout = sums_layout(self._metrics)
                 purpose = f"evaluate {server_round} {attempt}"
                 sums = named_sums(
@@ -391,11 +391,3 @@ def _data(record: ConfigRecord, key: str) -> bytes:
     if not isinstance(value, bytes):
         raise ReplyRefused(f"its answer lacks '{key}'")
     return value
-
-
-def _as_layout_queries(requests: list[Message]) -> list[Message]:
-    """The evaluation requests as questions for names and shapes."""
-    return [
-        Message(RecordDict(dict(request.content)), request.metadata.dst_node_id, m.LAYOUT)
-        for request in requests
-    ]

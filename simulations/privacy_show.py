@@ -69,7 +69,7 @@ def _one_ledger(
     table.add_row(finest, "all", "all", str(len(found)), f"{total:.4g}", style="bold")
     yield table
     if unit != finest:
-        yield Text(f"runs that protect a {unit} protect each {finest} too")
+        yield Text(f"runs that protect a {unit} are counted for each {finest}, with twice the norm")
     if any(one.simulated for one in found):
         yield Text("simulated: the noise came from a seed and protected nobody")
     if limit is not None:
@@ -82,7 +82,7 @@ def _left(ledger: Ledger, found: list[Entry], limit: Limit) -> Text:
     last = next((one for one in reversed(found) if one.run), None)
     spent = ledger.spent(limit.delta, limit.unit)
     text = f"limit epsilon {limit.epsilon:g}: {max(0.0, limit.epsilon - spent):.4g} left"
-    if last is None:
+    if last is None or len({one.unit for one in found}) > 1:
         return Text(text)
     before = [release for one in found for release in one.releases]
     (release, *_) = last.releases
