@@ -1,0 +1,120 @@
+"""Book-keeping: one forward, one backward, then norms and clipped sums layer by layer.
+
+Bu et al. 2023 (2210.00038). ``tape.py`` records, ``rules.py`` calculates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wardround.client.gradients.base import (
+    ClippedSum,
+    Clipping,
+    Inputs,
+    Loss,
+    UnitGradients,
+    Unsupported,
+    clip_factors,
+)
+from wardround.client.gradients.groups import Groups
+from wardround.client.gradients.rules import (
+    ConvGradients,
+    EmbeddingGradients,
+    LayerGradients,
+    LinearGradients,
+    ScaleGradients,
+    trainable,
+)
+from wardround.client.gradients.tape import Tape, Use
+
+Rule = Callable[[Any, list[Use], Groups], LayerGradients]
+
+RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: LinearGradients,
+    nn.Conv1d: ConvGradients,
+    nn.Conv2d: ConvGradients,
+    nn.LayerNorm: ScaleGradients,
+    nn.RMSNorm: ScaleGradients,
+    nn.GroupNorm: ScaleGradients,
+    nn.InstanceNorm1d: ScaleGradients,
+    nn.InstanceNorm2d: ScaleGradients,
+    nn.InstanceNorm3d: ScaleGradients,
+    nn.Embedding: EmbeddingGradients,
+}
+"""By exact type: a subclass may compute something else."""
+
+
+def unsupported(model: nn.Module) -> str | None:
+    """Why book-keeping can't do this model, naming the module; None if it can."""
+    owners: dict[nn.Parameter, str] = {}
+    for path, module in model.named_modules():
+        names = trainable(module)
+        where = f"{path or 'the model'} ({type(module).__name__})"
+        if names and (type(module) not in RULES or "forward" in vars(module)):
+            return f"{where} has no book-keeping form"
+        if not names <= {"weight", "bias"}:
+            return f"{where} owns parameters other than weight and bias"
+        for name in names:
+            owner = owners.setdefault(module._parameters[name], where)  # type: ignore[arg-type]
+            if owner != where:
+                return f"{where} shares its {name} with {owner}"
+    return None
+
+
+class BookKeeping(UnitGradients):
+    """``UnitGradients`` by book-keeping.
+
+    Raises Unsupported, from the constructor or the first call, for a model it can't do.
+    """
+
+    form = "bookkeeping"
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__(model, loss)
+        reason = unsupported(model)
+        if reason is not None:
+            raise Unsupported(reason)
+        self._layers = {module: path for path, module in model.named_modules() if trainable(module)}
+        self._names = {p: name for name, p in self.parameters}
+        self._checked: set[tuple[int, ...]] = set()
+
+    def _clipped_sum(
+        self,
+        inputs: Inputs,
+        targets: Tensor,
+        units: Tensor | None,
+        count: int,
+        clipping: Clipping,
+    ) -> ClippedSum:
+        tape = Tape(self._layers, len(targets))
+        losses = tape.run(self.model, self.loss, inputs, targets)
+        pattern = tuple(len(uses) for uses in tape.uses.values())
+        if pattern not in self._checked:
+            tape.check_parameters(losses, self._names)
+            self._checked.add(pattern)
+        tape.backward(losses)
+        with torch.no_grad():
+            return self._finish(tape, losses.detach(), Groups(units, len(targets), count), clipping)
+
+    def _finish(self, tape: Tape, losses: Tensor, groups: Groups, clipping: Clipping) -> ClippedSum:
+        found: list[LayerGradients | None] = []
+        for module, uses in tape.uses.items():
+            used = [use for use in uses if use.gradient is not None]
+            found.append(RULES[type(module)](module, used, groups) if used else None)
+        none = losses.new_zeros(groups.count)
+        factors = clip_factors([none if one is None else one.squares for one in found], clipping)
+        by_layer = factors.by_layer * (1 if clipping.per_layer else len(found))
+        sums: dict[str, Tensor] = {}
+        for path, one, factor in zip(self._layers.values(), found, by_layer, strict=True):
+            if one is not None:
+                for name, value in one.weighted(factor, factors.finite).items():
+                    sums[f"{path}.{name}" if path else name] = value
+        gradients = [
+            sums[name].reshape(p.shape) if name in sums else torch.zeros_like(p)
+            for name, p in self.parameters
+        ]
+        return ClippedSum(gradients, factors.norms, losses, factors.dropped)

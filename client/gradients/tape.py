@@ -1,0 +1,135 @@
+"""One forward and one backward that keep each layer's inputs and output gradients.
+
+Gradients are asked for at the layers' outputs, so autograd computes no parameter gradient. An
+output's gradient is bound to the graph's edge at the time the layer returns, so a later in-place
+operation on the output doesn't change it.
+
+The tape refuses (``Unsupported``) what it would get wrong: a layer whose input isn't batch-first,
+and a parameter that the model also uses outside its layer's own call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from wardround.client.gradients.base import Inputs, Loss, Unsupported, call_model, check_losses
+
+
+@dataclass
+class Use:
+    """One call of a layer.
+
+    inputs : B x ..., what it was given, detached
+    gradient : B x ..., of the sum of losses at its output; None if the losses don't depend on it
+    """
+
+    inputs: Tensor
+    gradient: Tensor | None
+    edge: GradientEdge
+    shape: torch.Size
+    before: Any
+    version: int
+
+
+class Tape:
+    """Records the calls of ``layers`` (module: its path) during one forward of ``size`` examples."""
+
+    def __init__(self, layers: dict[nn.Module, str], size: int) -> None:
+        self.layers, self.size = layers, size
+        self.uses: dict[nn.Module, list[Use]] = {module: [] for module in layers}
+
+    def run(self, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> Tensor:
+        """The forward; gives the losses, B, with their graph."""
+        with torch.enable_grad(), self._recording():
+            return check_losses(loss(call_model(model, inputs), targets), self.size)
+
+    def backward(self, losses: Tensor) -> None:
+        """The backward: every use gets its gradient."""
+        uses = [use for of_module in self.uses.values() for use in of_module]
+        gradients = torch.autograd.grad(
+            losses, [use.edge for use in uses], torch.ones_like(losses), allow_unused=True
+        )
+        for use, gradient in zip(uses, gradients, strict=True):
+            if use.inputs._version != use.version:
+                raise RuntimeError("a layer's input was changed in place before the backward")
+            use.gradient = None if gradient is None else gradient.reshape(use.shape)
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        handles = [
+            module.register_forward_hook(self._hook(path), prepend=True, with_kwargs=True)
+            for module, path in self.layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, path: str) -> Callable[..., Tensor | None]:
+        def record(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+        ) -> Tensor | None:
+            given = args[0] if args else kwargs["input"]
+            original = output
+            lead = given.shape[0] if given.dim() else 0
+            if lead == 1 and self.size > 1:
+                # Shared by all examples (positions, a prompt): give each its own copy to derive by.
+                output = output.expand(self.size, *output.shape[1:])
+                given = given.expand(self.size, *given.shape[1:])
+            elif lead != self.size:
+                raise Unsupported(
+                    f"{path} ({type(module).__name__}) was given a tensor of shape "
+                    f"{tuple(given.shape)} for a batch of {self.size}: not batch-first"
+                )
+            output, edge = _edge(output)
+            self.uses[module].append(
+                Use(given.detach(), None, edge, output.shape, given.grad_fn, given._version)
+            )
+            return None if output is original else output
+
+        return record
+
+    def check_parameters(self, losses: Tensor, parameters: dict[nn.Parameter, str]) -> None:
+        """Unsupported if the losses depend on a parameter other than by its layer's calls.
+
+        Walks the graph from the losses; at a layer's output it goes on at the layer's input.
+        """
+        skip: dict[Any, list[Any]] = {}
+        for of_module in self.uses.values():
+            for use in of_module:
+                skip.setdefault(use.edge.node, []).append(use.before)
+        seen, stack = set(), [losses.grad_fn]
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if node in skip:
+                stack += skip[node]
+                continue
+            name = parameters.get(getattr(node, "variable", None))  # type: ignore[call-overload]
+            if name is not None:
+                raise Unsupported(f"parameter {name} is used outside the call of its own layer")
+            stack += [following for following, _ in node.next_functions]
+
+
+def _edge(output: Tensor) -> tuple[Tensor, GradientEdge]:
+    """Where the output's gradient passes, whatever is done to the output in place later.
+
+    In-place operations on a view re-route the graph past the view to its base.
+    """
+    if output._is_view():
+        base = output._base
+        same = base is not None and base.grad_fn is not None and base.numel() == output.numel()
+        if base is not None and same and base.is_contiguous() and output.is_contiguous():
+            return output, get_gradient_edge(base)
+        output = output.clone()
+    return output, get_gradient_edge(output)
