@@ -75,8 +75,13 @@ def run_all(
         return {kind: row[kind][study.metric] for kind in ("local", "federated", "pooled")}
 
 
-def tune(study: Study, grid: Sequence[Setting], folds: int) -> list[tuple[float, Setting]]:
-    """Each setting with its mean validation figure, best first. Test rows are not in these runs."""
+def tune(
+    study: Study, grid: Sequence[Setting], folds: int, noisy: bool = False
+) -> list[tuple[float, Setting]]:
+    """Each setting with its mean validation figure, best first. Test rows are not in these runs.
+
+    noisy : every fold has a seed of its own, so that one draw of noise doesn't choose
+    """
     parts = [
         part
         for repeat in range(study.repeats)
@@ -84,7 +89,10 @@ def tune(study: Study, grid: Sequence[Setting], folds: int) -> list[tuple[float,
     ]
     scored = []
     for setting in grid:
-        values = [run(study, part, setting, 0, "validation") for part in parts]
+        values = [
+            run(study, part, setting, index if noisy else 0, "validation")
+            for index, part in enumerate(parts)
+        ]
         scored.append((statistics.mean(values), setting))
         print(f"  validation {statistics.mean(values):.4f}  {' '.join(setting)}", flush=True)
     return sorted(scored, key=lambda pair: -pair[0])

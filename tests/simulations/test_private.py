@@ -197,7 +197,9 @@ def test_the_report_says_what_is_private_and_what_is_not(overrides: list[str]) -
     assert "Training loss by round" not in page
 
 
-def test_dropouts_before_and_after_the_upload_cost_nothing_but_their_own_part(overrides: list[str]) -> None:
+def test_dropouts_before_and_after_the_upload_cost_nothing_but_their_own_part(
+    overrides: list[str],
+) -> None:
     sets = [*overrides, *UNIT["distributed"], "federation.rounds=6", "simulation.dropout=0.2"]
     sets += ["simulation.unmask_dropout=0.2", "secure_aggregation.threshold=0.5"]
     result = simulate(overrides=[*sets, "federation.round_attempts=20"])
