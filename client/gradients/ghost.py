@@ -21,12 +21,12 @@ from wardround.client.gradients.base import (
     clip_factors,
 )
 from wardround.client.gradients.groups import Groups
+from wardround.client.gradients.convolutions import conv_gradients
 from wardround.client.gradients.rules import (
-    ConvGradients,
     EmbeddingGradients,
     LayerGradients,
-    LinearGradients,
-    ScaleGradients,
+    linear_gradients,
+    scale_gradients,
     trainable,
 )
 from wardround.client.gradients.tape import Tape, Use
@@ -34,15 +34,15 @@ from wardround.client.gradients.tape import Tape, Use
 Rule = Callable[[Any, list[Use], Groups], LayerGradients]
 
 RULES: dict[type[nn.Module], Rule] = {
-    nn.Linear: LinearGradients,
-    nn.Conv1d: ConvGradients,
-    nn.Conv2d: ConvGradients,
-    nn.LayerNorm: ScaleGradients,
-    nn.RMSNorm: ScaleGradients,
-    nn.GroupNorm: ScaleGradients,
-    nn.InstanceNorm1d: ScaleGradients,
-    nn.InstanceNorm2d: ScaleGradients,
-    nn.InstanceNorm3d: ScaleGradients,
+    nn.Linear: linear_gradients,
+    nn.Conv1d: conv_gradients,
+    nn.Conv2d: conv_gradients,
+    nn.LayerNorm: scale_gradients,
+    nn.RMSNorm: scale_gradients,
+    nn.GroupNorm: scale_gradients,
+    nn.InstanceNorm1d: scale_gradients,
+    nn.InstanceNorm2d: scale_gradients,
+    nn.InstanceNorm3d: scale_gradients,
     nn.Embedding: EmbeddingGradients,
 }
 """By exact type: a subclass may compute something else."""
@@ -103,8 +103,7 @@ class BookKeeping(UnitGradients):
     def _finish(self, tape: Tape, losses: Tensor, groups: Groups, clipping: Clipping) -> ClippedSum:
         found: list[LayerGradients | None] = []
         for module, uses in tape.uses.items():
-            used = [use for use in uses if use.gradient is not None]
-            found.append(RULES[type(module)](module, used, groups) if used else None)
+            found.append(RULES[type(module)](module, uses, groups) if uses else None)
         none = losses.new_zeros(groups.count)
         factors = clip_factors([none if one is None else one.squares for one in found], clipping)
         by_layer = factors.by_layer * (1 if clipping.per_layer else len(found))

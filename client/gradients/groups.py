@@ -11,6 +11,7 @@ Shapes: B examples, U units, V units of a block, R examples of a unit in a block
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -51,27 +52,57 @@ class Groups:
 
     def __init__(self, units: Tensor | None, size: int, count: int) -> None:
         self.units, self.size, self.count = units, size, count
-        self._blocks: list[Block] | None = None
 
-    @property
-    def blocks(self) -> list[Block]:
-        """All units that have examples, each in one block."""
-        if self._blocks is None:
-            self._blocks = self._split()
-        return self._blocks
+    @cached_property
+    def sizes(self) -> Tensor:
+        """U, examples of each unit."""
+        assert self.units is not None
+        return torch.bincount(self.units, minlength=self.count)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Most examples of a unit."""
-        return max(block.width for block in self.blocks)
+        return 1 if self.units is None else int(self.sizes.max())
+
+    @cached_property
+    def order(self) -> Tensor | None:
+        """The examples, unit after unit; None if they stand so."""
+        if self.units is None or bool((self.units[1:] >= self.units[:-1]).all()):
+            return None
+        return torch.argsort(self.units, stable=True)
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Where each unit starts in ``order``, and the end."""
+        if self.units is None:
+            return list(range(self.size + 1))
+        ends: list[int] = self.sizes.cumsum(0).tolist()
+        return [0, *ends]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the units follow each other, all with equally many examples."""
+        return self.order is None and self.count * self.width == self.size
+
+    @cached_property
+    def same_unit(self) -> Tensor:
+        """B x B, bool: which pairs of examples are of one unit."""
+        assert self.units is not None
+        return self.units[:, None] == self.units
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """All units that have examples, each in one block."""
+        if self.in_order:
+            return [Block(None, None, None, self.count, self.width)]
+        return self._split()
 
     def sums(self, x: Tensor) -> Tensor:
         """B x ... to U x ...: sums over each unit's examples."""
         if self.units is None:
             return x
-        (first, *others) = self.blocks
-        if not others and first.units is None and first.slots is None and first.rows is None:
-            return x.reshape(self.count, first.width, *x.shape[1:]).sum(1)
+        if self.in_order:
+            return x.reshape(self.count, self.width, *x.shape[1:]).sum(1)
         return x.new_zeros(self.count, *x.shape[1:]).index_add_(0, self.units, x)
 
     def spread(self, x: Tensor) -> Tensor:
@@ -79,20 +110,16 @@ class Groups:
         return x if self.units is None else x[self.units]
 
     def _split(self) -> list[Block]:
-        if self.units is None:
-            return [Block(None, None, None, self.count, 1)]
-        sizes = torch.bincount(self.units, minlength=self.count)
-        widest = int(sizes.max())
-        order = torch.argsort(self.units, stable=True)
-        ranks = torch.empty_like(order)
+        assert self.units is not None
+        order = self.order
+        if order is None:
+            order = torch.arange(self.size, device=self.units.device)
+        sizes, widest = self.sizes, self.width
         starts = sizes.cumsum(0) - sizes
+        ranks = torch.empty_like(order)
         ranks[order] = torch.arange(self.size, device=order.device) - starts[self.units[order]]
         if self.count * widest <= 2 * self.size:
-            slots = self.units * widest + ranks
-            full = self.count * widest == self.size
-            if full and torch.equal(slots, torch.arange(self.size, device=slots.device)):
-                return [Block(None, None, None, self.count, widest)]
-            return [Block(None, None, slots, self.count, widest)]
+            return [Block(None, None, self.units * widest + ranks, self.count, widest)]
         blocks, low = [], 1
         while low <= widest:
             chosen = torch.nonzero((sizes >= low) & (sizes < 2 * low))[:, 0]

@@ -27,19 +27,19 @@ class Use:
     """One call of a layer.
 
     inputs : B x ..., what it was given, detached
-    gradient : B x ..., of the sum of losses at its output; None if the losses don't depend on it
+    gradient : B x ..., of the sum of losses at its output; there after ``Tape.backward``
     """
 
     inputs: Tensor
-    gradient: Tensor | None
     edge: GradientEdge
     shape: torch.Size
     before: Any
     version: int
+    gradient: Tensor = None  # type: ignore[assignment]
 
 
 class Tape:
-    """Records the calls of ``layers`` (module: its path) during one forward of ``size`` examples."""
+    """Records the calls of ``layers`` (module: its path) in one forward of ``size`` examples."""
 
     def __init__(self, layers: dict[nn.Module, str], size: int) -> None:
         self.layers, self.size = layers, size
@@ -51,7 +51,7 @@ class Tape:
             return check_losses(loss(call_model(model, inputs), targets), self.size)
 
     def backward(self, losses: Tensor) -> None:
-        """The backward: every use gets its gradient."""
+        """The backward: every use gets its gradient; uses that don't matter are forgotten."""
         uses = [use for of_module in self.uses.values() for use in of_module]
         gradients = torch.autograd.grad(
             losses, [use.edge for use in uses], torch.ones_like(losses), allow_unused=True
@@ -59,7 +59,10 @@ class Tape:
         for use, gradient in zip(uses, gradients, strict=True):
             if use.inputs._version != use.version:
                 raise RuntimeError("a layer's input was changed in place before the backward")
-            use.gradient = None if gradient is None else gradient.reshape(use.shape)
+            if gradient is not None:
+                use.gradient = gradient.reshape(use.shape)
+        for module, of_module in self.uses.items():
+            self.uses[module] = [use for use in of_module if use.gradient is not None]
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -91,7 +94,7 @@ class Tape:
                 )
             output, edge = _edge(output)
             self.uses[module].append(
-                Use(given.detach(), None, edge, output.shape, given.grad_fn, given._version)
+                Use(given.detach(), edge, output.shape, given.grad_fn, given._version)
             )
             return None if output is original else output
 

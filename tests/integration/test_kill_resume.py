@@ -16,7 +16,15 @@ TASK = HERE.parent.parent / "examples" / "own_task" / "task.py"
 
 @pytest.mark.parametrize(
     ("strategy", "stride"),
-    [("name = 'scaffold'", 4), ("name = 'fedadam'\npersonal_layers = ['4.*']", 7)],
+    [
+        ("name = 'scaffold'", 4),
+        ("name = 'fedadam'\npersonal_layers = ['4.*']", 7),
+        (
+            "name = 'fedadam'\n[privacy]\nunit = 'hospital'\nnoise = 'distributed'\n"
+            "clipping = 'adaptive'\nnoise_multiplier = 1.0",
+            5,
+        ),
+    ],
 )
 def test_killed_at_any_durable_write_and_resumed_is_the_same_run(
     tmp_path: Path, strategy: str, stride: int
