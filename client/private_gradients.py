@@ -102,8 +102,11 @@ class ClippedGradients:
 class PrivateSteps:
     """Gradients of one round of local DP-SGD: iterating sets ``.grad``, for an optimiser to use.
 
-    What the optimiser makes of them is post-processing. ``norm`` is the clipping norm, which an
-    adaptive run carries from round to round. The loss isn't protected and is not given (NaN).
+    What the optimiser makes of them is post-processing. The loss isn't protected and is not given
+    (NaN).
+
+    norm : the clipping norm, which an adaptive run carries from round to round
+    released : the last step's noised vector, before it is divided by the expected batch
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class PrivateSteps:
         self._gradients, self._units, self._schedule = gradients, units, schedule
         self._table, self._source = table, source
         self.norm = norm
+        self.released: NDArray[np.float64] = np.zeros(0)
 
     def __iter__(self) -> Iterator[Tensor]:
         z, expected = self._schedule.noise_multiplier, self._schedule.expected_units
@@ -125,11 +129,11 @@ class PrivateSteps:
             chosen = self._source.poisson_sample(self._units, self._schedule.sampling_rate)
             bound = clipping_bound(self._table, self.norm, z, expected)
             grid = Grid.for_local(bound.sensitivity, self._gradients.dimension)
-            released = grid.release(self._gradients.total(chosen, bound), z, self._source)
-            released /= expected
-            self._set(released)
+            total = self._gradients.total(chosen, bound)
+            self.released = grid.release(total, z, self._source)
+            self._set(self.released / expected)
             if bound.quantile_scale:
-                share = released[-1] / bound.quantile_scale + 0.5
+                share = self.released[-1] / (expected * bound.quantile_scale) + 0.5
                 self.norm = adapted_norm(self._table, self.norm, float(share))
             yield torch.tensor(float("nan"))
 

@@ -19,6 +19,7 @@ from wardround.simulations import simulate
 from wardround.simulations.grid import RUN_ID, InProcessGrid
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
+PRIVATE = ("privacy.unit=example", "privacy.noise_multiplier=1.0")
 
 
 @pytest.fixture
@@ -39,30 +40,34 @@ def run_config(tmp_path: Path, *more: str) -> dict[str, str]:
     return {"federation": "", "overrides": ";".join(sets)}
 
 
-def models(tmp_path: Path) -> tuple[Arrays, Arrays]:
-    (run,) = (path for path in (tmp_path / "flower").iterdir() if path.is_dir())
-    ours = simulate(overrides=["federation.rounds=2", f'federation.runs="{tmp_path / "ours"}"'])
+def models(tmp_path: Path, *more: str) -> tuple[Arrays, Arrays]:
+    runs = (path for path in (tmp_path / "flower").iterdir() if not path.name.startswith("."))
+    (run,) = (path for path in runs if path.is_dir())
+    sets = ["federation.rounds=2", f'federation.runs="{tmp_path / "ours"}"', *more]
+    ours = simulate(overrides=sets)
     paths = [path / "model" / "model.safetensors" for path in (run, ours.run_directory)]
     return read_tensors(paths[0])[0], read_tensors(paths[1])[0]
 
 
-def test_the_examples_apps_run_in_our_grid_and_give_the_same_model(apps, tmp_path) -> None:
+@pytest.mark.parametrize("more", [(), PRIVATE], ids=["plain", "private"])
+def test_the_examples_apps_run_in_our_grid_and_give_the_same_model(apps, tmp_path, more) -> None:
     server, client = apps
-    config = run_config(tmp_path)
+    config = run_config(tmp_path, *more)
     grid = InProcessGrid(client, [f"hospital-{i}" for i in range(1, 6)], config)
     server(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config))
-    theirs, ours = models(tmp_path)
+    theirs, ours = models(tmp_path, *more)
     for name, value in ours.items():
         np.testing.assert_array_equal(theirs[name], value)
 
 
 @pytest.mark.filterwarnings("ignore")  # ray's and flwr's own
-def test_flowers_own_engine_gives_the_same_model(apps, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("more", [(), PRIVATE], ids=["plain", "private"])
+def test_flowers_own_engine_gives_the_same_model(apps, tmp_path, monkeypatch, more) -> None:
     pytest.importorskip("ray", reason="Flower's simulation engine needs ray: the bench extra")
     from flwr.simulation import run_simulation
 
     server, client = apps
-    config = run_config(tmp_path)
+    config = run_config(tmp_path, *more)
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLE))
 
     def configured(context: Context) -> Context:
@@ -76,6 +81,6 @@ def test_flowers_own_engine_gives_the_same_model(apps, tmp_path, monkeypatch) ->
     wrapped = ServerApp()
     wrapped.main()(lambda grid, context: server(grid, configured(context)))
     run_simulation(wrapped, Client(), 5, backend_config={"client_resources": {"num_cpus": 1}})
-    theirs, ours = models(tmp_path)
+    theirs, ours = models(tmp_path, *more)
     for name, value in ours.items():
         np.testing.assert_allclose(theirs[name], value, rtol=1e-6, atol=1e-7)
