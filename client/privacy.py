@@ -264,7 +264,7 @@ class PrivateRound:
         z = self.schedule.noise_multiplier
         if pending is not None:
             grid = Grid(pending.encoding.step, sensitivity, _dimension(update))
-            whole = self._whole_numbers(grid, update, pending)
+            whole = self.whole_numbers(grid, update, pending.encoding.levels, pending.survivors)
             names = {name: f"{m.ARRAYS}/{name}" for name in whole} | {
                 m.QUANTILE: f"{m.QUANTILE}/{m.QUANTILE}"
             }
@@ -282,16 +282,20 @@ class PrivateRound:
         }
         return plain_reply(received | moved, records, 1, 1, None, self.claim)
 
-    def _whole_numbers(
-        self, grid: Grid, update: Arrays, pending: PendingUpload
+    def whole_numbers(
+        self, grid: Grid, update: Arrays, most: int, survivors: int
     ) -> dict[str, NDArray[np.int64]]:
-        whole = {name: grid.round(u, pending.encoding.levels) for name, u in update.items()}
+        """The update on the grid with what this hospital adds of the noise, for a masked sum.
+
+        most : largest magnitude before noise; survivors : the fewest that the sum is opened for
+        """
+        whole = {name: grid.round(u, most) for name, u in update.items()}
         z, place = self.schedule.noise_multiplier, self.table.noise
         if place == "central":
             return whole
         if place == "distributed":
             colluding = self.hospital.config.secure_aggregation.colluding
-            z = share_of_noise(z, pending.survivors, colluding)
+            z = share_of_noise(z, survivors, colluding)
         for values in whole.values():
             values += grid.draw(self.source, z, values.size).reshape(values.shape)
         return whole

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,16 @@ from wardround.common.tasks.base import Examples, Task
 log = logging.getLogger("wardround.client")
 _MOST_ROWS = 4096
 """Of one pass: more are added up in pieces, so that memory doesn't follow the sampling rate."""
+
+
+class Summing(Protocol):
+    """Sums of clipped gradients, as private steps need them."""
+
+    parameters: list[tuple[str, nn.Parameter]]
+    dimension: int
+
+    def total(self, chosen: Integers, bound: Bound) -> NDArray[np.float64]:
+        """The chosen units' summed vector; the quantile coordinate, if there is one, comes last."""
 
 
 class ClippedGradients:
@@ -107,11 +117,12 @@ class PrivateSteps:
 
     norm : the clipping norm, which an adaptive run carries from round to round
     released : the last step's noised vector, before it is divided by the expected batch
+    bound : the clipping that it was made with
     """
 
     def __init__(
         self,
-        gradients: ClippedGradients,
+        gradients: Summing,
         units: int,
         schedule: Schedule,
         table: PrivacyTable,
@@ -122,12 +133,14 @@ class PrivateSteps:
         self._table, self._source = table, source
         self.norm = norm
         self.released: NDArray[np.float64] = np.zeros(0)
+        self.bound = Bound(norm)
 
     def __iter__(self) -> Iterator[Tensor]:
         z, expected = self._schedule.noise_multiplier, self._schedule.expected_units
         for _ in range(self._schedule.steps):
             chosen = self._source.poisson_sample(self._units, self._schedule.sampling_rate)
             bound = clipping_bound(self._table, self.norm, z, expected)
+            self.bound = bound
             grid = Grid.for_local(bound.sensitivity, self._gradients.dimension)
             total = self._gradients.total(chosen, bound)
             self.released = grid.release(total, z, self._source)

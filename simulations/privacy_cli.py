@@ -142,7 +142,10 @@ def _print_plan(console: Console, plans: list[HospitalPlan], config: Config) -> 
             f"{config.federation.rounds} rounds"
         )
     )
-    shown = Table(title="Each hospital, the smallest first; epsilon after so many rounds", title_justify="left")
+    shown = Table(
+        title="Each hospital, the smallest first; epsilon after so many rounds",
+        title_justify="left",
+    )
     shown.add_column("hospital", no_wrap=True)
     for name in ("units", "sampling rate", "steps", "noise multiplier"):
         shown.add_column(name, justify="right")

@@ -109,5 +109,3 @@ def _entries(found: list[Entry]) -> Table:
                 str(release.steps),
             )
     return table
-
-

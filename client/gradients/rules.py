@@ -66,9 +66,7 @@ class Formed:
 
     def weighted(self, factors: Tensor, finite: Tensor | None) -> dict[str, Tensor]:
         """See ``LayerGradients``."""
-        return {
-            name: weighted_sum(one, factors, finite) for name, one in self._gradients.items()
-        }
+        return {name: weighted_sum(one, factors, finite) for name, one in self._gradients.items()}
 
 
 def squared(x: Tensor) -> Tensor:

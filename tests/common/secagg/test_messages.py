@@ -38,7 +38,9 @@ SOME = {
     "Bundle": st.builds(wire.Bundle, bundle_keys, several(st.binary(max_size=200))),
     "KeysRequest": st.builds(wire.KeysRequest, key, several(key), several(bundle_keys)),
     "Accepted": st.builds(wire.Accepted, key, name, key),
-    "TaskRequest": st.builds(wire.TaskRequest, key, u32, name, u8, st.floats(allow_nan=False), u64),
+    "TaskRequest": st.builds(
+        wire.TaskRequest, key, u32, name, u8, st.floats(allow_nan=False), u64, u8
+    ),
     "Upload": st.builds(wire.Upload, key, u32, name),
     "UnmaskRequest": st.builds(wire.UnmaskRequest, key, u32, several(u16), several(share)),
     "Shares": st.builds(wire.Shares, key, u32, name, several(st.one_of(key, st.just(b"")))),

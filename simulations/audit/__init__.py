@@ -1,0 +1,1 @@
+"""Attacks on one's own configuration: what they find, and what they can't see."""
