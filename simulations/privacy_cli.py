@@ -57,18 +57,14 @@ def plan(
 ) -> None:
     """Epsilon per hospital and round, and what other choices would cost, before anyone trains."""
     from wardround.common.privacy.rules import check_settings
-    from wardround.common.reports.page import write_figure
+    from wardround.common.reports.page import write_figures
     from wardround.simulations.privacy_plan import alternatives, plan_figure, plan_hospitals
     from wardround.simulations.runner import load
 
     if config is None and Path("federation.toml").is_file():
         config = Path("federation.toml")
     settings = load(config, list(overrides or []))
-    if not settings.privacy.enabled:
-        raise settings.error(
-            "privacy.unit",
-            "is 'none': nothing to plan; try --set privacy.unit=example --set privacy.epsilon=3",
-        )
+    _need_privacy(settings, "plan")
     check_settings(settings)
     rows, patients = _given(sizes) if sizes else _found(settings)
     units = patients if settings.privacy.unit == "patient" and patients else rows
@@ -76,7 +72,8 @@ def plan(
     plans = plan_hospitals(settings, units)
     _print_plan(console, plans, settings)
     _print_alternatives(console, alternatives(settings, rows, patients))
-    write_figure(plan_figure(plans, settings), "Privacy budget by round", plot)
+    caption = "Epsilon by round, for each hospital (units)"
+    write_figures({caption: plan_figure(plans, settings)}, "Privacy budget", plot)
     console.print(Text(f"plot: {plot}"))
 
 
@@ -97,6 +94,53 @@ def show(
     console = _console()
     for text in read_ledgers(place, limit, delta, entries):
         console.print(text)
+
+
+@privacy.command()
+def audit(
+    config: ConfigArgument = None,
+    overrides: SetOption = None,
+    canaries: Annotated[int, typer.Option(min=100, help="More find smaller faults.")] = 4000,
+    noise_scale: Annotated[
+        float,
+        typer.Option(
+            min=0.01, help="Weaken the canaries' noise by this factor: a fault must be caught."
+        ),
+    ] = 1.0,
+    page: Annotated[Path, typer.Option(help="Where to write the findings.")] = Path(
+        "privacy-audit.html"
+    ),
+) -> None:
+    """Attack a configuration: canaries, membership, inversion. Exits with 10 for a fault."""
+    from wardround.simulations.runner import load, make_task
+
+    if config is None and Path("federation.toml").is_file():
+        config = Path("federation.toml")
+    settings = load(config, list(overrides or []))
+    _need_privacy(settings, "audit")
+    from wardround.simulations.audit.page import write_page
+    from wardround.simulations.audit.run import BLIND, words
+    from wardround.simulations.audit.run import audit as run_audit
+
+    found = run_audit(settings, make_task(settings), canaries, noise_scale)
+    write_page(found, page)
+    console = _console()
+    for line in words(found):
+        console.print(Text(line, style="bold red" if line.startswith("FAULT") else ""))
+    console.print(Text("What this can't tell:", style="bold"))
+    for line in BLIND:
+        console.print(Text(f"- {line}"))
+    console.print(Text(f"page: {page}"))
+    if found.caught:
+        raise typer.Exit(10)
+
+
+def _need_privacy(settings: Config, what: str) -> None:
+    if not settings.privacy.enabled:
+        raise settings.error(
+            "privacy.unit",
+            f"is 'none': nothing to {what}; try --set privacy.unit=example --set privacy.epsilon=3",
+        )
 
 
 def _console() -> Console:

@@ -55,16 +55,20 @@ def write_report(data: ReportData, path: Path) -> None:
     write_atomically(path, render(data).encode())
 
 
-def write_figure(figure: plots.Figure, title: str, path: Path) -> None:
-    """One figure alone on a page, atomically; a person's file, so it may replace an older one."""
-    text = (
-        _environment()
-        .get_template("figure.html")
-        .render(
-            title=title,
-            figures_json=_script_json({"figure": figure}),
-            plotly=Markup(get_plotlyjs()),
-        )
+def write_figures(
+    figures: dict[str, plots.Figure],
+    title: str,
+    path: Path,
+    sections: dict[str, list[str]] | None = None,
+) -> None:
+    """A page of sentences (by heading) and figures (by caption), atomically."""
+    template = _environment().get_template("figures.html")
+    text = template.render(
+        title=title,
+        sections=sections or {},
+        captions=list(figures),
+        figures_json=_script_json({"figures": list(figures.values())}),
+        plotly=Markup(get_plotlyjs()),
     )
     write_atomically(path, text.encode())
 
