@@ -10,7 +10,7 @@ plain           the same model and step without privacy, by torch
 hooks, functorch, ew, ghost  Opacus' modes; a cell is empty where it can't do the model, or where
                 its first step isn't ours
 example level   ours, every example its own unit
-patient level   ours, 16 patients with 4 records each; shuffled: in no order; uneven: 1 to 13 records
+patient level   ours, 16 patients with 4 records each; shuffled: in no order; uneven: 1 to 13
 
 Before anything is timed, the clipped sum is compared with that of a loop over the units, and
 Opacus' with it too.
@@ -172,7 +172,7 @@ def our_step(case: Case, units: Tensor | None) -> Callable[[], None]:
     def step() -> None:
         found = engine.clipped_sum(inputs, targets, units, count, Clipping(NORM))
         for (_, p), gradient in zip(engine.parameters, found.gradients, strict=True):
-            p.grad = (gradient + torch.randn_like(gradient) * NORM) / BATCH
+            p.grad = gradient.add_(torch.randn_like(gradient), alpha=NORM).div_(BATCH)
         optimizer.step()
 
     return step

@@ -85,7 +85,7 @@ def shown_rounds(config: Config) -> list[int]:
 def alternatives(
     config: Config, units: Mapping[str, int], patients: Mapping[str, int] | None
 ) -> list[Alternative]:
-    """Other units, places of the noise and batch sizes, for as many passes over the data as configured.
+    """Other units, places of the noise and batch sizes, for as many passes over the data.
 
     units : rows by hospital; patients : patients by hospital, if the data knows them
     """

@@ -7,11 +7,13 @@ one unit after the other by ordinary autograd, for all others (nn.LSTM, control 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wardround.client.gradients.base import (
     ClippedSum,
@@ -54,7 +56,7 @@ class _InParts(UnitGradients):
         order = torch.argsort(numbers, stable=True)
         part = numbers[order] // max(1, most)
         _, sizes = torch.unique_consecutive(part, return_counts=True)
-        yield from order.split(sizes.tolist())
+        yield from torch.split(order, sizes.tolist())
 
 
 class Functional(_InParts):
@@ -79,7 +81,7 @@ class Functional(_InParts):
             owners = rows if units is None else units[rows]
             found, place = torch.unique(owners, return_inverse=True)
             gradients = [p.new_zeros(len(found), *p.shape) for p in total]
-            for chunk, unit in zip(rows.split(most), place.split(most), strict=True):
+            for chunk, unit in zip(torch.split(rows, most), torch.split(place, most), strict=True):
                 each, values = self._each(select(inputs, chunk), targets[chunk])
                 losses[chunk] = values.detach()
                 for gradient, one in zip(gradients, each, strict=True):
@@ -108,10 +110,11 @@ class Functional(_InParts):
             outputs = call_model(model, select_one(inputs))
             return check_losses(self.loss(outputs, target[None]), 1)[0]
 
-        one = grad_and_value(loss)
-        gradients, losses = vmap(one, in_dims=(None, 0, 0), randomness="different")(
-            trained, inputs, targets
-        )
+        each = vmap(grad_and_value(loss), in_dims=(None, 0, 0), randomness="different")
+        # Fused attention has no vmap rule: it would run example by example, with a warning.
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            gradients, losses = each(trained, inputs, targets)
         return [gradients[name] for name, _ in self.parameters], losses
 
 

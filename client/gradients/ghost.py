@@ -20,8 +20,8 @@ from wardround.client.gradients.base import (
     Unsupported,
     clip_factors,
 )
-from wardround.client.gradients.groups import Groups
 from wardround.client.gradients.convolutions import conv_gradients
+from wardround.client.gradients.groups import Groups
 from wardround.client.gradients.rules import (
     EmbeddingGradients,
     LayerGradients,
@@ -59,7 +59,7 @@ def unsupported(model: nn.Module) -> str | None:
         if not names <= {"weight", "bias"}:
             return f"{where} owns parameters other than weight and bias"
         for name in names:
-            owner = owners.setdefault(module._parameters[name], where)  # type: ignore[arg-type]
+            owner = owners.setdefault(module._parameters[name], where)
             if owner != where:
                 return f"{where} shares its {name} with {owner}"
     return None

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor, nn
 
@@ -13,11 +18,16 @@ from wardround.client.gradients.base import (
     UnitGradients,
     Unsupported,
     refuse_mixing,
+    select,
 )
-from wardround.client.gradients.ghost import BookKeeping
 from wardround.client.gradients.functional import Functional, Loop
+from wardround.client.gradients.ghost import BookKeeping
 from wardround.common.errors import TaskError
 
+log = logging.getLogger("wardround.client")
+_PROBES, _AGREES = 3, 2e-3
+_trusted: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
+"""Models whose book-keeping was proven right, with the names of their trained parameters."""
 FORMS = ("auto", "bookkeeping", "functional", "loop", "opacus")
 
 
@@ -30,8 +40,11 @@ def make_unit_gradients(model: nn.Module, loss: Loss, form: str = "auto") -> Uni
         form, else ``vmap``, else a loop over units. 'bookkeeping', 'functional' (``vmap``), 'loop'
         and 'opacus' (its GradSampleModule) ask for one form.
 
-    Raises TaskError for a model that can't be bounded per unit, naming the module and the mend; with
-    a form asked for, also for a module that this form can't do.
+    'auto' holds book-keeping against autograd on three examples before it trusts it, and logs a
+    warning that names the module when it takes a slower form.
+
+    Raises TaskError for a model that can't be bounded per unit, naming the module and the mend;
+    with a form asked for, also for a module that this form can't do.
     """
     refuse_mixing(model)
     if not any(p.requires_grad for p in model.parameters()):
@@ -87,13 +100,22 @@ class _Automatic(UnitGradients):
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__(model, loss)
         self._engine: UnitGradients
+        self._proven = False
+        """Whether the form has once been right: then its errors are the caller's."""
+        names = tuple(name for name, _ in self.parameters)
+        if _trusted.get(model) == names:
+            self._proven = True
         try:
             self._engine = BookKeeping(model, loss)
-        except Unsupported:
-            self._engine = Functional(model, loss)
+        except Unsupported as error:
+            self._proven = False
+            self._fall_back(Functional(model, loss), str(error))
         self.form = self._engine.form
-        self._proven = False
-        """Whether ``vmap`` has once worked: then its errors are the caller's."""
+
+    def _fall_back(self, engine: UnitGradients, reason: str) -> None:
+        log.warning("%s; its clipped gradients take a slower form (%s)", reason, engine.form)
+        self._engine, self.form, self._proven = engine, engine.form, False
+        _trusted.pop(self.model, None)
 
     def _clipped_sum(
         self,
@@ -106,18 +128,58 @@ class _Automatic(UnitGradients):
         arguments = (inputs, targets, units, count, clipping)
         if isinstance(self._engine, BookKeeping):
             try:
+                if not self._proven:
+                    self._prove(inputs, targets)
                 return self._engine._clipped_sum(*arguments)
-            except Unsupported:
-                self._engine = Functional(self.model, self.loss)
-                self.form = self._engine.form
+            except Unsupported as error:
+                self._fall_back(Functional(self.model, self.loss), str(error))
         if isinstance(self._engine, Functional) and not self._proven:
             state = torch.get_rng_state()
             try:
                 result = self._engine._clipped_sum(*arguments)
                 self._proven = True
                 return result
-            except (RuntimeError, ValueError, TypeError, NotImplementedError):
+            except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 torch.set_rng_state(state)
-                self._engine = Loop(self.model, self.loss)
-                self.form = self._engine.form
+                log.debug("vmap: %s", error)
+                self._fall_back(Loop(self.model, self.loss), "vmap can't transform the model")
         return self._engine._clipped_sum(*arguments)
+
+    def _prove(self, inputs: Inputs, targets: Tensor) -> None:
+        """Unsupported unless book-keeping gives what autograd gives, example by example.
+
+        It finds what no rule can see: code that mixes the examples of a batch, or puts them
+        elsewhere than first. One example alone proves nothing.
+        """
+        rows = slice(0, _PROBES)
+        inputs, targets = select(inputs, rows), targets[rows]
+        with evaluating(self.model):
+            loop = Loop(self.model, self.loss)
+            norms = loop.clipped_sum(inputs, targets, None, len(targets), Clipping(1.0)).norms
+            known = norms[torch.isfinite(norms) & (norms > 0)]
+            bound = float(known.median()) if len(known) else 1.0
+            arguments = (inputs, targets, None, len(targets), Clipping(bound))
+            wanted, found = loop._clipped_sum(*arguments), self._engine._clipped_sum(*arguments)
+        error = sum(
+            float((one - other).square().sum())
+            for one, other in zip(wanted.gradients, found.gradients, strict=True)
+        )
+        same = torch.allclose(wanted.norms, found.norms, rtol=_AGREES, atol=_AGREES * bound)
+        if not same or not error**0.5 <= _AGREES * bound * len(targets):
+            raise Unsupported("the model mixes the examples of a batch")
+        self._proven = len(known) > 1
+        if self._proven:
+            _trusted[self.model] = tuple(name for name, _ in self.parameters)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, without dropout; after it every module is in its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
@@ -29,6 +31,12 @@ class OpacusGradients(_InParts):
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__(model, loss)
+        for path, module in model.named_modules():
+            if getattr(module, "padding_mode", "zeros") != "zeros":
+                raise TaskError(
+                    f"{path} ({type(module).__name__}): Opacus takes its padding for zeros; use "
+                    "form 'auto'"
+                )
 
     def _clipped_sum(
         self,
@@ -43,11 +51,11 @@ class OpacusGradients(_InParts):
         try:
             wrapped = GradSampleModule(self.model, loss_reduction="sum", strict=False)
         except NotImplementedError as error:
-            raise TaskError(f"Opacus can't do this model: {error}; use form 'auto'") from None
+            raise _refusal(error) from None
         try:
             with torch.enable_grad():
                 losses = check_losses(self.loss(call_model(wrapped, inputs), targets), len(targets))
-                losses.sum().backward()  # type: ignore[no-untyped-call]
+                self._backward(losses)
             groups = Groups(units, len(targets), count)
             gradients = []
             for name, p in self.parameters:
@@ -61,3 +69,17 @@ class OpacusGradients(_InParts):
             wrapped._close()
             for p, grad in zip(parameters, before, strict=True):
                 p.grad = grad
+
+    @staticmethod
+    def _backward(losses: Tensor) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Full backward hook is firing")
+                losses.sum().backward()  # type: ignore[no-untyped-call]
+        except (RuntimeError, ValueError) as error:  # in its hooks
+            raise _refusal(error) from None
+
+
+def _refusal(error: Exception) -> TaskError:
+    reason = str(error).partition("\n")[0]
+    return TaskError(f"Opacus can't do this model: {reason}; use form 'auto'")

@@ -216,7 +216,7 @@ def products(a: Tensor, b: Tensor, groups: Groups) -> Tensor:
 
 def scale_gradients(layer: nn.Module, uses: list[Use], groups: Groups) -> LayerGradients:
     """Normalisation layers: y = weight * normalised + bias, elementwise."""
-    names, found = trainable(layer), {}
+    names, found = trainable(layer), dict[str, Tensor]()
     for use in uses:
         parts = {"bias": use.gradient} if "bias" in names else {}
         if "weight" in names:

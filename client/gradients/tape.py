@@ -21,6 +21,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from wardround.client.gradients.base import Inputs, Loss, Unsupported, call_model, check_losses
 
+_NOTHING: Any = object()
+
 
 @dataclass
 class Use:
@@ -118,7 +120,7 @@ class Tape:
             if node in skip:
                 stack += skip[node]
                 continue
-            name = parameters.get(getattr(node, "variable", None))  # type: ignore[call-overload]
+            name = parameters.get(getattr(node, "variable", _NOTHING))
             if name is not None:
                 raise Unsupported(f"parameter {name} is used outside the call of its own layer")
             stack += [following for following, _ in node.next_functions]

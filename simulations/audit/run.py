@@ -35,14 +35,14 @@ from wardround.simulations.runner import simulate
 BLIND = (
     "A lower bound above epsilon is a fault. One below it proves nothing: near epsilon 1 an audit "
     "of one run finds noise that is four times too small, and may miss a factor of two.",
-    "The canaries check sampling, noise and their accounting. They don't check that real gradients "
-    "are clipped (tests do), nor the random generator, nor the ledger.",
-    "A loss threshold is a weak attack: that it fails says little. Inversion that fails may succeed "
-    "with more steps, another prior or several updates.",
-    "None of them sees what patients of one family tell of each other, what preparation and figures "
-    "reveal, or what an attacker learns from several runs.",
+    "The canaries check sampling, noise and their accounting. They don't check that real "
+    "gradients are clipped (tests do), nor the random generator, nor the ledger.",
+    "A loss threshold is a weak attack: that it fails says little. Inversion that fails may "
+    "succeed with more steps, another prior or several updates.",
+    "None of them sees what patients of one family tell of each other, what preparation and "
+    "figures reveal, or what an attacker learns from several runs.",
 )
-_ROWS = 8
+_ROWS = 6
 
 
 @dataclass(frozen=True)

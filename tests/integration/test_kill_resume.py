@@ -22,7 +22,7 @@ TASK = HERE.parent.parent / "examples" / "own_task" / "task.py"
         (
             "name = 'fedadam'\n[privacy]\nunit = 'hospital'\nnoise = 'distributed'\n"
             "clipping = 'adaptive'\nnoise_multiplier = 1.0",
-            17,
+            9,
         ),
     ],
 )

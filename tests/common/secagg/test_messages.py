@@ -125,7 +125,7 @@ def test_the_format_done_by_hand() -> None:
         b"\x06" + G + two + G + G[::-1] + b"\0\0\0\x01" + size_in_front(k),
         b"\x07" + G + koeln + G,
         b"\x08" + G + index + size_in_front(b"train 3") + b"\x20" + b"\x40\x20" + bytes(6)
-        + bytes(6) + b"\x03\xe8",
+        + bytes(6) + b"\x03\xe8\0",
         b"\x09" + G + index + koeln,
         b"\x0a" + G + index + b"\0\0\0\x03\0\0\0\x02\x02\x01" + two + b"s" * 80 + b"t" * 80,
         b"\x0b" + G + index + koeln + two + size_in_front(G) + bytes(4),
@@ -275,7 +275,7 @@ TEXTS = [
     (wire.Hello, G, "name", G + S),
     (wire.BundleKeys, G, "name", bytes(8) + G + S),
     (wire.Accepted, G, "name", G),
-    (wire.TaskRequest, G + bytes(4), "purpose", bytes(17)),
+    (wire.TaskRequest, G + bytes(4), "purpose", bytes(18)),
     (wire.Upload, G + bytes(4), "name", b""),
     (wire.Shares, G + bytes(4), "name", bytes(4)),
     (wire.SumsLayout, number(1), "names", bytes(4)),
