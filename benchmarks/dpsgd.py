@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from benchmarks.report import Row, arguments, emit
 from wardround.client.gradients import Clipping, make_unit_gradients
+from wardround.client.training import PlainSGD
 
 BATCH, PATIENTS, NORM, LR = 64, 16, 1.0, 0.1
 MODES = ("hooks", "functorch", "ew", "ghost")
@@ -152,10 +153,10 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
 def plain_step(case: Case) -> Callable[[], None]:
     """SGD without privacy."""
     model, (inputs, targets) = case.model(), case.batch()
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], LR)
+    optimizer = PlainSGD([p for p in model.parameters() if p.requires_grad], LR)
 
     def step() -> None:
-        optimizer.zero_grad()
+        model.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
@@ -167,7 +168,7 @@ def our_step(case: Case, units: Tensor | None) -> Callable[[], None]:
     model, (inputs, targets) = case.model(), case.batch()
     engine = make_unit_gradients(model, losses)
     count = BATCH if units is None else PATIENTS
-    optimizer = torch.optim.SGD([p for _, p in engine.parameters], LR)
+    optimizer = PlainSGD([p for _, p in engine.parameters], LR)
 
     def step() -> None:
         found = engine.clipped_sum(inputs, targets, units, count, Clipping(NORM))

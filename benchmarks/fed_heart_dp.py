@@ -4,9 +4,9 @@
 
 Mean over the hospitals' own test accuracies, mean over 5 seeds (with seeded noise), at correctly
 accounted epsilon. FLamby (Terrail et al. 2022, section 5.3) calibrates for 15 epochs, but takes
-1,500 steps in every hospital; what that costs is worked out here from its settings: batch 4, Opacus'
-noise for the nominal epsilon, rate 4 / n, 1,500 steps, the largest over its four hospitals. Ours
-is then measured at that very epsilon, too.
+1,500 steps in every hospital; what that costs is worked out here from its settings: batch 4,
+Opacus' noise for the nominal epsilon, rate 4 / n, 1,500 steps, the largest over its four hospitals.
+Ours is then measured at that very epsilon, too.
 
 Every row of this data is another patient, so protecting patients costs what protecting rows does;
 'three rows a patient' groups them, to show what more records cost. Settings are chosen on

@@ -106,7 +106,7 @@ def simulate(
     population.keep_ledgers(run.ledgers)
     if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
         population.create_ledgers()
-    with _threads(settings.simulation.threads):
+    with torch_threads(settings.simulation.threads):
         return _run(settings, task, population, run, observer or Observer())
 
 
@@ -282,7 +282,7 @@ def _restore_clients(grid: InProcessGrid, run: RunDirectory) -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Small models are fastest, and results the same on every machine, with few threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

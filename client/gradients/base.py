@@ -228,14 +228,13 @@ class Factors:
 
 def clip_factors(squares: list[Tensor], clipping: Clipping) -> Factors:
     """min(1, C / norm) from L tensors of U squared norms."""
-    stacked = torch.stack(squares)
-    total = stacked.sum(0)
+    total = sum(squares[1:], squares[0])
     finite = torch.isfinite(total)
     norms = total.sqrt()
-    dropped = len(finite) - int(finite.sum())
+    dropped = 0 if bool(finite.all()) else len(finite) - int(finite.sum())
     if dropped:
         norms = torch.where(finite, norms, torch.inf)
-    found = stacked.sqrt() if clipping.per_layer else norms[None]
+    found = torch.stack(squares).sqrt() if clipping.per_layer else [norms]
     factors = []
     for bound, norm in zip(clipping.bounds(len(squares)), found, strict=True):
         factor = (bound / norm.clamp_min(1e-30)).clamp_(max=1.0)  # a zero gradient gives 1

@@ -71,7 +71,8 @@ class Formed:
 
 def squared(x: Tensor) -> Tensor:
     """Squared norms along the last axis."""
-    return (x * x).sum(-1)
+    found: Tensor = torch.linalg.vecdot(x, x)
+    return found
 
 
 def weighted_sum(gradients: Tensor, factors: Tensor, finite: Tensor | None) -> Tensor:

@@ -30,7 +30,7 @@ from wardround.simulations.audit.one_run import Canaries, OneRun, judge
 from wardround.simulations.audit.training import observe_training
 from wardround.simulations.population import Population
 from wardround.simulations.privacy_plan import plan_hospitals
-from wardround.simulations.runner import simulate
+from wardround.simulations.runner import simulate, torch_threads
 
 BLIND = (
     "A lower bound above epsilon is a fault. One below it proves nothing: near epsilon 1 an audit "
@@ -100,6 +100,11 @@ def audit(config: Config, task: Task[Any], canaries: int = 4000, noise_scale: fl
 
     Raises ConfigError and others of the tree for a configuration that can't be trained.
     """
+    with torch_threads(config.simulation.threads):
+        return _audit(config, task, canaries, noise_scale)
+
+
+def _audit(config: Config, task: Task[Any], canaries: int, noise_scale: float) -> Audit:
     population = Population(config, task)
     units = {name: population.hospital(name).unit_counts()["train"] for name in population.names}
     plans = plan_hospitals(config, units)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,16 @@ from wardround.simulations.audit.one_run import (
 from wardround.simulations.audit.training import observe_training
 from wardround.simulations.cli import app
 from wardround.simulations.population import Population
-from wardround.simulations.runner import default_config_text, make_task
+from wardround.simulations.runner import default_config_text, make_task, torch_threads
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small models are many times slower with several threads on a busy machine."""
+    with torch_threads(1):
+        yield
 
 
 # --- the bound ------------------------------------------------------------------------------------
