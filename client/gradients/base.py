@@ -85,8 +85,8 @@ class ClippedSum:
 class UnitGradients(ABC):
     """Sums of clipped gradients of one model.
 
-    form : how: 'bookkeeping', 'functional', 'loop' or 'opacus'; may change at the first call, when
-        a form turns out not to fit
+    form : how: 'bookkeeping', 'functional' or 'loop'; may change at the first call,
+        when a form turns out not to fit
     parameters : name and parameter, of those with ``requires_grad``
     """
 

@@ -28,7 +28,7 @@ log = logging.getLogger("wardround.client")
 _PROBES, _AGREES = 3, 2e-3
 _trusted: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
 """Models whose book-keeping was proven right, with the names of their trained parameters."""
-FORMS = ("auto", "bookkeeping", "functional", "loop", "opacus")
+FORMS = ("auto", "bookkeeping", "functional", "loop")
 
 
 def make_unit_gradients(model: nn.Module, loss: Loss, form: str = "auto") -> UnitGradients:
@@ -37,8 +37,8 @@ def make_unit_gradients(model: nn.Module, loss: Loss, form: str = "auto") -> Uni
     Parameters
     ----------
     form : 'auto' takes book-keeping if every trainable parameter belongs to a layer that has such a
-        form, else ``vmap``, else a loop over units. 'bookkeeping', 'functional' (``vmap``), 'loop'
-        and 'opacus' (its GradSampleModule) ask for one form.
+        form, else ``vmap``, else a loop over units. 'bookkeeping', 'functional' (``vmap``) and
+        'loop' ask for one form.
 
     'auto' holds book-keeping against autograd on three examples before it trusts it, and logs a
     warning that names the module when it takes a slower form.
@@ -57,10 +57,6 @@ def make_unit_gradients(model: nn.Module, loss: Loss, form: str = "auto") -> Uni
         return Functional(model, loss)
     if form == "loop":
         return Loop(model, loss)
-    if form == "opacus":
-        from wardround.client.gradients.opacus_form import OpacusGradients
-
-        return OpacusGradients(model, loss)
     raise ValueError(f"form {form!r}: one of {', '.join(FORMS)}")
 
 

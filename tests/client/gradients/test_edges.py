@@ -115,7 +115,7 @@ def test_a_zero_gradient_is_zero(form: str, per_layer: bool) -> None:
     assert all(float(g.norm()) <= 1e-6 for g in found.gradients)
 
 
-@pytest.mark.parametrize("form", [*FORMS, "auto", "opacus"])
+@pytest.mark.parametrize("form", [*FORMS, "auto"])
 @pytest.mark.parametrize("count", [0, 3])
 def test_an_empty_batch_is_zeros(form: str, count: int) -> None:
     engine = make_unit_gradients(nn.Linear(3, 2), losses, form)
@@ -164,12 +164,11 @@ def test_a_bound_for_each_layer() -> None:
 
 
 # --- the model stays as it is -----------------------------------------------------------------
-@pytest.mark.parametrize("form", [*FORMS, "auto", "opacus"])
+@pytest.mark.parametrize("form", [*FORMS, "auto"])
 def test_the_model_is_left_as_it_was(form: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Sequential(nn.Linear(4, 2)))
-    if form != "opacus":  # it wants all in training mode
-        model[2].eval()
+    model[2].eval()
     model.register_buffer("steps", torch.tensor(7))
     for p in model.parameters():
         p.grad = torch.full_like(p, 5.0)

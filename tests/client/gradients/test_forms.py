@@ -188,7 +188,7 @@ def test_a_length_that_equals_the_batch_deceives_nobody(
 
 
 # --- refusals ---------------------------------------------------------------------------------
-@pytest.mark.parametrize("form", ["auto", *FORMS, "opacus"])
+@pytest.mark.parametrize("form", ["auto", *FORMS])
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
