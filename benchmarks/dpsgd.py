@@ -4,13 +4,16 @@
 
 One thread, batches of 64, clipping norm 1, noise multiplier 1, SGD. Examples per second of a whole
 step: forward, backward, clipping, noise, update; medians over rounds in which all take turns. Noise
-is ``torch.randn`` on every side, so that it is the clipping that is compared.
+is ``torch.randn`` on every side but in 'a client's own step': it is the clipping that is compared.
 
 plain           the same model and step without privacy, by torch
 hooks, functorch, ew, ghost  Opacus' modes; a cell is empty where it can't do the model, or where
                 its first step isn't ours
 example level   ours, every example its own unit
 patient level   ours, 16 patients with 4 records each; shuffled: in no order; uneven: 1 to 13
+without noise   the same steps with a noise multiplier of 0: what clipping alone costs
+a client's own  what a hospital runs: 64 of 1,024 examples expected, drawn by Poisson, noise of
+                whole numbers from AES with a key of the operating system; Opacus has none such
 
 Before anything is timed, the clipped sum is compared with that of a loop over the units, and
 Opacus' with it too.
@@ -26,15 +29,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.report import Row, arguments, emit
 from wardround.client.gradients import Clipping, make_unit_gradients
+from wardround.client.hospital import Units
+from wardround.client.private_gradients import ClippedGradients, PrivateSteps
 from wardround.client.training import PlainSGD
+from wardround.common.config import PrivacyTable
+from wardround.common.privacy.noise import NoiseSource
+from wardround.common.privacy.schedule import Schedule
+from wardround.common.tasks.base import Examples
 
-BATCH, PATIENTS, NORM, LR = 64, 16, 1.0, 0.1
+BATCH, SHARD, PATIENTS, NORM, LR = 64, 1024, 16, 1.0, 0.1
 MODES = ("hooks", "functorch", "ew", "ghost")
 AGREES = 1e-3
 """Of the sum's norm."""
@@ -163,7 +173,7 @@ def plain_step(case: Case) -> Callable[[], None]:
     return step
 
 
-def our_step(case: Case, units: Tensor | None) -> Callable[[], None]:
+def our_step(case: Case, units: Tensor | None, noise: float = 1.0) -> Callable[[], None]:
     """Clipped sum, noise, SGD."""
     model, (inputs, targets) = case.model(), case.batch()
     engine = make_unit_gradients(model, losses)
@@ -173,8 +183,29 @@ def our_step(case: Case, units: Tensor | None) -> Callable[[], None]:
     def step() -> None:
         found = engine.clipped_sum(inputs, targets, units, count, Clipping(NORM))
         for (_, p), gradient in zip(engine.parameters, found.gradients, strict=True):
-            p.grad = gradient.add_(torch.randn_like(gradient), alpha=NORM).div_(BATCH)
+            if noise:
+                gradient.add_(torch.randn_like(gradient), alpha=noise * NORM)
+            p.grad = gradient.div_(BATCH)
         optimizer.step()
+
+    return step
+
+
+def clients_step(case: Case) -> Callable[[], None]:
+    """A step as ``wardround client`` and ``simulate`` take it with local noise."""
+    model, (inputs, targets) = case.model(), case.batch()
+    rows = np.tile(np.arange(BATCH), SHARD // BATCH)
+    units = Units.of(np.arange(SHARD), 1, np.random.default_rng(0))
+    table = PrivacyTable(unit="example", noise_multiplier=1.0, clipping_norm=NORM)
+    examples = Examples(inputs, targets).select(rows)
+    gradients = ClippedGradients(model, losses, examples, units, table)
+    schedule = Schedule(1.0, BATCH / SHARD, 1, 1, BATCH)
+    optimizer = PlainSGD([p for _, p in gradients.parameters], LR)
+    source = NoiseSource.system()
+
+    def step() -> None:
+        for _ in PrivateSteps(gradients, SHARD, schedule, table, NORM, source):
+            optimizer.step()
 
     return step
 
@@ -243,7 +274,7 @@ def opacus_agrees(case: Case, mode: str, wanted: Tensor) -> bool:
     return float((found - wanted).norm()) <= 10 * AGREES * float(wanted.norm())
 
 
-def opacus_steps(case: Case) -> dict[str, Callable[[], Any]]:
+def opacus_steps(case: Case, noise: float) -> dict[str, Callable[[], Any]]:
     """The modes that can do this model rightly."""
     wanted, steps = clipped(case, "loop", None), {}
     for mode in MODES:
@@ -253,7 +284,7 @@ def opacus_steps(case: Case) -> dict[str, Callable[[], Any]]:
             print(f"opacus {mode}, {case.name}: {type(error).__name__}", file=sys.stderr)
             continue
         if right:
-            steps[mode] = opacus_step(case, mode)
+            steps[mode] = opacus_step(case, mode, noise)
         else:
             print(f"opacus {mode}, {case.name}: a wrong step", file=sys.stderr)
     return steps
@@ -299,17 +330,32 @@ def measure(case: Case, seconds: float) -> list[Row]:
     for name, units in levels.items():
         check_ours(case, units)
         steps[name] = our_step(case, units)
-    theirs = opacus_steps(case)
-    found = rates({**steps, **theirs}, seconds)
+    theirs = opacus_steps(case, 1.0)
+    steps["a client's own step"] = clients_step(case)
+    steps["without noise"] = our_step(case, None, 0.0)
+    quiet = {f"{mode} without noise": step for mode, step in opacus_steps(case, 0.0).items()}
+    found = rates({**steps, **theirs, **quiet}, seconds)
+    plain, ours = found["plain"], found["example level"]
     peers: dict[str, float | None] = {mode: found.get(mode) for mode in MODES}
+    silent: dict[str, float | None] = {mode: found.get(f"{mode} without noise") for mode in MODES}
     rows = [
-        Row(case.name, f"{name}, examples/s", found[name], "higher", peers, found["plain"])
-        for name in levels
+        Row(case.name, f"{name}, examples/s", found[name], "higher", given, plain)
+        for name, given in [
+            *((name, peers) for name in levels),
+            ("without noise", silent),
+            ("a client's own step", peers),
+        ]
     ]
-    fastest = max(found[mode] for mode in theirs)
-    ours = found["example level"]
-    rows.append(Row(case.name, "example level / Opacus' fastest", ours / fastest, "higher"))
-    rows.append(Row(case.name, "example level / plain", ours / found["plain"], "higher"))
+    fastest = ours / max(found[mode] for mode in theirs)
+    alone = found["without noise"] / max(found[name] for name in quiet)
+    rows += [
+        Row(case.name, "example level / Opacus' fastest", fastest, "higher"),
+        Row(case.name, "without noise / Opacus' fastest", alone, "higher"),
+        Row(case.name, "example level / plain", ours / plain, "higher"),
+        Row(
+            case.name, "a client's own step / plain", found["a client's own step"] / plain, "higher"
+        ),
+    ]
     for name in list(levels)[1:]:
         rows.append(Row(case.name, f"example level / {name}", ours / found[name], "lower"))
     return rows

@@ -49,17 +49,13 @@ _BETWEEN = 2.0
 Choice = dict[tuple[str, float], Setting]
 CHOSEN: Choice = {
     ("distributed", SMALL): (
-        "federation.rounds=10",
-        "training.lr=1.0",
-        "privacy.clipping_norm=0.5",
+        "federation.rounds=40",
+        "training.lr=2.0",
+        "privacy.clipping_norm=1.0",
     ),
-    ("distributed", LARGE): (
-        "federation.rounds=10",
-        "training.lr=1.0",
-        "privacy.clipping_norm=0.5",
-    ),
-    ("local", SMALL): ("federation.rounds=5", "training.lr=1.0", "privacy.clipping_norm=0.5"),
-    ("local", LARGE): ("federation.rounds=5", "training.lr=1.0", "privacy.clipping_norm=0.5"),
+    ("distributed", LARGE): ("federation.rounds=5", "training.lr=2.0", "privacy.clipping_norm=0.5"),
+    ("local", SMALL): ("federation.rounds=20", "training.lr=2.0", "privacy.clipping_norm=1.0"),
+    ("local", LARGE): ("federation.rounds=40", "training.lr=2.0", "privacy.clipping_norm=1.0"),
 }
 
 

@@ -87,7 +87,7 @@ def _private_steps(
     table, state = private.table, algorithm.state
     units = hospital.units()
     model.train()
-    gradients = ClippedGradients(model, hospital.task, examples, units, table)
+    gradients = ClippedGradients(model, hospital.task.loss, examples, units, table)
     norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
     steps = PrivateSteps(gradients, len(units), private.schedule, table, norm, private.source)
     outcome = train_model(model, steps, hospital.config.training, seed, algorithm)
@@ -115,7 +115,7 @@ def _summed(
     lr = hospital.config.training.lr_of(server_round)
     scale = lr / schedule.expected_units
     model.train()
-    gradients = ClippedGradients(model, hospital.task, examples, units, private.table)
+    gradients = ClippedGradients(model, hospital.task.loss, examples, units, private.table)
     with seeded_globals(run_seed, "training", server_round, name):
         chosen = private.source.poisson_sample(len(units), schedule.sampling_rate)
         total = gradients.total(chosen, bound) * scale

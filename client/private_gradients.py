@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.client.gradients import Clipping, make_unit_gradients
+from wardround.client.gradients import Clipping, Loss, make_unit_gradients
 from wardround.client.hospital import Units
 from wardround.common.config import PrivacyTable
 from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import Integers, NoiseSource
 from wardround.common.privacy.schedule import Bound, Schedule, adapted_norm, clipping_bound
-from wardround.common.tasks.base import Examples, Task
+from wardround.common.tasks.base import Examples
 
 log = logging.getLogger("wardround.client")
 _MOST_ROWS = 4096
@@ -49,12 +49,12 @@ class ClippedGradients:
     def __init__(
         self,
         model: nn.Module,
-        task: Task[Any],
+        loss: Loss,
         examples: Examples,
         units: Units,
         table: PrivacyTable,
     ) -> None:
-        self._engine = make_unit_gradients(model, task.loss)
+        self._engine = make_unit_gradients(model, loss)
         self._examples, self._units = examples, units
         self._per_layer = table.clipping == "per_layer"
         self._quantile = table.clipping == "adaptive"

@@ -4,7 +4,7 @@
 every form promises.
 """
 
-from wardround.client.gradients.base import ClippedSum, Clipping, UnitGradients
+from wardround.client.gradients.base import ClippedSum, Clipping, Loss, UnitGradients
 from wardround.client.gradients.make import make_unit_gradients
 
-__all__ = ["ClippedSum", "Clipping", "UnitGradients", "make_unit_gradients"]
+__all__ = ["ClippedSum", "Clipping", "Loss", "UnitGradients", "make_unit_gradients"]

@@ -70,11 +70,13 @@ class Grid:
 
         Raises PrivacyRefused for NaN or infinity.
         """
-        scaled = np.asarray(values, np.float64) / self.step
+        scaled = np.array(values, np.float64)
+        scaled /= self.step
         if not np.isfinite(scaled).all():
             raise PrivacyRefused("a value to be protected is NaN or infinite; lower training.lr?")
         limit = float(most) if most is not None else 2.0**52
-        return np.rint(np.clip(scaled, -limit, limit)).astype(np.int64)
+        np.clip(scaled, -limit, limit, out=scaled)
+        return np.rint(scaled, out=scaled).astype(np.int64)
 
     def draw(self, source: NoiseSource, noise_multiplier: float, size: int) -> Integers:
         """Noise for ``size`` of the coordinates. Raises PrivacyRefused where it can't be drawn."""

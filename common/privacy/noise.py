@@ -35,8 +35,8 @@ from wardround.common.rng import derive_seed
 Integers = NDArray[np.int64]
 
 SMALLEST_SIGMA, LARGEST_SIGMA = 0.5, 2.0**40
-_LARGEST_TABLE = 2048.0
-_LARGEST_FACTOR = 950
+_LARGEST_TABLE = 1024.0
+_LARGEST_FACTOR = 475
 _TAIL = 9.5
 """In sigmas: P(|X| > 9.5 sigma) < 2^-68."""
 _PIECE = 1 << 16
@@ -103,26 +103,41 @@ class NoiseSource:
     def _from_table(self, sigma: float, count: int) -> NDArray[np.int32]:
         table = _table(sigma)
         high = np.frombuffer(self.random_bytes(2 * count), np.uint16)
-        drawn = table.guide[high]
-        open_ = np.flatnonzero(table.ambiguous[high])
+        drawn = table.guide.take(high)
+        open_ = np.flatnonzero(drawn == _OPEN)
         if len(open_):
-            raw = self.random_bytes(8 * len(open_))
-            low = np.frombuffer(raw, np.uint64) >> np.uint64(16)
-            full = high[open_].astype(np.uint64) << np.uint64(48) | low
-            drawn[open_] = np.searchsorted(table.thresholds, full, side="right")
-        drawn -= table.reach
+            low = np.frombuffer(self.random_bytes(8 * len(open_)), np.uint64) >> np.uint64(16)
+            drawn[open_] = table.decide(high[open_], low)
         return drawn
+
+
+_OPEN = np.iinfo(np.int32).min
 
 
 @dataclass(frozen=True)
 class _Table:
-    """thresholds[i] = 2^64 P(X <= i - reach); guide[h]: the draw for the high bits h, if it isn't
-    ambiguous."""
+    """thresholds[i] = 2^64 P(X <= i - reach).
+
+    guide[h] is the draw whose 16 high bits are h, or ``_OPEN`` where the other 48 decide. Then the
+    draw is first[h] - reach, or one more from thresholds[first[h]] on; where there are further
+    thresholds among these bits (``many``), they are searched.
+    """
 
     reach: int
     thresholds: NDArray[np.uint64]
     guide: NDArray[np.int32]
-    ambiguous: NDArray[np.bool_]
+    first: NDArray[np.int32]
+    many: NDArray[np.bool_]
+
+    def decide(self, high: NDArray[np.uint16], low: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """Draws by all 64 bits, for open ``high``."""
+        full = high.astype(np.uint64) << np.uint64(48) | low
+        found = self.first.take(high)
+        found += self.thresholds.take(found) <= full
+        rest = np.flatnonzero(self.many.take(high))
+        found[rest] = np.searchsorted(self.thresholds, full[rest], side="right")
+        found -= self.reach
+        return found
 
 
 def _decompose(sigma: float) -> tuple[list[int], list[float]]:
@@ -153,7 +168,8 @@ def _table(sigma: float) -> _Table:
     cells = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
     first = np.searchsorted(found, cells, side="right").astype(np.int32)
     last = np.searchsorted(found, cells | np.uint64(2**48 - 1), side="right")
-    return _Table(reach, found, first, first != last)
+    guide = np.where(first == last, first - np.int32(reach), _OPEN).astype(np.int32)
+    return _Table(reach, found, guide, first, last > first + 1)
 
 
 def _half_weights(sigma: float) -> list[int]:
