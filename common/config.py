@@ -20,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from wardround.common.errors import ConfigError
 
+HOSPITAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a hospital may be called where its name becomes a folder and a certificate's subject."""
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -185,6 +188,34 @@ class SimulationTable(_Table):
     threads: int = Field(1, ge=1)
 
 
+class ServerTable(_Table):
+    """``[server]``: the coordinator's process, and the hospitals that are provisioned."""
+
+    address: str = Field("localhost:8443", pattern=r"^[A-Za-z0-9.\-]+:[0-9]{1,5}$")
+    listen: str = ""
+    hospitals: list[str] = []
+    folder: str = "provision"
+    wait_s: float = Field(60.0, ge=0, allow_inf_nan=False)
+    heartbeat_s: Positive = 3.0
+    lease_s: Positive = 12.0
+    max_message_mb: int = Field(4096, ge=1, le=1_000_000)
+    max_connections: int = Field(256, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _is_sensible(self) -> ServerTable:
+        for name in self.hospitals:
+            if not HOSPITAL_NAME.fullmatch(name):
+                raise ValueError(
+                    f"hospitals: {name!r:.60} is no name; use letters, digits, '.', '_', '-', at "
+                    "most 64"
+                )
+        if len(set(self.hospitals)) < len(self.hospitals):
+            raise ValueError("hospitals: a name stands there twice")
+        if self.lease_s < 2 * self.heartbeat_s:
+            raise ValueError("lease_s must be at least twice heartbeat_s: one lost beat is no death")
+        return self
+
+
 class Config(_Table):
     """A whole ``federation.toml``. Make one with ``load_config`` or ``parse_config``."""
 
@@ -197,6 +228,7 @@ class Config(_Table):
     privacy: PrivacyTable = PrivacyTable()
     evaluation: EvaluationTable = EvaluationTable()
     simulation: SimulationTable = SimulationTable()
+    server: ServerTable = ServerTable()
     _source: _Source = PrivateAttr(default_factory=lambda: _Source("", None))
 
     @model_validator(mode="after")

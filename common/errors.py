@@ -11,7 +11,11 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── RoundFailed            too few clients answered, after every retry
 ├── CheckpointError        a checkpoint is missing, torn or of another run
 ├── RunDirectoryError      a run directory can't be made or read
-└── PrivacyRefused         the privacy budget, or its ledger, forbids what was asked
+├── PrivacyRefused         the privacy budget, or its ledger, forbids what was asked
+├── ProvisionError         keys, certificates, start-up kits: missing, damaged, of another, expired
+├── PolicyRefused          a hospital's own site.toml forbids what was asked
+├── TransportError         a connection or a message on it was not accepted, or can't be had
+└── AuditError             an audit log doesn't verify, or can't be written
 
 The command line prints ``str(error)`` and exits with ``exit_code``; it never shows a traceback for
 one of these. No message carries a patient-level value: a cell is named by file, line and column.
@@ -82,3 +86,27 @@ class PrivacyRefused(WardroundError):
     """What was asked would pass a hospital's privacy limit, or its ledger can't vouch for it."""
 
     exit_code = 9
+
+
+class ProvisionError(WardroundError):
+    """A key, certificate, signing request, signed description or start-up kit can't be used."""
+
+    exit_code = 10
+
+
+class PolicyRefused(WardroundError):
+    """A hospital's own policy forbids it; the message names the key of ``site.toml``."""
+
+    exit_code = 11
+
+
+class TransportError(WardroundError):
+    """A connection or a message on it was refused, or can't be had; the message says why."""
+
+    exit_code = 12
+
+
+class AuditError(WardroundError):
+    """An audit log was altered, is another's, or can't be written."""
+
+    exit_code = 13

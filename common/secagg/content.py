@@ -34,7 +34,7 @@ def descriptor(config: Config) -> bytes:
     Left out is what a hospital decides for itself: paths, device, its policy.
     """
     tables: dict[str, Any] = config.model_dump(mode="json")
-    for table in ("simulation", "evaluation"):
+    for table in ("simulation", "evaluation", "server"):
         del tables[table]
     tables["federation"] = {key: tables["federation"][key] for key in ("name", "seed")}
     del tables["data"]["path"], tables["training"]["device"]

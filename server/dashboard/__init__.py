@@ -1,0 +1,1 @@
+"""A read-only page on the server, and its figures for Prometheus."""
