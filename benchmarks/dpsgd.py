@@ -39,7 +39,7 @@ from wardround.client.gradients import Clipping, make_unit_gradients
 from wardround.client.hospital import Units
 from wardround.client.private_gradients import ClippedGradients, PrivateSteps
 from wardround.client.training import PlainSGD
-from wardround.common.config import PrivacyTable
+from wardround.common.config_tables import PrivacyTable
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.privacy.schedule import Schedule
 from wardround.common.tasks.base import Examples

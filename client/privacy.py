@@ -22,7 +22,8 @@ from wardround.client.masking import finish_private
 from wardround.client.secagg import PendingUpload
 from wardround.common import messages as m
 from wardround.common.arrays import Arrays, ArraySpec, Layout, encode_arrays
-from wardround.common.config import Config, PrivacyTable
+from wardround.common.config import Config
+from wardround.common.config_tables import PrivacyTable
 from wardround.common.errors import PrivacyRefused, ReplyRefused
 from wardround.common.privacy.accounting import Release, share_of_noise
 from wardround.common.privacy.claims import Claim

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wardround.client.gradients import Clipping, Loss, make_unit_gradients
 from wardround.client.hospital import Units
-from wardround.common.config import PrivacyTable
+from wardround.common.config_tables import PrivacyTable
 from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import Integers, NoiseSource
 from wardround.common.privacy.schedule import Bound, Schedule, adapted_norm, clipping_bound

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.algorithms import LocalAlgorithm
-from wardround.common.config import TrainingTable
+from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError
 from wardround.common.rng import numpy_generator, seeded_globals
 from wardround.common.tasks.base import Examples, Task

@@ -18,7 +18,8 @@ from wardround.client.hospital import Hospital
 from wardround.client.state import ClientState
 from wardround.client.training import train_on_batches
 from wardround.common.arrays import digest_arrays
-from wardround.common.config import Config, TrainingTable
+from wardround.common.config import Config
+from wardround.common.config_tables import TrainingTable
 from wardround.common.metrics import add_sums
 from wardround.common.models import build_model, load_arrays
 from wardround.common.tasks.base import Examples, Sums, Task, concatenate

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from wardround.common.config import Config, PrivacyTable
+from wardround.common.config import Config
+from wardround.common.config_tables import PrivacyTable
 from wardround.common.privacy.accounting import Release, adaptive_noise, calibrate, epsilon
 
 _QUANTILE_SHARE = 20.0

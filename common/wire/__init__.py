@@ -1,1 +1,1 @@
-"""What travels between server and client: frames, messages, the signed description, the manifest."""
+"""What travels between server and client: frames, contents of messages, the manifest."""

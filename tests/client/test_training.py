@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from wardround.client.training import batches, make_optimizer, train_on_batches
-from wardround.common.config import TrainingTable
+from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError
 from wardround.common.rng import numpy_generator
 from wardround.common.tasks.base import Examples
