@@ -1,0 +1,145 @@
+"""What the board keeps of what it is told: bounded rows, harmless texts, finite figures."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from wardround.common import messages as m
+from wardround.common.records import is_number
+
+PHASES = ("waiting", "preparing", "training", "collecting", "unmasking", "evaluating", "committed")
+NEVER_SEEN, CONNECTED, AWAY = "never seen", "connected", "away"
+REFUSED, REVOKED, HIDDEN = "refused", "revoked", "hidden"
+SECONDS_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+"""Upper bounds of the histogram of round times, in seconds; a last bucket is unbounded."""
+STEPS = {"train", "evaluate", "statistics", "layout", "keys", "unmask", "connect", "describe"}
+"""Where something may be refused; anything else counts as 'other'."""
+_CHAIN = {"seq", "time", "event", "prev", "hash"}
+_MOST_FIGURES, _MOST_SPLITS, _MOST_FIELDS = 64, 8, 24
+
+
+@dataclass
+class HospitalRow:
+    """One row of the dashboard's table; times are seconds since 1970."""
+
+    state: str = NEVER_SEEN
+    reason: str = ""
+    address: str = ""
+    version: str = ""
+    since: float | None = None
+    seen: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    rounds: int = 0
+    refusals: int = 0
+    step: str = ""
+    epsilon: float | None = None
+    epsilon_limit: float | None = None
+    delta: float | None = None
+    private: bool = False
+    sizes: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+
+@dataclass
+class Tally:
+    """Counts since this process began, none of them cut short.
+
+    rounds : by outcome, 'committed' or 'failed' (attempts)
+    refusals : by hospital ('other' for whoever isn't one of the federation) and step
+    seconds : rounds per bucket of SECONDS_BOUNDS, and one more for longer ones; with their sum
+    """
+
+    rounds: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    bytes_in: int = 0
+    bytes_out: int = 0
+    seconds: list[int] = field(default_factory=lambda: [0] * (len(SECONDS_BOUNDS) + 1))
+    seconds_sum: float = 0.0
+
+    def add_seconds(self, seconds: float) -> None:
+        """A committed round's time."""
+        self.seconds[bisect.bisect_left(SECONDS_BOUNDS, seconds)] += 1
+        self.seconds_sum += seconds
+
+
+def run_row(now: float) -> dict[str, Any]:
+    """The run before anything happened; counts are of the present round's attempt."""
+    return {
+        "status": "running",
+        "started": now,
+        "round": 0,
+        "attempt": 0,
+        "phase": PHASES[0],
+        "phase_since": now,
+        "detail": "",
+        "expected": 0,
+        "answered": 0,
+        "not_accepted": 0,
+        "evaluated": 0,
+        "refusals": 0,
+        "last_failure": None,
+        "warnings": [],
+    }
+
+
+def curve_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the curves need of a line of ``metrics.jsonl``; undefined figures are None."""
+    seconds = row.get("seconds") or {}
+    return {
+        "round": row["round"],
+        "attempt": row.get("attempt", 1),
+        "cohort": len(row.get("cohort", ())),
+        "accepted": len(row.get("accepted", ())),
+        "refused": len(row.get("refused", ())),
+        "train_loss": _finite(row.get("train_loss")),
+        "overall": figure_table(row.get("overall") or {}),
+        "bytes_in": row.get("bytes_up", 0),
+        "bytes_out": row.get("bytes_down", 0),
+        "seconds": _finite(seconds.get("total")),
+    }
+
+
+def audit_row(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the audit log for display; long digests are cut."""
+    fields = islice(((k, v) for k, v in line.items() if k not in _CHAIN), _MOST_FIELDS)
+    detail = ", ".join(f"{short(key)} {_shown(value)}" for key, value in fields)
+    return {
+        "seq": line.get("seq"),
+        "time": short(line.get("time")),
+        "event": short(line.get("event")),
+        "detail": m.one_line(detail or "-"),
+        "hash": short(line.get("hash"))[:12],
+    }
+
+
+def figure_table(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Figures by split and metric, bounded in number; undefined ones are None."""
+    return {
+        short(split): {
+            short(name): _finite(value) for name, value in islice(part.items(), _MOST_FIGURES)
+        }
+        for split, part in islice(splits.items(), _MOST_SPLITS)
+    }
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if is_number(value) else None
+
+
+def short(value: object) -> str:
+    """A name or other short text as one harmless line."""
+    return m.one_line(str(value), 100) if value not in (None, "") else ""
+
+
+def _shown(value: object) -> str:
+    """A field of an audit line; long hexadecimal strings, such as digests, are cut."""
+    if isinstance(value, list | tuple | dict):
+        return f"({len(value)} entries)"
+    text = short(value) or "-"
+    return text[:12] + "…" if len(text) > 40 and text.isalnum() else text
