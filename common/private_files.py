@@ -1,0 +1,78 @@
+"""Files with secrets: 0600 from the first byte on, in folders 0700, replaced whole and durably.
+
+Also how a file of a kit is read, so that whatever is wrong with it is one line with its mend.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from wardround.common.errors import ProvisionError
+from wardround.common.rundir import sync_folder, write_atomically
+
+_OTHERS = 0o077
+_MOST_BYTES = 16 * 2**20
+
+
+def private_folder(path: Path) -> Path:
+    """The folder, made 0700 if it isn't there. Raises ProvisionError if it can't be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ProvisionError(f"{path}: can't be made ({error.strerror})") from None
+    return path
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``, readable by its owner only, whole after any crash."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)  # what a crash left may have been another's
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def write_public(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``, which is no secret, unless it has these bytes already."""
+    try:
+        if not path.is_file() or path.read_bytes() != data:
+            write_atomically(path, data)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def read_public(path: Path, mend: str) -> bytes:
+    """The bytes of a file. Raises ProvisionError with ``mend`` if it is missing or unreadable."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise ProvisionError(f"{path}: no such file; {mend}") from None
+    except OSError as error:
+        raise ProvisionError(f"{path}: can't be read ({error.strerror}); {mend}") from None
+    if len(data) > _MOST_BYTES:
+        raise ProvisionError(f"{path}: has over {_MOST_BYTES >> 20} MiB, which no such file has")
+    return data
+
+
+def read_private(path: Path, mend: str) -> bytes:
+    """``read_public`` for a secret: also refuses one that others on this machine may read."""
+    data = read_public(path, mend)
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & _OTHERS:
+        raise ProvisionError(
+            f"{path}: others on this machine may read this secret; run: chmod 600 {path}"
+        )
+    return data
+
+
+def _unwritable(path: Path, error: OSError) -> ProvisionError:
+    return ProvisionError(f"{path}: can't be written ({error.strerror})")
