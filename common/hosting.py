@@ -22,6 +22,8 @@ __all__ = [
     "Run",
     "become_server",
     "error_reply",
+    "message_with",
+    "received_message",
     "own_copy",
     "quiet_flower",
     "set_message_id",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 SERVER_NODE_ID = SUPERLINK_NODE_ID
+CLIENT_NODE_ID = 2
+"""What a hospital's process calls itself; the server knows it by name."""
 
 
 def become_server(run_id: int) -> Run:
@@ -81,6 +85,18 @@ def own_copy(message: Message) -> Message:
 def error_reply(request: Message, reason: str) -> Message:
     """The reply that says a client failed, and why."""
     return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=request)
+
+
+def message_with(content: RecordDict, request: Message) -> Message:
+    """The reply that came over a network, with the content that was decoded."""
+    return Message(content, reply_to=request)
+
+
+def received_message(content: RecordDict, message_type: str, message_id: str) -> Message:
+    """A request as it came over a network, at a client."""
+    message = Message(content, dst_node_id=CLIENT_NODE_ID, message_type=message_type)
+    set_message_id(message, message_id)
+    return message
 
 
 class CohortGrid(Grid):

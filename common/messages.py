@@ -33,6 +33,8 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 PROTOCOL = 2
 """Version of this vocabulary; both sides must speak the same."""
 
+MANIFEST = "query.manifest"
+"""Answered by a hospital's host between machines, not by its app: what the run is, to be accepted."""
 DESCRIBE = "query.describe"
 STATISTICS = "query.statistics"
 HELLO = "query.hello"

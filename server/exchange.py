@@ -29,6 +29,7 @@ def exchange(
     on its way is waited for.
     """
     pending = dict(zip(grid.push_messages(requests), requests, strict=True))
+    wait = getattr(grid, "wait", None)  # of a host that knows when a reply is here
     deadline, poll_s = time.monotonic() + timeout_s, _SHORTEST_POLL_S
     while pending:
         arrived = False
@@ -42,8 +43,14 @@ def exchange(
         if pending and not arrived:
             if enough() or time.monotonic() > deadline:
                 break
-            time.sleep(poll_s)
+            if wait is not None:
+                wait(pending, poll_s)
+            else:
+                time.sleep(poll_s)
             # a pull may be a remote call: wait longer the longer nothing comes
             poll_s = min(2 * poll_s, _LONGEST_POLL_S)
+    withdraw = getattr(grid, "withdraw", None)
+    if withdraw is not None:
+        withdraw(list(pending))
     for request in pending.values():
         yield request, None

@@ -58,8 +58,9 @@ def simulate(
     ] = None,
 ) -> None:
     """Run a whole federation on this machine and compare it with local and pooled training."""
-    from wardround.simulations.console import Progress, comparison_table, shown_path
-    from wardround.simulations.runner import load, make_task
+    from wardround.server.console import Progress, comparison_table, shown_path
+    from wardround.common.tasks.configured import make_task
+    from wardround.simulations.runner import load
     from wardround.simulations.runner import simulate as run_simulation
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())

@@ -21,7 +21,8 @@ from wardround.common.rundir import RunDirectory
 from wardround.server.federation import Federation
 from wardround.simulations.identities import shared_identities
 from wardround.simulations.population import Population, create_ledger
-from wardround.simulations.runner import load, make_task
+from wardround.common.tasks.configured import make_task
+from wardround.simulations.runner import load
 
 
 def open_federation(context: Context) -> Federation:

@@ -112,7 +112,8 @@ def audit(
     ),
 ) -> None:
     """Attack a configuration: canaries, membership, inversion. Exits with 10 for a fault."""
-    from wardround.simulations.runner import load, make_task
+    from wardround.common.tasks.configured import make_task
+    from wardround.simulations.runner import load
 
     if config is None and Path("federation.toml").is_file():
         config = Path("federation.toml")
@@ -162,7 +163,7 @@ def _given(sizes: str) -> tuple[dict[str, int], dict[str, int]]:
 def _found(settings: Config) -> tuple[dict[str, int], dict[str, int] | None]:
     """Training rows and patients of the configured hospitals."""
     from wardround.simulations.population import Population
-    from wardround.simulations.runner import make_task
+    from wardround.common.tasks.configured import make_task
 
     population = Population(settings, make_task(settings))
     hospitals = [population.hospital(name) for name in population.names]

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from flwr.app import Context, Message, RecordDict
-from pydantic import ValidationError
 from torch import nn
 
 from wardround.client.app import create_client_app
@@ -28,9 +27,8 @@ from wardround.common.records import MEAN, OVERALL, Record, flat_records, mean_f
 from wardround.common.reports import report_run
 from wardround.common.rng import numpy_generator
 from wardround.common.rundir import RunDirectory
-from wardround.common.tasks import load_task
 from wardround.common.tasks.base import Task
-from wardround.common.tasks.options import TabularOptions
+from wardround.common.tasks.configured import make_task
 from wardround.common.tensorfile import read_tensors, write_tensors
 from wardround.server.app import create_server_app
 from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
@@ -129,15 +127,6 @@ def load(
     if config is None:
         return parse_config(default_config_text(), overrides)
     return load_config(Path(config), overrides)
-
-
-def make_task(config: Config) -> Task[Any]:
-    """The configured task; errors in its options name file and line. Raises WardroundError."""
-    try:
-        return load_task(config.task.name, config.task.options, config.folder)
-    except ValidationError as error:
-        model = TabularOptions if config.task.name == "tabular" else None
-        raise config.options_error(error, "task.", model) from None
 
 
 def default_config_text() -> str:

@@ -80,3 +80,11 @@ class Claim:
         """For ``metrics.jsonl``; an infinite figure as None."""
         finite = {"epsilon": self.epsilon, "limit": self.limit, "delta": self.delta}
         return {key: value if math.isfinite(value) else None for key, value in finite.items()}
+
+
+def claimed_epsilon(data: object) -> float | None:
+    """The epsilon in a claim of one's own, for one's own log; None if there is none."""
+    if not isinstance(data, bytes):
+        return None
+    value = json.loads(data[SIGNATURE_BYTES:])["epsilon"]
+    return float(value) if math.isfinite(value) else None

@@ -106,7 +106,7 @@ class Mailbox:
         self,
         events: Events,
         most_bytes: int,
-        folder: Path | None = None,
+        folder: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._events, self.most_bytes, self._folder, self._clock = events, most_bytes, folder, clock
@@ -270,7 +270,7 @@ class Mailbox:
         if message is None or message.start.digest != start.digest:
             if len(self._incoming) >= _MOST_OPEN:
                 raise TransportError(f"more than {_MOST_OPEN} messages were begun, none finished")
-            file = tempfile.SpooledTemporaryFile(_SPOOL_ABOVE_BYTES, dir=self._folder)
+            file = tempfile.SpooledTemporaryFile(_SPOOL_ABOVE_BYTES, dir=str(self._folder))
             message = self._incoming[start.id] = Incoming(start, file)
         message.start = start
         self._coming[start.number] = start.id
@@ -287,23 +287,32 @@ class Mailbox:
             return  # a repetition: what goes on from here was asked for
         if message.received + len(chunk.data) > message.start.size_bytes:
             raise TransportError("a message is longer than it was announced")
-        message.digest.update(chunk.data)
-        message.file.write(chunk.data)
-        message.received += len(chunk.data)
-        if message.received == message.start.size_bytes:
-            self._finish(message)
+        try:
+            message.digest.update(chunk.data)
+            message.file.write(chunk.data)
+            message.received += len(chunk.data)
+            if message.received == message.start.size_bytes:
+                self._finish(message)
+        except TransportError as error:
+            self._refuse(message, str(error), again=False)
+        except OSError as error:  # the spool's disk is full
+            self._refuse(message, f"it can't be kept ({error.strerror})", again=False)
 
     def _finish(self, message: Incoming) -> None:
         start = message.start
+        if start.size_bytes and message.digest.hexdigest() != start.digest:
+            return self._refuse(message, "its bytes are not those of its digest", again=True)
         del self._incoming[start.id]
         del self._coming[start.number]
-        if start.size_bytes and message.digest.hexdigest() != start.digest:
-            message.file.close()
-            reason = "its bytes are not those of its digest"
-            return self.put_control(Failed(id=start.id, reason=reason, again=True))
         message.file.seek(0)
         self._events.arrived(message)
         self.put_control(Done(id=start.id))
+
+    def _refuse(self, message: Incoming, reason: str, again: bool) -> None:
+        message.file.close()
+        self._incoming.pop(message.start.id, None)
+        self._coming.pop(message.start.number, None)
+        self.put_control(Failed(id=message.start.id, reason=reason, again=again))
 
     def _go_on(self, frame: Have) -> None:
         with self._changed:

@@ -27,7 +27,8 @@ from wardround.simulations.audit.one_run import (
 from wardround.simulations.audit.training import observe_training
 from wardround.simulations.cli import app
 from wardround.simulations.population import Population
-from wardround.simulations.runner import default_config_text, make_task, torch_threads
+from wardround.common.tasks.configured import make_task
+from wardround.simulations.runner import default_config_text, torch_threads
 
 ROOT = Path(__file__).parents[2]
 

@@ -79,7 +79,7 @@ def test_records_are_flat_and_the_overall_auc_is_that_of_pooled_predictions(over
     """Recomputed outside: the final model on every hospital's test rows, with scikit-learn."""
     from wardround.common.arrays import digest_arrays
     from wardround.simulations.population import Population
-    from wardround.simulations.runner import make_task
+    from wardround.common.tasks.configured import make_task
 
     result = simulate(overrides=[*overrides, PLAIN])
     task = make_task(result.config)

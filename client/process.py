@@ -1,0 +1,232 @@
+"""The hospital's process: everything that ``wardround client KIT --data SHARD`` runs.
+
+    connection thread: frames in, bodies out        worker thread: one request after the other
+    main thread: waits for signals
+
+The kit's ``state/`` folder holds what must survive: lock, audit log, ledger, keys and counters, kept
+answers, approvals, and the mark of the kill switch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flwr.app import Context
+
+from wardround.client.answers import Answers
+from wardround.client.app import create_client_app
+from wardround.client.hospital import Hospital
+from wardround.client.kit import Kit
+from wardround.client.ledger import Ledger
+from wardround.client.rules import Rules
+from wardround.client.store import DurableState
+from wardround.client.transport.connection import Connection
+from wardround.client.worker import Worker
+from wardround.common.audit import AuditLog
+from wardround.common.audit_lines import SignedHead
+from wardround.common.errors import AuditError, ProvisionError, TransportError
+from wardround.common.hosting import CLIENT_NODE_ID
+from wardround.common.locks import lock_holder, take_lock
+from wardround.common.tasks.configured import make_task
+from wardround.common.wire.frames import Heads, Start
+from wardround.common.wire.mailbox import Incoming
+
+log = logging.getLogger("wardround.client")
+
+STOPPED = "stopped"
+LOCK = "lock"
+_BEGUN = "begun"
+_KILL_AFTER_S = 0.6
+
+
+class HospitalProcess:
+    """One hospital between its data and the server.
+
+    Parameters
+    ----------
+    shard : the data, as the task loads it; None for the task's own example data
+    device : overrides the hospital's policy
+    """
+
+    def __init__(self, kit: Kit, shard: Path | None, device: str | None = None) -> None:
+        self.kit = kit
+        if (kit.state / STOPPED).exists():
+            raise TransportError(
+                f"{kit.folder}: this hospital was stopped with `wardround client stop`; allow it "
+                f"again with `wardround client stop {kit.folder} --undo`"
+            )
+        self._lock = take_lock(kit.state / LOCK)
+        self.audit = AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity)
+        self._over = threading.Event()
+        self.rules = Rules(kit, self.audit, device)
+        ledger = kit.state / "ledger.sqlite"
+        self._create_ledger(ledger)
+        config = self.rules.config()
+        task = make_task(config)
+        self.hospital = Hospital(
+            kit.name,
+            task,
+            config,
+            lambda: task.load(shard),
+            kit.identity,
+            kit.description.roster,
+            simulated=False,
+            ledger_path=ledger,
+        )
+        self.hospital.parts()  # a mistake in the data is told now, not in the first round
+        self._state = DurableState(kit.state / "store")
+        self.connection = Connection(lambda: self.kit, self)
+        self.worker = Worker(
+            create_client_app(lambda context: self.hospital),
+            self._context,
+            self._state,
+            Answers(kit.state / "answers"),
+            self.audit,
+            self.rules,
+            self.connection.mailbox,
+            self._on_round,
+        )
+        self._countersigned: str = ""
+
+    def run(self) -> None:
+        """Serve the federation until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._over.set())
+        self.audit.append("started", version=self.rules.version, pid=os.getpid())
+        threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (("connection", self.connection.run), ("worker", self._work))
+        ]
+        for thread in threads:
+            thread.start()
+        while not self._over.wait(0.5):
+            if (self.kit.state / STOPPED).exists():
+                break
+        self.connection.stop()
+        self.worker.stop()
+        why = "kill switch" if (self.kit.state / STOPPED).exists() else "signal"
+        self.audit.append("stopped", reason=why)
+        log.info("stopped (%s)", why)
+        self.audit.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # training may hold other threads for minutes; nothing of it may leave any more
+
+    def _work(self) -> None:
+        try:
+            self.worker.run()
+        except AuditError as error:  # what can't be written down isn't done
+            log.error("%s", error)
+            print(f"wardround: {error}", file=sys.stderr)
+            os._exit(error.exit_code)
+
+    def _context(self) -> Context:
+        return Context(
+            run_id=1,
+            node_id=CLIENT_NODE_ID,
+            node_config={"hospital": self.kit.name},
+            state=self._state.records,
+            run_config={},
+        )
+
+    def _create_ledger(self, ledger: Path) -> None:
+        """At the very first start only: later a missing ledger stops private training."""
+        begun = self.kit.state / _BEGUN
+        if not begun.exists():
+            if not ledger.exists():
+                Ledger.create(ledger, self.kit.name).close()
+            begun.touch()
+
+    # --- events of the connection --------------------------------------------------------------
+    def status(self, text: str, ok: bool) -> None:
+        log.log(logging.INFO if ok else logging.WARNING, "%s", text)
+
+    def connected(self, server: str) -> None:
+        self.audit.append("connected", server=server, address=self.kit.description.address)
+        self.worker.drop_all()
+        self._send_head()
+
+    def described(self, data: bytes) -> None:
+        self.kit = self.kit.update_description(data)
+        version = self.kit.description.version
+        self.rules.described(self.kit)
+        self.hospital.roster = self.kit.description.roster
+        self.audit.append("description", version=version, hospitals=sorted(self.hospital.roster))
+        log.info("the federation's description is now version %d", version)
+
+    def wanted(self, start: Start) -> str | None:
+        return self.worker.wanted(start)
+
+    def request(self, message: Incoming) -> None:
+        self.worker.request(message)
+
+    def delivered(self, start: Start) -> None:
+        log.debug("%s has arrived", start.type)
+
+    def undelivered(self, start: Start, reason: str) -> None:
+        log.warning("the server refused an answer to %s: %s", start.type, reason)
+
+    def dropped(self, request_id: str) -> None:
+        self.worker.drop(request_id)
+
+    def heads(self, heads: Heads) -> None:
+        server = self.kit.description.server
+        try:
+            if heads.countersigned:
+                head = SignedHead.from_bytes(heads.countersigned.encode())
+                signature = bytes.fromhex(heads.signature)
+                self.audit.add_countersignature(head, "server", server, signature)
+            if heads.head:
+                theirs = SignedHead.from_bytes(heads.head.encode())
+                signature = self.audit.countersign(theirs, server)
+                answer = Heads(head="", countersigned=heads.head, signature=signature.hex())
+                self.connection.mailbox.put_control(answer)
+        except AuditError as error:
+            log.warning("%s", error)
+
+    def _on_round(self, server_round: int) -> None:
+        log.info("round %d", server_round)
+        self._send_head()
+
+    def _send_head(self) -> None:
+        """Our audit head, for the server to countersign; it answers with its own."""
+        head = self.audit.signed_head().to_bytes().decode()
+        self.connection.mailbox.put_control(Heads(head=head))
+
+
+# --- kill switch ---------------------------------------------------------------------------------
+def stop_hospital(kit: Path, undo: bool, kill: Callable[[int, int], None] = os.kill) -> str:
+    """The kill switch: within a second nothing leaves, and nothing starts until it is undone.
+
+    Gives a line that says what was done. Raises ProvisionError if the folder is no kit.
+    """
+    state = kit / "state"
+    if not (kit / "client.pem").is_file():
+        raise ProvisionError(f"{kit}: not a start-up kit (it has no client.pem)")
+    state.mkdir(mode=0o700, exist_ok=True)
+    mark = state / STOPPED
+    if undo:
+        mark.unlink(missing_ok=True)
+        return f"{kit}: may be started again"
+    mark.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    pid = lock_holder(state / LOCK)
+    if pid is None:
+        return f"{kit}: was not running; it won't start until `--undo`"
+    try:
+        kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _KILL_AFTER_S
+        while time.monotonic() < deadline:
+            if lock_holder(state / LOCK) is None:
+                return f"{kit}: stopped; it won't start until `--undo`"
+            time.sleep(0.02)
+        kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    return f"{kit}: killed; it won't start until `--undo`"

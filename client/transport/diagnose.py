@@ -1,0 +1,113 @@
+"""What is wrong with a connection, in a sentence: gRPC itself says little more than 'unavailable'.
+
+Tries by hand, step by step, what gRPC does: the name, the proxy, the port, the TLS handshake with
+this hospital's certificate. For the status line and for ``wardround doctor``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from wardround.client.kit import Kit
+from wardround.common.errors import ProvisionError
+from wardround.common.pki import check_validity
+
+_TIMEOUT_S = 3.0
+_MOST_ANSWER_BYTES = 4096
+
+
+def diagnose(kit: Kit) -> str:
+    """Why the server can't be reached; "" if nothing is found to be wrong."""
+    host, _, port = kit.description.address.rpartition(":")
+    try:
+        check_validity(kit.info, datetime.now(UTC))
+    except ProvisionError as error:
+        return str(error)
+    proxy = proxy_for(host)
+    try:
+        where = f"the proxy {proxy[0]}:{proxy[1]}" if proxy else f"{host}:{port}"
+        connection = socket.create_connection(proxy or (host, int(port)), _TIMEOUT_S)
+    except socket.gaierror:
+        return f"the name in {where} can't be resolved; check the address and the DNS"
+    except ConnectionRefusedError:
+        return f"{where} refused the connection; is the server running, and the port right?"
+    except TimeoutError:
+        return f"{where} didn't answer within {_TIMEOUT_S:g} s; a firewall may drop it"
+    except OSError as error:
+        return f"{where} can't be reached ({error.strerror or type(error).__name__})"
+    with connection:
+        if proxy and (reason := _through_proxy(connection, host, port)):
+            return reason
+        return _handshake(connection, kit, host)
+
+
+def proxy_for(host: str) -> tuple[str, int] | None:
+    """The HTTP CONNECT proxy that gRPC takes for this host; None for a direct connection."""
+    text = next(
+        (os.environ[n] for n in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(n)),
+        "",
+    )
+    direct = os.environ.get("no_grpc_proxy") or os.environ.get("no_proxy") or ""
+    excluded = [part.strip().lstrip("*.") for part in direct.split(",") if part.strip()]
+    if not text or any(host == part or host.endswith("." + part) for part in excluded):
+        return None
+    parts = urlsplit(text if "//" in text else f"http://{text}")
+    return (parts.hostname or "", parts.port or 80)
+
+
+def _through_proxy(connection: socket.socket, host: str, port: str) -> str:
+    try:
+        connection.sendall(
+            f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+        )
+        answer = b""
+        while b"\r\n\r\n" not in answer and len(answer) < _MOST_ANSWER_BYTES:
+            data = connection.recv(_MOST_ANSWER_BYTES)
+            if not data:
+                break
+            answer += data
+    except OSError as error:
+        return f"the proxy doesn't answer ({error.strerror or type(error).__name__})"
+    status = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
+    if not status:
+        return "the proxy's answer isn't HTTP; is it a CONNECT proxy?"
+    if status[1] != b"200":
+        return f"the proxy refused to connect to {host}:{port} (HTTP status {status[1].decode()})"
+    return ""
+
+
+def _handshake(connection: socket.socket, kit: Kit, host: str) -> str:
+    context = ssl.create_default_context(cadata=kit.ca_pem.decode())
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["h2"])
+    folder = Path(kit.folder)
+    context.load_cert_chain(folder / "client.pem", folder / "client.key")
+    try:
+        with context.wrap_socket(connection, server_hostname=host) as secure:
+            secure.settimeout(_TIMEOUT_S)
+            try:  # TLS 1.3: whether our certificate is accepted shows with the first bytes
+                secure.recv(1)
+            except TimeoutError:
+                pass
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code == 10:
+            return "the server's certificate has expired; the coordinator must renew it"
+        if error.verify_code == 9:
+            return "the server's certificate isn't valid yet; check this machine's clock"
+        if error.verify_code == 62:
+            return f"the server's certificate is for another name than {host}"
+        return (
+            "the server's certificate is not of this federation's authority: another server "
+            f"answers at {kit.description.address}, or something in between"
+        )
+    except ssl.SSLError as error:
+        return f"the server refused this hospital's certificate, or TLS 1.3 ({error.reason})"
+    except OSError as error:
+        return f"the TLS handshake broke ({error.strerror or type(error).__name__})"
+    return ""

@@ -1,0 +1,240 @@
+"""One request after the other: check, work, remember, write down, send.
+
+The order keeps every promise over a crash. What secure aggregation and the ledger promise is on disk
+before an answer exists; the answer is kept and the audit log says it leaves before it does; asked
+again, the hospital gives the same bytes. Nothing leaves that the accepted manifest doesn't list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from wardround.client.answers import Answers, FileBody
+from wardround.client.store import DurableState
+from wardround.common import messages as m
+from wardround.common.audit import AuditLog
+from wardround.common.errors import TransportError, WardroundError
+from wardround.common.hosting import received_message
+from wardround.common.privacy.claims import claimed_epsilon
+from wardround.common.wire.content import decode_content, encode_content
+from wardround.common.wire.frames import Start
+from wardround.common.wire.mailbox import Incoming, Mailbox
+
+log = logging.getLogger("wardround.client")
+
+_KEPT = {m.TRAIN, m.EVALUATE, m.STATISTICS, m.UNMASK}
+"""Answers that are kept: work, or promises, that must not be made twice."""
+
+
+class Guard(Protocol):
+    """The hospital's last word."""
+
+    def admit(self, content: RecordDict) -> RecordDict:
+        """The answer to a run manifest. Raises WardroundError if the policy forbids the run."""
+
+    def may_begin(self, message_type: str) -> None:
+        """Raise PolicyRefused unless an accepted manifest has requests of this type."""
+
+    def may_leave(self, message_type: str, content: RecordDict) -> str:
+        """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""
+
+
+@dataclass
+class _Work:
+    start: Start
+    content: RecordDict
+
+
+class Worker:
+    """Answers requests in a thread of its own.
+
+    Parameters
+    ----------
+    context : makes the Flower context of a request around the durable state
+    on_round : is told when a training request of a new round comes
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        context: Callable[[], Context],
+        state: DurableState,
+        answers: Answers,
+        audit: AuditLog,
+        guard: Guard,
+        mailbox: Mailbox,
+        on_round: Callable[[int], None],
+    ) -> None:
+        self._app, self._context, self._state, self._answers = app, context, state, answers
+        self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._busy: set[str] = set()
+        self._dropped: set[str] = set()
+        self._lock = threading.Lock()
+        self._round = 0
+
+    # --- called by the connection ----------------------------------------------------------------
+    def wanted(self, start: Start) -> str | None:
+        """Whether a request's body is to come: not if it is being answered, or was."""
+        with self._lock:
+            if start.id in self._busy:
+                return ""
+        kept = self._answers.find(start.id)
+        if kept is None:
+            return None
+        log.info("%s was asked again; the kept answer is sent", start.type)
+        self._mailbox.put(*kept)
+        return ""
+
+    def request(self, message: Incoming) -> None:
+        """Take a request that has come as a whole."""
+        start = message.start
+        with message.file, self._lock:
+            try:
+                content = decode_content(message.file, start.size_bytes)  # type: ignore[arg-type]
+            except TransportError as error:
+                self._send_error(start, str(error))
+                return
+            self._busy.add(start.id)
+            self._dropped.discard(start.id)
+        self._queue.put(_Work(start, content))
+
+    def drop(self, request_id: str) -> None:
+        """Don't begin a request that nobody waits for."""
+        with self._lock:
+            self._dropped.add(request_id)
+
+    def drop_all(self) -> None:
+        """The server is another process now and knows nothing of what was asked before."""
+        with self._lock:
+            self._dropped |= self._busy
+
+    def stop(self) -> None:
+        """``run`` returns after the request that it is at."""
+        self._queue.put(None)
+
+    # --- the thread ------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Answer requests until ``stop``."""
+        while (work := self._queue.get()) is not None:
+            with self._lock:
+                wanted = work.start.id not in self._dropped
+            if wanted:
+                self._answer(work)
+            with self._lock:
+                self._busy.discard(work.start.id)
+                self._dropped.discard(work.start.id)
+
+    def _answer(self, work: _Work) -> None:
+        start = work.start
+        number = _round_of(work.content)
+        self._audit.append(
+            "received",
+            kind=start.type,
+            round=number,
+            bytes=start.size_bytes,
+            digest=start.digest,
+            request=start.id,
+        )
+        if start.type == m.TRAIN and number != self._round:
+            self._round = number
+            self._on_round(number)
+        try:
+            if start.type == m.MANIFEST:
+                content, protection = self._guard.admit(work.content), "none"
+            else:
+                self._guard.may_begin(start.type)
+                reply = self._run_app(work)
+                if reply.has_error():
+                    return self._send_error(start, reply.error.reason, number)
+                content = reply.content
+                protection = self._guard.may_leave(start.type, content)
+            self._state.save()
+        except WardroundError as error:
+            return self._send_error(start, m.one_line(str(error)), number)
+        except OSError as error:
+            return self._send_error(start, f"its disk failed ({error.strerror})", number)
+        except Exception as error:  # its text might quote a cell
+            log.debug("a request failed", exc_info=True)
+            return self._send_error(start, f"{type(error).__name__} in the hospital's host", number)
+        self._send(start, content, number, protection)
+
+    def _run_app(self, work: _Work) -> Message:
+        request = received_message(work.content, work.start.type, work.start.id)
+        return self._app(request, self._context())
+
+    def _send(self, start: Start, content: RecordDict, number: int, protection: str) -> None:
+        body = encode_content(content)
+        digest = body.digest()
+        reply = Start(
+            number=0,
+            id=hashlib.sha256(f"{start.id}\x1f{digest}".encode()).hexdigest(),
+            kind="reply",
+            type=start.type,
+            reply_to=start.id,
+            size_bytes=body.size_bytes,
+            digest=digest,
+        )
+        kept: FileBody | None = None
+        if start.type in _KEPT:
+            kept = self._answers.keep(start.id, reply, body)
+        self._audit.append(
+            "sent",
+            kind=start.type,
+            round=number,
+            bytes=body.size_bytes,
+            digest=digest,
+            request=start.id,
+            protection=protection,
+            epsilon=_epsilon(content),
+        )
+        log.info(
+            "%s%s: %d bytes leave (%s)",
+            start.type,
+            f" of round {number}" if number else "",
+            body.size_bytes,
+            protection,
+        )
+        self._mailbox.put(reply, kept or body)
+
+    def _send_error(self, start: Start, reason: str, number: int = 0) -> None:
+        line = m.one_line(reason)
+        log.warning("%s refused: %s", start.type, line)
+        self._audit.append(
+            "refused", kind=start.type, round=number, reason=line, request=start.id
+        )
+        error_id = hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest()
+        self._mailbox.put(
+            Start(
+                number=0,
+                id=error_id,
+                kind="error",
+                type=start.type,
+                reply_to=start.id,
+                reason=line,
+            )
+        )
+
+
+def _round_of(content: RecordDict) -> int:
+    config: Any = content.config_records.get(m.CONFIG)
+    number = config.get(m.ROUND, 0) if config is not None else 0
+    return number if isinstance(number, int) else 0
+
+
+def _epsilon(content: RecordDict) -> float | None:
+    """What this hospital has spent, by the claim in a reply."""
+    for name in (m.PRIVACY, m.SECAGG):
+        record = content.config_records.get(name)
+        if record is not None and (epsilon := claimed_epsilon(record.get(m.CLAIM))) is not None:
+            return epsilon
+    return None

@@ -1,0 +1,21 @@
+"""The task that a configuration names, with errors that point into its file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from wardround.common.config import Config
+from wardround.common.tasks import load_task
+from wardround.common.tasks.base import Task
+from wardround.common.tasks.options import TabularOptions
+
+
+def make_task(config: Config) -> Task[Any]:
+    """The configured task; errors in its options name file and line. Raises WardroundError."""
+    try:
+        return load_task(config.task.name, config.task.options, config.folder)
+    except ValidationError as error:
+        model = TabularOptions if config.task.name == "tabular" else None
+        raise config.options_error(error, "task.", model) from None

@@ -1,0 +1,213 @@
+"""The coordinator's process: everything that ``wardround server federation.toml`` runs.
+
+    main thread: the federation's rounds          gRPC's threads: one stream for each hospital
+    watch thread: leases, a new description       one thread for each hospital that is admitted
+
+Killed at any moment and started again it goes on after the last committed round of its run. The
+server folder holds its keys, the signed description, the audit log, a lock, and which run is the
+present one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import wardround.common.wire.tls as tls  # isort: skip
+from flwr.app import Context, RecordDict
+
+from wardround.common.audit import AuditLog
+from wardround.common.config import Config
+from wardround.common.description import Description
+from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
+from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.locks import take_lock
+from wardround.common.rundir import RunDirectory, write_atomically
+from wardround.common.secagg.content import descriptor
+from wardround.common.tasks.base import Task
+from wardround.server.admission import Admission
+from wardround.server.app import create_server_app
+from wardround.server.board import Board
+from wardround.server.diary import Diary
+from wardround.server.federation import Federation, FederationOutcome
+from wardround.server.folder import ServerFolder
+from wardround.server.transport.grid import RUN_ID, HospitalGrid
+from wardround.server.transport.service import Door, open_port
+
+log = logging.getLogger("wardround.server")
+
+_WATCH_S = 0.5
+_CURRENT = "current-run"
+
+
+@dataclass
+class Coordinator:
+    """One run of a federation over the network.
+
+    Parameters
+    ----------
+    say : a line for people, said when it changes
+    """
+
+    config: Config
+    task: Task[Any]
+    folder: ServerFolder
+    board: Board
+    say: Callable[[str], None]
+
+    def run(self, new: bool = False) -> FederationOutcome:
+        """Wait for the hospitals, and run (or go on with) the rounds. Raises WardroundError.
+
+        new : begin another run even if the last one isn't complete
+        """
+        table, folder = self.config.server, self.folder
+        self._description = folder.description
+        self._check_settings()
+        lock = take_lock(folder.path / "lock")
+        audit = AuditLog.open(
+            folder.path / "audit.jsonl", "server", folder.identity, listener=self.board.audit
+        )
+        with lock, audit:
+            run = self._run_directory(new)
+            most_bytes = table.max_message_mb << 20
+            self._diary = Diary(audit, self.board, lambda: self._description)
+            spool = run.path / "spool"
+            spool.mkdir(exist_ok=True)
+            grid = HospitalGrid(run.path.name, table.lease_s, most_bytes, spool, self._diary)
+            admission = Admission(grid, self._diary, self.config, self.task, run.path.name, folder)
+            self._door = Door(
+                grid,
+                lambda: self._description,
+                lambda: folder.description_path.read_text("utf-8"),
+                secrets.token_hex(16),
+                table.heartbeat_s,
+                most_bytes,
+                self._diary,
+                admission.begin,
+            )
+            files = tls.Files(folder.ca_pem, folder.certificate_pem, folder.key_pem)
+            server, health, port = open_port(
+                self._door, self._listen(), files, table.max_connections
+            )
+            audit.append("started", run=run.path.name, pid=os.getpid(), port=port)
+            over = threading.Event()
+            threading.Thread(target=self._watch, args=(grid, over), daemon=True).start()
+            try:
+                return self._rounds(grid, run, admission)
+            finally:
+                over.set()
+                health.enter_graceful_shutdown()
+                audit.append("stopped", run=run.path.name)
+                server.stop(1.0).wait()
+
+    # --- before the rounds ---------------------------------------------------------------------
+    def _check_settings(self) -> None:
+        theirs = self._description.config()
+        if descriptor(theirs) != descriptor(self.config):
+            raise ConfigError(
+                "federation.toml differs from what the hospitals' signed description says; run "
+                "`wardround provision` with it again, so that they get the new settings"
+            )
+        if not self._description.hospitals:
+            raise self.config.error("server.hospitals", "no hospital is provisioned yet")
+
+    def _listen(self) -> str:
+        table = self.config.server
+        return table.listen or f"[::]:{table.address.rpartition(':')[2]}"
+
+    def _run_directory(self, new: bool) -> RunDirectory:
+        """The present run, if it isn't complete; else a new one."""
+        pointer = self.folder.path / _CURRENT
+        text = self.config.to_toml()
+        if not new and pointer.exists():
+            path = Path(pointer.read_text("utf-8"))
+            try:
+                run = RunDirectory.open(path)
+            except RunDirectoryError:
+                raise RunDirectoryError(
+                    f"{path}: the run that was going on is not there any more; bring it back, or "
+                    "begin another with --new"
+                ) from None
+            if run.summary().get("status") != "complete":
+                if run.config_path.read_text("utf-8") != text:
+                    raise ConfigError(
+                        f"{path}: this run was begun with other settings; restore them, or begin "
+                        "another run with --new"
+                    )
+                self.say(f"going on with {path}")
+                return run
+        run = RunDirectory.create(self.config.runs_folder(), self.config.federation.name, text)
+        write_atomically(pointer, str(run.path.resolve()).encode())
+        return run
+
+    # --- while it runs -------------------------------------------------------------------------
+    def _rounds(
+        self, grid: HospitalGrid, run: RunDirectory, admission: Admission
+    ) -> FederationOutcome:
+        self.board.describe_run(
+            run.path.name, self.config, self._description.hospitals, run.summary()
+        )
+        self.board.restore(run.rounds())
+        self._wait_for_hospitals(grid)
+        federation = Federation(
+            self.config,
+            self.task,
+            run,
+            self.board,
+            roster=self._description.roster,
+        )
+        outcomes: list[FederationOutcome] = []
+        app = create_server_app(lambda context: federation, outcomes.append)
+        try:
+            app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+        except (WardroundError, KeyboardInterrupt) as error:
+            run.update(status=f"stopped: {error or 'interrupted'}")
+            self.board.run_ended("stopped")
+            raise
+        self.board.run_ended("complete")
+        return outcomes[0]
+
+    def _wait_for_hospitals(self, grid: HospitalGrid) -> None:
+        """For all of the roster; once ``min_clients`` are there, at most ``server.wait_s``."""
+        everyone, said = set(self._description.hospitals), ""
+        needed, enough_at = self.config.federation.min_clients, float("inf")
+        while True:
+            ready = set(grid.admitted())
+            missing = sorted(everyone - ready)
+            if not missing:
+                return
+            if len(ready) >= needed:
+                enough_at = min(enough_at, time.monotonic())
+                if time.monotonic() - enough_at > self.config.server.wait_s:
+                    return
+            else:
+                enough_at = float("inf")
+            line = f"waiting for hospitals: {len(ready)} of {len(everyone)} are ready"
+            line += f"; missing: {', '.join(missing[:8])}{' ...' if len(missing) > 8 else ''}"
+            if line != said:
+                said = line
+                self.say(line)
+            with grid.changed:
+                grid.changed.wait(0.25)
+
+    def _watch(self, grid: HospitalGrid, over: threading.Event) -> None:
+        path, seen = self.folder.description_path, b""
+        while not over.wait(_WATCH_S):
+            try:
+                data = path.read_bytes()
+                new = bool(seen) and data != seen
+                if new:
+                    self._description = Description.read(data, self.folder.ca_pem)
+                    log.info("the description is now version %d", self._description.version)
+                seen = data
+                self._door.check_all(new)
+                grid.give_up_silent()
+            except (OSError, WardroundError) as error:
+                log.error("the watch: %s", error)

@@ -1,0 +1,34 @@
+"""What happens on the server's connections, for its audit log, its board and its logs."""
+
+from __future__ import annotations
+
+from wardround.common.wire.frames import Heads, Start
+from wardround.common.wire.mailbox import Mailbox
+
+
+class ServerEvents:
+    """Does nothing; the coordinator's overrides write it down. Called from several threads."""
+
+    def connected(self, name: str, address: str, version: str) -> None:
+        """A hospital's connection was accepted."""
+
+    def disconnected(self, name: str, reason: str) -> None:
+        """A hospital's connection is over."""
+
+    def refused(self, who: str, code: str, reason: str) -> None:
+        """A connection was refused; ``who``: the certificate's name, or an address."""
+
+    def admitted(self, name: str) -> None:
+        """A hospital's policy allows the run."""
+
+    def not_admitted(self, name: str, reason: str) -> None:
+        """It doesn't, or not yet."""
+
+    def sent(self, name: str, start: Start) -> None:
+        """A request has arrived at the hospital."""
+
+    def received(self, name: str, start: Start) -> None:
+        """A reply (or an error) has come as a whole."""
+
+    def heads(self, name: str, heads: Heads, mailbox: Mailbox) -> None:
+        """A hospital's signed audit head has come."""

@@ -1,0 +1,162 @@
+"""The Flower ``Grid`` whose nodes are hospitals behind connections.
+
+Every request has an id made of run, hospital, type and digest: delivered again, by a reconnect or a
+server that started again, it is the same request, and the hospital does its work once. Replies lie
+in spools until they are pulled, one at a time, so memory doesn't grow with the cohort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from wardround.common.hosting import Run, become_server, set_message_id, timestamp
+from wardround.common.wire.content import BlobDigests, encode_content
+from wardround.common.wire.frames import Start
+from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.links import Asked, Link, node_id_of
+
+RUN_ID = 1
+
+
+class HospitalGrid(Grid):
+    """All hospitals of the roster that are connected and whose policy allows the run.
+
+    Parameters
+    ----------
+    run_name : bound into every request's id
+    lease_s : a hospital that was silent so long is away
+    """
+
+    def __init__(
+        self, run_name: str, lease_s: float, most_bytes: int, spool: Path, events: ServerEvents
+    ) -> None:
+        self.run_name, self.lease_s, self._most_bytes = run_name, lease_s, most_bytes
+        self.changed = threading.Condition()
+        self.links: dict[str, Link] = {}
+        self._by_node: dict[int, Link] = {}
+        self._spool, self._events = spool, events
+        self._run = become_server(RUN_ID)
+
+    # --- hospitals ---------------------------------------------------------------------------
+    def link(self, name: str) -> Link:
+        """The link of a hospital, made when it is first needed."""
+        with self.changed:
+            if name not in self.links:
+                link = Link(name, self._most_bytes, self._spool, self.changed, self._events)
+                self.links[name] = self._by_node[link.node_id] = link
+            return self.links[name]
+
+    def connected(self) -> list[str]:
+        """Names of the hospitals that have a connection."""
+        with self.changed:
+            return sorted(name for name, link in self.links.items() if link.connected)
+
+    def admitted(self) -> list[str]:
+        """Names of those that may be asked."""
+        with self.changed:
+            links = self.links.items()
+            return sorted(name for name, link in links if link.connected and link.admitted)
+
+    def give_up_silent(self) -> None:
+        """Answer for hospitals that are away; called again and again."""
+        for link in list(self.links.values()):
+            if link.asked and not link.connected and link.silent_s() > self.lease_s:
+                link.fail_all(
+                    f"the connection is lost, and not back within server.lease_s = {self.lease_s:g}"
+                )
+
+    # --- Grid --------------------------------------------------------------------------------
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [node_id_of(name) for name in self.admitted()]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        known: BlobDigests = {}
+        return [self._push(message, known) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        for message_id in message_ids:
+            link, request_id = self._key(message_id)
+            asked = link.take(request_id)
+            if asked is not None:
+                yield asked.reply()
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        pending, replies = set(self.push_messages(messages)), []
+        deadline = time.monotonic() + (timeout if timeout is not None else float("inf"))
+        while pending and time.monotonic() < deadline:
+            for reply in self.pull_messages(list(pending)):
+                pending.discard(reply.metadata.reply_to_message_id)
+                replies.append(reply)
+            self.wait(pending, 1.0)
+        self.withdraw(pending)
+        return replies
+
+    # --- what a loop over replies also needs -------------------------------------------------
+    def wait(self, message_ids: Iterable[str], seconds: float) -> None:
+        """Until a reply to one of these is here, at most so long."""
+        keys = [self._key(message_id) for message_id in message_ids]
+        with self.changed:
+            if not any(self._is_answered(*key) for key in keys):
+                self.changed.wait(seconds)
+
+    def withdraw(self, message_ids: Iterable[str]) -> None:
+        """Nobody waits for these any more."""
+        for message_id in message_ids:
+            link, request_id = self._key(message_id)
+            link.forget(request_id)
+
+    def _key(self, message_id: str) -> tuple[Link, str]:
+        request_id, _, node_id = message_id.rpartition("-")
+        return self._by_node[int(node_id)], request_id
+
+    def _is_answered(self, link: Link, request_id: str) -> bool:
+        asked = link.asked.get(request_id)
+        return asked is not None and asked.answered
+
+    def _push(self, message: Message, known: BlobDigests) -> str:
+        metadata = message.metadata
+        link = self._by_node[metadata.dst_node_id]
+        body = encode_content(message.content)
+        digest = body.digest(known)
+        parts = [self.run_name, link.name, metadata.message_type, digest]
+        request_id = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+        set_message_id(message, f"{request_id}-{link.node_id}")
+        metadata.created_at = timestamp()
+        start = Start(
+            number=0,
+            id=request_id,
+            kind="request",
+            type=metadata.message_type,
+            size_bytes=body.size_bytes,
+            digest=digest,
+        )
+        link.ask(Asked(message, start, body))
+        if not link.connected and link.silent_s() > self.lease_s:
+            link.fail_all("it is not connected")
+        return metadata.message_id

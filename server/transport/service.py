@@ -1,0 +1,278 @@
+"""The port that hospitals dial: who may connect, and one stream for each.
+
+Mutual TLS 1.3 by gRPC: without a certificate of the consortium's CA there is no stream at all. Then
+the certificate *is* the identity: its name must be in the roster with the same public key, its
+serial number not revoked. A second process of one identity is refused while the first one's lease
+lives. Before it has said hello a stream has a few seconds and one small frame.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+import wardround.common.wire.tls as tls
+from wardround.common.description import Description
+from wardround.common.errors import ProvisionError, TransportError
+from wardround.common.pki import CertificateInfo, check_validity, read_certificate
+from wardround.common.versions import own_version
+from wardround.common.wire.frames import (
+    METHOD,
+    MOST_FRAME_BYTES,
+    WIRE_VERSION,
+    Bye,
+    Hello,
+    Refused,
+    Welcome,
+    read_frame,
+)
+from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.links import Link
+
+_HELLO_WITHIN_S = 10.0
+_SPARE_STREAMS = 8
+"""For health checks and refusals beside the hospitals' own streams."""
+
+
+class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Accepts or refuses connections, and runs those that are accepted.
+
+    Parameters
+    ----------
+    description, description_file : give the present signed description, decoded and as it is
+    instance : of this process
+    """
+
+    def __init__(
+        self,
+        grid: HospitalGrid,
+        description: Callable[[], Description],
+        description_file: Callable[[], str],
+        instance: str,
+        heartbeat_s: float,
+        most_bytes: int,
+        events: ServerEvents,
+        on_open: Callable[[Link], None],
+    ) -> None:
+        self._grid, self._events, self._on_open = grid, events, on_open
+        self._description, self._description_file = description, description_file
+        self._instance, self._heartbeat_s, self._most_bytes = instance, heartbeat_s, most_bytes
+        self._turn = threading.Lock()
+        self._streams: dict[str, tuple[int, Any]] = {}
+        self._serials: dict[str, int] = {}
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """gRPC asks who handles a method: only the one."""
+        if details.method != METHOD:
+            return None
+        return grpc.stream_stream_rpc_method_handler(self._connect)
+
+    # --- one connection ------------------------------------------------------------------------
+    def _connect(self, frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        who = context.peer()
+        try:
+            info = self._identify(context)
+            who = info.name
+            hello = _first_frame(frames, context)
+            link, epoch = self._enter(info, hello, context)
+        except _Turned as error:
+            self._events.refused(who, error.code, str(error))
+            yield Refused(code=error.code, reason=str(error)).to_bytes()
+            return
+        except TransportError as error:
+            self._events.refused(who, "limits", str(error))
+            yield Refused(code="limits", reason=str(error)).to_bytes()
+            return
+        ended = _Ended()
+        context.add_callback(lambda: link.mailbox.close(epoch))
+        reader = threading.Thread(
+            target=self._read, args=(link, epoch, frames, ended), name=f"read {link.name}"
+        )
+        reader.daemon = True
+        yield self._welcome(hello.description).to_bytes()
+        reader.start()
+        self._on_open(link)
+        try:
+            yield from link.mailbox.frames(epoch, self._heartbeat_s)
+        finally:
+            link.mailbox.close(epoch)
+            if self._streams.get(link.name, (0, None))[0] == epoch:
+                self._events.disconnected(link.name, ended.reason or "the connection broke")
+                with self._grid.changed:
+                    self._grid.changed.notify_all()
+
+    def _read(self, link: Link, epoch: int, frames: Iterator[bytes], ended: _Ended) -> None:
+        try:
+            for data in frames:
+                frame = read_frame(data)
+                if isinstance(frame, Bye):
+                    ended.reason = f"it said goodbye: {frame.reason}"
+                    break
+                link.mailbox.receive(epoch, frame)
+        except TransportError as error:
+            ended.reason = f"it broke the protocol: {error}"
+        except grpc.RpcError:
+            pass
+        except Exception as error:  # gRPC's iterator raises a bare Exception when a stream breaks
+            if type(error) is not Exception:
+                ended.reason = f"reading it failed ({type(error).__name__})"
+        finally:
+            link.mailbox.close(epoch)
+
+    def _identify(self, context: grpc.ServicerContext) -> CertificateInfo:
+        auth = context.auth_context()
+        if auth.get("ssl_tls_version", [b""])[0] != b"TLSv1.3":
+            raise _Turned("limits", "the connection isn't TLS 1.3")
+        try:
+            info = read_certificate(auth["x509_pem_cert"][0])
+            check_validity(info, datetime.now(UTC))
+        except (KeyError, ProvisionError) as error:
+            raise _Turned("enrolment", f"its certificate can't be used: {error}") from None
+        self._check_member(info)
+        return info
+
+    def _check_member(self, info: CertificateInfo) -> None:
+        description = self._description()
+        if info.serial in description.revoked:
+            raise _Turned("revoked", f"the certificate of {info.name} was revoked")
+        known = description.hospitals.get(info.name)
+        if info.kind != "hospital" or info.federation != description.federation or known is None:
+            raise _Turned("enrolment", f"'{info.name}' is not in the roster of this federation")
+        if known != info.identity:
+            raise _Turned("enrolment", f"the roster has another public key for {info.name}")
+
+    def _enter(
+        self, info: CertificateInfo, hello: Hello, context: grpc.ServicerContext
+    ) -> tuple[Link, int]:
+        own = own_version()
+        if hello.wire != WIRE_VERSION or hello.version.partition("+")[0] != own:
+            raise _Turned(
+                "version",
+                f"the server has wardround {own}, the hospital {hello.version}; install the same",
+            )
+        link = self._grid.link(info.name)
+        with self._turn:
+            twin = link.connected and link.instance != hello.instance
+            if twin and link.silent_s() <= self._grid.lease_s:
+                raise _Turned(
+                    "twin",
+                    f"another process is connected as {info.name}; stop one of them (if it "
+                    f"crashed, its place is free after {self._grid.lease_s:g} s)",
+                )
+            if link.instance != hello.instance:
+                link.mailbox.forget_partial()
+            link.instance, link.address, link.admitted = hello.instance, context.peer(), False
+            epoch = link.mailbox.open()
+            self._streams[info.name] = (epoch, context)
+            self._serials[info.name] = info.serial
+        self._events.connected(info.name, context.peer(), hello.version)
+        return link, epoch
+
+    def _welcome(self, version: int) -> Welcome:
+        newer = self._description().version > version
+        return Welcome(
+            instance=self._instance,
+            heartbeat_s=self._heartbeat_s,
+            lease_s=self._grid.lease_s,
+            most_bytes=self._most_bytes,
+            description=self._description_file() if newer else "",
+        )
+
+    # --- for the coordinator's watch -----------------------------------------------------------
+    def check_all(self, new_description: bool) -> None:
+        """End connections that were silent for a lease, or whose hospital may no longer be here."""
+        for name, (epoch, context) in list(self._streams.items()):
+            link = self._grid.link(name)
+            if not link.connected:
+                continue
+            if link.silent_s() > self._grid.lease_s:
+                link.mailbox.close(epoch)
+                context.cancel()
+            elif new_description:
+                self._tell(link, name, epoch)
+
+    def _tell(self, link: Link, name: str, epoch: int) -> None:
+        description = self._description()
+        if name not in description.hospitals or self._serials[name] in description.revoked:
+            reason = f"{name} is no longer in the roster, or its certificate was revoked"
+            self._events.refused(name, "revoked", reason)
+            link.mailbox.put_control(Refused(code="revoked", reason=reason))
+            threading.Timer(1.0, link.mailbox.close, (epoch,)).start()
+        else:
+            link.mailbox.put_control(self._welcome(0))
+
+
+class _Turned(Exception):
+    """Who connects is turned away."""
+
+    def __init__(self, code: Any, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class _Ended:
+    """Why a connection ended, where it is known."""
+
+    reason = ""
+
+
+def _first_frame(frames: Iterator[bytes], context: grpc.ServicerContext) -> Hello:
+    timer = threading.Timer(_HELLO_WITHIN_S, context.cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        data = next(frames)
+    except StopIteration:
+        raise TransportError("the connection ended before it said hello") from None
+    except Exception:  # gRPC raises a bare Exception here
+        raise TransportError(f"it said nothing within {_HELLO_WITHIN_S:g} s") from None
+    finally:
+        timer.cancel()
+    frame = read_frame(data)
+    if not isinstance(frame, Hello):
+        raise TransportError("it didn't say hello first")
+    return frame
+
+
+def open_port(
+    door: Door, listen: str, credentials: tls.Files, most_connections: int
+) -> tuple[grpc.Server, health.HealthServicer, int]:
+    """Start to listen. Gives gRPC's server, its health service and the port.
+
+    Raises TransportError if the address can't be had.
+    """
+    workers = futures.ThreadPoolExecutor(most_connections + _SPARE_STREAMS, "stream")
+    options = [
+        ("grpc.max_receive_message_length", MOST_FRAME_BYTES),
+        ("grpc.max_send_message_length", MOST_FRAME_BYTES),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", 4),
+        ("grpc.server_handshake_timeout_ms", int(_HELLO_WITHIN_S * 1000)),
+        ("grpc.max_metadata_size", 8192),
+    ]
+    server = grpc.server(
+        workers,
+        handlers=[door],
+        options=options,
+        maximum_concurrent_rpcs=most_connections + _SPARE_STREAMS,
+    )
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    try:
+        port = server.add_secure_port(listen, tls.server_credentials(credentials))
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise TransportError(
+            f"{listen}: can't listen there; is the port taken? (server.listen, server.address)"
+        )
+    server.start()
+    return server, servicer, int(port)
