@@ -178,7 +178,8 @@ class AuditLog:
 
     def _follows(self, line: Line, number: int) -> bool:
         if number == 1:
-            return line.sound and line.event == BEGAN
+            restarted = line.values.get("previous") is not None
+            return line.sound and line.event == BEGAN and (restarted or line.seq == 1)
         return line.sound and line.prev == self.head.hash and line.seq == self.head.seq + 1
 
     # --- writing -------------------------------------------------------------------------------

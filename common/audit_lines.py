@@ -276,7 +276,10 @@ class Countersigned:
 def _hex(value: object, size: int) -> bytes:
     if not isinstance(value, str) or len(value) != 2 * size:
         raise ValueError("not hexadecimal of the right length")
-    return bytes.fromhex(value)
+    data = bytes.fromhex(value)
+    if data.hex() != value:
+        raise ValueError("not hexadecimal as it is written here")
+    return data
 
 
 def read_records(data: bytes) -> tuple[list[tuple[int, Countersigned]], list[int]]:

@@ -1,0 +1,124 @@
+"""Two parties' audit logs held against each other: what one side has and the other lacks.
+
+Heads that one side countersigned must be in the other's log, however its own ``audit.heads`` looks.
+A message that one side received must have been sent by the other, with the same request id and
+digest, because ``sent`` is written before the first byte leaves. The reverse is no problem but a
+note: a message may be lost on the way. Both logs should be copied while nothing runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wardround.common.audit_chain import Problem, ReadLog
+from wardround.common.audit_lines import COUNTERSIGNED, PEER_HEAD, Line, SignedHead
+from wardround.common.audit_verify import Report, head_problems, history, stated_with_previous
+
+_Message = tuple[Any, Any]
+"""Request id and digest."""
+
+
+def compare_logs(
+    own: Report, other: Report, publics: Mapping[str, bytes] | None = None
+) -> tuple[list[Problem], list[str]]:
+    """Problems and notes of the pair, beyond those of each log by itself.
+
+    publics : the parties' true Ed25519 keys; without them the keys in the logs are believed
+    """
+    problems: list[Problem] = []
+    notes: list[str] = []
+    if own.log.party is None or own.log.party == other.log.party:
+        text = f"both logs say that they are of '{own.log.party}'; give two parties' logs"
+        return [own.log.problem(1, "edited", text)], []
+    for one, peer in ((own.log, other.log), (other.log, own.log)):
+        problems += _heads(one, peer, publics or {})
+        problems += _unsent(one, peer)
+        notes += _unreceived(one, peer)
+    return problems, notes
+
+
+def _events(log: ReadLog, *kinds: str) -> Iterator[tuple[ReadLog, int, Line]]:
+    """Sound lines of these events in the log's history."""
+    for file in history(log):
+        for place, line in file.sound():
+            if line.event in kinds:
+                yield file, place, line
+
+
+# --- heads -------------------------------------------------------------------------------------
+def _heads(log: ReadLog, peer: ReadLog, publics: Mapping[str, bytes]) -> Iterator[Problem]:
+    """What ``log`` lacks of what the peer countersigned, and the peer of what it is said to."""
+    heads: list[SignedHead] = []
+    for file, place, line in _events(peer, PEER_HEAD):
+        try:
+            head = SignedHead.from_row(line.values.get("head"))
+            public = bytes.fromhex(str(line.values.get("public")))
+        except ValueError:
+            yield file.problem(place, "edited", "it tells of no readable head")
+            continue
+        if head.party != log.party:
+            continue
+        if not head.is_by(publics.get(head.party, public)):
+            yield file.problem(place, "edited", f"the head in it is not signed by '{head.party}'")
+            continue
+        heads.append(head)
+    by = peer.party or "the other side"
+    stated = stated_with_previous(log)
+    yield from head_problems(log, [(head, by) for head in heads])
+    for head in heads:
+        if head.seq < log.first and stated.get(head.seq) != head.hash:
+            text = f"'{by}' countersigned number {head.seq}, from before it began, which isn't here"
+            yield log.problem(1, "removed", text)
+    known = {(head.seq, head.hash) for head in heads}
+    for file, place, line in _events(log, COUNTERSIGNED):
+        row = line.values.get("head")
+        if line.values.get("peer") == peer.party and isinstance(row, dict):
+            if (row.get("seq"), row.get("hash")) not in known:
+                text = (
+                    f"it lacks the countersigning of which line {place} of {file.path.name} tells"
+                )
+                yield peer.problem(0, "removed", text)
+
+
+# --- messages ----------------------------------------------------------------------------------
+def _messages(log: ReadLog, event: str, peer: ReadLog) -> Iterator[tuple[ReadLog, int, Line]]:
+    """Messages sent to the peer, or received from it."""
+    for file, place, line in _events(log, event):
+        if line.values.get("peer") in (None, peer.party):
+            yield file, place, line
+
+
+def _key(line: Line) -> _Message:
+    return str(line.values.get("request")), str(line.values.get("digest"))
+
+
+def _unsent(log: ReadLog, peer: ReadLog) -> Iterator[Problem]:
+    """What ``log`` received and the peer's log doesn't have as sent."""
+    sent = {_key(line) for _, _, line in _messages(peer, "sent", log)}
+    requests = {request for request, _ in sent}
+    for file, place, line in _messages(log, "received", peer):
+        if _key(line) in sent:
+            continue
+        lacks = "has other content for it" if _key(line)[0] in requests else "doesn't have it sent"
+        text = f"received {_words(line)} from '{peer.party}', whose log {lacks}"
+        yield file.problem(place, "unmatched", text)
+
+
+def _unreceived(log: ReadLog, peer: ReadLog) -> Iterator[str]:
+    """What ``log`` sent and the peer's log doesn't have as received."""
+    received = {_key(line) for _, _, line in _messages(peer, "received", log)}
+    for file, place, line in _messages(log, "sent", peer):
+        if _key(line) not in received:
+            yield (
+                f"{file.path.name}: line {place}: sent {_words(line)} to '{peer.party}', whose log "
+                "doesn't have it received: lost on the way, or not written down there"
+            )
+
+
+def _words(line: Line) -> str:
+    values = line.values
+    return (
+        f"'{values.get('kind')}' of round {values.get('round')}, {values.get('bytes')} bytes, "
+        f"digest {str(values.get('digest'))[:12]}"
+    )
