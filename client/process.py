@@ -3,8 +3,8 @@
     connection thread: frames in, bodies out        worker thread: one request after the other
     main thread: waits for signals
 
-The kit's ``state/`` folder holds what must survive: lock, audit log, ledger, keys and counters, kept
-answers, approvals, and the mark of the kill switch.
+The kit's ``state/`` folder holds what must survive: lock, audit log, ledger, keys and counters,
+kept answers, approvals, and the mark of the kill switch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One request after the other: check, work, remember, write down, send.
 
-The order keeps every promise over a crash. What secure aggregation and the ledger promise is on disk
-before an answer exists; the answer is kept and the audit log says it leaves before it does; asked
-again, the hospital gives the same bytes. Nothing leaves that the accepted manifest doesn't list.
+The order keeps every promise over a crash. What secure aggregation and the ledger promise is on
+disk before an answer exists; the answer is kept and the audit log says it leaves before it does;
+asked again, the hospital gives the same bytes. Nothing leaves that the accepted manifest doesn't list.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Worker:
         start = message.start
         with message.file, self._lock:
             try:
-                content = decode_content(message.file, start.size_bytes)  # type: ignore[arg-type]
+                content = decode_content(message.file, start.size_bytes)
             except TransportError as error:
                 self._send_error(start, str(error))
                 return
@@ -155,7 +155,7 @@ class Worker:
                 self._guard.may_begin(start.type)
                 reply = self._run_app(work)
                 if reply.has_error():
-                    return self._send_error(start, reply.error.reason, number)
+                    return self._send_error(start, reply.error.reason or "no reason", number)
                 content = reply.content
                 protection = self._guard.may_leave(start.type, content)
             self._state.save()
@@ -209,9 +209,7 @@ class Worker:
     def _send_error(self, start: Start, reason: str, number: int = 0) -> None:
         line = m.one_line(reason)
         log.warning("%s refused: %s", start.type, line)
-        self._audit.append(
-            "refused", kind=start.type, round=number, reason=line, request=start.id
-        )
+        self._audit.append("refused", kind=start.type, round=number, reason=line, request=start.id)
         error_id = hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest()
         self._mailbox.put(
             Start(

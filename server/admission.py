@@ -11,7 +11,7 @@ from wardround.common import messages as m
 from wardround.common.config import Config
 from wardround.common.tasks.base import Task
 from wardround.server.diary import Diary
-from wardround.server.folder import ServerFolder
+from wardround.server.provision import ServerFolder
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link
 

@@ -37,7 +37,7 @@ from wardround.server.app import create_server_app
 from wardround.server.board import Board
 from wardround.server.diary import Diary
 from wardround.server.federation import Federation, FederationOutcome
-from wardround.server.folder import ServerFolder
+from wardround.server.provision import ServerFolder
 from wardround.server.transport.grid import RUN_ID, HospitalGrid
 from wardround.server.transport.service import Door, open_port
 
@@ -61,6 +61,7 @@ class Coordinator:
     folder: ServerFolder
     board: Board
     say: Callable[[str], None]
+    run_path: Path | None = None
 
     def run(self, new: bool = False) -> FederationOutcome:
         """Wait for the hospitals, and run (or go on with) the rounds. Raises WardroundError.
@@ -70,12 +71,13 @@ class Coordinator:
         table, folder = self.config.server, self.folder
         self._description = folder.description
         self._check_settings()
-        lock = take_lock(folder.path / "lock")
+        lock = take_lock(folder.folder / "lock")
         audit = AuditLog.open(
-            folder.path / "audit.jsonl", "server", folder.identity, listener=self.board.audit
+            folder.audit_path, "server", folder.identity, listener=self.board.audit
         )
         with lock, audit:
             run = self._run_directory(new)
+            self.run_path = run.path
             most_bytes = table.max_message_mb << 20
             self._diary = Diary(audit, self.board, lambda: self._description)
             spool = run.path / "spool"
@@ -124,7 +126,7 @@ class Coordinator:
 
     def _run_directory(self, new: bool) -> RunDirectory:
         """The present run, if it isn't complete; else a new one."""
-        pointer = self.folder.path / _CURRENT
+        pointer = self.folder.folder / _CURRENT
         text = self.config.to_toml()
         if not new and pointer.exists():
             path = Path(pointer.read_text("utf-8"))
@@ -152,7 +154,11 @@ class Coordinator:
         self, grid: HospitalGrid, run: RunDirectory, admission: Admission
     ) -> FederationOutcome:
         self.board.describe_run(
-            run.path.name, self.config, self._description.hospitals, run.summary()
+            run=run.path.name,
+            rounds=self.config.federation.rounds,
+            hospitals=self._description.hospitals,
+            hidden=self.config.secure_aggregation.enabled,
+            primary=self.task.primary_metric,
         )
         self.board.restore(run.rounds())
         self._wait_for_hospitals(grid)

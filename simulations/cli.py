@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from wardround.client.cli import register as register_client
 from wardround.common.errors import ConfigError, WardroundError
+from wardround.server.cli import register as register_server
 from wardround.simulations.privacy_cli import privacy
 
 app = typer.Typer(
@@ -39,6 +41,8 @@ SetOption = Annotated[
 
 
 app.add_typer(privacy)
+register_server(app)
+register_client(app)
 
 
 @app.callback()
@@ -58,8 +62,8 @@ def simulate(
     ] = None,
 ) -> None:
     """Run a whole federation on this machine and compare it with local and pooled training."""
-    from wardround.server.console import Progress, comparison_table, shown_path
     from wardround.common.tasks.configured import make_task
+    from wardround.server.console import Progress, comparison_table, shown_path
     from wardround.simulations.runner import load
     from wardround.simulations.runner import simulate as run_simulation
 

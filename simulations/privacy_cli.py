@@ -162,8 +162,8 @@ def _given(sizes: str) -> tuple[dict[str, int], dict[str, int]]:
 
 def _found(settings: Config) -> tuple[dict[str, int], dict[str, int] | None]:
     """Training rows and patients of the configured hospitals."""
-    from wardround.simulations.population import Population
     from wardround.common.tasks.configured import make_task
+    from wardround.simulations.population import Population
 
     population = Population(settings, make_task(settings))
     hospitals = [population.hospital(name) for name in population.names]

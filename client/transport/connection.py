@@ -110,7 +110,9 @@ class Connection:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_retries", 0),
         ]
-        channel = grpc.secure_channel(kit.description.address, tls.channel_credentials(files), options)
+        channel = grpc.secure_channel(
+            kit.description.address, tls.channel_credentials(files), options
+        )
         watch = _Watch(self.mailbox, _ANSWER_WITHIN_S)
         epoch = self.mailbox.open()
         call = channel.stream_stream(METHOD)(self._outgoing(epoch, watch))

@@ -19,7 +19,7 @@ import itertools
 import json
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
@@ -129,7 +129,7 @@ def encode_content(content: RecordDict) -> Body:
     return Body(json.dumps(records, ensure_ascii=False).encode(), blobs)
 
 
-def decode_content(file: BinaryIO, size_bytes: int) -> RecordDict:
+def decode_content(file: IO[bytes], size_bytes: int) -> RecordDict:
     """The content in ``size_bytes`` of ``file``. Raises TransportError for anything malformed."""
     start = file.read(_SIZE.size)
     if len(start) < _SIZE.size or _SIZE.unpack(start)[0] > MOST_HEADER_BYTES:
@@ -254,7 +254,7 @@ def _blob_sizes(records: list[Any]) -> list[int]:
     return sizes
 
 
-def _read_exactly(file: BinaryIO, count: int) -> bytes:
+def _read_exactly(file: IO[bytes], count: int) -> bytes:
     data = file.read(count)
     if len(data) != count:
         raise TransportError("a message is shorter than its header says")

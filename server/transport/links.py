@@ -1,8 +1,8 @@
 """The server's memory of each hospital: its connection, and what is asked of it.
 
 A ``Link`` belongs to a name of the roster. It outlives connections: a request that was sent over
-one is answered over the next. A hospital that was silent for ``server.lease_s`` is away: what it was
-asked is answered with an error that says so, and the round goes on without it.
+one is answered over the next. A hospital that was silent for ``server.lease_s`` is away: what it
+was asked is answered with an error that says so, and the round goes on without it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from flwr.app import Message
 
@@ -54,7 +54,7 @@ class Asked:
             assert self.file is not None
             try:
                 with self.file:
-                    content = decode_content(cast("IO[bytes]", self.file), self.size_bytes)
+                    content = decode_content(self.file, self.size_bytes)
                 reply = message_with(content, self.request)
             except TransportError as error:
                 reply = error_reply(self.request, one_line(str(error)))

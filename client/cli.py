@@ -1,0 +1,77 @@
+"""``wardround client``: the hospital's commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+KitArgument = Annotated[Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.")]
+LogOption = Annotated[
+    Literal["text", "json"], typer.Option("--log", help="Log lines for people or for programs.")
+]
+
+
+class _RunByDefault(TyperGroup):
+    """``wardround client KIT ...`` is ``wardround client run KIT ...``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+client = typer.Typer(
+    name="client",
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    help="Take part as a hospital: `wardround client KIT --data SHARD`.",
+    rich_markup_mode="markdown",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(client)
+
+
+@client.command("run")
+def run(
+    kit: KitArgument,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHARD",
+            help="This hospital's data: a file or folder. Default: the task's example data.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda:N", help="Default: what site.toml says.")
+    ] = None,
+    logs: LogOption = "text",
+) -> None:
+    """Take part for ever: connect, train when asked, send what the policy allows."""
+    import wardround.common.wire.tls  # noqa: F401  before anything else imports grpc
+    from wardround.client.kit import Kit
+    from wardround.client.process import HospitalProcess
+    from wardround.common.errors import DataError
+    from wardround.common.logs import setup_logging
+
+    setup_logging(logs)
+    if data is not None and not data.exists():
+        raise DataError(f"{data}: no such file or folder (--data)")
+    HospitalProcess(Kit.open(kit), data, device).run()
+
+
+@client.command("stop")
+def stop(
+    kit: KitArgument,
+    undo: Annotated[bool, typer.Option("--undo", help="Allow it to be started again.")] = False,
+) -> None:
+    """Kill switch: within a second nothing more leaves, and nothing starts until --undo."""
+    from wardround.client.process import stop_hospital
+
+    print(stop_hospital(kit, undo))

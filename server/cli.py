@@ -1,0 +1,89 @@
+"""``wardround server``: the coordinator's command."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Literal
+
+import typer
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
+]
+LogOption = Annotated[
+    Literal["text", "json"], typer.Option("--log", help="Log lines for people or for programs.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(server)
+
+
+def server(
+    config: Annotated[
+        Path, typer.Argument(help="The federation.toml that was provisioned.")
+    ] = Path("federation.toml"),
+    overrides: SetOption = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin another run, though the last isn't complete.")
+    ] = False,
+    dashboard: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Show the run, read-only, e.g. 127.0.0.1:8080."),
+    ] = None,
+    dashboard_remote: Annotated[
+        bool,
+        typer.Option("--dashboard-remote", help="Let the dashboard listen beyond this machine."),
+    ] = False,
+    logs: LogOption = "text",
+) -> None:
+    """Wait for the hospitals, run the rounds; started again, go on where a crash left off."""
+    from rich.console import Console
+
+    import wardround.common.wire.tls  # noqa: F401  before anything else imports grpc
+    from wardround.common.config import load_config
+    from wardround.common.logs import setup_logging
+    from wardround.common.reports import report_run
+    from wardround.common.rundir import RunDirectory
+    from wardround.common.tasks.configured import make_task
+    from wardround.server.board import Board
+    from wardround.server.console import Progress, shown_path
+    from wardround.server.coordinator import Coordinator
+    from wardround.server.provision import load_server_folder
+
+    setup_logging(logs)
+    settings = load_config(config, overrides or ())
+    folder, task = load_server_folder(settings), make_task(settings)
+    signal.signal(signal.SIGTERM, _interrupt)
+    quiet = logs == "json"
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
+    progress = Progress(console, settings.federation.rounds, task.primary_metric)
+    board = Board(forward=progress)
+    with ExitStack() as stack:
+        if dashboard:
+            from wardround.server.dashboard.app import serve_dashboard
+
+            page = serve_dashboard(board, dashboard, allow_remote=dashboard_remote)
+            stack.callback(page.stop)
+            progress.phase(f"dashboard: {page.url}")
+        stack.enter_context(progress)
+        coordinator = Coordinator(settings, task, folder, board, progress.phase)
+        try:
+            coordinator.run(new)
+        finally:
+            if coordinator.run_path is not None:
+                report = report_run(RunDirectory.open(coordinator.run_path))
+    console.print(f"run directory: {shown_path(report.parent)}")
+    console.print(f"report:        {shown_path(report)}")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    logging.getLogger("wardround.server").info("signal %d: stopping; start again to go on", number)
+    raise KeyboardInterrupt("stopped by a signal; started again, the server goes on")
