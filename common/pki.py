@@ -59,7 +59,11 @@ _LOST = "restore it from the backup: a new authority means a new kit for every h
 
 @dataclass(frozen=True)
 class CertificateInfo:
-    """What a certificate says of its owner; ``identity`` is an Ed25519 public key."""
+    """What a certificate says of its owner.
+
+    identity : Ed25519 public key
+    hosts : names and addresses under which a server is reached
+    """
 
     kind: Literal["server", "hospital"]
     federation: str
@@ -68,6 +72,7 @@ class CertificateInfo:
     serial: int
     not_before: datetime
     not_after: datetime
+    hosts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return "server" if self.kind == "server" else f"hospital '{self.name}'"
@@ -141,6 +146,7 @@ def read_certificate(pem: bytes, file: str = "certificate") -> CertificateInfo:
         certificate.serial_number,
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
+        tuple(str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)),
     )
 
 
