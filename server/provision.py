@@ -100,16 +100,16 @@ def enroll(
     name = request.name
     with work_on(config, now) as work:
         registry = work.registry
+        registry.check_identity(name, request.identity)
         held = registry.roster().get(name)
-        other = registry.is_revoked(name) or held not in (None, request.identity)
-        if other and not new_key:
-            what = "was revoked" if held is None else "is enrolled already, with other keys"
-            raise ProvisionError(
-                f"{request_path}: '{name}' {what}; if the hospital confirms the new ones by phone, "
-                "add --new-key, which revokes the old ones"
-            )
-        if other:
-            registry.check_identity(name, request.identity)
+        if registry.is_revoked(name) or held not in (None, request.identity):
+            if not new_key:
+                what = "was revoked" if held is None else "is enrolled already, with other keys"
+                raise ProvisionError(
+                    f"{request_path}: '{name}' {what}; if the hospital confirms by phone that this "
+                    f"is its request ({request.fingerprint}), add --new-key: it revokes the old "
+                    "keys"
+                )
             registry.revoke(name)
         work.make_kits([one for one in config.server.hospitals if one != name])
         pem = registry.certificate_for(name, request.public_key, request.identity)
@@ -195,6 +195,16 @@ def load_server_folder(config: Config, now: datetime | None = None) -> ServerFol
             f"{path}: federation.toml has other settings than the ones that were signed; {again}"
         )
     return ServerFolder(*(getattr(found, one.name) for one in dataclasses.fields(Credentials)))
+
+
+def kits_with_keys(config: Config) -> list[Path]:
+    """Kits that were not deleted yet, of hospitals that are not revoked."""
+    kits = folder_of(config) / "kits"
+    return [
+        kits / row.name
+        for row in standings(config)
+        if row.state != "revoked" and (kits / row.name / NAMES["hospital"].key).exists()
+    ]
 
 
 def zip_kit(kit: Path) -> Path:

@@ -145,6 +145,21 @@ class Registry:
         self._append([self._row(action, info)])
         return pem
 
+    def check_identity(self, name: str | None, identity: bytes) -> None:
+        """Raise ProvisionError for an identity of another party, or a revoked one."""
+        for row in self.rows:
+            if row.identity != identity.hex():
+                continue
+            if (row.kind, row.name) != _party(name):
+                raise ProvisionError(
+                    f"{name or pki.SERVER}: has the identity of {row.kind} '{row.name}'; each "
+                    "party makes its own keys"
+                )
+            if row.action == "revoked":
+                raise ProvisionError(
+                    f"{row.name}: these keys were revoked; make new ones, in a new folder"
+                )
+
     def certificate_for(
         self, name: str | None, key: pki.PublicKey, identity: bytes, host: str = ""
     ) -> bytes:
@@ -208,18 +223,6 @@ class Registry:
             info.identity.hex(),
             info.not_after.isoformat(),
         )
-
-    def check_identity(self, name: str | None, identity: bytes) -> None:
-        for row in self.rows:
-            if row.identity != identity.hex():
-                continue
-            if (row.kind, row.name) != _party(name):
-                raise ProvisionError(
-                    f"{name or pki.SERVER}: has the identity of {row.kind} '{row.name}'; each "
-                    "party makes its own keys"
-                )
-            if row.action == "revoked":
-                raise ProvisionError(f"{row.name}: these keys were revoked; new ones are needed")
 
     def _append(self, rows: Sequence[Row]) -> None:
         """Add lines and make them durable; a torn last line is ended first."""
