@@ -32,7 +32,7 @@ from wardround.client.worker import Worker
 from wardround.common.audit import AuditLog
 from wardround.common.audit_lines import SignedHead
 from wardround.common.errors import AuditError, ProvisionError, TransportError
-from wardround.common.hosting import CLIENT_NODE_ID
+from wardround.common.hosting import CLIENT_NODE_ID, become_client
 from wardround.common.locks import lock_holder, take_lock
 from wardround.common.tasks.configured import make_task
 from wardround.common.wire.frames import Heads, Start
@@ -93,7 +93,7 @@ class HospitalProcess:
             self.connection.mailbox,
             self._on_round,
         )
-        self._countersigned: str = ""
+        become_client()
 
     def run(self) -> None:
         """Serve the federation until SIGTERM or SIGINT."""

@@ -20,6 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 __all__ = [
     "CohortGrid",
     "Run",
+    "become_client",
     "become_server",
     "error_reply",
     "message_with",
@@ -41,6 +42,13 @@ def become_server(run_id: int) -> Run:
     TaskIdentity.run_id = run_id
     TaskIdentity.node_id = SERVER_NODE_ID
     return Run.create_empty(run_id)
+
+
+def become_client() -> None:
+    """Give this process the identity that ``Message(...)`` reads, as a hospital's."""
+    TaskIdentity.task_id = 1
+    TaskIdentity.run_id = 1
+    TaskIdentity.node_id = CLIENT_NODE_ID
 
 
 def timestamp() -> float:
