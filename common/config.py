@@ -7,10 +7,8 @@ validated by them and reported the same way (``Config.error``).
 
 from __future__ import annotations
 
-import difflib
-import re
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from wardround.common.config_tables import (
     TrainingTable,
 )
 from wardround.common.errors import ConfigError
+from wardround.common.toml_source import Source, validation_error
 
 
 class Config(Table):
@@ -46,7 +45,7 @@ class Config(Table):
     evaluation: EvaluationTable = EvaluationTable()
     simulation: SimulationTable = SimulationTable()
     server: ServerTable = ServerTable()
-    _source: _Source = PrivateAttr(default_factory=lambda: _Source("", None))
+    _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
@@ -104,30 +103,6 @@ class Config(Table):
         return tomli_w.dumps(tables)
 
 
-class _Source:
-    """Where the keys of a configuration were written."""
-
-    def __init__(self, text: str, path: Path | None, overridden: Iterable[str] = ()) -> None:
-        self.path = path
-        self.folder = path.parent if path else Path()
-        self.overridden = set(overridden)
-        self.lines = _key_lines(text)
-
-    def place(self, key: str) -> str:
-        """'file:line: ' of a dotted key, or of its nearest table; '--set ' for an override."""
-        if any(key == name or key.startswith(name + ".") for name in self.overridden):
-            return "--set "
-        name = str(self.path) if self.path else "configuration"
-        while key:
-            if key in self.lines:
-                return f"{name}:{self.lines[key]}: "
-            key = key.rpartition(".")[0]
-        return f"{name}: "
-
-
-Config.model_rebuild()
-
-
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read and validate ``federation.toml``; overrides are 'table.key=value' with a TOML value.
 
@@ -149,51 +124,13 @@ def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = N
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path or 'configuration'}: not valid TOML: {error}") from None
     keys = [_apply_override(tables, override) for override in overrides]
-    source = _Source(text, path, keys)
+    source = Source(text, path, keys)
     try:
         config = Config.model_validate(tables)
     except ValidationError as error:
         raise validation_error(error, source.place, Config) from None
     config._source = source
     return config
-
-
-def validation_error(
-    error: ValidationError,
-    place: Callable[[str], str],
-    model: type[BaseModel] | None,
-    prefix: str = "",
-) -> ConfigError:
-    """The first problem of a pydantic error as one ConfigError line, with hints.
-
-    ``model`` is what was validated, to name its keys; None where it isn't known.
-    """
-    first, others = error.errors()[0], error.error_count() - 1
-    key = prefix + ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(model, first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        if known and not near:
-            hint = f"; allowed: {', '.join(known)}"
-        message = f"unknown key{hint}"
-    elif first["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]} (found {first['input']!r:.60})"
-    more = f" (and {others} more)" if others else ""
-    return ConfigError(f"{place(key)}{key + ': ' if key else ''}{message}{more}")
-
-
-def _known_keys(model: type[BaseModel] | None, loc: Sequence[int | str]) -> list[str]:
-    if model is None:
-        return []
-    for part in loc:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return sorted(model.model_fields)
 
 
 def _apply_override(tables: dict[str, Any], override: str) -> str:
@@ -213,17 +150,3 @@ def _apply_override(tables: dict[str, Any], override: str) -> str:
             raise ConfigError(f"--set {override}: '{part}' is a value, not a table")
     table[parts[-1]] = parsed
     return ".".join(parts)
-
-
-def _key_lines(text: str) -> dict[str, int]:
-    """Line number of each table and key; good enough to point at a mistake."""
-    lines: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            table = header[1].replace('"', "")
-            lines.setdefault(table, number)
-        elif pair := re.match(r"\s*([A-Za-z0-9_.\"-]+)\s*=", line):
-            key = pair[1].replace('"', "")
-            lines.setdefault(f"{table}.{key}" if table else key, number)
-    return lines
