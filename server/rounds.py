@@ -96,20 +96,26 @@ class RoundRunner:
     ) -> TrainResult:
         """Train one cohort and aggregate. Raises RoundFailed if too few replies are accepted."""
         started = time.monotonic()
-        layout = layout_of(shared)
         norm = clipping_norm or self.config.privacy.clipping_norm
         requests = self._train_requests(server_round, shared, cohort, state_rounds, norm)
-        release = None
-        if self.privacy is not None:
-            release = self.privacy.release(server_round, norm, len(cohort))
-        records = self._record_layouts(layout)
-        expected = Expected(layout, self.trainable, records, shared, release)
+        expected = self.expected(server_round, shared, len(cohort), norm)
+        layout, release = expected.layout, expected.release
         gathered = self.gatherer.train(server_round, requests, cohort, expected)
         model, loss = self._aggregate(server_round, gathered, layout)
         if release is not None and gathered.quantile is not None:
             norm = release.next_norm(norm, gathered.quantile)
         seconds = time.monotonic() - started
         return TrainResult(model, loss, seconds, gathered, norm if release else None)
+
+    def expected(
+        self, server_round: int, shared: Arrays, cohort: int, clipping_norm: float
+    ) -> Expected:
+        """What replies of a round must hold."""
+        layout, release = layout_of(shared), None
+        if self.privacy is not None:
+            release = self.privacy.release(server_round, clipping_norm, cohort)
+        records = self._record_layouts(layout)
+        return Expected(layout, self.trainable, records, shared, release)
 
     def evaluate(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -35,21 +36,7 @@ def gather_members(grid: Grid, config: Config, observer: Observer) -> list[Membe
                 f"federation.min_clients is {needed}"
             )
         time.sleep(_POLL_S)
-    members: dict[str, Member] = {}
-    refused: list[dict[str, str]] = []
-    requests = queries(m.DESCRIBE, node_ids, {m.PROTOCOL_KEY: m.PROTOCOL}, Totals({}))
-    for request, reply in exchange(grid, requests, timeout_s):
-        try:
-            if reply is None:
-                raise ReplyRefused(f"no answer within {timeout_s:g} s")
-            member = check_description(reply)
-            if member.name in members:
-                raise ReplyRefused(f"a second hospital calls itself '{member.name}'")
-            members[member.name] = member
-        except ReplyRefused as error:
-            node = f"node {request.metadata.dst_node_id}"
-            refused.append({"hospital": node, "reason": str(error)})
-    found = [members[name] for name in sorted(members)]
+    found, refused = describe(grid, node_ids, config, [])
     observer.members(found, refused)
     if len(found) < needed:
         raise RoundFailed(
@@ -57,6 +44,32 @@ def gather_members(grid: Grid, config: Config, observer: Observer) -> list[Membe
             f"{needed}; {_first(refused)}"
         )
     return found
+
+
+def describe(
+    grid: Grid, node_ids: Sequence[int], config: Config, present: Sequence[Member]
+) -> tuple[list[Member], list[dict[str, str]]]:
+    """Ask nodes who they are: the usable ones by name, and why others are not.
+
+    present : members whose names are taken
+    """
+    timeout_s = config.federation.round_timeout_s
+    members: dict[str, Member] = {}
+    taken = {member.name for member in present}
+    refused: list[dict[str, str]] = []
+    requests = queries(m.DESCRIBE, node_ids, {m.PROTOCOL_KEY: m.PROTOCOL}, Totals({}))
+    for request, reply in exchange(grid, requests, timeout_s):
+        try:
+            if reply is None:
+                raise ReplyRefused(f"no answer within {timeout_s:g} s")
+            member = check_description(reply)
+            if member.name in members or member.name in taken:
+                raise ReplyRefused(f"a second hospital calls itself '{member.name}'")
+            members[member.name] = member
+        except ReplyRefused as error:
+            node = f"node {request.metadata.dst_node_id}"
+            refused.append({"hospital": node, "reason": str(error)})
+    return [members[name] for name in sorted(members)], refused
 
 
 def sum_statistics(

@@ -1,0 +1,45 @@
+"""Who belongs to a running federation: those of the beginning, and those that come and go later.
+
+Looked at between rounds. A hospital that connects later is asked who it is and takes part from the
+next round on; one that is no longer in the roster is left out. Who is merely away stays a member.
+"""
+
+from __future__ import annotations
+
+from flwr.serverapp import Grid
+
+from wardround.common.config import Config
+from wardround.common.secagg.keys import Roster
+from wardround.server.observer import Observer
+from wardround.server.replies import Member
+from wardround.server.setup import describe, gather_members
+
+
+class Membership:
+    """The members, ordered by name.
+
+    Parameters
+    ----------
+    roster : names and public keys; may be a live view of a roster that changes. Empty where the
+        host has none.
+    """
+
+    def __init__(self, grid: Grid, config: Config, observer: Observer, roster: Roster) -> None:
+        self._grid, self._config, self._observer, self._roster = grid, config, observer, roster
+        self.members: list[Member] = gather_members(grid, config, observer)
+        self._asked = {member.node_id for member in self.members}
+        self._known = dict(roster)
+
+    def changed(self) -> bool:
+        """Look again. True if members, or keys of the roster, are others than before."""
+        before, known = self.members, self._known
+        self._known = dict(self._roster)
+        if self._known:
+            self.members = [member for member in self.members if member.name in self._known]
+        new = sorted(set(self._grid.get_node_ids()) - self._asked)
+        if new:
+            self._asked |= set(new)
+            found, refused = describe(self._grid, new, self._config, self.members)
+            self.members = sorted([*self.members, *found], key=lambda member: member.name)
+            self._observer.members(self.members, refused)
+        return self.members != before or self._known != known
