@@ -133,9 +133,7 @@ def renew(
                 f"'{name}' has no certificate to renew; add it to server.hospitals in "
                 "federation.toml, or give its --request"
             )
-        party = None if kind == "server" else name
         if new_key:
-            registry.revoke(party)
             work.new_keys(kind, name)
         elif row.action == "revoked":
             raise ProvisionError(

@@ -27,6 +27,7 @@ from wardround.common.credentials import (
 )
 from wardround.common.description import Description
 from wardround.common.enrolment import Answer, check_name
+from wardround.common.errors import ProvisionError
 from wardround.common.private_files import (
     private_folder,
     read_private,
@@ -102,25 +103,29 @@ class Work:
         info, key = pki.read_certificate(old), pki.certificate_key(old)
         host = host_of(self.config) if party is None else ""
         pem = self.registry.issue(party, key, info.identity, host, "renewed")
-        folder = self.folder / "server" if party is None else self.kits_folder / name
-        if party is not None:
+        if party is None:
+            write_public(self.folder / "server" / NAMES["server"].certificate, pem)
+        else:
             self.answer(name, pem)
             self.note(
                 f"{name}: takes its new certificate with: wardround client enroll --answer "
                 f"{name}.answer KIT"
             )
-        if _is_for_key(pem, folder / NAMES[kind].key):
-            write_public(folder / NAMES[kind].certificate, pem)
 
     def new_keys(self, kind: Kind, name: str) -> None:
-        """New keys and their certificate, in the place of the old ones."""
+        """Revoke a party's keys and give it new ones.
+
+        The keys are written before the record knows them: then a crash leaves either a revoked
+        party, or keys that the next command finds a certificate for.
+        """
         party = None if kind == "server" else name
         folder = private_folder(self.kits_folder / name if party else self.folder / "server")
+        self.registry.revoke(party)
         key, identity = pki.generate_key(), Identity.generate()
-        host = "" if party else host_of(self.config)
-        pem = self.registry.issue(party, key.public_key(), identity.public, host, "renewed")
         write_private(folder / NAMES[kind].key, pki.key_to_pem(key))
         write_private(folder / IDENTITY, identity_text(identity))
+        host = "" if party else host_of(self.config)
+        pem = self.registry.issue(party, key.public_key(), identity.public, host, "renewed")
         write_public(folder / NAMES[kind].certificate, pem)
         if party is None:
             self.server_identity = identity.public
@@ -146,7 +151,10 @@ class Work:
             write_public(answers[-1], Answer(ca, pem, data).to_bytes())
         for row in registry.parties():
             if row.kind == "hospital":
-                self._complete(row.name, ca, data)
+                try:
+                    self._complete(row.name, ca, data)
+                except ProvisionError as error:  # one kit keeps nothing from the server
+                    self.note(str(error))
         server = self.folder / "server"
         write_public(server / CA, ca)
         if touch:
@@ -171,7 +179,7 @@ class Work:
         write_public(kit / CA, ca)
         write_public(kit / DESCRIPTION, data)
         pem = self.registry.newest_certificate("hospital", name) or b""
-        if not (kit / names.certificate).exists() and _is_for_key(pem, kit / names.key):
+        if _is_for_key(pem, kit / names.key):
             write_public(kit / names.certificate, pem)
         if not (kit / SITE).exists():  # it is the hospital's: never written twice
             write_public(kit / SITE, site_text(self.config.federation.name))

@@ -1,0 +1,212 @@
+"""A start-up kit opens only if all of it fits together, and only moves forward."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from wardround.client.kit import Kit
+from wardround.common import pki
+from wardround.common.config import Config, load_config
+from wardround.common.errors import ProvisionError
+from wardround.common.secagg.keys import Identity
+from wardround.server import provision
+
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+LATER = NOW + timedelta(days=300)
+
+
+class Site(NamedTuple):
+    """A provisioned federation, and the kit of its first hospital, handed over."""
+
+    config: Config
+    kit: Path
+    authority: pki.Authority
+
+
+def federation(folder: Path, name: str = "heart", hospitals: str = "'north', 'south'") -> Config:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "federation.toml"
+    path.write_text(f"[federation]\nname = '{name}'\n[server]\nhospitals = [{hospitals}]\n")
+    return load_config(path)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    config = federation(tmp_path / "coordinator")
+    made = provision.provision(config, now=NOW)
+    kit = tmp_path / "north"
+    shutil.move(made.kits[0], kit)
+    return Site(config, kit, pki.Authority.open(made.folder / "authority", "heart", NOW))
+
+
+def signed_file(site: Site) -> Path:
+    return site.config.folder / "provision" / "server" / "federation.signed"
+
+
+def refused(kit: Path, message: str, now: datetime = NOW) -> None:
+    with pytest.raises(ProvisionError, match=message) as caught:
+        Kit.open(kit, now)
+    assert "\n" not in str(caught.value) and str(kit) in str(caught.value)
+
+
+# --- a kit ---------------------------------------------------------------------------------------
+def test_a_kit_opens_with_all_that_it_holds(site: Site) -> None:
+    kit = Kit.open(site.kit, NOW)
+    assert kit.name == "north" and kit.info.kind == "hospital" and kit.info.federation == "heart"
+    assert kit.identity.public == kit.info.identity == kit.description.roster["north"]
+    assert kit.description.version == 1 and kit.description.config().federation.name == "heart"
+    assert kit.site_path.read_text().count('federations = ["heart"]') == 1
+    assert kit.authority_fingerprint == pki.fingerprint(site.authority.ca_pem)
+    assert not (site.kit / "state").exists()
+    assert stat.S_IMODE(kit.state.stat().st_mode) == 0o700 and kit.state == site.kit / "state"
+
+
+def test_its_repr_shows_no_key(site: Site) -> None:
+    kit = Kit.open(site.kit, NOW)
+    shown = repr(kit)
+    assert "PRIVATE" not in shown and kit.identity.secret_bytes().hex() not in shown
+    assert repr(kit.identity.secret_bytes())[2:-1] not in shown
+
+
+@pytest.mark.parametrize(
+    "name", ["ca.pem", "client.pem", "client.key", "identity.key", "federation.signed"]
+)
+def test_a_missing_or_damaged_file_is_named(site: Site, name: str) -> None:
+    path = site.kit / name
+    path.write_bytes(b"garbage")
+    path.chmod(0o600)
+    refused(site.kit, name)
+    path.unlink()
+    refused(site.kit, f"{name}: no such file; .*ask the coordinator")
+
+
+@pytest.mark.parametrize("name", ["client.key", "identity.key"])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+def test_a_secret_that_others_may_read_is_refused(site: Site, name: str, mode: int) -> None:
+    (site.kit / name).chmod(mode)
+    refused(site.kit, f"{name}: others on this machine may read.*run: chmod 600 {site.kit}/{name}")
+    (site.kit / name).chmod(0o400)
+    assert Kit.open(site.kit, NOW).name == "north"
+
+
+def test_files_of_two_kits_are_not_mixed(site: Site, tmp_path: Path) -> None:
+    south = site.config.folder / "provision" / "kits" / "south"
+    other = provision.provision(federation(tmp_path / "other"), now=NOW).kits[0]
+    lung = provision.provision(federation(tmp_path / "lung", "lung"), now=NOW).kits[0]
+    for folder, name, message in [
+        (south, "client.key", "client.key: not the key that .*client.pem is for"),
+        (south, "identity.key", "identity.key: not the identity that .*client.pem is for"),
+        (south, "client.pem", "client.key: not the key that"),
+        (other, "ca.pem", "client.pem: not signed by the authority"),
+        (other, "client.pem", "client.pem: not signed by the authority"),
+        (lung, "ca.pem", "client.pem: not signed by the authority"),
+        (other, "federation.signed", "federation.signed: not signed by the authority"),
+    ]:
+        kept = (site.kit / name).read_bytes()
+        shutil.copy(folder / name, site.kit / name)
+        refused(site.kit, message)
+        (site.kit / name).write_bytes(kept)
+    assert Kit.open(site.kit, NOW)
+
+
+def test_a_certificate_of_another_role_or_federation_is_refused(site: Site) -> None:
+    kit = Kit.open(site.kit, NOW)
+    key = pki.read_key(kit.key_pem).public_key()
+    server = site.authority.issue_server("localhost", key, kit.info.identity, NOW)
+    (site.kit / "client.pem").write_bytes(server)
+    refused(site.kit, "client.pem: the certificate of the server of federation 'heart', where a")
+    site.authority.federation = "lung"  # an authority that lies
+    pem = site.authority.issue_hospital("north", key, kit.info.identity, NOW)
+    (site.kit / "client.pem").write_bytes(pem)
+    refused(site.kit, "of federation 'lung', where a hospital's of 'heart'")
+
+
+def test_time_is_checked_with_a_hint_at_the_clock(site: Site) -> None:
+    refused(site.kit, "expired on 2027-03-04.*--renew north", NOW + timedelta(days=366))
+    refused(site.kit, "clock", NOW - timedelta(hours=1))
+    authority = site.authority
+    kit = Kit.open(site.kit, NOW)
+    key = pki.read_key(kit.key_pem).public_key()
+    pem = authority.issue_hospital("north", key, kit.info.identity, LATER)
+    (site.kit / "client.pem").write_bytes(pem)
+    refused(site.kit, "client.pem: .*not valid before 2026-12-29.*set the clock")
+
+
+def test_a_hospital_that_was_shut_out_is_told(site: Site) -> None:
+    kit, path = Kit.open(site.kit, NOW), site.kit / "federation.signed"
+    one, rest = kit.description, {"south": kit.description.hospitals["south"]}
+    for changed, message in [
+        (replace(one, revoked=(kit.info.serial,)), "is revoked; ask the coordinator for a new kit"),
+        (replace(one, hospitals=rest), "'north' is not in the roster"),
+        (
+            replace(one, hospitals=rest | {"north": Identity.generate().public}),
+            "lists hospital 'north' with another identity",
+        ),
+        (replace(one, federation="lung"), "describes federation 'lung'"),
+    ]:
+        path.write_bytes(changed.signed(site.authority))
+        refused(site.kit, f"federation.signed: .*{message}")
+
+
+def test_no_folder_is_no_kit(tmp_path: Path) -> None:
+    refused(tmp_path / "none", "no such folder; .*ask the coordinator")
+    (tmp_path / "file").write_text("")
+    refused(tmp_path / "file", "no such folder")
+
+
+# --- newer descriptions ----------------------------------------------------------------------
+def test_a_newer_description_is_kept(site: Site) -> None:
+    kit = Kit.open(site.kit, NOW)
+    provision.add(site.config, "west", NOW)
+    data = signed_file(site).read_bytes()
+    new = kit.update_description(data)
+    assert new.description.version == 2 and "west" in new.description.hospitals
+    assert (site.kit / "federation.signed").read_bytes() == data
+    assert (
+        Kit.open(site.kit, NOW).description
+        == new.description
+        == new.update_description(data).description
+    )
+
+
+def test_an_older_or_foreign_description_changes_nothing(site: Site, tmp_path: Path) -> None:
+    kit, path = Kit.open(site.kit, NOW), site.kit / "federation.signed"
+    first = path.read_bytes()
+    two = replace(kit.description, version=2)
+    new = kit.update_description(two.signed(site.authority))
+    held = path.read_bytes()
+    other = provision.provision(federation(tmp_path / "other"), now=NOW).folder
+    twin = replace(two, address="evil.example.org:1").signed(site.authority)
+    foreign = replace(two, federation="lung", version=9).signed(site.authority)
+    for data, message in [
+        (first, "version 1 came, and .* has 2"),
+        ((other / "server" / "federation.signed").read_bytes(), "not signed by the authority"),
+        (twin, "another description of version 2"),
+        (foreign, "federation 'lung' came"),
+        (held[:-1], "not a signed description"),
+        (b"", "not a signed description"),
+    ]:
+        for one in (new, kit):  # what lies on the disk counts, too
+            with pytest.raises(ProvisionError, match=message):
+                one.update_description(data)
+        assert path.read_bytes() == held
+
+
+@pytest.mark.parametrize("change", ["revoked", "gone"])
+def test_being_shut_out_is_kept_and_told(site: Site, change: str) -> None:
+    kit = Kit.open(site.kit, NOW)
+    one = replace(kit.description, version=2)
+    if change == "revoked":
+        one = replace(one, revoked=(kit.info.serial,))
+    else:
+        one = replace(one, hospitals={})
+    with pytest.raises(ProvisionError, match="revoked|not in the roster"):
+        kit.update_description(one.signed(site.authority))
+    refused(site.kit, "revoked|not in the roster")
