@@ -9,7 +9,6 @@ from it. Where secure aggregation hides single hospitals, their figures are the 
 from __future__ import annotations
 
 import copy
-import secrets
 import threading
 import time
 from collections import deque
@@ -70,7 +69,7 @@ class Board(Observer):
     ) -> None:
         self._forward, self._clock = forward or Observer(), clock
         self._changed = threading.Condition()
-        self._version, self._boot = 1, secrets.token_hex(8)
+        self._version = 1
         self._at = dict.fromkeys(_SECTIONS, 1)
         self._hospitals: dict[str, HospitalRow] = {}
         self._rounds: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_MOST_ROUNDS)
@@ -111,7 +110,7 @@ class Board(Observer):
     def run_ended(self, status: str) -> None:
         """The run is 'complete', or 'stopped: why'."""
         with self._changed:
-            self._run["status"] = m.one_line(status)
+            self._run |= {"status": m.one_line(status), "ended": self._clock()}
             self._touch("run")
 
     def connected(self, name: str, address: str, version: str) -> None:
@@ -291,7 +290,7 @@ class Board(Observer):
                 "refusals": lambda: list(self._refusals),
                 "audit": lambda: list(self._audit),
             }
-            head = {"version": self._version, "boot": self._boot, "now": self._clock()}
+            head = {"version": self._version, "now": self._clock()}
             return head | {k: make() for k, make in sections.items() if self._at[k] > since}
 
     def tally(self) -> Tally:

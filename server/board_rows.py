@@ -73,6 +73,7 @@ def run_row(now: float) -> dict[str, Any]:
     return {
         "status": "running",
         "started": now,
+        "ended": None,
         "round": 0,
         "attempt": 0,
         "phase": PHASES[0],
