@@ -80,7 +80,7 @@ def training_leaves(
     records : the strategy's further records
     """
     parameters = set(parameters)
-    moved, still = moved_protection(secure, privacy), _still_protection(secure)
+    moved, still = moved_protection(secure, privacy), still_protection(secure)
     leaves = [
         _leaf(m.TRAIN, m.ARRAYS, name, *spec, moved if name in parameters else still)
         for name, spec in layout.items()
@@ -106,7 +106,7 @@ def moved_protection(secure: SecureAggregationTable, privacy: PrivacyTable) -> P
     return "noised" if noised else "none"
 
 
-def _still_protection(secure: SecureAggregationTable) -> Protection:
+def still_protection(secure: SecureAggregationTable) -> Protection:
     """Of buffers. (Under privacy they leave as they came, which the gate can't see.)"""
     return "masked" if secure.enabled else "none"
 
