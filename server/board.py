@@ -146,6 +146,13 @@ class Board(Observer):
                 self._set_state(hospital, REFUSED, reason)
             self._refuse(name_or_address, "connect", reason)
 
+    def not_admitted(self, name: str, reason: str) -> None:
+        """A hospital is connected and won't take part: its policy or its versions forbid it."""
+        with self._changed:
+            if hospital := self._hospital(name):
+                self._set_state(hospital, REFUSED, reason)
+            self._refuse(name, "manifest", reason)
+
     def seen(self, name: str) -> None:
         """A sign of life, such as a heartbeat."""
         with self._changed:

@@ -17,7 +17,7 @@ NEVER_SEEN, CONNECTED, AWAY = "never seen", "connected", "away"
 REFUSED, REVOKED, HIDDEN = "refused", "revoked", "hidden"
 SECONDS_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 """Upper bounds of the histogram of round times, in seconds; a last bucket is unbounded."""
-STEPS = {"train", "evaluate", "statistics", "layout", "keys", "unmask", "connect", "describe"}
+STEPS = frozenset("connect manifest describe statistics layout keys train unmask evaluate".split())
 """Where something may be refused; anything else counts as 'other'."""
 _CHAIN = {"seq", "time", "event", "prev", "hash"}
 _MOST_FIGURES, _MOST_SPLITS, _MOST_FIELDS = 64, 8, 24

@@ -8,27 +8,30 @@ framing and caching, and the page loads nothing from elsewhere.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.resources
 import ipaddress
-import json
+import re
+import socket
 import threading
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.datastructures import MutableHeaders
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from wardround.common.errors import ConfigError
 from wardround.server.board import Board
+from wardround.server.dashboard.guard import Guard
 from wardround.server.dashboard.metrics import CONTENT_TYPE, Metrics
+from wardround.server.dashboard.streams import Streams
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-PUSH_EVERY_S = 0.5
-HEARTBEAT_S = 10.0
 MOST_STREAMS = 32
+_START_S, _STOP_S = 20.0, 5.0
+_MOST_CONNECTIONS = 128
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.\-]+)):([0-9]{1,5})")
 
 _ASSETS = {
     "/": ("page.html", "text/html"),
@@ -39,18 +42,22 @@ _ASSETS = {
     "/text.js": ("text.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "object-src 'none'"
-    ),
-    "X-Frame-Options": "DENY",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+
+
+@dataclass
+class Dashboard:
+    """A dashboard that is being served. ``url`` is where a browser finds it."""
+
+    url: str
+    _server: uvicorn.Server = field(repr=False)
+    _thread: threading.Thread = field(repr=False)
+    _stopping: threading.Event = field(repr=False)
+
+    def stop(self) -> None:
+        """End open event streams and close the port; may be called twice."""
+        self._stopping.set()
+        self._server.should_exit = True
+        self._thread.join(_STOP_S)
 
 
 def create_dashboard(
@@ -96,84 +103,93 @@ def create_dashboard(
     return app
 
 
-class Guard:
-    """Refuses what isn't a read addressed to this server; puts the security headers on all."""
+def serve_dashboard(
+    board: Board,
+    address: str = "127.0.0.1:8080",
+    *,
+    allow_remote: bool = False,
+    metrics: Metrics | None = None,
+) -> Dashboard:
+    """Serve ``board`` at ``host:port`` (port 0: any free one) until ``stop`` or the process ends.
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], any_address: bool) -> None:
-        self._app, self._hosts, self._any_address = app, hosts, any_address
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or pass on one request."""
-        if scope["type"] != "http":  # no websockets, no lifespan
-            return
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
-        await (self._refusal(scope) or self._app)(scope, receive, guarded)
-
-    def _refusal(self, scope: Scope) -> ASGIApp | None:
-        given = [value for key, value in scope["headers"] if key == b"host"]
-        if len(given) != 1 or not self._is_ours(given[0].decode("latin-1")):
-            return PlainTextResponse("this server doesn't go by that name\n", status_code=421)
-        if scope["method"] != "GET":
-            allow = {"Allow": "GET"}
-            return PlainTextResponse("this page is read-only\n", status_code=405, headers=allow)
-        return None
-
-    def _is_ours(self, host: str) -> bool:
-        """The port isn't compared: it may be another one behind an SSH tunnel."""
-        name = bare_host(host)
-        if name in self._hosts:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return self._any_address
-
-
-class Streams:
-    """Server-sent events: first the whole picture, then what changed, at most twice a second.
-
-    While nothing changes, a comment keeps proxies content and the event 'alive' tells the page.
+    Raises ConfigError for an address that is malformed, in use, or, without ``allow_remote``, not
+    one of this machine's loopback addresses.
     """
+    host, port = _split(address)
+    listening = _listen(host, port, address, allow_remote)
+    port = listening.getsockname()[1]
+    bound = ipaddress.ip_address(listening.getsockname()[0])
+    hosts, stopping = {*LOOPBACK_HOSTS, host.lower(), str(bound)}, threading.Event()
+    if bound.is_unspecified:
+        hosts.add(socket.gethostname().lower())
+    app = create_dashboard(
+        board,
+        metrics or Metrics(board),
+        hosts,
+        any_address=bound.is_unspecified,
+        stopping=stopping,
+    )
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [listening]}, name="dashboard", daemon=True
+    )
+    thread.start()
+    deadline = time.monotonic() + _START_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise ConfigError(f"--dashboard {address}: it can't be started; try another port")
+        time.sleep(0.01)
+    shown = f"[{host}]" if ":" in host else host
+    return Dashboard(f"http://{shown}:{port}/", server, thread, stopping)
 
-    def __init__(self, board: Board, stopping: threading.Event) -> None:
-        self._board, self._stopping = board, stopping
-        self.open = 0
 
-    async def events(self) -> AsyncIterator[str]:
-        """The text of one stream."""
-        self.open += 1
-        try:
-            version, silent_s = 0, 0.0
-            while not self._stopping.is_set():
-                if self._board.version > version:
-                    picture = self._board.snapshot(version)
-                    yield event("whole" if version == 0 else "change", picture)
-                    version, silent_s = picture["version"], 0.0
-                elif silent_s >= HEARTBEAT_S:
-                    silent_s = 0.0
-                    yield ": still here\n" + event("alive", {"version": version})
-                await asyncio.sleep(PUSH_EVERY_S)
-                silent_s += PUSH_EVERY_S
-        finally:
-            self.open -= 1
+def _split(address: str) -> tuple[str, int]:
+    found = _ADDRESS.fullmatch(address)
+    if not found or int(found[3]) > 65535:
+        raise ConfigError(f"--dashboard {address!r:.60}: give host:port, such as 127.0.0.1:8080")
+    return found[1] or found[2], int(found[3])
 
 
-def event(kind: str, data: dict[str, Any]) -> str:
-    """One server-sent event; JSON has no line breaks, so one data line holds it."""
-    return f"event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n"
-
-
-def bare_host(host: str) -> str:
-    """A Host header's name or address without its port, in lower case."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
+def _listen(host: str, port: int, address: str, allow_remote: bool) -> socket.socket:
+    """A listening socket on the first address that the host means."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError):  # the latter for a label that is too long
+        raise ConfigError(
+            f"--dashboard {address:.80}: the host can't be resolved; give an address of this "
+            "machine, such as 127.0.0.1:8080"
+        ) from None
+    if not ipaddress.ip_address(str(where[0]).partition("%")[0]).is_loopback and not allow_remote:
+        raise ConfigError(
+            f"--dashboard {address}: others could reach it, and it has no login; use "
+            "127.0.0.1, or add --dashboard-remote if a proxy in front asks for one"
+        )
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+        listening.listen(64)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"--dashboard {address}: {error.strerror}; choose another port or end what uses it"
+        ) from None
+    listening.setblocking(False)
+    return listening
 
 
 def _serve_asset(app: FastAPI, path: str, file: str, media_type: str) -> None:

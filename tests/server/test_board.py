@@ -64,11 +64,15 @@ def test_a_hospital_goes_through_its_states() -> None:
     assert hospital(board, "north")["state"] == "connected"
     board.disconnected("north", "no heartbeat for 12 s")
     assert hospital(board, "north")["state"] == "away"
+    board.connected("north", "10.0.0.7:4412", "0.1.0")
+    board.not_admitted("north", "site.toml: max_rounds is 3")
+    assert hospital(board, "north")["state"] == "refused"
+    assert board.tally().refusals["north", "manifest"] == 1
     board.revoked("north")
     board.disconnected("north", "closed")
     board.refused("north", "revoked")
     assert hospital(board, "north")["state"] == "revoked"
-    assert hospital(board, "north")["refusals"] == 3
+    assert hospital(board, "north")["refusals"] == 4
     assert hospital(board, "south")["state"] == "never seen"
 
 

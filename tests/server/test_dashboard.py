@@ -19,9 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from wardround.common.errors import ConfigError
 from wardround.server.board import Board
 from wardround.server.dashboard import app as dashboard_app
-from wardround.server.dashboard.app import Streams, bare_host
+from wardround.server.dashboard import streams
+from wardround.server.dashboard.app import Dashboard, serve_dashboard
+from wardround.server.dashboard.guard import bare_host
 from wardround.server.dashboard.metrics import Metrics
-from wardround.server.dashboard.serving import Dashboard, serve_dashboard
 
 EVIL = "<img src=x onerror=alert(1)>"
 PAGES = ["/", "/page.css", "/page.js", "/api/state", "/metrics", "/healthz", "/nowhere"]
@@ -190,14 +191,14 @@ def drive_stream(
         if len(slept) == sleeps:
             stopping.set()
 
-    monkeypatch.setattr(dashboard_app.asyncio, "sleep", pause)
-    streams = Streams(board, stopping)
+    monkeypatch.setattr(streams.asyncio, "sleep", pause)
+    source = streams.Streams(board, stopping)
 
     async def collect() -> list[str]:
-        return [text async for text in streams.events()]
+        return [text async for text in source.events()]
 
     found = asyncio.run(collect())
-    assert set(slept) == {0.5} and streams.open == 0
+    assert set(slept) == {0.5} and source.open == 0
     return found
 
 
@@ -247,6 +248,7 @@ def test_too_many_open_pages_are_refused(
         (":8080", "host:port"),
         ("http://127.0.0.1:8080", "host:port"),
         ("no-such-host.invalid:8080", "can't be resolved"),
+        ("a" * 70 + ".example:8080", "can't be resolved"),
     ],
 )
 def test_an_address_that_cannot_or_must_not_be_served(address: str, what: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.server.browser import MISSING, Browser
 from wardround.server.board import Board
-from wardround.server.dashboard.serving import Dashboard, serve_dashboard
+from wardround.server.dashboard.app import Dashboard, serve_dashboard
 from wardround.simulations.runner import simulate
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)

@@ -1,0 +1,71 @@
+"""What every request to the dashboard passes: is it a read, addressed to this server?
+
+The answer forbids inline scripts, framing and caching, whatever it is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "object-src 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Guard:
+    """Refuses what isn't a read addressed to this server; puts the security headers on all."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], any_address: bool) -> None:
+        self._app, self._hosts, self._any_address = app, hosts, any_address
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or pass on one request."""
+        if scope["type"] != "http":  # no websockets, no lifespan
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        await (self._refusal(scope) or self._app)(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        given = [value for key, value in scope["headers"] if key == b"host"]
+        if len(given) != 1 or not self._is_ours(given[0].decode("latin-1")):
+            return PlainTextResponse("this server doesn't go by that name\n", status_code=421)
+        if scope["method"] != "GET":
+            allow = {"Allow": "GET"}
+            return PlainTextResponse("this page is read-only\n", status_code=405, headers=allow)
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        """The port isn't compared: it may be another one behind an SSH tunnel."""
+        name = bare_host(host)
+        if name in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return self._any_address
+
+
+def bare_host(host: str) -> str:
+    """A Host header's name or address without its port, in lower case."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
