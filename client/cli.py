@@ -66,6 +66,67 @@ def run(
     HospitalProcess(Kit.open(kit), data, device).run()
 
 
+@client.command("enroll")
+def enroll(
+    first: Annotated[
+        str, typer.Argument(metavar="NAME|KIT", help="The hospital's name; with --answer the kit.")
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="KIT", help="The folder to make.", show_default=False)
+    ] = None,
+    answer: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The coordinator's answer: complete the kit."),
+    ] = None,
+) -> None:
+    """Make this hospital's own keys, which never leave it.
+
+    `enroll NAME KIT` writes a request to hand over; then `enroll KIT --answer FILE`.
+    """
+    from wardround.client import enroll as enrolment
+
+    if answer is not None:
+        kit = enrolment.accept(answer, folder or Path(first))
+        print(f"{kit.folder}: the kit of {kit.name} for '{kit.description.federation}' is complete")
+        print(f"compare with the coordinator: authority {kit.authority_fingerprint}")
+        print(f"next: wardround client {kit.folder} --data SHARD")
+        return
+    path = enrolment.request(first, folder or Path(first))
+    print(f"{path}: hand this to the coordinator; it holds no secret")
+    print(f"compare by phone: {enrolment.fingerprint(path)}")
+    print(f"then: wardround client enroll {path.parent} --answer {first}.answer")
+
+
+@client.command("approve")
+def approve(
+    kit: KitArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without asking.")] = False,
+    reject: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Reject what waits, with a reason.")
+    ] = None,
+) -> None:
+    """Show the plans that wait for a person, and sign what is approved."""
+    from rich.console import Console
+
+    from wardround.client.approval import Approvals
+    from wardround.client.kit import Kit
+    from wardround.client.plan_text import plan_text
+
+    opened = Kit.open(kit)
+    approvals = Approvals(opened.state, opened.identity)
+    waiting = approvals.pending()
+    if not waiting:
+        print(f"{kit}: no plan waits for approval")
+    for manifest in waiting:
+        Console(highlight=False).print(plan_text(manifest))
+        if reject is not None:
+            approvals.reject(manifest.digest().hex(), reject)
+            print("rejected")
+        elif yes or typer.confirm("Approve this plan?"):
+            approvals.approve(manifest.digest().hex())
+            print("approved: the running client takes part within seconds")
+
+
 @client.command("stop")
 def stop(
     kit: KitArgument,

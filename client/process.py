@@ -35,6 +35,7 @@ from wardround.common.errors import AuditError, ProvisionError, TransportError
 from wardround.common.hosting import CLIENT_NODE_ID, become_client
 from wardround.common.locks import lock_holder, take_lock
 from wardround.common.tasks.configured import make_task
+from wardround.common.versions import own_version
 from wardround.common.wire.frames import Heads, Start
 from wardround.common.wire.mailbox import Incoming
 
@@ -65,7 +66,7 @@ class HospitalProcess:
         self._lock = take_lock(kit.state / LOCK)
         self.audit = AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity)
         self._over = threading.Event()
-        self.rules = Rules(kit, self.audit, device)
+        self.rules = Rules(kit, self.audit, device, self._units)
         ledger = kit.state / "ledger.sqlite"
         self._create_ledger(ledger)
         config = self.rules.config()
@@ -99,10 +100,10 @@ class HospitalProcess:
         """Serve the federation until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._over.set())
-        self.audit.append("started", version=self.rules.version, pid=os.getpid())
+        self.audit.append("started", version=own_version(), pid=os.getpid())
         threads = [
-            threading.Thread(target=target, name=name, daemon=True)
-            for name, target in (("connection", self.connection.run), ("worker", self._work))
+            threading.Thread(target=_guarded, args=(target,), name=name, daemon=True)
+            for name, target in (("connection", self.connection.run), ("worker", self.worker.run))
         ]
         for thread in threads:
             thread.start()
@@ -119,14 +120,6 @@ class HospitalProcess:
         sys.stderr.flush()
         os._exit(0)  # training may hold other threads for minutes; nothing of it may leave any more
 
-    def _work(self) -> None:
-        try:
-            self.worker.run()
-        except AuditError as error:  # what can't be written down isn't done
-            log.error("%s", error)
-            print(f"wardround: {error}", file=sys.stderr)
-            os._exit(error.exit_code)
-
     def _context(self) -> Context:
         return Context(
             run_id=1,
@@ -135,6 +128,10 @@ class HospitalProcess:
             state=self._state.records,
             run_config={},
         )
+
+    def _units(self) -> int | None:
+        """How many protected units this hospital trains on."""
+        return len(self.hospital.units()) if self.hospital.config.privacy.enabled else None
 
     def _create_ledger(self, ledger: Path) -> None:
         """At the very first start only: later a missing ledger stops private training."""
@@ -199,6 +196,19 @@ class HospitalProcess:
         """Our audit head, for the server to countersign; it answers with its own."""
         head = self.audit.signed_head().to_bytes().decode()
         self.connection.mailbox.put_control(Heads(head=head))
+
+
+def _guarded(target: Callable[[], None]) -> None:
+    """A thread's work. What it can't go on from ends the process: whoever started it starts it
+    again, and nothing was promised that isn't on disk."""
+    try:
+        target()
+    except AuditError as error:  # what can't be written down isn't done
+        print(f"wardround: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
+    except Exception as error:
+        log.error("a thread failed with %s", type(error).__name__, exc_info=True)
+        os._exit(1)
 
 
 # --- kill switch ---------------------------------------------------------------------------------

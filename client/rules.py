@@ -1,32 +1,115 @@
-"""The hospital's last word, as its process asks for it: its policy, the accepted plan, the gate."""
+"""The hospital's last word, as its process asks for it.
+
+``site.toml`` and the hospital's copy of the signed description say what is allowed; a plan that a
+person must approve waits for that; what was accepted is enforced by the gate. The policy is read
+again for every plan, so that an edit needs no restart.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 from flwr.app import ConfigRecord, RecordDict
 
+from wardround.client.approval import Approvals
+from wardround.client.gate import Gate
 from wardround.client.kit import Kit
+from wardround.client.policy import load_site
+from wardround.common import messages as m
 from wardround.common.audit import AuditLog
 from wardround.common.config import Config
-from wardround.common.versions import own_version
+from wardround.common.errors import PolicyRefused, WardroundError
+from wardround.common.wire.manifest import Manifest, summary
+
+log = logging.getLogger("wardround.client")
 
 
 class Rules:
-    def __init__(self, kit: Kit, audit: AuditLog, device: str | None) -> None:
-        self._kit, self._audit, self._device = kit, audit, device
-        self.version = own_version()
+    """Policy, approval and gate of one hospital.
+
+    Parameters
+    ----------
+    device : overrides the one of ``site.toml``
+    units : gives the number of this hospital's protected units, once its data is open
+    """
+
+    def __init__(
+        self,
+        kit: Kit,
+        audit: AuditLog,
+        device: str | None,
+        units: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._kit, self._audit, self._device, self._units = kit, audit, device, units
+        self._approvals = Approvals(kit.state, kit.identity)
+        self._gate = Gate()
+        self._refused: tuple[str, str] = ("", "")
 
     def config(self) -> Config:
-        sets = [f'training.device="{self._device}"'] if self._device else []
-        return self._kit.description.config(sets)
+        """This hospital's settings. Raises ConfigError, or PolicyRefused for a missing file."""
+        site, described = load_site(self._kit.site_path), self._kit.description.config()
+        config = site.apply(described)
+        device = resolve_device(self._device or config.training.device)
+        training = config.training.model_copy(update={"device": device})
+        return config.model_copy(update={"training": training})
 
     def described(self, kit: Kit) -> None:
-        self._kit = kit
+        """The signed description is another: what was accepted under the old one is over."""
+        self._kit, self._gate = kit, Gate()
 
     def admit(self, content: RecordDict) -> RecordDict:
-        return RecordDict({"manifest": ConfigRecord({"accepted": True})})
+        """Accept a run manifest. Raises WardroundError, and keeps nothing, if it may not be."""
+        record = content.config_records.get(m.MANIFEST_RECORD)
+        data = record.get(m.MESSAGE) if record is not None else None
+        if not isinstance(data, bytes):
+            raise PolicyRefused("the request has no run manifest")
+        manifest = Manifest.read(data, self._kit.description.server)
+        digest = manifest.digest().hex()
+        try:
+            self._check(manifest)
+        except WardroundError as error:
+            if self._refused != (digest, str(error)):  # it is asked again and again
+                self._refused = (digest, str(error))
+                self._audit.append("policy", manifest=digest, run=manifest.run, refused=str(error))
+            raise
+        self._gate = Gate(manifest)
+        self._audit.append(
+            "manifest", manifest=digest, run=manifest.run, stage=manifest.stage, accepted=True
+        )
+        log.info("run %s is accepted (manifest of stage %d)", manifest.run, manifest.stage)
+        accepted = ConfigRecord({m.MESSAGE: manifest.digest()})
+        return RecordDict({m.MANIFEST_RECORD: accepted})
 
-    def may_begin(self, message_type: str) -> None:
-        pass
+    def _check(self, manifest: Manifest) -> None:
+        site = load_site(self._kit.site_path)
+        config = site.apply(self._kit.description.config())
+        site.check(manifest, self._kit.description, config, self._units())
+        if site.approval == "ask" and not self._approvals.is_approved(manifest):
+            self._approvals.request(manifest)
+
+    def may_begin(self, message_type: str, request: RecordDict | None) -> None:
+        """Raise PolicyRefused unless the accepted plan has such requests."""
+        self._gate.may_begin(message_type, request)
 
     def may_leave(self, message_type: str, content: RecordDict) -> str:
-        return "none"
+        """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""
+        return summary(self._gate.check(message_type, content))
+
+
+def resolve_device(device: str) -> str:
+    """'auto' is the first GPU that torch can use, else the CPU; others are checked.
+
+    Raises PolicyRefused for a GPU that isn't there.
+    """
+    import torch
+
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda:0" if available else "cpu"
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= available:
+        raise PolicyRefused(
+            f"device '{device}': torch sees {available} GPUs here; choose auto or cpu (--device, "
+            "or site.toml)"
+        )
+    return device

@@ -2,7 +2,7 @@
 
 The order keeps every promise over a crash. What secure aggregation and the ledger promise is on
 disk before an answer exists; the answer is kept and the audit log says it leaves before it does;
-asked again, the hospital gives the same bytes. Nothing leaves that the accepted manifest doesn't list.
+asked again, the hospital gives the same bytes. Nothing leaves that isn't in the accepted manifest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wardround.client.answers import Answers, FileBody
 from wardround.client.store import DurableState
 from wardround.common import messages as m
 from wardround.common.audit import AuditLog
-from wardround.common.errors import TransportError, WardroundError
+from wardround.common.errors import AuditError, TransportError, WardroundError
 from wardround.common.hosting import received_message
 from wardround.common.privacy.claims import claimed_epsilon
 from wardround.common.wire.content import decode_content, encode_content
@@ -41,11 +41,14 @@ class Guard(Protocol):
     def admit(self, content: RecordDict) -> RecordDict:
         """The answer to a run manifest. Raises WardroundError if the policy forbids the run."""
 
-    def may_begin(self, message_type: str) -> None:
+    def may_begin(self, message_type: str, request: RecordDict | None) -> None:
         """Raise PolicyRefused unless an accepted manifest has requests of this type."""
 
     def may_leave(self, message_type: str, content: RecordDict) -> str:
         """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""
+
+
+_MOST_AT_ONCE = 8
 
 
 @dataclass
@@ -87,13 +90,33 @@ class Worker:
         """Whether a request's body is to come: not if it is being answered, or was."""
         with self._lock:
             if start.id in self._busy:
+                self._dropped.discard(start.id)
                 return ""
+            if len(self._busy) >= _MOST_AT_ONCE:
+                return f"more than {_MOST_AT_ONCE} requests at once"
         kept = self._answers.find(start.id)
-        if kept is None:
+        if kept is None or not self._may_repeat(start.type):
             return None
+        answer, body = kept
         log.info("%s was asked again; the kept answer is sent", start.type)
-        self._mailbox.put(*kept)
+        self._audit.append(
+            "sent",
+            kind=start.type,
+            bytes=body.size_bytes,
+            digest=answer.digest,
+            request=start.id,
+            again=True,
+        )
+        self._mailbox.put(answer, body)
         return ""
+
+    def _may_repeat(self, message_type: str) -> bool:
+        """Whether this process has accepted a manifest that has such answers."""
+        try:
+            self._guard.may_begin(message_type, None)
+        except WardroundError:
+            return False
+        return True
 
     def request(self, message: Incoming) -> None:
         """Take a request that has come as a whole."""
@@ -111,7 +134,8 @@ class Worker:
     def drop(self, request_id: str) -> None:
         """Don't begin a request that nobody waits for."""
         with self._lock:
-            self._dropped.add(request_id)
+            if request_id in self._busy:
+                self._dropped.add(request_id)
 
     def drop_all(self) -> None:
         """The server is another process now and knows nothing of what was asked before."""
@@ -127,9 +151,11 @@ class Worker:
         """Answer requests until ``stop``."""
         while (work := self._queue.get()) is not None:
             with self._lock:
-                wanted = work.start.id not in self._dropped
-            if wanted:
-                self._answer(work)
+                if work.start.id in self._dropped:
+                    self._dropped.discard(work.start.id)
+                    self._busy.discard(work.start.id)
+                    continue
+            self._answer(work)
             with self._lock:
                 self._busy.discard(work.start.id)
                 self._dropped.discard(work.start.id)
@@ -152,21 +178,23 @@ class Worker:
             if start.type == m.MANIFEST:
                 content, protection = self._guard.admit(work.content), "none"
             else:
-                self._guard.may_begin(start.type)
+                self._guard.may_begin(start.type, work.content)
                 reply = self._run_app(work)
+                self._state.save()  # what a handler has promised is on disk, whatever is answered
                 if reply.has_error():
                     return self._send_error(start, reply.error.reason or "no reason", number)
                 content = reply.content
                 protection = self._guard.may_leave(start.type, content)
-            self._state.save()
+            self._send(start, content, number, protection)
+        except AuditError:
+            raise  # what can't be written down isn't done: the process ends
         except WardroundError as error:
-            return self._send_error(start, m.one_line(str(error)), number)
+            self._send_error(start, m.one_line(str(error)), number)
         except OSError as error:
-            return self._send_error(start, f"its disk failed ({error.strerror})", number)
+            self._send_error(start, f"its disk failed ({error.strerror})", number)
         except Exception as error:  # its text might quote a cell
             log.debug("a request failed", exc_info=True)
-            return self._send_error(start, f"{type(error).__name__} in the hospital's host", number)
-        self._send(start, content, number, protection)
+            self._send_error(start, f"{type(error).__name__} in the hospital's host", number)
 
     def _run_app(self, work: _Work) -> Message:
         request = received_message(work.content, work.start.type, work.start.id)

@@ -1,45 +1,131 @@
-"""Whether a hospital's policy allows the run: asked of each one when it connects."""
+"""Whether a hospital's own rules allow the run: asked of each one when it connects.
+
+A hospital is shown the signed run manifest before it is asked for anything else. One that refuses
+(its policy forbids it, or a person has not approved it yet) stays connected and is asked again from
+time to time. When the model is known the manifest is completed and shown to all once more.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from wardround.common import messages as m
 from wardround.common.config import Config
+from wardround.common.description import Description
+from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Task
-from wardround.server.diary import Diary
-from wardround.server.provision import ServerFolder
+from wardround.common.wire.manifest import Manifest
+from wardround.server.gathering import Expected
+from wardround.server.manifest import preparation_manifest, training_manifest
+from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link
 
-_AGAIN_S = 10.0
+_AGAIN_S = 5.0
+_ANSWER_WITHIN_S = 60.0
 
 
 class Admission:
-    """Shows the run manifest to hospitals, and lets those take part that accept it."""
+    """Shows the manifest, and lets those take part that accept it.
+
+    Parameters
+    ----------
+    description : gives the present signed description
+    identity : the server's, which signs the manifest
+    """
 
     def __init__(
         self,
         grid: HospitalGrid,
-        diary: Diary,
+        events: ServerEvents,
         config: Config,
         task: Task[Any],
         run_name: str,
-        folder: ServerFolder,
+        description: Callable[[], Description],
+        identity: Identity,
     ) -> None:
-        self._grid, self._diary = grid, diary
+        self._grid, self._events, self._config, self._task = grid, events, config, task
+        self._run_name, self._description, self._identity = run_name, description, identity
+        self._expected: Expected | None = None
+        self._signed = b""
+        self._renewed = threading.Condition()
+        self._turns: dict[str, int] = {}
+        self.renew()
 
     def begin(self, link: Link) -> None:
-        """A hospital has connected."""
-        threading.Thread(target=self._ask, args=(link, link.instance), daemon=True).start()
+        """A hospital has connected: ask it, in a thread, until it accepts or is gone."""
+        with self._renewed:
+            turn = self._turns[link.name] = self._turns.get(link.name, 0) + 1
+        threading.Thread(target=self._ask, args=(link, turn), daemon=True).start()
 
-    def _ask(self, link: Link, instance: str) -> None:
-        content = RecordDict({"manifest": ConfigRecord({"manifest": b""})})
-        message = Message(content, link.node_id, m.MANIFEST)
-        for reply in self._grid.send_and_receive([message], timeout=60.0):
-            with self._grid.changed:
-                link.admitted = not reply.has_error()
-                self._grid.changed.notify_all()
+    def renew(self) -> None:
+        """The description has changed, or the model is known: what was accepted isn't enough."""
+        manifest = preparation_manifest(
+            self._config, self._task, self._description(), self._run_name
+        )
+        if self._expected is not None:
+            manifest = self._with_model(manifest, self._expected)
+        signed = manifest.signed(self._identity)
+        with self._renewed:
+            if signed == self._signed:
+                return
+            self._signed = signed
+            self._renewed.notify_all()
+        for link in list(self._grid.links.values()):
+            if link.admitted:
+                link.admitted = False
+                self.begin(link)
+
+    def model_known(self, expected: Expected) -> None:
+        """Complete the manifest; returns when those that took part so far have answered."""
+        before = self._grid.admitted()
+        self._expected = expected
+        self.renew()
+        deadline = time.monotonic() + _ANSWER_WITHIN_S
+        with self._grid.changed:
+            while time.monotonic() < deadline:
+                links = [self._grid.links[name] for name in before]
+                if all(link.admitted or link.refusal or not link.connected for link in links):
+                    return
+                self._grid.changed.wait(0.5)
+
+    def _with_model(self, manifest: Manifest, expected: Expected) -> Manifest:
+        return training_manifest(
+            manifest, expected.layout, expected.parameters, expected.all_records
+        )
+
+    def _ask(self, link: Link, turn: int) -> None:
+        """``turn``: a later connection or manifest takes over from this one."""
+        with self._grid.changed:
+            link.refusal = ""
+        while link.connected and self._turns[link.name] == turn:
+            signed = self._signed
+            content = RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
+            message = Message(content, link.node_id, m.MANIFEST)
+            for reply in self._grid.send_and_receive([message], timeout=_ANSWER_WITHIN_S):
+                if signed != self._signed:
+                    break
+                if not reply.has_error():
+                    self._events.admitted(link.name)
+                    self._set(link, True, "")
+                    return
+                self._refused(link, reply.error.reason or "no reason")
+            with self._renewed:
+                if signed == self._signed:
+                    self._renewed.wait(_AGAIN_S)
+
+    def _refused(self, link: Link, reason: str) -> None:
+        if reason != link.refusal:
+            self._events.not_admitted(link.name, reason)
+        self._set(link, False, reason)
+        link.turn_away(reason)
+
+    def _set(self, link: Link, admitted: bool, refusal: str) -> None:
+        with self._grid.changed:
+            link.admitted, link.refusal = admitted, refusal
+            self._grid.changed.notify_all()

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,15 @@ class Coordinator:
             spool = run.path / "spool"
             spool.mkdir(exist_ok=True)
             grid = HospitalGrid(run.path.name, table.lease_s, most_bytes, spool, self._diary)
-            admission = Admission(grid, self._diary, self.config, self.task, run.path.name, folder)
+            admission = self._admission = Admission(
+                grid,
+                self._diary,
+                self.config,
+                self.task,
+                run.path.name,
+                lambda: self._description,
+                folder.identity,
+            )
             self._door = Door(
                 grid,
                 lambda: self._description,
@@ -105,6 +113,7 @@ class Coordinator:
                 return self._rounds(grid, run, admission)
             finally:
                 over.set()
+                self._door.goodbye("the run is over")
                 health.enter_graceful_shutdown()
                 audit.append("stopped", run=run.path.name)
                 server.stop(1.0).wait()
@@ -167,7 +176,8 @@ class Coordinator:
             self.task,
             run,
             self.board,
-            roster=self._description.roster,
+            roster=_LiveRoster(lambda: self._description.hospitals),
+            on_model=admission.model_known,
         )
         outcomes: list[FederationOutcome] = []
         app = create_server_app(lambda context: federation, outcomes.append)
@@ -196,24 +206,49 @@ class Coordinator:
             else:
                 enough_at = float("inf")
             line = f"waiting for hospitals: {len(ready)} of {len(everyone)} are ready"
-            line += f"; missing: {', '.join(missing[:8])}{' ...' if len(missing) > 8 else ''}"
+            reasons = [self._missing(grid, name) for name in missing[:8]]
+            line += f"; missing: {', '.join(reasons)}{' ...' if len(missing) > 8 else ''}"
             if line != said:
                 said = line
                 self.say(line)
             with grid.changed:
                 grid.changed.wait(0.25)
 
+    @staticmethod
+    def _missing(grid: HospitalGrid, name: str) -> str:
+        link = grid.links.get(name)
+        return f"{name} ({link.refusal})" if link is not None and link.refusal else name
+
     def _watch(self, grid: HospitalGrid, over: threading.Event) -> None:
         path, seen = self.folder.description_path, b""
         while not over.wait(_WATCH_S):
             try:
-                data = path.read_bytes()
-                new = bool(seen) and data != seen
+                data, new = path.read_bytes(), False
+                if data != seen:
+                    description = Description.read(data, self.folder.ca_pem)
+                    new = description.version != self._description.version
                 if new:
-                    self._description = Description.read(data, self.folder.ca_pem)
+                    self._description = description
                     log.info("the description is now version %d", self._description.version)
+                    self._admission.renew()
                 seen = data
                 self._door.check_all(new)
                 grid.give_up_silent()
             except (OSError, WardroundError) as error:
                 log.error("the watch: %s", error)
+
+
+class _LiveRoster(Mapping[str, bytes]):
+    """The roster of the present description, which may change while the run goes on."""
+
+    def __init__(self, hospitals: Callable[[], Mapping[str, bytes]]) -> None:
+        self._hospitals = hospitals
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._hospitals()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hospitals())
+
+    def __len__(self) -> int:
+        return len(self._hospitals())

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from wardround.client.cli import register as register_client
+from wardround.common.audit_cli import register as register_audit
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.server.cli import register as register_server
+from wardround.server.provision_cli import register as register_provision
 from wardround.simulations.privacy_cli import privacy
 
 app = typer.Typer(
@@ -41,8 +43,10 @@ SetOption = Annotated[
 
 
 app.add_typer(privacy)
+register_provision(app)
 register_server(app)
 register_client(app)
+register_audit(app)
 
 
 @app.callback()
@@ -114,6 +118,30 @@ def report(
     from wardround.common.rundir import RunDirectory
 
     print(report_run(RunDirectory.open(run)))
+
+
+@app.command()
+def doctor(
+    place: Annotated[
+        Path,
+        typer.Argument(metavar="KIT|FEDERATION_TOML", help="A hospital's kit, or the server's."),
+    ] = Path("federation.toml"),
+    data: Annotated[
+        Path | None, typer.Option(metavar="SHARD", help="Also hold this data against the task.")
+    ] = None,
+) -> None:
+    """Check clock, certificates, reachability, proxy, GPU, disk and data, at either end."""
+    from wardround.client.doctor import examine as examine_hospital
+    from wardround.common.checks import worst
+    from wardround.server.doctor import examine as examine_server
+
+    console, findings = Console(highlight=False), []
+    styles = {"ok": "green", "warning": "yellow", "error": "red"}
+    for finding in examine_hospital(place, data) if place.is_dir() else examine_server(place):
+        findings.append(finding)
+        mark = Text(f"{finding.state:<8}", style=styles[finding.state])
+        console.print(mark + Text(f"{finding.what}: {finding.text}"))
+    raise typer.Exit(worst(findings))
 
 
 @app.command()

@@ -1,0 +1,69 @@
+"""Checks that ``wardround doctor`` makes at either end: each one a line, none of them ends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from wardround.common.errors import ProvisionError, WardroundError
+from wardround.common.pki import CertificateInfo, check_validity
+
+_LOW_BYTES = 2 << 30
+_SOON_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's outcome: what was looked at, how it stands, and what to do about it."""
+
+    what: str
+    state: Literal["ok", "warning", "error"]
+    text: str
+
+
+def check(what: str, look: Callable[[], str]) -> Finding:
+    """The finding of a function that says what it saw, or raises WardroundError."""
+    try:
+        return Finding(what, "ok", look())
+    except WardroundError as error:
+        return Finding(what, "error", str(error))
+
+
+def certificate(info: CertificateInfo, now: datetime) -> Finding:
+    """How long a certificate is good for."""
+    try:
+        check_validity(info, now)
+    except ProvisionError as error:
+        return Finding("certificate", "error", str(error))
+    days = (info.not_after - now).days
+    text = f"of {info}, serial {info.serial:x}, expires in {days} days"
+    if days < _SOON_DAYS:
+        return Finding("certificate", "warning", f"{text}: have it renewed")
+    return Finding("certificate", "ok", text)
+
+
+def disk(folder: Path) -> Finding:
+    """Room for checkpoints, spools and logs."""
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 2**30:.1f} GiB free at {folder}"
+    return Finding("disk", "ok" if free > _LOW_BYTES else "warning", text)
+
+
+def accelerator() -> Finding:
+    """What training would run on."""
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Finding("GPU", "ok", ", ".join(names))
+    return Finding("GPU", "warning", f"none that torch can use; {os.cpu_count()} CPU cores")
+
+
+def worst(findings: Iterable[Finding]) -> int:
+    """An exit code: 1 if anything is an error."""
+    return int(any(finding.state == "error" for finding in findings))

@@ -1,0 +1,91 @@
+"""``wardround doctor federation.toml``: is all that the coordinator needs in place?"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from wardround.common import checks
+from wardround.common.audit_verify import verify_log
+from wardround.common.checks import Finding
+from wardround.common.config import Config, load_config
+from wardround.common.errors import ProvisionError, TransportError, WardroundError
+from wardround.common.locks import lock_holder
+from wardround.common.secagg.content import descriptor
+from wardround.common.tasks.configured import make_task
+from wardround.server.provision import ServerFolder, load_server_folder, standings
+from wardround.server.strategies import build_strategy
+
+
+def examine(path: Path) -> Iterator[Finding]:
+    """Each check's finding, as it comes."""
+    try:
+        config = load_config(path)
+        make_task(config)
+        build_strategy(config)
+    except WardroundError as error:
+        yield Finding("configuration", "error", str(error))
+        return
+    yield Finding("configuration", "ok", f"{path}: federation '{config.federation.name}'")
+    try:
+        folder = load_server_folder(config)
+    except WardroundError as error:
+        yield Finding("server folder", "error", str(error))
+        return
+    yield checks.certificate(folder.info, datetime.now(UTC))
+    yield checks.check("signed description", lambda: _description(config, folder))
+    for standing in standings(config):
+        if standing.state not in ("valid", "revoked"):
+            text = f"{standing.name}: {standing.state} ({standing.expires:%Y-%m-%d}): renew it"
+            yield Finding("certificates", "warning", text)
+    yield checks.check("port", lambda: _port(config, folder))
+    yield checks.check("name", lambda: _name(config))
+    runs = config.runs_folder()
+    yield checks.disk(runs if runs.exists() else config.folder)
+    if folder.audit_path.exists():
+        yield checks.check("audit log", lambda: _audit(folder))
+
+
+def _description(config: Config, folder: ServerFolder) -> str:
+    description = folder.description
+    if descriptor(description.config()) != descriptor(config):
+        raise ProvisionError(
+            "the settings differ from what the hospitals have; run `wardround provision` again"
+        )
+    return f"version {description.version}, {len(description.hospitals)} hospitals"
+
+
+def _port(config: Config, folder: ServerFolder) -> str:
+    holder = lock_holder(folder.folder / "lock")
+    if holder is not None:
+        return f"the server is running (process {holder})"
+    port = int((config.server.listen or config.server.address).rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise TransportError(
+                f"port {port} can't be listened on ({error.strerror}); set server.listen"
+            ) from None
+    return f"{port} is free"
+
+
+def _name(config: Config) -> str:
+    host = config.server.address.rpartition(":")[0]
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        raise TransportError(
+            f"{host} (server.address) can't be resolved here; hospitals must be able to"
+        ) from None
+    return f"{host} is {', '.join(sorted(map(str, found)))}"
+
+
+def _audit(folder: ServerFolder) -> str:
+    publics = {**folder.description.hospitals, "server": folder.identity.public}
+    if problems := verify_log(folder.audit_path, publics=publics):
+        raise ProvisionError(f"{problems[0]} (wardround audit verify {folder.audit_path})")
+    return f"{folder.audit_path}: intact"
