@@ -95,7 +95,7 @@ class Approvals:
         return [Manifest.from_body(path.read_bytes()) for path in paths]
 
     def approve(self, plan: str | bytes, who: str | None = None) -> Manifest:
-        """Sign a plan that waits (or was rejected), by its digest or how that begins in hexadecimal.
+        """Sign a plan that waits (or was rejected): its digest, or how that begins in hexadecimal.
 
         who : a note of who approves; default the name of this process's user
 
