@@ -8,58 +8,32 @@ import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.provisioning import NOW, Site, federation, handed_over, signed_file
 from wardround.client import enroll
 from wardround.client.kit import Kit
 from wardround.common import pki
-from wardround.common.config import Config, load_config
 from wardround.common.enrolment import SigningRequest
 from wardround.common.errors import ProvisionError
 from wardround.common.secagg.keys import Identity
 from wardround.server import provision
 
-NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=300)
-
-
-class Site(NamedTuple):
-    """A provisioned federation, and the kit of its first hospital, handed over."""
-
-    config: Config
-    kit: Path
-    authority: pki.Authority
-
-
-def federation(folder: Path, name: str = "heart", hospitals: str = "'north', 'south'") -> Config:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "federation.toml"
-    path.write_text(f"[federation]\nname = '{name}'\n[server]\nhospitals = [{hospitals}]\n")
-    return load_config(path)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    config = federation(tmp_path / "coordinator")
-    made = provision.provision(config, now=NOW)
-    kit = tmp_path / "north"
-    shutil.move(made.kits[0], kit)
-    return Site(config, kit, pki.Authority.open(made.folder / "authority", "heart", NOW))
+    return handed_over(tmp_path)
 
 
-def signed_file(site: Site) -> Path:
-    return site.config.folder / "provision" / "server" / "federation.signed"
-
-
-def enrolled(site: Site, tmp_path: Path, name: str = "east", now: datetime = NOW) -> Path:
-    folder = tmp_path / name
-    request = enroll.request(name, folder)
-    _, done = provision.enroll(site.config, request, now=now)
-    enroll.accept(done.answers[0], folder, now)
+def enrolled(site: Site, tmp_path: Path) -> Path:
+    folder = tmp_path / "east"
+    _, done = provision.enroll(site.config, enroll.request("east", folder), now=NOW)
+    enroll.accept(done.answers[0], folder, NOW)
     return folder
 
 
@@ -158,12 +132,12 @@ def forge(change: str, tmp_path: Path) -> bytes:
     "change", ["identity", "key", "name", "csr", "more", "long", "list", "text"]
 )
 def test_a_request_without_its_proofs_is_refused(site: Site, tmp_path: Path, change: str) -> None:
-    path, before = tmp_path / "forged.request", signed_file(site).read_bytes()
+    path, before = tmp_path / "forged.request", signed_file(site.config).read_bytes()
     path.write_bytes(forge(change, tmp_path))
     with pytest.raises(ProvisionError, match="^.*forged.request: not") as caught:
         provision.enroll(site.config, path, now=NOW)
     assert "\n" not in str(caught.value)
-    assert signed_file(site).read_bytes() == before
+    assert signed_file(site.config).read_bytes() == before
 
 
 def test_an_answer_is_believed_as_far_as_it_fits(site: Site, tmp_path: Path) -> None:
@@ -225,7 +199,7 @@ def test_a_renewal_does_not_bring_an_older_description(site: Site, tmp_path: Pat
     folder = enrolled(site, tmp_path)
     answer = provision.renew(site.config, "east", now=LATER).answers[0].read_bytes()
     provision.add(site.config, "west", LATER)
-    Kit.open(folder, LATER).update_description(signed_file(site).read_bytes())
+    Kit.open(folder, LATER).update_description(signed_file(site.config).read_bytes())
     (tmp_path / "late.answer").write_bytes(answer)
     kit = enroll.accept(tmp_path / "late.answer", folder, LATER)
     assert kit.description.version == 3 and kit.info.not_before > NOW

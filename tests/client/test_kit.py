@@ -5,49 +5,24 @@ from __future__ import annotations
 import shutil
 import stat
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.provisioning import NOW, Site, federation, handed_over, signed_file
 from wardround.client.kit import Kit
 from wardround.common import pki
-from wardround.common.config import Config, load_config
 from wardround.common.errors import ProvisionError
 from wardround.common.secagg.keys import Identity
 from wardround.server import provision
 
-NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=300)
-
-
-class Site(NamedTuple):
-    """A provisioned federation, and the kit of its first hospital, handed over."""
-
-    config: Config
-    kit: Path
-    authority: pki.Authority
-
-
-def federation(folder: Path, name: str = "heart", hospitals: str = "'north', 'south'") -> Config:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "federation.toml"
-    path.write_text(f"[federation]\nname = '{name}'\n[server]\nhospitals = [{hospitals}]\n")
-    return load_config(path)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    config = federation(tmp_path / "coordinator")
-    made = provision.provision(config, now=NOW)
-    kit = tmp_path / "north"
-    shutil.move(made.kits[0], kit)
-    return Site(config, kit, pki.Authority.open(made.folder / "authority", "heart", NOW))
-
-
-def signed_file(site: Site) -> Path:
-    return site.config.folder / "provision" / "server" / "federation.signed"
+    return handed_over(tmp_path)
 
 
 def refused(kit: Path, message: str, now: datetime = NOW) -> None:
@@ -165,7 +140,7 @@ def test_no_folder_is_no_kit(tmp_path: Path) -> None:
 def test_a_newer_description_is_kept(site: Site) -> None:
     kit = Kit.open(site.kit, NOW)
     provision.add(site.config, "west", NOW)
-    data = signed_file(site).read_bytes()
+    data = signed_file(site.config).read_bytes()
     new = kit.update_description(data)
     assert new.description.version == 2 and "west" in new.description.hospitals
     assert (site.kit / "federation.signed").read_bytes() == data
