@@ -4,7 +4,7 @@ leaves.
 Keys and counters of secure aggregation, control variates and personal layers lie in records of a
 ``RecordDict``. Only records that were replaced are written again, each to a file of its own; the
 index that names them is renamed into place last, so a crash at any moment leaves the old state or
-the new one.
+the new one. What the index doesn't name is removed at the next start: old keys don't stay behind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from flwr.app import RecordDict
 
 from wardround.common.errors import ProvisionError, TransportError
-from wardround.common.rundir import write_atomically
+from wardround.common.private_files import private_folder, write_private
 from wardround.common.wire.content import Record, decode_content, encode_content
 
 _INDEX = "index.json"
@@ -31,16 +31,19 @@ class DurableState:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         self.records = RecordDict()
         self._files: dict[str, str] = {}
         self._saved: dict[str, Record] = {}
         self._number = 0
         if (folder / _INDEX).exists():
             self._load()
+        for file in folder.iterdir():
+            if file.name != _INDEX and file.name not in self._files.values():
+                file.unlink()
 
     def save(self) -> None:
-        """Make the present records durable."""
+        """Make the present records durable. Raises ProvisionError if they can't be written."""
         records = dict(self.records)
         changed = [name for name, one in records.items() if self._saved.get(name) is not one]
         if not changed and list(records) == list(self._saved):
@@ -51,11 +54,11 @@ class DurableState:
                 self._number += 1
                 files[name] = f"{self._number:08d}.record"
                 body = encode_content(RecordDict({name: record}))
-                write_atomically(self._folder / files[name], body.read(0, body.size_bytes))
+                write_private(self._folder / files[name], body.read(0, body.size_bytes))
             else:
                 files[name] = self._files[name]
         index = {"number": self._number, "files": files}
-        write_atomically(self._folder / _INDEX, json.dumps(index).encode())
+        write_private(self._folder / _INDEX, json.dumps(index).encode())
         for old in set(self._files.values()) - set(files.values()):
             (self._folder / old).unlink(missing_ok=True)
         self._files, self._saved = files, records

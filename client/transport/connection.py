@@ -2,11 +2,14 @@
 
 One TCP connection to one port, also through an HTTP CONNECT proxy (gRPC reads ``https_proxy`` and
 ``no_proxy`` itself). When it breaks, or the server was silent for a lease, the hospital tries again
-with growing pauses, and says in a sentence what is wrong. What waits in the mailbox waits on.
+with growing pauses, and says in a sentence what is wrong. What waits in the mailbox waits on. An
+answer that can't be brought over is followed by an error that says so: the server waits for one.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import random
 import secrets
 import threading
@@ -19,13 +22,15 @@ import grpc
 
 from wardround.client.kit import Kit
 from wardround.client.transport.diagnose import diagnose
-from wardround.common.errors import ProvisionError, TransportError
+from wardround.common.errors import AuditError, ProvisionError, TransportError
+from wardround.common.messages import one_line
 from wardround.common.versions import own_version
 from wardround.common.wire.frames import (
     METHOD,
     MOST_FRAME_BYTES,
     WIRE_VERSION,
     Bye,
+    Drop,
     Frame,
     Heads,
     Hello,
@@ -36,8 +41,14 @@ from wardround.common.wire.frames import (
 )
 from wardround.common.wire.mailbox import Incoming, Mailbox
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
-_ANSWER_WITHIN_S = 15.0
+log = logging.getLogger("wardround.client")
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 3.0
+_REFUSED_PAUSE_S = 10.0
+"""After a refusal that only a person can mend."""
+_STEADY_S = 5.0
+"""A connection that lasted so long was a good one: the next pause is short again."""
+_ANSWER_WITHIN_S = 12.0
 _MOST_BYTES = 1 << 42
 
 
@@ -83,16 +94,20 @@ class Connection:
         self._server = ""
         self._said = ""
         self._pause_s = _FIRST_PAUSE_S
+        self._steady = False
 
     def run(self) -> None:
-        """Until ``stop``. Raises nothing for whatever the network or the server does."""
+        """Until ``stop``, whatever the network or the server does. Raises AuditError."""
         while not self._stopped.is_set():
+            began = time.monotonic()
             reason = self._once()
             if self._stopped.is_set():
                 return
-            self._say(reason, ok=False)
+            self._say(one_line(reason), ok=False)
+            if self._steady and time.monotonic() - began > _STEADY_S:
+                self._pause_s = _FIRST_PAUSE_S
             self._stopped.wait(self._pause_s * random.uniform(0.5, 1.0))
-            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            self._pause_s = max(self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S))
 
     def stop(self) -> None:
         """Nothing leaves any more; ``run`` returns."""
@@ -102,6 +117,7 @@ class Connection:
     # --- one connection ------------------------------------------------------------------------
     def _once(self) -> str:
         """Connect, and serve the connection until it ends. Gives the reason."""
+        self._steady = False
         kit = self._kit()
         files = tls.Files(kit.ca_pem, kit.certificate_pem, kit.key_pem)
         options = [
@@ -123,6 +139,11 @@ class Connection:
             return watch.reason or self._why(error)
         except (TransportError, ProvisionError) as error:
             return str(error)
+        except AuditError:
+            raise
+        except Exception as error:  # a mistake in this program must not end the hospital's process
+            log.debug("the connection failed", exc_info=True)
+            return f"{type(error).__name__} in the hospital's connection"
         finally:
             watch.end()
             self.mailbox.close(epoch)
@@ -145,7 +166,9 @@ class Connection:
             watch.heard()
             frame = read_frame(data)
             if isinstance(frame, Refused):
-                if frame.code in ("enrolment", "revoked", "twin", "version"):
+                if frame.code in ("enrolment", "revoked", "version"):
+                    self._pause_s = _REFUSED_PAUSE_S
+                elif frame.code in ("twin", "busy"):
                     self._pause_s = _LONGEST_PAUSE_S
                 return f"the server refuses this hospital: {frame.reason}"
             if isinstance(frame, Bye):
@@ -169,7 +192,8 @@ class Connection:
             self._server = frame.instance
         self.mailbox.most_bytes = frame.most_bytes
         watch.begin(frame.heartbeat_s, frame.lease_s)
-        self._pause_s = _FIRST_PAUSE_S
+        self._steady = True
+        self._pause_s = min(self._pause_s, _LONGEST_PAUSE_S)
         self._say(f"connected to {self._kit().description.address}", ok=True)
         self._events.connected(frame.instance)
 
@@ -202,10 +226,17 @@ class Connection:
 
     def failed(self, start: Start, reason: str) -> None:
         self._events.undelivered(start, reason)
+        if start.kind == "reply":
+            line = one_line(f"its answer couldn't be brought over: {reason}")
+            error_id = hashlib.sha256(f"{start.id}\x1f{line}".encode()).hexdigest()
+            update = {"id": error_id, "kind": "error", "size_bytes": 0, "digest": ""}
+            self.mailbox.put(start.model_copy(update=update | {"reason": line}))
 
     def control(self, frame: Frame) -> None:
         if isinstance(frame, Heads):
             self._events.heads(frame)
+        elif isinstance(frame, Drop):
+            self._events.dropped(frame.id)
 
 
 class _Watch:
@@ -244,6 +275,3 @@ class _Watch:
         """The call is over."""
         self._over.set()
         self.welcomed.set()
-
-
-StatusLine = Callable[[str], None]

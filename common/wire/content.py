@@ -4,8 +4,8 @@
 
 The header names every record and value; arrays and byte strings stand in it with their size and lie
 behind it as blobs. They are never copied to be sent: a body is read in pieces, straight from where
-the arrays are. What comes back is exactly what went in, and a body that is too short, too long,
-or not what its header says is refused.
+the arrays are. What comes back is exactly what went in; a body that is too short, too long, not
+what its header says, or whose header isn't written in the one way there is, is refused.
 
 The digest covers header and blobs: SHA-256 over the header and each blob's SHA-256, so a model that
 goes to many hospitals is hashed once.
@@ -25,7 +25,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import TransportError
 
-MOST_HEADER_BYTES = 32 << 20
+MOST_HEADER_BYTES = 16 << 20
+_MOST_VALUES = 1 << 20
+"""In a header: parsed, each takes a hundred times the space of the shortest text."""
 _SIZE = struct.Struct(">I")
 _ARRAYS, _METRICS, _CONFIG = "arrays", "metrics", "config"
 _INT64 = 2**63
@@ -72,7 +74,7 @@ class BodyDigest:
     """The digest of a body that arrives piece by piece. Raises TransportError for a bad header."""
 
     def __init__(self) -> None:
-        self._head = b""
+        self._head = bytearray()
         self._sizes: Iterator[int] | None = None
         self._total = self._blob = hashlib.sha256()
         self._left = 0
@@ -84,10 +86,10 @@ class BodyDigest:
             header = _split_header(self._head)
             if header is None:
                 return
-            data = self._head[_SIZE.size + len(header) :]
+            data = bytes(self._head[_SIZE.size + len(header) :])
             whole = hashlib.sha256(self._head[: _SIZE.size + len(header)])
             self._total = hashlib.sha256(whole.digest())
-            self._sizes, self._head = iter(_blob_sizes(_parse(header))), b""
+            self._sizes, self._head = iter(_blob_sizes(_parse(header))), bytearray()
             self._next()
         view = memoryview(data)
         while self._left >= 0 and (len(view) or self._left == 0):
@@ -112,7 +114,11 @@ class BodyDigest:
 
 
 def encode_content(content: RecordDict) -> Body:
-    """The body of a content. The content must not be changed while the body is in use."""
+    """The body of a content, which must not be changed while the body is in use.
+
+    Raises TransportError for a content that no one could read: a text that isn't Unicode, or more
+    values than a header holds.
+    """
     records: list[Any] = []
     blobs: list[bytes] = []
     for name, record in content.items():
@@ -126,15 +132,19 @@ def encode_content(content: RecordDict) -> Body:
             continue
         kind = _METRICS if isinstance(record, MetricRecord) else _CONFIG
         records.append([name, kind, [_encode_value(k, v, blobs) for k, v in record.items()]])
-    return Body(json.dumps(records, ensure_ascii=False).encode(), blobs)
+    header = _dump(records)
+    if len(header) > MOST_HEADER_BYTES or _values(header) > _MOST_VALUES:
+        raise TransportError("a message has too many values; put them into arrays")
+    return Body(header, blobs)
 
 
 def decode_content(file: IO[bytes], size_bytes: int) -> RecordDict:
     """The content in ``size_bytes`` of ``file``. Raises TransportError for anything malformed."""
     start = file.read(_SIZE.size)
-    if len(start) < _SIZE.size or _SIZE.unpack(start)[0] > MOST_HEADER_BYTES:
+    size = _SIZE.unpack(start)[0] if len(start) == _SIZE.size else size_bytes
+    if size > min(MOST_HEADER_BYTES, size_bytes - _SIZE.size):
         raise TransportError("a message has no readable header")
-    header = file.read(_SIZE.unpack(start)[0])
+    header = _read_exactly(file, size)
     records = _parse(header)
     sizes = _blob_sizes(records)
     if _SIZE.size + len(header) + sum(sizes) != size_bytes:
@@ -184,24 +194,42 @@ def _decode_value(value: Any, blobs: Iterator[bytes]) -> Any:
     return value
 
 
-def _split_header(data: bytes) -> bytes | None:
+def _dump(records: list[Any]) -> bytes:
+    """The one way to write a header."""
+    try:
+        return json.dumps(records, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise TransportError("a message has a text that isn't Unicode") from None
+
+
+def _values(header: bytes) -> int:
+    """At least as many as there are in a header, without parsing it."""
+    return sum(map(header.count, (b",", b"[", b"{")))
+
+
+def _split_header(data: bytes | bytearray) -> bytes | None:
     """The header at the start of ``data``; None while it isn't all there."""
     if len(data) < _SIZE.size:
         return None
     (size,) = _SIZE.unpack_from(data)
     if size > MOST_HEADER_BYTES:
         raise TransportError(f"a message's header has {size} bytes, at most {MOST_HEADER_BYTES}")
-    return data[_SIZE.size : _SIZE.size + size] if len(data) >= _SIZE.size + size else None
+    whole = len(data) >= _SIZE.size + size
+    return bytes(data[_SIZE.size : _SIZE.size + size]) if whole else None
 
 
 def _parse(header: bytes) -> list[Any]:
     """The checked header. Raises TransportError."""
+    if _values(header) > _MOST_VALUES:
+        raise TransportError(f"a message's header has over {_MOST_VALUES} values")
     try:
         records = json.loads(header)
     except (ValueError, RecursionError):
         raise TransportError("a message's header is not JSON") from None
     if not isinstance(records, list) or not all(_is_record(record) for record in records):
         raise TransportError("a message's header has another form")
+    if _dump(records) != header:
+        raise TransportError("a message's header is written in another way")
     return records
 
 

@@ -20,17 +20,22 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.common.errors import TransportError
+from wardround.common.messages import one_line
 
 CHUNK_BYTES = 1 << 20
 MOST_FRAME_BYTES = 8 << 20
-"""The signed description travels in one frame."""
+"""The signed description travels in one frame, a Welcome."""
+_MOST_CONTROL_BYTES = 1 << 16
 WIRE_VERSION = 1
 """Version of these frames; both sides must speak the same."""
 METHOD = "/wardround.Federation/Connect"
+TIME_METHOD = "/wardround.Federation/Time"
 _CHUNK = 0
 _HEAD = struct.Struct(">BIQ")
 
-Text = Annotated[str, Field(max_length=2000)]
+MOST_TEXT = 2000
+Text = Annotated[str, Field(max_length=MOST_TEXT)]
+Short = Annotated[str, Field(max_length=100, pattern=r"^[ -~]*$")]
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Instance = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Number = Annotated[int, Field(ge=0, lt=2**32)]
@@ -52,8 +57,8 @@ class Hello(Frame):
     """A hospital introduces itself. ``instance`` is new with every start of its process;
     ``description``: the version of the signed description that it has."""
 
-    wire: int
-    version: Text
+    wire: Number
+    version: Short
     instance: Instance
     description: Number
 
@@ -84,7 +89,7 @@ class Start(Frame):
     number: Number
     id: Id
     kind: Literal["request", "reply", "error"]
-    type: Annotated[str, Field(max_length=100)]
+    type: Short
     reply_to: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     size_bytes: Size = 0
     digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
@@ -113,7 +118,7 @@ class Failed(Frame):
 
 
 class Drop(Frame):
-    """A request is no longer of interest: don't begin it."""
+    """A message is no longer of interest: don't begin to answer it, forget what came of it."""
 
     id: Id
 
@@ -178,9 +183,11 @@ def read_frame(data: bytes) -> Frame | Chunk:
     if data[0] > len(_KINDS):
         raise TransportError(f"a frame of unknown kind {data[0]}; install the same version")
     kind = _KINDS[data[0] - 1]
+    if len(data) > _MOST_CONTROL_BYTES and kind is not Welcome:
+        raise TransportError(f"a {kind.__name__} frame of {len(data)} bytes is too large")
     try:
         return kind.model_validate_json(data[1:])
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = one_line(".".join(str(part) for part in first["loc"]) or "as a whole", 60)
         raise TransportError(f"a {kind.__name__} frame is malformed at '{place}'") from None

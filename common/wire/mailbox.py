@@ -6,6 +6,9 @@ once. It knows nothing of gRPC: it gives out frames and is given frames.
 
 Who sends a message forgets it when the other side has it as a whole, digest checked. Bodies that
 arrive lie in a spool: in memory while they are small, then in an unnamed file.
+
+One connection counts at a time, the newest; whatever an older one still brings is ignored. Frames
+are used one after the other, also while connections change hands.
 """
 
 from __future__ import annotations
@@ -15,12 +18,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
 
 from wardround.common.errors import TransportError
-from wardround.common.wire.content import BodyDigest
 from wardround.common.wire.frames import (
     CHUNK_BYTES,
     Chunk,
@@ -32,63 +32,20 @@ from wardround.common.wire.frames import (
     Ping,
     Start,
 )
+from wardround.common.wire.items import Events, Incoming, Outgoing, Readable
 
-_SPOOL_ABOVE_BYTES = 4 << 20
+__all__ = ["Events", "Incoming", "Mailbox", "Outgoing", "Readable"]
+
+_SPOOL_ABOVE_BYTES = 1 << 18
 _AT_ONCE_BYTES = 1 << 18
 """A message of at most so many bytes isn't announced first: its body follows at once."""
+_FIRST_CHUNK_BYTES, _LEAST_CHUNK_BYTES = 1 << 16, 1 << 13
+_FAST_S, _SLOW_S = 0.2, 1.0
+"""A chunk that took longer than _SLOW_S to hand over: the next is half as large, so that also on a
+slow link something arrives within every heartbeat. One that took less than _FAST_S: twice."""
 _MOST_ATTEMPTS = 3
-_MOST_OPEN = 64
+_MOST_OPEN = 16
 """Messages that a peer may have begun and not finished."""
-
-
-class Readable(Protocol):
-    """A body that can be read in pieces."""
-
-    size_bytes: int
-
-    def read(self, offset: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``offset``."""
-
-
-@dataclass
-class Outgoing:
-    """A message to be sent. ``start.number`` is the mailbox's to give."""
-
-    start: Start
-    body: Readable | None = None
-    offset: int = 0
-    announced: bool = False
-    ready: bool = False
-    attempts: int = 1
-
-
-@dataclass
-class Incoming:
-    """A message that came, or is coming; ``file`` is at its beginning once it is whole."""
-
-    start: Start
-    file: IO[bytes]
-    received: int = 0
-    digest: BodyDigest = field(default_factory=BodyDigest)
-
-
-class Events(Protocol):
-    """What a mailbox tells its owner; called without its lock, in the reading thread."""
-
-    def wanted(self, start: Start) -> str | None:
-        """Whether an announced message is to come: None, or why it isn't ("": it came before)."""
-
-    def arrived(self, message: Incoming) -> None:
-        """A message is whole. When this returns, its sender may forget it."""
-
-    def gone(self, start: Start) -> None:
-        """A message of ours has arrived at the other side."""
-
-    def failed(self, start: Start, reason: str) -> None:
-        """A message of ours was refused by the other side, or couldn't be brought over."""
-
-    def control(self, frame: Frame) -> None:
-        """Any other frame."""
 
 
 class Mailbox:
@@ -109,41 +66,54 @@ class Mailbox:
         folder: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._events, self.most_bytes, self._folder, self._clock = events, most_bytes, folder, clock
+        self.most_bytes = most_bytes
+        self._events, self._folder, self._clock = events, folder, clock
         self._changed = threading.Condition()
+        self._receiving = threading.RLock()
+        """Held while a frame is used; taken before ``_changed``, never after."""
         self._outgoing: dict[str, Outgoing] = {}
+        self._control: deque[Frame] = deque()
         self._numbers: dict[int, str] = {}
         self._incoming: dict[str, Incoming] = {}
         self._coming: dict[int, str] = {}
-        self._control: deque[Frame] = deque()
-        self._epoch, self._open, self._next_number = 0, False, 0
-        self._stopped = False
+        self._epoch, self._next_number = 0, 0
+        self._chunk_bytes = _FIRST_CHUNK_BYTES
+        self._open = self._stopped = False
+        self._last: Frame | None = None
         self.heard = clock()
         """When the peer was last heard of."""
 
     # --- connections ---------------------------------------------------------------------------
     def open(self) -> int:
         """A new connection begins; frames of an older one end. Gives the number to name it by."""
-        with self._changed:
-            self._epoch, self._open = self._epoch + 1, True
+        with self._receiving, self._changed:
+            self._epoch, self._open, self._last = self._epoch + 1, not self._stopped, None
             self._control.clear()
             self._numbers.clear()
             self._coming.clear()
-            self._next_number = 0
+            self._next_number, self._chunk_bytes = 0, _FIRST_CHUNK_BYTES
             for message in self._outgoing.values():
                 message.announced = message.ready = False
             self.heard = self._clock()
             self._changed.notify_all()
             return self._epoch
 
-    def close(self, epoch: int) -> bool:
-        """The connection is over; False if a newer one has taken its place."""
+    def close(self, epoch: int, last: Frame | None = None) -> bool:
+        """The connection is over; False if it was already, or a newer one has taken its place.
+
+        last : a frame that is still sent, if the peer takes it
+        """
         with self._changed:
             if epoch != self._epoch or not self._open:
                 return False
-            self._open = False
+            self._open, self._last = False, last
             self._changed.notify_all()
             return True
+
+    @property
+    def epoch(self) -> int:
+        """The number of the newest connection."""
+        return self._epoch
 
     @property
     def is_open(self) -> bool:
@@ -153,7 +123,7 @@ class Mailbox:
     def stop(self) -> None:
         """From now on nothing leaves, whatever is waiting."""
         with self._changed:
-            self._stopped, self._open = True, False
+            self._stopped, self._open, self._last = True, False, None
             self._outgoing.clear()
             self._control.clear()
             self._changed.notify_all()
@@ -167,18 +137,23 @@ class Mailbox:
                 self._changed.notify_all()
 
     def put_control(self, frame: Frame) -> None:
-        """Send a frame on this connection, before anything else."""
+        """Send a frame on this connection, before anything else; without one it is dropped."""
         with self._changed:
-            if not self._stopped:
+            if self._open:
                 self._control.append(frame)
                 self._changed.notify_all()
 
     def take_back(self, message_id: str) -> None:
-        """Don't send a message (any further)."""
+        """Don't send a message (any further); one that has arrived needn't be answered."""
+        self._take(message_id)
+        self.put_control(Drop(id=message_id))
+
+    def _take(self, message_id: str) -> Outgoing | None:
         with self._changed:
-            if self._outgoing.pop(message_id, None) is not None:
-                self._control.append(Drop(id=message_id))
-                self._changed.notify_all()
+            message = self._outgoing.pop(message_id, None)
+            if message is not None:
+                self._numbers.pop(message.start.number, None)
+            return message
 
     def take_back_all(self) -> None:
         """Don't send anything that waits."""
@@ -187,21 +162,28 @@ class Mailbox:
 
     def frames(self, epoch: int, heartbeat_s: float) -> Iterator[bytes]:
         """What is to be sent on a connection, as it comes up; ends with the connection."""
+        while (work := self._wait_for_work(epoch, heartbeat_s)) is not None:
+            if isinstance(work, Frame):
+                yield work.to_bytes()
+            elif chunk := self._chunk(work, epoch):
+                began = self._clock()
+                yield chunk
+                self._adapt(self._clock() - began)
+        if self._epoch == epoch and self._last is not None and not self._stopped:
+            yield self._last.to_bytes()
+
+    def _wait_for_work(self, epoch: int, heartbeat_s: float) -> Frame | Outgoing | None:
+        """The next thing to send, a Ping when nothing came up; None when the connection is over."""
         beat = self._clock() + heartbeat_s
-        while True:
-            with self._changed:
-                while True:
-                    if epoch != self._epoch or not self._open:
-                        return
-                    work: Frame | Outgoing | None = self._next_work()
-                    if work is not None:
-                        break
-                    if self._clock() >= beat:
-                        work = Ping()
-                        break
-                    self._changed.wait(max(0.001, beat - self._clock()))
-            beat = self._clock() + heartbeat_s
-            yield work.to_bytes() if isinstance(work, Frame) else self._chunk(work)
+        with self._changed:
+            while epoch == self._epoch and self._open:
+                work = self._next_work()
+                if work is not None:
+                    return work
+                if self._clock() >= beat:
+                    return Ping()
+                self._changed.wait(max(0.001, beat - self._clock()))
+        return None
 
     def _next_work(self) -> Frame | Outgoing | None:
         """With the lock held: a frame, or a message whose next chunk is due."""
@@ -215,6 +197,7 @@ class Mailbox:
         return None
 
     def _announce(self, message: Outgoing) -> Start:
+        self._numbers.pop(message.start.number, None)
         self._next_number += 1
         message.start = message.start.model_copy(update={"number": self._next_number})
         message.announced, message.offset = True, 0
@@ -222,56 +205,73 @@ class Mailbox:
         self._numbers[self._next_number] = message.start.id
         return message.start
 
-    def _chunk(self, message: Outgoing) -> bytes:
+    def _chunk(self, message: Outgoing, epoch: int) -> bytes:
+        """The next chunk; empty if the message was announced anew meanwhile, or can't be read."""
         assert message.body is not None
-        offset = message.offset
-        data = message.body.read(offset, CHUNK_BYTES)
-        if not data:
-            raise TransportError(f"message {message.start.id[:12]} ended before its size")
+        offset, number = message.offset, message.start.number
+        try:
+            data = message.body.read(offset, self._chunk_bytes)
+            if not data:
+                raise TransportError(f"message {message.start.id[:12]} ended before its size")
+        except (OSError, TransportError) as error:
+            self.take_back(message.start.id)
+            reason = getattr(error, "strerror", None) or str(error)
+            self._events.failed(message.start, f"it can't be read ({reason})")
+            return b""
         with self._changed:
+            if epoch != self._epoch or not self._open or number != message.start.number:
+                return b""
             if message.offset == offset:  # else it was asked for from elsewhere meanwhile
                 message.offset += len(data)
-        return Chunk(message.start.number, offset, data).to_bytes()
+        return Chunk(number, offset, data).to_bytes()
+
+    def _adapt(self, took_s: float) -> None:
+        """The size of chunks, to how fast the connection takes them."""
+        if took_s > _SLOW_S:
+            self._chunk_bytes = max(_LEAST_CHUNK_BYTES, self._chunk_bytes // 2)
+        elif took_s < _FAST_S:
+            self._chunk_bytes = min(CHUNK_BYTES, self._chunk_bytes * 2)
 
     # --- receiving -----------------------------------------------------------------------------
     def receive(self, epoch: int, frame: Frame | Chunk) -> None:
         """Use one frame. Raises TransportError if the peer breaks the protocol."""
-        if epoch != self._epoch:
-            return
-        self.heard = self._clock()
-        if isinstance(frame, Chunk):
-            self._add_chunk(frame)
-        elif isinstance(frame, Start):
-            self._begin(frame)
-        elif isinstance(frame, Have):
-            self._go_on(frame)
-        elif isinstance(frame, Done):
-            with self._changed:
-                message = self._outgoing.pop(frame.id, None)
-            if message is not None:
-                self._events.gone(message.start)
-        elif isinstance(frame, Failed):
-            self._give_up(frame)
-        elif not isinstance(frame, Ping):
-            self._events.control(frame)
+        with self._receiving:
+            if epoch != self._epoch or self._stopped:
+                return
+            self.heard = self._clock()
+            if isinstance(frame, Chunk):
+                self._add_chunk(frame)
+            elif isinstance(frame, Start):
+                self._begin(frame)
+            elif isinstance(frame, Have):
+                self._go_on(frame)
+            elif isinstance(frame, Done):
+                self._done(frame)
+            elif isinstance(frame, Failed):
+                self._give_up(frame)
+            elif not isinstance(frame, Ping):
+                if isinstance(frame, Drop):
+                    self._forget(frame.id)
+                self._events.control(frame)
 
     def _begin(self, start: Start) -> None:
         if start.size_bytes > self.most_bytes:
-            reason = (
-                f"a message of {start.size_bytes} bytes; server.max_message_mb allows "
-                f"{self.most_bytes >> 20}"
-            )
-            return self.put_control(Failed(id=start.id, reason=reason))
+            size, most = start.size_bytes, self.most_bytes >> 20
+            reason = f"a message of {size} bytes; server.max_message_mb = {most} allows less"
+            return self._refuse(start, reason)
         reason_not = self._events.wanted(start)
         if reason_not is not None:
+            self._forget(start.id)
             answer = Failed(id=start.id, reason=reason_not) if reason_not else Done(id=start.id)
             return self.put_control(answer)
         message = self._incoming.get(start.id)
-        if message is None or message.start.digest != start.digest:
+        if message is None or not message.continues(start):
+            self._forget(start.id)
             if len(self._incoming) >= _MOST_OPEN:
-                raise TransportError(f"more than {_MOST_OPEN} messages were begun, none finished")
+                raise TransportError(f"over {_MOST_OPEN} messages were begun and not finished")
             file = tempfile.SpooledTemporaryFile(_SPOOL_ABOVE_BYTES, dir=str(self._folder))
             message = self._incoming[start.id] = Incoming(start, file)
+        self._coming.pop(message.start.number, None)
         message.start = start
         self._coming[start.number] = start.id
         if start.size_bytes == 0:
@@ -283,8 +283,10 @@ class Mailbox:
         message = self._incoming.get(self._coming.get(chunk.number, ""))
         if message is None:
             return  # of a message that was refused or had come before
-        if chunk.offset != message.received:
+        if chunk.offset < message.received:
             return  # a repetition: what goes on from here was asked for
+        if chunk.offset > message.received:
+            raise TransportError("a piece of a message is missing")
         if message.received + len(chunk.data) > message.start.size_bytes:
             raise TransportError("a message is longer than it was announced")
         try:
@@ -294,25 +296,44 @@ class Mailbox:
             if message.received == message.start.size_bytes:
                 self._finish(message)
         except TransportError as error:
-            self._refuse(message, str(error), again=False)
+            self._refuse(message.start, str(error))
         except OSError as error:  # the spool's disk is full
-            self._refuse(message, f"it can't be kept ({error.strerror})", again=False)
+            self._refuse(message.start, f"it can't be kept ({error.strerror})")
 
     def _finish(self, message: Incoming) -> None:
         start = message.start
         if start.size_bytes and message.digest.hexdigest() != start.digest:
-            return self._refuse(message, "its bytes are not those of its digest", again=True)
-        del self._incoming[start.id]
-        del self._coming[start.number]
+            self._forget(start.id)
+            reason = "its bytes are not those of its digest"
+            return self.put_control(Failed(id=start.id, reason=reason, again=True))
         message.file.seek(0)
+        del self._incoming[start.id]
+        self._coming.pop(start.number, None)
         self._events.arrived(message)
         self.put_control(Done(id=start.id))
 
-    def _refuse(self, message: Incoming, reason: str, again: bool) -> None:
-        message.file.close()
-        self._incoming.pop(message.start.id, None)
-        self._coming.pop(message.start.number, None)
-        self.put_control(Failed(id=message.start.id, reason=reason, again=again))
+    def _refuse(self, start: Start, reason: str) -> None:
+        self._forget(start.id)
+        self.put_control(Failed(id=start.id, reason=reason))
+
+    def _forget(self, message_id: str) -> None:
+        """Drop what came of a message."""
+        message = self._incoming.pop(message_id, None)
+        if message is not None:
+            self._coming.pop(message.start.number, None)
+            message.file.close()
+
+    def forget_partial(self) -> None:
+        """Drop what came only in part: nobody will send the rest."""
+        with self._receiving:
+            for message_id in list(self._incoming):
+                self._forget(message_id)
+
+    # --- what the other side says of our messages ----------------------------------------------
+    def _done(self, frame: Done) -> None:
+        message = self._take(frame.id)
+        if message is not None:
+            self._events.gone(message.start)
 
     def _go_on(self, frame: Have) -> None:
         with self._changed:
@@ -334,12 +355,5 @@ class Mailbox:
                 message.announced = message.ready = False
                 self._changed.notify_all()
                 return
-            del self._outgoing[frame.id]
+            self._take(frame.id)
         self._events.failed(message.start, frame.reason)
-
-    def forget_partial(self) -> None:
-        """Drop what came only in part: nobody will send the rest."""
-        for message in list(self._incoming.values()):
-            message.file.close()
-        self._incoming.clear()
-        self._coming.clear()

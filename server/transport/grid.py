@@ -8,6 +8,7 @@ in spools until they are pulled, one at a time, so memory doesn't grow with the 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -43,6 +44,7 @@ class HospitalGrid(Grid):
         self._by_node: dict[int, Link] = {}
         self._spool, self._events = spool, events
         self._run = become_server(RUN_ID)
+        self._serials = itertools.count(1)
 
     # --- hospitals ---------------------------------------------------------------------------
     def link(self, name: str) -> Link:
@@ -99,8 +101,8 @@ class HospitalGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         for message_id in message_ids:
-            link, request_id = self._key(message_id)
-            asked = link.take(request_id)
+            link, request_id, serial = self._key(message_id)
+            asked = link.take(request_id, serial)
             if asked is not None:
                 yield asked.reply()
 
@@ -128,15 +130,15 @@ class HospitalGrid(Grid):
     def withdraw(self, message_ids: Iterable[str]) -> None:
         """Nobody waits for these any more."""
         for message_id in message_ids:
-            link, request_id = self._key(message_id)
-            link.forget(request_id)
+            link, request_id, serial = self._key(message_id)
+            link.forget(request_id, serial)
 
-    def _key(self, message_id: str) -> tuple[Link, str]:
-        request_id, _, node_id = message_id.rpartition("-")
-        return self._by_node[int(node_id)], request_id
+    def _key(self, message_id: str) -> tuple[Link, str, str]:
+        request_id, node_id, serial = message_id.split("-")
+        return self._by_node[int(node_id)], request_id, serial
 
-    def _is_answered(self, link: Link, request_id: str) -> bool:
-        asked = link.asked.get(request_id)
+    def _is_answered(self, link: Link, request_id: str, serial: str) -> bool:
+        asked = link.find(request_id, serial)
         return asked is not None and asked.answered
 
     def _push(self, message: Message, known: BlobDigests) -> str:
@@ -146,7 +148,8 @@ class HospitalGrid(Grid):
         digest = body.digest(known)
         parts = [self.run_name, link.name, metadata.message_type, digest]
         request_id = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-        set_message_id(message, f"{request_id}-{link.node_id}")
+        serial = str(next(self._serials))
+        set_message_id(message, f"{request_id}-{link.node_id}-{serial}")
         metadata.created_at = timestamp()
         start = Start(
             number=0,
@@ -156,7 +159,7 @@ class HospitalGrid(Grid):
             size_bytes=body.size_bytes,
             digest=digest,
         )
-        link.ask(Asked(message, start, body))
+        link.ask(Asked(message, start, body, serial))
         if not link.connected and link.silent_s() > self.lease_s:
             link.fail_all("it is not connected")
         return metadata.message_id

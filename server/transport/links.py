@@ -1,8 +1,10 @@
 """The server's memory of each hospital: its connection, and what is asked of it.
 
 A ``Link`` belongs to a name of the roster. It outlives connections: a request that was sent over
-one is answered over the next. A hospital that was silent for ``server.lease_s`` is away: what it
-was asked is answered with an error that says so, and the round goes on without it.
+one is answered over the next. It also outlives the hospital's process: what one process was asked
+and hasn't answered, the next one is asked again, once its policy has allowed the run. A hospital
+that was silent for ``server.lease_s`` is away: what it was asked is answered with an error that
+says so, and the round goes on without it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,7 +21,7 @@ from flwr.app import Message
 
 from wardround.common.errors import TransportError
 from wardround.common.hosting import error_reply, message_with, timestamp
-from wardround.common.messages import one_line
+from wardround.common.messages import MANIFEST, one_line
 from wardround.common.wire.content import Body, decode_content
 from wardround.common.wire.frames import Frame, Heads, Start
 from wardround.common.wire.mailbox import Incoming, Mailbox
@@ -32,11 +35,17 @@ def node_id_of(name: str) -> int:
 
 @dataclass
 class Asked:
-    """A request and, once it has come, the reply: a body that isn't read yet, or an error."""
+    """A request and, once it has come, the reply: a body that isn't read yet, or an error.
+
+    serial : tells two askings of one request apart
+    sent : whether the hospital's present process is being asked
+    """
 
     request: Message
     start: Start
     body: Body
+    serial: str = ""
+    sent: bool = False
     file: IO[bytes] | None = None
     size_bytes: int = 0
     error: str | None = None
@@ -82,9 +91,9 @@ class Link:
         self.mailbox = Mailbox(self, most_bytes, folder)
         self.instance = ""
         self.address = ""
-        self.admitted = False
         self.refusal = ""
         self.asked: dict[str, Asked] = {}
+        self._admitted = False
         self._changed, self._events = changed, events
 
     @property
@@ -96,35 +105,86 @@ class Link:
         """Seconds since it was last heard of."""
         return time.monotonic() - self.mailbox.heard
 
+    @property
+    def admitted(self) -> bool:
+        """Whether its policy allows the run. Set to True, it sends what waited for that."""
+        return self._admitted
+
+    @admitted.setter
+    def admitted(self, value: bool) -> None:
+        with self._changed:
+            self._admitted = value
+            for asked in list(self.asked.values()) if value else []:
+                self._send(asked)
+
+    def turn_away(self, reason: str) -> None:
+        """Its policy doesn't allow the run: answer what waits for that with an error."""
+        with self._changed:
+            self._admitted = False
+        self._fail(lambda asked: not asked.sent, f"its policy doesn't allow the run: {reason}")
+
+    def begin(self, instance: str, address: str) -> int:
+        """A connection of the hospital's process ``instance`` begins; gives its epoch."""
+        epoch = self.mailbox.open()
+        if instance != self.instance:  # it knows nothing of what the last process was asked
+            self.mailbox.forget_partial()
+            self.mailbox.take_back_all()
+            with self._changed:
+                self._admitted = False
+                for asked in self.asked.values():
+                    asked.sent = False
+        self.instance, self.address = instance, address
+        return epoch
+
     # --- asking ------------------------------------------------------------------------------
     def ask(self, asked: Asked) -> None:
         """Send a request; the same one again is sent again, in case its answer was lost."""
         with self._changed:
+            before = self.asked.pop(asked.start.id, None)
+            if before is not None and before.file is not None:
+                before.file.close()
             self.asked[asked.start.id] = asked
-        self.mailbox.put(asked.start, asked.body)
+            if self._admitted or asked.start.type == MANIFEST:
+                self._send(asked)
 
-    def take(self, message_id: str) -> Asked | None:
-        """An answered request, which is then forgotten."""
+    def _send(self, asked: Asked) -> None:
+        if not asked.answered and not asked.sent:
+            asked.sent = True
+            self.mailbox.put(asked.start, asked.body)
+
+    def find(self, message_id: str, serial: str) -> Asked | None:
+        """A request that wasn't asked again since."""
         with self._changed:
             asked = self.asked.get(message_id)
+            return asked if asked is not None and asked.serial == serial else None
+
+    def take(self, message_id: str, serial: str) -> Asked | None:
+        """An answered request, which is then forgotten."""
+        with self._changed:
+            asked = self.find(message_id, serial)
             if asked is None or not asked.answered:
                 return None
             return self.asked.pop(message_id)
 
-    def forget(self, message_id: str) -> None:
+    def forget(self, message_id: str, serial: str) -> None:
         """A request is no longer of interest."""
         with self._changed:
-            asked = self.asked.pop(message_id, None)
-        if asked is not None:
-            if asked.file is not None:
-                asked.file.close()
-            self.mailbox.take_back(message_id)
+            asked = self.find(message_id, serial)
+            if asked is None:
+                return
+            del self.asked[message_id]
+        if asked.file is not None:
+            asked.file.close()
+        self.mailbox.take_back(message_id)
 
     def fail_all(self, reason: str) -> None:
         """Answer whatever is still open with an error."""
+        self._fail(lambda asked: True, reason)
+
+    def _fail(self, which: Callable[[Asked], bool], reason: str) -> None:
         with self._changed:
             for message_id, asked in self.asked.items():
-                if not asked.answered:
+                if not asked.answered and which(asked):
                     asked.error, asked.arrived_at = reason, timestamp()
                     self.mailbox.take_back(message_id)
             self._changed.notify_all()

@@ -3,14 +3,18 @@
 Mutual TLS 1.3 by gRPC: without a certificate of the consortium's CA there is no stream at all. Then
 the certificate *is* the identity: its name must be in the roster with the same public key, its
 serial number not revoked. A second process of one identity is refused while the first one's lease
-lives. Before it has said hello a stream has a few seconds and one small frame.
+lives. Before it has said hello a stream has a few seconds and one small frame, and an identity has
+few such streams. Whoever is turned away, or breaks the protocol, is told why.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,11 +24,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 import wardround.common.wire.tls as tls
 from wardround.common.description import Description
 from wardround.common.errors import ProvisionError, TransportError
+from wardround.common.messages import one_line
 from wardround.common.pki import CertificateInfo, check_validity, read_certificate
 from wardround.common.versions import own_version
 from wardround.common.wire.frames import (
     METHOD,
     MOST_FRAME_BYTES,
+    TIME_METHOD,
     WIRE_VERSION,
     Bye,
     Hello,
@@ -39,6 +45,11 @@ from wardround.server.transport.links import Link
 _HELLO_WITHIN_S = 10.0
 _SPARE_STREAMS = 8
 """For health checks and refusals beside the hospitals' own streams."""
+_MOST_GREETINGS = 3
+"""Streams of one identity that haven't said hello yet."""
+_SAY_AGAIN_S = 600.0
+"""The same refusal of the same peer is written down only so often: it tries for ever."""
+_MOST_REMEMBERED = 1000
 
 
 class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -65,66 +76,89 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._description, self._description_file = description, description_file
         self._instance, self._heartbeat_s, self._most_bytes = instance, heartbeat_s, most_bytes
         self._turn = threading.Lock()
-        self._streams: dict[str, tuple[int, Any]] = {}
-        self._serials: dict[str, int] = {}
+        self._streams: dict[str, _Stream] = {}
+        self._greetings: Counter[str] = Counter()
+        self._refusals: dict[tuple[str, str], float] = {}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """gRPC asks who handles a method: only the one."""
+        if details.method == TIME_METHOD:
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: _own_time())
         if details.method != METHOD:
             return None
         return grpc.stream_stream_rpc_method_handler(self._connect)
 
     # --- one connection ------------------------------------------------------------------------
     def _connect(self, frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        who = context.peer()
+        who = ":".join(context.peer().split(":")[:-1])  # its port changes with every attempt
         try:
             info = self._identify(context)
             who = info.name
-            hello = _first_frame(frames, context)
-            link, epoch = self._enter(info, hello, context)
-        except _Turned as error:
-            self._events.refused(who, error.code, str(error))
-            yield Refused(code=error.code, reason=str(error)).to_bytes()
+            hello = self._greet(info.name, frames, context)
+            stream = self._enter(info, hello, context)
+        except (_Turned, TransportError) as error:
+            code: Any = error.code if isinstance(error, _Turned) else "limits"
+            self._turn_away(who, code, str(error))
+            yield Refused(code=code, reason=one_line(str(error))).to_bytes()
             return
-        except TransportError as error:
-            self._events.refused(who, "limits", str(error))
-            yield Refused(code="limits", reason=str(error)).to_bytes()
-            return
-        ended = _Ended()
-        context.add_callback(lambda: link.mailbox.close(epoch))
+        link, epoch = stream.link, stream.epoch
+        if not context.add_callback(lambda: link.mailbox.close(epoch)):
+            link.mailbox.close(epoch)
         reader = threading.Thread(
-            target=self._read, args=(link, epoch, frames, ended), name=f"read {link.name}"
+            target=self._read, args=(stream, frames), name=f"read {link.name}", daemon=True
         )
-        reader.daemon = True
-        yield self._welcome(hello.description).to_bytes()
-        reader.start()
-        self._on_open(link)
         try:
+            yield self._welcome(hello.description).to_bytes()
+            reader.start()
+            if not link.admitted:
+                self._on_open(link)
             yield from link.mailbox.frames(epoch, self._heartbeat_s)
         finally:
             link.mailbox.close(epoch)
-            if self._streams.get(link.name, (0, None))[0] == epoch:
-                self._events.disconnected(link.name, ended.reason or "the connection broke")
+            if self._streams.get(link.name) is stream:
+                self._events.disconnected(link.name, stream.reason or "the connection broke")
                 with self._grid.changed:
                     self._grid.changed.notify_all()
 
-    def _read(self, link: Link, epoch: int, frames: Iterator[bytes], ended: _Ended) -> None:
+    def _read(self, stream: _Stream, frames: Iterator[bytes]) -> None:
         try:
             for data in frames:
                 frame = read_frame(data)
                 if isinstance(frame, Bye):
-                    ended.reason = f"it said goodbye: {frame.reason}"
-                    break
-                link.mailbox.receive(epoch, frame)
+                    return stream.end(f"it said goodbye: {one_line(frame.reason)}")
+                stream.link.mailbox.receive(stream.epoch, frame)
+            stream.end("it ended the connection")
         except TransportError as error:
-            ended.reason = f"it broke the protocol: {error}"
+            reason = f"it broke the protocol: {error}"
+            stream.end(reason, Refused(code="limits", reason=one_line(reason)))
         except grpc.RpcError:
-            pass
+            stream.end("the connection broke")
         except Exception as error:  # gRPC's iterator raises a bare Exception when a stream breaks
-            if type(error) is not Exception:
-                ended.reason = f"reading it failed ({type(error).__name__})"
+            broke = type(error) is Exception
+            reason = "the connection broke" if broke else f"reading it failed ({error})"
+            stream.end(one_line(reason))
+
+    def _turn_away(self, who: str, code: str, reason: str) -> None:
+        """Write a refusal down, unless it is the one that was written down last."""
+        now, key = time.monotonic(), (who, reason)
+        with self._turn:
+            if now - self._refusals.get(key, -_SAY_AGAIN_S) < _SAY_AGAIN_S:
+                return
+            self._refusals[key] = now
+            while len(self._refusals) > _MOST_REMEMBERED:
+                del self._refusals[next(iter(self._refusals))]
+        self._events.refused(who, code, reason)
+
+    def _greet(self, name: str, frames: Iterator[bytes], context: grpc.ServicerContext) -> Hello:
+        with self._turn:
+            if self._greetings[name] >= _MOST_GREETINGS:
+                raise _Turned("busy", f"{name} has begun several connections and said nothing")
+            self._greetings[name] += 1
+        try:
+            return _first_frame(frames, context)
         finally:
-            link.mailbox.close(epoch)
+            with self._turn:
+                self._greetings[name] -= 1
 
     def _identify(self, context: grpc.ServicerContext) -> CertificateInfo:
         auth = context.auth_context()
@@ -148,9 +182,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
         if known != info.identity:
             raise _Turned("enrolment", f"the roster has another public key for {info.name}")
 
-    def _enter(
-        self, info: CertificateInfo, hello: Hello, context: grpc.ServicerContext
-    ) -> tuple[Link, int]:
+    def _enter(self, info: CertificateInfo, hello: Hello, context: grpc.ServicerContext) -> _Stream:
         own = own_version()
         if hello.wire != WIRE_VERSION or hello.version.partition("+")[0] != own:
             raise _Turned(
@@ -166,14 +198,10 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
                     f"another process is connected as {info.name}; stop one of them (if it "
                     f"crashed, its place is free after {self._grid.lease_s:g} s)",
                 )
-            if link.instance != hello.instance:
-                link.mailbox.forget_partial()
-            link.instance, link.address, link.admitted = hello.instance, context.peer(), False
-            epoch = link.mailbox.open()
-            self._streams[info.name] = (epoch, context)
-            self._serials[info.name] = info.serial
+            epoch = link.begin(hello.instance, context.peer())
+            stream = self._streams[info.name] = _Stream(link, epoch, info, context)
         self._events.connected(info.name, context.peer(), hello.version)
-        return link, epoch
+        return stream
 
     def _welcome(self, version: int) -> Welcome:
         newer = self._description().version > version
@@ -185,28 +213,52 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
             description=self._description_file() if newer else "",
         )
 
-    # --- for the coordinator's watch -----------------------------------------------------------
+    # --- for the coordinator -------------------------------------------------------------------
     def check_all(self, new_description: bool) -> None:
         """End connections that were silent for a lease, or whose hospital may no longer be here."""
-        for name, (epoch, context) in list(self._streams.items()):
-            link = self._grid.link(name)
-            if not link.connected:
+        for stream in list(self._streams.values()):
+            if not stream.link.connected:
                 continue
-            if link.silent_s() > self._grid.lease_s:
-                link.mailbox.close(epoch)
-                context.cancel()
-            elif new_description:
-                self._tell(link, name, epoch)
+            if stream.link.silent_s() > self._grid.lease_s:
+                stream.end(f"nothing came from it for server.lease_s = {self._grid.lease_s:g}")
+                stream.context.cancel()
+                continue
+            try:
+                check_validity(stream.info, datetime.now(UTC))
+                self._check_member(stream.info)
+            except (_Turned, ProvisionError) as error:
+                code: Any = error.code if isinstance(error, _Turned) else "enrolment"
+                self._turn_away(stream.link.name, code, str(error))
+                stream.end(str(error), Refused(code=code, reason=one_line(str(error))))
+                continue
+            if new_description:
+                stream.link.mailbox.put_control(self._welcome(0))
 
-    def _tell(self, link: Link, name: str, epoch: int) -> None:
-        description = self._description()
-        if name not in description.hospitals or self._serials[name] in description.revoked:
-            reason = f"{name} is no longer in the roster, or its certificate was revoked"
-            self._events.refused(name, "revoked", reason)
-            link.mailbox.put_control(Refused(code="revoked", reason=reason))
-            threading.Timer(1.0, link.mailbox.close, (epoch,)).start()
-        else:
-            link.mailbox.put_control(self._welcome(0))
+    def goodbye(self, reason: str) -> None:
+        """End all connections; the hospitals are told why."""
+        for stream in list(self._streams.values()):
+            stream.end(reason, Bye(reason=one_line(reason)))
+
+
+@dataclass
+class _Stream:
+    """A connection that was accepted. ``reason``: why it ended, where that is known."""
+
+    link: Link
+    epoch: int
+    info: CertificateInfo
+    context: grpc.ServicerContext
+    reason: str = ""
+
+    def end(self, reason: str, last: Refused | Bye | None = None) -> None:
+        """Over, if it isn't already; ``last`` is still sent."""
+        if self.link.mailbox.close(self.epoch, last):
+            self.reason = reason
+
+
+def _own_time() -> bytes:
+    """Unix time in seconds, for ``wardround doctor`` to compare clocks."""
+    return f"{time.time():.3f}".encode()
 
 
 class _Turned(Exception):
@@ -215,12 +267,6 @@ class _Turned(Exception):
     def __init__(self, code: Any, reason: str) -> None:
         super().__init__(reason)
         self.code = code
-
-
-class _Ended:
-    """Why a connection ended, where it is known."""
-
-    reason = ""
 
 
 def _first_frame(frames: Iterator[bytes], context: grpc.ServicerContext) -> Hello:
