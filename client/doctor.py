@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import wardround.common.wire.tls as tls  # isort: skip
 import grpc
 
 from wardround.client.kit import Kit
@@ -19,6 +18,7 @@ from wardround.common.checks import Finding
 from wardround.common.config import Config
 from wardround.common.errors import DataError, PolicyRefused, WardroundError
 from wardround.common.tasks.configured import make_task
+from wardround.common.wire import tls
 from wardround.common.wire.frames import TIME_METHOD
 
 _CLOCK_S = 30.0

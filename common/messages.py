@@ -34,7 +34,7 @@ PROTOCOL = 2
 """Version of this vocabulary; both sides must speak the same."""
 
 MANIFEST = "query.manifest"
-"""Answered by a hospital's host between machines, not by its app: what the run is, to be accepted."""
+"""What the run is, to be accepted: answered by a hospital's process, not by its app."""
 DESCRIBE = "query.describe"
 STATISTICS = "query.statistics"
 HELLO = "query.hello"

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import wardround.common.wire.tls as tls  # isort: skip
 from flwr.app import Context, RecordDict
 
 from wardround.common.audit import AuditLog
@@ -32,6 +31,7 @@ from wardround.common.locks import take_lock
 from wardround.common.rundir import RunDirectory, write_atomically
 from wardround.common.secagg.content import descriptor
 from wardround.common.tasks.base import Task
+from wardround.common.wire import tls
 from wardround.server.admission import Admission
 from wardround.server.app import create_server_app
 from wardround.server.board import Board
@@ -113,7 +113,7 @@ class Coordinator:
                 return self._rounds(grid, run, admission)
             finally:
                 over.set()
-                self._door.goodbye("the run is over")
+                self._door.goodbye("the server stops")
                 health.enter_graceful_shutdown()
                 audit.append("stopped", run=run.path.name)
                 server.stop(1.0).wait()
@@ -217,7 +217,7 @@ class Coordinator:
     @staticmethod
     def _missing(grid: HospitalGrid, name: str) -> str:
         link = grid.links.get(name)
-        return f"{name} ({link.refusal})" if link is not None and link.refusal else name
+        return f"{name} (refuses the run)" if link is not None and link.refusal else name
 
     def _watch(self, grid: HospitalGrid, over: threading.Event) -> None:
         path, seen = self.folder.description_path, b""

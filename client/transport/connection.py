@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import wardround.common.wire.tls as tls  # isort: skip
 import grpc
 
 from wardround.client.kit import Kit
@@ -25,6 +24,7 @@ from wardround.client.transport.diagnose import diagnose
 from wardround.common.errors import AuditError, ProvisionError, TransportError
 from wardround.common.messages import one_line
 from wardround.common.versions import own_version
+from wardround.common.wire import tls
 from wardround.common.wire.frames import (
     METHOD,
     MOST_FRAME_BYTES,

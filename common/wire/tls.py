@@ -1,20 +1,14 @@
-"""Mutual TLS 1.3 for gRPC. Import this before anything else imports ``grpc``.
+"""Mutual TLS 1.3 for gRPC: both ends prove themselves, and trust the consortium's authority only.
 
-gRPC has no setting for the lowest TLS version. But it takes a list of TLS 1.2 cipher suites, and a
-suite that needs RSA keys leaves our ECDSA certificates none: with them only TLS 1.3 comes about.
-The server looks at the version of each connection, too.
+That nothing below 1.3 comes about is set in ``common/__init__.py``; the server looks at the version
+of each connection, too.
 """
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass, field
 
-os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines on standard error say what ours say
-
-from dataclasses import dataclass, field  # noqa: E402
-
-import grpc  # noqa: E402
+import grpc
 
 
 @dataclass(frozen=True)
