@@ -75,9 +75,7 @@ def _heads(log: ReadLog, peer: ReadLog, publics: Mapping[str, bytes]) -> Iterato
         row = line.values.get("head")
         if line.values.get("peer") == peer.party and isinstance(row, dict):
             if (row.get("seq"), row.get("hash")) not in known:
-                text = (
-                    f"it lacks the countersigning of which line {place} of {file.path.name} tells"
-                )
+                text = f"it lacks the countersigning that line {place} of {file.path} tells of"
                 yield peer.problem(0, "removed", text)
 
 
@@ -111,7 +109,7 @@ def _unreceived(log: ReadLog, peer: ReadLog) -> Iterator[str]:
     for file, place, line in _messages(log, "sent", peer):
         if _key(line) not in received:
             yield (
-                f"{file.path.name}: line {place}: sent {_words(line)} to '{peer.party}', whose log "
+                f"{file.path}: line {place}: sent {_words(line)} to '{peer.party}', whose log "
                 "doesn't have it received: lost on the way, or not written down there"
             )
 

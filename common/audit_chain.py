@@ -40,8 +40,12 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
+        return f"{self.file}: {self.words()}"
+
+    def words(self) -> str:
+        """Without the file."""
         place = f"line {self.line}: " if self.line else ""
-        return f"{self.file}: {place}{self.kind}: {self.text}"
+        return f"{place}{self.kind}: {self.text}"
 
 
 @dataclass
@@ -65,7 +69,7 @@ class ReadLog:
 
     def problem(self, line: int, kind: str, text: str) -> Problem:
         """About this file."""
-        return Problem(self.path.name, line, kind, text)
+        return Problem(str(self.path), line, kind, text)
 
     def sound(self) -> Iterator[tuple[int, Line]]:
         """The lines whose hash is right, with their places."""
@@ -95,20 +99,25 @@ def read_log(path: Path) -> ReadLog:
 
 
 def _read_beginning(log: ReadLog, raw: bytes) -> None:
-    """What the first line says; of a tampered one too, as far as it can be read."""
-    try:
-        values = json.loads(raw)
-    except (ValueError, RecursionError):
-        return
-    if not isinstance(values, dict) or values.get("event") != BEGAN:
-        return
+    """What the first line says, wherever it is now; of a tampered one too, as far as it goes."""
+    told = [line.values for _, line in log.sound() if line.event in (BEGAN, "identity")]
+    begins = [values for values in told if values["event"] == BEGAN]
+    values = begins[0] if begins else _lenient(raw)
     party, previous, seq = values.get("party"), values.get("previous"), values.get("seq")
     log.party = party if isinstance(party, str) else None
     if isinstance(previous, dict) and type(seq) is int and seq > 0:
         log.previous, log.first = previous, seq
-    for _, line in log.sound():
-        if line.event in (BEGAN, "identity"):
-            log.public = line.values.get("public")
+    if told:
+        log.public = told[-1].get("public")
+
+
+def _lenient(raw: bytes) -> Mapping[str, Any]:
+    """What a tampered first line still says."""
+    try:
+        values = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) and values.get("event") == BEGAN else {}
 
 
 # --- the chain ---------------------------------------------------------------------------------
@@ -145,16 +154,20 @@ _Placed = tuple[int, Line]
 
 
 def _candidates(log: ReadLog) -> list[_Placed]:
-    """Sound lines; of different ones with the same number those that a next line follows."""
+    """Sound lines; of different ones with the same number those that chain with another line."""
     sound = list(log.sound())
-    followed = {line.prev for _, line in sound}
     hashes: dict[int, set[str]] = {}
+    chained: dict[int, set[str]] = {}
+    followed = {line.prev for _, line in sound}
+    present = {line.hash for _, line in sound}
     for _, line in sound:
         hashes.setdefault(line.seq, set()).add(line.hash)
+        if line.hash in followed or line.prev in present:
+            chained.setdefault(line.seq, set()).add(line.hash)
     return [
         (place, line)
         for place, line in sound
-        if len(hashes[line.seq]) == 1 or line.hash in followed or not hashes[line.seq] & followed
+        if len(hashes[line.seq]) == 1 or line.hash in chained.get(line.seq, hashes[line.seq])
     ]
 
 

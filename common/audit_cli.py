@@ -73,7 +73,7 @@ def verify(
     if problems:
         raise typer.Exit(AuditError.exit_code)
     lines, heads = len(own.log.lines), own.heads
-    with_peer = f"; agrees with {against.name} of '{other.log.party}'" if against else ""
+    with_peer = f"; agrees with {against} of '{other.log.party}'" if against else ""
     text = f"{lines} lines, {heads} countersigned heads: intact{with_peer}"
     console.print(Text(text), soft_wrap=True)
 

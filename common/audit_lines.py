@@ -84,9 +84,8 @@ def heads_path(path: Path) -> Path:
 
 def timestamp(seconds: float) -> str:
     """Unix time as UTC with milliseconds."""
-    whole = math.floor(seconds)
-    thousandth = min(999, int((seconds - whole) * 1000))
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandth:03d}Z"
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandths:03d}Z"
 
 
 def encode_line(

@@ -98,7 +98,7 @@ def _reason(path: Path, log: ReadLog) -> str:
         return "the file was lost"
     report = check_log(path)
     log.last = report.log.last
-    return str(report.problems[0]) if report.problems else ""
+    return report.problems[0].words() if report.problems else ""
 
 
 def _party_of(heads: list[SignedHead]) -> str | None:

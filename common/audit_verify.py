@@ -70,10 +70,10 @@ def check_log(
     report.problems += _key_problems(log, publics)
     _check_previous(report)
     if data is None and alone:
-        report.notes.append(f"{path.name}: given without {heads.name}")
+        report.notes.append(f"{path}: given without {heads.name}")
     else:
-        _check_records(report, heads.name, data, publics)
-    report.problems.sort(key=lambda problem: (problem.file != path.name, problem.line))
+        _check_records(report, str(heads), data, publics)
+    report.problems.sort(key=lambda problem: (problem.file != str(path), problem.line))
     return report
 
 
@@ -124,7 +124,7 @@ def _check_previous(report: Report) -> None:
     if log.previous is None:
         return
     name, reason = log.previous.get("file"), log.previous.get("reason")
-    report.notes.append(f"{log.path.name}: begins with number {log.first} after {name}: {reason}")
+    report.notes.append(f"{log.path}: begins with number {log.first} after {name}: {reason}")
     if name is None:
         return
     if len(history(log)) == 1:
