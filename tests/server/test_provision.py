@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import zipfile
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -293,3 +294,26 @@ def test_a_kit_is_zipped_for_its_owner_only(tmp_path: Path) -> None:
     (kit / "identity.key").unlink()
     with pytest.raises(ProvisionError, match="identity.key: no such file"):
         p.zip_kit(kit)
+
+
+def test_what_the_server_watches_is_written_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = federation(tmp_path)
+    p.provision(config, now=NOW)
+    written: list[Path] = []
+    replace_file: Callable[..., None] = os.replace
+
+    def note(source: Path, target: Path) -> None:
+        written.append(target)
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    for command in (
+        lambda: p.add(config, "west", NOW),
+        lambda: p.renew(config, "server", now=NOW),
+        lambda: p.revoke(config, "south", NOW),
+    ):
+        written.clear()
+        command()
+        assert written[-1] == signed_file(config) and written.count(signed_file(config)) == 1
