@@ -115,7 +115,8 @@ class HospitalGrid(Grid):
             for reply in self.pull_messages(list(pending)):
                 pending.discard(reply.metadata.reply_to_message_id)
                 replies.append(reply)
-            self.wait(pending, 1.0)
+            if pending:
+                self.wait(pending, 1.0)
         self.withdraw(pending)
         return replies
 

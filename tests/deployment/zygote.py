@@ -1,0 +1,107 @@
+"""Starts Wardround's real processes quickly: everything is imported once, then each is a fork.
+
+A child has its own session, files and signals, and runs ``wardround``'s own command line; killing
+it is killing a real process. Reads one JSON object per line on standard input:
+
+    {"id": 1, "argv": [...], "cwd": "...", "log": "...", "env": {...},
+     "patches": [["behaviours function", {...}], ...]}
+
+and writes {"id": 1, "pid": ...}, later {"id": 1, "status": wait status}. Patches are functions of
+``behaviours.py``, called in the child: there is no hook for tests in the product.
+"""
+
+from __future__ import annotations
+
+import wardround.common.wire.tls as _  # noqa: F401  isort: skip
+
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import behaviours
+import wardround.client.cli
+import wardround.client.doctor
+import wardround.client.process
+import wardround.common.reports
+import wardround.server.cli
+import wardround.server.coordinator
+import wardround.server.dashboard.app  # noqa: F401
+from wardround.simulations.cli import main as wardround
+
+
+def run(job: dict[str, Any]) -> None:
+    """In the child: become the process that was asked for."""
+    os.setsid()
+    descriptor = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    for target, source in ((0, empty), (1, descriptor), (2, descriptor)):
+        os.dup2(source, target)
+    os.chdir(job["cwd"])
+    os.environ.update(job["env"])
+    sys.argv = ["wardround", *job["argv"]]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name, arguments in job["patches"]:
+        getattr(behaviours, name)(**arguments)
+    wardround()
+
+
+def spawn(job: dict[str, Any]) -> int:
+    """Fork; the child never returns."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        run(job)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def say(**values: Any) -> None:
+    """One line of JSON to the tests."""
+    os.write(1, json.dumps(values).encode() + b"\n")
+
+
+def main() -> None:
+    """Until standard input ends; then kill whatever is left."""
+    children: dict[int, int] = {}
+    buffer = b""
+    say(ready=True)
+    while True:
+        readable, _, _ = select.select([0], [], [], 0.02)
+        if readable:
+            data = os.read(0, 1 << 16)
+            if not data:
+                break
+            *lines, buffer = (buffer + data).split(b"\n")
+            for line in lines:
+                job = json.loads(line)
+                pid = spawn(job)
+                children[pid] = job["id"]
+                say(id=job["id"], pid=pid)
+        while children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                break
+            say(id=children.pop(pid), status=status)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
