@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from flwr.app import Context
@@ -63,8 +64,14 @@ class HospitalProcess:
                 f"{kit.folder}: this hospital was stopped with `wardround client stop`; allow it "
                 f"again with `wardround client stop {kit.folder} --undo`"
             )
-        self._lock = take_lock(kit.state / LOCK)
-        self.audit = AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity)
+        with ExitStack() as opened:
+            opened.enter_context(take_lock(kit.state / LOCK))
+            path = kit.state / "audit.jsonl"
+            self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
+            self._prepare(kit, shard, device)
+            self._opened = opened.pop_all()
+
+    def _prepare(self, kit: Kit, shard: Path | None, device: str | None) -> None:
         self._over = threading.Event()
         self.rules = Rules(kit, self.audit, device, self._units)
         ledger = kit.state / "ledger.sqlite"
@@ -95,6 +102,10 @@ class HospitalProcess:
             self._on_round,
         )
         become_client()
+
+    def close(self) -> None:
+        """Release files and lock of a process that isn't run."""
+        self._opened.close()
 
     def run(self) -> None:
         """Serve the federation until SIGTERM or SIGINT."""

@@ -18,6 +18,7 @@ def take_lock(path: Path) -> IO[str]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        file.close()
         holder = lock_holder(path)
         raise TransportError(
             f"{path}: already running (process {holder or 'unknown'}); stop that one first"

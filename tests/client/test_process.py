@@ -1,0 +1,120 @@
+"""Starting and stopping a hospital's process: lock, kill switch, ledger, data, doctor."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.provisioning import federation
+from wardround.client.doctor import examine
+from wardround.client.kit import Kit
+from wardround.client.ledger import Ledger
+from wardround.client.process import HospitalProcess, stop_hospital
+from wardround.common.errors import DataError, PrivacyRefused, ProvisionError, TransportError
+from wardround.common.locks import lock_holder, take_lock
+from wardround.common.pki import now_utc
+from wardround.server import provision
+
+HOLD = (
+    "import sys, time, signal\nfrom pathlib import Path\n"
+    "from wardround.common.locks import take_lock\n"
+    "if sys.argv[2] == 'stubborn': signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "lock = take_lock(Path(sys.argv[1]))\nprint('held', flush=True)\ntime.sleep(60)\n"
+)
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Path:
+    config = federation(tmp_path, hospitals=("north", "south", "east"))
+    return provision.provision(config, now=now_utc()).kits[0]
+
+
+@contextmanager
+def holding(path: Path, how: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that holds a lock."""
+    command = [sys.executable, "-c", HOLD, str(path), how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_start_is_refused_while_the_first_one_lives(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with holding(path) as process:
+        assert lock_holder(path) == process.pid
+        with pytest.raises(TransportError, match=rf"already running \(process {process.pid}\)"):
+            take_lock(path)
+    assert lock_holder(path) is None
+    take_lock(path).close()
+
+
+def test_the_process_opens_the_kit_once_and_not_twice(kit: Path) -> None:
+    process = HospitalProcess(Kit.open(kit), None)
+    assert process.hospital.sizes()["train"] > 0 and not process.hospital.simulated
+    with pytest.raises(TransportError, match="already running"):
+        HospitalProcess(Kit.open(kit), None)
+    process.close()
+    HospitalProcess(Kit.open(kit), None).close()
+
+
+def test_a_ledger_is_made_at_the_first_start_only(kit: Path) -> None:
+    HospitalProcess(Kit.open(kit), None).close()
+    ledger = kit / "state" / "ledger.sqlite"
+    Ledger.open(ledger, "north").close()
+    ledger.unlink()
+    HospitalProcess(Kit.open(kit), None).close()
+    assert not ledger.exists()  # it never begins anew by itself: private training is refused
+    with pytest.raises(PrivacyRefused):
+        Ledger.open(ledger, "north")
+
+
+def test_a_mistake_in_the_data_is_told_at_the_start(kit: Path, tmp_path: Path) -> None:
+    shard = tmp_path / "shard.csv"
+    shard.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="shard.csv"):
+        HospitalProcess(Kit.open(kit), shard)
+    HospitalProcess(Kit.open(kit), None).close()  # and holds no lock afterwards
+
+
+@pytest.mark.parametrize(
+    ("how", "ended_by"), [("", -signal.SIGTERM), ("stubborn", -signal.SIGKILL)]
+)
+def test_the_kill_switch_ends_the_process_within_a_second(kit: Path, how, ended_by) -> None:
+    (kit / "state").mkdir(mode=0o700)
+    with holding(kit / "state" / "lock", how) as process:
+        line = stop_hospital(kit, undo=False)
+        assert process.wait(5) == ended_by
+    assert ("killed" if how else "stopped") in line
+
+
+def test_a_stopped_hospital_starts_only_after_undo(kit: Path) -> None:
+    assert "was not running" in stop_hospital(kit, undo=False)
+    with pytest.raises(TransportError, match="was stopped .* --undo"):
+        HospitalProcess(Kit.open(kit), None)
+    stop_hospital(kit, undo=True)
+    HospitalProcess(Kit.open(kit), None).close()
+
+
+def test_the_kill_switch_wants_a_kit(tmp_path: Path) -> None:
+    with pytest.raises(ProvisionError, match="not a start-up kit"):
+        stop_hospital(tmp_path, undo=False)
+
+
+def test_the_doctor_says_what_is_wrong_and_goes_on(kit: Path, tmp_path: Path) -> None:
+    shard = tmp_path / "wrong.csv"
+    shard.write_text("a,b\n1,2\n")
+    found = {one.what: one for one in examine(kit, shard)}
+    assert found["kit"].state == "ok" and "north" in found["kit"].text
+    assert found["server"].state == "error" and "refused the connection" in found["server"].text
+    assert found["data"].state == "error" and "wrong.csv" in found["data"].text
+    assert found["policy"].state == "ok"
+    (kit / "client.key").chmod(0o644)
+    (only,) = examine(kit, None)
+    assert only.state == "error" and "client.key" in only.text

@@ -1,0 +1,128 @@
+"""The hospital's last word: policy, approval and gate, as its process asks for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+
+from tests.provisioning import Site, federation
+from wardround.client.approval import Approvals
+from wardround.client.kit import Kit
+from wardround.client.rules import Rules, resolve_device
+from wardround.common import messages as m
+from wardround.common.audit import AuditLog
+from wardround.common.errors import PolicyRefused
+from wardround.common.pki import now_utc
+from wardround.common.secagg.keys import Identity
+from wardround.common.tasks.configured import make_task
+from wardround.server import provision
+from wardround.server.manifest import preparation_manifest
+from wardround.server.provision import load_server_folder
+
+THREE = ("north", "south", "east")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    config = federation(tmp_path / "coordinator", hospitals=THREE)
+    made = provision.provision(config, now=now_utc())
+    return Site(config, made.kits[0], None)  # type: ignore[arg-type]
+
+
+def rules_of(site: Site, policy: str = "") -> Rules:
+    kit = Kit.open(site.kit)
+    kit.site_path.write_text(policy)
+    return Rules(kit, AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity), None)
+
+
+def plan(site: Site, signer: Identity | None = None, run: str = "run-1") -> RecordDict:
+    server = load_server_folder(site.config)
+    task = make_task(site.config)
+    manifest = preparation_manifest(site.config, task, server.description, run)
+    signed = manifest.signed(signer or server.identity)
+    return RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
+
+
+def events(site: Site) -> list[dict]:
+    lines = (site.kit / "state" / "audit.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_an_accepted_plan_opens_the_gate_and_is_written_down(site: Site) -> None:
+    rules = rules_of(site)
+    with pytest.raises(PolicyRefused, match="no run manifest was accepted"):
+        rules.may_begin(m.DESCRIBE, None)
+    rules.admit(plan(site))
+    rules.may_begin(m.DESCRIBE, None)
+    with pytest.raises(PolicyRefused, match="doesn't name the model's arrays"):
+        rules.may_begin(m.TRAIN, None)
+    accepted = events(site)[-1]
+    assert (accepted["event"], accepted["run"], accepted["stage"]) == ("manifest", "run-1", 1)
+
+
+def test_a_plan_that_the_server_did_not_sign_is_refused(site: Site) -> None:
+    with pytest.raises(Exception, match="sign"):
+        rules_of(site).admit(plan(site, Identity.generate()))
+
+
+def test_the_policy_refuses_by_key_and_is_written_down_once(site: Site) -> None:
+    rules = rules_of(site, "max_rounds = 5\n")
+    for _ in range(3):  # the server asks again and again
+        with pytest.raises(PolicyRefused, match=r"site.toml:1: max_rounds: .* 5 rounds.* plans 20"):
+            rules.admit(plan(site))
+    assert [line["event"] for line in events(site)].count("policy") == 1
+    with pytest.raises(PolicyRefused, match="no run manifest"):
+        rules.may_begin(m.DESCRIBE, None)
+
+
+def test_an_edited_policy_counts_without_a_restart(site: Site) -> None:
+    rules = rules_of(site, "max_rounds = 5\n")
+    with pytest.raises(PolicyRefused):
+        rules.admit(plan(site))
+    (site.kit / "site.toml").write_text("max_rounds = 20\n")
+    rules.admit(plan(site))
+    rules.may_begin(m.DESCRIBE, None)
+
+
+def test_a_plan_waits_until_a_person_approves_it(site: Site) -> None:
+    rules = rules_of(site, 'approval = "ask"\n')
+    with pytest.raises(PolicyRefused, match="waits for approval"):
+        rules.admit(plan(site))
+    kit = Kit.open(site.kit)
+    approvals = Approvals(kit.state, kit.identity)
+    (waiting,) = approvals.pending()
+    approvals.approve(waiting.digest().hex())
+    rules.admit(plan(site))
+    rules.may_begin(m.DESCRIBE, None)
+    with pytest.raises(PolicyRefused, match="waits for approval"):
+        rules.admit(plan(site, run="run-2"))
+
+
+def test_another_description_ends_what_was_accepted(site: Site) -> None:
+    rules = rules_of(site)
+    rules.admit(plan(site))
+    rules.described(Kit.open(site.kit))
+    with pytest.raises(PolicyRefused, match="no run manifest"):
+        rules.may_begin(m.DESCRIBE, None)
+
+
+def test_what_the_plan_does_not_list_does_not_leave(site: Site) -> None:
+    rules = rules_of(site)
+    rules.admit(plan(site))
+    with pytest.raises(PolicyRefused, match="isn't in the accepted manifest"):
+        rules.may_leave(m.DESCRIBE, RecordDict({"rows": ArrayRecord()}))
+
+
+def test_the_hospitals_own_device_and_limits_are_laid_over_the_settings(site: Site) -> None:
+    config = rules_of(site, "min_cohort = 7\nmax_epsilon_total = 2.5\n").config()
+    assert config.secure_aggregation.min_cohort == 7 and config.privacy.epsilon_limit == 2.5
+    assert config.training.device == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_named() -> None:
+    with pytest.raises(PolicyRefused, match="'cuda:99': torch sees"):
+        resolve_device("cuda:99")
+    assert resolve_device("auto") in ("cpu", "cuda:0") and resolve_device("cpu") == "cpu"
