@@ -6,6 +6,7 @@
         run.json             status and setting: hospitals, primary metric, comparison
         metrics.jsonl        one line per committed round
         checkpoints/         round-0007.safetensors (+ .clients of a simulation)
+        journal/             sums of the running round that a restarted server may open
         model/               the final model
         report.html
 
@@ -68,6 +69,7 @@ class RunDirectory:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self.journal = path / "journal"
         self.ledgers = path / "ledgers"
         self.report = path / "report.html"
         self._config = path / "config.toml"

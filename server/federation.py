@@ -31,7 +31,9 @@ from wardround.server.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from wardround.server.gathering import Gatherer, PlainGatherer
+from wardround.server.gathering import Expected, Gatherer, PlainGatherer
+from wardround.server.journal import Journal
+from wardround.server.membership import Membership
 from wardround.server.observer import Observer
 from wardround.server.privacy import MakeSource, PrivacyPlan
 from wardround.server.replies import Member
@@ -39,11 +41,12 @@ from wardround.server.requests import Totals
 from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
 from wardround.server.sampling import draw_cohort
 from wardround.server.secure import SecureGatherer
-from wardround.server.setup import gather_members, sum_statistics
+from wardround.server.setup import sum_statistics
 from wardround.server.strategies import StrategyPlan, build_strategy, personal_keys
 from wardround.server.strategies.state import capture_state, restore_state
 
 BeforeCommit = Callable[[int], None]
+OnModel = Callable[[Expected], None]
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class Federation:
         stores its clients' states there, so that both belong together after a crash
     roster : every hospital's name and public key, for secure aggregation and privacy's claims
     make_source : gives a round's source of central noise; the operating system's by default
+    on_model : is told, before the first round, what hospitals will be asked to send
+    keep_journal : whether to write down what a restarted server needs to open a round's sums; of no
+        use where the hospitals die with the server
     """
 
     def __init__(
@@ -76,22 +82,31 @@ class Federation:
         before_commit: BeforeCommit | None = None,
         roster: Roster | None = None,
         make_source: MakeSource | None = None,
+        keep_journal: bool = True,
+        on_model: OnModel | None = None,
     ) -> None:
         self.config, self.task, self.run_directory = config, task, run
         self.observer = observer or Observer()
         self.before_commit = before_commit or (lambda server_round: None)
-        self.roster, self.make_source = roster or {}, make_source
+        # a live roster is kept as it is, also while it is empty
+        self.roster: Roster = {} if roster is None else roster
+        self.make_source, self.on_model = make_source, on_model or (lambda expected: None)
+        self.journal = Journal(run.journal if keep_journal else None)
 
     def run(self, grid: Grid) -> FederationOutcome:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
         plan = build_strategy(self.config)
-        members = gather_members(grid, self.config, self.observer)
+        membership = Membership(grid, self.config, self.observer, self.roster)
+        members = membership.members
         self._record_members(members)
         gatherer = self._gatherer(grid, plan, members)
         state = newest_checkpoint(self.run_directory.checkpoints)
-        totals = (
-            state.totals if state else sum_statistics(gatherer, members, self.task, self.observer)
-        )
+        with self.journal.burnt_by_errors():
+            totals = (
+                state.totals
+                if state
+                else sum_statistics(gatherer, members, self.task, self.observer)
+            )
         model = build_model(self.task, totals, self.config.federation.seed)
         local_keys = personal_keys(self.config, model)
         trainable = [
@@ -107,9 +122,16 @@ class Federation:
         runner = RoundRunner(
             grid, self.config, plan, gatherer, Totals(totals), trainable, local_keys, privacy
         )
+        norm = state.clipping_norm or self.config.privacy.clipping_norm
+        shared = {name: value for name, value in state.model.items() if name not in local_keys}
+        self.on_model(runner.expected(state.round + 1, shared, len(members), norm))
         for server_round in range(state.round + 1, self.config.federation.rounds + 1):
+            if membership.changed():
+                members = membership.members
+                self._change_members(runner, members)
             try:
-                self._round(runner, plan, state, members, server_round, local_keys)
+                with self.journal.burnt_by_errors():
+                    self._round(runner, plan, state, members, server_round, local_keys)
             except _BudgetsSpent as error:
                 if state.round == 0:
                     raise RoundFailed(str(error)) from None
@@ -117,6 +139,14 @@ class Federation:
                 self.run_directory.update(ended_early=str(error))
                 break
         return self._finish(state, members)
+
+    def _change_members(self, runner: RoundRunner, members: list[Member]) -> None:
+        """Go on with other members, or other keys of theirs."""
+        self._record_members(members)
+        spent = runner.gatherer.spent
+        runner.gatherer = self._gatherer(runner.grid, runner.plan, members)
+        runner.gatherer.spent |= spent
+        runner.privacy = self._privacy(members)
 
     # --- set-up ------------------------------------------------------------------------------
     def _gatherer(self, grid: Grid, plan: StrategyPlan, members: list[Member]) -> Gatherer:
@@ -128,7 +158,7 @@ class Federation:
                 f"{unknown[0]} is not in the roster: secure aggregation needs every hospital's "
                 "public key"
             )
-        return SecureGatherer(*common, self.roster, members)
+        return SecureGatherer(*common, self.roster, members, self.journal)
 
     def _privacy(self, members: list[Member]) -> PrivacyPlan | None:
         if not self.config.privacy.enabled:
@@ -220,11 +250,16 @@ class Federation:
         shared: Arrays,
     ) -> tuple[TrainResult, list[Member], int]:
         federation = self.config.federation
-        for attempt in range(1, federation.round_attempts + 1):
+        kept = self.journal.find(f"train {server_round}")
+        first = min(kept.attempt, federation.round_attempts) if kept else 1
+        for attempt in range(first, federation.round_attempts + 1):
             able = self._able(runner, members)
             cohort = draw_cohort(
                 able, federation.clients_per_round, federation.seed, server_round, attempt
             )
+            if kept and attempt == first:  # whoever of it is back
+                cohort = [x for x in members if x.name in kept.cohort] or cohort
+            self.journal.attempt = attempt
             self.observer.round_started(server_round, [x.name for x in cohort], attempt)
             try:
                 result = runner.train(
@@ -232,6 +267,7 @@ class Federation:
                 )
                 return result, cohort, attempt
             except RoundFailed as error:
+                self.journal.clear()
                 self.observer.round_failed(server_round, attempt, str(error))
                 self._able(runner, members)
                 if attempt == federation.round_attempts:
@@ -259,6 +295,7 @@ class Federation:
         state.strategy_arrays, state.strategy_tree = capture_state(plan.strategy)
         self.before_commit(state.round)
         write_checkpoint(self.run_directory.checkpoints, state)
+        self.journal.clear()
 
     def _finish(self, state: FederationState, members: list[Member]) -> FederationOutcome:
         chosen = state
@@ -269,6 +306,7 @@ class Federation:
         write_tensors(folder / "model.safetensors", chosen.model, {"round": chosen.round})
         write_tensors(folder / "preparation.safetensors", chosen.totals, {})
         self.run_directory.update(status="complete", chosen_round=chosen.round)
+        self.journal.close()
         return FederationOutcome(chosen.model, chosen.totals, chosen.round, members)
 
 
