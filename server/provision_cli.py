@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -22,40 +22,77 @@ if TYPE_CHECKING:  # the command line answers --help without loading what works
 _STYLES = {"expires soon": "yellow", "expired": "red", "revoked": "red"}
 
 
+ConfigArgument = Annotated[Path, typer.Argument(metavar="FEDERATION_TOML")]
+RequestOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Answer the signing request of a hospital's own keys."),
+]
+RenewOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A new certificate for a hospital, or for 'server'."),
+]
+RevokeOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Shut a hospital out, also while running.")
+]
+ListOption = Annotated[
+    bool, typer.Option("--list", help="Show every certificate and change nothing.")
+]
+ZipOption = Annotated[
+    bool, typer.Option("--zip", help="Also write each new kit (or else each kit) as NAME.zip.")
+]
+NewKeyOption = Annotated[
+    bool,
+    typer.Option(
+        "--new-key", help="With --renew or --request: other keys; the old ones are revoked."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to a command line."""
     app.command("provision")(provision_command)
 
 
+class _Asked(NamedTuple):
+    """What the command line asks for."""
+
+    request: Path | None
+    renew: str | None
+    revoke: str | None
+    show: bool
+    zipped: bool
+    new_key: bool
+
+    def check(self) -> None:
+        """Raise ConfigError for options that don't go together."""
+        values = {
+            "--request": self.request,
+            "--renew": self.renew,
+            "--revoke": self.revoke,
+            "--list": self.show or None,
+        }
+        chosen = [name for name, value in values.items() if value is not None]
+        if len(chosen) > 1:
+            raise ConfigError(f"{' and '.join(chosen)}: give one at a time")
+        if self.new_key and chosen not in (["--renew"], ["--request"]):
+            raise ConfigError("--new-key: goes with --renew NAME or --request FILE")
+        if self.zipped and chosen not in ([], ["--renew"]):
+            raise ConfigError(f"--zip: writes kits, and {chosen[0]} makes none")
+
+
 def provision_command(
-    config: Annotated[Path, typer.Argument(metavar="FEDERATION_TOML")] = Path("federation.toml"),
-    request: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Answer the signing request of a hospital's own keys."),
-    ] = None,
-    renew: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A new certificate for a hospital, or for 'server'."),
-    ] = None,
-    revoke: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Shut a hospital out, also while running.")
-    ] = None,
-    show: Annotated[
-        bool, typer.Option("--list", help="Show every certificate and change nothing.")
-    ] = False,
-    zipped: Annotated[
-        bool, typer.Option("--zip", help="Also write each new kit (or else each kit) as NAME.zip.")
-    ] = False,
-    new_key: Annotated[
-        bool,
-        typer.Option(
-            "--new-key", help="With --renew or --request: other keys; the old ones are revoked."
-        ),
-    ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
-    ] = None,
+    config: ConfigArgument = Path("federation.toml"),
+    request: RequestOption = None,
+    renew: RenewOption = None,
+    revoke: RevokeOption = None,
+    show: ListOption = False,
+    zipped: ZipOption = False,
+    new_key: NewKeyOption = False,
+    overrides: SetOption = None,
 ) -> None:
     """Make the consortium's authority, the server's certificate and a start-up kit per hospital.
 
@@ -64,22 +101,8 @@ def provision_command(
     """
     from wardround.common.config import load_config
 
-    chosen = [
-        name
-        for name, value in {
-            "--request": request,
-            "--renew": renew,
-            "--revoke": revoke,
-            "--list": show,
-        }.items()
-        if value
-    ]
-    if len(chosen) > 1:
-        raise ConfigError(f"{' and '.join(chosen)}: give one at a time")
-    if new_key and chosen not in (["--renew"], ["--request"]):
-        raise ConfigError("--new-key: goes with --renew NAME or --request FILE")
-    if zipped and chosen not in ([], ["--renew"]):
-        raise ConfigError(f"--zip: writes kits, and {chosen[0]} makes none")
+    asked = _Asked(request, renew, revoke, show, zipped, new_key)
+    asked.check()
     settings = load_config(config, overrides or [])
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     if show:
@@ -87,36 +110,31 @@ def provision_command(
 
         console.print(_table(standings(settings)))
     else:
-        _change(console, config, settings, request, renew, revoke, new_key, zipped)
+        _change(console, config, settings, asked)
 
 
-def _change(
-    console: Console,
-    file: Path,
-    settings: Config,
-    request: Path | None,
-    renew: str | None,
-    revoke: str | None,
-    new_key: bool,
-    zipped: bool,
-) -> None:
+def _change(console: Console, file: Path, settings: Config, asked: _Asked) -> None:
     from wardround.server import provision as work
 
-    asked: SigningRequest | None = None
-    if request is not None:
-        asked, done = work.enroll(settings, request, new_key)
-    elif renew is not None:
-        done = work.renew(settings, renew, new_key)
-    elif revoke is not None:
-        done = work.revoke(settings, revoke)
+    request: SigningRequest | None = None
+    if asked.request is not None:
+        request, done = work.enroll(settings, asked.request, asked.new_key)
+    elif asked.renew is not None:
+        done = work.renew(settings, asked.renew, asked.new_key)
+    elif asked.revoke is not None:
+        done = work.revoke(settings, asked.revoke)
     else:
         done = work.provision(settings)
     kits = done.kits or tuple(work.kits_with_keys(settings))
-    zips = [work.zip_kit(kit) for kit in kits] if zipped else []
-    _say(console, done, asked, zips)
+    zips = [work.zip_kit(kit) for kit in kits] if asked.zipped else []
+    _say(console, done, request, zips)
     for one in work.standings(settings):
         if one.state in ("expires soon", "expired"):
-            _line(console, f"{one.name}: certificate {one.state} ({one.expires:%Y-%m-%d}): --renew")
+            _line(
+                console,
+                f"{one.name}: certificate {one.state} ({one.expires:%Y-%m-%d}); run it with "
+                f"--renew {one.name}",
+            )
     _line(console, f"next: {_next(file, done, zips)}")
 
 
@@ -157,7 +175,7 @@ def _next(file: Path, done: Provisioned, zips: list[Path]) -> str:
         return f"name the hospitals in server.hospitals of {file}, then run this again"
     if done.answers:
         answer = done.answers[0]
-        return f"send {_shown(answer)} to the hospital: wardround client enroll --answer FILE KIT"
+        return f"send {_shown(answer)} to the hospital: wardround client enroll KIT --answer FILE"
     if done.kits or zips:
         return f"wardround server {file}; at each hospital: wardround client KIT --data SHARD"
     return f"wardround server {file}; a server that runs takes this over by itself"

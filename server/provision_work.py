@@ -108,8 +108,8 @@ class Work:
         else:
             self.answer(name, pem)
             self.note(
-                f"{name}: takes its new certificate with: wardround client enroll --answer "
-                f"{name}.answer KIT"
+                f"{name}: takes its new certificate with: wardround client enroll KIT --answer "
+                f"{name}.answer"
             )
 
     def new_keys(self, kind: Kind, name: str) -> None:
