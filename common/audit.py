@@ -6,22 +6,24 @@ nothing is ever rewritten but a last line that a crash tore, and that is recorde
 beside it keeps heads that both sides signed: it is written before the event that tells of it, so
 a log that has the event and no record, or a record and not its line, was tampered with.
 
-Both ends use these events. ``peer`` is the name of the other party, ``request`` a message's id:
+Both ends use these events, among others. A line that is about one of several hospitals names it
+in ``hospital``; at a hospital the other side is always the server. ``request`` is a request's id.
 
-| event                           | fields                                                         |
-|---------------------------------|----------------------------------------------------------------|
-| started, stopped                | version; reason                                                |
-| connected, disconnected         | peer, address; reason                                          |
-| refused, error, policy          | peer, reason                                                   |
-| manifest, approval              | digest, run, stage; by                                         |
-| sent                            | peer, kind, round, bytes, digest, request, protection, epsilon |
-| received                        | peer, kind, round, bytes, digest, request                      |
-| peer head                       | public, head: {party, seq, hash, signature}                    |
-| countersigned                   | peer, public, head                                             |
-| began, identity, torn line ...  | this module's own                                              |
+| event                           | fields                                                        |
+|---------------------------------|---------------------------------------------------------------|
+| started, stopped                | version, run, reason                                          |
+| connected, disconnected         | hospital, address, reason                                     |
+| refused, policy                 | reason, request                                               |
+| manifest, approval              | manifest (digest), run, stage, accepted                       |
+| sent                            | hospital, kind, round, bytes, digest, request, protection,    |
+|                                 | epsilon                                                       |
+| received                        | hospital, kind, round, bytes, digest, request, error          |
+| peer head                       | public, head: {party, seq, hash, signature}                   |
+| countersigned                   | peer, public, head                                            |
+| began, identity, torn line ...  | this module's own                                             |
 
-``sent`` is appended before the first byte leaves, so that a message which the other side has and
-this log doesn't can only mean tampering. No field holds a patient-level value.
+A hospital appends ``sent`` before the first byte leaves: what the server has and the hospital's log
+hasn't can only mean tampering. No field holds a patient-level value.
 """
 
 from __future__ import annotations

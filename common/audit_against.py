@@ -1,21 +1,22 @@
 """Two parties' audit logs held against each other: what one side has and the other lacks.
 
 Heads that one side countersigned must be in the other's log, however its own ``audit.heads`` looks.
-A message that one side received must have been sent by the other, with the same request id and
-digest, because ``sent`` is written before the first byte leaves. The reverse is no problem but a
-note: a message may be lost on the way. Both logs should be copied while nothing runs.
+What the server received must be in the hospital's log, with the same request and digest, because a
+hospital writes ``sent`` before the first byte leaves. The reverse is a note and no problem: a
+message may be lost on the way, and the server writes down what it sent once it has gone, which a
+crash may prevent. Both logs should be copied while nothing runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from wardround.common.audit_chain import Problem, ReadLog
 from wardround.common.audit_lines import COUNTERSIGNED, PEER_HEAD, Line, SignedHead
 from wardround.common.audit_verify import Report, head_problems, history, stated_with_previous
+from wardround.common.pki import SERVER
 
-_Message = tuple[Any, Any]
+_Message = tuple[str, str]
 """Request id and digest."""
 
 
@@ -33,8 +34,9 @@ def compare_logs(
         return [own.log.problem(1, "edited", text)], []
     for one, peer in ((own.log, other.log), (other.log, own.log)):
         problems += _heads(one, peer, publics or {})
-        problems += _unsent(one, peer)
-        notes += _unreceived(one, peer)
+        unsent, remarks = _unsent(one, peer)
+        problems += unsent
+        notes += [*remarks, *_unreceived(one, peer)]
     return problems, notes
 
 
@@ -81,9 +83,9 @@ def _heads(log: ReadLog, peer: ReadLog, publics: Mapping[str, bytes]) -> Iterato
 
 # --- messages ----------------------------------------------------------------------------------
 def _messages(log: ReadLog, event: str, peer: ReadLog) -> Iterator[tuple[ReadLog, int, Line]]:
-    """Messages sent to the peer, or received from it."""
+    """Messages sent to the peer, or received from it; at a hospital they are all the server's."""
     for file, place, line in _events(log, event):
-        if line.values.get("peer") in (None, peer.party):
+        if line.values.get("hospital", log.party) in (log.party, peer.party):
             yield file, place, line
 
 
@@ -91,16 +93,24 @@ def _key(line: Line) -> _Message:
     return str(line.values.get("request")), str(line.values.get("digest"))
 
 
-def _unsent(log: ReadLog, peer: ReadLog) -> Iterator[Problem]:
-    """What ``log`` received and the peer's log doesn't have as sent."""
+def _unsent(log: ReadLog, peer: ReadLog) -> tuple[list[Problem], list[str]]:
+    """What ``log`` received and the peer's log doesn't have as sent: problems and notes."""
+    problems, notes = [], []
     sent = {_key(line) for _, _, line in _messages(peer, "sent", log)}
     requests = {request for request, _ in sent}
+    refused = {_key(line)[0] for _, _, line in _messages(peer, "refused", log)}
     for file, place, line in _messages(log, "received", peer):
-        if _key(line) in sent:
+        request, _ = _key(line)
+        is_error = line.values.get("error") is not None
+        if _key(line) in sent or (is_error and request in refused | requests):
             continue
-        lacks = "has other content for it" if _key(line)[0] in requests else "doesn't have it sent"
+        lacks = "has other content for it" if request in requests else "doesn't have it sent"
         text = f"received {_words(line)} from '{peer.party}', whose log {lacks}"
-        yield file.problem(place, "unmatched", text)
+        if is_error or (peer.party == SERVER and request not in requests):
+            notes.append(f"{file.path}: line {place}: {text}")
+        else:
+            problems.append(file.problem(place, "unmatched", text))
+    return problems, notes
 
 
 def _unreceived(log: ReadLog, peer: ReadLog) -> Iterator[str]:
@@ -116,7 +126,8 @@ def _unreceived(log: ReadLog, peer: ReadLog) -> Iterator[str]:
 
 def _words(line: Line) -> str:
     values = line.values
-    return (
-        f"'{values.get('kind')}' of round {values.get('round')}, {values.get('bytes')} bytes, "
-        f"digest {str(values.get('digest'))[:12]}"
-    )
+    if values.get("error") is not None:
+        return f"an error in answer to '{values.get('kind')}'"
+    number = f" of round {values['round']}" if values.get("round") else ""
+    digest = str(values.get("digest"))[:12]
+    return f"'{values.get('kind')}'{number}, {values.get('bytes')} bytes, digest {digest}"

@@ -24,7 +24,7 @@ from wardround.common.audit_lines import (
 )
 from wardround.common.errors import AuditError
 
-KEPT = frozenset({BEGAN, "identity", PEER_HEAD, COUNTERSIGNED, "sent", "received"})
+KEPT = frozenset({BEGAN, "identity", PEER_HEAD, COUNTERSIGNED, "sent", "received", "refused"})
 """Events whose fields are needed; of the others only the chain is kept in memory."""
 _MOST_COUNTED = 1_000_000
 

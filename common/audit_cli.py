@@ -110,7 +110,8 @@ def show(
     elif event in ("sent", "received"):
         whose = f"'{report.log.party}'"
         title = f"What left {whose}" if event == "sent" else f"What reached {whose}"
-        console.print(_messages(rows, title, "to" if event == "sent" else "from"))
+        other = "server" if report.log.party != "server" else None
+        console.print(_messages(rows, title, "to" if event == "sent" else "from", other))
         console.print(_totals(rows))
     else:
         console.print(_events(rows))
@@ -188,7 +189,7 @@ def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:
 
 
 # --- tables ------------------------------------------------------------------------------------
-def _messages(rows: list[dict[str, Any]], title: str, whom: str) -> Table:
+def _messages(rows: list[dict[str, Any]], title: str, whom: str, other: str | None) -> Table:
     table = Table(title=f"{title} (times in UTC)", title_justify="left")
     for name in ("time", "round", "kind", "protection", "bytes", "digest", "epsilon", whom):
         table.add_column(name, justify="right" if name in ("round", "bytes", "epsilon") else "left")
@@ -201,7 +202,7 @@ def _messages(rows: list[dict[str, Any]], title: str, whom: str) -> Table:
             _bytes(row.get("bytes")),
             _cell(str(row.get("digest") or "")[:12]),
             _cell(row.get("epsilon")),
-            _cell(row.get("peer")),
+            _cell(row.get("hospital") or other),
         )
     return table
 

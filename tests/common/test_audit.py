@@ -57,12 +57,12 @@ def exchange(log: AuditLog, identity: Identity, peer: AuditLog, peer_public: byt
 def test_the_format_is_the_frozen_one(tmp_path: Path) -> None:
     """If this fails, logs of earlier versions can't be verified any more: raise FORMAT."""
     with two_logs(tmp_path) as (north, server):
-        north.append("connected", peer="server", address="localhost:8443")
+        north.append("connected", address="localhost:8443")
         north.append(
-            "sent", peer="server", kind="train", round=3, bytes=4_000_000, digest="ab" * 32,
+            "sent", kind="train", round=3, bytes=4_000_000, digest="ab" * 32,
             request="r-1", protection="masked+noised", epsilon=0.5,
         )  # fmt: skip
-        north.append("policy", peer="server", reason="Zürich\nsays: no\x1b[31m", allowed=[None, {}])
+        north.append("policy", reason="Zürich\nsays: no\x1b[31m", allowed=[None, {}])
         exchange(north, NORTH, server, SERVER.public)
         exchange(server, SERVER, north, NORTH.public)
     for name in ("audit.jsonl", "audit.heads"):

@@ -93,16 +93,16 @@ def left(folder: Path) -> Path:
     with AuditLog.open(folder / "audit.jsonl", "north", NORTH, lambda: now[0]) as log:
         for kind, size, spent in (("statistics", 800, None), ("train", 4_000_000, 0.25)):
             log.append(
-                "sent", peer="server", kind=kind, round=0, bytes=size, digest="ab" * 32,
+                "sent", kind=kind, round=0, bytes=size, digest="ab" * 32,
                 request=kind, protection="masked", epsilon=spent,
             )  # fmt: skip
         now[0] = 2 * DAY + 3723
         log.append(
-            "sent", peer="server", kind="train", round=1, bytes=4_000_001, digest="cd" * 32,
+            "sent", kind="train", round=1, bytes=4_000_001, digest="cd" * 32,
             request="b", protection="masked+noised", epsilon=0.5,
         )  # fmt: skip
         message(log, "received", "server", "down")
-        log.append("error", reason="[bold]boom[/bold]", peer="server")
+        log.append("error", reason="[bold]boom[/bold]")
     return log.path
 
 
