@@ -30,6 +30,7 @@ from wardround.server.board_rows import (
     audit_row,
     curve_row,
     figure_table,
+    peer,
     run_row,
     short,
 )
@@ -117,7 +118,7 @@ class Board(Observer):
         """A hospital proved its identity and holds the lease."""
         with self._changed:
             if hospital := self._hospital(name):
-                hospital.address, hospital.version = short(address), short(version)
+                hospital.address, hospital.version = peer(address), short(version)
                 self._set_state(hospital, CONNECTED, "")
                 hospital.seen = self._clock()
             self._touch("hospitals")
@@ -141,6 +142,7 @@ class Board(Observer):
         """A connection was not accepted. A stranger isn't listed among the hospitals; a hospital
         that is connected stays so (somebody else came under its name)."""
         with self._changed:
+            name_or_address = peer(name_or_address)
             hospital = self._hospitals.get(name_or_address)
             if hospital and hospital.state not in (CONNECTED, REVOKED):
                 self._set_state(hospital, REFUSED, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ SECONDS_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
 """Upper bounds of the histogram of round times, in seconds; a last bucket is unbounded."""
 STEPS = frozenset("connect manifest describe statistics layout keys train unmask evaluate".split())
 """Where something may be refused; anything else counts as 'other'."""
+_GRPC_PEER = re.compile(r"ipv[46]:([0-9A-Fa-f.:%BD]{1,80})")
 _CHAIN = {"seq", "time", "event", "prev", "hash"}
 _MOST_FIGURES, _MOST_SPLITS, _MOST_FIELDS = 64, 8, 24
 
@@ -108,8 +110,8 @@ def curve_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def audit_row(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the audit log for display; long digests are cut."""
-    fields = islice(((k, v) for k, v in line.items() if k not in _CHAIN), _MOST_FIELDS)
-    detail = ", ".join(f"{short(key)} {_shown(value)}" for key, value in fields)
+    told = ((k, v) for k, v in line.items() if k not in _CHAIN and v is not None)
+    detail = ", ".join(f"{short(key)} {_shown(value)}" for key, value in islice(told, _MOST_FIELDS))
     return {
         "seq": line.get("seq"),
         "time": short(line.get("time")),
@@ -136,6 +138,12 @@ def _finite(value: Any) -> float | None:
 def short(value: object) -> str:
     """A name or other short text as one harmless line."""
     return m.one_line(str(value), 100) if value not in (None, "") else ""
+
+
+def peer(address: str) -> str:
+    """An address as people write it; gRPC says 'ipv6:%5B::1%5D:4411' for '[::1]:4411'."""
+    found = _GRPC_PEER.fullmatch(address)
+    return short(found[1].replace("%5B", "[").replace("%5D", "]") if found else address)
 
 
 def _shown(value: object) -> str:

@@ -214,6 +214,16 @@ def test_control_characters_and_line_breaks_do_not_get_in() -> None:
     assert (refusal["hospital"], refusal["reason"]) == ("evil [31m", "a b c")
 
 
+def test_grpcs_way_to_write_an_address_is_undone() -> None:
+    board = make_board()
+    board.connected("north", "ipv6:%5B::1%5D:4411", "0.1.0")
+    board.connected("south", "ipv4:10.0.0.7:4411", "0.1.0")
+    board.refused("ipv6:%5B2001:db8::7%5D:99", "unknown authority")
+    assert hospital(board, "north")["address"] == "[::1]:4411"
+    assert hospital(board, "south")["address"] == "10.0.0.7:4411"
+    assert board.snapshot()["refusals"][0]["hospital"] == "[2001:db8::7]:99"
+
+
 def test_another_observer_is_told_everything() -> None:
     told: list[tuple[Any, ...]] = []
 
