@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import stat
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -120,6 +121,56 @@ def test_another_verifier_accepts_the_chain(authority: pki.Authority) -> None:
     ):
         with pytest.raises(verification.VerificationError):
             wrong()
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> bytes | None:
+    """The client's certificate as the server saw it, DER. Raises SSLError at either end."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        server.wrap_bio(to_server, to_client, server_side=True),
+        client.wrap_bio(to_client, to_server, server_hostname=host),
+    ]
+    for _ in range(4):
+        for end in reversed(ends):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+    assert ends[0].version() == "TLSv1.3"
+    return ends[0].getpeercert(binary_form=True)
+
+
+def test_both_ends_of_tls_know_each_other(tmp_path: Path) -> None:
+    authority = pki.Authority.create(tmp_path / "authority", "heart")
+    twin = pki.Authority.create(tmp_path / "twin", "heart")
+    (tmp_path / "key").write_bytes(pki.key_to_pem(KEY))
+
+    def context(protocol: int, pem: bytes) -> ssl.SSLContext:
+        made = ssl.SSLContext(protocol)
+        made.verify_mode = ssl.CERT_REQUIRED
+        made.load_verify_locations(cadata=authority.ca_pem.decode())
+        (tmp_path / "pem").write_bytes(pem)
+        made.load_cert_chain(tmp_path / "pem", tmp_path / "key")
+        return made
+
+    server_pem = authority.issue_server("fl.example.org", PUBLIC, IDENTITY)
+    hospital_pem = authority.issue_hospital("north", PUBLIC, IDENTITY)
+    server = context(ssl.PROTOCOL_TLS_SERVER, server_pem)
+    client = context(ssl.PROTOCOL_TLS_CLIENT, hospital_pem)
+    seen = handshake(server, client, "fl.example.org")
+    assert seen == ssl.PEM_cert_to_DER_cert(hospital_pem.decode())
+    for one, other, host in [
+        (server, client, "evil.example.org"),
+        (server, context(ssl.PROTOCOL_TLS_CLIENT, server_pem), "fl.example.org"),
+        (context(ssl.PROTOCOL_TLS_SERVER, hospital_pem), client, "north"),
+        (
+            server,
+            context(ssl.PROTOCOL_TLS_CLIENT, twin.issue_hospital("north", PUBLIC, IDENTITY)),
+            "fl.example.org",
+        ),
+    ]:
+        with pytest.raises(ssl.SSLError):
+            handshake(one, other, host)
 
 
 def test_no_certificate_outlives_the_authority(authority: pki.Authority) -> None:
