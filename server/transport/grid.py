@@ -17,7 +17,13 @@ from pathlib import Path
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from wardround.common.hosting import Run, become_server, set_message_id, timestamp
+from wardround.common.hosting import (
+    Run,
+    become_server,
+    error_reply,
+    set_message_id,
+    timestamp,
+)
 from wardround.common.wire.content import BlobDigests, encode_content
 from wardround.common.wire.frames import Start
 from wardround.server.transport.events import ServerEvents
@@ -45,6 +51,7 @@ class HospitalGrid(Grid):
         self._spool, self._events = spool, events
         self._run = become_server(RUN_ID)
         self._serials = itertools.count(1)
+        self._strays: dict[str, Message] = {}
 
     # --- hospitals ---------------------------------------------------------------------------
     def link(self, name: str) -> Link:
@@ -101,10 +108,14 @@ class HospitalGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         for message_id in message_ids:
-            link, request_id, serial = self._key(message_id)
-            asked = link.take(request_id, serial)
-            if asked is not None:
-                yield asked.reply()
+            stray = self._strays.pop(message_id, None)
+            if stray is not None:
+                yield error_reply(stray, "no hospital has this node id")
+            elif key := self._key(message_id):
+                link, request_id, serial = key
+                asked = link.take(request_id, serial)
+                if asked is not None:
+                    yield asked.reply()
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -123,28 +134,43 @@ class HospitalGrid(Grid):
     # --- what a loop over replies also needs -------------------------------------------------
     def wait(self, message_ids: Iterable[str], seconds: float) -> None:
         """Until a reply to one of these is here, at most so long."""
-        keys = [self._key(message_id) for message_id in message_ids]
+        ids = list(message_ids)
         with self.changed:
-            if not any(self._is_answered(*key) for key in keys):
+            if not any(self._is_answered(message_id) for message_id in ids):
                 self.changed.wait(seconds)
 
     def withdraw(self, message_ids: Iterable[str]) -> None:
         """Nobody waits for these any more."""
         for message_id in message_ids:
-            link, request_id, serial = self._key(message_id)
-            link.forget(request_id, serial)
+            self._strays.pop(message_id, None)
+            if key := self._key(message_id):
+                link, request_id, serial = key
+                link.forget(request_id, serial)
 
-    def _key(self, message_id: str) -> tuple[Link, str, str]:
-        request_id, node_id, serial = message_id.split("-")
-        return self._by_node[int(node_id)], request_id, serial
+    def _key(self, message_id: str) -> tuple[Link, str, str] | None:
+        """Link, request and serial of an id that this grid gave; None for any other."""
+        request_id, _, rest = message_id.partition("-")
+        node_id, _, serial = rest.partition("-")
+        link = self._by_node.get(int(node_id)) if node_id.isdigit() else None
+        return (link, request_id, serial) if link is not None else None
 
-    def _is_answered(self, link: Link, request_id: str, serial: str) -> bool:
+    def _is_answered(self, message_id: str) -> bool:
+        if message_id in self._strays:
+            return True
+        key = self._key(message_id)
+        if key is None:
+            return False
+        link, request_id, serial = key
         asked = link.find(request_id, serial)
         return asked is not None and asked.answered
 
     def _push(self, message: Message, known: BlobDigests) -> str:
         metadata = message.metadata
-        link = self._by_node[metadata.dst_node_id]
+        link = self._by_node.get(metadata.dst_node_id)
+        if link is None:
+            set_message_id(message, f"stray-{next(self._serials)}")
+            self._strays[metadata.message_id] = message
+            return metadata.message_id
         body = encode_content(message.content)
         digest = body.digest(known)
         parts = [self.run_name, link.name, metadata.message_type, digest]
