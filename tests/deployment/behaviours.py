@@ -1,4 +1,4 @@
-"""What tests make a process do: die at a named point, lie, be slow. Called in a child of the zygote.
+"""What tests make a process do: die at a named point, lie, be slow. Called in the zygote's child.
 
 Each function replaces something of the product in this process only.
 """

@@ -1,6 +1,6 @@
 """A small federation of real processes on loopback, and what can be done to it.
 
-Everything waits for a condition, read from files and logs, never for a time; a wait that is too long
+Everything waits for a condition, read from files and logs, never for a time; a wait that takes long
 fails with the logs. Every hospital dials through a CONNECT proxy of its own, which can break.
 """
 

@@ -1,4 +1,4 @@
-"""kill -9 of the server and of a hospital in every phase: the run ends with the undisturbed model."""
+"""kill -9 of the server or a hospital in every phase: the undisturbed run's model comes out."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ and writes {"id": 1, "pid": ...}, later {"id": 1, "status": wait status}. Patche
 
 from __future__ import annotations
 
-import wardround.common.wire.tls as _  # noqa: F401  isort: skip
+import wardround.common.wire.tls  # noqa: F401  isort: skip
 
 import json
 import os
@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import behaviours
+
 import wardround.client.cli
 import wardround.client.doctor
 import wardround.client.process
