@@ -11,6 +11,7 @@ present one.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import threading
@@ -170,7 +171,7 @@ class Coordinator:
             primary=self.task.primary_metric,
         )
         self.board.restore(run.rounds())
-        self._wait_for_hospitals(grid)
+        self._wait_for_hospitals(grid, self.config.server.wait_s)
         federation = Federation(
             self.config,
             self.task,
@@ -178,6 +179,7 @@ class Coordinator:
             self.board,
             roster=_LiveRoster(lambda: self._description.hospitals),
             on_model=admission.model_known,
+            wait_ready=lambda: self._wait_for_hospitals(grid, 0.0),
         )
         outcomes: list[FederationOutcome] = []
         app = create_server_app(lambda context: federation, outcomes.append)
@@ -190,21 +192,20 @@ class Coordinator:
         self.board.run_ended("complete")
         return outcomes[0]
 
-    def _wait_for_hospitals(self, grid: HospitalGrid) -> None:
-        """For all of the roster; once ``min_clients`` are there, at most ``server.wait_s``."""
-        everyone, said = set(self._description.hospitals), ""
-        needed, enough_at = self.config.federation.min_clients, float("inf")
+    def _wait_for_hospitals(self, grid: HospitalGrid, patience_s: float) -> None:
+        """For all of the roster; once enough are there, at most ``patience_s`` for the others."""
+        secure = self.config.secure_aggregation
+        needed = max(self.config.federation.min_clients, secure.min_cohort * secure.enabled)
+        enough_at, said = math.inf, ""
         while True:
-            ready = set(grid.admitted())
+            everyone, ready = set(self._description.hospitals), set(grid.admitted())
             missing = sorted(everyone - ready)
-            if not missing:
-                return
-            if len(ready) >= needed:
-                enough_at = min(enough_at, time.monotonic())
-                if time.monotonic() - enough_at > self.config.server.wait_s:
-                    return
+            if len(ready) < needed:
+                enough_at = math.inf
             else:
-                enough_at = float("inf")
+                enough_at = min(enough_at, time.monotonic())
+            if not missing or time.monotonic() - enough_at >= patience_s:
+                return
             line = f"waiting for hospitals: {len(ready)} of {len(everyone)} are ready"
             reasons = [self._missing(grid, name) for name in missing[:8]]
             line += f"; missing: {', '.join(reasons)}{' ...' if len(missing) > 8 else ''}"
@@ -230,9 +231,10 @@ class Coordinator:
                 if new:
                     self._description = description
                     log.info("the description is now version %d", self._description.version)
-                    self._admission.renew()
                 seen = data
                 self._door.check_all(new)
+                if new:  # after the hospitals were sent the description that it is about
+                    self._admission.renew()
                 grid.give_up_silent()
             except (OSError, WardroundError) as error:
                 log.error("the watch: %s", error)

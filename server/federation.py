@@ -68,6 +68,7 @@ class Federation:
         stores its clients' states there, so that both belong together after a crash
     roster : every hospital's name and public key, for secure aggregation and privacy's claims
     make_source : gives a round's source of central noise; the operating system's by default
+    wait_ready : returns when enough hospitals can be asked; called before every attempt at a round
     on_model : is told, before the first round, what hospitals will be asked to send
     keep_journal : whether to write down what a restarted server needs to open a round's sums; of no
         use where the hospitals die with the server
@@ -84,12 +85,14 @@ class Federation:
         make_source: MakeSource | None = None,
         keep_journal: bool = True,
         on_model: OnModel | None = None,
+        wait_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.config, self.task, self.run_directory = config, task, run
         self.observer = observer or Observer()
         self.before_commit = before_commit or (lambda server_round: None)
         # a live roster is kept as it is, also while it is empty
         self.roster: Roster = {} if roster is None else roster
+        self.wait_ready = wait_ready
         self.make_source, self.on_model = make_source, on_model or (lambda expected: None)
         self.journal = Journal(run.journal if keep_journal else None)
 
@@ -253,6 +256,7 @@ class Federation:
         kept = self.journal.find(f"train {server_round}")
         first = min(kept.attempt, federation.round_attempts) if kept else 1
         for attempt in range(first, federation.round_attempts + 1):
+            self.wait_ready()
             able = self._able(runner, members)
             cohort = draw_cohort(
                 able, federation.clients_per_round, federation.seed, server_round, attempt

@@ -18,10 +18,10 @@ from wardround.client.hospital import Hospital
 from wardround.common.config import Config
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.rundir import RunDirectory
+from wardround.common.tasks.configured import make_task
 from wardround.server.federation import Federation
 from wardround.simulations.identities import shared_identities
 from wardround.simulations.population import Population, create_ledger
-from wardround.common.tasks.configured import make_task
 from wardround.simulations.runner import load
 
 
