@@ -11,6 +11,7 @@ needs no approval of its own if it only names the arrays of an approved first on
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import re
@@ -33,6 +34,8 @@ __all__ = ["Approvals", "Decision", "plan_text"]
 
 Answer = Literal["approved", "rejected"]
 FOLDER = "approvals"
+MOST_PENDING = 20
+"""Older plans that wait are forgotten: a server may make many."""
 _PENDING = ".pending"
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 
@@ -73,6 +76,8 @@ class Approvals:
         path = self._folder / f"{name}{_PENDING}"
         if not path.exists():
             write_private(path, manifest.body())
+            for old in self._pending_paths()[:-MOST_PENDING]:
+                old.unlink(missing_ok=True)
         raise PolicyRefused(
             f"the plan of run '{manifest.run}' waits for approval: run "
             f"`wardround client approve KIT` (plan {name[:12]})"
@@ -91,8 +96,13 @@ class Approvals:
     # --- the person -------------------------------------------------------------------------------
     def pending(self) -> list[Manifest]:
         """Plans that wait, oldest first."""
-        paths = sorted(self._folder.glob(f"*{_PENDING}"), key=lambda path: path.stat().st_mtime)
-        return [Manifest.from_body(path.read_bytes()) for path in paths]
+        found = []
+        for path in self._pending_paths():
+            with contextlib.suppress(OSError, WardroundError):  # one that was altered is none
+                manifest = Manifest.from_body(path.read_bytes())
+                if manifest.digest().hex() == path.stem:
+                    found.append(manifest)
+        return found
 
     def approve(self, plan: str | bytes, who: str | None = None) -> Manifest:
         """Sign a plan that waits (or was rejected): its digest, or how that begins in hexadecimal.
@@ -115,6 +125,10 @@ class Approvals:
                 yield found
 
     # --- files -----------------------------------------------------------------------------------
+    def _pending_paths(self) -> list[Path]:
+        paths = self._folder.glob(f"*{_PENDING}")
+        return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
     def _decide(self, plan: str | bytes, answer: Answer, who: str | None, reason: str) -> Manifest:
         manifest = self._find(plan if isinstance(plan, str) else plan.hex())
         name = manifest.digest().hex()

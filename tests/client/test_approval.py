@@ -1,0 +1,286 @@
+"""A person's approval: of exactly one plan, signed, kept over a crash; and the plan for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wardround.client import approval
+from wardround.client.approval import Approvals, plan_text
+from wardround.common import messages as m
+from wardround.common.arrays import ArraySpec
+from wardround.common.config import parse_config
+from wardround.common.description import Description, shared_toml
+from wardround.common.errors import PolicyRefused
+from wardround.common.secagg.keys import Identity
+from wardround.common.tasks.configured import make_task
+from wardround.common.wire.manifest import Manifest
+from wardround.server.manifest import preparation_manifest, training_manifest
+
+KEYS = {f"h{number}": Identity.generate().public for number in range(3)}
+OWN, SERVER = Identity.generate(), Identity.generate()
+WAITS = r"waits for approval: run `wardround client approve KIT`"
+LAYOUT = {"weight": ArraySpec((2, 3), "float32"), "mean": ArraySpec((3,), "float32")}
+
+
+def plan(text: str = "", run: str = "run-1") -> Manifest:
+    config = parse_config(text)
+    now = "2026-01-01T00:00:00+00:00"
+    toml, key = shared_toml(config), SERVER.public
+    described = Description("federation", 1, "localhost:8443", toml, key, KEYS, (), now)
+    return preparation_manifest(config, make_task(config), described, run)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in (folder / "approvals").iterdir())
+
+
+@pytest.fixture
+def approvals(tmp_path: Path) -> Approvals:
+    return Approvals(tmp_path, OWN)
+
+
+def test_a_plan_waits_until_a_person_in_another_process_approves_it(approvals, tmp_path) -> None:
+    one = plan()
+    for _ in range(2):
+        with pytest.raises(PolicyRefused, match=WAITS) as refused:
+            approvals.request(one)
+    assert one.digest().hex()[:12] in str(refused.value) and str(tmp_path) not in str(refused.value)
+    assert not approvals.is_approved(one) and files(tmp_path) == [".pending"]
+
+    person = Approvals(tmp_path, OWN)
+    assert person.pending() == [one]
+    assert person.approve(one.digest(), "A. Person\n") == one
+    assert person.pending() == [] and files(tmp_path) == [".approved"]
+    approvals.request(one)
+    assert approvals.is_approved(one)
+    (found,) = approvals.decisions("approved")
+    assert (found.manifest, found.answer, found.who) == (one, "approved", "A. Person")
+    assert found.time.endswith("+00:00")
+    for path in (tmp_path / "approvals").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "approvals").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        plan(run="run-2"),
+        plan("[federation]\nrounds = 21\n"),
+        plan("[secure_aggregation]\nmin_cohort = 2\n"),
+        plan("[training]\nlr = 0.5\n"),
+    ],
+)
+def test_an_approval_is_of_one_plan_only(approvals, other: Manifest) -> None:
+    for one in (plan(), other):
+        with pytest.raises(PolicyRefused, match=WAITS):
+            approvals.request(one)
+    assert {x.digest() for x in approvals.pending()} == {plan().digest(), other.digest()}
+    approvals.approve(plan().digest().hex()[:10])
+    assert approvals.is_approved(plan()) and not approvals.is_approved(other)
+    assert approvals.pending() == [other]
+
+
+def test_a_rejected_plan_stays_rejected_until_it_is_approved(approvals, tmp_path) -> None:
+    one = plan()
+    with pytest.raises(PolicyRefused):
+        approvals.request(one)
+    approvals.reject(one.digest(), "too many\nrounds")
+    assert files(tmp_path) == [".rejected"] and approvals.pending() == []
+    with pytest.raises(PolicyRefused, match="rejected the plan of run 'run-1': too many rounds"):
+        approvals.request(one)
+    approvals.approve(one.digest())
+    assert approvals.is_approved(one) and files(tmp_path) == [".approved"]
+    approvals.reject(one.digest(), "")
+    assert not approvals.is_approved(one)
+    with pytest.raises(PolicyRefused, match="no reason given"):
+        approvals.request(one)
+
+
+def test_a_crash_between_two_answers_leaves_the_refusal(approvals, tmp_path) -> None:
+    one = plan()
+    with pytest.raises(PolicyRefused):
+        approvals.request(one)
+    approvals.approve(one.digest())
+    name = f"{one.digest().hex()}"
+    approved = (tmp_path / "approvals" / f"{name}.approved").read_bytes()
+    approvals.reject(one.digest(), "no")
+    (tmp_path / "approvals" / f"{name}.approved").write_bytes(approved)
+    assert not approvals.is_approved(one) and not list(approvals.decisions("approved"))
+
+
+# --- the second stage -----------------------------------------------------------------------------
+def test_the_second_stage_of_an_approved_plan_needs_no_second_approval(approvals) -> None:
+    one = plan()
+    two = training_manifest(one, LAYOUT, ["weight"], {})
+    assert not approvals.is_approved(two)
+    with pytest.raises(PolicyRefused):
+        approvals.request(one)
+    assert not approvals.is_approved(two)
+    approvals.approve(one.digest())
+    assert approvals.is_approved(two)
+    approvals.request(two)
+    assert not approvals.is_approved(two.model_copy(update={"rounds": 21}))
+    approvals.reject(one.digest(), "second thoughts")
+    assert not approvals.is_approved(two)
+
+
+def test_weaker_protection_in_the_second_stage_asks_again(approvals) -> None:
+    """A private run's model turns out to have running statistics, which carry no noise."""
+    one = plan("[privacy]\nunit = 'hospital'\nepsilon = 3.0\n")
+    fine = training_manifest(one, {"weight": LAYOUT["weight"]}, ["weight"], {})
+    weak = training_manifest(one, LAYOUT, ["weight"], {})
+    with pytest.raises(PolicyRefused):
+        approvals.request(one)
+    approvals.approve(one.digest())
+    assert approvals.is_approved(fine) and not approvals.is_approved(weak)
+    with pytest.raises(PolicyRefused, match=WAITS):
+        approvals.request(weak)
+    approvals.approve(weak.digest())
+    assert approvals.is_approved(weak)
+
+
+# --- altered files --------------------------------------------------------------------------------
+def alter(values: dict[str, Any], key: str) -> None:
+    if key == "manifest":
+        values[key] = plan("[federation]\nrounds = 99\n").body().decode()
+    elif key == "signature":
+        values[key] = Identity.generate().sign(b"x").hex()
+    else:
+        values[key] = "2027-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("key", ["manifest", "answer", "time", "who", "reason", "signature", "x"])
+def test_an_altered_or_foreign_approval_is_none(approvals, tmp_path, key: str) -> None:
+    one = plan()
+    with pytest.raises(PolicyRefused):
+        approvals.request(one)
+    approvals.approve(one.digest(), "A. Person")
+    path = tmp_path / "approvals" / f"{one.digest().hex()}.approved"
+    values = json.loads(path.read_bytes())
+    assert set(values) == {"manifest", "answer", "time", "who", "reason", "signature"}
+    alter(values, key)
+    path.write_text(json.dumps(values))
+    assert not approvals.is_approved(one) and not list(approvals.decisions("approved"))
+    with pytest.raises(PolicyRefused, match="was altered"):
+        approvals.approve(one.digest())
+    with pytest.raises(PolicyRefused, match=WAITS):
+        approvals.request(one)
+
+
+def test_an_approval_is_not_another_hospitals_nor_another_plans(approvals, tmp_path) -> None:
+    one, other = plan(), plan(run="run-2")
+    with pytest.raises(PolicyRefused):
+        approvals.request(one)
+    approvals.approve(one.digest())
+    assert not Approvals(tmp_path, Identity.generate()).is_approved(one)
+    path = tmp_path / "approvals" / f"{one.digest().hex()}.approved"
+    path.rename(path.with_name(f"{other.digest().hex()}.approved"))
+    assert not approvals.is_approved(one) and not approvals.is_approved(other)
+    for torn in (b"", b"{", b"[]", b'{"signature": 1}', b"\xff"):
+        path.write_bytes(torn)
+        assert not approvals.is_approved(one)
+
+
+def test_a_pending_file_of_another_plan_is_not_signed(approvals, tmp_path) -> None:
+    """What a person was shown is what is signed."""
+    one = plan()
+    with pytest.raises(PolicyRefused):
+        approvals.request(one)
+    path = tmp_path / "approvals" / f"{one.digest().hex()}.pending"
+    path.write_bytes(plan(run="run-2").body())
+    with pytest.raises(PolicyRefused, match="another plan than its name"):
+        approvals.approve(one.digest())
+    assert files(tmp_path) == [".pending"]
+
+
+def test_a_server_that_makes_many_plans_fills_no_disk(approvals, tmp_path) -> None:
+    plans = [plan(run=f"run-{number}") for number in range(approval.MOST_PENDING + 3)]
+    for number, one in enumerate(plans):
+        with pytest.raises(PolicyRefused, match=WAITS):
+            approvals.request(one)
+        path = tmp_path / "approvals" / f"{one.digest().hex()}.pending"
+        os.utime(path, (number, number))  # a clock may be too coarse to order them
+    assert approvals.pending() == plans[3:]
+    for torn in (b"", b"{}", plans[0].body()):
+        (tmp_path / "approvals" / f"{plans[-1].digest().hex()}.pending").write_bytes(torn)
+        assert approvals.pending() == plans[3:-1]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "*", "AB", "ab" * 33, "zz"])
+def test_what_is_no_digest_or_unknown_is_refused_in_a_line(approvals, name: str) -> None:
+    with pytest.raises(PolicyRefused, match="no plan's digest"):
+        approvals.approve(name)
+    with pytest.raises(PolicyRefused, match="no plan begins with ab"):
+        approvals.reject("ab", "no")
+
+
+def test_two_plans_with_one_beginning_are_not_guessed(approvals, tmp_path) -> None:
+    for number in range(20):  # two of 20 begin with the same hexadecimal digit
+        with pytest.raises(PolicyRefused):
+            approvals.request(plan(run=f"run-{number}"))
+    digits = [one.digest().hex()[0] for one in approvals.pending()]
+    twice = next(digit for digit in digits if digits.count(digit) > 1)
+    with pytest.raises(PolicyRefused, match="plans begin with"):
+        approvals.approve(twice)
+    assert set(files(tmp_path)) == {".pending"}
+
+
+def test_a_user_without_a_name_is_no_obstacle(approvals, monkeypatch) -> None:
+    def fail() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(approval.getpass, "getuser", fail)
+    with pytest.raises(PolicyRefused):
+        approvals.request(plan())
+    approvals.approve(plan().digest())
+    assert next(approvals.decisions("approved")).who == "unknown"
+
+
+# --- the plan for people --------------------------------------------------------------------------
+PRIVATE = "[privacy]\nunit = 'example'\nnoise_multiplier = 1.5\n"
+PLAIN = "[secure_aggregation]\nenabled = false\n"
+
+
+@pytest.mark.parametrize("text", ["", PLAIN, PRIVATE, "[strategy]\nname = 'scaffold'\n"])
+def test_the_plan_shows_every_leaf_and_what_protects_it(text: str) -> None:
+    one = plan(text)
+    records = {"control": {"weight": LAYOUT["weight"]}} if "scaffold" in text else {}
+    for manifest in (one, training_manifest(one, LAYOUT, ["weight"], records)):
+        shown = plan_text(manifest)
+        assert all(len(line) <= 100 for line in shown.splitlines())
+        assert manifest.digest().hex() in shown and "run-1" in shown and "h0, h1, h2" in shown
+        for leaf in manifest.leaves:
+            name = "every array" if leaf.name == "*" else leaf.name
+            kind, protection = re.escape(leaf.message_type), re.escape(leaf.protection)
+            row = rf"^ {kind} +{leaf.record} +[^\n]*{name}[^\n]* {protection}$"
+            folded = rf"^ {kind} +{leaf.record} [^\n]* {protection}\n +[^\n]*{name}"
+            assert re.search(row, shown, re.M) or re.search(folded, shown, re.M), leaf
+            assert f"\n{leaf.protection}: " in shown
+
+
+def test_the_plan_says_plainly_what_is_off_and_how_much_is_planned() -> None:
+    assert "the server sees this hospital's own updates" in plan_text(plan(PLAIN))
+    assert "may tell of single patients" in plan_text(plan())
+    shown = plan_text(plan(PRIVATE))
+    assert "of each example: noise multiplier 1.5 at delta 1e-05, local noise" in shown
+    assert "epsilon 3 for the run" in plan_text(
+        plan("[privacy]\nunit = 'patient'\nepsilon = 3.0\n")
+    )
+    second = training_manifest(plan(PLAIN), LAYOUT, ["weight"], {})
+    assert "float32 2 x 3" in plan_text(second) and "2: with the model's arrays" in plan_text(
+        second
+    )
+
+
+def test_names_from_the_server_are_shown_as_they_are(approvals) -> None:
+    """No markup, no control characters: a run can't dress up its plan."""
+    shown = plan_text(plan(run="[bold red]fine[/]"))
+    assert "[bold red]fine[/]" in shown and "\x1b" not in shown
+    assert m.one_line(shown.splitlines()[0]) == re.sub(" +", " ", shown.splitlines()[0])
