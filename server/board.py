@@ -238,7 +238,7 @@ class Board(Observer):
         with self._changed:
             self._step_phase(step)
             known = self._hospitals.get(hospital)
-            if known:
+            if known and reason is None:  # a refusal may be of one who said nothing
                 known.seen = self._clock()
             if step == "train":
                 self._run["answered" if reason is None else "not_accepted"] += 1

@@ -175,13 +175,26 @@ function showCurves() {
 
 function showRefusals() {
   $("no-refusals").hidden = board.refusals.length > 0;
-  $("refusals").replaceChildren(...board.refusals.slice().reverse().map((refusal) => {
-    const item = element("li"), when = element("time", "", clock(refusal.time));
-    const where = refusal.round ? `round ${refusal.round}, ${refusal.step}` : refusal.step;
-    item.append(when, element("b", "", refusal.hospital), element("span", "soft", where),
-      element("span", "sub", refusal.reason));
+  $("refusals").replaceChildren(...folded(board.refusals).map(({ last, times, first }) => {
+    const item = element("li"), when = element("time", "", clock(last.time));
+    const where = last.round ? `round ${last.round}, ${last.step}` : last.step;
+    const since = times > 1 ? `, ${times} times since ${clock(first)}` : "";
+    item.append(when, element("b", "", last.hospital), element("span", "soft", where + since),
+      element("span", "sub", last.reason));
     return item;
   }));
+}
+
+// Newest first; the same reason of the same hospital again and again is one line.
+function folded(refusals) {
+  const groups = new Map();
+  for (const refusal of refusals) {
+    const key = JSON.stringify([refusal.hospital, refusal.reason]);
+    const group = groups.get(key) || { times: 0, first: refusal.time };
+    groups.delete(key); // so that the newest group is the last
+    groups.set(key, { ...group, times: group.times + 1, last: refusal });
+  }
+  return [...groups.values()].reverse();
 }
 
 function showAudit() {

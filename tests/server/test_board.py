@@ -88,6 +88,11 @@ def test_bytes_and_signs_of_life() -> None:
     assert (now["bytes_out"], now["bytes_in"]) == (1000, 30) and now["seen"] > before
     board.seen("north")
     assert hospital(board, "north")["seen"] > now["seen"]
+    last = hospital(board, "north")["seen"]
+    board.replied("north", "train", "failed: it is not connected")
+    assert hospital(board, "north")["seen"] == last
+    board.replied("north", "train", None)
+    assert hospital(board, "north")["seen"] > last
     board.round_committed(row())  # its bytes are those already counted
     run = board.snapshot()["run"]
     assert (run["bytes_in"], run["bytes_out"]) == (35, 1000)

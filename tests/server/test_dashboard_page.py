@@ -125,6 +125,10 @@ def test_changes_arrive_without_a_reload_and_the_phase_is_spoken(
     board.refused("10.9.9.9:1", "its certificate has expired")
     browser.wait("document.querySelectorAll('.curve').length === 2")
     assert text(browser, "#refusals li").endswith("its certificate has expired")
+    for _ in range(3):
+        board.replied("south", "train", "no answer in time")
+    browser.wait("document.querySelectorAll('#refusals li').length === 2")
+    assert "train, 3 times since" in text(browser, "#refusals li")
     north = text(browser, "#hospital-rows tr")
     for part in ("connected", "10.0.0.7:4411", "3.5 of 4", "only 0.5 left", "0.625", "AUC on test"):
         assert part in north
