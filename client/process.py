@@ -194,7 +194,8 @@ class HospitalProcess:
             if heads.head:
                 theirs = SignedHead.from_bytes(heads.head.encode())
                 signature = self.audit.countersign(theirs, server)
-                answer = Heads(head="", countersigned=heads.head, signature=signature.hex())
+                own = "" if heads.countersigned else self._head()  # asked for first: ours, too
+                answer = Heads(head=own, countersigned=heads.head, signature=signature.hex())
                 self.connection.mailbox.put_control(answer)
         except AuditError as error:
             log.warning("%s", error)
@@ -205,8 +206,10 @@ class HospitalProcess:
 
     def _send_head(self) -> None:
         """Our audit head, for the server to countersign; it answers with its own."""
-        head = self.audit.signed_head().to_bytes().decode()
-        self.connection.mailbox.put_control(Heads(head=head))
+        self.connection.mailbox.put_control(Heads(head=self._head()))
+
+    def _head(self) -> str:
+        return self.audit.signed_head().to_bytes().decode()
 
 
 def _guarded(target: Callable[[], None]) -> None:

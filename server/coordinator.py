@@ -46,6 +46,8 @@ log = logging.getLogger("wardround.server")
 
 _WATCH_S = 0.5
 _CURRENT = "current-run"
+_LAST_WORDS_S = 0.5
+"""For the audit heads of the end to be countersigned."""
 
 
 @dataclass
@@ -114,6 +116,9 @@ class Coordinator:
                 return self._rounds(grid, run, admission)
             finally:
                 over.set()
+                audit.append("run ended", run=run.path.name)
+                self._diary.ask_for_heads([link.mailbox for link in grid.links.values()])
+                time.sleep(_LAST_WORDS_S)
                 self._door.goodbye("the server stops")
                 health.enter_graceful_shutdown()
                 audit.append("stopped", run=run.path.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from wardround.common.audit import AuditLog
 from wardround.common.audit_lines import SignedHead
@@ -70,6 +70,12 @@ class Diary(ServerEvents):
             error=start.reason or None,
         )
         self._board.received(name, start.type, start.size_bytes)
+
+    def ask_for_heads(self, mailboxes: Iterable[Mailbox]) -> None:
+        """Have every hospital countersign what is here, and send its own head."""
+        own = Heads(head=self._audit.signed_head().to_bytes().decode())
+        for mailbox in mailboxes:
+            mailbox.put_control(own)
 
     def heads(self, name: str, heads: Heads, mailbox: Mailbox) -> None:
         public = self._description().hospitals.get(name, b"")
