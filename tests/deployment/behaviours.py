@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import os
 import signal
 import time
@@ -84,3 +85,26 @@ def version(text: str) -> None:
     import wardround.client.transport.connection as connection
 
     connection.own_version = lambda: text  # type: ignore[assignment]
+
+
+def record_unmasking(file: str) -> None:
+    """Write down every survivor set that this hospital opened a sum for, and with which shares."""
+    from wardround.client.secagg import SecureClient
+    from wardround.common.secagg.messages import Shares, UnmaskRequest
+
+    original = SecureClient.unmask
+
+    def unmask(self: SecureClient, data: bytes) -> bytes:
+        answer = original(self, data)
+        request, shares = UnmaskRequest.from_bytes(data), Shares.from_bytes(answer)
+        line = {
+            "group": request.group.hex(),
+            "index": request.index,
+            "survivors": list(request.survivors),
+            "shares": [share.hex() for share in shares.shares],
+        }
+        with open(file, "a", encoding="ascii") as output:
+            output.write(json.dumps(line) + "\n")
+        return answer
+
+    SecureClient.unmask = unmask  # type: ignore[method-assign]

@@ -294,6 +294,13 @@ class Federation:
             raise AssertionError(f"{error}\n{self.tails()}") from None
         assert code == 0, self.tails()
 
+    def stop_clients(self) -> None:
+        """SIGTERM to every hospital; each must end cleanly."""
+        for client in self.clients.values():
+            client.signal(signal.SIGTERM)
+        for client in self.clients.values():
+            assert client.wait() in (0, -signal.SIGKILL), client.tail()
+
     def close(self) -> None:
         """Kill whatever is left."""
         for process in self._processes:
