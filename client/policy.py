@@ -8,18 +8,21 @@ manifest is of this federation and promises what this program does) is in ``plan
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from wardround.client.ledger import Entry
 from wardround.client.plan_checks import check_plan, planned_epsilon
 from wardround.common.config import Config
 from wardround.common.config_tables import Positive, Table, TaskTable
 from wardround.common.description import Description
-from wardround.common.errors import ConfigError, PolicyRefused, ProtocolRefused
-from wardround.common.messages import one_line
+from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused, ProtocolRefused
+from wardround.common.messages import BUDGET, one_line
+from wardround.common.privacy.accounting import unit_epsilon
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.toml_source import Source, validation_error
 from wardround.common.wire.manifest import Manifest
@@ -208,6 +211,31 @@ class SitePolicy(Table):
             if planned > limit:
                 plans = f"plans {planned:.4g}" if config.privacy.enabled else "has no privacy"
                 raise self.refused(key, f"this hospital allows epsilon {limit:g}, the run {plans}")
+
+    def check_spent(self, entries: Iterable[Entry], config: Config, run: str) -> None:
+        """Before a training request of a private run: would one more round like the last pass
+        ``max_epsilon_per_run``? A round that is repeated costs again, so a plan can be overrun.
+
+        Parameters
+        ----------
+        entries : of this hospital's ledger
+
+        Raises PrivacyRefused, worded so that the server knows this hospital's budget is spent.
+        """
+        limit, table = self.max_epsilon_per_run, config.privacy
+        if limit is None or not table.enabled:
+            return
+        here = [x for x in entries if x.federation == config.federation.name]
+        sizes, rounds = ([x for x in here if x.run == name] for name in ("", run))
+        spent = [(x.unit, one) for x in (*sizes, *rounds, *rounds[-1:]) for one in x.releases]
+        after = unit_epsilon(spent, table.unit, table.delta)
+        if after > limit:
+            refused = self.refused(
+                "max_epsilon_per_run",
+                f"this hospital allows epsilon {limit:g}, with another round the run has "
+                f"{after:.4g}",
+            )
+            raise PrivacyRefused(f"{BUDGET}{refused}")
 
 
 def load_site(path: Path) -> SitePolicy:

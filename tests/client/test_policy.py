@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from wardround.client.ledger import Entry
 from wardround.client.plan_checks import planned_epsilon
 from wardround.client.policy import SitePolicy, load_site
 from wardround.common import messages as m
@@ -17,7 +18,7 @@ from wardround.common.arrays import ArraySpec
 from wardround.common.config import Config, parse_config
 from wardround.common.credentials import site_text
 from wardround.common.description import Description, shared_toml
-from wardround.common.errors import ConfigError, PolicyRefused
+from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.keys import Identity
@@ -164,6 +165,33 @@ def test_noise_alone_is_held_against_the_limit_with_this_hospitals_units(site) -
     for units in (50, None):
         with pytest.raises(PolicyRefused, match="max_epsilon_per_run"):
             check(policy, manifest, described, units=units)
+
+
+def entry(run: str, release: Release, federation: str = "federation") -> Entry:
+    return Entry(federation, run, 1, 0, "ab", "dp-sgd", "example", 1.0, (release,), False)
+
+
+def test_rounds_that_are_repeated_never_pass_what_one_run_may_cost(site) -> None:
+    config = parse_config(NOISE)
+    sizes, one = entry("", Release(20.0)), Release(1.0, 0.1, 10)
+    three = epsilon([Release(20.0), Release(1.0, 0.1, 30)], 1e-5)
+    policy = site(f"max_epsilon_per_run = {three + 1e-9}\n")
+    others = [entry("run-0", one), entry("run-1", one, "elsewhere")] * 9
+    for rounds in range(3):
+        policy.check_spent([sizes, *others, *[entry("run-1", one)] * rounds], config, "run-1")
+    spent = [sizes, *others, *[entry("run-1", one)] * 3]
+    with pytest.raises(PrivacyRefused) as refused:
+        policy.check_spent(spent, config, "run-1")
+    assert str(refused.value).startswith(
+        f"{m.BUDGET}site.toml:1: max_epsilon_per_run: this hospital"
+    )
+    policy.check_spent(spent, config, "run-2")
+    policy.check_spent(spent, parse_config(""), "run-1")
+    site("").check_spent(spent, config, "run-1")
+    without_sizes = epsilon([Release(1.0, 0.1, 30)], 1e-5)
+    assert without_sizes < three
+    with pytest.raises(PrivacyRefused):
+        site(f"max_epsilon_per_run = {without_sizes}\n").check_spent(spent[:-1], config, "run-1")
 
 
 # --- this hospital's own settings ---------------------------------------------------------------
