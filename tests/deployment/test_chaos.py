@@ -43,7 +43,7 @@ STRICT = ("plain", "secure")
 ROUNDS = 5
 WITHIN_S = float(os.environ.get("CHAOS_PATIENCE", "150"))
 hospitals = st.sampled_from(NAMES)
-seconds = st.floats(0.0, 0.6)
+seconds = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.35, 0.6, 1.0, 2.0])
 _undisturbed: dict[bool, Federation] = {}
 
 
@@ -126,9 +126,11 @@ class Campaign(RuleBasedStateMachine):
         if not (who == "server" and self.over):
             self.start_again(who)
 
-    @rule(who=hospitals)
-    def freeze(self, who: str) -> None:
-        self.note("freeze", who)
+    @precondition(lambda self: len(self.frozen) < 2)
+    @rule(who=hospitals, pause_s=seconds)
+    def freeze(self, who: str, pause_s: float) -> None:
+        self.note("freeze", who, pause_s)
+        time.sleep(pause_s)
         self.made.clients[who].signal(signal.SIGSTOP)
         self.frozen.add(who)
 
@@ -147,14 +149,16 @@ class Campaign(RuleBasedStateMachine):
         time.sleep(pause_s)
         self.made.proxies[who].reset()
 
-    @rule(who=hospitals, count=st.integers(1, 40_000))
-    def cut(self, who: str, count: int) -> None:
-        self.note("cut", who, count)
+    @rule(who=hospitals, count=st.integers(1, 40_000), pause_s=seconds)
+    def cut(self, who: str, count: int, pause_s: float) -> None:
+        self.note("cut", who, count, pause_s)
+        time.sleep(pause_s)
         self.made.proxies[who].cut_after = count
 
-    @rule(who=hospitals, fault=st.sampled_from(["refuse", "black_hole"]))
-    def break_network(self, who: str, fault: str) -> None:
-        self.note(fault, who)
+    @rule(who=hospitals, fault=st.sampled_from(["refuse", "black_hole"]), pause_s=seconds)
+    def break_network(self, who: str, fault: str, pause_s: float) -> None:
+        self.note(fault, who, pause_s)
+        time.sleep(pause_s)
         setattr(self.made.proxies[who], fault, True)
         if fault == "refuse":
             self.made.proxies[who].reset()
