@@ -79,6 +79,9 @@ def provision(
     """
     with work_on(config, now) as work:
         work.make_kits(config.server.hospitals if names is None else names)
+        unlisted = sorted(set(work.registry.roster()) - set(config.server.hospitals))
+        if names is None and unlisted:  # who takes a name out of the file may expect more of it
+            work.note(f"not in server.hospitals, but members until --revoke: {', '.join(unlisted)}")
         return work.finish()
 
 

@@ -12,11 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 
 from tests.provisioning import NOW, Site, federation, handed_over, signed_file
 from wardround.client import enroll
 from wardround.client.kit import Kit
-from wardround.common import pki
+from wardround.common import enrolment, pki
 from wardround.common.enrolment import SigningRequest
 from wardround.common.errors import ProvisionError
 from wardround.common.secagg.keys import Identity
@@ -138,6 +141,24 @@ def test_a_request_without_its_proofs_is_refused(site: Site, tmp_path: Path, cha
         provision.enroll(site.config, path, now=NOW)
     assert "\n" not in str(caught.value)
     assert signed_file(site.config).read_bytes() == before
+
+
+def test_a_request_names_one_hospital(site: Site, tmp_path: Path) -> None:
+    key, identity = pki.generate_key(), Identity.generate()
+    uri = f"wardround://request/hospital/east/{identity.public.hex()}"
+    signature = identity.sign(enrolment._proof("east", key.public_key())).hex()
+    path = tmp_path / "two.request"
+    for name, uris in (("east", [uri]), ("west", [uri]), ("east", [uri, uri]), ("east", [])):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(u) for u in uris])
+        builder = x509.CertificateSigningRequestBuilder(subject).add_extension(names, False)
+        csr = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        path.write_text(json.dumps({"csr": csr.decode(), "signature": signature}))
+        if (name, uris) == ("east", [uri]):
+            assert SigningRequest.read(path.read_bytes(), "x").name == "east"
+            continue
+        with pytest.raises(ProvisionError, match="not a signing request of a hospital"):
+            provision.enroll(site.config, path, now=NOW)
 
 
 def test_an_answer_is_believed_as_far_as_it_fits(site: Site, tmp_path: Path) -> None:

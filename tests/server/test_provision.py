@@ -91,7 +91,9 @@ def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
     assert changed == {"authority/issued.jsonl"} | {f"{at}/federation.signed" for at in copies}
     assert Kit.open(kits(config) / "north", NOW).description == done.description
     assert p.add(config, "east", SOON).description.version == 3
-    assert set(p.provision(config, now=SOON).description.hospitals) == {*TWO, "west", "east"}
+    done = p.provision(config, now=SOON)
+    assert set(done.description.hospitals) == {*TWO, "west", "east"}
+    assert done.notes == ("not in server.hospitals, but members until --revoke: east",)
 
 
 def test_a_change_of_address_or_settings_is_signed_anew(tmp_path: Path) -> None:
