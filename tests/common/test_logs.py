@@ -156,6 +156,14 @@ def test_a_wrong_number_of_arguments_is_still_a_line() -> None:
     assert rows(stream)[0]["message"] == "%d and %d"
 
 
+def test_not_even_a_level_s_name_breaks_a_line() -> None:
+    stream = io.StringIO()
+    setup_logging("text", "INFO", stream)
+    logging.addLevelName(25, "A\n\x1bB")
+    LOGGER.log(25, "message")
+    assert stream.getvalue().endswith("A  B    message\n") and stream.getvalue().count("\n") == 1
+
+
 def test_others_are_quiet_and_ours_follow_the_level() -> None:
     stream = io.StringIO()
     for name in ("flwr", "uvicorn.access"):
