@@ -1,0 +1,189 @@
+"""For test_kill_unmask_points.py: SIGKILL a server at its n-th durable write, start it again, tell
+what its hospitals were asked.
+
+Usage: kill_unmask_points.py FOLDER STRIDE. One line of JSON per case. Every case is a fork of this
+process. Server and hospitals die together, but a hospital's memory is on disk before its answer
+exists, as a real one's is; so is the log of what it was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ConfigRecord, Context, RecordDict
+from kill_points import in_child, kill_before
+
+from wardround.client.app import create_client_app
+from wardround.client.hospital import Hospital
+from wardround.common import messages as m
+from wardround.common.config import Config, parse_config
+from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.rundir import RunDirectory
+from wardround.common.secagg import messages as wire
+from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.server.app import create_server_app
+from wardround.server.federation import Federation
+from wardround.simulations.grid import RUN_ID, InProcessGrid
+from wardround.simulations.identities import shared_identities
+
+NAMES = list("abcd")
+TOML = (
+    "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n[training]\n"
+    "lr = 0.1\nbatch_size = 1000\n[secure_aggregation]\nenabled = true\nthreshold = 0.5\n"
+)
+
+
+class Line(Task[Examples]):
+    """y = w x, after inputs were divided by the federation's mean."""
+
+    primary_metric, higher_is_better, phases = "loss", False, 1
+
+    def load(self, path: Path | None) -> Examples:
+        raise NotImplementedError
+
+    def statistics(self, train: Examples, phase: int, totals: Sums) -> Sums:
+        return {"sum": train.inputs.double().sum(0).numpy(), "rows": np.ones(1) * len(train)}
+
+    def prepare(self, raw: Examples, totals: Sums, train: Examples) -> Examples:
+        return Examples(raw.inputs / float(totals["sum"][0] / totals["rows"][0]), raw.targets)
+
+    def model(self, totals: Sums) -> torch.nn.Module:
+        linear = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.constant_(linear.weight, 0.0)
+        return torch.nn.Sequential(linear)
+
+    def loss(self, outputs: Any, targets: Any) -> Any:
+        return (outputs[:, 0] - targets) ** 2
+
+    def metrics(self, outputs: Any, targets: Any) -> Sums:
+        losses = self.loss(outputs, targets).double()
+        return {"loss": losses.sum().reshape(1).numpy(), "rows": np.ones(1) * len(losses)}
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        return {"loss": float(sums["loss"][0] / sums["rows"][0])}
+
+
+class OnDisk:
+    """The hospitals' app, with a log of what they were asked and a memory that is on disk."""
+
+    def __init__(self, folder: Path, app: Any) -> None:
+        self.folder, self.app = folder, app
+
+    def __call__(self, message: Any, context: Context) -> Any:
+        name, kind = context.node_config["hospital"], message.metadata.message_type
+        if kind in (m.TRAIN, m.UNMASK):
+            line: dict[str, Any] = {"kind": kind, "name": name}
+            if kind == m.TRAIN:
+                line["round"] = message.content[m.CONFIG][m.ROUND]
+            else:
+                data = message.content[m.SECAGG][m.MESSAGE]
+                request = wire.UnmaskRequest.from_bytes(data)
+                line["sum"] = f"{request.group.hex()} {request.index}"
+                line["survivors"] = request.survivors
+            with open(self.folder / "asked.jsonl", "a") as log:
+                log.write(json.dumps(line) + "\n")
+        reply = self.app(message, context)
+        values = {key: dict(record) for key, record in context.state.config_records.items()}
+        path = self.folder / f"{name}.memory"
+        text = json.dumps(values, default=lambda value: {"hex": value.hex()})
+        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").rename(path)
+        return reply
+
+    def remembered(self) -> dict[str, RecordDict]:
+        def decode(value: dict[str, Any]) -> Any:
+            return bytes.fromhex(value["hex"]) if set(value) == {"hex"} else value
+
+        states = {}
+        for path in self.folder.glob("*.memory"):
+            records = json.loads(path.read_text(), object_hook=decode)
+            states[path.stem] = RecordDict({k: ConfigRecord(v) for k, v in records.items()})
+        return states
+
+
+def serve(folder: Path, config: Config) -> None:
+    """Start, or go on."""
+    torch.set_num_threads(1)
+    identities, task = shared_identities(NAMES, folder.parent / "identities"), Line()
+    roster = {name: identity.public for name, identity in identities.items()}
+    x = torch.linspace(0.5, 1.5, 20).view(-1, 1)
+    hospitals = {
+        name: Hospital(
+            name,
+            task,
+            config,
+            lambda slope=index: Examples(x, x[:, 0] * slope),  # type: ignore[misc]
+            identities[name],
+            roster,
+            simulated=True,
+        )
+        for index, name in enumerate(NAMES)
+    }
+    app = create_client_app(lambda context: hospitals[str(context.node_config["hospital"])])
+    on_disk = OnDisk(folder, app)
+    grid = InProcessGrid(on_disk, NAMES)  # type: ignore[arg-type]
+    grid.set_client_states(on_disk.remembered())
+    runs = [path.parent for path in folder.glob("runs/*/config.toml")]
+    run = (
+        RunDirectory.open(runs[0])
+        if runs
+        else RunDirectory.create(folder / "runs", "kill", config.to_toml())
+    )
+    federation = Federation(config, task, run, roster=roster)
+    create_server_app(lambda context: federation, lambda outcome: None)(
+        grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})
+    )
+
+
+def told(folder: Path, killed: bool, kept: list[str]) -> dict[str, Any]:
+    """What a case came to."""
+    (run,) = (path.parent for path in folder.glob("runs/*/config.toml"))
+    lines = [json.loads(line) for line in (folder / "asked.jsonl").read_text().splitlines()]
+    trained = Counter(line["round"] for line in lines if line["kind"] == m.TRAIN)
+    asked = {(x["sum"], tuple(x["survivors"])) for x in lines if x["kind"] == m.UNMASK}
+    return {
+        "killed": killed,
+        "kept": kept,
+        "trained": [trained[1], trained[2]],
+        "sums": len({name for name, _ in asked}),
+        "sets": len(asked),
+        "left": sorted(path.name for path in run.glob("journal/*")),
+        "sha256": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest(),
+    }
+
+
+def main() -> None:
+    root, stride = Path(sys.argv[1]), int(sys.argv[2])
+    config = parse_config(TOML)
+
+    def case(number: int) -> bool:
+        folder = root / f"case-{number}"
+        folder.mkdir(parents=True)
+
+        def first() -> None:
+            kill_before(number)
+            serve(folder, config)
+
+        killed = os.WIFSIGNALED(in_child(first))
+        kept = sorted(path.name for path in folder.glob("runs/*/journal/[a-z]*"))
+        if in_child(lambda: serve(folder, config)) if killed else False:
+            raise SystemExit(f"case {number}: could not go on")
+        print(json.dumps(told(folder, killed, kept)), flush=True)
+        return killed
+
+    case(0)
+    number = 1
+    while case(number):
+        number += stride
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,381 @@
+"""A server that dies while a masked sum is opened: hospitals train once, are asked for one survivor
+set, and the run ends as if nothing had happened; or else under keys that were never used."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from wardround.common import messages as m
+from wardround.common.privacy.noise import NoiseSource
+from wardround.common.secagg import messages as wire
+from wardround.common.secagg.ring import RingVector
+from wardround.common.tasks.base import Examples
+from wardround.server import federation as round_loop
+from wardround.server import journal as journals
+from wardround.server.journal import Journal
+
+FIVE = (
+    "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
+    "[secure_aggregation]\nenabled = true\nthreshold = 0.5\n"
+)
+PRIVATE = FIVE + "[privacy]\nunit = 'hospital'\nnoise_multiplier = 1.0\nnoise = 'distributed'\n"
+ONCE = Counter({(number, name): 1 for number in (1, 2) for name in "abcde"})
+SUMS = ["statistics 0", "train 1", "evaluate 1 0", "train 2", "evaluate 2 0"]
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing on the way may catch it, as nothing catches SIGKILL."""
+
+
+@dataclass
+class Watch:
+    """Wraps the hospitals' app: what they were asked and did, over all lives of the server.
+
+    kill : (message type, hospital, how many of that type came so far) to whether the server dies
+        before this one reaches the hospital
+    away : hospitals that don't answer until the server greets someone anew
+    """
+
+    kill: Callable[[str, str, int], bool] = lambda kind, name, count: False
+    away: str = ""
+    trained: Counter[tuple[int, str]] = field(default_factory=Counter)
+    asked: dict[tuple[bytes, int], set[tuple[int, ...]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    requests: dict[tuple[bytes, int, str], set[bytes]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    shares: dict[tuple[bytes, int, str], set[bytes]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    refused: list[str] = field(default_factory=list)
+    models: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    count: Counter[str] = field(default_factory=Counter)
+    deaths: int = 0
+
+    def __call__(self, app: Any) -> Any:
+        def answer(message: Any, context: Any) -> Any:
+            kind, name = message.metadata.message_type, context.node_config["hospital"]
+            self.count[kind] += 1
+            if self.kill(kind, name, self.count[kind]):
+                raise Killed
+            self.away = "" if kind == m.HELLO else self.away
+            if name in self.away and kind != m.DESCRIBE:
+                raise ConnectionError("away")
+            number = message.content[m.CONFIG].get(m.ROUND, 0)
+            if kind == m.TRAIN:
+                self.trained[number, name] += 1
+            if kind == m.EVALUATE:
+                self.models[number].add(
+                    b"".join(x.data for x in message.content[m.ARRAYS].values())
+                )
+            reply = app(message, context)
+            if kind == m.UNMASK:
+                data = message.content[m.SECAGG][m.MESSAGE]
+                request = wire.UnmaskRequest.from_bytes(data)
+                key = (request.group, request.index)
+                self.asked[key].add(request.survivors)
+                self.requests[*key, name].add(data)
+                if reply.has_error():
+                    self.refused.append(reply.error.reason)
+                else:
+                    self.shares[*key, name].add(reply.content[m.SECAGG][m.MESSAGE])
+            return reply
+
+        return answer
+
+    def check_one_set_each(self) -> None:
+        """The invariant of the whole thing."""
+        assert self.asked and all(len(sets) == 1 for sets in self.asked.values())
+        assert all(len(found) == 1 for found in self.requests.values())
+        self.check_one_answer_each()
+
+    def check_one_answer_each(self) -> None:
+        """Whatever a hospital was asked, it gave one answer."""
+        assert all(len(found) == 1 for found in self.shares.values())
+
+
+@pytest.fixture
+def five() -> dict[str, Examples]:
+    """Five hospitals of 8 to 24 rows with optima of their own."""
+    generator = torch.Generator().manual_seed(3)
+    shards = {}
+    for index, name in enumerate("abcde"):
+        x = torch.rand(8 + 4 * index, 1, generator=generator) + 0.5
+        shards[name] = Examples(x, x[:, 0] * (index - 1))
+    return shards
+
+
+@pytest.fixture
+def scaled(line: Any) -> Any:
+    """The line with a preparation in common: inputs divided by the federation's mean."""
+
+    class Scaled(line):  # type: ignore[misc]
+        phases = 1
+
+        def statistics(self, train: Examples, phase: int, totals: Any) -> Any:
+            inputs = train.inputs.double()
+            return {"sum": inputs.sum(0).numpy(), "rows": torch.ones(1).double().numpy()}
+
+        def prepare(self, raw: Examples, totals: Any, train: Examples) -> Examples:
+            scale = float(totals["sum"][0] / totals["rows"][0])
+            return Examples(raw.inputs / scale, raw.targets)
+
+    return Scaled()
+
+
+def result(directory: Any) -> tuple[bytes, list[dict[str, Any]]]:
+    """What a run leaves that counts: the model, and the rows of its rounds but for how long it took
+    and how many bytes (a server that was started again greets again)."""
+    rows = directory.rounds()
+    for row in rows:
+        del row["seconds"], row["bytes_up"], row["bytes_down"]
+    return (directory.model / "model.safetensors").read_bytes(), rows
+
+
+def forget_ledgers(folder: Path) -> None:
+    """Another run pays from the beginning, as if it were the first."""
+    for path in folder.glob("*.sqlite*"):
+        path.unlink()
+
+
+def killing(
+    monkeypatch: Any, owner: Any, name: str, when: str, matches: Any, times: int = 1
+) -> None:
+    """The server dies at the first calls of ``owner.name`` whose arguments match."""
+    original, left = getattr(owner, name), iter(range(times))
+
+    def call(*args: Any) -> Any:
+        if not matches(*args) or next(left, None) is None:
+            return original(*args)
+        if when == "after":
+            original(*args)
+        raise Killed
+
+    monkeypatch.setattr(owner, name, call)
+
+
+def lives(federate: Any, config: Any, five: Any, watch: Watch, **more: Any) -> Any:
+    """Start the server again until it isn't killed any more; the hospitals live on."""
+    grid, directory = None, None
+    for _ in range(30):
+        try:
+            return federate(config, five, wrap=watch, grid=grid, directory=directory, **more)
+        except Killed as error:
+            grid, directory = error.grid, error.directory  # type: ignore[attr-defined]
+            watch.deaths += 1
+    raise AssertionError("killed for ever")
+
+
+POINTS = {
+    "before the journal": (Journal, "write", "before", lambda j, entry, v: entry.purpose),
+    "after the journal": (Journal, "write", "after", lambda j, entry, v: entry.purpose),
+    "before the answers": (Journal, "write_answers", "before", lambda j, purpose, s, t: purpose),
+    "after the answers": (Journal, "write_answers", "after", lambda j, purpose, s, t: purpose),
+}
+
+
+@pytest.mark.parametrize("purpose", SUMS)
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_beside_the_journal(
+    federate: Any, settings: Any, five: Any, scaled: Any, monkeypatch: Any, point: str, purpose: str
+) -> None:
+    config, watch = settings(FIVE), Watch()
+    whole = federate(config, five, task=scaled)
+    owner, name, when, purpose_of = POINTS[point]
+    killing(monkeypatch, owner, name, when, lambda *args: purpose_of(*args) == purpose)
+    run = lives(federate, config, five, watch, task=scaled)
+    assert result(run.directory) == result(whole.directory)
+    watch.check_one_set_each()
+    twice = [key for key, count in watch.trained.items() if count > 1]
+    burnt = point == "before the journal" and purpose.startswith("train")
+    assert len(twice) == (5 if burnt else 0)
+    assert {number for number, _ in twice} <= {int(purpose.split()[1])}
+    assert not run.directory.journal.exists()
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("count", range(1, 26, 3))
+def test_killed_between_requests_to_unmask(
+    federate: Any, settings: Any, five: Any, scaled: Any, tmp_path: Path, count: int, private: bool
+) -> None:
+    """From before the first of them to after some of each sum's five."""
+    config = settings(PRIVATE + "clipping = 'adaptive'\n" if private else FIVE)
+    whole = federate(config, five, task=scaled)
+    forget_ledgers(tmp_path)
+    watch = Watch(lambda kind, name, number: (kind, number) == (m.UNMASK, count))
+    run = lives(federate, config, five, watch, task=scaled)
+    assert result(run.directory) == result(whole.directory)
+    assert watch.deaths == 1 and watch.trained == ONCE
+    watch.check_one_set_each()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_around_the_commit(
+    federate: Any, settings: Any, five: Any, monkeypatch: Any, when: str
+) -> None:
+    """Before it, both sums of the round are opened from the disk with no hospital asked; after it,
+    the journal is of a round that is over."""
+    config, watch = settings(FIVE), Watch()
+    whole = federate(config, five)
+    killing(monkeypatch, round_loop, "write_checkpoint", when, lambda _, state: state.round == 1)
+    run = lives(federate, config, five, watch)
+    assert result(run.directory) == result(whole.directory)
+    assert watch.deaths == 1 and watch.trained == ONCE
+    assert (watch.count[m.UNMASK], watch.count[m.EVALUATE]) == (20, 10)
+    watch.check_one_set_each()
+
+
+def test_killed_again_and_again(
+    federate: Any, settings: Any, five: Any, scaled: Any, monkeypatch: Any
+) -> None:
+    """After each journal, before all answers to it are here, and when they are durable."""
+    config = settings(FIVE)
+    whole = federate(config, five, task=scaled)
+    for name in ("write", "write_answers"):
+        killing(monkeypatch, Journal, name, "after", lambda *args: True, times=len(SUMS))
+    watch = Watch(lambda kind, name, count: kind == m.UNMASK and count % 8 == 3)
+    run = lives(federate, config, five, watch, task=scaled)
+    assert result(run.directory) == result(whole.directory)
+    assert watch.deaths == 3 * len(SUMS) and watch.trained == ONCE
+    watch.check_one_set_each()
+
+
+def test_no_budget_is_charged_again_and_a_spent_one_is_remembered(
+    federate: Any, settings: Any, five: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Of three rounds the budget covers two. The claims of the second say so, from the journal
+    too: nobody is asked for a third."""
+    config = settings(PRIVATE)
+    limit = federate(config, five).recorder.rows[1]["privacy"]["a"]["epsilon"] + 1e-9
+    three = (PRIVATE + f"epsilon_limit = {limit}\n").replace("rounds = 2", "rounds = 3")
+    killing(monkeypatch, Journal, "write", "after", lambda j, e, v: e.purpose == "train 2")
+    forget_ledgers(tmp_path)
+    watch = Watch()
+    run = lives(federate, settings(three), five, watch)
+    assert watch.deaths == 1 and watch.trained == ONCE
+    assert "privacy budget" in run.directory.summary()["ended_early"]
+    assert [row["privacy"]["a"]["epsilon"] <= limit for row in run.recorder.rows] == [True]
+
+
+def test_a_sum_that_is_opened_twice_has_one_central_noise(
+    federate: Any, settings: Any, five: Any, monkeypatch: Any
+) -> None:
+    """Two draws of a server's noise on one sum would tell twice what was paid for once: the models
+    of a round that hospitals are asked to evaluate, before and after the crash, are one."""
+    monkeypatch.setattr(NoiseSource, "seeded", lambda *parts: NoiseSource.system())
+    config = settings(PRIVATE.replace("'distributed'", "'central'"))
+    watch = Watch(lambda kind, name, count: (kind, count) == (m.EVALUATE, 3))
+    run = lives(federate, config, five, watch)
+    assert watch.deaths == 1 and watch.trained == ONCE and watch.count[m.EVALUATE] == 13
+    assert [len(models) for models in watch.models.values()] == [1, 1]
+    again = federate(config, five)
+    assert again.weight() != run.weight(), "the noise is the operating system's"
+
+
+# --- what can't be opened -------------------------------------------------------------------------
+def killed_in_round_2(federate: Any, config: Any, five: Any, watch: Watch, after: int) -> Any:
+    """A run whose server died when ``after`` of five had answered for the model of round 2."""
+    watch.kill = lambda kind, name, count: (kind, count) == (m.UNMASK, 10 + after + 1)
+    with pytest.raises(Killed) as stopped:
+        federate(config, five, wrap=watch)
+    watch.kill = lambda kind, name, count: False
+    (path,) = stopped.value.directory.journal.iterdir()
+    assert path.name == "train-2.journal" and path.stat().st_mode & 0o077 == 0
+    return stopped.value, path
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped head", "flipped sum", "of another round"])
+def test_a_journal_that_is_torn_or_of_another_round_is_not_used(
+    federate: Any, settings: Any, five: Any, damage: str
+) -> None:
+    config, watch = settings(FIVE), Watch()
+    whole = federate(config, five)
+    stopped, path = killed_in_round_2(federate, config, five, watch, 2)
+    data = bytearray(path.read_bytes())
+    if damage == "of another round":
+        path.rename(path.with_name("train-3.journal"))
+    elif damage == "cut":
+        path.write_bytes(data[:-1])
+    else:
+        data[100 if damage == "flipped head" else -40] ^= 1
+        path.write_bytes(data)
+    run = federate(config, five, grid=stopped.grid, directory=stopped.directory)
+    assert result(run.directory) == result(whole.directory)
+    watch.check_one_set_each()
+    assert {watch.trained[2, name] for name in "abcde"} == {2}, "afresh"
+    assert len({group for group, _ in watch.asked}) == 2, "under other keys"
+    assert watch.refused == []
+
+
+def test_other_settings_or_another_roster(federate: Any, settings: Any, five: Any) -> None:
+    """Nobody is even asked to open what was summed under the old ones."""
+    watch, later = Watch(), Watch()
+    stopped, _ = killed_in_round_2(federate, settings(FIVE), five, watch, 2)
+    changed = settings(FIVE + "[training]\nlr = 0.2\n")
+    federate(changed, five, wrap=later, directory=stopped.directory)
+    assert later.trained[2, "a"] == 1 and not later.asked.keys() & watch.asked.keys()
+    later.check_one_set_each()
+
+
+def test_hospitals_that_lost_their_memory(federate: Any, settings: Any, five: Any) -> None:
+    config, watch, later = settings(FIVE), Watch(), Watch()
+    whole = federate(config, five)
+    stopped, _ = killed_in_round_2(federate, config, five, watch, 2)
+    run = federate(config, five, wrap=later, directory=stopped.directory)
+    assert run.outcome.model["weight"] == whole.outcome.model["weight"]
+    assert later.trained[2, "a"] == 1 and run.recorder.failures == []
+    assert len(later.refused) == 5 and "doesn't know that group" in later.refused[0]
+    later.check_one_set_each()
+
+
+@pytest.mark.parametrize("answered", [0, 2, 3])
+def test_a_server_that_swaps_the_survivors_in_its_journal_learns_nothing(
+    federate: Any, settings: Any, five: Any, answered: int
+) -> None:
+    """With a right checksum. Those who had answered refuse; what the others give opens no sum, for
+    the masks of who was left out don't cancel. The round is then done afresh."""
+    config, watch = settings(FIVE), Watch()
+    whole = federate(config, five)
+    stopped, path = killed_in_round_2(federate, config, five, watch, answered)
+    entry, vector = journals._read_head(path).entry, RingVector(32, 1, 5)
+    journals._read_vector(path, vector)
+    fewer = {}
+    for name in "abcd":
+        request = wire.UnmaskRequest.from_bytes(entry.requests[name])
+        fewer[name] = replace(request, survivors=(0, 1, 2, 3)).to_bytes()
+    lie = entry.model_copy(update={"requests": fewer}).model_dump_json().encode()
+    journals._write(path, lie, vector.data())
+    run = federate(config, five, grid=stopped.grid, directory=stopped.directory)
+    row = run.recorder.rows[0]
+    assert run.outcome.model["weight"] == whole.outcome.model["weight"]
+    assert row["accepted"] == list("abcde") and run.recorder.failures == []
+    reasons = [one["reason"] for one in row["refused"]]
+    assert len(reasons) == answered == len(watch.refused)
+    assert all("already opened, for another survivor set" in reason for reason in reasons)
+    assert {watch.trained[2, name] for name in "abcde"} == {2}
+    watch.check_one_answer_each()
+
+
+@pytest.mark.parametrize(("away", "trained"), [("cde", 2), ("ae", 1)])
+def test_some_survivors_come_back(
+    federate: Any, settings: Any, five: Any, away: str, trained: int
+) -> None:
+    """Three of five have to answer; all five are in the sum, also those who are gone. With fewer it
+    is done afresh, when the others are back."""
+    config, watch = settings(FIVE), Watch()
+    whole = federate(config, five)
+    stopped, _ = killed_in_round_2(federate, config, five, watch, 1)
+    watch.away = away
+    run = federate(config, five, grid=stopped.grid, directory=stopped.directory)
+    assert result(run.directory)[0] == result(whole.directory)[0]
+    assert run.recorder.rows[0]["accepted"] == list("abcde")
+    assert {watch.trained[2, name] for name in "abcde"} == {trained}
+    watch.check_one_set_each()
