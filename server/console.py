@@ -81,7 +81,8 @@ class Progress(Observer):
         self._refresh(f"{self._status}: {self._done} replies")
 
     def round_failed(self, server_round: int, attempt: int, reason: str) -> None:
-        self._print(f"round {server_round}, attempt {attempt} failed: {reason}", "red")
+        what = f"round {server_round}" if server_round else "data preparation"
+        self._print(f"{what}, attempt {attempt} failed: {reason}", "red")
 
     def round_committed(self, row: dict[str, Any]) -> None:
         self._rows.append(self._cells(row))

@@ -176,7 +176,8 @@ class Coordinator:
             primary=self.task.primary_metric,
         )
         self.board.restore(run.rounds())
-        self._wait_for_hospitals(grid, self.config.server.wait_s)
+        patience_s = self.config.server.wait_s
+        self._wait_for_hospitals(grid, patience_s)
         federation = Federation(
             self.config,
             self.task,
@@ -184,7 +185,7 @@ class Coordinator:
             self.board,
             roster=_LiveRoster(lambda: self._description.hospitals),
             on_model=admission.model_known,
-            wait_ready=lambda: self._wait_for_hospitals(grid, 0.0),
+            wait_ready=lambda everyone: self._wait_for_hospitals(grid, patience_s * everyone),
         )
         outcomes: list[FederationOutcome] = []
         app = create_server_app(lambda context: federation, outcomes.append)

@@ -68,7 +68,8 @@ class Federation:
         stores its clients' states there, so that both belong together after a crash
     roster : every hospital's name and public key, for secure aggregation and privacy's claims
     make_source : gives a round's source of central noise; the operating system's by default
-    wait_ready : returns when enough hospitals can be asked; called before every attempt at a round
+    wait_ready : returns when enough hospitals can be asked; called before every attempt at a round.
+        True: the others are waited for, too, as long as the host's settings say
     on_model : is told, before the first round, what hospitals will be asked to send
     keep_journal : whether to write down what a restarted server needs to open a round's sums; of no
         use where the hospitals die with the server
@@ -85,7 +86,7 @@ class Federation:
         make_source: MakeSource | None = None,
         keep_journal: bool = True,
         on_model: OnModel | None = None,
-        wait_ready: Callable[[], None] = lambda: None,
+        wait_ready: Callable[[bool], None] = lambda everyone: None,
     ) -> None:
         self.config, self.task, self.run_directory = config, task, run
         self.observer = observer or Observer()
@@ -104,12 +105,7 @@ class Federation:
         self._record_members(members)
         gatherer = self._gatherer(grid, plan, members)
         state = newest_checkpoint(self.run_directory.checkpoints)
-        with self.journal.burnt_by_errors():
-            totals = (
-                state.totals
-                if state
-                else sum_statistics(gatherer, members, self.task, self.observer)
-            )
+        totals = state.totals if state else self._prepare(gatherer, members)
         model = build_model(self.task, totals, self.config.federation.seed)
         local_keys = personal_keys(self.config, model)
         trainable = [
@@ -142,6 +138,21 @@ class Federation:
                 self.run_directory.update(ended_early=str(error))
                 break
         return self._finish(state, members)
+
+    def _prepare(self, gatherer: Gatherer, members: list[Member]) -> Sums:
+        """The federated preparation, which takes every member; tried as often as a round."""
+        attempts = self.config.federation.round_attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                with self.journal.burnt_by_errors():
+                    return sum_statistics(gatherer, members, self.task, self.observer)
+            except RoundFailed as error:
+                if attempt == attempts:
+                    raise
+                self.observer.round_failed(0, attempt, str(error))
+                time.sleep(self.config.federation.retry_wait_s)
+                self.wait_ready(True)
+        raise AssertionError("unreachable: round_attempts is at least 1")
 
     def _change_members(self, runner: RoundRunner, members: list[Member]) -> None:
         """Go on with other members, or other keys of theirs."""
@@ -256,7 +267,7 @@ class Federation:
         kept = self.journal.find(f"train {server_round}")
         first = min(kept.attempt, federation.round_attempts) if kept else 1
         for attempt in range(first, federation.round_attempts + 1):
-            self.wait_ready()
+            self.wait_ready(False)
             able = self._able(runner, members)
             cohort = draw_cohort(
                 able, federation.clients_per_round, federation.seed, server_round, attempt
