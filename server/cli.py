@@ -8,9 +8,13 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:  # every command would pay for the import
+    from wardround.server.observer import Observer
+
 
 SetOption = Annotated[
     list[str] | None,
@@ -45,16 +49,10 @@ def server(
     logs: LogOption = "text",
 ) -> None:
     """Wait for the hospitals, run the rounds; started again, go on where a crash left off."""
-    from rich.console import Console
-
-    import wardround.common.wire.tls  # noqa: F401  before anything else imports grpc
     from wardround.common.config import load_config
     from wardround.common.logs import setup_logging
-    from wardround.common.reports import report_run
-    from wardround.common.rundir import RunDirectory
     from wardround.common.tasks.configured import make_task
     from wardround.server.board import Board
-    from wardround.server.console import Progress, shown_path
     from wardround.server.coordinator import Coordinator
     from wardround.server.provision import load_server_folder
 
@@ -62,26 +60,44 @@ def server(
     settings = load_config(config, overrides or ())
     folder, task = load_server_folder(settings), make_task(settings)
     signal.signal(signal.SIGTERM, _interrupt)
-    quiet = logs == "json"
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
-    progress = Progress(console, settings.federation.rounds, task.primary_metric)
-    board = Board(forward=progress)
     with ExitStack() as stack:
+        display = _display(logs, settings.federation.rounds, task.primary_metric, stack)
+        board = Board(forward=display)
         if dashboard:
             from wardround.server.dashboard.app import serve_dashboard
 
             page = serve_dashboard(board, dashboard, allow_remote=dashboard_remote)
             stack.callback(page.stop)
-            progress.phase(f"dashboard: {page.url}")
-        stack.enter_context(progress)
-        coordinator = Coordinator(settings, task, folder, board, progress.phase)
+            display.phase(f"dashboard: {page.url}")
+        coordinator = Coordinator(settings, task, folder, board, display.phase)
         try:
             coordinator.run(new)
         finally:
             if coordinator.run_path is not None:
-                report = report_run(RunDirectory.open(coordinator.run_path))
-    console.print(f"run directory: {shown_path(report.parent)}")
-    console.print(f"report:        {shown_path(report)}")
+                _report(coordinator.run_path, display)
+
+
+def _display(logs: str, rounds: int, primary: str, stack: ExitStack) -> Observer:
+    """What shows the run: a table for people, or log lines for programs."""
+    from rich.console import Console
+
+    from wardround.server.console import Progress
+    from wardround.server.loglines import LogLines
+
+    if logs == "json":
+        return LogLines()
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return stack.enter_context(Progress(console, rounds, primary))
+
+
+def _report(run: Path, display: Observer) -> None:
+    from wardround.common.reports import report_run
+    from wardround.common.rundir import RunDirectory
+    from wardround.server.console import shown_path
+
+    report = report_run(RunDirectory.open(run))
+    display.phase(f"run directory: {shown_path(run)}")
+    display.phase(f"report:        {shown_path(report)}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

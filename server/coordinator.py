@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 from flwr.app import Context, RecordDict
+from grpc_health.v1.health import HealthServicer
 
 from wardround.common.audit import AuditLog
 from wardround.common.config import Config
@@ -71,7 +73,7 @@ class Coordinator:
 
         new : begin another run even if the last one isn't complete
         """
-        table, folder = self.config.server, self.folder
+        folder = self.folder
         self._description = folder.description
         self._check_settings()
         lock = take_lock(folder.folder / "lock")
@@ -81,34 +83,9 @@ class Coordinator:
         with lock, audit:
             run = self._run_directory(new)
             self.run_path = run.path
-            most_bytes = table.max_message_mb << 20
             self._diary = Diary(audit, self.board, lambda: self._description)
-            spool = run.path / "spool"
-            spool.mkdir(exist_ok=True)
-            grid = HospitalGrid(run.path.name, table.lease_s, most_bytes, spool, self._diary)
-            admission = self._admission = Admission(
-                grid,
-                self._diary,
-                self.config,
-                self.task,
-                run.path.name,
-                lambda: self._description,
-                folder.identity,
-            )
-            self._door = Door(
-                grid,
-                lambda: self._description,
-                lambda: folder.description_path.read_text("utf-8"),
-                secrets.token_hex(16),
-                table.heartbeat_s,
-                most_bytes,
-                self._diary,
-                admission.begin,
-            )
-            files = tls.Files(folder.ca_pem, folder.certificate_pem, folder.key_pem)
-            server, health, port = open_port(
-                self._door, self._listen(), files, table.max_connections
-            )
+            grid, admission = self._make_grid(run)
+            server, health, port = self._open_port(grid, admission)
             audit.append("started", run=run.path.name, pid=os.getpid(), port=port)
             over = threading.Event()
             threading.Thread(target=self._watch, args=(grid, over), daemon=True).start()
@@ -123,6 +100,39 @@ class Coordinator:
                 health.enter_graceful_shutdown()
                 audit.append("stopped", run=run.path.name)
                 server.stop(1.0).wait()
+
+    def _make_grid(self, run: RunDirectory) -> tuple[HospitalGrid, Admission]:
+        table, spool = self.config.server, run.path / "spool"
+        spool.mkdir(exist_ok=True)
+        most_bytes = table.max_message_mb << 20
+        grid = HospitalGrid(run.path.name, table.lease_s, most_bytes, spool, self._diary)
+        self._admission = Admission(
+            grid,
+            self._diary,
+            self.config,
+            self.task,
+            run.path.name,
+            lambda: self._description,
+            self.folder.identity,
+        )
+        return grid, self._admission
+
+    def _open_port(
+        self, grid: HospitalGrid, admission: Admission
+    ) -> tuple[grpc.Server, HealthServicer, int]:
+        table, folder = self.config.server, self.folder
+        self._door = Door(
+            grid,
+            lambda: self._description,
+            lambda: folder.description_path.read_text("utf-8"),
+            secrets.token_hex(16),
+            table.heartbeat_s,
+            table.max_message_mb << 20,
+            self._diary,
+            admission.begin,
+        )
+        files = tls.Files(folder.ca_pem, folder.certificate_pem, folder.key_pem)
+        return open_port(self._door, self._listen(), files, table.max_connections)
 
     # --- before the rounds ---------------------------------------------------------------------
     def _check_settings(self) -> None:
