@@ -336,6 +336,15 @@ def test_before_a_manifest_nothing_leaves_and_before_the_second_no_model(run_gat
     assert len(Gate.error("c" * 999)) == 300
 
 
+def test_more_sums_than_any_task_has_do_not_leave(run_gated) -> None:
+    gate, one = Gate(run_gated("plain ").second), Array(np.ones(1))
+    most = RecordDict({m.ARRAYS: ArrayRecord({f"s{number}": one for number in range(100_000)})})
+    assert len(gate.check(m.STATISTICS, most)) == 100_000
+    most[m.ARRAYS]["another"] = one
+    with pytest.raises(PolicyRefused, match="too many sums"):
+        gate.check(m.STATISTICS, most)
+
+
 def test_a_request_beyond_the_plan_is_not_begun(run_gated) -> None:
     """A lying server: more rounds than were accepted, another run's budget, another algorithm."""
     gated = run_gated("masked hospital local flat")
