@@ -133,6 +133,6 @@ def stop(
     undo: Annotated[bool, typer.Option("--undo", help="Allow it to be started again.")] = False,
 ) -> None:
     """Kill switch: within a second nothing more leaves, and nothing starts until --undo."""
-    from wardround.client.process import stop_hospital
+    from wardround.client.stop import stop_hospital
 
     print(stop_hospital(kit, undo))

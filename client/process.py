@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,14 +26,15 @@ from wardround.client.hospital import Hospital
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
 from wardround.client.rules import Rules
+from wardround.client.stop import LOCK, STOPPED
 from wardround.client.store import DurableState
 from wardround.client.transport.connection import Connection
 from wardround.client.worker import Worker
 from wardround.common.audit import AuditLog
 from wardround.common.audit_lines import SignedHead
-from wardround.common.errors import AuditError, ProvisionError, TransportError
+from wardround.common.errors import AuditError, TransportError
 from wardround.common.hosting import CLIENT_NODE_ID, become_client
-from wardround.common.locks import lock_holder, take_lock
+from wardround.common.locks import take_lock
 from wardround.common.tasks.configured import make_task
 from wardround.common.versions import own_version
 from wardround.common.wire.frames import Heads, Start
@@ -42,10 +42,7 @@ from wardround.common.wire.mailbox import Incoming
 
 log = logging.getLogger("wardround.client")
 
-STOPPED = "stopped"
-LOCK = "lock"
 _BEGUN = "begun"
-_KILL_AFTER_S = 0.6
 
 
 class HospitalProcess:
@@ -223,34 +220,3 @@ def _guarded(target: Callable[[], None]) -> None:
     except Exception as error:
         log.error("a thread failed with %s", type(error).__name__, exc_info=True)
         os._exit(1)
-
-
-# --- kill switch ---------------------------------------------------------------------------------
-def stop_hospital(kit: Path, undo: bool, kill: Callable[[int, int], None] = os.kill) -> str:
-    """The kill switch: within a second nothing leaves, and nothing starts until it is undone.
-
-    Gives a line that says what was done. Raises ProvisionError if the folder is no kit.
-    """
-    state = kit / "state"
-    if not (kit / "client.pem").is_file():
-        raise ProvisionError(f"{kit}: not a start-up kit (it has no client.pem)")
-    state.mkdir(mode=0o700, exist_ok=True)
-    mark = state / STOPPED
-    if undo:
-        mark.unlink(missing_ok=True)
-        return f"{kit}: may be started again"
-    mark.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    pid = lock_holder(state / LOCK)
-    if pid is None:
-        return f"{kit}: was not running; it won't start until `--undo`"
-    try:
-        kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + _KILL_AFTER_S
-        while time.monotonic() < deadline:
-            if lock_holder(state / LOCK) is None:
-                return f"{kit}: stopped; it won't start until `--undo`"
-            time.sleep(0.02)
-        kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    return f"{kit}: killed; it won't start until `--undo`"

@@ -15,7 +15,8 @@ from tests.provisioning import federation
 from wardround.client.doctor import examine
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
-from wardround.client.process import HospitalProcess, stop_hospital
+from wardround.client.process import HospitalProcess
+from wardround.client.stop import stop_hospital
 from wardround.common.errors import DataError, PrivacyRefused, ProvisionError, TransportError
 from wardround.common.locks import lock_holder, take_lock
 from wardround.common.pki import now_utc

@@ -16,6 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from wardround.common.config import Config, parse_config
+from wardround.common.tasks.configured import make_task
 from wardround.simulations.audit.inversion import correlation, gradient_of, invert
 from wardround.simulations.audit.membership import loss_threshold
 from wardround.simulations.audit.one_run import (
@@ -27,7 +28,6 @@ from wardround.simulations.audit.one_run import (
 from wardround.simulations.audit.training import observe_training
 from wardround.simulations.cli import app
 from wardround.simulations.population import Population
-from wardround.common.tasks.configured import make_task
 from wardround.simulations.runner import default_config_text, torch_threads
 
 ROOT = Path(__file__).parents[2]

@@ -78,8 +78,8 @@ def test_what_a_run_leaves_behind(overrides) -> None:
 def test_records_are_flat_and_the_overall_auc_is_that_of_pooled_predictions(overrides) -> None:
     """Recomputed outside: the final model on every hospital's test rows, with scikit-learn."""
     from wardround.common.arrays import digest_arrays
-    from wardround.simulations.population import Population
     from wardround.common.tasks.configured import make_task
+    from wardround.simulations.population import Population
 
     result = simulate(overrides=[*overrides, PLAIN])
     task = make_task(result.config)
