@@ -3,15 +3,22 @@ set, and the run ends as if nothing had happened; or else under keys that were n
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.integration.restarts import (
+    Watch,
+    forget_ledgers,
+    killed_in_round_2,
+    killing,
+    lives,
+    result,
+)
 from wardround.common import messages as m
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.secagg import messages as wire
@@ -28,78 +35,6 @@ FIVE = (
 PRIVATE = FIVE + "[privacy]\nunit = 'hospital'\nnoise_multiplier = 1.0\nnoise = 'distributed'\n"
 ONCE = Counter({(number, name): 1 for number in (1, 2) for name in "abcde"})
 SUMS = ["statistics 0", "train 1", "evaluate 1 0", "train 2", "evaluate 2 0"]
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing on the way may catch it, as nothing catches SIGKILL."""
-
-
-@dataclass
-class Watch:
-    """Wraps the hospitals' app: what they were asked and did, over all lives of the server.
-
-    kill : (message type, hospital, how many of that type came so far) to whether the server dies
-        before this one reaches the hospital
-    away : hospitals that don't answer until the server greets someone anew
-    """
-
-    kill: Callable[[str, str, int], bool] = lambda kind, name, count: False
-    away: str = ""
-    trained: Counter[tuple[int, str]] = field(default_factory=Counter)
-    asked: dict[tuple[bytes, int], set[tuple[int, ...]]] = field(
-        default_factory=lambda: defaultdict(set)
-    )
-    requests: dict[tuple[bytes, int, str], set[bytes]] = field(
-        default_factory=lambda: defaultdict(set)
-    )
-    shares: dict[tuple[bytes, int, str], set[bytes]] = field(
-        default_factory=lambda: defaultdict(set)
-    )
-    refused: list[str] = field(default_factory=list)
-    models: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    count: Counter[str] = field(default_factory=Counter)
-    deaths: int = 0
-
-    def __call__(self, app: Any) -> Any:
-        def answer(message: Any, context: Any) -> Any:
-            kind, name = message.metadata.message_type, context.node_config["hospital"]
-            self.count[kind] += 1
-            if self.kill(kind, name, self.count[kind]):
-                raise Killed
-            self.away = "" if kind == m.HELLO else self.away
-            if name in self.away and kind != m.DESCRIBE:
-                raise ConnectionError("away")
-            number = message.content[m.CONFIG].get(m.ROUND, 0)
-            if kind == m.TRAIN:
-                self.trained[number, name] += 1
-            if kind == m.EVALUATE:
-                self.models[number].add(
-                    b"".join(x.data for x in message.content[m.ARRAYS].values())
-                )
-            reply = app(message, context)
-            if kind == m.UNMASK:
-                data = message.content[m.SECAGG][m.MESSAGE]
-                request = wire.UnmaskRequest.from_bytes(data)
-                key = (request.group, request.index)
-                self.asked[key].add(request.survivors)
-                self.requests[*key, name].add(data)
-                if reply.has_error():
-                    self.refused.append(reply.error.reason)
-                else:
-                    self.shares[*key, name].add(reply.content[m.SECAGG][m.MESSAGE])
-            return reply
-
-        return answer
-
-    def check_one_set_each(self) -> None:
-        """The invariant of the whole thing."""
-        assert self.asked and all(len(sets) == 1 for sets in self.asked.values())
-        assert all(len(found) == 1 for found in self.requests.values())
-        self.check_one_answer_each()
-
-    def check_one_answer_each(self) -> None:
-        """Whatever a hospital was asked, it gave one answer."""
-        assert all(len(found) == 1 for found in self.shares.values())
 
 
 @pytest.fixture
@@ -129,49 +64,6 @@ def scaled(line: Any) -> Any:
             return Examples(raw.inputs / scale, raw.targets)
 
     return Scaled()
-
-
-def result(directory: Any) -> tuple[bytes, list[dict[str, Any]]]:
-    """What a run leaves that counts: the model, and the rows of its rounds but for how long it took
-    and how many bytes (a server that was started again greets again)."""
-    rows = directory.rounds()
-    for row in rows:
-        del row["seconds"], row["bytes_up"], row["bytes_down"]
-    return (directory.model / "model.safetensors").read_bytes(), rows
-
-
-def forget_ledgers(folder: Path) -> None:
-    """Another run pays from the beginning, as if it were the first."""
-    for path in folder.glob("*.sqlite*"):
-        path.unlink()
-
-
-def killing(
-    monkeypatch: Any, owner: Any, name: str, when: str, matches: Any, times: int = 1
-) -> None:
-    """The server dies at the first calls of ``owner.name`` whose arguments match."""
-    original, left = getattr(owner, name), iter(range(times))
-
-    def call(*args: Any) -> Any:
-        if not matches(*args) or next(left, None) is None:
-            return original(*args)
-        if when == "after":
-            original(*args)
-        raise Killed
-
-    monkeypatch.setattr(owner, name, call)
-
-
-def lives(federate: Any, config: Any, five: Any, watch: Watch, **more: Any) -> Any:
-    """Start the server again until it isn't killed any more; the hospitals live on."""
-    grid, directory = None, None
-    for _ in range(30):
-        try:
-            return federate(config, five, wrap=watch, grid=grid, directory=directory, **more)
-        except Killed as error:
-            grid, directory = error.grid, error.directory  # type: ignore[attr-defined]
-            watch.deaths += 1
-    raise AssertionError("killed for ever")
 
 
 POINTS = {
@@ -233,6 +125,35 @@ def test_killed_around_the_commit(
     watch.check_one_set_each()
 
 
+@pytest.mark.parametrize("kind", [m.TRAIN, m.EVALUATE])
+def test_killed_in_a_later_attempt_at_a_round(
+    federate: Any, settings: Any, five: Any, kind: str
+) -> None:
+    """Attempt, cohort and refusals are those of the attempt that is in the journal."""
+    config = settings(FIVE.replace("rounds = 2", "rounds = 2\nclients_per_round = 4"))
+
+    def failing() -> Any:
+        left = iter(range(4 if kind == m.TRAIN else 5))
+
+        def fail(message: Any, name: str) -> str | None:
+            second = message.content[m.CONFIG].get(m.ROUND, 0) == 2
+            asked = message.metadata.message_type == kind
+            return "lost" if second and asked and next(left, None) is not None else None
+
+        return fail
+
+    whole = federate(config, five, intercept=failing())
+    rows = result(whole.directory)[1]
+    assert rows[1]["attempt"] == (2 if kind == m.TRAIN else 1)
+    assert len(rows[1]["refused"]) == (0 if kind == m.TRAIN else 6)
+    first = 9 + 2 if kind == m.TRAIN else 9 + 4 + 2
+    watch = Watch(lambda asked, name, count: (asked, count) == (m.UNMASK, first))
+    run = lives(federate, config, five, watch, intercept=failing())
+    assert watch.deaths == 1 and result(run.directory) == result(whole.directory)
+    assert set(watch.trained.values()) == {1}
+    watch.check_one_set_each()
+
+
 def test_killed_again_and_again(
     federate: Any, settings: Any, five: Any, scaled: Any, monkeypatch: Any
 ) -> None:
@@ -281,17 +202,6 @@ def test_a_sum_that_is_opened_twice_has_one_central_noise(
 
 
 # --- what can't be opened -------------------------------------------------------------------------
-def killed_in_round_2(federate: Any, config: Any, five: Any, watch: Watch, after: int) -> Any:
-    """A run whose server died when ``after`` of five had answered for the model of round 2."""
-    watch.kill = lambda kind, name, count: (kind, count) == (m.UNMASK, 10 + after + 1)
-    with pytest.raises(Killed) as stopped:
-        federate(config, five, wrap=watch)
-    watch.kill = lambda kind, name, count: False
-    (path,) = stopped.value.directory.journal.iterdir()
-    assert path.name == "train-2.journal" and path.stat().st_mode & 0o077 == 0
-    return stopped.value, path
-
-
 @pytest.mark.parametrize("damage", ["cut", "flipped head", "flipped sum", "of another round"])
 def test_a_journal_that_is_torn_or_of_another_round_is_not_used(
     federate: Any, settings: Any, five: Any, damage: str

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STRIDE = os.environ.get("KILL_STRIDE", "3")
+STRIDE = os.environ.get("KILL_STRIDE", "4")
 
 
 def test_killed_at_any_durable_write_and_started_again(tmp_path: Path) -> None:
