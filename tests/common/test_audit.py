@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.common.audit import AuditLog, SignedHead
@@ -278,6 +278,7 @@ HEADS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(HEADS)
 def test_a_head_is_read_back_and_nothing_else_is(head: SignedHead) -> None:
     data = head.to_bytes()
@@ -287,6 +288,7 @@ def test_a_head_is_read_back_and_nothing_else_is(head: SignedHead) -> None:
             SignedHead.from_bytes(wrong)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_changed_byte_of_a_head_is_noticed(data: st.DataObject) -> None:
     signature = NORTH.sign(SignedHead.signed("north", 7, "ab" * 32))
@@ -303,6 +305,7 @@ def test_any_changed_byte_of_a_head_is_noticed(data: st.DataObject) -> None:
 VALUES = st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["north", "ab" * 32, 7])
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=1100)
     | st.fixed_dictionaries(dict.fromkeys(("party", "seq", "hash", "signature"), VALUES))

@@ -76,9 +76,11 @@ def test_a_tampered_line_is_found_and_named(tamper, data: st.DataObject) -> None
         assert path.read_bytes() == found or not found.endswith(b"\n")  # only a torn end is cut
 
 
-@given(
-    st.lists(st.sampled_from([edit_byte, delete, swap, duplicate, insert]), max_size=4), st.data()
-)
+TAMPERS = st.sampled_from([edit_byte, delete, swap, duplicate, insert])
+
+
+@settings(deadline=None)
+@given(st.lists(TAMPERS, max_size=4), st.data())
 def test_several_tamperings_at_once_are_found(tampers, data: st.DataObject) -> None:
     lines, heads, last = written(1, 6)
     found = list(lines)
