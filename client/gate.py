@@ -45,6 +45,9 @@ _VALUES = {
     ConfigRecord: {"bytes", "text", "texts"},
 }
 
+Place = tuple[str, str, str]
+"""Message type, record, name."""
+
 
 class Gate:
     """Holds requests and replies against the manifest that the hospital accepted.
@@ -91,16 +94,17 @@ class Gate:
         for record_name, record in content.items():
             allowed = _VALUES.get(type(record), set())
             for name, value in record.items():
-                leaf = self._leaf(message_type, record_name, name)
-                where = _where(message_type, record_name, name)
+                place = (message_type, record_name, name)
+                leaf = self._leaf(place)
                 if leaf.dtype not in allowed:
+                    kind = type(record).__name__
                     raise PolicyRefused(
-                        f"{where} is in a {type(record).__name__}, the manifest has {leaf.dtype}"
+                        f"{_where(place)} is in a {kind}, the manifest has {leaf.dtype}"
                     )
-                _check_value(leaf, value, where)
+                _check_value(leaf, value, place)
                 leaves.append(leaf)
             if not record and not self._has_record(message_type, record_name):
-                raise PolicyRefused(f"{_where(message_type, record_name, '')} {_NOT_LISTED}")
+                raise PolicyRefused(f"{_where((message_type, record_name, ''))} {_NOT_LISTED}")
         _check_sums(message_type, content, leaves)
         return leaves
 
@@ -109,18 +113,17 @@ class Gate:
         """What may leave of an error's reason: one short line."""
         return m.one_line(reason)
 
-    def _leaf(self, message_type: str, record: str, name: str) -> Leaf:
-        place = (message_type, record, name)
-        leaf = self._leaves.get(place) or self._leaves.get((message_type, record, ANY))
+    def _leaf(self, place: Place) -> Leaf:
+        every = (*place[:2], ANY)
+        leaf = self._leaves.get(place) or self._leaves.get(every)
         if leaf is not None:
             return leaf
-        where = _where(*place)
-        if place in self._inside or (message_type, record, ANY) in self._inside:
+        if place in self._inside or every in self._inside:
             raise PolicyRefused(
-                f"{where} was promised inside the masked vector and stands in plain: it doesn't "
-                "leave"
+                f"{_where(place)} was promised inside the masked vector and stands in plain: it "
+                "doesn't leave"
             )
-        raise PolicyRefused(f"{where} {_NOT_LISTED}")
+        raise PolicyRefused(f"{_where(place)} {_NOT_LISTED}")
 
     def _has_record(self, message_type: str, record: str) -> bool:
         return any(place[:2] == (message_type, record) for place in self._leaves)
@@ -129,9 +132,10 @@ class Gate:
 _NOT_LISTED = "isn't in the accepted manifest: it doesn't leave"
 
 
-def _where(message_type: str, record: str, name: str) -> str:
-    place = f"{record}/{name}" if name else record
-    return f"'{m.one_line(place, 120)}' of {m.one_line(message_type, 40)}"
+def _where(place: Place) -> str:
+    message_type, record, name = place
+    value = f"{record}/{name}" if name else record
+    return f"'{m.one_line(value, 120)}' of {m.one_line(message_type, 40)}"
 
 
 def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> None:
@@ -168,33 +172,39 @@ def _short(value: object) -> str:
 
 
 # --- single values -------------------------------------------------------------------------------
-def _check_value(leaf: Leaf, value: Any, where: str) -> None:
+def _check_value(leaf: Leaf, value: Any, place: Place) -> None:
     if isinstance(value, Array):
-        _check_array(leaf, value, where)
+        _check_array(leaf, value, place)
     elif leaf.dtype in ("int", "float"):
         kind = int if leaf.dtype == "int" else float
         if type(value) is not kind:
-            raise PolicyRefused(f"{where} is {_kind(value)}, the manifest has one {leaf.dtype}")
+            raise PolicyRefused(
+                f"{_where(place)} is {_kind(value)}, the manifest has one {leaf.dtype}"
+            )
     elif leaf.dtype == "bytes":
         if not isinstance(value, bytes):
-            raise PolicyRefused(f"{where} is {_kind(value)}, the manifest has bytes")
-        _check_bytes(leaf, value, where)
+            raise PolicyRefused(f"{_where(place)} is {_kind(value)}, the manifest has bytes")
+        _check_bytes(leaf, value, place)
     else:
-        _check_texts(leaf, value, where)
+        _check_texts(leaf, value, place)
 
 
 def _kind(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _check_array(leaf: Leaf, array: Array, where: str) -> None:
+def _check_array(leaf: Leaf, array: Array, place: Place) -> None:
     """Shape and type as listed; and its bytes are those of exactly such an array, no more."""
     shape = tuple(array.shape)
     if leaf.shape is not None and shape != leaf.shape or array.dtype != leaf.dtype:
         listed = f"{leaf.dtype}{'' if leaf.shape is None else list(leaf.shape)}"
-        raise PolicyRefused(f"{where} is {array.dtype}{list(shape)}, the manifest has {listed}")
+        raise PolicyRefused(
+            f"{_where(place)} is {array.dtype}{list(shape)}, the manifest has {listed}"
+        )
     if array.stype != "numpy.ndarray":
-        raise PolicyRefused(f"{where} is serialised as '{m.one_line(array.stype, 40)}', not numpy")
+        raise PolicyRefused(
+            f"{_where(place)} is serialised as '{m.one_line(array.stype, 40)}', not numpy"
+        )
     size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
     headers = [_npy_header(shape, array.dtype, order) for order in (False, True)]
     if not any(
@@ -202,7 +212,7 @@ def _check_array(leaf: Leaf, array: Array, where: str) -> None:
         for header in headers
     ):
         raise PolicyRefused(
-            f"{where}: its {len(array.data)} bytes are not just an array of {array.dtype}"
+            f"{_where(place)}: its {len(array.data)} bytes are not just an array of {array.dtype}"
             f"{list(shape)}"
         )
 
@@ -217,36 +227,42 @@ def _npy_header(shape: tuple[int, ...], dtype: str, fortran_order: bool) -> byte
     return buffer.getvalue()
 
 
-def _check_bytes(leaf: Leaf, value: bytes, where: str) -> None:
+def _check_bytes(leaf: Leaf, value: bytes, place: Place) -> None:
     if leaf.shape is not None:
         if len(value) != leaf.shape[0]:
-            raise PolicyRefused(f"{where} has {len(value)} bytes, the manifest has {leaf.shape[0]}")
+            raise PolicyRefused(
+                f"{_where(place)} has {len(value)} bytes, the manifest has {leaf.shape[0]}"
+            )
     elif leaf.name == m.VECTOR:  # of sums whose names were agreed only now
         fewest, most = len(OWN_NAMES), len(OWN_NAMES) + MOST_ELEMENTS
         if len(value) % EXACT_BYTES or not fewest <= len(value) // EXACT_BYTES <= most:
-            raise PolicyRefused(f"{where} has {len(value)} bytes, which no masked sums have")
+            raise PolicyRefused(
+                f"{_where(place)} has {len(value)} bytes, which no masked sums have"
+            )
     elif leaf.name == m.CLAIM:
         if len(value) > _MOST_CLAIM_BYTES:
-            raise PolicyRefused(f"{where} has {len(value)} bytes, no claim has so many")
+            raise PolicyRefused(f"{_where(place)} has {len(value)} bytes, no claim has so many")
     else:
         try:
             _MESSAGES[leaf.message_type].from_bytes(value)
         except (ProtocolRefused, KeyError) as error:
             raise PolicyRefused(
-                m.one_line(f"{where} is not the message it must be: {error}")
+                m.one_line(f"{_where(place)} is not the message it must be: {error}")
             ) from None
 
 
-def _check_texts(leaf: Leaf, value: Any, where: str) -> None:
+def _check_texts(leaf: Leaf, value: Any, place: Place) -> None:
     lines = value if leaf.dtype == "texts" else [value]
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise PolicyRefused(f"{where} is {_kind(value)}, the manifest has {leaf.dtype}")
+        raise PolicyRefused(f"{_where(place)} is {_kind(value)}, the manifest has {leaf.dtype}")
     shape = leaf.shape or (0,)
     most_lines = shape[0] if leaf.dtype == "texts" else 1
     if len(lines) > most_lines or any(len(line) > shape[-1] for line in lines):
-        raise PolicyRefused(f"{where} is longer than {most_lines} lines of {shape[-1]} characters")
+        raise PolicyRefused(
+            f"{_where(place)} is longer than {most_lines} lines of {shape[-1]} characters"
+        )
     if not all(line.isprintable() for line in lines):
-        raise PolicyRefused(f"{where} holds characters that don't belong in a line of text")
+        raise PolicyRefused(f"{_where(place)} holds characters that don't belong in a line of text")
 
 
 def _check_sums(message_type: str, content: Mapping[str, Any], leaves: list[Leaf]) -> None:
@@ -259,5 +275,5 @@ def _check_sums(message_type: str, content: Mapping[str, Any], leaves: list[Leaf
         raise PolicyRefused(f"'{m.ARRAYS}' of {message_type} holds too many sums")
     for name in arrays:
         if len(name) > _MOST_SUM_NAME or not name.isprintable():
-            where = _where(message_type, m.ARRAYS, name)
-            raise PolicyRefused(f"{where}: a sum's name is a printable line of at most 256")
+            place = (message_type, m.ARRAYS, name)
+            raise PolicyRefused(f"{_where(place)}: a sum's name is a printable line of at most 256")

@@ -28,7 +28,7 @@ from wardround.server.manifest import preparation_manifest, training_manifest
 
 ROOT = Path(__file__).parent.parent.parent
 KEYS = {f"h{number}": Identity.generate().public for number in range(5)}
-SERVER = Identity.generate().public
+SERVER, VECTOR = Identity.generate().public, ArraySpec((3,), "float32")
 PLAIN = "[secure_aggregation]\nenabled = false\n"
 PRIVATE = "[privacy]\nunit = 'example'\nepsilon = 3.0\n"
 NOISE = "[privacy]\nunit = 'example'\nnoise_multiplier = 1.0\n"
@@ -305,8 +305,7 @@ def test_a_plan_that_claims_other_settings_is_refused(site, claimed: str, names:
 
 def test_a_list_that_differs_from_what_this_program_sends_is_refused(site) -> None:
     manifest, described = plan("")
-    layout = {"weight": ArraySpec((3,), "float32")}
-    second = training_manifest(manifest, layout, ["weight"], {})
+    second = training_manifest(manifest, {"weight": VECTOR}, ["weight"], {})
     policy = site("")
     check(policy, second, described)
     for one in (manifest, second):
@@ -330,6 +329,12 @@ def test_a_list_that_differs_from_what_this_program_sends_is_refused(site) -> No
     without = manifest.model_copy(update={"leaves": manifest.leaves[1:]})
     with pytest.raises(PolicyRefused, match="doesn't list 'describe/hospital'"):
         check(policy, without, described)
+
+
+def test_a_second_plan_with_buffers_beside_noise_is_this_programs_own(site) -> None:
+    manifest, described = plan("[privacy]\nunit = 'hospital'\nepsilon = 3.0\n")
+    layout = {"weight": VECTOR, "mean": VECTOR}
+    check(site(""), training_manifest(manifest, layout, ["weight"], {}), described)
 
 
 # --- the file, its template and its page --------------------------------------------------------
