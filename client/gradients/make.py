@@ -22,12 +22,15 @@ from wardround.client.gradients.base import (
 )
 from wardround.client.gradients.functional import Functional, Loop
 from wardround.client.gradients.ghost import BookKeeping
+from wardround.client.gradients.probes import mixes_examples
 from wardround.common.errors import TaskError
 
 log = logging.getLogger("wardround.client")
 _PROBES, _AGREES = 3, 2e-3
-_trusted: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
-"""Models whose book-keeping was proven right, with the names of their trained parameters."""
+_Signature = tuple[tuple[str, ...], tuple[bool, ...]]
+_trusted: WeakKeyDictionary[nn.Module, _Signature] = WeakKeyDictionary()
+"""Models whose book-keeping was proven right, with the names of their trained parameters and the
+mode of every module."""
 FORMS = ("auto", "bookkeeping", "functional", "loop")
 
 
@@ -40,8 +43,9 @@ def make_unit_gradients(model: nn.Module, loss: Loss, form: str = "auto") -> Uni
         form, else ``vmap``, else a loop over units. 'bookkeeping', 'functional' (``vmap``) and
         'loop' ask for one form.
 
-    'auto' holds book-keeping against autograd on three examples before it trusts it, and logs a
-    warning that names the module when it takes a slower form.
+    'auto' holds book-keeping against autograd on three examples before it trusts it, looks whether
+    the model mixes them while it trains, and logs a warning that names the module when it takes a
+    slower form.
 
     Raises TaskError for a model that can't be bounded per unit, naming the module and the mend;
     with a form asked for, also for a module that this form can't do.
@@ -96,22 +100,24 @@ class _Automatic(UnitGradients):
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__(model, loss)
         self._engine: UnitGradients
-        self._proven = False
-        """Whether the form has once been right: then its errors are the caller's."""
-        names = tuple(name for name, _ in self.parameters)
-        if _trusted.get(model) == names:
-            self._proven = True
+        self._proof = _trusted.get(model)
+        """For which parameters and modes the model was looked at."""
+        self._transformable = False
+        """Whether ``vmap`` has once worked: then its errors are the caller's."""
         try:
             self._engine = BookKeeping(model, loss)
         except Unsupported as error:
-            self._proven = False
             self._fall_back(Functional(model, loss), str(error))
         self.form = self._engine.form
 
     def _fall_back(self, engine: UnitGradients, reason: str) -> None:
         log.warning("%s; its clipped gradients take a slower form (%s)", reason, engine.form)
-        self._engine, self.form, self._proven = engine, engine.form, False
+        self._engine, self.form = engine, engine.form
         _trusted.pop(self.model, None)
+
+    def _signature(self) -> _Signature:
+        names = tuple(name for name, _ in self.parameters)
+        return names, tuple(module.training for module in self.model.modules())
 
     def _clipped_sum(
         self,
@@ -122,18 +128,18 @@ class _Automatic(UnitGradients):
         clipping: Clipping,
     ) -> ClippedSum:
         arguments = (inputs, targets, units, count, clipping)
-        if isinstance(self._engine, BookKeeping):
-            try:
-                if not self._proven:
-                    self._prove(inputs, targets)
+        try:
+            if self._proof != self._signature():
+                self._examine(inputs, targets)
+            if isinstance(self._engine, BookKeeping):
                 return self._engine._clipped_sum(*arguments)
-            except Unsupported as error:
-                self._fall_back(Functional(self.model, self.loss), str(error))
-        if isinstance(self._engine, Functional) and not self._proven:
+        except Unsupported as error:
+            self._fall_back(Functional(self.model, self.loss), str(error))
+        if isinstance(self._engine, Functional) and not self._transformable:
             state = torch.get_rng_state()
             try:
                 result = self._engine._clipped_sum(*arguments)
-                self._proven = True
+                self._transformable = True
                 return result
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 torch.set_rng_state(state)
@@ -141,21 +147,37 @@ class _Automatic(UnitGradients):
                 self._fall_back(Loop(self.model, self.loss), "vmap can't transform the model")
         return self._engine._clipped_sum(*arguments)
 
-    def _prove(self, inputs: Inputs, targets: Tensor) -> None:
-        """Unsupported unless book-keeping gives what autograd gives, example by example.
+    def _examine(self, inputs: Inputs, targets: Tensor) -> None:
+        """Unsupported if book-keeping, where that is the form, is wrong for this model.
 
         It finds what no rule can see: code that mixes the examples of a batch, or puts them
-        elsewhere than first. One example alone proves nothing.
+        elsewhere than first. One example alone, or equal ones, prove nothing.
         """
-        rows = slice(0, _PROBES)
+        rows, signature = slice(0, _PROBES), self._signature()
         inputs, targets = select(inputs, rows), targets[rows]
+        mixed = mixes_examples(self.model, self.loss, inputs, targets)
+        seen = mixed is not None
+        if isinstance(self._engine, BookKeeping):
+            if mixed:
+                raise Unsupported("the model mixes the examples of a batch")
+            seen = self._compare(self._engine, inputs, targets) and seen
+            if seen:
+                _trusted[self.model] = signature
+        if seen:
+            self._proof = signature
+
+    def _compare(self, engine: BookKeeping, inputs: Inputs, targets: Tensor) -> bool:
+        """Whether several gradients were found equal to autograd's, example by example.
+
+        Raises Unsupported for one that isn't.
+        """
         with evaluating(self.model):
             loop = Loop(self.model, self.loss)
             norms = loop.clipped_sum(inputs, targets, None, len(targets), Clipping(1.0)).norms
             known = norms[torch.isfinite(norms) & (norms > 0)]
             bound = float(known.median()) if len(known) else 1.0
             arguments = (inputs, targets, None, len(targets), Clipping(bound))
-            wanted, found = loop._clipped_sum(*arguments), self._engine._clipped_sum(*arguments)
+            wanted, found = loop._clipped_sum(*arguments), engine._clipped_sum(*arguments)
         error = sum(
             float((one - other).square().sum())
             for one, other in zip(wanted.gradients, found.gradients, strict=True)
@@ -163,9 +185,7 @@ class _Automatic(UnitGradients):
         same = torch.allclose(wanted.norms, found.norms, rtol=_AGREES, atol=_AGREES * bound)
         if not same or not error**0.5 <= _AGREES * bound * len(targets):
             raise Unsupported("the model mixes the examples of a batch")
-        self._proven = len(known) > 1
-        if self._proven:
-            _trusted[self.model] = tuple(name for name, _ in self.parameters)
+        return len(known) > 1
 
 
 @contextmanager
