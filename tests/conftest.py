@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -32,6 +33,12 @@ from wardround.simulations.identities import fresh_identities
 from wardround.simulations.population import create_ledger
 
 ROOT = Path(__file__).parent.parent
+
+# a busy machine is no failure: nothing is timed
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 class Line(Task[Examples]):
