@@ -106,8 +106,6 @@ def approve(
     ] = None,
 ) -> None:
     """Show the plans that wait for a person, and sign what is approved."""
-    from rich.console import Console
-
     from wardround.client.approval import Approvals
     from wardround.client.kit import Kit
     from wardround.client.plan_text import plan_text
@@ -118,7 +116,7 @@ def approve(
     if not waiting:
         print(f"{kit}: no plan waits for approval")
     for manifest in waiting:
-        Console(highlight=False).print(plan_text(manifest))
+        print(plan_text(manifest))
         if reject is not None:
             approvals.reject(manifest.digest().hex(), reject)
             print("rejected")

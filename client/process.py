@@ -25,7 +25,7 @@ from wardround.client.app import create_client_app
 from wardround.client.hospital import Hospital
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
-from wardround.client.rules import Rules
+from wardround.client.rules import LEDGER, Rules
 from wardround.client.stop import LOCK, STOPPED
 from wardround.client.store import DurableState
 from wardround.client.transport.connection import Connection
@@ -71,7 +71,7 @@ class HospitalProcess:
     def _prepare(self, kit: Kit, shard: Path | None, device: str | None) -> None:
         self._over = threading.Event()
         self.rules = Rules(kit, self.audit, device, self._units)
-        ledger = kit.state / "ledger.sqlite"
+        ledger = kit.state / LEDGER
         self._create_ledger(ledger)
         config = self.rules.config()
         task = make_task(config)

@@ -15,6 +15,7 @@ from flwr.app import ConfigRecord, RecordDict
 from wardround.client.approval import Approvals
 from wardround.client.gate import Gate
 from wardround.client.kit import Kit
+from wardround.client.ledger import Ledger
 from wardround.client.policy import load_site
 from wardround.common import messages as m
 from wardround.common.audit import AuditLog
@@ -22,6 +23,7 @@ from wardround.common.config import Config
 from wardround.common.errors import PolicyRefused, WardroundError
 from wardround.common.wire.manifest import Manifest, summary
 
+LEDGER = "ledger.sqlite"
 log = logging.getLogger("wardround.client")
 
 
@@ -89,8 +91,14 @@ class Rules:
             self._approvals.request(manifest)
 
     def may_begin(self, message_type: str, request: RecordDict | None) -> None:
-        """Raise PolicyRefused unless the accepted plan has such requests."""
+        """Raise PolicyRefused unless the accepted plan has such requests; for training, also
+        PrivacyRefused if another round would pass what this hospital allows one run."""
         self._gate.may_begin(message_type, request)
+        manifest = self._gate.manifest
+        if message_type == m.TRAIN and manifest is not None and manifest.privacy.enabled:
+            with Ledger.open(self._kit.state / LEDGER, self._kit.name) as ledger:
+                entries = ledger.entries()
+            load_site(self._kit.site_path).check_spent(entries, self.config(), manifest.run)
 
     def may_leave(self, message_type: str, content: RecordDict) -> str:
         """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""

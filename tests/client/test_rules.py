@@ -11,15 +11,19 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from tests.provisioning import Site, federation
 from wardround.client.approval import Approvals
 from wardround.client.kit import Kit
+from wardround.client.ledger import Entry, Ledger, Limit
 from wardround.client.rules import Rules, resolve_device
 from wardround.common import messages as m
+from wardround.common.arrays import ArraySpec
 from wardround.common.audit import AuditLog
-from wardround.common.errors import PolicyRefused
+from wardround.common.config import load_config
+from wardround.common.errors import PolicyRefused, PrivacyRefused
 from wardround.common.pki import now_utc
+from wardround.common.privacy.accounting import Release
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.configured import make_task
 from wardround.server import provision
-from wardround.server.manifest import preparation_manifest
+from wardround.server.manifest import preparation_manifest, training_manifest
 from wardround.server.provision import load_server_folder
 
 THREE = ("north", "south", "east")
@@ -126,3 +130,48 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
     with pytest.raises(PolicyRefused, match="'cuda:99': torch sees"):
         resolve_device("cuda:99")
     assert resolve_device("auto") in ("cpu", "cuda:0") and resolve_device("cpu") == "cpu"
+
+
+def test_a_run_that_has_used_up_what_it_may_is_refused_before_it_trains(tmp_path: Path) -> None:
+    """At delta 1e-5 one Gaussian release of noise 1 has epsilon 4.4, two have 6.6."""
+    federation(tmp_path / "coordinator", hospitals=THREE)
+    path = tmp_path / "coordinator" / "federation.toml"
+    path.write_text(
+        path.read_text()
+        + "[privacy]\nunit = 'hospital'\nnoise = 'distributed'\nnoise_multiplier = 1.0\n"
+        + "epsilon_limit = 1000.0\n"
+    )
+    config = load_config(path, ["federation.rounds=1"])
+    made = provision.provision(config, now=now_utc())
+    site = Site(config, made.kits[0], None)  # type: ignore[arg-type]
+    rules = rules_of(site, "max_epsilon_per_run = 6.0\n")
+    rules.admit(plan(site))
+    rules.admit(with_model(site))
+    name, ledger_path = "north", site.kit / "state" / "ledger.sqlite"
+    Ledger.create(ledger_path, name).close()
+    rules.may_begin(m.TRAIN, None)
+    entry = Entry(
+        federation="heart",
+        run="run-1",
+        round=1,
+        attempt=0,
+        request="00" * 32,
+        mechanism="update, share of noise",
+        unit="hospital",
+        clipping_norm=1.0,
+        releases=(Release(1.0),),
+        simulated=False,
+    )
+    with Ledger.open(ledger_path, name) as ledger:
+        ledger.spend(entry, Limit(1000.0, 1e-5, "hospital"))
+    with pytest.raises(PrivacyRefused, match="max_epsilon_per_run: this hospital allows epsilon 6"):
+        rules.may_begin(m.TRAIN, None)
+
+
+def with_model(site: Site) -> RecordDict:
+    """The second stage of the plan."""
+    server = load_server_folder(site.config)
+    first = preparation_manifest(site.config, make_task(site.config), server.description, "run-1")
+    layout = {"weight": ArraySpec((1, 30), "float32"), "bias": ArraySpec((1,), "float32")}
+    signed = training_manifest(first, layout, list(layout), {}).signed(server.identity)
+    return RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
