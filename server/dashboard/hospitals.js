@@ -85,7 +85,7 @@ function state(cell, hospital) {
 }
 
 function work(cell, hospital) {
-  const missing = hospital.step === "asked" && hospital.state !== "connected";
+  const missing = ["asked", "refused"].includes(hospital.step) && hospital.state !== "connected";
   setText(cell.main, missing ? "missing" : WORK[hospital.step] || "–");
 }
 
