@@ -91,11 +91,14 @@ class Rules:
             self._approvals.request(manifest)
 
     def may_begin(self, message_type: str, request: RecordDict | None) -> None:
-        """Raise PolicyRefused unless the accepted plan has such requests; for training, also
-        PrivacyRefused if another round would pass what this hospital allows one run."""
+        """Raise PolicyRefused unless the accepted plan has such requests."""
         self._gate.may_begin(message_type, request)
+
+    def may_spend(self) -> None:
+        """Before training: raise PrivacyRefused if another round would pass what this hospital
+        allows one run."""
         manifest = self._gate.manifest
-        if message_type == m.TRAIN and manifest is not None and manifest.privacy.enabled:
+        if manifest is not None and manifest.privacy.enabled:
             with Ledger.open(self._kit.state / LEDGER, self._kit.name) as ledger:
                 entries = ledger.entries()
             load_site(self._kit.site_path).check_spent(entries, self.config(), manifest.run)

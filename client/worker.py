@@ -27,7 +27,8 @@ from wardround.common.hosting import received_message
 from wardround.common.privacy.claims import claimed_epsilon
 from wardround.common.wire.content import decode_content, encode_content
 from wardround.common.wire.frames import Start
-from wardround.common.wire.mailbox import Incoming, Mailbox
+from wardround.common.wire.items import Incoming, Readable
+from wardround.common.wire.mailbox import Mailbox
 
 log = logging.getLogger("wardround.client")
 
@@ -44,6 +45,9 @@ class Guard(Protocol):
     def may_begin(self, message_type: str, request: RecordDict | None) -> None:
         """Raise PolicyRefused unless an accepted manifest has requests of this type."""
 
+    def may_spend(self) -> None:
+        """Before training. Raise PrivacyRefused if the hospital's rules forbid another round."""
+
     def may_leave(self, message_type: str, content: RecordDict) -> str:
         """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""
 
@@ -55,6 +59,10 @@ _MOST_AT_ONCE = 8
 class _Work:
     start: Start
     content: RecordDict
+
+
+_Answer = tuple[Start, Readable | None]
+"""What is to be sent: its announcement and its body."""
 
 
 class Worker:
@@ -125,7 +133,7 @@ class Worker:
             try:
                 content = decode_content(message.file, start.size_bytes)
             except TransportError as error:
-                self._send_error(start, str(error))
+                self._mailbox.put(*self._error(start, str(error)))
                 return
             self._busy.add(start.id)
             self._dropped.discard(start.id)
@@ -155,12 +163,13 @@ class Worker:
                     self._dropped.discard(work.start.id)
                     self._busy.discard(work.start.id)
                     continue
-            self._answer(work)
-            with self._lock:
+            answer = self._answer(work)
+            with self._lock:  # in one: who asks again finds it either at work or on its way
                 self._busy.discard(work.start.id)
                 self._dropped.discard(work.start.id)
+                self._mailbox.put(*answer)
 
-    def _answer(self, work: _Work) -> None:
+    def _answer(self, work: _Work) -> _Answer:
         start = work.start
         number = _round_of(work.content)
         self._audit.append(
@@ -179,28 +188,31 @@ class Worker:
                 content, protection = self._guard.admit(work.content), "none"
             else:
                 self._guard.may_begin(start.type, work.content)
+                if start.type == m.TRAIN:
+                    self._guard.may_spend()
                 reply = self._run_app(work)
                 self._state.save()  # what a handler has promised is on disk, whatever is answered
                 if reply.has_error():
-                    return self._send_error(start, reply.error.reason or "no reason", number)
+                    return self._error(start, reply.error.reason or "no reason", number)
                 content = reply.content
                 protection = self._guard.may_leave(start.type, content)
-            self._send(start, content, number, protection)
+            return self._reply(start, content, number, protection)
         except AuditError:
             raise  # what can't be written down isn't done: the process ends
         except WardroundError as error:
-            self._send_error(start, m.one_line(str(error)), number)
+            return self._error(start, str(error), number)
         except OSError as error:
-            self._send_error(start, f"its disk failed ({error.strerror})", number)
+            return self._error(start, f"its disk failed ({error.strerror})", number)
         except Exception as error:  # its text might quote a cell
             log.debug("a request failed", exc_info=True)
-            self._send_error(start, f"{type(error).__name__} in the hospital's host", number)
+            return self._error(start, f"{type(error).__name__} in the hospital's host", number)
 
     def _run_app(self, work: _Work) -> Message:
         request = received_message(work.content, work.start.type, work.start.id)
         return self._app(request, self._context())
 
-    def _send(self, start: Start, content: RecordDict, number: int, protection: str) -> None:
+    def _reply(self, start: Start, content: RecordDict, number: int, protection: str) -> _Answer:
+        """An answer that is kept, written down, and may leave."""
         body = encode_content(content)
         digest = body.digest()
         reply = Start(
@@ -232,14 +244,15 @@ class Worker:
             body.size_bytes,
             protection,
         )
-        self._mailbox.put(reply, kept or body)
+        return reply, kept or body
 
-    def _send_error(self, start: Start, reason: str, number: int = 0) -> None:
+    def _error(self, start: Start, reason: str, number: int = 0) -> _Answer:
+        """A line that says why there is no answer, written down."""
         line = m.one_line(reason)
         log.warning("%s refused: %s", start.type, line)
         self._audit.append("refused", kind=start.type, round=number, reason=line, request=start.id)
         error_id = hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest()
-        self._mailbox.put(
+        return (
             Start(
                 number=0,
                 id=error_id,
@@ -247,7 +260,8 @@ class Worker:
                 type=start.type,
                 reply_to=start.id,
                 reason=line,
-            )
+            ),
+            None,
         )
 
 

@@ -149,7 +149,7 @@ def test_a_run_that_has_used_up_what_it_may_is_refused_before_it_trains(tmp_path
     rules.admit(with_model(site))
     name, ledger_path = "north", site.kit / "state" / "ledger.sqlite"
     Ledger.create(ledger_path, name).close()
-    rules.may_begin(m.TRAIN, None)
+    rules.may_spend()
     entry = Entry(
         federation="heart",
         run="run-1",
@@ -165,7 +165,7 @@ def test_a_run_that_has_used_up_what_it_may_is_refused_before_it_trains(tmp_path
     with Ledger.open(ledger_path, name) as ledger:
         ledger.spend(entry, Limit(1000.0, 1e-5, "hospital"))
     with pytest.raises(PrivacyRefused, match="max_epsilon_per_run: this hospital allows epsilon 6"):
-        rules.may_begin(m.TRAIN, None)
+        rules.may_spend()
 
 
 def with_model(site: Site) -> RecordDict:

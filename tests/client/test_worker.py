@@ -54,6 +54,9 @@ class OpenDoor:
         if not self.accepted:
             raise PolicyRefused("no run manifest was accepted")
 
+    def may_spend(self) -> None:
+        """Nothing is private here."""
+
     def may_leave(self, message_type: str, content: RecordDict) -> str:
         if self.forbidden and self.forbidden in content:
             raise PolicyRefused(f"'{self.forbidden}' isn't in the accepted manifest")
