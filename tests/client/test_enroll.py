@@ -180,6 +180,7 @@ def test_an_answer_is_believed_as_far_as_it_fits(site: Site, tmp_path: Path) -> 
         (json.loads(other.answers[0].read_bytes()), "'other' is not for the keys in"),
         (values | {"ca.pem": alien["ca.pem"]}, "not signed by the authority"),
         (values | {"federation.signed": alien["federation.signed"]}, "not signed by the authority"),
+        (alien | {"client.pem": values["client.pem"]}, "not signed by the authority"),
         (values | {"federation.signed": gone}, "'east' is not in the roster"),
         (values | {"more": ""}, "not an answer"),
         ({}, "not an answer"),

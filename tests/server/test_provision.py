@@ -258,6 +258,10 @@ def test_one_identity_is_one_party(tmp_path: Path) -> None:
     (folder / "identity.key").chmod(0o600)
     with pytest.raises(ProvisionError, match="west: has the identity of hospital 'north'"):
         p.enroll(config, enroll.request("west", folder), now=NOW)
+    (folder / "west.request").unlink()
+    with pytest.raises(ProvisionError, match="south: has the identity of hospital 'north'"):
+        p.enroll(config, enroll.request("south", folder), new_key=True, now=NOW)
+    assert set(p.provision(config, now=NOW).description.hospitals) == set(TWO)  # nobody went
 
 
 def test_a_listed_hospital_that_asks_gets_no_other_keys(tmp_path: Path) -> None:
