@@ -5,6 +5,7 @@ Each function replaces something of the product in this process only.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -74,6 +75,11 @@ def slow(place: str, seconds: float) -> None:
     wrap(place, around)
 
 
+def skip(place: str) -> None:
+    """Calls of ``place`` do nothing."""
+    wrap(place, lambda original, *args, **kwargs: None)
+
+
 def constant(place: str, value: Any) -> None:
     """Replace a module's or class's value."""
     owner, name = _owner(place)
@@ -108,3 +114,205 @@ def record_unmasking(file: str) -> None:
         return answer
 
     SecureClient.unmask = unmask  # type: ignore[method-assign]
+
+
+def spoil(kinds: list[str]) -> None:
+    """A hospital's training answers are spoilt, each in the next way; nothing holds it back."""
+    import numpy as np
+    from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+    from wardround.client.rules import Rules
+    from wardround.client.worker import Worker
+    from wardround.common import messages as m
+    from wardround.common.arrays import encode_arrays
+
+    left = list(kinds)
+
+    def bad(kind: str, content: RecordDict) -> RecordDict:
+        arrays = {k: np.array(a.numpy()) for k, a in content.array_records[m.ARRAYS].items()}
+        name = sorted(arrays)[-1]
+        metrics = dict(content.metric_records[m.METRICS])
+        extra: dict[str, Any] = {}
+        match kind:
+            case "nan":
+                arrays[name].flat[0] = np.nan
+            case "inf":
+                arrays[name].flat[0] = np.inf
+            case "huge":
+                arrays[name].flat[0] = 3e38
+            case "shape":
+                arrays[name] = arrays[name].reshape(-1)[:1]
+            case "dtype":
+                arrays[name] = arrays[name].astype(np.float64)
+            case "missing":
+                del arrays[name]
+            case "extra":
+                arrays["more"] = arrays[name]
+            case "record":
+                extra["more"] = ConfigRecord({"k": 1})
+            case "weight":
+                metrics[m.NUM_EXAMPLES] = 10**12
+            case "negative":
+                metrics[m.NUM_EXAMPLES] = -5
+            case "large":
+                extra["more"] = ArrayRecord({"x": Array(np.zeros(300_000))})
+            case "pickle":
+                array = content.array_records[m.ARRAYS][name]
+                odd = Array(array.dtype, array.shape, "pickle", array.data)
+                records = dict(content) | {m.ARRAYS: ArrayRecord({name: odd})}
+                return RecordDict(records)
+        records = dict(content) | {
+            m.ARRAYS: encode_arrays(arrays),
+            m.METRICS: MetricRecord(metrics),
+        }
+        return RecordDict(records | extra)
+
+    def run(original: Callable[..., Message], self: Worker, work: Any) -> Message:
+        reply = original(self, work)
+        if work.start.type == m.TRAIN and left and reply.has_content():
+            reply.content = bad(left.pop(0), reply.content)
+        return reply
+
+    wrap("wardround.client.worker:Worker._run_app", run)
+    Rules.may_leave = lambda *_: "none"  # type: ignore[method-assign, assignment]
+
+
+def repeat_answers() -> None:
+    """A hospital that sends every answer three times, twice under other ids."""
+    from wardround.common.wire.mailbox import Mailbox
+
+    def put(original: Callable[..., None], self: Mailbox, start: Any, body: Any = None) -> None:
+        original(self, start, body)
+        for letter in "ef":
+            original(self, start.model_copy(update={"id": letter * 64}), body)
+
+    wrap("wardround.client.transport.connection:Mailbox.put", put)
+
+
+def speak_nonsense(count: int, once: str) -> None:
+    """Every ``count``-th frame of a hospital is preceded by noise, of four kinds."""
+    from wardround.client.transport.connection import Connection
+
+    frames = 0
+
+    def outgoing(original: Callable[..., Any], self: Connection, *args: Any) -> Any:
+        nonlocal frames
+        for data in original(self, *args):
+            frames += 1
+            if frames % count == 0 and frames // count <= 4:
+                Path(once).touch()
+                kind = frames // count
+                yield [b"\x63noise", b"\0" + b"\1" * 40, data[:-1] + b"\xff", b"\x06{}"][kind - 1]
+            yield data
+
+    wrap("wardround.client.transport.connection:Connection._outgoing", outgoing)
+
+
+def fail_writes(place: str, count: int, error: int = 28) -> None:
+    """Calls of ``place`` fail as on a full disk, the first ``count`` times."""
+    left = count
+
+    def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        if left > 0:
+            left -= 1
+            raise OSError(error, os.strerror(error))
+        return original(*args, **kwargs)
+
+    wrap(place, around)
+
+
+# --- a lying server ------------------------------------------------------------------------------
+def lie_about_survivors(name: str, once: str) -> None:
+    """Hospital ``name`` is asked to open the sum of fewer hospitals than the others, once."""
+    from wardround.common.secagg.messages import UnmaskRequest
+
+    def around(original: Callable[..., dict[str, bytes]], self: Any) -> dict[str, bytes]:
+        requests = original(self)
+        if not Path(once).exists() and self.task.purpose.startswith("train"):
+            Path(once).touch()
+            requests[name] = _fewer(UnmaskRequest.from_bytes(requests[name])).to_bytes()
+        return requests
+
+    wrap("wardround.server.secagg:MaskedSum.unmask_requests", around)
+
+
+def _fewer(true: Any) -> Any:
+    from wardround.common.secagg.messages import UnmaskRequest
+
+    return UnmaskRequest(true.group, true.index, true.survivors[:-1], true.ciphertexts)
+
+
+def ask_for_both_shares(file: str) -> None:
+    """After the hospitals opened a sum, ask them again as if one hadn't taken part."""
+    from wardround.common import messages as m
+    from wardround.common.secagg.messages import UnmaskRequest
+
+    def around(original: Callable[..., Any], self: Any, step: Any, masked: Any, *rest: Any) -> Any:
+        members, requests = rest
+        total = original(self, step, masked, members, requests)
+        lies = {n: _fewer(UnmaskRequest.from_bytes(r)).to_bytes() for n, r in requests.items()}
+        messages = self.messages(m.UNMASK, members, lies, {m.ROUND: 1})
+        for member, _, reply in self.exchange(messages, members):
+            said = (
+                "none" if reply is None else reply.error.reason if reply.has_error() else "SHARES"
+            )
+            with open(file, "a", encoding="utf-8") as output:
+                output.write(f"{member.name}: {said}\n")
+        return total
+
+    wrap("wardround.server.secure:SecureGatherer._open", around)
+
+
+def lie_in_manifest(**values: Any) -> None:
+    """The manifest says something else than what the server does."""
+
+    def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return dataclasses.replace(original(*args, **kwargs), **values)
+
+    wrap("wardround.server.admission:preparation_manifest", around)
+
+
+def swap_roster() -> None:
+    """The server's own roster has a key of its own in place of each hospital's."""
+    from wardround.common.secagg.keys import Identity
+    from wardround.server.key_groups import KeyGroup
+
+    def around(original: Callable[..., None], self: KeyGroup, request: Any, roster: Any) -> None:
+        names = sorted(roster)
+        original(self, request, dict(roster) | {names[0]: Identity.generate().public})
+
+    wrap("wardround.server.key_groups:KeyGroup.__init__", around)
+
+
+def another_model_for(node: int) -> None:
+    """One hospital of the cohort gets another model than the rest, in every round."""
+    from flwr.app import ArrayRecord, RecordDict
+
+    from wardround.common import messages as m
+    from wardround.common.arrays import encode_arrays
+
+    def around(original: Callable[..., Any], *args: Any) -> Any:
+        requests = original(*args)
+        content = requests[node].content
+        arrays = {k: a.numpy() + 1.0 for k, a in content.array_records[m.ARRAYS].items()}
+        record: ArrayRecord = encode_arrays({k: v.astype("float32") for k, v in arrays.items()})
+        requests[node].content = RecordDict(dict(content) | {m.ARRAYS: record})
+        return requests
+
+    wrap("wardround.server.rounds:RoundRunner._train_requests", around)
+
+
+def copy_what_leaves(folder: str) -> None:
+    """Write every frame that leaves this hospital to a file, as it is before TLS."""
+    from wardround.common.wire.mailbox import Mailbox
+
+    def around(original: Callable[..., Any], self: Mailbox, *args: Any) -> Any:
+        path = Path(folder) / f"{os.getpid()}-{args[0]}"
+        with open(path, "ab") as copy:
+            for data in original(self, *args):
+                copy.write(data)
+                copy.flush()
+                yield data
+
+    wrap("wardround.common.wire.mailbox:Mailbox.frames", around)

@@ -6,11 +6,14 @@ fails with the logs. Every hospital dials through a CONNECT proxy of its own, wh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -52,7 +55,7 @@ min_cohort = {min_cohort}
 address = "localhost:{port}"
 listen = "127.0.0.1:{port}"
 hospitals = [{names}]
-wait_s = 30
+wait_s = {wait_s}
 heartbeat_s = {heartbeat_s}
 lease_s = {lease_s}
 max_message_mb = {max_message_mb}
@@ -116,8 +119,8 @@ class Zygote:
         """Ends it and its children."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
-        self._thread.join(10)
+        self._process.wait(120)
+        self._thread.join(120)
         assert self._process.stdout is not None
         self._process.stdout.close()
         Zygote.shared = None
@@ -210,6 +213,7 @@ class Federation:
         lease_s: float = 2.5,
         min_clients: int | None = None,
         max_message_mb: int = 64,
+        wait_s: float = 30.0,
         extra: str = "",
         rows: dict[str, list[list[float]]] | None = None,
         policy: str = "",
@@ -235,6 +239,7 @@ class Federation:
                 heartbeat_s=heartbeat_s,
                 lease_s=lease_s,
                 max_message_mb=max_message_mb,
+                wait_s=wait_s,
             )
             + extra
         )
@@ -376,12 +381,11 @@ def federation(folder: Path, **options: Any) -> Iterator[Federation]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, nor gets for a connection that it dials."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", secrets.randbelow(12_000) + 20_000))
+            return int(probe.getsockname()[1])
 
 
 def write_csv(path: Path, rows: list[list[float]] | None, seed: int) -> None:

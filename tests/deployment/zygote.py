@@ -102,6 +102,7 @@ def main() -> None:
             say(id=children.pop(pid), status=status)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""Hospitals that send what they shouldn't: refused by name and reason, and the round goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from checks import assert_same_model, assert_sound
+from harness import Federation, federation, until
+
+KINDS = {
+    "nan": "NaN",
+    "inf": "inf",
+    "huge": "",
+    "shape": "shape",
+    "dtype": "float64",
+    "missing": "missing",
+    "extra": "more",
+    "record": "more",
+    "weight": "num-examples",
+    "negative": "num-examples",
+    "pickle": "pickle",
+}
+
+
+def test_updates_that_would_spoil_the_model_are_refused(tmp_path: Path) -> None:
+    kinds = list(KINDS)
+    with federation(tmp_path, rounds=len(kinds) + 1, min_clients=2) as made:
+        made.start(clients={"c": [("spoil", {"kinds": kinds})]})
+        made.finish()
+        rows = made.rounds()
+        for row, kind in zip(rows, kinds, strict=False):
+            assert sorted(row["accepted"]) == ["a", "b"], (kind, row)
+            (reason,) = [r["reason"] for r in row["refused"] if r["hospital"] == "c"]
+            assert KINDS[kind].lower() in reason.lower(), (kind, reason)
+        assert sorted(rows[-1]["accepted"]) == ["a", "b", "c"], "it may take part again"
+        assert all(np.isfinite(value).all() for value in made.model().values())
+        assert_sound(made, rounds=len(kinds) + 1)
+
+
+def test_a_message_over_the_limit_is_refused_with_the_setting_at_both_ends(
+    tmp_path: Path,
+) -> None:
+    with federation(tmp_path, rounds=3, min_clients=2, max_message_mb=1) as made:
+        made.start(clients={"c": [("spoil", {"kinds": ["large"]})]})
+        made.finish()
+        first = made.rounds()[0]
+        (reason,) = [r["reason"] for r in first["refused"] if r["hospital"] == "c"]
+        assert "server.max_message_mb" in reason
+        assert "server.max_message_mb" in made.clients["c"].text
+        assert "c" in made.rounds()[-1]["accepted"]
+        assert_sound(made, rounds=3)
+
+
+def test_answers_that_come_three_times_count_once(tmp_path: Path, undisturbed: Federation) -> None:
+    with federation(tmp_path) as made:
+        made.start(clients={"b": [("repeat_answers", {})]})
+        made.finish()
+        assert_same_model(made, undisturbed)
+        assert_sound(made, rounds=4)
+
+
+def test_nonsense_ends_the_connection_and_nothing_else(
+    tmp_path: Path, undisturbed: Federation
+) -> None:
+    """From a hospital that is in: the server says what was wrong, and it may come again."""
+    mark = str(tmp_path / "said")
+    with federation(tmp_path) as made:
+        made.start(clients={"b": [("speak_nonsense", {"count": 7, "once": mark})]})
+        made.finish()
+        assert Path(mark).exists()
+        lines = [line for line in made.audit() if line["event"] == "disconnected"]
+        reasons = [str(line["reason"]) for line in lines if line.get("peer", "b") == "b"]
+        assert any("broke the protocol" in reason for reason in reasons), reasons
+        assert "broke the protocol" in made.clients["b"].text
+        assert_same_model(made, undisturbed)
+        assert_sound(made, rounds=4)
+
+
+def test_a_hospital_without_rows_or_with_one_class_only(tmp_path: Path) -> None:
+    rows = {"b": [[0.1, 0.2, 1], [0.3, 0.1, 1], [0.2, 0.5, 1], [0.4, 0.2, 1]], "c": []}
+    with federation(tmp_path, rounds=2, min_clients=2, rows=rows, wait_s=1.0) as made:
+        made.start_server()
+        made.start_client("a")
+        made.start_client("b")
+        empty = made.start_client("c")
+        until(lambda: empty.code is not None or made.server.code is not None, "an end")
+        if empty.code is not None:  # told at once, in one line, without a value
+            assert empty.code == 3 and "Traceback" not in empty.text
+            made.clients.pop("c")
+        made.finish()
+        assert sorted(made.rounds()[-1]["accepted"]) == ["a", "b"]
+        assert_sound(made, rounds=2)

@@ -1,0 +1,104 @@
+"""A server that lies gets a refusal with a reason from the hospitals, and nothing of a patient."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from checks import assert_sound
+from harness import Federation, federation, until
+
+
+def opened(folder: Path, names: tuple[str, ...]) -> dict[tuple[str, int], set[tuple[int, ...]]]:
+    """Survivor sets by aggregation, as the hospitals opened them."""
+    sets: dict[tuple[str, int], set[tuple[int, ...]]] = {}
+    for name in names:
+        path = folder / f"{name}.unmasked"
+        for line in path.read_text().splitlines() if path.exists() else []:
+            one = json.loads(line)
+            sets.setdefault((one["group"], one["index"]), set()).add(tuple(one["survivors"]))
+    return sets
+
+
+def recording(folder: Path, made: Federation) -> dict[str, list[tuple[str, dict[str, object]]]]:
+    """Patches: every hospital writes down what it opened."""
+    return {
+        name: [("record_unmasking", {"file": str(folder / f"{name}.unmasked")})]
+        for name in made.names
+    }
+
+
+def test_two_survivor_sets(tmp_path: Path) -> None:
+    """Below its smallest cohort a hospital opens nothing, whatever the server says."""
+    mark = str(tmp_path / "lied")
+    lie = ("lie_about_survivors", {"name": "c", "once": mark})
+    with federation(tmp_path, secure=True, rounds=2) as made:
+        made.start(server=[lie], clients=recording(tmp_path, made))
+        made.finish()
+        assert Path(mark).exists()
+        refusals = made.refusals("c")
+        assert any("2" in reason and "3" in reason for reason in refusals), refusals
+        assert {len(found) for found in opened(tmp_path, made.names).values()} == {1}
+        assert_sound(made, rounds=2)
+
+
+def test_both_kinds_of_share(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    with federation(tmp_path, secure=True, rounds=2) as made:
+        lie = ("ask_for_both_shares", {"file": str(said)})
+        made.start(server=[lie], clients=recording(tmp_path, made))
+        made.finish()
+        lines = said.read_text().splitlines()
+        assert len(lines) >= 6 and not [line for line in lines if "SHARES" in line]
+        assert all("opened" in line for line in lines), lines
+        assert {len(found) for found in opened(tmp_path, made.names).values()} == {1}
+        assert_sound(made, rounds=2)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [({"roster": ("a", "b")}, "roster"), ({"rounds": 2}, "round")],
+    ids=["a shrunken roster", "more rounds than it says"],
+)
+def test_a_manifest_that_isnt_true(tmp_path: Path, values: dict[str, object], reason: str) -> None:
+    with federation(tmp_path, secure=True, rounds=4) as made:
+        made.start(server=[("lie_in_manifest", values)])
+        until(lambda: any(reason in text for text in made.refusals("a")), "the refusal")
+        until(lambda: any(reason in text for text in made.refusals()), "the server to hear of it")
+        assert len(made.rounds()) <= 2
+        assert not [
+            line
+            for line in made.audit("a")
+            if line["event"] == "sent" and int(line.get("round") or 0) > 2
+        ]
+
+
+def test_more_rounds_than_the_hospitals_allow(tmp_path: Path) -> None:
+    with federation(tmp_path, secure=True, rounds=4, policy="max_rounds = 3") as made:
+        made.start()
+        for party in ("a", "server"):
+            until(lambda: any("max_rounds" in r for r in made.refusals(party)), "the refusal")
+        kinds = {line["kind"] for line in made.audit("a") if line["event"] == "sent"}
+        assert not kinds - {"query.manifest"}, "nothing left but the refusal"
+
+
+def test_a_swapped_roster(tmp_path: Path) -> None:
+    """Nobody can stand in for a hospital: its true bundle doesn't fit the false key."""
+    with federation(tmp_path, secure=True, rounds=1, min_clients=3) as made:
+        made.start(server=[("swap_roster", {})], clients=recording(tmp_path, made))
+        assert made.server is not None
+        made.server.says("signature", 60)
+        assert not opened(tmp_path, made.names)
+        made.server.kill()
+
+
+def test_another_model_for_one_hospital(tmp_path: Path) -> None:
+    """Then the masks don't cancel: a sum over different models is never opened."""
+    with federation(tmp_path, secure=True, rounds=1) as made:
+        made.start(server=[("another_model_for", {"node": 0})])
+        assert made.server is not None
+        made.server.says("round 1", 60)
+        until(lambda: made.server.code is not None or "attempt" in made.server.text, "a failure")
+        assert made.rounds() == []
+        made.server.kill()
