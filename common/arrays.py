@@ -1,7 +1,11 @@
 """Named arrays: to and from Flower's records, checked against a layout before anyone uses them.
 
 A *layout* says which arrays a party must send: name, shape, dtype. Whatever came over a network is
-decoded by ``decode_arrays`` only, which refuses by name and reason and never unpickles.
+decoded by ``decode_arrays`` or ``checked_arrays`` only, which refuse by name and reason and never
+unpickle.
+
+Decoded arrays are views of a record's bytes, and encoding such a view takes the bytes as they are:
+a model that goes from message to message isn't copied.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import functools
 import hashlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,8 +52,51 @@ def layout_of(arrays: Mapping[str, NDArray[Any]]) -> Layout:
 
 
 def encode_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    """A Flower record of the arrays (npy bytes, no pickle)."""
-    return ArrayRecord({name: Array(np.asarray(value)) for name, value in arrays.items()})
+    """A Flower record of the arrays (npy bytes, no pickle), as ``Array(value)`` makes them."""
+    return record_of({name: encode_array(value) for name, value in arrays.items()})
+
+
+def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
+    """A record of these very arrays. (Its constructor reads them, and holds what it has read.)"""
+    record = ArrayRecord()
+    for name, array in arrays.items():
+        record[name] = array
+    return record
+
+
+def encode_array(value: NDArray[Any]) -> Array:
+    """One array; what is a view of an encoded one already isn't copied."""
+    value = np.asarray(value, order="C")
+    dtype, shape = str(value.dtype), tuple(value.shape)
+    header = _npy_header(shape, dtype)
+    data = _whole_record(value, header) or b"".join((header, raw_bytes(value)))
+    return Array(dtype, shape, "numpy.ndarray", data)
+
+
+def encoded_view(value: NDArray[Any]) -> NDArray[Any]:
+    """The same values, read-only, as a view of their encoded form: to be sent without a copy."""
+    array = encode_array(value)
+    offset = len(array.data) - value.nbytes
+    return np.frombuffer(array.data, value.dtype, value.size, offset).reshape(value.shape)
+
+
+def raw_bytes(value: NDArray[Any]) -> memoryview:
+    """The bytes of a C-ordered array, not copied."""
+    return value.reshape(-1).view(np.uint8).data
+
+
+def _whole_record(value: NDArray[Any], header: bytes) -> bytes | None:
+    """The npy bytes that ``value`` is a view of, from the end of their header on; else None."""
+    base: Any = value
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if type(base) is not bytes or not value.nbytes or not base.startswith(header):
+        return None
+    if len(base) != len(header) + value.nbytes:
+        return None
+    start = np.frombuffer(base, np.uint8).__array_interface__["data"][0]
+    begins_there = value.__array_interface__["data"][0] == start + len(header)
+    return base if begins_there else None
 
 
 def decode_array(name: str, array: Array) -> NDArray[Any]:
@@ -65,12 +112,12 @@ def decode_array(name: str, array: Array) -> NDArray[Any]:
     if any(not isinstance(side, int) or side < 0 for side in shape):
         raise ReplyRefused(f"array '{name}' has an impossible shape")
     header = _npy_header(shape, array.dtype)
-    size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
-    if len(array.data) == len(header) + size_bytes and array.data.startswith(header):
-        return np.frombuffer(array.data, array.dtype, offset=len(header)).reshape(shape)
-    if not 0 <= len(array.data) - size_bytes <= _NPY_HEADER_LIMIT_BYTES:
+    size_bytes, data = math.prod(shape) * np.dtype(array.dtype).itemsize, array.data
+    if len(data) == len(header) + size_bytes and data.startswith(header):
+        return np.frombuffer(data, array.dtype, offset=len(header)).reshape(shape)
+    if not 0 <= len(data) - size_bytes <= _NPY_HEADER_LIMIT_BYTES:
         raise ReplyRefused(
-            f"array '{name}' has {len(array.data)} bytes, but its shape {shape} needs {size_bytes}"
+            f"array '{name}' has {len(data)} bytes, but its shape {shape} needs {size_bytes}"
         )
     try:
         value = array.numpy()
@@ -105,18 +152,81 @@ def decode_arrays(
     absurdly large array, by name.
     """
     if layout is not None:
-        check_names(record.keys(), layout)
-        for name, array in record.items():
-            found, expected = ArraySpec(tuple(array.shape), array.dtype), layout[name]
-            if found != expected:
-                raise ReplyRefused(
-                    f"array '{name}' is {found.dtype}{list(found.shape)}, "
-                    f"expected {expected.dtype}{list(expected.shape)}"
-                )
+        _check_layout(record, layout)
     arrays = {name: decode_array(name, array) for name, array in record.items()}
     for name, value in arrays.items():
         check_finite(name, value, max_abs)
     return arrays
+
+
+class StoredArray(Array):
+    """An array whose npy bytes stay elsewhere: ``data`` reads them, each time it is asked for."""
+
+    def __init__(
+        self,
+        dtype: str,
+        shape: tuple[int, ...],
+        stype: str,
+        size_bytes: int,
+        read: Callable[[], bytes],
+    ) -> None:
+        super().__init__(dtype, shape, stype, b"")
+        self.size_bytes, self._read = size_bytes, read
+
+    @property
+    def data(self) -> bytes:
+        return self._read()
+
+    @data.setter
+    def data(self, value: bytes) -> None:
+        """The base class sets it; what counts is what ``read`` gives."""
+
+
+class RecordArrays(Mapping[str, NDArray[Any]]):
+    """Arrays of a record that was checked, each decoded anew when it is looked at: so of a record
+    that lies on a disk one array at a time is in memory."""
+
+    def __init__(self, record: ArrayRecord) -> None:
+        self._record = record
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return decode_array(name, self._record[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._record)
+
+    def __len__(self) -> int:
+        return len(self._record)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the record's arrays occupy; nothing of those that are stored."""
+        arrays = self._record.values()
+        return sum(len(one.data) for one in arrays if not isinstance(one, StoredArray))
+
+
+def checked_arrays(record: ArrayRecord, layout: Layout, max_abs: float = MAX_ABS) -> RecordArrays:
+    """What ``decode_arrays`` gives, after the same checks, decoded one at a time.
+
+    Raises ReplyRefused.
+    """
+    _check_layout(record, layout)
+    arrays = RecordArrays(record)
+    for name, value in arrays.items():
+        check_finite(name, value, max_abs)
+    return arrays
+
+
+def _check_layout(record: ArrayRecord, layout: Layout) -> None:
+    """Raise ReplyRefused unless names, shapes and dtypes are those of the layout, as declared."""
+    check_names(record.keys(), layout)
+    for name, array in record.items():
+        found, expected = ArraySpec(tuple(array.shape), array.dtype), layout[name]
+        if found != expected:
+            raise ReplyRefused(
+                f"array '{name}' is {found.dtype}{list(found.shape)}, "
+                f"expected {expected.dtype}{list(expected.shape)}"
+            )
 
 
 def check_names(found: Any, layout: Mapping[str, Any]) -> None:
@@ -147,5 +257,5 @@ def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
     for name in sorted(arrays):
         value = np.asarray(arrays[name], order="C")
         state.update(f"{name}\x1f{value.dtype.name}\x1f{value.shape}\x1f".encode())
-        state.update(value.tobytes())
+        state.update(raw_bytes(value))
     return state.hexdigest()

@@ -3,6 +3,9 @@
 A *gatherer* turns requests into sums and means. This one sees every hospital's reply and keeps none
 (but for a strategy that compares single updates); ``server/secure.py`` has the one that sees sums
 only. The round loop doesn't know which it uses.
+
+Floating-point sums depend on their order. Replies are added in the order of the hospitals' names,
+whoever was fast, so a run between machines gives what a simulation gives, bit for bit.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from wardround.common import messages as m
 from wardround.common.arrays import Arrays, Layout, encode_arrays
@@ -26,6 +30,7 @@ from wardround.common.tasks.base import Sums, Task
 from wardround.server.aggregation import RunningMean, conform
 from wardround.server.exchange import exchange
 from wardround.server.observer import Observer
+from wardround.server.order import InOrder
 from wardround.server.privacy import Release
 from wardround.server.replies import (
     Member,
@@ -176,11 +181,18 @@ class PlainGatherer(Gatherer):
     def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
         requests = queries(m.STATISTICS, members, {m.PHASE: phase}, totals)
         total: Sums = {}
-        for member, _, reply in self.exchange(requests, members):
-            try:
-                total = add_sums([total, check_statistics(self.in_time(reply))])
-            except (ReplyRefused, ValueError) as error:
-                raise RoundFailed(f"data preparation stopped at {member.name}: {error}") from None
+        order = InOrder[tuple[str, Sums]](member.name for member in members)
+        name = ""
+        try:
+            for member, _, reply in self.exchange(requests, members):
+                name = member.name
+                sums = check_statistics(self.in_time(reply))
+                size_bytes = sum(value.nbytes for value in sums.values())
+                for one, part in order.put(name, (name, sums), size_bytes):
+                    name = one
+                    total = add_sums([total, part])
+        except (ReplyRefused, ValueError) as error:
+            raise RoundFailed(f"data preparation stopped at {name}: {error}") from None
         return total
 
     def train(
@@ -188,14 +200,16 @@ class PlainGatherer(Gatherer):
     ) -> Trained:
         fold = _Fold(self.plan, expected)
         result = Trained([], fold.accepted, bytes_down=sizes(requests))
+        order = InOrder[tuple[Update, Member, Message]](_asked(requests, cohort))
         for member, request, reply in self.exchange(requests, cohort):
+            ready, size_bytes = None, 0
             try:
                 reply = self.in_time(reply)
                 result.bytes_up += m.payload_bytes(reply.content) if reply.has_content() else 0
                 roster = expected.release.roster if expected.release else None
                 records = expected.all_records
                 update = check_update(reply, expected.layout, records, member, roster)
-                fold.add(update, member, request)
+                ready, size_bytes = (update, member, request), update.memory_bytes
                 if update.claim is not None:
                     self.note_claim(result, update.claim)
                 self.observer.replied(member.name, "train", None)
@@ -203,6 +217,8 @@ class PlainGatherer(Gatherer):
                 self.note_spent(member.name, error)
                 result.refused.append(refusal(member.name, "train", error))
                 self.observer.replied(member.name, "train", str(error))
+            for next_one in order.put(member.name, ready, size_bytes):
+                fold.add(*next_one)
         needed = self.config.federation.min_clients
         self.check_enough(len(fold.accepted), len(cohort), result.refused, needed)
         result.replies, result.quantile = fold.replies()
@@ -212,21 +228,33 @@ class PlainGatherer(Gatherer):
         self, server_round: int, requests: list[Message], members: list[Member]
     ) -> Evaluated:
         result = Evaluated(bytes_down=sizes(requests))
+        order = InOrder[tuple[str, dict[str, Sums]]](_asked(requests, members))
         for member, _, reply in self.exchange(requests, members):
+            ready = None
             try:
                 reply = self.in_time(reply)
-                sums = check_evaluation(reply)
-                figures = {split: self.summarise(part) for split, part in sums.items()}
-                result.sums |= {
-                    split: _added(result.sums.get(split), part) for split, part in sums.items()
-                }
-                result.hospitals[member.name] = figures
+                ready = member.name, check_evaluation(reply)
                 result.bytes_up += m.payload_bytes(reply.content)
-                self.observer.replied(member.name, "evaluate", None)
             except ReplyRefused as error:
-                result.refused.append(refusal(member.name, "evaluate", error))
-                self.observer.replied(member.name, "evaluate", str(error))
+                self._refuse_figures(result, member.name, error)
+            for name, sums in order.put(member.name, ready):
+                self._add_figures(result, name, sums)
         return result
+
+    def _add_figures(self, result: Evaluated, name: str, sums: dict[str, Sums]) -> None:
+        try:
+            figures = {split: self.summarise(part) for split, part in sums.items()}
+            result.sums |= {
+                split: _added(result.sums.get(split), part) for split, part in sums.items()
+            }
+            result.hospitals[name] = figures
+            self.observer.replied(name, "evaluate", None)
+        except ReplyRefused as error:
+            self._refuse_figures(result, name, error)
+
+    def _refuse_figures(self, result: Evaluated, name: str, error: ReplyRefused) -> None:
+        result.refused.append(refusal(name, "evaluate", error))
+        self.observer.replied(name, "evaluate", str(error))
 
 
 def refusal(hospital: str, step: str, error: Exception) -> Refusal:
@@ -246,7 +274,10 @@ def sizes(messages: Sequence[Message]) -> int:
 
 
 def mean_reply(
-    request: Message, records: dict[str, Arrays], metrics: dict[str, float], weight: float
+    request: Message,
+    records: Mapping[str, Mapping[str, NDArray[Any]]],
+    metrics: dict[str, float],
+    weight: float,
 ) -> Message:
     """A training reply as a strategy expects it."""
     content: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
@@ -320,6 +351,12 @@ def _with_central_noise(
         for name, value in noised.items()
     }
     return records | {m.ARRAYS: model | moved} | quantile
+
+
+def _asked(requests: Sequence[Message], members: Sequence[Member]) -> list[str]:
+    """Names of whom the requests go to, in their order."""
+    names = {member.node_id: member.name for member in members}
+    return [names[request.metadata.dst_node_id] for request in requests]
 
 
 def _added(so_far: Sums | None, part: Sums) -> Sums:

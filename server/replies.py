@@ -15,7 +15,13 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from wardround.common import messages as m
-from wardround.common.arrays import MAX_ABS_SUM, Arrays, Layout, decode_arrays
+from wardround.common.arrays import (
+    MAX_ABS_SUM,
+    Layout,
+    RecordArrays,
+    checked_arrays,
+    decode_arrays,
+)
 from wardround.common.errors import BudgetSpent, ReplyRefused
 from wardround.common.privacy.claims import Claim
 from wardround.common.secagg.keys import Roster
@@ -38,13 +44,21 @@ class Member:
 
 @dataclass(frozen=True)
 class Update:
-    """An accepted training reply. ``records`` are the strategy's further arrays by record name."""
+    """An accepted training reply, its arrays still in the message: decoded when looked at.
 
-    arrays: Arrays
-    records: dict[str, Arrays]
+    ``records`` are the strategy's further arrays by record name.
+    """
+
+    arrays: RecordArrays
+    records: dict[str, RecordArrays]
     metrics: dict[str, float]
     num_examples: int
     claim: Claim | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it keeps occupied; nothing of what lies on a disk."""
+        return sum(part.memory_bytes for part in (self.arrays, *self.records.values()))
 
 
 def check_error(reply: Message) -> None:
@@ -158,11 +172,11 @@ def _only_arrays(reply: Message) -> ArrayRecord:
     return record
 
 
-def _arrays(reply: Message, name: str, layout: Layout) -> Arrays:
+def _arrays(reply: Message, name: str, layout: Layout) -> RecordArrays:
     record = reply.content.get(name)
     if not isinstance(record, ArrayRecord):
         raise ReplyRefused(f"record '{name}' is not an array record")
-    return decode_arrays(record, layout)
+    return checked_arrays(record, layout)
 
 
 def _whole(record: MetricRecord, key: str) -> int:

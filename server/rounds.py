@@ -12,6 +12,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
 
 from wardround.common import messages as m
 from wardround.common.arrays import (
@@ -194,7 +195,7 @@ class RoundRunner:
             ours.accepted = len(gathered.accepted)
         with seeded_globals(self.config.federation.seed, "strategy", server_round, "aggregate"):
             try:
-                arrays, metrics = self.plan.strategy.aggregate_train(server_round, gathered.replies)
+                arrays, metrics = self._aggregated(server_round, gathered.replies)
             except Exception as error:
                 raise StrategyError(
                     f"strategy '{self.plan.name}' failed in round {server_round}: "
@@ -203,6 +204,18 @@ class RoundRunner:
         if arrays is None:
             raise RoundFailed(f"strategy '{self.plan.name}' returned no model")
         return _conforming(self.plan.name, arrays, layout), _loss(metrics)
+
+    def _aggregated(
+        self, server_round: int, replies: list[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """What the strategy makes of the replies. FedAvg's mean of one reply is that reply, and
+        isn't calculated: for a large model that would take two more copies of it."""
+        strategy = self.plan.strategy
+        if len(replies) == 1 and type(strategy).aggregate_train is FedAvg.aggregate_train:
+            content = replies[0].content
+            metrics = content.metric_records.get(m.METRICS)
+            return content.array_records.get(m.ARRAYS), metrics
+        return strategy.aggregate_train(server_round, replies)
 
     def _tell_strategy(
         self, server_round: int, requests: list[Message], result: EvaluationResult
@@ -228,7 +241,8 @@ def _conforming(name: str, record: ArrayRecord, layout: Layout) -> Arrays:
             if value.shape != layout[key].shape:
                 raise ReplyRefused(f"array '{key}' has shape {value.shape}")
             arrays[key] = conform(value, layout[key].dtype)
-            check_finite(key, arrays[key])
+            if arrays[key] is not value:  # else it was checked when it was decoded
+                check_finite(key, arrays[key])
     except ReplyRefused as error:
         raise StrategyError(f"strategy '{name}' returned an unusable model: {error}") from None
     return arrays
