@@ -20,6 +20,7 @@ from wardround.common.privacy.schedule import (
     summed_schedule,
 )
 from wardround.common.reports.plots import Figure, curves
+from wardround.common.secagg.graph import thresholds
 from wardround.server.privacy import planned_rounds
 from wardround.server.replies import Member
 
@@ -49,7 +50,7 @@ class Alternative:
     rounds : of communication
     epsilon, noise_multiplier : of the hospital that they are largest for
     noise : standard deviation of the noise in a step of the shared model, per coordinate, in
-        clipping norms; smaller is more accurate
+        clipping norms, where nobody drops out; smaller is more accurate
     """
 
     unit: str
@@ -148,6 +149,7 @@ def _alternative(
     steps = training.local_steps or training.local_epochs * math.ceil(most / batch_size)
     privacy = table.model_copy(update={"unit": unit, "noise": place})
     changed = training.model_copy(update={"batch_size": batch_size})
+    together = min(len(sizes), config.federation.clients_per_round or len(sizes))
     sizes = _representative(sizes)
     rounds = config.federation.rounds
     if privacy.summed:  # every step is a round
@@ -166,7 +168,7 @@ def _alternative(
         rounds=rounds,
         noise_multiplier=max(one.schedule.noise_multiplier for one in plans),
         epsilon=max(one.schedule.epsilon(table.delta) for one in plans),
-        noise=_noise(plans, place),
+        noise=_noise(plans, other, together),
         chosen=chosen,
     )
 
@@ -179,9 +181,16 @@ def _representative(sizes: Mapping[str, int]) -> dict[str, int]:
     return dict(ordered[place] for place in sorted(places))
 
 
-def _noise(plans: list[HospitalPlan], place: str) -> float:
-    """Of the mean over the hospitals' steps: each one's own noise, or one for all."""
+def _noise(plans: list[HospitalPlan], config: Config, together: int) -> float:
+    """Of the mean over the steps of so many hospitals: each one's own noise, or one for all."""
     own = [one.schedule.noise_multiplier / one.schedule.expected_units for one in plans]
+    place = config.privacy.noise
     if place == "local":
-        return math.sqrt(sum(x * x for x in own)) / len(own)
-    return max(own) / len(own)
+        return math.sqrt(sum(x * x for x in own) / len(own) / together)
+    surplus = 1.0
+    if place == "distributed":  # each one's share is made for the fewest that may be left
+        table = config.secure_aggregation
+        stay = max(thresholds(together, table.threshold).survivors, table.min_cohort)
+        stay = max(1, min(stay, together) - table.colluding)
+        surplus = math.sqrt(together / stay)
+    return surplus * max(own) / together

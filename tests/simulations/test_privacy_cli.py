@@ -79,6 +79,27 @@ def test_other_choices_are_real_costs() -> None:
     assert shown_rounds(config) == [5, 10, 15, 20]
 
 
+@pytest.mark.parametrize("count", [4, 8, 50])
+@pytest.mark.parametrize("colluding", [0, 1])
+def test_the_noise_of_other_choices_is_that_of_all_hospitals(count: int, colluding: int) -> None:
+    """Also where a few of them stand for all; distributed shares are made for dropouts."""
+    config = parse_config(
+        "",
+        [
+            "privacy.unit=example",
+            "privacy.noise_multiplier=1.0",
+            "training.batch_size=10",
+            f"secure_aggregation.colluding={colluding}",
+        ],
+    )
+    found = alternatives(config, {f"hospital-{i}": 100 for i in range(count)}, None)
+    noise = {x.noise_place: x.noise for x in found if x.unit == "example" and x.batch_size == 10}
+    stay = int(0.667 * count) + 1
+    assert noise["local"] == pytest.approx(0.1 / count**0.5)
+    assert noise["central"] == pytest.approx(0.1 / count)
+    assert noise["distributed"] == pytest.approx(0.1 / (count * (stay - colluding)) ** 0.5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
