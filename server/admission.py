@@ -26,7 +26,7 @@ from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link
 
-_AGAIN_S = 5.0
+_AGAIN_S, _LONGEST_AGAIN_S = 5.0, 30.0
 _ANSWER_WITHIN_S = 60.0
 
 
@@ -103,6 +103,7 @@ class Admission:
         """``turn``: a later connection or manifest takes over from this one."""
         with self._grid.changed:
             link.refusal = ""
+        again_s = _AGAIN_S
         while link.connected and self._turns[link.name] == turn:
             signed = self._signed
             content = RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
@@ -117,7 +118,8 @@ class Admission:
                 self._refused(link, reply.error.reason or "no reason")
             with self._renewed:
                 if signed == self._signed:
-                    self._renewed.wait(_AGAIN_S)
+                    self._renewed.wait(again_s)
+            again_s = min(1.5 * again_s, _LONGEST_AGAIN_S)
 
     def _refused(self, link: Link, reason: str) -> None:
         if reason != link.refusal:

@@ -38,6 +38,7 @@ from wardround.common.wire import tls
 from wardround.server.admission import Admission
 from wardround.server.app import create_server_app
 from wardround.server.board import Board
+from wardround.server.certificate import Certificate
 from wardround.server.diary import Diary
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.provision import ServerFolder
@@ -131,8 +132,9 @@ class Coordinator:
             self._diary,
             admission.begin,
         )
-        files = tls.Files(folder.ca_pem, folder.certificate_pem, folder.key_pem)
-        return open_port(self._door, self._listen(), files, table.max_connections)
+        own = Certificate(folder)
+        credentials = tls.server_credentials(own.files, own.renewed)
+        return open_port(self._door, self._listen(), credentials, table.max_connections)
 
     # --- before the rounds ---------------------------------------------------------------------
     def _check_settings(self) -> None:
@@ -203,7 +205,7 @@ class Coordinator:
             app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
         except (WardroundError, KeyboardInterrupt) as error:
             run.update(status=f"stopped: {error or 'interrupted'}")
-            self.board.run_ended("stopped")
+            self.board.run_ended(f"stopped: {error or 'interrupted'}")
             raise
         self.board.run_ended("complete")
         return outcomes[0]
@@ -252,6 +254,9 @@ class Coordinator:
                 if new:  # after the hospitals were sent the description that it is about
                     self._admission.renew()
                 grid.give_up_silent()
+                for name, link in list(grid.links.items()):
+                    if link.connected and link.silent_s() < 2 * _WATCH_S:
+                        self.board.seen(name)
             except (OSError, WardroundError) as error:
                 log.error("the watch: %s", error)
 

@@ -37,6 +37,8 @@ class Diary(ServerEvents):
 
     def refused(self, who: str, code: str, reason: str) -> None:
         self._audit.append("refused", who=who, code=code, reason=reason)
+        if code == "revoked":
+            self._board.revoked(who)
         self._board.refused(who, reason)
         log.warning("%s was refused: %s", who, reason)
 
@@ -45,7 +47,7 @@ class Diary(ServerEvents):
 
     def not_admitted(self, name: str, reason: str) -> None:
         self._audit.append("manifest", hospital=name, accepted=False, reason=reason)
-        self._board.refused(name, reason)
+        self._board.not_admitted(name, reason)
         log.warning("%s doesn't take part: %s", name, reason)
 
     def sent(self, name: str, start: Start) -> None:

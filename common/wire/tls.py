@@ -6,6 +6,7 @@ of each connection, too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
@@ -20,10 +21,26 @@ class Files:
     key: bytes = field(repr=False)
 
 
-def server_credentials(files: Files) -> grpc.ServerCredentials:
-    """Of a server that asks every client for a certificate of the CA."""
-    pair = (files.key, files.certificate)
-    return grpc.ssl_server_credentials([pair], files.ca, require_client_auth=True)
+def server_credentials(
+    files: Files, renewed: Callable[[], Files | None] = lambda: None
+) -> grpc.ServerCredentials:
+    """Of a server that asks every client for a certificate of the CA.
+
+    renewed : asked at every handshake for other files to go on with
+    """
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        new = renewed()
+        return _configuration(new) if new is not None else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(files), fetch, require_client_authentication=True
+    )
+
+
+def _configuration(files: Files) -> grpc.ServerCertificateConfiguration:
+    pairs = [(files.key, files.certificate)]
+    return grpc.ssl_server_certificate_configuration(pairs, files.ca)
 
 
 def channel_credentials(files: Files) -> grpc.ChannelCredentials:

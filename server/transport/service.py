@@ -21,7 +21,6 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-import wardround.common.wire.tls as tls
 from wardround.common.description import Description
 from wardround.common.errors import ProvisionError, TransportError
 from wardround.common.messages import one_line
@@ -288,7 +287,7 @@ def _first_frame(frames: Iterator[bytes], context: grpc.ServicerContext) -> Hell
 
 
 def open_port(
-    door: Door, listen: str, credentials: tls.Files, most_connections: int
+    door: Door, listen: str, credentials: grpc.ServerCredentials, most_connections: int
 ) -> tuple[grpc.Server, health.HealthServicer, int]:
     """Start to listen. Gives gRPC's server, its health service and the port.
 
@@ -313,7 +312,7 @@ def open_port(
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     try:
-        port = server.add_secure_port(listen, tls.server_credentials(credentials))
+        port = server.add_secure_port(listen, credentials)
     except RuntimeError:
         port = 0
     if not port:
