@@ -24,7 +24,7 @@ from wardround.common import messages as m
 from wardround.common.arrays import Arrays, ArraySpec, Layout, encode_arrays
 from wardround.common.config import Config
 from wardround.common.config_tables import PrivacyTable
-from wardround.common.errors import PrivacyRefused, ReplyRefused
+from wardround.common.errors import DataError, PrivacyRefused, ReplyRefused
 from wardround.common.privacy.accounting import Release, share_of_noise
 from wardround.common.privacy.claims import Claim
 from wardround.common.privacy.mechanism import Grid
@@ -106,12 +106,31 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
     with open_ledger(hospital) as ledger:
         found = ledger.recall(key)
         if found is None:
+            _check_split(hospital)
             entry = _entry(hospital, "", 0, key, "announced sizes", 1.0, announcement(table))
             ledger.spend(entry, limit_of(hospital.config))
             found = " ".join(str(number) for number in _noised_counts(hospital))
             ledger.remember(key, found)
     numbers = dict(zip(m.SPLITS, map(int, found.split()), strict=True))
     return {split: max(1, numbers[split]) if possible[split] else 0 for split in m.SPLITS}
+
+
+def _check_split(hospital: Hospital) -> None:
+    """Raise DataError where a patient to be protected is in several parts: three counts would tell
+    of one, and figures on held-out rows of someone who is trained on. Our own split never does it.
+    """
+    if hospital.config.privacy.unit != "patient":
+        return
+    seen: set[str] = set()
+    for part in hospital.parts().values():
+        patients = hospital.task.patients(part)
+        found = set() if patients is None else set(patients.tolist())
+        if seen & found:
+            raise DataError(
+                f"{hospital.name}: the split that the data gives puts rows of one patient into "
+                "several parts; with privacy.unit = 'patient' keep each patient in one"
+            )
+        seen |= found
 
 
 def _noised_counts(hospital: Hospital) -> list[int]:

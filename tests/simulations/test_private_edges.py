@@ -79,6 +79,22 @@ def test_patients_without_an_id_are_refused_by_key(tmp_path: Path) -> None:
         simulate(overrides=tabular(tmp_path, *PATIENT[:2]))
 
 
+def test_a_given_split_that_divides_a_patient_is_refused(tmp_path: Path) -> None:
+    """Its counts would tell of one patient several times, and its figures of a trained one."""
+    for name in "abc":
+        write(tmp_path / "hospitals", name, [f"p{i // 2}" for i in range(40)])
+        path = tmp_path / "hospitals" / f"{name}.csv"
+        header, *rows = path.read_text().splitlines()
+        parts = ["train" if i < 31 else "test" for i in range(40)]  # p15 has rows 30 and 31
+        lines = [f"{row},{part}" for row, part in zip(rows, parts, strict=True)]
+        path.write_text("\n".join([f"{header},part", *lines]))
+    sets = tabular(tmp_path, "task.columns.split=part")
+    with pytest.raises(RoundFailed, match="one patient into several parts") as refused:
+        simulate(overrides=[*sets, *PATIENT])
+    assert "p15" not in str(refused.value)
+    simulate(overrides=[*sets, "privacy.unit=example", "privacy.noise_multiplier=1.0"])
+
+
 def test_an_empty_draw_is_a_step_of_noise_alone(settings: Any, federate: Any, shards: Any) -> None:
     """Of 3 and 1 rows at a rate of about 1 in 100 almost every step draws nobody."""
     config = settings(PRIVATE + "size_noise=0.5\n[training]\nlocal_steps=20\nbatch_size=1\n")
