@@ -164,8 +164,21 @@ class Hospital:
             )
         return patients
 
+    def _check_units(self, examples: int) -> None:
+        """Raise TaskError where it isn't known whose each training example is, but has to be."""
+        rows, unit = self.sizes()["train"], self.config.privacy.unit
+        if unit in ("example", "patient") and examples != rows:
+            raise TaskError(
+                f"{self.name}: the task's prepare() made {examples} examples of {rows} rows, so "
+                f"no single {unit} can be protected; return one for each row, in their order (rows "
+                "to leave out are load()'s), or set privacy.unit = 'hospital'"
+            )
+
     def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
-        """Prepared examples by split, cached for this version (``digest``) of the totals."""
+        """Prepared examples by split, cached for this version (``digest``) of the totals.
+
+        Raises TaskError if the task's ``prepare`` fails, or breaks what ``[privacy]`` relies on.
+        """
         if self._prepared is None or self._prepared[0] != digest:
             parts = self.parts()
             try:
@@ -181,6 +194,7 @@ class Hospital:
                 ) from error
             if len(prepared["train"]) == 0:
                 raise DataError(f"{self.name}: preparation left no rows for training")
+            self._check_units(len(prepared["train"]))
             self._prepared = (digest, prepared)
         return self._prepared[1]
 

@@ -95,6 +95,23 @@ def test_a_given_split_that_divides_a_patient_is_refused(tmp_path: Path) -> None
     simulate(overrides=[*sets, "privacy.unit=example", "privacy.noise_multiplier=1.0"])
 
 
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_examples_that_are_not_one_for_each_row_are_refused(
+    settings: Any, federate: Any, line: Any, factor: float
+) -> None:
+    """Two of one row would be two units, each with an epsilon of its own."""
+
+    class Other(line):  # type: ignore[misc]
+        def prepare(self, raw: Examples, totals: Any, train: Examples) -> Examples:
+            kept = [i // 2 if factor == 2 else 2 * i for i in range(int(len(raw) * factor))]
+            return raw.select(np.array(kept))
+
+    even = Examples(torch.ones(4, 1), torch.zeros(4))
+    with pytest.raises(RoundFailed, match=rf"made {int(4 * factor)} examples of 4 rows"):
+        federate(settings(PRIVATE), {"a": even, "b": even}, Other())
+    federate(settings(PRIVATE.replace("example", "hospital")), {"a": even, "b": even}, Other())
+
+
 def test_an_empty_draw_is_a_step_of_noise_alone(settings: Any, federate: Any, shards: Any) -> None:
     """Of 3 and 1 rows at a rate of about 1 in 100 almost every step draws nobody."""
     config = settings(PRIVATE + "size_noise=0.5\n[training]\nlocal_steps=20\nbatch_size=1\n")
