@@ -76,13 +76,15 @@ class MemoryWatch(threading.Thread):
 class Processes:
     """Processes of one measurement, in one folder, each with a log; all are ended at the end.
 
-    A process that detaches itself is found again by the mark in its environment.
+    Each computes with one thread: they share the cores. A process that detaches itself is found
+    again by the mark in its environment.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self._mark = f"BENCHMARK_FOLDER={folder}"
-        self._environment = {**os.environ, **(environment or {}), "BENCHMARK_FOLDER": str(folder)}
+        own = {"OMP_NUM_THREADS": "1", "BENCHMARK_FOLDER": str(folder)}
+        self._environment = {**os.environ, **(environment or {}), **own}
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(
