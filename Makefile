@@ -5,11 +5,12 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help simulate test lint types check bench clean
+.PHONY: help simulate test chaos lint types check bench clean
 help:
 	@echo "make simulate   set up, then run the example federation (ARGS='--set federation.rounds=5')"
 	@echo "make test       set up, then run the tests (ARGS='-k metrics')"
 	@echo "make lint       ruff;  make types  mypy;  make check  all three, as CI does"
+	@echo "make chaos      500 random campaigns of faults against real processes (an hour or two)"
 	@echo "make bench      the quick benchmarks;  make clean  remove the virtual environment"
 
 $(BIN)/python:
@@ -35,6 +36,9 @@ simulate: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.dev
+	CHAOS_CAMPAIGNS=$${CHAOS_CAMPAIGNS:-500} $(BIN)/python -m pytest tests/deployment $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ Each function replaces something of the product in this process only.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import json
@@ -157,10 +156,10 @@ def spoil(kinds: list[str]) -> None:
             case "large":
                 extra["more"] = ArrayRecord({"x": Array(np.zeros(300_000))})
             case "pickle":
-                array = content.array_records[m.ARRAYS][name]
-                odd = Array(array.dtype, array.shape, "pickle", array.data)
-                records = dict(content) | {m.ARRAYS: ArrayRecord({name: odd})}
-                return RecordDict(records)
+                before = dict(content.array_records[m.ARRAYS])
+                array = before[name]
+                before[name] = Array(array.dtype, array.shape, "pickle", array.data)
+                return RecordDict(dict(content) | {m.ARRAYS: ArrayRecord(before)})
         records = dict(content) | {
             m.ARRAYS: encode_arrays(arrays),
             m.METRICS: MetricRecord(metrics),
@@ -208,14 +207,14 @@ def speak_nonsense(count: int, once: str) -> None:
     wrap("wardround.client.transport.connection:Connection._outgoing", outgoing)
 
 
-def fail_writes(place: str, count: int, error: int = 28) -> None:
-    """Calls of ``place`` fail as on a full disk, the first ``count`` times."""
-    left = count
+def fail_writes(place: str, count: int, after: int = 0, error: int = 28) -> None:
+    """``count`` calls of ``place`` fail as on a full disk, after the first so many."""
+    calls = 0
 
     def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        if left > 0:
-            left -= 1
+        nonlocal calls
+        calls += 1
+        if after < calls <= after + count:
             raise OSError(error, os.strerror(error))
         return original(*args, **kwargs)
 
@@ -266,9 +265,10 @@ def ask_for_both_shares(file: str) -> None:
 
 def lie_in_manifest(**values: Any) -> None:
     """The manifest says something else than what the server does."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
     def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return dataclasses.replace(original(*args, **kwargs), **values)
+        return original(*args, **kwargs).model_copy(update=values)
 
     wrap("wardround.server.admission:preparation_manifest", around)
 

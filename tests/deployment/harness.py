@@ -69,7 +69,8 @@ class Zygote:
 
     def __init__(self) -> None:
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-        env.pop("https_proxy", None)
+        for name in ("https_proxy", "GRPC_VERBOSITY"):  # flwr sets the latter
+            env.pop(name, None)
         self._process = subprocess.Popen(
             [sys.executable, HERE / "zygote.py"],
             stdin=subprocess.PIPE,
@@ -355,6 +356,8 @@ class Federation:
     def audit(self, party: str = "server") -> list[dict[str, Any]]:
         """Lines of an audit log."""
         path = self.audit_path(party)
+        if not path.exists():
+            return []
         return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
     def audit_path(self, party: str) -> Path:
@@ -365,9 +368,9 @@ class Federation:
 
     def refusals(self, party: str = "server") -> list[str]:
         """Reasons of what was refused, by an audit log."""
-        events = ("refused", "policy")
+        events = ("refused", "policy", "manifest")
         lines = [line for line in self.audit(party) if line["event"] in events]
-        return [str(line.get("reason")) for line in lines]
+        return [str(why) for one in lines if (why := one.get("reason") or one.get("refused"))]
 
 
 @contextmanager

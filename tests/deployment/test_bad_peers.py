@@ -12,7 +12,7 @@ KINDS = {
     "nan": "NaN",
     "inf": "inf",
     "huge": "",
-    "shape": "shape",
+    "shape": "expected float32[1, 2]",
     "dtype": "float64",
     "missing": "missing",
     "extra": "more",
