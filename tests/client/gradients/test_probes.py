@@ -49,14 +49,16 @@ class Following(nn.Module):
 
 
 class Counting(nn.Module):
-    """Counts its calls, whatever they hold, and drops some numbers."""
+    """Counts its calls and adds up what they held, without using it, and drops some numbers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("total", torch.zeros(8))
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
+        self.total += x.detach().sum(0)
         return F.dropout(x, 0.5, self.training)
 
 
@@ -113,7 +115,7 @@ def test_a_buffer_that_keeps_what_a_batch_held_is_named(form: type[nn.Module]) -
     assert not model.body[1].mean.any()
 
 
-def test_dropout_and_a_counter_are_no_mixing_and_are_left_as_they_were() -> None:
+def test_dropout_and_a_buffer_that_nothing_depends_on_are_no_mixing_and_left_as_they_were() -> None:
     model, (inputs, targets) = build(Counting()), batch()
     counter = model[1].calls
     engine = make_unit_gradients(model, losses)
