@@ -195,7 +195,7 @@ def clients_step(case: Case) -> Callable[[], None]:
     """A step as ``wardround client`` and ``simulate`` take it with local noise."""
     model, (inputs, targets) = case.model(), case.batch()
     rows = np.tile(np.arange(BATCH), SHARD // BATCH)
-    units = Units.of(np.arange(SHARD), 1, np.random.default_rng(0))
+    units = Units.of(np.arange(SHARD), 1, 0)
     table = PrivacyTable(unit="example", noise_multiplier=1.0, clipping_norm=NORM)
     examples = Examples(inputs, targets).select(rows)
     gradients = ClippedGradients(model, losses, examples, units, table)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from wardround.common.config import Config
 from wardround.common.errors import DataError, TaskError, WardroundError
 from wardround.common.messages import SPLITS
-from wardround.common.rng import numpy_generator
+from wardround.common.rng import derive_seed, numpy_generator
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.keys import Identity, Roster
 from wardround.common.tasks.base import Examples, Sums, Task
@@ -42,17 +42,23 @@ class Units:
         return len(self.starts) - 1
 
     @classmethod
-    def of(cls, groups: NDArray[Any], most: int, generator: np.random.Generator) -> Units:
-        """Rows grouped by equal ``groups``; of a larger unit, ``most`` drawn at random."""
-        _, numbers = np.unique(groups, return_inverse=True)
-        order = generator.permutation(len(groups))
-        order = order[np.argsort(numbers[order], kind="stable")]
+    def of(cls, groups: NDArray[Any], most: int, seed: int) -> Units:
+        """Rows grouped by equal ``groups``, in order; of a larger unit, ``most`` drawn at random.
+
+        Who is drawn within a unit depends on the seed and this unit alone: whether another one is
+        there must change nothing for it.
+        """
+        names, numbers = np.unique(groups, return_inverse=True)
+        order = np.argsort(numbers, kind="stable")
         sizes = np.bincount(numbers)
         starts = np.concatenate([[0], np.cumsum(sizes)])
-        rank = np.arange(len(order)) - np.repeat(starts[:-1], sizes)
-        kept = np.minimum(sizes, most)
-        capped = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-        return cls(order[rank < most].astype(np.int64), capped)
+        taken = np.ones(len(order), dtype=np.bool_)
+        for unit in np.flatnonzero(sizes > most):
+            generator = numpy_generator(seed, "records", str(names[unit]))
+            left = generator.choice(sizes[unit], sizes[unit] - most, replace=False)
+            taken[starts[unit] + left] = False
+        capped = np.concatenate([[0], np.cumsum(np.minimum(sizes, most))]).astype(np.int64)
+        return cls(order[taken].astype(np.int64), capped)
 
 
 class Hospital:
@@ -133,9 +139,9 @@ class Hospital:
         Raises ConfigError if patients are to be protected and the task doesn't know them.
         """
         if self._units is None:
-            generator = numpy_generator(self.config.federation.seed, "units", self.name)
+            seed = derive_seed(self.config.federation.seed, "units", self.name)
             most = self.config.privacy.records_per_patient
-            self._units = Units.of(self._groups(self.parts()["train"]), most, generator)
+            self._units = Units.of(self._groups(self.parts()["train"]), most, seed)
         return self._units
 
     def unit_counts(self) -> dict[str, int]:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from wardround.client.privacy import PrivateRound
 from wardround.client.private_gradients import ClippedGradients, PrivateSteps
 from wardround.client.state import ClientState
 from wardround.client.training import (
+    Seed,
     TrainingOutcome,
     train_model,
     train_on_batches,
@@ -82,7 +84,7 @@ def _private_steps(
     examples: Examples,
     algorithm: LocalAlgorithm,
     private: PrivateRound,
-    seed: tuple[int, int, str],
+    seed: Seed,
 ) -> TrainingOutcome:
     table, state = private.table, algorithm.state
     units = hospital.units()
@@ -90,11 +92,19 @@ def _private_steps(
     gradients = ClippedGradients(model, hospital.task.loss, examples, units, table)
     norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
     steps = PrivateSteps(gradients, len(units), private.schedule, table, norm, private.source)
-    outcome = train_model(model, steps, hospital.config.training, seed, algorithm)
+    secret = _secret_seed(hospital, seed)
+    outcome = train_model(model, steps, hospital.config.training, secret, algorithm)
     if table.clipping == "adaptive":
         kept = {_NORM: np.array([steps.norm])}
         state.save(_NORM, kept, algorithm.server_round, algorithm.state_round)
     return outcome
+
+
+def _secret_seed(hospital: Hospital, seed: Seed) -> Seed:
+    """Of dropout and the like in private steps: nobody else may know them, as an example's draws
+    depend on how many others are in its batch. In a simulation the run's, so that it repeats."""
+    _, server_round, name = seed
+    return seed if hospital.simulated else (secrets.randbits(63), server_round, name)
 
 
 def _remembered_norm(state: ClientState, state_round: int, default: float) -> float:
@@ -107,10 +117,10 @@ def _summed(
     model: nn.Module,
     examples: Examples,
     private: PrivateRound,
-    seed: tuple[int, int, str],
+    seed: Seed,
 ) -> LocalUpdate:
     """-lr / b times the sum of clipped gradients of the drawn units."""
-    run_seed, server_round, name = seed
+    run_seed, server_round, name = _secret_seed(hospital, seed)
     units, schedule, bound = hospital.units(), private.schedule, private.bound()
     lr = hospital.config.training.lr_of(server_round)
     scale = lr / schedule.expected_units

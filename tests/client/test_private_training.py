@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flwr.app import ConfigRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor, nn
 
-from wardround.client.hospital import Units
+from wardround.client.algorithms.base import Plain
+from wardround.client.hospital import Hospital, Units
+from wardround.client.local import local_update
+from wardround.client.privacy import PrivateRound, Proposal
+from wardround.client.state import ClientState
+from wardround.common import messages as m
 from wardround.common.config import Config
-from wardround.common.models import build_model
+from wardround.common.models import build_model, model_arrays
+from wardround.common.privacy.noise import NoiseSource
+from wardround.common.privacy.schedule import Schedule
 from wardround.common.tasks.base import Examples
 
 EACH = 1e-8
@@ -185,10 +195,51 @@ def test_noise_has_the_promised_variance_in_every_coordinate(
 
 def test_units_keep_whole_patients_and_cap_their_records() -> None:
     groups = np.array(["b", "a", "b", "c", "b", "a"])
-    units = Units.of(groups, 2, np.random.default_rng(0))
+    units = Units.of(groups, 2, 0)
     assert len(units) == 3
     parts = [units.rows[a:b] for a, b in zip(units.starts, units.starts[1:], strict=False)]
     assert [set(groups[part]) for part in parts] == [{"a"}, {"b"}, {"c"}]
     assert [len(part) for part in parts] == [2, 2, 1]
-    drawn = {tuple(sorted(Units.of(groups, 1, np.random.default_rng(s)).rows)) for s in range(40)}
+    drawn = {tuple(sorted(Units.of(groups, 1, s).rows)) for s in range(40)}
     assert len(drawn) > 3, "the capped records are drawn, not the first ones"
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.sampled_from("abcd"))
+def test_who_else_is_there_changes_nothing_for_a_patients_capped_records(
+    patients: list[str], away: str
+) -> None:
+    """The seed is no secret: were others' records drawn anew, one patient would move them all."""
+    groups = np.array(patients)
+    left = np.flatnonzero(groups != away)
+    everyone, others = Units.of(groups, 3, 7), Units.of(groups[left], 3, 7)
+    kept = [row for row in everyone.rows if groups[row] != away]
+    assert kept == left[others.rows].tolist()
+
+
+@pytest.mark.parametrize("noise", ["local", "central"])
+@pytest.mark.parametrize("simulated", [True, False])
+def test_dropout_in_private_steps_is_secret_but_in_simulations(
+    settings: Settings, line: Any, noise: str, simulated: bool
+) -> None:
+    """With the same draw of rows and the same noise each time."""
+
+    class Dropping(line):  # type: ignore[misc]
+        def model(self, totals: Any) -> nn.Module:
+            return nn.Sequential(nn.Dropout(0.5), super().model(totals))
+
+    config = settings(
+        f"[privacy]\nunit='example'\nnoise='{noise}'\n{QUIET}[training]\nlocal_steps=1\n"
+    )
+    data = Examples(torch.ones(20, 30), torch.ones(20))
+    hospital = Hospital("a", Dropping(features=30), config, lambda: data, simulated=simulated)
+    request = RecordDict({m.CONFIG: ConfigRecord({m.ROUND: 1, m.STATE_ROUND: 0})})
+    found = []
+    for _ in range(2):
+        model = build_model(hospital.task, {}, 1)
+        proposal = Proposal("run", 1, 1, 1, 1.0, 20.0, 1.0)
+        private = PrivateRound(hospital, proposal, Schedule(0.02, 1.0, 1, 1, 20.0))
+        private.source = NoiseSource.seeded(3, "test")
+        plain = Plain(dict(model.named_parameters()), request, ClientState(RecordDict()))
+        work = local_update(hospital, model, data, model_arrays(model), plain, private)
+        found.append((work.protect or work.arrays)["1.weight"])
+    assert np.array_equal(*found) == simulated
