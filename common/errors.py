@@ -15,7 +15,8 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── ProvisionError         keys, certificates, start-up kits: missing, damaged, of another, expired
 ├── PolicyRefused          a hospital's own site.toml forbids what was asked
 ├── TransportError         a connection or a message on it was not accepted, or can't be had
-└── AuditError             an audit log doesn't verify, or can't be written
+├── AuditError             an audit log doesn't verify, or can't be written
+└── Interrupted            a person or the system stopped it; the message says how to go on
 
 The command line prints ``str(error)`` and exits with ``exit_code``; it never shows a traceback for
 one of these. No message carries a patient-level value: a cell is named by file, line and column.
@@ -110,3 +111,9 @@ class AuditError(WardroundError):
     """An audit log was altered, is another's, or can't be written."""
 
     exit_code = 13
+
+
+class Interrupted(WardroundError):
+    """Stopped from outside. The exit code is the one that shells give after Ctrl-C."""
+
+    exit_code = 130

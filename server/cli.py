@@ -50,6 +50,7 @@ def server(
 ) -> None:
     """Wait for the hospitals, run the rounds; started again, go on where a crash left off."""
     from wardround.common.config import load_config
+    from wardround.common.errors import Interrupted
     from wardround.common.logs import setup_logging
     from wardround.common.tasks.configured import make_task
     from wardround.server.board import Board
@@ -72,6 +73,8 @@ def server(
         coordinator = Coordinator(settings, task, folder, board, display.phase)
         try:
             coordinator.run(new)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped; started again, the server goes on") from None
         finally:
             if coordinator.run_path is not None:
                 _report(coordinator.run_path, display)
@@ -95,11 +98,15 @@ def _report(run: Path, display: Observer) -> None:
     from wardround.common.rundir import RunDirectory
     from wardround.server.console import shown_path
 
-    report = report_run(RunDirectory.open(run))
+    try:
+        report = report_run(RunDirectory.open(run))
+    except OSError as error:  # a full disk must not hide what happened before
+        display.phase(f"no report: {error.strerror}; later: wardround report {shown_path(run)}")
+        return
     display.phase(f"run directory: {shown_path(run)}")
     display.phase(f"report:        {shown_path(report)}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     logging.getLogger("wardround.server").info("signal %d: stopping; start again to go on", number)
-    raise KeyboardInterrupt("stopped by a signal; started again, the server goes on")
+    raise KeyboardInterrupt

@@ -203,6 +203,11 @@ class Coordinator:
         app = create_server_app(lambda context: federation, outcomes.append)
         try:
             app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+        except OSError as error:
+            what = error.strerror or type(error).__name__
+            raise RunDirectoryError(
+                f"{run.path}: can't be written ({what}); make room and start again: the run goes on"
+            ) from None
         except (WardroundError, KeyboardInterrupt) as error:
             run.update(status=f"stopped: {error or 'interrupted'}")
             self.board.run_ended(f"stopped: {error or 'interrupted'}")

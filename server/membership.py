@@ -6,6 +6,8 @@ next round on; one that is no longer in the roster is left out. Who is merely aw
 
 from __future__ import annotations
 
+from collections import Counter
+
 from flwr.serverapp import Grid
 
 from wardround.common.config import Config
@@ -13,6 +15,9 @@ from wardround.common.secagg.keys import Roster
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
 from wardround.server.setup import describe, gather_members
+
+_TRIES = 3
+"""How often one that can't say who it is is asked again, a round later."""
 
 
 class Membership:
@@ -27,7 +32,7 @@ class Membership:
     def __init__(self, grid: Grid, config: Config, observer: Observer, roster: Roster) -> None:
         self._grid, self._config, self._observer, self._roster = grid, config, observer, roster
         self.members: list[Member] = gather_members(grid, config, observer)
-        self._asked = {member.node_id for member in self.members}
+        self._asked = Counter({member.node_id: _TRIES for member in self.members})
         self._known = dict(roster)
 
     def changed(self) -> bool:
@@ -36,10 +41,11 @@ class Membership:
         self._known = dict(self._roster)
         if self._known:
             self.members = [member for member in self.members if member.name in self._known]
-        new = sorted(set(self._grid.get_node_ids()) - self._asked)
+        new = sorted(x for x in self._grid.get_node_ids() if self._asked[x] < _TRIES)
         if new:
-            self._asked |= set(new)
+            self._asked.update(new)
             found, refused = describe(self._grid, new, self._config, self.members)
+            self._asked.update({member.node_id: _TRIES for member in found})
             self.members = sorted([*self.members, *found], key=lambda member: member.name)
             self._observer.members(self.members, refused)
         return self.members != before or self._known != known

@@ -36,7 +36,12 @@ def gather_members(grid: Grid, config: Config, observer: Observer) -> list[Membe
                 f"federation.min_clients is {needed}"
             )
         time.sleep(_POLL_S)
-    found, refused = describe(grid, node_ids, config, [])
+    for attempt in range(1, config.federation.round_attempts + 1):
+        found, refused = describe(grid, node_ids, config, [])
+        if len(found) >= needed or attempt == config.federation.round_attempts:
+            break
+        time.sleep(config.federation.retry_wait_s)
+        node_ids = sorted(grid.get_node_ids())
     observer.members(found, refused)
     if len(found) < needed:
         raise RoundFailed(

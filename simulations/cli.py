@@ -14,7 +14,7 @@ from rich.text import Text
 
 from wardround.client.cli import register as register_client
 from wardround.common.audit_cli import register as register_audit
-from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.errors import ConfigError, Interrupted, WardroundError
 from wardround.server.cli import register as register_server
 from wardround.server.provision_cli import register as register_provision
 from wardround.simulations.privacy_cli import privacy
@@ -80,11 +80,14 @@ def simulate(
     settings = load(config, sets, resume)
     primary = make_task(settings).primary_metric
     progress = Progress(console, settings.federation.rounds, primary)
-    with progress:
-        if resume is not None:
-            result = run_simulation(resume=resume, observer=progress)
-        else:
-            result = run_simulation(settings, observer=progress)
+    try:
+        with progress:
+            if resume is not None:
+                result = run_simulation(resume=resume, observer=progress)
+            else:
+                result = run_simulation(settings, observer=progress)
+    except KeyboardInterrupt as error:
+        raise Interrupted(str(error) or "interrupted") from None
     if result.comparison:
         higher = make_task(settings).higher_is_better
         console.print(comparison_table(result.comparison, primary, higher))
