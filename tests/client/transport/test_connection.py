@@ -1,0 +1,291 @@
+"""A hospital's connection and the server's door, with gRPC and TLS between them, in one process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import wardround.common.wire.tls as tls  # isort: skip
+import grpc
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from wardround.client.kit import Kit
+from wardround.client.transport.connection import Connection
+from wardround.common import messages as m
+from wardround.common.config import load_config
+from wardround.common.wire import frames as f
+from wardround.common.wire.content import encode_content
+from wardround.common.wire.mailbox import Incoming
+from wardround.server.provision import load_server_folder, provision
+from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.service import Door, open_port
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "deployment"))
+
+from harness import free_port, until
+from proxy import FaultProxy
+
+
+@dataclass
+class Server(ServerEvents):
+    """The server's end."""
+
+    folder: Path
+    lease_s: float = 3.0
+    refusals: list[tuple[str, str, str]] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+    entered: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        config = load_config(self.folder / "federation.toml")
+        kept = load_server_folder(config)
+        self.description = kept.description
+        spool = self.folder / "spool"
+        spool.mkdir()
+        self.grid = HospitalGrid("run", self.lease_s, 64 << 20, spool, self)
+        self.door = Door(
+            self.grid,
+            lambda: self.description,
+            lambda: kept.description_path.read_text(),
+            "5" * 32,
+            0.3,
+            64 << 20,
+            self,
+            self.admit,
+        )
+        files = tls.Files(kept.ca_pem, kept.certificate_pem, kept.key_pem)
+        self.server, _, self.port = open_port(
+            self.door, config.server.listen, tls.server_credentials(files), 4
+        )
+
+    def admit(self, link: Any) -> None:
+        link.admitted = True
+
+    def connected(self, name: str, address: str, version: str) -> None:
+        self.entered.append(name)
+
+    def refused(self, who: str, code: str, reason: str) -> None:
+        self.refusals.append((who, code, reason))
+
+    def disconnected(self, name: str, reason: str) -> None:
+        self.ends.append(reason)
+
+
+@dataclass
+class Client:
+    """The hospital's end: answers every request with ``answer_bytes`` of noise."""
+
+    kit: Kit
+    answer_bytes: int = 10
+    said: list[str] = field(default_factory=list)
+    served: int = 0
+
+    def __post_init__(self) -> None:
+        self.noise = os.urandom(self.answer_bytes)
+        self.connection = Connection(lambda: self.kit, self)
+        self.thread = threading.Thread(target=self.connection.run, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.connection.stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+    def status(self, text: str, ok: bool) -> None:
+        self.said.append(text)
+
+    def connected(self, server: str) -> None: ...
+
+    def described(self, data: bytes) -> None:
+        self.kit = self.kit.update_description(data)
+
+    def wanted(self, start: f.Start) -> str | None:
+        return None
+
+    def request(self, message: Incoming) -> None:
+        message.file.close()
+        self.served += 1
+        body = encode_content(RecordDict({"c": ConfigRecord({"k": self.noise})}))
+        digest = body.digest()
+        name = hashlib.sha256((message.start.id + digest).encode()).hexdigest()
+        reply = f.Start(
+            number=0,
+            id=name,
+            kind="reply",
+            type=message.start.type,
+            reply_to=message.start.id,
+            size_bytes=body.size_bytes,
+            digest=digest,
+        )
+        self.connection.mailbox.put(reply, body)
+
+    def delivered(self, start: f.Start) -> None: ...
+
+    def undelivered(self, start: f.Start, reason: str) -> None:
+        self.said.append(reason)
+
+    def dropped(self, request_id: str) -> None: ...
+
+    def heads(self, heads: f.Heads) -> None: ...
+
+
+@dataclass
+class Pair:
+    """Both ends, and a proxy between."""
+
+    folder: Path
+    proxy: FaultProxy
+    server: Server
+    clients: list[Client] = field(default_factory=list)
+
+    def client(self, answer_bytes: int = 10) -> Client:
+        kit = Kit.open(self.folder / "provision" / "kits" / "a")
+        self.clients.append(Client(kit, answer_bytes))
+        return self.clients[-1]
+
+    def ask(self, timeout_s: float = 60.0) -> Message:
+        link = self.server.grid.link("a")
+        message = Message(RecordDict({"c": ConfigRecord({})}), link.node_id, m.TRAIN)
+        (reply,) = self.server.grid.send_and_receive([message], timeout=timeout_s)
+        return reply
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    behind, proxy = free_port(), FaultProxy(upstream=0)
+    proxy.upstream = behind
+    (tmp_path / "federation.toml").write_text(
+        f'[federation]\nname = "trial"\n[server]\naddress = "localhost:{proxy.port}"\n'
+        f'listen = "127.0.0.1:{behind}"\nhospitals = ["a", "b"]\n'
+    )
+    provision(load_config(tmp_path / "federation.toml"))
+    made = Pair(tmp_path, proxy, Server(tmp_path))
+    yield made
+    proxy.close()
+    for client in made.clients:
+        client.stop()
+    made.server.server.stop(0).wait()
+
+
+def test_a_request_and_its_answer(pair: Pair) -> None:
+    client = pair.client(3_000_000)
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    reply = pair.ask()
+    assert reply.content["c"]["k"] == client.noise
+    assert any("connected to" in line for line in client.said)
+
+
+def test_a_slow_link_carries_a_large_answer(pair: Pair) -> None:
+    """Far slower than a megabyte in a lease; both ends hear enough of each other."""
+    client = pair.client(600_000)
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    pair.proxy.rate = 60_000
+    assert pair.ask().content["c"]["k"] == client.noise
+    assert pair.server.ends == [] and len(pair.server.entered) == 1
+
+
+def test_a_large_answer_goes_on_where_it_was_cut(pair: Pair) -> None:
+    client = pair.client(4_000_000)
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    pair.proxy.up = 0
+    pair.proxy.cut_after = 2_000_000
+    assert pair.ask().content["c"]["k"] == client.noise
+    assert len(pair.server.entered) == 2 and client.served == 1
+    assert pair.proxy.up < 5_500_000, "more than what was lost went over again"
+
+
+def test_a_black_hole_is_noticed_by_both(pair: Pair) -> None:
+    client = pair.client()
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    pair.proxy.black_hole = True
+    began = time.monotonic()
+    until(lambda: any("nothing came" in line for line in client.said), "the hospital to notice")
+
+    def noticed() -> bool:
+        pair.server.door.check_all(False)
+        return bool(pair.server.ends)
+
+    until(noticed, "the server to notice")
+    assert time.monotonic() - began < 3 * pair.server.lease_s
+    assert "server.lease_s" in pair.server.ends[0]
+    pair.proxy.heal()
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital to come back")
+    assert pair.ask().has_content()
+
+
+def test_a_twin_is_refused_and_told(pair: Pair) -> None:
+    pair.client()
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    twin = pair.client()
+    until(lambda: any("another process" in line for line in twin.said), "the twin to be told")
+    assert [code for _, code, _ in pair.server.refusals] == ["twin"]
+    assert pair.ask().has_content()
+
+
+def test_the_same_refusal_is_written_down_once(pair: Pair) -> None:
+    pair.client()
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    twin = pair.client()
+    until(lambda: any("another process" in line for line in twin.said), "the twin to be told")
+    before = pair.proxy.connections
+    until(lambda: pair.proxy.connections > before + 1, "it to try again")
+    assert len(pair.server.refusals) == 1
+
+
+def test_goodbye_is_said(pair: Pair) -> None:
+    client = pair.client()
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    pair.server.door.goodbye("the run is over")
+    until(lambda: any("the run is over" in line for line in client.said), "the goodbye")
+
+
+def test_who_says_nothing_has_few_connections(pair: Pair) -> None:
+    """Streams of a certificate's owner that never says hello don't keep others out."""
+    kit = Kit.open(pair.folder / "provision" / "kits" / "b")
+    files = tls.Files(kit.ca_pem, kit.certificate_pem, kit.key_pem)
+    channels, calls, over = [], [], threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        over.wait(60)
+        yield from ()
+
+    for _ in range(8):
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channel = grpc.secure_channel(
+            f"localhost:{pair.proxy.port}", tls.channel_credentials(files), options
+        )
+        channels.append(channel)
+        calls.append(channel.stream_stream(f.METHOD)(silence()))
+    until(lambda: any(code == "busy" for _, code, _ in pair.server.refusals), "a refusal")
+    pair.client()
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital beside them")
+    over.set()
+    for call, channel in zip(calls, channels, strict=True):
+        call.cancel()
+        channel.close()
+
+
+def test_without_a_certificate_nothing_is_said(pair: Pair) -> None:
+    kit = Kit.open(pair.folder / "provision" / "kits" / "a")
+    credentials = grpc.ssl_channel_credentials(kit.ca_pem)
+    with grpc.secure_channel(f"localhost:{pair.proxy.port}", credentials) as channel:
+        with pytest.raises(grpc.RpcError):
+            list(channel.stream_stream(f.METHOD)(iter([f.Ping().to_bytes()]), timeout=20))
+    assert pair.server.entered == []
+
+
+def test_a_nameless_or_closed_address_is_told_in_a_sentence(pair: Pair) -> None:
+    pair.proxy.upstream = free_port()
+    client = pair.client()
+    until(lambda: client.said, "a sentence")
+    assert "TLS" in client.said[0] or "refused" in client.said[0] or "broke" in client.said[0]
+    assert "\n" not in client.said[0] and len(client.said[0]) < 300

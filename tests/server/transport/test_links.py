@@ -1,0 +1,276 @@
+"""The server's memory of a hospital: what is asked is answered once, whatever breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from wardround.common import messages as m
+from wardround.common.wire import frames as f
+from wardround.common.wire.content import encode_content
+from wardround.common.wire.mailbox import Incoming, Mailbox
+from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.links import Link
+
+LEASE_S = 5.0
+
+
+class Process:
+    """A hospital's process: answers what it is asked, or doesn't."""
+
+    def __init__(self, folder: Path, instance: str) -> None:
+        self.mailbox = Mailbox(self, 1 << 20, folder)
+        self.instance = instance
+        self.requests: list[f.Start] = []
+        self.dropped: list[str] = []
+
+    def wanted(self, start: f.Start) -> str | None:
+        return None
+
+    def arrived(self, message: Incoming) -> None:
+        message.file.close()
+        self.requests.append(message.start)
+
+    def gone(self, start: f.Start) -> None: ...
+
+    def failed(self, start: f.Start, reason: str) -> None: ...
+
+    def control(self, frame: f.Frame) -> None:
+        if isinstance(frame, f.Drop):
+            self.dropped.append(frame.id)
+
+    def answer(self, start: f.Start, number: int = 1, **changes: object) -> None:
+        body = encode_content(RecordDict({"c": ConfigRecord({"n": number})}))
+        reply = f.Start(
+            number=0,
+            id=f"{number:064x}",
+            kind="reply",
+            type=start.type,
+            reply_to=start.id,
+            size_bytes=body.size_bytes,
+            digest=body.digest(),
+        )
+        self.mailbox.put(reply.model_copy(update=changes), body)
+
+
+def join(link: Link, process: Process) -> Callable[[], None]:
+    """A connection; calling it moves everything that there is to move."""
+    ours = link.begin(process.instance, "here")
+    theirs = process.mailbox.open()
+    sides = (
+        (link.mailbox, ours, link.mailbox.frames(ours, 0.0), process.mailbox, theirs),
+        (process.mailbox, theirs, process.mailbox.frames(theirs, 0.0), link.mailbox, ours),
+    )
+
+    def settle() -> None:
+        busy = True
+        while busy:
+            busy = False
+            for _, _, out, other, epoch in sides:
+                for data in out:
+                    frame = f.read_frame(data)
+                    if isinstance(frame, f.Ping):
+                        break
+                    other.receive(epoch, frame)
+                    busy = True
+
+    return settle
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Iterator[HospitalGrid]:
+    yield HospitalGrid("run", LEASE_S, 1 << 20, tmp_path, ServerEvents())
+
+
+def question(link: Link, kind: str = m.TRAIN, number: int = 0) -> Message:
+    content = RecordDict({"c": ConfigRecord({"q": number})})
+    return Message(content, link.node_id, kind)
+
+
+def replies(grid: HospitalGrid, ids: list[str]) -> list[Message]:
+    return list(grid.pull_messages(ids))
+
+
+def test_an_answer_comes_once_and_belongs_to_its_question(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    link.admitted = True
+    ids = list(grid.push_messages([question(link)]))
+    settle()
+    (start,) = process.requests
+    process.answer(start, 1)
+    process.answer(start, 2)
+    settle()
+    (reply,) = replies(grid, ids)
+    assert reply.content["c"] == ConfigRecord({"n": 1})
+    assert replies(grid, ids) == []
+    process.answer(start, 3)
+    settle()
+    assert replies(grid, ids) == [], "nobody waits for it any more"
+
+
+def test_the_same_question_has_the_same_id_and_is_sent_once(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    """Also from a server that started again: then the hospital's work is done once."""
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    link.admitted = True
+    grid.push_messages([question(link)])
+    settle()
+    again = HospitalGrid("run", LEASE_S, 1 << 20, tmp_path, ServerEvents())
+    settle = join(again.link("a"), process)
+    again.link("a").admitted = True
+    again.push_messages([question(again.link("a"))])
+    other = HospitalGrid("another run", LEASE_S, 1 << 20, tmp_path, ServerEvents())
+    settle()
+    first, second = process.requests
+    assert first.id == second.id
+    settle = join(other.link("a"), process)
+    other.link("a").admitted = True
+    other.push_messages([question(other.link("a"))])
+    settle()
+    assert process.requests[-1].id != first.id
+
+
+def test_a_new_process_is_asked_again_once_its_policy_allows(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    link, first = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, first)
+    link.admitted = True
+    ids = list(grid.push_messages([question(link)]))
+    settle()
+    assert len(first.requests) == 1  # delivered, so only that process knew of it; it dies
+    second = Process(tmp_path, "2" * 32)
+    settle = join(link, second)
+    grid.push_messages([question(link, m.MANIFEST)])
+    settle()
+    assert [start.type for start in second.requests] == [m.MANIFEST]
+    assert not link.admitted and not second.mailbox._outgoing
+    link.admitted = True
+    settle()
+    assert second.requests[-1].id == first.requests[0].id
+    second.answer(second.requests[-1])
+    settle()
+    assert replies(grid, ids)[0].has_content()
+
+
+def test_the_same_process_over_a_new_connection_isnt_asked_twice(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    link.admitted = True
+    grid.push_messages([question(link)])
+    settle()
+    settle = join(link, process)
+    assert link.admitted
+    settle()
+    assert len(process.requests) == 1
+
+
+def test_a_hospital_that_may_not_take_part_answers_what_waited(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    ids = list(grid.push_messages([question(link)]))
+    link.turn_away("max_rounds: too many")
+    settle()
+    (reply,) = replies(grid, ids)
+    assert "max_rounds" in (reply.error.reason or "") and process.requests == []
+
+
+def test_an_absent_hospital_is_waited_for_as_long_as_its_lease(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    link.admitted = True
+    ids = list(grid.push_messages([question(link)]))
+    settle()
+    link.mailbox.close(link.mailbox.epoch)
+    grid.give_up_silent()
+    assert replies(grid, ids) == []
+    link.mailbox.heard -= LEASE_S + 1
+    grid.give_up_silent()
+    (reply,) = replies(grid, ids)
+    assert "server.lease_s" in (reply.error.reason or "")
+    late = list(grid.push_messages([question(link, number=1)]))
+    assert "not connected" in (replies(grid, late)[0].error.reason or "")
+
+
+def test_withdrawn_means_dropped_there_and_deaf_here(grid: HospitalGrid, tmp_path: Path) -> None:
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    link.admitted = True
+    ids = list(grid.push_messages([question(link)]))
+    settle()
+    grid.withdraw(ids)
+    settle()
+    assert process.dropped == [process.requests[0].id]
+    process.answer(process.requests[0])
+    settle()
+    assert replies(grid, ids) == [] and link.asked == {}
+
+
+def test_who_asked_first_doesnt_get_the_second_ones_answer(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    """An old waiter that withdraws must not withdraw the new one's question."""
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    old = list(grid.push_messages([question(link, m.MANIFEST)]))
+    new = list(grid.push_messages([question(link, m.MANIFEST)]))
+    assert old != new
+    settle()
+    process.answer(process.requests[0])
+    settle()
+    grid.withdraw(old)
+    assert replies(grid, old) == [] and len(replies(grid, new)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"kind": "request"}, "doesn't ask"),
+        ({"type": m.EVALUATE}, "another type"),
+        ({"reply_to": "f" * 64}, ""),
+    ],
+)
+def test_answers_that_fit_no_question_are_not_taken(
+    grid: HospitalGrid, tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    failed: list[str] = []
+    process.failed = lambda start, why: failed.append(why)  # type: ignore[method-assign]
+    settle = join(link, process)
+    link.admitted = True
+    ids = list(grid.push_messages([question(link)]))
+    settle()
+    process.answer(process.requests[0], 1, **changes)
+    settle()
+    assert replies(grid, ids) == [] and not process.mailbox._outgoing
+    assert (reason in failed[0]) if reason else not failed
+
+
+def test_what_cant_be_decoded_is_an_error_of_the_hospital(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    link.admitted = True
+    ids = list(grid.push_messages([question(link)]))
+    settle()
+    start = process.requests[0]
+    reply = {"id": "e" * 64, "kind": "reply", "reply_to": start.id, "size_bytes": 0, "digest": ""}
+    process.mailbox.put(start.model_copy(update=reply))
+    settle()
+    assert "no readable header" in (replies(grid, ids)[0].error.reason or "")
