@@ -91,7 +91,6 @@ def test_full_disks_cost_attempts_and_nothing_else(tmp_path: Path, undisturbed: 
         assert any("No space left" in reason for reason in made.refusals("a"))
 
 
-@pytest.mark.xfail(strict=True, reason="a full disk at a commit still shows a traceback")
 def test_a_disk_that_fills_at_a_commit_ends_the_server_in_one_line(
     tmp_path: Path, undisturbed: Federation
 ) -> None:
