@@ -18,7 +18,9 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 __all__ = [
+    "RUN_ID",
     "CohortGrid",
+    "HostGrid",
     "Run",
     "become_client",
     "become_server",
@@ -105,6 +107,34 @@ def received_message(content: RecordDict, message_type: str, message_id: str) ->
     message = Message(content, dst_node_id=CLIENT_NODE_ID, message_type=message_type)
     set_message_id(message, message_id)
     return message
+
+
+RUN_ID = 1
+"""Every host outside Flower's own engine hosts one run."""
+
+
+class HostGrid(Grid):
+    """What every grid of ours has in common: one run, in a process that is its server."""
+
+    def __init__(self) -> None:
+        self._run = become_server(RUN_ID)
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
 
 class CohortGrid(Grid):

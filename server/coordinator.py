@@ -29,7 +29,7 @@ from wardround.common.audit import AuditLog
 from wardround.common.config import Config
 from wardround.common.description import Description
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
-from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
 from wardround.common.rundir import RunDirectory, write_atomically
 from wardround.common.secagg.content import descriptor
@@ -42,7 +42,7 @@ from wardround.server.certificate import Certificate
 from wardround.server.diary import Diary
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.provision import ServerFolder
-from wardround.server.transport.grid import RUN_ID, HospitalGrid
+from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.service import Door, open_port
 
 log = logging.getLogger("wardround.server")

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
 
 from wardround.common.hosting import (
-    Run,
-    become_server,
+    RUN_ID,
+    HostGrid,
     error_reply,
     own_copy,
     set_message_id,
@@ -24,11 +23,10 @@ from wardround.common.hosting import (
 )
 from wardround.common.messages import one_line
 
-RUN_ID = 1
 Interceptor = Callable[[Message, str], str | None]
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(HostGrid):
     """A Flower ``Grid`` whose nodes are contexts in this process.
 
     Parameters
@@ -46,33 +44,16 @@ class InProcessGrid(Grid):
         run_config: dict[str, str] | None = None,
         intercept: Interceptor | None = None,
     ) -> None:
+        super().__init__()
         self._app = client_app
         self._names = list(names)
         self._run_config = dict(run_config or {})
         self._intercept = intercept or (lambda message, name: None)
-        self._run = become_server(RUN_ID)
         self._numbers = itertools.count(1)
         self._waiting: dict[str, Message] = {}
         self._states: dict[str, RecordDict] = {}
 
     # --- Grid --------------------------------------------------------------------------------
-    def set_run(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
     def get_node_ids(self) -> Iterable[int]:
         return range(1, len(self._names) + 1)
 

@@ -20,7 +20,7 @@ from wardround.common import messages as m
 from wardround.common.arrays import decode_arrays, encode_arrays
 from wardround.common.config import Config, load_config, parse_config
 from wardround.common.errors import ConfigError, WardroundError
-from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.models import build_model, load_arrays
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.records import MEAN, OVERALL, Record, flat_records, mean_figures
@@ -35,7 +35,7 @@ from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.observer import Observer
 from wardround.simulations.baselines import federated_figures, local_figures, pooled_figures
-from wardround.simulations.grid import RUN_ID, InProcessGrid
+from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population import Population
 
 Comparison = list[dict[str, Any]]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wardround.client.app import create_client_app
 from wardround.client.hospital import Hospital
 from wardround.common.config import Config, parse_config
-from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.rundir import RunDirectory
 from wardround.common.secagg.keys import Identity
@@ -28,7 +28,7 @@ from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.app import create_server_app
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.observer import Observer
-from wardround.simulations.grid import RUN_ID, InProcessGrid
+from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.identities import fresh_identities
 from wardround.simulations.population import create_ledger
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from wardround.common.config import Config, parse_config
+from wardround.common.tasks.configured import make_task
 from wardround.common.tasks.options import Columns, ModelOptions, TabularOptions
 from wardround.server.strategies import INDIVIDUAL, MEAN
-from wardround.common.tasks.configured import make_task
 from wardround.simulations.runner import default_config_text
 
 ROOT = Path(__file__).parent.parent

@@ -110,7 +110,9 @@ def test_files_and_functions_stay_readable_and_documented() -> None:
     assert problems == []
 
 
-@pytest.mark.parametrize("module", ["client.app", "server.app", "simulations.runner", "common.arrays"])
+@pytest.mark.parametrize(
+    "module", ["client.app", "server.app", "simulations.runner", "common.arrays"]
+)
 def test_telemetry_is_off_before_flower_is_imported(module: str) -> None:
     code = (
         "import os, sys\n"

@@ -14,12 +14,10 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Message
 
 from wardround.common.hosting import (
-    Run,
-    become_server,
+    HostGrid,
     error_reply,
     set_message_id,
     timestamp,
@@ -29,10 +27,8 @@ from wardround.common.wire.frames import Start
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.links import Asked, Link, node_id_of
 
-RUN_ID = 1
 
-
-class HospitalGrid(Grid):
+class HospitalGrid(HostGrid):
     """All hospitals of the roster that are connected and whose policy allows the run.
 
     Parameters
@@ -44,12 +40,12 @@ class HospitalGrid(Grid):
     def __init__(
         self, run_name: str, lease_s: float, most_bytes: int, spool: Path, events: ServerEvents
     ) -> None:
+        super().__init__()
         self.run_name, self.lease_s, self._most_bytes = run_name, lease_s, most_bytes
         self.changed = threading.Condition()
         self.links: dict[str, Link] = {}
         self._by_node: dict[int, Link] = {}
         self._spool, self._events = spool, events
-        self._run = become_server(RUN_ID)
         self._serials = itertools.count(1)
         self._strays: dict[str, Message] = {}
 
@@ -82,23 +78,6 @@ class HospitalGrid(Grid):
                 )
 
     # --- Grid --------------------------------------------------------------------------------
-    def set_run(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
     def get_node_ids(self) -> Iterable[int]:
         return [node_id_of(name) for name in self.admitted()]
 

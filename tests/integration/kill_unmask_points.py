@@ -25,13 +25,13 @@ from wardround.client.app import create_client_app
 from wardround.client.hospital import Hospital
 from wardround.common import messages as m
 from wardround.common.config import Config, parse_config
-from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.rundir import RunDirectory
 from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.app import create_server_app
 from wardround.server.federation import Federation
-from wardround.simulations.grid import RUN_ID, InProcessGrid
+from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.identities import shared_identities
 
 NAMES = list("abcd")

@@ -13,10 +13,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from wardround.common.arrays import Arrays
-from wardround.common.hosting import SERVER_NODE_ID
+from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.tensorfile import read_tensors
 from wardround.simulations import simulate
-from wardround.simulations.grid import RUN_ID, InProcessGrid
+from wardround.simulations.grid import InProcessGrid
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
 PRIVATE = ("privacy.unit=example", "privacy.noise_multiplier=1.0")
