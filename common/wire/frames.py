@@ -7,7 +7,7 @@ objects, checked strictly: another type, an unknown key or an impossible number 
     Hello                              ->
                                        <-      Welcome, or Refused
     Start, Chunk ...                   <->     Start, Chunk ...       messages, both ways
-    Have (go on from here), Done, Failed       about the other side's messages
+    Have (go on from here), Got, Done, Failed  about the other side's messages
     Ping                               <->     Ping                   every heartbeat
     Heads                              <->     Heads                  audit heads, countersigned
 """
@@ -103,6 +103,13 @@ class Have(Frame):
     offset: Size
 
 
+class Got(Frame):
+    """So much of a message has come; the sender may send more. For large messages only."""
+
+    number: Number
+    offset: Size
+
+
 class Done(Frame):
     """A message is here as a whole, and its sender may forget it."""
 
@@ -165,6 +172,7 @@ _KINDS: list[type[Frame]] = [
     Ping,
     Heads,
     Bye,
+    Got,
 ]
 _TAGS = {kind: tag for tag, kind in enumerate(_KINDS, 1)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
@@ -20,7 +21,11 @@ class Readable(Protocol):
 
 @dataclass
 class Outgoing:
-    """A message to be sent. ``start.number`` is the mailbox's to give."""
+    """A message to be sent. ``start.number`` is the mailbox's to give.
+
+    offset, got : up to where it was sent, and up to where it has come
+    times : ends of the chunks on their way, and when they were sent
+    """
 
     start: Start
     body: Readable | None = None
@@ -28,6 +33,13 @@ class Outgoing:
     announced: bool = False
     ready: bool = False
     attempts: int = 1
+    got: int = 0
+    times: deque[tuple[int, float]] = field(default_factory=deque)
+
+    def go_on(self, offset: int) -> None:
+        """Send from ``offset``; what is on its way doesn't count."""
+        self.offset = self.got = offset
+        self.times.clear()
 
 
 @dataclass

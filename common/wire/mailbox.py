@@ -28,6 +28,7 @@ from wardround.common.wire.frames import (
     Drop,
     Failed,
     Frame,
+    Got,
     Have,
     Ping,
     Start,
@@ -41,8 +42,10 @@ _AT_ONCE_BYTES = 1 << 18
 """A message of at most so many bytes isn't announced first: its body follows at once."""
 _FIRST_CHUNK_BYTES, _LEAST_CHUNK_BYTES = 1 << 16, 1 << 13
 _FAST_S, _SLOW_S = 0.2, 1.0
-"""A chunk that took longer than _SLOW_S to hand over: the next is half as large, so that also on a
-slow link something arrives within every heartbeat. One that took less than _FAST_S: twice."""
+"""A chunk that took longer than _SLOW_S to come: the next is half as large, so that also on a slow
+link something arrives within every heartbeat. One that took less than _FAST_S: twice."""
+_CHUNKS_ON_WAY = 8
+"""Of a message; buffers on the way take much more, and then nobody knows how slow the link is."""
 _MOST_ATTEMPTS = 3
 _MOST_OPEN = 16
 """Messages that a peer may have begun and not finished."""
@@ -77,7 +80,7 @@ class Mailbox:
         self._incoming: dict[str, Incoming] = {}
         self._coming: dict[int, str] = {}
         self._epoch, self._next_number = 0, 0
-        self._chunk_bytes = _FIRST_CHUNK_BYTES
+        self._chunk_bytes, self._last_got = _FIRST_CHUNK_BYTES, 0.0
         self._open = self._stopped = False
         self._last: Frame | None = None
         self.heard = clock()
@@ -92,6 +95,7 @@ class Mailbox:
             self._numbers.clear()
             self._coming.clear()
             self._next_number, self._chunk_bytes = 0, _FIRST_CHUNK_BYTES
+            self._last_got = 0.0
             for message in self._outgoing.values():
                 message.announced = message.ready = False
             self.heard = self._clock()
@@ -166,9 +170,7 @@ class Mailbox:
             if isinstance(work, Frame):
                 yield work.to_bytes()
             elif chunk := self._chunk(work, epoch):
-                began = self._clock()
                 yield chunk
-                self._adapt(self._clock() - began)
         if self._epoch == epoch and self._last is not None and not self._stopped:
             yield self._last.to_bytes()
 
@@ -193,15 +195,17 @@ class Mailbox:
             if not message.announced:
                 return self._announce(message)
             if message.ready and message.offset < message.start.size_bytes:
-                return message
+                on_way = message.offset - message.got
+                if _is_small(message.start) or on_way < _CHUNKS_ON_WAY * self._chunk_bytes:
+                    return message
         return None
 
     def _announce(self, message: Outgoing) -> Start:
         self._numbers.pop(message.start.number, None)
         self._next_number += 1
         message.start = message.start.model_copy(update={"number": self._next_number})
-        message.announced, message.offset = True, 0
-        message.ready = 0 < message.start.size_bytes <= _AT_ONCE_BYTES
+        message.go_on(0)
+        message.announced, message.ready = True, _is_small(message.start)
         self._numbers[self._next_number] = message.start.id
         return message.start
 
@@ -223,10 +227,13 @@ class Mailbox:
                 return b""
             if message.offset == offset:  # else it was asked for from elsewhere meanwhile
                 message.offset += len(data)
+                message.times.append((message.offset, self._clock()))
         return Chunk(number, offset, data).to_bytes()
 
-    def _adapt(self, took_s: float) -> None:
-        """The size of chunks, to how fast the connection takes them."""
+    def _adapt(self, sent_at: float) -> None:
+        """The size of chunks, to how long the last one took to come once it was its turn."""
+        now = self._clock()
+        took_s, self._last_got = now - max(sent_at, self._last_got), now
         if took_s > _SLOW_S:
             self._chunk_bytes = max(_LEAST_CHUNK_BYTES, self._chunk_bytes // 2)
         elif took_s < _FAST_S:
@@ -245,6 +252,8 @@ class Mailbox:
                 self._begin(frame)
             elif isinstance(frame, Have):
                 self._go_on(frame)
+            elif isinstance(frame, Got):
+                self._note(frame)
             elif isinstance(frame, Done):
                 self._done(frame)
             elif isinstance(frame, Failed):
@@ -276,7 +285,7 @@ class Mailbox:
         self._coming[start.number] = start.id
         if start.size_bytes == 0:
             return self._finish(message)
-        if start.size_bytes > _AT_ONCE_BYTES or message.received:
+        if not _is_small(start) or message.received:
             self.put_control(Have(number=start.number, offset=message.received))
 
     def _add_chunk(self, chunk: Chunk) -> None:
@@ -295,6 +304,8 @@ class Mailbox:
             message.received += len(chunk.data)
             if message.received == message.start.size_bytes:
                 self._finish(message)
+            elif not _is_small(message.start):
+                self.put_control(Got(number=chunk.number, offset=message.received))
         except TransportError as error:
             self._refuse(message.start, str(error))
         except OSError as error:  # the spool's disk is full
@@ -342,7 +353,18 @@ class Mailbox:
                 return
             if frame.offset >= message.start.size_bytes:
                 raise TransportError("the peer has more of a message than there is")
-            message.offset, message.ready = frame.offset, True
+            message.go_on(frame.offset)
+            message.ready = True
+            self._changed.notify_all()
+
+    def _note(self, frame: Got) -> None:
+        with self._changed:
+            message = self._outgoing.get(self._numbers.get(frame.number, ""))
+            if message is None:
+                return
+            while message.times and message.times[0][0] <= frame.offset:
+                message.got, sent_at = message.times.popleft()
+                self._adapt(sent_at)
             self._changed.notify_all()
 
     def _give_up(self, frame: Failed) -> None:
@@ -357,3 +379,8 @@ class Mailbox:
                 return
             self._take(frame.id)
         self._events.failed(message.start, frame.reason)
+
+
+def _is_small(start: Start) -> bool:
+    """Whether the body follows at once, without being asked for."""
+    return 0 < start.size_bytes <= _AT_ONCE_BYTES

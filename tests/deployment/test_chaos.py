@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-CAMPAIGNS = int(os.environ.get("CHAOS_CAMPAIGNS", "3"))
+CAMPAIGNS = int(os.environ.get("CHAOS_CAMPAIGNS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 NAMES = ("a", "b", "c", "d")
 MODES: dict[str, dict[str, Any]] = {

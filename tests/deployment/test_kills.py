@@ -31,7 +31,12 @@ CLIENT_PLAIN = {
     "after it was kept": dict(
         place="wardround.client.answers:Answers.keep", has="type='train'", when="after"
     ),
-    "upload": dict(place="wardround.client.worker:Worker._send", has="type='train'", when="after"),
+    "written down": dict(
+        place="wardround.client.worker:Worker._answer", has="type='train'", when="after"
+    ),
+    "upload": dict(
+        place="wardround.common.wire.mailbox:Mailbox._chunk", has="type='train'", when="after"
+    ),
 }
 
 
@@ -100,13 +105,18 @@ SERVER_SECURE = {
 CLIENT_SECURE = {
     "group": dict(place="wardround.client.worker:Worker._run_app", has="type='query.group'"),
     "keys": dict(
-        place="wardround.client.worker:Worker._send", has="type='query.keys'", when="after"
+        place="wardround.client.worker:Worker._answer", has="type='query.keys'", when="after"
     ),
     "training": dict(place="wardround.client.worker:Worker._run_app", has="type='train'"),
-    "upload": dict(place="wardround.client.worker:Worker._send", has="type='train'", when="after"),
+    "written down": dict(
+        place="wardround.client.worker:Worker._answer", has="type='train'", when="after"
+    ),
+    "upload": dict(
+        place="wardround.common.wire.mailbox:Mailbox._chunk", has="type='train'", when="after"
+    ),
     "unmask": dict(place="wardround.client.worker:Worker._run_app", has="type='query.unmask'"),
     "unmasked": dict(
-        place="wardround.client.worker:Worker._send", has="type='query.unmask'", when="after"
+        place="wardround.client.worker:Worker._answer", has="type='query.unmask'", when="after"
     ),
 }
 

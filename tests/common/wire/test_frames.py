@@ -42,6 +42,7 @@ control: list[st.SearchStrategy[f.Frame]] = [
         reason=texts,
     ),
     st.builds(f.Have, number=numbers, offset=sizes),
+    st.builds(f.Got, number=numbers, offset=sizes),
     st.builds(f.Done, id=ids),
     st.builds(f.Failed, id=ids, reason=texts, again=st.booleans()),
     st.builds(f.Drop, id=ids),
@@ -49,9 +50,7 @@ control: list[st.SearchStrategy[f.Frame]] = [
     st.builds(f.Heads, head=texts, countersigned=texts, signature=signatures),
     st.builds(f.Bye, reason=texts),
 ]
-chunks = st.builds(
-    f.Chunk, numbers, st.integers(0, 2**64 - 1), st.binary(min_size=1, max_size=100)
-)
+chunks = st.builds(f.Chunk, numbers, st.integers(0, 2**64 - 1), st.binary(min_size=1, max_size=100))
 frames = st.one_of(*control, chunks)
 
 
@@ -118,6 +117,6 @@ def test_a_key_that_was_made_up_is_not_repeated_at_length() -> None:
 
 def test_tags_are_what_they_were() -> None:
     """Another order of frames would be another protocol: then WIRE_VERSION must change."""
-    kinds = "Hello Welcome Refused Start Have Done Failed Drop Ping Heads Bye"
+    kinds = "Hello Welcome Refused Start Have Done Failed Drop Ping Heads Bye Got"
     assert [kind.__name__ for kind in f._KINDS] == kinds.split()
     assert f.WIRE_VERSION == 1

@@ -306,12 +306,28 @@ def test_a_slow_link_gets_small_chunks_and_a_fast_one_large_ones() -> None:
             assert isinstance(frame, f.Chunk)
             found.append(len(frame.data))
             now[0] += took_s
+            got = f.Got(number=1, offset=frame.offset + len(frame.data))
+            mailbox.receive(epoch, got)
         return found
 
     assert sizes(0.1, 4) == [64, 128, 256, 512]
     assert sizes(0.5, 3) == [1024, 1024, 1024]
     mailbox._chunk_bytes = 1 << 14
     assert sizes(2.0, 3)[1:] == [1 << 13, 1 << 13]
+
+
+def test_only_so_much_is_on_its_way(tmp_path: Path) -> None:
+    """However much the buffers on the way would take."""
+    side = Side()
+    side.connect()
+    start, body = message(5000, 1)
+    side.put(start, body)
+    assert isinstance(f.read_frame(next(side.out)), f.Start)
+    side.mailbox.receive(side.epoch, f.Have(number=1, offset=0))
+    sent = [f.read_frame(next(side.out)) for _ in range(module._CHUNKS_ON_WAY + 1)]
+    assert [type(frame) for frame in sent] == [*[f.Chunk] * module._CHUNKS_ON_WAY, f.Ping]
+    side.mailbox.receive(side.epoch, f.Got(number=1, offset=64))
+    assert isinstance(f.read_frame(next(side.out)), f.Chunk)
 
 
 def test_the_writer_of_an_old_connection_changes_nothing_of_the_new() -> None:
