@@ -9,8 +9,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.config import Config
 from wardround.common.errors import StrategyError, TaskError
+from wardround.common.privacy.accounting import SMALLEST_DELTA, epsilon
+from wardround.common.privacy.noise import LARGEST_SIGMA, SMALLEST_SIGMA
+from wardround.common.privacy.schedule import announcement
 from wardround.common.tasks.base import Task
 
+_LEAST_NOISE = 1e-3
 _PER_HOSPITAL = ("scaffold", "feddyn", "fednova")
 """Strategies whose further arrays, or whose step counts, tell of a hospital what noise on its
 update doesn't cover."""
@@ -21,6 +25,7 @@ def check_settings(config: Config) -> None:
     table = config.privacy
     if not table.enabled:
         return
+    _check_numbers(config)
     training, secure = config.training, config.secure_aggregation
     if table.noise == "distributed" and not secure.enabled:
         raise config.error(
@@ -51,6 +56,30 @@ def check_settings(config: Config) -> None:
             f"strategy '{config.strategy.name}' sends more of a hospital than its clipped update; "
             "with privacy.unit = 'hospital' use fedavg, fedprox, fedavgm, fedadam, fedadagrad, "
             "fedyogi or fedbn"
+        )
+
+
+def _check_numbers(config: Config) -> None:
+    """What no accountant or generator can work with, and a budget that sizes alone use up."""
+    table = config.privacy
+    if table.delta < SMALLEST_DELTA:
+        raise config.error("privacy.delta", f"must be at least {SMALLEST_DELTA:g}")
+    if table.noise_multiplier is not None and table.noise_multiplier < _LEAST_NOISE:
+        raise config.error(
+            "privacy.noise_multiplier", f"below {_LEAST_NOISE:g} it protects nobody; raise it"
+        )
+    if not (releases := announcement(table)):
+        return
+    if not SMALLEST_SIGMA <= table.size_noise <= LARGEST_SIGMA:
+        raise config.error(
+            "privacy.size_noise", f"must be between {SMALLEST_SIGMA:g} and {LARGEST_SIGMA:g}"
+        )
+    sizes = epsilon(releases, table.delta)
+    if table.epsilon is not None and sizes >= table.epsilon:
+        raise config.error(
+            "privacy.size_noise",
+            f"announcing sizes with this noise costs epsilon {sizes:.3g} and leaves nothing of "
+            f"{table.epsilon:g} for training; raise it",
         )
 
 

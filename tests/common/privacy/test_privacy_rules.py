@@ -31,6 +31,11 @@ PLAIN = "secure_aggregation.enabled=false"
         ([*SUMMED, "training.optimizer=adam"], "training.optimizer"),
         ([*SUMMED, "training.momentum=0.9"], "training.optimizer"),
         ([*SUMMED, "training.weight_decay=0.1"], "training.optimizer"),
+        ([*EXAMPLE, "privacy.delta=1e-14"], "privacy.delta"),
+        ([*EXAMPLE[:1], "privacy.noise_multiplier=1e-6"], "privacy.noise_multiplier"),
+        ([*EXAMPLE, "privacy.size_noise=0.3"], "privacy.size_noise"),
+        ([*EXAMPLE, "privacy.size_noise=1e13"], "privacy.size_noise"),
+        ([*EXAMPLE[:1], "privacy.epsilon=0.1"], "privacy.size_noise"),
     ],
 )
 def test_settings_are_refused_by_key(sets: list[str], says: str) -> None:
