@@ -187,6 +187,7 @@ class Coordinator:
             hidden=self.config.secure_aggregation.enabled,
             primary=self.task.primary_metric,
         )
+        run.update(deployed=True)  # what a report says of simulations doesn't hold
         self.board.restore(run.rounds())
         patience_s = self.config.server.wait_s
         self._wait_for_hospitals(grid, patience_s)

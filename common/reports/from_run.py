@@ -69,9 +69,10 @@ def _notes(run: RunDirectory) -> list[str]:
         config: Config | None = load_config(run.config_path)
     except WardroundError:
         config = None
+    simulated = not run.summary().get("deployed", False)
     notes = [
-        *_aggregation_notes(config, run.rounds()),
-        *(privacy_notes(config, run.rounds(), True) if config else []),
+        *_aggregation_notes(config, run.rounds(), simulated),
+        *(privacy_notes(config, run.rounds(), simulated) if config else []),
         "'overall' adds the hospitals' sums (every row counts the same); 'mean' is the plain mean "
         "of the hospitals' figures (every hospital counts the same).",
     ]
@@ -81,7 +82,7 @@ def _notes(run: RunDirectory) -> list[str]:
         notes.insert(0, f"The run ended early: {early}.")
     if config.evaluation.select == "best":
         notes.append("The model is that of the round with the best validation figure.")
-    if config.simulation.baselines:
+    if simulated and config.simulation.baselines:
         notes.append(
             "'local' and 'pooled' are trained with the same settings and as many passes over the "
             "data as the federation; a pooled model exists only in a simulation."
@@ -89,19 +90,24 @@ def _notes(run: RunDirectory) -> list[str]:
     return notes
 
 
-def _aggregation_notes(config: Config | None, rounds: list[dict[str, Any]]) -> list[str]:
+def _aggregation_notes(
+    config: Config | None, rounds: list[dict[str, Any]], simulated: bool
+) -> list[str]:
     if config is None:
         return []
     if not config.secure_aggregation.enabled:
         return ["This run used no secure aggregation: the server saw each hospital's update."]
     notes = [
         "Secure aggregation was on: the server saw sums over hospitals only. Of one hospital it "
-        "knew its rows per split, its times and its failures; everything else is hidden. Figures "
-        "of single hospitals in this page come from the hospitals that were simulated here, not "
-        "from the server.",
-        "In a simulation the rounding of updates derives from the run's seed, so that a run can be "
-        "repeated exactly; the masks are secret all the same.",
+        "knew its rows per split, its times and its failures; everything else is hidden.",
     ]
+    if simulated:
+        notes += [
+            "Figures of single hospitals in this page come from the hospitals that were simulated "
+            "here, not from the server.",
+            "In a simulation the rounding of updates derives from the run's seed, so that a run "
+            "can be repeated exactly; the masks are secret all the same.",
+        ]
     clipped = max((row.get("clipped") or 0.0 for row in rounds), default=0.0)
     if clipped > 0:
         notes.append(

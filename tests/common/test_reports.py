@@ -6,12 +6,15 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wardround.common.records import flat_records
+from wardround.common.reports import report_run
 from wardround.common.reports.page import ReportData, render
+from wardround.common.rundir import RunDirectory
 
 EVIL = "<script>alert(1)</script>"
 
@@ -154,3 +157,15 @@ def test_many_hospitals_become_a_band_and_stay_small() -> None:
     text = render(data(names, [row(number, names) for number in range(1, 21)]))
     assert len(Page(text).figures["primary"]["data"]) == 4
     assert len(text) < 6_000_000
+
+
+def test_a_deployed_runs_report_says_nothing_of_simulation(tmp_path: Path) -> None:
+    text = "[privacy]\nunit = 'hospital'\nnoise = 'distributed'\nnoise_multiplier = 1.0\n"
+    pages = {}
+    for deployed in (False, True):
+        run = RunDirectory.create(tmp_path, "run", text)
+        run.update(name="run", status="complete", hospitals=[], deployed=deployed)
+        pages[deployed] = report_run(run).read_text()
+    for words in ("simulated here", "In a simulation the rounding", "protects nobody"):
+        assert words in pages[False] and words not in pages[True]
+    assert "Secure aggregation was on" in pages[True]
