@@ -77,7 +77,8 @@ class Progress(Observer):
     def replied(self, hospital: str, step: str, reason: str | None) -> None:
         self._done += step in ("train", "evaluate")
         if reason:
-            self._print(f"{self._status}: {hospital} refused ({step}): {reason}", "red")
+            where = self._status or "set-up"
+            self._print(f"{where}: {hospital} refused ({step}): {reason}", "red")
         self._refresh(f"{self._status}: {self._done} replies")
 
     def round_failed(self, server_round: int, attempt: int, reason: str) -> None:
