@@ -7,7 +7,16 @@ import sys
 
 from benchmarks.report import arguments
 
-NAMES = ("secagg", "simulation", "fed_heart", "fed_brca", "fed_heart_dp", "accountant", "dpsgd")
+NAMES = (
+    "secagg",
+    "simulation",
+    "fed_heart",
+    "fed_brca",
+    "fed_heart_dp",
+    "accountant",
+    "dpsgd",
+    "deployment",
+)
 
 
 def main() -> None:
