@@ -107,7 +107,8 @@ def run_gated(settings, federate, line, tmp_path) -> Callable[[str], Gated]:
             return {"rows": np.array([float(len(train))]), "square": np.ones((2, 2))}
 
         def patients(self, raw: Examples) -> Any:
-            return np.array([str(row // 2) for row in range(len(raw))])
+            rows = np.rint((raw.inputs[:, 0].numpy() - 0.5) * 7).astype(int)  # of the whole shard
+            return (rows // 2).astype(str)
 
     def run(mode: str) -> Gated:
         config: Config = settings(BASE + MODES[mode])
