@@ -62,8 +62,8 @@ class Rules:
 
     def admit(self, content: RecordDict) -> RecordDict:
         """Accept a run manifest. Raises WardroundError, and keeps nothing, if it may not be."""
-        record = content.config_records.get(m.MANIFEST_RECORD)
-        data = record.get(m.MESSAGE) if record is not None else None
+        record = content.get(m.MANIFEST_RECORD)
+        data = record.get(m.MESSAGE) if isinstance(record, ConfigRecord) else None
         if not isinstance(data, bytes):
             raise PolicyRefused("the request has no run manifest")
         manifest = Manifest.read(data, self._kit.description.server)

@@ -16,6 +16,7 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from wardround.common.arrays import Arrays, decode_arrays, encode_arrays
+from wardround.common.messages import records_of
 
 _SEPARATOR = "@"
 
@@ -35,7 +36,7 @@ class ClientState:
         """The newest version of the arrays called ``name``; None if there is none."""
         rounds = [
             int(key.rpartition(_SEPARATOR)[2])
-            for key in self._records.array_records
+            for key in records_of(self._records, ArrayRecord)
             if key.startswith(name + _SEPARATOR)
         ]
         return self.load(name, max(rounds)) if rounds else None
@@ -63,7 +64,7 @@ class ClientState:
 
     def names(self, prefix: str) -> list[str]:
         """Names of kept values that start so, oldest first."""
-        return [name for name in self._records.config_records if name.startswith(prefix)]
+        return [name for name in records_of(self._records, ConfigRecord) if name.startswith(prefix)]
 
     def remove(self, name: str) -> None:
         """Forget what is kept under ``name``."""

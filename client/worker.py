@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.answers import Answers, FileBody
@@ -266,15 +266,16 @@ class Worker:
 
 
 def _round_of(content: RecordDict) -> int:
-    config: Any = content.config_records.get(m.CONFIG)
-    number = config.get(m.ROUND, 0) if config is not None else 0
+    config: Any = content.get(m.CONFIG)
+    number = config.get(m.ROUND, 0) if isinstance(config, ConfigRecord) else 0
     return number if isinstance(number, int) else 0
 
 
 def _epsilon(content: RecordDict) -> float | None:
     """What this hospital has spent, by the claim in a reply."""
     for name in (m.PRIVACY, m.SECAGG):
-        record = content.config_records.get(name)
-        if record is not None and (epsilon := claimed_epsilon(record.get(m.CLAIM))) is not None:
+        record = content.get(name)
+        claim = record.get(m.CLAIM) if isinstance(record, ConfigRecord) else None
+        if (epsilon := claimed_epsilon(claim)) is not None:
             return epsilon
     return None

@@ -182,6 +182,11 @@ class StoredArray(Array):
         """The base class sets it; what counts is what ``read`` gives."""
 
 
+def array_bytes(array: Array) -> int:
+    """Size of an array's npy bytes; a stored one isn't read for it."""
+    return array.size_bytes if isinstance(array, StoredArray) else len(array.data)
+
+
 class RecordArrays(Mapping[str, NDArray[Any]]):
     """Arrays of a record that was checked, each decoded anew when it is looked at: so of a record
     that lies on a disk one array at a time is in memory."""

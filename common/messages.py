@@ -27,9 +27,13 @@ the reply nothing but that record: a masked vector. These come with it, each a m
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from wardround.common.arrays import array_bytes
+
+R = TypeVar("R", ArrayRecord, MetricRecord, ConfigRecord)
 PROTOCOL = 2
 """Version of this vocabulary; both sides must speak the same."""
 
@@ -89,12 +93,18 @@ LOCAL_STEPS = "local-steps"
 SPLITS = ("train", "validation", "test")
 
 
+def records_of(content: RecordDict, kind: type[R]) -> dict[str, R]:
+    """The records of one kind, by name. (Flower's own views, such as ``array_records``, hold their
+    message in a cycle: a whole model would wait for the garbage collector.)"""
+    return {name: record for name, record in content.items() if isinstance(record, kind)}
+
+
 def payload_bytes(content: RecordDict) -> int:
     """Bytes of the values in a message: array data in full, numbers as 8, text as UTF-8."""
     total = 0
     for record in content.values():
         if isinstance(record, ArrayRecord):
-            total += sum(len(array.data) for array in record.values())
+            total += sum(array_bytes(array) for array in record.values())
         elif isinstance(record, MetricRecord | ConfigRecord):
             total += sum(_value_bytes(value) for value in record.values())
     return total

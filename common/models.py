@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wardround.common.arrays import Arrays
+from wardround.common.arrays import Arrays, encoded_view
 from wardround.common.rng import seeded_globals
 from wardround.common.tasks.base import Sums, Task
 
@@ -24,8 +24,10 @@ def build_model(task: Task[Any], totals: Sums, seed: int) -> nn.Module:
 
 
 def model_arrays(model: nn.Module) -> Arrays:
-    """Copies of all entries of the state dict (parameters and buffers), on the CPU."""
-    return {name: t.detach().cpu().numpy().copy() for name, t in model.state_dict().items()}
+    """Copies of all entries of the state dict (parameters and buffers), on the CPU: read-only, and
+    ready to be encoded without another copy."""
+    state = model.state_dict()
+    return {name: encoded_view(t.detach().cpu().numpy()) for name, t in state.items()}
 
 
 def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -36,7 +38,11 @@ def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
     state = model.state_dict()
     with torch.no_grad():
         for name, value in arrays.items():
-            state[name].copy_(torch.from_numpy(np.array(value)))  # a copy: torch wants it writable
+            target = state[name]
+            if target.device.type == "cpu":
+                np.copyto(target.numpy(), value)  # (a tensor of a read-only array needs a copy)
+            else:
+                target.copy_(torch.from_numpy(np.array(value)))
 
 
 def batch_norm_keys(model: nn.Module) -> list[str]:

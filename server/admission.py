@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -84,7 +85,7 @@ class Admission:
     def model_known(self, expected: Expected) -> None:
         """Complete the manifest; returns when those that took part so far have answered."""
         before = self._grid.admitted()
-        self._expected = expected
+        self._expected = replace(expected, received={})  # its layout is all that is needed
         self.renew()
         deadline = time.monotonic() + _ANSWER_WITHIN_S
         with self._grid.changed:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wardround.common.arrays import Arrays
+from wardround.common.arrays import Arrays, encoded_view
 from wardround.common.errors import CheckpointError
 from wardround.common.tasks.base import Sums
 from wardround.common.tensorfile import read_tensors, write_tensors
@@ -66,7 +66,7 @@ def read_checkpoint(path: Path) -> FederationState:
     try:
         return FederationState(
             round=int(tree["round"]),
-            model=_section(arrays, "model/"),
+            model=_encoded(_section(arrays, "model/")),
             totals=_section(arrays, "totals/"),
             strategy_arrays=_section(arrays, "strategy/"),
             strategy_tree=dict(tree["strategy"]),
@@ -110,6 +110,11 @@ def prune(folder: Path, best_round: int | None) -> None:
         path = checkpoint_path(folder, number)
         path.unlink(missing_ok=True)
         path.with_suffix(".clients").unlink(missing_ok=True)
+
+
+def _encoded(arrays: Arrays) -> Arrays:
+    """Ready to be sent without a copy; takes the arrays out of the mapping, one at a time."""
+    return {name: encoded_view(arrays.pop(name)) for name in list(arrays)}
 
 
 def _section(arrays: Arrays, prefix: str) -> Arrays:

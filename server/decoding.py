@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wardround.common import messages as m
-from wardround.common.arrays import Arrays
+from wardround.common.arrays import Arrays, encoded_view
 from wardround.common.secagg.encoding import (
     COUNT,
     OWN_NAMES,
@@ -36,6 +36,7 @@ def means(
     layout: VectorLayout, total: Total, largest: int, expected: Expected
 ) -> dict[str, Arrays]:
     """The weighted mean model, and plain means of the strategy's further records."""
+    layouts = {m.ARRAYS: expected.layout, **expected.all_records}
     exact = layout.exact_arrays(total.exact)
     count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])
     records: dict[str, Arrays] = {name: {} for name in (m.ARRAYS, *expected.all_records)}
@@ -45,12 +46,12 @@ def means(
         mean = dequantise(words, factor).reshape(layout.update[key].shape)
         if record == m.ARRAYS:
             mean = expected.received[name] + mean  # what was summed is the change of the model
-        records[record][name] = mean
-    for name in expected.layout:
+        # encoded at once: so there is never a second copy of all of them
+        records[record][name] = encoded_view(conform(mean, layouts[record][name].dtype))
+    for name, spec in expected.layout.items():
         if (key := f"{m.ARRAYS}/{name}") in exact:
-            records[m.ARRAYS][name] = exact[key] / weight
-    layouts = {m.ARRAYS: expected.layout, **expected.all_records}
+            records[m.ARRAYS][name] = conform(exact[key] / weight, spec.dtype)
     return {
-        record: {name: conform(arrays[name], spec.dtype) for name, spec in layouts[record].items()}
+        record: {name: arrays[name] for name in layouts[record]}
         for record, arrays in records.items()
     }

@@ -124,6 +124,7 @@ class Federation:
         norm = state.clipping_norm or self.config.privacy.clipping_norm
         shared = {name: value for name, value in state.model.items() if name not in local_keys}
         self.on_model(runner.expected(state.round + 1, shared, len(members), norm))
+        del model, shared  # each would hold a whole model for the rest of the run
         for server_round in range(state.round + 1, self.config.federation.rounds + 1):
             if membership.changed():
                 members = membership.members

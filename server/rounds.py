@@ -213,9 +213,13 @@ class RoundRunner:
         strategy = self.plan.strategy
         if len(replies) == 1 and type(strategy).aggregate_train is FedAvg.aggregate_train:
             content = replies[0].content
-            metrics = content.metric_records.get(m.METRICS)
-            return content.array_records.get(m.ARRAYS), metrics
-        return strategy.aggregate_train(server_round, replies)
+            arrays = m.records_of(content, ArrayRecord).get(m.ARRAYS)
+            return arrays, m.records_of(content, MetricRecord).get(m.METRICS)
+        try:
+            return strategy.aggregate_train(server_round, replies)
+        finally:
+            for reply in replies:  # its views of them are cycles that would keep the arrays
+                reply.content.clear()
 
     def _tell_strategy(
         self, server_round: int, requests: list[Message], result: EvaluationResult

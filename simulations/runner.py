@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from torch import nn
 
 from wardround.client.app import create_client_app
@@ -192,7 +192,7 @@ class Dropout:
         probability = self._probability.get(kind)
         if not probability:
             return None
-        server_round = message.content.config_records[m.CONFIG][m.ROUND]
+        server_round = m.records_of(message.content, ConfigRecord)[m.CONFIG][m.ROUND]
         assert isinstance(server_round, int)
         key = (kind, server_round, name)
         attempt = self._asked[key] = self._asked.get(key, 0) + 1
@@ -247,7 +247,7 @@ def _store_clients(grid: InProcessGrid, run: RunDirectory, server_round: int) ->
         arrays = {
             f"{name}/{record_name}/{key}": value
             for name, state in states.items()
-            for record_name, record in state.array_records.items()
+            for record_name, record in m.records_of(state, ArrayRecord).items()
             for key, value in decode_arrays(record).items()
         }
         write_tensors(_clients_path(run, server_round), arrays, {"round": server_round})

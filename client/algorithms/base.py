@@ -32,7 +32,6 @@ class LocalAlgorithm:
         self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
     ) -> None:
         self.parameters = parameters
-        self.start = {name: p.detach().clone() for name, p in parameters.items()}
         self.request = request
         self.state = state
         config = request["config"]
@@ -40,6 +39,11 @@ class LocalAlgorithm:
         self.config = config
         self.server_round = integer(config, ROUND)
         self.state_round = integer(config, STATE_ROUND)
+        self.start = {n: p.detach().clone() for n, p in parameters.items()} if self.keep() else {}
+
+    def keep(self) -> bool:
+        """Whether ``start``, the parameters as received, is needed: a copy of the model."""
+        return True
 
     def adjust_gradients(self) -> None:
         """Change ``.grad`` of the parameters in place, after backward and before the step."""
@@ -81,11 +85,15 @@ class Plain(LocalAlgorithm):
     def __init__(
         self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
     ) -> None:
+        self.mu = 0.0
         super().__init__(parameters, request, state)
+
+    def keep(self) -> bool:
         mu = self.config.get(PROXIMAL_MU, 0.0)
         if isinstance(mu, bool) or not isinstance(mu, int | float) or not 0 <= mu < np.inf:
             raise ReplyRefused(f"the request's {PROXIMAL_MU} must be a number of at least 0")
         self.mu = float(mu)
+        return self.mu > 0
 
     def adjust_gradients(self) -> None:
         if self.mu:

@@ -55,9 +55,9 @@ def content_digest(content: RecordDict) -> bytes:
     settings, but for ``state-round``, which is each client's own.
     """
     state = hashlib.sha256()
-    for name in sorted(content.array_records):
+    records = m.records_of(content, ArrayRecord)
+    for name, record in sorted(records.items()):
         state.update(encode_parts(b"arrays", name.encode()))
-        record: ArrayRecord = content.array_records[name]
         for key, array in sorted(record.items()):
             shape = struct.pack(f">{len(array.shape)}Q", *array.shape)
             state.update(encode_parts(key.encode(), array.dtype.encode(), shape))

@@ -17,17 +17,20 @@ import bisect
 import hashlib
 import itertools
 import json
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from wardround.common.arrays import StoredArray, record_of
 from wardround.common.errors import TransportError
 
 MOST_HEADER_BYTES = 16 << 20
 _MOST_VALUES = 1 << 20
 """In a header: parsed, each takes a hundred times the space of the shortest text."""
+_STORED_BYTES = 1 << 16
 _SIZE = struct.Struct(">I")
 _ARRAYS, _METRICS, _CONFIG = "arrays", "metrics", "config"
 _INT64 = 2**63
@@ -138,8 +141,12 @@ def encode_content(content: RecordDict) -> Body:
     return Body(header, blobs)
 
 
-def decode_content(file: IO[bytes], size_bytes: int) -> RecordDict:
-    """The content in ``size_bytes`` of ``file``. Raises TransportError for anything malformed."""
+def decode_content(file: IO[bytes], size_bytes: int, stored: bool = False) -> RecordDict:
+    """The content in ``size_bytes`` of ``file``. Raises TransportError for anything malformed.
+
+    stored : leave large arrays in the file, which is closed when nobody has them any more
+    """
+    kept = _Kept(file) if stored else None
     start = file.read(_SIZE.size)
     size = _SIZE.unpack(start)[0] if len(start) == _SIZE.size else size_bytes
     if size > min(MOST_HEADER_BYTES, size_bytes - _SIZE.size):
@@ -149,7 +156,7 @@ def decode_content(file: IO[bytes], size_bytes: int) -> RecordDict:
     sizes = _blob_sizes(records)
     if _SIZE.size + len(header) + sum(sizes) != size_bytes:
         raise TransportError("a message is not as long as its header says")
-    blobs = (_read_exactly(file, size) for size in sizes)
+    blobs = _Blobs(file, sizes, kept)
     try:
         decoded = {name: _record(kind, entries, blobs) for name, kind, entries in records}
         if len(decoded) != len(records):
@@ -161,13 +168,48 @@ def decode_content(file: IO[bytes], size_bytes: int) -> RecordDict:
         ) from None
 
 
-def _record(kind: str, entries: list[Any], blobs: Iterator[bytes]) -> Record:
+class _Kept:
+    """A file that is closed when nobody reads from it any more."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+class _Blobs(Iterator[bytes]):
+    """The blobs of a body, one after the other, read now or left where they are."""
+
+    def __init__(self, file: IO[bytes], sizes: list[int], kept: _Kept | None) -> None:
+        self._file, self._sizes, self.kept = file, iter(sizes), kept
+
+    def __next__(self) -> bytes:
+        return _read_exactly(self._file, next(self._sizes))
+
+    def skip(self) -> Callable[[], bytes]:
+        """Leave the next one in the file; gives how to read it, from one thread at a time."""
+        kept, size, offset = self.kept, next(self._sizes), self._file.tell()
+        assert kept is not None
+        self._file.seek(size, os.SEEK_CUR)
+
+        def read() -> bytes:
+            kept.file.seek(offset)
+            return _read_exactly(kept.file, size)
+
+        return read
+
+
+def _array(entry: list[Any], blobs: _Blobs) -> Array:
+    _, dtype, shape, stype, size = entry
+    if blobs.kept and size >= _STORED_BYTES:
+        return StoredArray(dtype, tuple(shape), stype, size, blobs.skip())
+    return Array(dtype, tuple(shape), stype, next(blobs))
+
+
+def _record(kind: str, entries: list[Any], blobs: _Blobs) -> Record:
     if kind == _ARRAYS:
-        arrays = {
-            key: Array(dtype, tuple(shape), stype, next(blobs))
-            for key, dtype, shape, stype, _ in entries
-        }
-        record: Record = ArrayRecord(arrays)
+        record: Record = record_of({entry[0]: _array(entry, blobs) for entry in entries})
     else:
         values = {key: _decode_value(value, blobs) for key, value in entries}
         record = MetricRecord(values) if kind == _METRICS else ConfigRecord(values)

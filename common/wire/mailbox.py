@@ -13,6 +13,7 @@ are used one after the other, also while connections change hands.
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 import time
@@ -44,8 +45,11 @@ _FIRST_CHUNK_BYTES, _LEAST_CHUNK_BYTES = 1 << 16, 1 << 13
 _FAST_S, _SLOW_S = 0.2, 1.0
 """A chunk that took longer than _SLOW_S to come: the next is half as large, so that also on a slow
 link something arrives within every heartbeat. One that took less than _FAST_S: twice."""
-_CHUNKS_ON_WAY = 8
-"""Of a message; buffers on the way take much more, and then nobody knows how slow the link is."""
+_CHUNKS_ON_WAY, _CHUNKS_FAR = 2, 8
+"""Of a message; buffers on the way take much more, and then nobody knows how slow the link is. More
+only where the way is long: they take memory at both ends."""
+_FAR_S = 0.05
+"""No chunk of this connection came faster than this."""
 _MOST_ATTEMPTS = 3
 _MOST_OPEN = 16
 """Messages that a peer may have begun and not finished."""
@@ -81,6 +85,7 @@ class Mailbox:
         self._coming: dict[int, str] = {}
         self._epoch, self._next_number = 0, 0
         self._chunk_bytes, self._last_got = _FIRST_CHUNK_BYTES, 0.0
+        self._fastest_s = math.inf
         self._open = self._stopped = False
         self._last: Frame | None = None
         self.heard = clock()
@@ -95,7 +100,7 @@ class Mailbox:
             self._numbers.clear()
             self._coming.clear()
             self._next_number, self._chunk_bytes = 0, _FIRST_CHUNK_BYTES
-            self._last_got = 0.0
+            self._last_got, self._fastest_s = 0.0, math.inf
             for message in self._outgoing.values():
                 message.announced = message.ready = False
             self.heard = self._clock()
@@ -196,7 +201,7 @@ class Mailbox:
                 return self._announce(message)
             if message.ready and message.offset < message.start.size_bytes:
                 on_way = message.offset - message.got
-                if _is_small(message.start) or on_way < _CHUNKS_ON_WAY * self._chunk_bytes:
+                if _is_small(message.start) or on_way < self._window() * self._chunk_bytes:
                     return message
         return None
 
@@ -230,10 +235,15 @@ class Mailbox:
                 message.times.append((message.offset, self._clock()))
         return Chunk(number, offset, data).to_bytes()
 
+    def _window(self) -> int:
+        """How many chunks may be on their way."""
+        return _CHUNKS_FAR if _FAR_S < self._fastest_s < math.inf else _CHUNKS_ON_WAY
+
     def _adapt(self, sent_at: float) -> None:
         """The size of chunks, to how long the last one took to come once it was its turn."""
         now = self._clock()
         took_s, self._last_got = now - max(sent_at, self._last_got), now
+        self._fastest_s = min(self._fastest_s, now - sent_at)
         if took_s > _SLOW_S:
             self._chunk_bytes = max(_LEAST_CHUNK_BYTES, self._chunk_bytes // 2)
         elif took_s < _FAST_S:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wardround.common.arrays import Arrays, Layout, decode_arrays, encode_arrays
 from wardround.common.config import Config
+from wardround.common.messages import records_of
 
 SAMPLING = {"fraction_train": 1.0, "fraction_evaluate": 1.0, "min_train_nodes": 1}
 SAMPLING |= {"min_evaluate_nodes": 1, "min_available_nodes": 1}
@@ -69,8 +70,8 @@ class MeanStrategy(FedAvg):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         (reply,) = replies
-        records = {k: decode_arrays(v) for k, v in reply.content.array_records.items()}
-        metrics = next(iter(reply.content.metric_records.values()))
+        records = {k: decode_arrays(v) for k, v in records_of(reply.content, ArrayRecord).items()}
+        metrics = next(iter(records_of(reply.content, MetricRecord).values()))
         mean = records.pop(self.arrayrecord_key)
         moved = self.step(mean, records, metrics)
         return encode_arrays(mean | moved), metrics

@@ -37,6 +37,8 @@ def node_id_of(name: str) -> int:
 class Asked:
     """A request and, once it has come, the reply: a body that isn't read yet, or an error.
 
+    Large arrays of a reply stay in its spool, and are read when they are looked at.
+
     serial : tells two askings of one request apart
     sent : whether the hospital's present process is being asked
     """
@@ -62,8 +64,7 @@ class Asked:
         if reply is None:
             assert self.file is not None
             try:
-                with self.file:
-                    content = decode_content(self.file, self.size_bytes)
+                content = decode_content(self.file, self.size_bytes, stored=True)
                 reply = message_with(content, self.request)
             except TransportError as error:
                 reply = error_reply(self.request, one_line(str(error)))
