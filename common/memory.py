@@ -8,11 +8,10 @@ import os
 
 _M_ARENA_MAX = -8
 """Of glibc's malloc.h."""
-_ARENAS = 2
 
 
-def few_arenas() -> None:
-    """Let all threads allocate from few arenas; to be called before there are many threads.
+def one_arena() -> None:
+    """Let all threads allocate from one arena; to be called before there are many threads.
 
     glibc gives each thread an arena of its own, and keeps in each what was freed there: with a
     thread or two per hospital that is much more than what is in use. Does nothing where there is
@@ -20,4 +19,4 @@ def few_arenas() -> None:
     """
     if "MALLOC_ARENA_MAX" not in os.environ:
         with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

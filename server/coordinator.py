@@ -31,7 +31,7 @@ from wardround.common.description import Description
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
-from wardround.common.memory import few_arenas
+from wardround.common.memory import one_arena
 from wardround.common.rundir import RunDirectory, write_atomically
 from wardround.common.secagg.content import descriptor
 from wardround.common.tasks.base import Task
@@ -75,7 +75,7 @@ class Coordinator:
 
         new : begin another run even if the last one isn't complete
         """
-        few_arenas()
+        one_arena()
         folder = self.folder
         self._description = folder.description
         self._check_settings()

@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wardround.common.arrays import StoredArray
 from wardround.common.errors import TransportError
 from wardround.common.wire.content import (
     MOST_HEADER_BYTES,
@@ -185,6 +186,26 @@ def test_what_no_one_could_read_is_not_sent() -> None:
         encode_content(RecordDict({"a": ConfigRecord({"k": "\ud800"})}))
     with pytest.raises(TransportError, match="too many values"):
         encode_content(RecordDict({"a": ConfigRecord({"k": [1] * ((1 << 20) + 1)})}))
+
+
+def test_stored_arrays_stay_in_the_file_until_they_are_looked_at() -> None:
+    large, small = np.arange(1 << 15, dtype=np.float64), np.arange(3)
+    content = RecordDict({"arrays": ArrayRecord([small, large, large + 1])})
+    body = encode_content(content)
+    data = body.read(0, body.size_bytes)
+    file = io.BytesIO(data)
+    found = decode_content(file, len(data), stored=True)
+    record = found["arrays"]
+    assert isinstance(record, ArrayRecord)
+    read_to = file.tell()
+    kinds = [isinstance(array, StoredArray) for array in record.values()]
+    assert kinds == [False, True, True]
+    assert np.array_equal(record["2"].numpy(), large + 1)
+    assert np.array_equal(record["1"].numpy(), large)
+    assert read_to == len(data)  # the rest was stepped over
+    assert encode_content(found).read(0, len(data)) == data
+    del record, found
+    assert file.closed
 
 
 def test_one_model_for_many_is_hashed_once() -> None:

@@ -330,6 +330,26 @@ def test_only_so_much_is_on_its_way(tmp_path: Path) -> None:
     assert isinstance(f.read_frame(next(side.out)), f.Chunk)
 
 
+@pytest.mark.parametrize(("took_s", "chunks"), [(0.005, 2), (0.2, 8)])
+def test_more_is_on_a_long_way(took_s: float, chunks: int) -> None:
+    now, side = [0.0], Side()
+    mailbox = Mailbox(side, 1 << 30, Path(gettempdir()), clock=lambda: now[0])
+    epoch = mailbox.open()
+    start, body = message(60_000, 1)
+    mailbox.put(start, body)
+    out = mailbox.frames(epoch, 0.0)
+    next(out)
+    mailbox.receive(epoch, f.Have(number=1, offset=0))
+    sent = [f.read_frame(next(out)) for _ in range(2)]
+    now[0] += took_s
+    mailbox.receive(epoch, f.Got(number=1, offset=64))
+    while isinstance(frame := f.read_frame(next(out)), f.Chunk):
+        sent.append(frame)
+    assert len(sent) - 1 >= chunks  # the size of chunks adapts, too
+    limit = chunks * mailbox._chunk_bytes
+    assert limit - mailbox._chunk_bytes < sum(len(c.data) for c in sent[1:]) <= limit + 64
+
+
 def test_the_writer_of_an_old_connection_changes_nothing_of_the_new() -> None:
     """It read a chunk while the connection was replaced: the new one must not skip it."""
     left, right = Side(), Side()
