@@ -40,6 +40,7 @@ def exchange(
             arrived, poll_s = True, _SHORTEST_POLL_S
             took_s = reply.metadata.created_at - request.metadata.created_at
             yield request, None if took_s > timeout_s else reply
+            del reply  # it may be large, and the next one is about to be made
         if pending and not arrived:
             if enough() or time.monotonic() > deadline:
                 break

@@ -145,8 +145,9 @@ class Gatherer(ABC):
         """Send, and yield (member, request, reply) as replies arrive; None for a late one."""
         by_node = {member.node_id: member for member in members}
         timeout_s = self.config.federation.round_timeout_s
-        for request, reply in exchange(self.grid, requests, timeout_s, enough):
-            yield by_node[request.metadata.dst_node_id], request, reply
+        pairs = exchange(self.grid, requests, timeout_s, enough)
+        # not a loop, whose variables would keep a reply while the next one is made
+        return map(lambda pair: (by_node[pair[0].metadata.dst_node_id], *pair), pairs)
 
     def in_time(self, reply: Message | None) -> Message:
         """The reply. Raises ReplyRefused if there is none."""

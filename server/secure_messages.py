@@ -91,9 +91,7 @@ class SecureMessages(Gatherer):
                 self.note_spent(member.name, error)
                 self.traffic.refused.append(refusal(member.name, step, error))
                 self.observer.replied(member.name, step, str(error))
-            if reply is not None and reply.has_content():
-                reply.content.clear()  # else its vector would stay until the next one is read
-            record = None
+            reply = record = None  # else its vector would stay while the next one is read
 
 
 def with_message(use: Callable[[str, bytes], None]) -> Callable[[str, ConfigRecord], None]:
