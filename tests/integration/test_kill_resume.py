@@ -17,12 +17,12 @@ TASK = HERE.parent.parent / "examples" / "own_task" / "task.py"
 @pytest.mark.parametrize(
     ("strategy", "stride"),
     [
-        ("name = 'scaffold'", 4),
-        ("name = 'fedadam'\npersonal_layers = ['4.*']", 7),
+        ("name = 'scaffold'", 7),
+        ("name = 'fedadam'\npersonal_layers = ['4.*']", 13),
         (
             "name = 'fedadam'\n[privacy]\nunit = 'hospital'\nnoise = 'distributed'\n"
             "clipping = 'adaptive'\nnoise_multiplier = 1.0",
-            9,
+            17,
         ),
     ],
 )
