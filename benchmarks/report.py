@@ -29,7 +29,7 @@ class Row:
 def arguments(description: str) -> argparse.Namespace:
     """``--quick`` and ``--json PATH``, which every benchmark takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="under 50 s on two cores")
+    parser.add_argument("--quick", action="store_true", help="a minute or so on two cores")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows here")
     return parser.parse_args()
 

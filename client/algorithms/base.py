@@ -28,6 +28,9 @@ class LocalAlgorithm:
     state : what this client remembers
     """
 
+    keeps_start = True
+    """Whether ``start``, a copy of x, is always needed."""
+
     def __init__(
         self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
     ) -> None:
@@ -39,11 +42,7 @@ class LocalAlgorithm:
         self.config = config
         self.server_round = integer(config, ROUND)
         self.state_round = integer(config, STATE_ROUND)
-        self.start = {n: p.detach().clone() for n, p in parameters.items()} if self.keep() else {}
-
-    def keep(self) -> bool:
-        """Whether ``start``, the parameters as received, is needed: a copy of the model."""
-        return True
+        self.start = _copies(parameters) if self.keeps_start else {}
 
     def adjust_gradients(self) -> None:
         """Change ``.grad`` of the parameters in place, after backward and before the step."""
@@ -82,24 +81,28 @@ class Plain(LocalAlgorithm):
     gradient.
     """
 
+    keeps_start = False
+
     def __init__(
         self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
     ) -> None:
-        self.mu = 0.0
         super().__init__(parameters, request, state)
-
-    def keep(self) -> bool:
         mu = self.config.get(PROXIMAL_MU, 0.0)
         if isinstance(mu, bool) or not isinstance(mu, int | float) or not 0 <= mu < np.inf:
             raise ReplyRefused(f"the request's {PROXIMAL_MU} must be a number of at least 0")
         self.mu = float(mu)
-        return self.mu > 0
+        if self.mu:
+            self.start = _copies(parameters)
 
     def adjust_gradients(self) -> None:
         if self.mu:
             for name, p in self.parameters.items():
                 if p.grad is not None:
                     p.grad.add_(p.detach() - self.start[name], alpha=self.mu)
+
+
+def _copies(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in parameters.items()}
 
 
 def integer(config: ConfigRecord, key: str) -> int:
