@@ -97,9 +97,9 @@ class Config(Table):
         if path := self.data_path():
             tables["data"]["path"] = str(path.resolve())
         tables["federation"]["runs"] = str(self.runs_folder().resolve())
-        name = self.task.name
-        if ":" in name:
-            tables["task"]["name"] = str((self.folder / name).resolve())
+        for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
+            if ":" in (name := tables[table]["name"]):
+                tables[table]["name"] = str((self.folder / name).resolve())
         return tomli_w.dumps(tables)
 
 
@@ -108,13 +108,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises ConfigError naming file, line, key and what is allowed.
     """
+    return parse_config(config_text(path), overrides, path)
+
+
+def config_text(path: Path) -> str:
+    """The text of a ``federation.toml``. Raises ConfigError if it can't be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `wardround init` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: can't be read ({type(error).__name__})") from None
-    return parse_config(text, overrides, path)
 
 
 def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = None) -> Config:
@@ -139,14 +143,18 @@ def _apply_override(tables: dict[str, Any], override: str) -> str:
     parts = key.strip().split(".")
     if not equals or len(parts) < 2 or not all(parts):
         raise ConfigError(f"--set {override}: write it as table.key=value, e.g. training.lr=0.01")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()  # a bare word is a string, as a shell user expects
     table = tables
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--set {override}: '{part}' is a value, not a table")
-    table[parts[-1]] = parsed
+    table[parts[-1]] = override_value(value)
     return ".".join(parts)
+
+
+def override_value(text: str) -> Any:
+    """What stands behind the '=' of an override: a TOML value, or else a bare word."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()  # a string, as a shell user expects

@@ -73,6 +73,8 @@ def test_the_resolved_file_reads_back_equal_and_absolute(tmp_path: Path) -> None
     assert again.data.path == str(tmp_path / "rows")
     assert again.task.name == f"{tmp_path / 'own.py'}:Mine" and again.task.options == {"depth": 3}
     assert again.runs_folder() == tmp_path / "runs"
+    own = load_config(path, ["strategy.name=rule.py:Mine"])
+    assert parse_config(own.to_toml()).strategy.name == f"{tmp_path / 'rule.py'}:Mine"
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
