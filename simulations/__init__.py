@@ -1,7 +1,7 @@
 """Many clients on one machine, and the command line. May import every other package.
 
-From Python: ``from wardround.simulations import simulate``. What computes is imported when it is
-first asked for: ``wardround client stop`` must not wait for torch.
+From Python: ``from wardround.simulations import simulate, sweep, tune``. What computes is imported
+when it is first asked for: ``wardround client stop`` must not wait for torch.
 """
 
 from __future__ import annotations
@@ -14,14 +14,35 @@ import wardround.common  # noqa: F401  (switches telemetry off before flwr is im
 if TYPE_CHECKING:
     from wardround.common.config import Config, load_config, parse_config
     from wardround.simulations.runner import Result, simulate
+    from wardround.simulations.search.space import Choice, Range
+    from wardround.simulations.search.sweep import SweepResult, sweep
+    from wardround.simulations.search.tune import TuneResult, tune
 
-__all__ = ["Config", "Result", "load_config", "parse_config", "simulate"]
+__all__ = [
+    "Choice",
+    "Config",
+    "Range",
+    "Result",
+    "SweepResult",
+    "TuneResult",
+    "load_config",
+    "parse_config",
+    "simulate",
+    "sweep",
+    "tune",
+]
 _PLACES = {
     "Config": "wardround.common.config",
     "load_config": "wardround.common.config",
     "parse_config": "wardround.common.config",
     "Result": "wardround.simulations.runner",
     "simulate": "wardround.simulations.runner",
+    "Choice": "wardround.simulations.search.space",
+    "Range": "wardround.simulations.search.space",
+    "SweepResult": "wardround.simulations.search.sweep",
+    "sweep": "wardround.simulations.search.sweep",
+    "TuneResult": "wardround.simulations.search.tune",
+    "tune": "wardround.simulations.search.tune",
 }
 
 

@@ -18,6 +18,8 @@ from wardround.common.errors import ConfigError, Interrupted, WardroundError
 from wardround.server.cli import register as register_server
 from wardround.server.provision_cli import register as register_provision
 from wardround.simulations.privacy_cli import privacy
+from wardround.simulations.search.cli import is_sweep, run_sweep
+from wardround.simulations.search.cli import register as register_search
 
 app = typer.Typer(
     name="wardround",
@@ -47,6 +49,7 @@ register_provision(app)
 register_server(app)
 register_client(app)
 register_audit(app)
+register_search(app)
 
 
 @app.callback()
@@ -62,21 +65,44 @@ def simulate(
         str | None, typer.Option(metavar="FILE.py:CLASS", help="Your own task; sets task.name.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with a run, or a sweep, that was stopped."),
+    ] = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="TABLE.KEY=VALUE,VALUE,...",
+            help="Run every combination of these values; repeatable.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Run each combination with these seeds.")
     ] = None,
 ) -> None:
-    """Run a whole federation on this machine and compare it with local and pooled training."""
+    """Run a whole federation on this machine and compare it with local and pooled training.
+
+    With `--sweep` or `--seeds`: many of them, compared with each other.
+    """
+    if resume is None and config is None and Path("federation.toml").is_file():
+        config = Path("federation.toml")
+    sets = list(overrides or [])
+    if task is not None:
+        sets.append(f'task.name="{_task_path(task)}"')
+    if sweeps or seeds or is_sweep(resume):
+        run_sweep(config, sets, sweeps or [], seeds, resume)
+    else:
+        _simulate_once(config, sets, resume)
+
+
+def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) -> None:
+    """One run, with a live display and the comparison at the end."""
     from wardround.common.tasks.configured import make_task
     from wardround.server.console import Progress, comparison_table, shown_path
     from wardround.simulations.runner import load
     from wardround.simulations.runner import simulate as run_simulation
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    if resume is None and config is None and Path("federation.toml").is_file():
-        config = Path("federation.toml")
-    sets = list(overrides or [])
-    if task is not None:
-        sets.append(f'task.name="{_task_path(task)}"')
     settings = load(config, sets, resume)
     primary = make_task(settings).primary_metric
     progress = Progress(console, settings.federation.rounds, primary)

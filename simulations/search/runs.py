@@ -1,0 +1,123 @@
+"""One run of a search: its own folder with its whole configuration, and the figures it ends with.
+
+    NNN/
+        federation.toml      everything resolved; runs below this folder
+        <name>-<time>/       the run directory
+        error.txt            of a fault in the program or in the user's own code
+
+A run that was stopped is found in its folder and resumed, whatever moment it was stopped at.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from wardround.common.config import Config
+from wardround.common.errors import Interrupted, WardroundError
+from wardround.common.records import is_number
+from wardround.common.reports.privacy_notes import latest_claims
+from wardround.common.rundir import RunDirectory, sync_folder, write_atomically
+from wardround.server.observer import Observer
+from wardround.simulations.runner import simulate
+
+CONFIG = "federation.toml"
+
+
+class Figures(BaseModel):
+    """What a run is compared by; None where there is no such figure.
+
+    round : the chosen one, whose model is the run's result
+    validation, test : the primary figure over all rows of that split, in the chosen round
+    epsilon : the most that a hospital claims to have spent, over all rounds
+    size_bytes : sent and received in all rounds
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    primary: str
+    higher_is_better: bool
+    round: int | None = None
+    validation: float | None = None
+    test: float | None = None
+    epsilon: float | None = None
+    size_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no figures: one line."""
+
+    reason: str
+
+
+def prepare_folder(folder: Path, config: Config) -> str:
+    """Write the run's configuration into its folder, and return its text."""
+    folder.mkdir(exist_ok=True)
+    federation = config.federation.model_copy(update={"runs": str(folder.resolve())})
+    text = config.model_copy(update={"federation": federation}).to_toml()
+    write_atomically(folder / CONFIG, text.encode())
+    sync_folder(folder.parent)
+    return text
+
+
+def run_in(folder: Path, observer: Observer | None = None) -> Figures | Failure:
+    """Run the folder's configuration, or go on with the run that was begun there.
+
+    An error of the run is a ``Failure``; ``KeyboardInterrupt`` and ``Interrupted`` pass.
+    """
+    try:
+        begun = run_of(folder)
+        if begun is None:
+            result = simulate(folder / CONFIG, observer=observer)
+        else:
+            result = simulate(resume=begun, observer=observer)
+        return figures_of(RunDirectory.open(result.run_directory))
+    except Interrupted:
+        raise
+    except WardroundError as error:
+        return Failure(str(error))
+    except Exception as error:  # the others must go on; nothing of this one is lost
+        write_atomically(folder / "error.txt", traceback.format_exc().encode())
+        return Failure(f"{type(error).__name__} (see {folder.name}/error.txt)")
+
+
+def run_of(folder: Path) -> Path | None:
+    """The newest run directory that was begun in the folder."""
+    begun = [path.parent for path in folder.glob("*/config.toml")]
+    return max(begun, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+
+
+def figures_of(run: RunDirectory) -> Figures:
+    """The figures of a finished run."""
+    summary, rounds = run.summary(), run.rounds()
+    primary = str(summary["primary"])
+    chosen = summary.get("chosen_round")
+    overall: dict[str, Any] = next((r["overall"] for r in rounds if r["round"] == chosen), {})
+    return Figures(
+        primary=primary,
+        higher_is_better=bool(summary["higher_is_better"]),
+        round=chosen,
+        validation=_figure(overall, "validation", primary),
+        test=_figure(overall, "test", primary),
+        epsilon=_epsilon(rounds),
+        size_bytes=sum(row["bytes_down"] + row["bytes_up"] for row in rounds),
+        seconds=math.fsum(row["seconds"]["total"] for row in rounds),
+    )
+
+
+def _figure(overall: dict[str, Any], split: str, primary: str) -> float | None:
+    value = overall.get(split, {}).get(primary)
+    return float(value) if is_number(value) else None
+
+
+def _epsilon(rounds: list[dict[str, Any]]) -> float | None:
+    spent = [claim["epsilon"] for claim in latest_claims(rounds).values()]
+    finite = [value for value in spent if value is not None]
+    return max(finite) if finite and len(finite) == len(spent) else None
