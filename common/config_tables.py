@@ -172,13 +172,31 @@ class SimulationTable(Table):
     """``[simulation]``: hospitals that exist only on this machine."""
 
     clients: int = Field(5, ge=1, le=1_000_000)
-    partition: Literal["auto", "dirichlet", "iid", "quantity", "sites"] = "auto"
+    partition: Literal[
+        "auto", "dirichlet", "iid", "quantity", "sites", "column", "patient", "feature_shift"
+    ] = "auto"
+    column: str = ""
     alpha: Positive = 1.0
+    feature_noise: float = Field(0.0, ge=0, allow_inf_nan=False)
     min_examples: int = Field(10, ge=1)
     dropout: Fraction = 0.0
     unmask_dropout: Fraction = 0.0
     baselines: bool = True
     threads: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _says_what_to_part_by(self) -> SimulationTable:
+        if self.partition == "column" and not self.column:
+            raise ValueError(
+                "partition = 'column' needs simulation.column: the column that says each row's "
+                "hospital"
+            )
+        if self.partition == "feature_shift" and not self.column and not self.feature_noise:
+            raise ValueError(
+                "partition = 'feature_shift' needs simulation.column, a numeric one to sort rows "
+                "by, or simulation.feature_noise above 0"
+            )
+        return self
 
 
 class ServerTable(Table):

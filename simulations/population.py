@@ -12,11 +12,12 @@ from flwr.app import Context
 from wardround.client.hospital import Hospital
 from wardround.client.ledger import Ledger
 from wardround.common.config import Config
-from wardround.common.errors import ConfigError, DataError, TaskError, WardroundError
+from wardround.common.errors import ConfigError, DataError, WardroundError
 from wardround.common.privacy.rules import check_settings, check_task
 from wardround.common.tasks.base import Task
+from wardround.simulations.feature_noise import NoisyHospital
 from wardround.simulations.identities import Identities, fresh_identities
-from wardround.simulations.partition import partition_rows
+from wardround.simulations.partition import partition
 
 
 class Population:
@@ -90,8 +91,12 @@ class Population:
         if self.config.secure_aggregation.enabled or self.config.privacy.enabled:
             identities = self._identities(list(shards))
             self.roster = {name: identity.public for name, identity in identities.items()}
-        return {
-            name: Hospital(
+        make: Callable[..., Hospital] = Hospital
+        hospitals = {}
+        for number, (name, shard) in enumerate(shards.items(), 1):
+            if sigma := self.config.simulation.feature_noise:
+                make = partial(NoisyHospital, noise_variance=sigma * number / len(shards))
+            hospitals[name] = make(
                 name,
                 self.task,
                 self.config,
@@ -100,8 +105,7 @@ class Population:
                 self.roster,
                 simulated=True,
             )
-            for name, shard in shards.items()
-        }
+        return hospitals
 
     def keep_ledgers(self, folder: Path) -> None:
         """Where the hospitals' privacy ledgers are, if ``[privacy]`` is on."""
@@ -124,18 +128,9 @@ class Population:
         pooled = self.task.load(path)
         if self.task.size(pooled) == 0:
             raise DataError(f"{path or 'the example data'}: no usable rows")
-        labels = self.task.labels(pooled)
-        if len(labels) != self.task.size(pooled):
-            raise TaskError(
-                f"{type(self.task).__name__}.labels gave {len(labels)} labels for "
-                f"{self.task.size(pooled)} rows"
-            )
-        parts = partition_rows(labels, self.config)
-        width = len(str(len(parts)))
-        names = [f"hospital-{index:0{width}d}" for index in range(1, len(parts) + 1)]
         return {
             name: partial(self.task.select, pooled, rows)
-            for name, rows in zip(names, parts, strict=True)
+            for name, rows in partition(self.task, pooled, self.config).items()
         }
 
 

@@ -108,6 +108,11 @@ class Task(ABC, Generic[Raw]):
         """Patient of each row, so that a split keeps a patient whole; None where unknown."""
         return None
 
+    def column(self, raw: Raw, name: str) -> NDArray[np.str_] | None:
+        """A named column's value in each row, as text, to partition by; None where the task has
+        no columns. Raises DataError if there is no such column, or a row has no value."""
+        return None
+
     def given_split(self, raw: Raw) -> NDArray[np.str_] | None:
         """'train', 'validation' or 'test' for each row, where the data says so; else None."""
         return None

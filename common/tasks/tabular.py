@@ -134,6 +134,14 @@ class TabularTask(Task[Table]):
             raise DataError(f"{place}: a row without a patient; fill it in or drop the row")
         return raw.cells(name).astype(str)
 
+    def column(self, raw: Table, name: str) -> NDArray[np.str_]:
+        if (gaps := raw.missing(name)).any():
+            place = raw.place(int(np.argmax(gaps)), name)
+            raise DataError(
+                f"{place}: a row without a value to partition by; fill it in or drop it"
+            )
+        return raw.categories(name).astype(str)
+
     def given_split(self, raw: Table) -> NDArray[np.str_] | None:
         name = self.options.columns.split
         if name is None:

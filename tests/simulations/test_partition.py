@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from wardround.common.config import parse_config
 from wardround.common.errors import ConfigError
-from wardround.simulations.partition import partition_rows
+from wardround.simulations.partition import partition_rows, patient_rows
+
+ROW_COUNT = "rows per hospital in 1000 draws"
 
 
 def config(kind: str, clients: int, alpha: float = 1.0, least: int = 1, seed: int = 1):
@@ -64,3 +66,46 @@ def test_what_cannot_be_partitioned_says_how_to_mend_it(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         partition_rows(np.repeat([0, 1], 50), config(kind, clients, alpha, least))
+
+
+@given(kind=st.sampled_from(["iid", "dirichlet", "quantity"]), seed=st.integers(0, 10**6))
+def test_alpha_to_infinity_gives_every_client_the_same_mix(kind, seed) -> None:
+    labels = np.repeat([0, 1, 2], [400, 200, 600])
+    for part in partition_rows(labels, config(kind, 4, 1e9, seed=seed)):
+        assert len(part) == pytest.approx(300, abs=2)
+        shares = np.bincount(labels[part], minlength=3) / len(part)
+        # by chance for iid and quantity: 5 standard deviations of a hypergeometric share
+        slack = 0.01 if kind == "dirichlet" else 5 * 0.5 / np.sqrt(len(part))
+        assert shares == pytest.approx([1 / 3, 1 / 6, 1 / 2], abs=slack)
+
+
+def test_alpha_to_zero_gives_each_label_to_one_client() -> None:
+    labels = np.random.default_rng(3).integers(0, 6, 600)
+    parts = partition_rows(labels, config("dirichlet", 3, 1e-5))
+    holders = [{i for i, part in enumerate(parts) if (labels[part] == y).any()} for y in range(6)]
+    assert all(len(holder) == 1 for holder in holders)
+
+
+@settings(max_examples=60)
+@given(
+    patients=st.lists(st.integers(0, 30), min_size=40, max_size=150),
+    clients=st.integers(1, 5),
+    seed=st.integers(0, 1000),
+)
+def test_patients_stay_whole_and_are_dealt_evenly(patients, clients, seed) -> None:
+    names = np.array([f"p{number}" for number in patients])
+    if len(set(patients)) < clients:
+        with pytest.raises(ConfigError, match=f"than the {len(set(patients))} patients"):
+            patient_rows(names, config("patient", clients, seed=seed))
+        return
+    parts = patient_rows(names, config("patient", clients, seed=seed))
+    assert sorted(np.concatenate(parts)) == list(range(len(names)))
+    held = [set(names[part]) for part in parts]
+    assert sum(len(one) for one in held) == len(set(patients))  # nobody at two clients
+    assert max(map(len, held)) - min(map(len, held)) <= 1
+
+
+def test_patients_whose_rows_do_not_suffice_are_refused() -> None:
+    names = np.array(["often"] * 30 + ["once", "twice", "twice"])
+    with pytest.raises(ConfigError, match=ROW_COUNT + "; lower simulation.clients"):
+        patient_rows(names, config("patient", 3, least=5))
