@@ -60,7 +60,7 @@ def grid_figure(rows: Sequence[Row], name: str, title: str) -> Figure:
         "yaxis": {"title": {"text": title}, "automargin": True},
         "legend": {"orientation": "h", "y": -0.22},
         "height": 420,
-        "showlegend": True,
+        "showlegend": len(traces) > 1,
     }
     return {"data": traces, "layout": layout}
 
