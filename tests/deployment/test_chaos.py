@@ -96,6 +96,8 @@ class Campaign(RuleBasedStateMachine):
         if process.running:
             return
         code = process.code
+        if who == "server" and code == 0:  # it has finished since it was last looked at
+            return
         typed = code == -signal.SIGKILL or (who == "server" and code == 6)
         assert typed, f"{who} ended with {code} after {self.steps}\n{made.tails()}"
         if who == "server":
