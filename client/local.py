@@ -70,12 +70,27 @@ def local_update(
         return _summed(hospital, model, examples, private, seed)
     if private.table.unit == "hospital":
         outcome = train_on_batches(model, examples, hospital.task, training, seed, algorithm)
-        arrays = model_arrays(model)
-        change = {key: arrays[key] - received[key] for key in algorithm.parameters}
-        bound = private.bound()
-        return LocalUpdate(arrays, outcome, private.clip_update(change, bound), bound.sensitivity)
+        return updated(model_arrays(model), outcome, received, algorithm, private)
     outcome = _private_steps(hospital, model, examples, algorithm, private, seed)
     return LocalUpdate(model_arrays(model), outcome)
+
+
+def updated(
+    arrays: Arrays,
+    outcome: TrainingOutcome,
+    received: Arrays,
+    algorithm: LocalAlgorithm,
+    private: PrivateRound | None,
+) -> LocalUpdate:
+    """What ordinary training gave, clipped if it is to be protected as a whole.
+
+    arrays : the whole model after training; received : the shared arrays before
+    """
+    if private is None:
+        return LocalUpdate(arrays, outcome)
+    change = {key: arrays[key] - received[key] for key in algorithm.parameters}
+    bound = private.bound()
+    return LocalUpdate(arrays, outcome, private.clip_update(change, bound), bound.sensitivity)
 
 
 def _private_steps(

@@ -1,7 +1,7 @@
 """Local training: K steps of an optimiser on one hospital's examples.
 
-Batches are drawn from a generator of (run seed, round, hospital), dropout from another, so a round
-that is repeated gives the same update.
+Batches are drawn by a key of (run seed, round, hospital), dropout from a generator of the same, so
+a round that is repeated gives the same update.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wardround.client.algorithms import LocalAlgorithm
 from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError
-from wardround.common.rng import numpy_generator, seeded_globals
+from wardround.common.rng import client_keys, orders, seeded_globals
 from wardround.common.tasks.base import Examples, Task
 
 Seed = tuple[int, int, str]
@@ -34,20 +34,26 @@ class TrainingOutcome:
     loss: float
 
 
+def steps_of(size: int, training: TrainingTable) -> int:
+    """How many steps a client with ``size`` examples makes in a round."""
+    return training.local_steps or training.local_epochs * -(-size // training.batch_size)
+
+
 def batches(
-    size: int, training: TrainingTable, generator: np.random.Generator
+    size: int, training: TrainingTable, keys: NDArray[np.uint64]
 ) -> Iterator[NDArray[np.int64]]:
     """Positions of each batch: shuffled epochs, the last batch of an epoch may be smaller.
 
     ``local_steps`` batches if set (starting new epochs as needed), else ``local_epochs`` epochs.
+
+    keys : one, of this client's order in this round (``common.rng.client_keys``)
     """
     per_epoch = -(-size // training.batch_size)
-    steps = training.local_steps or training.local_epochs * per_epoch
     order = np.empty(0, dtype=np.int64)
-    for step in range(steps):
+    for step in range(steps_of(size, training)):
         position = step % per_epoch
         if position == 0:
-            order = generator.permutation(size)
+            (order,) = orders(keys, size, step // per_epoch)
         yield order[position * training.batch_size : (position + 1) * training.batch_size]
 
 
@@ -69,9 +75,9 @@ class PlainSGD:
 
     @torch.no_grad()
     def step(self) -> None:
-        for p in self._parameters:
-            if p.grad is not None:
-                p.add_(p.grad, alpha=-self._lr)
+        moved = [(p, p.grad) for p in self._parameters if p.grad is not None]
+        if moved:
+            torch._foreach_add_([p for p, _ in moved], [g for _, g in moved], alpha=-self._lr)
 
 
 def make_optimizer(parameters: list[nn.Parameter], training: TrainingTable, lr: float) -> Stepper:
@@ -98,15 +104,15 @@ class BatchGradients:
         examples: Examples,
         task: Task[Any],
         training: TrainingTable,
-        generator: np.random.Generator,
+        keys: NDArray[np.uint64],
     ) -> None:
         self._model, self._examples, self._task = model, examples, task
-        self._training, self._generator = training, generator
+        self._training, self._keys = training, keys
 
     def __iter__(self) -> Iterator[Tensor]:
         parameters = [p for p in self._model.parameters() if p.requires_grad]
         device = self._training.device
-        for rows in batches(len(self._examples), self._training, self._generator):
+        for rows in batches(len(self._examples), self._training, self._keys):
             index = torch.from_numpy(rows)
             inputs = self._examples.inputs[index].to(device)
             targets = self._examples.targets[index].to(device)
@@ -159,6 +165,6 @@ def train_on_batches(
 ) -> TrainingOutcome:
     """Ordinary local training, in place. Raises TaskError for a loss of the wrong shape."""
     run_seed, server_round, name = seed
-    generator = numpy_generator(run_seed, "batches", server_round, name)
-    gradients = BatchGradients(model, examples, task, training, generator)
+    keys = client_keys(run_seed, "batches", server_round, [name])
+    gradients = BatchGradients(model, examples, task, training, keys)
     return train_model(model, gradients, training, seed, algorithm)

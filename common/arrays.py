@@ -182,6 +182,11 @@ class StoredArray(Array):
         """The base class sets it; what counts is what ``read`` gives."""
 
 
+def encoded_bytes(value: NDArray[Any]) -> int:
+    """Size of the npy bytes that an array would be encoded to."""
+    return len(_npy_header(tuple(value.shape), str(value.dtype))) + value.nbytes
+
+
 def array_bytes(array: Array) -> int:
     """Size of an array's npy bytes; a stored one isn't read for it."""
     return array.size_bytes if isinstance(array, StoredArray) else len(array.data)

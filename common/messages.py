@@ -11,6 +11,10 @@ and evaluation requests carry the model in ``arrays``. What a reply must hold is
 | train              | config, totals, arrays, strategy's  | arrays, metrics, strategy's         |
 | evaluate           | config, totals, arrays              | arrays: metric sums, metrics        |
 
+In a simulation, one train or evaluate message may be for a group of clients (config: clients,
+weighting); the reply holds weighted sums over them, and who is in them (config: accepted, refused,
+reasons). See ``server/groups.py``.
+
 With privacy a training reply has no loss, and a ``privacy`` record with a signed claim (or the
 claim in the ``secagg`` record); with an adaptive clipping norm also the array record ``quantile``.
 
@@ -84,6 +88,17 @@ COHORT = "cohort"
 SAMPLING_RATE = "sampling-rate"
 EXPECTED_UNITS = "expected-units"
 CLIPPING_NORM = "clipping-norm"
+
+# The same, for a message to a group of clients of one process (a simulation's).
+CLIENTS = "clients"
+"""Node ids of all whom the message is for; it is sent to the first."""
+WEIGHTING = "weighting"
+
+# Keys of the config and metrics records of such a group's reply.
+ACCEPTED = "accepted"
+REFUSED = "refused"
+REASONS = "reasons"
+WEIGHT = "weight"
 
 # Keys of the metrics record of a training reply.
 NUM_EXAMPLES = "num-examples"

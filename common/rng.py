@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def derive_seed(seed: int, purpose: str, *parts: int | str) -> int:
@@ -26,6 +31,42 @@ def derive_seed(seed: int, purpose: str, *parts: int | str) -> int:
 def numpy_generator(seed: int, purpose: str, *parts: int | str) -> np.random.Generator:
     """A numpy generator (PCG64) of its own for this purpose."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, purpose, *parts)))
+
+
+@lru_cache(maxsize=1 << 17)
+def _name_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def client_keys(
+    seed: int, purpose: str, server_round: int, names: Sequence[str]
+) -> NDArray[np.uint64]:
+    """A 64-bit key for each client's draws of this purpose and round; thousands at once."""
+    base = np.array([derive_seed(seed, purpose, server_round)], dtype=np.uint64)
+    names_key = np.array([_name_key(name) for name in names], dtype=np.uint64)
+    keys: NDArray[np.uint64] = _mixed(_mixed(base + _GOLDEN) ^ names_key)
+    return keys
+
+
+def orders(keys: NDArray[np.uint64], size: int, epoch: int) -> NDArray[np.int64]:
+    """A random order of ``size`` examples for each of K keys: K x size, of this epoch.
+
+    Each position gets the next output of SplitMix64 (Steele, Lea and Flood 2014) from the key on,
+    and positions are sorted by it. So an order is known without drawing those before it, and the
+    orders of many clients are drawn at once.
+    """
+    with np.errstate(over="ignore"):
+        counter = np.arange(1, size + 1, dtype=np.uint64) + np.uint64(epoch << 32)
+        words = _mixed(keys[:, None] + counter * _GOLDEN)
+    return np.argsort(words, axis=1, kind="stable")
+
+
+def _mixed(words: Any) -> Any:
+    """SplitMix64's output function, on numbers modulo 2^64."""
+    with np.errstate(over="ignore"):
+        words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return words ^ (words >> np.uint64(31))
 
 
 @contextmanager

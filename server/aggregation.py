@@ -43,6 +43,21 @@ class RunningMean:
         self.weight += weight
         self.count += 1
 
+    def add_sums(self, sums: Mapping[str, NDArray[Any]], weight: float, count: int) -> None:
+        """Fold in the weighted sums of ``count`` sets that were added elsewhere."""
+        if not weight > 0 or count < 1:
+            raise ValueError(f"no sums of {count} sets with a weight of {weight}")
+        if self._means:
+            raise ValueError("the mean was taken")
+        for name, total in self._sums.items():
+            total += sums[name]
+        self.weight += weight
+        self.count += count
+
+    def sums(self) -> Arrays:
+        """The weighted sums so far, float64; live."""
+        return dict(self._sums)
+
     def mean(self) -> Arrays:
         """The mean in the layout's dtypes; whole-number arrays are rounded to the nearest. They are
         read-only, ready to be encoded without a copy, and the sums are gone: nothing more can be

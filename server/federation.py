@@ -32,6 +32,7 @@ from wardround.server.checkpoint import (
     write_checkpoint,
 )
 from wardround.server.gathering import Expected, Gatherer, PlainGatherer
+from wardround.server.groups import GroupGatherer, may_group
 from wardround.server.journal import Journal
 from wardround.server.membership import Membership
 from wardround.server.observer import Observer
@@ -167,7 +168,8 @@ class Federation:
     def _gatherer(self, grid: Grid, plan: StrategyPlan, members: list[Member]) -> Gatherer:
         common = (grid, self.config, self.task, plan, self.observer)
         if not self.config.secure_aggregation.enabled:
-            return PlainGatherer(*common)
+            kind = GroupGatherer if may_group(grid, self.config, plan) else PlainGatherer
+            return kind(*common)
         if unknown := [member.name for member in members if member.name not in self.roster]:
             raise RoundFailed(
                 f"{unknown[0]} is not in the roster: secure aggregation needs every hospital's "

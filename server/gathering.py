@@ -125,6 +125,10 @@ class Gatherer(ABC):
     ) -> Evaluated:
         """Added metric sums of the members."""
 
+    def groups(self, members: list[Member]) -> list[list[Member]]:
+        """Whom one message is for: each hospital by itself."""
+        return [[member] for member in members]
+
     def evaluating(self, members: list[Member]) -> list[Member]:
         """Whom to ask for metric sums: those that have held-out rows."""
         return [x for x in members if x.sizes["validation"] or x.sizes["test"]]

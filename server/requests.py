@@ -47,7 +47,7 @@ def queries(
 
 def complete(
     messages: Iterable[Message],
-    cohort: Sequence[Member],
+    groups: Sequence[Sequence[Member]],
     totals: Totals,
     extra: Mapping[str, ArrayRecord],
     config: ConfigValues,
@@ -55,23 +55,28 @@ def complete(
 ) -> list[Message]:
     """A strategy's messages, ordered by hospital, with all that a client needs besides the model.
 
+    groups : whom each message is for; one hospital, or many of one host, of which the first gets it
+
     Every message gets a config record of its own (strategies share one between all).
     """
-    by_node = {member.node_id: member for member in cohort}
+    by_node = {group[0].node_id: group for group in groups}
     completed = {}
     for message in messages:
-        member = by_node[message.metadata.dst_node_id]
+        group = by_node[message.metadata.dst_node_id]
+        member = group[0]
         records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = dict(
             message.content.items()
         )
         shared = records.get(m.CONFIG)
         values = dict(shared) if isinstance(shared, ConfigRecord) else {}
         values |= dict(config) | {m.STATE_ROUND: state_rounds.get(member.name, 0)}
+        if len(group) > 1:
+            values[m.CLIENTS] = [one.node_id for one in group]
         records[m.CONFIG] = ConfigRecord(values)
         totals.add_to(records)
         message.content = RecordDict({**records, **extra})
         completed[member.name] = message
-    return [completed[member.name] for member in cohort if member.name in completed]
+    return [completed[group[0].name] for group in groups if group[0].name in completed]
 
 
 def as_layout_queries(requests: list[Message]) -> list[Message]:

@@ -149,12 +149,13 @@ class RoundRunner:
         clipping_norm: float,
     ) -> list[Message]:
         seed = self.config.federation.seed
+        groups = self.gatherer.groups(cohort)
         with seeded_globals(seed, "strategy", server_round, "configure"):
             messages = self.plan.strategy.configure_train(
                 server_round,
                 encode_arrays(shared),
                 ConfigRecord(),
-                CohortGrid(self.grid, [member.node_id for member in cohort]),
+                CohortGrid(self.grid, [group[0].node_id for group in groups]),
             )
         ours = self.plan.ours
         extra = {k: encode_arrays(v) for k, v in ours.request_records().items()} if ours else {}
@@ -163,20 +164,21 @@ class RoundRunner:
         config |= self._personal()
         if self.privacy is not None:
             config |= self.privacy.request_config(len(cohort), clipping_norm)
-        return complete(messages, cohort, self.totals, extra, config, states)
+        return complete(messages, groups, self.totals, extra, config, states)
 
     def _evaluate_requests(
         self, server_round: int, shared: Arrays, members: list[Member], states: dict[str, int]
     ) -> list[Message]:
+        groups = self.gatherer.groups(members)
         with seeded_globals(self.config.federation.seed, "strategy", server_round, "evaluate"):
             messages = self.plan.strategy.configure_evaluate(
                 server_round,
                 encode_arrays(shared),
                 ConfigRecord(),
-                CohortGrid(self.grid, [member.node_id for member in members]),
+                CohortGrid(self.grid, [group[0].node_id for group in groups]),
             )
         config: dict[str, Any] = {m.ROUND: server_round} | self._personal()
-        return complete(messages, members, self.totals, {}, config, states)
+        return complete(messages, groups, self.totals, {}, config, states)
 
     def _personal(self) -> dict[str, Any]:
         return {m.LOCAL_KEYS: list(self.local_keys)} if self.local_keys else {}

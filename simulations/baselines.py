@@ -12,9 +12,9 @@ from typing import Any
 from flwr.app import RecordDict
 from torch import nn
 
-from wardround.client.app import PERSONAL
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
+from wardround.client.received import PERSONAL
 from wardround.client.state import ClientState
 from wardround.client.training import train_on_batches
 from wardround.common.arrays import digest_arrays

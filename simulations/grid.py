@@ -1,8 +1,8 @@
-"""The in-process grid: every client in this process, one after the other. The reference.
+"""The in-process grid: every client of a simulation, run by an executor.
 
-Sequential, exact and deterministic: a faster executor must give what this one gives. A client runs
-when its reply is pulled, so one reply is in memory at a time, however many clients a round has.
-A client's time starts when its turn comes, as it would on a machine of its own.
+A client runs when its reply is pulled. Its time starts when its turn comes, as it would on a
+machine of its own. ``executors/sequential.py`` is the reference: what a faster executor gives must
+be what that one gives.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from wardround.client.app import create_client_app
+from wardround.client.hospital import Hospital
+from wardround.client.received import ModelCache
+from wardround.client.state import ClientState
+from wardround.common.errors import ReplyRefused
 from wardround.common.hosting import (
     RUN_ID,
     HostGrid,
@@ -22,8 +27,10 @@ from wardround.common.hosting import (
     timestamp,
 )
 from wardround.common.messages import one_line
+from wardround.simulations.executors import Executor, make_executor
 
 Interceptor = Callable[[Message, str], str | None]
+OpenHospital = Callable[[Context], Hospital]
 
 
 class InProcessGrid(HostGrid):
@@ -31,21 +38,34 @@ class InProcessGrid(HostGrid):
 
     Parameters
     ----------
-    client_app : the hospitals' app
+    client_app : the hospitals' app; None for our own, on ``hospitals``
     names : hospitals, in the order of their partition ids; node ids are 1, 2, ...
     run_config : the run configuration that every context carries
     intercept : may return a reason why a client fails instead of answering a message (dropouts)
+    executor : runs the clients; by default one after the other
+    hospitals : opens the hospital of a context, for executors that do more than call the app
     """
 
     def __init__(
         self,
-        client_app: ClientApp,
+        client_app: ClientApp | None,
         names: Sequence[str],
         run_config: dict[str, str] | None = None,
         intercept: Interceptor | None = None,
+        executor: Executor | None = None,
+        hospitals: OpenHospital | None = None,
     ) -> None:
         super().__init__()
+        self.models = ModelCache()
+        self._open = hospitals
+        self.answers_groups = False
+        if client_app is None:
+            if hospitals is None:
+                raise ValueError("a grid needs an app or hospitals")
+            client_app = create_client_app(hospitals, self.models)
+            self.answers_groups = True  # by our own code, which does what this app does
         self._app = client_app
+        self.executor = executor or make_executor("sequential")
         self._names = list(names)
         self._run_config = dict(run_config or {})
         self._intercept = intercept or (lambda message, name: None)
@@ -67,39 +87,62 @@ class InProcessGrid(HostGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
-        for message_id in message_ids:
-            message = self._waiting.pop(message_id, None)
-            if message is not None:
-                yield self._answer(message)
+        found = (self._waiting.pop(message_id, None) for message_id in list(message_ids))
+        return self.executor.answers((x for x in found if x is not None), self)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         return list(self.pull_messages(self.push_messages(messages)))
 
-    # --- clients -----------------------------------------------------------------------------
-    def _answer(self, message: Message) -> Message:
-        index = message.metadata.dst_node_id - 1
-        if not 0 <= index < len(self._names):
-            return error_reply(message, f"there is no node {message.metadata.dst_node_id}")
-        name = self._names[index]
+    # --- what an executor needs: the protocol Host -------------------------------------------
+    def answer(self, message: Message) -> Message:
+        """The app's reply to a message for one client."""
+        node_id = message.metadata.dst_node_id
         message.metadata.created_at = timestamp()
+        try:
+            name = self.name(node_id)
+        except ReplyRefused as error:
+            return error_reply(message, str(error))
         if reason := self._intercept(message, name):
             return error_reply(message, reason)
         try:
-            reply = self._app(own_copy(message), self._context(index, name))
+            reply = self._app(own_copy(message), self._context(node_id, name))
         except Exception as error:
             return error_reply(message, one_line(f"{type(error).__name__} in the client app"))
         reply.metadata.created_at = timestamp()
         return reply
 
-    def _context(self, index: int, name: str) -> Context:
+    def failure(self, message: Message, node_id: int) -> str | None:
+        return self._intercept(message, self.name(node_id))
+
+    def failures(self, message: Message, server_round: int, names: Sequence[str]) -> dict[str, str]:
+        many = getattr(self._intercept, "failures", None)
+        if many is not None:
+            found: dict[str, str] = many(message.metadata.message_type, server_round, names)
+            return found
+        reasons = ((name, self._intercept(message, name)) for name in names)
+        return {name: reason for name, reason in reasons if reason}
+
+    def name(self, node_id: int) -> str:
+        if not 1 <= node_id <= len(self._names):
+            raise ReplyRefused(f"there is no node {node_id}")
+        return self._names[node_id - 1]
+
+    def hospital(self, node_id: int) -> Hospital:
+        assert self._open is not None  # asked by executors that were given hospitals
+        return self._open(self._context(node_id, self.name(node_id)))
+
+    def state(self, node_id: int) -> ClientState:
+        return ClientState(self._states.setdefault(self.name(node_id), RecordDict()))
+
+    def _context(self, node_id: int, name: str) -> Context:
         return Context(
             run_id=RUN_ID,
-            node_id=index + 1,
+            node_id=node_id,
             node_config={
                 "hospital": name,
-                "partition-id": index,
+                "partition-id": node_id - 1,
                 "num-partitions": len(self._names),
             },
             state=self._states.setdefault(name, RecordDict()),

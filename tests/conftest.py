@@ -28,6 +28,7 @@ from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.app import create_server_app
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.observer import Observer
+from wardround.simulations.executors import Executor
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.identities import fresh_identities
 from wardround.simulations.population import create_ledger
@@ -154,7 +155,8 @@ def federate(tmp_path: Path) -> Federate:
     """Run a federation in process: federate(config, shards, task=..., app=..., run=...).
 
     A hospital keeps its identity within a test; ``server_config`` makes the server's configuration
-    another one than the hospitals'.
+    another one than the hospitals'. ``executor`` runs our own app, ``groups`` allows one message
+    for many.
     """
     identities: dict[str, Identity] = {}
 
@@ -167,6 +169,8 @@ def federate(tmp_path: Path) -> Federate:
         directory: RunDirectory | None = None,
         grid: InProcessGrid | None = None,
         server_config: Callable[[Config], Config] = lambda config: config,
+        executor: Executor | None = None,
+        groups: bool = True,
     ) -> Run:
         task = task or Line()
         identities.update(fresh_identities([name for name in shards if name not in identities]))
@@ -186,9 +190,14 @@ def federate(tmp_path: Path) -> Federate:
         for hospital in hospitals.values() if config.privacy.enabled else []:
             hospital.ledger_path = tmp_path / f"{hospital.name}.sqlite"
             create_ledger(hospital)
-        app: Any = create_client_app(
-            lambda context: hospitals[str(context.node_config["hospital"])]
-        )
+
+        def open_hospital(context: Context) -> Hospital:
+            return hospitals[str(context.node_config["hospital"])]
+
+        app: Any = create_client_app(open_hospital)
+        if executor is not None:
+            grid = InProcessGrid(None, list(shards), None, intercept, executor, open_hospital)
+            grid.answers_groups = groups
         grid = grid or InProcessGrid(wrap(app) if wrap else app, list(shards), None, intercept)
         directory = directory or RunDirectory.create(tmp_path, "test", config.to_toml())
         recorder, outcomes = Recorder(), []  # type: ignore[var-annotated]

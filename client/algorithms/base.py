@@ -7,6 +7,8 @@ don't.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
@@ -26,13 +28,20 @@ class LocalAlgorithm:
     parameters : the shared trainable parameters by name, holding x; updated in place by training
     request : the training request's records
     state : what this client remembers
+    start : copies of ``parameters``, where the caller has them; they aren't changed
     """
 
     keeps_start = True
     """Whether ``start``, a copy of x, is always needed."""
+    proximal = 0.0
+    """a in g + a (y - x) + shift, which is what every strategy makes of a gradient g."""
 
     def __init__(
-        self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
+        self,
+        parameters: dict[str, Tensor],
+        request: RecordDict,
+        state: ClientState,
+        start: dict[str, Tensor] | None = None,
     ) -> None:
         self.parameters = parameters
         self.request = request
@@ -42,10 +51,30 @@ class LocalAlgorithm:
         self.config = config
         self.server_round = integer(config, ROUND)
         self.state_round = integer(config, STATE_ROUND)
-        self.start = _copies(parameters) if self.keeps_start else {}
+        self.start: dict[str, Tensor] = {}
+        if self.keeps_start:
+            self.start = copies(parameters) if start is None else start
+
+    def shift(self) -> dict[str, Tensor]:
+        """What is added to the gradient of each parameter at every step; {} for nothing."""
+        return {}
+
+    @staticmethod
+    def scale(steps: Any) -> Any:
+        """What y - x is multiplied with before it leaves, by a number (or an array) of steps."""
+        return steps * 0.0 + 1.0
 
     def adjust_gradients(self) -> None:
         """Change ``.grad`` of the parameters in place, after backward and before the step."""
+        shift = self.shift()
+        if not self.proximal and not shift:
+            return
+        for name, y in self.parameters.items():
+            if y.grad is not None:
+                if self.proximal:
+                    y.grad.add_(y.detach() - self.start[name], alpha=self.proximal)
+                if shift:
+                    y.grad.add_(shift[name])
 
     def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
         """After the last step: alter the outgoing ``arrays`` in place, return further records."""
@@ -84,24 +113,23 @@ class Plain(LocalAlgorithm):
     keeps_start = False
 
     def __init__(
-        self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
+        self,
+        parameters: dict[str, Tensor],
+        request: RecordDict,
+        state: ClientState,
+        start: dict[str, Tensor] | None = None,
     ) -> None:
-        super().__init__(parameters, request, state)
+        super().__init__(parameters, request, state, start)
         mu = self.config.get(PROXIMAL_MU, 0.0)
         if isinstance(mu, bool) or not isinstance(mu, int | float) or not 0 <= mu < np.inf:
             raise ReplyRefused(f"the request's {PROXIMAL_MU} must be a number of at least 0")
-        self.mu = float(mu)
-        if self.mu:
-            self.start = _copies(parameters)
-
-    def adjust_gradients(self) -> None:
-        if self.mu:
-            for name, p in self.parameters.items():
-                if p.grad is not None:
-                    p.grad.add_(p.detach() - self.start[name], alpha=self.mu)
+        self.proximal = float(mu)
+        if self.proximal:
+            self.start = copies(parameters) if start is None else start
 
 
-def _copies(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+def copies(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the values, without gradients."""
     return {name: p.detach().clone() for name, p in parameters.items()}
 
 

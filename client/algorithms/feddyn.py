@@ -22,25 +22,28 @@ class FedDyn(LocalAlgorithm):
     """Adds the dynamic regulariser's gradient, alpha (y - x) - h_i, and keeps h_i."""
 
     def __init__(
-        self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
+        self,
+        parameters: dict[str, Tensor],
+        request: RecordDict,
+        state: ClientState,
+        start: dict[str, Tensor] | None = None,
     ) -> None:
-        super().__init__(parameters, request, state)
+        super().__init__(parameters, request, state, start)
         alpha = self.config.get(ALPHA)
         if not isinstance(alpha, float) or not 0 < alpha < float("inf"):
             raise ReplyRefused(f"the request's {ALPHA} must be a positive number")
-        self.alpha = alpha
-        self.h_i = {k: v.to(self.start[k].device) for k, v in self.remembered(LAGRANGE).items()}
+        self.proximal = alpha
+        h_i = {k: v.to(self.start[k].device) for k, v in self.remembered(LAGRANGE).items()}
+        self._minus_h_i = {name: -value for name, value in h_i.items()}
 
-    def adjust_gradients(self) -> None:
-        for name, y in self.parameters.items():
-            if y.grad is not None:
-                y.grad.add_(y.detach() - self.start[name], alpha=self.alpha).sub_(self.h_i[name])
+    def shift(self) -> dict[str, Tensor]:
+        return self._minus_h_i
 
     def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
         self.remember(
             LAGRANGE,
             {
-                name: self.h_i[name] - self.alpha * (self.parameters[name].detach() - x)
+                name: -self._minus_h_i[name] - self.proximal * (self.parameters[name].detach() - x)
                 for name, x in self.start.items()
             },
         )

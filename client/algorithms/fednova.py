@@ -6,12 +6,18 @@ the normalised updates, also where only the mean is known.
 
 from __future__ import annotations
 
+from typing import Any
+
 from wardround.client.algorithms.base import LocalAlgorithm, to_arrays
 from wardround.common.arrays import Arrays
 
 
 class FedNova(LocalAlgorithm):
     """Divides the local change by the number of steps that made it."""
+
+    @staticmethod
+    def scale(steps: Any) -> Any:
+        return 1.0 / steps
 
     def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
         normalised = {

@@ -22,17 +22,19 @@ class Scaffold(LocalAlgorithm):
     """Corrects every gradient by c - c_i and reports the change of c_i as record ``control``."""
 
     def __init__(
-        self, parameters: dict[str, Tensor], request: RecordDict, state: ClientState
+        self,
+        parameters: dict[str, Tensor],
+        request: RecordDict,
+        state: ClientState,
+        start: dict[str, Tensor] | None = None,
     ) -> None:
-        super().__init__(parameters, request, state)
+        super().__init__(parameters, request, state, start)
         self.c = {k: v.to(self.start[k].device) for k, v in self.received(CONTROL).items()}
         self.c_i = {k: v.to(self.start[k].device) for k, v in self.remembered(CONTROL).items()}
         self.correction = {name: self.c[name] - self.c_i[name] for name in self.c}
 
-    def adjust_gradients(self) -> None:
-        for name, y in self.parameters.items():
-            if y.grad is not None:
-                y.grad.add_(self.correction[name])
+    def shift(self) -> dict[str, Tensor]:
+        return self.correction
 
     def reply_records(self, parameters: Layout) -> dict[str, Layout]:
         return {CONTROL: parameters}

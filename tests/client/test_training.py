@@ -12,7 +12,7 @@ from torch import nn
 from wardround.client.training import batches, make_optimizer, train_on_batches
 from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError
-from wardround.common.rng import numpy_generator
+from wardround.common.rng import client_keys
 from wardround.common.tasks.base import Examples
 
 
@@ -20,7 +20,7 @@ from wardround.common.tasks.base import Examples
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 3), st.integers(0, 30))
 def test_epochs_see_every_row_once_and_steps_are_counted(size, batch, epochs, steps) -> None:
     table = TrainingTable(batch_size=batch, local_epochs=epochs, local_steps=steps or None)
-    found = list(batches(size, table, np.random.default_rng(0)))
+    found = list(batches(size, table, client_keys(0, "batches", 1, ["a"])))
     per_epoch = -(-size // batch)
     assert len(found) == (steps or epochs * per_epoch)
     assert all(1 <= len(rows) <= batch for rows in found)
@@ -48,7 +48,7 @@ def test_it_is_torchs_optimiser_bit_for_bit(options, line) -> None:
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     extra = {k: v for k, v in options.items() if k != "optimizer"}
     optimizer = kinds[options["optimizer"]](theirs.parameters(), lr=0.05, **extra)
-    for rows in batches(23, table, numpy_generator(7, "batches", 2, "a")):
+    for rows in batches(23, table, client_keys(7, "batches", 2, ["a"])):
         optimizer.zero_grad()
         task.loss(theirs(data.inputs[rows]), data.targets[rows]).mean().backward()
         optimizer.step()

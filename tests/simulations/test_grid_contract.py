@@ -196,8 +196,8 @@ class Silent(InProcessGrid):
         messages = [self._waiting.pop(i) for i in list(message_ids) if i in self._waiting]
         for message in messages:
             if message.metadata.dst_node_id != 2:
-                yield self._answer(message)
-                yield self._answer(message)
+                yield self.answer(message)
+                yield self.answer(message)
 
 
 def test_exchange_drops_second_replies_and_gives_up_in_time() -> None:

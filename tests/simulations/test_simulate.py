@@ -283,7 +283,7 @@ def test_undeclared_categories_are_agreed_and_no_message_tells_whose(
         rows = [f"{i % 7},{ward if i % 2 else 'Surgery'},{i % 2}" for i in range(30)]
         (folder / f"{site}.csv").write_text("x,ward,ill\n" + "\n".join(rows) + "\n")
     sent: list[bytes] = []
-    answer = InProcessGrid._answer
+    answer = InProcessGrid.answer
 
     def heard(self, message):
         reply = answer(self, message)
@@ -292,7 +292,7 @@ def test_undeclared_categories_are_agreed_and_no_message_tells_whose(
                 sent.extend(v for v in record.values() if isinstance(v, bytes))
         return reply
 
-    monkeypatch.setattr(InProcessGrid, "_answer", heard)
+    monkeypatch.setattr(InProcessGrid, "answer", heard)
     sets = [*overrides, f'data.path="{folder}"', "simulation.baselines=false"]
     sets.append('task.columns={target="ill", numeric=["x"], categorical=["ward"]}')
     secure = simulate(overrides=sets)

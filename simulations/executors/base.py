@@ -1,0 +1,67 @@
+"""Executors: how the clients of the in-process grid are run.
+
+An executor is given the messages that wait and yields a reply to each. Whatever it does to be
+faster, the replies are those of the sequential one, to the rounding of float32; a contract suite
+holds every executor to that. Two kinds of training message reach it: one client's, and one for a
+*group* of clients (``executors/group.py``), which asks for nothing but the sums of their updates.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar, Protocol
+
+from flwr.app import ConfigRecord, Message
+
+from wardround.client.hospital import Hospital
+from wardround.client.received import ModelCache
+from wardround.client.state import ClientState
+from wardround.common import messages as m
+
+
+class Host(Protocol):
+    """What an executor needs of the grid that it works for."""
+
+    models: ModelCache
+
+    def answer(self, message: Message) -> Message:
+        """The app's reply, or the reason of a client that fails."""
+
+    def failure(self, message: Message, node_id: int) -> str | None:
+        """Why this client fails instead of answering; None if it doesn't."""
+
+    def failures(self, message: Message, server_round: int, names: Sequence[str]) -> dict[str, str]:
+        """Why clients of a group that a message asks fail, by name."""
+
+    def name(self, node_id: int) -> str:
+        """The client's name. Raises ReplyRefused for an unknown node."""
+
+    def hospital(self, node_id: int) -> Hospital:
+        """The client's hospital."""
+
+    def state(self, node_id: int) -> ClientState:
+        """What the client remembers."""
+
+
+class Executor(ABC):
+    """Runs clients."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def answers(self, messages: Iterable[Message], host: Host) -> Iterator[Message]:
+        """A reply to each message, in their order; a client runs when its reply is asked for."""
+
+    def notes(self) -> list[str]:
+        """What a user should know of how clients were run, one line each."""
+        return []
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to end)
+        """End whatever the executor has started."""
+
+
+def is_group(message: Message) -> bool:
+    """Whether a message is for a group of clients."""
+    record = message.content.get(m.CONFIG) if message.has_content() else None
+    return isinstance(record, ConfigRecord) and m.CLIENTS in record

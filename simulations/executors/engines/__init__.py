@@ -1,0 +1,1 @@
+"""Forms of local training for many clients at once."""

@@ -1,0 +1,155 @@
+"""What an engine does: local training of many clients at once, from one start.
+
+Shapes: C clients, A of them still training, B slots of a batch, P parameters.
+
+An engine is arithmetic only. It gets tensors and a plan of batches and gives trained parameters or
+their weighted sum; strategies, privacy and messages are the executor's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from wardround.common.config_tables import TrainingTable
+from wardround.simulations.executors.plan import BatchPlan
+
+
+class Unsuited(Exception):
+    """This model or task can't be trained in this form; the text says why."""
+
+
+@dataclass
+class CohortWork:
+    """Local training of C clients, in the plan's order.
+
+    inputs, targets : pooled examples, N x ...
+    start : trainable parameters by name; of shape P, or C x P for those in ``own``
+    fixed : the model's other entries by name: buffers, and parameters that aren't trained
+    own : names of parameters that start from each client's own values
+    proximal, shift : every gradient gets proximal (y - x) + shift; shift is C x P by name, for the
+        parameters that have one; proximal takes part only for ``shared``
+    shared : names that ``proximal`` is for
+    seeds : gives C seeds, of each client's generator for dropout
+    """
+
+    plan: BatchPlan
+    training: TrainingTable
+    lr: float
+    inputs: Tensor
+    targets: Tensor
+    start: dict[str, Tensor]
+    seeds: Callable[[], Sequence[int]]
+    fixed: dict[str, Tensor] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
+    proximal: float = 0.0
+    shift: dict[str, Tensor] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
+
+    @property
+    def clients(self) -> int:
+        """C."""
+        return len(self.plan.steps)
+
+    def is_plain_sgd(self) -> bool:
+        """Whether a step is exactly y <- y - lr g(y)."""
+        training = self.training
+        return (
+            training.optimizer == "sgd"
+            and not training.momentum
+            and not training.weight_decay
+            and training.max_grad_norm is None
+            and not self.proximal
+            and not self.shift
+        )
+
+
+@dataclass(frozen=True)
+class Need:
+    """What the memory that a client takes depends on.
+
+    shapes : of the trainable parameters, by name
+    plain_sgd : as ``CohortWork.is_plain_sgd``
+    examples : how many the client has
+    example_numbers : in one example's input
+    slots : of a batch
+    """
+
+    shapes: dict[str, torch.Size]
+    plain_sgd: bool
+    examples: int
+    example_numbers: int
+    slots: int
+
+    @property
+    def parameters(self) -> int:
+        """P."""
+        return sum(shape.numel() for shape in self.shapes.values())
+
+
+class CohortResult(ABC):
+    """What C clients have learnt.
+
+    losses : C float32, each client's mean over its steps of the batch's mean loss
+    """
+
+    losses: Tensor
+
+    @abstractmethod
+    def client(self, index: int) -> dict[str, Tensor]:
+        """The trained parameters of one client, by name."""
+
+    @abstractmethod
+    def weighted_change(self, weights: Tensor) -> dict[str, Tensor]:
+        """sum over clients of weight (y - x), float64, by name; ``weights``: C float32."""
+
+    @abstractmethod
+    def is_sound(self) -> bool:
+        """Whether every parameter of every client is a number of a healthy size."""
+
+
+class StackedResult(CohortResult):
+    """Parameters that were formed for every client: C x P by name."""
+
+    def __init__(self, work: CohortWork, parameters: dict[str, Tensor], losses: Tensor) -> None:
+        self.losses = losses
+        self._start, self._parameters = work.start, parameters
+
+    def client(self, index: int) -> dict[str, Tensor]:
+        return {name: value[index] for name, value in self._parameters.items()}
+
+    def weighted_change(self, weights: Tensor) -> dict[str, Tensor]:
+        # sum of w y less the sum of w times x: no copy of C parameters for their differences
+        total = float(weights.double().sum())
+        change = {}
+        for name, y in self._parameters.items():
+            x = self._start[name].double()
+            sums = torch.mv(y.flatten(1).t(), weights).reshape(x.shape).double()
+            change[name] = sums - total * x
+        return change
+
+    def is_sound(self) -> bool:
+        limit = 1e12
+        for value in self._parameters.values():
+            low, high = torch.aminmax(value)
+            if not (float(low) >= -limit and float(high) <= limit):
+                return False
+        return True
+
+
+class Engine(ABC):
+    """One form of training a cohort."""
+
+    name: str
+
+    @abstractmethod
+    def train(self, work: CohortWork) -> CohortResult:
+        """Train all clients. Raises Unsuited where this form can't."""
+
+    @abstractmethod
+    def client_bytes(self, need: Need) -> int:
+        """About how much memory one client takes while it trains."""

@@ -1,0 +1,227 @@
+"""A message for a group of clients: what it asks, and the sums that answer it.
+
+In a simulation the server may ask many clients by one message, because one process runs them all:
+the reply then holds the weighted sum of their models and never a single one. The arithmetic is the
+server's own (``server/aggregation.py``), client after client in the order of their names, so that
+a sequential executor gives the bits that single messages give.
+
+Only what needs nothing of a single client goes so: ``server/groups.py`` decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from torch import nn
+
+from wardround.client.algorithms import ALGORITHMS
+from wardround.client.app import reason_of
+from wardround.client.evaluation import evaluate_model
+from wardround.client.hospital import Hospital
+from wardround.client.received import config_of, shared_arrays, totals_of
+from wardround.client.state import ClientState
+from wardround.client.training import train_on_batches
+from wardround.common import messages as m
+from wardround.common.arrays import Arrays, check_finite, encode_arrays
+from wardround.common.errors import ReplyRefused
+from wardround.common.hosting import error_reply
+from wardround.common.models import load_arrays
+from wardround.common.tasks.base import Examples, Sums
+from wardround.server.aggregation import RunningMean
+from wardround.simulations.executors.base import Host
+
+
+class Group:
+    """The clients that one message asks, and what it sends them."""
+
+    def __init__(self, message: Message, host: Host) -> None:
+        self.message, self.host, self.request = message, host, message.content
+        self.config = config_of(self.request)
+        ids = self.config[m.CLIENTS]
+        assert isinstance(ids, list)  # made in this process, by server/groups.py
+        self.node_ids = [int(x) for x in ids]
+        self.server_round = int(str(self.config[m.ROUND]))
+        self.totals, self.digest = totals_of(self.request)
+
+    @cached_property
+    def failed(self) -> dict[int, str]:
+        """Clients that don't answer, and why."""
+        names = [self.host.name(x) for x in self.node_ids]
+        reasons = self.host.failures(self.message, self.server_round, names)
+        return {
+            node: failed_with(reasons[name])
+            for node, name in zip(self.node_ids, names, strict=True)
+            if name in reasons
+        }
+
+    def examples(self, node_id: int) -> dict[str, Examples]:
+        """The client's prepared examples by split."""
+        return self.host.hospital(node_id).examples(self.totals, self.digest)
+
+    def model(self) -> tuple[nn.Module, Arrays]:
+        """The model that every client of the group uses, and the arrays it was sent."""
+        hospital = self.host.hospital(self.node_ids[0])
+        model, initial = self.host.models.get(hospital, self.totals, self.digest)
+        return model, shared_arrays(self.request, initial, [])
+
+
+@dataclass
+class TrainingSums:
+    """The answer to a training message, as it grows.
+
+    mean : weighted sums of the clients' arrays
+    refused : why clients' updates are not in it, by node
+    """
+
+    mean: RunningMean
+    accepted: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    loss: float = 0.0
+    steps: float = 0.0
+
+    def add_client(
+        self, node_id: int, arrays: Arrays, weight: float, loss: float, steps: int
+    ) -> None:
+        """Fold one client's arrays in, as the server would. Raises ReplyRefused for bad ones."""
+        if not math.isfinite(loss):
+            raise ReplyRefused(f"{m.TRAIN_LOSS} is not a finite number; lower training.lr?")
+        for name, value in arrays.items():
+            check_finite(name, value)
+        self.mean.add(arrays, weight)
+        self._count([node_id], loss * weight, steps * weight)
+
+    def add_sums(
+        self, node_ids: Sequence[int], sums: Arrays, weight: float, loss: float, steps: float
+    ) -> None:
+        """Fold in what others have added already; loss and steps are weighted sums too."""
+        self.mean.add_sums(sums, weight, len(node_ids))
+        self._count(node_ids, loss, steps)
+
+    def _count(self, node_ids: Sequence[int], loss: float, steps: float) -> None:
+        self.accepted += node_ids
+        self.loss += loss
+        self.steps += steps
+
+    def reply(self, group: Group) -> Message:
+        """The reply to the group's message."""
+        content: dict[str, ArrayRecord | ConfigRecord | MetricRecord] = {
+            m.CONFIG: _who(group, {m.ACCEPTED: self.accepted}, self.refused),
+            m.METRICS: MetricRecord(
+                {m.TRAIN_LOSS: self.loss, m.LOCAL_STEPS: self.steps, m.WEIGHT: self.mean.weight}
+            ),
+            m.ARRAYS: encode_arrays(self.mean.sums()),
+        }
+        return Message(RecordDict(content), reply_to=group.message)
+
+
+def weight_of(group: Group, examples: int) -> float:
+    """What a client's update counts for."""
+    return float(examples) if group.config[m.WEIGHTING] == "examples" else 1.0
+
+
+def train_each(
+    group: Group, node_ids: Sequence[int], model: nn.Module, x: Arrays, sums: TrainingSums
+) -> None:
+    """The reference: train these clients one after the other and fold them in.
+
+    model : whose trainable parameters are moved; x : its arrays, as sent
+    """
+    name = str(group.config.get(m.ALGORITHM, "plain"))
+    parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    state = ClientState(RecordDict())  # of an algorithm that keeps none
+    entries = model.state_dict()
+    for node_id in node_ids:
+        hospital = group.host.hospital(node_id)
+        try:
+            part = group.examples(node_id)["train"]
+            load_arrays(model, x)
+            algorithm = ALGORITHMS[name](dict(parameters), group.request, state)
+            config = hospital.config
+            seed = (config.federation.seed, group.server_round, hospital.name)
+            done = train_on_batches(model, part, hospital.task, config.training, seed, algorithm)
+            arrays = {key: entries[key].detach().cpu().numpy() for key in x}
+            algorithm.finish(arrays, done.steps, done.lr)
+            weight = weight_of(group, hospital.sizes()["train"])
+        except Exception as error:
+            sums.refused[node_id] = failed_with(reason_of(error))
+            continue
+        try:
+            sums.add_client(node_id, arrays, weight, done.loss, done.steps)
+        except ReplyRefused as error:
+            sums.refused[node_id] = m.one_line(str(error))
+
+
+def evaluate_each(group: Group, model: nn.Module) -> EvaluationSums:
+    """The reference: metric sums of each client, one after the other."""
+    found = EvaluationSums()
+    for node_id in group.node_ids:
+        if node_id in group.failed:
+            found.refused[node_id] = group.failed[node_id]
+            continue
+        hospital = group.host.hospital(node_id)
+        try:
+            examples = group.examples(node_id)
+            sums = {
+                split: evaluate_model(model, examples[split], hospital.task, _device(hospital))
+                for split in ("validation", "test")
+                if split in examples
+            }
+            for split, part in sums.items():
+                found.add(split, node_id, part)
+        except Exception as error:
+            found.refused[node_id] = failed_with(reason_of(error))
+    return found
+
+
+def failed_with(reason: str) -> str:
+    """The reason of a client that failed, as ``server/replies.py`` words it."""
+    return f"failed: {m.one_line(reason)}"
+
+
+class EvaluationSums:
+    """Metric sums by client and split; clients whose sums have equal names and shapes together."""
+
+    def __init__(self) -> None:
+        self.refused: dict[int, str] = {}
+        self._alike: dict[tuple[object, ...], tuple[str, list[int], list[Sums]]] = {}
+
+    def add(self, split: str, node_id: int, sums: Sums) -> None:
+        """One client's sums of one split."""
+        key = (split, *((name, value.shape) for name, value in sums.items()))
+        _, nodes, parts = self._alike.setdefault(key, (split, [], []))
+        nodes.append(node_id)
+        parts.append(sums)
+
+    def reply(self, group: Group) -> Message:
+        """The reply: sums stacked over the clients that have them alike."""
+        content: dict[str, ArrayRecord | ConfigRecord | MetricRecord] = {}
+        nodes: dict[str, list[int]] = {}
+        for number, (split, node_ids, parts) in enumerate(self._alike.values()):
+            record = f"{split}/{number}"
+            nodes[record] = node_ids
+            content[record] = encode_arrays(
+                {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+            )
+        content[m.CONFIG] = _who(group, nodes, self.refused)
+        return Message(RecordDict(content), reply_to=group.message)
+
+
+def _who(group: Group, nodes: dict[str, list[int]], refused: dict[int, str]) -> ConfigRecord:
+    values: dict[str, Any] = dict(nodes)
+    values[m.REFUSED], values[m.REASONS] = list(refused), list(refused.values())
+    return ConfigRecord(values)
+
+
+def _device(hospital: Hospital) -> str:
+    return hospital.config.training.device
+
+
+def refusing(group_message: Message, error: Exception) -> Message:
+    """The reply where nobody of the group could be asked."""
+    return error_reply(group_message, m.one_line(str(error)))

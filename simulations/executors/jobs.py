@@ -1,0 +1,206 @@
+"""Training messages of single clients, their local work done many at a time.
+
+Each client's request is checked, paid for and answered by the same code as at a hospital
+(``client/job.py``); only the steps of the optimiser in between are shared. Private steps (examples
+or patients as units) are each client's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from flwr.app import ArrayRecord, Message
+from torch import Tensor, nn
+
+from wardround.client.app import failure_reply
+from wardround.client.job import TrainingJob
+from wardround.client.local import LocalUpdate, updated
+from wardround.client.training import TrainingOutcome
+from wardround.common import messages as m
+from wardround.common.arrays import Arrays, encoded_view
+from wardround.common.hosting import error_reply, own_copy, timestamp
+from wardround.common.models import load_arrays
+from wardround.simulations.executors.base import Host
+from wardround.simulations.executors.engines.base import CohortResult
+from wardround.simulations.executors.trainer import Client, CohortTrainer, Terms
+
+TrainerOf = Callable[[nn.Module, Host, int], CohortTrainer]
+_MOST_JOBS = 256
+"""Masks and requests that are begun at once: each may hold as much as a model."""
+
+
+@dataclass
+class _Begun:
+    """A client's job. ``personal``: its own values of the entries that stay with it."""
+
+    message: Message
+    node_id: int
+    job: TrainingJob
+    personal: Arrays
+    began_s: float
+
+
+def train_messages(
+    messages: Sequence[Message], host: Host, trainer_of: TrainerOf
+) -> Iterator[Message]:
+    """A reply to each training message."""
+    begun: list[_Begun] = []
+    limit, start = 1, None
+    for message in messages:
+        if begun and (len(begun) >= limit or not _sends_the_same(begun[0].message, message)):
+            yield from _finish(begun, host, trainer_of)
+            begun, start = [], None
+        found = _begin(message, host, start)
+        if isinstance(found, Message):
+            yield found
+            continue
+        if not _is_shared_work(found.job):
+            yield _reply(found, _alone)
+            continue
+        begun.append(found)
+        if start is None:
+            start = _start(found.job)
+            trainer = trainer_of(found.job.received.model, host, found.node_id)
+            limit = min(_MOST_JOBS, trainer.chunk_size(_client(found).examples, plain_sgd=False))
+    if begun:
+        yield from _finish(begun, host, trainer_of)
+
+
+def _begin(message: Message, host: Host, start: dict[str, Tensor] | None) -> _Begun | Message:
+    node_id = message.metadata.dst_node_id
+    message.metadata.created_at = timestamp()
+    if reason := host.failure(message, node_id):
+        return error_reply(message, reason)
+    began_s = time.monotonic()
+    try:
+        content = own_copy(message).content
+        job = TrainingJob.begin(
+            host.models, content, host.hospital(node_id), host.state(node_id), start
+        )
+        state = job.received.model.state_dict()
+        personal = {key: state[key].detach().cpu().numpy().copy() for key in job.local}
+        return _Begun(message, node_id, job, personal, time.monotonic() - began_s)
+    except Exception as error:
+        return failure_reply(message, error)
+
+
+def _reply(begun: _Begun, work: Callable[[_Begun], LocalUpdate], shared_s: float = 0.0) -> Message:
+    """The reply, stamped as late as it would be if the client had been alone."""
+    started_s = time.monotonic()
+    try:
+        reply = Message(begun.job.finish(work(begun)), reply_to=begun.message)
+    except Exception as error:
+        reply = failure_reply(begun.message, error)
+    took_s = begun.began_s + shared_s + time.monotonic() - started_s
+    reply.metadata.created_at = begun.message.metadata.created_at + took_s
+    return reply
+
+
+def _alone(begun: _Begun) -> LocalUpdate:
+    """Local work of one client by itself; another's may have moved the model since."""
+    received = begun.job.received
+    load_arrays(received.model, received.arrays)
+    load_arrays(received.model, begun.personal)
+    return begun.job.work()
+
+
+def _finish(begun: list[_Begun], host: Host, trainer_of: TrainerOf) -> Iterator[Message]:
+    """Train these clients at once and reply for each."""
+    started_s = time.monotonic()
+    received = begun[0].job.received
+    load_arrays(received.model, received.arrays)
+    trainer = trainer_of(received.model, host, begun[0].node_id)
+    terms = _terms(begun)
+    clients = [_client(one) for one in begun]
+    trained = trainer.train(clients, begun[0].job.algorithm.server_round, terms)
+    if trained is None:
+        for one in begun:
+            yield _reply(one, _alone)
+        return
+    result, order = trained
+    places = {position: index for index, position in enumerate(order)}
+    steps = trainer.steps([len(client.examples) for client in clients])
+    lr = received_lr(begun[0])
+    shared_s = (time.monotonic() - started_s) / len(begun)
+    for position, one in enumerate(begun):
+        index = places[position]
+
+        def taken(
+            one: _Begun, index: int = index, count: int = int(steps[position])
+        ) -> LocalUpdate:
+            return _taken(one, result, index, count, lr)
+
+        yield _reply(one, taken, shared_s)
+
+
+def _taken(begun: _Begun, result: CohortResult, index: int, steps: int, lr: float) -> LocalUpdate:
+    """One client's part of what was trained together."""
+    job, values = begun.job, result.client(index)
+    job.algorithm.parameters = {name: values[name] for name in job.algorithm.parameters}
+    arrays = {
+        name: encoded_view(values[name].cpu().numpy()) if name in values else value
+        for name, value in (job.received.arrays | begun.personal).items()
+    }
+    outcome = TrainingOutcome(steps, lr, float(result.losses[index]))
+    return updated(arrays, outcome, job.received.arrays, job.algorithm, job.private)
+
+
+def _terms(begun: list[_Begun]) -> Terms:
+    """Where these clients start and what their strategy adds. The model holds the first one's."""
+    model, first = begun[0].job.received.model, begun[0].job
+    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    own = [name for name in trained if name in begun[0].personal]
+    start = {
+        name: torch.stack([torch.from_numpy(one.personal[name]) for one in begun]).to(p.device)
+        if name in own
+        else p.clone()
+        for name, p in trained.items()
+    }
+    fixed = {
+        name: value.clone() for name, value in model.state_dict().items() if name not in trained
+    }
+    shifts = [one.job.algorithm.shift() for one in begun]
+    shift = {name: torch.stack([part[name] for part in shifts]) for name in shifts[0]}
+    return Terms(
+        start,
+        fixed,
+        frozenset(own),
+        first.algorithm.proximal,
+        shift,
+        frozenset(first.algorithm.parameters),
+    )
+
+
+def _is_shared_work(job: TrainingJob) -> bool:
+    """Whether the local work is ordinary steps of an optimiser."""
+    if job.private is not None and job.private.table.unit != "hospital":
+        return False
+    # entries that differ between clients and aren't trained would need a model each
+    trained = {name for name, p in job.received.model.named_parameters() if p.requires_grad}
+    return all(name in trained for name in job.local)
+
+
+def _sends_the_same(one: Message, other: Message) -> bool:
+    """Whether two requests send the very same arrays (a strategy may send each its own)."""
+    a, b = one.content.get(m.ARRAYS), other.content.get(m.ARRAYS)
+    if not isinstance(a, ArrayRecord) or not isinstance(b, ArrayRecord):
+        return False
+    return a.keys() == b.keys() and all(a[name].data is b[name].data for name in a)
+
+
+def _start(job: TrainingJob) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in job.algorithm.parameters.items()}
+
+
+def _client(begun: _Begun) -> Client:
+    job = begun.job
+    return Client(begun.node_id, job.hospital, job.received.examples["train"])
+
+
+def received_lr(begun: _Begun) -> float:
+    """The local learning rate of the round that the job is for."""
+    job = begun.job
+    return job.hospital.config.training.lr_of(job.algorithm.server_round)

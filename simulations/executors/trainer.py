@@ -1,0 +1,174 @@
+"""Trains chunks of clients of one model in the form that suits it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wardround.client.hospital import Hospital
+from wardround.client.training import steps_of
+from wardround.common.config import Config
+from wardround.common.messages import one_line
+from wardround.common.rng import client_keys, derive_seed
+from wardround.common.tasks.base import Examples, Task
+from wardround.simulations.executors.engines.base import (
+    CohortResult,
+    CohortWork,
+    Engine,
+    Need,
+    Unsuited,
+)
+from wardround.simulations.executors.engines.dense import Dense
+from wardround.simulations.executors.engines.vmapped import Vmapped
+from wardround.simulations.executors.plan import plan_batches
+from wardround.simulations.executors.pool import ExamplePool
+
+CHUNK_BYTES = 8 << 20
+"""What the clients of a chunk take together on a CPU: about a core's share of a cache."""
+_GPU_SHARE = 4
+_MOST_CLIENTS = 4096
+_FORMS: tuple[Callable[[nn.Module, Task[Any]], Engine], ...] = (Dense, Vmapped)
+
+
+@dataclass(frozen=True)
+class Client:
+    """One client of a cohort: who, and its training examples."""
+
+    node_id: int
+    hospital: Hospital
+    examples: Examples
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a strategy adds, and where the clients start; see ``CohortWork``."""
+
+    start: dict[str, Tensor]
+    fixed: dict[str, Tensor]
+    own: frozenset[str] = frozenset()
+    proximal: float = 0.0
+    shift: dict[str, Tensor] | None = None
+    shared: frozenset[str] = frozenset()
+
+
+class CohortTrainer:
+    """Local training of many clients that share a model, a task and a configuration."""
+
+    def __init__(self, model: nn.Module, task: Task[Any], config: Config) -> None:
+        self.model, self._task, self._config = model, task, config
+        self._pool = ExamplePool(config.training.device)
+        self._forms = list(_FORMS)
+        self._engine: Engine | None = None
+        self.notes: list[str] = []
+        self._next_form()
+
+    def _next_form(self) -> None:
+        """Take the first form that suits the model; None is left if there is none."""
+        self._engine = None
+        while self._forms and self._engine is None:
+            form = self._forms.pop(0)
+            try:
+                self._engine = form(self.model, self._task)
+            except Unsuited as error:
+                reason = str(error)
+                if not self._forms:
+                    self._note(f"clients train one at a time: {reason}")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    @property
+    def form(self) -> str:
+        """The name of the form in use, or 'sequential'."""
+        return self._engine.name if self._engine else "sequential"
+
+    def chunks(self, clients: Sequence[Client], plain_sgd: bool) -> Iterator[list[Client]]:
+        """The clients, those with most steps first, in chunks to be trained at once."""
+        training = self._config.training
+        ordered = sorted(
+            clients,
+            key=lambda x: (steps_of(len(x.examples), training), len(x.examples)),
+            reverse=True,
+        )
+        start = 0
+        while start < len(ordered):
+            count = self.chunk_size(ordered[start].examples, plain_sgd)
+            yield ordered[start : start + count]
+            start += count
+
+    def steps(self, sizes: Sequence[int]) -> NDArray[np.float64]:
+        """How many steps clients with so many examples make."""
+        return np.array([steps_of(size, self._config.training) for size in sizes], np.float64)
+
+    def chunk_size(self, examples: Examples, plain_sgd: bool) -> int:
+        """How many clients with as many examples are trained at once."""
+        if self._engine is None:
+            return _MOST_CLIENTS
+        device = torch.device(self._config.training.device)
+        room = CHUNK_BYTES
+        if device.type == "cuda":
+            room = torch.cuda.get_device_properties(device).total_memory // _GPU_SHARE
+        shapes = {n: p.shape for n, p in self.model.named_parameters() if p.requires_grad}
+        size = len(examples)
+        need = Need(
+            shapes,
+            plain_sgd,
+            size,
+            examples.inputs[:1].numel(),
+            min(size, self._config.training.batch_size),
+        )
+        return max(1, min(_MOST_CLIENTS, room // max(1, self._engine.client_bytes(need))))
+
+    def train(
+        self, clients: Sequence[Client], server_round: int, terms: Terms
+    ) -> tuple[CohortResult, list[int]] | None:
+        """Train a chunk.
+
+        Returns the result and, for each of its clients, the position in ``clients``; None if no
+        form suits or the result isn't sound, so that each must be trained by itself.
+        """
+        while self._engine is not None:
+            try:
+                work = self._work(clients, server_round, terms)
+                result = self._engine.train(work)
+            except Unsuited as error:
+                self._note(f"not in the form '{self._engine.name}': {error}")
+                self._next_form()
+                continue
+            except Exception as error:  # the reference will say whose fault it is
+                self._note(f"a chunk was trained one client at a time: {one_line(str(error), 120)}")
+                return None
+            if not (torch.isfinite(result.losses).all() and result.is_sound()):
+                return None
+            return result, [int(x) for x in work.plan.clients]
+        return None
+
+    def _work(self, clients: Sequence[Client], server_round: int, terms: Terms) -> CohortWork:
+        seed, training = self._config.federation.seed, self._config.training
+        names = [client.hospital.name for client in clients]
+        placed = self._pool.place([(x.node_id, x.examples) for x in clients])
+        keys = client_keys(seed, "batches", server_round, names)
+        plan = plan_batches(placed.sizes, placed.offsets, keys, training)
+        order = plan.clients.tolist()
+        ordered = torch.from_numpy(plan.clients)
+        return CohortWork(
+            plan,
+            training,
+            training.lr_of(server_round),
+            placed.inputs,
+            placed.targets,
+            {n: v[ordered.to(v.device)] if n in terms.own else v for n, v in terms.start.items()},
+            lambda: [derive_seed(seed, "training", server_round, names[i]) for i in order],
+            terms.fixed,
+            terms.own,
+            terms.proximal,
+            {n: v[ordered.to(v.device)] for n, v in (terms.shift or {}).items()},
+            terms.shared,
+        )

@@ -1,0 +1,106 @@
+"""A task whose model can take every form of training, and hospitals of unequal sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wardround.common.tasks.base import Examples, Sums, Task
+
+CLASSES = 3
+
+
+def dense() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Dropout(0.4), nn.Linear(5, CLASSES))
+
+
+def deep() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 4), nn.Sigmoid()),
+        nn.Dropout(0.2),
+        nn.Linear(4, CLASSES),
+    )
+
+
+def wide() -> nn.Module:
+    """Wide enough for the dual form."""
+    return nn.Sequential(nn.Linear(6 * 40, 200), nn.ReLU(), nn.Linear(200, CLASSES))
+
+
+def linear() -> nn.Module:
+    return nn.Linear(6, CLASSES)
+
+
+def conv() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 6)),
+        nn.Conv1d(1, 4, 3),
+        nn.GroupNorm(2, 4),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(16, CLASSES),
+    )
+
+
+def batchnorm() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, CLASSES))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    x.__name__: x for x in (dense, deep, wide, linear, conv, batchnorm)
+}
+
+
+class Net(Task[Examples]):
+    """A classifier of three classes."""
+
+    primary_metric = "loss"
+
+    def __init__(self, form: str = "dense") -> None:
+        self.form = form
+
+    def load(self, path: Path | None) -> Examples:
+        raise NotImplementedError
+
+    def model(self, totals: Sums) -> nn.Module:
+        return MODELS[self.form]()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
+        losses = self.loss(outputs, targets).double()
+        return {"loss": losses.sum().reshape(1).numpy(), "n": np.array([float(len(losses))])}
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        return {"loss": float(sums["loss"][0]) / max(1.0, float(sums["n"][0]))}
+
+
+def hospitals(sizes: list[int], features: int = 6, seed: int = 0) -> dict[str, Examples]:
+    """A hospital of each size: inputs N x features."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"h{number:02d}": Examples(
+            torch.randn(size, features, generator=generator),
+            torch.randint(0, CLASSES, (size,), generator=generator),
+        )
+        for number, size in enumerate(sizes)
+    }
+
+
+@pytest.fixture
+def net() -> type[Net]:
+    return Net
+
+
+@pytest.fixture
+def make_hospitals() -> Callable[..., dict[str, Examples]]:
+    return hospitals
