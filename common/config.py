@@ -96,6 +96,8 @@ class Config(Table):
         tables = self.model_dump(mode="json", exclude_none=True)
         if path := self.data_path():
             tables["data"]["path"] = str(path.resolve())
+        if (name := self.simulation.scenario) and isinstance(name, str):
+            tables["simulation"]["scenario"] = str((self.folder / name).resolve())
         tables["federation"]["runs"] = str(self.runs_folder().resolve())
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
             if ":" in (name := tables[table]["name"]):

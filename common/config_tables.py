@@ -181,6 +181,7 @@ class SimulationTable(Table):
     min_examples: int = Field(10, ge=1)
     dropout: Fraction = 0.0
     unmask_dropout: Fraction = 0.0
+    scenario: str | dict[str, Any] = ""
     baselines: bool = True
     threads: int = Field(1, ge=1)
 

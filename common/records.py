@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Record = dict[str, Any]
@@ -48,6 +48,49 @@ def mean_figures(parts: Iterable[Mapping[str, float | None]]) -> dict[str, float
         numbers = [float(value) for value in values if value is not None]
         means[name] = sum(numbers) / len(numbers) if numbers else math.nan
     return means
+
+
+def time_to_target(
+    rounds: Iterable[Mapping[str, Any]], metric: str, target: float, higher_is_better: bool
+) -> tuple[int, float] | None:
+    """The first round whose overall figure reaches ``target``, and its simulated time in seconds.
+
+    Of test rows; of validation rows where there are no test rows. None if it never does.
+    """
+    for row in rounds:
+        figures = row["overall"].get("test") or row["overall"].get("validation") or {}
+        value, time_s = figures.get(metric), row.get("simulated_time_s")
+        if value is not None and is_number(value) and time_s is not None:
+            if value >= target if higher_is_better else value <= target:
+                return row["round"], float(time_s)
+    return None
+
+
+def human_seconds(seconds: float) -> str:
+    """A span of time in the unit that reads best."""
+    for unit, size in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def simulated_time_notes(
+    rounds: Sequence[Mapping[str, Any]], metric: str, target: float | None, higher_is_better: bool
+) -> list[str]:
+    """Sentences on the simulated time of a run; none if it has no clock."""
+    if not rounds or "simulated_time_s" not in rounds[-1]:
+        return []
+    took = f"{len(rounds)} rounds took {human_seconds(rounds[-1]['simulated_time_s'])} of simulated"
+    if target is None:
+        return [f"{took} time."]
+    reached = time_to_target(rounds, metric, target, higher_is_better)
+    if reached is None:
+        return [f"{took} time; {metric} {target:g} was not reached."]
+    server_round, time_s = reached
+    return [
+        f"{took} time; {metric} {target:g} was reached after {human_seconds(time_s)}, in round "
+        f"{server_round}."
+    ]
 
 
 def is_number(value: object) -> bool:

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -60,15 +61,18 @@ def validation_error(
 
 
 def _known_keys(model: type[BaseModel] | None, loc: Sequence[int | str]) -> list[str]:
-    if model is None:
-        return []
+    kind: object = model
     for part in loc:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return sorted(model.model_fields)
+        if get_origin(kind) is dict:  # tables by name
+            kind = get_args(kind)[1]
+            continue
+        field = kind.model_fields.get(str(part)) if _is_model(kind) else None
+        kind = field.annotation if field else None
+    return sorted(kind.model_fields) if _is_model(kind) else []
+
+
+def _is_model(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def key_lines(text: str) -> dict[str, int]:

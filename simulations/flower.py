@@ -28,6 +28,12 @@ from wardround.simulations.runner import load
 def open_federation(context: Context) -> Federation:
     """A new run of the configured federation, in a run directory of its own."""
     config = _config(*_settings(context))
+    if config.simulation.scenario:
+        raise config.error(
+            "simulation.scenario",
+            "Flower's engine has no simulated clock; run it by `wardround simulate`, or leave it "
+            "out",
+        )
     run = RunDirectory.create(config.runs_folder(), config.federation.name, config.to_toml())
     population = _population(*_settings(context), context.run_id)
     seed = config.federation.seed

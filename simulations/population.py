@@ -61,6 +61,13 @@ class Population:
         """The hospital of that name."""
         return self._hospitals[name]
 
+    def training_rows(self, name: str) -> int:
+        """Rows that a hospital trains on; 0 for one whose shard can't be read."""
+        try:
+            return self._hospitals[name].sizes()["train"]
+        except WardroundError:
+            return 0
+
     def warnings(self) -> list[str]:
         """What each hospital's IT would be told about its shard. Says nothing of a shard that can't
         be read: the hospital itself will, when it is asked."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, Context, RecordDict
 from torch import nn
 
 from wardround.client.app import create_client_app
@@ -23,20 +23,28 @@ from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.models import build_model, load_arrays
 from wardround.common.privacy.noise import NoiseSource
-from wardround.common.records import MEAN, OVERALL, Record, flat_records, mean_figures
+from wardround.common.records import (
+    MEAN,
+    OVERALL,
+    Record,
+    flat_records,
+    mean_figures,
+    simulated_time_notes,
+)
 from wardround.common.reports import report_run
-from wardround.common.rng import numpy_generator
 from wardround.common.rundir import RunDirectory
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.configured import make_task
 from wardround.common.tensorfile import read_tensors, write_tensors
 from wardround.server.app import create_server_app
 from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
-from wardround.server.federation import Federation, FederationOutcome
+from wardround.server.federation import FederationOutcome
 from wardround.server.observer import Observer
 from wardround.simulations.baselines import federated_figures, local_figures, pooled_figures
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population import Population
+from wardround.simulations.scenario import Scenario, ScenarioFederation, TimedRun
+from wardround.simulations.scenario_file import inlined, load_scenario
 
 Comparison = list[dict[str, Any]]
 
@@ -96,16 +104,19 @@ def simulate(
     settings = load(config, overrides, resume)
     task = task or make_task(settings)
     population = Population(settings, task)
+    file = load_scenario(settings)
+    scenario = Scenario(settings, population.names, population.training_rows, file)
     if resume is not None:
         run = RunDirectory.open(Path(resume))
     else:
         name = settings.federation.name
-        run = RunDirectory.create(settings.runs_folder(), name, settings.to_toml())
+        text = inlined(settings, file).to_toml()
+        run = RunDirectory.create(settings.runs_folder(), name, text)
     population.keep_ledgers(run.ledgers)
     if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
         population.create_ledgers()
     with torch_threads(settings.simulation.threads):
-        return _run(settings, task, population, run, observer or Observer())
+        return _run(settings, task, population, scenario, run, observer or Observer())
 
 
 def load(
@@ -135,10 +146,14 @@ def default_config_text() -> str:
 
 
 def _run(
-    config: Config, task: Task[Any], population: Population, run: RunDirectory, observer: Observer
+    config: Config,
+    task: Task[Any],
+    population: Population,
+    scenario: Scenario,
+    run: RunDirectory,
+    observer: Observer,
 ) -> Result:
-    dropout = Dropout(config)
-    grid = InProcessGrid(create_client_app(population.open), population.names, None, dropout)
+    grid = InProcessGrid(create_client_app(population.open), population.names, None, scenario)
     _restore_clients(grid, run)
     hidden = config.secure_aggregation.enabled or config.privacy.enabled
     if hidden:  # they stay at the hospitals, which are all here
@@ -146,10 +161,11 @@ def _run(
         observer.warnings(warnings)
         run.update(warnings=warnings)
     outcomes: list[FederationOutcome] = []
-    federation = Federation(
+    federation = ScenarioFederation(
+        scenario,
         config,
         task,
-        run,
+        TimedRun(run.path, scenario),
         observer,
         lambda number: _store_clients(grid, run, number),
         population.roster,
@@ -161,6 +177,8 @@ def _run(
         (outcome,) = outcomes
         comparison = _compare(config, task, population, run, outcome, grid, observer)
         run.update(comparison=comparison)
+        primary = (task.primary_metric, scenario.target, task.higher_is_better)
+        observer.warnings(simulated_time_notes(run.rounds(), *primary))
     except WardroundError as error:
         run.update(status=f"stopped: {error}")
         report_run(run)
@@ -173,32 +191,6 @@ def _run(
     model = build_model(task, outcome.totals, config.federation.seed)
     load_arrays(model, outcome.model)
     return Result(run.path, config, run.rounds(), comparison, model.eval())
-
-
-class Dropout:
-    """Lets hospitals fail, seeded per round: ``simulation.dropout`` before they answer a training
-    request, ``simulation.unmask_dropout`` after they have uploaded, when masks are to be opened."""
-
-    def __init__(self, config: Config) -> None:
-        self._seed = config.federation.seed
-        self._probability = {
-            m.TRAIN: config.simulation.dropout,
-            m.UNMASK: config.simulation.unmask_dropout,
-        }
-        self._asked: dict[tuple[str, int, str], int] = {}
-
-    def __call__(self, message: Message, name: str) -> str | None:
-        kind = message.metadata.message_type
-        probability = self._probability.get(kind)
-        if not probability:
-            return None
-        server_round = m.records_of(message.content, ConfigRecord)[m.CONFIG][m.ROUND]
-        assert isinstance(server_round, int)
-        key = (kind, server_round, name)
-        attempt = self._asked[key] = self._asked.get(key, 0) + 1
-        purpose = "dropout" if kind == m.TRAIN else "unmask dropout"
-        draw = numpy_generator(self._seed, purpose, server_round, attempt, name).random()
-        return "simulated dropout" if draw < probability else None
 
 
 def _compare(

@@ -8,7 +8,7 @@ from typing import Any
 
 from wardround.common.config import Config, load_config
 from wardround.common.errors import WardroundError
-from wardround.common.records import flat_records
+from wardround.common.records import flat_records, simulated_time_notes
 from wardround.common.reports.page import HIDDEN, ReportData, write_report
 from wardround.common.reports.privacy_notes import latest_claims, privacy_notes
 from wardround.common.rundir import RunDirectory
@@ -78,7 +78,14 @@ def _notes(run: RunDirectory) -> list[str]:
     ]
     if config is None:
         return notes
-    if early := run.summary().get("ended_early"):
+    scenario, summary = config.simulation.scenario, run.summary()
+    notes[:0] = simulated_time_notes(
+        run.rounds(),
+        str(summary.get("primary", "loss")),
+        scenario.get("target") if isinstance(scenario, dict) else None,
+        bool(summary.get("higher_is_better", False)),
+    )
+    if early := summary.get("ended_early"):
         notes.insert(0, f"The run ended early: {early}.")
     if config.evaluation.select == "best":
         notes.append("The model is that of the round with the best validation figure.")

@@ -16,7 +16,15 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from wardround.common.records import EPSILON, MEAN, OVERALL, PRIVACY, Record, is_number
+from wardround.common.records import (
+    EPSILON,
+    MEAN,
+    OVERALL,
+    PRIVACY,
+    Record,
+    human_seconds,
+    is_number,
+)
 from wardround.common.reports import plots
 from wardround.common.rundir import to_json, write_atomically
 
@@ -78,6 +86,7 @@ def render(data: ReportData) -> str:
     split = "test" if any(r["split"] == "test" for r in data.records) else "validation"
     figures = {
         "primary": plots.curves(data.records, split, data.primary),
+        "by-time": plots.by_time(data.rounds, split, data.primary),
         "loss": plots.curves(data.records, split, "loss") if data.primary != "loss" else None,
         "train-loss": plots.curves(data.records, "train", "loss"),
         "epsilon": plots.curves(data.records, PRIVACY, EPSILON),
@@ -96,6 +105,7 @@ def render(data: ReportData) -> str:
         refused=[{"round": r["round"], **x} for r in data.rounds for x in r["refused"]],
         repeated=[r for r in data.rounds if r["attempt"] > 1],
         warnings=[line for row in data.hospitals for line in row.get("warnings", [])],
+        simulated=all("simulated_time_s" in row for row in data.rounds),
         total_bytes=sum(r["bytes_down"] + r["bytes_up"] for r in data.rounds),
         total_seconds=sum(r["seconds"]["total"] for r in data.rounds),
     )
@@ -176,4 +186,5 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["number"] = number
     environment.filters["human_bytes"] = human_bytes
+    environment.filters["human_seconds"] = human_seconds
     return environment

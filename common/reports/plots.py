@@ -70,6 +70,25 @@ def _band(series: dict[str, tuple[list[int], list[float | None]]]) -> list[dict[
     return [upper, lower | {"fill": "tonexty", "fillcolor": "rgba(86,180,233,0.25)"}]
 
 
+def by_time(rounds: list[dict[str, Any]], split: str, metric: str) -> Figure | None:
+    """The metric over all rows by simulated hours; None for a run without a clock."""
+    known = [
+        (row["simulated_time_s"] / 3600, value)
+        for row in rounds
+        if "simulated_time_s" in row
+        and (value := _number(row["overall"].get(split, {}).get(metric))) is not None
+    ]
+    if not known:
+        return None
+    hours, values = [list(column) for column in zip(*known, strict=True)]
+    line = {"width": 4, "color": "ink"}
+    trace = {"type": "scatter", "mode": "lines+markers", "name": NAMES[OVERALL], "line": line}
+    return {
+        "data": [trace | {"x": hours, "y": values}],
+        "layout": _layout("simulated hours", metric),
+    }
+
+
 def sizes(hospitals: list[dict[str, Any]]) -> Figure | None:
     """Rows per hospital and split."""
     if not hospitals:
