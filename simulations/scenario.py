@@ -120,7 +120,7 @@ class Scenario:
 
     def _draws(self, kind: str, server_round: int, index: Index) -> NDArray[np.float64]:
         """A number in [0, 1) for each client and how often it was asked in this round."""
-        last, asked = self._asked.get(kind, (0, np.empty(0, dtype=np.int64)))
+        last, asked = self._asked.get(kind, (-1, np.empty(0, dtype=np.int64)))
         if last != server_round:
             asked = np.zeros(len(self._names), dtype=np.int64)
             self._drawn = {key: draws for key, draws in self._drawn.items() if key[0] != kind}

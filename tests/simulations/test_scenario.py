@@ -226,7 +226,7 @@ def test_single_messages_and_groups_in_any_order_agree(text: str) -> None:
     for kind in (m.TRAIN, m.UNMASK):
         grouped = scenario(text, *sets, names=names)
         single = scenario(text, *sets, names=names)
-        for server_round in (1, 1, 2):  # twice in round 1: a repeated attempt
+        for server_round in (0, 1, 1, 2):  # preparation; twice in round 1: a repeated attempt
             found = grouped.failures(kind, server_round, names)
             message = training_message(server_round, kind)
             one_by_one = {name: single(message, name) for name in reversed(names)}
