@@ -49,7 +49,10 @@ def sync_folder(folder: Path) -> None:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON text that any reader accepts: NaN and infinity become null, keys keep their order."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # a number that JSON has no word for
+        return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -72,6 +72,7 @@ class InProcessGrid(HostGrid):
         self._numbers = itertools.count(1)
         self._waiting: dict[str, Message] = {}
         self._states: dict[str, RecordDict] = {}
+        self._hospitals: dict[int, Hospital] = {}
 
     # --- Grid --------------------------------------------------------------------------------
     def get_node_ids(self) -> Iterable[int]:
@@ -130,8 +131,12 @@ class InProcessGrid(HostGrid):
         return self._names[node_id - 1]
 
     def hospital(self, node_id: int) -> Hospital:
-        assert self._open is not None  # asked by executors that were given hospitals
-        return self._open(self._context(node_id, self.name(node_id)))
+        hospital = self._hospitals.get(node_id)
+        if hospital is None:
+            assert self._open is not None  # asked by executors that were given hospitals
+            hospital = self._open(self._context(node_id, self.name(node_id)))
+            self._hospitals[node_id] = hospital
+        return hospital
 
     def state(self, node_id: int) -> ClientState:
         return ClientState(self._states.setdefault(self.name(node_id), RecordDict()))

@@ -10,7 +10,8 @@ reference, client by client, which says whose update it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +25,19 @@ from wardround.common import messages as m
 from wardround.common.arrays import Arrays
 from wardround.common.models import load_arrays
 from wardround.simulations.executors.base import Host, is_group
+from wardround.simulations.executors.engines.base import CohortResult
 from wardround.simulations.executors.group import (
     Group,
     TrainingSums,
     failed_with,
     train_each,
-    weight_of,
 )
 from wardround.simulations.executors.jobs import train_messages
+from wardround.simulations.executors.pool import Client
 from wardround.simulations.executors.sequential import Sequential
-from wardround.simulations.executors.trainer import Client, CohortTrainer, Terms
+from wardround.simulations.executors.trainer import CohortTrainer, Terms
+
+_MOST_KNOWN = 1 << 17
 
 
 class Cohort(Sequential):
@@ -43,6 +47,8 @@ class Cohort(Sequential):
 
     def __init__(self) -> None:
         self._trainers: dict[int, CohortTrainer] = {}
+        self._known: dict[int, Client] = {}
+        self._digest = ""
 
     def notes(self) -> list[str]:
         return [note for trainer in self._trainers.values() for note in trainer.notes]
@@ -75,18 +81,13 @@ class Cohort(Sequential):
     def train(
         self, group: Group, node_ids: list[int], model: nn.Module, x: Arrays, sums: TrainingSums
     ) -> None:
-        clients = []
-        for node_id in node_ids:
-            try:
-                examples = group.examples(node_id)["train"]
-                clients.append(Client(node_id, group.host.hospital(node_id), examples))
-            except Exception as error:
-                sums.refused[node_id] = failed_with(reason_of(error))
+        clients = self._clients(group, node_ids, sums.refused)
         if not clients:
             return
         trainer = self.trainer(model, group.host, clients[0].node_id)
         load_arrays(model, x)
         terms = group_terms(group, model, x)
+        scale = ALGORITHMS[str(group.config[m.ALGORITHM])].scale
         for chunk in trainer.chunks(clients, plain_sgd=not terms.proximal):
             trained = trainer.train(chunk, group.server_round, terms)
             if trained is None:
@@ -94,20 +95,48 @@ class Cohort(Sequential):
                 load_arrays(model, x)
                 continue
             result, order = trained
-            clients_in_order = [chunk[i] for i in order]
-            weights = np.array(
-                [weight_of(group, client.hospital.sizes()["train"]) for client in clients_in_order]
-            )
-            steps = trainer.steps([len(client.examples) for client in clients_in_order])
-            scale = ALGORITHMS[str(group.config[m.ALGORITHM])].scale(steps)
-            change = result.weighted_change(torch.from_numpy((weights * scale).astype(np.float32)))
-            total = float(weights.sum())
-            added = {name: value * np.float64(total) for name, value in x.items()}
-            for name, value in change.items():
-                added[name] = added[name] + value.cpu().numpy()
-            losses = result.losses.double().cpu().numpy()
-            nodes = [client.node_id for client in clients_in_order]
-            sums.add_sums(nodes, added, total, float(losses @ weights), float(steps @ weights))
+            _fold(group, [chunk[index] for index in order], trainer, result, scale, x, sums)
+
+    def _clients(self, group: Group, node_ids: list[int], refused: dict[int, str]) -> list[Client]:
+        """The clients with their examples; why others have none goes to ``refused``."""
+        if self._digest != group.digest or len(self._known) > _MOST_KNOWN:
+            self._digest, self._known = group.digest, {}
+        clients = []
+        for node_id in node_ids:
+            client = self._known.get(node_id)
+            if client is None:
+                try:
+                    hospital = group.host.hospital(node_id)
+                    client = Client(node_id, hospital, group.examples(node_id)["train"])
+                except Exception as error:
+                    refused[node_id] = failed_with(reason_of(error))
+                    continue
+                self._known[node_id] = client
+            clients.append(client)
+        return clients
+
+
+def _fold(
+    group: Group,
+    clients: list[Client],
+    trainer: CohortTrainer,
+    result: CohortResult,
+    scale: Callable[[Any], Any],
+    x: Arrays,
+    sums: TrainingSums,
+) -> None:
+    """Add what a chunk's clients have learnt to the group's sums."""
+    rows = np.array([client.rows for client in clients], dtype=np.float64)
+    weights = rows if group.config[m.WEIGHTING] == "examples" else np.ones(len(rows))
+    steps = trainer.steps(np.array([client.size for client in clients]))
+    change = result.weighted_change(torch.from_numpy((weights * scale(steps)).astype(np.float32)))
+    total = float(weights.sum())
+    added = {name: value * np.float64(total) for name, value in x.items()}
+    for name, value in change.items():
+        added[name] = added[name] + value.cpu().numpy()
+    losses = result.losses.double().cpu().numpy()
+    nodes = [client.node_id for client in clients]
+    sums.add_sums(nodes, added, total, float(losses @ weights), float(steps @ weights))
 
 
 def group_terms(group: Group, model: nn.Module, x: Arrays) -> Terms:

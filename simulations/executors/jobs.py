@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, Message
 from torch import Tensor, nn
@@ -25,7 +26,8 @@ from wardround.common.hosting import error_reply, own_copy, timestamp
 from wardround.common.models import load_arrays
 from wardround.simulations.executors.base import Host
 from wardround.simulations.executors.engines.base import CohortResult
-from wardround.simulations.executors.trainer import Client, CohortTrainer, Terms
+from wardround.simulations.executors.pool import Client
+from wardround.simulations.executors.trainer import CohortTrainer, Terms
 
 TrainerOf = Callable[[nn.Module, Host, int], CohortTrainer]
 _MOST_JOBS = 256
@@ -122,7 +124,7 @@ def _finish(begun: list[_Begun], host: Host, trainer_of: TrainerOf) -> Iterator[
         return
     result, order = trained
     places = {position: index for index, position in enumerate(order)}
-    steps = trainer.steps([len(client.examples) for client in clients])
+    steps = trainer.steps(np.array([client.size for client in clients]))
     lr = received_lr(begun[0])
     shared_s = (time.monotonic() - started_s) / len(begun)
     for position, one in enumerate(begun):

@@ -60,7 +60,8 @@ def plan_batches(
 
     keys : C, of each client's order in this round
     """
-    steps = np.array([steps_of(int(size), training) for size in sizes], dtype=np.int64)
+    different, which = np.unique(sizes, return_inverse=True)
+    steps = np.array([steps_of(int(size), training) for size in different], dtype=np.int64)[which]
     clients = np.lexsort((-sizes, -steps))
     sizes, offsets, keys, steps = sizes[clients], offsets[clients], keys[clients], steps[clients]
     most, slots = int(steps[0]), min(training.batch_size, int(sizes.max()))

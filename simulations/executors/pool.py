@@ -14,15 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wardround.client.hospital import Hospital
 from wardround.common.tasks.base import Examples
 
 _LIMIT_BYTES = 2 << 30
 
 
-@dataclass
-class _Place:
-    examples: Examples  # kept, so that another object can't take its identity
-    offset: int
+class Client:
+    """One client of a cohort: who, and its training examples.
+
+    size : how many examples; rows : how many rows it announced
+    """
+
+    __slots__ = ("examples", "hospital", "node_id", "rows", "size")
+
+    def __init__(self, node_id: int, hospital: Hospital, examples: Examples) -> None:
+        self.node_id, self.hospital, self.examples = node_id, hospital, examples
+        self.size, self.rows = len(examples), hospital.sizes()["train"]
 
 
 @dataclass(frozen=True)
@@ -46,53 +54,47 @@ class ExamplePool:
 
     def __init__(self, device: str = "cpu", limit_bytes: int = _LIMIT_BYTES) -> None:
         self._device, self._limit = device, limit_bytes
-        self._places: dict[int, _Place] = {}
+        self._places: dict[Client, int] = {}
         self._inputs: Tensor | None = None
         self._targets: Tensor | None = None
         self._used = 0
 
-    def place(self, clients: Sequence[tuple[int, Examples]]) -> Placed:
-        """Where the examples of these clients (by node id) are; new ones are copied in.
+    def place(self, clients: Sequence[Client]) -> Placed:
+        """Where the examples of these clients are; new ones are copied in.
 
         Raises ValueError if examples of two clients differ in shape or dtype.
         """
         places = self._places
-        new = [
-            (node, examples)
-            for node, examples in clients
-            if (known := places.get(node)) is None or known.examples is not examples
-        ]
+        new = [client for client in clients if client not in places]
         if new:
             self._add(clients, new)
         assert self._inputs is not None and self._targets is not None
-        offsets = np.array([places[node].offset for node, _ in clients], dtype=np.int64)
-        sizes = np.array([len(examples) for _, examples in clients], dtype=np.int64)
+        offsets = np.array([places[client] for client in clients], dtype=np.int64)
+        sizes = np.array([client.size for client in clients], dtype=np.int64)
         return Placed(self._inputs, self._targets, offsets, sizes)
 
-    def _add(
-        self, clients: Sequence[tuple[int, Examples]], new: Sequence[tuple[int, Examples]]
-    ) -> None:
-        first = new[0][1]
+    def _add(self, clients: Sequence[Client], new: Sequence[Client]) -> None:
+        first = new[0].examples
         row_bytes = sum(
             part[:1].numel() * part.element_size() for part in (first.inputs, first.targets)
         )
-        needed = self._used + sum(len(examples) for _, examples in new)
+        needed = self._used + sum(client.size for client in new)
         if self._inputs is not None and needed * row_bytes > self._limit:
             self._places.clear()
             self._used, new = 0, clients
-            needed = sum(len(examples) for _, examples in new)
-        for _, examples in new:
-            _check_alike(first, examples)
-            if self._inputs is not None:
-                assert self._targets is not None
-                _check_alike(Examples(self._inputs, self._targets), examples)
+            needed = sum(client.size for client in new)
+        for client in new:
+            _check_alike(first, client.examples)
+        if self._inputs is not None:
+            assert self._targets is not None
+            _check_alike(Examples(self._inputs, self._targets), first)
         self._inputs = self._grown(self._inputs, first.inputs, needed)
         self._targets = self._grown(self._targets, first.targets, needed)
-        for node, examples in new:
-            start, end = self._used, self._used + len(examples)
-            self._inputs[start:end].copy_(examples.inputs)
-            self._targets[start:end].copy_(examples.targets)
-            self._places[node], self._used = _Place(examples, start), end
+        for client in new:
+            start, end = self._used, self._used + client.size
+            self._inputs[start:end].copy_(client.examples.inputs)
+            self._targets[start:end].copy_(client.examples.targets)
+            self._places[client], self._used = start, end
 
     def _grown(self, buffer: Tensor | None, like: Tensor, rows: int) -> Tensor:
         """A buffer of at least ``rows`` rows with what is used of this one."""

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.client.hospital import Hospital
 from wardround.client.training import steps_of
 from wardround.common.config import Config
 from wardround.common.messages import one_line
@@ -27,22 +26,13 @@ from wardround.simulations.executors.engines.base import (
 from wardround.simulations.executors.engines.dense import Dense
 from wardround.simulations.executors.engines.vmapped import Vmapped
 from wardround.simulations.executors.plan import plan_batches
-from wardround.simulations.executors.pool import ExamplePool
+from wardround.simulations.executors.pool import Client, ExamplePool
 
 CHUNK_BYTES = 8 << 20
 """What the clients of a chunk take together on a CPU: about a core's share of a cache."""
 _GPU_SHARE = 4
 _MOST_CLIENTS = 4096
 _FORMS: tuple[Callable[[nn.Module, Task[Any]], Engine], ...] = (Dense, Vmapped)
-
-
-@dataclass(frozen=True)
-class Client:
-    """One client of a cohort: who, and its training examples."""
-
-    node_id: int
-    hospital: Hospital
-    examples: Examples
 
 
 @dataclass(frozen=True)
@@ -91,21 +81,19 @@ class CohortTrainer:
 
     def chunks(self, clients: Sequence[Client], plain_sgd: bool) -> Iterator[list[Client]]:
         """The clients, those with most steps first, in chunks to be trained at once."""
-        training = self._config.training
-        ordered = sorted(
-            clients,
-            key=lambda x: (steps_of(len(x.examples), training), len(x.examples)),
-            reverse=True,
-        )
+        sizes = np.array([client.size for client in clients])
+        order = np.lexsort((-sizes, -self.steps(sizes)))
         start = 0
-        while start < len(ordered):
-            count = self.chunk_size(ordered[start].examples, plain_sgd)
-            yield ordered[start : start + count]
+        while start < len(order):
+            count = self.chunk_size(clients[order[start]].examples, plain_sgd)
+            yield [clients[index] for index in order[start : start + count]]
             start += count
 
-    def steps(self, sizes: Sequence[int]) -> NDArray[np.float64]:
+    def steps(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many steps clients with so many examples make."""
-        return np.array([steps_of(size, self._config.training) for size in sizes], np.float64)
+        different, which = np.unique(sizes, return_inverse=True)
+        steps = [steps_of(int(size), self._config.training) for size in different]
+        return np.array(steps, dtype=np.int64)[which]
 
     def chunk_size(self, examples: Examples, plain_sgd: bool) -> int:
         """How many clients with as many examples are trained at once."""
@@ -153,7 +141,7 @@ class CohortTrainer:
     def _work(self, clients: Sequence[Client], server_round: int, terms: Terms) -> CohortWork:
         seed, training = self._config.federation.seed, self._config.training
         names = [client.hospital.name for client in clients]
-        placed = self._pool.place([(x.node_id, x.examples) for x in clients])
+        placed = self._pool.place(clients)
         keys = client_keys(seed, "batches", server_round, names)
         plan = plan_batches(placed.sizes, placed.offsets, keys, training)
         order = plan.clients.tolist()
