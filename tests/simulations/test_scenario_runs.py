@@ -11,10 +11,15 @@ from wardround.common.config import load_config, parse_config
 from wardround.common.errors import ConfigError, RoundFailed
 from wardround.common.records import human_seconds, simulated_time_notes, time_to_target
 from wardround.common.rundir import RunDirectory
+from wardround.common.tasks.configured import make_task
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
+from wardround.simulations.population import Population
 from wardround.simulations.runner import Result
+from wardround.simulations.scenario import Scenario
+from wardround.simulations.scenario_file import load_scenario
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "scenario" / "federation.toml"
 FEDERATION = """
 [federation]
 rounds = 6
@@ -156,6 +161,12 @@ def test_a_written_configuration_finds_its_scenario_from_anywhere(place: Path) -
     config = load_config(place / "federation.toml")
     again = parse_config(config.to_toml())
     assert again.simulation.scenario == str(place / "hospitals" / "scenario.toml")
+
+
+def test_the_example_is_valid_and_names_clients_that_are_there() -> None:
+    config = load_config(EXAMPLE)
+    names = Population(config, make_task(config)).names
+    assert Scenario(config, names, file=load_scenario(config)).target == 0.985
 
 
 def test_time_to_target_by_hand() -> None:
