@@ -184,6 +184,7 @@ class SimulationTable(Table):
     scenario: str | dict[str, Any] = ""
     baselines: bool = True
     threads: int = Field(1, ge=1)
+    executor: Literal["auto", "sequential", "cohort", "processes", "processes-sequential"] = "auto"
 
     @model_validator(mode="after")
     def _says_what_to_part_by(self) -> SimulationTable:

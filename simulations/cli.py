@@ -68,6 +68,13 @@ def simulate(
         Path | None,
         typer.Option(metavar="RUN", help="Go on with a run, or a sweep, that was stopped."),
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|sequential|cohort|processes",
+            help="How clients are run; sets simulation.executor.",
+        ),
+    ] = None,
     sweeps: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,6 +96,8 @@ def simulate(
     sets = list(overrides or [])
     if task is not None:
         sets.append(f'task.name="{_task_path(task)}"')
+    if executor is not None:
+        sets.append(f"simulation.executor={executor}")
     if sweeps or seeds or is_sweep(resume):
         run_sweep(config, sets, sweeps or [], seeds, resume)
     else:

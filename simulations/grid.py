@@ -139,7 +139,17 @@ class InProcessGrid(HostGrid):
         return hospital
 
     def state(self, node_id: int) -> ClientState:
-        return ClientState(self._states.setdefault(self.name(node_id), RecordDict()))
+        return ClientState(self.state_records(node_id))
+
+    def state_records(self, node_id: int) -> RecordDict:
+        return self._states.setdefault(self.name(node_id), RecordDict())
+
+    def set_state_records(self, node_id: int, records: RecordDict) -> None:
+        self._states[self.name(node_id)] = records
+
+    def intercepts_nothing(self) -> None:
+        """From now on every client answers."""
+        self._intercept = lambda message, name: None
 
     def _context(self, node_id: int, name: str) -> Context:
         return Context(

@@ -15,7 +15,6 @@ import torch
 from flwr.app import ArrayRecord, Context, RecordDict
 from torch import nn
 
-from wardround.client.app import create_client_app
 from wardround.common import messages as m
 from wardround.common.arrays import decode_arrays, encode_arrays
 from wardround.common.config import Config, load_config, parse_config
@@ -41,6 +40,7 @@ from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
 from wardround.server.federation import FederationOutcome
 from wardround.server.observer import Observer
 from wardround.simulations.baselines import federated_figures, local_figures, pooled_figures
+from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population import Population
 from wardround.simulations.scenario import Scenario, ScenarioFederation, TimedRun
@@ -153,7 +153,8 @@ def _run(
     run: RunDirectory,
     observer: Observer,
 ) -> Result:
-    grid = InProcessGrid(create_client_app(population.open), population.names, None, scenario)
+    executor = _executor(config, run, observer)
+    grid = InProcessGrid(None, population.names, None, scenario, executor, population.open)
     _restore_clients(grid, run)
     hidden = config.secure_aggregation.enabled or config.privacy.enabled
     if hidden:  # they stay at the hospitals, which are all here
@@ -175,6 +176,7 @@ def _run(
     try:
         app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
         (outcome,) = outcomes
+        _record_executor(executor, run, observer)
         comparison = _compare(config, task, population, run, outcome, grid, observer)
         run.update(comparison=comparison)
         primary = (task.primary_metric, scenario.target, task.higher_is_better)
@@ -187,10 +189,35 @@ def _run(
         run.update(status="stopped: interrupted")
         report_run(run)
         raise KeyboardInterrupt(f"interrupted; go on with --resume {run.path}") from None
+    finally:
+        executor.close()
     report_run(run)
     model = build_model(task, outcome.totals, config.federation.seed)
     load_arrays(model, outcome.model)
     return Result(run.path, config, run.rounds(), comparison, model.eval())
+
+
+def _executor(config: Config, run: RunDirectory, observer: Observer) -> Executor:
+    """The configured executor; a run that is resumed goes on with the one that was picked."""
+    name: str = config.simulation.executor
+    before = run.summary().get("executor")
+    if name == Auto.name and isinstance(before, dict) and before.get("name") in EXECUTORS:
+        name = before["name"]
+
+    def picked(name: str, why: str) -> None:
+        run.update(executor={"name": name, "why": why})
+        observer.phase(f"executor '{name}': {why}")
+
+    return make_executor(name, picked)
+
+
+def _record_executor(executor: Executor, run: RunDirectory, observer: Observer) -> None:
+    """Keep how clients were run, and tell what a user should know of it."""
+    kept, notes = run.summary().get("executor"), executor.notes()
+    used = executor.picked if isinstance(executor, Auto) else executor
+    run.update(executor={**(kept or {}), "name": used.name, "notes": notes})
+    if notes:
+        observer.warnings([f"executor '{used.name}': {note}" for note in notes])
 
 
 def _compare(

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Protocol
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from wardround.client.hospital import Hospital
 from wardround.client.received import ModelCache
@@ -42,6 +42,12 @@ class Host(Protocol):
 
     def state(self, node_id: int) -> ClientState:
         """What the client remembers."""
+
+    def state_records(self, node_id: int) -> RecordDict:
+        """The same, as it is stored."""
+
+    def set_state_records(self, node_id: int, records: RecordDict) -> None:
+        """Let the client remember this."""
 
 
 class Executor(ABC):

@@ -86,7 +86,7 @@ class Cohort(Sequential):
             return
         trainer = self.trainer(model, group.host, clients[0].node_id)
         load_arrays(model, x)
-        terms = group_terms(group, model, x)
+        terms = group_terms(group, model)
         scale = ALGORITHMS[str(group.config[m.ALGORITHM])].scale
         for chunk in trainer.chunks(clients, plain_sgd=not terms.proximal):
             trained = trainer.train(chunk, group.server_round, terms)
@@ -139,7 +139,7 @@ def _fold(
     sums.add_sums(nodes, added, total, float(losses @ weights), float(steps @ weights))
 
 
-def group_terms(group: Group, model: nn.Module, x: Arrays) -> Terms:
+def group_terms(group: Group, model: nn.Module) -> Terms:
     """What the group's strategy adds to local training, from the request."""
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
     kind = ALGORITHMS[str(group.config.get(m.ALGORITHM, "plain"))]

@@ -6,6 +6,7 @@ largest value, after two rounds), whatever the strategy, the model and the hospi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from wardround.common.arrays import Arrays
 from wardround.common.errors import RoundFailed
 from wardround.simulations.executors import make_executor, trainer
 from wardround.simulations.executors.cohort import Cohort
+from wardround.simulations.executors.processes import Processes
 
 SIZES = [7, 1, 12, 30, 12, 5]
 STRATEGIES = {
@@ -77,10 +79,17 @@ def figures(rows: list[dict[str, Any]]) -> list[Any]:
     return [[row[key] for key in keys] for row in rows]
 
 
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    executor = Processes(2)
+    yield executor
+    executor.close()
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("form", ["dense", "conv"])
 def test_it_is_what_single_messages_give(
-    settings, federate, net, make_hospitals, strategy, form
+    settings, federate, net, make_hospitals, processes, strategy, form
 ) -> None:
     config = settings(text(strategy, "[data]\ntest_fraction = 0.3\n"))
     shards = make_hospitals(SIZES)
@@ -90,6 +99,10 @@ def test_it_is_what_single_messages_give(
     cohort = federate(config, shards, net(form), executor=executor)
     assert not executor.notes()
     same(single.outcome.model, one_by_one.outcome.model)
+    spread = federate(config, shards, net(form), executor=processes)
+    close(single.outcome.model, spread.outcome.model)
+    assert figures(single.recorder.rows) == figures(spread.recorder.rows)
+    assert not processes.notes()
     for row, other in zip(single.recorder.rows, one_by_one.recorder.rows, strict=True):
         assert row["overall"] == other["overall"] and row["hospitals"] == other["hospitals"]
         assert row["train_loss"] == other["train_loss"] or strategy.endswith("level")

@@ -1,0 +1,111 @@
+"""Picks an executor: the fastest of those that it has tried on the first cohort.
+
+Trying costs nothing but time where a cohort is asked by one message, as such training has no
+consequence: each executor trains a sample of the clients twice, and the second time counts. Where
+messages are for single clients, training may spend privacy or alter what a client remembers, so
+nothing is tried.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from flwr.app import Message
+
+from wardround.common import messages as m
+from wardround.common.arrays import layout_of
+from wardround.common.errors import WardroundError
+from wardround.common.models import load_arrays
+from wardround.server.aggregation import RunningMean
+from wardround.simulations.executors.base import Executor, Host, is_group
+from wardround.simulations.executors.cohort import Cohort
+from wardround.simulations.executors.group import Group, TrainingSums
+from wardround.simulations.executors.processes import Processes, SequentialProcesses
+from wardround.simulations.executors.sequential import Sequential
+
+FEW = 16
+"""Clients in a round below which nothing is gained."""
+_SAMPLE = 256
+_LONG_S = 1.0
+"""Per client and pass: a sample is made smaller than would take longer."""
+
+
+class Auto(Executor):
+    """Runs clients one after the other until training begins, then by what was picked.
+
+    Parameters
+    ----------
+    say : is told the name of what was picked, and why
+    """
+
+    name = "auto"
+
+    def __init__(self, say: Callable[[str, str], None] = lambda name, why: None) -> None:
+        self._say, self._picked = say, False
+        self._now: Executor = Sequential()
+
+    @property
+    def picked(self) -> Executor:
+        """The executor in use."""
+        return self._now
+
+    def notes(self) -> list[str]:
+        return self._now.notes()
+
+    def close(self) -> None:
+        self._now.close()
+
+    def answers(self, messages: Iterable[Message], host: Host) -> Iterator[Message]:
+        listed = list(messages)
+        if not self._picked and listed and listed[0].metadata.message_type == m.TRAIN:
+            self._picked = True
+            self._pick(listed, host)
+        yield from self._now.answers(listed, host)
+
+    def _pick(self, messages: list[Message], host: Host) -> None:
+        if not is_group(messages[0]):
+            if len(messages) >= FEW:
+                self._now = Cohort()
+                self._say(
+                    Cohort.name, "training of single clients isn't tried: it may cost privacy"
+                )
+            return
+        try:
+            group = Group(messages[0], host)
+            times = self._try_all(group)
+        except WardroundError:  # the round itself will say what is wrong
+            return
+        if times:
+            best = min(times, key=lambda executor: times[executor])
+            self._now = best
+            for executor in times:
+                if executor is not best:
+                    executor.close()
+            ordered = sorted(times.items(), key=lambda item: item[1])
+            shown = ", ".join(f"{one.name} {took_s * 1e3:.3g} ms" for one, took_s in ordered)
+            self._say(best.name, f"a client takes {shown}")
+
+    def _try_all(self, group: Group) -> dict[Executor, float]:
+        nodes = [node for node in group.node_ids if node not in group.failed]
+        if len(nodes) < FEW:
+            return {}
+        one_s = max(1e-5, self._time(Sequential(), group, nodes[:2]))
+        sample = nodes[: max(FEW, min(_SAMPLE, int(_LONG_S / one_s)))]
+        candidates: list[Sequential] = [Sequential(), Cohort()]
+        if (cores := len(os.sched_getaffinity(0))) > 1:
+            candidates += [Processes(cores), SequentialProcesses(cores)]
+        return {executor: self._time(executor, group, sample) for executor in candidates}
+
+    @staticmethod
+    def _time(executor: Sequential, group: Group, nodes: list[int]) -> float:
+        """Seconds per client, of the second pass over ``nodes``."""
+        model, x = group.model()
+        started_s = 0.0
+        for _ in range(2):
+            load_arrays(model, x)
+            sums = TrainingSums(RunningMean(layout_of(x)))
+            started_s = time.perf_counter()
+            executor.train(group, nodes, model, x, sums)
+        return (time.perf_counter() - started_s) / len(nodes)

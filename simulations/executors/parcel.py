@@ -1,0 +1,81 @@
+"""Messages and what clients remember, as files that the processes of one machine share.
+
+The form is the wire's (``common/wire/content.py``), never pickle. Arrays that several messages of a
+parcel share are written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from wardround.common.wire.content import decode_content, encode_content
+
+_PLAN, _SAME = "plan", "same"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Contents of messages, and of each client's memory, in one order."""
+
+    contents: list[RecordDict]
+    states: list[RecordDict]
+
+    def write(self, path: Path) -> None:
+        """Write the parcel; the file is complete when this returns."""
+        packed: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {}
+        same: dict[str, str] = {}
+        order: list[str] = []
+        seen: dict[tuple[int, ...], str] = {}
+        for prefix, parts in (("m", self.contents), ("s", self.states)):
+            for number, content in enumerate(parts):
+                for name, record in content.items():
+                    key = f"{prefix}{number}/{name}"
+                    order.append(key)
+                    if isinstance(record, ArrayRecord) and len(record):
+                        identity = tuple(id(array.data) for array in record.values())
+                        if identity in seen:
+                            same[key] = seen[identity]
+                            continue
+                        seen[identity] = key
+                    packed[key] = record
+        packed[_PLAN] = ConfigRecord(
+            {"messages": len(self.contents), "states": len(self.states), "order": order}
+        )
+        packed[_SAME] = ConfigRecord(dict(same))
+        body = encode_content(RecordDict(packed))
+        with open(path, "wb") as file:
+            for start in range(0, body.size_bytes, 1 << 24):
+                file.write(body.read(start, 1 << 24))
+
+    @classmethod
+    def read(cls, path: Path) -> Parcel:
+        """What ``write`` wrote. Raises TransportError for anything else."""
+        with open(path, "rb") as file:
+            packed = decode_content(file, path.stat().st_size)
+        plan, same = packed[_PLAN], packed[_SAME]
+        assert isinstance(plan, ConfigRecord) and isinstance(same, ConfigRecord)
+        found = {
+            prefix: [dict[str, ArrayRecord | MetricRecord | ConfigRecord]() for _ in range(count)]
+            for prefix, count in (("m", _whole(plan["messages"])), ("s", _whole(plan["states"])))
+        }
+        order = plan["order"]
+        assert isinstance(order, list)
+        for key in map(str, order):
+            place, _, name = key.partition("/")
+            found[place[0]][int(place[1:])][name] = packed[str(same.get(key, key))]
+        return cls(_contents(found["m"]), _contents(found["s"]))
+
+
+def _contents(
+    parts: Iterable[dict[str, ArrayRecord | MetricRecord | ConfigRecord]],
+) -> list[RecordDict]:
+    return [RecordDict(part) for part in parts]
+
+
+def _whole(value: object) -> int:
+    assert isinstance(value, int)
+    return value

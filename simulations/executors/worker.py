@@ -1,0 +1,135 @@
+"""A process that runs clients for ``processes.py``: a fork of the simulation, so it has its data.
+
+It is told what to do in lines of JSON over a pipe, and finds the messages in files. What clients
+remember comes with the message and goes back with the reply: a worker that dies takes nothing with
+it but its time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from flwr.app import Message, RecordDict
+
+from wardround.client.app import reason_of
+from wardround.common import messages as m
+from wardround.common.hosting import received_message
+from wardround.simulations.executors.base import Executor
+from wardround.simulations.executors.parcel import Parcel
+
+if TYPE_CHECKING:
+    from wardround.simulations.grid import InProcessGrid
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is to do.
+
+    number : of the task, for the reply
+    request : the parcel's file; it may serve several tasks
+    reply : where the reply's parcel is to be written
+    kind : message type
+    nodes : node ids; of a group, or of the parcel's messages
+    group : whether the parcel is one message for all of them
+    """
+
+    number: int
+    request: str
+    reply: str
+    kind: str
+    nodes: list[int]
+    group: bool
+
+    def to_bytes(self) -> bytes:
+        """One line."""
+        return json.dumps(asdict(self)).encode()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a worker says of an order.
+
+    errors : reasons of messages without a reply, by position
+    seconds : that each message took
+    """
+
+    number: int
+    errors: dict[int, str]
+    seconds: list[float]
+
+    def to_bytes(self) -> bytes:
+        """One line."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Done:
+        """The line back."""
+        found = json.loads(data)
+        errors = {int(key): str(value) for key, value in found["errors"].items()}
+        return cls(int(found["number"]), errors, [float(x) for x in found["seconds"]])
+
+
+def serve(connection: Connection, grid: InProcessGrid, number: int, executor: Executor) -> None:
+    """Do what comes over the connection until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the simulation's own process ends us
+    torch.set_num_threads(1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+    grid.intercepts_nothing()  # who fails was decided before
+    last = ("", Parcel([], []))
+    while True:
+        try:
+            order = Order(**json.loads(connection.recv_bytes()))
+        except (EOFError, OSError):
+            os._exit(0)
+        try:
+            if last[0] != order.request:
+                last = (order.request, Parcel.read(Path(order.request)))
+            done = _work(executor, grid, order, last[1])
+        except Exception as error:  # a parcel that can't be read or written: the disk's fault
+            reason = reason_of(error)
+            done = Done(order.number, dict.fromkeys(range(len(order.nodes)), reason), [])
+        connection.send_bytes(done.to_bytes())
+
+
+def _work(executor: Executor, grid: InProcessGrid, order: Order, parcel: Parcel) -> Done:
+    if order.group:
+        content = RecordDict(dict(parcel.contents[0].items()))
+        config = dict(content[m.CONFIG].items())
+        config[m.CLIENTS] = order.nodes
+        content[m.CONFIG] = type(content[m.CONFIG])(config)  # type: ignore[arg-type]
+        requests = [_message(order, content, order.nodes[0], 0)]
+    else:
+        requests = [
+            _message(order, content, node, position)
+            for position, (content, node) in enumerate(
+                zip(parcel.contents, order.nodes, strict=True)
+            )
+        ]
+        grid.set_client_states(
+            {grid.name(x): state for x, state in zip(order.nodes, parcel.states, strict=True)}
+        )
+    replies = {x.metadata.reply_to_message_id: x for x in executor.answers(requests, grid)}
+    contents, errors, seconds = [], {}, []
+    for position, request in enumerate(requests):
+        reply = replies[request.metadata.message_id]
+        seconds.append(reply.metadata.created_at - request.metadata.created_at)
+        if reply.has_error():
+            errors[position] = reply.error.reason or "no reason given"
+        contents.append(RecordDict() if reply.has_error() else reply.content)
+    states = [] if order.group else [grid.state_records(node) for node in order.nodes]
+    Parcel(contents, states).write(Path(order.reply))
+    return Done(order.number, errors, seconds)
+
+
+def _message(order: Order, content: RecordDict, node_id: int, position: int) -> Message:
+    message = received_message(content, order.kind, f"task-{order.number}-{position}")
+    message.metadata.dst_node_id = node_id
+    return message
