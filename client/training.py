@@ -114,8 +114,8 @@ class BatchGradients:
         device = self._training.device
         for rows in batches(len(self._examples), self._training, self._keys):
             index = torch.from_numpy(rows)
-            inputs = self._examples.inputs[index].to(device)
-            targets = self._examples.targets[index].to(device)
+            inputs = self._examples.inputs.index_select(0, index).to(device)
+            targets = self._examples.targets.index_select(0, index).to(device)
             losses = self._task.loss(self._model(inputs), targets)
             if losses.shape != (len(rows),):
                 raise TaskError(

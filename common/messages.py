@@ -126,7 +126,9 @@ def payload_bytes(content: RecordDict) -> int:
 
 
 def _value_bytes(value: object) -> int:
-    if isinstance(value, list):
+    if isinstance(value, list):  # of one type: Flower's records hold no others
+        if value and isinstance(value[0], int | float):
+            return 8 * len(value)
         return sum(_value_bytes(item) for item in value)
     if isinstance(value, str):
         return len(value.encode())

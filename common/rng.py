@@ -55,10 +55,17 @@ def orders(keys: NDArray[np.uint64], size: int, epoch: int) -> NDArray[np.int64]
     and positions are sorted by it. So an order is known without drawing those before it, and the
     orders of many clients are drawn at once.
     """
+    positions = np.arange(size, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        counter = np.arange(1, size + 1, dtype=np.uint64) + np.uint64(epoch << 32)
+        counter = positions + np.uint64((epoch << 32) + 1)
         words = _mixed(keys[:, None] + counter * _GOLDEN)
-    return np.argsort(words, axis=1, kind="stable")
+    # the position in the lowest bits: to sort numbers takes a fifth of what sorting indices takes
+    low = np.uint64((1 << max(1, size - 1).bit_length()) - 1)
+    words &= ~low
+    words |= positions
+    words.sort(axis=1)
+    found: NDArray[np.int64] = (words & low).astype(np.int64)
+    return found
 
 
 def _mixed(words: Any) -> Any:

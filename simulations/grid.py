@@ -107,10 +107,13 @@ class InProcessGrid(HostGrid):
             return error_reply(message, str(error))
         if reason := self._intercept(message, name):
             return error_reply(message, reason)
+        context = self._context(node_id, name)
         try:
-            reply = self._app(own_copy(message), self._context(node_id, name))
+            reply = self._app(own_copy(message), context)
         except Exception as error:
             return error_reply(message, one_line(f"{type(error).__name__} in the client app"))
+        if context.state:
+            self._states[name] = context.state
         reply.metadata.created_at = timestamp()
         return reply
 
@@ -160,7 +163,7 @@ class InProcessGrid(HostGrid):
                 "partition-id": node_id - 1,
                 "num-partitions": len(self._names),
             },
-            state=self._states.setdefault(name, RecordDict()),
+            state=self._states.get(name, RecordDict()),
             run_config=dict(self._run_config),
         )
 

@@ -34,6 +34,7 @@ from wardround.simulations.executors.engines.base import (
     Need,
     StackedResult,
     Unsuited,
+    rows_of,
 )
 from wardround.simulations.executors.engines.vmapped import check_vectorisable, correct
 from wardround.simulations.executors.optimizers import clip_each, make_stacked
@@ -189,7 +190,7 @@ class _Run:
         # what each layer gets, and each activation gives; the dual layer needs no inputs
         inputs: list[Tensor | None] = []
         outputs: list[Tensor] = []
-        h = None if self._dual else work.inputs[rows].flatten(2)
+        h = None if self._dual else rows_of(work.inputs, rows).flatten(2)
         for number, layer in enumerate(self._layers):
             if number == 0 and self._dual is not None:
                 inputs.append(None)
@@ -202,7 +203,7 @@ class _Run:
                 z = layer.activation(z)
             outputs.append(z)
             h = z * masks[layer.dropout] if layer.dropout else z
-        d = self._loss_gradient(outputs[-1], work.targets[rows], weights, active)
+        d = self._loss_gradient(outputs[-1], rows_of(work.targets, rows), weights, active)
         self._backward(step, active, d, now, inputs, outputs, masks)
 
     def _loss_gradient(
@@ -284,7 +285,7 @@ class _DualLayer:
         self.layer, self.start = layer, work.start
         self._lr = work.lr
         self._local = (plan.rows - offsets[:, None]).clamp_(min=0).to(device)
-        self.examples = work.inputs[rows.to(device)].flatten(2)  # C x N x I
+        self.examples = rows_of(work.inputs, rows.to(device)).flatten(2)  # C x N x I
         weight = work.start[layer.weight]
         flat = self.examples.flatten(0, 1)
         bias = work.start[layer.bias] if layer.bias else None

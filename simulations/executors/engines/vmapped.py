@@ -25,6 +25,7 @@ from wardround.simulations.executors.engines.base import (
     Need,
     StackedResult,
     Unsuited,
+    rows_of,
 )
 from wardround.simulations.executors.optimizers import clip_each, make_stacked
 
@@ -86,8 +87,8 @@ class Vmapped(Engine):
                 now,
                 {name: mask.to(work.inputs.device) for name, mask in given.items()},
                 work.fixed,
-                work.inputs[rows],
-                work.targets[rows],
+                rows_of(work.inputs, rows),
+                rows_of(work.targets, rows),
                 plan.weights[step, :active].to(work.inputs.device),
             )
             correct(gradients, now, work, active)
