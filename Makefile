@@ -5,13 +5,14 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help simulate test chaos lint types check bench clean
+.PHONY: help simulate test chaos lint types check bench bench-peers clean
 help:
 	@echo "make simulate   set up, then run the example federation (ARGS='--set federation.rounds=5')"
 	@echo "make test       set up, then run the tests (ARGS='-k metrics')"
 	@echo "make lint       ruff;  make types  mypy;  make check  all three, as CI does"
 	@echo "make chaos      500 random campaigns of faults against real processes (an hour or two)"
-	@echo "make bench      the quick benchmarks;  make clean  remove the virtual environment"
+	@echo "make bench      the quick benchmarks;  make bench-peers  set up peers that need their own"
+	@echo "make clean      remove the virtual environment"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "wardround needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
@@ -51,6 +52,11 @@ check: test lint types
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run --quick $(ARGS)
+
+# pfl-research in an environment of its own: its pins aren't ours
+bench-peers: | $(BIN)/python
+	$(PYTHON) -m venv .peers/pfl
+	.peers/pfl/bin/python -m pip install --quiet --disable-pip-version-check "pfl[pytorch]==0.6.0" "$$(grep '^torch==' constraints.txt)"
 
 clean:
 	rm -rf $(VENV)

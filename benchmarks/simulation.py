@@ -1,74 +1,127 @@
-"""Many clients on one machine, beside Flower's own simulation engine.
+"""Many clients on one machine: our executors, pfl-research, Flower's engine and a plain loop.
 
     python -m benchmarks.simulation [--quick] [--json PATH]
 
-Work per client and round, the same for both: logistic regression 784 to 10, 50 examples, one epoch
-of SGD in batches of 10; all clients take part; no evaluation. Clients per second of a round
-(median, start-up excluded) and peak memory of the process and its children. Each side runs alone,
-in a process of its own; Flower's with two one-CPU actors. Its cells are empty without
-``flwr[simulation]``. Wardround runs without secure aggregation, as Flower does, and again with it:
-every client then masks its update for real.
+The same work for all (``benchmarks/simulation_work.py``): logistic regression 30 to 2, an MLP
+784-200-10 and pfl's CNN for CIFAR-10; K clients a round with 50 examples each, one epoch of SGD in batches of
+10, no evaluation. Clients per second of a round (median over rounds, start-up excluded) and peak
+memory of the process and its children. Each side runs alone, in a process of its own, and the sides
+take turns. Ours go through ``simulate``, from commit to commit; 'engine' is the cohort's training
+without the product around it. pfl runs in ``.peers/pfl`` (``make bench-peers``); its cells are
+empty without it, Flower's without ``flwr[simulation]``.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.report import Row, arguments, emit
+from benchmarks.simulation_work import EXAMPLES, WORKLOADS, gemm_gflops
 
-FEATURES, CLASSES, EXAMPLES, BATCH, LR = 784, 10, 50, 10, 0.01
+PFL = Path(".peers/pfl/bin/python")
+OURS = ("cohort", "processes", "processes-sequential", "sequential", "masked", "engine")
+PEERS = ("pfl", "flower", "loop")
+# workload, clients, rounds by side; a side that isn't named doesn't run
+FULL = (
+    ("logreg", 100, {"cohort": 40, "sequential": 3, "pfl": 5, "flower": 3, "loop": 5}),
+    (
+        "logreg",
+        1000,
+        {"cohort": 40, "processes": 40, "engine": 40, "sequential": 2, "masked": 2}
+        | {"pfl": 2, "flower": 2, "loop": 2},
+    ),
+    ("mlp", 100, {"cohort": 6, "processes": 6, "sequential": 2, "pfl": 3, "flower": 3, "loop": 3}),
+    ("mlp", 1000, {"processes": 2, "cohort": 2, "engine": 2, "pfl": 2, "flower": 1}),
+    (
+        "cnn",
+        20,
+        {"processes-sequential": 3, "sequential": 2, "cohort": 2, "pfl": 2, "flower": 2, "loop": 2},
+    ),
+)
+QUICK = (
+    ("logreg", 1000, {"cohort": 20, "pfl": 1, "loop": 1}),
+    ("mlp", 100, {"processes": 3, "pfl": 1, "loop": 1}),
+)
 
 
 def main() -> None:
-    """Run, print and write; with a hidden argument, be one of the measured processes."""
-    if len(sys.argv) == 5 and sys.argv[1] == "--measure":
-        kind, clients, rounds = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-        flower = kind == "flower"
-        seconds = _flower(clients, rounds) if flower else _ours(clients, rounds, kind == "masked")
-        print("RESULT " + json.dumps(seconds), flush=True)
-        return
+    """Run all sides in turns, print and write."""
     options = arguments(__doc__ or "")
+    peak = gemm_gflops()
+    print(f"one thread's peak in a large product: {peak:.0f} GFLOP/s")
     rows = []
-    for clients, quick_rounds, rounds in ((100, 3, 10), (1000, 1, 4)):
-        count = quick_rounds if options.quick else rounds
-        theirs = _measure("flower", clients, count)
-        for kind in ("plain", "masked"):
-            ours = _measure(kind, clients, count)
-            case = f"{clients} clients per round, {kind}"
-            for metric, better in (("clients per second", "higher"), ("peak memory, MB", "lower")):
-                value = ours[metric]
-                assert value is not None  # our own side must run
-                rows.append(Row(case, metric, value, better, {"flower": theirs[metric]}))
-    emit("Simulation, logistic regression, training rounds only", rows, options.json)
+    for name, clients, rounds in QUICK if options.quick else FULL:
+        turns = 1 if options.quick else 2
+        found = {side: _Side() for side in rounds}
+        for _ in range(turns):
+            for side, count in rounds.items():
+                found[side].measure(side, name, clients, count)
+        speeds = {side: clients / one.seconds for side, one in found.items() if one.seconds}
+        peers = {side: speeds.get(side) for side in PEERS}
+        case = f"{name}, {clients} clients"
+        gflops = WORKLOADS[name].flops * EXAMPLES / 1e9
+        for side in OURS:
+            if side in speeds:
+                rows.append(
+                    Row(f"{case}, {side}", "clients per second", speeds[side], "higher", peers)
+                )
+                share = 100 * speeds[side] * gflops / peak
+                rows.append(Row(f"{case}, {side}", "% of one thread's peak", share, "higher"))
+                memory = {peer: found[peer].memory_mb for peer in PEERS if peer in found}
+                rows.append(
+                    Row(
+                        f"{case}, {side}", "peak memory, MB", found[side].memory_mb, "lower", memory
+                    )
+                )
+        if "engine" in speeds:
+            kept = 100 * speeds["cohort"] / speeds["engine"]
+            rows.append(Row(case, "% of the engine's speed that the product keeps", kept, "higher"))
+    emit("Simulation, training rounds only", rows, options.json)
 
 
-def _measure(kind: str, clients: int, rounds: int) -> dict[str, float | None]:
-    nothing: dict[str, float | None] = {"clients per second": None, "peak memory, MB": None}
-    if kind == "flower" and importlib.util.find_spec("ray") is None:
-        return nothing
-    command = [sys.executable, "-m", "benchmarks.simulation", "--measure", kind]
-    command += [str(clients), str(rounds + 1)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    watch = _MemoryWatch(process.pid)
-    output, _ = process.communicate()
-    peak = watch.stop()
-    found = [line for line in output.splitlines() if line.startswith("RESULT ")]
-    if not found:
-        return nothing
-    seconds = json.loads(found[-1].removeprefix("RESULT "))[1:]  # the first round warms up
-    return {"clients per second": clients / statistics.median(seconds), "peak memory, MB": peak}
+class _Side:
+    """What was seen of one side, over its turns."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self.memory_mb = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Median of a round; 0 if the side can't run here."""
+        return statistics.median(self._seconds) if self._seconds else 0.0
+
+    def measure(self, side: str, name: str, clients: int, rounds: int) -> None:
+        """One turn, in a process of its own."""
+        if side == "flower" and importlib.util.find_spec("ray") is None:
+            return
+        if side == "pfl" and not PFL.exists():
+            return
+        command = [sys.executable, "-m", "benchmarks.simulation_sides", side]
+        if side == "pfl":
+            command = [str(PFL), "-m", "benchmarks.simulation_pfl"]
+        process = subprocess.Popen(
+            [*command, name, str(clients), str(rounds)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        watch = _MemoryWatch(process.pid)
+        output, _ = process.communicate()
+        self.memory_mb = max(self.memory_mb, watch.stop())
+        found = [line for line in output.splitlines() if line.startswith("RESULT ")]
+        if not found:
+            if side not in PEERS:  # our own side must run
+                raise SystemExit(f"benchmarks.simulation: {side} gave no result for {name}")
+            return
+        self._seconds += json.loads(found[-1].removeprefix("RESULT "))
 
 
 class _MemoryWatch(threading.Thread):
@@ -108,108 +161,6 @@ def _proportional_bytes(pid: int) -> float:
     except OSError:
         pass
     return 0.0
-
-
-def _shard(index: int) -> tuple[Any, Any]:
-    import torch
-
-    generator = torch.Generator().manual_seed(index)
-    inputs = torch.randn(EXAMPLES, FEATURES, generator=generator)
-    return inputs, torch.randint(0, CLASSES, (EXAMPLES,), generator=generator)
-
-
-def _ours(clients: int, rounds: int, masked: bool) -> list[float]:
-    """Seconds of each training round of ``wardround simulate``."""
-    import numpy as np
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
-
-    from wardround.common.tasks.base import Examples, Sums, Task
-    from wardround.simulations import parse_config, simulate
-
-    class Digits(Task[Examples]):
-        def load(self, path: Path | None) -> Examples:
-            inputs, targets = zip(*(_shard(i) for i in range(clients)), strict=True)
-            return Examples(torch.cat(inputs), torch.cat(targets))
-
-        def model(self, totals: Sums) -> nn.Module:
-            return nn.Linear(FEATURES, CLASSES)
-
-        def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            return F.cross_entropy(outputs, targets, reduction="none")
-
-        def metrics(self, outputs: torch.Tensor, targets: torch.Tensor) -> Sums:
-            return {"loss": np.array([float(self.loss(outputs, targets).sum())])}
-
-        def summarise(self, sums: Sums) -> dict[str, float]:
-            return {"loss": float(sums["loss"][0])}
-
-    with tempfile.TemporaryDirectory() as folder:
-        config = parse_config(
-            f"[federation]\nrounds = {rounds}\nruns = '{folder}'\n[data]\ntest_fraction = 0.0\n"
-            f"[training]\nlr = {LR}\nbatch_size = {BATCH}\n"
-            f"[secure_aggregation]\nenabled = {str(masked).lower()}\n"
-            f"[simulation]\nclients = {clients}\npartition = 'iid'\nbaselines = false\n"
-        )
-        result = simulate(config, task=Digits())
-        return [row["seconds"]["total"] for row in result.rounds]
-
-
-def _flower(clients: int, rounds: int) -> list[float]:
-    """Seconds of each training round of Flower's engine, FedAvg, two actors."""
-    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
-    import logging
-
-    import torch
-    import torch.nn.functional as F
-    from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
-    from flwr.clientapp import ClientApp
-    from flwr.serverapp import Grid, ServerApp
-    from flwr.serverapp.strategy import FedAvg
-    from flwr.simulation import run_simulation
-    from torch import nn
-
-    logging.getLogger("flwr").setLevel(logging.ERROR)
-    client, server = ClientApp(), ServerApp()
-    stamps: list[float] = []
-
-    @client.train()
-    def train(message: Message, context: Context) -> Message:
-        torch.set_num_threads(1)
-        model = nn.Linear(FEATURES, CLASSES)
-        model.load_state_dict(message.content["arrays"].to_torch_state_dict())
-        inputs, targets = _shard(int(context.node_config["partition-id"]))
-        optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-        order = torch.randperm(EXAMPLES)
-        for start in range(0, EXAMPLES, BATCH):
-            rows = order[start : start + BATCH]
-            optimizer.zero_grad()
-            F.cross_entropy(model(inputs[rows]), targets[rows]).backward()
-            optimizer.step()
-        content = {
-            "arrays": ArrayRecord(model.state_dict()),
-            "metrics": MetricRecord({"num-examples": EXAMPLES}),
-        }
-        return Message(RecordDict(content), reply_to=message)
-
-    class Timed(FedAvg):
-        def configure_train(self, *args: Any, **kwargs: Any) -> Any:
-            stamps.append(time.perf_counter())
-            return super().configure_train(*args, **kwargs)
-
-    @server.main()
-    def run(grid: Grid, context: Context) -> None:
-        strategy = Timed(
-            fraction_evaluate=0.0, min_train_nodes=clients, min_available_nodes=clients
-        )
-        arrays = ArrayRecord(nn.Linear(FEATURES, CLASSES).state_dict())
-        strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds)
-        stamps.append(time.perf_counter())
-
-    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0}, "init_args": {"num_cpus": 2}}
-    run_simulation(server, client, clients, backend_config=resources)  # type: ignore[arg-type]
-    return [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""pfl-research's side of ``benchmarks.simulation``; runs in an environment of its own.
+
+    .peers/pfl/bin/python -m benchmarks.simulation_pfl WORKLOAD CLIENTS ROUNDS
+
+Prints the seconds of each round through pfl's own public API: simulated backend, federated
+averaging, one process and one thread, which was its fastest form for these models.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import types
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pfl.aggregate.simulate import SimulatedBackend
+from pfl.aggregate.weighting import WeightByUser
+from pfl.algorithm.base import NNAlgorithmParams
+from pfl.algorithm.federated_averaging import FederatedAveraging
+from pfl.callback.base import TrainingProcessCallback
+from pfl.data import FederatedDataset
+from pfl.data.sampling import get_user_sampler
+from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
+from pfl.metrics import Metrics, Weighted
+from pfl.model.pytorch import PyTorchModel
+
+from benchmarks.simulation_work import BATCH, EXAMPLES, LR, WORKLOADS, pooled
+
+
+class Clock(TrainingProcessCallback):
+    """Notes when each central iteration ends."""
+
+    def __init__(self) -> None:
+        self.stamps: list[float] = []
+
+    def on_train_begin(self, *, model: Any) -> Metrics:
+        self.stamps = [time.perf_counter()]
+        return Metrics()
+
+    def after_central_iteration(self, *args: Any, **kwargs: Any) -> tuple[bool, Metrics]:
+        self.stamps.append(time.perf_counter())
+        return False, Metrics()
+
+
+def loss(self: Any, x: Any, y: Any, eval: bool = False) -> Any:
+    """What pfl asks a model for."""
+    self.eval() if eval else self.train()
+    return F.cross_entropy(self(x), y)
+
+
+def metrics(self: Any, x: Any, y: Any, eval: bool = True) -> Any:
+    """The same; nothing is evaluated."""
+    return {"loss": Weighted(0.0, 1)}
+
+
+def main() -> None:
+    """Run and print."""
+    logging.disable(logging.CRITICAL)
+    torch.set_num_threads(1)
+    name, clients, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    model = WORKLOADS[name].make()
+    model.loss = types.MethodType(loss, model)  # type: ignore[assignment]
+    model.metrics = types.MethodType(metrics, model)  # type: ignore[assignment]
+    inputs, targets = pooled(name, clients)
+    users = list(zip(inputs.split(EXAMPLES), targets.split(EXAMPLES), strict=True))
+    sampler = get_user_sampler("minimize_reuse", range(clients))
+    backend = SimulatedBackend(
+        training_data=FederatedDataset.from_slices(users, sampler),
+        val_data=None,
+        postprocessors=[WeightByUser()],
+    )
+    clock = Clock()
+    FederatedAveraging().run(
+        algorithm_params=NNAlgorithmParams(
+            central_num_iterations=rounds + 1,
+            evaluation_frequency=10**6,
+            train_cohort_size=clients,
+            val_cohort_size=0,
+        ),
+        backend=backend,
+        model=PyTorchModel(
+            model=model,
+            local_optimizer_create=torch.optim.SGD,
+            central_optimizer=torch.optim.SGD(model.parameters(), 1.0),
+        ),
+        model_train_params=NNTrainHyperParams(
+            local_learning_rate=LR, local_num_epochs=1, local_batch_size=BATCH
+        ),
+        model_eval_params=NNEvalHyperParams(local_batch_size=100),
+        callbacks=[clock],
+        send_metrics_to_platform=False,
+    )
+    seconds = np.diff(clock.stamps)[1:]  # the first iteration evaluates every user
+    print("RESULT " + json.dumps(seconds.tolist()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
