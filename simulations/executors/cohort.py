@@ -27,8 +27,10 @@ from wardround.common.models import load_arrays
 from wardround.simulations.executors.base import Host, is_group
 from wardround.simulations.executors.engines.base import CohortResult
 from wardround.simulations.executors.group import (
+    EvaluationSums,
     Group,
     TrainingSums,
+    evaluate_together,
     failed_with,
     train_each,
 )
@@ -96,6 +98,9 @@ class Cohort(Sequential):
                 continue
             result, order = trained
             _fold(group, [chunk[index] for index in order], trainer, result, scale, x, sums)
+
+    def evaluate(self, group: Group, model: nn.Module) -> EvaluationSums:
+        return evaluate_together(group, model)
 
     def _clients(self, group: Group, node_ids: list[int], refused: dict[int, str]) -> list[Client]:
         """The clients with their examples; why others have none goes to ``refused``."""

@@ -1,4 +1,4 @@
-"""Messages and what clients remember, as files that the processes of one machine share.
+"""Messages and what clients remember, as bytes: sent, or in files that processes share.
 
 The form is the wire's (``common/wire/content.py``), never pickle. Arrays that several messages of a
 parcel share are written once.
@@ -6,13 +6,15 @@ parcel share are written once.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from wardround.common.wire.content import decode_content, encode_content
+from wardround.common.wire.content import Body, decode_content, encode_content
 
 _PLAN, _SAME = "plan", "same"
 
@@ -26,6 +28,28 @@ class Parcel:
 
     def write(self, path: Path) -> None:
         """Write the parcel; the file is complete when this returns."""
+        body = self._body()
+        with open(path, "wb") as file:
+            for start in range(0, body.size_bytes, 1 << 24):
+                file.write(body.read(start, 1 << 24))
+
+    @classmethod
+    def read(cls, path: Path) -> Parcel:
+        """What ``write`` wrote. Raises TransportError for anything else."""
+        with open(path, "rb") as file:
+            return cls._from(file, path.stat().st_size)
+
+    def to_bytes(self) -> bytes:
+        """The parcel, as ``write`` would write it."""
+        body = self._body()
+        return body.read(0, body.size_bytes)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Parcel:
+        """What ``to_bytes`` made. Raises TransportError for anything else."""
+        return cls._from(io.BytesIO(data), len(data))
+
+    def _body(self) -> Body:
         packed: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {}
         same: dict[str, str] = {}
         order: list[str] = []
@@ -46,16 +70,11 @@ class Parcel:
             {"messages": len(self.contents), "states": len(self.states), "order": order}
         )
         packed[_SAME] = ConfigRecord(dict(same))
-        body = encode_content(RecordDict(packed))
-        with open(path, "wb") as file:
-            for start in range(0, body.size_bytes, 1 << 24):
-                file.write(body.read(start, 1 << 24))
+        return encode_content(RecordDict(packed))
 
     @classmethod
-    def read(cls, path: Path) -> Parcel:
-        """What ``write`` wrote. Raises TransportError for anything else."""
-        with open(path, "rb") as file:
-            packed = decode_content(file, path.stat().st_size)
+    def _from(cls, file: IO[bytes], size_bytes: int) -> Parcel:
+        packed = decode_content(file, size_bytes)
         plan, same = packed[_PLAN], packed[_SAME]
         assert isinstance(plan, ConfigRecord) and isinstance(same, ConfigRecord)
         found = {

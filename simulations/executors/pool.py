@@ -23,14 +23,15 @@ _LIMIT_BYTES = 2 << 30
 class Client:
     """One client of a cohort: who, and its training examples.
 
-    size : how many examples; rows : how many rows it announced
+    size : how many examples; width : numbers in an input; rows : how many rows it announced
     """
 
-    __slots__ = ("examples", "hospital", "node_id", "rows", "size")
+    __slots__ = ("examples", "hospital", "node_id", "rows", "size", "width")
 
     def __init__(self, node_id: int, hospital: Hospital, examples: Examples) -> None:
         self.node_id, self.hospital, self.examples = node_id, hospital, examples
-        self.size, self.rows = len(examples), hospital.sizes()["train"]
+        self.size, self.width = len(examples), examples.inputs[:1].numel()
+        self.rows = hospital.sizes()["train"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from wardround.client.training import steps_of
 from wardround.common.config import Config
 from wardround.common.messages import one_line
 from wardround.common.rng import client_keys, derive_seed
-from wardround.common.tasks.base import Examples, Task
+from wardround.common.tasks.base import Task
 from wardround.simulations.executors.engines.base import (
     CohortResult,
     CohortWork,
@@ -32,6 +32,25 @@ CHUNK_BYTES = 8 << 20
 """What the clients of a chunk take together on a CPU: about a core's share of a cache."""
 _GPU_SHARE = 4
 _MOST_CLIENTS = 4096
+
+
+class Extent(Protocol):
+    """How much a client trains on: all that decides how clients are grouped.
+
+    size : examples; width : numbers in an input
+    """
+
+    @property
+    def node_id(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+
+Sized = TypeVar("Sized", bound=Extent)
 _FORMS: tuple[Callable[[nn.Module, Task[Any]], Engine], ...] = (Dense, Vmapped)
 
 
@@ -79,13 +98,13 @@ class CohortTrainer:
         """The name of the form in use, or 'sequential'."""
         return self._engine.name if self._engine else "sequential"
 
-    def chunks(self, clients: Sequence[Client], plain_sgd: bool) -> Iterator[list[Client]]:
+    def chunks(self, clients: Sequence[Sized], plain_sgd: bool) -> Iterator[list[Sized]]:
         """The clients, those with most steps first, in chunks to be trained at once."""
         sizes = np.array([client.size for client in clients])
         order = np.lexsort((-sizes, -self.steps(sizes)))
         start = 0
         while start < len(order):
-            count = self.chunk_size(clients[order[start]].examples, plain_sgd)
+            count = self.chunk_size(clients[order[start]], plain_sgd)
             yield [clients[index] for index in order[start : start + count]]
             start += count
 
@@ -95,8 +114,8 @@ class CohortTrainer:
         steps = [steps_of(int(size), self._config.training) for size in different]
         return np.array(steps, dtype=np.int64)[which]
 
-    def chunk_size(self, examples: Examples, plain_sgd: bool) -> int:
-        """How many clients with as many examples are trained at once."""
+    def chunk_size(self, client: Extent, plain_sgd: bool) -> int:
+        """How many clients like this one are trained at once."""
         if self._engine is None:
             return _MOST_CLIENTS
         device = torch.device(self._config.training.device)
@@ -104,14 +123,8 @@ class CohortTrainer:
         if device.type == "cuda":
             room = torch.cuda.get_device_properties(device).total_memory // _GPU_SHARE
         shapes = {n: p.shape for n, p in self.model.named_parameters() if p.requires_grad}
-        size = len(examples)
-        need = Need(
-            shapes,
-            plain_sgd,
-            size,
-            examples.inputs[:1].numel(),
-            min(size, self._config.training.batch_size),
-        )
+        batch = min(client.size, self._config.training.batch_size)
+        need = Need(shapes, plain_sgd, client.size, client.width, batch)
         return max(1, min(_MOST_CLIENTS, room // max(1, self._engine.client_bytes(need))))
 
     def train(
