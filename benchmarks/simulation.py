@@ -6,9 +6,9 @@ The same work for all (``benchmarks/simulation_work.py``): logistic regression 3
 784-200-10 and pfl's CNN for CIFAR-10; K clients a round with 50 examples each, one epoch of SGD in
 batches of 10, no evaluation. Clients per second of a round (median over rounds, start-up excluded)
 and peak memory of the process and its children. Each side runs alone, in a process of its own, and
-the sides take turns. Ours go through ``simulate``, from commit to commit; 'engine' is the cohort's training
-without the product around it. pfl runs in ``.peers/pfl`` (``make bench-peers``); its cells are
-empty without it, Flower's without ``flwr[simulation]``.
+the sides take turns. Ours go through ``simulate``, from commit to commit; 'engine' is the cohort's
+training without the product around it. pfl runs in ``.peers/pfl`` (``make bench-peers``); its cells
+are empty without it, Flower's without ``flwr[simulation]``.
 """
 
 from __future__ import annotations
