@@ -1,8 +1,9 @@
-"""A process that runs clients for ``processes.py``: a fork of the simulation, so it has its data.
+"""What a worker of ``spread.py`` does with an order; the process that does it for
+``processes.py``.
 
-It is told what to do in lines of JSON over a pipe, and finds the messages in files. What clients
-remember comes with the message and goes back with the reply: a worker that dies takes nothing with
-it but its time.
+The process is a fork of the simulation, so it has its data. It is told what to do in lines of JSON
+over a pipe, and finds the messages in files. What clients remember comes with the message and goes
+back with the reply.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from flwr.app import Message, RecordDict
@@ -33,23 +34,19 @@ class Order:
     """What a worker is to do.
 
     number : of the task, for the reply
-    request : the parcel's file; it may serve several tasks
-    reply : where the reply's parcel is to be written
     kind : message type
     nodes : node ids; of a group, or of the parcel's messages
     group : whether the parcel is one message for all of them
     """
 
     number: int
-    request: str
-    reply: str
     kind: str
     nodes: list[int]
     group: bool
 
-    def to_bytes(self) -> bytes:
-        """One line."""
-        return json.dumps(asdict(self)).encode()
+    def values(self) -> dict[str, Any]:
+        """All of it, for JSON; ``Order(**values)`` reads it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -86,26 +83,38 @@ def serve(connection: Connection, grid: InProcessGrid, number: int, executor: Ex
     last = ("", Parcel([], []))
     while True:
         try:
-            order = Order(**json.loads(connection.recv_bytes()))
+            told = json.loads(connection.recv_bytes())
         except (EOFError, OSError):
             os._exit(0)
+        request, reply = told.pop("request"), told.pop("reply")
+        order = Order(**told)
         try:
-            if last[0] != order.request:
-                last = (order.request, Parcel.read(Path(order.request)))
-            done = _work(executor, grid, order, last[1])
+            if last[0] != request:
+                last = (request, Parcel.read(Path(request)))
+            done, parcel = work(executor, grid, order, last[1])
+            parcel.write(Path(reply))
         except Exception as error:  # a parcel that can't be read or written: the disk's fault
             reason = reason_of(error)
             done = Done(order.number, dict.fromkeys(range(len(order.nodes)), reason), [])
+            Path(reply).unlink(missing_ok=True)
         connection.send_bytes(done.to_bytes())
 
 
-def _work(executor: Executor, grid: InProcessGrid, order: Order, parcel: Parcel) -> Done:
+def group_request(order: Order, parcel: Parcel) -> Message:
+    """The parcel's message for a group, for the order's clients alone."""
+    content = RecordDict(dict(parcel.contents[0].items()))
+    config = dict(content[m.CONFIG].items())
+    config[m.CLIENTS] = order.nodes
+    content[m.CONFIG] = type(content[m.CONFIG])(config)  # type: ignore[arg-type]
+    return _message(order, content, order.nodes[0], 0)
+
+
+def work(
+    executor: Executor, grid: InProcessGrid, order: Order, parcel: Parcel
+) -> tuple[Done, Parcel]:
+    """Do an order: what to say, and the replies with what clients remember now."""
     if order.group:
-        content = RecordDict(dict(parcel.contents[0].items()))
-        config = dict(content[m.CONFIG].items())
-        config[m.CLIENTS] = order.nodes
-        content[m.CONFIG] = type(content[m.CONFIG])(config)  # type: ignore[arg-type]
-        requests = [_message(order, content, order.nodes[0], 0)]
+        requests = [group_request(order, parcel)]
     else:
         requests = [
             _message(order, content, node, position)
@@ -125,8 +134,7 @@ def _work(executor: Executor, grid: InProcessGrid, order: Order, parcel: Parcel)
             errors[position] = reply.error.reason or "no reason given"
         contents.append(RecordDict() if reply.has_error() else reply.content)
     states = [] if order.group else [grid.state_records(node) for node in order.nodes]
-    Parcel(contents, states).write(Path(order.reply))
-    return Done(order.number, errors, seconds)
+    return Done(order.number, errors, seconds), Parcel(contents, states)
 
 
 def _message(order: Order, content: RecordDict, node_id: int, position: int) -> Message:

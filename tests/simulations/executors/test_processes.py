@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wardround.simulations.executors import processes as module
+from wardround.simulations.executors import spread as module
 from wardround.simulations.executors.processes import Processes
 
 
