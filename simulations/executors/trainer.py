@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -51,7 +52,7 @@ class Extent(Protocol):
 
 
 Sized = TypeVar("Sized", bound=Extent)
-_FORMS: tuple[Callable[[nn.Module, Task[Any]], Engine], ...] = (Dense, Vmapped)
+Form = Callable[[nn.Module, Task[Any]], Engine]
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,18 @@ class Terms:
 
 
 class CohortTrainer:
-    """Local training of many clients that share a model, a task and a configuration."""
+    """Local training of many clients that share a model, a task and a configuration.
 
-    def __init__(self, model: nn.Module, task: Task[Any], config: Config) -> None:
+    keep : of how many clients examples may be kept; None: of all
+    """
+
+    def __init__(
+        self, model: nn.Module, task: Task[Any], config: Config, keep: int | None = None
+    ) -> None:
         self.model, self._task, self._config = model, task, config
-        self._pool = ExamplePool(config.training.device)
-        self._forms = list(_FORMS)
+        self._pool = ExamplePool(config.training.device, most_clients=keep)
+        vmapped = partial(Vmapped, compiled=config.simulation.compile)
+        self._forms: list[Form] = [Dense, vmapped]
         self._engine: Engine | None = None
         self.notes: list[str] = []
         self._next_form()
@@ -88,6 +95,10 @@ class CohortTrainer:
                 reason = str(error)
                 if not self._forms:
                     self._note(f"clients train one at a time: {reason}")
+
+    def use(self, engine: Engine) -> None:
+        """Train in this form."""
+        self._engine = engine
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -146,6 +157,8 @@ class CohortTrainer:
             except Exception as error:  # the reference will say whose fault it is
                 self._note(f"a chunk was trained one client at a time: {one_line(str(error), 120)}")
                 return None
+            if self._engine.note:
+                self._note(self._engine.note)
             if not (torch.isfinite(result.losses).all() and result.is_sound()):
                 return None
             return result, [int(x) for x in work.plan.clients]

@@ -150,6 +150,8 @@ class Engine(ABC):
     """One form of training a cohort."""
 
     name: str
+    note = ""
+    """What a user should know of it."""
 
     @abstractmethod
     def train(self, work: CohortWork) -> CohortResult:

@@ -49,18 +49,23 @@ class Vmapped(Engine):
     Parameters
     ----------
     model : the task's; copied
+    compiled : whether ``torch.compile`` makes one kernel of a step; ``note`` says where it can't
     """
 
     name = "vmap"
 
-    def __init__(self, model: nn.Module, task: Task[Any]) -> None:
+    def __init__(self, model: nn.Module, task: Task[Any], compiled: bool = False) -> None:
         check_vectorisable(model, task)
         self._task = task
         self._model = with_given_masks(model)
         for parameter in self._model.parameters():
             parameter.requires_grad_(False)
         self._masks: Masks | None = None
-        self._step: Step = vmap(grad_and_value(self._loss), in_dims=(0, None, 0, 0, 0, 0))
+        self._eager: Step = vmap(grad_and_value(self._loss), in_dims=(0, None, 0, 0, 0, 0))
+        self._compiled: Step | None = None
+        if compiled:
+            # one kernel for all sizes: fewer clients train towards the end of a round
+            self._compiled = torch.compile(self._eager, dynamic=True)
 
     def client_bytes(self, need: Need) -> int:
         # parameters, gradients, optimiser state; activations are guessed at ten inputs each
@@ -119,8 +124,15 @@ class Vmapped(Engine):
         targets: Tensor,
         weights: Tensor,
     ) -> tuple[dict[str, Tensor], Tensor]:
+        arguments = (parameters, fixed, masks, inputs, targets, weights)
+        if self._compiled is not None:
+            try:
+                return self._compiled(*arguments)
+            except Exception as error:  # no compiler, or a model that it doesn't know
+                self.note = f"not compiled: {one_line(str(error), 120)}"
+                self._compiled = None
         try:
-            return self._step(parameters, fixed, masks, inputs, targets, weights)
+            return self._eager(*arguments)
         except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
             raise Unsuited(f"vmap: {one_line(str(error), 120)}") from error
 
