@@ -8,7 +8,6 @@ nothing is tried.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -22,7 +21,7 @@ from wardround.server.aggregation import RunningMean
 from wardround.simulations.executors.base import Executor, Host, is_group
 from wardround.simulations.executors.cohort import Cohort
 from wardround.simulations.executors.group import Group, TrainingSums
-from wardround.simulations.executors.processes import Processes, SequentialProcesses
+from wardround.simulations.executors.processes import Processes, SequentialProcesses, cores
 from wardround.simulations.executors.sequential import Sequential
 
 FEW = 16
@@ -94,8 +93,8 @@ class Auto(Executor):
         one_s = max(1e-5, self._time(Sequential(), group, nodes[:2]))
         sample = nodes[: max(FEW, min(_SAMPLE, int(_LONG_S / one_s)))]
         candidates: list[Sequential] = [Sequential(), Cohort()]
-        if (cores := len(os.sched_getaffinity(0))) > 1:
-            candidates += [Processes(cores), SequentialProcesses(cores)]
+        if cores() > 1:
+            candidates += [Processes(), SequentialProcesses()]
         return {executor: self._time(executor, group, sample) for executor in candidates}
 
     @staticmethod

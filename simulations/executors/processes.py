@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from wardround.simulations.grid import InProcessGrid
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass
 class _Worker:
     process: multiprocessing.process.BaseProcess
@@ -50,7 +57,7 @@ class Processes(Spread):
 
     def __init__(self, workers: int = 0) -> None:
         super().__init__()
-        self._count = workers or len(os.sched_getaffinity(0))
+        self._count = workers or cores()
         self._workers: list[_Worker] = []
         self._folder: Path | None = None
         self._files = 0

@@ -41,6 +41,8 @@ def check_vectorisable(model: nn.Module, task: Task[Any]) -> None:
             raise Unsuited(f"{type(module).__name__} keeps running statistics")
     if name := random_module(model):
         raise Unsuited(f"{name} draws random numbers inside the model")
+    if len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.parameters())):
+        raise Unsuited("a parameter is shared between layers")
 
 
 class Vmapped(Engine):
@@ -61,6 +63,7 @@ class Vmapped(Engine):
         for parameter in self._model.parameters():
             parameter.requires_grad_(False)
         self._masks: Masks | None = None
+        self._knows_buffers = False
         self._eager: Step = vmap(grad_and_value(self._loss), in_dims=(0, None, 0, 0, 0, 0))
         self._compiled: Step | None = None
         if compiled:
@@ -71,8 +74,20 @@ class Vmapped(Engine):
         # parameters, gradients, optimiser state; activations are guessed at ten inputs each
         return 4 * (5 * need.parameters + 10 * need.example_numbers * need.slots)
 
-    @torch.no_grad()
     def train(self, work: CohortWork) -> CohortResult:
+        if self._knows_buffers:
+            return self._train(work)
+        before = {name: value.clone() for name, value in work.fixed.items()}
+        result = self._train(work)
+        for name, value in before.items():
+            if not torch.equal(value, work.fixed[name]):
+                work.fixed[name].copy_(value)
+                raise Unsuited(f"the forward pass changes '{name}'")
+        self._knows_buffers = True
+        return result
+
+    @torch.no_grad()
+    def _train(self, work: CohortWork) -> CohortResult:
         plan, count = work.plan, work.clients
         parameters = {
             name: x.clone() if name in work.own else x.expand(count, *x.shape).clone()

@@ -54,8 +54,78 @@ def batchnorm() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, CLASSES))
 
 
+class Tied(nn.Module):
+    """The first layer's weights are the last one's, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.last.weight = self.first.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.last(torch.tanh(self.first(inputs)))
+        return outputs[:, :CLASSES]
+
+
+class Counting(nn.Module):
+    """Keeps how often it was used."""
+
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, CLASSES)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.count += 1.0
+        outputs: Tensor = self.layer(inputs)
+        return outputs
+
+
+class Fickle(nn.Module):
+    """Its control flow depends on data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(inputs)
+        return outputs * 2 if bool(inputs.mean() > 0) else outputs
+
+
+class Noisy(nn.Module):
+    """Draws numbers that no one gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(inputs + 0.1 * torch.randn_like(inputs))
+        return outputs
+
+
+def noisy() -> nn.Module:
+    return Noisy()
+
+
+def tied() -> nn.Module:
+    return Tied()
+
+
+def counting() -> nn.Module:
+    return Counting()
+
+
+def fickle() -> nn.Module:
+    return Fickle()
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    x.__name__: x for x in (dense, deep, wide, linear, conv, batchnorm)
+    x.__name__: x
+    for x in (dense, deep, wide, linear, conv, batchnorm, tied, counting, fickle, noisy)
 }
 
 
