@@ -184,7 +184,10 @@ class SimulationTable(Table):
     scenario: str | dict[str, Any] = ""
     baselines: bool = True
     threads: int = Field(1, ge=1)
-    executor: Literal["auto", "sequential", "cohort", "processes", "processes-sequential"] = "auto"
+    executor: Literal[
+        "auto", "sequential", "cohort", "processes", "processes-sequential", "ray"
+    ] = "auto"
+    ray_address: str = Field("", pattern=r"^(auto|[A-Za-z0-9.\-]+:[0-9]{1,5})?$")
 
     @model_validator(mode="after")
     def _says_what_to_part_by(self) -> SimulationTable:

@@ -71,7 +71,7 @@ def simulate(
     executor: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|sequential|cohort|processes",
+            metavar="auto|sequential|cohort|processes|ray",
             help="How clients are run; sets simulation.executor.",
         ),
     ] = None,

@@ -41,6 +41,8 @@ from wardround.server.federation import FederationOutcome
 from wardround.server.observer import Observer
 from wardround.simulations.baselines import federated_figures, local_figures, pooled_figures
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
+from wardround.simulations.executors.on_ray import OnRay, check_ray
+from wardround.simulations.executors.ray_actor import Plan
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population import Population
 from wardround.simulations.scenario import Scenario, ScenarioFederation, TimedRun
@@ -102,6 +104,8 @@ def simulate(
     Raises WardroundError subclasses; a run that stopped can be resumed.
     """
     settings = load(config, overrides, resume)
+    if settings.simulation.executor == OnRay.name:
+        check_ray(settings, own_task=task is not None)
     task = task or make_task(settings)
     population = Population(settings, task)
     file = load_scenario(settings)
@@ -153,7 +157,7 @@ def _run(
     run: RunDirectory,
     observer: Observer,
 ) -> Result:
-    executor = _executor(config, run, observer)
+    executor = _executor(population, run, observer)
     grid = InProcessGrid(None, population.names, None, scenario, executor, population.open)
     _restore_clients(grid, run)
     hidden = config.secure_aggregation.enabled or config.privacy.enabled
@@ -197,9 +201,11 @@ def _run(
     return Result(run.path, config, run.rounds(), comparison, model.eval())
 
 
-def _executor(config: Config, run: RunDirectory, observer: Observer) -> Executor:
+def _executor(population: Population, run: RunDirectory, observer: Observer) -> Executor:
     """The configured executor; a run that is resumed goes on with the one that was picked."""
-    name: str = config.simulation.executor
+    name: str = population.config.simulation.executor
+    if name == OnRay.name:
+        return OnRay(Plan.of(population), population.config)
     before = run.summary().get("executor")
     if name == Auto.name and isinstance(before, dict) and before.get("name") in EXECUTORS:
         name = before["name"]

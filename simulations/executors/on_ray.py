@@ -51,7 +51,10 @@ NAME = "ray"
 _START_S = 180.0
 """How long no actor at all may be there."""
 _MOST_FAILED_STARTS = 3
+_MOST_KNOWN = 1 << 17
+"""Clients of whom something is noted; there may be more in a virtual population."""
 _LOOK_AHEAD = 64
+"""Tasks among which an actor is given one that it knows: those behind are shorter."""
 _MOST_LOOKED_AT = 16
 
 
@@ -120,6 +123,7 @@ class OnRay(Spread):
         self._ray: Any = None
         self._ours = False
         self._kind: Any = None
+        self._plan_there: Any = None
         self._actors: list[_Actor] = []
         self._failed_starts = 0
         self._requests: dict[int, tuple[int, Any]] = {}
@@ -172,8 +176,7 @@ class OnRay(Spread):
                 "join a machine that has by `ray start --address=HOST:PORT`"
             )
         self._kind = ray.remote(num_cpus=1, num_gpus=int(gpu), max_restarts=0)(RayActor)
-        plan = ray.put(self._plan.to_bytes())
-        self._plan_there = plan
+        self._plan_there = ray.put(self._plan.to_bytes())
         self._actors = [self._start() for _ in range(count)]
 
     def _start(self) -> _Actor:
@@ -209,6 +212,8 @@ class OnRay(Spread):
         method = actor.handle.work.options(num_returns=2)
         actor.order = task.order.number
         actor.said, actor.reply = method.remote(told, number, request)
+        if len(self._home) > _MOST_KNOWN:
+            self._home = {}
         self._home |= dict.fromkeys(task.order.nodes, actor)
 
     def finished(self, host: Host) -> list[Answer]:
@@ -269,7 +274,7 @@ class OnRay(Spread):
     def extents(
         self, group: Group, parcel: Parcel, node_ids: list[int], refused: dict[int, str]
     ) -> Sequence[Extent]:
-        if self._of != group.digest:
+        if self._of != group.digest or len(self._extents) > _MOST_KNOWN:
             self._of, self._extents = group.digest, {}
         new = [node for node in node_ids if node not in self._extents]
         for task, done, reply in self.run(self._parts(parcel, EXTENTS, new), group.host):

@@ -30,7 +30,7 @@ from wardround.simulations.executors.worker import Done, Order, group_request, w
 from wardround.simulations.identities import Identities
 from wardround.simulations.population import Population
 
-EXTENTS = "extents"
+EXTENTS = "query.extents"
 """An order of its own: how much clients train on, instead of training."""
 NODES, SIZES, WIDTHS = "nodes", "sizes", "widths"
 

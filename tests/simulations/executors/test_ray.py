@@ -99,17 +99,13 @@ def small_tasks(monkeypatch) -> None:
     monkeypatch.setattr(spread, "MESSAGES_A_TASK", 2)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ["strategy.name=scaffold", "strategy.personal_layers=['bias']"],
-        ["strategy.name=fedavg", "secure_aggregation.enabled=true"],
-    ],
-    ids=["single messages", "masks"],
-)
-def test_it_is_what_processes_give(nodes, tmp_path: Path, small_tasks, settings) -> None:
-    if "secure_aggregation.enabled=true" not in settings:
-        settings = [*settings, "secure_aggregation.enabled=false"]
+def test_it_is_what_processes_give(nodes, tmp_path: Path, small_tasks) -> None:
+    """What clients remember travels with their messages: SCAFFOLD's, personal layers, masks."""
+    settings = [
+        "strategy.name=scaffold",
+        "strategy.personal_layers=['bias']",
+        "secure_aggregation.enabled=true",
+    ]
     same(
         run(tmp_path, [*settings, *on_ray(nodes)]),
         run(tmp_path, [*settings, "simulation.executor=processes"]),
