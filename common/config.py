@@ -61,6 +61,12 @@ class Config(Table):
                 f"federation.clients_per_round is {cohort}, below secure_aggregation.min_cohort "
                 f"{secure.min_cohort}: every hospital would refuse"
             )
+        asked = self.evaluation.clients
+        if secure.enabled and asked is not None and asked < secure.min_cohort:
+            raise ValueError(
+                f"evaluation.clients is {asked}, below secure_aggregation.min_cohort "
+                f"{secure.min_cohort}: every hospital would refuse"
+            )
         if self.evaluation.select == "best" and self.data.validation_fraction == 0:
             raise ValueError(
                 "evaluation.select = 'best' needs data.validation_fraction > 0: the best round "

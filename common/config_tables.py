@@ -165,6 +165,7 @@ class EvaluationTable(Table):
     """``[evaluation]``: when hospitals evaluate, and which model is the run's result."""
 
     every: int = Field(1, ge=1)
+    clients: int | None = Field(None, ge=1)
     select: Literal["last", "best"] = "last"
 
 
@@ -173,8 +174,17 @@ class SimulationTable(Table):
 
     clients: int = Field(5, ge=1, le=1_000_000)
     partition: Literal[
-        "auto", "dirichlet", "iid", "quantity", "sites", "column", "patient", "feature_shift"
+        "auto",
+        "dirichlet",
+        "iid",
+        "quantity",
+        "sites",
+        "column",
+        "patient",
+        "feature_shift",
+        "virtual",
     ] = "auto"
+    rows_per_client: int = Field(50, ge=1, le=1_000_000)
     column: str = ""
     alpha: Positive = 1.0
     feature_noise: float = Field(0.0, ge=0, allow_inf_nan=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,6 +64,10 @@ class Progress(Observer):
         self.warnings([line for member in members for line in member.warnings])
         for row in refused:
             self._print(f"{row['hospital']} can't take part: {row['reason']}", "red")
+
+    def population(self, clients: int, sizes: Mapping[str, int] | None) -> None:
+        each = f", each with {sizes['train']} rows to train on" if sizes else ""
+        self._print(f"{clients} virtual clients{each}")
 
     def warnings(self, lines: list[str]) -> None:
         for line in lines:

@@ -8,7 +8,7 @@ whatever reason, goes on from there and ends with the model of an uninterrupted 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,15 +32,16 @@ from wardround.server.checkpoint import (
     write_checkpoint,
 )
 from wardround.server.gathering import Expected, Gatherer, PlainGatherer
-from wardround.server.groups import GroupGatherer, may_group
+from wardround.server.groups import STATELESS, GroupGatherer, may_group
 from wardround.server.journal import Journal
+from wardround.server.members import VirtualMembers
 from wardround.server.membership import Membership
 from wardround.server.observer import Observer
 from wardround.server.privacy import MakeSource, PrivacyPlan
 from wardround.server.replies import Member
 from wardround.server.requests import Totals
 from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
-from wardround.server.sampling import draw_cohort
+from wardround.server.sampling import draw_cohort, evaluated, preparing
 from wardround.server.secure import SecureGatherer
 from wardround.server.setup import sum_statistics
 from wardround.server.strategies import StrategyPlan, build_strategy, personal_keys
@@ -57,7 +58,7 @@ class FederationOutcome:
     model: Arrays
     totals: Sums
     round: int
-    members: list[Member]
+    members: Sequence[Member]
 
 
 class Federation:
@@ -141,9 +142,10 @@ class Federation:
                 break
         return self._finish(state, members)
 
-    def _prepare(self, gatherer: Gatherer, members: list[Member]) -> Sums:
+    def _prepare(self, gatherer: Gatherer, members: Sequence[Member]) -> Sums:
         """The federated preparation, which takes every member; tried as often as a round."""
         attempts = self.config.federation.round_attempts
+        members = preparing(members, self.config)
         for attempt in range(1, attempts + 1):
             try:
                 with self.journal.burnt_by_errors():
@@ -156,7 +158,7 @@ class Federation:
                 self.wait_ready(True)
         raise AssertionError("unreachable: round_attempts is at least 1")
 
-    def _change_members(self, runner: RoundRunner, members: list[Member]) -> None:
+    def _change_members(self, runner: RoundRunner, members: Sequence[Member]) -> None:
         """Go on with other members, or other keys of theirs."""
         self._record_members(members)
         spent = runner.gatherer.spent
@@ -165,7 +167,7 @@ class Federation:
         runner.privacy = self._privacy(members)
 
     # --- set-up ------------------------------------------------------------------------------
-    def _gatherer(self, grid: Grid, plan: StrategyPlan, members: list[Member]) -> Gatherer:
+    def _gatherer(self, grid: Grid, plan: StrategyPlan, members: Sequence[Member]) -> Gatherer:
         common = (grid, self.config, self.task, plan, self.observer)
         if not self.config.secure_aggregation.enabled:
             kind = GroupGatherer if may_group(grid, self.config, plan) else PlainGatherer
@@ -177,7 +179,7 @@ class Federation:
             )
         return SecureGatherer(*common, self.roster, members, self.journal)
 
-    def _privacy(self, members: list[Member]) -> PrivacyPlan | None:
+    def _privacy(self, members: Sequence[Member]) -> PrivacyPlan | None:
         if not self.config.privacy.enabled:
             return None
         if unknown := [member.name for member in members if member.name not in self.roster]:
@@ -187,27 +189,35 @@ class Federation:
         name = self.run_directory.path.name
         return PrivacyPlan(self.config, members, self.roster, name, self.make_source)
 
-    def _able(self, runner: RoundRunner, members: list[Member]) -> list[Member]:
+    def _able(self, runner: RoundRunner, members: Sequence[Member]) -> Sequence[Member]:
         """Members whose privacy budget allows a round. Raises _BudgetsSpent if too few."""
         spent = runner.gatherer.spent
+        if not spent:
+            return members
         able = [member for member in members if member.name not in spent]
         secure = self.config.secure_aggregation
         needed = max(self.config.federation.min_clients, secure.min_cohort if secure.enabled else 1)
-        if spent and len(able) < needed:
+        if len(able) < needed:
             raise _BudgetsSpent(
                 f"{len(spent)} of {len(members)} hospitals have spent their privacy budget, and a "
                 f"round needs {needed}"
             )
         return able
 
-    def _record_members(self, members: list[Member]) -> None:
+    def _record_members(self, members: Sequence[Member]) -> None:
+        if isinstance(members, VirtualMembers):
+            sizes = dict(members.same_sizes or {})
+            who: dict[str, Any] = {"population": {"clients": len(members), **sizes}}
+        else:
+            rows = [{"hospital": x.name, **x.sizes, "warnings": x.warnings} for x in members]
+            who = {"hospitals": rows}
         self.run_directory.update(
             name=self.config.federation.name,
             status="running",
             primary=self.task.primary_metric,
             higher_is_better=self.task.higher_is_better,
             strategy=self.config.strategy.name,
-            hospitals=[{"hospital": x.name, **x.sizes, "warnings": x.warnings} for x in members],
+            **who,
         )
 
     def _first_state(
@@ -238,19 +248,22 @@ class Federation:
         runner: RoundRunner,
         plan: StrategyPlan,
         state: FederationState,
-        members: list[Member],
+        members: Sequence[Member],
         server_round: int,
         local_keys: list[str],
     ) -> None:
         shared = {name: value for name, value in state.model.items() if name not in local_keys}
         trained, cohort, attempt = self._train(runner, state, members, server_round, shared)
         state.model = state.model | trained.model
-        state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
+        # who can't remember a round needn't be told of it: a virtual population's list would grow
+        if local_keys or plan.algorithm not in STATELESS or not isinstance(members, VirtualMembers):
+            state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
         state.clipping_norm = trained.clipping_norm
         evaluation = EvaluationResult()
         if server_round % self.config.evaluation.every == 0 or self._is_last(server_round):
-            evaluation = runner.evaluate(server_round, trained.model, members, state.accepted)
+            asked = evaluated(members, self.config)
+            evaluation = runner.evaluate(server_round, trained.model, asked, state.accepted)
         self._choose_best(state, evaluation)
         secure = self.config.secure_aggregation.enabled
         row = _row(server_round, attempt, cohort, trained, evaluation, secure)
@@ -262,7 +275,7 @@ class Federation:
         self,
         runner: RoundRunner,
         state: FederationState,
-        members: list[Member],
+        members: Sequence[Member],
         server_round: int,
         shared: Arrays,
     ) -> tuple[TrainResult, list[Member], int]:
@@ -315,7 +328,7 @@ class Federation:
         write_checkpoint(self.run_directory.checkpoints, state)
         self.journal.clear()
 
-    def _finish(self, state: FederationState, members: list[Member]) -> FederationOutcome:
+    def _finish(self, state: FederationState, members: Sequence[Member]) -> FederationOutcome:
         chosen = state
         if self.config.evaluation.select == "best" and state.best_round is not None:
             path = checkpoint_path(self.run_directory.checkpoints, state.best_round)

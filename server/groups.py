@@ -33,7 +33,8 @@ from wardround.server.gathering import (
 from wardround.server.replies import Member, check_error
 from wardround.server.strategies import MEAN, StrategyPlan
 
-_STATELESS = ("plain", "fednova")
+STATELESS = ("plain", "fednova")
+"""Algorithms of clients that remember nothing between rounds."""
 _METRICS_BYTES = 3 * 8
 """Of a single client's training reply."""
 _MOST_SUM = 1e30
@@ -45,7 +46,7 @@ def may_group(grid: Grid, config: Config, plan: StrategyPlan) -> bool:
         bool(getattr(grid, "answers_groups", False))
         and plan.name in MEAN  # a strategy of one's own may send each client something else
         and not plan.individual
-        and plan.algorithm in _STATELESS
+        and plan.algorithm in STATELESS
         and plan.name != "fedbn"
         and not config.strategy.personal_layers
         and not config.privacy.enabled

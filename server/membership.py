@@ -2,16 +2,19 @@
 
 Looked at between rounds. A hospital that connects later is asked who it is and takes part from the
 next round on; one that is no longer in the roster is left out. Who is merely away stays a member.
+A host with a virtual population says who its members are in one word, and they stay.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from flwr.serverapp import Grid
 
 from wardround.common.config import Config
 from wardround.common.secagg.keys import Roster
+from wardround.server.members import VirtualMembers
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
 from wardround.server.setup import describe, gather_members
@@ -31,13 +34,22 @@ class Membership:
 
     def __init__(self, grid: Grid, config: Config, observer: Observer, roster: Roster) -> None:
         self._grid, self._config, self._observer, self._roster = grid, config, observer, roster
-        self.members: list[Member] = gather_members(grid, config, observer)
+        self.members: Sequence[Member]
+        virtual: VirtualMembers | None = getattr(grid, "members", None)
+        self._stay = virtual is not None
+        if virtual is not None:
+            self.members = virtual
+            observer.population(len(virtual), virtual.same_sizes)
+            return
+        self.members = gather_members(grid, config, observer)
         self._asked = Counter({member.node_id: _TRIES for member in self.members})
         self._known = dict(roster)
 
     def changed(self) -> bool:
         """Look again. True if members, or keys of the roster, are others than before."""
-        before, known = self.members, self._known
+        if self._stay:
+            return False
+        before, known = list(self.members), self._known
         self._known = dict(self._roster)
         if self._known:
             self.members = [member for member in self.members if member.name in self._known]
@@ -46,6 +58,7 @@ class Membership:
             self._asked.update(new)
             found, refused = describe(self._grid, new, self._config, self.members)
             self._asked.update({member.node_id: _TRIES for member in found})
-            self.members = sorted([*self.members, *found], key=lambda member: member.name)
-            self._observer.members(self.members, refused)
-        return self.members != before or self._known != known
+            joined = sorted([*self.members, *found], key=lambda member: member.name)
+            self.members = joined
+            self._observer.members(joined, refused)
+        return list(self.members) != before or self._known != known

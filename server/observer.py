@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from wardround.server.replies import Member
@@ -15,6 +16,10 @@ class Observer:
 
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
         """The federation is known; ``refused`` names who could not join and why."""
+
+    def population(self, clients: int, sizes: Mapping[str, int] | None) -> None:
+        """The same, where it is a virtual population; ``sizes`` are the rows of each client by
+        split, where all have the same."""
 
     def warnings(self, lines: list[str]) -> None:
         """What hospitals should look at, where the display stands beside them."""

@@ -1,20 +1,54 @@
-"""Which clients take part in a round: drawn from (run seed, round, attempt), never from arrival."""
+"""Which clients are asked: drawn from (run seed, round, attempt), never from arrival.
+
+A draw takes what it draws, whatever the number of members: a virtual population isn't copied.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wardround.common.config import Config
 from wardround.common.rng import numpy_generator
+from wardround.server.members import VirtualMembers
 from wardround.server.replies import Member
+
+MOST_PREPARING, MOST_EVALUATED = 100, 1000
+"""Clients of a virtual population that the preparation asks, and evaluations by default. The
+first are few as each sends single messages: sums that scale inputs need no more."""
 
 
 def draw_cohort(
     members: Sequence[Member], count: int | None, seed: int, server_round: int, attempt: int
 ) -> list[Member]:
     """``count`` members without replacement (all if None or too few), ordered by name."""
-    ordered = sorted(members, key=lambda member: member.name)
+    return _drawn(members, count, seed, "cohort", server_round, attempt)
+
+
+def preparing(members: Sequence[Member], config: Config) -> list[Member]:
+    """Whom the federated preparation asks: everyone, or a sample of a virtual population."""
+    if not isinstance(members, VirtualMembers):
+        return list(members)
+    return _drawn(members, MOST_PREPARING, config.federation.seed, "preparation")
+
+
+def evaluated(members: Sequence[Member], config: Config) -> list[Member]:
+    """Whom evaluations ask, of these members: the same in every round, so that figures of two
+    rounds differ by the model alone."""
+    count = config.evaluation.clients
+    if count is None:
+        if not isinstance(members, VirtualMembers):
+            return list(members)
+        count = MOST_EVALUATED
+    return _drawn(members, count, config.federation.seed, "evaluation")
+
+
+def _drawn(
+    members: Sequence[Member], count: int | None, seed: int, purpose: str, *parts: int
+) -> list[Member]:
+    virtual = isinstance(members, VirtualMembers)
+    ordered = members if virtual else sorted(members, key=lambda member: member.name)
     if count is None or count >= len(ordered):
-        return ordered
-    generator = numpy_generator(seed, "cohort", server_round, attempt)
+        return list(ordered)
+    generator = numpy_generator(seed, purpose, *parts)
     chosen = generator.choice(len(ordered), size=count, replace=False)
-    return [ordered[index] for index in sorted(chosen)]
+    return [ordered[index] for index in sorted(chosen.tolist())]

@@ -24,6 +24,7 @@ from wardround.common.metrics import add_sums
 from wardround.common.models import build_model, load_arrays
 from wardround.common.tasks.base import Examples, Sums, Task, concatenate
 from wardround.server.federation import FederationOutcome
+from wardround.server.sampling import evaluated
 from wardround.simulations.population import Population
 
 Figures = dict[str, dict[str, float]]
@@ -46,9 +47,14 @@ def local_figures(population: Population, names: Sequence[str], split: str = "te
 
 
 def pooled_figures(
-    population: Population, names: Sequence[str], totals: Sums, split: str = "test"
+    population: Population,
+    names: Sequence[str],
+    totals: Sums,
+    split: str = "test",
+    shown: Sequence[str] | None = None,
 ) -> Figures:
-    """Test figures, per hospital, of one model trained on the named hospitals' rows together.
+    """Test figures of each hospital in ``shown`` (default: all), of one model trained on the named
+    hospitals' rows together.
 
     Each hospital's rows are prepared as in the federation (``totals``), so the two models see the
     same inputs.
@@ -65,7 +71,7 @@ def pooled_figures(
                 model, examples[split], population.task, population.config.training.device
             )
             for name, examples in prepared.items()
-            if split in examples
+            if split in examples and (shown is None or name in shown)
         },
     )
 
@@ -84,7 +90,7 @@ def federated_figures(
     digest = digest_arrays(outcome.totals)
     model = build_model(population.task, outcome.totals, population.config.federation.seed)
     by_hospital = {}
-    for member in outcome.members:
+    for member in evaluated(outcome.members, population.config):
         examples = population.hospital(member.name).examples(outcome.totals, digest)
         if split in examples:
             state = ClientState(states.get(member.name, RecordDict()))

@@ -27,6 +27,7 @@ from wardround.common.hosting import (
     timestamp,
 )
 from wardround.common.messages import one_line
+from wardround.server.members import VirtualMembers
 from wardround.simulations.executors import Executor, make_executor
 
 Interceptor = Callable[[Message, str], str | None]
@@ -44,6 +45,8 @@ class InProcessGrid(HostGrid):
     intercept : may return a reason why a client fails instead of answering a message (dropouts)
     executor : runs the clients; by default one after the other
     hospitals : opens the hospital of a context, for executors that do more than call the app
+    members : whom the server has as members without asking them: a virtual population
+    keep : how many clients executors may keep something of; None: all, and so does the grid
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class InProcessGrid(HostGrid):
         intercept: Interceptor | None = None,
         executor: Executor | None = None,
         hospitals: OpenHospital | None = None,
+        members: VirtualMembers | None = None,
+        keep: int | None = None,
     ) -> None:
         super().__init__()
         self.models = ModelCache()
@@ -66,7 +71,7 @@ class InProcessGrid(HostGrid):
             self.answers_groups = True  # by our own code, which does what this app does
         self._app = client_app
         self.executor = executor or make_executor("sequential")
-        self._names = list(names)
+        self._names, self.members, self.keep = names, members, keep
         self._run_config = dict(run_config or {})
         self._intercept = intercept or (lambda message, name: None)
         self._numbers = itertools.count(1)
@@ -138,7 +143,8 @@ class InProcessGrid(HostGrid):
         if hospital is None:
             assert self._open is not None  # asked by executors that were given hospitals
             hospital = self._open(self._context(node_id, self.name(node_id)))
-            self._hospitals[node_id] = hospital
+            if self.keep is None:  # else whoever makes them knows how many to keep
+                self._hospitals[node_id] = hospital
         return hospital
 
     def state(self, node_id: int) -> ClientState:
@@ -170,7 +176,8 @@ class InProcessGrid(HostGrid):
     # --- what clients remember ---------------------------------------------------------------
     def client_states(self) -> dict[str, RecordDict]:
         """The states of clients that keep any, by hospital; live objects."""
-        return {name: state for name, state in self._states.items() if state}
+        self._states = {name: state for name, state in self._states.items() if state}
+        return dict(self._states)
 
     def set_client_states(self, states: dict[str, RecordDict]) -> None:
         """Replace what clients remember, as after a restart."""

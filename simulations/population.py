@@ -1,8 +1,9 @@
-"""The hospitals of a simulation: real sites from a folder, or a pooled shard partitioned."""
+"""The hospitals of a simulation: real sites from a folder, a pooled shard partitioned, or virtual
+clients that are made when they are asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,40 @@ from wardround.common.config import Config
 from wardround.common.errors import ConfigError, DataError, WardroundError
 from wardround.common.privacy.rules import check_settings, check_task
 from wardround.common.tasks.base import Task
+from wardround.server.members import VirtualMembers
 from wardround.simulations.feature_noise import NoisyHospital
 from wardround.simulations.identities import Identities, fresh_identities
 from wardround.simulations.partition import partition
+from wardround.simulations.virtual import (
+    ClientNames,
+    GeneratedShards,
+    PooledShards,
+    VirtualHospitals,
+    check_virtual,
+    kept_hospitals,
+)
 
 
 class Population:
     """Hospitals by name; a shard is opened when it is first needed.
 
     ``data.path`` that is a folder: every file or folder in it is a hospital (``partition =
-    'sites'``, and the default there). Otherwise the task's rows are partitioned.
+    'sites'``, and the default there). Otherwise the task's rows are partitioned, or virtual clients
+    draw from them.
 
     Parameters
     ----------
     identities : gives the hospitals' identity keys by name; new ones by default
+
+    Attributes
+    ----------
+    names : in the order of the hospitals' numbers
+    members : what the server is told of a virtual population; None for any other
+    keep : how many virtual clients stay in memory; None for hospitals that all stay
     """
+
+    members: VirtualMembers | None = None
+    keep: int | None = None
 
     def __init__(
         self,
@@ -50,12 +70,16 @@ class Population:
             raise config.error(
                 "simulation.partition", "'sites' needs data.path to be a folder of hospitals"
             )
-        if kind == "sites" or (kind == "auto" and path is not None and path.is_dir()):
+        self._hospitals: Mapping[str, Hospital]
+        if kind == "virtual":
+            check_virtual(config)
+            self._hospitals = self._virtual(path)
+        elif kind == "sites" or (kind == "auto" and path is not None and path.is_dir()):
             assert path is not None
             self._hospitals = self._make(self._sites(path))
         else:
             self._hospitals = self._make(self._partitioned(path))
-        self.names = list(self._hospitals)
+        self.names: Sequence[str] = list(self._hospitals) if self.keep is None else self._clients
 
     def hospital(self, name: str) -> Hospital:
         """The hospital of that name."""
@@ -114,6 +138,24 @@ class Population:
             )
         return hospitals
 
+    def _virtual(self, path: Path | None) -> VirtualHospitals:
+        names = self._clients = ClientNames(self.config.simulation.clients)
+        shards: GeneratedShards | PooledShards
+        shards = GeneratedShards(self.task, self.config)
+        if shards.open(1) is None:
+            shards = PooledShards(self.task, self.task.load(path), self.config)
+
+        def make(number: int, name: str) -> Hospital:
+            noise = self.config.simulation.feature_noise * number / len(names)
+            return shards.hospital(number, name, noise)
+
+        def sizes(name: str) -> dict[str, int]:
+            return shards.sizes or self._hospitals[name].sizes()
+
+        self.keep = kept_hospitals(self.config)
+        self.members = VirtualMembers(names, sizes, shards.sizes)
+        return VirtualHospitals(names, make, self.keep)
+
     def keep_ledgers(self, folder: Path) -> None:
         """Where the hospitals' privacy ledgers are, if ``[privacy]`` is on."""
         if self.config.privacy.enabled:
@@ -122,8 +164,9 @@ class Population:
 
     def create_ledgers(self) -> None:
         """New, empty ledgers for hospitals that have none: at the beginning of a run only."""
-        for hospital in self._hospitals.values():
-            create_ledger(hospital)
+        if self.config.privacy.enabled:
+            for hospital in self._hospitals.values():
+                create_ledger(hospital)
 
     def _sites(self, path: Path) -> dict[str, Callable[[], Any]]:
         sites = self.task.sites(path)
@@ -146,4 +189,4 @@ def create_ledger(hospital: Hospital) -> None:
     path = hospital.ledger_path
     if path is not None and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        Ledger.create(path, hospital.name).close()
+        Ledger.create(path, hospital.name, durable=False).close()

@@ -39,6 +39,7 @@ from wardround.server.app import create_server_app
 from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
 from wardround.server.federation import FederationOutcome
 from wardround.server.observer import Observer
+from wardround.server.sampling import evaluated
 from wardround.simulations.baselines import federated_figures, local_figures, pooled_figures
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
 from wardround.simulations.executors.on_ray import OnRay, check_ray
@@ -158,7 +159,9 @@ def _run(
     observer: Observer,
 ) -> Result:
     executor = _executor(population, run, observer)
-    grid = InProcessGrid(None, population.names, None, scenario, executor, population.open)
+    virtual = (population.members, population.keep)
+    names = population.names
+    grid = InProcessGrid(None, names, None, scenario, executor, population.open, *virtual)
     _restore_clients(grid, run)
     hidden = config.secure_aggregation.enabled or config.privacy.enabled
     if hidden:  # they stay at the hospitals, which are all here
@@ -235,7 +238,8 @@ def _compare(
     grid: InProcessGrid,
     observer: Observer,
 ) -> Comparison:
-    """Rows of the final table: figures on test rows of local, federated and pooled models."""
+    """Rows of the final table: figures on test rows of local, federated and pooled models, of the
+    hospitals that evaluations ask; of a virtual population the federated mean and overall only."""
     rounds = {row["round"]: row for row in run.rounds()}
     row = rounds.get(outcome.round, {})
     if "test" not in row.get("overall", {}):
@@ -247,16 +251,17 @@ def _compare(
         federated = {name: part["test"] for name, part in parts if "test" in part}
     names = sorted(set(federated) - {OVERALL})
     columns = {"federated": federated | {OVERALL: row["overall"]["test"]}}
-    if config.simulation.baselines:
+    if config.simulation.baselines and population.members is None:
         observer.phase("training local and pooled models to compare with")
         everyone = [member.name for member in outcome.members]
-        columns["local"] = local_figures(population, everyone)
-        columns["pooled"] = pooled_figures(population, everyone, outcome.totals)
+        asked = [member.name for member in evaluated(outcome.members, config)]
+        columns["local"] = local_figures(population, asked)
+        columns["pooled"] = pooled_figures(population, everyone, outcome.totals, shown=asked)
     for figures in columns.values():
         figures[MEAN] = mean_figures(figures[name] for name in names if name in figures)
     return [
         {"hospital": name, **{kind: columns[kind].get(name, {}) for kind in columns}}
-        for name in [*names, MEAN, OVERALL]
+        for name in [*(names if population.members is None else []), MEAN, OVERALL]
     ]
 
 

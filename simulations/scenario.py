@@ -34,6 +34,7 @@ from wardround.server.replies import Member
 from wardround.server.rounds import RoundRunner
 from wardround.simulations.scenario_clients import ScenarioClients, trained_examples
 from wardround.simulations.scenario_file import ScenarioFile
+from wardround.simulations.virtual import ClientNames
 
 Index = NDArray[np.int64]
 DROPPED = "simulated dropout"
@@ -64,16 +65,21 @@ class Scenario:
         training_rows: Callable[[str], int] = lambda name: 0,
         file: ScenarioFile | None = None,
     ) -> None:
-        self._config, self._names, self._training_rows = config, list(names), training_rows
-        self._index = {name: index for index, name in enumerate(self._names)}
-        table, count = config.simulation, len(self._names)
+        self._config, self._names, self._training_rows = config, names, training_rows
+        self._index = _index_of(names)
+        table, count = config.simulation, len(names)
         self.target = file.table.target if file else None
         self._deadline_s = (file.table.deadline_s if file else None) or math.inf
         self._clients = (
             ScenarioClients(names, file, config.federation.seed, table.dropout) if file else None
         )
-        dropout = self._clients.dropout if self._clients else np.full(count, table.dropout)
-        self._probability = {m.TRAIN: dropout, m.UNMASK: np.full(count, table.unmask_dropout)}
+        # views: no number for each of a million clients
+        dropout: NDArray[np.float64] = np.broadcast_to(np.float64(table.dropout), count)
+        if self._clients is not None:
+            dropout = self._clients.dropout
+        unmask = np.broadcast_to(np.float64(table.unmask_dropout), count)
+        self._probability = {m.TRAIN: dropout, m.UNMASK: unmask}
+        self._fails = {kind: bool(chance.any()) for kind, chance in self._probability.items()}
         self._asked: dict[str, tuple[int, Index]] = {}
         self._drawn: dict[tuple[str, int, int], NDArray[np.float64]] = {}
         self._bytes = (0.0, 0.0)
@@ -99,24 +105,24 @@ class Scenario:
         """Of clients that are asked (once more) in a round: who fails, and why."""
         if not self._may_fail(kind):
             return {}
-        index = np.fromiter((self._index[name] for name in names), np.int64, len(names))
+        index = np.fromiter(map(self._index, names), np.int64, len(names))
         dropped = self._draws(kind, server_round, index) < self._probability[kind][index]
         reasons = {int(i): DROPPED for i in index[dropped]}
         if kind == m.TRAIN and self._clients is not None:
             reasons = self._times(self._clients, index, dropped) | reasons
         return {self._names[i]: reason for i, reason in reasons.items()}
 
-    def present(self, members: Sequence[Member]) -> list[Member]:
+    def present(self, members: Sequence[Member]) -> Sequence[Member]:
         """The members that are there now; of the others no cohort is drawn."""
         if self._clients is None:
-            return list(members)
+            return members
         there = self._clients.presence.at(self.time_s)
-        return [member for member in members if there[self._index[member.name]]]
+        return [member for member in members if there[self._index(member.name)]]
 
     def _may_fail(self, kind: str) -> bool:
         if kind == m.TRAIN and self._clients is not None:
             return True
-        return kind in self._probability and bool(self._probability[kind].any())
+        return self._fails.get(kind, False)
 
     def _draws(self, kind: str, server_round: int, index: Index) -> NDArray[np.float64]:
         """A number in [0, 1) for each client and how often it was asked in this round."""
@@ -242,8 +248,15 @@ class ScenarioFederation(Federation):
         self.on_model, self.wait_ready = scenario.on_model, scenario.wait_ready
         self._scenario = scenario
 
-    def _able(self, runner: RoundRunner, members: list[Member]) -> list[Member]:
+    def _able(self, runner: RoundRunner, members: Sequence[Member]) -> Sequence[Member]:
         return self._scenario.present(super()._able(runner, members))
+
+
+def _index_of(names: Sequence[str]) -> Callable[[str], int]:
+    """Gives a name's place. Virtual names know it; others are looked up."""
+    if isinstance(names, ClientNames):
+        return names.index
+    return {name: index for index, name in enumerate(names)}.__getitem__
 
 
 def _bytes(layout: Layout) -> int:

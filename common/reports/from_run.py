@@ -36,6 +36,7 @@ def report_run(run: RunDirectory) -> Path:
         ],
         comparison=list(summary.get("comparison", [])),
         notes=_notes(run),
+        virtual_clients=int(summary.get("population", {}).get("clients", 0)),
     )
     write_report(data, run.report)
     return run.report
@@ -89,7 +90,13 @@ def _notes(run: RunDirectory) -> list[str]:
         notes.insert(0, f"The run ended early: {early}.")
     if config.evaluation.select == "best":
         notes.append("The model is that of the round with the best validation figure.")
-    if simulated and config.simulation.baselines:
+    virtual = config.simulation.partition == "virtual"
+    if virtual:
+        notes.append(
+            "The population is virtual: its clients were made when they were sampled. Figures are "
+            "of a sample of them, the same in every round."
+        )
+    if simulated and config.simulation.baselines and not virtual:
         notes.append(
             "'local' and 'pooled' are trained with the same settings and as many passes over the "
             "data as the federation; a pooled model exists only in a simulation."

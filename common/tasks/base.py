@@ -74,6 +74,9 @@ class Task(ABC, Generic[Raw]):
     higher_is_better: bool = False
     coupled_examples: bool = False
     """True where an example's loss depends on others of its batch (Cox): no per-example privacy."""
+    rowwise: bool = False
+    """True where ``prepare`` makes one example of each row, from that row and the totals alone:
+    then rows that many clients of a virtual population share are prepared once."""
 
     # --- data, at the hospital ------------------------------------------------------------
     @abstractmethod
@@ -82,6 +85,15 @@ class Task(ABC, Generic[Raw]):
 
         Raises DataError naming file, line and column.
         """
+
+    def generate(self, client: int, generator: np.random.Generator) -> Raw | None:
+        """Client 1, 2, ... of a virtual population (``simulation.partition = 'virtual'``), made up.
+
+        It may depend on ``client`` and what ``generator`` draws, which is seeded for this client,
+        and on nothing else: a client is made again whenever it is asked. Default: None, for rows
+        of ``load()`` are drawn.
+        """
+        return None
 
     def sites(self, path: Path) -> dict[str, Path]:
         """Hospitals found under ``path`` for a simulation: name to shard, in a fixed order.

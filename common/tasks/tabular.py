@@ -53,6 +53,10 @@ class TabularTask(Task[Table]):
         self.primary_metric, self.higher_is_better = _PRIMARY[self.kind]
         self.coupled_examples = self.kind == "survival"
         federated = self.options.normalise == "federated"
+        # else what is missing, or the scale, is of the hospital's own training rows
+        self.rowwise = federated or (
+            self.options.normalise == "none" and self.options.missing != "median"
+        )
         self.phases = (3 if self.options.missing == "median" else 2) if federated else 1
 
     # --- data --------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ class Host(Protocol):
     """What an executor needs of the grid that it works for."""
 
     models: ModelCache
+    keep: int | None
+    """How many clients something may be kept of; None: all."""
 
     def answer(self, message: Message) -> Message:
         """The app's reply, or the reason of a client that fails."""

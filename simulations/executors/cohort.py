@@ -76,7 +76,7 @@ class Cohort(Sequential):
         trainer = self._trainers.get(id(model))
         if trainer is None or trainer.model is not model:
             hospital = host.hospital(node_id)
-            trainer = CohortTrainer(model, hospital.task, hospital.config)
+            trainer = CohortTrainer(model, hospital.task, hospital.config, host.keep)
             self._trainers = {id(model): trainer}  # one federation, one model at a time
         return trainer
 
@@ -104,7 +104,8 @@ class Cohort(Sequential):
 
     def _clients(self, group: Group, node_ids: list[int], refused: dict[int, str]) -> list[Client]:
         """The clients with their examples; why others have none goes to ``refused``."""
-        if self._digest != group.digest or len(self._known) > _MOST_KNOWN:
+        most = _MOST_KNOWN if group.host.keep is None else group.host.keep
+        if self._digest != group.digest or len(self._known) > most:
             self._digest, self._known = group.digest, {}
         clients = []
         for node_id in node_ids:

@@ -1,7 +1,7 @@
 """The training examples of many clients in one tensor, so that a cohort's batch is one look-up.
 
 A client's examples are copied in once and stay while they fit; then a round only indexes. Beyond
-the limit the pool holds what the running round needs, and is filled anew each time.
+the limits the pool holds what the running round needs, and is filled anew each time.
 """
 
 from __future__ import annotations
@@ -51,10 +51,17 @@ class ExamplePool:
     ----------
     device : where the pooled tensors are
     limit_bytes : of what is kept from round to round
+    most_clients : of how many clients that may be; None: of all
     """
 
-    def __init__(self, device: str = "cpu", limit_bytes: int = _LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        limit_bytes: int = _LIMIT_BYTES,
+        most_clients: int | None = None,
+    ) -> None:
         self._device, self._limit = device, limit_bytes
+        self._most = most_clients
         self._places: dict[Client, int] = {}
         self._inputs: Tensor | None = None
         self._targets: Tensor | None = None
@@ -80,7 +87,8 @@ class ExamplePool:
             part[:1].numel() * part.element_size() for part in (first.inputs, first.targets)
         )
         needed = self._used + sum(client.size for client in new)
-        if self._inputs is not None and needed * row_bytes > self._limit:
+        many = self._most is not None and len(self._places) + len(new) > self._most
+        if self._inputs is not None and (many or needed * row_bytes > self._limit):
             self._places.clear()
             self._used, new = 0, clients
             needed = sum(client.size for client in new)
