@@ -117,7 +117,8 @@ class RayActor:
             return [socket.gethostname(), m.one_line(str(error), 500)]
         except Exception as error:  # whatever a task of the user's own may raise
             return [socket.gethostname(), reason_of(error)]
-        self._grid = InProcessGrid(None, population.names, hospitals=population.open)
+        names, keep = population.names, population.keep
+        self._grid = InProcessGrid(None, names, hospitals=population.open, keep=keep)
         return [socket.gethostname(), ""]
 
     def work(self, told: bytes, number: int, request: bytes) -> tuple[bytes, bytes]:
