@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import socket
 import warnings
 from collections import deque
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ from wardround.simulations.executors.trainer import Extent
 from wardround.simulations.executors.worker import Done
 
 NAME = "ray"
+_ANSWER_S = 5.0
 _START_S = 180.0
 """How long no actor at all may be there."""
 _MOST_FAILED_STARTS = 3
@@ -84,6 +86,28 @@ def check_ray(config: Config, own_task: bool) -> None:
             f"'{config.training.device}' with executor 'ray'; use 'cpu' or 'cuda': Ray gives each "
             "actor a GPU of its own",
         )
+    _check_address(config)
+
+
+def _check_address(config: Config) -> None:
+    """Whether anyone listens there: Ray itself would try for minutes."""
+    host, _, port = config.simulation.ray_address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host, int(port)), _ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(config, error) from None
+
+
+def _no_cluster(config: Config, error: Exception) -> ConfigError:
+    address = config.simulation.ray_address
+    where = f"at '{address}'" if address else "on this machine"
+    return config.error(
+        "simulation.ray_address",
+        f"no Ray cluster {where} ({m.one_line(str(error), 100)}); start one there by `ray start "
+        "--head --port=6379`",
+    )
 
 
 @dataclass(frozen=True)
@@ -150,23 +174,17 @@ class OnRay(Spread):
         ray = importlib.import_module("ray")
         self._ray = ray
         if not ray.is_initialized():
-            address = self._config.simulation.ray_address
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Ray's notices of its own future
                     ray.init(
-                        address or None,
+                        self._config.simulation.ray_address or None,
                         include_dashboard=False,
                         log_to_driver=False,
                         logging_level="ERROR",
                     )
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                where = f"at '{address}'" if address else "on this machine"
-                raise self._config.error(
-                    "simulation.ray_address",
-                    f"no Ray cluster {where} ({m.one_line(str(error), 150)}); start one there with "
-                    "`ray start --head`",
-                ) from None
+                raise _no_cluster(self._config, error) from None
             self._ours = True
         gpu = self._config.training.device == "cuda"
         count = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))

@@ -16,7 +16,7 @@ from wardround.common.config import Config, parse_config
 from wardround.common.errors import ConfigError
 from wardround.common.tasks.configured import make_task
 from wardround.server.observer import Observer
-from wardround.simulations.executors import processes, spread
+from wardround.simulations.executors import spread
 from wardround.simulations.executors.on_ray import OnRay, check_ray
 from wardround.simulations.executors.parcel import Parcel
 from wardround.simulations.executors.ray_actor import Plan, RayActor
@@ -162,6 +162,7 @@ def config() -> Callable[..., Config]:
         ([], True, "can't send a task that is an object of this process; name it by task.name"),
         (["privacy.unit=hospital", "privacy.noise_multiplier=1.0"], False, "[privacy]"),
         (["training.device='cuda:1'"], False, "use 'cpu' or 'cuda'"),
+        (["simulation.ray_address='127.0.0.1:1'"], False, "no Ray cluster at '127.0.0.1:1' ("),
     ],
 )
 def test_what_cant_be_on_a_cluster_is_refused(
@@ -217,4 +218,4 @@ def test_nothing_is_started_before_there_is_work(config) -> None:
     settings = config("simulation.clients=4", "secure_aggregation.enabled=false")
     executor = OnRay(Plan.of(Population(settings, make_task(settings))), settings)
     executor.close()
-    assert executor.notes() == [] and isinstance(executor, processes.Spread)
+    assert executor.notes() == [] and isinstance(executor, spread.Spread)
