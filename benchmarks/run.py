@@ -10,6 +10,7 @@ from benchmarks.report import arguments
 NAMES = (
     "secagg",
     "simulation",
+    "population",
     "fed_heart",
     "fed_brca",
     "fed_heart_dp",

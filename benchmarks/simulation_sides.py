@@ -2,7 +2,8 @@
 
     python -m benchmarks.simulation_sides SIDE WORKLOAD CLIENTS ROUNDS
 
-SIDE: an executor's name, 'masked' (secure aggregation), 'engine' (the training of a cohort alone,
+SIDE: an executor's name, 'masked' (secure aggregation), 'private' (each client's update clipped,
+noise on the mean, a ledger and a signed claim per client), 'engine' (the training of a cohort alone,
 beside the product), 'loop' (a plain loop over deep copies, one thread) or 'flower' (Flower's
 engine, two one-CPU actors). Prints the seconds of each round; of ours, from one commit to the next.
 """
@@ -23,6 +24,15 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.simulation_work import BATCH, EXAMPLES, LR, WORKLOADS, pooled
+
+
+PRIVATE = """
+[privacy]
+unit = "hospital"
+noise = "central"
+clipping_norm = 0.5
+noise_multiplier = 0.5
+"""
 
 
 def main() -> None:
@@ -69,14 +79,15 @@ def ours(side: str, name: str, clients: int, rounds: int) -> list[float]:
         def round_committed(self, row: dict[str, Any]) -> None:
             self.stamps.append(time.perf_counter())
 
-    masked = side == "masked"
+    masked, private = side == "masked", side == "private"
     with tempfile.TemporaryDirectory() as folder:
         config = parse_config(
             f"[federation]\nrounds = {rounds + 1}\nruns = '{folder}'\n[data]\ntest_fraction = 0.0\n"
             f"[training]\nlr = {LR}\nbatch_size = {BATCH}\n"
             f"[secure_aggregation]\nenabled = {str(masked).lower()}\n"
             f"[simulation]\nclients = {clients}\npartition = 'iid'\nbaselines = false\n"
-            f"executor = '{'cohort' if masked else side}'\n"
+            f"executor = '{'cohort' if masked or private else side}'\n"
+            + (PRIVATE if private else "")
         )
         clock = Clock()
         simulate(config, task=make_task(name, clients), observer=clock)

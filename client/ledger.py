@@ -104,8 +104,11 @@ def _check_unit(unit: str) -> None:
 class Ledger:
     """Open with ``create`` or ``open``; usable as a context manager. Not for several threads."""
 
-    def __init__(self, path: Path, hospital: str, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, path: Path, hospital: str, connection: sqlite3.Connection, durable: bool = True
+    ) -> None:
         self.path, self.hospital, self._connection = path, hospital, connection
+        self._durable = durable
         self._forget()
 
     def _forget(self) -> None:
@@ -118,15 +121,20 @@ class Ledger:
 
     # --- opening ---------------------------------------------------------------------------------
     @classmethod
-    def create(cls, path: Path | str, hospital: str) -> Ledger:
-        """A new, empty ledger. Raises PrivacyRefused if there is one, or a used one's head."""
+    def create(cls, path: Path | str, hospital: str, durable: bool = True) -> Ledger:
+        """A new, empty ledger. Raises PrivacyRefused if there is one, or a used one's head.
+
+        durable : False for a simulated hospital, whose ledger must outlive the process, not a power
+            cut
+        """
         path = Path(path)
-        make_files(path, dump({"kind": "start", "hospital": hospital, "id": os.urandom(16).hex()}))
-        return cls.open(path, hospital)
+        start = dump({"kind": "start", "hospital": hospital, "id": os.urandom(16).hex()})
+        make_files(path, start, durable)
+        return cls.open(path, hospital, durable)
 
     @classmethod
-    def open(cls, path: Path | str, hospital: str) -> Ledger:
-        """The ledger at ``path``, all of it verified.
+    def open(cls, path: Path | str, hospital: str, durable: bool = True) -> Ledger:
+        """The ledger at ``path``, all of it verified; ``durable`` as in ``create``.
 
         Raises PrivacyRefused if it is missing, damaged, cut short or another hospital's.
         """
@@ -137,10 +145,10 @@ class Ledger:
                 "if these patients were never trained on"
             )
         try:
-            connection = connect(path)
+            connection = connect(path, durable)
         except sqlite3.Error as error:
             raise damaged(path, str(error)) from None
-        self = cls(path, hospital, connection)
+        self = cls(path, hospital, connection, durable)
         try:
             with self._locked():
                 pass
@@ -234,7 +242,7 @@ class Ledger:
         """Durably add a row. The caller holds the lock; the row is committed when it lets go."""
         body = dump(content)
         row = Row(self._number + 1, chain(self._hash, self._number + 1, body), body)
-        write_head(head_path(self.path), row)
+        write_head(head_path(self.path), row, self._durable)
         self._insert(row)
         self._take_in(row)
 

@@ -34,7 +34,7 @@ class Row:
     body: str
 
 
-def make_files(path: Path, body: str) -> None:
+def make_files(path: Path, body: str, durable: bool = True) -> None:
     """A new ledger with one row. Raises PrivacyRefused if there is one, or a used one's head.
 
     The head comes before the file's own name, so a crash in between leaves nothing that looks used.
@@ -49,16 +49,18 @@ def make_files(path: Path, body: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     first = Row(1, chain("", 1, body), body)
-    connection = connect(new)
+    connection = connect(new, durable)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(_TABLE)
     insert_row(connection, first)
     connection.close()
-    sync(new)
-    write_head(head, first)
+    if durable:
+        sync(new)
+    write_head(head, first, durable)
     os.rename(new, path)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 def head_path(path: Path) -> Path:
@@ -76,13 +78,17 @@ def damaged(path: Path, what: str) -> PrivacyRefused:
     )
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing file; every commit reaches the disk before it returns."""
+def connect(path: Path, durable: bool = True) -> sqlite3.Connection:
+    """Open an existing file.
+
+    durable : every commit reaches the disk before it returns; else only the operating system,
+        which the end of a process doesn't trouble
+    """
     uri = path.resolve().as_uri() + "?mode=rw"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_mode = {'WAL' if durable else 'PERSIST'}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
     except sqlite3.Error:
         connection.close()
         raise
@@ -121,17 +127,19 @@ def read_head(path: Path) -> Row:
         raise damaged(path, f"the head file is unreadable: {error}") from None
 
 
-def write_head(path: Path, head: Row) -> None:
-    """Durably, at once or not at all."""
+def write_head(path: Path, head: Row, durable: bool = True) -> None:
+    """At once or not at all; and durably, as in ``connect``."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(dump(asdict(head)) + "\n")
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     os.rename(new, path)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -145,7 +145,7 @@ def open_ledger(hospital: Hospital) -> Ledger:
     """The hospital's ledger. Raises PrivacyRefused if it is missing, damaged or another's."""
     if hospital.ledger_path is None:
         raise PrivacyRefused(f"{hospital.name} has no privacy ledger, so it can't train privately")
-    return Ledger.open(hospital.ledger_path, hospital.name)
+    return Ledger.open(hospital.ledger_path, hospital.name, durable=not hospital.simulated)
 
 
 def limit_of(config: Config) -> Limit:
