@@ -159,9 +159,7 @@ def _run(
     observer: Observer,
 ) -> Result:
     executor = _executor(population, run, observer)
-    virtual = (population.members, population.keep)
-    names = population.names
-    grid = InProcessGrid(None, names, None, scenario, executor, population.open, *virtual)
+    grid = _grid(population, scenario, executor)
     _restore_clients(grid, run)
     hidden = config.secure_aggregation.enabled or config.privacy.enabled
     if hidden:  # they stay at the hospitals, which are all here
@@ -202,6 +200,12 @@ def _run(
     model = build_model(task, outcome.totals, config.federation.seed)
     load_arrays(model, outcome.model)
     return Result(run.path, config, run.rounds(), comparison, model.eval())
+
+
+def _grid(population: Population, scenario: Scenario, executor: Executor) -> InProcessGrid:
+    virtual = (population.members, population.keep)
+    names = population.names
+    return InProcessGrid(None, names, None, scenario, executor, population.open, *virtual)
 
 
 def _executor(population: Population, run: RunDirectory, observer: Observer) -> Executor:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/**/*.md")])
 NO_DEFAULT = {
     "federation.clients_per_round",
+    "evaluation.clients",
     "training.max_grad_norm",
     "secure_aggregation.max_examples",
     "privacy.epsilon",
