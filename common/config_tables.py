@@ -194,6 +194,7 @@ class SimulationTable(Table):
     scenario: str | dict[str, Any] = ""
     baselines: bool = True
     threads: int = Field(1, ge=1)
+    compile: bool = False
     executor: Literal[
         "auto", "sequential", "cohort", "processes", "processes-sequential", "ray"
     ] = "auto"
