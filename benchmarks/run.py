@@ -10,6 +10,8 @@ from benchmarks.report import arguments
 NAMES = (
     "secagg",
     "simulation",
+    "forms",
+    "scaling",
     "population",
     "fed_heart",
     "fed_brca",

@@ -25,7 +25,6 @@ import torch.nn.functional as F
 
 from benchmarks.simulation_work import BATCH, EXAMPLES, LR, WORKLOADS, pooled
 
-
 PRIVATE = """
 [privacy]
 unit = "hospital"
