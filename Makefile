@@ -35,8 +35,9 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 simulate: $(VENV)/.run
 	$(BIN)/wardround simulate $(ARGS)
 
+# two workers: the suite's time is mostly one core's
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 chaos: $(VENV)/.dev
 	CHAOS_CAMPAIGNS=$${CHAOS_CAMPAIGNS:-500} $(BIN)/python -m pytest tests/deployment $(ARGS)

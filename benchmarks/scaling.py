@@ -4,8 +4,8 @@
 
 50 examples a client, one epoch of SGD in batches of 10, through ``simulate`` from commit to commit
 (median over rounds, the first one left out), executor 'cohort', one process per case; peak memory
-of that process. Clients: logistic regression, 10 to 10,000 in a round. Model: 100 inputs, one hidden
-layer, 10 outputs, of 1e3 to 1e7 parameters, 10 clients in a round.
+of that process. Clients: logistic regression, 10 to 10,000 in a round. Model: 100 inputs, one
+hidden layer, 10 outputs, of 1e3 to 1e7 parameters, 10 clients in a round.
 """
 
 from __future__ import annotations

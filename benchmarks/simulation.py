@@ -26,11 +26,16 @@ from benchmarks.report import Row, arguments, emit
 from benchmarks.simulation_work import EXAMPLES, WORKLOADS, gemm_gflops
 
 PFL = Path(".peers/pfl/bin/python")
-OURS = ("cohort", "processes", "processes-sequential", "sequential", "masked", "engine")
+OURS = ("cohort", "processes", "processes-sequential", "sequential", "masked", "private", "engine")
 PEERS = ("pfl", "flower", "loop")
 # workload, clients, rounds by side; a side that isn't named doesn't run
 FULL = (
-    ("logreg", 100, {"cohort": 40, "sequential": 3, "pfl": 5, "flower": 3, "loop": 5}),
+    (
+        "logreg",
+        100,
+        {"cohort": 40, "sequential": 3, "masked": 3, "private": 3}
+        | {"pfl": 5, "flower": 3, "loop": 5},
+    ),
     (
         "logreg",
         1000,

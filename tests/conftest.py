@@ -35,6 +35,17 @@ from wardround.simulations.population import create_ledger
 
 ROOT = Path(__file__).parent.parent
 
+# these run processes of their own, or are held to deadlines: one after the other, also where the
+# others are spread over two workers (pytest -n 2 --dist loadgroup)
+ALONE = ("deployment", "integration", "transport", "test_ray.py", "test_processes.py", "wire")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if set(ALONE) & set(item.path.relative_to(ROOT / "tests").parts):
+            item.add_marker(pytest.mark.xdist_group("alone"))
+
+
 # a busy machine is no failure: nothing is timed
 hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

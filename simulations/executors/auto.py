@@ -87,7 +87,7 @@ class Auto(Executor):
             self._say(best.name, f"a client takes {shown}")
 
     def _try_all(self, group: Group) -> dict[Executor, float]:
-        nodes = [node for node in group.node_ids if node not in group.failed]
+        nodes = group.node_ids  # also of those that will fail: to ask would count as an attempt
         if len(nodes) < FEW:
             return {}
         one_s = max(1e-5, self._time(Sequential(), group, nodes[:2]))

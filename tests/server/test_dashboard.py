@@ -280,9 +280,16 @@ def test_remote_must_be_allowed_and_then_goes_by_addresses_only() -> None:
     assert statuses == [200, 200, 200, 421]
 
 
-def test_it_leaves_signal_handlers_alone(served: tuple[Board, Dashboard]) -> None:
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+@pytest.fixture
+def handlers() -> list[object]:
+    """What handles signals before anything is served."""
+    return [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_it_leaves_signal_handlers_alone(
+    handlers: list[object], served: tuple[Board, Dashboard]
+) -> None:
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def samples(board: Board) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
