@@ -6,6 +6,7 @@ all share.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -23,7 +24,7 @@ from wardround.simulations.executors.cohort import Cohort
 from wardround.simulations.executors.parcel import Parcel
 from wardround.simulations.executors.sequential import Sequential
 from wardround.simulations.executors.spread import Answer, Spread, Task
-from wardround.simulations.executors.worker import Done, Order, serve
+from wardround.simulations.executors.worker import GOODBYE, Done, Order, serve
 
 if TYPE_CHECKING:
     from wardround.simulations.grid import InProcessGrid
@@ -65,6 +66,9 @@ class Processes(Spread):
 
     def close(self) -> None:
         for worker in self._workers:
+            with contextlib.suppress(OSError):  # it is dead already
+                # said aloud: a fork of someone else's may hold our end of the pipe open
+                worker.connection.send_bytes(GOODBYE)
             worker.connection.close()
         for worker in self._workers:
             worker.process.join(5)

@@ -28,6 +28,9 @@ from wardround.simulations.executors.parcel import Parcel
 if TYPE_CHECKING:
     from wardround.simulations.grid import InProcessGrid
 
+GOODBYE = b"goodbye"
+"""The last line to a worker."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -83,9 +86,12 @@ def serve(connection: Connection, grid: InProcessGrid, number: int, executor: Ex
     last = ("", Parcel([], []))
     while True:
         try:
-            told = json.loads(connection.recv_bytes())
+            line = connection.recv_bytes()
         except (EOFError, OSError):
+            line = GOODBYE
+        if line == GOODBYE:
             os._exit(0)
+        told = json.loads(line)
         request, reply = told.pop("request"), told.pop("reply")
         order = Order(**told)
         try:
