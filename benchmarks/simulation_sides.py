@@ -156,6 +156,7 @@ def loop(name: str, clients: int, rounds: int) -> list[float]:
 def flower(name: str, clients: int, rounds: int) -> list[float]:
     """Flower's simulation engine, FedAvg."""
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = os.getcwd()  # where its actors find the work
     import logging
 
     from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -170,6 +171,12 @@ def flower(name: str, clients: int, rounds: int) -> list[float]:
 
     @client.train()
     def train(message: Message, context: Context) -> Message:
+        # imported here: what this function finds in its module would be sent along, torch itself
+        import torch
+        import torch.nn.functional as F
+
+        from benchmarks.simulation_work import WORKLOADS
+
         torch.set_num_threads(1)
         model = WORKLOADS[name].make().train()
         model.load_state_dict(message.content["arrays"].to_torch_state_dict())
@@ -192,6 +199,12 @@ def flower(name: str, clients: int, rounds: int) -> list[float]:
         def configure_train(self, *args: Any, **kwargs: Any) -> Any:
             stamps.append(time.perf_counter())
             return super().configure_train(*args, **kwargs)
+
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            replies = list(replies)
+            if any(reply.has_error() for reply in replies):  # a failure would look fast
+                raise RuntimeError(replies[0].error.reason)
+            return super().aggregate_train(server_round, replies)
 
     @server.main()
     def run(grid: Grid, context: Context) -> None:
