@@ -121,7 +121,7 @@ def engine(name: str, clients: int, rounds: int) -> list[float]:
     seconds = []
     for number in range(rounds + 1):
         started = time.perf_counter()
-        for chunk in trainer.chunks(everyone, plain_sgd=True):
+        for chunk in trainer.chunks(everyone, corrected=False):
             trained = trainer.train(chunk, number, terms)
             assert trained is not None
             trained[0].weighted_change(torch.full((len(chunk),), float(EXAMPLES)))

@@ -90,7 +90,7 @@ class Cohort(Sequential):
         load_arrays(model, x)
         terms = group_terms(group, model)
         scale = ALGORITHMS[str(group.config[m.ALGORITHM])].scale
-        for chunk in trainer.chunks(clients, plain_sgd=not terms.proximal):
+        for chunk in trainer.chunks(clients, corrected=bool(terms.proximal)):
             trained = trainer.train(chunk, group.server_round, terms)
             if trained is None:
                 train_each(group, [client.node_id for client in chunk], model, x, sums)

@@ -66,7 +66,7 @@ def train_messages(
         if start is None:
             start = _start(found.job)
             trainer = trainer_of(found.job.received.model, host, found.node_id)
-            limit = min(_MOST_JOBS, trainer.chunk_size(_client(found), plain_sgd=False))
+            limit = min(_MOST_JOBS, trainer.chunk_size(_client(found), corrected=True))
     if begun:
         yield from _finish(begun, host, trainer_of)
 

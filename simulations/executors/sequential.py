@@ -9,7 +9,6 @@ from torch import nn
 
 from wardround.common import messages as m
 from wardround.common.arrays import Arrays, layout_of
-from wardround.common.errors import WardroundError
 from wardround.common.hosting import timestamp
 from wardround.common.models import load_arrays
 from wardround.server.aggregation import RunningMean
@@ -55,7 +54,7 @@ class Sequential(Executor):
             sums = TrainingSums(RunningMean(layout_of(x)), refused=dict(group.failed))
             self.train(group, [n for n in group.node_ids if n not in group.failed], model, x, sums)
             return sums.reply(group)
-        except WardroundError as error:
+        except Exception as error:
             return refusing(message, error)
 
     def train(

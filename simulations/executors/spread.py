@@ -148,12 +148,12 @@ class Spread(Cohort):
         if not clients:
             return
         trainer = self.trainer(model, group.host, clients[0].node_id)
-        plain = not group_terms(group, model).proximal
+        corrected = bool(group_terms(group, model).proximal)
         batched = self.forms and trainer.form != "sequential"
         size = MOST_CLIENTS_A_TASK if batched else MESSAGES_A_TASK
         tasks = [
             self.task(parcel, m.TRAIN, [x.node_id for x in chunk[start : start + size]], True)
-            for chunk in trainer.chunks(clients, plain)
+            for chunk in trainer.chunks(clients, corrected)
             for start in range(0, len(chunk), size)
         ]
         for task, done, reply in self.run(tasks, group.host):

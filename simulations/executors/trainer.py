@@ -23,6 +23,7 @@ from wardround.simulations.executors.engines.base import (
     Engine,
     Need,
     Unsuited,
+    plain_sgd,
 )
 from wardround.simulations.executors.engines.dense import Dense
 from wardround.simulations.executors.engines.vmapped import Vmapped
@@ -109,13 +110,16 @@ class CohortTrainer:
         """The name of the form in use, or 'sequential'."""
         return self._engine.name if self._engine else "sequential"
 
-    def chunks(self, clients: Sequence[Sized], plain_sgd: bool) -> Iterator[list[Sized]]:
-        """The clients, those with most steps first, in chunks to be trained at once."""
+    def chunks(self, clients: Sequence[Sized], corrected: bool) -> Iterator[list[Sized]]:
+        """The clients, those with most steps first, in chunks to be trained at once.
+
+        corrected : whether the strategy adds something to their gradients
+        """
         sizes = np.array([client.size for client in clients])
         order = np.lexsort((-sizes, -self.steps(sizes)))
         start = 0
         while start < len(order):
-            count = self.chunk_size(clients[order[start]], plain_sgd)
+            count = self.chunk_size(clients[order[start]], corrected)
             yield [clients[index] for index in order[start : start + count]]
             start += count
 
@@ -125,7 +129,7 @@ class CohortTrainer:
         steps = [steps_of(int(size), self._config.training) for size in different]
         return np.array(steps, dtype=np.int64)[which]
 
-    def chunk_size(self, client: Extent, plain_sgd: bool) -> int:
+    def chunk_size(self, client: Extent, corrected: bool) -> int:
         """How many clients like this one are trained at once."""
         if self._engine is None:
             return _MOST_CLIENTS
@@ -135,7 +139,8 @@ class CohortTrainer:
             room = torch.cuda.get_device_properties(device).total_memory // _GPU_SHARE
         shapes = {n: p.shape for n, p in self.model.named_parameters() if p.requires_grad}
         batch = min(client.size, self._config.training.batch_size)
-        need = Need(shapes, plain_sgd, client.size, client.width, batch)
+        plain = plain_sgd(self._config.training) and not corrected
+        need = Need(shapes, plain, client.size, client.width, batch)
         return max(1, min(_MOST_CLIENTS, room // max(1, self._engine.client_bytes(need))))
 
     def train(

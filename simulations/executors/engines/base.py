@@ -23,6 +23,16 @@ class Unsuited(Exception):
     """This model or task can't be trained in this form; the text says why."""
 
 
+def plain_sgd(training: TrainingTable) -> bool:
+    """Whether the optimiser's step is exactly y <- y - lr g(y)."""
+    return (
+        training.optimizer == "sgd"
+        and not training.momentum
+        and not training.weight_decay
+        and training.max_grad_norm is None
+    )
+
+
 @dataclass
 class CohortWork:
     """Local training of C clients, in the plan's order.
@@ -57,15 +67,7 @@ class CohortWork:
 
     def is_plain_sgd(self) -> bool:
         """Whether a step is exactly y <- y - lr g(y)."""
-        training = self.training
-        return (
-            training.optimizer == "sgd"
-            and not training.momentum
-            and not training.weight_decay
-            and training.max_grad_norm is None
-            and not self.proximal
-            and not self.shift
-        )
+        return plain_sgd(self.training) and not self.proximal and not self.shift
 
 
 @dataclass(frozen=True)

@@ -122,10 +122,10 @@ class Dense(Engine):
         return 4 * (parameters * state + 3 * need.example_numbers * need.slots)
 
     def _is_dual(self, work: CohortWork) -> bool:
-        first = self._layers[0].weight
-        if not work.is_plain_sgd() or first in work.own:
+        first = self._layers[0]
+        if not work.is_plain_sgd() or {first.weight, first.bias} & work.own:
             return False
-        return _dual_pays(work.start[first].shape, int(work.plan.examples.max()))
+        return _dual_pays(work.start[first.weight].shape, int(work.plan.examples.max()))
 
     @torch.no_grad()
     def train(self, work: CohortWork) -> CohortResult:

@@ -177,6 +177,24 @@ def test_an_update_that_is_no_number_is_its_own_clients_alone(
     close(single.outcome.model, other.outcome.model)
 
 
+def test_figures_that_fail_are_their_own_clients_alone(
+    settings, federate, net, make_hospitals
+) -> None:
+    class Picky(net):  # type: ignore[misc]
+        def metrics(self, outputs, targets):
+            if len(targets) == 9:
+                raise ValueError("nine")
+            return super().metrics(outputs, targets)
+
+    shards = make_hospitals(SIZES)  # of 30 rows, 9 are tested on
+    config = settings(text("fedavg", "[data]\ntest_fraction = 0.3\n"))
+    single = federate(config, shards, Picky())
+    other = federate(config, shards, Picky(), executor=make_executor("cohort"))
+    refused = single.recorder.rows[0]["refused"]
+    assert [(one["hospital"], one["step"]) for one in refused] == [("h03", "evaluate")]
+    assert figures(single.recorder.rows) == figures(other.recorder.rows)
+
+
 @pytest.mark.parametrize("strategy", ["fedavg", "scaffold"])
 @pytest.mark.parametrize("name", ["sequential", "cohort"])
 def test_clients_that_fail_are_left_out(
