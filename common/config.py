@@ -27,6 +27,7 @@ from wardround.common.config_tables import (
     Table,
     TaskTable,
     TrainingTable,
+    absolute_paths,
 )
 from wardround.common.errors import ConfigError
 from wardround.common.toml_source import Source, validation_error
@@ -108,6 +109,8 @@ class Config(Table):
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
             if ":" in (name := tables[table]["name"]):
                 tables[table]["name"] = str((self.folder / name).resolve())
+        if ":" not in self.task.name:
+            tables["task"] |= absolute_paths(self.task.options, self.folder)
         return tomli_w.dumps(tables)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -62,6 +63,20 @@ class TaskTable(BaseModel):
     def options(self) -> dict[str, Any]:
         """All keys but ``name``, as the task's constructor gets them."""
         return dict(self.model_extra or {})
+
+
+TASK_PATHS = ("encoder", "weights")
+"""Options of built-in tasks that are files or folders, meant from the configuration's folder."""
+
+
+def absolute_paths(options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A built-in task's options with absolute paths; '' and what isn't text stay as they are."""
+    return {
+        key: str((folder / value).resolve())
+        if key in TASK_PATHS and isinstance(value, str) and value
+        else value
+        for key, value in options.items()
+    }
 
 
 class TrainingTable(Table):

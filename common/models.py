@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.arrays import Arrays, encoded_view
@@ -23,11 +23,25 @@ def build_model(task: Task[Any], totals: Sums, seed: int) -> nn.Module:
         return task.model(totals)
 
 
+def model_entries(model: nn.Module) -> dict[str, Tensor]:
+    """The entries of the state dict that training may change: trained parameters, and buffers.
+
+    A frozen parameter (``requires_grad = False``) is none of them. Every party has it already, from
+    the task's ``model()``: so it is neither sent nor written into a checkpoint.
+    """
+    frozen = {
+        name
+        for name, p in model.named_parameters(remove_duplicate=False)
+        if not p.requires_grad
+    }
+    return {name: t for name, t in model.state_dict().items() if name not in frozen}
+
+
 def model_arrays(model: nn.Module) -> Arrays:
-    """Copies of all entries of the state dict (parameters and buffers), on the CPU: read-only, and
-    ready to be encoded without another copy."""
-    state = model.state_dict()
-    return {name: encoded_view(t.detach().cpu().numpy()) for name, t in state.items()}
+    """Copies of ``model_entries``, on the CPU: read-only, and ready to be encoded without another
+    copy."""
+    entries = model_entries(model)
+    return {name: encoded_view(t.detach().cpu().numpy()) for name, t in entries.items()}
 
 
 def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:

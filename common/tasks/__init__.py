@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from wardround.common.config_tables import absolute_paths
 from wardround.common.errors import TaskError
 from wardround.common.loading import load_object
 from wardround.common.tasks.base import Examples, Sums, Task
 
-__all__ = ["Examples", "Sums", "Task", "load_task"]
+__all__ = ["Examples", "Sums", "Task", "built_in", "load_task"]
 
 
 def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> Task[Any]:
@@ -19,11 +20,7 @@ def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> T
     pydantic.ValidationError from a task's own options passes through.
     """
     if ":" not in name:
-        if name != "tabular":
-            raise TaskError(f"unknown task '{name}'; use 'tabular' or path/to/file.py:Class")
-        from wardround.common.tasks.tabular import TabularTask
-
-        return TabularTask(**options)
+        return built_in(name)(**absolute_paths(options, base or Path()))
     kind = load_object(name, base or Path(), Task, TaskError)  # type: ignore[type-abstract]
     try:
         return kind(**options)
@@ -31,3 +28,22 @@ def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> T
         if type(error).__name__ == "ValidationError":
             raise
         raise TaskError(f"{name}: refused its options: {error}") from error
+
+
+def built_in(name: str) -> type[Task[Any]]:
+    """The class of a built-in task, imported only now. Raises TaskError for another name."""
+    if name == "tabular":
+        from wardround.common.tasks.tabular import TabularTask
+
+        return TabularTask
+    if name == "imaging":
+        from wardround.common.tasks.imaging import ImagingTask
+
+        return ImagingTask
+    if name == "text":
+        from wardround.common.tasks.text import TextTask
+
+        return TextTask
+    raise TaskError(
+        f"unknown task '{name}'; use 'tabular', 'imaging', 'text' or path/to/file.py:Class"
+    )

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 Sums = dict[str, NDArray[np.float64]]
@@ -77,6 +78,9 @@ class Task(ABC, Generic[Raw]):
     rowwise: bool = False
     """True where ``prepare`` makes one example of each row, from that row and the totals alone:
     then rows that many clients of a virtual population share are prepared once."""
+
+    options_model: type[BaseModel] | None = None
+    """The pydantic model of a built-in task's options, for messages about them."""
 
     # --- data, at the hospital ------------------------------------------------------------
     @abstractmethod

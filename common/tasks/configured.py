@@ -7,9 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from wardround.common.config import Config
-from wardround.common.tasks import load_task
+from wardround.common.tasks import built_in, load_task
 from wardround.common.tasks.base import Task
-from wardround.common.tasks.options import TabularOptions
 
 
 def make_task(config: Config) -> Task[Any]:
@@ -17,5 +16,6 @@ def make_task(config: Config) -> Task[Any]:
     try:
         return load_task(config.task.name, config.task.options, config.folder)
     except ValidationError as error:
-        model = TabularOptions if config.task.name == "tabular" else None
+        name = config.task.name
+        model = None if ":" in name else built_in(name).options_model
         raise config.options_error(error, "task.", model) from None

@@ -12,25 +12,24 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common.data.table import READABLE, Table, code, read_table, to_cells
 from wardround.common.errors import DataError, TaskError
 from wardround.common.messages import SPLITS
-from wardround.common.metrics import (
-    binary_figures,
-    binary_sums,
-    multiclass_figures,
-    multiclass_sums,
-    ratio,
-    regression_figures,
-    regression_sums,
-)
+from wardround.common.metrics import regression_figures, regression_sums
 from wardround.common.survival_metrics import survival_figures, survival_sums
 from wardround.common.tasks import features
 from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.classes import (
+    checked_outputs,
+    class_figures,
+    class_loss,
+    class_sums,
+    loss_sum,
+    with_mean_loss,
+)
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions, TabularOptions
 
@@ -46,6 +45,8 @@ _PRIMARY = {
 
 class TabularTask(Task[Table]):
     """See ``TabularOptions`` for the keyword arguments. Raises pydantic.ValidationError."""
+
+    options_model = TabularOptions
 
     def __init__(self, **options: Any) -> None:
         self.options = TabularOptions(**options)
@@ -260,43 +261,36 @@ class TabularTask(Task[Table]):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Binary: cross entropy of the logit; multiclass: cross entropy; regression: squared
         error; survival: Cox partial likelihood over the batch."""
-        if self.kind == "multiclass":
-            return F.cross_entropy(outputs, targets, reduction="none")
-        values = outputs[:, 0]
-        if self.kind == "binary":
-            return F.binary_cross_entropy_with_logits(values, targets, reduction="none")
         if self.kind == "survival":
-            return cox_loss(values, targets[:, 0], targets[:, 1])
-        return (values - targets) ** 2
+            return cox_loss(outputs[:, 0], targets[:, 0], targets[:, 1])
+        if self.kind == "regression":
+            return (outputs[:, 0] - targets) ** 2
+        return class_loss(self.kind, outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
         """Sums of ``common.metrics`` for the kind, and ``loss``: the summed loss, shape 1.
 
         Raises TaskError if an output isn't finite: no figure of such a model would mean anything.
         """
-        if not torch.isfinite(outputs).all():
-            raise TaskError("the model's outputs are not finite numbers; lower training.lr")
-        outputs, targets = outputs.detach().cpu(), targets.detach().cpu()
-        losses, bins = self.loss(outputs, targets).double(), self.options.bins
+        outputs, targets = checked_outputs(outputs), targets.detach().cpu()
+        losses = loss_sum(self.loss(outputs, targets))
         values, truth = outputs.double(), targets.numpy()
-        if self.kind == "binary":
-            sums = binary_sums(torch.sigmoid(values[:, 0]).numpy(), truth, bins)
-        elif self.kind == "multiclass":
-            sums = multiclass_sums(torch.softmax(values, dim=1).numpy(), truth, bins)
-        elif self.kind == "survival":
+        if self.kind == "survival":
             sums = survival_sums(values[:, 0].numpy(), truth[:, 0], truth[:, 1])
-        else:
+        elif self.kind == "regression":
             sums = regression_sums(values[:, 0].numpy(), truth.astype(np.float64))
-        return sums | {"loss": losses.sum().reshape(1).numpy()}
+        else:
+            sums = class_sums(self.kind, outputs, targets, self.options.bins)
+        return sums | losses
 
     def summarise(self, sums: Sums) -> dict[str, float]:
-        figures = {
-            "binary": binary_figures,
-            "multiclass": multiclass_figures,
-            "survival": survival_figures,
-            "regression": regression_figures,
-        }[self.kind](sums)
-        return figures | {"loss": float(ratio(sums["loss"][0], figures["examples"]))}
+        if self.kind == "survival":
+            figures = survival_figures(sums)
+        elif self.kind == "regression":
+            figures = regression_figures(sums)
+        else:
+            figures = class_figures(self.kind, sums)
+        return with_mean_loss(figures, sums)
 
 
 def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = True) -> nn.Module:

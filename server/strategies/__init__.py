@@ -17,7 +17,7 @@ from torch import nn
 from wardround.common.config import Config
 from wardround.common.errors import StrategyError
 from wardround.common.loading import load_object
-from wardround.common.models import batch_norm_keys, matching_keys
+from wardround.common.models import batch_norm_keys, matching_keys, model_entries
 from wardround.common.privacy.rules import check_settings
 from wardround.server.strategies.base import SAMPLING, MeanStrategy
 from wardround.server.strategies.feddyn import FedDyn
@@ -109,7 +109,7 @@ def personal_keys(config: Config, model: nn.Module) -> list[str]:
     FedBN: Li et al. 2021, arXiv 2102.07623. Raises StrategyError if nothing would be shared, or if
     fedbn finds no batch normalisation.
     """
-    names = list(model.state_dict())
+    names = list(model_entries(model))
     keys = set(matching_keys(names, config.strategy.personal_layers))
     for pattern in config.strategy.personal_layers:
         if not matching_keys(names, [pattern]):
