@@ -120,7 +120,7 @@ def _alone(name: str, passes: int) -> float:
         for client in clients:
             load_arrays(model, start)
             seed = (0, number, client.hospital.name)
-            train_on_batches(model, client.examples, task, config.training, seed)
+            train_on_batches(model, client.examples, task, config, seed)
         times.append(time.perf_counter() - started)
     return len(clients) / statistics.median(times[1:])
 

@@ -62,14 +62,14 @@ def local_update(
 ) -> LocalUpdate:
     """Train ``model`` in place and say what is to leave. ``received``: the shared arrays."""
     seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
-    training = hospital.config.training
+    config = hospital.config
     if private is None:
-        outcome = train_on_batches(model, examples, hospital.task, training, seed, algorithm)
+        outcome = train_on_batches(model, examples, hospital.task, config, seed, algorithm)
         return LocalUpdate(model_arrays(model), outcome)
     if private.table.summed:
         return _summed(hospital, model, examples, private, seed)
     if private.table.unit == "hospital":
-        outcome = train_on_batches(model, examples, hospital.task, training, seed, algorithm)
+        outcome = train_on_batches(model, examples, hospital.task, config, seed, algorithm)
         return updated(model_arrays(model), outcome, received, algorithm, private)
     outcome = _private_steps(hospital, model, examples, algorithm, private, seed)
     return LocalUpdate(model_arrays(model), outcome)
@@ -108,7 +108,7 @@ def _private_steps(
     norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
     steps = PrivateSteps(gradients, len(units), private.schedule, table, norm, private.source)
     secret = _secret_seed(hospital, seed)
-    outcome = train_model(model, steps, hospital.config.training, secret, algorithm)
+    outcome = train_model(model, steps, hospital.config, secret, algorithm)
     if table.clipping == "adaptive":
         kept = {_NORM: np.array([steps.norm])}
         state.save(_NORM, kept, algorithm.server_round, algorithm.state_round)
@@ -137,7 +137,7 @@ def _summed(
     """-lr / b times the sum of clipped gradients of the drawn units."""
     run_seed, server_round, name = _secret_seed(hospital, seed)
     units, schedule, bound = hospital.units(), private.schedule, private.bound()
-    lr = hospital.config.training.lr_of(server_round)
+    lr = hospital.config.lr_of(server_round)
     scale = lr / schedule.expected_units
     model.train()
     gradients = ClippedGradients(model, hospital.task.loss, examples, units, private.table)

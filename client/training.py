@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.algorithms import LocalAlgorithm
+from wardround.common.config import Config
 from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError
 from wardround.common.rng import client_keys, orders, seeded_globals
@@ -132,13 +133,13 @@ class BatchGradients:
 def train_model(
     model: nn.Module,
     gradients: Iterable[Tensor],
-    training: TrainingTable,
+    config: Config,
     seed: Seed,
     algorithm: LocalAlgorithm | None = None,
 ) -> TrainingOutcome:
     """Train ``model`` in place: one step of the optimiser for each of ``gradients``."""
     run_seed, server_round, name = seed
-    lr = training.lr_of(server_round)
+    training, lr = config.training, config.lr_of(server_round)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer(parameters, training, lr)
     total, steps = torch.zeros((), device=training.device), 0
@@ -159,12 +160,12 @@ def train_on_batches(
     model: nn.Module,
     examples: Examples,
     task: Task[Any],
-    training: TrainingTable,
+    config: Config,
     seed: Seed,
     algorithm: LocalAlgorithm | None = None,
 ) -> TrainingOutcome:
     """Ordinary local training, in place. Raises TaskError for a loss of the wrong shape."""
     run_seed, server_round, name = seed
     keys = client_keys(run_seed, "batches", server_round, [name])
-    gradients = BatchGradients(model, examples, task, training, keys)
-    return train_model(model, gradients, training, seed, algorithm)
+    gradients = BatchGradients(model, examples, task, config.training, keys)
+    return train_model(model, gradients, config, seed, algorithm)

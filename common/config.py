@@ -30,6 +30,7 @@ from wardround.common.config_tables import (
     absolute_paths,
 )
 from wardround.common.errors import ConfigError
+from wardround.common.schedules import learning_rate
 from wardround.common.toml_source import Source, validation_error
 
 
@@ -62,6 +63,11 @@ class Config(Table):
                 f"federation.clients_per_round is {cohort}, below secure_aggregation.min_cohort "
                 f"{secure.min_cohort}: every hospital would refuse"
             )
+        if self.training.warmup_rounds >= self.federation.rounds:
+            raise ValueError(
+                f"training.warmup_rounds is {self.training.warmup_rounds}, not below "
+                f"federation.rounds {self.federation.rounds}: no round would have the whole rate"
+            )
         asked = self.evaluation.clients
         if secure.enabled and asked is not None and asked < secure.min_cohort:
             raise ValueError(
@@ -89,6 +95,10 @@ class Config(Table):
     def folder(self) -> Path:
         """The folder that relative paths in the file are meant from."""
         return self._source.folder
+
+    def lr_of(self, server_round: int) -> float:
+        """The local learning rate of a round, from 1."""
+        return learning_rate(self.training, server_round, self.federation.rounds)
 
     def data_path(self) -> Path | None:
         """``data.path`` as an absolute path; None for the task's own example data."""

@@ -84,7 +84,10 @@ class TrainingTable(Table):
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: Positive = 0.05
+    schedule: Literal["exponential", "constant", "step", "linear", "cosine"] = "exponential"
     lr_decay: float = Field(1.0, gt=0, le=1)
+    step_rounds: int = Field(10, ge=1)
+    warmup_rounds: int = Field(0, ge=0)
     momentum: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     batch_size: int = Field(32, ge=1)
@@ -93,9 +96,19 @@ class TrainingTable(Table):
     max_grad_norm: Positive | None = None
     device: str = "cpu"
 
-    def lr_of(self, server_round: int) -> float:
-        """The learning rate of a round (from 1): ``lr`` times ``lr_decay`` for each one before."""
-        return self.lr * self.lr_decay ** max(0, server_round - 1)
+    @model_validator(mode="after")
+    def _has_no_key_without_effect(self) -> TrainingTable:
+        if self.lr_decay != 1 and self.schedule not in ("exponential", "step"):
+            raise ValueError(
+                f"lr_decay has no effect with schedule = '{self.schedule}'; it belongs to "
+                "'exponential' and 'step'"
+            )
+        return self
+
+    @property
+    def has_horizon(self) -> bool:
+        """Whether the learning rate depends on how many rounds the run has."""
+        return self.schedule in ("linear", "cosine")
 
 
 class StrategyTable(BaseModel):

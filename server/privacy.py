@@ -152,7 +152,7 @@ class PrivacyPlan:
             z, units = self.schedule.noise_multiplier, self.expected_units
             bound = round_bound(self.config.privacy, norm, z, units, cohort)
         if self.config.privacy.summed:
-            scale = self.config.training.lr_of(server_round) / self.expected_units
+            scale = self.config.lr_of(server_round) / self.expected_units
         source = self._make_source(server_round)
         return Release(self.config, self.roster, self.schedule, bound, scale, source)
 

@@ -19,7 +19,6 @@ from wardround.client.state import ClientState
 from wardround.client.training import train_on_batches
 from wardround.common.arrays import digest_arrays
 from wardround.common.config import Config
-from wardround.common.config_tables import TrainingTable
 from wardround.common.metrics import add_sums
 from wardround.common.models import build_model, load_arrays
 from wardround.common.tasks.base import Examples, Sums, Task, concatenate
@@ -120,12 +119,12 @@ def _train(
 ) -> nn.Module:
     """As many passes over these examples as the federation makes over its hospitals' rows."""
     config: Config = population.config
-    training: TrainingTable = config.training
-    if training.local_steps is not None:
-        training = training.model_copy(update={"local_steps": training.local_steps * hospitals})
+    if (steps := config.training.local_steps) is not None:
+        longer = config.training.model_copy(update={"local_steps": steps * hospitals})
+        config = config.model_copy(update={"training": longer})
     model = build_model(population.task, totals, config.federation.seed)
-    model.to(training.device)
+    model.to(config.training.device)
     for server_round in range(1, config.federation.rounds + 1):
         seed = (config.federation.seed, server_round, f"baseline:{name}")
-        train_on_batches(model, examples, population.task, training, seed)
+        train_on_batches(model, examples, population.task, config, seed)
     return model

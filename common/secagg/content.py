@@ -36,7 +36,10 @@ def descriptor(config: Config) -> bytes:
     tables: dict[str, Any] = config.model_dump(mode="json")
     for table in ("simulation", "evaluation", "server"):
         del tables[table]
-    tables["federation"] = {key: tables["federation"][key] for key in ("name", "seed")}
+    shared = ["name", "seed"]
+    if config.training.has_horizon:  # else a run may have other rounds than were provisioned
+        shared.append("rounds")
+    tables["federation"] = {key: tables["federation"][key] for key in shared}
     del tables["data"]["path"], tables["training"]["device"]
     own = ["min_cohort", "threads"]
     if config.privacy.noise != "distributed":  # else it decides how much noise each one adds

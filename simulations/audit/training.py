@@ -94,9 +94,7 @@ def _stepwise(
                 canaries.observe(seen / steps.bound.norm)
                 yield loss
 
-        train_model(
-            model, watched(), config.training, (config.federation.seed, server_round, "audit")
-        )
+        train_model(model, watched(), config, (config.federation.seed, server_round, "audit"))
         norm = steps.norm
 
 

@@ -145,7 +145,7 @@ def train_each(
             algorithm = ALGORITHMS[name](dict(parameters), group.request, state)
             config = hospital.config
             seed = (config.federation.seed, group.server_round, hospital.name)
-            done = train_on_batches(model, part, hospital.task, config.training, seed, algorithm)
+            done = train_on_batches(model, part, hospital.task, config, seed, algorithm)
             arrays = {key: entries[key].detach().cpu().numpy() for key in x}
             algorithm.finish(arrays, done.steps, done.lr)
             weight = weight_of(group, hospital.sizes()["train"])

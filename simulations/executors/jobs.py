@@ -205,4 +205,4 @@ def _client(begun: _Begun) -> Client:
 def received_lr(begun: _Begun) -> float:
     """The local learning rate of the round that the job is for."""
     job = begun.job
-    return job.hospital.config.training.lr_of(job.algorithm.server_round)
+    return job.hospital.config.lr_of(job.algorithm.server_round)

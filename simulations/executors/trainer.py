@@ -180,7 +180,7 @@ class CohortTrainer:
         return CohortWork(
             plan,
             training,
-            training.lr_of(server_round),
+            self._config.lr_of(server_round),
             placed.inputs,
             placed.targets,
             {n: v[ordered.to(v.device)] if n in terms.own else v for n, v in terms.start.items()},

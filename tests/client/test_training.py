@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from wardround.client.training import batches, make_optimizer, train_on_batches
+from wardround.common.config import Config
 from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError
 from wardround.common.rng import client_keys
@@ -44,7 +45,7 @@ def test_it_is_torchs_optimiser_bit_for_bit(options, line) -> None:
     task = line(features=4)
     ours, theirs = nn.Linear(4, 1, bias=False), nn.Linear(4, 1, bias=False)
     theirs.load_state_dict(ours.state_dict())
-    train_on_batches(ours, data, task, table, (7, 2, "a"))
+    train_on_batches(ours, data, task, Config(training=table), (7, 2, "a"))
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     extra = {k: v for k, v in options.items() if k != "optimizer"}
     optimizer = kinds[options["optimizer"]](theirs.parameters(), lr=0.05, **extra)
@@ -60,7 +61,7 @@ def test_the_learning_rate_decays_per_round_and_gradients_are_clipped(line) -> N
     table = TrainingTable(lr=0.5, lr_decay=0.5, batch_size=4, max_grad_norm=1.0)
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 1.0)
-    outcome = train_on_batches(model, data, line(), table, (1, 3, "a"))
+    outcome = train_on_batches(model, data, line(), Config(training=table), (1, 3, "a"))
     assert outcome.lr == pytest.approx(0.5 * 0.25)
     assert model.weight.item() == pytest.approx(1.0 - 0.125, rel=1e-5)
 
@@ -71,7 +72,7 @@ def test_dropout_repeats_for_a_round_and_leaves_the_global_generator_alone(line)
     def run(server_round: int) -> torch.Tensor:
         model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1, bias=False))
         nn.init.constant_(model[1].weight, 0.0)
-        train_on_batches(model, data, line(features=4), TrainingTable(), (1, server_round, "a"))
+        train_on_batches(model, data, line(features=4), Config(), (1, server_round, "a"))
         return model[1].weight.detach().clone()
 
     torch.manual_seed(1)
@@ -93,7 +94,7 @@ def test_a_loss_that_is_not_per_example_is_named(line) -> None:
             nn.Linear(1, 1),
             Examples(torch.ones(4, 1), torch.ones(4)),
             Mean(),
-            TrainingTable(),
+            Config(),
             (1, 1, "a"),
         )
 
