@@ -42,7 +42,7 @@ class GivenDropout(nn.Module):
 def random_module(model: nn.Module) -> str | None:
     """The class of a module that draws random numbers which can't be given to it; None if none."""
     for module in model.modules():
-        if isinstance(module, _RANDOM):
+        if isinstance(module, _RANDOM) or getattr(module, "draws_random", False):
             return type(module).__name__
         if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0:
             return type(module).__name__

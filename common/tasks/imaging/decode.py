@@ -1,0 +1,180 @@
+"""One file to an array: PNG, JPEG, BMP and TIFF by Pillow, DICOM by pydicom, NIfTI by nibabel.
+
+DICOM is de-identified before its pixels are looked at. A folder is a volume whose files are its
+slices.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wardround.common.errors import DataError
+from wardround.common.tasks.imaging.deidentify import burned_in, deidentify, read_dicom
+from wardround.common.tasks.imaging.images import digest
+from wardround.common.tasks.imaging.options import ImagingOptions
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+PICTURES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"])
+DICOM = frozenset([".dcm", ".dicom", ".ima"])
+NIFTI = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """``pixels``: C x size, uint8 or float32 in [0, 1]; ``patient``: a digest, or None."""
+
+    pixels: Tensor
+    patient: str | None = None
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name is one of an image that ``decode`` reads."""
+    name = path.name.lower()
+    return path.suffix.lower() in PICTURES | DICOM or name.endswith(NIFTI)
+
+
+def decode(path: Path, options: ImagingOptions, place: str) -> Decoded | None:
+    """An image of the size and channels asked for; None for one that is to be left out.
+
+    Parameters
+    ----------
+    place : says in errors which file it is, without its name
+
+    Raises DataError for what can't be read, or shows who the patient is.
+    """
+    try:
+        if path.is_dir():
+            return _series(path, options, place)
+        if path.name.lower().endswith(NIFTI):
+            return Decoded(fit(_nifti(path), options, place))
+        if path.suffix.lower() in PICTURES:
+            return Decoded(fit(_picture(path, options.channels), options, place))
+        dataset = read_dicom(path, place)
+        if not _may_be_read(dataset, options, place):
+            return None
+        patient = _patient(dataset)
+        return Decoded(fit(_dicom(dataset), options, place), patient)
+    except ImportError as error:
+        raise DataError(
+            f"{place}: reading it needs {error.name}: pip install 'wardround[imaging]'"
+        ) from None
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, EOFError) as error:
+        raise DataError(f"{place}: not readable as an image ({type(error).__name__})") from None
+
+
+def fit(values: NDArray[Any], options: ImagingOptions, place: str) -> Tensor:
+    """Channels first, windowed and resampled: C x size.
+
+    values : rows x columns, with channels behind (3) in pictures of colours; or a volume
+    """
+    axes = len(options.size)
+    if values.ndim == axes:
+        values = values[None]
+    elif values.ndim == axes + 1 and values.shape[-1] in (1, 3, 4):
+        values = np.moveaxis(values[..., :3], -1, 0)
+    else:
+        raise DataError(
+            f"{place}: an image of {values.ndim} axes, where task.size has {axes}; give it "
+            f"{'two' if values.ndim == 2 else 'three'} numbers"
+        )
+    if len(values) != options.channels:
+        values = values.mean(0, keepdims=True) if options.channels == 1 else values[[0, 0, 0]]
+    pixels = torch.from_numpy(np.ascontiguousarray(scaled(values, options.window)))
+    if list(pixels.shape[1:]) == options.size:
+        return pixels
+    mode = "bilinear" if axes == 2 else "trilinear"
+    whole = pixels.dtype == torch.uint8
+    resized = F.interpolate(
+        pixels[None].float(), options.size, mode=mode, align_corners=False, antialias=axes == 2
+    )[0]
+    return resized.round_().clamp_(0, 255).to(torch.uint8) if whole else resized.clamp_(0, 1)
+
+
+def scaled(values: NDArray[Any], window: tuple[float, float] | None) -> NDArray[Any]:
+    """uint8 as it is; else float32 in [0, 1], by the window or the image's own extremes."""
+    if values.dtype == np.uint8 and window is None:
+        return values
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = window or (float(values.min()), float(values.max()))
+    return np.clip((values - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+
+
+def _picture(path: Path, channels: int) -> NDArray[Any]:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                deep = image.mode in ("I", "F", "I;16", "I;16B", "I;16L")
+                return np.asarray(image if deep else image.convert("L" if channels == 1 else "RGB"))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise ValueError("larger than an image should be") from None
+
+
+def _nifti(path: Path) -> NDArray[Any]:
+    """In RAS+ orientation, rows first of the slices: depth x rows x columns (or rows x columns)."""
+    import nibabel
+
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    while values.ndim > 2 and values.shape[-1] == 1:
+        values = values[..., 0]
+    return np.ascontiguousarray(values.T)
+
+
+def _may_be_read(dataset: Dataset, options: ImagingOptions, place: str) -> bool:
+    if not burned_in(dataset) or options.burned_in == "keep":
+        return True
+    if options.burned_in == "drop":
+        return False
+    raise DataError(
+        f"{place}: its pixels show who the patient is (BurnedInAnnotation); remove it, or set "
+        "task.burned_in = 'drop'"
+    )
+
+
+def _patient(dataset: Dataset) -> str | None:
+    name = str(dataset.get("PatientID", "")).strip()
+    return digest(name) if name else None
+
+
+def _dicom(dataset: Dataset) -> NDArray[Any]:
+    """Pixels in the modality's units (of a CT: Hounsfield), bright where the tissue is dense."""
+    from pydicom.pixels import apply_modality_lut
+
+    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+    deidentify(dataset)
+    values = np.asarray(apply_modality_lut(dataset.pixel_array, dataset))
+    return values.max() - values if inverted else values
+
+
+def _series(folder: Path, options: ImagingOptions, place: str) -> Decoded | None:
+    """A volume of the slices in a folder, from foot to head (else by their numbers)."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
+    if not files:
+        raise DataError(f"{place}: a folder without an image")
+    datasets = [read_dicom(path, f"{place}, slice {n}") for n, path in enumerate(files, 1)]
+    if not all(_may_be_read(dataset, options, place) for dataset in datasets):
+        return None
+    datasets.sort(key=_height)
+    patient = _patient(datasets[0])
+    return Decoded(fit(np.stack([_dicom(d) for d in datasets]), options, place), patient)
+
+
+def _height(dataset: Dataset) -> float:
+    position = dataset.get("ImagePositionPatient")
+    return float(position[2] if position else dataset.get("InstanceNumber") or 0)

@@ -1,0 +1,52 @@
+"""A shard of images, decoded and of one size, with what is known of each.
+
+Where an image came from is said without its file's name, which may name a patient: by its place in
+the folder or its line in the CSV, and the first digits of the name's SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of one shard.
+
+    pixels : N x C x rows x columns (or x depth x rows x columns): uint8, or float32 in [0, 1]
+    labels : N, int64, positions in ``classes``
+    patients : N texts, digests of the patients' identifiers; None where unknown
+    splits : N of 'train', 'validation' and 'test'; None where the data doesn't say
+    dropped : images that were left out
+    """
+
+    pixels: Tensor
+    labels: NDArray[np.int64]
+    patients: NDArray[np.str_] | None = None
+    splits: NDArray[np.str_] | None = None
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, rows: NDArray[np.int64]) -> Images:
+        """The images at these positions, in that order, as copies."""
+        return replace(
+            self,
+            pixels=self.pixels[torch.from_numpy(np.asarray(rows, dtype=np.int64))],
+            labels=self.labels[rows],
+            patients=None if self.patients is None else self.patients[rows],
+            splits=None if self.splits is None else self.splits[rows],
+        )
+
+
+def digest(text: str) -> str:
+    """Twelve hexadecimal digits of a text's SHA-256: to tell texts apart, not to hide them from who
+    can guess them; so it stays at the hospital too."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,106 @@
+"""The options of the built-in imaging task: the ``[task]`` table of ``federation.toml``."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+SMALLEST = {"cnn": 8, "resnet18": 8, "densenet121": 32}
+"""Pixels that each network needs along every axis, for what it halves."""
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NetworkOptions(_Options):
+    """``[task.model]``. ``width``: channels of the small CNN's first stage."""
+
+    kind: Literal["cnn", "resnet18", "densenet121"] = "cnn"
+    norm: Literal["group", "batch", "none"] = "group"
+    groups: int = Field(8, ge=1)
+    width: int = Field(32, ge=1)
+    dropout: Fraction = 0.0
+    stem: Literal["auto", "small", "large"] = "auto"
+
+    @model_validator(mode="after")
+    def _fits(self) -> NetworkOptions:
+        if self.norm == "none" and self.kind != "cnn":
+            raise ValueError(f"{self.kind} doesn't train without normalisation; use 'group'")
+        if self.norm == "group" and self.kind == "cnn" and self.width % self.groups:
+            raise ValueError("width must be a multiple of groups")
+        if self.stem != "auto" and self.kind != "resnet18":
+            raise ValueError("only resnet18 has a choice of stem")
+        return self
+
+
+class AugmentOptions(_Options):
+    """``[task.augment]``: each drawn anew for every image and step, uniformly within its bound.
+
+    rotation : degrees to either side; translation : share of the image's size; scaling : 0.1 means
+    by 0.9 to 1.1; flip : axes along which half of the images are mirrored
+    """
+
+    rotation: float = Field(0.0, ge=0, le=180)
+    translation: Fraction = 0.0
+    scaling: Fraction = 0.0
+    flip: list[Literal["horizontal", "vertical", "depth"]] = []
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is to be changed."""
+        return bool(self.rotation or self.translation or self.scaling or self.flip)
+
+
+class FileOptions(_Options):
+    """``[task.files]``: columns of a CSV that names the images."""
+
+    image: str = "file"
+    label: str = "label"
+    patient_id: str | None = None
+    split: str | None = None
+
+
+class ImagingOptions(_Options):
+    """``[task]`` with ``name = 'imaging'``.
+
+    classes : names in the order of the model's outputs; of two, the second is the positive one
+    size : pixels along each axis, rows first; three numbers for volumes
+    window : source values that become 0 and 1 (of a CT: Hounsfield units)
+    """
+
+    classes: list[str] = Field([str(digit) for digit in range(10)], min_length=2)
+    size: list[int] = [28, 28]
+    channels: Literal[1, 3] = 1
+    window: tuple[float, float] | None = None
+    normalise: Literal["federated", "none"] = "federated"
+    files: FileOptions = FileOptions()
+    model: NetworkOptions = NetworkOptions()
+    augment: AugmentOptions = AugmentOptions()
+    burned_in: Literal["refuse", "drop", "keep"] = "refuse"
+    bins: int = Field(1000, ge=2, le=100_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _window_is_a_pair(cls, values: object) -> object:
+        if isinstance(values, dict) and isinstance(values.get("window"), list):
+            return values | {"window": tuple(values["window"])}
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> ImagingOptions:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("a name stands twice in classes")
+        if len(self.size) not in (2, 3):
+            raise ValueError("size is two numbers (rows, columns) or three (a volume)")
+        least = SMALLEST[self.model.kind]
+        if min(self.size) < least or math.prod(self.size) > 2**28:
+            raise ValueError(f"size: {self.model.kind} needs at least {least} pixels on each axis")
+        if self.window and not self.window[0] < self.window[1]:
+            raise ValueError("window is [low, high] with low below high")
+        if "depth" in self.augment.flip and len(self.size) == 2:
+            raise ValueError("augment.flip: images of two axes have no depth")
+        return self

@@ -1,0 +1,220 @@
+"""A hospital's images: a folder for each class, a CSV that names files, or an npz as MedMNIST's.
+
+Everything is decoded once, to ``task.size``; uint8 stays uint8 until it reaches the model.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wardround.common.data.table import Table, code, read_table
+from wardround.common.errors import DataError
+from wardround.common.messages import SPLITS
+from wardround.common.tasks.imaging.decode import Decoded, decode, fit, is_image
+from wardround.common.tasks.imaging.images import Images, digest
+from wardround.common.tasks.imaging.options import ImagingOptions
+
+_NPZ_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+
+
+def read_images(path: Path, options: ImagingOptions) -> Images:
+    """The images at ``path``. Raises DataError naming the place, and no image's file."""
+    if path.suffix.lower() == ".npz":
+        return _read_npz(path, options)
+    if path.suffix.lower() == ".csv":
+        return _read_listed(path, options)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder, CSV or npz file; check data.path")
+    tables = sorted(path.glob("*.csv"))
+    arrays = sorted(path.glob("*.npz"))
+    if len(tables) == 1:
+        return _read_listed(tables[0], options)
+    if len(arrays) == 1:
+        return _read_npz(arrays[0], options)
+    return _read_folders(path, options)
+
+
+def digits(options: ImagingOptions) -> Images:
+    """scikit-learn's 1797 handwritten digits, 8 x 8, as the example that needs no file."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    pictures = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    if len(options.classes) != 10 or len(options.size) != 2:
+        raise DataError(
+            "the example data are digits: ten classes, two axes; set data.path to your images"
+        )
+    pixels = torch.stack([fit(picture, options, "the example data") for picture in pictures])
+    return Images(pixels, labels.astype(np.int64))
+
+
+def class_of(text: str, options: ImagingOptions, place: str) -> int:
+    """The position of a label in ``classes``. Raises DataError."""
+    names = [code(name) for name in options.classes]
+    if code(text) in names:
+        return names.index(code(text))
+    if text.isdigit() and int(text) < len(names):
+        return int(text)
+    raise DataError(f"{place}: a label that is none of task.classes ({', '.join(names[:10])})")
+
+
+# --- a folder for each class ----------------------------------------------------------------------
+def _read_folders(path: Path, options: ImagingOptions) -> Images:
+    """``class/file``, or ``train/class/file`` where the data has its split."""
+    inside = {entry.name for entry in path.iterdir() if entry.is_dir()}
+    given = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+    parts = [name for name in given if name in inside]
+    if parts and not inside & set(options.classes):
+        places = [(path / name, given[name]) for name in parts]
+    else:
+        places = [(path, "")]
+    found: list[tuple[Decoded, int, str]] = []
+    dropped = 0
+    for folder, split in places:
+        for number, name in enumerate(options.classes):
+            for image in _in_folder(folder / name, options):
+                if image is None:
+                    dropped += 1
+                else:
+                    found.append((image, number, split))
+    if not found:
+        expected = ", ".join(options.classes[:10])
+        raise DataError(
+            f"{path}: no image in folders named like task.classes ({expected}), and not one CSV or "
+            "npz file"
+        )
+    return _images(found, dropped)
+
+
+def _in_folder(folder: Path, options: ImagingOptions) -> list[Decoded | None]:
+    if not folder.is_dir():
+        return []
+    entries = [e for e in sorted(folder.iterdir()) if not e.name.startswith(".")]
+    entries = [e for e in entries if e.is_dir() or is_image(e)]
+    return [
+        decode(entry, options, f"{folder}: image {n} by name ({digest(entry.name)})")
+        for n, entry in enumerate(entries, 1)
+    ]
+
+
+# --- a CSV ----------------------------------------------------------------------------------------
+def _read_listed(path: Path, options: ImagingOptions) -> Images:
+    table, names = read_table(path), options.files
+    found: list[tuple[Decoded, int, str]] = []
+    own: list[str] = []
+    dropped = 0
+    for row, cell in enumerate(_full(table, names.image)):
+        place = table.place(row, names.image)
+        file = path.parent / cell
+        if not file.resolve().is_relative_to(path.parent.resolve()):
+            raise DataError(
+                f"{place}: a file outside the CSV's folder; move it below {path.parent}"
+            )
+        if not file.exists():
+            raise DataError(f"{place}: no such file; paths are meant from the CSV's folder")
+        label = class_of(_full(table, names.label)[row], options, table.place(row, names.label))
+        split = _split(table, row, options)
+        image = decode(file, options, place)
+        if image is None:
+            dropped += 1
+            continue
+        found.append((image, label, split))
+        if names.patient_id:
+            own.append(digest(_full(table, names.patient_id)[row]))
+    if not found:
+        raise DataError(f"{path}: no image is left")
+    images = _images(found, dropped)
+    if names.patient_id:
+        return Images(images.pixels, images.labels, np.array(own), images.splits, dropped)
+    return images
+
+
+def _full(table: Table, column: str) -> list[str]:
+    cells = table.cells(column)
+    for row, cell in enumerate(cells):
+        if cell is None:
+            raise DataError(f"{table.place(row, column)}: empty; fill it in or drop the row")
+    return [str(cell) for cell in cells]
+
+
+def _split(table: Table, row: int, options: ImagingOptions) -> str:
+    column = options.files.split
+    if column is None:
+        return ""
+    text = table.cells(column)[row]
+    if text not in SPLITS:
+        raise DataError(f"{table.place(row, column)}: must be train, validation or test")
+    return str(text)
+
+
+def _images(found: Sequence[tuple[Decoded, int, str]], dropped: int) -> Images:
+    patients = [image.patient for image, _, _ in found]
+    splits = np.array([split for _, _, split in found])
+    return Images(
+        _stacked([image.pixels for image, _, _ in found]),
+        np.array([label for _, label, _ in found], dtype=np.int64),
+        np.array(patients) if all(patients) else None,
+        splits if splits[0] else None,
+        dropped,
+    )
+
+
+def _stacked(images: list[torch.Tensor]) -> torch.Tensor:
+    """One tensor; uint8 if every image is."""
+    if all(image.dtype == torch.uint8 for image in images):
+        return torch.stack(images)
+    return torch.stack(
+        [image / 255 if image.dtype == torch.uint8 else image.float() for image in images]
+    )
+
+
+# --- npz ------------------------------------------------------------------------------------------
+def _read_npz(path: Path, options: ImagingOptions) -> Images:
+    """``train_images``, ``train_labels``, ``val_...``, ``test_...``; or ``images``, ``labels``."""
+    arrays = _npz_arrays(path)
+    kinds = {f"{key}_": split for key, split in _NPZ_SPLITS.items()} | {"": ""}
+    pixels: list[torch.Tensor] = []
+    labels: list[NDArray[np.int64]] = []
+    splits: list[str] = []
+    for key, split in kinds.items():
+        images, targets = arrays.get(f"{key}images"), arrays.get(f"{key}labels")
+        if images is None or targets is None:
+            continue
+        targets = np.asarray(targets).reshape(len(targets), -1)
+        place = f"{path}: {key}labels"
+        if len(images) != len(targets) or targets.shape[1] != 1:
+            raise DataError(f"{place}: one label for each image is needed")
+        if targets.dtype.kind not in "iu" or not _in_range(targets, len(options.classes)):
+            raise DataError(
+                f"{place}: labels are whole numbers below {len(options.classes)}, one for each of "
+                "task.classes"
+            )
+        place = f"{path}: {key}images"
+        pixels += [fit(image, options, f"{place}[{n}]") for n, image in enumerate(images)]
+        labels.append(targets[:, 0].astype(np.int64))
+        splits += [split] * len(images)
+    if not pixels:
+        raise DataError(f"{path}: no arrays named train_images and train_labels, or images, labels")
+    given = np.array(splits)
+    return Images(_stacked(pixels), np.concatenate(labels), None, given if given[0] else None)
+
+
+def _in_range(targets: NDArray[Any], classes: int) -> bool:
+    return not len(targets) or (int(targets.min()) >= 0 and int(targets.max()) < classes)
+
+
+def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check data.path") from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise DataError(f"{path}: not readable as npz ({type(error).__name__})") from None

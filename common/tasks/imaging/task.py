@@ -1,0 +1,126 @@
+"""The built-in imaging task: classification of 2D and 3D images.
+
+Preparation is agreed from sums: each channel's mean and deviation over all hospitals' training
+images. Pixels stay as they were read; the model standardises and augments them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wardround.common.errors import TaskError
+from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.classes import (
+    PRIMARY,
+    Kind,
+    checked_outputs,
+    class_figures,
+    class_loss,
+    class_sums,
+    loss_sum,
+    with_mean_loss,
+)
+from wardround.common.tasks.imaging.images import Images
+from wardround.common.tasks.imaging.networks import make_network
+from wardround.common.tasks.imaging.options import ImagingOptions
+from wardround.common.tasks.imaging.read import digits, read_images
+
+_AT_A_TIME = 1024
+_LEAST_DEVIATION = 1e-6
+
+
+class ImagingTask(Task[Images]):
+    """See ``ImagingOptions`` for the keyword arguments. Raises pydantic.ValidationError."""
+
+    options_model = ImagingOptions
+    higher_is_better = True
+    rowwise = True
+
+    def __init__(self, **options: Any) -> None:
+        self.options = ImagingOptions(**options)
+        self.kind: Kind = "binary" if len(self.options.classes) == 2 else "multiclass"
+        self.primary_metric = PRIMARY[self.kind]
+        self.phases = 1 if self.options.normalise == "federated" else 0
+
+    # --- data --------------------------------------------------------------------------------
+    def load(self, path: Path | None) -> Images:
+        """A folder for each class, a CSV that names files, or an npz; None: handwritten digits."""
+        return digits(self.options) if path is None else read_images(path, self.options)
+
+    def sites(self, path: Path) -> dict[str, Path]:
+        """Folders, CSV and npz files by name; other files are not hospitals."""
+        return {
+            entry.name if entry.is_dir() else entry.stem: entry
+            for entry in sorted(path.iterdir())
+            if not entry.name.startswith(".")
+            and (entry.is_dir() or entry.suffix.lower() in (".csv", ".npz"))
+        }
+
+    def labels(self, raw: Images) -> NDArray[np.int64]:
+        return raw.labels
+
+    def patients(self, raw: Images) -> NDArray[np.str_] | None:
+        return raw.patients
+
+    def given_split(self, raw: Images) -> NDArray[np.str_] | None:
+        return raw.splits
+
+    def warnings(self, raw: Images) -> list[str]:
+        """Images left out, one class only."""
+        lines = []
+        if raw.dropped:
+            lines.append(f"{raw.dropped} images were left out: they show who the patient is")
+        if len(np.unique(raw.labels)) < 2:
+            lines.append("all training images are of one class: it learns from the others only")
+        return lines
+
+    # --- preparation ---------------------------------------------------------------------------
+    def statistics(self, train: Images, phase: int, totals: Sums) -> Sums:
+        """``images``: how many; ``mean`` and ``squares``, C: sums over images of the channel's mean
+        and mean square."""
+        mean = np.zeros(self.options.channels)
+        squares = np.zeros(self.options.channels)
+        for start in range(0, len(train), _AT_A_TIME):
+            pixels = train.pixels[start : start + _AT_A_TIME].flatten(2).double()
+            if train.pixels.dtype == torch.uint8:
+                pixels = pixels / 255
+            mean += pixels.mean(2).sum(0).numpy()
+            squares += pixels.square().mean(2).sum(0).numpy()
+        return {"images": np.array([float(len(train))]), "mean": mean, "squares": squares}
+
+    def prepare(self, raw: Images, totals: Sums, train: Images) -> Examples:
+        """Pixels as they are; targets float32 (two classes) or int64, N."""
+        labels = torch.from_numpy(raw.labels)
+        return Examples(raw.pixels, labels.float() if self.kind == "binary" else labels)
+
+    # --- model -------------------------------------------------------------------------------
+    def model(self, totals: Sums) -> nn.Module:
+        """The configured network behind the scaling and augmentation of its pixels."""
+        channels = self.options.channels
+        if not self.phases:
+            return make_network(self.options, [0.0] * channels, [1.0] * channels)
+        count = float(totals["images"][0])
+        if not count >= 1:
+            raise TaskError("the hospitals have no training image")
+        mean = np.asarray(totals["mean"]) / count
+        variance = np.maximum(np.asarray(totals["squares"]) / count - mean**2, 0.0)
+        deviation = np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
+        return make_network(self.options, mean.tolist(), deviation.tolist())
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return class_loss(self.kind, outputs, targets)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
+        """See ``common.tasks.classes``. Raises TaskError if an output isn't finite."""
+        outputs, targets = checked_outputs(outputs), targets.detach().cpu()
+        losses = loss_sum(self.loss(outputs, targets))
+        return class_sums(self.kind, outputs, targets, self.options.bins) | losses
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        return with_mean_loss(class_figures(self.kind, sums), sums)
