@@ -74,11 +74,15 @@ class Config(Table):
                 f"evaluation.clients is {asked}, below secure_aggregation.min_cohort "
                 f"{secure.min_cohort}: every hospital would refuse"
             )
-        if self.evaluation.select == "best" and self.data.validation_fraction == 0:
-            raise ValueError(
-                "evaluation.select = 'best' needs data.validation_fraction > 0: the best round "
-                "must not be chosen on test rows"
-            )
+        for key, wanted in (
+            ("select = 'best'", self.evaluation.select == "best"),
+            (f"patience = {self.evaluation.patience}", self.evaluation.patience > 0),
+        ):
+            if wanted and self.data.validation_fraction == 0:
+                raise ValueError(
+                    f"evaluation.{key} needs data.validation_fraction > 0: the best round must "
+                    "not be chosen on test rows"
+                )
         return self
 
     def error(self, key: str, message: str) -> ConfigError:
@@ -115,6 +119,8 @@ class Config(Table):
             tables["data"]["path"] = str(path.resolve())
         if (name := self.simulation.scenario) and isinstance(name, str):
             tables["simulation"]["scenario"] = str((self.folder / name).resolve())
+        if name := self.federation.initial:
+            tables["federation"]["initial"] = str((self.folder / name).resolve())
         tables["federation"]["runs"] = str(self.runs_folder().resolve())
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
             if ":" in (name := tables[table]["name"]):

@@ -36,6 +36,7 @@ class FederationTable(Table):
     round_timeout_s: Positive = 600.0
     round_attempts: int = Field(3, ge=1, le=100)
     retry_wait_s: float = Field(0.0, ge=0, allow_inf_nan=False)
+    initial: str = ""
     runs: str = "runs"
 
 
@@ -195,6 +196,7 @@ class EvaluationTable(Table):
     every: int = Field(1, ge=1)
     clients: int | None = Field(None, ge=1)
     select: Literal["last", "best"] = "last"
+    patience: int = Field(0, ge=0)
 
 
 class SimulationTable(Table):

@@ -129,7 +129,8 @@ class Description:
 def shared_toml(config: Config) -> str:
     """The settings that every party gets: nothing that only one party needs, no path of one's."""
     tables = config.model_dump(mode="json", exclude_none=True)
-    del tables["simulation"], tables["federation"]["runs"], tables["data"]["path"]
+    del tables["simulation"], tables["data"]["path"]
+    del tables["federation"]["runs"], tables["federation"]["initial"]
     del tables["training"]["device"]
     tables["server"] = {key: tables["server"][key] for key in _SHARED_SERVER}
     tables["task"]["name"] = re.split(r"[/\\]", config.task.name)[-1]  # each has its own folder

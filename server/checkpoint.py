@@ -23,7 +23,10 @@ _KEEP = 2
 
 @dataclass
 class FederationState:
-    """What the coordinator must not lose. ``round`` is the last committed one (0: initial)."""
+    """What the coordinator must not lose. ``round`` is the last committed one (0: initial).
+
+    not_better : evaluations since the best round
+    """
 
     round: int
     model: Arrays
@@ -34,6 +37,7 @@ class FederationState:
     best_round: int | None = None
     best_value: float | None = None
     clipping_norm: float | None = None
+    not_better: int = 0
 
 
 def checkpoint_path(folder: Path, server_round: int) -> Path:
@@ -53,6 +57,7 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
         "best_round": state.best_round,
         "best_value": state.best_value,
         "clipping_norm": state.clipping_norm,
+        "not_better": state.not_better,
     }
     path = checkpoint_path(folder, state.round)
     write_tensors(path, arrays, tree)
@@ -74,6 +79,7 @@ def read_checkpoint(path: Path) -> FederationState:
             best_round=tree["best_round"],
             best_value=tree["best_value"],
             clipping_norm=tree["clipping_norm"],
+            not_better=int(tree["not_better"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: written by another version of wardround") from error

@@ -18,6 +18,7 @@ from torch import nn
 from wardround.common.arrays import Arrays, layout_of
 from wardround.common.config import Config
 from wardround.common.errors import CheckpointError, RoundFailed
+from wardround.common.initial import Initial, read_initial
 from wardround.common.models import build_model, model_arrays
 from wardround.common.privacy.rules import check_model, check_task
 from wardround.common.rundir import RunDirectory
@@ -43,6 +44,7 @@ from wardround.server.requests import Totals
 from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
 from wardround.server.sampling import draw_cohort, evaluated, preparing
 from wardround.server.secure import SecureGatherer
+from wardround.server.selection import note_figure, patience_spent
 from wardround.server.setup import sum_statistics
 from wardround.server.strategies import StrategyPlan, build_strategy, personal_keys
 from wardround.server.strategies.state import capture_state, restore_state
@@ -107,6 +109,7 @@ class Federation:
         self._record_members(members)
         gatherer = self._gatherer(grid, plan, members)
         state = newest_checkpoint(self.run_directory.checkpoints)
+        initial = read_initial(self.config) if state is None else None
         totals = state.totals if state else self._prepare(gatherer, members)
         model = build_model(self.task, totals, self.config.federation.seed)
         local_keys = personal_keys(self.config, model)
@@ -114,7 +117,8 @@ class Federation:
             k for k, p in model.named_parameters() if p.requires_grad and k not in local_keys
         ]
         if state is None:
-            state = self._first_state(plan, model, totals, trainable, len(members))
+            arrays = self._first_arrays(initial, model, local_keys)
+            state = self._first_state(plan, arrays, totals, trainable, len(members))
         else:
             self._resume(state, plan, model)
         check_task(self.config, self.task)
@@ -128,6 +132,9 @@ class Federation:
         self.on_model(runner.expected(state.round + 1, shared, len(members), norm))
         del model, shared  # each would hold a whole model for the rest of the run
         for server_round in range(state.round + 1, self.config.federation.rounds + 1):
+            if (reason := patience_spent(state, self.config.evaluation, self.task)) is not None:
+                self._end_early(state, reason)
+                break
             if membership.changed():
                 members = membership.members
                 self._change_members(runner, members)
@@ -137,10 +144,14 @@ class Federation:
             except _BudgetsSpent as error:
                 if state.round == 0:
                     raise RoundFailed(str(error)) from None
-                self.observer.warnings([f"{error}; the model of round {state.round} is the result"])
-                self.run_directory.update(ended_early=str(error))
+                self._end_early(state, str(error))
                 break
         return self._finish(state, members)
+
+    def _end_early(self, state: FederationState, reason: str) -> None:
+        last = f"round {state.round} of {self.config.federation.rounds} is the last"
+        self.observer.warnings([f"{reason}; {last}"])
+        self.run_directory.update(ended_early=reason)
 
     def _prepare(self, gatherer: Gatherer, members: Sequence[Member]) -> Sums:
         """The federated preparation, which takes every member; tried as often as a round."""
@@ -220,15 +231,24 @@ class Federation:
             **who,
         )
 
+    def _first_arrays(self, initial: Initial | None, model: nn.Module, local: list[str]) -> Arrays:
+        """The first model: as the task makes it, or from the file of ``federation.initial``."""
+        if initial is None:
+            return model_arrays(model)
+        found = initial.first(model_arrays(model), local)
+        line = found.line(initial.path.name)
+        self.observer.warnings([line]) if found.left else self.observer.phase(line)
+        self.run_directory.update(initial=initial.record(found))
+        return found.arrays
+
     def _first_state(
         self,
         plan: StrategyPlan,
-        model: nn.Module,
+        arrays: Arrays,
         totals: Sums,
         trainable: list[str],
         population: int,
     ) -> FederationState:
-        arrays = model_arrays(model)
         if plan.ours:
             plan.ours.prepare(arrays, trainable, population)
         state = FederationState(0, arrays, totals)
@@ -264,7 +284,7 @@ class Federation:
         if server_round % self.config.evaluation.every == 0 or self._is_last(server_round):
             asked = evaluated(members, self.config)
             evaluation = runner.evaluate(server_round, trained.model, asked, state.accepted)
-        self._choose_best(state, evaluation)
+        note_figure(state, evaluation, self.task)
         secure = self.config.secure_aggregation.enabled
         row = _row(server_round, attempt, cohort, trained, evaluation, secure)
         self.run_directory.append_round(row)
@@ -309,15 +329,6 @@ class Federation:
                     ) from None
                 time.sleep(federation.retry_wait_s)
         raise AssertionError("unreachable: round_attempts is at least 1")
-
-    def _choose_best(self, state: FederationState, evaluation: EvaluationResult) -> None:
-        """Remember the best round by the validation figure; test rows never choose."""
-        value = evaluation.overall.get("validation", {}).get(self.task.primary_metric)
-        if value is None or value != value:
-            return
-        sign = 1.0 if self.task.higher_is_better else -1.0
-        if state.best_value is None or sign * value > sign * state.best_value:
-            state.best_round, state.best_value = state.round, value
 
     def _is_last(self, server_round: int) -> bool:
         return server_round == self.config.federation.rounds

@@ -20,17 +20,23 @@ from wardround.client.training import train_on_batches
 from wardround.common.arrays import digest_arrays
 from wardround.common.config import Config
 from wardround.common.metrics import add_sums
-from wardround.common.models import build_model, load_arrays
+from wardround.common.models import build_model, load_arrays, model_arrays
 from wardround.common.tasks.base import Examples, Sums, Task, concatenate
 from wardround.server.federation import FederationOutcome
 from wardround.server.sampling import evaluated
+from wardround.server.strategies import personal_keys
 from wardround.simulations.population import Population
 
 Figures = dict[str, dict[str, float]]
 
 
-def local_figures(population: Population, names: Sequence[str], split: str = "test") -> Figures:
-    """Test figures of each named hospital's own model, and 'overall' from their added sums."""
+def local_figures(
+    population: Population, names: Sequence[str], split: str = "test", rounds: int | None = None
+) -> Figures:
+    """Test figures of each named hospital's own model, and 'overall' from their added sums.
+
+    rounds : as many as the federation made; by default all of them
+    """
     by_hospital: dict[str, Sums] = {}
     for name in names:
         hospital = population.hospital(name)
@@ -38,7 +44,7 @@ def local_figures(population: Population, names: Sequence[str], split: str = "te
         examples = hospital.examples(totals, "own:" + digest_arrays(totals))
         if split not in examples:
             continue
-        model = _train(population, examples["train"], totals, name, 1)
+        model = _train(population, examples["train"], totals, name, 1, rounds)
         by_hospital[name] = evaluate_model(
             model, examples[split], population.task, population.config.training.device
         )
@@ -51,6 +57,7 @@ def pooled_figures(
     totals: Sums,
     split: str = "test",
     shown: Sequence[str] | None = None,
+    rounds: int | None = None,
 ) -> Figures:
     """Test figures of each hospital in ``shown`` (default: all), of one model trained on the named
     hospitals' rows together.
@@ -62,7 +69,7 @@ def pooled_figures(
         name: population.hospital(name).examples(totals, digest_arrays(totals)) for name in names
     }
     pooled = concatenate([examples["train"] for examples in prepared.values()])
-    model = _train(population, pooled, totals, "pooled", len(prepared))
+    model = _train(population, pooled, totals, "pooled", len(prepared), rounds)
     return summarise_all(
         population.task,
         {
@@ -115,7 +122,12 @@ def summarise_all(task: Task[Any], by_hospital: dict[str, Sums]) -> Figures:
 
 
 def _train(
-    population: Population, examples: Examples, totals: Sums, name: str, hospitals: int
+    population: Population,
+    examples: Examples,
+    totals: Sums,
+    name: str,
+    hospitals: int,
+    rounds: int | None,
 ) -> nn.Module:
     """As many passes over these examples as the federation makes over its hospitals' rows."""
     config: Config = population.config
@@ -123,8 +135,11 @@ def _train(
         longer = config.training.model_copy(update={"local_steps": steps * hospitals})
         config = config.model_copy(update={"training": longer})
     model = build_model(population.task, totals, config.federation.seed)
+    if population.initial is not None:
+        own, personal = model_arrays(model), personal_keys(config, model)
+        load_arrays(model, population.initial.over(own, personal).arrays)
     model.to(config.training.device)
-    for server_round in range(1, config.federation.rounds + 1):
+    for server_round in range(1, (rounds or config.federation.rounds) + 1):
         seed = (config.federation.seed, server_round, f"baseline:{name}")
         train_on_batches(model, examples, population.task, config, seed)
     return model

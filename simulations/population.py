@@ -4,7 +4,7 @@ clients that are made when they are asked."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from wardround.client.hospital import Hospital
 from wardround.client.ledger import Ledger
 from wardround.common.config import Config
 from wardround.common.errors import ConfigError, DataError, WardroundError
+from wardround.common.initial import Initial, read_initial
 from wardround.common.privacy.rules import check_settings, check_task
 from wardround.common.tasks.base import Task
 from wardround.server.members import VirtualMembers
@@ -80,6 +81,11 @@ class Population:
         else:
             self._hospitals = self._make(self._partitioned(path))
         self.names: Sequence[str] = list(self._hospitals) if self.keep is None else self._clients
+
+    @cached_property
+    def initial(self) -> Initial | None:
+        """What the first model takes from a file; None where nothing."""
+        return read_initial(self.config)
 
     def hospital(self, name: str) -> Hospital:
         """The hospital of that name."""

@@ -111,6 +111,8 @@ def simulate(
     population = Population(settings, task)
     file = load_scenario(settings)
     scenario = Scenario(settings, population.names, population.training_rows, file)
+    if settings.simulation.baselines and settings.federation.initial:
+        assert population.initial is not None  # read now: at the end it would be too late to tell
     if resume is not None:
         run = RunDirectory.open(Path(resume))
     else:
@@ -259,8 +261,11 @@ def _compare(
         observer.phase("training local and pooled models to compare with")
         everyone = [member.name for member in outcome.members]
         asked = [member.name for member in evaluated(outcome.members, config)]
-        columns["local"] = local_figures(population, asked)
-        columns["pooled"] = pooled_figures(population, everyone, outcome.totals, shown=asked)
+        made = max(rounds)  # fewer than configured where the run ended early
+        columns["local"] = local_figures(population, asked, rounds=made)
+        columns["pooled"] = pooled_figures(
+            population, everyone, outcome.totals, shown=asked, rounds=made
+        )
     for figures in columns.values():
         figures[MEAN] = mean_figures(figures[name] for name in names if name in figures)
     return [

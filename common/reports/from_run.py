@@ -88,6 +88,8 @@ def _notes(run: RunDirectory) -> list[str]:
     )
     if early := summary.get("ended_early"):
         notes.insert(0, f"The run ended early: {early}.")
+    if initial := summary.get("initial"):
+        notes.append(f"The first model took {initial['taken']} arrays from {initial['file']}.")
     if config.evaluation.select == "best":
         notes.append("The model is that of the round with the best validation figure.")
     virtual = config.simulation.partition == "virtual"
