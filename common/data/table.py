@@ -173,7 +173,7 @@ def _read_file(
     names = list(header) if header is not None else None
     rows: list[list[str]] = []
     lines: list[int] = []
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     line = 1  # where the row begins; reader.line_num is where it ends
     try:
         for cells in reader:
@@ -197,7 +197,7 @@ def _read_file(
     return _table(path, columns, lines, missing)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The file as text. Decoded as a whole, so that a wrong byte's line is known."""
     try:
         content = path.read_bytes().removeprefix(codecs.BOM_UTF8)

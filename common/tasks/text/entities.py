@@ -1,0 +1,102 @@
+"""Figures of named entities: exact matches of span and type, counted over hospitals.
+
+Tags are read as conlleval does (Tjong Kim Sang and De Meulder 2003, CoNLL shared task), leniently:
+an I- after O, or after another type, begins an entity too. A word that is predicted half right is
+one false positive and one false negative.
+
+Shapes: N rows, T tokens, L tags (O, then B- and I- of each type), E types, W tagged words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.metrics import ratio
+from wardround.common.tasks.base import Sums
+from wardround.common.tasks.text.rows import IGNORED
+
+Ints = NDArray[np.int64]
+
+
+def entity_spans(tags: Ints, sentences: Ints) -> tuple[Ints, Ints, Ints]:
+    """First word, last word and type of every entity, in order.
+
+    Parameters
+    ----------
+    tags : W, numbers in 0..L-1
+    sentences : W, equal for the words of one sentence, which stand together
+    """
+    inside = tags > 0
+    kind = (tags - 1) // 2
+    same = np.zeros(len(tags), dtype=np.bool_)  # goes on with the entity of the word before
+    same[1:] = (
+        inside[1:]
+        & inside[:-1]
+        & (tags[1:] % 2 == 0)
+        & (kind[1:] == kind[:-1])
+        & (sentences[1:] == sentences[:-1])
+    )
+    first = np.flatnonzero(inside & ~same)
+    last = np.flatnonzero(inside & ~np.append(same[1:], False))
+    return first, last, kind[first]
+
+
+def entity_sums(truth: Ints, predicted: Ints, types: int) -> Sums:
+    """``true_positives``, ``false_positives`` and ``false_negatives``, E; ``examples``, 1.
+
+    Parameters
+    ----------
+    truth : N x T, ``IGNORED`` where there is no word
+    predicted : N x T, tag numbers, looked at where there is a word
+    """
+    rows, _ = np.nonzero(truth != IGNORED)
+    words = truth != IGNORED
+    true, guessed = (_keys(tags[words], rows, types) for tags in (truth, predicted))
+    found = np.intersect1d(true, guessed, assume_unique=True)
+    counts = [np.bincount(one % types, minlength=types) for one in (true, guessed, found)]
+    in_truth, in_guess, in_both = (count.astype(np.float64) for count in counts)
+    return {
+        "true_positives": in_both,
+        "false_positives": in_guess - in_both,
+        "false_negatives": in_truth - in_both,
+        "examples": np.array([float(len(truth))]),
+    }
+
+
+def _keys(tags: Ints, rows: Ints, types: int) -> Ints:
+    """One number for each entity, by span and type."""
+    first, last, kind = entity_spans(tags, rows.astype(np.int64))
+    return (first * (len(tags) + 1) + last) * types + kind
+
+
+def entity_figures(sums: Mapping[str, NDArray[Any]], types: Sequence[str]) -> dict[str, float]:
+    """``precision``, ``recall`` and ``f1`` over all types (micro) and of each, as ``f1_TYPE``, with
+    ``support_TYPE``, how many there are. NaN where nothing was there to be counted.
+
+    Raises ValueError if the sums aren't those of ``entity_sums`` for these types.
+    """
+    names = ("true_positives", "false_positives", "false_negatives")
+    counts = []
+    for name in names:
+        value = np.asarray(sums.get(name, np.zeros(0)), dtype=np.float64)
+        if value.shape != (len(types),) or not np.isfinite(value).all():
+            raise ValueError(f"sum '{name}': expected {len(types)} finite numbers")
+        counts.append(value)
+    hits, extra, missed = counts
+    figures = _figures(hits.sum(), extra.sum(), missed.sum(), "")
+    for number, name in enumerate(types):
+        figures |= _figures(hits[number], extra[number], missed[number], f"_{name}")
+        figures[f"support_{name}"] = float(hits[number] + missed[number])
+    return figures | {"examples": float(sums["examples"][0])}
+
+
+def _figures(hits: float, extra: float, missed: float, suffix: str) -> dict[str, float]:
+    return {
+        f"f1{suffix}": float(ratio(2 * hits, 2 * hits + extra + missed)),
+        f"precision{suffix}": float(ratio(hits, hits + extra)),
+        f"recall{suffix}": float(ratio(hits, hits + missed)),
+    }

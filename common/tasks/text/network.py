@@ -1,0 +1,82 @@
+"""The model of the text task: the encoder, dropout, and a linear head.
+
+Shapes: B rows of a batch, T tokens of a row (``max_length``), S <= T tokens of the batch's longest,
+H width of the encoder, O outputs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wardround.common.tasks.text.adapters import TripletLinear, spend_budget
+
+_ROWS_AT_A_TIME = 64
+"""Without gradients: memory doesn't follow the size of a test set."""
+
+
+class TextModel(nn.Module):
+    """Token ids, B x T int64, to B x T x O for tokens, or B x O of the mean over a row's tokens.
+
+    Parameters
+    ----------
+    encoder : in Hugging Face's form, gives H numbers for each token
+    pad : id of padding; its positions are seen by nobody
+    pooled : one output for each row
+    budget : adalora: average rank that is left
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        width: int,
+        outputs: int,
+        pad: int,
+        dropout: float,
+        pooled: bool,
+        budget: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, outputs)
+        self._pad, self._pooled, self._budget = pad, pooled, budget
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """See the class. Positions of padding get zeros."""
+        if self._budget is not None:
+            layers = [one for one in self.modules() if isinstance(one, TripletLinear)]
+            spend_budget(layers, self._budget)
+        if torch.is_grad_enabled() or self.training or len(tokens) <= _ROWS_AT_A_TIME:
+            return self._outputs(tokens)
+        order = (tokens != self._pad).sum(1).argsort()  # rows of like length go together
+        parts = [self._outputs(tokens[rows]) for rows in order.split(_ROWS_AT_A_TIME)]
+        return torch.cat(parts)[order.argsort()]
+
+    def _outputs(self, tokens: Tensor) -> Tensor:
+        present = tokens != self._pad
+        longest, width = _longest(present), tokens.shape[1]
+        tokens, present = tokens[:, :longest], present[:, :longest]
+        # B x 1 x 1 x S is taken as it is: transformers would look at values, which vmap can't do
+        hidden = self.encoder(
+            input_ids=tokens, attention_mask=present[:, None, None, :]
+        ).last_hidden_state
+        if self._pooled:
+            weights = present.to(hidden.dtype)
+            mean = torch.einsum("bsh,bs->bh", hidden, weights) / weights.sum(1, keepdim=True)
+            outputs: Tensor = self.head(self.dropout(mean))
+            return outputs
+        outputs = self.head(self.dropout(hidden)) * present[:, :, None]
+        return F.pad(outputs, (0, 0, 0, width - longest))
+
+
+def _longest(present: Tensor) -> int:
+    """S. Within vmap, where no value can be looked at, nothing is trimmed: T."""
+    try:
+        return max(1, int(present.any(0).sum()))
+    except RuntimeError:
+        return present.shape[1]

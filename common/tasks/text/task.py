@@ -1,0 +1,207 @@
+"""The built-in text task: a pretrained encoder tags words, or classifies texts.
+
+The encoder's files are each hospital's own copy and never travel; that all copies are the same is
+checked by sums of their digest. What travels is what is trained: adapters and the head, or all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wardround.common.errors import DataError, TaskError
+from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.classes import (
+    PRIMARY,
+    Kind,
+    checked_outputs,
+    class_figures,
+    class_loss,
+    class_sums,
+    loss_sum,
+    with_mean_loss,
+)
+from wardround.common.tasks.text import encoder as files
+from wardround.common.tasks.text.adapters import adapt
+from wardround.common.tasks.text.entities import entity_figures, entity_sums
+from wardround.common.tasks.text.example import example_sentences, example_texts
+from wardround.common.tasks.text.iob import READABLE, tag_names
+from wardround.common.tasks.text.network import TextModel
+from wardround.common.tasks.text.options import TextOptions
+from wardround.common.tasks.text.rows import IGNORED, Rows, shard_sites
+from wardround.common.tasks.text.tokenise import (
+    CSV_FILES,
+    read_sentences,
+    read_texts,
+    sentence_rows,
+    text_rows,
+)
+
+_EXAMPLE = Path("example")
+
+
+class TextTask(Task[Rows]):
+    """See ``TextOptions`` for the keyword arguments. Raises pydantic.ValidationError."""
+
+    options_model = TextOptions
+    higher_is_better = True
+    rowwise = True
+    phases = 1
+
+    def __init__(self, **options: Any) -> None:
+        self.options = TextOptions(**options)
+        self.tagging = self.options.kind == "tokens"
+        self.classes: Kind = "binary" if len(self.options.classes) == 2 else "multiclass"
+        self.primary_metric = "f1" if self.tagging else PRIMARY[self.classes]
+
+    # --- data --------------------------------------------------------------------------------
+    def load(self, path: Path | None) -> Rows:
+        """IOB files (tokens) or CSV files (sequence); None: invented sentences.
+
+        Raises DataError naming file and line, TaskError for an encoder that can't be used.
+        """
+        folder = self._folder()
+        tokenizer = files.make_tokenizer(folder)
+        if path is None:
+            return self._example(tokenizer)
+        read = read_sentences if self.tagging else read_texts
+        return read(path, self.options, tokenizer)
+
+    def _example(self, tokenizer: files.WordTokenizer) -> Rows:
+        if self.tagging:
+            if self.options.entities[0] != "Disease":
+                raise DataError(
+                    "the built-in example tags 'Disease'; set data.path for other task.entities"
+                )
+            sentences = example_sentences()
+            owner = np.zeros(len(sentences), dtype=np.int64)
+            return sentence_rows(sentences, [_EXAMPLE], owner, None, self.options, tokenizer)
+        texts, labels = example_texts()
+        return text_rows(texts, labels, _EXAMPLE, self.options, tokenizer)
+
+    def sites(self, path: Path) -> dict[str, Path]:
+        """Folders and files that can be read, by name; other files are not hospitals."""
+        return shard_sites(path, READABLE if self.tagging else CSV_FILES)
+
+    def labels(self, raw: Rows) -> NDArray[np.int64]:
+        """The class; for tokens, 1 if the sentence has an entity."""
+        return (raw.targets > 0).any(axis=1).astype(np.int64) if self.tagging else raw.targets
+
+    def patients(self, raw: Rows) -> NDArray[np.str_] | None:
+        return raw.patients
+
+    def given_split(self, raw: Rows) -> NDArray[np.str_] | None:
+        return raw.splits
+
+    def warnings(self, raw: Rows) -> list[str]:
+        """Rows left out, words or texts of which an end was, nothing to learn from."""
+        lines = []
+        if raw.dropped:
+            lines.append(f"{raw.dropped} rows were left out for a missing text or label")
+        if raw.shortened:
+            what = "words" if self.tagging else "texts"
+            lines.append(f"the ends of {raw.shortened} {what} beyond max_length were left out")
+        if raw.pieces:
+            lines.append(f"{raw.pieces} sentences are longer than max_length and became several")
+        if len(set(self.labels(raw).tolist())) < 2:
+            what = (
+                "sentences have an entity, or none has" if self.tagging else "texts are of a class"
+            )
+            lines.append(f"all training {what}: it learns from the others only")
+        return lines
+
+    # --- preparation ---------------------------------------------------------------------------
+    def statistics(self, train: Rows, phase: int, totals: Sums) -> Sums:
+        """``hospitals``: 1; ``encoder``: the digest of the encoder's files as 16 whole numbers.
+        Nothing of the rows."""
+        return {"hospitals": np.ones(1), "encoder": files.digest_words(self._folder())}
+
+    def condense(self, totals: Sums) -> Sums:
+        """``encoder``: the digest. Raises TaskError unless all have the server's files."""
+        own = files.digest_words(self._folder())
+        hospitals = float(totals["hospitals"][0])
+        if not np.array_equal(totals["encoder"], hospitals * own):
+            raise TaskError(
+                "hospitals have different encoder files, or others than the server: give all the "
+                f"same folder as task.encoder ({', '.join(files.FILES)} must be equal)"
+            )
+        return {"encoder": own}
+
+    def prepare(self, raw: Rows, totals: Sums, train: Rows) -> Examples:
+        """Token ids N x T int64; tag numbers N x T int64, or classes N (float32 if two)."""
+        self._check_encoder(totals)
+        targets = torch.from_numpy(raw.targets)
+        if not self.tagging and self.classes == "binary":
+            targets = targets.float()
+        return Examples(torch.from_numpy(raw.tokens.astype(np.int64)), targets)
+
+    # --- model ---------------------------------------------------------------------------------
+    def model(self, totals: Sums) -> nn.Module:
+        """The encoder with what ``task.tuning`` trains of it, dropout and a linear head.
+
+        Raises TaskError for an encoder that can't be used, or isn't the one agreed on.
+        """
+        options, folder = self.options, self._folder()
+        self._check_encoder(totals)
+        config = files.encoder_config(folder)
+        if options.max_length > (longest := files.longest_input(config)):
+            raise TaskError(f"task.max_length: the encoder takes at most {longest} tokens")
+        encoder = files.make_encoder(folder, trained=options.tuning == "full")
+        adapt(encoder, options)
+        outputs = len(options.classes) if self.classes == "multiclass" else 1
+        return TextModel(
+            encoder,
+            encoder.config.hidden_size,
+            len(tag_names(options.entities)) if self.tagging else outputs,
+            int(config["pad_token_id"]),
+            options.dropout,
+            pooled=not self.tagging,
+            budget=options.adalora_rank if options.tuning == "adalora" else None,
+        )
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy, B: the mean over a sentence's words (0 if it has none), or the text's."""
+        if not self.tagging:
+            return class_loss(self.classes, outputs, targets)
+        losses = F.cross_entropy(
+            outputs.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+        )
+        words = (targets != IGNORED).sum(1)
+        return losses.sum(1) / words.clamp_min(1)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
+        """Sums of ``entities`` or ``common.tasks.classes``, and ``loss``, 1.
+
+        Raises TaskError if an output isn't finite.
+        """
+        outputs, targets = checked_outputs(outputs), targets.detach().cpu()
+        losses = loss_sum(self.loss(outputs, targets))
+        if not self.tagging:
+            return class_sums(self.classes, outputs, targets, self.options.bins) | losses
+        predicted = outputs.argmax(2).numpy()
+        return entity_sums(targets.numpy(), predicted, len(self.options.entities)) | losses
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        if self.tagging:
+            figures = entity_figures(sums, self.options.entities)
+        else:
+            figures = class_figures(self.classes, sums)
+        return with_mean_loss(figures, sums)
+
+    def _folder(self) -> Path:
+        return files.encoder_folder(self.options.encoder)
+
+    def _check_encoder(self, totals: Sums) -> None:
+        if "encoder" not in totals:
+            return  # made outside a federation
+        if not np.array_equal(totals["encoder"], files.digest_words(self._folder())):
+            raise TaskError(
+                "the encoder's files here are not those that the federation agreed on; get its "
+                f"folder again ({', '.join(files.FILES)})"
+            )

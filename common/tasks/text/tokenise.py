@@ -1,0 +1,225 @@
+"""Sentences and texts to rows of token ids. Long sentences become several rows; nothing is lost
+without being counted.
+
+Shapes: N rows, T tokens of a row (``max_length``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.data.table import Table, code, read_table
+from wardround.common.errors import DataError
+from wardround.common.messages import SPLITS
+from wardround.common.tasks.text.encoder import WordTokenizer
+from wardround.common.tasks.text.iob import READABLE, Sentence, read_iob
+from wardround.common.tasks.text.options import TextOptions
+from wardround.common.tasks.text.rows import IGNORED, Rows, shard_files
+
+CSV_FILES = (".csv", ".tsv", ".parquet")
+
+
+def read_sentences(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Rows:
+    """An IOB file, or a folder of them. Raises DataError naming file and line."""
+    found = shard_files(path, READABLE)
+    files = [file for file, _ in found]
+    groups = [read_iob(file, options.entities) for file in files]
+    sentences = [one for group in groups for one in group]
+    known = [one.patient is not None for one in sentences]
+    if any(known) and not all(known):
+        odd = next(f for f, group in zip(files, groups, strict=True) if group[0].patient is None)
+        raise DataError(f"{odd}: names no patients, but other files beside it do")
+    owner = np.repeat(np.arange(len(files)), [len(group) for group in groups])
+    splits = np.array([split or "" for _, split in found])[owner]
+    return sentence_rows(
+        sentences, files, owner, splits if all(splits != "") else None, options, tokenizer
+    )
+
+
+def sentence_rows(
+    sentences: list[Sentence],
+    files: list[Path],
+    owner: NDArray[np.int64],
+    splits: NDArray[np.str_] | None,
+    options: TextOptions,
+    tokenizer: WordTokenizer,
+) -> Rows:
+    """Rows of token ids and tag numbers.
+
+    owner : of each sentence, index into ``files``
+    splits : of each sentence
+    """
+    room = options.max_length - len(tokenizer.prefix) - len(tokenizer.suffix)
+    rows: list[_Row] = []
+    source: list[int] = []
+    shortened = 0
+    words = tokenizer.word_tokens([sentence.words for sentence in sentences])
+    for number, (sentence, tokens) in enumerate(zip(sentences, words, strict=True)):
+        shortened += sum(len(one) > room for one in tokens)
+        pieces = _pieces([one[:room] for one in tokens], sentence.tags, room)
+        rows += pieces
+        source += [number] * len(pieces)
+    index = np.array(source, dtype=np.int64)
+    ids = np.full((len(rows), options.max_length), tokenizer.pad, dtype=np.int32)
+    targets = np.full((len(rows), options.max_length), IGNORED, dtype=np.int64)
+    first = len(tokenizer.prefix)
+    for number, row in enumerate(rows):
+        whole = [*tokenizer.prefix, *row.tokens, *tokenizer.suffix]
+        ids[number, : len(whole)] = whole
+        targets[number, [first + start for start in row.starts]] = row.tags
+    lines = np.array([sentence.line for sentence in sentences], dtype=np.int64)
+    patients = [sentence.patient or "" for sentence in sentences]
+    return Rows(
+        ids,
+        targets,
+        tuple(files),
+        np.column_stack([owner[index], lines[index]]),
+        None if splits is None else splits[index],
+        np.array(patients)[index] if patients and patients[0] else None,
+        shortened=shortened,
+        pieces=int((np.bincount(index) > 1).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """starts : position of each word's first token among ``tokens``"""
+
+    tokens: list[int]
+    starts: list[int]
+    tags: list[int]
+
+
+def _pieces(words: list[list[int]], tags: list[int], room: int) -> list[_Row]:
+    """The sentence in rows of at most ``room`` tokens, cut between words, and where that is
+    possible not inside an entity. Every word has at most ``room`` tokens."""
+    ends = list(accumulate(len(word) for word in words))
+    rows, start, before = [], 0, 0
+    while start < len(words):
+        stop = start + 1
+        while stop < len(words) and ends[stop] - before <= room:
+            stop += 1
+        if stop < len(words):
+            inside = (number for number in range(stop, start, -1) if not _continues(tags[number]))
+            stop = next(inside, stop)
+        offsets = [ends[number] - len(words[number]) - before for number in range(start, stop)]
+        tokens = [token for word in words[start:stop] for token in word]
+        rows.append(_Row(tokens, offsets, tags[start:stop]))
+        start, before = stop, ends[stop - 1]
+    return rows
+
+
+def _continues(tag: int) -> bool:
+    """Whether the tag is I- of some type (``iob.tag_names``)."""
+    return tag > 0 and tag % 2 == 0
+
+
+def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Rows:
+    """CSV or Parquet files with a text and a label in each row. Raises DataError naming the cell.
+
+    Rows without a text or a label are left out.
+    """
+    columns = options.columns
+    found = shard_files(path, CSV_FILES)
+    if columns.split is not None and any(split is not None for _, split in found):
+        raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
+    tables = []
+    for file, _ in found:
+        delimiter = "\t" if file.suffix.lower() == ".tsv" else options.delimiter
+        tables.append(read_table(file, None, options.missing_values, delimiter))
+    kept = [
+        table.keep(~(table.missing(columns.text) | table.missing(columns.label)))
+        for table in tables
+    ]
+    if not sum(len(table) for table in kept):
+        raise DataError(f"{path}: no row has both a text and a label")
+    splits: list[str] = []
+    for table, (_, split) in zip(kept, found, strict=True):
+        splits += (
+            _split_cells(table, columns.split) if columns.split else [split or ""] * len(table)
+        )
+    owner = np.repeat(np.arange(len(kept)), [len(table) for table in kept])
+    lines = np.concatenate([table.origin[:, 1] for table in kept])
+    ids, shortened = _text_tokens(kept, options, tokenizer)
+    return Rows(
+        ids,
+        np.array([one for table in kept for one in _classes(table, options)], dtype=np.int64),
+        tuple(file for file, _ in found),
+        np.column_stack([owner, lines]).astype(np.int64),
+        np.array(splits) if all(splits) else None,
+        np.concatenate([_patients(t, columns.patient_id) for t in kept])
+        if columns.patient_id
+        else None,
+        dropped=sum(table.dropped for table in kept),
+        shortened=shortened,
+    )
+
+
+def text_rows(
+    texts: list[str], labels: list[int], file: Path, options: TextOptions, tokenizer: WordTokenizer
+) -> Rows:
+    """Rows of texts that stand in no file."""
+    table = Table(
+        {options.columns.text: np.array(texts, dtype=object)},
+        (file,),
+        np.column_stack([np.zeros(len(texts)), np.arange(1, len(texts) + 1)]).astype(np.int64),
+    )
+    ids, shortened = _text_tokens([table], options, tokenizer)
+    targets = np.array(labels, dtype=np.int64)
+    return Rows(ids, targets, (file,), table.origin, shortened=shortened)
+
+
+def _text_tokens(
+    tables: list[Table], options: TextOptions, tokenizer: WordTokenizer
+) -> tuple[NDArray[np.int32], int]:
+    """N x T token ids of all tables' texts, and how many texts were truncated."""
+    column, room = options.columns.text, options.max_length
+    room -= len(tokenizer.prefix) + len(tokenizer.suffix)
+    rows, shortened = [], 0
+    for table in tables:
+        words = tokenizer.word_tokens([str(cell).split() for cell in table.cells(column)])
+        for number, text in enumerate(words):
+            tokens = [token for word in text for token in word]
+            if len(tokens) > room:
+                if not options.truncate:
+                    raise DataError(
+                        f"{table.place(number, column)}: the text has more than the "
+                        f"{options.max_length} tokens of task.max_length; raise it, or set "
+                        "task.truncate = true to use the beginnings of texts"
+                    )
+                shortened += 1
+            rows.append([*tokenizer.prefix, *tokens[:room], *tokenizer.suffix])
+    ids = np.full((len(rows), options.max_length), tokenizer.pad, dtype=np.int32)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    return ids, shortened
+
+
+def _classes(table: Table, options: TextOptions) -> list[int]:
+    numbers = {code(name): number for number, name in enumerate(options.classes)}
+    cells = table.categories(options.columns.label)
+    for row, cell in enumerate(cells):
+        if cell not in numbers:
+            place = table.place(row, options.columns.label)
+            raise DataError(f"{place}: a class that task.classes doesn't declare")
+    return [numbers[cell] for cell in cells]
+
+
+def _split_cells(table: Table, column: str) -> list[str]:
+    cells = table.cells(column)
+    for row, cell in enumerate(cells):
+        if cell not in SPLITS:
+            raise DataError(f"{table.place(row, column)}: must be train, validation or test")
+    return [str(cell) for cell in cells]
+
+
+def _patients(table: Table, column: str) -> NDArray[np.str_]:
+    if (gaps := table.missing(column)).any():
+        place = table.place(int(np.argmax(gaps)), column)
+        raise DataError(f"{place}: a row without a patient; fill it in or drop the row")
+    return table.cells(column).astype(str)
