@@ -134,3 +134,29 @@ def stop(
     from wardround.client.stop import stop_hospital
 
     print(stop_hospital(kit, undo))
+
+
+@client.command("deidentify")
+def deidentify(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder of DICOM files.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A new folder.")],
+    burned_in: Annotated[
+        Literal["refuse", "drop", "keep"],
+        typer.Option(help="What to do with a file whose pixels are said to show the patient."),
+    ] = "refuse",
+) -> None:
+    """Write copies of DICOM files without what identifies patients (PS3.15 basic profile).
+
+    Training reads DICOM through the same profile; copies are for data that others look at.
+    """
+    from wardround.common.errors import DataError
+
+    try:
+        from wardround.common.tasks.imaging.deidentify import deidentify_folder
+
+        written, dropped = deidentify_folder(source, target, burned_in)
+    except ImportError as error:
+        raise DataError(
+            f"reading DICOM needs {error.name}: pip install 'wardround[imaging]'"
+        ) from None
+    typer.echo(f"{written} de-identified copies in {target}; {dropped} left out")

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, WardroundError
 from wardround.common.tasks.imaging.deidentify import burned_in, deidentify, read_dicom
 from wardround.common.tasks.imaging.images import digest
 from wardround.common.tasks.imaging.options import ImagingOptions
@@ -69,7 +69,9 @@ def decode(path: Path, options: ImagingOptions, place: str) -> Decoded | None:
         raise DataError(
             f"{place}: reading it needs {error.name}: pip install 'wardround[imaging]'"
         ) from None
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, EOFError) as error:
+    except WardroundError:
+        raise
+    except Exception as error:  # three libraries' readers, each with errors of its own
         raise DataError(f"{place}: not readable as an image ({type(error).__name__})") from None
 
 
@@ -88,9 +90,11 @@ def fit(values: NDArray[Any], options: ImagingOptions, place: str) -> Tensor:
             f"{place}: an image of {values.ndim} axes, where task.size has {axes}; give it "
             f"{'two' if values.ndim == 2 else 'three'} numbers"
         )
-    if len(values) != options.channels:
-        values = values.mean(0, keepdims=True) if options.channels == 1 else values[[0, 0, 0]]
-    pixels = torch.from_numpy(np.ascontiguousarray(scaled(values, options.window)))
+    if options.channels == 1 and len(values) == 3:
+        values = values.mean(0, keepdims=True).round().astype(values.dtype)
+    elif len(values) != options.channels:
+        values = values[[0, 0, 0]]
+    pixels = torch.from_numpy(scaled(values, options.window).copy())  # (a file's is read-only)
     if list(pixels.shape[1:]) == options.size:
         return pixels
     mode = "bilinear" if axes == 2 else "trilinear"
