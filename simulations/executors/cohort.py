@@ -33,6 +33,7 @@ from wardround.simulations.executors.group import (
     evaluate_together,
     failed_with,
     train_each,
+    weights_of,
 )
 from wardround.simulations.executors.jobs import train_messages
 from wardround.simulations.executors.pool import Client
@@ -132,8 +133,7 @@ def _fold(
     sums: TrainingSums,
 ) -> None:
     """Add what a chunk's clients have learnt to the group's sums."""
-    rows = np.array([client.rows for client in clients], dtype=np.float64)
-    weights = rows if group.config[m.WEIGHTING] == "examples" else np.ones(len(rows))
+    weights = weights_of(group, [client.rows for client in clients])
     steps = trainer.steps(np.array([client.size for client in clients]))
     change = result.weighted_change(torch.from_numpy((weights * scale(steps)).astype(np.float32)))
     total = float(weights.sum())

@@ -19,17 +19,18 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
 from torch import nn
 
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.app import reason_of
 from wardround.client.evaluation import ROWS_AT_A_TIME, evaluate_model, model_outputs
-from wardround.client.hospital import Hospital
 from wardround.client.received import config_of, shared_arrays, totals_of
 from wardround.client.state import ClientState
 from wardround.client.training import train_on_batches
 from wardround.common import messages as m
 from wardround.common.arrays import Arrays, check_finite, encode_arrays
+from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import ReplyRefused
 from wardround.common.hosting import error_reply
 from wardround.common.models import load_arrays
@@ -121,9 +122,10 @@ class TrainingSums:
         return Message(RecordDict(content), reply_to=group.message)
 
 
-def weight_of(group: Group, examples: int) -> float:
-    """What a client's update counts for."""
-    return float(examples) if group.config[m.WEIGHTING] == "examples" else 1.0
+def weights_of(group: Group, rows: Sequence[int]) -> NDArray[np.float64]:
+    """What each client's update counts for, by how many rows it trains on."""
+    counts = np.array(rows, dtype=np.float64)
+    return counts if group.config[m.WEIGHTING] == "examples" else np.ones(len(counts))
 
 
 def train_each(
@@ -148,12 +150,12 @@ def train_each(
             done = train_on_batches(model, part, hospital.task, config, seed, algorithm)
             arrays = {key: entries[key].detach().cpu().numpy() for key in x}
             algorithm.finish(arrays, done.steps, done.lr)
-            weight = weight_of(group, hospital.sizes()["train"])
+            (weight,) = weights_of(group, [hospital.sizes()["train"]])
         except Exception as error:
             sums.refused[node_id] = failed_with(reason_of(error))
             continue
         try:
-            sums.add_client(node_id, arrays, weight, done.loss, done.steps)
+            sums.add_client(node_id, arrays, float(weight), done.loss, done.steps)
         except ReplyRefused as error:
             sums.refused[node_id] = m.one_line(str(error))
 
@@ -169,7 +171,9 @@ def evaluate_each(group: Group, model: nn.Module) -> EvaluationSums:
         try:
             examples = group.examples(node_id)
             sums = {
-                split: evaluate_model(model, examples[split], hospital.task, _device(hospital))
+                split: evaluate_model(
+                    model, examples[split], hospital.task, hospital.config.training
+                )
                 for split in ("validation", "test")
                 if split in examples
             }
@@ -192,7 +196,7 @@ def evaluate_together(group: Group, model: nn.Module) -> EvaluationSums:
 
 
 def _evaluate_blocks(group: Group, model: nn.Module) -> EvaluationSums:
-    found, device = EvaluationSums(), ""
+    found, training = EvaluationSums(), TrainingTable()
     waiting: dict[str, list[tuple[int, Examples]]] = {"validation": [], "test": []}
     for node_id in group.node_ids:
         if node_id in group.failed:
@@ -203,13 +207,13 @@ def _evaluate_blocks(group: Group, model: nn.Module) -> EvaluationSums:
         except Exception as error:
             found.refused[node_id] = failed_with(reason_of(error))
             continue
-        task, device = hospital.task, _device(hospital)
+        task, training = hospital.task, hospital.config.training
         for split in waiting:
             if split in examples:
                 waiting[split].append((node_id, examples[split]))
     for split, clients in waiting.items():
         for block in _blocks(clients):
-            outputs = model_outputs(model, concatenate([x for _, x in block]), device)
+            outputs = model_outputs(model, concatenate([x for _, x in block]), training)
             parts = torch.split(outputs, [len(x) for _, x in block])
             for (node_id, examples_of_one), part in zip(block, parts, strict=True):
                 found.add(split, node_id, task.metrics(part, examples_of_one.targets))
@@ -267,10 +271,6 @@ def _who(group: Group, nodes: dict[str, list[int]], refused: dict[int, str]) -> 
     values: dict[str, Any] = dict(nodes)
     values[m.REFUSED], values[m.REASONS] = list(refused), list(refused.values())
     return ConfigRecord(values)
-
-
-def _device(hospital: Hospital) -> str:
-    return hospital.config.training.device
 
 
 def refusing(group_message: Message, error: Exception) -> Message:

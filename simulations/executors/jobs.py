@@ -50,11 +50,11 @@ def train_messages(
 ) -> Iterator[Message]:
     """A reply to each training message."""
     begun: list[_Begun] = []
-    limit, start = 1, None
+    limit, start = _MOST_JOBS, None
     for message in messages:
         if begun and (len(begun) >= limit or not _sends_the_same(begun[0].message, message)):
             yield from _finish(begun, host, trainer_of)
-            begun, start = [], None
+            begun, limit, start = [], _MOST_JOBS, None
         found = _begin(message, host, start)
         if isinstance(found, Message):
             yield found
@@ -66,7 +66,8 @@ def train_messages(
         if start is None:
             start = _start(found.job)
             trainer = trainer_of(found.job.received.model, host, found.node_id)
-            limit = min(_MOST_JOBS, trainer.chunk_size(_client(found), corrected=True))
+        # the largest client decides: in a chunk all are padded to it
+        limit = min(limit, trainer.chunk_size(_client(found), corrected=True))
     if begun:
         yield from _finish(begun, host, trainer_of)
 
