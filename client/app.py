@@ -149,9 +149,9 @@ def _metric_sums(
     request: RecordDict, hospital: Hospital, state: ClientState, models: ModelCache
 ) -> Sums:
     received = receive(request, hospital, state, models)
-    device, sums = hospital.config.training.device, Sums()
+    training, sums = hospital.config.training, Sums()
     for split in ("validation", "test"):
         if split in received.examples:
-            part = evaluate_model(received.model, received.examples[split], hospital.task, device)
+            part = evaluate_model(received.model, received.examples[split], hospital.task, training)
             sums |= {f"{split}/{name}": value for name, value in part.items()}
     return sums

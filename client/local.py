@@ -104,7 +104,8 @@ def _private_steps(
     table, state = private.table, algorithm.state
     units = hospital.units()
     model.train()
-    gradients = ClippedGradients(model, hospital.task.loss, examples, units, table)
+    training = hospital.config.training
+    gradients = ClippedGradients(model, hospital.task.loss, examples, units, table, training)
     norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
     steps = PrivateSteps(gradients, len(units), private.schedule, table, norm, private.source)
     secret = _secret_seed(hospital, seed)
@@ -140,7 +141,9 @@ def _summed(
     lr = hospital.config.lr_of(server_round)
     scale = lr / schedule.expected_units
     model.train()
-    gradients = ClippedGradients(model, hospital.task.loss, examples, units, private.table)
+    gradients = ClippedGradients(
+        model, hospital.task.loss, examples, units, private.table, hospital.config.training
+    )
     with seeded_globals(run_seed, "training", server_round, name):
         chosen = private.source.poisson_sample(len(units), schedule.sampling_rate)
         total = gradients.total(chosen, bound) * scale

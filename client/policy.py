@@ -18,7 +18,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from wardround.client.ledger import Entry
 from wardround.client.plan_checks import check_plan, planned_epsilon
 from wardround.common.config import Config
-from wardround.common.config_tables import Positive, Table, TaskTable
+from wardround.common.config_tables import Positive, Precision, Table, TaskTable
 from wardround.common.description import Description
 from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused, ProtocolRefused
 from wardround.common.messages import BUDGET, one_line
@@ -42,7 +42,7 @@ class SitePolicy(Table):
 
     federations, tasks, model_families : shell-style patterns
     max_epsilon_per_run, max_epsilon_total : None is no limit; with one, a run must have privacy
-    colluding, threads, device : None leaves them to the federation's settings
+    colluding, threads, device, precision : None leaves them to the federation's settings
     task_files : for a task of the federation's own ("file.py:Class") this hospital's copy of the
         file, from the folder of site.toml
     """
@@ -59,6 +59,7 @@ class SitePolicy(Table):
     colluding: int | None = Field(None, ge=0, le=10_000)
     threads: int | None = Field(None, ge=1, le=64)
     device: str | None = Field(None, pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
+    precision: Precision | None = None
     task_files: dict[TaskFile, LocalFile] = Field({}, max_length=100)
     _source: Source = PrivateAttr(default_factory=lambda: Source("", Path(FILE)))
     _folder: Path = PrivateAttr(default=Path())
@@ -93,7 +94,10 @@ class SitePolicy(Table):
             "secure_aggregation": secure.model_copy(update=own),
             "privacy": privacy.model_copy(update={"epsilon_limit": min(limits, default=None)}),
             "training": config.training.model_copy(
-                update={"device": self.device or config.training.device}
+                update={
+                    "device": self.device or config.training.device,
+                    "precision": self.precision or config.training.precision,
+                }
             ),
         }
         if ":" in config.task.name:

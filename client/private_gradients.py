@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from wardround.client.gradients import Clipping, Loss, make_unit_gradients
 from wardround.client.hospital import Units
-from wardround.common.config_tables import PrivacyTable
+from wardround.client.pieces import Pieces
+from wardround.client.precision import autocast, whole
+from wardround.common.config_tables import PrivacyTable, TrainingTable
 from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import Integers, NoiseSource
 from wardround.common.privacy.schedule import Bound, Schedule, adapted_norm, clipping_bound
@@ -44,6 +46,7 @@ class ClippedGradients:
     Parameters
     ----------
     parameters : names of the model's trainable parameters, in the order of the summed vector
+    training : device, precision, and how many rows go through the model at once
     """
 
     def __init__(
@@ -53,8 +56,16 @@ class ClippedGradients:
         examples: Examples,
         units: Units,
         table: PrivacyTable,
+        training: TrainingTable | None = None,
     ) -> None:
-        self._engine = make_unit_gradients(model, loss)
+        training = training or TrainingTable()
+        self._engine = make_unit_gradients(
+            model,
+            lambda outputs, targets: loss(whole(outputs), targets),
+            context=lambda: autocast(training),
+        )
+        rows = training.micro_batch_size or _MOST_ROWS
+        self._sizes = Pieces(model, "private training", rows, training.device)
         self._examples, self._units = examples, units
         self._per_layer = table.clipping == "per_layer"
         self._quantile = table.clipping == "adaptive"
@@ -64,11 +75,16 @@ class ClippedGradients:
     def total(self, chosen: Integers, bound: Bound) -> NDArray[np.float64]:
         """The chosen units' summed vector; the quantile coordinate, if there is one, comes last.
 
-        A unit whose gradient is not finite adds zeros.
+        A unit whose gradient is not finite adds zeros. Raises TaskError where memory runs out.
         """
+        rows = int(np.diff(self._units.starts)[chosen].sum())
+        return self._sizes.run(rows, lambda most: self._total(chosen, bound, max(1, most)))
+
+    def _total(self, chosen: Integers, bound: Bound, most: int) -> NDArray[np.float64]:
+        """``most`` rows at a time, or one unit that has more."""
         total = np.zeros(self.dimension)
         dropped = 0
-        for part in self._pieces(chosen):
+        for part in self._pieces(chosen, most):
             rows, numbers = self._rows(part)
             index = torch.from_numpy(rows)
             device = self.parameters[0][1].device
@@ -92,11 +108,11 @@ class ClippedGradients:
             log.warning("%d units had a gradient that is not finite; they were left out", dropped)
         return total
 
-    def _pieces(self, chosen: Integers) -> Iterator[Integers]:
+    def _pieces(self, chosen: Integers, most: int) -> Iterator[Integers]:
         if len(chosen) == 0:
             return
         sizes = np.diff(self._units.starts)[chosen]
-        piece = (np.cumsum(sizes) - sizes) // _MOST_ROWS
+        piece = (np.cumsum(sizes) - sizes) // most
         for number in np.unique(piece):
             yield chosen[piece == number]
 

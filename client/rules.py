@@ -17,6 +17,7 @@ from wardround.client.gate import Gate
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
 from wardround.client.policy import load_site
+from wardround.client.precision import check_precision
 from wardround.common import messages as m
 from wardround.common.audit import AuditLog
 from wardround.common.config import Config
@@ -54,7 +55,9 @@ class Rules:
         config = site.apply(described)
         device = resolve_device(self._device or config.training.device)
         training = config.training.model_copy(update={"device": device})
-        return config.model_copy(update={"training": training})
+        config = config.model_copy(update={"training": training})
+        check_precision(config)
+        return config
 
     def described(self, kit: Kit) -> None:
         """The signed description is another: what was accepted under the old one is over."""

@@ -6,9 +6,10 @@ a round that is repeated gives the same update.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,14 +17,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.algorithms import LocalAlgorithm
+from wardround.client.batches import batches, on_device
+from wardround.client.checkpointing import recomputing
+from wardround.client.compiling import Compiled
+from wardround.client.distillation import Teacher
+from wardround.client.objective import Objective
+from wardround.client.pieces import Pieces, obstacle
+from wardround.client.precision import make_scaler
 from wardround.common.config import Config
 from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError
-from wardround.common.rng import client_keys, orders, seeded_globals
+from wardround.common.rng import client_keys, seeded_globals
 from wardround.common.tasks.base import Examples, Task
 
 Seed = tuple[int, int, str]
 """Run seed, round, hospital."""
+Scaler = torch.amp.GradScaler | None
 
 
 @dataclass(frozen=True)
@@ -33,29 +42,6 @@ class TrainingOutcome:
     steps: int
     lr: float
     loss: float
-
-
-def steps_of(size: int, training: TrainingTable) -> int:
-    """How many steps a client with ``size`` examples makes in a round."""
-    return training.local_steps or training.local_epochs * -(-size // training.batch_size)
-
-
-def batches(
-    size: int, training: TrainingTable, keys: NDArray[np.uint64]
-) -> Iterator[NDArray[np.int64]]:
-    """Positions of each batch: shuffled epochs, the last batch of an epoch may be smaller.
-
-    ``local_steps`` batches if set (starting new epochs as needed), else ``local_epochs`` epochs.
-
-    keys : one, of this client's order in this round (``common.rng.client_keys``)
-    """
-    per_epoch = -(-size // training.batch_size)
-    order = np.empty(0, dtype=np.int64)
-    for step in range(steps_of(size, training)):
-        position = step % per_epoch
-        if position == 0:
-            (order,) = orders(keys, size, step // per_epoch)
-        yield order[position * training.batch_size : (position + 1) * training.batch_size]
 
 
 class Stepper(Protocol):
@@ -73,6 +59,7 @@ class PlainSGD:
 
     def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
         self._parameters, self._lr = parameters, lr
+        self.param_groups = [{"params": parameters}]  # a gradient scaler looks here
 
     @torch.no_grad()
     def step(self) -> None:
@@ -96,38 +83,65 @@ def make_optimizer(parameters: list[nn.Parameter], training: TrainingTable, lr: 
 class BatchGradients:
     """Gradients of a batch's mean loss: iterating sets ``.grad`` and gives the loss of each batch.
 
-    Raises TaskError if the task's loss isn't one value per example.
+    A batch that goes through the model in pieces gives the same gradient: each piece's summed loss
+    over the size of the whole batch, added up.
+
+    scaler : multiplies the loss, and so the gradients, for whoever takes the step to undo
+
+    Raises TaskError for a loss that isn't one value per example, and for pieces where a batch's
+    gradient isn't a sum over examples.
     """
 
     def __init__(
         self,
         model: nn.Module,
         examples: Examples,
-        task: Task[Any],
         training: TrainingTable,
         keys: NDArray[np.uint64],
+        objective: Objective,
+        obstacle: Callable[[], str] = lambda: "",
+        scaler: Scaler = None,
     ) -> None:
-        self._model, self._examples, self._task = model, examples, task
-        self._training, self._keys = training, keys
+        self._model, self._examples, self._objective = model, examples, objective
+        self._training, self._keys, self._scaler = training, keys, scaler
+        self._obstacle = obstacle
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def __iter__(self) -> Iterator[Tensor]:
-        parameters = [p for p in self._model.parameters() if p.requires_grad]
-        device = self._training.device
-        for rows in batches(len(self._examples), self._training, self._keys):
-            index = torch.from_numpy(rows)
-            inputs = self._examples.inputs.index_select(0, index).to(device)
-            targets = self._examples.targets.index_select(0, index).to(device)
-            losses = self._task.loss(self._model(inputs), targets)
-            if losses.shape != (len(rows),):
-                raise TaskError(
-                    f"{type(self._task).__name__}.loss returned shape {tuple(losses.shape)} for a "
-                    f"batch of {len(rows)}; return one loss per example"
-                )
-            loss = losses.mean()
-            for p in parameters:
-                p.grad = None
-            loss.backward()  # type: ignore[no-untyped-call]
-            yield loss.detach()
+        training, size = self._training, len(self._examples)
+        most = training.micro_batch_size or training.batch_size
+        why = self._obstacle()
+        if why and most < min(training.batch_size, size):
+            raise TaskError(f"training.micro_batch_size can't be used here: {why}")
+        pieces = Pieces(self._model, "training", most, training.device, why)
+        rows = batches(size, training, self._keys)
+        for inputs, targets in on_device(self._examples, rows, training.device):
+
+            def step(most: int, inputs: Tensor = inputs, targets: Tensor = targets) -> Tensor:
+                return self._step(inputs, targets, most)
+
+            yield pieces.run(len(targets), step)
+
+    def _step(self, inputs: Tensor, targets: Tensor, most: int) -> Tensor:
+        """One batch's gradient, ``most`` examples at a time; its mean loss."""
+        for p in self._parameters:
+            p.grad = None
+        size = len(targets)
+        if most >= size:
+            loss = self._objective(inputs, targets).mean()
+            self._backward(loss)
+            return loss.detach()
+        total = torch.zeros((), device=inputs.device)
+        for start in range(0, size, most):
+            piece = slice(start, start + most)
+            loss = self._objective(inputs[piece], targets[piece]).sum() / size
+            self._backward(loss)
+            total += loss.detach()
+        return total
+
+    def _backward(self, loss: Tensor) -> None:
+        loss = loss if self._scaler is None else self._scaler.scale(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 def train_model(
@@ -136,8 +150,12 @@ def train_model(
     config: Config,
     seed: Seed,
     algorithm: LocalAlgorithm | None = None,
+    scaler: Scaler = None,
 ) -> TrainingOutcome:
-    """Train ``model`` in place: one step of the optimiser for each of ``gradients``."""
+    """Train ``model`` in place: one step of the optimiser for each of ``gradients``.
+
+    scaler : what ``gradients`` are scaled by; a step that overflows counts, and moves nothing
+    """
     run_seed, server_round, name = seed
     training, lr = config.training, config.lr_of(server_round)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -146,11 +164,17 @@ def train_model(
     model.train()
     with seeded_globals(run_seed, "training", server_round, name):
         for loss in gradients:
+            if scaler is not None:  # before anything else looks at the gradients
+                scaler.unscale_(cast(torch.optim.Optimizer, optimizer))
             if algorithm is not None:
                 algorithm.adjust_gradients()
             if training.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
-            optimizer.step()
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(cast(torch.optim.Optimizer, optimizer))
+                scaler.update()
             total += loss
             steps += 1
     return TrainingOutcome(steps, lr, float(total) / max(1, steps))
@@ -164,8 +188,16 @@ def train_on_batches(
     seed: Seed,
     algorithm: LocalAlgorithm | None = None,
 ) -> TrainingOutcome:
-    """Ordinary local training, in place. Raises TaskError for a loss of the wrong shape."""
-    run_seed, server_round, name = seed
+    """Ordinary local training, in place. Raises TaskError for a task or model that can't be trained
+    as configured."""
+    training, (run_seed, server_round, name) = config.training, seed
     keys = client_keys(run_seed, "batches", server_round, [name])
-    gradients = BatchGradients(model, examples, task, config.training, keys)
-    return train_model(model, gradients, config, seed, algorithm)
+    teacher = Teacher(model, task, training) if training.distillation else None
+    scaler = make_scaler(training)
+    forward = Compiled(model) if training.compile else model
+    objective = Objective(forward, task, training, teacher)
+    gradients = BatchGradients(
+        model, examples, training, keys, objective, lambda: obstacle(model, task), scaler
+    )
+    with recomputing(model) if training.checkpoint_activations else nullcontext():
+        return train_model(model, gradients, config, seed, algorithm, scaler)

@@ -80,6 +80,12 @@ def absolute_paths(options: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
+Precision = Literal["float32", "bf16", "fp16"]
+OWN_TRAINING = ("device", "precision", "micro_batch_size", "checkpoint_activations", "compile")
+"""Keys of ``[training]`` that may differ from hospital to hospital: they say how its machine
+computes the same steps."""
+
+
 class TrainingTable(Table):
     """``[training]``: what every hospital does between two aggregations."""
 
@@ -95,7 +101,13 @@ class TrainingTable(Table):
     local_epochs: int = Field(1, ge=1)
     local_steps: int | None = Field(None, ge=1)
     max_grad_norm: Positive | None = None
+    distillation: float = Field(0.0, ge=0, allow_inf_nan=False)
+    distillation_temperature: Positive = 2.0
     device: str = "cpu"
+    precision: Precision = "float32"
+    micro_batch_size: int | None = Field(None, ge=1)
+    checkpoint_activations: bool = False
+    compile: bool = False
 
     @model_validator(mode="after")
     def _has_no_key_without_effect(self) -> TrainingTable:
@@ -224,7 +236,6 @@ class SimulationTable(Table):
     scenario: str | dict[str, Any] = ""
     baselines: bool = True
     threads: int = Field(1, ge=1)
-    compile: bool = False
     executor: Literal[
         "auto", "sequential", "cohort", "processes", "processes-sequential", "ray"
     ] = "auto"

@@ -46,7 +46,7 @@ def local_figures(
             continue
         model = _train(population, examples["train"], totals, name, 1, rounds)
         by_hospital[name] = evaluate_model(
-            model, examples[split], population.task, population.config.training.device
+            model, examples[split], population.task, population.config.training
         )
     return summarise_all(population.task, by_hospital)
 
@@ -74,7 +74,7 @@ def pooled_figures(
         population.task,
         {
             name: evaluate_model(
-                model, examples[split], population.task, population.config.training.device
+                model, examples[split], population.task, population.config.training
             )
             for name, examples in prepared.items()
             if split in examples and (shown is None or name in shown)
@@ -95,13 +95,17 @@ def federated_figures(
     """
     digest = digest_arrays(outcome.totals)
     model = build_model(population.task, outcome.totals, population.config.federation.seed)
+    training = population.config.training
+    model.to(training.device)
     by_hospital = {}
     for member in evaluated(outcome.members, population.config):
         examples = population.hospital(member.name).examples(outcome.totals, digest)
         if split in examples:
             state = ClientState(states.get(member.name, RecordDict()))
             load_arrays(model, outcome.model | (state.latest(PERSONAL) or {}))
-            by_hospital[member.name] = evaluate_model(model, examples[split], population.task)
+            by_hospital[member.name] = evaluate_model(
+                model, examples[split], population.task, training
+            )
     return summarise_all(population.task, by_hospital)
 
 

@@ -20,6 +20,7 @@ NO_DEFAULT = {
     "federation.clients_per_round",
     "evaluation.clients",
     "training.max_grad_norm",
+    "training.micro_batch_size",
     "secure_aggregation.max_examples",
     "privacy.epsilon",
     "privacy.noise_multiplier",

@@ -10,6 +10,8 @@ Invariants, for every form:
   rounding of the float32 addition itself. Norms that are not taken from the very numbers that are
   summed are rounded up by a bound on their error (``rules.py``).
 - A unit whose gradient isn't finite adds exactly zero and spoils nothing else.
+- Norms and sums are of the same float32 numbers, whatever precision the forward pass has: what it
+  leaves in 16 bits is widened before anything is squared or added.
 - The model is left as it was found: no hooks, ``.grad``, mode and ``requires_grad`` untouched.
 
 Shapes: B examples in the batch, U units, P parameters, L layers that own a trainable parameter.
@@ -20,6 +22,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +32,8 @@ from torch import Tensor, nn
 from wardround.common.errors import TaskError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Context = Callable[[], AbstractContextManager[Any]]
+"""Makes what forward and loss are computed in, such as ``torch.autocast``."""
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 
@@ -92,8 +97,8 @@ class UnitGradients(ABC):
 
     form: str
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        self.model, self.loss = model, loss
+    def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:
+        self.model, self.loss, self.context = model, loss, context
         self.parameters: list[tuple[str, nn.Parameter]] = [
             (name, p) for name, p in model.named_parameters() if p.requires_grad
         ]
@@ -192,6 +197,18 @@ def call_model(model: Callable[..., Any], inputs: Inputs) -> Any:
     if isinstance(inputs, dict):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def losses_of(
+    model: Callable[..., Any],
+    loss: Loss,
+    inputs: Inputs,
+    targets: Tensor,
+    context: Context = nullcontext,
+) -> Tensor:
+    """The loss of each example, with its graph; TaskError unless there is one per example."""
+    with context():
+        return check_losses(loss(call_model(model, inputs), targets), len(targets))
 
 
 def select(inputs: Inputs, rows: Tensor | slice) -> Inputs:

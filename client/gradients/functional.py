@@ -20,9 +20,8 @@ from wardround.client.gradients.base import (
     Clipping,
     Inputs,
     UnitGradients,
-    call_model,
-    check_losses,
     clip_factors,
+    losses_of,
     select,
 )
 from wardround.client.gradients.rules import MOST_FLOATS, weighted_sum
@@ -107,8 +106,7 @@ class Functional(_InParts):
                 state = {**fixed, **parameters}
                 return functional_call(self.model, state, args, kwargs)  # type: ignore[no-any-return]
 
-            outputs = call_model(model, select_one(inputs))
-            return check_losses(self.loss(outputs, target[None]), 1)[0]
+            return losses_of(model, self.loss, select_one(inputs), target[None], self.context)[0]
 
         each = vmap(grad_and_value(loss), in_dims=(None, 0, 0), randomness="different")
         # Fused attention has no vmap rule: it would run example by example, with a warning.
@@ -146,8 +144,8 @@ class Loop(_InParts):
             rows = rows.to(targets.device)
             unit = rows[0] if units is None else units[rows[0]]
             with torch.enable_grad():
-                outputs = call_model(self.model, select(inputs, rows))
-                values = check_losses(self.loss(outputs, targets[rows]), len(rows))
+                one = select(inputs, rows)
+                values = losses_of(self.model, self.loss, one, targets[rows], self.context)
                 found = torch.autograd.grad(
                     values, parameters, torch.ones_like(values), allow_unused=True
                 )

@@ -6,6 +6,7 @@ Bu et al. 2023 (2210.00038). ``tape.py`` records, ``rules.py`` calculates.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from wardround.client.gradients.base import (
     ClippedSum,
     Clipping,
+    Context,
     Inputs,
     Loss,
     UnitGradients,
@@ -73,8 +75,8 @@ class BookKeeping(UnitGradients):
 
     form = "bookkeeping"
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__(model, loss)
+    def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:
+        super().__init__(model, loss, context)
         reason = unsupported(model)
         if reason is not None:
             raise Unsupported(reason)
@@ -91,7 +93,7 @@ class BookKeeping(UnitGradients):
         clipping: Clipping,
     ) -> ClippedSum:
         tape = Tape(self._layers, len(targets))
-        losses = tape.run(self.model, self.loss, inputs, targets)
+        losses = tape.run(self.model, self.loss, inputs, targets, self.context)
         pattern = tuple(len(uses) for uses in tape.uses.values())
         if pattern not in self._checked:
             tape.check_parameters(losses, self._names)

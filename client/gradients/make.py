@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wardround.client.gradients.base import (
     ClippedSum,
     Clipping,
+    Context,
     Inputs,
     Loss,
     UnitGradients,
@@ -34,7 +35,9 @@ mode of every module."""
 FORMS = ("auto", "bookkeeping", "functional", "loop")
 
 
-def make_unit_gradients(model: nn.Module, loss: Loss, form: str = "auto") -> UnitGradients:
+def make_unit_gradients(
+    model: nn.Module, loss: Loss, form: str = "auto", context: Context = nullcontext
+) -> UnitGradients:
     """The engine for a model and a loss, which gives one loss per example.
 
     Parameters
@@ -42,6 +45,8 @@ def make_unit_gradients(model: nn.Module, loss: Loss, form: str = "auto") -> Uni
     form : 'auto' takes book-keeping if every trainable parameter belongs to a layer that has such a
         form, else ``vmap``, else a loop over units. 'bookkeeping', 'functional' (``vmap``) and
         'loop' ask for one form.
+    context : makes what forward and loss are computed in; what 'auto' finds out of the model, it
+        finds out without
 
     'auto' holds book-keeping against autograd on three examples before it trusts it, looks whether
     the model mixes them while it trains, and logs a warning that names the module when it takes a
@@ -54,13 +59,13 @@ def make_unit_gradients(model: nn.Module, loss: Loss, form: str = "auto") -> Uni
     if not any(p.requires_grad for p in model.parameters()):
         raise TaskError("the model has no trainable parameter; set requires_grad on some")
     if form == "auto":
-        return _Automatic(model, loss)
+        return _Automatic(model, loss, context)
     if form == "bookkeeping":
-        return _Strict(model, loss)
+        return _Strict(model, loss, context)
     if form == "functional":
-        return Functional(model, loss)
+        return Functional(model, loss, context)
     if form == "loop":
-        return Loop(model, loss)
+        return Loop(model, loss, context)
     raise ValueError(f"form {form!r}: one of {', '.join(FORMS)}")
 
 
@@ -69,10 +74,10 @@ class _Strict(UnitGradients):
 
     form = "bookkeeping"
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__(model, loss)
+    def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:
+        super().__init__(model, loss, context)
         try:
-            self._engine = BookKeeping(model, loss)
+            self._engine = BookKeeping(model, loss, context)
         except Unsupported as error:
             raise _refusal(error) from None
 
@@ -97,17 +102,17 @@ def _refusal(error: Unsupported) -> TaskError:
 class _Automatic(UnitGradients):
     """The fastest form that fits; goes to the next one when a form finds that it doesn't."""
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__(model, loss)
+    def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:
+        super().__init__(model, loss, context)
         self._engine: UnitGradients
         self._proof = _trusted.get(model)
         """For which parameters and modes the model was looked at."""
         self._transformable = False
         """Whether ``vmap`` has once worked: then its errors are the caller's."""
         try:
-            self._engine = BookKeeping(model, loss)
+            self._engine = BookKeeping(model, loss, context)
         except Unsupported as error:
-            self._fall_back(Functional(model, loss), str(error))
+            self._fall_back(Functional(model, loss, context), str(error))
         self.form = self._engine.form
 
     def _fall_back(self, engine: UnitGradients, reason: str) -> None:
@@ -134,7 +139,7 @@ class _Automatic(UnitGradients):
             if isinstance(self._engine, BookKeeping):
                 return self._engine._clipped_sum(*arguments)
         except Unsupported as error:
-            self._fall_back(Functional(self.model, self.loss), str(error))
+            self._fall_back(Functional(self.model, self.loss, self.context), str(error))
         if isinstance(self._engine, Functional) and not self._transformable:
             state = torch.get_rng_state()
             try:
@@ -144,7 +149,8 @@ class _Automatic(UnitGradients):
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 torch.set_rng_state(state)
                 log.debug("vmap: %s", error)
-                self._fall_back(Loop(self.model, self.loss), "vmap can't transform the model")
+                loop = Loop(self.model, self.loss, self.context)
+                self._fall_back(loop, "vmap can't transform the model")
         return self._engine._clipped_sum(*arguments)
 
     def _examine(self, inputs: Inputs, targets: Tensor) -> None:
@@ -160,7 +166,8 @@ class _Automatic(UnitGradients):
         if isinstance(self._engine, BookKeeping):
             if mixed:
                 raise Unsupported("the model mixes the examples of a batch")
-            seen = self._compare(self._engine, inputs, targets) and seen
+            exact = BookKeeping(self.model, self.loss)  # 16 bits would hide small differences
+            seen = self._compare(exact, inputs, targets) and seen
             if seen:
                 _trusted[self.model] = signature
         if seen:

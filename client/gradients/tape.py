@@ -11,7 +11,7 @@ and a parameter that the model also uses outside its layer's own call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from wardround.client.gradients.base import Inputs, Loss, Unsupported, call_model, check_losses
+from wardround.client.gradients.base import Context, Inputs, Loss, Unsupported, losses_of
 
 _NOTHING: Any = object()
 
@@ -47,10 +47,17 @@ class Tape:
         self.layers, self.size = layers, size
         self.uses: dict[nn.Module, list[Use]] = {module: [] for module in layers}
 
-    def run(self, model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor) -> Tensor:
-        """The forward; gives the losses, B, with their graph."""
+    def run(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        inputs: Inputs,
+        targets: Tensor,
+        context: Context = nullcontext,
+    ) -> Tensor:
+        """The forward, in ``context``; gives the losses, B, with their graph."""
         with torch.enable_grad(), self._recording():
-            return check_losses(loss(call_model(model, inputs), targets), self.size)
+            return losses_of(model, loss, inputs, targets, context)
 
     def backward(self, losses: Tensor) -> None:
         """The backward: every use gets its gradient; uses that don't matter are forgotten."""
@@ -62,7 +69,8 @@ class Tape:
             if use.inputs._version != use.version:
                 raise RuntimeError("a layer's input was changed in place before the backward")
             if gradient is not None:
-                use.gradient = gradient.reshape(use.shape)
+                use.gradient = _wide(gradient.reshape(use.shape))
+                use.inputs = _wide(use.inputs)
         for module, of_module in self.uses.items():
             self.uses[module] = [use for use in of_module if use.gradient is not None]
 
@@ -124,6 +132,11 @@ class Tape:
             if name is not None:
                 raise Unsupported(f"parameter {name} is used outside the call of its own layer")
             stack += [following for following, _ in node.next_functions]
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32, if autocast made them 16 bits: norms and sums are of the same numbers."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def _edge(output: Tensor) -> tuple[Tensor, GradientEdge]:

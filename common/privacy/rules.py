@@ -44,6 +44,8 @@ def check_settings(config: Config) -> None:
                 "a hospital's weight would tell its size, and raise what noise must hide; set "
                 "'uniform' or 'auto'",
             )
+    if table.unit != "hospital":
+        _check_training(config)
     if table.unit != "hospital" and training.max_grad_norm is not None:
         raise config.error(
             "training.max_grad_norm",
@@ -56,6 +58,28 @@ def check_settings(config: Config) -> None:
             f"strategy '{config.strategy.name}' sends more of a hospital than its clipped update; "
             "with privacy.unit = 'hospital' use fedavg, fedprox, fedavgm, fedadam, fedadagrad, "
             "fedyogi or fedbn"
+        )
+
+
+def _check_training(config: Config) -> None:
+    """What steps on clipped gradients can't do."""
+    training, place = config.training, f"with privacy.unit = '{config.privacy.unit}'"
+    if training.distillation:
+        raise config.error(
+            "training.distillation",
+            f"{place} a unit's gradient is of the task's loss alone; set it to 0",
+        )
+    if training.checkpoint_activations:
+        raise config.error(
+            "training.checkpoint_activations",
+            f"{place} every layer's input is kept until its part of a unit's gradient is "
+            "clipped; set it to false, and training.micro_batch_size to save memory",
+        )
+    if training.compile:
+        raise config.error(
+            "training.compile",
+            f"{place} each layer is watched by itself, which a compiled model hides; set it to "
+            "false",
         )
 
 

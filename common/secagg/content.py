@@ -16,6 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from wardround.common import messages as m
 from wardround.common.arrays import ArraySpec, Layout
 from wardround.common.config import Config
+from wardround.common.config_tables import OWN_TRAINING
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.keys import digest, encode_parts
@@ -31,7 +32,7 @@ _EXACT = ArraySpec((1,), "float64")
 def descriptor(config: Config) -> bytes:
     """Digest of the settings that all parties must share.
 
-    Left out is what a hospital decides for itself: paths, device, its policy.
+    Left out is what a hospital decides for itself: paths, how its machine computes, its policy.
     """
     tables: dict[str, Any] = config.model_dump(mode="json")
     for table in ("simulation", "evaluation", "server"):
@@ -40,7 +41,9 @@ def descriptor(config: Config) -> bytes:
     if config.training.has_horizon:  # else a run may have other rounds than were provisioned
         shared.append("rounds")
     tables["federation"] = {key: tables["federation"][key] for key in shared}
-    del tables["data"]["path"], tables["training"]["device"]
+    del tables["data"]["path"]
+    for key in OWN_TRAINING:
+        del tables["training"][key]
     own = ["min_cohort", "threads"]
     if config.privacy.noise != "distributed":  # else it decides how much noise each one adds
         own.append("colluding")

@@ -13,16 +13,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 Sums = dict[str, NDArray[np.float64]]
 """Named float64 arrays that mean the same when added over shards: counts, sums, histograms."""
+
+_READ_AT_A_TIME = 256
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,20 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @classmethod
+    def of(cls, dataset: Dataset[Any], workers: int = 0) -> Examples:
+        """The examples of a torch ``Dataset`` of (input, target) pairs, read once and kept.
+
+        Random transforms would be drawn once; put them into the model, where ``self.training``.
+
+        workers : processes that read, where decoding takes long
+        """
+        loader = DataLoader(dataset, batch_size=_READ_AT_A_TIME, num_workers=workers)
+        pairs = [(torch.as_tensor(x), torch.as_tensor(y)) for x, y in loader]
+        if not pairs:
+            raise ValueError("the dataset is empty")
+        return cls(torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs]))
 
     def select(self, rows: NDArray[np.int64]) -> Examples:
         """The examples at ``rows`` (positions in 0..N-1), in that order, as copies."""
@@ -75,6 +92,9 @@ class Task(ABC, Generic[Raw]):
     higher_is_better: bool = False
     coupled_examples: bool = False
     """True where an example's loss depends on others of its batch (Cox): no per-example privacy."""
+    class_scores: bool = False
+    """True where the model's outputs are unnormalised scores of classes: B x C, of two classes also
+    B x 1 (the second's logit), of tokens B x T x C. Distillation compares such."""
     rowwise: bool = False
     """True where ``prepare`` makes one example of each row, from that row and the totals alone:
     then rows that many clients of a virtual population share are prepared once."""

@@ -53,6 +53,7 @@ class TabularTask(Task[Table]):
         self.kind = self.options.kind
         self.primary_metric, self.higher_is_better = _PRIMARY[self.kind]
         self.coupled_examples = self.kind == "survival"
+        self.class_scores = self.kind in ("binary", "multiclass")
         federated = self.options.normalise == "federated"
         # else what is missing, or the scale, is of the hospital's own training rows
         self.rowwise = federated or (

@@ -78,7 +78,9 @@ def _stepwise(
     examples = hospital.examples(totals, "own:" + digest_arrays(totals))["train"]
     model, units = build_model(hospital.task, totals, config.federation.seed), hospital.units()
     model.train()
-    own = ClippedGradients(model, hospital.task.loss, examples, units, config.privacy)
+    own = ClippedGradients(
+        model, hospital.task.loss, examples, units, config.privacy, config.training
+    )
     both = _WithCanaries(own, len(units), canaries)
     trained = sum(p.numel() for _, p in own.parameters)
     norm, source = config.privacy.clipping_norm, NoiseSource.system()

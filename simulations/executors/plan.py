@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.training import steps_of
+from wardround.client.batches import steps_of
 from wardround.common.config_tables import TrainingTable
 from wardround.common.rng import orders
 

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.client.training import steps_of
+from wardround.client.batches import steps_of
 from wardround.common.config import Config
+from wardround.common.config_tables import TrainingTable
 from wardround.common.messages import one_line
 from wardround.common.rng import client_keys, derive_seed
 from wardround.common.tasks.base import Task
@@ -68,6 +69,19 @@ class Terms:
     shared: frozenset[str] = frozenset()
 
 
+def one_at_a_time(training: TrainingTable) -> str | None:
+    """The setting by which clients can't be trained at once, whatever the model; None if none."""
+    if training.precision != "float32":
+        return f"training.precision = '{training.precision}'"
+    if training.micro_batch_size is not None:
+        return f"training.micro_batch_size = {training.micro_batch_size}"
+    if training.checkpoint_activations:
+        return "training.checkpoint_activations = true"
+    if training.distillation:
+        return f"training.distillation = {training.distillation:g}"
+    return None
+
+
 class CohortTrainer:
     """Local training of many clients that share a model, a task and a configuration.
 
@@ -79,10 +93,13 @@ class CohortTrainer:
     ) -> None:
         self.model, self._task, self._config = model, task, config
         self._pool = ExamplePool(config.training.device, most_clients=keep)
-        vmapped = partial(Vmapped, compiled=config.simulation.compile)
+        vmapped = partial(Vmapped, compiled=config.training.compile)
         self._forms: list[Form] = [Dense, vmapped]
         self._engine: Engine | None = None
         self.notes: list[str] = []
+        if reason := one_at_a_time(config.training):
+            self._forms = []
+            self._note(f"clients train one at a time: {reason}")
         self._next_form()
 
     def _next_form(self) -> None:

@@ -17,7 +17,7 @@ from wardround.common import messages as m
 from wardround.common.arrays import ArraySpec
 from wardround.common.audit import AuditLog
 from wardround.common.config import load_config
-from wardround.common.errors import PolicyRefused, PrivacyRefused
+from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
 from wardround.common.pki import now_utc
 from wardround.common.privacy.accounting import Release
 from wardround.common.secagg.keys import Identity
@@ -121,9 +121,16 @@ def test_what_the_plan_does_not_list_does_not_leave(site: Site) -> None:
 
 
 def test_the_hospitals_own_device_and_limits_are_laid_over_the_settings(site: Site) -> None:
-    config = rules_of(site, "min_cohort = 7\nmax_epsilon_total = 2.5\n").config()
+    rules = rules_of(site, "min_cohort = 7\nmax_epsilon_total = 2.5\n")
+    config = rules.config()
     assert config.secure_aggregation.min_cohort == 7 and config.privacy.epsilon_limit == 2.5
     assert config.training.device == "cpu"
+    path = Kit.open(site.kit).site_path
+    path.write_text("precision = 'bf16'\n")
+    assert rules.config().training.precision == "bf16"
+    path.write_text("precision = 'fp16'\n")
+    with pytest.raises(ConfigError, match="training.precision: 'fp16' needs a GPU"):
+        rules.config()
 
 
 def test_a_gpu_that_is_not_there_is_named() -> None:

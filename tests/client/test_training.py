@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wardround.client.training import batches, make_optimizer, train_on_batches
+from wardround.client.batches import batches
+from wardround.client.training import make_optimizer, train_on_batches
 from wardround.common.config import Config
 from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError

@@ -1,0 +1,213 @@
+"""Mixed precision: float32 stays what it was, bf16 is near it, private bounds hold exactly."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.client.models import Classes, configured, residual, rows, vector
+from wardround.client.evaluation import model_outputs
+from wardround.client.gradients import make_unit_gradients
+from wardround.client.gradients.base import Clipping
+from wardround.client.hospital import Units
+from wardround.client.precision import autocast, check_precision, make_scaler
+from wardround.client.private_gradients import ClippedGradients
+from wardround.client.training import train_model, train_on_batches
+from wardround.common.config import parse_config
+from wardround.common.config_tables import PrivacyTable, TrainingTable
+from wardround.common.errors import ConfigError
+from wardround.common.privacy.schedule import Bound
+from wardround.common.secagg.content import descriptor
+
+SEED = (7, 2, "a")
+BF16 = TrainingTable(precision="bf16")
+
+
+class Seen(nn.Module):
+    """Tells in which type a model's last layer computes, and what its loss is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = residual()
+        self.types: set[torch.dtype] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inside(x)
+        self.types.add(out.dtype)
+        return out
+
+
+def test_forward_is_in_16_bits_and_all_that_stays_in_32() -> None:
+    torch.manual_seed(0)
+    model, given = Seen(), set[torch.dtype]()
+
+    class Watched(Classes):
+        def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            given.add(outputs.dtype)
+            return super().loss(outputs, targets)
+
+    plain = copy.deepcopy(model)
+    start = vector(model)
+    train_on_batches(model, rows(), Watched(), configured(precision="bf16"), SEED)
+    assert model.types == {torch.bfloat16} and given == {torch.float32}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    train_on_batches(plain, rows(), Classes(), configured(), SEED)
+    assert plain.types == {torch.float32}
+    moved, near = vector(plain) - start, vector(model) - start
+    assert 0 < float((moved - near).norm() / moved.norm()) < 0.03
+    model.types.clear()
+    outputs = model_outputs(model, rows(), BF16)
+    assert model.types == {torch.bfloat16} and outputs.dtype == torch.float32
+    torch.testing.assert_close(outputs, model_outputs(model, rows()), rtol=0.05, atol=0.05)
+
+
+FORMS = ("auto", "bookkeeping", "functional", "loop")
+
+
+class Conv(nn.Module):
+    """Layers of each book-keeping rule: embedding, convolution, normalisation, linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 6)
+        self.conv = nn.Conv1d(6, 6, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.norm(self.conv(self.embed(x).transpose(1, 2))))
+        out: Tensor = self.head(h.mean(2))
+        return out
+
+
+def cases() -> list[tuple[nn.Module, Tensor, Tensor]]:
+    data = rows(24)
+    tokens = torch.randint(5, (24, 7), generator=torch.Generator().manual_seed(1))
+    return [(residual(), data.inputs * 30, data.targets), (Conv(), tokens, data.targets)]
+
+
+@pytest.mark.parametrize("per_layer", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_no_unit_adds_more_than_the_clipping_norm(form: str, per_layer: bool) -> None:
+    """The sum over one unit alone is its contribution: its norm, in float64, is within C."""
+    torch.manual_seed(0)
+    for model, inputs, targets in cases():
+        engine = make_unit_gradients(model, Classes().loss, form, lambda: autocast(BF16))
+        for bound in (1e-3, 0.1, 1e3):
+            clipping = Clipping(bound, per_layer)
+            for row in range(12):
+                one = slice(row, row + 1)
+                found = engine.clipped_sum(inputs[one], targets[one], None, 1, clipping)
+                square = sum(float(g.double().square().sum()) for g in found.gradients)
+                assert square**0.5 <= bound * (1 + 1e-6)
+                assert {g.dtype for g in found.gradients} == {torch.float32}
+
+
+@pytest.mark.parametrize("form", ["bookkeeping", "functional", "loop"])
+def test_units_among_others_and_alone_add_up(form: str) -> None:
+    """Patients of several rows: the batch's sum is the sum of what each adds alone, and far from
+    float32's own sum by no more than 16 bits are."""
+    torch.manual_seed(0)
+    for model, inputs, targets in cases():
+        units = torch.arange(24) // 3
+        engine = make_unit_gradients(model, Classes().loss, form, lambda: autocast(BF16))
+        clipping = Clipping(0.05)
+        whole = engine.clipped_sum(inputs, targets, units, 8, clipping)
+        assert torch.isfinite(whole.norms).all() and whole.losses.dtype == torch.float32
+        total = [torch.zeros_like(g) for g in whole.gradients]
+        for unit in range(8):
+            part = units == unit
+            alone = engine.clipped_sum(inputs[part], targets[part], units[part] * 0, 1, clipping)
+            total = [t + g for t, g in zip(total, alone.gradients, strict=True)]
+            square = sum(float(g.double().square().sum()) for g in alone.gradients)
+            assert square**0.5 <= 0.05 * (1 + 1e-6)
+        exact = make_unit_gradients(model, Classes().loss, form).clipped_sum(
+            inputs, targets, units, 8, clipping
+        )
+        for found, added, plain in zip(whole.gradients, total, exact.gradients, strict=True):
+            torch.testing.assert_close(found, added, rtol=2e-2, atol=2e-3)
+            torch.testing.assert_close(found, plain, rtol=0.1, atol=1e-2)
+
+
+def test_private_steps_use_it() -> None:
+    torch.manual_seed(0)
+    model = Seen()
+    table = PrivacyTable(unit="example", noise_multiplier=1.0)
+    units = Units.of(np.arange(23), 32, 0)
+    total = {}
+    for training in (BF16, TrainingTable()):
+        clipped = ClippedGradients(model, Classes().loss, rows(), units, table, training)
+        model.types.clear()
+        total[training.precision] = clipped.total(np.arange(23), Bound(0.1))
+        assert (torch.bfloat16 in model.types) == (training.precision == "bf16")
+    distance = np.linalg.norm(total["bf16"] - total["float32"])
+    assert 0 < distance < 0.05 * np.linalg.norm(total["float32"])
+
+
+def test_a_step_that_overflows_counts_and_moves_nothing() -> None:
+    """The gradient scaler's part of fp16, on the CPU: gradients g s, one of them infinite."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=100)
+    gradients, seen = [2.0, float("inf"), 3.0, float("nan")], list[float]()
+
+    class Watch:
+        def adjust_gradients(self) -> None:
+            assert model.weight.grad is not None
+            seen.append(float(model.weight.grad))
+
+    def steps() -> Any:
+        for gradient in gradients:
+            model.weight.grad = scaler.scale(torch.full((1, 1), gradient))
+            yield torch.tensor(1.0)
+
+    config = configured(lr=0.5)
+    outcome = train_model(model, steps(), config, SEED, Watch(), scaler)  # type: ignore[arg-type]
+    assert outcome.steps == 4
+    assert seen[0] == 2.0 and seen[2] == 3.0  # strategies see gradients that are not scaled
+    assert model.weight.item() == 1.0 - 0.5 * 2.0 - 0.5 * 3.0
+    assert scaler.get_scale() == 2.0  # halved twice
+
+
+def test_a_scaled_loss_gives_the_same_steps() -> None:
+    torch.manual_seed(0)
+    model = residual()
+    plain = copy.deepcopy(model)
+    options: dict[str, Any] = {"optimizer": "adam", "max_grad_norm": 0.1, "micro_batch_size": 3}
+    train_on_batches(plain, rows(), Classes(), configured(**options), SEED)
+    with pytest.MonkeyPatch.context() as patched:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        patched.setattr("wardround.client.training.make_scaler", lambda training: scaler)
+        train_on_batches(model, rows(), Classes(), configured(**options), SEED)
+    torch.testing.assert_close(vector(model), vector(plain), rtol=1e-5, atol=1e-6)
+    assert make_scaler(TrainingTable()) is None and make_scaler(BF16) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nprecision = 'fp16'\n", ":2: training.precision: 'fp16' needs a GPU"),
+        (
+            "[training]\nprecision = 'fp16'\ndevice = 'cuda'\n"
+            "[privacy]\nunit = 'patient'\nepsilon = 1.0\n",
+            ":2: training.precision: 'fp16' scales losses",
+        ),
+    ],
+)
+def test_what_can_not_be_had_is_refused(tmp_path: Any, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_precision(parse_config(text, path=tmp_path / "federation.toml"))
+    check_precision(parse_config("[training]\nprecision = 'fp16'\ndevice = 'cuda:1'\n"))
+    check_precision(parse_config("[training]\nprecision = 'bf16'\n"))
+
+
+def test_it_is_each_hospitals_own() -> None:
+    own = "[training]\nprecision = 'bf16'\nmicro_batch_size = 3\ncompile = true\n"
+    assert descriptor(parse_config(own)) == descriptor(parse_config(""))
+    other = "[training]\ndistillation = 0.5\n"
+    assert descriptor(parse_config(other)) != descriptor(parse_config(""))
