@@ -96,11 +96,12 @@ class TripletLinear(nn.Module):
     def importance(self) -> Tensor:
         """r: the Frobenius norm of each triplet's contribution."""
         sizes = self.lora_P.norm(dim=0) * self.lora_Q.norm(dim=1)
-        return (self.lora_E.abs() * sizes).detach()
+        found: Tensor = self.lora_E.abs() * sizes
+        return found.detach()
 
     def forward(self, x: Tensor) -> Tensor:
         """B x ... x I to B x ... x O."""
-        scale = self.lora_E
+        scale: Tensor = self.lora_E
         if self.least is not None:
             # What is left out still gets its gradient, so that it can come back.
             scale = scale - torch.where(self.importance() < self.least, scale, 0.0).detach()

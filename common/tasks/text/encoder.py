@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import nn
 
 from wardround.common.errors import TaskError
@@ -79,6 +80,11 @@ def longest_input(config: dict[str, Any]) -> int:
     return positions
 
 
+def width(config: dict[str, Any]) -> int:
+    """Numbers that the encoder gives for each token."""
+    return int(config.get("hidden_size") or config["dim"])  # 'dim' is DistilBERT's name
+
+
 def digest_words(folder: Path) -> NDArray[np.float64]:
     """SHA-256 over the encoder's files as 16 whole numbers below 65536: exact in float64 sums."""
     state = tuple((folder / name).stat() for name in FILES)
@@ -128,7 +134,7 @@ def _read(folder: Path, _digest: bytes) -> nn.Module:
                 attn_implementation="sdpa",
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise TaskError(f"{folder}: not readable as an encoder ({type(error).__name__})") from None
     missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
     if missing or report["mismatched_keys"]:
@@ -148,14 +154,14 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 class WordTokenizer:
@@ -202,7 +208,8 @@ class WordTokenizer:
         for words, encoding in zip(sentences, encoded, strict=True):
             ids: list[list[int]] = [[] for _ in words]
             for token, word in zip(encoding.ids, encoding.word_ids, strict=True):
-                ids[word].append(self._unknown if token == self.pad else token)
+                if word is not None:  # None is for special tokens, and none were asked for
+                    ids[word].append(self._unknown if token == self.pad else token)
             # Some characters are nothing to the tokenizer; their word keeps its place and its tag.
             found.append([one or [self._unknown] for one in ids])
         return found

@@ -58,7 +58,7 @@ _OTHERS = (
 
 def example_sentences() -> list[Sentence]:
     """192 sentences; half name a disease, tagged B- (1) and I- (2)."""
-    found = []
+    found: list[Sentence] = []
     for templates, fillers, kind in ((_WITH, _DISEASES, 1), (_WITHOUT, _OTHERS, 0)):
         for template, filler in product(templates, fillers):
             before, _, after = template.partition("{}")

@@ -15,6 +15,10 @@ from wardround.common.tasks.text.adapters import TripletLinear, spend_budget
 _ROWS_AT_A_TIME = 64
 """Without gradients: memory doesn't follow the size of a test set."""
 
+_FEW = 4
+"""Training batches up to this size keep their padding, so that what dropout draws doesn't depend on
+which rows they are: before private gradients trust a model they compare three rows with copies."""
+
 
 class TextModel(nn.Module):
     """Token ids, B x T int64, to B x T x O for tokens, or B x O of the mean over a row's tokens.
@@ -54,12 +58,14 @@ class TextModel(nn.Module):
         if torch.is_grad_enabled() or self.training or len(tokens) <= _ROWS_AT_A_TIME:
             return self._outputs(tokens)
         order = (tokens != self._pad).sum(1).argsort()  # rows of like length go together
-        parts = [self._outputs(tokens[rows]) for rows in order.split(_ROWS_AT_A_TIME)]
+        parts = [self._outputs(tokens[rows]) for rows in torch.split(order, _ROWS_AT_A_TIME)]
         return torch.cat(parts)[order.argsort()]
 
     def _outputs(self, tokens: Tensor) -> Tensor:
         present = tokens != self._pad
-        longest, width = _longest(present), tokens.shape[1]
+        width = tokens.shape[1]
+        few = self.training and len(tokens) <= _FEW
+        longest = width if few else _longest(present)
         tokens, present = tokens[:, :longest], present[:, :longest]
         # B x 1 x 1 x S is taken as it is: transformers would look at values, which vmap can't do
         hidden = self.encoder(

@@ -91,7 +91,9 @@ class TextTask(Task[Rows]):
 
     def labels(self, raw: Rows) -> NDArray[np.int64]:
         """The class; for tokens, 1 if the sentence has an entity."""
-        return (raw.targets > 0).any(axis=1).astype(np.int64) if self.tagging else raw.targets
+        if not self.tagging:
+            return raw.targets
+        return np.asarray((raw.targets > 0).any(axis=1), dtype=np.int64)
 
     def patients(self, raw: Rows) -> NDArray[np.str_] | None:
         return raw.patients
@@ -157,7 +159,7 @@ class TextTask(Task[Rows]):
         outputs = len(options.classes) if self.classes == "multiclass" else 1
         return TextModel(
             encoder,
-            encoder.config.hidden_size,
+            files.width(config),
             len(tag_names(options.entities)) if self.tagging else outputs,
             int(config["pad_token_id"]),
             options.dropout,

@@ -1,0 +1,68 @@
+"""Loss and figures in closed form; options that are refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from wardround.common.errors import TaskError
+from wardround.common.tasks.text import TextTask
+from wardround.common.tasks.text.rows import IGNORED
+
+
+def test_the_loss_is_the_mean_over_a_sentences_words() -> None:
+    """Equal logits of L tags give log L a word, however many words; no words give 0."""
+    task = TextTask(entities=["A", "B"])
+    targets = torch.full((3, 6), IGNORED)
+    targets[0, 1], targets[1, 1:5] = 3, torch.tensor([0, 1, 2, 4])
+    outputs = torch.zeros(3, 6, 5, requires_grad=True)
+    losses = task.loss(outputs, targets)
+    torch.testing.assert_close(losses, torch.tensor([math.log(5), math.log(5), 0.0]))
+    losses.sum().backward()
+    assert torch.isfinite(outputs.grad).all() and (outputs.grad[targets == IGNORED] == 0).all()
+
+
+def test_figures_of_perfect_outputs() -> None:
+    task = TextTask()
+    targets = torch.tensor([[IGNORED, 1, 2, IGNORED, 0], [IGNORED, 0, 1, IGNORED, 1]])
+    outputs = 50.0 * torch.nn.functional.one_hot(targets.clamp_min(0), 3)
+    figures = task.summarise(task.metrics(outputs, targets))
+    assert figures["f1"] == figures["precision_Disease"] == 1 and figures["support_Disease"] == 3
+    assert figures["loss"] == pytest.approx(0, abs=1e-6) and figures["examples"] == 2
+    with pytest.raises(TaskError, match="not finite"):
+        task.metrics(outputs * math.inf, targets)
+
+
+@pytest.mark.parametrize(("classes", "outputs"), [(["a", "b"], 1), (["a", "b", "c"], 3)])
+def test_classes_of_texts(encoder: Path, classes: list[str], outputs: int) -> None:
+    task = TextTask(kind="sequence", classes=classes, encoder=str(encoder), max_length=64)
+    rows = task.load(None)
+    examples = task.prepare(rows, {}, rows)
+    found = task.model({}).eval()(examples.inputs[:8])
+    assert found.shape == (8, outputs)
+    figures = task.summarise(task.metrics(found, examples.targets[:8]))
+    assert 0 <= figures[task.primary_metric] <= 1 or math.isnan(figures[task.primary_metric])
+    assert figures["examples"] == 8
+    assert np.isfinite(figures["loss"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"entities": ["A", "A"]}, "different texts"),
+        ({"entities": ["B-1"]}, "entities are of letters"),
+        ({"classes": ["one"]}, "at least 2"),
+        ({"tuning": "adalora", "rank": 4, "target_rank": 5}, "can't be above rank"),
+        ({"target_rank": 2}, "is for tuning = 'adalora'"),
+        ({"columns": {"text": "a", "label": "a"}}, "two meanings"),
+        ({"lerning": 1}, "Extra inputs"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TextTask(**options)
