@@ -67,7 +67,7 @@ class _Ahead:
 
     def __init__(self, examples: Examples, rows: Iterable[Rows], device: torch.device) -> None:
         self._examples, self._rows, self._device = examples, rows, device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __iter__(self) -> Iterator[Batch]:
         coming: tuple[Batch, torch.cuda.Event] | None = None

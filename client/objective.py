@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from wardround.client.distillation import Teacher
 from wardround.client.precision import autocast, whole
@@ -21,7 +22,7 @@ class Objective:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Callable[[Tensor], Any],
         task: Task[Any],
         training: TrainingTable,
         teacher: Teacher | None = None,

@@ -43,6 +43,7 @@ class SitePolicy(Table):
     federations, tasks, model_families : shell-style patterns
     max_epsilon_per_run, max_epsilon_total : None is no limit; with one, a run must have privacy
     colluding, threads, device, precision : None leaves them to the federation's settings
+    encoder : this hospital's copy of the folder that ``task.encoder`` names, from the same folder
     task_files : for a task of the federation's own ("file.py:Class") this hospital's copy of the
         file, from the folder of site.toml
     """
@@ -60,6 +61,7 @@ class SitePolicy(Table):
     threads: int | None = Field(None, ge=1, le=64)
     device: str | None = Field(None, pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
     precision: Precision | None = None
+    encoder: LocalFile | None = None
     task_files: dict[TaskFile, LocalFile] = Field({}, max_length=100)
     _source: Source = PrivateAttr(default_factory=lambda: Source("", Path(FILE)))
     _folder: Path = PrivateAttr(default=Path())
@@ -103,7 +105,26 @@ class SitePolicy(Table):
         if ":" in config.task.name:
             name = f"{self.task_file(config)}:{config.task.name.rpartition(':')[2]}"
             tables["task"] = config.task.model_copy(update={"name": name})
+        elif config.task.options.get("encoder"):
+            tables["task"] = TaskTable(
+                name=config.task.name,
+                **{**config.task.options, "encoder": str(self.encoder_folder(config))},
+            )
         return config.model_copy(update=tables)
+
+    def encoder_folder(self, config: Config) -> Path:
+        """This hospital's copy of the pretrained encoder that the federation trains from."""
+        name = one_line(str(config.task.options["encoder"]), 100)
+        if self.encoder is None:
+            raise self.refused(
+                "encoder",
+                f"the task starts from the encoder '{name}', and it never travels: get a copy of "
+                'its folder, and name it: encoder = "path"',
+            )
+        path = (self._folder / self.encoder).resolve()
+        if not path.is_dir():
+            raise self.refused("encoder", f"'{name}': there is no such folder")
+        return path
 
     def task_file(self, config: Config) -> Path:
         """This hospital's copy of the file that the federation's task is from."""

@@ -66,18 +66,28 @@ class TaskTable(BaseModel):
         return dict(self.model_extra or {})
 
 
-TASK_PATHS = ("encoder", "weights")
+TASK_PATHS = ("encoder",)
 """Options of built-in tasks that are files or folders, meant from the configuration's folder."""
+
+
+def without_folders(options: dict[str, Any]) -> dict[str, Any]:
+    """A task's options as all parties share them: of a path its last part, for folders differ."""
+    names = {
+        key: re.split(r"[/\\]", value)[-1]
+        for key in TASK_PATHS
+        if isinstance(value := options.get(key), str)
+    }
+    return options | names
 
 
 def absolute_paths(options: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A built-in task's options with absolute paths; '' and what isn't text stay as they are."""
-    return {
+    paths = {
         key: str((folder / value).resolve())
-        if key in TASK_PATHS and isinstance(value, str) and value
-        else value
-        for key, value in options.items()
+        for key in TASK_PATHS
+        if isinstance(value := options.get(key), str) and value
     }
+    return options | paths
 
 
 Precision = Literal["float32", "bf16", "fp16"]

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import tomli_w
 
 from wardround.common.config import Config, parse_config
-from wardround.common.config_tables import HOSPITAL_NAME
+from wardround.common.config_tables import HOSPITAL_NAME, without_folders
 from wardround.common.errors import ProvisionError
 from wardround.common.pki import SERVER, verify_signature
 from wardround.common.secagg.keys import KEY_BYTES, Roster, digest
@@ -133,7 +133,8 @@ def shared_toml(config: Config) -> str:
     del tables["federation"]["runs"], tables["federation"]["initial"]
     del tables["training"]["device"]
     tables["server"] = {key: tables["server"][key] for key in _SHARED_SERVER}
-    tables["task"]["name"] = re.split(r"[/\\]", config.task.name)[-1]  # each has its own folder
+    name = re.split(r"[/\\]", config.task.name)[-1]  # each has its own folder
+    tables["task"] = without_folders(config.task.options) | {"name": name}
     return tomli_w.dumps(tables)
 
 

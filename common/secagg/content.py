@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from wardround.common import messages as m
 from wardround.common.arrays import ArraySpec, Layout
 from wardround.common.config import Config
-from wardround.common.config_tables import OWN_TRAINING
+from wardround.common.config_tables import OWN_TRAINING, without_folders
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.keys import digest, encode_parts
@@ -50,7 +50,8 @@ def descriptor(config: Config) -> bytes:
     for key in own:
         del tables["secure_aggregation"][key]
     del tables["privacy"]["epsilon_limit"]
-    tables["task"]["name"] = PurePath(config.task.name).name  # the folder differs, the file not
+    name = PurePath(config.task.name).name  # the folder differs, the file not
+    tables["task"] = without_folders(tables["task"]) | {"name": name}
     return digest("descriptor", json.dumps(tables, sort_keys=True, allow_nan=False).encode())
 
 

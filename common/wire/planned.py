@@ -10,9 +10,11 @@ from pathlib import Path
 from wardround.common.config import Config
 from wardround.common.config_tables import PrivacyTable, SecureAggregationTable
 from wardround.common.errors import TaskError
-from wardround.common.tasks.options import ModelOptions
 from wardround.common.versions import own_version
 from wardround.common.wire.manifest import Versions
+
+DEFAULT_FAMILIES = {"tabular": "logistic", "imaging": "cnn", "text": "encoder"}
+"""Of built-in tasks, where the settings name none."""
 
 
 def task_name(config: Config) -> str:
@@ -21,12 +23,13 @@ def task_name(config: Config) -> str:
 
 
 def model_family(config: Config) -> str:
-    """What kind of model is trained: ``task.model.kind``, or the name of a task of one's own."""
+    """What kind of model is trained: ``task.model.kind``; 'encoder' of texts; the name of a task
+    of one's own."""
     if ":" in config.task.name:
         return task_name(config)
     options = config.task.options.get("model")
     kind = options.get("kind") if isinstance(options, dict) else None
-    return str(kind or ModelOptions.model_fields["kind"].default)
+    return str(kind or DEFAULT_FAMILIES.get(config.task.name, config.task.name))
 
 
 def task_sha256(config: Config) -> str:

@@ -23,7 +23,10 @@ from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.configured import make_task
+from wardround.common.tasks.imaging.options import NetworkOptions
+from wardround.common.tasks.options import ModelOptions
 from wardround.common.wire.manifest import Leaf, Manifest, Versions
+from wardround.common.wire.planned import DEFAULT_FAMILIES, model_family
 from wardround.server.manifest import preparation_manifest, training_manifest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -60,6 +63,45 @@ def check(policy: SitePolicy, manifest: Manifest, described: Description, **more
     policy.check(manifest, described, policy.apply(described.config()), **more)
 
 
+# --- what a hospital has a copy of ---------------------------------------------------------------
+def test_a_hospital_names_its_own_copy_of_the_encoder(tmp_path: Path, site: Any) -> None:
+    text = "[task]\nname = 'text'\nencoder = 'models/tiny'\n"
+    config = parse_config(text, path=tmp_path / "federation.toml")
+    assert make_task_option(config) == str(tmp_path / "models" / "tiny")
+    described = description(config).config()
+    assert described.task.options["encoder"] == "tiny"  # no path of the coordinator's
+    with pytest.raises(PolicyRefused, match="encoder: the task starts from the encoder 'tiny'"):
+        site("").apply(described)
+    with pytest.raises(PolicyRefused, match="site.toml:1: encoder: 'tiny': there is no such"):
+        site("encoder = 'own/copy'").apply(described)
+    (tmp_path / "own" / "copy").mkdir(parents=True)
+    applied = site("encoder = 'own/copy'").apply(described)
+    assert applied.task.options["encoder"] == str(tmp_path / "own" / "copy")
+    bundled = parse_config("[task]\nname = 'text'\n")
+    assert "encoder" not in site("").apply(bundled).task.options
+
+
+def make_task_option(config: Config) -> str:
+    """``task.encoder`` as the coordinator's own task gets it."""
+    return str(tomllib.loads(config.to_toml())["task"]["encoder"])
+
+
+def test_what_differs_between_parties_is_in_no_digest(tmp_path: Path, site: Any) -> None:
+    text = "[task]\nname = 'text'\nencoder = '{}/tiny'\n"
+    one, other = (parse_config(text.format(folder)) for folder in ("a", "b"))
+    assert descriptor(one) == descriptor(other)
+    assert descriptor(one) != descriptor(parse_config(text.format("a").replace("tiny", "big")))
+
+
+def test_the_model_family_is_what_would_be_trained() -> None:
+    for name, family in (("tabular", "logistic"), ("imaging", "cnn"), ("text", "encoder")):
+        assert model_family(parse_config(f"[task]\nname = '{name}'\n")) == family
+    kind = "[task]\nname = 'imaging'\n[task.model]\nkind = 'resnet18'\n"
+    assert model_family(parse_config(kind)) == "resnet18"
+    assert ModelOptions().kind == DEFAULT_FAMILIES["tabular"]
+    assert NetworkOptions().kind == DEFAULT_FAMILIES["imaging"]
+
+
 # --- each key: the run, rules that allow it, rules that don't, and the refusal ------------------
 KEY_CASES = {
     "federations": ("", '["fed*", "x"]', '["heart"]', "allows heart, the run's federation is 'fed"),
@@ -91,7 +133,7 @@ def test_a_key_allows_and_refuses_with_line_and_both_values(site, key: str) -> N
 
 
 def test_every_key_is_tested_here() -> None:
-    elsewhere = {"approval", "threads", "device", "precision", "task_files"}
+    elsewhere = {"approval", "threads", "device", "precision", "encoder", "task_files"}
     assert set(KEY_CASES) | elsewhere == set(SitePolicy.model_fields)
 
 
