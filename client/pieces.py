@@ -47,7 +47,8 @@ class Pieces:
         Raises TaskError if not even one fits, or the work can't be done in pieces.
         """
         while True:
-            most, state = min(size, self.most), random_state(self._device)
+            most = size if size < self.most else self.most
+            state = random_state(self._device)
             try:
                 return work(most)
             except RuntimeError as error:
