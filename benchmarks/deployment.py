@@ -136,7 +136,7 @@ def _ours(folder: Path, case: Case, secure: bool) -> Measured:
         committed: dict[int, float] = {}
 
         def is_over() -> bool:
-            _note_commits(folder, committed)
+            note_commits(folder, committed)
             stopped = any(one.poll() is not None for one in [server, *hospitals])
             return stopped or case.rounds + 1 in committed
 
@@ -180,7 +180,7 @@ def _configure(folder: Path, case: Case, secure: bool) -> Path:
     return path
 
 
-def _note_commits(folder: Path, committed: dict[int, float]) -> None:
+def note_commits(folder: Path, committed: dict[int, float]) -> None:
     """When each round's checkpoint was written; the newest two are always there."""
     for path in folder.glob("runs/*/checkpoints/round-*.safetensors"):
         number = int(path.stem.removeprefix("round-"))

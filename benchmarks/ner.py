@@ -35,7 +35,7 @@ optimizer = "adamw"
 batch_size = 16
 [simulation]
 partition = "sites"
-threads = 2
+executor = "processes"  # a core each
 [evaluation]
 every = 100
 [secure_aggregation]
@@ -54,7 +54,7 @@ class Size:
     rounds: int
 
 
-FULL, QUICK = Size(600, 400, 4), Size(64, 64, 1)
+FULL, QUICK = Size(400, 400, 4), Size(48, 48, 1)
 LR = {"lora": 5e-3, "ffa_lora": 5e-3, "full": 2e-4}
 
 
@@ -102,7 +102,7 @@ def main() -> None:
         folder = Path(name)
         for corpus in CORPORA:
             write_sample(source / corpus, folder / "data" / corpus, size)
-            write_sample(source / corpus, folder / "few" / corpus, Size(1, 1, 1))
+            write_sample(source / corpus, folder / "few" / corpus, Size(4, 4, 1))
         result = run(folder / "data", folder, "lora", size.rounds, baselines=True)
         for row in result.comparison:
             if row["hospital"] != "overall":
