@@ -10,7 +10,6 @@ Shapes: B examples, C classes, T tokens.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,24 +18,15 @@ from torch import Tensor, nn
 from wardround.client.precision import whole
 from wardround.common.config_tables import TrainingTable
 from wardround.common.errors import TaskError
-from wardround.common.tasks.base import Task
 
 UNLABELLED = -100
 """The target of a token that no loss is for, as torch's cross entropy has it."""
 
 
 class Teacher:
-    """A copy of the model as it is now, in evaluation mode. Frozen parameters are not copied.
+    """A copy of the model as it is now, in evaluation mode. Frozen parameters are not copied."""
 
-    Raises TaskError for a task whose outputs aren't scores of classes.
-    """
-
-    def __init__(self, model: nn.Module, task: Task[Any], training: TrainingTable) -> None:
-        if not task.class_scores:
-            raise TaskError(
-                "training.distillation compares scores of classes, and this task's outputs are "
-                "none; set it to 0 (a task of your own: class_scores = True, if they are)"
-            )
+    def __init__(self, model: nn.Module, training: TrainingTable) -> None:
         shared = {id(p): p for p in model.parameters() if not p.requires_grad}
         self._model = copy.deepcopy(model, dict(shared)).eval()
         self._weight, self._temperature = training.distillation, training.distillation_temperature

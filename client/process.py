@@ -26,6 +26,7 @@ from wardround.client.hospital import Hospital
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
 from wardround.client.rules import LEDGER, Rules
+from wardround.client.settings import check_training
 from wardround.client.stop import LOCK, STOPPED
 from wardround.client.store import DurableState
 from wardround.client.transport.connection import Connection
@@ -75,6 +76,7 @@ class HospitalProcess:
         self._create_ledger(ledger)
         config = self.rules.config()
         task = make_task(config)
+        check_training(config, task)
         self.hospital = Hospital(
             kit.name,
             task,

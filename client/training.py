@@ -192,7 +192,7 @@ def train_on_batches(
     as configured."""
     training, (run_seed, server_round, name) = config.training, seed
     keys = client_keys(run_seed, "batches", server_round, [name])
-    teacher = Teacher(model, task, training) if training.distillation else None
+    teacher = Teacher(model, training) if training.distillation else None
     scaler = make_scaler(training)
     forward = Compiled(model) if training.compile else model
     objective = Objective(forward, task, training, teacher)

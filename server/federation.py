@@ -236,8 +236,7 @@ class Federation:
         if initial is None:
             return model_arrays(model)
         found = initial.first(model_arrays(model), local)
-        line = found.line(initial.path.name)
-        self.observer.warnings([line]) if found.left else self.observer.phase(line)
+        self.observer.warnings([found.line(initial.path.name)])
         self.run_directory.update(initial=initial.record(found))
         return found.arrays
 

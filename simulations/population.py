@@ -12,7 +12,7 @@ from flwr.app import Context
 
 from wardround.client.hospital import Hospital
 from wardround.client.ledger import Ledger
-from wardround.client.precision import check_precision
+from wardround.client.settings import check_training
 from wardround.common.config import Config
 from wardround.common.errors import ConfigError, DataError, WardroundError
 from wardround.common.initial import Initial, read_initial
@@ -59,7 +59,7 @@ class Population:
         task: Task[Any],
         identities: Callable[[Sequence[str]], Identities] = fresh_identities,
     ) -> None:
-        check_precision(config)
+        check_training(config, task)
         check_settings(config)
         check_task(config, task)
         self.config, self.task = config, task

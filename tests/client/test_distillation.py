@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tests.client.models import Classes, configured, residual, rows, vector
 from wardround.client.batches import batches
 from wardround.client.distillation import Teacher, divergence
+from wardround.client.settings import check_training
 from wardround.client.training import train_on_batches
 from wardround.common.config import parse_config
 from wardround.common.config_tables import TrainingTable
@@ -119,7 +120,7 @@ def test_the_teacher_is_the_model_as_it_was_and_shares_what_is_frozen() -> None:
     torch.manual_seed(0)
     model = residual(dropout=0.5)
     frozen = next(model.parameters()).requires_grad_(False)
-    teacher = Teacher(model, Classes(), TrainingTable(distillation=1.0))
+    teacher = Teacher(model, TrainingTable(distillation=1.0))
     inside = teacher._model
     assert next(inside.parameters()) is frozen and not inside.training and model.training
     assert all(
@@ -133,10 +134,17 @@ def test_the_teacher_is_the_model_as_it_was_and_shares_what_is_frozen() -> None:
 
 def test_who_is_refused() -> None:
     class Numbers(Classes):
-        class_scores = False
+        class_scores, coupled_examples = False, True
 
-    with pytest.raises(TaskError, match="scores of classes, and this task's outputs are none"):
-        train_on_batches(residual(), rows(), Numbers(), configured(distillation=1.0), SEED)
+    for line, message in [
+        ("distillation = 0.5", "training.distillation: compares scores of classes"),
+        ("micro_batch_size = 3", "training.micro_batch_size: this task's loss of one row depends"),
+        ("precision = 'fp16'", "training.precision: 'fp16' needs a GPU"),
+    ]:
+        config = parse_config(f"[training]\n{line}\n")
+        with pytest.raises(ConfigError, match=message):
+            check_training(config, Numbers())
+    check_training(configured(distillation=1.0, micro_batch_size=3), Classes())
     kinds: dict[str, Any] = {
         kind: TabularTask(kind=kind, columns=columns)
         for kind, columns in {
