@@ -110,7 +110,8 @@ class Functional(_InParts):
 
         each = vmap(grad_and_value(loss), in_dims=(None, 0, 0), randomness="different")
         # Fused attention has no vmap rule: it would run example by example, with a warning.
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        # Its decomposed backward meets both types under autocast, unless it is within it as well.
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings(), self.context():
             warnings.filterwarnings("ignore", "There is a performance drop")
             gradients, losses = each(trained, inputs, targets)
         return [gradients[name] for name, _ in self.parameters], losses

@@ -108,6 +108,37 @@ def test_no_unit_adds_more_than_the_clipping_norm(form: str, per_layer: bool) ->
                 assert {g.dtype for g in found.gradients} == {torch.float32}
 
 
+@pytest.mark.parametrize("form", ["auto", "functional", "loop"])
+def test_attention_keeps_the_bound(form: str) -> None:
+    """Layers without a book-keeping form, whose gradients ``vmap`` or autograd give."""
+    torch.manual_seed(0)
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(5, 8)
+            self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.embed(x)
+            out: Tensor = self.head(self.attend(h, h, h, need_weights=False)[0].mean(1))
+            return out
+
+    _, (_, tokens, targets) = cases()
+    engine = make_unit_gradients(Attention(), Classes().loss, form, lambda: autocast(BF16))
+    whole = engine.clipped_sum(tokens, targets, None, 24, Clipping(0.05))
+    total = [torch.zeros_like(g) for g in whole.gradients]
+    for row in range(24):
+        one = slice(row, row + 1)
+        alone = engine.clipped_sum(tokens[one], targets[one], None, 1, Clipping(0.05))
+        square = sum(float(g.double().square().sum()) for g in alone.gradients)
+        assert 0 < square**0.5 <= 0.05 * (1 + 1e-6)
+        total = [t + g for t, g in zip(total, alone.gradients, strict=True)]
+    for found, added in zip(whole.gradients, total, strict=True):
+        torch.testing.assert_close(found, added, rtol=2e-2, atol=2e-3)
+
+
 @pytest.mark.parametrize("form", ["bookkeeping", "functional", "loop"])
 def test_units_among_others_and_alone_add_up(form: str) -> None:
     """Patients of several rows: the batch's sum is the sum of what each adds alone, and far from
