@@ -19,6 +19,8 @@ Shapes: I inputs and O outputs of a layer, r rank, L adapted layers.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -110,9 +112,22 @@ class TripletLinear(nn.Module):
         return out + self.scaling * change
 
 
-def spend_budget(layers: list[TripletLinear], rank: int) -> None:
-    """Leave the L * ``rank`` most important triplets of all layers; equal ones stay together."""
+@contextmanager
+def budget(model: nn.Module, rank: int | None) -> Iterator[None]:
+    """Leave the L * ``rank`` most important triplets of all layers; equal ones stay together.
+
+    None: the model has no triplets, or all count.
+    """
+    layers = [one for one in model.modules() if isinstance(one, TripletLinear)]
+    if rank is None or not layers:
+        yield
+        return
     found = torch.cat([layer.importance() for layer in layers])
     least = found.topk(rank * len(layers)).values[-1]
     for layer in layers:
         layer.least = least
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.least = None  # within vmap it isn't a tensor that could stay

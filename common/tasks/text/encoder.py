@@ -144,6 +144,7 @@ def _read(folder: Path, _digest: bytes) -> nn.Module:
         )
     if hasattr(encoder, "pooler"):
         encoder.pooler = None  # unused here, and it would travel in every round
+    encoder.config.use_cache = False  # of decoders; else checkpointing warns of it
     encoder.requires_grad_(False).eval()
     return encoder  # type: ignore[no-any-return]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wardround.common.tasks.text.adapters import TripletLinear, spend_budget
+from wardround.common.tasks.text.adapters import budget
 
 _ROWS_AT_A_TIME = 64
 """Without gradients: memory doesn't follow the size of a test set."""
@@ -28,7 +28,7 @@ class TextModel(nn.Module):
     encoder : in Hugging Face's form, gives H numbers for each token
     pad : id of padding; its positions are seen by nobody
     pooled : one output for each row
-    budget : adalora: average rank that is left
+    rank_left : adalora: average rank that is left
     """
 
     def __init__(
@@ -39,22 +39,23 @@ class TextModel(nn.Module):
         pad: int,
         dropout: float,
         pooled: bool,
-        budget: int | None = None,
+        rank_left: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, outputs)
-        self._pad, self._pooled, self._budget = pad, pooled, budget
+        self._pad, self._pooled, self._budget = pad, pooled, rank_left
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout
 
     def forward(self, tokens: Tensor) -> Tensor:
         """See the class. Positions of padding get zeros."""
-        if self._budget is not None:
-            layers = [one for one in self.modules() if isinstance(one, TripletLinear)]
-            spend_budget(layers, self._budget)
+        with budget(self, self._budget):
+            return self._forward(tokens)
+
+    def _forward(self, tokens: Tensor) -> Tensor:
         if torch.is_grad_enabled() or self.training or len(tokens) <= _ROWS_AT_A_TIME:
             return self._outputs(tokens)
         order = (tokens != self._pad).sum(1).argsort()  # rows of like length go together
@@ -81,7 +82,10 @@ class TextModel(nn.Module):
 
 
 def _longest(present: Tensor) -> int:
-    """S. Within vmap, where no value can be looked at, nothing is trimmed: T."""
+    """S. Within vmap, where no value can be looked at, nothing is trimmed: T. Nor while compiling,
+    for every S would be compiled anew."""
+    if torch.compiler.is_compiling():
+        return present.shape[1]
     try:
         return max(1, int(present.any(0).sum()))
     except RuntimeError:

@@ -53,6 +53,7 @@ class TextTask(Task[Rows]):
     higher_is_better = True
     rowwise = True
     phases = 1
+    class_scores = True
 
     def __init__(self, **options: Any) -> None:
         self.options = TextOptions(**options)
@@ -164,7 +165,7 @@ class TextTask(Task[Rows]):
             int(config["pad_token_id"]),
             options.dropout,
             pooled=not self.tagging,
-            budget=options.adalora_rank if options.tuning == "adalora" else None,
+            rank_left=options.adalora_rank if options.tuning == "adalora" else None,
         )
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
