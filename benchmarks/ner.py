@@ -3,10 +3,10 @@
     python -m benchmarks.ner [--quick] [--json PATH]
 
 NCBI-disease and BC5CDR-disease (IOB files of MTL-Bioinformatics-2016), MiniLM-L6-H384 as encoder.
-So that it fits two cores, every corpus is a random sample of ``TRAIN`` training and ``TEST`` test
+So that it fits two cores, every corpus is a random sample (``FULL``) of the training and the test
 sentences of its own splits (5,424 and 940, 4,560 and 4,797 in full), cut at 64 tokens: figures
 compare the ways of training with each other, not with papers that train on all of it. Every way has
-the same rounds of one epoch. ``--quick`` is a smoke run of still fewer sentences.
+the same rounds of one epoch. ``--quick`` measures bytes; of so few sentences nothing is learned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ optimizer = "adamw"
 batch_size = 16
 [simulation]
 partition = "sites"
-executor = "processes"  # a core each
 [evaluation]
 every = 100
 [secure_aggregation]
@@ -54,7 +53,7 @@ class Size:
     rounds: int
 
 
-FULL, QUICK = Size(400, 400, 4), Size(48, 48, 1)
+FULL, QUICK, FEW = Size(400, 400, 4), Size(32, 32, 2), Size(4, 4, 2)
 LR = {"lora": 5e-3, "ffa_lora": 5e-3, "full": 2e-4}
 
 
@@ -73,23 +72,41 @@ def write_sample(source: Path, target: Path, size: Size) -> None:
         (target / f"{name}.tsv").write_text(text + "\n", encoding="utf-8")
 
 
-def run(data: Path, folder: Path, tuning: str, rounds: int, baselines: bool) -> Result:
+def run(data: Path, folder: Path, tuning: str, size: Size, baselines: bool) -> Result:
     """One federated run."""
     overrides = [
         f'federation.runs="{folder}/runs"',
-        f"federation.rounds={rounds}",
+        f"federation.rounds={size.rounds}",
         f'data.path="{data}"',
         f"task.tuning={tuning}",
         f"training.lr={LR[tuning]}",
         f"simulation.baselines={str(baselines).lower()}",
+        f"simulation.executor={'processes' if size is FULL else 'sequential'}",
     ]
-    return simulate(parse_config(BASE, overrides))
+    result = simulate(parse_config(BASE, overrides))
+    took_s = sum(row["seconds"]["total"] for row in result.rounds)
+    print(
+        f"{tuning}: {size.rounds} rounds of {size.train} sentences took {took_s:.0f} s", flush=True
+    )
+    return result
 
 
 def round_bytes(result: Result) -> float:
-    """Down and up, of one round and all hospitals."""
-    last = result.rounds[-1]
-    return float(last["bytes_down"] + last["bytes_up"])
+    """Down and up, of a round in which nobody evaluates, and all hospitals."""
+    first = result.rounds[0]
+    return float(first["bytes_down"] + first["bytes_up"])
+
+
+def figures(result: Result, tuning: str) -> list[Row]:
+    """Entity F1 of each hospital and their mean; with local and pooled models where they are."""
+    rows = []
+    compared = {row["hospital"]: row for row in result.comparison}
+    for hospital in (*CORPORA, "mean"):
+        peers = {kind: compared[hospital].get(kind) for kind in ("local", "pooled")}
+        known = {kind: found["f1"] for kind, found in peers.items() if found}
+        value = compared[hospital]["federated"]["f1"]
+        rows.append(Row(f"{tuning}, {hospital}", "entity F1", value, "higher", known))
+    return rows
 
 
 def main() -> None:
@@ -98,31 +115,22 @@ def main() -> None:
     size = QUICK if options.quick else FULL
     source = data_folder("bio_ner")
     rows = []
+    sent: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for corpus in CORPORA:
             write_sample(source / corpus, folder / "data" / corpus, size)
-            write_sample(source / corpus, folder / "few" / corpus, Size(4, 4, 1))
-        result = run(folder / "data", folder, "lora", size.rounds, baselines=True)
-        for row in result.comparison:
-            if row["hospital"] != "overall":
-                figures = {kind: row[kind]["f1"] for kind in ("local", "federated", "pooled")}
-                federated = figures.pop("federated")
-                rows.append(
-                    Row(f"LoRA, {row['hospital']}", "entity F1", federated, "higher", figures)
-                )
-        if not options.quick:
-            for tuning in ("ffa_lora", "full"):
-                other = run(folder / "data", folder, tuning, size.rounds, baselines=False)
-                for hospital in (*CORPORA, "mean"):
-                    value = other.figure("f1", hospital)
-                    rows.append(Row(f"{tuning}, {hospital}", "entity F1", value, "higher"))
-        # bytes depend on the model alone: one sentence will do
-        full = round_bytes(run(folder / "few", folder, "full", 2, baselines=False))
-        for tuning in ("lora", "ffa_lora"):
-            sent = round_bytes(run(folder / "few", folder, tuning, 2, baselines=False))
-            rows.append(Row(tuning, "MB a round", sent / 1e6, "lower", {"full": full / 1e6}))
-            rows.append(Row(tuning, "% of full fine-tuning", 100 * sent / full, "lower"))
+            write_sample(source / corpus, folder / "few" / corpus, FEW)
+        for tuning in LR:
+            whole = tuning == "lora" or not options.quick
+            data = folder / ("data" if whole else "few")  # bytes depend on the model alone
+            result = run(data, folder, tuning, size if whole else FEW, tuning == "lora")
+            sent[tuning] = round_bytes(result)
+            rows += figures(result, tuning) if whole else []
+    for tuning, count in sent.items():
+        full = {"full": sent["full"] / 1e6}
+        rows.append(Row(tuning, "MB a round", count / 1e6, "lower", full))
+        rows.append(Row(tuning, "% of full", 100 * count / sent["full"], "lower"))
     sample = f"{size.train} training sentences a corpus, {size.rounds} rounds"
     emit(f"Entities in two corpora ({sample})", rows, options.json)
 
