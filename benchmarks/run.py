@@ -19,6 +19,9 @@ NAMES = (
     "accountant",
     "dpsgd",
     "deployment",
+    "pneumonia",
+    "ner",
+    "large_model",
 )
 
 

@@ -30,9 +30,7 @@ def model_entries(model: nn.Module) -> dict[str, Tensor]:
     the task's ``model()``: so it is neither sent nor written into a checkpoint.
     """
     frozen = {
-        name
-        for name, p in model.named_parameters(remove_duplicate=False)
-        if not p.requires_grad
+        name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad
     }
     return {name: t for name, t in model.state_dict().items() if name not in frozen}
 

@@ -40,6 +40,7 @@ class ImagingTask(Task[Images]):
 
     options_model = ImagingOptions
     higher_is_better = True
+    class_scores = True
     rowwise = True
 
     def __init__(self, **options: Any) -> None:
