@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,33 +108,35 @@ def _in_folder(folder: Path, options: ImagingOptions) -> list[Decoded | None]:
 # --- a CSV ----------------------------------------------------------------------------------------
 def _read_listed(path: Path, options: ImagingOptions) -> Images:
     table, names = read_table(path), options.files
+    cells, labels = _full(table, names.image), _full(table, names.label)
+    patients = _full(table, names.patient_id) if names.patient_id else None
     found: list[tuple[Decoded, int, str]] = []
-    own: list[str] = []
     dropped = 0
-    for row, cell in enumerate(_full(table, names.image)):
+    for row, cell in enumerate(cells):
         place = table.place(row, names.image)
-        file = path.parent / cell
-        if not file.resolve().is_relative_to(path.parent.resolve()):
-            raise DataError(
-                f"{place}: a file outside the CSV's folder; move it below {path.parent}"
-            )
-        if not file.exists():
-            raise DataError(f"{place}: no such file; paths are meant from the CSV's folder")
-        label = class_of(_full(table, names.label)[row], options, table.place(row, names.label))
+        file = _inside(path.parent, cell, place)
+        label = class_of(labels[row], options, table.place(row, names.label))
         split = _split(table, row, options)
         image = decode(file, options, place)
         if image is None:
             dropped += 1
             continue
+        if patients is not None:
+            image = replace(image, patient=digest(patients[row]))
         found.append((image, label, split))
-        if names.patient_id:
-            own.append(digest(_full(table, names.patient_id)[row]))
     if not found:
         raise DataError(f"{path}: no image is left")
-    images = _images(found, dropped)
-    if names.patient_id:
-        return Images(images.pixels, images.labels, np.array(own), images.splits, dropped)
-    return images
+    return _images(found, dropped)
+
+
+def _inside(folder: Path, cell: str, place: str) -> Path:
+    """The file that a cell names. Raises DataError unless it is there, below the folder."""
+    file = folder / cell
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"{place}: a file outside the CSV's folder; move it below {folder}")
+    if not file.exists():
+        raise DataError(f"{place}: no such file; paths are meant from the CSV's folder")
+    return file
 
 
 def _full(table: Table, column: str) -> list[str]:
