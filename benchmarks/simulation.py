@@ -7,8 +7,9 @@ The same work for all (``benchmarks/simulation_work.py``): logistic regression 3
 batches of 10, no evaluation. Clients per second of a round (median over rounds, start-up excluded)
 and peak memory of the process and its children. Each side runs alone, in a process of its own, and
 the sides take turns. Ours go through ``simulate``, from commit to commit; 'engine' is the cohort's
-training without the product around it. pfl runs in ``.peers/pfl`` (``make bench-peers``); its cells
-are empty without it, Flower's without ``flwr[simulation]``.
+training without the product around it; 'bf16' is 'processes-sequential' with mixed precision. pfl
+runs in ``.peers/pfl`` (``make bench-peers``); its cells are empty without it, Flower's without
+``flwr[simulation]``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,16 @@ from benchmarks.report import Row, arguments, emit
 from benchmarks.simulation_work import EXAMPLES, WORKLOADS, gemm_gflops
 
 PFL = Path(".peers/pfl/bin/python")
-OURS = ("cohort", "processes", "processes-sequential", "sequential", "masked", "private", "engine")
+OURS = (
+    "cohort",
+    "processes",
+    "processes-sequential",
+    "sequential",
+    "bf16",
+    "masked",
+    "private",
+    "engine",
+)
 PEERS = ("pfl", "flower", "loop")
 # workload, clients, rounds by side; a side that isn't named doesn't run
 FULL = (
@@ -47,7 +57,8 @@ FULL = (
     (
         "cnn",
         20,
-        {"processes-sequential": 3, "sequential": 2, "cohort": 2, "pfl": 2, "flower": 2, "loop": 2},
+        {"processes-sequential": 3, "bf16": 3, "sequential": 2, "cohort": 2}
+        | {"pfl": 2, "flower": 2, "loop": 2},
     ),
 )
 QUICK = (

@@ -2,10 +2,11 @@
 
     python -m benchmarks.simulation_sides SIDE WORKLOAD CLIENTS ROUNDS
 
-SIDE: an executor's name, 'masked' (secure aggregation), 'private' (each client's update clipped,
-noise on the mean, a ledger and a signed claim each), 'engine' (the training of a cohort alone,
-beside the product), 'loop' (a plain loop over deep copies, one thread) or 'flower' (Flower's
-engine, two one-CPU actors). Prints the seconds of each round; of ours, from one commit to the next.
+SIDE: an executor's name, 'bf16' ('processes-sequential' in mixed precision), 'masked' (secure
+aggregation), 'private' (each client's update clipped, noise on the mean, a ledger and a signed
+claim each), 'engine' (the training of a cohort alone, beside the product), 'loop' (a plain loop
+over deep copies, one thread) or 'flower' (Flower's engine, two one-CPU actors). Prints the seconds
+of each round; of ours, from one commit to the next.
 """
 
 from __future__ import annotations
@@ -79,14 +80,15 @@ def ours(side: str, name: str, clients: int, rounds: int) -> list[float]:
             self.stamps.append(time.perf_counter())
 
     masked, private = side == "masked", side == "private"
+    executor = {"masked": "cohort", "private": "cohort", "bf16": "processes-sequential"}
     with tempfile.TemporaryDirectory() as folder:
         config = parse_config(
             f"[federation]\nrounds = {rounds + 1}\nruns = '{folder}'\n[data]\ntest_fraction = 0.0\n"
             f"[training]\nlr = {LR}\nbatch_size = {BATCH}\n"
+            f"precision = '{'bf16' if side == 'bf16' else 'float32'}'\n"
             f"[secure_aggregation]\nenabled = {str(masked).lower()}\n"
             f"[simulation]\nclients = {clients}\npartition = 'iid'\nbaselines = false\n"
-            f"executor = '{'cohort' if masked or private else side}'\n"
-            + (PRIVATE if private else "")
+            f"executor = '{executor.get(side, side)}'\n" + (PRIVATE if private else "")
         )
         clock = Clock()
         simulate(config, task=make_task(name, clients), observer=clock)
