@@ -33,6 +33,7 @@ max_length = 64
 [training]
 optimizer = "adamw"
 batch_size = 16
+schedule = "linear"
 [simulation]
 partition = "sites"
 [evaluation]
@@ -53,8 +54,8 @@ class Size:
     rounds: int
 
 
-FULL, QUICK, FEW = Size(400, 400, 4), Size(32, 32, 2), Size(4, 4, 2)
-LR = {"lora": 5e-3, "ffa_lora": 5e-3, "full": 2e-4}
+FULL, QUICK, FEW = Size(300, 300, 4), Size(32, 32, 2), Size(4, 4, 2)
+LR = {"lora": 4e-3, "ffa_lora": 4e-3, "full": 2e-4}
 
 
 def sentences(path: Path) -> Iterator[str]:
