@@ -7,7 +7,8 @@ So that it fits two cores, every corpus is a random sample (``FULL``) of the tra
 sentences of its own splits (5,424 and 940, 4,560 and 4,797 in full), cut at 64 tokens: figures
 compare the ways of training with each other, not with papers that train on all of it. Every way has
 the same rounds of one epoch, one seed. Rates were set by hand after a look at test figures of short
-runs, not searched on validation sentences. ``--quick`` measures bytes; of so few sentences nothing is learned.
+runs, not searched on validation sentences. ``--quick`` measures bytes; of so few
+sentences nothing is learned.
 """
 
 from __future__ import annotations
