@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.client.distributed import TrainingProcesses
 from wardround.common.config import Config
 from wardround.common.errors import DataError, TaskError, WardroundError
 from wardround.common.messages import SPLITS
@@ -73,6 +74,11 @@ class Hospital:
     identity, roster : for secure aggregation: its long-term key, and every hospital's public key
     simulated : True in a simulation, where rounding and noise derive from the run's seed
     ledger_path : the privacy ledger, if ``[privacy]`` is on
+    processes : for ``training.processes``, where ``config`` is what makes the task
+
+    Attributes
+    ----------
+    totals : those that the examples were last prepared with
     """
 
     def __init__(
@@ -85,12 +91,15 @@ class Hospital:
         roster: Roster | None = None,
         simulated: bool = False,
         ledger_path: Path | None = None,
+        processes: TrainingProcesses | None = None,
     ) -> None:
         self.name = name
         self.task = task
         self.config = config
         self.identity, self.roster, self.simulated = identity, roster or {}, simulated
         self.ledger_path = ledger_path
+        self.processes = processes
+        self.totals: Sums = {}
         self._open_shard = open_shard
         self._parts: dict[str, Any] | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None
@@ -202,6 +211,7 @@ class Hospital:
                 raise DataError(f"{self.name}: preparation left no rows for training")
             self._check_units(len(prepared["train"]))
             self._prepared = (digest, prepared)
+            self.totals = totals
         return self._prepared[1]
 
 

@@ -29,6 +29,7 @@ from wardround.client.training import (
     train_on_batches,
 )
 from wardround.common.arrays import Arrays
+from wardround.common.errors import TaskError
 from wardround.common.messages import QUANTILE
 from wardround.common.models import model_arrays
 from wardround.common.rng import seeded_globals
@@ -62,17 +63,36 @@ def local_update(
 ) -> LocalUpdate:
     """Train ``model`` in place and say what is to leave. ``received``: the shared arrays."""
     seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
-    config = hospital.config
     if private is None:
-        outcome = train_on_batches(model, examples, hospital.task, config, seed, algorithm)
+        outcome = _ordinary(hospital, model, examples, algorithm, seed)
         return LocalUpdate(model_arrays(model), outcome)
     if private.table.summed:
         return _summed(hospital, model, examples, private, seed)
     if private.table.unit == "hospital":
-        outcome = train_on_batches(model, examples, hospital.task, config, seed, algorithm)
+        outcome = _ordinary(hospital, model, examples, algorithm, seed)
         return updated(model_arrays(model), outcome, received, algorithm, private)
     outcome = _private_steps(hospital, model, examples, algorithm, private, seed)
     return LocalUpdate(model_arrays(model), outcome)
+
+
+def _ordinary(
+    hospital: Hospital,
+    model: nn.Module,
+    examples: Examples,
+    algorithm: LocalAlgorithm,
+    seed: Seed,
+) -> TrainingOutcome:
+    """K ordinary steps, by ``training.processes`` processes; a simulated hospital has one."""
+    config, task = hospital.config, hospital.task
+    if hospital.simulated or config.training.processes == 1:
+        return train_on_batches(model, examples, task, config, seed, algorithm)
+    if hospital.processes is None:
+        raise TaskError(
+            f"training.processes = {config.training.processes}: each process makes the task from "
+            "the configuration, and this one was given as an object; set it to 1 (or, if [task] "
+            "names it, give the Hospital its TrainingProcesses)"
+        )
+    return hospital.processes.train(model, task, examples, hospital.totals, algorithm, seed)
 
 
 def updated(

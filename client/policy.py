@@ -42,7 +42,7 @@ class SitePolicy(Table):
 
     federations, tasks, model_families : shell-style patterns
     max_epsilon_per_run, max_epsilon_total : None is no limit; with one, a run must have privacy
-    colluding, threads, device, precision : None leaves them to the federation's settings
+    colluding, threads, device, processes, precision : None leaves them to the federation's settings
     encoder : this hospital's copy of the folder that ``task.encoder`` names, from the same folder
     task_files : for a task of the federation's own ("file.py:Class") this hospital's copy of the
         file, from the folder of site.toml
@@ -60,6 +60,7 @@ class SitePolicy(Table):
     colluding: int | None = Field(None, ge=0, le=10_000)
     threads: int | None = Field(None, ge=1, le=64)
     device: str | None = Field(None, pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
+    processes: int | None = Field(None, ge=1, le=64)
     precision: Precision | None = None
     encoder: LocalFile | None = None
     task_files: dict[TaskFile, LocalFile] = Field({}, max_length=100)
@@ -98,6 +99,7 @@ class SitePolicy(Table):
             "training": config.training.model_copy(
                 update={
                     "device": self.device or config.training.device,
+                    "processes": self.processes or config.training.processes,
                     "precision": self.precision or config.training.precision,
                 }
             ),

@@ -22,6 +22,7 @@ from flwr.app import Context
 
 from wardround.client.answers import Answers
 from wardround.client.app import create_client_app
+from wardround.client.distributed import TrainingProcesses
 from wardround.client.hospital import Hospital
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
@@ -77,6 +78,7 @@ class HospitalProcess:
         config = self.rules.config()
         task = make_task(config)
         check_training(config, task)
+        self._processes = TrainingProcesses(config) if config.training.processes > 1 else None
         self.hospital = Hospital(
             kit.name,
             task,
@@ -86,6 +88,7 @@ class HospitalProcess:
             kit.description.roster,
             simulated=False,
             ledger_path=ledger,
+            processes=self._processes,
         )
         self.hospital.parts()  # a mistake in the data is told now, not in the first round
         self._state = DurableState(kit.state / "store")
@@ -104,6 +107,8 @@ class HospitalProcess:
 
     def close(self) -> None:
         """Release files and lock of a process that isn't run."""
+        if self._processes is not None:
+            self._processes.close()
         self._opened.close()
 
     def run(self) -> None:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.client.algorithms import LocalAlgorithm
 from wardround.client.batches import batches, on_device
 from wardround.client.checkpointing import recomputing
 from wardround.client.compiling import Compiled
@@ -49,6 +48,13 @@ class Stepper(Protocol):
 
     def step(self) -> Any:
         """Move the parameters by their gradients."""
+
+
+class Adjusting(Protocol):
+    """What training needs of a strategy's client side."""
+
+    def adjust_gradients(self) -> None:
+        """Change gradients in place, after backward and before the step."""
 
 
 class PlainSGD:
@@ -149,7 +155,7 @@ def train_model(
     gradients: Iterable[Tensor],
     config: Config,
     seed: Seed,
-    algorithm: LocalAlgorithm | None = None,
+    algorithm: Adjusting | None = None,
     scaler: Scaler = None,
 ) -> TrainingOutcome:
     """Train ``model`` in place: one step of the optimiser for each of ``gradients``.
@@ -186,7 +192,7 @@ def train_on_batches(
     task: Task[Any],
     config: Config,
     seed: Seed,
-    algorithm: LocalAlgorithm | None = None,
+    algorithm: Adjusting | None = None,
 ) -> TrainingOutcome:
     """Ordinary local training, in place. Raises TaskError for a task or model that can't be trained
     as configured."""

@@ -91,7 +91,14 @@ def absolute_paths(options: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 Precision = Literal["float32", "bf16", "fp16"]
-OWN_TRAINING = ("device", "precision", "micro_batch_size", "checkpoint_activations", "compile")
+OWN_TRAINING = (
+    "device",
+    "processes",
+    "precision",
+    "micro_batch_size",
+    "checkpoint_activations",
+    "compile",
+)
 """Keys of ``[training]`` that may differ from hospital to hospital: they say how its machine
 computes the same steps."""
 
@@ -114,6 +121,7 @@ class TrainingTable(Table):
     distillation: float = Field(0.0, ge=0, allow_inf_nan=False)
     distillation_temperature: Positive = 2.0
     device: str = "cpu"
+    processes: int = Field(1, ge=1, le=64)
     precision: Precision = "float32"
     micro_batch_size: int | None = Field(None, ge=1)
     checkpoint_activations: bool = False

@@ -59,7 +59,7 @@ class Population:
         task: Task[Any],
         identities: Callable[[Sequence[str]], Identities] = fresh_identities,
     ) -> None:
-        check_training(config, task)
+        check_training(config, task, simulated=True)
         check_settings(config)
         check_task(config, task)
         self.config, self.task = config, task

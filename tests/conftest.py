@@ -37,7 +37,14 @@ ROOT = Path(__file__).parent.parent
 
 # these run processes of their own, or are held to deadlines: one after the other, also where the
 # others are spread over two workers (pytest -n 2 --dist loadgroup)
-ALONE = ("deployment", "transport", "test_ray.py", "test_processes.py", "wire")
+ALONE = (
+    "deployment",
+    "transport",
+    "test_ray.py",
+    "test_processes.py",
+    "test_distributed.py",
+    "wire",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

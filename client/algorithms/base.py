@@ -66,15 +66,7 @@ class LocalAlgorithm:
 
     def adjust_gradients(self) -> None:
         """Change ``.grad`` of the parameters in place, after backward and before the step."""
-        shift = self.shift()
-        if not self.proximal and not shift:
-            return
-        for name, y in self.parameters.items():
-            if y.grad is not None:
-                if self.proximal:
-                    y.grad.add_(y.detach() - self.start[name], alpha=self.proximal)
-                if shift:
-                    y.grad.add_(shift[name])
+        adjust(self.parameters, self.start, self.proximal, self.shift())
 
     def finish(self, arrays: Arrays, steps: int, lr: float) -> dict[str, Arrays]:
         """After the last step: alter the outgoing ``arrays`` in place, return further records."""
@@ -126,6 +118,23 @@ class Plain(LocalAlgorithm):
         self.proximal = float(mu)
         if self.proximal:
             self.start = copies(parameters) if start is None else start
+
+
+def adjust(
+    parameters: dict[str, Tensor],
+    start: dict[str, Tensor],
+    proximal: float,
+    shift: dict[str, Tensor],
+) -> None:
+    """g <- g + proximal (y - start) + shift, for the gradient of each parameter y that has one."""
+    if not proximal and not shift:
+        return
+    for name, y in parameters.items():
+        if y.grad is not None:
+            if proximal:
+                y.grad.add_(y.detach() - start[name], alpha=proximal)
+            if shift:
+                y.grad.add_(shift[name])
 
 
 def copies(parameters: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -71,6 +71,8 @@ class Terms:
 
 def one_at_a_time(training: TrainingTable) -> str | None:
     """The setting by which clients can't be trained at once, whatever the model; None if none."""
+    if training.processes > 1:
+        return f"training.processes = {training.processes}, and a simulated client has one process"
     if training.precision != "float32":
         return f"training.precision = '{training.precision}'"
     if training.micro_batch_size is not None:

@@ -133,7 +133,7 @@ def test_a_key_allows_and_refuses_with_line_and_both_values(site, key: str) -> N
 
 
 def test_every_key_is_tested_here() -> None:
-    elsewhere = {"approval", "threads", "device", "precision", "encoder", "task_files"}
+    elsewhere = {"approval", "threads", "device", "processes", "precision", "encoder", "task_files"}
     assert set(KEY_CASES) | elsewhere == set(SitePolicy.model_fields)
 
 
@@ -255,6 +255,8 @@ def test_the_stricter_of_both_wins(site) -> None:
     assert own(looser + "device = 'auto'\n") == (4, 1, 1, 5.0, "auto")
     assert site("").apply(config).training.precision == "float32"
     assert site("precision = 'bf16'\n").apply(config).training.precision == "bf16"
+    assert site("").apply(config).training.processes == 1
+    assert site("processes = 2\n").apply(config).training.processes == 2
     bare = parse_config(PRIVATE)
     assert site("").apply(bare).privacy.epsilon_limit is None
     assert site("max_epsilon_total = 9.0\n").apply(bare).privacy.limit == 9.0
@@ -393,6 +395,7 @@ def test_a_second_plan_with_buffers_beside_noise_is_this_programs_own(site) -> N
         ("approval = 'never'\n", ":1: approval: input should be 'always' or 'ask'"),
         ("device = 'gpu'\n", ":1: device"),
         ("precision = 'int8'\n", ":1: precision"),
+        ("processes = 0\n", ":1: processes"),
         ("max_epsilon_total = inf\n", ":1: max_epsilon_total"),
         ("max_epsilon_per_run = 0\n", ":1: max_epsilon_per_run"),
         ("federations = 'all'\n", ":1: federations"),

@@ -16,6 +16,7 @@ from wardround.simulations.executors.processes import Processes
 from wardround.simulations.executors.trainer import one_at_a_time
 
 ONE_AT_A_TIME = {
+    "processes = 2": "training.processes = 2, and a simulated client has one process",
     "precision = 'bf16'": "training.precision = 'bf16'",
     "micro_batch_size = 3": "training.micro_batch_size = 3",
     "checkpoint_activations = true": "training.checkpoint_activations = true",
