@@ -92,14 +92,15 @@ class TripletLinear(nn.Module):
         self.lora_Q = nn.Parameter(torch.empty(options.rank, layer.in_features))
         nn.init.normal_(self.lora_P, std=1 / math.sqrt(layer.out_features))
         nn.init.normal_(self.lora_Q, std=1 / math.sqrt(layer.in_features))
-        self.least: Tensor | None = None
+        self.least: float | Tensor | None = None
         """Importance below which a triplet is left out; set for each forward of the model."""
 
     def importance(self) -> Tensor:
         """r: the Frobenius norm of each triplet's contribution."""
-        sizes = self.lora_P.norm(dim=0) * self.lora_Q.norm(dim=1)
-        found: Tensor = self.lora_E.abs() * sizes
-        return found.detach()
+        with torch.no_grad():
+            sizes = self.lora_P.norm(dim=0) * self.lora_Q.norm(dim=1)
+            found: Tensor = self.lora_E.abs() * sizes
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """B x ... x I to B x ... x O."""
@@ -123,11 +124,17 @@ def budget(model: nn.Module, rank: int | None) -> Iterator[None]:
         yield
         return
     found = torch.cat([layer.importance() for layer in layers])
-    least = found.topk(rank * len(layers)).values[-1]
+    least: float | Tensor = found.topk(rank * len(layers)).values[-1]
+    try:
+        least = float(least)
+    except RuntimeError:  # within vmap it has no value, and isn't a tensor that could stay
+        pass
     for layer in layers:
         layer.least = least
     try:
         yield
     finally:
-        for layer in layers:
-            layer.least = None  # within vmap it isn't a tensor that could stay
+        # a number stays: blocks that are recomputed in the backward pass need it again
+        if not isinstance(least, float):
+            for layer in layers:
+                layer.least = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from wardround.client.checkpointing import recomputing
 from wardround.common.models import build_model, model_arrays, model_entries
 from wardround.common.tasks.text import TextTask
 from wardround.common.tasks.text.adapters import TripletLinear
@@ -117,3 +119,16 @@ def test_adalora_spends_its_budget_on_the_most_important_triplets(encoder: Path)
         for number, layer in enumerate(x for x in wide.modules() if isinstance(x, TripletLinear)):
             layer.lora_E[~kept[4 * number : 4 * number + 4]] = 0
         torch.testing.assert_close(wide(tokens), found)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "adalora"])
+def test_recomputed_activations_give_the_same_gradients(encoder: Path, tuning: str) -> None:
+    tokens = torch.randint(5, 40, (6, 32), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for recomputed in (False, True):
+        model = made(encoder, tuning, rank=4, dropout=0.0).train()
+        spread(model, 1)
+        with recomputing(model) if recomputed else nullcontext():
+            model(tokens).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.requires_grad])
+    torch.testing.assert_close(gradients[1], gradients[0])
