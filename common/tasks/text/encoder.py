@@ -102,21 +102,24 @@ def _digest(folder: Path, _version: tuple[tuple[int, int], ...]) -> bytes:
 
 
 def make_encoder(folder: Path, trained: bool) -> nn.Module:
-    """A copy of the encoder of its own; frozen weights (``trained=False``) share memory.
+    """An encoder of the caller's own; frozen weights (``trained=False``) share memory.
 
     No random number is drawn from torch's global generator, whether or not it was read before.
     Raises TaskError if the files don't hold an encoder.
     """
-    known = _read(folder, digest_words(folder).tobytes())
-    memo: dict[int, Any] = {}
-    if not trained:
-        memo = {id(p): nn.Parameter(p.data, requires_grad=False) for p in known.parameters()}
-    encoder = copy.deepcopy(known, memo)
-    return encoder.requires_grad_(trained)
+    if trained:  # nobody else's: what is kept would be one more copy of a model that may be large
+        return _read(folder).requires_grad_(True)
+    known = _kept(folder, digest_words(folder).tobytes())
+    memo = {id(p): nn.Parameter(p.data, requires_grad=False) for p in known.parameters()}
+    return copy.deepcopy(known, memo)
 
 
 @lru_cache(maxsize=2)
-def _read(folder: Path, _digest: bytes) -> nn.Module:
+def _kept(folder: Path, _digest: bytes) -> nn.Module:
+    return _read(folder)
+
+
+def _read(folder: Path) -> nn.Module:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by transformers when it is imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:

@@ -60,7 +60,7 @@ def test_outputs_are_those_of_transformers_own_call(tmp_path, family, pad, targe
 
 
 def test_building_draws_nothing_for_the_encoder_and_shares_what_is_frozen(encoder: Path) -> None:
-    files._read.cache_clear()
+    files._kept.cache_clear()
     first = build_model(TextTask(encoder=str(encoder), max_length=32), {}, seed=3)
     second = build_model(TextTask(encoder=str(encoder), max_length=32), {}, seed=3)
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
@@ -158,7 +158,7 @@ def test_extras_that_are_not_installed_are_named(encoder: Path, monkeypatch) -> 
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
             files._tokenizer.cache_clear()
-            files._read.cache_clear()
+            files._kept.cache_clear()
             task = TextTask(encoder=str(encoder), max_length=32)
             with pytest.raises(TaskError, match=r"pip install 'wardround\[text\]'"):
                 task.load(None)
