@@ -12,7 +12,7 @@ import io
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class Table:
     files : the files the rows came from
     origin : N x 2 int64: index into ``files``, line number (from 1)
     dropped : rows that were left out when the shard was loaded
+    hide_names : whether messages keep names found in the files to themselves
     """
 
     columns: dict[str, Cells]
     files: tuple[Path, ...]
     origin: NDArray[np.int64]
     dropped: int = 0
+    hide_names: bool = False
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -55,13 +57,13 @@ class Table:
         """The given rows, in that order."""
         index = np.asarray(rows, dtype=np.int64)
         columns = {name: cells[index] for name, cells in self.columns.items()}
-        return Table(columns, self.files, self.origin[index], self.dropped)
+        return replace(self, columns=columns, origin=self.origin[index])
 
     def keep(self, mask: NDArray[np.bool_]) -> Table:
         """The rows where the mask is true; the others count as dropped."""
         kept = self.select(np.flatnonzero(mask).astype(np.int64))
         dropped = self.dropped + int((~mask).sum())
-        return Table(kept.columns, kept.files, kept.origin, dropped)
+        return replace(kept, dropped=dropped)
 
     def place(self, row: int, column: str) -> str:
         """'file:line: column 'name'' of a cell, for messages."""
@@ -69,14 +71,19 @@ class Table:
         return f"{self.files[file]}:{line}: column '{column}'"
 
     def cells(self, column: str) -> Cells:
-        """A column's cells. Raises DataError naming the columns there are."""
+        """A column's cells. Raises DataError naming the columns there are, unless hidden."""
         if column not in self.columns:
             where = self.files[0] if self.files else "the shard"
-            raise DataError(
-                f"{where}: there is no column '{column}'; it has {_listed(self.columns)}"
-                + ("; is task.delimiter right?" if len(self.columns) == 1 else "")
-            )
+            raise DataError(f"{where}: there is no column '{column}'{self._instead()}")
         return self.columns[column]
+
+    def _instead(self) -> str:
+        """What there is where a column isn't, for a message."""
+        alone = len(self.columns) == 1
+        if self.hide_names:
+            more = ", and the delimiter right" if alone else ""
+            return f" among its {len(self.columns)}; is the first line a header{more}?"
+        return f"; it has {_listed(self.columns)}" + ("; is task.delimiter right?" if alone else "")
 
     def categories(self, column: str) -> Cells:
         """The column's cells with '2.0' written as '2': one export's code is another's number."""
@@ -127,6 +134,7 @@ def read_table(
     header: Sequence[str] | None = None,
     missing_values: Collection[str] = ("",),
     delimiter: str = ",",
+    hide_names: bool = False,
 ) -> Table:
     """A CSV or Parquet file, or all of them in a folder, in the order of their names.
 
@@ -134,16 +142,20 @@ def read_table(
     ----------
     header : names of the columns, for CSV files without a header line
     missing_values : texts (stripped of blanks) that mean 'missing'
+    hide_names : no message quotes a name found in a file: without a header line, the first record
+        would be taken for names
 
     Raises DataError naming file, line and column.
     """
     files = _files(path)
-    tables = [_read_file(file, header, frozenset(missing_values), delimiter) for file in files]
+    missing = frozenset(missing_values)
+    tables = [_read_file(file, header, missing, delimiter, hide_names) for file in files]
     first = tables[0]
     for file, table in zip(files, tables, strict=True):
         if set(table.columns) != set(first.columns):
             odd = sorted(set(table.columns) ^ set(first.columns))
-            raise DataError(f"{file}: its columns differ from those of {files[0]}: {_listed(odd)}")
+            which = "is the first line of both a header?" if hide_names else _listed(odd)
+            raise DataError(f"{file}: its columns differ from those of {files[0]}: {which}")
     origin = [
         np.column_stack([np.full(len(table), index), table.origin[:, 1]])
         for index, table in enumerate(tables)
@@ -151,7 +163,8 @@ def read_table(
     columns = {
         name: np.concatenate([table.columns[name] for table in tables]) for name in first.columns
     }
-    return Table(columns, tuple(files), np.concatenate(origin).astype(np.int64))
+    rows = np.concatenate(origin).astype(np.int64)
+    return Table(columns, tuple(files), rows, hide_names=hide_names)
 
 
 def _files(path: Path) -> list[Path]:
@@ -166,10 +179,14 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read_file(
-    path: Path, header: Sequence[str] | None, missing: frozenset[str], delimiter: str
+    path: Path,
+    header: Sequence[str] | None,
+    missing: frozenset[str],
+    delimiter: str,
+    hide_names: bool,
 ) -> Table:
     if path.suffix.lower() == ".parquet":
-        return _read_parquet(path, missing)
+        return _read_parquet(path, missing, hide_names)
     names = list(header) if header is not None else None
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -192,7 +209,7 @@ def _read_file(
         raise DataError(f"{path}:{line}: not readable as CSV ({error})") from None
     if names is None or not rows:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
-    _check_names(path, names)
+    _check_names(path, names, hide_names)
     columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*rows, strict=True), strict=True))
     return _table(path, columns, lines, missing)
 
@@ -210,7 +227,7 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
 
 
-def _read_parquet(path: Path, missing: frozenset[str]) -> Table:
+def _read_parquet(path: Path, missing: frozenset[str], hide_names: bool) -> Table:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -222,7 +239,7 @@ def _read_parquet(path: Path, missing: frozenset[str]) -> Table:
         found = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: not readable as Parquet ({type(error).__name__})") from None
-    _check_names(path, found.column_names)
+    _check_names(path, found.column_names, hide_names)
     if found.num_rows == 0:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
     columns = {name: found.column(name).to_pylist() for name in found.column_names}
@@ -255,14 +272,16 @@ def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:
     return array
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
+def _check_names(path: Path, names: Sequence[str], hide_names: bool) -> None:
     for position, name in enumerate(names):
         if name in names[:position]:
-            what = "a name" if _looks_like_a_cell(name) else f"column '{name}'"
+            hidden = hide_names or _looks_like_a_cell(name)
+            what = "a name" if hidden else f"column '{name}'"
+            mend = "without a header line, name the columns in task.header"
             raise DataError(
                 f"{path}: {what} stands twice in the header, as columns "
-                f"{names.index(name) + 1} and {position + 1}; without a header line, name the "
-                "columns in task.header"
+                f"{names.index(name) + 1} and {position + 1}; "
+                + ("is the first line a header?" if hide_names else mend)
             )
     if "" in names:
         raise DataError(f"{path}: column {names.index('') + 1} has no name in the header")

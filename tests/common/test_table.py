@@ -169,3 +169,30 @@ def test_selected_rows_keep_order_and_place(tmp_path: Path) -> None:
     assert list(chosen.cells("a")) == ["3", "1"]
     assert chosen.place(0, "a").endswith("x.csv:4: column 'a'")
     assert table.keep(np.array([True, False, True])).dropped == 1
+
+
+HEADERLESS = "Mueller_Hans_1961.png,pneumonia\nMueller_Hans_1961_b.png,normal\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([HEADERLESS], r"no column 'file' among its 2; is the first line a header\?$"),
+        (["Mueller\nHans\n"], "among its 1; is the first line a header, and the delimiter right"),
+        (["pneumonia,pneumonia\n1,2\n"], "a name stands twice in the header, as columns 1 and 2"),
+        ([HEADERLESS, "file,finding\na,b\n"], "its columns differ .* of both a header"),
+    ],
+)
+def test_hidden_names_are_in_no_message(tmp_path: Path, files: list[str], message: str) -> None:
+    for number, text in enumerate(files):
+        write(tmp_path / f"{number}.csv", text)
+    with pytest.raises(DataError, match=message) as caught:
+        read_table(tmp_path, hide_names=True).cells("file")
+    assert not any(cell in str(caught.value) for cell in ("Mueller", "Hans", "pneumonia"))
+
+
+def test_a_selection_hides_names_too(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "x.csv", HEADERLESS), hide_names=True)
+    for part in (table.select(np.array([0])), table.keep(np.array([True]))):
+        with pytest.raises(DataError, match="among its 2"):
+            part.cells("file")

@@ -131,7 +131,7 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
     tables = []
     for file, _ in found:
         delimiter = "\t" if file.suffix.lower() == ".tsv" else options.delimiter
-        tables.append(read_table(file, None, options.missing_values, delimiter))
+        tables.append(read_table(file, None, options.missing_values, delimiter, hide_names=True))
     kept = [
         table.keep(~(table.missing(columns.text) | table.missing(columns.label)))
         for table in tables

@@ -157,6 +157,7 @@ def test_texts_of_a_csv_file(tmp_path: Path, encoder: Path) -> None:
         ("note,y\n,present\n", {}, "no row has both"),
         ("note,y,s\nx,present,later\n", {"split": "s"}, "a.csv:2: column 's': must be train"),
         ("note,y,p\nx,present,\n", {"patient_id": "p"}, "a.csv:2: column 'p': a row without"),
+        ("Mustermann fell,present\nx,absent\n", {}, "is the first line a header"),
     ],
 )
 def test_what_is_wrong_in_a_csv_file_is_named(tmp_path, encoder, text, more, message) -> None:
