@@ -124,7 +124,7 @@ class SitePolicy(Table):
                 'its folder, and name it: encoder = "path"',
             )
         path = (self._folder / self.encoder).resolve()
-        if not path.is_dir():
+        if not path.name or not path.is_dir():
             raise self.refused("encoder", f"'{name}': there is no such folder")
         return path
 

@@ -60,6 +60,17 @@ class TaskTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     name: str = "tabular"
 
+    @model_validator(mode="after")
+    def _names_its_folders(self) -> TaskTable:
+        if is_built_in(self.name):
+            for key in TASK_PATHS:
+                value = self.options.get(key)
+                if value and isinstance(value, str) and _last_part(value).strip() in _UNNAMED:
+                    raise ValueError(
+                        f"{key}: end the path in the folder's own name, which all parties share"
+                    )
+        return self
+
     @property
     def options(self) -> dict[str, Any]:
         """All keys but ``name``, as the task's constructor gets them."""
@@ -68,14 +79,25 @@ class TaskTable(BaseModel):
 
 TASK_PATHS = ("encoder",)
 """Options of built-in tasks that are files or folders, meant from the configuration's folder."""
+_UNNAMED = ("", ".", "..")
 
 
-def without_folders(options: dict[str, Any]) -> dict[str, Any]:
-    """A task's options as all parties share them: of a path its last part, for folders differ."""
+def is_built_in(task: str) -> bool:
+    """Whether the task's name isn't that of a user's own, path/to/file.py:Class."""
+    return ":" not in task
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+def without_folders(task: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the task called ``task`` as all parties share them: of a built-in task's path the
+    last part, for folders differ."""
+    if not is_built_in(task):
+        return options
     names = {
-        key: re.split(r"[/\\]", value)[-1]
-        for key in TASK_PATHS
-        if isinstance(value := options.get(key), str)
+        key: _last_part(value) for key in TASK_PATHS if isinstance(value := options.get(key), str)
     }
     return options | names
 

@@ -134,7 +134,7 @@ def shared_toml(config: Config) -> str:
     del tables["training"]["device"]
     tables["server"] = {key: tables["server"][key] for key in _SHARED_SERVER}
     name = re.split(r"[/\\]", config.task.name)[-1]  # each has its own folder
-    tables["task"] = without_folders(config.task.options) | {"name": name}
+    tables["task"] = without_folders(config.task.name, config.task.options) | {"name": name}
     return tomli_w.dumps(tables)
 
 

@@ -51,7 +51,7 @@ def descriptor(config: Config) -> bytes:
         del tables["secure_aggregation"][key]
     del tables["privacy"]["epsilon_limit"]
     name = PurePath(config.task.name).name  # the folder differs, the file not
-    tables["task"] = without_folders(tables["task"]) | {"name": name}
+    tables["task"] = without_folders(config.task.name, tables["task"]) | {"name": name}
     return digest("descriptor", json.dumps(tables, sort_keys=True, allow_nan=False).encode())
 
 

@@ -74,6 +74,8 @@ def test_a_hospital_names_its_own_copy_of_the_encoder(tmp_path: Path, site: Any)
         site("").apply(described)
     with pytest.raises(PolicyRefused, match="site.toml:1: encoder: 'tiny': there is no such"):
         site("encoder = 'own/copy'").apply(described)
+    with pytest.raises(PolicyRefused, match="site.toml:1: encoder: 'tiny': there is no such"):
+        site("encoder = '/'").apply(described)
     (tmp_path / "own" / "copy").mkdir(parents=True)
     applied = site("encoder = 'own/copy'").apply(described)
     assert applied.task.options["encoder"] == str(tmp_path / "own" / "copy")

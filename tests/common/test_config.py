@@ -63,6 +63,16 @@ def test_overrides_win_and_are_named_in_errors(tmp_path: Path) -> None:
             load_config(path, [wrong])
 
 
+@pytest.mark.parametrize(
+    "encoder", ["/", ".", "..", "models/..", "models/./", "a\\\\..\\\\", "a/ /"]
+)
+def test_an_encoders_folder_has_a_name_that_parties_share(encoder: str) -> None:
+    task = f'[task]\nname = "{{}}"\nencoder = "{encoder}"\n'
+    with pytest.raises(ConfigError, match="task: encoder: end the path in the folder's own name"):
+        parse_config(task.format("text"))
+    assert "encoder" in parse_config(task.format("own.py:Mine")).task.options
+
+
 def test_the_resolved_file_reads_back_equal_and_absolute(tmp_path: Path) -> None:
     text = TEXT + "[data]\npath = 'rows'\n[task]\nname = 'own.py:Mine'\ndepth = 3\n"
     path = tmp_path / "federation.toml"

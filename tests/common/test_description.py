@@ -253,6 +253,21 @@ def test_the_settings_are_everyones_and_nobodys_paths(tmp_path: Path) -> None:
     assert shared_toml(shared) == text
 
 
+def test_of_an_encoder_the_folders_name_is_shared_and_of_an_own_task_all_options() -> None:
+    kinds = {}
+    for written in ("bert", "models/bert", "models/bert/", "models\\\\bert\\\\/"):
+        text = f'[task]\nname = "{{}}"\nencoder = "{written}"\n'
+        built_in, own = (parse_config(text.format(name)) for name in ("text", "a/own.py:Mine"))
+        shared = parse_config(shared_toml(built_in))
+        assert shared.task.options == {"encoder": "bert"}
+        assert descriptor(shared) == descriptor(built_in)
+        shared = parse_config(shared_toml(own))
+        assert shared.task.options == own.task.options and shared.task.name == "own.py:Mine"
+        kinds.setdefault(descriptor(built_in), []).append(descriptor(own))
+    ((_, digests),) = kinds.items()
+    assert len(set(digests)) == 4
+
+
 def test_settings_of_another_federation_are_refused() -> None:
     other = parse_config("[federation]\nname = 'lung'\n")
     with pytest.raises(ProvisionError, match="'lung'.*'heart'"):
