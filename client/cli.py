@@ -144,8 +144,16 @@ def deidentify(
         Literal["refuse", "drop", "keep"],
         typer.Option(help="What to do with a file whose pixels are said to show the patient."),
     ] = "refuse",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A folder's name to keep (a class); others are numbered."
+        ),
+    ] = None,
 ) -> None:
     """Write copies of DICOM files without what identifies patients (PS3.15 basic profile).
+
+    A patient's copies have one new pseudonym. Nobody looks at the pixels.
 
     Training reads DICOM through the same profile; copies are for data that others look at.
     """
@@ -154,7 +162,7 @@ def deidentify(
     try:
         from wardround.common.tasks.imaging.deidentify import deidentify_folder
 
-        written, dropped = deidentify_folder(source, target, burned_in)
+        written, dropped = deidentify_folder(source, target, burned_in, keep or ())
     except ImportError as error:
         raise DataError(
             f"reading DICOM needs {error.name}: pip install 'wardround[imaging]'"

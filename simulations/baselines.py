@@ -21,7 +21,7 @@ from wardround.common.arrays import digest_arrays
 from wardround.common.config import Config
 from wardround.common.metrics import add_sums
 from wardround.common.models import build_model, load_arrays, model_arrays
-from wardround.common.tasks.base import Examples, Sums, Task, concatenate
+from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.federation import FederationOutcome
 from wardround.server.sampling import evaluated
 from wardround.server.strategies import personal_keys
@@ -68,7 +68,7 @@ def pooled_figures(
     prepared = {
         name: population.hospital(name).examples(totals, digest_arrays(totals)) for name in names
     }
-    pooled = concatenate([examples["train"] for examples in prepared.values()])
+    pooled = population.task.join([examples["train"] for examples in prepared.values()])
     model = _train(population, pooled, totals, "pooled", len(prepared), rounds)
     return summarise_all(
         population.task,

@@ -67,9 +67,15 @@ class Examples:
 
 
 def concatenate(parts: list[Examples]) -> Examples:
-    """One ``Examples`` with the rows of all parts, in order. ValueError if there are none."""
+    """One ``Examples`` with the rows of all parts, in order.
+
+    Raises ValueError if there are none, or their inputs aren't of one type: a type means a scale
+    (bytes, or numbers up to 1).
+    """
     if not parts:
         raise ValueError("nothing to concatenate")
+    if len({part.inputs.dtype for part in parts}) > 1:
+        raise ValueError("inputs of several types")
     return Examples(
         torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts])
     )
@@ -187,6 +193,10 @@ class Task(ABC, Generic[Raw]):
         if not isinstance(raw, Examples):
             raise TypeError("a task whose load() doesn't return Examples must define prepare()")
         return raw
+
+    def join(self, parts: list[Examples]) -> Examples:
+        """Hospitals' examples as one shard, for a simulation's pooled model."""
+        return concatenate(parts)
 
     # --- model, loss, metrics ---------------------------------------------------------------
     @abstractmethod

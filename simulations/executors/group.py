@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.app import reason_of
@@ -221,17 +221,23 @@ def _evaluate_blocks(group: Group, model: nn.Module) -> EvaluationSums:
 
 
 def _blocks(clients: list[tuple[int, Examples]]) -> Iterator[list[tuple[int, Examples]]]:
-    """The clients in their order, so many at a time that their rows fit into one pass."""
+    """The clients in their order, so many at a time that their rows fit into one pass; those of a
+    block have inputs of one type and shape."""
     block: list[tuple[int, Examples]] = []
     rows = 0
     for client in clients:
-        if block and rows + len(client[1]) > ROWS_AT_A_TIME:
+        full = rows + len(client[1]) > ROWS_AT_A_TIME
+        if block and (full or not _are_alike(block[0][1].inputs, client[1].inputs)):
             yield block
             block, rows = [], 0
         block.append(client)
         rows += len(client[1])
     if block:
         yield block
+
+
+def _are_alike(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape[1:] == other.shape[1:]
 
 
 def failed_with(reason: str) -> str:

@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.common.errors import DataError, WardroundError
-from wardround.common.tasks.imaging.deidentify import burned_in, deidentify, read_dicom
+from wardround.common.tasks.imaging.deidentify import (
+    burned_in,
+    deidentify,
+    read_dicom,
+    silent_pydicom,
+)
 from wardround.common.tasks.imaging.images import digest
 from wardround.common.tasks.imaging.options import ImagingOptions
 
@@ -63,8 +68,7 @@ def decode(path: Path, options: ImagingOptions, place: str) -> Decoded | None:
         dataset = read_dicom(path, place)
         if not _may_be_read(dataset, options, place):
             return None
-        patient = _patient(dataset)
-        return Decoded(fit(_dicom(dataset), options, place), patient)
+        return _decoded([dataset], options, place)
     except ImportError as error:
         raise DataError(
             f"{place}: reading it needs {error.name}: pip install 'wardround[imaging]'"
@@ -156,29 +160,83 @@ def _patient(dataset: Dataset) -> str | None:
     return digest(name) if name else None
 
 
-def _dicom(dataset: Dataset) -> NDArray[Any]:
-    """Pixels in the modality's units (of a CT: Hounsfield), bright where the tissue is dense."""
-    from pydicom.pixels import apply_modality_lut
+def _decoded(datasets: list[Dataset], options: ImagingOptions, place: str) -> Decoded:
+    """One file's image, or a volume of several files' slices, in their order."""
+    patient = _patient(datasets[0])
+    inverted = datasets[0].get("PhotometricInterpretation") == "MONOCHROME1"
+    with silent_pydicom():
+        slices = [_dicom(dataset, place) for dataset in datasets]
+    pixels = fit(slices[0] if len(slices) == 1 else np.stack(slices), options, place)
+    if inverted:  # within the window, not before it
+        pixels = 255 - pixels if pixels.dtype == torch.uint8 else 1 - pixels
+    return Decoded(pixels, patient)
 
-    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+
+def _dicom(dataset: Dataset, place: str) -> NDArray[Any]:
+    """Pixels in the modality's units (of a CT: Hounsfield), or colours."""
+    from pydicom.pixels import apply_color_lut, apply_modality_lut
+
+    slope, intercept = _shared_rescale(dataset, place)
+    palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
     deidentify(dataset)
-    values = np.asarray(apply_modality_lut(dataset.pixel_array, dataset))
-    return values.max() - values if inverted else values
+    values = dataset.pixel_array
+    if palette:
+        colours = np.asarray(apply_color_lut(values, dataset))
+        return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours
+    if slope is not None and intercept is not None:
+        return np.asarray(values * slope + intercept)
+    return np.asarray(apply_modality_lut(values, dataset))
+
+
+def _shared_rescale(dataset: Dataset, place: str) -> tuple[float | None, float | None]:
+    """Slope and intercept of an enhanced file's frames, which have them in a functional group."""
+    key = "PixelValueTransformationSequence"
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    if any(key in frame for frame in frames):
+        raise DataError(
+            f"{place}: each frame has units of its own, which isn't supported; convert it to NIfTI"
+        )
+    for group in dataset.get("SharedFunctionalGroupsSequence") or []:
+        if key in group:
+            item = group[key].value[0]
+            return float(item.RescaleSlope), float(item.RescaleIntercept)
+    return None, None
 
 
 def _series(folder: Path, options: ImagingOptions, place: str) -> Decoded | None:
-    """A volume of the slices in a folder, from foot to head (else by their numbers)."""
+    """A volume of the slices in a folder, along the axis on which they are stacked."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
     if not files:
         raise DataError(f"{place}: a folder without an image")
+    if any(path.suffix.lower() not in DICOM for path in files):
+        raise DataError(f"{place}: a folder that is a volume holds DICOM slices only")
     datasets = [read_dicom(path, f"{place}, slice {n}") for n, path in enumerate(files, 1)]
     if not all(_may_be_read(dataset, options, place) for dataset in datasets):
         return None
-    datasets.sort(key=_height)
-    patient = _patient(datasets[0])
-    return Decoded(fit(np.stack([_dicom(d) for d in datasets]), options, place), patient)
+    return _decoded(_in_order(datasets, place), options, place)
 
 
-def _height(dataset: Dataset) -> float:
+def _in_order(datasets: list[Dataset], place: str) -> list[Dataset]:
+    """Slices by their position along the normal of their plane (PS3.3 C.7.6.2), else by number.
+
+    Raises DataError if neither tells them apart: names of files say nothing.
+    """
+    keys = [_position(dataset) for dataset in datasets]
+    if None in keys or len(set(keys)) < len(keys):
+        keys = [float(dataset.get("InstanceNumber") or 0) for dataset in datasets]
+    if len(set(keys)) < len(keys):
+        raise DataError(
+            f"{place}: neither ImagePositionPatient nor InstanceNumber says in which order the "
+            "slices are; convert the volume to NIfTI"
+        )
+    return [datasets[index] for index in np.argsort(np.array(keys, dtype=np.float64))]
+
+
+def _position(dataset: Dataset) -> float | None:
     position = dataset.get("ImagePositionPatient")
-    return float(position[2] if position else dataset.get("InstanceNumber") or 0)
+    if not position or len(position) != 3:
+        return None
+    axes = dataset.get("ImageOrientationPatient")
+    plane = [float(x) for x in axes] if axes and len(axes) == 6 else [1.0, 0, 0, 0, 1, 0]
+    normal = np.cross(plane[:3], plane[3:])
+    return round(float(normal @ np.array([float(x) for x in position])), 4)

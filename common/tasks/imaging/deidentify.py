@@ -1,12 +1,17 @@
 """DICOM without what identifies a patient: PS3.15, Basic Application Level Confidentiality Profile.
 
 The library dicom-anonymizer has the profile's table and acts on a data set's own elements; those in
-sequences that the profile keeps are walked to here.
+sequences that the profile keeps are walked to here. Removed besides: names of persons and elements
+of unknown kind wherever they are, curves and overlays.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +21,22 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 METHOD = "PS3.15 Basic Application Level Confidentiality Profile"
+_GROUPS = (0x5000, 0x6000)
+"""Curves and overlays: what is drawn over an image, often its labels."""
+
+
+@contextmanager
+def silent_pydicom() -> Iterator[None]:
+    """Without pydicom's warnings and log lines, which quote values."""
+    log = logging.getLogger("pydicom")
+    level = log.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
 
 
 def read_dicom(path: Path, place: str) -> Dataset:
@@ -24,8 +45,11 @@ def read_dicom(path: Path, place: str) -> Dataset:
     from pydicom.errors import InvalidDicomError
 
     try:
-        return pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, ValueError, EOFError) as error:
+        with silent_pydicom():
+            dataset = pydicom.dcmread(path)
+            dataset.decode()
+            return dataset
+    except (InvalidDicomError, OSError, ValueError, EOFError, LookupError) as error:
         raise DataError(f"{place}: not readable as DICOM ({type(error).__name__})") from None
 
 
@@ -36,11 +60,16 @@ def deidentify(dataset: Dataset) -> None:
     """
     from dicomanonymizer import anonymize_dataset
 
-    anonymize_dataset(dataset)
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value:
-                deidentify(item)
+    with silent_pydicom():
+        anonymize_dataset(dataset)
+        for element in list(dataset):
+            if element.VR == "SQ":
+                for item in element.value:
+                    deidentify(item)
+            elif element.VR == "UN" or element.tag.group & 0xFF00 in _GROUPS:
+                del dataset[element.tag]
+            elif element.VR == "PN":
+                element.value = ""
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = METHOD
 
@@ -51,19 +80,24 @@ def burned_in(dataset: Dataset) -> bool:
 
 
 def deidentify_folder(
-    source: Path, target: Path, on_burned_in: Literal["refuse", "drop", "keep"] = "refuse"
+    source: Path,
+    target: Path,
+    on_burned_in: Literal["refuse", "drop", "keep"] = "refuse",
+    keep: Collection[str] = (),
 ) -> tuple[int, int]:
     """De-identified copies of the DICOM files below ``source``, under random names.
 
-    Folders keep their names, for they may be classes. Returns how many were written and left out.
+    A patient's files get one random pseudonym as PatientID, in this call. Folders are numbered, but
+    for those whose names are in ``keep`` (classes). Returns how many were written and left out.
     Raises DataError for a target that isn't new or empty, or a file that can't be read or mustn't
     be copied; what was written until then stays.
     """
-    if target.exists() and any(target.iterdir()):
-        raise DataError(f"{target}: not empty; name a new folder for the de-identified copies")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError(f"{target}: there already; name a new folder for the de-identified copies")
     files = [path for path in sorted(source.rglob("*")) if path.is_file()]
     if not files:
         raise DataError(f"{source}: there are no files here")
+    pseudonyms, folders = dict[str, str](), _Folders(source, target, keep)
     written = dropped = 0
     for number, path in enumerate(files, 1):
         place = f"{source}: file {number} of {len(files)}, by name"
@@ -76,9 +110,44 @@ def deidentify_folder(
                 )
             dropped += 1
             continue
-        deidentify(dataset)
-        folder = target / path.parent.relative_to(source)
-        folder.mkdir(parents=True, exist_ok=True)
-        dataset.save_as(folder / f"{secrets.token_hex(8)}.dcm")
+        patient = str(dataset.get("PatientID", "")).strip() or path.name
+        pseudonym = pseudonyms.setdefault(patient, secrets.token_hex(8))
+        try:
+            _write(dataset, pseudonym, folders.of(path.parent))
+        except Exception as error:  # the profile's library and pydicom have errors of their own
+            raise DataError(
+                f"{place}: can't be de-identified ({type(error).__name__}); leave it out"
+            ) from None
         written += 1
     return written, dropped
+
+
+class _Folders:
+    """Where copies go: a folder of the source is numbered, unless its name may be kept."""
+
+    def __init__(self, source: Path, target: Path, keep: Collection[str]) -> None:
+        self._keep = frozenset(keep)
+        self._known: dict[Path, Path] = {source: target}
+
+    def of(self, folder: Path) -> Path:
+        if folder not in self._known:
+            name = folder.name if folder.name in self._keep else f"folder-{len(self._known)}"
+            self._known[folder] = self.of(folder.parent) / name
+        return self._known[folder]
+
+
+def _write(dataset: Dataset, pseudonym: str, folder: Path) -> None:
+    """A copy with a new header: the old one names the devices that sent it."""
+    from pydicom.dataset import FileMetaDataset
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    deidentify(dataset)
+    dataset.PatientID = pseudonym
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta, dataset.preamble = meta, b"\0" * 128
+    folder.mkdir(parents=True, exist_ok=True)
+    with silent_pydicom():
+        dataset.save_as(folder / f"{secrets.token_hex(8)}.dcm", enforce_file_format=True)

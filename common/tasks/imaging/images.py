@@ -1,7 +1,7 @@
 """A shard of images, decoded and of one size, with what is known of each.
 
 Where an image came from is said without its file's name, which may name a patient: by its place in
-the folder or its line in the CSV, and the first digits of the name's SHA-256.
+the folder, in the order of names, or its line in the CSV.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class Images:
     labels : N, int64, positions in ``classes``
     patients : N texts, digests of the patients' identifiers; None where unknown
     splits : N of 'train', 'validation' and 'test'; None where the data doesn't say
-    dropped : images that were left out
+    dropped : images left out because they show the patient
+    ignored : files that aren't images by their names
+    unnamed : images of which the patient isn't known, where that of others is
     """
 
     pixels: Tensor
@@ -31,6 +33,8 @@ class Images:
     patients: NDArray[np.str_] | None = None
     splits: NDArray[np.str_] | None = None
     dropped: int = 0
+    ignored: int = 0
+    unnamed: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,6 +51,6 @@ class Images:
 
 
 def digest(text: str) -> str:
-    """Twelve hexadecimal digits of a text's SHA-256: to tell texts apart, not to hide them from who
-    can guess them; so it stays at the hospital too."""
+    """Twelve hexadecimal digits of a text's SHA-256: to tell patients apart. Who guesses a text can
+    confirm it, so it is in no message."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.common.data.shards import shard_sites
 from wardround.common.errors import TaskError
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.common.tasks.classes import (
@@ -29,7 +30,7 @@ from wardround.common.tasks.classes import (
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.networks import make_network
 from wardround.common.tasks.imaging.options import ImagingOptions
-from wardround.common.tasks.imaging.read import digits, read_images
+from wardround.common.tasks.imaging.read import digits, read_images, stacked
 
 _AT_A_TIME = 1024
 _LEAST_DEVIATION = 1e-6
@@ -55,13 +56,9 @@ class ImagingTask(Task[Images]):
         return digits(self.options) if path is None else read_images(path, self.options)
 
     def sites(self, path: Path) -> dict[str, Path]:
-        """Folders, CSV and npz files by name; other files are not hospitals."""
-        return {
-            entry.name if entry.is_dir() else entry.stem: entry
-            for entry in sorted(path.iterdir())
-            if not entry.name.startswith(".")
-            and (entry.is_dir() or entry.suffix.lower() in (".csv", ".npz"))
-        }
+        """Folders, CSV and npz files by name; other files are not hospitals. Raises DataError for a
+        name that is used twice."""
+        return shard_sites(path, (".csv", ".npz"))
 
     def labels(self, raw: Images) -> NDArray[np.int64]:
         return raw.labels
@@ -77,6 +74,12 @@ class ImagingTask(Task[Images]):
         lines = []
         if raw.dropped:
             lines.append(f"{raw.dropped} images were left out: they show who the patient is")
+        if raw.ignored:
+            lines.append(f"{raw.ignored} files were left out: no image by their names' endings")
+        if raw.unnamed:
+            lines.append(
+                f"{raw.unnamed} images name no patient: each counts as a patient of its own"
+            )
         if len(np.unique(raw.labels)) < 2:
             lines.append("all training images are of one class: it learns from the others only")
         return lines
@@ -99,6 +102,11 @@ class ImagingTask(Task[Images]):
         """Pixels as they are; targets float32 (two classes) or int64, N."""
         labels = torch.from_numpy(raw.labels)
         return Examples(raw.pixels, labels.float() if self.kind == "binary" else labels)
+
+    def join(self, parts: list[Examples]) -> Examples:
+        """Bytes become numbers up to 1 where another hospital's images are such."""
+        inputs = stacked([part.inputs for part in parts], torch.cat)
+        return Examples(inputs, torch.cat([part.targets for part in parts]))
 
     # --- model -------------------------------------------------------------------------------
     def model(self, totals: Sums) -> nn.Module:

@@ -11,20 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.data.shards import SPLIT_NAMES
 from wardround.common.errors import DataError
 
 IGNORED = -100
 """Target of a token that has none: special and padding tokens, and all but a word's first."""
-_SPLIT_OF = {
-    "train": "train",
-    "training": "train",
-    "devel": "validation",
-    "dev": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def shard_files(path: Path, suffixes: tuple[str, ...]) -> list[tuple[Path, str |
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
     if not files:
         raise DataError(f"{path}: no file to read here; expected {', '.join(suffixes)}")
-    found = [(file, _SPLIT_OF.get(file.stem.lower())) for file in files]
+    found = [(file, SPLIT_NAMES.get(file.stem.lower())) for file in files]
     named = [file for file, split in found if split is not None]
     if named and len(named) < len(found):
         odd = next(file for file, split in found if split is None)
@@ -90,17 +81,3 @@ def shard_files(path: Path, suffixes: tuple[str, ...]) -> list[tuple[Path, str |
             "elsewhere or rename it"
         )
     return found
-
-
-def shard_sites(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Folders and readable files below ``path`` by name. Raises DataError for a name used twice."""
-    sites: dict[str, Path] = {}
-    for entry in sorted(path.iterdir()):
-        readable = entry.is_dir() or entry.suffix.lower() in suffixes
-        if entry.name.startswith(".") or not readable:
-            continue
-        name = entry.name if entry.is_dir() else entry.stem
-        if name in sites:
-            raise DataError(f"{entry}: is hospital '{name}' like {sites[name].name}; rename one")
-        sites[name] = entry
-    return sites

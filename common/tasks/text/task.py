@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.common.data.shards import shard_sites
 from wardround.common.errors import DataError, TaskError
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.common.tasks.classes import (
@@ -34,7 +35,7 @@ from wardround.common.tasks.text.example import example_sentences, example_texts
 from wardround.common.tasks.text.iob import READABLE, tag_names
 from wardround.common.tasks.text.network import TextModel
 from wardround.common.tasks.text.options import TextOptions
-from wardround.common.tasks.text.rows import IGNORED, Rows, shard_sites
+from wardround.common.tasks.text.rows import IGNORED, Rows
 from wardround.common.tasks.text.tokenise import (
     CSV_FILES,
     read_sentences,

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from tests.common.imaging.shards import NAME, dicom, png
 from wardround.common.errors import DataError
@@ -60,6 +63,48 @@ def test_monochrome1_is_turned_bright(tmp_path: Path) -> None:
     found = decode(tmp_path / "a.dcm", options(), "here")
     assert found is not None
     assert np.allclose(found.pixels[0].numpy(), 1 - values / 63, atol=1e-6)
+
+
+def test_monochrome1_is_turned_within_the_window(tmp_path: Path) -> None:
+    values = RAMP.astype(np.int16) + 1000
+    dicom(tmp_path / "a.dcm", values, PhotometricInterpretation="MONOCHROME1")
+    found = decode(tmp_path / "a.dcm", options(window=[1000.0, 1063.0]), "here")
+    assert found is not None
+    assert np.allclose(found.pixels[0].numpy(), 1 - RAMP / 63, atol=1e-6)
+
+
+def test_enhanced_files_have_their_units_in_a_functional_group(tmp_path: Path) -> None:
+    units, group = Dataset(), Dataset()
+    units.RescaleSlope, units.RescaleIntercept, units.RescaleType = 1, -1024, "HU"
+    group.PixelValueTransformationSequence = Sequence([units])
+    stored = np.linspace(900, 1600, 64).astype(np.int16).reshape(8, 8)
+    dicom(tmp_path / "a.dcm", stored, SharedFunctionalGroupsSequence=Sequence([group]))
+    found = decode(tmp_path / "a.dcm", options(window=[-200.0, 700.0]), "here")
+    assert found is not None
+    assert np.allclose(found.pixels[0].numpy(), (stored - 824.0) / 900, atol=1e-5)
+
+
+def test_slices_lie_along_their_normal_whatever_the_files_are_called(tmp_path: Path) -> None:
+    """A sagittal stack: rows along y, columns along -z, so the slices differ in x alone."""
+    for number, name in enumerate("dhacgebf"):
+        values = np.full((8, 8), number, dtype=np.int16)
+        dicom(
+            tmp_path / "scan" / f"{name}.dcm",
+            values,
+            ImagePositionPatient=[2.5 * number, 7.0, 7.0],
+            ImageOrientationPatient=[0, 1, 0, 0, 0, -1],
+        )
+    found = decode(tmp_path / "scan", options(size=[8, 8, 8], window=[0.0, 7.0]), "here")
+    assert found is not None
+    order = (found.pixels[0, :, 0, 0] * 7).round().tolist()
+    assert order in (list(range(8)), list(range(8))[::-1])
+
+
+def test_slices_that_nothing_orders_are_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        dicom(tmp_path / "scan" / f"{name}.dcm", RAMP.astype(np.int16))
+    with pytest.raises(DataError, match="in which order"):
+        decode(tmp_path / "scan", options(size=[8, 8, 8]), "here")
 
 
 def test_slices_are_a_volume_from_foot_to_head(tmp_path: Path) -> None:
@@ -122,7 +167,8 @@ def test_copies_name_no_patient(tmp_path: Path) -> None:
     values = RAMP.astype(np.int16)
     dicom(tmp_path / "in" / "normal" / "Doe_Jane.dcm", values)
     dicom(tmp_path / "in" / "normal" / "b.dcm", values, BurnedInAnnotation="YES")
-    assert deidentify_folder(tmp_path / "in", tmp_path / "out", "drop") == (1, 1)
+    kept = deidentify_folder(tmp_path / "in", tmp_path / "out", "drop", keep=["normal"])
+    assert kept == (1, 1)
     (copy,) = (tmp_path / "out").rglob("*.dcm")
     assert copy.parent.name == "normal" and "Doe" not in copy.name
     content = copy.read_bytes()
@@ -144,11 +190,48 @@ def test_pixels_that_show_the_patient_are_refused(tmp_path: Path) -> None:
         deidentify_folder(tmp_path, tmp_path / "out")
 
 
+def test_headers_names_of_folders_and_odd_elements_are_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "in" / "Doe_Jane" / "a.dcm"
+    dicom(path, RAMP.astype(np.int16))
+    data = pydicom.dcmread(path)
+    data.file_meta.SourceApplicationEntityTitle = "DOE_CT"
+    data.preamble = b"Doe".ljust(128, b"\0")
+    data.add_new((0x0040, 0xA123), "PN", "Doe^Jane")
+    data.add_new((0x6000, 0x0022), "LO", "Doe overlay")
+    data.add_new((0x0010, 0xAAAA), "UN", b"Doe")
+    data.save_as(path)
+    assert deidentify_folder(tmp_path / "in", tmp_path / "out") == (1, 0)
+    (copy,) = (tmp_path / "out").rglob("*.dcm")
+    assert b"Doe" not in copy.read_bytes() and b"DOE" not in copy.read_bytes()
+    assert copy.parent.name == "folder-1"
+
+
+def test_a_patients_copies_share_a_pseudonym(tmp_path: Path) -> None:
+    for name, patient in (("a", "P-1"), ("b", "P-1"), ("c", "P-2")):
+        dicom(tmp_path / "in" / patient / f"{name}.dcm", RAMP.astype(np.int16), patient)
+    deidentify_folder(tmp_path / "in", tmp_path / "out")
+    names = [str(read_dicom(p, "here").PatientID) for p in (tmp_path / "out").rglob("*.dcm")]
+    assert sorted(names.count(name) for name in set(names)) == [1, 2]
+    assert not {"P-1", "P-2", ""} & set(names)
+
+
+def test_malformed_values_are_not_quoted(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "in" / "a.dcm"
+    dicom(path, RAMP.astype(np.int16))
+    path.write_bytes(path.read_bytes().replace(b"19700101", b"Mueller!"))
+    deidentify_folder(tmp_path / "in", tmp_path / "out")
+    assert not recwarn.list and "Mueller" not in caplog.text
+    (copy,) = (tmp_path / "out").rglob("*.dcm")
+    assert b"Mueller" not in copy.read_bytes()
+
+
 def test_a_full_target_is_left_alone(tmp_path: Path) -> None:
     dicom(tmp_path / "in" / "a.dcm", RAMP.astype(np.int16))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "kept").write_text("x")
-    with pytest.raises(DataError, match="not empty"):
+    with pytest.raises(DataError, match="there already"):
         deidentify_folder(tmp_path / "in", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["kept"]
 

@@ -156,7 +156,9 @@ def test_whatever_the_sizes_and_the_chunks(
         assert isinstance(other, RoundFailed)
         assert str(one).partition(";")[0] == str(other).partition(";")[0]
         return
-    close(one.outcome.model, other.outcome.model)
+    # Adam divides a gradient by its own size: of one near zero, rounding is all there is
+    tolerance = 1e-3 if strategy.startswith("adam") else 2e-5
+    close(one.outcome.model, other.outcome.model, tolerance)
     assert form == "batchnorm" or not executor.notes()
     assert figures(one.recorder.rows) == figures(other.recorder.rows)
 
