@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wardround.client.devices import no_device
 from wardround.common.config import Config
 from wardround.common.config_tables import TrainingTable
 
@@ -23,6 +24,8 @@ _FIRST_SCALE = 2.0**10
 def check_precision(config: Config) -> None:
     """Raise ConfigError, by key and mend, for a precision that can't be had here."""
     training = config.training
+    if why := no_device(training.device):
+        raise config.error("training.device", f"{training.device!r:.40} is {why}")
     if training.precision != "fp16":
         return
     if torch.device(training.device).type != "cuda":

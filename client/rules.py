@@ -13,6 +13,7 @@ from collections.abc import Callable
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.client.approval import Approvals
+from wardround.client.devices import missing_device
 from wardround.client.gate import Gate
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
@@ -114,16 +115,10 @@ class Rules:
 def resolve_device(device: str) -> str:
     """'auto' is the first GPU that torch can use, else the CPU; others are checked.
 
-    Raises PolicyRefused for a GPU that isn't there.
+    Raises PolicyRefused for a device that isn't there.
     """
-    import torch
-
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
-        return "cuda:0" if available else "cpu"
-    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= available:
-        raise PolicyRefused(
-            f"device '{device}': torch sees {available} GPUs here; choose auto or cpu (--device, "
-            "or site.toml)"
-        )
+        return "cpu" if missing_device("cuda:0") else "cuda:0"
+    if why := missing_device(device):
+        raise PolicyRefused(f"device {device!r:.40}: {why}, or 'auto' (--device, or site.toml)")
     return device

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from wardround.client.devices import missing_device
 from wardround.client.precision import check_precision
 from wardround.common.config import Config
 from wardround.common.tasks.base import Task
@@ -34,6 +35,9 @@ def check_training(config: Config, task: Task[Any], simulated: bool = False) -> 
             "this task's loss of one row depends on the others of its batch, which can't be cut; "
             "leave it out",
         )
+    on_ray = simulated and config.simulation.executor == "ray"  # workers compute, elsewhere
+    if not on_ray and (why := missing_device(training.device)):
+        raise config.error("training.device", f"'{training.device}': {why}")
 
 
 def _check_processes(config: Config, task: Task[Any]) -> None:

@@ -269,10 +269,10 @@ def test_settings_that_are_refused(text: str, message: str, monkeypatch) -> None
     config = parse_config(f"[training]\nprocesses = 2\ndevice = 'cuda'\n{text}")
     with pytest.raises(ConfigError, match=message):
         check_training(config, Classes())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     check_training(config, Classes(), simulated=True)
     if not text:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         check_training(config, Classes())
 
 

@@ -136,6 +136,9 @@ def test_the_hospitals_own_device_and_limits_are_laid_over_the_settings(site: Si
 def test_a_gpu_that_is_not_there_is_named() -> None:
     with pytest.raises(PolicyRefused, match="'cuda:99': torch sees"):
         resolve_device("cuda:99")
+    for wrong in ("gpu", "cuda:x", "cuda:256", "cuda:-1", "meta"):
+        with pytest.raises(PolicyRefused, match=f"device '{wrong}': .*set 'cpu'"):
+            resolve_device(wrong)
     assert resolve_device("auto") in ("cpu", "cuda:0") and resolve_device("cpu") == "cpu"
 
 
