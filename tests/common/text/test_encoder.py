@@ -150,6 +150,38 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path, encoder: Path) 
         TextTask(encoder=str(encoder), max_length=32, target_modules=["nothing"]).model({})
 
 
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"intermediate_size": "64"}, "not readable as an encoder"),
+        ({"hidden_size": "32"}, "it has no hidden_size that is a whole number"),
+        ({"hidden_size": None}, "it has no hidden_size that is a whole number"),
+        ({"num_hidden_layers": None}, "not readable as an encoder"),
+        ({"num_attention_heads": 0}, "not readable as an encoder"),
+        ({"pad_token_id": 9999}, "not readable as an encoder"),
+        (
+            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
+            "not readable as an encoder",
+        ),
+        ({"pad_token_id": -5}, "it has no pad_token_id that is a whole number"),
+        ({"pad_token_id": True}, "it has no pad_token_id that is a whole number"),
+        ({"max_position_embeddings": "80"}, "no max_position_embeddings that is a whole number"),
+        ({"max_position_embeddings": None}, "no max_position_embeddings that is a whole number"),
+    ],
+)
+def test_a_config_that_makes_no_encoder_is_refused(
+    tmp_path: Path, encoder: Path, wrong: dict, message: str, tuning: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(encoder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | wrong))
+    with pytest.raises(TaskError, match=message) as caught:
+        TextTask(encoder=str(copy), max_length=32, tuning=tuning).model({})
+    assert "\n" not in str(caught.value) and str(copy) in str(caught.value)
+
+
 def test_extras_that_are_not_installed_are_named(encoder: Path, monkeypatch) -> None:
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TaskError, match=r"pip install 'wardround\[text\]'"):
