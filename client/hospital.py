@@ -174,8 +174,9 @@ class Hospital:
         if patients is None:
             raise self.config.error(
                 "privacy.unit",
-                f"{self.name}: the data names no patients; set task.columns.patient_id, or "
-                "'example' where every row is another patient",
+                f"{self.name}: the data names no patients; name the patients' column (tabular, "
+                "text: task.columns.patient_id; imaging: task.files.patient_id), or set 'example' "
+                "where every row is another patient",
             )
         return patients
 
@@ -218,15 +219,15 @@ class Hospital:
 def split_rows(task: Task[Any], raw: Any, config: Config, name: str) -> dict[str, Rows]:
     """Row numbers of 'train', 'validation' and 'test', each sorted; together every row once.
 
-    A split given by the data wins. Rows of one patient stay together. Otherwise rows are drawn
-    stratified by label: of n rows of a label, round(n * fraction) go to the part.
+    A split given by the data wins. Rows of one patient stay together (``Task.together``). Otherwise
+    rows are drawn stratified by label: of n rows of a label, round(n * fraction) go to the part.
     """
     given = task.given_split(raw)
     if given is not None:
         return {part: np.flatnonzero(given == part).astype(np.int64) for part in SPLITS}
     data, size = config.data, task.size(raw)
     generator = numpy_generator(config.federation.seed, "split", name)
-    groups: NDArray[Any] | None = task.patients(raw)
+    groups: NDArray[Any] | None = task.together(raw)
     if groups is not None:
         _, units = np.unique(groups, return_inverse=True)
         strata = np.zeros(int(units.max()) + 1, dtype=np.int64)

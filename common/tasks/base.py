@@ -150,6 +150,10 @@ class Task(ABC, Generic[Raw]):
         """Patient of each row, so that a split keeps a patient whole; None where unknown."""
         return None
 
+    def together(self, raw: Raw) -> NDArray[np.str_] | None:
+        """What rows a split must not part, by equal values: by default a patient's; None: any."""
+        return self.patients(raw)
+
     def column(self, raw: Raw, name: str) -> NDArray[np.str_] | None:
         """A named column's value in each row, as text, to partition by; None where the task has
         no columns. Raises DataError if there is no such column, or a row has no value."""

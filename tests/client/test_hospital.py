@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wardround.client.hospital import Hospital, split_rows
 from wardround.common.config import parse_config
-from wardround.common.errors import DataError
+from wardround.common.errors import ConfigError, DataError
 from wardround.common.tasks.base import Examples
 
 
@@ -31,6 +31,8 @@ class Fake:
 
     def patients(self, raw):
         return None if self._patients is None else np.array(self._patients).astype(str)
+
+    together = patients
 
     def given_split(self, raw):
         return None if self._given is None else np.array(self._given)
@@ -80,6 +82,14 @@ def test_a_split_in_the_data_wins() -> None:
     given = ["train", "test", "train", "validation"]
     parts = split_rows(Fake([0] * 4, given=given), None, config(0.5, 0), "a")
     assert [list(parts[k]) for k in ("train", "validation", "test")] == [[0, 2], [3], [1]]
+
+
+def test_patients_that_nobody_names_are_asked_for_by_every_tasks_key() -> None:
+    text = "[privacy]\nunit = 'patient'\nepsilon = 1.0\n"
+    hospital = Hospital("north", Fake([0] * 9), parse_config(text), lambda: None)
+    keys = "task.columns.patient_id; imaging: task.files.patient_id"
+    with pytest.raises(ConfigError, match=f"privacy.unit: north: .*{keys}"):
+        hospital._groups(None)
 
 
 def test_an_empty_shard_and_an_empty_training_part_are_named(line) -> None:

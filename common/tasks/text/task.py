@@ -100,6 +100,12 @@ class TextTask(Task[Rows]):
     def patients(self, raw: Rows) -> NDArray[np.str_] | None:
         return raw.patients
 
+    def together(self, raw: Rows) -> NDArray[np.str_] | None:
+        """A patient's rows; where no patients are known, the pieces of a long sentence."""
+        if raw.patients is not None or not raw.pieces:
+            return raw.patients
+        return np.array([f"{file}:{line}" for file, line in raw.origin])
+
     def given_split(self, raw: Rows) -> NDArray[np.str_] | None:
         return raw.splits
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from wardround.client.hospital import split_rows
+from wardround.common.config import parse_config
 from wardround.common.errors import TaskError
 from wardround.common.tasks.text import TextTask
 from wardround.common.tasks.text.rows import IGNORED
@@ -66,3 +68,13 @@ def test_classes_of_texts(encoder: Path, classes: list[str], outputs: int) -> No
 def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TextTask(**options)
+
+
+def test_pieces_of_a_sentence_are_on_one_side_of_the_split(encoder: Path) -> None:
+    task = TextTask(encoder=str(encoder), max_length=8)
+    rows = task.load(None)
+    assert rows.pieces > 20
+    config = parse_config("[data]\ntest_fraction = 0.4\n")
+    parts = split_rows(task, rows, config, "north")
+    sentences = [set(rows.origin[index, 1].tolist()) for index in parts.values() if len(index)]
+    assert len(sentences) == 2 and not sentences[0] & sentences[1]
