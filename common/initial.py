@@ -119,7 +119,7 @@ def read_initial(config: Config) -> Initial | None:
         return None
     path = config.folder / config.federation.initial
     try:
-        return Initial(path, _read(path), config)
+        return Initial(path, _read(path, config), config)
     except FileNotFoundError:
         raise config.error(KEY, f"{path}: no such file") from None
     except (OSError, SafetensorError, CheckpointError) as error:
@@ -136,8 +136,9 @@ def file_digest(path: Path) -> str:
         raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
 
 
-def _read(path: Path) -> Arrays:
-    """The file's arrays; with its checksum, if it is one of ours."""
+def _read(path: Path, config: Config) -> Arrays:
+    """The file's arrays; with its checksum, if it is one of ours. Raises ConfigError for numbers
+    that numpy has no type for."""
     with safe_open(path, framework="pt") as file:
         if "wardround" in (file.metadata() or {}):
             return read_tensors(path)[0]
@@ -145,5 +146,10 @@ def _read(path: Path) -> Arrays:
         for name in file.keys():
             tensor = file.get_tensor(name)  # numpy has no bfloat16
             tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-            arrays[name] = tensor.numpy()
+            try:
+                arrays[name] = tensor.numpy()
+            except TypeError:
+                kind = str(tensor.dtype).removeprefix("torch.")
+                why = f"'{name}' is {kind}, which isn't read; save it as float32"
+                raise config.error(KEY, f"{path}: {why}") from None
         return arrays

@@ -98,6 +98,15 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
         read_initial(config(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_numbers_that_numpy_has_not_are_refused(tmp_path: Path, kind: str) -> None:
+    save_file({"a.bias": torch.zeros(2, dtype=getattr(torch, kind))}, tmp_path / "m.safetensors")
+    with pytest.raises(
+        ConfigError, match=f"federation.initial: .*m.safetensors: 'a.bias' is {kind}"
+    ):
+        read_initial(config(tmp_path, "m.safetensors"))
+
+
 def test_the_path_is_meant_from_the_folder_and_kept_absolute(tmp_path: Path) -> None:
     text = config(tmp_path, "sub/m.safetensors").to_toml()
     assert parse_config(text).federation.initial == str(tmp_path / "sub/m.safetensors")
