@@ -180,7 +180,8 @@ def _patients(task: Task[Any], pooled: Any, config: Config) -> NDArray[np.str_]:
     if patients is None:
         raise config.error(
             "simulation.partition",
-            "'patient' needs to know whose each row is; set task.columns.patient_id",
+            "'patient' needs to know whose each row is; name the patients' column (tabular, text: "
+            "task.columns.patient_id; imaging: task.files.patient_id)",
         )
     return _checked(task, "patients", patients, task.size(pooled))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wardround.common.config import parse_config
 from wardround.common.errors import ConfigError
-from wardround.simulations.partition import partition_rows, patient_rows
+from wardround.simulations.partition import _patients, partition_rows, patient_rows
 
 ROW_COUNT = "rows per hospital in 1000 draws"
 
@@ -103,6 +103,16 @@ def test_patients_stay_whole_and_are_dealt_evenly(patients, clients, seed) -> No
     held = [set(names[part]) for part in parts]
     assert sum(len(one) for one in held) == len(set(patients))  # nobody at two clients
     assert max(map(len, held)) - min(map(len, held)) <= 1
+
+
+def test_rows_of_nobody_are_not_dealt_and_every_tasks_key_is_named() -> None:
+    class Nobodys:
+        def patients(self, raw):
+            return None
+
+    keys = "task.columns.patient_id; imaging: task.files.patient_id"
+    with pytest.raises(ConfigError, match=f"simulation.partition: 'patient' needs .*{keys}"):
+        _patients(Nobodys(), None, config("patient", 2))
 
 
 def test_patients_whose_rows_do_not_suffice_are_refused() -> None:
