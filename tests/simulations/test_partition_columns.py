@@ -189,7 +189,7 @@ def test_parts_of_equal_size_where_only_noise_tells_clients_apart() -> None:
 def test_noise_on_inputs_that_are_no_measurements_is_refused() -> None:
     class Tokens:
         size = staticmethod(len)
-        patients = given_split = staticmethod(lambda raw: None)
+        patients = together = given_split = staticmethod(lambda raw: None)
 
         def labels(self, raw: Examples) -> np.ndarray:
             return raw.targets.numpy()
