@@ -112,3 +112,27 @@ def test_chest_x_rays_of_five_hospitals(tmp_path: Path) -> None:
         "task.model.width=8",
     )
     assert result.figure("auc") > 0.85
+
+
+def test_bytes_and_deeper_images_are_evaluated_on_one_scale(tmp_path: Path) -> None:
+    """Two hospitals with 8-bit images, two with 16-bit ones: the same figures in every executor."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "sites").mkdir()
+    for number in range(4):
+        labels = generator.integers(0, 2, 40)
+        images = generator.integers(80, 256, (40, 12, 12))
+        images[labels == 0, :, :6] //= 3
+        images[labels == 1, :, 6:] //= 3
+        kind = np.uint8 if number < 2 else np.uint16
+        path = tmp_path / "sites" / f"h{number}.npz"
+        np.savez(path, images=images.astype(kind) * (1 if number < 2 else 256), labels=labels)
+    text = TINY.replace('"images.npz"', '"sites"').replace(
+        'partition = "iid"\nbaselines = false', ""
+    )
+    found = []
+    for executor in ("sequential", "cohort"):
+        result = run(tmp_path, text, f"simulation.executor={executor}", "federation.rounds=4")
+        found.append([row["overall"]["test"]["auc"] for row in result.rounds])
+        overall = next(row for row in result.comparison if row["hospital"] == "overall")
+        assert overall["pooled"]["auc"] > 0.8
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
