@@ -99,8 +99,8 @@ class ImagingOptions(_Options):
         least = SMALLEST[self.model.kind]
         if min(self.size) < least or math.prod(self.size) > 2**28:
             raise ValueError(f"size: {self.model.kind} needs at least {least} pixels on each axis")
-        if self.window and not self.window[0] < self.window[1]:
-            raise ValueError("window is [low, high] with low below high")
+        if self.window and not -math.inf < self.window[0] < self.window[1] < math.inf:
+            raise ValueError("window is [low, high], finite, with low below high")
         if "depth" in self.augment.flip and len(self.size) == 2:
             raise ValueError("augment.flip: images of two axes have no depth")
         return self

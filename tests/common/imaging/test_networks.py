@@ -64,6 +64,7 @@ def test_a_small_stem_keeps_the_resolution() -> None:
         ({"augment": {"flip": ["depth"]}}, "no depth"),
         ({"classes": ["a", "a"]}, "twice"),
         ({"window": [3.0, 1.0]}, "low below high"),
+        ({"window": [-float("inf"), 1.0]}, "finite"),
         ({"model": {"width": 12}}, "multiple of groups"),
         ({"model": {"stem": "small"}}, "only resnet18"),
     ],
