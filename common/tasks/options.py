@@ -7,11 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class _Options(BaseModel):
+class Options(BaseModel):
+    """Options of a built-in task: frozen, unknown keys and wrong types are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Columns(_Options):
+class Columns(Options):
     """``[task.columns]``: what each column of the files means."""
 
     target: str | None = "malignant"
@@ -46,7 +48,7 @@ class Columns(_Options):
         return self
 
 
-class ModelOptions(_Options):
+class ModelOptions(Options):
     """``[task.model]``: a linear model or a multi-layer perceptron."""
 
     kind: Literal["logistic", "linear", "mlp"] = "logistic"
@@ -62,7 +64,7 @@ class ModelOptions(_Options):
         return self
 
 
-class TabularOptions(_Options):
+class TabularOptions(Options):
     """``[task]`` with ``name = 'tabular'``."""
 
     kind: Literal["binary", "multiclass", "regression", "survival"] = "binary"

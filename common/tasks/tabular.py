@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.common.data.shards import shard_sites
 from wardround.common.data.table import READABLE, Table, code, read_table, to_cells
 from wardround.common.errors import DataError, TaskError
 from wardround.common.messages import SPLITS
@@ -96,19 +97,7 @@ class TabularTask(Task[Table]):
     def sites(self, path: Path) -> dict[str, Path]:
         """Files that ``read_table`` reads in a folder, and folders, by name; other files are not
         hospitals. Raises DataError if two would have one name."""
-        found: dict[str, Path] = {}
-        for entry in sorted(path.iterdir()):
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_dir() and entry.suffix.lower() not in READABLE:
-                continue
-            name = entry.name if entry.is_dir() else entry.stem
-            if name in found:
-                raise DataError(
-                    f"{entry}: is hospital '{name}' like {found[name].name}; rename one"
-                )
-            found[name] = entry
-        return found
+        return shard_sites(path, READABLE)
 
     def labels(self, raw: Table) -> NDArray[np.int64]:
         """Class, event, or quarter of a regression target (0 to 3).

