@@ -20,7 +20,10 @@ def png(path: Path, values: NDArray[np.uint8]) -> None:
 
 
 def dicom(
-    path: Path, values: NDArray[np.int16], patient: str = "P-4711", **elements: object
+    path: Path,
+    values: NDArray[np.int16] | NDArray[np.uint8],
+    patient: str = "P-4711",
+    **elements: object,
 ) -> None:
     """A CT slice, with its patient's name at the top, in sequences and in a private element."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,9 +42,10 @@ def dicom(
     data.private_block(0x0011, "ACME", create=True).add_new(0x01, "LO", NAME)
     data.Rows, data.Columns = values.shape
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated = data.BitsStored = 16
-    data.HighBit, data.PixelRepresentation = 15, 1
+    whole = values.dtype == np.uint8
+    data.BitsAllocated = data.BitsStored = 8 if whole else 16
+    data.HighBit, data.PixelRepresentation = data.BitsStored - 1, 0 if whole else 1
     for key, value in elements.items():
         setattr(data, key, value)
-    data.PixelData = values.astype("<i2").tobytes()
+    data.PixelData = values.astype("u1" if whole else "<i2").tobytes()
     data.save_as(path, enforce_file_format=True)

@@ -73,6 +73,28 @@ def test_monochrome1_is_turned_within_the_window(tmp_path: Path) -> None:
     assert np.allclose(found.pixels[0].numpy(), 1 - RAMP / 63, atol=1e-6)
 
 
+def test_monochrome1_of_bytes_stays_bytes(tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="MONOCHROME1")
+    found = decode(tmp_path / "a.dcm", options(), "here")
+    assert found is not None and found.pixels.dtype == torch.uint8
+    assert torch.equal(found.pixels[0], 255 - torch.from_numpy(RAMP))
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    """64 entries of 16 bits: red falls from 63 to 0 (times 257), green and blue are none."""
+    falling = np.arange(63, -1, -1, dtype=np.uint16) * 257
+    elements: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name in ("Red", "Green", "Blue"):
+        table = falling if name == "Red" else np.zeros(64, dtype=np.uint16)
+        elements[f"{name}PaletteColorLookupTableDescriptor"] = [64, 0, 16]
+        elements[f"{name}PaletteColorLookupTableData"] = table.tobytes()
+    dicom(tmp_path / "a.dcm", RAMP, **elements)
+    found = decode(tmp_path / "a.dcm", options(channels=3), "here")
+    assert found is not None
+    assert torch.equal(found.pixels[0], 63 - torch.from_numpy(RAMP))
+    assert not found.pixels[1:].any()
+
+
 def test_enhanced_files_have_their_units_in_a_functional_group(tmp_path: Path) -> None:
     units, group = Dataset(), Dataset()
     units.RescaleSlope, units.RescaleIntercept, units.RescaleType = 1, -1024, "HU"
