@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from tests.unlike import Consortium, make_consortium
 from wardround.client.app import create_client_app
 from wardround.client.hospital import Hospital
 from wardround.common.config import Config, parse_config
@@ -246,6 +248,14 @@ def federate(tmp_path: Path) -> Federate:
 def line() -> type[Line]:
     """The task class, for tests that need its options."""
     return Line
+
+
+@pytest.fixture(scope="session")
+def unlike(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Consortium]:
+    """Hospitals that differ, by task kind (``tests.unlike.MAKERS``): written once, not to be
+    changed; runs belong elsewhere (``config(..., runs=tmp_path)``)."""
+    place = tmp_path_factory.mktemp("unlike")
+    return cache(lambda kind: make_consortium(kind, place / kind))
 
 
 @pytest.fixture

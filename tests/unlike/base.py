@@ -1,0 +1,61 @@
+"""What a consortium is: its files, and the settings that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wardround.common.config import Config, parse_config
+
+SMALL = """
+[federation]
+name = "unlike"
+rounds = 2
+min_clients = 2
+[training]
+batch_size = 16
+lr = 0.05
+[simulation]
+baselines = false
+executor = "sequential"
+"""
+"""Short runs; what a test is about it sets itself."""
+
+
+@dataclass(frozen=True)
+class Consortium:
+    """Hospitals on disk.
+
+    folder : where a ``federation.toml`` would stand; the hospitals are in ``hospitals`` below it
+    task : the ``[task]`` tables that fit the files
+    stems : what the hospitals' files or folders are called, without suffix, sorted
+    """
+
+    folder: Path
+    task: str
+    stems: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """A whole configuration, for short runs."""
+        return f'{SMALL}[data]\npath = "hospitals"\n{self.task}'
+
+    def config(self, *overrides: str, runs: Path | None = None) -> Config:
+        """The configuration with 'table.key=value' overrides; runs go to ``runs``, or beside."""
+        place = f"federation.runs={runs or self.folder / 'runs'}"
+        return parse_config(self.text, [place, *overrides], self.folder / "federation.toml")
+
+
+def consortium(folder: Path, task: str) -> Consortium:
+    """What was written into ``folder/hospitals``."""
+    stems = [x.name if x.is_dir() else x.stem for x in (folder / "hospitals").iterdir()]
+    return Consortium(folder, task, tuple(sorted(stems)))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A comma-separated file; None is an empty cell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [",".join(header)]
+    lines += [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
