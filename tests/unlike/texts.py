@@ -67,7 +67,7 @@ def entities(folder: Path) -> Consortium:
 
 
 def classes_of_text(folder: Path) -> Consortium:
-    """CSV files: a class that one hospital lacks, one class only, one and two rows, a missing label,
+    """CSV files: a class that one hospital lacks, one class only, 1 and 2 rows, a missing label,
     several texts of a patient, blanks around labels."""
     generator, place = np.random.default_rng(8), folder / "hospitals"
     tiny_encoder(folder / "encoder")
