@@ -20,13 +20,43 @@ WardroundError             one line for people: the thing, the place, the mend
 
 The command line prints ``str(error)`` and exits with ``exit_code``; it never shows a traceback for
 one of these. No message carries a patient-level value: a cell is named by file, line and column.
+
+An error has its parts as fields, so that console, log, report and exception say the same:
+
+    WardroundError("no column 'age'", who="north (north.csv)", mend="add it, or leave it out")
+
+reads "north (north.csv): no column 'age'; add it, or leave it out". An error of one text is all
+``what``. Only the text travels in an error reply.
 """
+
+from __future__ import annotations
+
+from typing import Self
 
 
 class WardroundError(Exception):
-    """Base of the tree. ``exit_code`` is what the command line exits with."""
+    """Base of the tree. ``exit_code`` is what the command line exits with.
+
+    who : whose fault it is: a hospital, and its file where one is at fault; '' where nobody's
+    what : what is wrong, and where
+    mend : what to do about it; '' where ``what`` says it or nothing helps
+    """
 
     exit_code = 1
+
+    def __init__(self, what: str = "", *, who: str = "", mend: str = "") -> None:
+        super().__init__(what)
+        self.what, self.who, self.mend = what, who, mend
+
+    def __str__(self) -> str:
+        who = f"{self.who}: " if self.who else ""
+        return f"{who}{self.what}{f'; {self.mend}' if self.mend else ''}"
+
+    def by(self, who: str) -> Self:
+        """The same error as ``who``'s, unless it already says whose it is; its cause is kept."""
+        if not self.who:
+            self.who = who
+        return self
 
 
 class ConfigError(WardroundError):

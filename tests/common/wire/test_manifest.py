@@ -93,8 +93,8 @@ tables = st.tuples(
     st.builds(
         PrivacyTable,
         unit=st.sampled_from(["example", "hospital"]),
-        epsilon=st.floats(1e-6, 1e6),
-        delta=st.floats(1e-12, 0.5),
+        epsilon=st.floats(1e-3, 1e4),
+        delta=st.floats(1e-12, 0.1),
     ),
 )
 

@@ -1,0 +1,42 @@
+"""The tables of ``federation.toml``, each key with its type, range, default and meaning.
+
+``common/config.py`` puts them together, and says where in the file a mistake stands.
+"""
+
+from wardround.common.config_tables.base import HOSPITAL_NAME, Positive, Table
+from wardround.common.config_tables.machines import ServerTable, SimulationTable
+from wardround.common.config_tables.protection import PrivacyTable, SecureAggregationTable
+from wardround.common.config_tables.run import (
+    DataTable,
+    EvaluationTable,
+    FederationTable,
+    StrategyTable,
+)
+from wardround.common.config_tables.task import (
+    TaskTable,
+    absolute_paths,
+    is_built_in,
+    without_folders,
+)
+from wardround.common.config_tables.training import OWN_TRAINING, Precision, TrainingTable
+
+__all__ = [
+    "DataTable",
+    "EvaluationTable",
+    "FederationTable",
+    "HOSPITAL_NAME",
+    "OWN_TRAINING",
+    "Positive",
+    "Precision",
+    "PrivacyTable",
+    "SecureAggregationTable",
+    "ServerTable",
+    "SimulationTable",
+    "StrategyTable",
+    "Table",
+    "TaskTable",
+    "TrainingTable",
+    "absolute_paths",
+    "is_built_in",
+    "without_folders",
+]

@@ -1,0 +1,30 @@
+"""What every table of ``federation.toml`` has in common, and the types of its keys.
+
+Each key is a ``Field`` with its range and ``description``: what it means, in the words of
+``docs/configuration.md``, which is made from here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+HOSPITAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a hospital may be called where its name becomes a folder and a certificate's subject."""
+
+DAY_S = 86_400.0
+MANY = 1_000_000
+"""More rounds, hospitals or attempts than any run has."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seconds = Annotated[float, Field(ge=0, le=DAY_S)]
+PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+
+
+class Table(BaseModel):
+    """Frozen and strict: unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
