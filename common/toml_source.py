@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from wardround.common.errors import ConfigError
+from wardround.common.key_errors import WrongKey
 
 
 class Source:
@@ -45,7 +47,7 @@ def validation_error(
     ``model`` is what was validated, to name its keys; None where it isn't known.
     """
     first, others = error.errors()[0], error.error_count() - 1
-    key = prefix + ".".join(str(part) for part in first["loc"])
+    key = _key_of(first, prefix)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         known = _known_keys(model, first["loc"][:-1])
@@ -58,6 +60,15 @@ def validation_error(
         message = f"{message[0].lower()}{message[1:]} (found {first['input']!r:.60})"
     more = f" (and {others} more)" if others else ""
     return ConfigError(f"{place(key)}{key + ': ' if key else ''}{message}{more}")
+
+
+def _key_of(found: ErrorDetails, prefix: str) -> str:
+    """The full name of the key at fault, or of the table that the check was over."""
+    parts = [prefix.rstrip("."), *(str(part) for part in found["loc"])]
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, WrongKey):
+        parts.append(cause.key)
+    return ".".join(part for part in parts if part)
 
 
 def _known_keys(model: type[BaseModel] | None, loc: Sequence[int | str]) -> list[str]:

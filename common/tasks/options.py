@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from wardround.common.key_errors import WrongKey
+
 
 class Options(BaseModel):
     """Options of a built-in task: frozen, unknown keys and wrong types are refused."""
@@ -39,12 +41,12 @@ class Columns(Options):
         if twice := sorted({name for name in named if named.count(name) > 1}):
             raise ValueError(f"column '{twice[0]}' has two meanings; name it once")
         if "*" in self.numeric and len(self.numeric) > 1:
-            raise ValueError("numeric = ['*'] already means every other column; name no others")
+            raise WrongKey("numeric", "['*'] already means every other column; name no others")
         if unknown := sorted(set(self.categories) - set(self.categorical)):
-            raise ValueError(f"categories are declared for '{unknown[0]}', not a categorical one")
+            raise WrongKey("categories", f"declared for '{unknown[0]}', not a categorical one")
         for name, values in self.categories.items():
             if len(values) < 2 or len(set(values)) < len(values):
-                raise ValueError(f"categories of '{name}' must be at least two different texts")
+                raise WrongKey("categories", f"of '{name}': at least two different texts")
         return self
 
 
@@ -60,7 +62,7 @@ class ModelOptions(Options):
     @model_validator(mode="after")
     def _positive(self) -> ModelOptions:
         if any(width < 1 for width in self.hidden):
-            raise ValueError("hidden widths must be at least 1")
+            raise WrongKey("hidden", "widths are at least 1")
         return self
 
 
@@ -88,11 +90,14 @@ class TabularOptions(Options):
         columns = self.columns
         if self.kind == "survival":
             if not columns.time or not columns.event:
-                raise ValueError("kind = 'survival' needs columns.time and columns.event")
+                lacking = "event" if columns.time else "time"
+                raise WrongKey(
+                    f"columns.{lacking}", "kind = 'survival' needs columns.time and columns.event"
+                )
         elif not columns.target:
-            raise ValueError(f"kind = '{self.kind}' needs columns.target")
+            raise WrongKey("columns.target", f"kind = '{self.kind}' needs columns.target")
         if self.classes is not None and (self.kind != "multiclass" or len(self.classes) < 2):
-            raise ValueError("classes are two or more texts, for kind = 'multiclass'")
+            raise WrongKey("classes", "two or more texts, for kind = 'multiclass'")
         if self.positive is not None and (self.kind != "binary" or not self.positive):
-            raise ValueError("positive is a list of target texts, for kind = 'binary'")
+            raise WrongKey("positive", "a list of target texts, for kind = 'binary'")
         return self

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from wardround.common.key_errors import WrongKey
 from wardround.common.tasks.options import Options
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SMALLEST = {"cnn": 8, "resnet18": 8, "densenet121": 32}
 """Pixels that each network needs along every axis, for what it halves."""
+_MOST_PIXELS = 2**28
 
 
 class NetworkOptions(Options):
@@ -27,11 +29,13 @@ class NetworkOptions(Options):
     @model_validator(mode="after")
     def _fits(self) -> NetworkOptions:
         if self.norm == "none" and self.kind != "cnn":
-            raise ValueError(f"{self.kind} doesn't train without normalisation; use 'group'")
+            raise WrongKey("norm", f"{self.kind} doesn't train without normalisation; use 'group'")
         if self.norm == "group" and self.kind == "cnn" and self.width % self.groups:
-            raise ValueError("width must be a multiple of groups")
+            raise WrongKey("width", f"must be a multiple of groups, which is {self.groups}")
         if self.stem != "auto" and self.kind != "resnet18":
-            raise ValueError("only resnet18 has a choice of stem")
+            raise WrongKey(
+                "stem", f"only resnet18 has a choice of stem; leave it out for {self.kind}"
+            )
         return self
 
 
@@ -91,14 +95,16 @@ class ImagingOptions(Options):
     @model_validator(mode="after")
     def _fits(self) -> ImagingOptions:
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError("a name stands twice in classes")
+            raise WrongKey("classes", "a name stands there twice")
         if len(self.size) not in (2, 3):
-            raise ValueError("size is two numbers (rows, columns) or three (a volume)")
+            raise WrongKey("size", "two numbers (rows, columns) or three (a volume)")
         least = SMALLEST[self.model.kind]
-        if min(self.size) < least or math.prod(self.size) > 2**28:
-            raise ValueError(f"size: {self.model.kind} needs at least {least} pixels on each axis")
+        if min(self.size) < least:
+            raise WrongKey("size", f"{self.model.kind} needs at least {least} pixels on each axis")
+        if math.prod(self.size) > _MOST_PIXELS:
+            raise WrongKey("size", f"more than {_MOST_PIXELS} pixels in all; lower it")
         if self.window and not -math.inf < self.window[0] < self.window[1] < math.inf:
-            raise ValueError("window is [low, high], finite, with low below high")
+            raise WrongKey("window", "[low, high], finite, with low below high")
         if "depth" in self.augment.flip and len(self.size) == 2:
-            raise ValueError("augment.flip: images of two axes have no depth")
+            raise WrongKey("augment.flip", "images of two axes have no depth")
         return self

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from wardround.common.key_errors import WrongKey
 from wardround.common.tasks.options import Options
 
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
@@ -24,8 +25,9 @@ class TextColumns(Options):
     @model_validator(mode="after")
     def _differ(self) -> TextColumns:
         named = [n for n in (self.text, self.label, self.patient_id, self.split) if n is not None]
-        if len(set(named)) < len(named):
-            raise ValueError("a column has two meanings; name it once")
+        if twice := [name for name in named if named.count(name) > 1]:
+            key = next(key for key, name in reversed(list(self)) if name == twice[0])
+            raise WrongKey(key, f"column '{twice[0]}' has two meanings; name it once")
         return self
 
 
@@ -65,11 +67,11 @@ class TextOptions(Options):
     def _consistent(self) -> TextOptions:
         for what, names in (("entities", self.entities), ("classes", self.classes)):
             if len(set(names)) < len(names) or "" in names:
-                raise ValueError(f"{what} must be different texts, none of them empty")
+                raise WrongKey(what, "different texts, none of them empty")
         if any(not _TYPE.fullmatch(name) for name in self.entities):
-            raise ValueError("entities are of letters, digits, '_' and '.', at most 64")
+            raise WrongKey("entities", "of letters, digits, '_' and '.', at most 64")
         if self.target_rank is not None and self.tuning != "adalora":
-            raise ValueError("target_rank is for tuning = 'adalora'")
+            raise WrongKey("target_rank", "it is for tuning = 'adalora'; leave it out")
         if self.tuning == "adalora" and self.adalora_rank > self.rank:
-            raise ValueError("target_rank can't be above rank")
+            raise WrongKey("target_rank", f"can't be above rank, which is {self.rank}")
         return self

@@ -57,7 +57,7 @@ def test_classes_of_texts(encoder: Path, classes: list[str], outputs: int) -> No
     ("options", "message"),
     [
         ({"entities": ["A", "A"]}, "different texts"),
-        ({"entities": ["B-1"]}, "entities are of letters"),
+        ({"entities": ["B-1"]}, "of letters"),
         ({"classes": ["one"]}, "at least 2"),
         ({"tuning": "adalora", "rank": 4, "target_rank": 5}, "can't be above rank"),
         ({"target_rank": 2}, "is for tuning = 'adalora'"),
