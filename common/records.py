@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from wardround.common.figures import Figure, is_number
+
 Record = dict[str, Any]
 
 OVERALL = "overall"
@@ -51,7 +53,7 @@ def mean_figures(parts: Iterable[Mapping[str, float | None]]) -> dict[str, float
 
 
 def time_to_target(
-    rounds: Iterable[Mapping[str, Any]], metric: str, target: float, higher_is_better: bool
+    rounds: Iterable[Mapping[str, Any]], figure: Figure, target: float
 ) -> tuple[int, float] | None:
     """The first round whose overall figure reaches ``target``, and its simulated time in seconds.
 
@@ -59,10 +61,9 @@ def time_to_target(
     """
     for row in rounds:
         figures = row["overall"].get("test") or row["overall"].get("validation") or {}
-        value, time_s = figures.get(metric), row.get("simulated_time_s")
-        if value is not None and is_number(value) and time_s is not None:
-            if value >= target if higher_is_better else value <= target:
-                return row["round"], float(time_s)
+        value, time_s = figures.get(figure.name), row.get("simulated_time_s")
+        if is_number(value) and time_s is not None and figure.reaches(value, target):
+            return row["round"], float(time_s)
     return None
 
 
@@ -75,7 +76,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def simulated_time_notes(
-    rounds: Sequence[Mapping[str, Any]], metric: str, target: float | None, higher_is_better: bool
+    rounds: Sequence[Mapping[str, Any]], figure: Figure, target: float | None
 ) -> list[str]:
     """Sentences on the simulated time of a run; none if it has no clock."""
     if not rounds or "simulated_time_s" not in rounds[-1]:
@@ -83,19 +84,14 @@ def simulated_time_notes(
     took = f"{len(rounds)} rounds took {human_seconds(rounds[-1]['simulated_time_s'])} of simulated"
     if target is None:
         return [f"{took} time."]
-    reached = time_to_target(rounds, metric, target, higher_is_better)
+    reached = time_to_target(rounds, figure, target)
     if reached is None:
-        return [f"{took} time; {metric} {target:g} was not reached."]
+        return [f"{took} time; {figure.name} {target:g} was not reached."]
     server_round, time_s = reached
     return [
-        f"{took} time; {metric} {target:g} was reached after {human_seconds(time_s)}, in round "
-        f"{server_round}."
+        f"{took} time; {figure.name} {target:g} was reached after {human_seconds(time_s)}, in "
+        f"round {server_round}."
     ]
-
-
-def is_number(value: object) -> bool:
-    """True for a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _figures(

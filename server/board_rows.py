@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from wardround.common import messages as m
-from wardround.common.records import is_number
+from wardround.common.figures import is_number
 
 PHASES = ("waiting", "preparing", "training", "collecting", "unmasking", "evaluating", "committed")
 NEVER_SEEN, CONNECTED, AWAY = "never seen", "connected", "away"

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from wardround.common.records import is_number
+from wardround.common.figures import Figure, is_number
 from wardround.common.reports.page import human_bytes
 from wardround.common.reports.plots import NAMES
 from wardround.server.observer import Observer
@@ -146,20 +146,18 @@ class Progress(Observer):
         self._console.print(Text(text, style=style))
 
 
-def comparison_table(comparison: list[dict[str, Any]], primary: str, higher: bool) -> Table:
+def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
     """Local, federated and pooled figures per hospital; the best of a row is bold and starred."""
     kinds = [kind for kind in ("local", "federated", "pooled") if kind in comparison[0]]
-    table = Table(title=f"{primary} on test rows", title_justify="left")
+    table = Table(title=f"{figure.name} on test rows", title_justify="left")
     table.add_column("hospital")
     for kind in kinds:
         table.add_column(kind, justify="right")
     for index, row in enumerate(comparison):
-        values = {kind: row[kind].get(primary) for kind in kinds}
-        known = [value for value in values.values() if is_number(value)]
-        best = (max(known) if higher else min(known)) if known else None
+        values = [row[kind].get(figure.name) for kind in kinds]
         cells = [
-            f"[bold]{number(v)}*[/bold]" if v == best and len(known) > 1 else f"{number(v)} "
-            for v in values.values()
+            f"[bold]{number(v)}*[/bold]" if star else f"{number(v)} "
+            for v, star in zip(values, figure.stars(values), strict=True)
         ]
         name = row["hospital"]
         table.add_row(NAMES.get(name, escape(name)), *cells)

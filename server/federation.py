@@ -225,8 +225,7 @@ class Federation:
         self.run_directory.update(
             name=self.config.federation.name,
             status="running",
-            primary=self.task.primary_metric,
-            higher_is_better=self.task.higher_is_better,
+            **self.task.figure_table().record(),
             strategy=self.config.strategy.name,
             **who,
         )

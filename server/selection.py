@@ -20,8 +20,7 @@ def note_figure(state: FederationState, evaluation: EvaluationResult, task: Task
     value = evaluation.overall.get("validation", {}).get(task.primary_metric)
     if value is None:
         return
-    sign = 1.0 if task.higher_is_better else -1.0
-    if value == value and (state.best_value is None or sign * value > sign * state.best_value):
+    if task.figure_table().primary.is_better(value, state.best_value):
         state.best_round, state.best_value, state.not_better = state.round, value, 0
     else:
         state.not_better += 1

@@ -113,8 +113,8 @@ def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) ->
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     settings = load(config, sets, resume)
-    primary = make_task(settings).primary_metric
-    progress = Progress(console, settings.federation.rounds, primary)
+    primary = make_task(settings).figure_table().primary
+    progress = Progress(console, settings.federation.rounds, primary.name)
     try:
         with progress:
             if resume is not None:
@@ -124,8 +124,7 @@ def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) ->
     except KeyboardInterrupt as error:
         raise Interrupted(str(error) or "interrupted") from None
     if result.comparison:
-        higher = make_task(settings).higher_is_better
-        console.print(comparison_table(result.comparison, primary, higher))
+        console.print(comparison_table(result.comparison, primary))
     console.print(Text(f"run directory: {shown_path(result.run_directory)}"))
     console.print(Text(f"report:        {shown_path(result.run_directory / 'report.html')}"))
 

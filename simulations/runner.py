@@ -186,8 +186,8 @@ def _run(
         _record_executor(executor, run, observer)
         comparison = _compare(config, task, population, run, outcome, grid, observer)
         run.update(comparison=comparison)
-        primary = (task.primary_metric, scenario.target, task.higher_is_better)
-        observer.warnings(simulated_time_notes(run.rounds(), *primary))
+        primary = task.figure_table().primary
+        observer.warnings(simulated_time_notes(run.rounds(), primary, scenario.target))
     except WardroundError as error:
         run.update(status=f"stopped: {error}")
         report_run(run)

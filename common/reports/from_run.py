@@ -8,6 +8,7 @@ from typing import Any
 
 from wardround.common.config import Config, load_config
 from wardround.common.errors import WardroundError
+from wardround.common.figures import FigureTable
 from wardround.common.records import flat_records, simulated_time_notes
 from wardround.common.reports.page import HIDDEN, ReportData, write_report
 from wardround.common.reports.privacy_notes import latest_claims, privacy_notes
@@ -25,8 +26,7 @@ def report_run(run: RunDirectory) -> Path:
         status=str(summary.get("status", "stopped before the first round")),
         config_toml=run.config_path.read_text("utf-8"),
         environment=run.environment(),
-        primary=str(summary.get("primary", "loss")),
-        higher_is_better=bool(summary.get("higher_is_better", False)),
+        figures=FigureTable.read(summary),
         records=flat_records(rounds),
         rounds=rounds,
         hospitals=[
@@ -82,9 +82,8 @@ def _notes(run: RunDirectory) -> list[str]:
     scenario, summary = config.simulation.scenario, run.summary()
     notes[:0] = simulated_time_notes(
         run.rounds(),
-        str(summary.get("primary", "loss")),
+        FigureTable.read(summary).primary,
         scenario.get("target") if isinstance(scenario, dict) else None,
-        bool(summary.get("higher_is_better", False)),
     )
     if early := summary.get("ended_early"):
         notes.insert(0, f"The run ended early: {early}.")

@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from wardround.common.figures import FigureTable, is_number
 from wardround.common.records import (
     EPSILON,
     MEAN,
@@ -23,7 +24,6 @@ from wardround.common.records import (
     PRIVACY,
     Record,
     human_seconds,
-    is_number,
 )
 from wardround.common.reports import plots
 from wardround.common.rundir import to_json, write_atomically
@@ -50,14 +50,18 @@ class ReportData:
     status: str
     config_toml: str
     environment: dict[str, str]
-    primary: str
-    higher_is_better: bool
+    figures: FigureTable
     records: list[Record]
     rounds: list[dict[str, Any]]
     hospitals: list[dict[str, Any]]
     comparison: list[dict[str, Any]]
     notes: list[str]
     virtual_clients: int = 0
+
+    @property
+    def primary(self) -> str:
+        """Name of the figure that chooses the best round."""
+        return self.figures.primary.name
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -127,23 +131,19 @@ def _tables(data: ReportData) -> list[dict[str, Any]]:
     metrics = dict.fromkeys(
         metric for row in data.comparison for kind in KINDS for metric in row.get(kind, {})
     )
-    hidden = {"examples", "events", "prevalence"}
+    hidden = data.figures.counts() | data.figures.bounds()
     order = [data.primary, *(m for m in _FIRST if m in metrics and m != data.primary)]
-    order += [m for m in metrics if m not in order and m not in hidden and "bound" not in m]
+    order += [m for m in metrics if m not in order and m not in hidden]
     return [_table(data, metric) for metric in order]
 
 
 def _table(data: ReportData, metric: str) -> dict[str, Any]:
     kinds = [kind for kind in KINDS if any(kind in row for row in data.comparison)]
-    lower = metric in {"loss", "rmse", "mae", "brier", "calibration_error"}
-    higher = data.higher_is_better if metric == data.primary else not lower
-    rows = []
+    figure, rows = data.figures[metric], []
     for row in data.comparison:
         values = [row.get(kind, {}).get(metric) for kind in kinds]
-        known = [value for value in values if is_number(value)]
-        best = (max(known) if higher else min(known)) if len(known) > 1 else None
         name = plots.NAMES.get(row["hospital"], row["hospital"])
-        cells = [(number(v), best is not None and v == best) for v in values]
+        cells = [(number(v), star) for v, star in zip(values, figure.stars(values), strict=True)]
         summary = row["hospital"] in (MEAN, OVERALL)
         rows.append({"name": name, "cells": cells, "summary": summary})
     return {"metric": metric, "kinds": kinds, "rows": rows}

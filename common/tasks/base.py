@@ -11,7 +11,8 @@ Shapes: B examples in a batch, N examples in a shard, O model outputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
+from wardround.common.figures import STANDARD, Better, Figure, FigureTable
 
 Sums = dict[str, NDArray[np.float64]]
 """Named float64 arrays that mean the same when added over shards: counts, sums, histograms."""
@@ -96,6 +99,10 @@ class Task(ABC, Generic[Raw]):
     primary_metric: str = "loss"
     """Name of the figure that chooses the best round and stands in tables."""
     higher_is_better: bool = False
+    """Of ``primary_metric``, unless ``figures`` describes it."""
+    figures: Sequence[Figure] = ()
+    """What the figures of ``summarise`` are: which way is better, what bounds their error. Those
+    with a name that the built-in tasks use are known; any other that isn't here is never ranked."""
     coupled_examples: bool = False
     """True where an example's loss depends on others of its batch (Cox): no per-example privacy."""
     class_scores: bool = False
@@ -218,3 +225,19 @@ class Task(ABC, Generic[Raw]):
     @abstractmethod
     def summarise(self, sums: Sums) -> dict[str, float]:
         """Figures from (added) sums; a figure that is undefined here is left out or NaN."""
+
+    def figure_table(self) -> FigureTable:
+        """What this task's figures are, for all that stars, ranks, selects or plots."""
+        known = [*STANDARD, *self.figures]
+        primary = self.primary_metric
+        described = any(figure.name == primary for figure in self.figures)
+        if not described and (self._says_higher() or all(one.name != primary for one in STANDARD)):
+            before = FigureTable(known, primary).primary
+            better: Better = "higher" if self.higher_is_better else "lower"
+            known.append(replace(before, better=better))
+        return FigureTable(known, primary)
+
+    def _says_higher(self) -> bool:
+        """Whether the subclass or the object itself has set ``higher_is_better``."""
+        classes = [one for one in type(self).__mro__ if issubclass(one, Task) and one is not Task]
+        return any("higher_is_better" in vars(one) for one in (self, *classes))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wardround.common.errors import TaskError
+from wardround.common.figures import BINARY, MULTICLASS, Figure
 from wardround.common.metrics import (
     binary_figures,
     binary_sums,
@@ -24,6 +25,8 @@ from wardround.common.tasks.base import Sums
 Kind = Literal["binary", "multiclass"]
 PRIMARY: dict[Kind, str] = {"binary": "auc", "multiclass": "accuracy"}
 """The figure that chooses the best round; more is better."""
+CLASS_FIGURES: dict[Kind, tuple[Figure, ...]] = {"binary": BINARY, "multiclass": MULTICLASS}
+"""What ``class_figures`` makes."""
 
 
 def class_loss(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.common import figures
 from wardround.common.data.shards import shard_sites
 from wardround.common.data.table import READABLE, Table, code, read_table, to_cells
 from wardround.common.errors import DataError, TaskError
@@ -36,11 +37,11 @@ from wardround.common.tasks.options import ModelOptions, TabularOptions
 
 _POSITIVE = frozenset(["1", "1.0", "true", "yes"])
 _NEGATIVE = frozenset(["0", "0.0", "false", "no"])
-_PRIMARY = {
-    "binary": ("auc", True),
-    "multiclass": ("accuracy", True),
-    "regression": ("rmse", False),
-    "survival": ("c_index", True),
+_FIGURES = {
+    "binary": ("auc", figures.BINARY),
+    "multiclass": ("accuracy", figures.MULTICLASS),
+    "regression": ("rmse", figures.REGRESSION),
+    "survival": ("c_index", figures.SURVIVAL),
 }
 
 
@@ -52,7 +53,8 @@ class TabularTask(Task[Table]):
     def __init__(self, **options: Any) -> None:
         self.options = TabularOptions(**options)
         self.kind = self.options.kind
-        self.primary_metric, self.higher_is_better = _PRIMARY[self.kind]
+        self.primary_metric, self.figures = _FIGURES[self.kind]
+        self.higher_is_better = self.figure_table().primary.better == "higher"
         self.coupled_examples = self.kind == "survival"
         self.class_scores = self.kind in ("binary", "multiclass")
         federated = self.options.normalise == "federated"
@@ -275,12 +277,12 @@ class TabularTask(Task[Table]):
 
     def summarise(self, sums: Sums) -> dict[str, float]:
         if self.kind == "survival":
-            figures = survival_figures(sums)
+            found = survival_figures(sums)
         elif self.kind == "regression":
-            figures = regression_figures(sums)
+            found = regression_figures(sums)
         else:
-            figures = class_figures(self.kind, sums)
-        return with_mean_loss(figures, sums)
+            found = class_figures(self.kind, sums)
+        return with_mean_loss(found, sums)
 
 
 def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = True) -> nn.Module:

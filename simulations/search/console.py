@@ -58,7 +58,7 @@ class TuneLines(TuneObserver):
 def show_tuning(console: Console, result: TuneResult) -> None:
     """The best trials, the best one's figure on test rows, and how to run it."""
     plan, folder = result.plan, shown_path(result.folder)
-    best = ranked(result.trials, plan.higher_is_better)
+    best = ranked(result.trials, plan.figure)
     table = Table(title=f"Best of {len(result.trials)} trials", title_justify="left")
     table.add_column("trial", justify="right")
     for key in plan.params:

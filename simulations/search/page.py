@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wardround.common.records import is_number
+from wardround.common.figures import is_number
 from wardround.common.reports.page import number, write_figures
 from wardround.common.reports.plots import PALETTE, Figure
 from wardround.simulations.search.summary import Row, Spread, best, primary_of

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from wardround.common.config import Config
 from wardround.common.errors import Interrupted, WardroundError
-from wardround.common.records import is_number
+from wardround.common.figures import Better, FigureTable, is_number
 from wardround.common.reports.privacy_notes import latest_claims
 from wardround.common.rundir import RunDirectory, sync_folder, write_atomically
 from wardround.server.observer import Observer
@@ -41,7 +41,7 @@ class Figures(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     primary: str
-    higher_is_better: bool
+    better: Better
     round: int | None = None
     validation: float | None = None
     test: float | None = None
@@ -97,12 +97,13 @@ def run_of(folder: Path) -> Path | None:
 def figures_of(run: RunDirectory) -> Figures:
     """The figures of a finished run."""
     summary, rounds = run.summary(), run.rounds()
-    primary = str(summary["primary"])
+    figure = FigureTable.read(summary).primary
+    primary = figure.name
     chosen = summary.get("chosen_round")
     overall: dict[str, Any] = next((r["overall"] for r in rounds if r["round"] == chosen), {})
     return Figures(
         primary=primary,
-        higher_is_better=bool(summary["higher_is_better"]),
+        better=figure.better,
         round=chosen,
         validation=_figure(overall, "validation", primary),
         test=_figure(overall, "test", primary),

@@ -26,6 +26,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from wardround.common.config import override_value
+from wardround.common.figures import Figure
 from wardround.common.rng import derive_seed
 from wardround.simulations.search.space import Choice, Range, Space
 from wardround.simulations.search.values import toml_text
@@ -63,20 +64,18 @@ class Study:
     warmup : rounds in which no trial is pruned
     """
 
-    def __init__(
-        self, folder: Path, space: Space, seed: int, higher_is_better: bool, warmup: int
-    ) -> None:
+    def __init__(self, folder: Path, space: Space, seed: int, figure: Figure, warmup: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = folder / _JOURNAL
         _drop_torn_line(path)
         path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # of a process that was killed
-        self._space, self._seed = space, seed
+        self._space, self._seed, self._figure = space, seed, figure
         self._storage = JournalStorage(JournalFileBackend(str(path)))
         self._pruner = optuna.pruners.MedianPruner(n_warmup_steps=warmup)
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=_NAME,
-            direction="maximize" if higher_is_better else "minimize",
+            direction="maximize" if figure.better == "higher" else "minimize",
             load_if_exists=True,
         )
         for one in self._study.trials:
@@ -100,7 +99,8 @@ class Study:
     def finish(self, trial: Trial, score: float, chosen_round: int | None) -> Trial:
         """Note the score of a running trial."""
         self._note(trial, "round", chosen_round)
-        self._study.tell(self._frozen(trial).number, score)
+        self._note(trial, "score", score)
+        self._study.tell(self._frozen(trial).number, self._value(score))
         return self.trials[trial.number - 1]
 
     def fail(self, trial: Trial, reason: str, pruned: bool = False) -> Trial:
@@ -113,10 +113,14 @@ class Study:
     def is_hopeless(self, trial: Trial, server_round: int, score: float) -> bool:
         """Note a running trial's score after a round; True below the median of the others then."""
         key = self._key(trial)
-        self._storage.set_trial_intermediate_value(key, server_round, score)
+        self._storage.set_trial_intermediate_value(key, server_round, self._value(score))
         return self._pruner.prune(self._study, self._storage.get_trial(key))
 
     # --- between optuna's trials and ours -----------------------------------------------------
+    def _value(self, score: float) -> float:
+        """What optuna is told of a score: in the study's direction, one way is always better."""
+        return abs(score) if self._figure.better == "zero" else score
+
     def _is_whole(self, one: FrozenTrial) -> bool:
         """A trial that was killed while it was drawn up has only some settings: it never was."""
         return len(one.params) == len(self._space)
@@ -142,7 +146,7 @@ class Study:
             number=number,
             settings={key: settings[key] for key in self._space},
             status=_STATUS[one.state],
-            score=one.value if one.state is TrialState.COMPLETE else None,
+            score=one.user_attrs.get("score") if one.state is TrialState.COMPLETE else None,
             round=one.user_attrs.get("round"),
             reason=one.user_attrs.get("reason"),
         )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from wardround.common.figures import Better, Figure
 from wardround.common.reports.page import human_bytes
 from wardround.common.rundir import write_atomically
 from wardround.simulations.search.values import shown
@@ -44,7 +45,7 @@ class Row:
 
     settings: dict[str, Any]
     primary: str
-    higher_is_better: bool
+    better: Better
     complete: int
     failed: int
     figures: dict[str, Spread]
@@ -57,7 +58,7 @@ def summarise(runs: Sequence[Combination]) -> Row:
     return Row(
         settings=runs[0].settings,
         primary=done[0].primary if done else "",
-        higher_is_better=done[0].higher_is_better if done else False,
+        better=done[0].better if done else "none",
         complete=len(done),
         failed=sum(one.status == "failed" for one in runs),
         figures={name: _spread(values[name]) for name in FIGURES},
@@ -69,8 +70,8 @@ def best(rows: Sequence[Row]) -> Row | None:
     known = [row for row in rows if row.figures["validation"].mean is not None]
     if not known or len({row.primary for row in known}) > 1:
         return None
-    choose = max if known[0].higher_is_better else min
-    return choose(known, key=lambda row: row.figures["validation"].mean or 0.0)
+    figure = Figure(known[0].primary, known[0].better)
+    return max(known, key=lambda row: figure.goodness(row.figures["validation"].mean or 0.0))
 
 
 def primary_of(rows: Sequence[Row]) -> str:

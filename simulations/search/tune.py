@@ -27,8 +27,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wardround.common.config import Config, config_text
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
+from wardround.common.figures import Better, Figure, is_number
 from wardround.common.locks import take_lock
-from wardround.common.records import is_number
 from wardround.common.rundir import RunDirectory, to_json, write_atomically
 from wardround.common.tasks.configured import make_task
 from wardround.server.observer import Observer
@@ -57,7 +57,7 @@ _OWN = OWN_KEYS | {
 
 
 class Plan(BaseModel):
-    """What ``tune.json`` holds. ``primary`` and ``higher_is_better`` are the task's."""
+    """What ``tune.json`` holds. ``primary`` and ``better`` are of the task's figure."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,8 +66,13 @@ class Plan(BaseModel):
     seed: int
     prune: bool
     primary: str
-    higher_is_better: bool
+    better: Better
     config_digest: str
+
+    @property
+    def figure(self) -> Figure:
+        """What trials are ranked by."""
+        return Figure(self.primary, self.better)
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def tune(
     with take_lock(folder / "lock"):
         base = Base(config_text(folder / CONFIG), None)
         warmup = base.config(corners(plan.params)[0]).federation.rounds // 4
-        study = study_of(folder, plan.params, plan.seed, plan.higher_is_better, warmup)
+        study = study_of(folder, plan.params, plan.seed, plan.figure, warmup)
         try:
             _search(folder, plan, base, study, observer or TuneObserver())
         except KeyboardInterrupt:
@@ -161,7 +166,7 @@ def _plan(
     """A new search's folder, once all ends of its ranges are known to be right."""
     check_space(params)
     refuse_own_keys(list(params), "--param", _OWN)
-    config, primary, higher = _checked(base, params)
+    config, figure = _checked(base, params)
     if config.data.validation_fraction == 0:
         raise config.error(
             "data.validation_fraction",
@@ -180,26 +185,25 @@ def _plan(
         trials=trials,
         seed=config.federation.seed if seed is None else seed,
         prune=prune,
-        primary=primary,
-        higher_is_better=higher,
+        primary=figure.name,
+        better=figure.better,
         config_digest=hashlib.sha256(text).hexdigest(),
     )
     write_atomically(folder / _STATE, to_json(plan.model_dump(mode="json"), indent=2).encode())
     return folder, plan
 
 
-def _checked(base: Base, params: Space) -> tuple[Config, str, bool]:
+def _checked(base: Base, params: Space) -> tuple[Config, Figure]:
     """The configuration at the first corner of the space, and what all corners are scored by."""
     configs = [base.checked(settings, "--param") for settings in corners(params)]
-    tasks = [make_task(config) for config in configs]
-    scores = {(task.primary_metric, task.higher_is_better) for task in tasks}
+    scores = {make_task(config).figure_table().primary for config in configs}
     if len(scores) > 1:
-        names = " and ".join(sorted(name for name, _ in scores))
+        names = " and ".join(sorted(figure.name for figure in scores))
         raise ConfigError(
             f"--param: trials would be scored by {names}, which can't be compared; vary no key "
             "that changes the task's primary figure"
         )
-    return configs[0], *scores.pop()
+    return configs[0], scores.pop()
 
 
 def _read(folder: Path, trials: int | None) -> tuple[Path, Plan]:
@@ -277,15 +281,15 @@ class _Watch(Observer):
 
 
 # --- the end --------------------------------------------------------------------------------------
-def ranked(trials: Sequence[Trial], higher_is_better: bool) -> list[Trial]:
+def ranked(trials: Sequence[Trial], figure: Figure) -> list[Trial]:
     """Completed trials, the best score first; of equal ones the earlier."""
     done = [one for one in trials if one.score is not None]
-    return sorted(done, key=lambda one: -(one.score or 0) if higher_is_better else one.score or 0)
+    return sorted(done, key=lambda one: -figure.goodness(one.score or 0.0))
 
 
 def _finish(folder: Path, plan: Plan, base: Base, trials: list[Trial]) -> TuneResult:
     _write_csv(plan, trials, folder / "trials.csv")
-    best = next(iter(ranked(trials, plan.higher_is_better)), None)
+    best = next(iter(ranked(trials, plan.figure)), None)
     if best is None:
         raise WardroundError(
             f"no trial of {len(trials)} was completed; the first: {trials[0].reason}; see {folder}"

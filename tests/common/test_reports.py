@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from wardround.common.figures import BINARY, FigureTable
 from wardround.common.records import flat_records
 from wardround.common.reports import report_run
 from wardround.common.reports.page import ReportData, render
@@ -43,8 +44,7 @@ def data(hospitals: list[str], rounds: list[dict[str, Any]], **changes: Any) -> 
         "status": "complete",
         "config_toml": "[federation]\nname = 'demo'\n",
         "environment": {"python": "3.11"},
-        "primary": "auc",
-        "higher_is_better": True,
+        "figures": FigureTable(BINARY, "auc"),
         "records": flat_records(rounds),
         "rounds": rounds,
         "hospitals": [

@@ -9,6 +9,7 @@ import pytest
 
 from wardround.common.config import load_config, parse_config
 from wardround.common.errors import ConfigError, RoundFailed
+from wardround.common.figures import Figure
 from wardround.common.records import human_seconds, simulated_time_notes, time_to_target
 from wardround.common.rundir import RunDirectory
 from wardround.common.tasks.configured import make_task
@@ -19,6 +20,7 @@ from wardround.simulations.runner import Result
 from wardround.simulations.scenario import Scenario
 from wardround.simulations.scenario_file import load_scenario
 
+AUC = Figure("auc", "higher")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "scenario" / "federation.toml"
 FEDERATION = """
 [federation]
@@ -86,7 +88,7 @@ def told(rows: list[dict[str, Any]]) -> list[Any]:
 def test_a_stopped_run_goes_on_with_its_clock_and_its_scenario(place: Path) -> None:
     watch = CrashAfter(0)
     whole = run(place, observer=watch)
-    assert watch.notes == simulated_time_notes(whole.rounds, "auc", 0.5, True)
+    assert watch.notes == simulated_time_notes(whole.rounds, AUC, 0.5)
     with pytest.raises(Crash):
         run(place, observer=CrashAfter(3))
     stopped = max((place / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -127,7 +129,7 @@ def test_masks_change_nothing_where_links_take_no_time(place: Path) -> None:
 def test_the_report_shows_time_to_accuracy(place: Path) -> None:
     result = run(place, "federation.rounds=2")
     text = (result.run_directory / "report.html").read_text("utf-8")
-    (note,) = simulated_time_notes(result.rounds, "auc", 0.5, True)
+    (note,) = simulated_time_notes(result.rounds, AUC, 0.5)
     assert note in text and "auc 0.5 was reached after" in note
     assert "plot-by-time" in text and "simulated time</th>" in text
     plain = simulate(overrides=[f'federation.runs="{place}"', "federation.rounds=1", *QUICK])
@@ -174,10 +176,11 @@ def test_time_to_target_by_hand() -> None:
         {"round": r, "overall": {"test": {"rmse": v}}, "simulated_time_s": 100.0 * r}
         for r, v in ((1, 3.0), (2, float("nan")), (3, 2.0), (4, 1.0))
     ]
-    assert time_to_target(rows, "rmse", 2.0, False) == (3, 300.0)
-    assert time_to_target(rows, "rmse", 0.5, False) is None
-    assert time_to_target(rows, "rmse", 2.5, True) == (1, 100.0)
-    (note,) = simulated_time_notes(rows, "rmse", 0.5, False)
+    rmse = Figure("rmse", "lower")
+    assert time_to_target(rows, rmse, 2.0) == (3, 300.0)
+    assert time_to_target(rows, rmse, 0.5) is None
+    assert time_to_target(rows, Figure("rmse", "higher"), 2.5) == (1, 100.0)
+    (note,) = simulated_time_notes(rows, rmse, 0.5)
     assert note == "4 rounds took 6.7 minutes of simulated time; rmse 0.5 was not reached."
     assert [human_seconds(x) for x in (90.0, 7200.0, 259_200.0)] == [
         "90.0 s",

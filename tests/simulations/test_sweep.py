@@ -138,7 +138,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_table(quiet, tmp_path, monkeyp
 
 
 def test_a_failed_combination_stops_no_other_and_is_tried_again(tmp_path, monkeypatch) -> None:
-    figures = Figures(primary="auc", higher_is_better=True, validation=0.9, test=0.8)
+    figures = Figures(primary="auc", better="higher", validation=0.9, test=0.8)
     tried: list[str] = []
 
     def run_in(folder: Path, *rest: Any) -> Figures | Failure:
@@ -259,7 +259,7 @@ def test_the_command_prints_a_line_per_combination_and_a_table(
         score = scores.get(folder.name)
         if score is None:
             return Failure("no luck")
-        return Figures(primary="auc", higher_is_better=True, validation=score, test=1 - score)
+        return Figures(primary="auc", better="higher", validation=score, test=1 - score)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("wardround.simulations.search.sweep.run_in", run_in)

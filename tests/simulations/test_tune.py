@@ -53,7 +53,11 @@ def scored_by(monkeypatch) -> Callable[[Objective], list[str]]:
 
 def figures(validation: float | None, test: float = 0.5, higher: bool = True) -> Figures:
     return Figures(
-        primary="auc", higher_is_better=higher, validation=validation, test=test, round=3
+        primary="auc",
+        better="higher" if higher else "lower",
+        validation=validation,
+        test=test,
+        round=3,
     )
 
 
@@ -83,7 +87,7 @@ def test_a_lower_figure_is_better_where_the_task_says_so(sets, scored_by) -> Non
     scored_by(lambda c: figures(c.training.lr, higher=False))
     regression = [*sets, "task.kind=regression"]
     result = tune(None, LR, 5, overrides=regression)
-    assert not result.plan.higher_is_better
+    assert result.plan.better == "lower"
     rates = [one.settings["training.lr"] for one in result.trials]
     assert result.best.settings["training.lr"] == min(rates)
 

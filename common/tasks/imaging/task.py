@@ -18,6 +18,7 @@ from wardround.common.data.shards import shard_sites
 from wardround.common.errors import TaskError
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.common.tasks.classes import (
+    CLASS_FIGURES,
     PRIMARY,
     Kind,
     checked_outputs,
@@ -47,7 +48,7 @@ class ImagingTask(Task[Images]):
     def __init__(self, **options: Any) -> None:
         self.options = ImagingOptions(**options)
         self.kind: Kind = "binary" if len(self.options.classes) == 2 else "multiclass"
-        self.primary_metric = PRIMARY[self.kind]
+        self.primary_metric, self.figures = PRIMARY[self.kind], CLASS_FIGURES[self.kind]
         self.phases = 1 if self.options.normalise == "federated" else 0
 
     # --- data --------------------------------------------------------------------------------

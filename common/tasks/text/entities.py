@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.figures import LOSS, Figure
 from wardround.common.metrics import ratio
 from wardround.common.tasks.base import Sums
 from wardround.common.tasks.text.rows import IGNORED
 
 Ints = NDArray[np.int64]
+_SCORES = ("f1", "precision", "recall")
 
 
 def entity_spans(tags: Ints, sentences: Ints) -> tuple[Ints, Ints, Ints]:
@@ -92,6 +94,14 @@ def entity_figures(sums: Mapping[str, NDArray[Any]], types: Sequence[str]) -> di
         figures |= _figures(hits[number], extra[number], missed[number], f"_{name}")
         figures[f"support_{name}"] = float(hits[number] + missed[number])
     return figures | {"examples": float(sums["examples"][0])}
+
+
+def described_figures(types: Sequence[str]) -> tuple[Figure, ...]:
+    """What the figures of ``entity_figures`` are, and the loss."""
+    suffixes = ["", *(f"_{name}" for name in types)]
+    scores = [Figure(f"{what}{end}", "higher") for end in suffixes for what in _SCORES]
+    support = [Figure(f"support_{name}") for name in types]
+    return (*scores, *support, Figure("examples"), LOSS)
 
 
 def _figures(hits: float, extra: float, missed: float, suffix: str) -> dict[str, float]:

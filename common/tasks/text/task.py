@@ -19,6 +19,7 @@ from wardround.common.data.shards import shard_sites
 from wardround.common.errors import DataError, TaskError
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.common.tasks.classes import (
+    CLASS_FIGURES,
     PRIMARY,
     Kind,
     checked_outputs,
@@ -30,7 +31,7 @@ from wardround.common.tasks.classes import (
 )
 from wardround.common.tasks.text import encoder as files
 from wardround.common.tasks.text.adapters import adapt
-from wardround.common.tasks.text.entities import entity_figures, entity_sums
+from wardround.common.tasks.text.entities import described_figures, entity_figures, entity_sums
 from wardround.common.tasks.text.example import example_sentences, example_texts
 from wardround.common.tasks.text.iob import READABLE, tag_names
 from wardround.common.tasks.text.network import TextModel
@@ -61,6 +62,8 @@ class TextTask(Task[Rows]):
         self.tagging = self.options.kind == "tokens"
         self.classes: Kind = "binary" if len(self.options.classes) == 2 else "multiclass"
         self.primary_metric = "f1" if self.tagging else PRIMARY[self.classes]
+        entities = described_figures(self.options.entities) if self.tagging else ()
+        self.figures = entities or CLASS_FIGURES[self.classes]
 
     # --- data --------------------------------------------------------------------------------
     def load(self, path: Path | None) -> Rows:
