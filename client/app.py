@@ -29,6 +29,7 @@ from wardround.common.arrays import encode_arrays
 from wardround.common.errors import PrivacyRefused, ReplyRefused, WardroundError
 from wardround.common.hosting import error_reply
 from wardround.common.tasks.base import Sums
+from wardround.common.wire.leaves import MOST_WARNINGS
 
 log = logging.getLogger("wardround.client")
 
@@ -94,10 +95,14 @@ def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> Rec
             "install the same version of wardround on both sides"
         )
     # what a warning says of one hospital's rows is not for a server that may see sums only
-    warnings = hospital.warnings()[:20]
+    warnings = hospital.warnings()
     for line in warnings:
         log.warning(line)
-    shown = [] if is_secure(hospital) or hospital.config.privacy.enabled else warnings
+    hidden = is_secure(hospital) or hospital.config.privacy.enabled
+    shown = [] if hidden else warnings
+    if len(shown) > MOST_WARNINGS:
+        rest = len(shown) - MOST_WARNINGS + 1
+        shown = [*shown[: MOST_WARNINGS - 1], f"{hospital.name}: {rest} more stand in its own log"]
     return RecordDict(
         {
             "describe": ConfigRecord({"hospital": hospital.name, "warnings": shown}),

@@ -92,4 +92,6 @@ def _data(kit: Kit, data: Path) -> str:
     raw = task.load(data)
     if task.size(raw) == 0:
         raise DataError(f"{data}: no usable rows")
-    return f"{data}: {task.size(raw)} rows fit the task; warnings: {len(task.warnings(raw))}"
+    lines = [*map(str, task.left_out(raw)), *task.warnings(raw)]
+    told = "".join(f"\n  {line}" for line in lines)
+    return f"{data}: {task.size(raw)} rows fit the task; warnings: {len(lines)}{told}"

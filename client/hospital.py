@@ -102,6 +102,7 @@ class Hospital:
         self.totals: Sums = {}
         self._open_shard = open_shard
         self._parts: dict[str, Any] | None = None
+        self._left_out: list[str] = []
         self._prepared: tuple[str, dict[str, Examples]] | None = None
         self._units: Units | None = None
 
@@ -119,6 +120,7 @@ class Hospital:
             raw = self._open_shard()
             if self.task.size(raw) == 0:
                 raise DataError(f"{self.name}: the shard has no usable rows; check the data path")
+            self._left_out = [str(one) for one in self.task.left_out(raw)]
             split = split_rows(self.task, raw, self.config, self.name)
             self._parts = {
                 part: self.task.select(raw, rows) for part, rows in split.items() if len(rows)
@@ -135,8 +137,10 @@ class Hospital:
         return {name: self.task.size(parts[name]) if name in parts else 0 for name in SPLITS}
 
     def warnings(self) -> list[str]:
-        """What the hospital's IT should look at, one line each, without patient-level values."""
-        return [f"{self.name}: {line}" for line in self.task.warnings(self.parts()["train"])]
+        """What the hospital's IT should look at, one line each, without patient-level values:
+        first whatever was left out of its files."""
+        lines = self.task.warnings(self.parts()["train"])
+        return [f"{self.name}: {line}" for line in [*self._left_out, *lines]]
 
     def statistics(self, phase: int, totals: Sums) -> Sums:
         """The training part's sums for this phase of the federated preparation."""

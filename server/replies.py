@@ -26,6 +26,7 @@ from wardround.common.errors import BudgetSpent, ReplyRefused
 from wardround.common.privacy.claims import Claim
 from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Sums
+from wardround.common.wire.leaves import MOST_WARNINGS
 
 MAX_STATISTICS = 100_000
 MAX_STATISTIC_ELEMENTS = 10_000_000
@@ -81,7 +82,7 @@ def check_description(reply: Message) -> Member:
     name, warnings = describe.get("hospital"), describe.get("warnings", [])
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ReplyRefused("its name must be 1 to 64 letters, digits, spaces, '.', '_' or '-'")
-    if not isinstance(warnings, list) or len(warnings) > 20:
+    if not isinstance(warnings, list) or len(warnings) > MOST_WARNINGS:
         raise ReplyRefused("its warnings are not a short list")
     counts = {split: _whole(sizes, split) for split in m.SPLITS}
     if counts["train"] == 0:

@@ -10,7 +10,6 @@ import codecs
 import csv
 import io
 import math
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
+from wardround.common.left_out import LeftOut, added
+from wardround.common.text import code, near, normal_text
 
 Cells = NDArray[np.object_]
 """One column: str, or None where the value is missing."""
@@ -28,7 +29,6 @@ READABLE = (".csv", ".tsv", ".data", ".parquet")
 """What is read of a folder; a file that is named itself is read as CSV whatever its suffix."""
 MAX_ABS_NUMBER = 1e30
 """Larger magnitudes are refused: a float32 holds them, and sums of their squares stay finite."""
-_ZERO_TAIL = re.compile(r"^(-?\d+)\.0+$")
 _TRUE = frozenset(["1", "1.0", "true", "t", "yes", "y"])
 _FALSE = frozenset(["0", "0.0", "false", "f", "no", "n"])
 
@@ -40,14 +40,14 @@ class Table:
     columns : name to cells, all of one length
     files : the files the rows came from
     origin : N x 2 int64: index into ``files``, line number (from 1)
-    dropped : rows that were left out when the shard was loaded
+    left_out : of these files, when they were read; a selection of rows has read nothing
     hide_names : whether messages keep names found in the files to themselves
     """
 
     columns: dict[str, Cells]
     files: tuple[Path, ...]
     origin: NDArray[np.int64]
-    dropped: int = 0
+    left_out: tuple[LeftOut, ...] = ()
     hide_names: bool = False
 
     def __len__(self) -> int:
@@ -57,13 +57,13 @@ class Table:
         """The given rows, in that order."""
         index = np.asarray(rows, dtype=np.int64)
         columns = {name: cells[index] for name, cells in self.columns.items()}
-        return replace(self, columns=columns, origin=self.origin[index])
+        return replace(self, columns=columns, origin=self.origin[index], left_out=())
 
-    def keep(self, mask: NDArray[np.bool_]) -> Table:
-        """The rows where the mask is true; the others count as dropped."""
+    def keep(self, mask: NDArray[np.bool_], reason: str) -> Table:
+        """The rows where the mask is true; the others are left out, for that reason."""
         kept = self.select(np.flatnonzero(mask).astype(np.int64))
-        dropped = self.dropped + int((~mask).sum())
-        return replace(kept, dropped=dropped)
+        dropped = LeftOut(int((~mask).sum()), "rows", reason)
+        return replace(kept, left_out=added([*self.left_out, dropped]))
 
     def place(self, row: int, column: str) -> str:
         """'file:line: column 'name'' of a cell, for messages."""
@@ -72,23 +72,26 @@ class Table:
 
     def cells(self, column: str) -> Cells:
         """A column's cells. Raises DataError naming the columns there are, unless hidden."""
+        column = normal_text(column)
         if column not in self.columns:
             where = self.files[0] if self.files else "the shard"
-            raise DataError(f"{where}: there is no column '{column}'{self._instead()}")
+            raise DataError(f"{where}: there is no column '{column}'{self._instead(column)}")
         return self.columns[column]
 
-    def _instead(self) -> str:
+    def _instead(self, column: str) -> str:
         """What there is where a column isn't, for a message."""
         alone = len(self.columns) == 1
+        meant = near(column, self.columns)
+        if meant and not self.hide_names and not _looks_like_a_cell(meant):
+            return f"; it has '{meant}': name it the same"
         if self.hide_names:
             more = ", and the delimiter right" if alone else ""
             return f" among its {len(self.columns)}; is the first line a header{more}?"
         return f"; it has {_listed(self.columns)}" + ("; is task.delimiter right?" if alone else "")
 
     def categories(self, column: str) -> Cells:
-        """The column's cells with '2.0' written as '2': one export's code is another's number."""
-        cells = [None if cell is None else code(cell) for cell in self.cells(column)]
-        return to_cells(cells, ())
+        """The column's cells as codes (``common.text.code``)."""
+        return to_cells((None if c is None else code(c) for c in self.cells(column)), ())
 
     def missing(self, column: str) -> NDArray[np.bool_]:
         """True where the cell is missing."""
@@ -148,7 +151,7 @@ def read_table(
     Raises DataError naming file, line and column.
     """
     files = _files(path)
-    missing = frozenset(missing_values)
+    missing = frozenset(code(text) for text in missing_values)
     tables = [_read_file(file, header, missing, delimiter, hide_names) for file in files]
     first = tables[0]
     for file, table in zip(files, tables, strict=True):
@@ -187,7 +190,7 @@ def _read_file(
 ) -> Table:
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path, missing, hide_names)
-    names = list(header) if header is not None else None
+    names: list[str] | None = list(header) if header is not None else None
     rows: list[list[str]] = []
     lines: list[int] = []
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
@@ -195,7 +198,7 @@ def _read_file(
     try:
         for cells in reader:
             if cells and names is None:
-                names = [" ".join(cell.split()) for cell in cells]
+                names = cells
             elif cells and names is not None:
                 if len(cells) != len(names):
                     raise DataError(
@@ -209,6 +212,7 @@ def _read_file(
         raise DataError(f"{path}:{line}: not readable as CSV ({error})") from None
     if names is None or not rows:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
+    names = [normal_text(name) for name in names]
     _check_names(path, names, hide_names)
     columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*rows, strict=True), strict=True))
     return _table(path, columns, lines, missing)
@@ -239,10 +243,11 @@ def _read_parquet(path: Path, missing: frozenset[str], hide_names: bool) -> Tabl
         found = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: not readable as Parquet ({type(error).__name__})") from None
-    _check_names(path, found.column_names, hide_names)
+    names = [normal_text(name) for name in found.column_names]
+    _check_names(path, names, hide_names)
     if found.num_rows == 0:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
-    columns = {name: found.column(name).to_pylist() for name in found.column_names}
+    columns = {name: found.column(index).to_pylist() for index, name in enumerate(names)}
     return _table(path, columns, list(range(1, found.num_rows + 1)), missing)
 
 
@@ -253,20 +258,15 @@ def _table(
     return Table({k: to_cells(v, missing) for k, v in columns.items()}, (path,), origin)
 
 
-def code(text: str) -> str:
-    """A category's text with '2.0' written as '2'; for cells, and for options that name them."""
-    return _ZERO_TAIL.sub(r"\1", text)
-
-
 def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:
-    """Values as stripped text; None, NaN and the texts in ``missing`` become None."""
+    """Values in the normal form of a text; None, NaN and the codes in ``missing`` become None."""
     cells: list[str | None] = []
     for value in values:
         if value is None or value != value:
             cells.append(None)
             continue
-        text = value.strip() if isinstance(value, str) else str(value)
-        cells.append(None if text in missing else text)
+        text = normal_text(value if isinstance(value, str) else str(value))
+        cells.append(None if code(text) in missing else text)
     array = np.empty(len(cells), dtype=object)
     array[:] = cells
     return array

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from wardround.common.figures import STANDARD, Better, Figure, FigureTable
+from wardround.common.left_out import LeftOut
 
 Sums = dict[str, NDArray[np.float64]]
 """Named float64 arrays that mean the same when added over shards: counts, sums, histograms."""
@@ -169,6 +170,10 @@ class Task(ABC, Generic[Raw]):
     def given_split(self, raw: Raw) -> NDArray[np.str_] | None:
         """'train', 'validation' or 'test' for each row, where the data says so; else None."""
         return None
+
+    def left_out(self, raw: Raw) -> Sequence[LeftOut]:
+        """What ``load`` left out of the files that ``raw`` was read from; of a part nothing."""
+        return []
 
     def warnings(self, raw: Raw) -> list[str]:
         """What a hospital should know about its shard, one line each, without cell values."""

@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.table import Table, code
+from wardround.common.data.table import Table
 from wardround.common.errors import DataError, TaskError
 from wardround.common.tasks.base import Sums
 from wardround.common.tasks.options import TabularOptions
@@ -38,6 +38,7 @@ from wardround.common.tasks.vocabulary import (
     read_words,
     write_words,
 )
+from wardround.common.text import code
 
 Matrix = NDArray[np.float64]
 MEDIAN_BINS = 1024

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from wardround.common import figures
 from wardround.common.data.shards import shard_sites
-from wardround.common.data.table import READABLE, Table, code, read_table, to_cells
+from wardround.common.data.table import READABLE, Table, read_table, to_cells
 from wardround.common.errors import DataError, TaskError
+from wardround.common.left_out import LeftOut
 from wardround.common.messages import SPLITS
 from wardround.common.metrics import regression_figures, regression_sums
 from wardround.common.survival_metrics import survival_figures, survival_sums
@@ -34,6 +35,7 @@ from wardround.common.tasks.classes import (
 )
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions, TabularOptions
+from wardround.common.text import code
 
 _POSITIVE = frozenset(["1", "1.0", "true", "yes"])
 _NEGATIVE = frozenset(["0", "0.0", "false", "no"])
@@ -77,12 +79,11 @@ class TabularTask(Task[Table]):
             table = read_table(path, options.header, options.missing_values, options.delimiter)
         for name in self._needed_columns():
             table.cells(name)
-        keep = np.ones(len(table), dtype=np.bool_)
         for name in self._target_columns():
-            keep &= ~table.missing(name)
+            table = table.keep(~table.missing(name), f"column '{name}' is empty")
         if options.missing == "drop":
-            keep &= ~features.feature_cells_missing(table, options)
-        table = table.keep(keep)
+            gaps = features.feature_cells_missing(table, options)
+            table = table.keep(~gaps, "an input is missing (task.missing = 'drop')")
         if len(table) == 0:
             raise DataError(f"{path}: no row has a target (and, with missing = 'drop', all inputs)")
         self._parse(table)
@@ -149,11 +150,12 @@ class TabularTask(Task[Table]):
                 raise DataError(f"{raw.place(row, name)}: must be train, validation or test")
         return cells.astype(str)
 
+    def left_out(self, raw: Table) -> tuple[LeftOut, ...]:
+        return raw.left_out
+
     def warnings(self, raw: Table) -> list[str]:
-        """Rows left out, one class only, columns that are mostly or wholly missing."""
+        """One class only, columns that are mostly or wholly missing."""
         lines = []
-        if raw.dropped:
-            lines.append(f"{raw.dropped} rows were left out for missing values")
         if self.kind in ("binary", "multiclass") and len(set(self.labels(raw).tolist())) < 2:
             lines.append("all training rows have the same target: it learns from the others only")
         if self.kind == "survival" and not self.labels(raw).any():

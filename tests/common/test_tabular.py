@@ -102,7 +102,7 @@ def test_features_equal_scikit_learns_on_the_pooled_rows(rows, cut, encoding) ->
     expected = np.zeros(len(rows))
     if len(known):
         scaler = StandardScaler().fit(known.reshape(-1, 1))
-        scale = scaler.scale_[0] if known.std() >= 1e-12 else 1.0
+        scale = scaler.scale_[0] if known.std() > 1e-12 * abs(known.mean()) else 1.0
         filled = np.where(np.isnan(values), totals["numeric/x/median"][0], values)
         expected = (filled - scaler.mean_[0]) / scale
     np.testing.assert_allclose(prepared[:, 0], expected, atol=1e-4)
@@ -206,9 +206,13 @@ def test_loading_drops_what_it_must_and_says_so(tmp_path: Path) -> None:
     path = csv(tmp_path, "x,y\n1,0\n2,\n,1\n4,0\n")
     task = TabularTask(columns={"target": "y"}, missing="drop")
     raw = task.load(path)
-    assert len(raw) == 2 and raw.dropped == 2
+    assert len(raw) == 2
+    assert [str(one) for one in task.left_out(raw)] == [
+        "1 row was left out: column 'y' is empty",
+        "1 row was left out: an input is missing (task.missing = 'drop')",
+    ]
+    assert task.left_out(task.select(raw, np.arange(2))) == ()  # else told once for each part
     assert task.warnings(raw) == [
-        "2 rows were left out for missing values",
         "all training rows have the same target: it learns from the others only",
     ]
     with pytest.raises(DataError, match="no row has a target"):

@@ -75,7 +75,7 @@ def test_a_users_own_task_is_found_from_the_base_folder(folder: Path, monkeypatc
 
 def test_a_users_own_task_has_the_defaults_of_the_contract(folder: Path) -> None:
     task = load_task("own.py:Mine", {}, folder)
-    assert task.warnings(None) == [] and task.patients(None) is None
+    assert task.warnings(None) == task.left_out(None) == [] and task.patients(None) is None
     assert task.phases == 0 and task.statistics(None, 0, {}) == {}
     assert task.condense({"n": np.ones(1)}) == {"n": np.ones(1)}
     assert (task.primary_metric, task.higher_is_better) == ("loss", False)

@@ -14,6 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wardround.common.left_out import LeftOut
+from wardround.common.text import code
+
 
 @dataclass(frozen=True)
 class Images:
@@ -23,8 +26,7 @@ class Images:
     labels : N, int64, positions in ``classes``
     patients : N texts, digests of the patients' identifiers; None where unknown
     splits : N of 'train', 'validation' and 'test'; None where the data doesn't say
-    dropped : images left out because they show the patient
-    ignored : files that aren't images by their names
+    left_out : of the files, when they were read
     unnamed : images of which the patient isn't known, where that of others is
     """
 
@@ -32,8 +34,7 @@ class Images:
     labels: NDArray[np.int64]
     patients: NDArray[np.str_] | None = None
     splits: NDArray[np.str_] | None = None
-    dropped: int = 0
-    ignored: int = 0
+    left_out: tuple[LeftOut, ...] = ()
     unnamed: int = 0
 
     def __len__(self) -> int:
@@ -43,6 +44,7 @@ class Images:
         """The images at these positions, in that order, as copies."""
         return replace(
             self,
+            left_out=(),
             pixels=self.pixels[torch.from_numpy(np.asarray(rows, dtype=np.int64))],
             labels=self.labels[rows],
             patients=None if self.patients is None else self.patients[rows],
@@ -51,6 +53,6 @@ class Images:
 
 
 def digest(text: str) -> str:
-    """Twelve hexadecimal digits of a text's SHA-256: to tell patients apart. Who guesses a text can
+    """Twelve hexadecimal digits of a code's SHA-256: to tell patients apart. Who guesses a text can
     confirm it, so it is in no message."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(code(text).encode()).hexdigest()[:12]

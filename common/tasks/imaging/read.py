@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.data.shards import SPLIT_NAMES
-from wardround.common.data.table import Table, code, read_table
+from wardround.common.data.table import Table, read_table
 from wardround.common.errors import DataError
+from wardround.common.left_out import LeftOut, added
 from wardround.common.messages import SPLITS
 from wardround.common.tasks.imaging.decode import Decoded, decode, fit, is_image
 from wardround.common.tasks.imaging.images import Images, digest
 from wardround.common.tasks.imaging.options import ImagingOptions
+from wardround.common.text import code
 
 _NPZ_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
@@ -92,7 +94,7 @@ def _read_folders(path: Path, options: ImagingOptions) -> Images:
             f"{path}: no image in folders named like task.classes ({expected}), and not one CSV or "
             "npz file"
         )
-    return replace(_images(found, dropped), ignored=ignored)
+    return _images(found, _shows_patient(dropped), _no_image(ignored))
 
 
 def _folders(path: Path) -> list[str]:
@@ -145,7 +147,15 @@ def _read_listed(path: Path, options: ImagingOptions) -> Images:
         found.append((image, label, split))
     if not found:
         raise DataError(f"{path}: no image is left")
-    return _images(found, dropped)
+    return _images(found, _shows_patient(dropped))
+
+
+def _shows_patient(count: int) -> LeftOut:
+    return LeftOut(count, "images", "they show who the patient is (task.burned_in = 'drop')")
+
+
+def _no_image(count: int) -> LeftOut:
+    return LeftOut(count, "files", "no image by their names' endings")
 
 
 def _inside(folder: Path, cell: str, place: str) -> Path:
@@ -180,7 +190,7 @@ def _split(table: Table, row: int, options: ImagingOptions) -> str:
     return str(text)
 
 
-def _images(found: Sequence[tuple[Decoded, int, str]], dropped: int) -> Images:
+def _images(found: Sequence[tuple[Decoded, int, str]], *left_out: LeftOut) -> Images:
     patients = [image.patient for image, _, _ in found]
     unnamed = patients.count(None)
     if unnamed < len(patients):  # nobody knows whether those without a name are one patient
@@ -191,7 +201,7 @@ def _images(found: Sequence[tuple[Decoded, int, str]], dropped: int) -> Images:
         np.array([label for _, label, _ in found], dtype=np.int64),
         np.array(patients) if unnamed < len(found) else None,
         splits if splits[0] else None,
-        dropped,
+        added(left_out),
         unnamed=unnamed if unnamed < len(found) else 0,
     )
 

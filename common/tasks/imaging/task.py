@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from wardround.common.data.shards import shard_sites
 from wardround.common.errors import TaskError
+from wardround.common.left_out import LeftOut
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.common.tasks.classes import (
     CLASS_FIGURES,
@@ -70,13 +71,12 @@ class ImagingTask(Task[Images]):
     def given_split(self, raw: Images) -> NDArray[np.str_] | None:
         return raw.splits
 
+    def left_out(self, raw: Images) -> tuple[LeftOut, ...]:
+        return raw.left_out
+
     def warnings(self, raw: Images) -> list[str]:
-        """Images left out, one class only."""
+        """Unnamed patients, one class only."""
         lines = []
-        if raw.dropped:
-            lines.append(f"{raw.dropped} images were left out: they show who the patient is")
-        if raw.ignored:
-            lines.append(f"{raw.ignored} files were left out: no image by their names' endings")
         if raw.unnamed:
             lines.append(
                 f"{raw.unnamed} images name no patient: each counts as a patient of its own"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wardround.common.data.shards import SPLIT_NAMES
 from wardround.common.errors import DataError
+from wardround.common.left_out import LeftOut
 
 IGNORED = -100
 """Target of a token that has none: special and padding tokens, and all but a word's first."""
@@ -28,8 +29,7 @@ class Rows:
     origin : N x 2 int64: index into ``files``, line number (from 1)
     splits : N, 'train', 'validation' or 'test'; None where the data doesn't say
     patients : N, None where the data doesn't name them
-    dropped : rows left out for a missing text or label
-    shortened : words or texts of which the end was left out
+    left_out : of the files, when they were read: rows, and the ends of words or texts
     pieces : sentences that were longer than T and became several rows
     """
 
@@ -39,8 +39,7 @@ class Rows:
     origin: NDArray[np.int64]
     splits: NDArray[np.str_] | None = None
     patients: NDArray[np.str_] | None = None
-    dropped: int = 0
-    shortened: int = 0
+    left_out: tuple[LeftOut, ...] = ()
     pieces: int = 0
 
     def __len__(self) -> int:
@@ -51,6 +50,7 @@ class Rows:
         index = np.asarray(rows, dtype=np.int64)
         return replace(
             self,
+            left_out=(),
             tokens=self.tokens[index],
             targets=self.targets[index],
             origin=self.origin[index],

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from wardround.common.data.shards import shard_sites
 from wardround.common.errors import DataError, TaskError
+from wardround.common.left_out import LeftOut
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.common.tasks.classes import (
     CLASS_FIGURES,
@@ -112,14 +113,12 @@ class TextTask(Task[Rows]):
     def given_split(self, raw: Rows) -> NDArray[np.str_] | None:
         return raw.splits
 
+    def left_out(self, raw: Rows) -> tuple[LeftOut, ...]:
+        return raw.left_out
+
     def warnings(self, raw: Rows) -> list[str]:
-        """Rows left out, words or texts of which an end was, nothing to learn from."""
+        """Sentences that were cut, nothing to learn from."""
         lines = []
-        if raw.dropped:
-            lines.append(f"{raw.dropped} rows were left out for a missing text or label")
-        if raw.shortened:
-            what = "words" if self.tagging else "texts"
-            lines.append(f"the ends of {raw.shortened} {what} beyond max_length were left out")
         if raw.pieces:
             lines.append(f"{raw.pieces} sentences are longer than max_length and became several")
         if len(set(self.labels(raw).tolist())) < 2:

@@ -6,6 +6,7 @@ Shapes: N rows, T tokens of a row (``max_length``).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -13,13 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.table import Table, code, read_table
+from wardround.common.data.table import Table, read_table
 from wardround.common.errors import DataError
+from wardround.common.left_out import LeftOut, added
 from wardround.common.messages import SPLITS
 from wardround.common.tasks.text.encoder import WordTokenizer
 from wardround.common.tasks.text.iob import READABLE, Sentence, read_iob
 from wardround.common.tasks.text.options import TextOptions
 from wardround.common.tasks.text.rows import IGNORED, Rows, shard_files
+from wardround.common.text import code
 
 CSV_FILES = (".csv", ".tsv", ".parquet")
 
@@ -81,7 +84,7 @@ def sentence_rows(
         np.column_stack([owner[index], lines[index]]),
         None if splits is None else splits[index],
         np.array(patients)[index] if patients and patients[0] else None,
-        shortened=shortened,
+        left_out=_left_out([], "words", shortened),
         pieces=int((np.bincount(index) > 1).sum()),
     )
 
@@ -132,10 +135,7 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
     for file, _ in found:
         delimiter = "\t" if file.suffix.lower() == ".tsv" else options.delimiter
         tables.append(read_table(file, None, options.missing_values, delimiter, hide_names=True))
-    kept = [
-        table.keep(~(table.missing(columns.text) | table.missing(columns.label)))
-        for table in tables
-    ]
+    kept = [_labelled(table, options) for table in tables]
     if not sum(len(table) for table in kept):
         raise DataError(f"{path}: no row has both a text and a label")
     splits: list[str] = []
@@ -155,9 +155,15 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
         np.concatenate([_patients(t, columns.patient_id) for t in kept])
         if columns.patient_id
         else None,
-        dropped=sum(table.dropped for table in kept),
-        shortened=shortened,
+        left_out=_left_out([one for table in kept for one in table.left_out], "texts", shortened),
     )
+
+
+def _labelled(table: Table, options: TextOptions) -> Table:
+    columns = options.columns
+    for name, reason in ((columns.text, "without a text"), (columns.label, "without a label")):
+        table = table.keep(~table.missing(name), reason)
+    return table
 
 
 def text_rows(
@@ -171,7 +177,13 @@ def text_rows(
     )
     ids, shortened = _text_tokens([table], options, tokenizer)
     targets = np.array(labels, dtype=np.int64)
-    return Rows(ids, targets, (file,), table.origin, shortened=shortened)
+    return Rows(ids, targets, (file,), table.origin, left_out=_left_out([], "texts", shortened))
+
+
+def _left_out(rows: Iterable[LeftOut], what: str, shortened: int) -> tuple[LeftOut, ...]:
+    """Rows that were left out, and the ends of words or texts that were."""
+    ends = LeftOut(shortened, f"ends of {what}", "beyond the tokens of task.max_length")
+    return added([*rows, ends])
 
 
 def _text_tokens(

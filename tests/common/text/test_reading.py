@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.common.errors import DataError
+from wardround.common.left_out import LeftOut
 from wardround.common.tasks.text import TextTask
 from wardround.common.tasks.text.encoder import make_tokenizer
 from wardround.common.tasks.text.iob import Sentence, read_iob
@@ -107,7 +108,7 @@ def test_a_long_sentence_becomes_rows_that_together_are_it(encoder, words, data,
     for piece, following in zip(pieces, pieces[1:], strict=False):
         if following[0] == 2:
             assert all(tag == 2 for tag in piece[1:])
-    assert rows.pieces == (len(rows) > 1) and rows.shortened == 0
+    assert rows.pieces == (len(rows) > 1) and not rows.left_out
     assert (rows.tokens != tokenizer.pad).sum(1).max() <= length
 
 
@@ -126,8 +127,8 @@ def test_a_word_longer_than_a_row_is_shortened_and_said(tmp_path: Path, encoder:
     path = written(tmp_path / "a.tsv", "a" * 50 + "\tB-Disease\nfever\tO\n")
     task = TextTask(encoder=str(encoder), max_length=16)
     rows = task.load(path)
-    assert len(rows) == 2 and rows.shortened == 1
-    assert any("ends of 1 words" in line for line in task.warnings(rows))
+    assert len(rows) == 2
+    assert [(x.count, x.what) for x in task.left_out(rows)] == [(1, "ends of words")]
 
 
 CSV = {"kind": "sequence", "columns": {"text": "note", "label": "y"}}
@@ -140,12 +141,12 @@ def test_texts_of_a_csv_file(tmp_path: Path, encoder: Path) -> None:
     columns = CSV["columns"] | {"patient_id": "who"}
     task = TextTask(encoder=str(encoder), kind="sequence", columns=columns)
     rows = task.load(path)
-    assert task.labels(rows).tolist() == [1, 0] and rows.dropped == 1
+    assert task.labels(rows).tolist() == [1, 0]
     assert task.patients(rows).tolist() == ["1", "2"]
     assert rows.origin[:, 1].tolist() == [2, 4]
     examples = task.prepare(rows, {}, rows)
     assert examples.targets.tolist() == [1.0, 0.0]
-    assert any("left out" in line for line in task.warnings(rows))
+    assert task.left_out(rows) == (LeftOut(1, "rows", "without a label"),)
 
 
 @pytest.mark.parametrize(
@@ -176,12 +177,12 @@ def test_truncation_is_asked_for_and_said(tmp_path: Path, encoder: Path) -> None
     task = TextTask(encoder=str(encoder), max_length=16, truncate=True, **CSV)
     rows = task.load(path)
     assert rows.tokens.shape == (2, 16) and rows.tokens[0, -1] == 3  # [SEP] is kept
-    assert any("ends of 1 texts" in line for line in task.warnings(rows))
+    assert [(x.count, x.what) for x in task.left_out(rows)] == [(1, "ends of texts")]
 
 
 def test_the_built_in_example_needs_no_file(encoder: Path) -> None:
     tokens = TextTask(encoder=str(encoder), max_length=64).load(None)
-    assert len(tokens) == 192 and tokens.pieces == tokens.shortened == 0
+    assert len(tokens) == 192 and not tokens.pieces and not tokens.left_out
     texts = TextTask(encoder=str(encoder), max_length=64, kind="sequence").load(None)
     assert len(texts) == 192 and texts.targets.sum() == 96
     with pytest.raises(DataError, match="set data.path"):

@@ -1,0 +1,50 @@
+"""The one normal form of a text, and when two texts are the same.
+
+Headers, names in settings, declared lists, cells and identifiers pass through ``normal_text``, and
+codes through ``code``, before anything compares them: an export's composed and decomposed letters,
+blanks around or doubled within a text, and 1 beside 1.0 are differences of form, never of meaning.
+Case is a difference of meaning unless a rule says otherwise (yes and Yes); ``near`` finds texts
+that differ in case, blanks or form only, to suggest them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_ZERO_TAIL = re.compile(r"^([+-]?\d+)\.0*$", re.ASCII)
+_UNSEEN = str.maketrans("", "", "\ufeff\u200b\u2060\u00ad")
+"""Byte-order mark, zero-width space, word joiner, soft hyphen: no reader sees them."""
+
+
+def normal_text(text: str) -> str:
+    """NFC (Unicode Standard Annex 15), blanks of any kind stripped and collapsed to one each."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.translate(_UNSEEN))
+    return " ".join(text.split())
+
+
+def code(text: str) -> str:
+    """The normal form of a category, class or identifier: '2.0' is '2', as one export's number is
+    another's text. '02' is another code, as in ICD, postcodes and record numbers."""
+    text = normal_text(text)
+    return _ZERO_TAIL.sub(r"\1", text) if text.endswith(("0", ".")) else text
+
+
+def near(text: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``text`` is meant to be: but for case, blanks, punctuation or
+    compatible letters the same, or a slip of the keyboard away; None if there is none."""
+    known = list(known)
+    alike = {_loose(name): name for name in reversed(known)}
+    if (found := alike.get(_loose(text))) is not None:
+        return found
+    close = difflib.get_close_matches(_loose(text), list(alike), 1, cutoff=0.8)
+    return alike[close[0]] if close else None
+
+
+def _loose(text: str) -> str:
+    folded = unicodedata.normalize("NFKD", code(text)).casefold()
+    kept = "".join(letter for letter in folded if letter.isalnum())
+    return kept or folded
