@@ -100,29 +100,30 @@ def enroll(
 @client.command("approve")
 def approve(
     kit: KitArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Approve without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Approve without asking, also what was rejected last.")
+    ] = False,
     reject: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Reject what waits, with a reason.")
+        str | None,
+        typer.Option(
+            metavar="REASON", help="Reject what waits, and withdraw from the run that goes on."
+        ),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="This plan only, by how its digest begins."),
     ] = None,
 ) -> None:
-    """Show the plans that wait for a person, and sign what is approved."""
-    from wardround.client.approval import Approvals
-    from wardround.client.kit import Kit
-    from wardround.client.plan_text import plan_text
+    """Show the plans that wait for a person, and sign what is approved.
 
-    opened = Kit.open(kit)
-    approvals = Approvals(opened.state, opened.identity)
-    waiting = approvals.pending()
-    if not waiting:
-        print(f"{kit}: no plan waits for approval")
-    for manifest in waiting:
-        print(plan_text(manifest))
-        if reject is not None:
-            approvals.reject(manifest.digest().hex(), reject)
-            print("rejected")
-        elif yes or typer.confirm("Approve this plan?"):
-            approvals.approve(manifest.digest().hex())
-            print("approved: the running client takes part within seconds")
+    A decision can be changed at any time, and counts at once: `--reject` stops the next answer of a
+    run that goes on, `--yes` lets the hospital take part again.
+    """
+    from wardround.client.consent import decide
+
+    if yes and reject is not None:
+        raise typer.BadParameter("give --yes or --reject, not both")
+    decide(kit, yes, reject, plan, print, typer.confirm)
 
 
 @client.command("stop")

@@ -28,13 +28,13 @@ from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
 from wardround.client.rules import LEDGER, Rules
 from wardround.client.settings import check_training
-from wardround.client.stop import LOCK, STOPPED
+from wardround.client.stop import LOCK, is_stopped
 from wardround.client.store import DurableState
 from wardround.client.transport.connection import Connection
 from wardround.client.worker import Worker
 from wardround.common.audit import AuditLog
 from wardround.common.audit_lines import SignedHead
-from wardround.common.errors import AuditError, TransportError
+from wardround.common.errors import AuditError, TransportError, WardroundError
 from wardround.common.hosting import CLIENT_NODE_ID, become_client
 from wardround.common.locks import take_lock
 from wardround.common.tasks.configured import make_task
@@ -58,20 +58,20 @@ class HospitalProcess:
 
     def __init__(self, kit: Kit, shard: Path | None, device: str | None = None) -> None:
         self.kit = kit
-        if (kit.state / STOPPED).exists():
-            raise TransportError(
-                f"{kit.folder}: this hospital was stopped with `wardround client stop`; allow it "
-                f"again with `wardround client stop {kit.folder} --undo`"
-            )
         with ExitStack() as opened:
             opened.enter_context(take_lock(kit.state / LOCK))
+            if is_stopped(kit.state):
+                raise TransportError(
+                    f"{kit.folder}: this hospital was stopped with `wardround client stop`; allow "
+                    f"it again with `wardround client stop {kit.folder} --undo`"
+                )
             path = kit.state / "audit.jsonl"
             self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
             self._prepare(kit, shard, device)
             self._opened = opened.pop_all()
 
     def _prepare(self, kit: Kit, shard: Path | None, device: str | None) -> None:
-        self._over = threading.Event()
+        self._over, self._said = threading.Event(), ""
         self.rules = Rules(kit, self.audit, device, self._units)
         ledger = kit.state / LEDGER
         self._create_ledger(ledger)
@@ -122,18 +122,28 @@ class HospitalProcess:
         ]
         for thread in threads:
             thread.start()
-        while not self._over.wait(0.5):
-            if (self.kit.state / STOPPED).exists():
-                break
+        state = self.kit.folder / "state"
+        while not self._over.wait(0.5) and not is_stopped(state):
+            self._note_decisions()
         self.connection.stop()
         self.worker.stop()
-        why = "kill switch" if (self.kit.state / STOPPED).exists() else "signal"
+        why = "kill switch" if is_stopped(state) else "signal"
         self.audit.append("stopped", reason=why)
         log.info("stopped (%s)", why)
-        self.audit.close()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # training may hold other threads for minutes; nothing of it may leave any more
+
+    def _note_decisions(self) -> None:
+        try:
+            if withdrawn := self.rules.note_decisions():
+                self.worker.withdraw(withdrawn)
+        except AuditError:
+            raise  # what can't be written down isn't done: the process ends
+        except WardroundError as error:  # nothing leaves meanwhile: the worker looks, too
+            if str(error) != self._said:
+                self._said = str(error)
+                log.warning("%s", error)
 
     def _context(self) -> Context:
         return Context(

@@ -2,7 +2,8 @@
 
 ``site.toml`` and the hospital's copy of the signed description say what is allowed; a plan that a
 person must approve waits for that; what was accepted is enforced by the gate. The policy is read
-again for every plan, so that an edit needs no restart.
+again for every plan, so that an edit needs no restart; whether a person has withdrawn from the run
+is looked at before every request and before every answer.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Rules:
                 self._refused = (digest, str(error))
                 self._audit.append("policy", manifest=digest, run=manifest.run, refused=str(error))
             raise
+        self._approvals.accept(manifest)
         self._gate = Gate(manifest)
         self._audit.append(
             "manifest", manifest=digest, run=manifest.run, stage=manifest.stage, accepted=True
@@ -91,11 +93,11 @@ class Rules:
         site = load_site(self._kit.site_path)
         config = site.apply(self._kit.description.config())
         site.check(manifest, self._kit.description, config, self._units())
-        if site.approval == "ask" and not self._approvals.is_approved(manifest):
-            self._approvals.request(manifest)
+        self._approvals.request(manifest, ask=site.approval == "ask")
 
     def may_begin(self, message_type: str, request: RecordDict | None) -> None:
-        """Raise PolicyRefused unless the accepted plan has such requests."""
+        """Raise PolicyRefused unless the accepted plan has such requests, and stands."""
+        self._check_consent()
         self._gate.may_begin(message_type, request)
 
     def may_spend(self) -> None:
@@ -108,8 +110,26 @@ class Rules:
             load_site(self._kit.site_path).check_spent(entries, self.config(), manifest.run)
 
     def may_leave(self, message_type: str, content: RecordDict) -> str:
-        """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""
+        """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest, or a
+        person has withdrawn from the run."""
+        self._check_consent()
         return summary(self._gate.check(message_type, content))
+
+    def _check_consent(self) -> None:
+        if self._gate.manifest is not None:
+            self._approvals.check_consent(self._gate.manifest)
+
+    def note_decisions(self) -> str:
+        """Write what a person has decided since into the audit log; why nothing of the present
+        run may leave any more, or ''."""
+        for one in self._approvals.log.note(self._audit):
+            word = "approved" if one["accepted"] else "rejected"
+            log.info("run %s was %s by %s", one["run"], word, one["who"])
+        try:
+            self._check_consent()
+        except PolicyRefused as error:
+            return str(error)
+        return ""
 
 
 def resolve_device(device: str) -> str:

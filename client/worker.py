@@ -150,6 +150,14 @@ class Worker:
         with self._lock:
             self._dropped |= self._busy
 
+    def withdraw(self, reason: str) -> None:
+        """Break off the answers that are on their way; the server is told why instead."""
+        for start in self._mailbox.waiting():
+            if start.kind == "reply":
+                self._mailbox.take_back(start.id)
+                asked = start.model_copy(update={"id": start.reply_to})
+                self._mailbox.put(*self._error(asked, reason))
+
     def stop(self) -> None:
         """``run`` returns after the request that it is at."""
         self._queue.put(None)

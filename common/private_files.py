@@ -1,11 +1,14 @@
 """Files with secrets: 0600 from the first byte on, in folders 0700, replaced whole and durably.
 
-Also how a file of a kit is read, so that whatever is wrong with it is one line with its mend.
+Also how a file of a kit is read, so that whatever is wrong with it is one line with its mend. What
+root makes in another user's folder is handed over to that user, who couldn't read it otherwise.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -19,10 +22,48 @@ _MOST_BYTES = 16 * 2**20
 def private_folder(path: Path) -> Path:
     """The folder, made 0700 if it isn't there. Raises ProvisionError if it can't be."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            hand_over(path)
     except OSError as error:
-        raise ProvisionError(f"{path}: can't be made ({error.strerror})") from None
+        raise ProvisionError(f"{path}: can't be made ({why(error, path)})") from None
     return path
+
+
+def hand_over(path: Path) -> None:
+    """Give what root has just made to the owner of the folder that it lies in. Raises OSError."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        if owner.st_uid != path.stat().st_uid:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def why(error: OSError, path: Path) -> str:
+    """What the system says of a file or folder that can't be used here; where rights are missing,
+    whose it is and what helps."""
+    text = error.strerror or type(error).__name__
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return text
+    found = path
+    while not os.access(found, os.F_OK) and found != found.parent:  # what isn't there, or hidden
+        found = found.parent
+    try:
+        owner, own = found.stat().st_uid, os.geteuid()
+    except OSError:
+        return text
+    if owner == own:
+        return f"{text}: {found} is this user's own; give it the rights (chmod u+rwX)"
+    return (
+        f"{text}: {found} belongs to {_user(owner)}, and this is {_user(own)}; run it as "
+        f"{_user(owner)}, or give the folder to this user (chown -R)"
+    )
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user '{pwd.getpwuid(number).pw_name}'"
+    except KeyError:  # a container's user may have no name
+        return f"user {number}"
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -35,6 +76,7 @@ def write_private(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        hand_over(temporary)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
@@ -57,6 +99,8 @@ def read_public(path: Path, mend: str) -> bytes:
             data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise ProvisionError(f"{path}: no such file; {mend}") from None
+    except PermissionError as error:
+        raise ProvisionError(f"{path}: can't be read ({why(error, path)})") from None
     except OSError as error:
         raise ProvisionError(f"{path}: can't be read ({error.strerror}); {mend}") from None
     if len(data) > _MOST_BYTES:
@@ -75,4 +119,4 @@ def read_private(path: Path, mend: str) -> bytes:
 
 
 def _unwritable(path: Path, error: OSError) -> ProvisionError:
-    return ProvisionError(f"{path}: can't be written ({error.strerror})")
+    return ProvisionError(f"{path}: can't be written ({why(error, path)})")

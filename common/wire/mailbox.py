@@ -164,6 +164,11 @@ class Mailbox:
                 self._numbers.pop(message.start.number, None)
             return message
 
+    def waiting(self) -> list[Start]:
+        """What isn't known to have arrived."""
+        with self._changed:
+            return [message.start for message in self._outgoing.values()]
+
     def take_back_all(self) -> None:
         """Don't send anything that waits."""
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,9 +16,10 @@ from wardround.client import approval
 from wardround.client.approval import Approvals, plan_text
 from wardround.common import messages as m
 from wardround.common.arrays import ArraySpec
+from wardround.common.audit import AuditLog
 from wardround.common.config import parse_config
 from wardround.common.description import Description, shared_toml
-from wardround.common.errors import PolicyRefused
+from wardround.common.errors import PolicyRefused, ProvisionError
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.configured import make_task
 from wardround.common.wire.manifest import Manifest
@@ -284,3 +286,54 @@ def test_names_from_the_server_are_shown_as_they_are(approvals) -> None:
     shown = plan_text(plan(run="[bold red]fine[/]"))
     assert "[bold red]fine[/]" in shown and "\x1b" not in shown
     assert m.one_line(shown.splitlines()[0]) == re.sub(" +", " ", shown.splitlines()[0])
+
+
+# --- a consent that is withdrawn, or given after all ----------------------------------------------
+def test_a_rejection_is_of_the_run_whatever_its_plan_becomes(approvals) -> None:
+    one, renewed = plan(), plan("[federation]\nrounds = 21\n")
+    approvals.request(one, ask=False)
+    approvals.accept(one)
+    assert approvals.in_force() == [one]
+    approvals.reject(one.digest(), "the board said no")
+    assert approvals.in_force() == []
+    for ask in (True, False):
+        with pytest.raises(PolicyRefused, match="rejected the plan of run 'run-1': the board"):
+            approvals.request(renewed, ask)
+    approvals.request(plan(run="run-2"), ask=False)
+    assert approvals.pending() == [renewed]  # so that a person can still say yes to it
+    approvals.approve(renewed.digest())
+    approvals.check_consent(one)
+    approvals.request(renewed)
+
+
+def test_each_decision_is_noted_once_and_in_order(approvals, tmp_path) -> None:
+    one, path = plan(), tmp_path / "audit.jsonl"
+    approvals.accept(one)
+    approvals.reject(one.digest(), "no", "A. Person")
+    approvals.approve(one.digest(), "B. Person")
+    with AuditLog.open(path, "north", OWN) as audit:
+        assert approvals.log.waiting()
+        assert [one["accepted"] for one in approvals.log.note(audit)] == [False, True]
+        assert not approvals.log.waiting() and approvals.log.note(audit) == []
+        (tmp_path / "decisions.jsonl").write_bytes(
+            (tmp_path / "decisions.jsonl").read_bytes() + b'{"decision": "{}", "signature": "00"}\n'
+        )
+        assert approvals.log.note(audit) == []  # nobody signed that
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    told = [(x["accepted"], x["who"], x["reason"]) for x in lines if x["event"] == "approval"]
+    assert told == [(False, "A. Person", "no"), (True, "B. Person", "")]
+    assert all(x["run"] == "run-1" for x in lines if x["event"] == "approval")
+
+
+def test_a_rejection_that_cannot_be_read_is_not_passed_over(approvals, tmp_path, monkeypatch):
+    one = plan()
+    approvals.accept(one)
+    approvals.reject(one.digest(), "no")
+    again = Approvals(tmp_path, OWN)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(denied()))
+    with pytest.raises(ProvisionError, match="can't be read"):
+        again.check_consent(one)
+
+
+def denied() -> PermissionError:
+    return PermissionError(errno.EACCES, os.strerror(errno.EACCES))

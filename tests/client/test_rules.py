@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from tests.provisioning import Site, federation
 from wardround.client.approval import Approvals
+from wardround.client.consent import decide
 from wardround.client.kit import Kit
 from wardround.client.ledger import Entry, Ledger, Limit
 from wardround.client.rules import Rules, resolve_device
@@ -18,6 +19,7 @@ from wardround.common.arrays import ArraySpec
 from wardround.common.audit import AuditLog
 from wardround.common.config import load_config
 from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
+from wardround.common.locks import take_lock
 from wardround.common.pki import now_utc
 from wardround.common.privacy.accounting import Release
 from wardround.common.secagg.keys import Identity
@@ -103,6 +105,29 @@ def test_a_plan_waits_until_a_person_approves_it(site: Site) -> None:
     rules.may_begin(m.DESCRIBE, None)
     with pytest.raises(PolicyRefused, match="waits for approval"):
         rules.admit(plan(site, run="run-2"))
+
+
+def test_a_withdrawn_consent_stops_the_next_answer_and_a_changed_mind_resumes(site: Site) -> None:
+    """Also where the rules alone decide, and after a restart."""
+    rules = rules_of(site)
+    running = take_lock(site.kit / "state" / "lock")
+    rules.admit(plan(site))
+    decide(site.kit, False, "the board said no", None, print, lambda text: False)
+    refused = "rejected the plan of run 'run-1': the board said no"
+    for act in (
+        lambda: rules.may_begin(m.DESCRIBE, None),
+        lambda: rules.may_leave(m.DESCRIBE, RecordDict()),
+        lambda: rules.admit(plan(site)),
+    ):
+        with pytest.raises(PolicyRefused, match=refused):
+            act()
+    assert refused in rules.note_decisions()
+    decide(site.kit, True, None, None, print, lambda text: False)
+    assert rules.note_decisions() == ""
+    rules.may_begin(m.DESCRIBE, None)
+    told = [one["accepted"] for one in events(site) if one["event"] == "approval"]
+    assert told == [False, True]
+    running.close()
 
 
 def test_another_description_ends_what_was_accepted(site: Site) -> None:
