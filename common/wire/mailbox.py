@@ -7,8 +7,7 @@ once. It knows nothing of gRPC: it gives out frames and is given frames.
 Who sends a message forgets it when the other side has it as a whole, digest checked. Bodies that
 arrive lie in a spool: in memory while they are small, then in an unnamed file.
 
-One connection counts at a time, the newest; whatever an older one still brings is ignored. Frames
-are used one after the other, also while connections change hands.
+Only the newest connection counts. Frames are used one after the other, also while that changes.
 """
 
 from __future__ import annotations
