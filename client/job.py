@@ -21,6 +21,7 @@ from wardround.client.secagg import PendingUpload
 from wardround.client.state import ClientState
 from wardround.common import messages as m
 from wardround.common.arrays import layout_of
+from wardround.common.entries import Entries, Kind
 from wardround.common.errors import ReplyRefused
 from wardround.common.privacy.rules import check_model, check_settings, check_task
 
@@ -63,12 +64,9 @@ class TrainingJob:
             raise ReplyRefused(
                 f"this client doesn't know the algorithm '{m.one_line(name, 40)}'; update wardround"
             )
+        entries = Entries.of(received.model, local)
         kept = set(local)
-        parameters = {
-            key: p
-            for key, p in received.model.named_parameters()
-            if p.requires_grad and key not in kept
-        }
+        parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
         algorithm = ALGORITHMS[name](dict(parameters), request, state, start)
         count = announced_sizes(hospital)["train"]
         private = _private_round(request, hospital, received.model, sorted(kept), count)

@@ -1,18 +1,17 @@
-"""Models as named arrays, and which of their entries are personal to a hospital."""
+"""Models as named arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.arrays import Arrays, encoded_view
+from wardround.common.entries import SHARED, Entries
 from wardround.common.rng import seeded_globals
 from wardround.common.tasks.base import Sums, Task
 
@@ -27,12 +26,10 @@ def model_entries(model: nn.Module) -> dict[str, Tensor]:
     """The entries of the state dict that training may change: trained parameters, and buffers.
 
     A frozen parameter (``requires_grad = False``) is none of them. Every party has it already, from
-    the task's ``model()``: so it is neither sent nor written into a checkpoint.
+    the task's ``model()``: so it is neither sent nor written into a checkpoint. Of an entry that
+    has two names, the second is none.
     """
-    frozen = {
-        name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad
-    }
-    return {name: t for name, t in model.state_dict().items() if name not in frozen}
+    return Entries.of(model).only(model.state_dict(), *SHARED)
 
 
 def model_arrays(model: nn.Module) -> Arrays:
@@ -55,18 +52,3 @@ def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
                 np.copyto(target.numpy(), value)  # (a tensor of a read-only array needs a copy)
             else:
                 target.copy_(torch.from_numpy(np.array(value)))
-
-
-def batch_norm_keys(model: nn.Module) -> list[str]:
-    """State-dict names of every batch normalisation layer (weights, biases, running statistics)."""
-    keys: list[str] = []
-    for prefix, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
-            keys += [f"{prefix}.{name}" if prefix else name for name in module.state_dict()]
-    return keys
-
-
-def matching_keys(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """The names that match any of the shell-style patterns, in their order."""
-    patterns = list(patterns)
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

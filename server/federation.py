@@ -17,6 +17,7 @@ from torch import nn
 
 from wardround.common.arrays import Arrays, layout_of
 from wardround.common.config import Config
+from wardround.common.entries import SHARED, Entries, entries_of
 from wardround.common.errors import CheckpointError, RoundFailed
 from wardround.common.initial import Initial, read_initial
 from wardround.common.models import build_model, model_arrays
@@ -46,7 +47,7 @@ from wardround.server.sampling import draw_cohort, evaluated, preparing
 from wardround.server.secure import SecureGatherer
 from wardround.server.selection import note_figure, patience_spent
 from wardround.server.setup import sum_statistics
-from wardround.server.strategies import StrategyPlan, build_strategy, personal_keys
+from wardround.server.strategies import StrategyPlan, build_strategy
 from wardround.server.strategies.state import capture_state, restore_state
 
 BeforeCommit = Callable[[int], None]
@@ -112,25 +113,19 @@ class Federation:
         initial = read_initial(self.config) if state is None else None
         totals = state.totals if state else self._prepare(gatherer, members)
         model = build_model(self.task, totals, self.config.federation.seed)
-        local_keys = personal_keys(self.config, model)
-        trainable = [
-            k for k, p in model.named_parameters() if p.requires_grad and k not in local_keys
-        ]
+        entries = entries_of(self.config, model)
         if state is None:
-            arrays = self._first_arrays(initial, model, local_keys)
-            state = self._first_state(plan, arrays, totals, trainable, len(members))
+            arrays = self._first_arrays(initial, model, entries)
+            state = self._first_state(plan, arrays, totals, entries.parameters, len(members))
         else:
-            self._resume(state, plan, model)
+            self._resume(state, plan, model, entries)
         check_task(self.config, self.task)
-        check_model(self.config, model, local_keys)
+        check_model(self.config, model, entries.personal)
         privacy = self._privacy(members)
-        runner = RoundRunner(
-            grid, self.config, plan, gatherer, Totals(totals), trainable, local_keys, privacy
-        )
+        runner = RoundRunner(grid, self.config, plan, gatherer, Totals(totals), entries, privacy)
         norm = state.clipping_norm or self.config.privacy.clipping_norm
-        shared = {name: value for name, value in state.model.items() if name not in local_keys}
-        self.on_model(runner.expected(state.round + 1, shared, len(members), norm))
-        del model, shared  # each would hold a whole model for the rest of the run
+        self.on_model(runner.expected(state.round + 1, state.model, len(members), norm))
+        del model  # it would stay in memory for the rest of the run
         for server_round in range(state.round + 1, self.config.federation.rounds + 1):
             if (reason := patience_spent(state, self.config.evaluation, self.task)) is not None:
                 self._end_early(state, reason)
@@ -140,7 +135,7 @@ class Federation:
                 self._change_members(runner, members)
             try:
                 with self.journal.burnt_by_errors():
-                    self._round(runner, plan, state, members, server_round, local_keys)
+                    self._round(runner, plan, state, members, server_round)
             except _BudgetsSpent as error:
                 if state.round == 0:
                     raise RoundFailed(str(error)) from None
@@ -230,14 +225,16 @@ class Federation:
             **who,
         )
 
-    def _first_arrays(self, initial: Initial | None, model: nn.Module, local: list[str]) -> Arrays:
-        """The first model: as the task makes it, or from the file of ``federation.initial``."""
-        if initial is None:
-            return model_arrays(model)
-        found = initial.first(model_arrays(model), local)
-        self.observer.warnings([found.line(initial.path.name)])
-        self.run_directory.update(initial=initial.record(found))
-        return found.arrays
+    def _first_arrays(self, initial: Initial | None, model: nn.Module, entries: Entries) -> Arrays:
+        """The first model's shared entries: as the task makes them, or from the file of
+        ``federation.initial``."""
+        arrays = model_arrays(model)
+        if initial is not None:
+            found = initial.first(arrays, entries.personal)
+            self.observer.warnings([found.line(initial.path.name)])
+            self.run_directory.update(initial=initial.record(found))
+            arrays = found.arrays
+        return entries.only(arrays, *SHARED)
 
     def _first_state(
         self,
@@ -253,8 +250,10 @@ class Federation:
         self._commit(state, plan)
         return state
 
-    def _resume(self, state: FederationState, plan: StrategyPlan, model: nn.Module) -> None:
-        if layout_of(state.model) != layout_of(model_arrays(model)):
+    def _resume(
+        self, state: FederationState, plan: StrategyPlan, model: nn.Module, entries: Entries
+    ) -> None:
+        if layout_of(state.model) != layout_of(entries.only(model_arrays(model), *SHARED)):
             raise CheckpointError("the checkpoint is of another model than the task now builds")
         restore_state(plan.strategy, state.strategy_arrays, state.strategy_tree)
         self.run_directory.keep_rounds(state.round)
@@ -268,13 +267,12 @@ class Federation:
         state: FederationState,
         members: Sequence[Member],
         server_round: int,
-        local_keys: list[str],
     ) -> None:
-        shared = {name: value for name, value in state.model.items() if name not in local_keys}
-        trained, cohort, attempt = self._train(runner, state, members, server_round, shared)
-        state.model = state.model | trained.model
+        trained, cohort, attempt = self._train(runner, state, members, server_round, state.model)
+        state.model = trained.model
         # who can't remember a round needn't be told of it: a virtual population's list would grow
-        if local_keys or plan.algorithm not in STATELESS or not isinstance(members, VirtualMembers):
+        stateless = not runner.entries.personal and plan.algorithm in STATELESS
+        if not stateless or not isinstance(members, VirtualMembers):
             state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
         state.clipping_norm = trained.clipping_norm

@@ -25,6 +25,7 @@ from wardround.common.arrays import (
     layout_of,
 )
 from wardround.common.config import Config
+from wardround.common.entries import Entries
 from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
 from wardround.common.hosting import CohortGrid
 from wardround.common.rng import seeded_globals
@@ -34,6 +35,7 @@ from wardround.server.privacy import PrivacyPlan
 from wardround.server.replies import Member
 from wardround.server.requests import Totals, complete
 from wardround.server.strategies import StrategyPlan
+from wardround.server.strategies.view import StrategyView
 
 
 @dataclass
@@ -79,13 +81,13 @@ class RoundRunner:
         plan: StrategyPlan,
         gatherer: Gatherer,
         totals: Totals,
-        trainable: list[str],
-        local_keys: list[str],
+        entries: Entries,
         privacy: PrivacyPlan | None = None,
     ) -> None:
         self.grid, self.config, self.plan, self.gatherer = grid, config, plan, gatherer
         self.privacy = privacy
-        self.totals, self.trainable, self.local_keys = totals, trainable, local_keys
+        self.totals, self.entries = totals, entries
+        self.view = StrategyView(entries, plan.individual)
 
     def train(
         self,
@@ -116,7 +118,7 @@ class RoundRunner:
         if self.privacy is not None:
             release = self.privacy.release(server_round, clipping_norm, cohort)
         records = self._record_layouts(layout)
-        return Expected(layout, self.trainable, records, shared, release)
+        return Expected(layout, self.entries.parameters, records, shared, release)
 
     def evaluate(
         self,
@@ -153,10 +155,11 @@ class RoundRunner:
         with seeded_globals(seed, "strategy", server_round, "configure"):
             messages = self.plan.strategy.configure_train(
                 server_round,
-                encode_arrays(shared),
+                self.view.shown(shared),
                 ConfigRecord(),
                 CohortGrid(self.grid, [group[0].node_id for group in groups]),
             )
+        messages = self.view.completed(messages, shared)
         ours = self.plan.ours
         extra = {k: encode_arrays(v) for k, v in ours.request_records().items()} if ours else {}
         config: dict[str, Any] = {m.ALGORITHM: self.plan.algorithm, m.ROUND: server_round}
@@ -181,11 +184,11 @@ class RoundRunner:
         return complete(messages, groups, self.totals, {}, config, states)
 
     def _personal(self) -> dict[str, Any]:
-        return {m.LOCAL_KEYS: list(self.local_keys)} if self.local_keys else {}
+        return {m.LOCAL_KEYS: self.entries.personal} if self.entries.personal else {}
 
     def _record_layouts(self, layout: Layout) -> dict[str, Layout]:
         ours = self.plan.ours
-        trainable = {name: layout[name] for name in self.trainable}
+        trainable = {name: layout[name] for name in self.entries.parameters}
         return ours.reply_records(trainable) if ours else {}
 
     # --- strategy --------------------------------------------------------------------------
@@ -197,6 +200,7 @@ class RoundRunner:
             ours.accepted = len(gathered.accepted)
         with seeded_globals(self.config.federation.seed, "strategy", server_round, "aggregate"):
             try:
+                averaged = self.view.taken(gathered.replies)
                 arrays, metrics = self._aggregated(server_round, gathered.replies)
             except Exception as error:
                 raise StrategyError(
@@ -205,7 +209,9 @@ class RoundRunner:
                 ) from error
         if arrays is None:
             raise RoundFailed(f"strategy '{self.plan.name}' returned no model")
-        return _conforming(self.plan.name, arrays, layout), _loss(metrics)
+        moved = {name: spec for name, spec in layout.items() if name not in averaged}
+        found = _conforming(self.plan.name, arrays, moved) | averaged
+        return {name: found[name] for name in layout}, _loss(metrics)
 
     def _aggregated(
         self, server_round: int, replies: list[Message]

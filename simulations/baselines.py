@@ -19,12 +19,12 @@ from wardround.client.state import ClientState
 from wardround.client.training import train_on_batches
 from wardround.common.arrays import digest_arrays
 from wardround.common.config import Config
+from wardround.common.entries import entries_of
 from wardround.common.metrics import add_sums
 from wardround.common.models import build_model, load_arrays, model_arrays
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.federation import FederationOutcome
 from wardround.server.sampling import evaluated
-from wardround.server.strategies import personal_keys
 from wardround.simulations.population import Population
 
 Figures = dict[str, dict[str, float]]
@@ -140,7 +140,7 @@ def _train(
         config = config.model_copy(update={"training": longer})
     model = build_model(population.task, totals, config.federation.seed)
     if population.initial is not None:
-        own, personal = model_arrays(model), personal_keys(config, model)
+        own, personal = model_arrays(model), entries_of(config, model).personal
         load_arrays(model, population.initial.over(own, personal).arrays)
     model.to(config.training.device)
     for server_round in range(1, (rounds or config.federation.rounds) + 1):

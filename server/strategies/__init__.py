@@ -12,12 +12,10 @@ from typing import Any
 
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
-from torch import nn
 
 from wardround.common.config import Config
 from wardround.common.errors import StrategyError
 from wardround.common.loading import load_object
-from wardround.common.models import batch_norm_keys, matching_keys, model_entries
 from wardround.common.privacy.rules import check_settings
 from wardround.server.strategies.base import SAMPLING, MeanStrategy
 from wardround.server.strategies.feddyn import FedDyn
@@ -101,32 +99,6 @@ def build_strategy(config: Config) -> StrategyPlan:
         weighting = "uniform" if summed_up else getattr(kind, "weighting", "examples")
     algorithm = getattr(kind, "algorithm", "plain")
     return StrategyPlan(table.name, strategy, individual, weighting, algorithm)
-
-
-def personal_keys(config: Config, model: nn.Module) -> list[str]:
-    """State-dict names that stay at each hospital: ``personal_layers``, and FedBN's norm layers.
-
-    FedBN: Li et al. 2021, arXiv 2102.07623. Raises StrategyError if nothing would be shared, or if
-    fedbn finds no batch normalisation.
-    """
-    names = list(model_entries(model))
-    keys = set(matching_keys(names, config.strategy.personal_layers))
-    for pattern in config.strategy.personal_layers:
-        if not matching_keys(names, [pattern]):
-            raise config.error(
-                "strategy.personal_layers", f"'{pattern}' matches none of {', '.join(names[:20])}"
-            )
-    if config.strategy.name == "fedbn":
-        norms = batch_norm_keys(model)
-        if not norms:
-            raise StrategyError(
-                "strategy 'fedbn' keeps batch normalisation layers local, but the model has none; "
-                "add them (tabular: task.model.norm = 'batch') or use fedavg"
-            )
-        keys |= set(norms)
-    if keys == set(names):
-        raise StrategyError("every layer is personal: nothing would be shared")
-    return [name for name in names if name in keys]
 
 
 def _strategy_class(config: Config) -> type[Strategy]:

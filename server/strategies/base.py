@@ -3,7 +3,8 @@
 Notation as in the papers: x the global model, y_i a client's model, S the clients whose replies
 were accepted, N all clients. ``aggregate_train`` gets one reply that holds the weighted mean of the
 y_i as ``arrays``, and the plain mean of any further record, so every one of these strategies keeps
-working when the server can't see single updates.
+working when the server can't see single updates. x and y_i are parameters: statistics and counters
+are averaged without them (``view.py``).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class MeanStrategy(FedAvg):
         return encode_arrays(mean | moved), metrics
 
     def step(self, mean: Arrays, records: dict[str, Arrays], metrics: MetricRecord) -> Arrays:
-        """New values of the trainable parameters; the others (buffers) take the mean."""
+        """New values of the trainable parameters."""
         return {name: mean[name] for name in self.trainable}
 
 

@@ -16,6 +16,7 @@ from wardround.common import messages as m
 from wardround.common.arrays import layout_of
 from wardround.common.config import Config
 from wardround.common.description import Description, shared_toml
+from wardround.common.entries import SHARED, entries_of
 from wardround.common.errors import PolicyRefused
 from wardround.common.models import build_model, model_arrays
 from wardround.common.rundir import RunDirectory
@@ -23,7 +24,7 @@ from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Examples
 from wardround.common.wire.manifest import ANY, Manifest, summary
 from wardround.server.manifest import preparation_manifest, training_manifest
-from wardround.server.strategies import build_strategy, personal_keys
+from wardround.server.strategies import build_strategy
 
 BASE = "[federation]\nrounds = 1\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
 MASKED = "[secure_aggregation]\nenabled = true\nmin_cohort = 2\nthreshold = 0.5\n"
@@ -139,9 +140,9 @@ def run_gated(settings, federate, line, tmp_path) -> Callable[[str], Gated]:
 
 def _with_model(first: Manifest, config: Config, task: Any) -> Manifest:
     model = build_model(task, {}, config.federation.seed)
-    local = personal_keys(config, model)
-    layout = {k: v for k, v in layout_of(model_arrays(model)).items() if k not in local}
-    trainable = [k for k, p in model.named_parameters() if p.requires_grad and k not in local]
+    entries = entries_of(config, model)
+    layout = entries.only(layout_of(model_arrays(model)), *SHARED)
+    trainable = entries.parameters
     ours = build_strategy(config).ours
     records = ours.reply_records({k: layout[k] for k in trainable}) if ours else {}
     return training_manifest(first, layout, trainable, records)
