@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -52,6 +49,7 @@ def server(
     from wardround.common.config import load_config
     from wardround.common.errors import Interrupted
     from wardround.common.logs import setup_logging
+    from wardround.common.signals import interrupt_once
     from wardround.common.tasks.configured import make_task
     from wardround.server.board import Board
     from wardround.server.coordinator import Coordinator
@@ -60,7 +58,7 @@ def server(
     setup_logging(logs)
     settings = load_config(config, overrides or ())
     folder, task = load_server_folder(settings), make_task(settings)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_once()
     with ExitStack() as stack:
         display = _display(logs, settings.federation.rounds, task.primary_metric, stack)
         board = Board(forward=display)
@@ -106,7 +104,3 @@ def _report(run: Path, display: Observer) -> None:
     display.phase(f"run directory: {shown_path(run)}")
     display.phase(f"report:        {shown_path(report)}")
 
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    logging.getLogger("wardround.server").info("signal %d: stopping; start again to go on", number)
-    raise KeyboardInterrupt

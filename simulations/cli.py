@@ -15,6 +15,7 @@ from rich.text import Text
 from wardround.client.cli import register as register_client
 from wardround.common.audit_cli import register as register_audit
 from wardround.common.errors import ConfigError, Interrupted, WardroundError
+from wardround.common.signals import interrupt_once
 from wardround.server.cli import register as register_server
 from wardround.server.provision_cli import register as register_provision
 from wardround.simulations.privacy_cli import privacy
@@ -98,6 +99,7 @@ def simulate(
         sets.append(f'task.name="{_task_path(task)}"')
     if executor is not None:
         sets.append(f"simulation.executor={executor}")
+    interrupt_once()
     if sweeps or seeds or is_sweep(resume):
         run_sweep(config, sets, sweeps or [], seeds, resume)
     else:

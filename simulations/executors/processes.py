@@ -10,8 +10,7 @@ import contextlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
+import time
 import warnings
 from collections import deque
 from dataclasses import dataclass
@@ -23,11 +22,15 @@ from wardround.simulations.executors.base import Host
 from wardround.simulations.executors.cohort import Cohort
 from wardround.simulations.executors.parcel import Parcel
 from wardround.simulations.executors.sequential import Sequential
+from wardround.simulations.executors.shared_folder import SharedFolder
 from wardround.simulations.executors.spread import Answer, Spread, Task
 from wardround.simulations.executors.worker import GOODBYE, Done, Order, serve
 
 if TYPE_CHECKING:
     from wardround.simulations.grid import InProcessGrid
+
+_PATIENCE_S = 2.0
+"""How long workers may take to end, all together; a simulation that is told to end has seconds."""
 
 
 def cores() -> int:
@@ -60,7 +63,7 @@ class Processes(Spread):
         super().__init__()
         self._count = workers or cores()
         self._workers: list[_Worker] = []
-        self._folder: Path | None = None
+        self._folder: SharedFolder | None = None
         self._files = 0
         self._requests: dict[int, Path] = {}
 
@@ -70,18 +73,20 @@ class Processes(Spread):
                 # said aloud: a fork of someone else's may hold our end of the pipe open
                 worker.connection.send_bytes(GOODBYE)
             worker.connection.close()
+        end_s = time.monotonic() + _PATIENCE_S
         for worker in self._workers:
-            worker.process.join(5)
-            if worker.process.is_alive():
+            worker.process.join(max(0.0, end_s - time.monotonic()))
+            if worker.process.is_alive():  # in the middle of an order whose reply nobody wants
                 worker.process.kill()
                 worker.process.join()
         self._workers, self._requests = [], {}
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
             self._folder = None
 
     def hand_out(self, waiting: deque[Task], host: Host) -> None:
         if not self._workers:
+            self._shared()
             for number in range(self._count):
                 self._workers.append(self._start(host, number))
         for worker in self._workers:
@@ -126,12 +131,14 @@ class Processes(Spread):
         return path
 
     def _path(self, what: str) -> Path:
-        if self._folder is None:
-            shared = Path("/dev/shm")
-            place = shared if os.access(shared, os.W_OK) else None
-            self._folder = Path(tempfile.mkdtemp(prefix="wardround-", dir=place))
         self._files += 1
-        return self._folder / f"{what}-{self._files}"
+        return self._shared().path / f"{what}-{self._files}"
+
+    def _shared(self) -> SharedFolder:
+        """The messages' folder; made before the workers, who keep it locked with us."""
+        if self._folder is None:
+            self._folder = SharedFolder()
+        return self._folder
 
     def _replace(self, dead: _Worker, host: Host) -> None:
         dead.connection.close()

@@ -78,7 +78,8 @@ class Done:
 
 def serve(connection: Connection, grid: InProcessGrid, number: int, executor: Executor) -> None:
     """Do what comes over the connection until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the simulation's own process ends us
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.SIG_IGN)  # the simulation's own process ends us
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from wardround.common.errors import ConfigError, Interrupted, WardroundError
+from wardround.common.signals import interrupt_once
 
 ConfigArgument = Annotated[
     Path | None,
@@ -117,6 +118,7 @@ def tune(
     if len(space) < len(pairs):
         raise ConfigError("--param: a key stands there twice; give it once")
     console = _console()
+    interrupt_once()
     try:
         result = run_tuning(
             config,
