@@ -9,12 +9,14 @@
         journal/             sums of the running round that a restarted server may open
         model/               the final model
         report.html
+        lock                 held by the process that runs it
 
 Files are written whole: to a temporary name, fsync, rename, fsync of the folder.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import math
@@ -25,6 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.errors import RunDirectoryError
+
+UNWRITABLE = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+)
+"""``OSError.errno`` of a disk that is full, or that this process may not or can't write to."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -75,6 +82,7 @@ class RunDirectory:
         self.journal = path / "journal"
         self.ledgers = path / "ledgers"
         self.report = path / "report.html"
+        self.lock = path / "lock"
         self._config = path / "config.toml"
         self._metrics = path / "metrics.jsonl"
         self._run = path / "run.json"

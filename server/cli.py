@@ -103,4 +103,3 @@ def _report(run: Path, display: Observer) -> None:
         return
     display.phase(f"run directory: {shown_path(run)}")
     display.phase(f"report:        {shown_path(report)}")
-

@@ -6,7 +6,7 @@ The command line is a thin skin over this function; a notebook calls it directly
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from torch import nn
 from wardround.common import messages as m
 from wardround.common.arrays import decode_arrays, encode_arrays
 from wardround.common.config import Config, load_config, parse_config
-from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
+from wardround.common.locks import take_lock
 from wardround.common.models import build_model, load_arrays
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.records import (
@@ -31,7 +32,7 @@ from wardround.common.records import (
     simulated_time_notes,
 )
 from wardround.common.reports import report_run
-from wardround.common.rundir import RunDirectory
+from wardround.common.rundir import UNWRITABLE, RunDirectory
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.configured import make_task
 from wardround.common.tensorfile import read_tensors, write_tensors
@@ -120,9 +121,9 @@ def simulate(
         text = inlined(settings, file).to_toml()
         run = RunDirectory.create(settings.runs_folder(), name, text)
     population.keep_ledgers(run.ledgers)
-    if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
-        population.create_ledgers()
-    with torch_threads(settings.simulation.threads):
+    with take_lock(run.lock), writing(run), torch_threads(settings.simulation.threads):
+        if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
+            population.create_ledgers()
         return _run(settings, task, population, scenario, run, observer or Observer())
 
 
@@ -189,12 +190,10 @@ def _run(
         primary = task.figure_table().primary
         observer.warnings(simulated_time_notes(run.rounds(), primary, scenario.target))
     except WardroundError as error:
-        run.update(status=f"stopped: {error}")
-        report_run(run)
+        _stopped(run, str(error))
         raise
     except KeyboardInterrupt:
-        run.update(status="stopped: interrupted")
-        report_run(run)
+        _stopped(run, "interrupted")
         raise KeyboardInterrupt(f"interrupted; go on with --resume {run.path}") from None
     finally:
         executor.close()
@@ -202,6 +201,28 @@ def _run(
     model = build_model(task, outcome.totals, config.federation.seed)
     load_arrays(model, outcome.model)
     return Result(run.path, config, run.rounds(), comparison, model.eval())
+
+
+def _stopped(run: RunDirectory, why: str) -> None:
+    """Keep why a run ended, if its disk lets us: that must not hide the reason itself."""
+    with suppress(OSError):
+        run.update(status=f"stopped: {why}")
+        report_run(run)
+
+
+@contextmanager
+def writing(run: RunDirectory) -> Iterator[None]:
+    """Raise RunDirectoryError, with the mend, where the disk is full or can't be written to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise RunDirectoryError(
+            f"can't be written ({error.strerror})",
+            who=str(error.filename or run.path),
+            mend=f"make room or mend its rights, then go on with --resume {run.path}",
+        ) from error
 
 
 def _grid(population: Population, scenario: Scenario, executor: Executor) -> InProcessGrid:

@@ -1,4 +1,4 @@
-"""A folder of shared memory for one simulation's messages, and the end of others' whose process died.
+"""A simulation's folder of shared memory, and the end of folders whose simulation died.
 
 A folder belongs to whoever holds the lock of its ``lock`` file: the simulation and its forks. What
 a killed one left behind (up to a model per message) is removed by the next simulation that makes a
