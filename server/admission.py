@@ -55,6 +55,7 @@ class Admission:
         self._expected: Expected | None = None
         self._signed = b""
         self._renewed = threading.Condition()
+        self._announcing = False
         self._turns: dict[str, int] = {}
         self.renew()
 
@@ -64,8 +65,12 @@ class Admission:
             turn = self._turns[link.name] = self._turns.get(link.name, 0) + 1
         threading.Thread(target=self._ask, args=(link, turn), daemon=True).start()
 
-    def renew(self) -> None:
-        """The description has changed, or the model is known: what was accepted isn't enough."""
+    def renew(self, announce: Callable[[], None] = lambda: None) -> None:
+        """The description has changed, or the model is known: what was accepted isn't enough.
+
+        announce : sends hospitals the description that the manifest is about. Nothing is asked of
+            them between the two: they would refuse it
+        """
         manifest = preparation_manifest(
             self._config, self._task, self._description(), self._run_name
         )
@@ -75,12 +80,18 @@ class Admission:
         with self._renewed:
             if signed == self._signed:
                 return
-            self._signed = signed
-            self._renewed.notify_all()
-        for link in list(self._grid.links.values()):
-            if link.admitted:
-                link.admitted = False
-                self.begin(link)
+            self._signed, self._announcing = signed, True
+        links = [link for link in self._grid.links.values() if link.admitted]
+        for link in links:
+            link.admitted = False
+        try:
+            announce()
+        finally:
+            with self._renewed:
+                self._announcing = False
+                self._renewed.notify_all()
+        for link in links:
+            self.begin(link)
 
     def model_known(self, expected: Expected) -> None:
         """Complete the manifest; returns when those that took part so far have answered."""
@@ -106,7 +117,9 @@ class Admission:
             link.refusal = ""
         again_s = _AGAIN_S
         while link.connected and self._turns[link.name] == turn:
-            signed = self._signed
+            with self._renewed:
+                self._renewed.wait_for(lambda: not self._announcing)
+                signed = self._signed
             content = RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
             message = Message(content, link.node_id, m.MANIFEST)
             for reply in self._grid.send_and_receive([message], timeout=_ANSWER_WITHIN_S):
@@ -114,13 +127,21 @@ class Admission:
                     break
                 if not reply.has_error():
                     self._events.admitted(link.name)
-                    self._set(link, True, "")
-                    return
+                    if self._accepted(link, signed):
+                        return
+                    break
                 self._refused(link, reply.error.reason or "no reason")
             with self._renewed:
                 if signed == self._signed:
                     self._renewed.wait(again_s)
             again_s = min(1.5 * again_s, _LONGEST_AGAIN_S)
+
+    def _accepted(self, link: Link, signed: bytes) -> bool:
+        """Let a hospital take part, unless what it accepted has been replaced meanwhile."""
+        with self._renewed:
+            if signed == self._signed:
+                self._set(link, True, "")
+            return signed == self._signed
 
     def _refused(self, link: Link, reason: str) -> None:
         if reason != link.refusal:

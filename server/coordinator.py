@@ -42,6 +42,7 @@ from wardround.server.board import Board
 from wardround.server.certificate import Certificate
 from wardround.server.diary import Diary
 from wardround.server.federation import Federation, FederationOutcome
+from wardround.server.host import Host
 from wardround.server.provision import ServerFolder
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.service import Door, open_port
@@ -199,8 +200,12 @@ class Coordinator:
             run,
             self.board,
             roster=_LiveRoster(lambda: self._description.hospitals),
-            on_model=admission.model_known,
-            wait_ready=lambda everyone: self._wait_for_hospitals(grid, patience_s * everyone),
+            host=Host(
+                admission.model_known,
+                lambda everyone: self._wait_for_hospitals(grid, patience_s * everyone),
+                lambda: self._description.version,
+                "`wardround server` goes on with it",
+            ),
         )
         outcomes: list[FederationOutcome] = []
         app = create_server_app(lambda context: federation, outcomes.append)
@@ -258,9 +263,9 @@ class Coordinator:
                     self._description = description
                     log.info("the description is now version %d", self._description.version)
                 seen = data
-                self._door.check_all(new)
-                if new:  # after the hospitals were sent the description that it is about
-                    self._admission.renew()
+                if new:
+                    self._admission.renew(lambda: self._door.check_all(new_description=True))
+                self._door.check_all(new_description=False)
                 grid.give_up_silent()
                 for name, link in list(grid.links.items()):
                     if link.connected and link.silent_s() < 2 * _WATCH_S:

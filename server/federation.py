@@ -33,25 +33,23 @@ from wardround.server.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from wardround.server.gathering import Expected, Gatherer, PlainGatherer
-from wardround.server.groups import STATELESS, GroupGatherer, may_group
+from wardround.server.crew import Crew
+from wardround.server.groups import STATELESS
+from wardround.server.host import Attempts, Host
 from wardround.server.journal import Journal
 from wardround.server.members import VirtualMembers
-from wardround.server.membership import Membership
 from wardround.server.observer import Observer
-from wardround.server.privacy import MakeSource, PrivacyPlan
+from wardround.server.privacy import MakeSource
 from wardround.server.replies import Member
 from wardround.server.requests import Totals
 from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
 from wardround.server.sampling import draw_cohort, evaluated, preparing
-from wardround.server.secure import SecureGatherer
 from wardround.server.selection import note_figure, patience_spent
 from wardround.server.setup import sum_statistics
 from wardround.server.strategies import StrategyPlan, build_strategy
 from wardround.server.strategies.state import capture_state, restore_state
 
 BeforeCommit = Callable[[int], None]
-OnModel = Callable[[Expected], None]
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,7 @@ class Federation:
         stores its clients' states there, so that both belong together after a crash
     roster : every hospital's name and public key, for secure aggregation and privacy's claims
     make_source : gives a round's source of central noise; the operating system's by default
-    wait_ready : returns when enough hospitals can be asked; called before every attempt at a round.
-        True: the others are waited for, too, as long as the host's settings say
-    on_model : is told, before the first round, what hospitals will be asked to send
+    host : who may be asked, and when to wait
     keep_journal : whether to write down what a restarted server needs to open a round's sums; of no
         use where the hospitals die with the server
     """
@@ -90,114 +86,91 @@ class Federation:
         roster: Roster | None = None,
         make_source: MakeSource | None = None,
         keep_journal: bool = True,
-        on_model: OnModel | None = None,
-        wait_ready: Callable[[bool], None] = lambda everyone: None,
+        host: Host | None = None,
     ) -> None:
         self.config, self.task, self.run_directory = config, task, run
         self.observer = observer or Observer()
         self.before_commit = before_commit or (lambda server_round: None)
         # a live roster is kept as it is, also while it is empty
         self.roster: Roster = {} if roster is None else roster
-        self.wait_ready = wait_ready
-        self.make_source, self.on_model = make_source, on_model or (lambda expected: None)
+        self.host, self.make_source = host or Host(), make_source
         self.journal = Journal(run.journal if keep_journal else None)
 
     def run(self, grid: Grid) -> FederationOutcome:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
         plan = build_strategy(self.config)
-        membership = Membership(grid, self.config, self.observer, self.roster)
-        members = membership.members
-        self._record_members(members)
-        gatherer = self._gatherer(grid, plan, members)
+        crew = self._make_crew(grid, plan)
         state = newest_checkpoint(self.run_directory.checkpoints)
         initial = read_initial(self.config) if state is None else None
-        totals = state.totals if state else self._prepare(gatherer, members)
+        totals = state.totals if state else self._prepare(crew)
         model = build_model(self.task, totals, self.config.federation.seed)
         entries = entries_of(self.config, model)
         if state is None:
             arrays = self._first_arrays(initial, model, entries)
-            state = self._first_state(plan, arrays, totals, entries.parameters, len(members))
+            state = self._first_state(plan, arrays, totals, entries.parameters, len(crew.members))
         else:
             self._resume(state, plan, model, entries)
         check_task(self.config, self.task)
         check_model(self.config, model, entries.personal)
-        privacy = self._privacy(members)
-        runner = RoundRunner(grid, self.config, plan, gatherer, Totals(totals), entries, privacy)
+        runner = RoundRunner(grid, self.config, plan, crew, Totals(totals), entries)
         norm = state.clipping_norm or self.config.privacy.clipping_norm
-        self.on_model(runner.expected(state.round + 1, state.model, len(members), norm))
-        del model  # it would stay in memory for the rest of the run
+        expected = runner.expected(state.round + 1, state.model, len(crew.members), norm)
+        self.host.on_model(expected)
+        del model, expected  # it would stay in memory for the rest of the run
         for server_round in range(state.round + 1, self.config.federation.rounds + 1):
             if (reason := patience_spent(state, self.config.evaluation, self.task)) is not None:
                 self._end_early(state, reason)
                 break
-            if membership.changed():
-                members = membership.members
-                self._change_members(runner, members)
             try:
                 with self.journal.burnt_by_errors():
-                    self._round(runner, plan, state, members, server_round)
+                    self._round(runner, plan, state, server_round)
             except _BudgetsSpent as error:
                 if state.round == 0:
                     raise RoundFailed(str(error)) from None
                 self._end_early(state, str(error))
                 break
-        return self._finish(state, members)
+        return self._finish(state, crew.members)
 
     def _end_early(self, state: FederationState, reason: str) -> None:
         last = f"round {state.round} of {self.config.federation.rounds} is the last"
         self.observer.warnings([f"{reason}; {last}"])
         self.run_directory.update(ended_early=reason)
 
-    def _prepare(self, gatherer: Gatherer, members: Sequence[Member]) -> Sums:
+    def _make_crew(self, grid: Grid, plan: StrategyPlan) -> Crew:
+        return Crew(
+            grid,
+            self.config,
+            self.task,
+            plan,
+            self.run_directory,
+            self.observer,
+            self.host,
+            self.roster,
+            self.journal,
+            self.make_source,
+        )
+
+    def _prepare(self, crew: Crew) -> Sums:
         """The federated preparation, which takes every member; tried as often as a round."""
-        attempts = self.config.federation.round_attempts
-        members = preparing(members, self.config)
-        for attempt in range(1, attempts + 1):
+        attempts = Attempts(self.config.federation.round_attempts, self.host.standing)
+        for attempt in attempts:
             try:
                 with self.journal.burnt_by_errors():
-                    return sum_statistics(gatherer, members, self.task, self.observer)
+                    crew.look_again()
+                    members = preparing(crew.members, self.config)
+                    return sum_statistics(crew.gatherer, members, self.task, self.observer)
             except RoundFailed as error:
-                if attempt == attempts:
+                if not attempts.another():
                     raise
                 self.observer.round_failed(0, attempt, str(error))
                 time.sleep(self.config.federation.retry_wait_s)
-                self.wait_ready(True)
-        raise AssertionError("unreachable: round_attempts is at least 1")
-
-    def _change_members(self, runner: RoundRunner, members: Sequence[Member]) -> None:
-        """Go on with other members, or other keys of theirs."""
-        self._record_members(members)
-        spent = runner.gatherer.spent
-        runner.gatherer = self._gatherer(runner.grid, runner.plan, members)
-        runner.gatherer.spent |= spent
-        runner.privacy = self._privacy(members)
+                self.host.wait_ready(True)
+        raise AssertionError("unreachable: attempts don't end by themselves")
 
     # --- set-up ------------------------------------------------------------------------------
-    def _gatherer(self, grid: Grid, plan: StrategyPlan, members: Sequence[Member]) -> Gatherer:
-        common = (grid, self.config, self.task, plan, self.observer)
-        if not self.config.secure_aggregation.enabled:
-            kind = GroupGatherer if may_group(grid, self.config, plan) else PlainGatherer
-            return kind(*common)
-        if unknown := [member.name for member in members if member.name not in self.roster]:
-            raise RoundFailed(
-                f"{unknown[0]} is not in the roster: secure aggregation needs every hospital's "
-                "public key"
-            )
-        return SecureGatherer(*common, self.roster, members, self.journal)
-
-    def _privacy(self, members: Sequence[Member]) -> PrivacyPlan | None:
-        if not self.config.privacy.enabled:
-            return None
-        if unknown := [member.name for member in members if member.name not in self.roster]:
-            raise RoundFailed(
-                f"{unknown[0]} is not in the roster: privacy needs every hospital's public key"
-            )
-        name = self.run_directory.path.name
-        return PrivacyPlan(self.config, members, self.roster, name, self.make_source)
-
-    def _able(self, runner: RoundRunner, members: Sequence[Member]) -> Sequence[Member]:
+    def _able(self, crew: Crew) -> Sequence[Member]:
         """Members whose privacy budget allows a round. Raises _BudgetsSpent if too few."""
-        spent = runner.gatherer.spent
+        members, spent = crew.members, crew.gatherer.spent
         if not spent:
             return members
         able = [member for member in members if member.name not in spent]
@@ -209,21 +182,6 @@ class Federation:
                 f"round needs {needed}"
             )
         return able
-
-    def _record_members(self, members: Sequence[Member]) -> None:
-        if isinstance(members, VirtualMembers):
-            sizes = dict(members.same_sizes or {})
-            who: dict[str, Any] = {"population": {"clients": len(members), **sizes}}
-        else:
-            rows = [{"hospital": x.name, **x.sizes, "warnings": x.warnings} for x in members]
-            who = {"hospitals": rows}
-        self.run_directory.update(
-            name=self.config.federation.name,
-            status="running",
-            **self.task.figure_table().record(),
-            strategy=self.config.strategy.name,
-            **who,
-        )
 
     def _first_arrays(self, initial: Initial | None, model: nn.Module, entries: Entries) -> Arrays:
         """The first model's shared entries: as the task makes them, or from the file of
@@ -265,21 +223,19 @@ class Federation:
         runner: RoundRunner,
         plan: StrategyPlan,
         state: FederationState,
-        members: Sequence[Member],
         server_round: int,
     ) -> None:
-        trained, cohort, attempt = self._train(runner, state, members, server_round, state.model)
+        trained, cohort, attempt = self._train(runner, state, server_round)
         state.model = trained.model
         # who can't remember a round needn't be told of it: a virtual population's list would grow
         stateless = not runner.entries.personal and plan.algorithm in STATELESS
-        if not stateless or not isinstance(members, VirtualMembers):
+        if not stateless or not isinstance(runner.crew.members, VirtualMembers):
             state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
         state.clipping_norm = trained.clipping_norm
         evaluation = EvaluationResult()
         if server_round % self.config.evaluation.every == 0 or self._is_last(server_round):
-            asked = evaluated(members, self.config)
-            evaluation = runner.evaluate(server_round, trained.model, asked, state.accepted)
+            evaluation = self._evaluate(runner, state, server_round, trained.model)
         note_figure(state, evaluation, self.task)
         secure = self.config.secure_aggregation.enabled
         row = _row(server_round, attempt, cohort, trained, evaluation, secure)
@@ -288,43 +244,61 @@ class Federation:
         self.observer.round_committed(row)
 
     def _train(
-        self,
-        runner: RoundRunner,
-        state: FederationState,
-        members: Sequence[Member],
-        server_round: int,
-        shared: Arrays,
+        self, runner: RoundRunner, state: FederationState, server_round: int
     ) -> tuple[TrainResult, list[Member], int]:
-        federation = self.config.federation
+        federation, crew = self.config.federation, runner.crew
         kept = self.journal.find(f"train {server_round}")
-        first = min(kept.attempt, federation.round_attempts) if kept else 1
-        for attempt in range(first, federation.round_attempts + 1):
-            self.wait_ready(False)
-            able = self._able(runner, members)
-            cohort = draw_cohort(
-                able, federation.clients_per_round, federation.seed, server_round, attempt
-            )
-            if kept and attempt == first:  # whoever of it is back
-                cohort = [x for x in members if x.name in kept.cohort] or cohort
-            self.journal.attempt = attempt
-            self.observer.round_started(server_round, [x.name for x in cohort], attempt)
+        first = kept.attempt if kept else 1
+        attempts = Attempts(federation.round_attempts, self.host.standing, first)
+        for attempt in attempts:
+            self.host.wait_ready(False)
             try:
+                crew.look_again()
+                cohort = draw_cohort(
+                    self._able(crew),
+                    federation.clients_per_round,
+                    federation.seed,
+                    server_round,
+                    attempt,
+                )
+                if kept and attempt == first:  # whoever of it is back
+                    cohort = [x for x in crew.members if x.name in kept.cohort] or cohort
+                self.journal.attempt = attempt
+                self.observer.round_started(server_round, [x.name for x in cohort], attempt)
                 result = runner.train(
-                    server_round, shared, cohort, state.accepted, state.clipping_norm
+                    server_round, state.model, cohort, state.accepted, state.clipping_norm
                 )
                 return result, cohort, attempt
             except RoundFailed as error:
                 self.journal.clear()
                 self.observer.round_failed(server_round, attempt, str(error))
-                self._able(runner, members)
-                if attempt == federation.round_attempts:
+                self._able(crew)
+                if not attempts.another():
                     raise RoundFailed(
                         f"round {server_round} failed after {attempt} attempts: {error}; "
-                        f"round {state.round} is kept; go on with "
-                        f"--resume {self.run_directory.path}"
+                        f"round {state.round} is kept; {self.host.go_on}"
                     ) from None
                 time.sleep(federation.retry_wait_s)
-        raise AssertionError("unreachable: round_attempts is at least 1")
+        raise AssertionError("unreachable: attempts don't end by themselves")
+
+    def _evaluate(
+        self, runner: RoundRunner, state: FederationState, server_round: int, model: Arrays
+    ) -> EvaluationResult:
+        """Figures of a round's model; taken once more where the membership changed meanwhile and
+        somebody didn't answer for it."""
+        while True:
+            standing = self.host.standing()
+            try:
+                runner.crew.look_again()
+            except RoundFailed as error:  # the model is good all the same
+                self.observer.warnings([f"round {server_round} is not evaluated: {error}"])
+                return EvaluationResult()
+            asked = evaluated(runner.crew.members, self.config)
+            found = runner.evaluate(server_round, model, asked, state.accepted)
+            if not found.refused or standing == self.host.standing():
+                runner.tell_strategy(server_round, found)
+                return found
+            self.host.wait_ready(False)
 
     def _is_last(self, server_round: int) -> bool:
         return server_round == self.config.federation.rounds

@@ -36,7 +36,6 @@ from wardround.common.errors import CheckpointError, ProtocolRefused, WardroundE
 from wardround.common.rundir import sync_folder, write_atomically
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import VectorLayout
-from wardround.common.secagg.keys import Roster
 from wardround.common.secagg.ring import RingVector
 from wardround.server.secagg import KeyGroup, MaskedSum
 
@@ -74,7 +73,7 @@ class Entry(_Kept):
 
     purpose : as in the TaskRequest, e.g. 'train 3'
     attempt, cohort : of the round's training, and who was asked
-    nonce : of the session
+    nonce, roster : of the session; the roster may have changed since, and what was uploaded counts
     group, keys : the GroupRequest, and every member's BundleKeys in order
     task : the TaskRequest
     layout : the vector layout's digest; ``sums`` the SumsLayout it came from, if it is one of sums
@@ -88,6 +87,7 @@ class Entry(_Kept):
     attempt: int
     cohort: list[str]
     nonce: bytes
+    roster: dict[str, bytes]
     group: bytes
     keys: list[bytes]
     task: bytes
@@ -135,11 +135,11 @@ class Journal:
         """Whether anything is kept."""
         return self._folder is not None
 
-    def open(self, session_of: Callable[[bytes], bytes]) -> None:
+    def open(self, session_of: Callable[[Entry], bytes]) -> None:
         """Take in what an earlier life of this run has left.
 
-        session_of : gives the session's name for its nonce, with the present settings and roster;
-            journals of other settings or another roster are dropped, and so are unreadable ones
+        session_of : gives the name of an entry's session under the present settings; journals of
+            other settings are dropped, and so are unreadable ones
         """
         if self._folder is None or not self._folder.is_dir():
             return
@@ -150,8 +150,8 @@ class Journal:
                     group = wire.GroupRequest.from_bytes(stored.entry.group)
                     if self._path(stored.entry.purpose, _JOURNAL) != path:
                         raise CheckpointError("it has another's name")
-                    if group.session != session_of(stored.entry.nonce):
-                        raise CheckpointError("it is of other settings or another roster")
+                    if group.session != session_of(stored.entry):
+                        raise CheckpointError("it is of other settings")
                     self._stored[stored.entry.purpose] = stored
                 except (OSError, CheckpointError, ProtocolRefused) as error:
                     log.warning("%s is not used: %s", path.name, error)
@@ -164,16 +164,16 @@ class Journal:
         return stored.entry if stored else None
 
     def restore(
-        self, entry: Entry, layout: VectorLayout, content: bytes, roster: Roster, threads: int
+        self, entry: Entry, layout: VectorLayout, content: bytes, threads: int
     ) -> MaskedSum:
         """The sum of an entry, ready for shares.
 
-        Raises CheckpointError or ProtocolRefused if it is torn or not one of this layout, content
-        and roster.
+        Raises CheckpointError or ProtocolRefused if it is torn or not one of this layout and
+        content.
         """
         if (entry.content, entry.layout) != (content, layout.digest()):
             raise CheckpointError("it is of another model or other settings")
-        group = KeyGroup.restore(entry.group, roster, entry.keys, entry.requests)
+        group = KeyGroup.restore(entry.group, entry.roster, entry.keys, entry.requests)
         task = wire.TaskRequest.from_bytes(entry.task)
         if task.purpose != entry.purpose:
             raise CheckpointError("its task is another")

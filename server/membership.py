@@ -1,7 +1,8 @@
 """Who belongs to a running federation: those of the beginning, and those that come and go later.
 
-Looked at between rounds. A hospital that connects later is asked who it is and takes part from the
-next round on; one that is no longer in the roster is left out. Who is merely away stays a member.
+Looked at before every attempt of every step. A hospital that connects later is asked who it is and
+takes part from then on; one that is no longer in the roster is left out. Who is merely away stays a
+member.
 A host with a virtual population says who its members are in one word, and they stay.
 """
 
@@ -14,13 +15,14 @@ from flwr.serverapp import Grid
 
 from wardround.common.config import Config
 from wardround.common.secagg.keys import Roster
+from wardround.server.host import Host
 from wardround.server.members import VirtualMembers
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
 from wardround.server.setup import describe, gather_members
 
 _TRIES = 3
-"""How often one that can't say who it is is asked again, a round later."""
+"""How often one that can't say who it is is asked again, an attempt later."""
 
 
 class Membership:
@@ -32,27 +34,36 @@ class Membership:
         host has none.
     """
 
-    def __init__(self, grid: Grid, config: Config, observer: Observer, roster: Roster) -> None:
+    def __init__(
+        self, grid: Grid, config: Config, observer: Observer, roster: Roster, host: Host
+    ) -> None:
+        self._host, self._standing = host, host.standing()
         self._grid, self._config, self._observer, self._roster = grid, config, observer, roster
         self.members: Sequence[Member]
         virtual: VirtualMembers | None = getattr(grid, "members", None)
         self._stay = virtual is not None
+        self.roster: dict[str, bytes] = dict(roster)
         if virtual is not None:
             self.members = virtual
             observer.population(len(virtual), virtual.same_sizes)
             return
-        self.members = gather_members(grid, config, observer)
+        self.members = gather_members(grid, config, observer, host)
         self._asked = Counter({member.node_id: _TRIES for member in self.members})
-        self._known = dict(roster)
+        self.roster = dict(roster)  # as it is now
+        if host.standing() != self._standing:  # while they were asked
+            self.members = [member for member in self.members if member.name in self.roster]
 
     def changed(self) -> bool:
         """Look again. True if members, or keys of the roster, are others than before."""
         if self._stay:
             return False
-        before, known = list(self.members), self._known
-        self._known = dict(self._roster)
-        if self._known:
-            self.members = [member for member in self.members if member.name in self._known]
+        before, known = list(self.members), self.roster
+        self.roster = dict(self._roster)
+        if self.roster:
+            self.members = [member for member in self.members if member.name in self.roster]
+        if (standing := self._host.standing()) != self._standing:
+            self._standing = standing  # who couldn't take part before may be able to now
+            self._asked = Counter({member.node_id: _TRIES for member in self.members})
         new = sorted(x for x in self._grid.get_node_ids() if self._asked[x] < _TRIES)
         if new:
             self._asked.update(new)
@@ -61,4 +72,4 @@ class Membership:
             joined = sorted([*self.members, *found], key=lambda member: member.name)
             self.members = joined
             self._observer.members(joined, refused)
-        return list(self.members) != before or self._known != known
+        return list(self.members) != before or self.roster != known

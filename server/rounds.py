@@ -30,6 +30,7 @@ from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
 from wardround.common.hosting import CohortGrid
 from wardround.common.rng import seeded_globals
 from wardround.server.aggregation import conform
+from wardround.server.crew import Crew
 from wardround.server.gathering import Evaluated, Expected, Gatherer, Refusal, Trained
 from wardround.server.privacy import PrivacyPlan
 from wardround.server.replies import Member
@@ -54,11 +55,15 @@ class TrainResult:
 
 @dataclass
 class EvaluationResult:
-    """Figures by split: of the added sums (overall) and of each hospital, if they are visible."""
+    """Figures by split: of the added sums (overall) and of each hospital, if they are visible.
+
+    request : one of those that were sent, where any was
+    """
 
     overall: dict[str, dict[str, float]] = field(default_factory=dict)
     gathered: Evaluated = field(default_factory=Evaluated)
     seconds: float = 0.0
+    request: Message | None = None
 
     @property
     def hospitals(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -79,15 +84,23 @@ class RoundRunner:
         grid: Grid,
         config: Config,
         plan: StrategyPlan,
-        gatherer: Gatherer,
+        crew: Crew,
         totals: Totals,
         entries: Entries,
-        privacy: PrivacyPlan | None = None,
     ) -> None:
-        self.grid, self.config, self.plan, self.gatherer = grid, config, plan, gatherer
-        self.privacy = privacy
+        self.grid, self.config, self.plan, self.crew = grid, config, plan, crew
         self.totals, self.entries = totals, entries
         self.view = StrategyView(entries, plan.individual)
+
+    @property
+    def gatherer(self) -> Gatherer:
+        """The present members'."""
+        return self.crew.gatherer
+
+    @property
+    def privacy(self) -> PrivacyPlan | None:
+        """The present members'."""
+        return self.crew.privacy
 
     def train(
         self,
@@ -137,7 +150,7 @@ class RoundRunner:
         result.gathered = self.gatherer.evaluate(server_round, requests, members)
         for split, sums in result.gathered.sums.items():
             result.overall[split] = self.gatherer.summarise(sums)
-        self._tell_strategy(server_round, requests, result)
+        result.request = requests[0]
         result.seconds = time.monotonic() - started
         return result
 
@@ -229,18 +242,16 @@ class RoundRunner:
             for reply in replies:  # its views of them are cycles that would keep the arrays
                 reply.content.clear()
 
-    def _tell_strategy(
-        self, server_round: int, requests: list[Message], result: EvaluationResult
-    ) -> None:
-        """Hand the overall figures to strategies that steer by them."""
+    def tell_strategy(self, server_round: int, result: EvaluationResult) -> None:
+        """Hand a round's overall figures, once, to strategies that steer by them."""
         figures = {
             f"{split}-{name}": value
             for split, part in result.overall.items()
             for name, value in part.items()
         }
-        if figures:
+        if figures and result.request is not None:
             record = MetricRecord(figures | {m.NUM_EXAMPLES: 1})  # type: ignore[arg-type]
-            reply = Message(RecordDict({m.METRICS: record}), reply_to=requests[0])
+            reply = Message(RecordDict({m.METRICS: record}), reply_to=result.request)
             self.plan.strategy.aggregate_evaluate(server_round, [reply])
 
 

@@ -146,7 +146,7 @@ class SecureGatherer(KeyExchange):
         result = Evaluated(refused=traffic.refused)
         attempts = self.config.federation.round_attempts
         purposes = [f"evaluate {server_round} {attempt}" for attempt in range(attempts)]
-        kept = [purpose for purpose in purposes if self.journal.find(purpose)]
+        kept, standing = [one for one in purposes if self.journal.find(one)], self.host.standing()
         for purpose in purposes[purposes.index(kept[0]) if kept else 0 :]:
             step = _Step(purpose, requests, members)
             try:
@@ -162,6 +162,8 @@ class SecureGatherer(KeyExchange):
             except RoundFailed as error:
                 traffic.refused.append(refusal("all hospitals", "evaluate", error))
                 self.observer.replied("all hospitals", "evaluate", str(error))
+                if self.host.standing() != standing:
+                    break  # the round loop asks again, those who are members then
         result.bytes_up, result.bytes_down = traffic.up, traffic.down
         return result
 
@@ -230,15 +232,27 @@ class SecureGatherer(KeyExchange):
         members: Sequence[Member],
         requests: Mapping[str, bytes],
     ) -> Total:
-        """Ask the survivors for shares, until there are enough. What is given is durable then."""
+        """Ask the survivors for shares, until there are enough. What is given is durable then.
+
+        A contribution outlives its owner's membership: where that changes meanwhile the survivors
+        are asked the same again, once they have accepted the change.
+        """
         config = step.requests[0].content.get(m.CONFIG)
         number = config.get(m.ROUND, 0) if isinstance(config, ConfigRecord) else 0
-        messages = self.messages(m.UNMASK, members, requests, {m.ROUND: number})
+        before = len(self.traffic.refused)
 
         def add_shares(name: str, answer: ConfigRecord) -> None:
             masked.add_shares(name, data_of(answer, m.MESSAGE))
 
-        self.ask(messages, members, "unmask", add_shares, masked.enough)
+        while True:
+            standing = self.host.standing()
+            open_ones = {n: data for n, data in requests.items() if n not in masked.answers}
+            messages = self.messages(m.UNMASK, members, open_ones, {m.ROUND: number})
+            self.ask(messages, members, "unmask", add_shares, masked.enough)
+            if masked.enough() or standing == self.host.standing():
+                break
+            del self.traffic.refused[before:]
+            self.host.wait_ready(False)
         total = masked.open()
         for name in sorted(masked.liars):
             error = ReplyRefused("its shares of other hospitals' masks are false")
@@ -262,6 +276,7 @@ class SecureGatherer(KeyExchange):
             attempt=self.journal.attempt,
             cohort=[member.name for member in step.members],
             nonce=self.session.nonce,
+            roster=self.roster,
             group=group.request,
             keys=[group.bundles[name].keys.to_bytes() for name in group.names],
             task=masked.task.to_bytes(),
@@ -286,10 +301,8 @@ class SecureGatherer(KeyExchange):
             if entry.sums:
                 step.agree(entry.sums)
             content = content_digest(step.requests[0].content)
-            masked = self.journal.restore(
-                entry, step.layout, content, self.roster, self.table.threads
-            )
-            roster = step.release.roster if step.release else {}
+            masked = self.journal.restore(entry, step.layout, content, self.table.threads)
+            roster = entry.roster if step.release else {}
             claims = [Claim.read(data, name, roster) for name, data in entry.claims.items()]
             self.spent.update(entry.spent)
             answers = self.journal.answers(entry)

@@ -21,6 +21,7 @@ from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Task
+from wardround.server.host import Host
 from wardround.server.journal import Journal
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
@@ -39,7 +40,8 @@ class KeyExchange(SecureMessages):
     ----------
     roster : every hospital's name and public key
     members : the federation; a group of all of them prepares keys for many aggregations at once
-    journal : of the run's present round; what is of other settings or another roster goes now
+    journal : of the run's present round; what is of other settings goes now
+    host : says when what hospitals accepted is over
 
     Raises ConfigError, before any hospital is asked, for settings that can't work.
     """
@@ -54,6 +56,7 @@ class KeyExchange(SecureMessages):
         roster: Roster,
         members: Sequence[Member],
         journal: Journal,
+        host: Host,
     ) -> None:
         super().__init__(grid, config, task, plan, observer)
         self.table, self.roster = config.secure_aggregation, dict(roster)
@@ -64,8 +67,8 @@ class KeyExchange(SecureMessages):
         self._group: KeyGroup | None = None
         self._planned = task.phases + 2 * config.federation.rounds + _SPARE
         self._check_settings(len(members))
-        self.journal = journal
-        journal.open(lambda nonce: session_id(described, roster, nonce))
+        self.journal, self.host = journal, host
+        journal.open(lambda entry: session_id(described, entry.roster, entry.nonce))
 
     def forget_group(self) -> None:
         """After a failure: whoever is gone isn't counted on in the next attempt."""

@@ -14,6 +14,7 @@ from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.tasks.base import Sums, Task
 from wardround.server.exchange import exchange
 from wardround.server.gathering import Gatherer
+from wardround.server.host import Attempts, Host
 from wardround.server.observer import Observer
 from wardround.server.replies import Member, check_description
 from wardround.server.requests import Totals, queries
@@ -21,7 +22,7 @@ from wardround.server.requests import Totals, queries
 _POLL_S = 0.2
 
 
-def gather_members(grid: Grid, config: Config, observer: Observer) -> list[Member]:
+def gather_members(grid: Grid, config: Config, observer: Observer, host: Host) -> list[Member]:
     """Ask every connected node who it is; wait for at least ``min_clients`` usable ones.
 
     Raises RoundFailed, with the reasons, if the time runs out before.
@@ -36,11 +37,13 @@ def gather_members(grid: Grid, config: Config, observer: Observer) -> list[Membe
                 f"federation.min_clients is {needed}"
             )
         time.sleep(_POLL_S)
-    for attempt in range(1, config.federation.round_attempts + 1):
+    attempts = Attempts(config.federation.round_attempts, host.standing)
+    for _ in attempts:
         found, refused = describe(grid, node_ids, config, [])
-        if len(found) >= needed or attempt == config.federation.round_attempts:
+        if len(found) >= needed or not attempts.another():
             break
         time.sleep(config.federation.retry_wait_s)
+        host.wait_ready(False)
         node_ids = sorted(grid.get_node_ids())
     observer.members(found, refused)
     if len(found) < needed:

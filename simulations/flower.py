@@ -43,6 +43,7 @@ def open_federation(context: Context) -> Federation:
         run,
         roster=population.roster,
         make_source=lambda number: NoiseSource.seeded(seed, "central", number),
+        keep_journal=False,
     )
 
 

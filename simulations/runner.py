@@ -39,6 +39,7 @@ from wardround.common.tensorfile import read_tensors, write_tensors
 from wardround.server.app import create_server_app
 from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
 from wardround.server.federation import FederationOutcome
+from wardround.server.host import Host
 from wardround.server.observer import Observer
 from wardround.server.sampling import evaluated
 from wardround.simulations.baselines import federated_figures, local_figures, pooled_figures
@@ -179,6 +180,8 @@ def _run(
         lambda number: _store_clients(grid, run, number),
         population.roster,
         lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
+        keep_journal=False,  # its hospitals end with it, and their keys
+        host=Host(go_on=f"go on with --resume {run.path}"),
     )
     app = create_server_app(lambda context: federation, outcomes.append)
     try:

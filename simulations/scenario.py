@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from wardround.common.errors import RoundFailed
 from wardround.common.rng import numpy_generator
 from wardround.common.rundir import RunDirectory
 from wardround.common.secagg.content import training_layout
+from wardround.server.crew import Crew
 from wardround.server.federation import Federation
 from wardround.server.gathering import Expected
 from wardround.server.replies import Member
-from wardround.server.rounds import RoundRunner
 from wardround.simulations.scenario_clients import ScenarioClients, trained_examples
 from wardround.simulations.scenario_file import ScenarioFile
 from wardround.simulations.virtual import ClientNames
@@ -245,11 +246,11 @@ class ScenarioFederation(Federation):
 
     def __init__(self, scenario: Scenario, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.on_model, self.wait_ready = scenario.on_model, scenario.wait_ready
+        self.host = replace(self.host, on_model=scenario.on_model, wait_ready=scenario.wait_ready)
         self._scenario = scenario
 
-    def _able(self, runner: RoundRunner, members: Sequence[Member]) -> Sequence[Member]:
-        return self._scenario.present(super()._able(runner, members))
+    def _able(self, crew: Crew) -> Sequence[Member]:
+        return self._scenario.present(super()._able(crew))
 
 
 def _index_of(names: Sequence[str]) -> Callable[[str], int]:

@@ -29,6 +29,7 @@ from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.app import create_server_app
 from wardround.server.federation import Federation, FederationOutcome
+from wardround.server.host import Host
 from wardround.server.observer import Observer
 from wardround.simulations.executors import Executor
 from wardround.simulations.grid import InProcessGrid
@@ -176,7 +177,7 @@ def federate(tmp_path: Path) -> Federate:
 
     A hospital keeps its identity within a test; ``server_config`` makes the server's configuration
     another one than the hospitals'. ``executor`` runs our own app, ``groups`` allows one message
-    for many.
+    for many. ``host`` makes the host of the live roster, which hospitals have as well.
     """
     identities: dict[str, Identity] = {}
 
@@ -191,6 +192,7 @@ def federate(tmp_path: Path) -> Federate:
         server_config: Callable[[Config], Config] = lambda config: config,
         executor: Executor | None = None,
         groups: bool = True,
+        host: Callable[[dict[str, bytes]], Host] = lambda roster: Host(),
     ) -> Run:
         task = task or Line()
         identities.update(fresh_identities([name for name in shards if name not in identities]))
@@ -230,6 +232,7 @@ def federate(tmp_path: Path) -> Federate:
             make_source=lambda number: NoiseSource.seeded(
                 config.federation.seed, "central", number
             ),
+            host=host(roster),
         )
         try:
             create_server_app(lambda context: federation, outcomes.append)(

@@ -235,6 +235,21 @@ def test_other_settings_or_another_roster(federate: Any, settings: Any, five: An
     later.check_one_set_each()
 
 
+@pytest.mark.parametrize("answered", [0, 2])
+def test_who_left_the_roster_meanwhile_is_in_the_sum_all_the_same(
+    federate: Any, settings: Any, five: Any, answered: int
+) -> None:
+    """What was uploaded outlives its owner's membership: the others open it without 'e'."""
+    config, watch = settings(FIVE), Watch()
+    stopped, _ = killed_in_round_2(federate, config, five, watch, answered)
+    four = {name: shard for name, shard in five.items() if name != "e"}
+    stopped.grid._names = list(four)
+    run = federate(config, four, grid=stopped.grid, directory=stopped.directory)
+    assert run.directory.rounds()[1]["accepted"] == list("abcde")
+    assert {watch.trained[2, name] for name in "abcde"} == {1}, "nobody trained it again"
+    watch.check_one_set_each()
+
+
 def test_hospitals_that_lost_their_memory(federate: Any, settings: Any, five: Any) -> None:
     config, watch, later = settings(FIVE), Watch(), Watch()
     whole = federate(config, five)

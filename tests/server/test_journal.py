@@ -54,6 +54,7 @@ class Round:
             attempt=2,
             cohort=list(self.group.names),
             nonce=self.federation.session.nonce,
+            roster=self.federation.roster,
             group=self.group.request,
             keys=[self.group.bundles[name].keys.to_bytes() for name in self.group.names],
             task=self.masked.task.to_bytes(),
@@ -70,8 +71,8 @@ class Round:
         self.path = folder / "train-1.journal"
         self.whole = self.path.read_bytes()
 
-    def session_of(self, nonce: bytes) -> bytes:
-        return session_id(DESCRIPTOR, self.federation.roster, nonce)
+    def session_of(self, entry: Entry) -> bytes:
+        return session_id(DESCRIPTOR, entry.roster, entry.nonce)
 
     def reborn(self) -> Journal:
         """The journal as the next server finds it."""
@@ -80,7 +81,7 @@ class Round:
         return journal
 
     def restored(self, entry: Entry, **other: Any) -> MaskedSum:
-        values = {"layout": LAYOUT, "content": CONTENT, "roster": self.federation.roster} | other
+        values = {"layout": LAYOUT, "content": CONTENT} | other
         return self.reborn().restore(entry, threads=1, **values)
 
     def answer(self, masked: MaskedSum, requests: Any) -> None:
@@ -137,11 +138,11 @@ def test_what_is_of_other_settings_roster_model_or_layout_is_not_used(kept: Roun
             kept.restored(kept.entry, content=content, layout=layout)
     strangers = Federation(5).roster
     with pytest.raises(ProtocolRefused, match="not signed by the hospital of the roster"):
-        kept.restored(kept.entry, roster=strangers)
+        kept.restored(kept.entry.model_copy(update={"roster": strangers}))
     with pytest.raises(ProtocolRefused, match="not signed by the hospital of the roster"):
-        kept.restored(kept.entry, roster={})
+        kept.restored(kept.entry.model_copy(update={"roster": {}}))
     other = Journal(kept.folder)
-    other.open(lambda nonce: session_id(bytes(32), kept.federation.roster, nonce))
+    other.open(lambda entry: session_id(bytes(32), entry.roster, entry.nonce))
     assert other.find(PURPOSE) is None and list(kept.folder.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from flwr.app import Message
 
 from tests.conftest import examples
 from wardround.common import messages as m
+from wardround.server.host import Host
 from wardround.server.membership import Membership
 from wardround.server.observer import Observer
 from wardround.simulations.grid import InProcessGrid
@@ -57,7 +58,7 @@ def test_a_hospital_that_connects_later_takes_part_from_the_next_round(
 def test_who_left_the_roster_is_a_member_no_more(federate, settings) -> None:
     run = federate(settings(PLAIN), SHARDS)
     roster = {name: bytes([index] * 32) for index, name in enumerate(SHARDS)}
-    membership = Membership(run.grid, settings(PLAIN), Observer(), roster)
+    membership = Membership(run.grid, settings(PLAIN), Observer(), roster, Host())
     assert not membership.changed()
     del roster["b"]
     assert membership.changed() and [x.name for x in membership.members] == ["a", "c", "d"]
