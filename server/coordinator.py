@@ -225,9 +225,7 @@ class Coordinator:
 
     def _wait_for_hospitals(self, grid: HospitalGrid, patience_s: float) -> None:
         """For all of the roster; once enough are there, at most ``patience_s`` for the others."""
-        secure = self.config.secure_aggregation
-        needed = max(self.config.federation.min_clients, secure.min_cohort * secure.enabled)
-        enough_at, said = math.inf, ""
+        needed, enough_at, said = self._needed(), math.inf, ""
         while True:
             everyone, ready = set(self._description.hospitals), set(grid.admitted())
             missing = sorted(everyone - ready)
@@ -235,16 +233,24 @@ class Coordinator:
                 enough_at = math.inf
             else:
                 enough_at = min(enough_at, time.monotonic())
-            if not missing or time.monotonic() - enough_at >= patience_s:
-                return
+                if not missing or time.monotonic() - enough_at >= patience_s:
+                    return
             line = f"waiting for hospitals: {len(ready)} of {len(everyone)} are ready"
             reasons = [self._missing(grid, name) for name in missing[:8]]
-            line += f"; missing: {', '.join(reasons)}{' ...' if len(missing) > 8 else ''}"
+            if missing:
+                line += f"; missing: {', '.join(reasons)}{' ...' if len(missing) > 8 else ''}"
+            if len(everyone) < needed:
+                line += f"; a round needs {needed}: admit more with wardround provision"
             if line != said:
                 said = line
                 self.say(line)
             with grid.changed:
                 grid.changed.wait(0.25)
+
+    def _needed(self) -> int:
+        """The fewest hospitals that a round can be made of."""
+        secure = self.config.secure_aggregation
+        return max(self.config.federation.min_clients, secure.min_cohort * secure.enabled)
 
     @staticmethod
     def _missing(grid: HospitalGrid, name: str) -> str:

@@ -36,7 +36,7 @@ name = "trial"
 rounds = {rounds}
 min_clients = {min_clients}
 round_timeout_s = 60
-round_attempts = 20
+round_attempts = {attempts}
 retry_wait_s = 0.3
 [data]
 path = "hospitals"
@@ -218,6 +218,7 @@ class Federation:
         extra: str = "",
         rows: dict[str, list[list[float]]] | None = None,
         policy: str = "",
+        attempts: int = 20,
     ) -> None:
         from wardround.common.config import load_config
         from wardround.server.provision import provision
@@ -232,6 +233,7 @@ class Federation:
         self.config.write_text(
             TOML.format(
                 rounds=rounds,
+                attempts=attempts,
                 secure=str(secure).lower(),
                 min_clients=self.min_clients,
                 min_cohort=min(3, len(names)) if secure else 3,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness import Federation, Process, federation, until
 
 from wardround.common.config import load_config
 from wardround.common.pki import now_utc
-from wardround.server.provision import provision, revoke
+from wardround.server.provision import provision, renew, revoke
 
 
 @pytest.fixture
@@ -142,4 +143,27 @@ def test_revoked_while_it_runs(tmp_path: Path) -> None:
         assert made.server is not None
         made.server.kill()
         made.clients.pop("c").kill()
+        assert_sound(made)
+
+
+def test_members_change_all_the_time_and_no_attempt_is_left(tmp_path: Path) -> None:
+    """With ``round_attempts = 1``: whatever step a revocation or an admission falls into."""
+    slow = ("slow", {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.05})
+    names = ("a", "b", "c", "d")
+    with federation(
+        tmp_path, names=names, rounds=900, min_clients=3, secure=True, attempts=1
+    ) as made:
+        made.start(clients={name: [slow] for name in names})
+        made.reach_round(1)
+        config = load_config(made.config)
+        for number in range(2):
+            time.sleep(0.17 * number)
+            revoke(config, "d")
+            made.clients.pop("d").kill()
+            until(lambda: made.rounds()[-1]["accepted"] == ["a", "b", "c"], "a round without d")
+            renew(config, "d", new_key=True)
+            made.start_client("d", [slow])
+            until(lambda: made.rounds()[-1]["accepted"] == list(names), "a round with d")
+        assert made.server is not None and made.server.running, made.tails()
+        made.server.kill()
         assert_sound(made)
