@@ -96,8 +96,9 @@ def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> Rec
         )
     # what a warning says of one hospital's rows is not for a server that may see sums only
     warnings = hospital.warnings()
-    for line in warnings:
-        log.warning(line)
+    if not hospital.simulated:  # a simulation tells all hospitals' lines itself
+        for line in warnings:
+            log.warning(line)
     hidden = is_secure(hospital) or hospital.config.privacy.enabled
     shown = [] if hidden else warnings
     if len(shown) > MOST_WARNINGS:

@@ -1,8 +1,8 @@
 """One hospital as the client sees it: its shard, its split, its prepared examples.
 
-The split is drawn once from the run seed and the hospital's name, keeps a patient's rows on one
-side, and is stratified by label where there are no patients. Preparation is cached per version of
-the federation's totals.
+The split (``splitting.py``) is drawn once. A hospital without rows for training, such as an
+external validation site, takes part in evaluations only. Preparation is cached per version of the
+federation's totals.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.distributed import TrainingProcesses
+from wardround.client.splitting import split_notes, split_rows
 from wardround.common.config import Config
 from wardround.common.errors import DataError, TaskError, WardroundError
 from wardround.common.messages import SPLITS
@@ -26,6 +27,7 @@ from wardround.common.secagg.keys import Identity, Roster
 from wardround.common.tasks.base import Examples, Sums, Task
 
 Rows = NDArray[np.int64]
+ONLY_EVALUATES = "it has no rows for training, so it takes part in evaluations only"
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Hospital:
         self._open_shard = open_shard
         self._parts: dict[str, Any] | None = None
         self._left_out: list[str] = []
+        self._split_notes: list[str] = []
         self._prepared: tuple[str, dict[str, Examples]] | None = None
         self._units: Units | None = None
 
@@ -114,7 +117,8 @@ class Hospital:
     def parts(self) -> dict[str, Any]:
         """The unprepared shard by split name; a split without rows is absent.
 
-        Raises DataError if nothing is left to train on.
+        Without 'train' the hospital takes part in evaluations only. Raises DataError if there is
+        no row at all.
         """
         if self._parts is None:
             raw = self._open_shard()
@@ -122,14 +126,18 @@ class Hospital:
                 raise DataError(f"{self.name}: the shard has no usable rows; check the data path")
             self._left_out = [str(one) for one in self.task.left_out(raw)]
             split = split_rows(self.task, raw, self.config, self.name)
+            self._split_notes = split_notes(self.task, raw, self.config, split)
             self._parts = {
                 part: self.task.select(raw, rows) for part, rows in split.items() if len(rows)
             }
-            if "train" not in self._parts:
-                raise DataError(
-                    f"{self.name}: no rows are left for training; lower data.test_fraction"
-                )
         return self._parts
+
+    def training_part(self) -> Any:
+        """The rows it trains on. Raises DataError where it takes part in evaluations only."""
+        parts = self.parts()
+        if "train" not in parts:
+            raise DataError(f"{self.name}: {ONLY_EVALUATES}")
+        return parts["train"]
 
     def sizes(self) -> dict[str, int]:
         """Rows of each split (0 where it is absent)."""
@@ -139,12 +147,15 @@ class Hospital:
     def warnings(self) -> list[str]:
         """What the hospital's IT should look at, one line each, without patient-level values:
         first whatever was left out of its files."""
-        lines = self.task.warnings(self.parts()["train"])
-        return [f"{self.name}: {line}" for line in [*self._left_out, *lines]]
+        parts = self.parts()
+        lines = self.task.warnings(parts["train"]) if "train" in parts else [ONLY_EVALUATES]
+        return [f"{self.name}: {line}" for line in [*self._left_out, *lines, *self._split_notes]]
 
     def statistics(self, phase: int, totals: Sums) -> Sums:
-        """The training part's sums for this phase of the federated preparation."""
-        return self.task.statistics(self.parts()["train"], phase, totals)
+        """The training part's sums for this phase of the federated preparation; none, which counts
+        as zeros, of a hospital that takes part in evaluations only."""
+        parts = self.parts()
+        return self.task.statistics(parts["train"], phase, totals) if "train" in parts else {}
 
     def units(self) -> Units:
         """What ``privacy.unit`` protects in the training part: rows, or patients with theirs.
@@ -154,7 +165,7 @@ class Hospital:
         if self._units is None:
             seed = derive_seed(self.config.federation.seed, "units", self.name)
             most = self.config.privacy.records_per_patient
-            self._units = Units.of(self._groups(self.parts()["train"]), most, seed)
+            self._units = Units.of(self._groups(self.training_part()), most, seed)
         return self._units
 
     def unit_counts(self) -> dict[str, int]:
@@ -166,8 +177,10 @@ class Hospital:
         }
 
     def training_patients(self) -> int | None:
-        """How many patients the training part has; None where the data doesn't name them."""
-        patients = self.task.patients(self.parts()["train"])
+        """How many patients the training part has; None where the data doesn't name them, or none
+        are trained on."""
+        parts = self.parts()
+        patients = self.task.patients(parts["train"]) if "train" in parts else None
         return None if patients is None else len(np.unique(patients))
 
     def _groups(self, part: Any) -> NDArray[Any]:
@@ -201,9 +214,10 @@ class Hospital:
         """
         if self._prepared is None or self._prepared[0] != digest:
             parts = self.parts()
+            own = parts.get("train")  # for statistics of its own; else of the part that is prepared
             try:
                 prepared = {
-                    name: self.task.prepare(part, totals, parts["train"])
+                    name: self.task.prepare(part, totals, part if own is None else own)
                     for name, part in parts.items()
                 }
             except WardroundError:
@@ -212,39 +226,10 @@ class Hospital:
                 raise TaskError(
                     f"{self.name}: the task's prepare() failed with {type(error).__name__}"
                 ) from error
-            if len(prepared["train"]) == 0:
-                raise DataError(f"{self.name}: preparation left no rows for training")
-            self._check_units(len(prepared["train"]))
+            if own is not None:
+                if len(prepared["train"]) == 0:
+                    raise DataError(f"{self.name}: preparation left no rows for training")
+                self._check_units(len(prepared["train"]))
             self._prepared = (digest, prepared)
             self.totals = totals
         return self._prepared[1]
-
-
-def split_rows(task: Task[Any], raw: Any, config: Config, name: str) -> dict[str, Rows]:
-    """Row numbers of 'train', 'validation' and 'test', each sorted; together every row once.
-
-    A split given by the data wins. Rows of one patient stay together (``Task.together``). Otherwise
-    rows are drawn stratified by label: of n rows of a label, round(n * fraction) go to the part.
-    """
-    given = task.given_split(raw)
-    if given is not None:
-        return {part: np.flatnonzero(given == part).astype(np.int64) for part in SPLITS}
-    data, size = config.data, task.size(raw)
-    generator = numpy_generator(config.federation.seed, "split", name)
-    groups: NDArray[Any] | None = task.together(raw)
-    if groups is not None:
-        _, units = np.unique(groups, return_inverse=True)
-        strata = np.zeros(int(units.max()) + 1, dtype=np.int64)
-    else:
-        units, strata = np.arange(size), task.labels(raw)
-    part_of_unit = np.zeros(len(strata), dtype=np.int64)
-    for stratum in np.unique(strata):
-        members = generator.permutation(np.flatnonzero(strata == stratum))
-        test = round(len(members) * data.test_fraction)
-        validation = round(len(members) * data.validation_fraction)
-        part_of_unit[members[:test]] = 2
-        part_of_unit[members[test : test + validation]] = 1
-    part = part_of_unit[units]
-    return {
-        name: np.flatnonzero(part == index).astype(np.int64) for index, name in enumerate(SPLITS)
-    }

@@ -57,6 +57,7 @@ class TrainingJob:
         start : copies of the shared parameters' values, where the caller has them already
         """
         masked = refuse_plain(request, hospital)
+        hospital.training_part()  # before anything is paid for
         received = receive(request, hospital, state, models)
         local = local_keys(received.config)
         name = str(received.config.get(m.ALGORITHM, "plain"))

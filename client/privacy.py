@@ -91,14 +91,16 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
     """Sizes of the splits as the server may know them.
 
     Without privacy the true ones. For examples and patients: the number of units, with noise that
-    is drawn once per federation and paid for. For hospitals: 1 where there may be rows.
+    is drawn once per federation and paid for. For hospitals: 1 where there may be rows. That a
+    hospital trains on no rows at all is said as it is: the part that it plays, as who takes part.
     """
     true, table = hospital.sizes(), hospital.config.privacy
     if not table.enabled:
         return true
     data = hospital.config.data
-    possible = {"train": True, "validation": data.validation_fraction > 0 or true["validation"] > 0}
-    possible["test"] = data.test_fraction > 0 or true["test"] > 0
+    possible = {split: true[split] > 0 for split in m.SPLITS}
+    possible["validation"] |= data.validation_fraction > 0
+    possible["test"] |= data.test_fraction > 0
     if table.unit == "hospital":
         return {split: int(possible[split]) for split in m.SPLITS}
     federation = hospital.config.federation.name

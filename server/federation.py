@@ -43,7 +43,7 @@ from wardround.server.privacy import MakeSource
 from wardround.server.replies import Member
 from wardround.server.requests import Totals
 from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
-from wardround.server.sampling import draw_cohort, evaluated, preparing
+from wardround.server.sampling import draw_cohort, evaluated, preparing, training
 from wardround.server.selection import note_figure, patience_spent
 from wardround.server.setup import sum_statistics
 from wardround.server.strategies import StrategyPlan, build_strategy
@@ -107,14 +107,16 @@ class Federation:
         entries = entries_of(self.config, model)
         if state is None:
             arrays = self._first_arrays(initial, model, entries)
-            state = self._first_state(plan, arrays, totals, entries.parameters, len(crew.members))
+            population = len(training(crew.members))
+            state = self._first_state(plan, arrays, totals, entries.parameters, population)
         else:
             self._resume(state, plan, model, entries)
         check_task(self.config, self.task)
         check_model(self.config, model, entries.personal)
         runner = RoundRunner(grid, self.config, plan, crew, Totals(totals), entries)
         norm = state.clipping_norm or self.config.privacy.clipping_norm
-        expected = runner.expected(state.round + 1, state.model, len(crew.members), norm)
+        cohort = len(training(crew.members))
+        expected = runner.expected(state.round + 1, state.model, cohort, norm)
         self.host.on_model(expected)
         del model, expected  # it would stay in memory for the rest of the run
         for server_round in range(state.round + 1, self.config.federation.rounds + 1):
@@ -170,7 +172,7 @@ class Federation:
     # --- set-up ------------------------------------------------------------------------------
     def _able(self, crew: Crew) -> Sequence[Member]:
         """Members whose privacy budget allows a round. Raises _BudgetsSpent if too few."""
-        members, spent = crew.members, crew.gatherer.spent
+        members, spent = training(crew.members), crew.gatherer.spent
         if not spent:
             return members
         able = [member for member in members if member.name not in spent]
@@ -294,6 +296,8 @@ class Federation:
                 self.observer.warnings([f"round {server_round} is not evaluated: {error}"])
                 return EvaluationResult()
             asked = evaluated(runner.crew.members, self.config)
+            if runner.entries.personal:  # what is never trained there would be measured
+                asked = [member for member in asked if member.trains]
             found = runner.evaluate(server_round, model, asked, state.accepted)
             if not found.refused or standing == self.host.standing():
                 runner.tell_strategy(server_round, found)

@@ -30,7 +30,7 @@ from wardround.common.secagg.encoding import LARGEST_CLIP, SMALLEST_CLIP, add_wh
 from wardround.common.secagg.keys import Roster
 from wardround.common.secagg.ring import Words
 from wardround.server.replies import Member
-from wardround.server.sampling import draw_cohort
+from wardround.server.sampling import draw_cohort, training
 
 MakeSource = Callable[[int], NoiseSource]
 """The source of a round's central noise."""
@@ -128,7 +128,7 @@ class PrivacyPlan:
         self.rate, self.expected_units = 1.0, 1.0
         self.schedule: Schedule | None = None
         if config.privacy.summed:
-            units = [member.sizes["train"] for member in members]
+            units = [member.sizes["train"] for member in training(members)]
             self.rate, self.expected_units = summed_sampling(config, units)
             self.schedule = summed_schedule(config, self.rate, self.expected_units, self.rounds)
         elif config.privacy.unit == "hospital":
@@ -161,7 +161,7 @@ def planned_rounds(config: Config, members: Sequence[Member]) -> int:
     """The most rounds that any hospital is drawn for, if no round has to be repeated."""
     federation = config.federation
     per_round = federation.clients_per_round
-    if per_round is None or per_round >= len(members):
+    if per_round is None or per_round >= len(training(members)):
         return federation.rounds
     count: Counter[str] = Counter()
     for server_round in range(1, federation.rounds + 1):

@@ -42,6 +42,11 @@ class Member:
     sizes: dict[str, int]
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def trains(self) -> bool:
+        """False for one that has rows to evaluate on only, as an external validation site."""
+        return self.sizes["train"] > 0
+
 
 @dataclass(frozen=True)
 class Update:
@@ -85,8 +90,8 @@ def check_description(reply: Message) -> Member:
     if not isinstance(warnings, list) or len(warnings) > MOST_WARNINGS:
         raise ReplyRefused("its warnings are not a short list")
     counts = {split: _whole(sizes, split) for split in m.SPLITS}
-    if counts["train"] == 0:
-        raise ReplyRefused("it has no rows for training")
+    if not any(counts.values()):
+        raise ReplyRefused("it has no rows")
     return Member(name, reply.metadata.src_node_id, counts, [m.one_line(str(w)) for w in warnings])
 
 

@@ -20,14 +20,23 @@ first are few as each sends single messages: sums that scale inputs need no more
 def draw_cohort(
     members: Sequence[Member], count: int | None, seed: int, server_round: int, attempt: int
 ) -> list[Member]:
-    """``count`` members without replacement (all if None or too few), ordered by name."""
-    return _drawn(members, count, seed, "cohort", server_round, attempt)
+    """``count`` of the members that train, without replacement (all if None or too few), ordered by
+    name."""
+    drawn = _drawn(training(members), count, seed, "cohort", server_round, attempt)
+    return [member for member in drawn if member.trains]
+
+
+def training(members: Sequence[Member]) -> Sequence[Member]:
+    """The members that have rows to train on. A virtual population is as it is."""
+    if isinstance(members, VirtualMembers):
+        return members
+    return [member for member in members if member.trains]
 
 
 def preparing(members: Sequence[Member], config: Config) -> list[Member]:
-    """Whom the federated preparation asks: everyone, or a sample of a virtual population."""
+    """Whom the federated preparation asks: all that train, or a sample of a virtual population."""
     if not isinstance(members, VirtualMembers):
-        return list(members)
+        return list(training(members))
     return _drawn(members, MOST_PREPARING, config.federation.seed, "preparation")
 
 

@@ -152,11 +152,8 @@ class SecureGatherer(KeyExchange):
             try:
                 total = self._reopen(step)
                 if total is None:
-                    if self._metrics is None:
-                        self._metrics = self.agree_layout(as_layout_queries(requests), members)
-                    step.agree(self._metrics)
+                    step.agree(self._metrics or self._agree_metrics(requests, members))
                     total = self._sum(step)
-                self._metrics = step.sums
                 result.sums = by_split(named_sums(step.layout, total))
                 break
             except RoundFailed as error:
@@ -166,6 +163,15 @@ class SecureGatherer(KeyExchange):
                     break  # the round loop asks again, those who are members then
         result.bytes_up, result.bytes_down = traffic.up, traffic.down
         return result
+
+    def _agree_metrics(self, requests: list[Message], members: Sequence[Member]) -> bytes:
+        """The SumsLayout of the metric sums, for good once every member is in it: one that can't
+        evaluate keeps nobody else from it."""
+        before = len(self.traffic.refused)
+        sums = self.agree_layout(as_layout_queries(requests), members, everyone=False)
+        if len(self.traffic.refused) == before:
+            self._metrics = sums
+        return sums
 
     # --- one masked sum -------------------------------------------------------------------------
     def _sum(self, step: _Step) -> Total:

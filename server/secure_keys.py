@@ -1,7 +1,8 @@
 """The keys of secure aggregation, as a gatherer gets them from its hospitals.
 
-A group of all hospitals makes keys for many aggregations at once, a cohort drawn for one round for
-that round only. Whoever doesn't answer is left out, and greeted again in the next group.
+A group of all hospitals, or of all that train, makes keys for many aggregations at once, a cohort
+drawn for one round for that round only. Whoever doesn't answer is left out, and greeted again in
+the next group.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from wardround.server.host import Host
 from wardround.server.journal import Journal
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
+from wardround.server.sampling import training
 from wardround.server.secagg import KeyGroup, SecureSession
 from wardround.server.secure_messages import SecureMessages, with_message
 from wardround.server.strategies import StrategyPlan
@@ -39,7 +41,8 @@ class KeyExchange(SecureMessages):
     Parameters
     ----------
     roster : every hospital's name and public key
-    members : the federation; a group of all of them prepares keys for many aggregations at once
+    members : the federation; a group of all of them, or of all that train, prepares keys for many
+        aggregations at once
     journal : of the run's present round; what is of other settings goes now
     host : says when what hospitals accepted is over
 
@@ -60,31 +63,33 @@ class KeyExchange(SecureMessages):
     ) -> None:
         super().__init__(grid, config, task, plan, observer)
         self.table, self.roster = config.secure_aggregation, dict(roster)
-        self.members, self._everyone = members, {member.name for member in members}
+        self.members, trains = members, training(members)
+        self._lasting = {names_of(members), names_of(trains)}
         self.largest = max(member.sizes["train"] for member in members)
         described = descriptor(config)
         self.session = SecureSession(described, roster)
-        self._group: KeyGroup | None = None
+        self._groups: dict[frozenset[str], KeyGroup] = {}
         self._planned = task.phases + 2 * config.federation.rounds + _SPARE
-        self._check_settings(len(members))
+        self._check_settings(len(trains), len(members))
         self.journal, self.host = journal, host
         journal.open(lambda entry: session_id(described, entry.roster, entry.nonce))
 
     def forget_group(self) -> None:
         """After a failure: whoever is gone isn't counted on in the next attempt."""
-        self._group = None
+        self._groups.clear()
 
     def ready_group(self, members: Sequence[Member]) -> KeyGroup:
         """A group of the members with keys for another aggregation: the present one, or new."""
-        everyone = {member.name for member in members} == self._everyone
-        if everyone and self._group is not None and self._group.left:
-            return self._group
+        names = names_of(members)
+        lasting = names in self._lasting
+        if lasting and names in self._groups and self._groups[names].left:
+            return self._groups[names]
         group = self._make_group(
-            members, min(wire.MOST_AGGREGATIONS, self._planned if everyone else 1)
+            members, min(wire.MOST_AGGREGATIONS, self._planned if lasting else 1)
         )
         self._planned = max(_SPARE, self._planned - wire.MOST_AGGREGATIONS)
-        if everyone:
-            self._group = group
+        if lasting:
+            self._groups[names] = group
         return group
 
     def _make_group(self, members: Sequence[Member], count: int) -> KeyGroup:
@@ -132,18 +137,24 @@ class KeyExchange(SecureMessages):
             raise RoundFailed(str(error)) from None
         return limits
 
-    def _check_settings(self, members: int) -> None:
+    def _check_settings(self, trains: int, members: int) -> None:
         """Say now, by key, what would fail in every round."""
-        cohort = min(members, self.config.federation.clients_per_round or members)
+        cohort = min(trains, self.config.federation.clients_per_round or trains)
         if cohort < self.table.min_cohort:
             raise self.config.error(
                 "secure_aggregation.min_cohort",
-                f"{cohort} hospitals take part, and a sum of fewer than {self.table.min_cohort} "
-                "tells too much of each; lower it, or set secure_aggregation.enabled = false",
+                f"{cohort} hospitals take part in training, and a sum of fewer than "
+                f"{self.table.min_cohort} tells too much of each; lower it, or set "
+                "secure_aggregation.enabled = false",
             )
         try:
-            for clients in (cohort, members):
+            for clients in (cohort, trains, members):
                 Encoding(self.table.bits, self.table.clip, clients, 1)
                 self._limits(clients)
         except (ProtocolRefused, RoundFailed) as error:
             raise self.config.error("secure_aggregation", str(error)) from None
+
+
+def names_of(members: Sequence[Member]) -> frozenset[str]:
+    """Who they are, in whatever order."""
+    return frozenset(member.name for member in members)

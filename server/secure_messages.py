@@ -6,6 +6,7 @@ counted; what an answer means is the caller's.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,18 +35,30 @@ class SecureMessages(Gatherer):
         super().__init__(grid, config, task, plan, observer)
         self.traffic = Traffic()
 
-    def agree_layout(self, requests: list[Message], members: Sequence[Member]) -> bytes:
-        """Names and shapes of all members' sums together. Raises RoundFailed, naming a hospital."""
-        shapes: dict[str, tuple[int, ...]] = {}
+    def agree_layout(
+        self, requests: list[Message], members: Sequence[Member], everyone: bool = True
+    ) -> bytes:
+        """Names and shapes of the members' sums together; of a name the shape that most have.
 
-        def merge(name: str, answer: ConfigRecord) -> None:
-            for key, spec in sums_layout(data_of(answer, m.MESSAGE)).exact.items():
-                if key not in OWN_NAMES and shapes.setdefault(key, spec.shape) != spec.shape:
-                    raise ReplyRefused(f"its sum '{key[:100]}' has another shape than the others'")
+        everyone : whether all must be in it. Then raises RoundFailed, naming one that isn't; else
+        if nobody is.
+        """
+        found: dict[str, dict[str, tuple[int, ...]]] = {}
+
+        def keep(name: str, answer: ConfigRecord) -> None:
+            parts = sums_layout(data_of(answer, m.MESSAGE)).exact.items()
+            found[name] = {key: spec.shape for key, spec in parts if key not in OWN_NAMES}
 
         before = len(self.traffic.refused)
-        self.ask(requests, members, "layout", merge)
-        if refused := self.traffic.refused[before:]:
+        self.ask(requests, members, "layout", keep)
+        shapes = _usual_shapes([found[name] for name in sorted(found)])
+        for name, own in sorted(found.items()):
+            if odd := [key for key in own if own[key] != shapes[key]]:
+                error = ReplyRefused(f"its sum '{odd[0][:100]}' has another shape than the others'")
+                self.traffic.refused.append(refusal(name, "layout", error))
+                self.observer.replied(name, "layout", str(error))
+        refused = self.traffic.refused[before:]
+        if refused and (everyone or len(refused) == len(members)):
             raise RoundFailed(f"{refused[0]['hospital']}: {refused[0]['reason']}")
         return encode_sums_layout(shapes)
 
@@ -92,6 +105,15 @@ class SecureMessages(Gatherer):
                 self.traffic.refused.append(refusal(member.name, step, error))
                 self.observer.replied(member.name, step, str(error))
             reply = record = None  # else its vector would stay while the next one is read
+
+
+def _usual_shapes(parts: Sequence[Mapping[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+    """Of each name the shape that most parts have; the first one's where as many have another."""
+    counts: dict[str, Counter[tuple[int, ...]]] = {}
+    for part in parts:
+        for key, shape in part.items():
+            counts.setdefault(key, Counter())[shape] += 1
+    return {key: count.most_common(1)[0][0] for key, count in counts.items()}
 
 
 def with_message(use: Callable[[str, bytes], None]) -> Callable[[str, ConfigRecord], None]:

@@ -18,6 +18,7 @@ from wardround.server.host import Attempts, Host
 from wardround.server.observer import Observer
 from wardround.server.replies import Member, check_description
 from wardround.server.requests import Totals, queries
+from wardround.server.sampling import training
 
 _POLL_S = 0.2
 
@@ -40,15 +41,16 @@ def gather_members(grid: Grid, config: Config, observer: Observer, host: Host) -
     attempts = Attempts(config.federation.round_attempts, host.standing)
     for _ in attempts:
         found, refused = describe(grid, node_ids, config, [])
-        if len(found) >= needed or not attempts.another():
+        if len(training(found)) >= needed or not attempts.another():
             break
         time.sleep(config.federation.retry_wait_s)
         host.wait_ready(False)
         node_ids = sorted(grid.get_node_ids())
     observer.members(found, refused)
-    if len(found) < needed:
+    if (able := len(training(found))) < needed:
+        rest = f", {len(found) - able} in evaluations only" if len(found) > able else ""
         raise RoundFailed(
-            f"{len(found)} of {len(node_ids)} hospitals can take part, federation.min_clients is "
+            f"{able} of {len(node_ids)} hospitals can train{rest}, federation.min_clients is "
             f"{needed}; {_first(refused)}"
         )
     return found

@@ -1,17 +1,21 @@
 """What a federation is held against: each hospital alone, and all rows in one place.
 
-Both train with the federation's own settings and as many passes over the data; only a simulation
-can know the pooled model, which is what the federation tries to reach without pooling.
+Both train with the federation's own settings and as many passes over the data, on inputs prepared
+as the federation prepares them: what differs is who trains on whose rows. Only a simulation can
+know the pooled model, which is what the federation tries to reach without pooling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from flwr.app import RecordDict
 from torch import nn
 
+from wardround.client.app import reason_of
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
 from wardround.client.received import PERSONAL
@@ -22,6 +26,7 @@ from wardround.common.config import Config
 from wardround.common.entries import entries_of
 from wardround.common.metrics import add_sums
 from wardround.common.models import build_model, load_arrays, model_arrays
+from wardround.common.records import OVERALL
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.federation import FederationOutcome
 from wardround.server.sampling import evaluated
@@ -30,62 +35,87 @@ from wardround.simulations.population import Population
 Figures = dict[str, dict[str, float]]
 
 
+@dataclass
+class Failures:
+    """Why cells of the table are empty: what fails here costs a cell, not the report."""
+
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def costing(self, what: str) -> Iterator[None]:
+        """Go on after an error in the block, and keep why under ``what`` it cost."""
+        try:
+            yield
+        except Exception as error:  # of a task, of torch, of memory: the federated model is there
+            note = f"{what} ({reason_of(error)})"
+            if note not in self.notes:
+                self.notes.append(note)
+
+
 def local_figures(
-    population: Population, names: Sequence[str], split: str = "test", rounds: int | None = None
+    population: Population,
+    names: Sequence[str],
+    totals: Sums,
+    failures: Failures,
+    split: str = "test",
+    rounds: int | None = None,
 ) -> Figures:
     """Test figures of each named hospital's own model, and 'overall' from their added sums.
+
+    Its rows are prepared as in the federation (``totals``): classes, categories and bins are the
+    federation's, so that figures can be compared and sums added. Where nothing is trained on, there
+    is no model.
 
     rounds : as many as the federation made; by default all of them
     """
     by_hospital: dict[str, Sums] = {}
+    digest = digest_arrays(totals)
     for name in names:
-        hospital = population.hospital(name)
-        totals = own_totals(hospital)
-        examples = hospital.examples(totals, "own:" + digest_arrays(totals))
-        if split not in examples:
-            continue
-        model = _train(population, examples["train"], totals, name, 1, rounds)
-        by_hospital[name] = evaluate_model(
-            model, examples[split], population.task, population.config.training
-        )
-    return summarise_all(population.task, by_hospital)
+        with failures.costing(f"{name}: no local model"):
+            examples = population.hospital(name).examples(totals, digest)
+            if split in examples and "train" in examples:
+                model = _train(population, examples["train"], totals, name, 1, rounds)
+                by_hospital[name] = _sums(population, model, examples[split])
+    return summarise_all(population.task, by_hospital, failures)
 
 
 def pooled_figures(
     population: Population,
     names: Sequence[str],
     totals: Sums,
+    failures: Failures,
     split: str = "test",
     shown: Sequence[str] | None = None,
     rounds: int | None = None,
 ) -> Figures:
-    """Test figures of each hospital in ``shown`` (default: all), of one model trained on the named
-    hospitals' rows together.
+    """Test figures of each hospital in ``shown`` (default: all named), of one model trained on the
+    named hospitals' rows together.
 
     Each hospital's rows are prepared as in the federation (``totals``), so the two models see the
     same inputs.
     """
-    prepared = {
-        name: population.hospital(name).examples(totals, digest_arrays(totals)) for name in names
-    }
-    pooled = population.task.join([examples["train"] for examples in prepared.values()])
-    model = _train(population, pooled, totals, "pooled", len(prepared), rounds)
-    return summarise_all(
-        population.task,
-        {
-            name: evaluate_model(
-                model, examples[split], population.task, population.config.training
-            )
-            for name, examples in prepared.items()
-            if split in examples and (shown is None or name in shown)
-        },
-    )
+    digest = digest_arrays(totals)
+    prepared: dict[str, dict[str, Examples]] = {}
+    for name in dict.fromkeys([*names, *(shown or [])]):
+        with failures.costing(f"{name}: not in the pooled model"):
+            prepared[name] = population.hospital(name).examples(totals, digest)
+    rows = [prepared[x]["train"] for x in names if x in prepared and "train" in prepared[x]]
+    by_hospital: dict[str, Sums] = {}
+    if rows:
+        with failures.costing("no pooled model"):
+            pooled = population.task.join(rows)
+            model = _train(population, pooled, totals, "pooled", len(rows), rounds)
+            for name in names if shown is None else shown:
+                if split in prepared.get(name, {}):
+                    by_hospital[name] = _sums(population, model, prepared[name][split])
+    return summarise_all(population.task, by_hospital, failures)
 
 
 def federated_figures(
     population: Population,
     outcome: FederationOutcome,
     states: dict[str, RecordDict],
+    failures: Failures,
     split: str = "test",
 ) -> Figures:
     """Test figures of the federated model at each hospital, as that hospital itself sees them.
@@ -95,18 +125,20 @@ def federated_figures(
     """
     digest = digest_arrays(outcome.totals)
     model = build_model(population.task, outcome.totals, population.config.federation.seed)
-    training = population.config.training
-    model.to(training.device)
+    model.to(population.config.training.device)
+    personal = entries_of(population.config, model).personal
+    asked = evaluated(outcome.members, population.config)
     by_hospital = {}
-    for member in evaluated(outcome.members, population.config):
-        examples = population.hospital(member.name).examples(outcome.totals, digest)
-        if split in examples:
-            state = ClientState(states.get(member.name, RecordDict()))
-            load_arrays(model, outcome.model | (state.latest(PERSONAL) or {}))
-            by_hospital[member.name] = evaluate_model(
-                model, examples[split], population.task, training
-            )
-    return summarise_all(population.task, by_hospital)
+    for member in asked:
+        if personal and not member.trains:
+            continue
+        with failures.costing(f"{member.name}: no figures of its own"):
+            examples = population.hospital(member.name).examples(outcome.totals, digest)
+            if split in examples:
+                state = ClientState(states.get(member.name, RecordDict()))
+                load_arrays(model, outcome.model | (state.latest(PERSONAL) or {}))
+                by_hospital[member.name] = _sums(population, model, examples[split])
+    return summarise_all(population.task, by_hospital, failures)
 
 
 def own_totals(hospital: Hospital) -> Sums:
@@ -117,12 +149,20 @@ def own_totals(hospital: Hospital) -> Sums:
     return hospital.task.condense(totals)
 
 
-def summarise_all(task: Task[Any], by_hospital: dict[str, Sums]) -> Figures:
+def summarise_all(task: Task[Any], by_hospital: dict[str, Sums], failures: Failures) -> Figures:
     """Figures per hospital, and 'overall' from the added sums."""
-    figures = {name: task.summarise(sums) for name, sums in by_hospital.items()}
+    figures: Figures = {}
+    for name, sums in by_hospital.items():
+        with failures.costing(f"{name}: no figures"):
+            figures[name] = task.summarise(sums)
     if by_hospital:
-        figures["overall"] = task.summarise(add_sums(by_hospital.values()))
+        with failures.costing("no figures of all rows together"):
+            figures[OVERALL] = task.summarise(add_sums(by_hospital.values()))
     return figures
+
+
+def _sums(population: Population, model: nn.Module, examples: Examples) -> Sums:
+    return evaluate_model(model, examples, population.task, population.config.training)
 
 
 def _train(

@@ -24,11 +24,9 @@ from wardround.common.locks import take_lock
 from wardround.common.models import build_model, load_arrays
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.records import (
-    MEAN,
     OVERALL,
     Record,
     flat_records,
-    mean_figures,
     simulated_time_notes,
 )
 from wardround.common.reports import report_run
@@ -41,8 +39,7 @@ from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
 from wardround.server.federation import FederationOutcome
 from wardround.server.host import Host
 from wardround.server.observer import Observer
-from wardround.server.sampling import evaluated
-from wardround.simulations.baselines import federated_figures, local_figures, pooled_figures
+from wardround.simulations.comparison import Comparison, compare
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
 from wardround.simulations.executors.on_ray import OnRay, check_ray
 from wardround.simulations.executors.ray_actor import Plan
@@ -50,8 +47,6 @@ from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population import Population
 from wardround.simulations.scenario import Scenario, ScenarioFederation, TimedRun
 from wardround.simulations.scenario_file import inlined, load_scenario
-
-Comparison = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -188,8 +183,7 @@ def _run(
         app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
         (outcome,) = outcomes
         _record_executor(executor, run, observer)
-        comparison = _compare(config, task, population, run, outcome, grid, observer)
-        run.update(comparison=comparison)
+        comparison = compare(config, population, run, outcome, grid.client_states(), observer)
         primary = task.figure_table().primary
         observer.warnings(simulated_time_notes(run.rounds(), primary, scenario.target))
     except WardroundError as error:
@@ -257,45 +251,6 @@ def _record_executor(executor: Executor, run: RunDirectory, observer: Observer) 
     run.update(executor={**(kept or {}), "name": used.name, "notes": notes})
     if notes:
         observer.warnings([f"executor '{used.name}': {note}" for note in notes])
-
-
-def _compare(
-    config: Config,
-    task: Task[Any],
-    population: Population,
-    run: RunDirectory,
-    outcome: FederationOutcome,
-    grid: InProcessGrid,
-    observer: Observer,
-) -> Comparison:
-    """Rows of the final table: figures on test rows of local, federated and pooled models, of the
-    hospitals that evaluations ask; of a virtual population the federated mean and overall only."""
-    rounds = {row["round"]: row for row in run.rounds()}
-    row = rounds.get(outcome.round, {})
-    if "test" not in row.get("overall", {}):
-        return []
-    if row.get("hidden"):
-        federated = federated_figures(population, outcome, grid.client_states())
-    else:
-        parts = row["hospitals"].items()
-        federated = {name: part["test"] for name, part in parts if "test" in part}
-    names = sorted(set(federated) - {OVERALL})
-    columns = {"federated": federated | {OVERALL: row["overall"]["test"]}}
-    if config.simulation.baselines and population.members is None:
-        observer.phase("training local and pooled models to compare with")
-        everyone = [member.name for member in outcome.members]
-        asked = [member.name for member in evaluated(outcome.members, config)]
-        made = max(rounds)  # fewer than configured where the run ended early
-        columns["local"] = local_figures(population, asked, rounds=made)
-        columns["pooled"] = pooled_figures(
-            population, everyone, outcome.totals, shown=asked, rounds=made
-        )
-    for figures in columns.values():
-        figures[MEAN] = mean_figures(figures[name] for name in names if name in figures)
-    return [
-        {"hospital": name, **{kind: columns[kind].get(name, {}) for kind in columns}}
-        for name in [*(names if population.members is None else []), MEAN, OVERALL]
-    ]
 
 
 # --- what clients remember, beside the checkpoints ------------------------------------------------

@@ -21,7 +21,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.hospital import Hospital, split_rows
+from wardround.client.hospital import Hospital
+from wardround.client.splitting import split_rows
 from wardround.common.config import Config
 from wardround.common.errors import DataError, TaskError
 from wardround.common.rng import numpy_generator

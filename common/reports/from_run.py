@@ -99,9 +99,11 @@ def _notes(run: RunDirectory) -> list[str]:
         )
     if simulated and config.simulation.baselines and not virtual:
         notes.append(
-            "'local' and 'pooled' are trained with the same settings and as many passes over the "
-            "data as the federation; a pooled model exists only in a simulation."
+            "'local' and 'pooled' are trained with the same settings, on inputs prepared the same "
+            "way, with as many passes over the data as the federation; a pooled model exists only "
+            "in a simulation."
         )
+    notes += [f"{line[:1].upper()}{line[1:]}." for line in summary.get("comparison_notes", [])]
     return notes
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from wardround.client.hospital import split_rows
+from wardround.client.splitting import split_rows
 from wardround.common.config import parse_config
 from wardround.common.errors import ConfigError, RoundFailed, RunDirectoryError
 from wardround.common.tensorfile import read_tensors

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from wardround.client.hospital import split_rows
+from wardround.client.splitting import split_rows
 from wardround.common.config import parse_config
 from wardround.common.errors import TaskError
 from wardround.common.tasks.text import TextTask

@@ -1,0 +1,139 @@
+"""Which rows train, validate and test: drawn once from the run seed and the hospital's name.
+
+Each label is in every part in its proportion. Without groups that is exact; with groups (a
+patient's rows, which stay together) it is done greedily, as scikit-learn's StratifiedGroupKFold
+does it: the largest group first, each to the part that lacks most of its labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.config import Config
+from wardround.common.messages import SPLITS
+from wardround.common.rng import numpy_generator
+from wardround.common.tasks.base import Task
+
+Rows = NDArray[np.int64]
+_TRAIN = SPLITS.index("train")
+
+
+def split_rows(task: Task[Any], raw: Any, config: Config, name: str) -> dict[str, Rows]:
+    """Row numbers of 'train', 'validation' and 'test', each sorted; together every row once.
+
+    A split given by the data wins. Otherwise rows are drawn stratified by label: of n rows of a
+    label, round(n * fraction) go to the part. Rows of one group (``Task.together``) stay together,
+    so there the proportions are as near as the groups allow; where examples or patients are
+    protected (``[privacy]``), groups are drawn whatever their labels, because what one patient has
+    must not move another. A label's last row, or last group, stays in training.
+    """
+    given = task.given_split(raw)
+    if given is not None:
+        return {part: np.flatnonzero(given == part).astype(np.int64) for part in SPLITS}
+    generator = numpy_generator(config.federation.seed, "split", name)
+    labels = np.asarray(task.labels(raw)).reshape(-1)
+    groups: NDArray[Any] | None = task.together(raw)
+    if groups is None:
+        part = _of_rows(labels, _shares(config), generator)
+    elif config.privacy.unit in ("example", "patient"):
+        _, unit = np.unique(groups, return_inverse=True)
+        alike = np.zeros(int(unit.max(initial=-1)) + 1, dtype=np.int64)
+        part = _of_rows(alike, _shares(config), generator)[unit]
+    else:
+        part = _of_groups(labels, groups, _shares(config), generator)
+    return {
+        name: np.flatnonzero(part == index).astype(np.int64) for index, name in enumerate(SPLITS)
+    }
+
+
+def split_notes(task: Task[Any], raw: Any, config: Config, split: dict[str, Rows]) -> list[str]:
+    """What a drawn split couldn't do: parts that lack a label which should be there."""
+    if task.given_split(raw) is not None:
+        return []
+    found, label = np.unique(np.asarray(task.labels(raw)).reshape(-1), return_inverse=True)
+    counts = np.bincount(label)
+    whole = "rows" if task.together(raw) is None else "patients (or groups)"
+    notes = []
+    for part, share in zip(SPLITS, _shares(config), strict=True):
+        there = np.bincount(label[split[part]], minlength=len(found)) > 0
+        lacking = int((~there & (np.round(counts * share) >= 1)).sum())
+        if lacking:
+            notes.append(
+                f"the {part} part has no row of {lacking} of the {len(found)} labels: there are "
+                f"too few {whole} with it to have one in each part, and one stays in training"
+            )
+    return notes
+
+
+def _shares(config: Config) -> tuple[float, ...]:
+    """Of the rows, by part."""
+    test, validation = config.data.test_fraction, config.data.validation_fraction
+    shares = {"train": 1 - test - validation, "validation": validation, "test": test}
+    return tuple(shares[part] for part in SPLITS)
+
+
+def _of_rows(
+    labels: NDArray[Any], shares: tuple[float, ...], generator: np.random.Generator
+) -> Rows:
+    """The part of each row."""
+    part = np.full(len(labels), _TRAIN, dtype=np.int64)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        left = len(members) - 1  # the last one stays in training
+        start = 0
+        for name in ("test", "validation"):
+            index = SPLITS.index(name)
+            count = min(round(len(members) * shares[index]), left)
+            part[members[start : start + count]] = index
+            start, left = start + count, left - count
+    return part
+
+
+def _of_groups(
+    labels: NDArray[Any],
+    groups: NDArray[Any],
+    shares: tuple[float, ...],
+    generator: np.random.Generator,
+) -> Rows:
+    """The part of each row, the same for all rows of a group.
+
+    ``lack`` is parts x labels: how much of a label a part still lacks, as a share of the label's
+    rows, so that rare labels count like frequent ones. Adding a group of shares g to a part changes
+    the sum of squares by |g|^2 - 2 g lack: least where g lack is largest.
+    """
+    found, label = np.unique(labels, return_inverse=True)
+    names, unit = np.unique(groups, return_inverse=True)
+    pairs, counts = np.unique(unit * len(found) + label, return_counts=True)
+    owner, column = pairs // len(found), pairs % len(found)
+    share = counts / np.bincount(label)[column]
+    starts = np.searchsorted(owner, np.arange(len(names) + 1))
+    weight = np.bincount(owner, share**2)
+    order = generator.permutation(len(names))
+    order = order[np.argsort(-weight[order], kind="stable")]
+    lack = np.repeat(np.array(shares)[:, None], len(found), axis=1)
+    allowed = np.flatnonzero(np.array(shares) > 0)
+    part_of = np.full(len(names), _TRAIN, dtype=np.int64)
+    for one in order.tolist():
+        mine = slice(starts[one], starts[one + 1])
+        gain = lack[:, column[mine]] @ share[mine]
+        part_of[one] = allowed[np.argmax(np.round(gain[allowed], 12))]
+        lack[part_of[one], column[mine]] -= share[mine]
+    _keep_in_training(part_of, owner, column, counts, order)
+    return part_of[unit]
+
+
+def _keep_in_training(part_of: Rows, owner: Rows, column: Rows, counts: Rows, order: Rows) -> None:
+    """For a label of which no group trains: its smallest group does, in place."""
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    size = np.bincount(owner, counts)
+    trained = np.bincount(
+        column[part_of[owner] == _TRAIN], minlength=int(column.max(initial=-1)) + 1
+    )
+    for label in np.flatnonzero(trained == 0):
+        having = owner[column == label]
+        if len(having) and not (part_of[having] == _TRAIN).any():
+            part_of[min(having.tolist(), key=lambda one: (size[one], rank[one]))] = _TRAIN

@@ -1,0 +1,100 @@
+"""The final table: each hospital's own model, the federated and the pooled one, on the same test
+rows.
+
+It compares those who took part, and what can't be trained or measured costs its cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flwr.app import RecordDict
+
+from wardround.common.config import Config
+from wardround.common.records import MEAN, OVERALL, mean_figures
+from wardround.common.rundir import RunDirectory
+from wardround.server.federation import FederationOutcome
+from wardround.server.observer import Observer
+from wardround.server.replies import Member
+from wardround.simulations.baselines import (
+    Failures,
+    Figures,
+    federated_figures,
+    local_figures,
+    pooled_figures,
+)
+from wardround.simulations.population import Population
+
+Comparison = list[dict[str, Any]]
+
+
+def compare(
+    config: Config,
+    population: Population,
+    run: RunDirectory,
+    outcome: FederationOutcome,
+    states: dict[str, RecordDict],
+    observer: Observer,
+) -> Comparison:
+    """Rows of the table, kept in the run's summary with notes on what is missing: figures of the
+    hospitals that evaluations ask; of a virtual population the federated mean and overall only."""
+    rounds = {row["round"]: row for row in run.rounds()}
+    row, failures = rounds.get(outcome.round, {}), Failures()
+    if "test" not in row.get("overall", {}):
+        run.update(comparison=[], comparison_notes=[])
+        return []
+    if row.get("hidden"):
+        federated = federated_figures(population, outcome, states, failures)
+    else:
+        parts = row["hospitals"].items()
+        federated = {name: part["test"] for name, part in parts if "test" in part}
+    names = sorted(set(federated) - {OVERALL})
+    columns: dict[str, Figures] = {"federated": federated | {OVERALL: row["overall"]["test"]}}
+    if config.simulation.baselines and population.members is None:
+        observer.phase("training local and pooled models to compare with")
+        made = max(rounds)  # fewer than configured where the run ended early
+        trained = took_part(outcome.members, rounds.values())
+        own = [name for name in names if name in trained]
+        common = (outcome.totals, failures)
+        columns["local"] = local_figures(population, own, *common, rounds=made)
+        columns["pooled"] = pooled_figures(population, trained, *common, shown=names, rounds=made)
+    notes = [*failures.notes, *_make_comparable(columns, names)]
+    shown = names if population.members is None else []
+    table = [
+        {"hospital": name, **{kind: columns[kind].get(name, {}) for kind in columns}}
+        for name in [*shown, MEAN, OVERALL]
+    ]
+    observer.warnings(notes)
+    run.update(comparison=table, comparison_notes=notes)
+    return table
+
+
+def took_part(members: Sequence[Member], rounds: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Who trains, but for hospitals that were asked and never once accepted."""
+    asked: set[str] = set()
+    accepted: set[str] = set()
+    for row in rounds:
+        asked.update(row["cohort"])
+        accepted.update(row["accepted"])
+    never = asked - accepted
+    return [member.name for member in members if member.trains and member.name not in never]
+
+
+def _make_comparable(columns: dict[str, Figures], names: list[str]) -> list[str]:
+    """Add the means, over hospitals of which every kind of model has figures, and drop what is over
+    other rows than the federated model's; sentences on both."""
+    made = [figures for figures in columns.values() if set(names) & set(figures)]
+    everywhere = [name for name in names if all(name in figures for figures in made)]
+    for figures in columns.values():
+        if not set(names) <= set(figures):
+            figures.pop(OVERALL, None)
+        if everywhere and everywhere[0] in figures:  # else none were made of this kind
+            figures[MEAN] = mean_figures(figures[name] for name in everywhere)
+    if len(everywhere) == len(names):
+        return []
+    lacking = [name for name in names if name not in everywhere]
+    return [
+        f"the comparison's means are over {len(everywhere)} of {len(names)} hospitals, for all "
+        f"kinds of model; without {', '.join(lacking[:5])}{' and others' * (len(lacking) > 5)}"
+    ]
