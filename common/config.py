@@ -10,7 +10,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
@@ -29,7 +28,10 @@ from wardround.common.config_tables import (
     TrainingTable,
     absolute_paths,
 )
-from wardround.common.errors import ConfigError
+from wardround.common.config_tables.effects import EFFECTS
+from wardround.common.effects import check_effects, keys_without_effect
+from wardround.common.errors import ConfigError, TaskError
+from wardround.common.overrides import Overridden
 from wardround.common.schedules import learning_rate
 from wardround.common.toml_source import Source, validation_error
 
@@ -48,6 +50,12 @@ class Config(Table):
     simulation: SimulationTable = SimulationTable()
     server: ServerTable = ServerTable()
     _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
+    _notes: list[str] = PrivateAttr(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_no_key_without_effect(self) -> Config:
+        check_effects(self, EFFECTS)
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
@@ -94,6 +102,11 @@ class Config(Table):
     ) -> ConfigError:
         """The ConfigError for options that a task refused; ``prefix`` is their table and a dot."""
         return validation_error(error, self._source.place, model, prefix)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the command line left without effect in the file, for people."""
+        return list(self._notes)
 
     @property
     def folder(self) -> Path:
@@ -149,39 +162,47 @@ def config_text(path: Path) -> str:
 
 
 def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = None) -> Config:
-    """``load_config`` for text; relative paths are meant from ``path``'s folder, or from here."""
+    """``load_config`` for text; relative paths are meant from ``path``'s folder, or from here.
+
+    What an override leaves without effect in the text is left out, and told: ``Config.notes``.
+    """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path or 'configuration'}: not valid TOML: {error}") from None
-    keys = [_apply_override(tables, override) for override in overrides]
-    source = Source(text, path, keys)
+    overridden = Overridden(tables, overrides, path)
+    source = Source(text, path, overridden.keys)
+    while True:
+        try:
+            config = Config.model_validate(tables)
+            _check_task_effects(config)
+        except ValidationError as error:
+            prefix = "" if error.title == Config.__name__ else "task."
+            if overridden.take_out(keys_without_effect(error, prefix)):
+                continue
+            if prefix:  # of other mistakes in its options the task itself tells
+                model = _task_options(config.task.name)
+                raise validation_error(error, source.place, model, prefix) from None
+            raise validation_error(error, source.place, Config) from None
+        config._source, config._notes = source, overridden.notes
+        return config
+
+
+def _check_task_effects(config: Config) -> None:
+    """Raise ValidationError for a key of ``[task]`` without effect."""
+    if (model := _task_options(config.task.name)) is not None:
+        try:
+            model.model_validate(config.task.options)
+        except ValidationError as error:
+            if keys_without_effect(error):
+                raise
+
+
+def _task_options(name: str) -> type[BaseModel] | None:
+    """The model of a built-in task's options; None of any other's, or where it can't be had."""
+    from wardround.common.tasks import built_in  # imports torch
+
     try:
-        config = Config.model_validate(tables)
-    except ValidationError as error:
-        raise validation_error(error, source.place, Config) from None
-    config._source = source
-    return config
-
-
-def _apply_override(tables: dict[str, Any], override: str) -> str:
-    """Put one 'a.b=value' into the tables; returns the dotted key."""
-    key, equals, value = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or len(parts) < 2 or not all(parts):
-        raise ConfigError(f"--set {override}: write it as table.key=value, e.g. training.lr=0.01")
-    table = tables
-    for part in parts[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {override}: '{part}' is a value, not a table")
-    table[parts[-1]] = override_value(value)
-    return ".".join(parts)
-
-
-def override_value(text: str) -> Any:
-    """What stands behind the '=' of an override: a TOML value, or else a bare word."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()  # a string, as a shell user expects
+        return None if ":" in name else built_in(name).options_model
+    except TaskError:
+        return None  # whoever makes the task says why

@@ -46,7 +46,7 @@ from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
 from wardround.server.sampling import draw_cohort, evaluated, preparing, training
 from wardround.server.selection import note_figure, patience_spent
 from wardround.server.setup import sum_statistics
-from wardround.server.strategies import StrategyPlan, build_strategy
+from wardround.server.strategies import StrategyPlan, build_strategy, check_hospitals
 from wardround.server.strategies.state import capture_state, restore_state
 
 BeforeCommit = Callable[[int], None]
@@ -100,6 +100,7 @@ class Federation:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
         plan = build_strategy(self.config)
         crew = self._make_crew(grid, plan)
+        check_hospitals(self.config, len(crew.members))
         state = newest_checkpoint(self.run_directory.checkpoints)
         initial = read_initial(self.config) if state is None else None
         totals = state.totals if state else self._prepare(crew)

@@ -171,12 +171,21 @@ class Gatherer(ABC):
         if isinstance(error, BudgetSpent):
             self.spent.add(name)
 
+    @property
+    def needed(self) -> int:
+        """Answers that a round of single replies must have."""
+        return max(self.config.federation.min_clients, self.plan.fewest)
+
     def check_enough(self, accepted: int, cohort: int, refused: list[Refusal], needed: int) -> None:
         """Raise RoundFailed, with reasons, if fewer than ``needed`` answers are usable."""
         if accepted < needed:
+            why = f"the round needs {needed}"
+            if needed == self.config.federation.min_clients:
+                why = f"federation.min_clients is {needed}"
+            elif needed == self.plan.fewest:
+                why = f"strategy '{self.plan.name}' needs {needed}"
             raise RoundFailed(
-                f"{accepted} of {cohort} hospitals answered usefully, "
-                f"federation.min_clients is {needed}" + reasons(refused)
+                f"{accepted} of {cohort} hospitals answered usefully, {why}" + reasons(refused)
             )
 
 
@@ -224,8 +233,7 @@ class PlainGatherer(Gatherer):
                 self.observer.replied(member.name, "train", str(error))
             for next_one in order.put(member.name, ready, size_bytes):
                 fold.add(*next_one)
-        needed = self.config.federation.min_clients
-        self.check_enough(len(fold.accepted), len(cohort), result.refused, needed)
+        self.check_enough(len(fold.accepted), len(cohort), result.refused, self.needed)
         result.replies, result.quantile = fold.replies()
         return result
 

@@ -89,8 +89,7 @@ class GroupGatherer(PlainGatherer):
         result.refused = self._refuse(found.refused, "train")
         for name in result.accepted:
             self.observer.replied(name, "train", None)
-        needed = self.config.federation.min_clients
-        self.check_enough(len(found.accepted), len(cohort), result.refused, needed)
+        self.check_enough(len(found.accepted), len(cohort), result.refused, self.needed)
         model = request.content[m.ARRAYS]
         assert isinstance(model, ArrayRecord)
         reply_bytes = sum(len(array.data) for array in model.values()) + _METRICS_BYTES

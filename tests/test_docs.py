@@ -73,17 +73,16 @@ def test_links_resolve_and_settings_validate(page: Path) -> None:
 
 
 def test_the_commented_defaults_of_the_default_file_are_the_defaults() -> None:
-    """'# key = value' lines of default.toml, uncommented, change nothing."""
-    text = default_config_text()
-    plain = parse_config(text)
-    table, changed = "", []
-    for line in text.splitlines():
+    """The value of a '# key = value' line of default.toml is the one without it."""
+    table, seen, changed = "", 0, []
+    for line in default_config_text().splitlines():
         if header := re.match(r"\[(.+)\]", line):
             table = header[1]
         found = re.match(r"# (\w+) = (.+?)(?:\s+#.*|\s*)$", line)
         if found and not table.startswith("task") and table != "strategy":
-            name, value = f"{table}.{found[1]}", found[2]
-            if name not in NO_DEFAULT:
-                if parse_config(text, [f"{name}={value}"]).to_toml() != plain.to_toml():
-                    changed.append(name)
-    assert changed == []
+            seen += 1
+            field = Config.model_fields[table].annotation.model_fields[found[1]]
+            same = tomllib.loads(f"x = {found[2]}")["x"] == field.default
+            if not same and f"{table}.{found[1]}" not in NO_DEFAULT:
+                changed.append(found[1])
+    assert changed == [] and seen > 50

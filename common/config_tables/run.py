@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wardround.common.config_tables.base import DAY_S, MANY, Fraction, PathText, Seconds, Table
+from wardround.common.config_tables.strategies import STRATEGIES, StrategyOptions
+from wardround.common.key_errors import WrongKey
 
 
 class FederationTable(Table):
@@ -86,10 +88,31 @@ class StrategyTable(BaseModel):
         [], description="patterns of model entries that stay at each hospital"
     )
 
+    @model_validator(mode="after")
+    def _has_the_strategys_options(self) -> StrategyTable:
+        if (kind := STRATEGIES.get(self.name)) is None:
+            return self  # the user's own, or unknown: server/strategies says so
+        try:
+            kind.model_validate(self.options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = f"{first['msg'][0].lower()}{first['msg'][1:]} (found {first['input']!r:.60})"
+            if first["type"] == "extra_forbidden":
+                has = ", ".join(kind.model_fields) or "no options"
+                message = f"'{self.name}' has no such option; it has: {has}"
+            raise WrongKey(str(first["loc"][0]), message) from None
+        return self
+
     @property
     def options(self) -> dict[str, Any]:
         """The keys that this table doesn't know itself: keyword arguments of the strategy."""
         return dict(self.model_extra or {})
+
+    @property
+    def settings(self) -> StrategyOptions | None:
+        """The options of a built-in strategy, with their defaults; None of a user's own."""
+        kind = STRATEGIES.get(self.name)
+        return kind.model_validate(self.options) if kind else None
 
 
 class EvaluationTable(Table):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from wardround.common.config_tables.base import MANY, Table
 
@@ -114,15 +114,6 @@ class TrainingTable(Table):
             "have `torch.compile` compile the forward pass; in a cohort, a step of the *vmap* form"
         ),
     )
-
-    @model_validator(mode="after")
-    def _has_no_key_without_effect(self) -> TrainingTable:
-        if self.lr_decay != 1 and self.schedule not in ("exponential", "step"):
-            raise ValueError(
-                f"lr_decay has no effect with schedule = '{self.schedule}'; it belongs to "
-                "'exponential' and 'step'"
-            )
-        return self
 
     @property
     def has_horizon(self) -> bool:

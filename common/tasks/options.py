@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from wardround.common.effects import Effect, check_effects
 from wardround.common.key_errors import WrongKey
 
 
 class Options(BaseModel):
-    """Options of a built-in task: frozen, unknown keys and wrong types are refused."""
+    """Options of a built-in task: frozen, unknown keys and wrong types are refused.
+
+    effects : keys that do something only together with others
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    effects: ClassVar[tuple[Effect, ...]] = ()
+
+    @model_validator(mode="after")
+    def _has_no_key_without_effect(self) -> Self:
+        check_effects(self, self.effects)
+        return self
 
 
 class Columns(Options):
@@ -53,6 +63,8 @@ class Columns(Options):
 class ModelOptions(Options):
     """``[task.model]``: a linear model or a multi-layer perceptron."""
 
+    effects = tuple(Effect(key, "kind", ("mlp",)) for key in ("hidden", "dropout", "norm"))
+
     kind: Literal["logistic", "linear", "mlp"] = "logistic"
     hidden: list[int] = Field([64, 32], min_length=1)
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -68,6 +80,13 @@ class ModelOptions(Options):
 
 class TabularOptions(Options):
     """``[task]`` with ``name = 'tabular'``."""
+
+    effects = (
+        Effect("normalise_encoded", "normalise", ("none",), but=True),
+        Effect("encoding", "columns.categorical", ([],), but=True),
+        Effect("unknown", "columns.categories", ({},), but=True),
+        Effect("bins", "kind", ("binary", "multiclass")),
+    )
 
     kind: Literal["binary", "multiclass", "regression", "survival"] = "binary"
     columns: Columns = Columns()

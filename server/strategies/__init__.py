@@ -52,6 +52,7 @@ class StrategyPlan:
     individual : it wants every single update, not only the mean
     weighting : 'examples' or 'uniform'
     algorithm : the client's half, by name
+    fewest : answers that a round must have for the strategy's rule, whatever ``min_clients``
     """
 
     name: str
@@ -59,6 +60,7 @@ class StrategyPlan:
     individual: bool
     weighting: str
     algorithm: str
+    fewest: int = 1
 
     @property
     def ours(self) -> MeanStrategy | None:
@@ -87,7 +89,7 @@ def build_strategy(config: Config) -> StrategyPlan:
         )
     if issubclass(kind, MeanStrategy):
         kind.check(config)
-    options = _checked_options(kind, config)
+    options = _options(kind, config)
     try:
         strategy = kind(**options)
     except (TypeError, ValueError) as error:
@@ -98,7 +100,18 @@ def build_strategy(config: Config) -> StrategyPlan:
     if weighting == "auto":
         weighting = "uniform" if summed_up else getattr(kind, "weighting", "examples")
     algorithm = getattr(kind, "algorithm", "plain")
-    return StrategyPlan(table.name, strategy, individual, weighting, algorithm)
+    settings = table.settings
+    fewest = settings.fewest() if settings else 1
+    return StrategyPlan(table.name, strategy, individual, weighting, algorithm, fewest)
+
+
+def check_hospitals(config: Config, hospitals: int) -> None:
+    """Raise ConfigError, by key, for options that don't go with so many hospitals."""
+    settings = config.strategy.settings
+    cohort = min(hospitals, config.federation.clients_per_round or hospitals)
+    if settings is not None and (found := settings.why_not(cohort)):
+        key, why = found
+        raise config.error(f"strategy.{key}", f"'{config.strategy.name}': {why}")
 
 
 def _strategy_class(config: Config) -> type[Strategy]:
@@ -120,21 +133,24 @@ def _strategy_class(config: Config) -> type[Strategy]:
     return known[name]
 
 
-def _checked_options(kind: type[Strategy], config: Config) -> dict[str, Any]:
+def _options(kind: type[Strategy], config: Config) -> dict[str, Any]:
+    """What the class is made with: a built-in one's whole table, a user's own as it stands."""
+    table = config.strategy
+    if table.settings is not None:
+        return table.settings.model_dump()
     signature = inspect.signature(kind)
     allowed = {
         name: parameter
         for name, parameter in signature.parameters.items()
         if name not in _NOT_OPTIONS and parameter.kind is not parameter.VAR_KEYWORD
     }
-    options = config.strategy.options
-    for name, value in options.items():
+    for name, value in table.options.items():
         key = f"strategy.{name}"
         if name not in allowed:
             has = ", ".join(sorted(allowed)) or "no options"
-            raise config.error(key, f"'{config.strategy.name}' has no such option; it has: {has}")
+            raise config.error(key, f"'{table.name}' has no such option; it has: {has}")
         default = allowed[name].default
         if isinstance(default, int | float) and not isinstance(default, bool):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise config.error(key, f"must be a number (found {value!r:.60})")
-    return options
+    return table.options

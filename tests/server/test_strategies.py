@@ -187,7 +187,8 @@ def test_rules_that_compare_updates_do_not_see_counters(
         name: Examples(torch.arange(float(n)).view(-1, 1), torch.arange(float(n)) / n)
         for name, n in {"a": 4, "b": 40, "c": 6, "d": 6}.items()
     }
-    text = config_text(name, 1, 1).replace("local_steps = 1", "batch_size = 2")
+    options = {"beta": 0.3} if name == "fedtrimmedavg" else {}
+    text = config_text(name, 1, 1, **options).replace("local_steps = 1", "batch_size = 2")
     model = federate(settings(text), shards, task=line(norm=True)).outcome.model
     assert seen and not any("0.num_batches_tracked" in names for names in seen)
     assert all("0.running_var" in names for names in seen)
@@ -235,10 +236,11 @@ def test_mean_strategies_give_the_same_model_where_only_sums_are_visible(
     assert [row["hospitals"] for row in secure.recorder.rows] == [{}, {}]
 
 
-MOVE_OTHERWISE = {"fedbn", "fedadam", "fedadagrad", "fedyogi", "feddyn", "bulyan"}
+MOVE_OTHERWISE = {"fedbn", "fedadam", "fedadagrad", "fedyogi", "feddyn"}
+SEVERAL = {"fedtrimmedavg", "krum", "multikrum", "bulyan"}
 
 
-@pytest.mark.parametrize("name", sorted((MEAN | INDIVIDUAL).keys() - MOVE_OTHERWISE))
+@pytest.mark.parametrize("name", sorted((MEAN | INDIVIDUAL).keys() - MOVE_OTHERWISE - SEVERAL))
 def test_one_hospital_alone_is_its_own_local_training(name, federate, settings, shards) -> None:
     run = federate(settings(config_text(name, 1, 3)), {"a": shards["a"]})
     assert run.weight() == pytest.approx(local("a", 0, 3), rel=1e-6)
@@ -305,9 +307,9 @@ def test_personal_layers_stay_by_pattern(federate, settings, line, shards) -> No
     [
         ("name = 'fedavgg'", "unknown strategy 'fedavgg'; known: bulyan"),
         ("name = 'fedavg'\neta = 0.1", "strategy.eta: 'fedavg' has no such option"),
-        ("name = 'fedadam'\neta = 'x'", "strategy.eta: must be a number"),
-        ("name = 'fedtrimmedavg'\nbeta = 0.7", r"`beta` must be in the range \[0, 0.5\)"),
-        ("name = 'feddyn'\nalpha = 0.0", "alpha must be positive"),
+        ("name = 'fedadam'\neta = 'x'", "strategy.eta: input should be a valid number"),
+        ("name = 'fedtrimmedavg'\nbeta = 0.7", "strategy.beta: input should be less than 0.5"),
+        ("name = 'feddyn'\nalpha = 0.0", "strategy.alpha: input should be greater"),
         ("name = 'nofile.py:X'", "no such file"),
     ],
 )

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.config import load_config, override_value
+from wardround.common.config import load_config
 from wardround.common.errors import ConfigError, RunDirectoryError, TransportError, WardroundError
 from wardround.common.locks import take_lock
+from wardround.common.overrides import override_value
 from wardround.common.rundir import RunDirectory
 from wardround.server.observer import Observer
 from wardround.simulations import SweepResult, cli, simulate, sweep

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
 from wardround.common.tasks.options import Options
 
@@ -18,6 +19,12 @@ _MOST_PIXELS = 2**28
 
 class NetworkOptions(Options):
     """``[task.model]``. ``width``: channels of the small CNN's first stage."""
+
+    effects = (
+        Effect("groups", "norm", ("group",)),
+        Effect("width", "kind", ("cnn",)),
+        Effect("stem", "kind", ("resnet18",)),
+    )
 
     kind: Literal["cnn", "resnet18", "densenet121"] = "cnn"
     norm: Literal["group", "batch", "none"] = "group"
@@ -32,10 +39,6 @@ class NetworkOptions(Options):
             raise WrongKey("norm", f"{self.kind} doesn't train without normalisation; use 'group'")
         if self.norm == "group" and self.kind == "cnn" and self.width % self.groups:
             raise WrongKey("width", f"must be a multiple of groups, which is {self.groups}")
-        if self.stem != "auto" and self.kind != "resnet18":
-            raise WrongKey(
-                "stem", f"only resnet18 has a choice of stem; leave it out for {self.kind}"
-            )
         return self
 
 

@@ -7,11 +7,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
 from wardround.common.tasks.options import Options
 
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 Tuning = Literal["full", "lora", "ffa_lora", "adalora", "head"]
+_ADAPTERS = ("lora", "ffa_lora", "adalora")
 
 
 class TextColumns(Options):
@@ -40,6 +42,16 @@ class TextOptions(Options):
     target_modules : layers that get adapters, by the last part of their names
     target_rank : adalora only: rank that is left on average; default: half of ``rank``
     """
+
+    effects = (
+        Effect("entities", "kind", ("tokens",)),
+        *(
+            Effect(key, "kind", ("sequence",))
+            for key in ("classes", "columns", "delimiter", "missing_values", "bins")
+        ),
+        *(Effect(key, "tuning", _ADAPTERS) for key in ("rank", "alpha", "target_modules")),
+        Effect("target_rank", "tuning", ("adalora",)),
+    )
 
     kind: Literal["tokens", "sequence"] = "tokens"
     entities: list[str] = Field(["Disease"], min_length=1)
@@ -70,8 +82,6 @@ class TextOptions(Options):
                 raise WrongKey(what, "different texts, none of them empty")
         if any(not _TYPE.fullmatch(name) for name in self.entities):
             raise WrongKey("entities", "of letters, digits, '_' and '.', at most 64")
-        if self.target_rank is not None and self.tuning != "adalora":
-            raise WrongKey("target_rank", "it is for tuning = 'adalora'; leave it out")
         if self.tuning == "adalora" and self.adalora_rank > self.rank:
             raise WrongKey("target_rank", f"can't be above rank, which is {self.rank}")
         return self
