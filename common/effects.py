@@ -36,8 +36,8 @@ class Effect:
     @property
     def needs(self) -> str:
         """The condition, for people and documents."""
-        if self.values == (None,):
-            return f"not with `{self.switch}`" if not self.but else f"only with `{self.switch}`"
+        if self.values in ((None,), ([],), ({},)):
+            return f"{'only' if self.but else 'not'} with `{self.switch}`"
         values = " or ".join(f"`{toml_word(value)}`" for value in self.values)
         return f"{'not' if self.but else 'only'} where `{self.switch}` is {values}"
 

@@ -77,8 +77,7 @@ class Overridden:
         """Whether both name the same class, however the path is written."""
         if before == value or not all(isinstance(x, str) and ":" in x for x in (before, value)):
             return bool(before == value)
-        one, other = ((self._folder / x).resolve() for x in (before, value))
-        return one == other
+        return bool((self._folder / before).resolve() == (self._folder / value).resolve())
 
     def _put(self, parts: list[str], value: Any, option: str) -> None:
         table = self._tables

@@ -62,6 +62,7 @@ def server(
     with ExitStack() as stack:
         display = _display(logs, settings.federation.rounds, task.primary_metric, stack)
         board = Board(forward=display)
+        display.begins([settings.privacy.sentence, *settings.notes])
         if dashboard:
             from wardround.server.dashboard.app import serve_dashboard
 

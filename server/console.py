@@ -55,6 +55,10 @@ class Progress(Observer):
                 self._console.print(self._table())
 
     # --- Observer --------------------------------------------------------------------------
+    def begins(self, lines: list[str]) -> None:
+        for line in lines:
+            self._print(line)
+
     def phase(self, text: str) -> None:
         self._say(text)
 

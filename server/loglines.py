@@ -15,6 +15,10 @@ log = logging.getLogger("wardround.server")
 class LogLines(Observer):
     """Writes what happens to the log."""
 
+    def begins(self, lines: list[str]) -> None:
+        for line in lines:
+            log_event(log, "run", text=line)
+
     def phase(self, text: str) -> None:
         log_event(log, "phase", text=text)
 

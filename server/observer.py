@@ -11,6 +11,9 @@ from wardround.server.replies import Member
 class Observer:
     """Does nothing; displays override what they show."""
 
+    def begins(self, lines: list[str]) -> None:
+        """What kind of run it is, before anything else: what it protects, what it leaves out."""
+
     def phase(self, text: str) -> None:
         """A step of the set-up begins."""
 

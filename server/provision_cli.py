@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the command line answers --help without loading what works
 _STYLES = {"expires soon": "yellow", "expired": "red", "revoked": "red"}
 
 
-ConfigArgument = Annotated[Path, typer.Argument(metavar="FEDERATION_TOML")]
+ConfigArgument = Annotated[Path, typer.Argument(metavar="FEDERATION_TOML", help="The consortium.")]
 RequestOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Answer the signing request of a hospital's own keys."),

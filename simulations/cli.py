@@ -14,6 +14,7 @@ from rich.text import Text
 
 from wardround.client.cli import register as register_client
 from wardround.common.audit_cli import register as register_audit
+from wardround.common.command_help import Commands
 from wardround.common.errors import ConfigError, Interrupted, WardroundError
 from wardround.common.signals import interrupt_once
 from wardround.server.cli import register as register_server
@@ -24,6 +25,7 @@ from wardround.simulations.search.cli import register as register_search
 
 app = typer.Typer(
     name="wardround",
+    cls=Commands,
     help="Federated learning for hospitals: the patients stay, the model travels.",
     no_args_is_help=True,
     add_completion=False,
@@ -72,7 +74,7 @@ def simulate(
     executor: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|sequential|cohort|processes|ray",
+            metavar="auto|sequential|cohort|processes|processes-sequential|ray",
             help="How clients are run; sets simulation.executor.",
         ),
     ] = None,

@@ -101,7 +101,8 @@ def simulate(
 
     Raises WardroundError subclasses; a run that stopped can be resumed.
     """
-    settings = load(config, overrides, resume)
+    settings, observer = load(config, overrides, resume), observer or Observer()
+    observer.begins([settings.privacy.sentence, *settings.notes])
     if settings.simulation.executor == OnRay.name:
         check_ray(settings, own_task=task is not None)
     task = task or make_task(settings)
@@ -120,7 +121,7 @@ def simulate(
     with take_lock(run.lock), writing(run), torch_threads(settings.simulation.threads):
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
-        return _run(settings, task, population, scenario, run, observer or Observer())
+        return _run(settings, task, population, scenario, run, observer)
 
 
 def load(

@@ -49,7 +49,7 @@ class SimulationTable(Table):
             "(`feature_shift`)"
         ),
     )
-    alpha: float = Field(1.0, ge=1e-3, le=1e6, description="smaller is more unequal")
+    alpha: float = Field(1.0, ge=1e-6, le=1e9, description="smaller is more unequal")
     feature_noise: float = Field(
         0.0,
         ge=0,

@@ -135,6 +135,19 @@ class PrivacyTable(Table):
         return self.unit != "none"
 
     @property
+    def sentence(self) -> str:
+        """What is protected, for the head of a console and a report."""
+        if not self.enabled:
+            return "without differential privacy"
+        amount = f"noise multiplier {self.noise_multiplier}, epsilon follows, at"
+        if self.epsilon is not None:
+            amount = f"epsilon {self.epsilon:g} at"
+        return (
+            f"differential privacy: unit {self.unit}, {amount} delta {self.delta:g}, {self.noise} "
+            "noise"
+        )
+
+    @property
     def summed(self) -> bool:
         """Examples or patients, protected by noise on the hospitals' summed gradient."""
         return self.unit in ("example", "patient") and self.noise != "local"

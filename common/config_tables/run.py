@@ -54,7 +54,9 @@ class DataTable(Table):
         ),
     )
     test_fraction: Fraction = Field(
-        0.3, description="of each hospital's rows, stratified by label; a patient stays whole"
+        0.3,
+        description="of each hospital's rows: "
+        "[how they are split](tasks.md#training-validation-and-test-rows)",
     )
     validation_fraction: Fraction = Field(
         0.0,

@@ -17,7 +17,7 @@ from wardround.common.rundir import RunDirectory
 
 def report_run(run: RunDirectory) -> Path:
     """Write the run's ``report.html`` (again) and return its path. Raises RunDirectoryError."""
-    summary, rounds = run.summary(), run.rounds()
+    summary, rounds, config = run.summary(), run.rounds(), _config(run)
     claims = latest_claims(rounds)
     stamp = time.localtime(run.config_path.stat().st_mtime)
     data = ReportData(
@@ -35,7 +35,8 @@ def report_run(run: RunDirectory) -> Path:
             for row in summary.get("hospitals", [])
         ],
         comparison=list(summary.get("comparison", [])),
-        notes=_notes(run),
+        notes=_notes(run, config),
+        protection=config.privacy.sentence if config else "",
         virtual_clients=int(summary.get("population", {}).get("clients", 0)),
     )
     write_report(data, run.report)
@@ -64,12 +65,15 @@ def _with_prevalence(hospital: dict[str, Any], rounds: list[dict[str, Any]]) -> 
     return hospital | {"prevalence": HIDDEN if hidden else None}
 
 
-def _notes(run: RunDirectory) -> list[str]:
-    """What a reader must know before trusting or sharing the figures."""
+def _config(run: RunDirectory) -> Config | None:
     try:
-        config: Config | None = load_config(run.config_path)
+        return load_config(run.config_path)
     except WardroundError:
-        config = None
+        return None
+
+
+def _notes(run: RunDirectory, config: Config | None) -> list[str]:
+    """What a reader must know before trusting or sharing the figures."""
     simulated = not run.summary().get("deployed", False)
     notes = [
         *_aggregation_notes(config, run.rounds(), simulated),

@@ -41,6 +41,7 @@ class ReportData:
     records : flat rows {round, hospital, split, metric, value}; see ``common/records.py``
     rounds : the lines of ``metrics.jsonl``
     hospitals : {hospital, train, validation, test, warnings, prevalence, epsilon}
+    protection : whether, and how, the run is differentially private
     virtual_clients : how many there are, where nobody lists them
     comparison : {hospital, local, federated, pooled}, each of the last three {metric: value}
     """
@@ -56,6 +57,7 @@ class ReportData:
     hospitals: list[dict[str, Any]]
     comparison: list[dict[str, Any]]
     notes: list[str]
+    protection: str = ""
     virtual_clients: int = 0
 
     @property

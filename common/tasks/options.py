@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,16 +28,26 @@ class Options(BaseModel):
 class Columns(Options):
     """``[task.columns]``: what each column of the files means."""
 
-    target: str | None = "malignant"
-    time: str | None = None
-    event: str | None = None
-    numeric: list[str] = ["*"]
-    categorical: list[str] = []
-    binary: list[str] = []
-    ignore: list[str] = []
-    patient_id: str | None = None
-    split: str | None = None
-    categories: dict[str, list[str]] = {}
+    target: str | None = Field("malignant", description="the column to predict")
+    time: str | None = Field(None, description="survival: time to the event or to the last visit")
+    event: str | None = Field(None, description="survival: whether the event was seen")
+    numeric: list[str] = Field(
+        ["*"], description='columns of numbers; `["*"]` is every column not named elsewhere'
+    )
+    categorical: list[str] = Field(
+        [], description="columns of texts, whose categories are agreed from counts, or declared"
+    )
+    binary: list[str] = Field([], description="columns of 0 and 1")
+    ignore: list[str] = Field([], description="columns to leave out")
+    patient_id: str | None = Field(
+        None, description="whose rows belong together: they stay on one side of the split"
+    )
+    split: str | None = Field(
+        None, description="a column that says `train`, `validation` or `test`"
+    )
+    categories: dict[str, list[str]] = Field(
+        {}, description='a categorical column\'s texts, declared: `{ sex = ["female", "male"] }`'
+    )
 
     def named(self) -> list[str]:
         """Every column named here, as often as it is named."""
@@ -65,17 +75,17 @@ class ModelOptions(Options):
 
     effects = tuple(Effect(key, "kind", ("mlp",)) for key in ("hidden", "dropout", "norm"))
 
-    kind: Literal["logistic", "linear", "mlp"] = "logistic"
-    hidden: list[int] = Field([64, 32], min_length=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    norm: Literal["none", "layer", "batch"] = "none"
-    zero_init: bool = False
-
-    @model_validator(mode="after")
-    def _positive(self) -> ModelOptions:
-        if any(width < 1 for width in self.hidden):
-            raise WrongKey("hidden", "widths are at least 1")
-        return self
+    kind: Literal["logistic", "linear", "mlp"] = Field(
+        "logistic", description="`logistic` and `linear` are the linear model"
+    )
+    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
+        [64, 32], min_length=1, max_length=32, description="widths of the hidden layers"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="after each hidden layer")
+    norm: Literal["none", "layer", "batch"] = Field(
+        "none", description="after each hidden layer; `batch`: see strategy `fedbn`"
+    )
+    zero_init: bool = Field(False, description="start the linear model at 0")
 
 
 class TabularOptions(Options):
@@ -88,20 +98,47 @@ class TabularOptions(Options):
         Effect("bins", "kind", ("binary", "multiclass")),
     )
 
-    kind: Literal["binary", "multiclass", "regression", "survival"] = "binary"
+    kind: Literal["binary", "multiclass", "regression", "survival"] = Field(
+        "binary", description="what is predicted"
+    )
     columns: Columns = Columns()
-    positive: list[str] | None = None
-    classes: list[str] | None = None
-    header: list[str] | None = None
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    missing_values: list[str] = ["", "?", "NA", "NaN", "nan", "null"]
-    missing: Literal["median", "drop", "refuse"] = "median"
-    normalise: Literal["federated", "local", "none"] = "federated"
-    normalise_encoded: bool = False
-    encoding: Literal["one_hot", "dummy"] = "one_hot"
-    unknown: Literal["refuse", "ignore"] = "refuse"
-    min_category_count: int = Field(5, ge=1)
-    bins: int = Field(1000, ge=2, le=100_000)
+    positive: list[str] | None = Field(
+        None, description="target texts that count as positive; left out: 1, true, yes"
+    )
+    classes: list[str] | None = Field(
+        None, description="class names of a multi-class target; left out: agreed from counts"
+    )
+    header: list[str] | None = Field(
+        None, description="column names of files without a header line"
+    )
+    delimiter: str = Field(
+        ",", min_length=1, max_length=1, description="between the columns of a CSV"
+    )
+    missing_values: list[str] = Field(
+        ["", "?", "NA", "NaN", "nan", "null"], description="texts that mean missing"
+    )
+    missing: Literal["median", "drop", "refuse"] = Field(
+        "median", description="what becomes of a row with a missing number"
+    )
+    normalise: Literal["federated", "local", "none"] = Field(
+        "federated",
+        description=(
+            "numbers are standardised by sums over all hospitals, by each hospital's own, or not"
+        ),
+    )
+    normalise_encoded: bool = Field(
+        False, description="also standardise binary and category columns"
+    )
+    encoding: Literal["one_hot", "dummy"] = Field(
+        "one_hot", description="of categories; `dummy`: without the first one"
+    )
+    unknown: Literal["refuse", "ignore"] = Field(
+        "refuse", description="a category outside a declared list"
+    )
+    min_category_count: int = Field(
+        5, ge=1, le=1_000_000, description="rarer categories of a hospital are not sent"
+    )
+    bins: int = Field(1000, ge=2, le=100_000, description="score bins of AUC and calibration")
     model: ModelOptions = ModelOptions()
 
     @model_validator(mode="after")

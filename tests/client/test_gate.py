@@ -33,7 +33,7 @@ STEP = "[training]\nlocal_steps = 1\n"
 
 def private(unit: str, noise: str, clipping: str) -> str:
     text = f"[privacy]\nunit = '{unit}'\nnoise = '{noise}'\nclipping = '{clipping}'\n"
-    text += "noise_multiplier = 1.0\nsize_noise = 0.5\n"
+    text += "noise_multiplier = 1.0\n" + ("size_noise = 0.5\n" if unit != "hospital" else "")
     return text + (STEP if unit != "hospital" and noise != "local" else "")
 
 

@@ -119,3 +119,11 @@ def test_effects_name_keys_that_exist(model: type[Config], effects: tuple[Effect
             for part in key.split("."):
                 assert isinstance(kind, type) and part in kind.model_fields, key
                 kind = kind.model_fields[part].annotation
+
+
+def test_the_head_of_console_and_report_says_what_is_protected() -> None:
+    assert parse_config("").privacy.sentence == "without differential privacy"
+    text = "[privacy]\nunit = 'patient'\nepsilon = 3.0\nnoise = 'local'\n"
+    assert parse_config(text).privacy.sentence == (
+        "differential privacy: unit patient, epsilon 3 at delta 1e-05, local noise"
+    )

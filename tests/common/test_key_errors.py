@@ -20,7 +20,7 @@ IMAGES, TEXT, ROWS = (f"[task]\nname = '{name}'\n" for name in ("imaging", "text
         (IMAGES + "classes = ['a', 'a']", "task.classes: a name stands there twice"),
         (IMAGES + "window = [3.0, 2.0]", "task.window: [low, high]"),
         (IMAGES + "augment.flip = ['depth']", "task.augment.flip: images of two axes"),
-        (IMAGES + "[task.model]\nstem = 'small'", "task.model.stem: only resnet18"),
+        (IMAGES + "[task.model]\nstem = 'small'", "task.model.stem: has no effect with kind"),
         (IMAGES + "[task.model]\nwidth = 3", "task.model.width: must be a multiple of groups"),
         (
             IMAGES + "[task.model]\nkind = 'resnet18'\nnorm = 'none'",
@@ -29,7 +29,7 @@ IMAGES, TEXT, ROWS = (f"[task]\nname = '{name}'\n" for name in ("imaging", "text
         (TEXT + "columns = {text = 'a', label = 'a'}", "task.columns.label: column 'a' has two"),
         (TEXT + "classes = ['a', 'a']", "task.classes: different texts"),
         (TEXT + "entities = ['B-1']", "task.entities: of letters"),
-        (TEXT + "target_rank = 2", "task.target_rank: it is for tuning = 'adalora'"),
+        (TEXT + "target_rank = 2", "task.target_rank: has no effect with tuning"),
         (TEXT + "tuning = 'adalora'\ntarget_rank = 9", "task.target_rank: can't be above rank"),
         (ROWS + "kind = 'survival'", "task.columns.time: kind = 'survival' needs"),
         (ROWS + "columns = {target = ''}", "task.columns.target: kind = 'binary' needs columns"),

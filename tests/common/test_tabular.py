@@ -313,7 +313,7 @@ def test_cox_loss_equals_the_double_loop_with_ties(rows) -> None:
         ({"columns": {"target": "y", "categories": {"c": ["a", "b"]}}}, "not a categorical one"),
         ({"classes": ["a", "b"]}, "kind = 'multiclass'"),
         ({"kind": "multiclass", "positive": ["a"]}, "kind = 'binary'"),
-        ({"model": {"hidden": [0]}}, "at least 1"),
+        ({"model": {"kind": "mlp", "hidden": [0]}}, "greater than or equal to 1"),
         ({"colums": {}}, "Extra inputs"),
     ],
 )

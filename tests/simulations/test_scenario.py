@@ -222,6 +222,7 @@ def test_dropout_is_as_frequent_as_was_said_and_differs_per_client() -> None:
 @pytest.mark.parametrize("text", ["", "[simulation.scenario]\ndeadline_s = 1000.0\n"])
 def test_single_messages_and_groups_in_any_order_agree(text: str) -> None:
     sets = ("simulation.dropout=0.4", "simulation.unmask_dropout=0.3")
+    sets += ("secure_aggregation.enabled=true",)
     names = [f"c{index}" for index in range(50)]
     for kind in (m.TRAIN, m.UNMASK):
         grouped = scenario(text, *sets, names=names)

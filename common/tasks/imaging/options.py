@@ -28,8 +28,8 @@ class NetworkOptions(Options):
 
     kind: Literal["cnn", "resnet18", "densenet121"] = "cnn"
     norm: Literal["group", "batch", "none"] = "group"
-    groups: int = Field(8, ge=1)
-    width: int = Field(32, ge=1)
+    groups: int = Field(8, ge=1, le=1024)
+    width: int = Field(32, ge=1, le=1024)
     dropout: Fraction = 0.0
     stem: Literal["auto", "small", "large"] = "auto"
 

@@ -65,9 +65,9 @@ class TextOptions(Options):
     dropout: float = Field(0.1, ge=0, lt=1)
     tuning: Tuning = "lora"
     rank: int = Field(8, ge=1, le=1024)
-    alpha: float = Field(16.0, gt=0, allow_inf_nan=False)
+    alpha: float = Field(16.0, gt=0, le=1e6)
     target_modules: list[str] = Field(["query", "value"], min_length=1)
-    target_rank: int | None = Field(None, ge=1)
+    target_rank: int | None = Field(None, ge=1, le=1024)
     bins: int = Field(1000, ge=2, le=100_000)
 
     @property

@@ -60,7 +60,7 @@ def test_classes_of_texts(encoder: Path, classes: list[str], outputs: int) -> No
         ({"entities": ["B-1"]}, "of letters"),
         ({"classes": ["one"]}, "at least 2"),
         ({"tuning": "adalora", "rank": 4, "target_rank": 5}, "can't be above rank"),
-        ({"target_rank": 2}, "is for tuning = 'adalora'"),
+        ({"target_rank": 2}, "has no effect with tuning"),
         ({"columns": {"text": "a", "label": "a"}}, "two meanings"),
         ({"lerning": 1}, "Extra inputs"),
     ],

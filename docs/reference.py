@@ -1,0 +1,203 @@
+"""Makes the tables of settings and the command reference: ``python -m docs.reference``.
+
+A table stands between two comments, ``<!-- keys: NAME -->`` and ``<!-- end -->``, in a page that is
+otherwise written by hand; ``docs/commands.md`` is made whole. A test holds the pages equal to what
+this writes.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from wardround.common.config import Config
+from wardround.common.config_tables.effects import EFFECTS
+from wardround.common.config_tables.strategies import STRATEGIES
+from wardround.common.effects import Effect
+from wardround.common.tasks.options import Columns, ModelOptions, TabularOptions
+from wardround.simulations.cli import app
+from wardround.simulations.search.values import toml_text
+
+FOLDER = Path(__file__).parent
+_MARK = re.compile(r"<!-- keys: ([\w. ]+) -->\n.*?<!-- end -->", re.S)
+_HEAD = "| key | default | allowed | meaning |\n|---|---|---|---|\n"
+_COMMANDS = """\
+# Commands
+
+Made from the command line itself (`python -m docs.reference`); `wardround COMMAND --help` says the
+same. Keys of `federation.toml` are in [configuration](configuration.md).
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is made, or has a part that is, with the text that it should have."""
+    made = {FOLDER / "commands.md": _commands()}
+    for path in sorted(FOLDER.glob("*.md")):
+        text = path.read_text("utf-8")
+        if _MARK.search(text):
+            made[path] = _MARK.sub(lambda found: _block(found[1]), text)
+    return made
+
+
+def _block(name: str) -> str:
+    return f"<!-- keys: {name} -->\n{_table(name)}<!-- end -->"
+
+
+def _table(name: str) -> str:
+    if name == "strategies":
+        return _strategies()
+    own: dict[str, tuple[type[BaseModel], Iterable[Effect]]] = {
+        "task tabular": (TabularOptions, TabularOptions.effects),
+        "task.columns": (Columns, Columns.effects),
+        "task.model": (ModelOptions, ModelOptions.effects),
+    }
+    if name in own:
+        return _HEAD + "".join(_rows(*own[name]))
+    model = Config.model_fields[name].annotation
+    assert isinstance(model, type) and issubclass(model, BaseModel)
+    below = [
+        Effect(e.key.partition(".")[2], e.switch.removeprefix(f"{name}."), e.values, e.but)
+        for e in EFFECTS
+        if e.key.startswith(f"{name}.")
+    ]
+    return _HEAD + "".join(_rows(model, below))
+
+
+def _rows(model: type[BaseModel], effects: Iterable[Effect]) -> Iterator[str]:
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            continue  # a table of its own
+        needs = [effect.needs for effect in effects if effect.key == key]
+        meaning = "; ".join([part for part in (field.description, *needs) if part])
+        yield f"| `{key}` | {_default(field)} | {_allowed(field)} | {meaning} |\n"
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    return "none" if value is None else f"`{toml_text(value)}`"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Which values the key takes, in words."""
+    kinds = [kind for kind in _kinds(field.annotation) if kind is not type(None)]
+    if words := [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]:
+        return ", ".join(f"`{toml_text(word).strip(chr(34))}`" for word in words)
+    if bool in kinds:
+        return "`true`, `false`"
+    names = {int: "whole number", float: "number", str: "text", list: "list", dict: "table"}
+    name = " or ".join(names[get_origin(kind) or kind] for kind in kinds)
+    return f"{name}{_bounds(field.metadata)}"
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(kind for part in get_args(annotation) for kind in _kinds(part))
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    return (annotation,)
+
+
+def _bounds(metadata: list[Any]) -> str:
+    low, high = "", ""
+    for one in metadata:
+        if isinstance(one, annotated_types.Ge):
+            low = f" from {_number(one.ge)}"
+        elif isinstance(one, annotated_types.Gt):
+            low = f" above {_number(one.gt)}"
+        elif isinstance(one, annotated_types.Le):
+            high = f" to {_number(one.le)}"
+        elif isinstance(one, annotated_types.Lt):
+            high = f" below {_number(one.lt)}"
+    return low + ("," if low.startswith(" above") and high else "") + high
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, int) and value & (value - 1) == 0 and value > 1 << 20:
+        return f"2^{value.bit_length() - 1}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
+
+
+def _strategies() -> str:
+    lines = ["| name | from | paper | options |\n|---|---|---|---|\n"]
+    for name, table in STRATEGIES.items():
+        options = [
+            f"`{key}` = {_default(field)} ({_allowed(field)}): {field.description}"
+            for key, field in table.model_fields.items()
+        ]
+        cell = "<br>".join([*options, *([table.remark] if table.remark else [])]) or "none"
+        lines.append(f"| `{name}` | {table.by} | {table.paper} | {cell} |\n")
+    return "".join(lines)
+
+
+# --- commands -------------------------------------------------------------------------------------
+def _commands() -> str:
+    return _COMMANDS + "".join(_command(typer.main.get_command(app), "wardround"))
+
+
+def _command(command: Any, name: str) -> Iterator[str]:
+    text = (command.help or "").strip()
+    if not hasattr(command, "commands"):
+        arguments = "".join(f" {_argument(p)}" for p in command.params if _is_argument(p))
+        yield f"\n## `{name}{arguments}`\n{text}\n"
+        rows = [row for parameter in command.params if (row := _parameter(parameter))]
+        if rows:
+            yield "\n| | | |\n|---|---|---|\n" + "".join(rows)
+        return
+    for part in command.commands.values():
+        if not part.hidden:
+            yield from _command(part, f"{name} {part.name}")
+
+
+def _is_argument(parameter: Any) -> bool:
+    return bool(parameter.param_type_name == "argument")
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.metavar or parameter.name.upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _parameter(parameter: Any) -> str:
+    """A row: what is typed, its default, what it means; '' for what isn't shown."""
+    if getattr(parameter, "hidden", False):
+        return ""
+    if _is_argument(parameter):
+        typed = parameter.metavar or parameter.name.upper()
+    else:
+        typed = ", ".join(parameter.opts)
+        if not parameter.is_flag:
+            typed += f" {parameter.metavar or _kind(parameter.type)}"
+    default = ""
+    if not parameter.required and parameter.default not in (None, False, ()):
+        if not callable(parameter.default):
+            default = f"default `{parameter.default}`"
+    elif parameter.required:
+        default = "required"
+    text = (parameter.help or "").replace("|", "\\|").replace("\n", " ")
+    typed = typed.replace("|", "\\|")
+    return f"| `{typed}` | {default} | {text} |\n"
+
+
+def _kind(kind: Any) -> str:
+    """What an option takes, where it doesn't say so itself."""
+    if choices := getattr(kind, "choices", None):
+        return "|".join(str(getattr(choice, "value", choice)) for choice in choices)
+    return {"integer": "N", "float": "X"}.get(kind.name.split()[0]) or str(kind.name).upper()
+
+
+def main() -> None:
+    """Write the pages."""
+    for path, text in pages().items():
+        path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
