@@ -167,6 +167,8 @@ def _found(settings: Config) -> tuple[dict[str, int], dict[str, int] | None]:
 
     population = Population(settings, make_task(settings))
     hospitals = [population.hospital(name) for name in population.names]
+    for hospital in hospitals:
+        hospital.unit_counts()  # refuses patients that the data doesn't name, as training does
     rows = {hospital.name: hospital.sizes()["train"] for hospital in hospitals}
     patients = {
         hospital.name: count

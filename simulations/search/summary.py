@@ -20,6 +20,7 @@ from rich.table import Table
 from wardround.common.figures import Better, Figure
 from wardround.common.reports.page import human_bytes
 from wardround.common.rundir import write_atomically
+from wardround.simulations.search.scored import changes_scored_rows
 from wardround.simulations.search.values import shown
 
 if TYPE_CHECKING:
@@ -66,10 +67,14 @@ def summarise(runs: Sequence[Combination]) -> Row:
 
 
 def best(rows: Sequence[Row]) -> Row | None:
-    """The row with the best mean on validation rows; test rows never choose."""
+    """The row with the best mean on validation rows; test rows never choose. None where rows were
+    scored on other data than each other."""
     known = [row for row in rows if row.figures["validation"].mean is not None]
     if not known or len({row.primary for row in known}) > 1:
         return None
+    for key in filter(changes_scored_rows, known[0].settings):
+        if len({shown(row.settings[key]) for row in known}) > 1:
+            return None
     figure = Figure(known[0].primary, known[0].better)
     return max(known, key=lambda row: figure.goodness(row.figures["validation"].mean or 0.0))
 

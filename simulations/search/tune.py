@@ -41,6 +41,7 @@ from wardround.simulations.search.runs import (
     run_in,
     run_of,
 )
+from wardround.simulations.search.scored import WHY, changes_scored_rows
 from wardround.simulations.search.space import Choice, Range, Space, check_space, corners
 from wardround.simulations.search.values import shown
 
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
 _STATE = "tune.json"
 _OWN = OWN_KEYS | {
     "federation.seed": "set it with --set, so that trials differ in their settings alone",
-    "data.path": "set it with --set, so that all trials are scored on the same rows",
-    "data.test_fraction": "set it with --set, so that all trials are scored on the same rows",
-    "data.validation_fraction": "set it with --set, so that all trials are scored on the same rows",
 }
 
 
@@ -166,6 +164,9 @@ def _plan(
     """A new search's folder, once all ends of its ranges are known to be right."""
     check_space(params)
     refuse_own_keys(list(params), "--param", _OWN)
+    for key in params:
+        if changes_scored_rows(key):
+            raise ConfigError(f"--param {key}: can't be varied; {WHY}")
     config, figure = _checked(base, params)
     if config.data.validation_fraction == 0:
         raise config.error(

@@ -135,3 +135,10 @@ def test_show_of_a_run_without_privacy_says_so(tmp_path: Path) -> None:
     result = simulate(overrides=sets)
     with pytest.raises(ConfigError, match="no privacy ledgers"):
         run("show", str(result.run_directory))
+
+
+def test_a_plan_for_patients_whom_the_data_does_not_name_is_refused(tmp_path: Path) -> None:
+    """G6: as the run itself would be; rows aren't counted as patients."""
+    sets = ["--set", "privacy.unit=patient", "--set", "privacy.epsilon=3.0"]
+    with pytest.raises(ConfigError, match="privacy.unit: hospital-1: the data names no patients"):
+        run("plan", *sets, "--plot", str(tmp_path / "plan.html"))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.config import load_config
+from wardround.common.config import Config, load_config
 from wardround.common.errors import ConfigError, RunDirectoryError, TransportError, WardroundError
 from wardround.common.locks import take_lock
 from wardround.common.overrides import override_value
@@ -328,3 +328,23 @@ def test_the_plot_has_the_swept_number_as_its_axis_and_a_line_per_other_setting(
     assert line["error_y"]["array"] == [row.figures["test"].deviation for row in quiet.rows]
     assert figure["layout"]["xaxis"]["type"] == "log"
     assert statistics.fmean(line["y"]) > 0.5
+
+
+def test_no_row_is_starred_where_rows_are_scored_on_other_data() -> None:
+    """G7: alpha deals the patients out anew; a learning rate doesn't."""
+    from wardround.simulations.search.scored import SCORED_ROWS, changes_scored_rows
+    from wardround.simulations.search.summary import FIGURES, Row, Spread, best
+
+    def row(key: str, value: float) -> Row:
+        figures = {name: Spread(value) for name in FIGURES}
+        return Row({key: value}, "auc", "higher", 1, 0, figures)
+
+    rows = [row("training.lr", 0.1), row("training.lr", 0.9)]
+    assert best(rows) is rows[1]
+    assert best([row("simulation.alpha", 0.1), row("simulation.alpha", 0.9)]) is None
+    assert changes_scored_rows("data.test_fraction") and changes_scored_rows("simulation")
+    assert not changes_scored_rows("task.model.hidden")
+    for key in SCORED_ROWS:  # of the tables that are ours: no name that nothing has
+        table, _, name = key.partition(".")
+        if name and table != "task":
+            assert name in Config.model_fields[table].annotation.model_fields, key

@@ -213,6 +213,11 @@ def test_what_cannot_be_searched_is_refused_in_one_line(sets, tmp_path, monkeypa
         ({"strategy.name": Choice(values=["fedavg"])}, [], "one value is no choice"),
         ({"federation.seed": Range(low=1, high=9)}, [], "--param federation.seed: can't be"),
         ({"data.test_fraction": Range(low=0.1, high=0.2)}, [], "scored on the same rows"),
+        ({"evaluation.clients": Range(low=2, high=5)}, [], "scored on the same rows"),
+        ({"simulation.alpha": Range(low=0.1, high=5.0)}, [], "scored on the same rows"),
+        ({"simulation": Choice(values=[{"clients": 3}, {"clients": 4}])}, [], "same rows"),
+        ({"task.missing": Choice(values=["median", "drop"])}, [], "scored on the same rows"),
+        ({"task.positive": Choice(values=[["1"], ["0"]])}, [], "scored on the same rows"),
         ({"task.kind": Choice(values=["binary", "regression"])}, [], "can't be compared"),
     ]
     for space, more, message in cases:
