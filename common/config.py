@@ -7,6 +7,7 @@ validated by them and reported the same way (``Config.error``).
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import tomli_w
 from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
 from wardround.common.config_tables import (
+    TASK_PATHS,
     DataTable,
     EvaluationTable,
     FederationTable,
@@ -26,7 +28,7 @@ from wardround.common.config_tables import (
     Table,
     TaskTable,
     TrainingTable,
-    absolute_paths,
+    is_built_in,
 )
 from wardround.common.config_tables.effects import EFFECTS
 from wardround.common.effects import check_effects, keys_without_effect
@@ -125,21 +127,31 @@ class Config(Table):
         """Where run directories are made."""
         return self.folder / self.federation.runs
 
-    def to_toml(self) -> str:
-        """The resolved configuration as TOML text, paths absolute; ``parse_config`` reads it."""
+    def to_toml(self, folder: Path | None = None) -> str:
+        """The resolved configuration as TOML text; ``parse_config`` reads it.
+
+        folder : where the text will lie: what is relative in this configuration is relative from
+            there, so that both can be moved together. None: every path is absolute
+        """
+        here = self.folder.resolve()
+
+        def path(text: str) -> str:
+            if folder is None or Path(text).is_absolute():
+                return str((here / text).resolve())
+            return os.path.relpath((here / text).resolve(), folder.resolve())
+
         tables = self.model_dump(mode="json", exclude_none=True)
-        if path := self.data_path():
-            tables["data"]["path"] = str(path.resolve())
-        if (name := self.simulation.scenario) and isinstance(name, str):
-            tables["simulation"]["scenario"] = str((self.folder / name).resolve())
-        if name := self.federation.initial:
-            tables["federation"]["initial"] = str((self.folder / name).resolve())
-        tables["federation"]["runs"] = str(self.runs_folder().resolve())
+        for table, key in (("data", "path"), ("federation", "initial"), ("simulation", "scenario")):
+            if (text := tables[table][key]) and isinstance(text, str):
+                tables[table][key] = path(text)
+        tables["federation"]["runs"] = path(self.federation.runs)
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
             if ":" in (name := tables[table]["name"]):
-                tables[table]["name"] = str((self.folder / name).resolve())
-        if ":" not in self.task.name:
-            tables["task"] |= absolute_paths(self.task.options, self.folder)
+                tables[table]["name"] = path(name)
+        if is_built_in(self.task.name):
+            for key in TASK_PATHS:
+                if (text := self.task.options.get(key)) and isinstance(text, str):
+                    tables["task"][key] = path(text)
         return tomli_w.dumps(tables)
 
 

@@ -37,12 +37,15 @@ from typing import Self
 class WardroundError(Exception):
     """Base of the tree. ``exit_code`` is what the command line exits with.
 
+    lasting : of a kind: the same again ends the same until a person mends it, so that no service
+        manager should try
     who : whose fault it is: a hospital, and its file where one is at fault; '' where nobody's
     what : what is wrong, and where
     mend : what to do about it; '' where ``what`` says it or nothing helps
     """
 
     exit_code = 1
+    lasting = True
 
     def __init__(self, what: str = "", *, who: str = "", mend: str = "") -> None:
         super().__init__(what)
@@ -99,6 +102,7 @@ class RoundFailed(WardroundError):
     """A round could not be completed; the last checkpoint is intact."""
 
     exit_code = 6
+    lasting = False
 
 
 class CheckpointError(WardroundError):
@@ -147,3 +151,4 @@ class Interrupted(WardroundError):
     """Stopped from outside. The exit code is the one that shells give after Ctrl-C."""
 
     exit_code = 130
+    lasting = False

@@ -28,6 +28,8 @@ from typing import Any
 
 from wardround.common.errors import RunDirectoryError
 
+SIMULATED, DEPLOYED = "simulated", "deployed"
+"""What ``run.json`` has as a run's ``kind``."""
 UNWRITABLE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 )
@@ -88,8 +90,9 @@ class RunDirectory:
         self._run = path / "run.json"
 
     @classmethod
-    def create(cls, folder: Path, name: str, config_toml: str) -> RunDirectory:
-        """A new directory below ``folder``, never an existing one.
+    def create(cls, folder: Path, name: str, config_toml: str, **about: Any) -> RunDirectory:
+        """A new directory below ``folder``, never an existing one; ``about``: its first entries in
+        ``run.json``.
 
         Raises RunDirectoryError if it can't be made.
         """
@@ -108,6 +111,7 @@ class RunDirectory:
                 write_atomically(
                     path / "environment.json", to_json(environment(), indent=2).encode()
                 )
+                run.update(**about)
                 write_atomically(run._config, config_toml.encode())
                 sync_folder(folder)
                 return run
@@ -131,6 +135,11 @@ class RunDirectory:
     def config_path(self) -> Path:
         """The resolved configuration."""
         return self._config
+
+    @property
+    def deployed(self) -> bool:
+        """Whether its hospitals are processes of their own, not simulated ones."""
+        return self.summary().get("kind") == DEPLOYED
 
     def environment(self) -> dict[str, str]:
         """What ``environment.json`` says; empty if a crash left none."""

@@ -26,20 +26,22 @@ from flwr.app import Context, RecordDict
 from grpc_health.v1.health import HealthServicer
 
 from wardround.common.audit import AuditLog
-from wardround.common.config import Config
+from wardround.common.config import Config, load_config
 from wardround.common.description import Description
-from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
+from wardround.common.errors import RunDirectoryError, WardroundError
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
 from wardround.common.memory import one_arena
-from wardround.common.rundir import RunDirectory, write_atomically
-from wardround.common.secagg.content import descriptor
+from wardround.common.rundir import DEPLOYED, RunDirectory, write_atomically
+from wardround.common.secagg.content import shared_settings
+from wardround.common.shaping import check_same, check_unedited, differences, digest
 from wardround.common.tasks.base import Task
 from wardround.common.wire import tls
 from wardround.server.admission import Admission
 from wardround.server.app import create_server_app
 from wardround.server.board import Board
 from wardround.server.certificate import Certificate
+from wardround.server.console import shown_path
 from wardround.server.diary import Diary
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.host import Host
@@ -71,10 +73,11 @@ class Coordinator:
     say: Callable[[str], None]
     run_path: Path | None = None
 
-    def run(self, new: bool = False) -> FederationOutcome:
-        """Wait for the hospitals, and run (or go on with) the rounds. Raises WardroundError.
+    def run(self, new: bool = False) -> FederationOutcome | None:
+        """Wait for the hospitals, and run (or go on with) the rounds; None if the present run is
+        complete. Raises WardroundError.
 
-        new : begin another run even if the last one isn't complete
+        new : begin another run, whatever has become of the last one
         """
         one_arena()
         folder = self.folder
@@ -86,6 +89,8 @@ class Coordinator:
         )
         with lock, audit:
             run = self._run_directory(new)
+            if run is None:
+                return None
             self.run_path = run.path
             self._diary = Diary(audit, self.board, lambda: self._description)
             grid, admission = self._make_grid(run)
@@ -141,12 +146,6 @@ class Coordinator:
 
     # --- before the rounds ---------------------------------------------------------------------
     def _check_settings(self) -> None:
-        theirs = self._description.config()
-        if descriptor(theirs) != descriptor(self.config):
-            raise ConfigError(
-                "federation.toml differs from what the hospitals' signed description says; run "
-                "`wardround provision` with it again, so that they get the new settings"
-            )
         if not self._description.hospitals:
             raise self.config.error("server.hospitals", "no hospital is provisioned yet")
 
@@ -154,29 +153,42 @@ class Coordinator:
         table = self.config.server
         return table.listen or f"[::]:{table.address.rpartition(':')[2]}"
 
-    def _run_directory(self, new: bool) -> RunDirectory:
-        """The present run, if it isn't complete; else a new one."""
+    def _run_directory(self, new: bool) -> RunDirectory | None:
+        """The present run, or a new one; None if the present one is complete."""
         pointer = self.folder.folder / _CURRENT
-        text = self.config.to_toml()
         if not new and pointer.exists():
-            path = Path(pointer.read_text("utf-8"))
+            path = self.folder.folder / pointer.read_text("utf-8")  # or absolute
             try:
-                run = RunDirectory.open(path)
+                run = RunDirectory.open(Path(os.path.normpath(path)))
             except RunDirectoryError:
                 raise RunDirectoryError(
-                    f"{path}: the run that was going on is not there any more; bring it back, or "
-                    "begin another with --new"
+                    "the run that was going on is not there any more",
+                    who=os.path.normpath(path),
+                    mend="bring it back, or begin another with --new",
                 ) from None
-            if run.summary().get("status") != "complete":
-                if run.config_path.read_text("utf-8") != text:
-                    raise ConfigError(
-                        f"{path}: this run was begun with other settings; restore them, or begin "
-                        "another run with --new"
-                    )
-                self.say(f"going on with {path}")
-                return run
-        run = RunDirectory.create(self.config.runs_folder(), self.config.federation.name, text)
-        write_atomically(pointer, str(run.path.resolve()).encode())
+            if run.summary().get("status") == "complete":
+                self.say(f"{shown_path(run.path)} is complete; begin another run with --new")
+                return None
+            return self._begun(run)
+        folder = self.config.runs_folder()
+        run = RunDirectory.create(
+            folder,
+            self.config.federation.name,
+            self.config.to_toml(folder / "run"),
+            kind=DEPLOYED,
+            identity=digest(self.config, deployed=True),
+        )
+        relative = os.path.relpath(run.path.resolve(), self.folder.folder.resolve())
+        write_atomically(pointer, relative.encode())
+        return run
+
+    def _begun(self, run: RunDirectory) -> RunDirectory:
+        """Go on with a run, under settings of which those that shape its model are as they were."""
+        begun = load_config(run.config_path)
+        check_unedited(run, begun)
+        check_same(begun, self.config, deployed=True, who=str(run.path))
+        write_atomically(run.config_path, self.config.to_toml(run.path).encode())
+        self.say(f"going on with {shown_path(run.path)}")
         return run
 
     # --- while it runs -------------------------------------------------------------------------
@@ -190,7 +202,6 @@ class Coordinator:
             hidden=self.config.secure_aggregation.enabled,
             primary=self.task.primary_metric,
         )
-        run.update(deployed=True)  # what a report says of simulations doesn't hold
         self.board.restore(run.rounds())
         patience_s = self.config.server.wait_s
         self._wait_for_hospitals(grid, patience_s)
@@ -267,6 +278,7 @@ class Coordinator:
                     new = description.version != self._description.version
                 if new:
                     self._description = description
+                    self._tell_other_settings()
                     log.info("the description is now version %d", self._description.version)
                 seen = data
                 if new:
@@ -278,6 +290,16 @@ class Coordinator:
                         self.board.seen(name)
             except (OSError, WardroundError) as error:
                 log.error("the watch: %s", error)
+
+    def _tell_other_settings(self) -> None:
+        """Its members are taken up at once; its settings wait for another run."""
+        settings = (self.config, self._description.config())
+        if others := differences(*(shared_settings(one) for one in settings)):
+            self.say(
+                f"the signed description has other settings than this run: {others}; hospitals "
+                "refuse the run until they are restored (wardround provision), or another is begun "
+                "with --new"
+            )
 
 
 class _LiveRoster(Mapping[str, bytes]):

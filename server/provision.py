@@ -37,7 +37,8 @@ from wardround.common.credentials import (
 from wardround.common.enrolment import SigningRequest
 from wardround.common.errors import ProvisionError
 from wardround.common.private_files import read_public, write_private
-from wardround.common.secagg.content import descriptor
+from wardround.common.secagg.content import shared_settings
+from wardround.common.shaping import differences
 from wardround.server.provision_work import Provisioned, folder_of, host_of, work_on
 from wardround.server.registry import Registry, Row, only_one
 
@@ -191,9 +192,11 @@ def load_server_folder(config: Config, now: datetime | None = None) -> ServerFol
         )
     if host_of(config) not in found.info.hosts:
         raise ProvisionError(f"{folder / 'server.pem'}: not for {host_of(config)}; {again}")
-    if descriptor(description.config()) != descriptor(config):
+    signed, present = (shared_settings(one) for one in (description.config(), config))
+    if others := differences(signed, present):
         raise ProvisionError(
-            f"{path}: federation.toml has other settings than the ones that were signed; {again}"
+            f"{path}: federation.toml has other settings than the ones that were signed: {others}; "
+            f"{again}"
         )
     return ServerFolder(*(getattr(found, one.name) for one in dataclasses.fields(Credentials)))
 

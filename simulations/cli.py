@@ -122,7 +122,7 @@ def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) ->
     try:
         with progress:
             if resume is not None:
-                result = run_simulation(resume=resume, observer=progress)
+                result = run_simulation(overrides=sets, resume=resume, observer=progress)
             else:
                 result = run_simulation(settings, observer=progress)
     except KeyboardInterrupt as error:

@@ -17,9 +17,9 @@ from flwr.app import Context
 from wardround.client.hospital import Hospital
 from wardround.common.config import Config
 from wardround.common.privacy.noise import NoiseSource
-from wardround.common.rundir import RunDirectory
 from wardround.common.tasks.configured import make_task
 from wardround.server.federation import Federation
+from wardround.simulations.begun import new_run
 from wardround.simulations.identities import shared_identities
 from wardround.simulations.population import Population, create_ledger
 from wardround.simulations.runner import load
@@ -34,7 +34,7 @@ def open_federation(context: Context) -> Federation:
             "Flower's engine has no simulated clock; run it by `wardround simulate`, or leave it "
             "out",
         )
-    run = RunDirectory.create(config.runs_folder(), config.federation.name, config.to_toml())
+    run = new_run(config)
     population = _population(*_settings(context), context.run_id)
     seed = config.federation.seed
     return Federation(

@@ -39,6 +39,7 @@ from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
 from wardround.server.federation import FederationOutcome
 from wardround.server.host import Host
 from wardround.server.observer import Observer
+from wardround.simulations.begun import begun_settings, keep_settings, new_run
 from wardround.simulations.comparison import Comparison, compare
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
 from wardround.simulations.executors.on_ray import OnRay, check_ray
@@ -95,7 +96,8 @@ def simulate(
     ----------
     config : a ``Config``, the path of a ``federation.toml``, or None for the built-in example
     overrides : 'table.key=value' strings, as ``--set`` on the command line; not with a ``Config``
-    resume : a run directory to go on with, instead of a configuration
+    resume : a run directory to go on with, instead of a configuration; overrides may change what
+        doesn't shape its model
     task : a task object of your own, instead of the one that ``[task]`` names
     observer : is told what happens, e.g. to show progress
 
@@ -114,11 +116,11 @@ def simulate(
     if resume is not None:
         run = RunDirectory.open(Path(resume))
     else:
-        name = settings.federation.name
-        text = inlined(settings, file).to_toml()
-        run = RunDirectory.create(settings.runs_folder(), name, text)
+        run = new_run(inlined(settings, file))
     population.keep_ledgers(run.ledgers)
     with take_lock(run.lock), writing(run), torch_threads(settings.simulation.threads):
+        if resume is not None:
+            keep_settings(run, settings)
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
         return _run(settings, task, population, scenario, run, observer)
@@ -131,11 +133,11 @@ def load(
 ) -> Config:
     """The configuration that ``simulate`` would use for these arguments. Raises ConfigError."""
     if resume is not None:
-        if config is not None or overrides:
+        if config is not None:
             raise ConfigError(
-                "--resume: goes on with the run's own configuration; leave out the file and --set"
+                "--resume: goes on with the run's own configuration; leave out the file"
             )
-        return load_config(RunDirectory.open(Path(resume)).config_path)
+        return begun_settings(Path(resume), overrides)
     if isinstance(config, Config):
         if overrides:
             raise ConfigError("--set: overrides go with a file, not with a finished Config")

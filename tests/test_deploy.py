@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import shlex
 import subprocess
@@ -12,6 +13,8 @@ import yaml
 from typer.main import get_command
 
 from wardround.common import errors
+from wardround.server.board import Board
+from wardround.server.dashboard.app import serve_dashboard
 from wardround.simulations.cli import app
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -36,15 +39,23 @@ def check_command(words: list[str]) -> None:
     assert used and used <= known, f"{words}: knows {sorted(known)}"
 
 
+def exit_statuses(path: Path, key: str) -> set[int]:
+    """A unit's list of exit codes."""
+    found = re.search(rf"^{key}=(.+)$", path.read_text(), re.M)
+    assert found is not None, f"{path.name} has no {key}"
+    return set(map(int, found[1].split()))
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_units_start_what_there_is_and_retry_no_mistake_of_a_persons(path: Path) -> None:
     text = path.read_text()
     program, *words = shlex.split(re.search(r"^ExecStart=(.+)$", text, re.M)[1])
     assert program.endswith("/wardround")
     check_command(words)
-    codes = set(map(int, re.search(r"^RestartPreventExitStatus=(.+)$", text, re.M)[1].split()))
-    known = {kind.exit_code: kind for kind in vars(errors).values() if hasattr(kind, "exit_code")}
-    assert codes <= set(known) and errors.RoundFailed.exit_code not in codes
+    kinds = [kind for kind in vars(errors).values() if hasattr(kind, "exit_code")]
+    lasting = {kind.exit_code for kind in kinds if kind.lasting and kind.exit_code != 1}
+    assert exit_statuses(path, "RestartPreventExitStatus") == lasting
+    assert exit_statuses(path, "SuccessExitStatus") == {errors.Interrupted.exit_code}
     for key in ("NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes", "UMask=0077"):
         assert f"\n{key}\n" in text
 
@@ -58,6 +69,24 @@ def test_the_compose_file_starts_what_there_is_without_rights() -> None:
         assert service["user"] == "10001:10001"
     assert "ports" not in services["client"], "a hospital dials out only"
     assert services["client"]["volumes"][-1].endswith(":ro")
+
+
+def test_the_composed_dashboard_is_reached_from_its_machine_only() -> None:
+    """The page listens inside the container; its port is published on the host's loopback."""
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["server"]
+    words = service["command"]
+    host, port = words[words.index("--dashboard") + 1].split(":")
+    assert "--dashboard-remote" in words and f"127.0.0.1:{port}:{port}" in service["ports"]
+    page = serve_dashboard(Board(), f"{host}:0", allow_remote=True)
+    try:
+        inside = int(page.url.rstrip("/").rpartition(":")[2])
+        for name in ("localhost", "127.0.0.1"):
+            connection = http.client.HTTPConnection("127.0.0.1", inside, timeout=20)
+            connection.request("GET", "/", headers={"Host": f"{name}:{port}"})
+            assert connection.getresponse().status == 200
+            connection.close()
+    finally:
+        page.stop()
 
 
 def test_the_image_runs_as_the_composed_user_and_fetches_no_package() -> None:

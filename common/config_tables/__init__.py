@@ -13,6 +13,7 @@ from wardround.common.config_tables.run import (
     StrategyTable,
 )
 from wardround.common.config_tables.task import (
+    TASK_PATHS,
     TaskTable,
     absolute_paths,
     is_built_in,
@@ -33,6 +34,7 @@ __all__ = [
     "ServerTable",
     "SimulationTable",
     "StrategyTable",
+    "TASK_PATHS",
     "Table",
     "TaskTable",
     "TrainingTable",

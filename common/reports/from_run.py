@@ -74,7 +74,7 @@ def _config(run: RunDirectory) -> Config | None:
 
 def _notes(run: RunDirectory, config: Config | None) -> list[str]:
     """What a reader must know before trusting or sharing the figures."""
-    simulated = not run.summary().get("deployed", False)
+    simulated = not run.deployed
     notes = [
         *_aggregation_notes(config, run.rounds(), simulated),
         *(privacy_notes(config, run.rounds(), simulated) if config else []),

@@ -30,7 +30,13 @@ _EXACT = ArraySpec((1,), "float64")
 
 
 def descriptor(config: Config) -> bytes:
-    """Digest of the settings that all parties must share.
+    """Digest of the settings that all parties must share."""
+    values = json.dumps(shared_settings(config), sort_keys=True, allow_nan=False)
+    return digest("descriptor", values.encode())
+
+
+def shared_settings(config: Config) -> dict[str, Any]:
+    """The settings that all parties must share, by table.
 
     Left out is what a hospital decides for itself: paths, how its machine computes, its policy.
     """
@@ -52,7 +58,7 @@ def descriptor(config: Config) -> bytes:
     del tables["privacy"]["epsilon_limit"]
     name = PurePath(config.task.name).name  # the folder differs, the file not
     tables["task"] = without_folders(config.task.name, tables["task"]) | {"name": name}
-    return digest("descriptor", json.dumps(tables, sort_keys=True, allow_nan=False).encode())
+    return tables
 
 
 def content_digest(content: RecordDict) -> bytes:

@@ -164,7 +164,12 @@ def test_a_deployed_runs_report_says_nothing_of_simulation(tmp_path: Path) -> No
     pages = {}
     for deployed in (False, True):
         run = RunDirectory.create(tmp_path, "run", text)
-        run.update(name="run", status="complete", hospitals=[], deployed=deployed)
+        run.update(
+            name="run",
+            status="complete",
+            hospitals=[],
+            kind="deployed" if deployed else "simulated",
+        )
         pages[deployed] = report_run(run).read_text()
     for words in ("simulated here", "In a simulation the rounding", "protects nobody"):
         assert words in pages[False] and words not in pages[True]

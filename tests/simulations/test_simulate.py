@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from wardround.client.splitting import split_rows
 from wardround.common.config import parse_config
 from wardround.common.errors import ConfigError, RoundFailed, RunDirectoryError
+from wardround.common.rundir import RunDirectory
 from wardround.common.tensorfile import read_tensors
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
@@ -189,9 +190,33 @@ def test_resuming_a_complete_run_changes_nothing(overrides) -> None:
     assert model_bytes(again.run_directory) == before
     assert again.rounds == result.rounds and again.comparison == result.comparison
     with pytest.raises(ConfigError, match="leave out the file"):
-        simulate(resume=result.run_directory, overrides=QUICK)
+        simulate("federation.toml", resume=result.run_directory)
     with pytest.raises(RunDirectoryError, match="not a run directory"):
         simulate(resume=result.run_directory.parent)
+
+
+def test_what_doesnt_shape_the_model_may_change_before_a_run_goes_on(overrides) -> None:
+    result = simulate(overrides=overrides)
+    run = result.run_directory
+    with pytest.raises(ConfigError, match=r"begun with other settings: training.lr was .*, is 0.5"):
+        simulate(resume=run, overrides=["training.lr=0.5"])
+    with pytest.raises(ConfigError, match="simulation.min_examples"):
+        simulate(resume=run, overrides=["simulation.min_examples=3"])
+    again = simulate(resume=run, overrides=["federation.round_timeout_s=5.0"])
+    assert again.config.federation.round_timeout_s == 5.0 and again.rounds == result.rounds
+    assert "round_timeout_s = 5.0" in (run / "config.toml").read_text()
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace("local_epochs = 1", "local_epochs = 2"))
+    with pytest.raises(ConfigError, match=r"config.toml: was edited in what shapes the model"):
+        simulate(resume=run)
+
+
+def test_a_run_between_machines_is_not_simulated_on(overrides) -> None:
+    run = RunDirectory.open(simulate(overrides=overrides).run_directory)
+    assert run.summary()["kind"] == "simulated"
+    run.update(kind="deployed")
+    with pytest.raises(RunDirectoryError, match="between machines.*wardround server federation"):
+        simulate(resume=run.path)
 
 
 def test_the_best_round_is_chosen_on_validation(overrides) -> None:
