@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ OTHER = {
     "federation.round_timeout_s": "7.0",
     "federation.round_attempts": "9",
     "federation.retry_wait_s": "1.0",
-    "federation.runs": "elsewhere",
-    "data.path": "moved/rows",
-    "training.device": "cuda:0",
+    "federation.runs": "'elsewhere'",
+    "data.path": "'moved/rows'",
+    "training.device": "'cuda:0'",
     "training.processes": "2",
     "training.micro_batch_size": "4",
     "training.checkpoint_activations": "true",
@@ -28,12 +29,12 @@ OTHER = {
     "privacy.epsilon_limit": "2.0",
     "simulation.baselines": "false",
     "simulation.threads": "2",
-    "simulation.executor": "sequential",
-    "simulation.ray_address": "auto",
-    "server.address": "elsewhere:9000",
-    "server.listen": "0.0.0.0:9000",
+    "simulation.executor": "'sequential'",
+    "simulation.ray_address": "'auto'",
+    "server.address": "'elsewhere:9000'",
+    "server.listen": "'0.0.0.0:9000'",
     "server.hospitals": '["north", "south"]',
-    "server.folder": "keys",
+    "server.folder": "'keys'",
     "server.wait_s": "1.0",
     "server.heartbeat_s": "1.0",
     "server.lease_s": "99.0",
@@ -56,7 +57,10 @@ def test_what_is_operational_is_outside_the_identity() -> None:
     declared = {f"{table}.{key}" for table, keys in OPERATIONAL.items() for key in keys}
     assert declared == set(OTHER), "give each a value here"
     for key, value in OTHER.items():
-        changed = parse_config("", [f"{key}={value}"])
+        table, _, name = key.partition(".")
+        given = {name: tomllib.loads(f"x = {value}")["x"]}
+        one = getattr(plain, table).model_copy(update=given)  # unchecked: some need another key
+        changed = plain.model_copy(update={table: one})
         assert changed.model_dump() != plain.model_dump(), key
         for deployed in (False, True):
             assert digest(changed, deployed) == digest(plain, deployed), key
@@ -70,7 +74,7 @@ def test_what_is_operational_is_outside_the_identity() -> None:
         ("federation.clients_per_round=3", "federation.clients_per_round was left out, is 3"),
         ("task.columns.target=x", 'task.columns.target was left out, is "x"'),
         ("task.name=own.py:Mine", 'task.name was "tabular", is "own.py:Mine"'),
-        ("strategy.eta=0.5", "strategy.eta was left out, is 0.5"),
+        ("strategy.weighting=uniform", 'strategy.weighting was "auto", is "uniform"'),
     ],
 )
 def test_a_refusal_names_key_and_both_values(change: str, told: str) -> None:

@@ -48,9 +48,7 @@ numeric = ["*"]
 [training]
 lr = 0.1
 [secure_aggregation]
-enabled = {secure}
-threshold = 0.6
-min_cohort = {min_cohort}
+{masks}
 [server]
 address = "localhost:{port}"
 listen = "127.0.0.1:{port}"
@@ -60,6 +58,9 @@ heartbeat_s = {heartbeat_s}
 lease_s = {lease_s}
 max_message_mb = {max_message_mb}
 """
+
+
+MASKS = "enabled = true\nthreshold = 0.6\nmin_cohort = {}"
 
 
 class Zygote:
@@ -234,9 +235,8 @@ class Federation:
             TOML.format(
                 rounds=rounds,
                 attempts=attempts,
-                secure=str(secure).lower(),
+                masks=MASKS.format(min(3, len(names))) if secure else "enabled = false",
                 min_clients=self.min_clients,
-                min_cohort=min(3, len(names)) if secure else 3,
                 port=self.port,
                 names=", ".join(f'"{name}"' for name in names),
                 heartbeat_s=heartbeat_s,
