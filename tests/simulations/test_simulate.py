@@ -62,6 +62,7 @@ def test_what_a_run_leaves_behind(overrides) -> None:
         "checkpoints",
         "config.toml",
         "environment.json",
+        "lock",
         "metrics.jsonl",
         "model",
         "report.html",
