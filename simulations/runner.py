@@ -200,7 +200,8 @@ def _run(
     report_run(run)
     model = build_model(task, outcome.totals, config.federation.seed)
     load_arrays(model, outcome.model)
-    return Result(run.path, config, run.rounds(), comparison, model.eval())
+    model = task.predictor(model.eval(), outcome.totals)
+    return Result(run.path, config, run.rounds(), comparison, model)
 
 
 def _stopped(run: RunDirectory, why: str) -> None:

@@ -11,8 +11,8 @@ Shapes: B examples in a batch, N examples in a shard, O model outputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -68,6 +68,20 @@ class Examples:
         """The examples at ``rows`` (positions in 0..N-1), in that order, as copies."""
         index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         return Examples(self.inputs[index], self.targets[index])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How hospitals fit together, by the names of their sums.
+
+    unfit : hospitals that can't take part with the others, and why
+    unused : keys of sums that nobody uses; they are not summed
+    notes : what else the coordinator should know, one line each
+    """
+
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
+    notes: Sequence[str] = ()
 
 
 def concatenate(parts: list[Examples]) -> Examples:
@@ -193,6 +207,16 @@ class Task(ABC, Generic[Raw]):
         """
         return {}
 
+    def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
+        """On the server, in phase 0: how the hospitals fit together, by the names of each one's
+        sums, before any of them are added."""
+        return Fit()
+
+    def agreed(self, totals: Sums) -> list[str]:
+        """On the server, after ``condense``: what was agreed that people should know, one line
+        each. Raises TaskError where nothing could be learnt."""
+        return []
+
     def condense(self, totals: Sums) -> Sums:
         """On the server, after the last phase: what ``prepare`` and ``model`` need of the totals.
 
@@ -210,6 +234,11 @@ class Task(ABC, Generic[Raw]):
             raise TypeError("a task whose load() doesn't return Examples must define prepare()")
         return raw
 
+    def unused(self, train: Raw, totals: Sums) -> list[str]:
+        """What of a hospital's rows the agreement leaves unused, one line each, told at the
+        hospital when it prepares them."""
+        return []
+
     def join(self, parts: list[Examples]) -> Examples:
         """Hospitals' examples as one shard, for a simulation's pooled model."""
         return concatenate(parts)
@@ -218,6 +247,10 @@ class Task(ABC, Generic[Raw]):
     @abstractmethod
     def model(self, totals: Sums) -> nn.Module:
         """A freshly initialised model; torch's global generator is seeded by the caller."""
+
+    def predictor(self, model: nn.Module, totals: Sums) -> nn.Module:
+        """A trained model as a user gets it, with outputs in their own unit. Default: as it is."""
+        return model
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
