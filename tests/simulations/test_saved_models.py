@@ -77,7 +77,6 @@ classes = ["dark left", "dark right"]
 size = [12, 12]
 [task.model]
 width = 4
-groups = 2
 """
 
 
@@ -112,7 +111,8 @@ def forms() -> Iterator[tuple[str, list[str]]]:
     """Every strategy over batch normalisation; every kind of task, tuning and norm."""
     for name in MEAN | INDIVIDUAL:
         text = TABULAR + OF_KIND["binary"] + DEEP + "norm = 'batch'\n"
-        yield text, [f"strategy.name={name}"]
+        more = ["strategy.beta=0.34"] if name == "fedtrimmedavg" else []
+        yield text, [f"strategy.name={name}", *more]
     for kind, text in OF_KIND.items():
         yield TABULAR + text, ['strategy.personal_layers=["bias"]'] if kind == "binary" else []
         yield TABULAR + text + DEEP + "norm = 'layer'\n", []
