@@ -76,7 +76,7 @@ name = "imaging"
 classes = ["dark left", "dark right"]
 size = [12, 12]
 [task.model]
-width = 4
+width = 8
 """
 
 
