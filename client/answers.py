@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from wardround.common.errors import TransportError
-from wardround.common.private_files import private_folder
+from wardround.common.private_files import hand_over, private_folder
 from wardround.common.wire.content import Body, BodyDigest
 from wardround.common.wire.frames import CHUNK_BYTES, Start
 
@@ -57,6 +57,7 @@ class Answers:
                 file.write(head)
                 for offset in range(0, body.size_bytes, CHUNK_BYTES):
                     file.write(body.read(offset, CHUNK_BYTES))
+            hand_over(temporary)
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-KitArgument = Annotated[Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.")]
+KitArgument = Annotated[
+    Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.", readable=False)
+]
 LogOption = Annotated[
     Literal["text", "json"], typer.Option("--log", help="Log lines for people or for programs.")
 ]
@@ -72,7 +74,10 @@ def enroll(
         str, typer.Argument(metavar="NAME|KIT", help="The hospital's name; with --answer the kit.")
     ],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="KIT", help="The folder to make.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="KIT", help="The folder to make.", show_default=False, readable=False
+        ),
     ] = None,
     answer: Annotated[
         Path | None,

@@ -10,13 +10,15 @@ from pathlib import Path
 import grpc
 
 from wardround.client.kit import Kit
+from wardround.client.ledger import Ledger
 from wardround.client.policy import load_site
+from wardround.client.rules import BEGUN, LEDGER
 from wardround.client.transport.diagnose import diagnose, proxy_for
 from wardround.common import checks
 from wardround.common.audit_verify import verify_log
 from wardround.common.checks import Finding
 from wardround.common.config import Config
-from wardround.common.errors import DataError, PolicyRefused, WardroundError
+from wardround.common.errors import PolicyRefused, WardroundError
 from wardround.common.tasks.configured import make_task
 from wardround.common.wire import tls
 from wardround.common.wire.frames import TIME_METHOD
@@ -29,8 +31,8 @@ def examine(folder: Path, data: Path | None) -> Iterator[Finding]:
     """Each check's finding, as it comes. ``data``: the shard to hold against the task."""
     try:
         kit = Kit.open(folder)
-    except WardroundError as error:
-        yield Finding("kit", "error", str(error))
+    except (WardroundError, PermissionError) as error:
+        yield Finding("kit", "error", checks.said(error))
         return
     description = kit.description
     federation, version = description.federation, description.version
@@ -42,12 +44,26 @@ def examine(folder: Path, data: Path | None) -> Iterator[Finding]:
     yield Finding("proxy", "ok", f"{proxy[0]}:{proxy[1]}" if proxy else "none: a direct connection")
     yield from _server(kit)
     yield checks.accelerator()
-    yield checks.disk(folder)
-    log = kit.state / "audit.jsonl"
-    if log.exists():
-        yield checks.check("audit log", lambda: _audit(kit, log))
+    yield from checks.looking("state", lambda: _state(kit))
     if data is not None:
         yield checks.check("data", lambda: _data(kit, data))
+
+
+def _state(kit: Kit) -> Iterator[Finding]:
+    """What the hospital keeps between starts, where there is something yet."""
+    state = kit.folder / "state"
+    begun = state.is_dir()
+    yield checks.disk(state if begun else kit.folder)
+    log, ledger = state / "audit.jsonl", state / LEDGER
+    if begun and log.exists():
+        yield checks.check("audit log", lambda: _audit(kit, log))
+    if begun and (state / BEGUN).exists():
+        yield checks.check("ledger", lambda: _ledger(kit, ledger))
+
+
+def _ledger(kit: Kit, path: Path) -> str:
+    with Ledger.open(path, kit.name) as ledger:
+        return f"{path}: intact, {len(ledger.entries())} releases"
 
 
 def _policy(kit: Kit) -> str:
@@ -86,12 +102,4 @@ def _audit(kit: Kit, log: Path) -> str:
 def _data(kit: Kit, data: Path) -> str:
     site = load_site(kit.site_path)
     config: Config = site.apply(kit.description.config())
-    task = make_task(config)
-    if not data.exists():
-        raise DataError(f"{data}: no such file or folder (--data)")
-    raw = task.load(data)
-    if task.size(raw) == 0:
-        raise DataError(f"{data}: no usable rows")
-    lines = [*map(str, task.left_out(raw)), *task.warnings(raw)]
-    told = "".join(f"\n  {line}" for line in lines)
-    return f"{data}: {task.size(raw)} rows fit the task; warnings: {len(lines)}{told}"
+    return checks.rows(make_task(config), data)

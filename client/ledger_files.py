@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.errors import PrivacyRefused
+from wardround.common.private_files import denied, hand_over, may_write
 
 APPLICATION, VERSION = 0x5752_4C47, 1
 """'WRLG', which SQLite keeps in the file's header, and the format's version."""
@@ -58,6 +60,7 @@ def make_files(path: Path, body: str, durable: bool = True) -> None:
     if durable:
         sync(new)
     write_head(head, first, durable)
+    hand_over(new)
     os.rename(new, path)
     if durable:
         sync(path.parent)
@@ -83,7 +86,12 @@ def connect(path: Path, durable: bool = True) -> sqlite3.Connection:
 
     durable : every commit reaches the disk before it returns; else only the operating system,
         which the end of a process doesn't trouble
+
+    Raises PrivacyRefused where this user may not write it, sqlite3.Error.
     """
+    if not may_write(path) or not may_write(path.parent, folder=True):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        raise PrivacyRefused(f"can't use the privacy ledger {denied(error)}")
     uri = path.resolve().as_uri() + "?mode=rw"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)
     try:
@@ -137,6 +145,7 @@ def write_head(path: Path, head: Row, durable: bool = True) -> None:
         file.flush()
         if durable:
             os.fsync(file.fileno())
+    hand_over(new)
     os.rename(new, path)
     if durable:
         sync(path.parent)

@@ -26,7 +26,7 @@ from wardround.client.distributed import TrainingProcesses
 from wardround.client.hospital import Hospital
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
-from wardround.client.rules import LEDGER, Rules
+from wardround.client.rules import BEGUN, LEDGER, Rules
 from wardround.client.settings import check_training
 from wardround.client.stop import LOCK, is_stopped
 from wardround.client.store import DurableState
@@ -34,17 +34,16 @@ from wardround.client.transport.connection import Connection
 from wardround.client.worker import Worker
 from wardround.common.audit import AuditLog
 from wardround.common.audit_lines import SignedHead
-from wardround.common.errors import AuditError, TransportError, WardroundError
+from wardround.common.errors import AuditError, ProvisionError, TransportError, WardroundError
 from wardround.common.hosting import CLIENT_NODE_ID, become_client
 from wardround.common.locks import take_lock
+from wardround.common.private_files import denied, hand_over
 from wardround.common.tasks.configured import make_task
 from wardround.common.versions import own_version
 from wardround.common.wire.frames import Heads, Start
 from wardround.common.wire.mailbox import Incoming
 
 log = logging.getLogger("wardround.client")
-
-_BEGUN = "begun"
 
 
 class HospitalProcess:
@@ -160,11 +159,12 @@ class HospitalProcess:
 
     def _create_ledger(self, ledger: Path) -> None:
         """At the very first start only: later a missing ledger stops private training."""
-        begun = self.kit.state / _BEGUN
+        begun = self.kit.state / BEGUN
         if not begun.exists():
             if not ledger.exists():
                 Ledger.create(ledger, self.kit.name).close()
             begun.touch()
+            hand_over(begun)
 
     # --- events of the connection --------------------------------------------------------------
     def status(self, text: str, ok: bool) -> None:
@@ -234,6 +234,9 @@ def _guarded(target: Callable[[], None]) -> None:
     except AuditError as error:  # what can't be written down isn't done
         print(f"wardround: {error}", file=sys.stderr, flush=True)
         os._exit(error.exit_code)
+    except PermissionError as error:
+        print(f"wardround: {denied(error)}", file=sys.stderr, flush=True)
+        os._exit(ProvisionError.exit_code)
     except Exception as error:
         log.error("a thread failed with %s", type(error).__name__, exc_info=True)
         os._exit(1)

@@ -27,6 +27,8 @@ from wardround.common.errors import PolicyRefused, WardroundError
 from wardround.common.wire.manifest import Manifest, summary
 
 LEDGER = "ledger.sqlite"
+BEGUN = "begun"
+"""The mark of the first start: a ledger that is missing later stops private training."""
 log = logging.getLogger("wardround.client")
 
 

@@ -58,6 +58,7 @@ from wardround.common.audit_lines import (
 )
 from wardround.common.config_tables import HOSPITAL_NAME
 from wardround.common.errors import AuditError
+from wardround.common.private_files import hand_over, why
 from wardround.common.rundir import sync_folder
 from wardround.common.secagg.keys import Identity, verify
 
@@ -115,7 +116,7 @@ class AuditLog:
                 log.close()
                 raise
         except OSError as error:
-            raise AuditError(f"{path}: can't be opened ({error.strerror})") from None
+            raise AuditError(f"{path}: can't be opened ({why(error, path)})") from None
         return log
 
     def _start(self) -> None:
@@ -323,6 +324,7 @@ def lock_log(path: Path) -> int:
     """Hold the lock of the log at ``path``: a descriptor to close. Raises AuditError if taken."""
     lock = path.with_suffix(".lock")
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    hand_over(lock)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -340,6 +342,7 @@ def _open_to_append(path: Path) -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o600)
     os.fchmod(descriptor, 0o600)
+    hand_over(path)
     return descriptor
 
 

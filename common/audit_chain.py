@@ -23,6 +23,7 @@ from wardround.common.audit_lines import (
     raw_lines,
 )
 from wardround.common.errors import AuditError
+from wardround.common.private_files import why
 
 KEPT = frozenset({BEGAN, "identity", PEER_HEAD, COUNTERSIGNED, "sent", "received", "refused"})
 """Events whose fields are needed; of the others only the chain is kept in memory."""
@@ -93,7 +94,7 @@ def read_log(path: Path) -> ReadLog:
             if not log.torn:
                 log.lines.append((place, line))
     except OSError as error:
-        raise AuditError(f"{path}: can't be read ({error.strerror})") from None
+        raise AuditError(f"{path}: can't be read ({why(error, path)})") from None
     _read_beginning(log, begins)
     return log
 

@@ -28,7 +28,9 @@ audit = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-FileArgument = Annotated[Path, typer.Argument(help="An audit.jsonl.", show_default=False)]
+FileArgument = Annotated[
+    Path, typer.Argument(help="An audit.jsonl.", show_default=False, readable=False)
+]
 
 
 def register(app: typer.Typer) -> None:

@@ -32,7 +32,7 @@ from wardround.common.audit_lines import (
 from wardround.common.audit_verify import check_log
 from wardround.common.config_tables import HOSPITAL_NAME
 from wardround.common.errors import AuditError
-from wardround.common.private_files import write_private
+from wardround.common.private_files import why, write_private
 from wardround.common.rundir import sync_folder
 
 
@@ -57,7 +57,7 @@ def restart_log(
         finally:
             os.close(lock)
     except OSError as error:
-        raise AuditError(f"{path}: can't be begun anew ({error.strerror})") from None
+        raise AuditError(f"{path}: can't be begun anew ({why(error, path)})") from None
 
 
 def _restart(path: Path, party: str | None, after: int, clock: Callable[[], float]) -> Path | None:

@@ -28,6 +28,7 @@ from wardround.common.audit_lines import (
     read_records,
 )
 from wardround.common.errors import AuditError
+from wardround.common.private_files import why
 
 
 @dataclass
@@ -81,7 +82,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise AuditError(f"{path}: can't be read ({error.strerror})") from None
+        raise AuditError(f"{path}: can't be read ({why(error, path)})") from None
 
 
 # --- heads, keys, the files before ---------------------------------------------------------------

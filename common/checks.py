@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from wardround.common.errors import ProvisionError, WardroundError
+from wardround.common.errors import DataError, ProvisionError, WardroundError
 from wardround.common.pki import CertificateInfo, check_validity
+from wardround.common.private_files import denied, may_write
+from wardround.common.tasks.base import Task
 
 _LOW_BYTES = 2 << 30
 _SOON_DAYS = 30
@@ -30,8 +33,21 @@ def check(what: str, look: Callable[[], str]) -> Finding:
     """The finding of a function that says what it saw, or raises WardroundError."""
     try:
         return Finding(what, "ok", look())
-    except WardroundError as error:
-        return Finding(what, "error", str(error))
+    except (WardroundError, PermissionError) as error:
+        return Finding(what, "error", said(error))
+
+
+def looking(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Several findings; what this user may not look at is one of them."""
+    try:
+        yield from look()
+    except PermissionError as error:
+        yield Finding(what, "error", said(error))
+
+
+def said(error: Exception) -> str:
+    """The line that an error is."""
+    return denied(error) if isinstance(error, PermissionError) else str(error)
 
 
 def certificate(info: CertificateInfo, now: datetime) -> Finding:
@@ -48,10 +64,25 @@ def certificate(info: CertificateInfo, now: datetime) -> Finding:
 
 
 def disk(folder: Path) -> Finding:
-    """Room for checkpoints, spools and logs."""
+    """Room for checkpoints, spools and logs, and the right to write them."""
+    if not may_write(folder, folder=True):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return Finding("disk", "error", f"can't be written: {denied(error)}")
     free = shutil.disk_usage(folder).free
     text = f"{free / 2**30:.1f} GiB free at {folder}"
     return Finding("disk", "ok" if free > _LOW_BYTES else "warning", text)
+
+
+def rows(task: Task[Any], data: Path) -> str:
+    """What a shard has for the task. Raises DataError if it can't be read, or has no usable row."""
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder (--data)")
+    raw = task.load(data)
+    if task.size(raw) == 0:
+        raise DataError(f"{data}: no usable rows")
+    lines = [*map(str, task.left_out(raw)), *task.warnings(raw)]
+    told = "".join(f"\n  {line}" for line in lines)
+    return f"{data}: {task.size(raw)} rows fit the task; warnings: {len(lines)}{told}"
 
 
 def accelerator() -> Finding:

@@ -38,18 +38,22 @@ def hand_over(path: Path) -> None:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
+def denied(error: PermissionError) -> str:
+    """A line for a file or folder that this user may not use."""
+    path = Path(os.fsdecode(error.filename)) if error.filename is not None else None
+    return f"{path}: {why(error, path)}" if path else error.strerror or "no permission"
+
+
 def why(error: OSError, path: Path) -> str:
     """What the system says of a file or folder that can't be used here; where rights are missing,
     whose it is and what helps."""
     text = error.strerror or type(error).__name__
     if error.errno not in (errno.EACCES, errno.EPERM):
         return text
-    found = path
-    while not os.access(found, os.F_OK) and found != found.parent:  # what isn't there, or hidden
+    found, own = path.absolute(), os.geteuid()
+    while (owner := _owner(found)) is None and found != found.parent:  # not there, or hidden
         found = found.parent
-    try:
-        owner, own = found.stat().st_uid, os.geteuid()
-    except OSError:
+    if owner is None:
         return text
     if owner == own:
         return f"{text}: {found} is this user's own; give it the rights (chmod u+rwX)"
@@ -57,6 +61,19 @@ def why(error: OSError, path: Path) -> str:
         f"{text}: {found} belongs to {_user(owner)}, and this is {_user(own)}; run it as "
         f"{_user(owner)}, or give the folder to this user (chown -R)"
     )
+
+
+def may_write(path: Path, folder: bool = False) -> bool:
+    """Whether this user may write a file, or make files in a folder."""
+    mode = os.W_OK | (os.X_OK if folder else os.R_OK)
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None
 
 
 def _user(number: int) -> str:

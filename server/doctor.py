@@ -19,20 +19,22 @@ from wardround.server.provision import ServerFolder, load_server_folder, standin
 from wardround.server.strategies import build_strategy
 
 
-def examine(path: Path) -> Iterator[Finding]:
-    """Each check's finding, as it comes."""
+def examine(path: Path, data: Path | None = None) -> Iterator[Finding]:
+    """Each check's finding, as it comes. ``data``: a shard to hold against the task."""
     try:
         config = load_config(path)
-        make_task(config)
+        task = make_task(config)
         build_strategy(config)
-    except WardroundError as error:
-        yield Finding("configuration", "error", str(error))
+    except (WardroundError, PermissionError) as error:
+        yield Finding("configuration", "error", checks.said(error))
         return
     yield Finding("configuration", "ok", f"{path}: federation '{config.federation.name}'")
+    if data is not None:
+        yield checks.check("data", lambda: checks.rows(task, data))
     try:
         folder = load_server_folder(config)
-    except WardroundError as error:
-        yield Finding("server folder", "error", str(error))
+    except (WardroundError, PermissionError) as error:
+        yield Finding("server folder", "error", checks.said(error))
         return
     yield checks.certificate(folder.info, datetime.now(UTC))
     yield checks.check("signed description", lambda: _description(config, folder))

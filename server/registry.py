@@ -27,7 +27,7 @@ from wardround.common.config import Config
 from wardround.common.credentials import DESCRIPTION
 from wardround.common.description import Description, shared_toml
 from wardround.common.errors import ProvisionError
-from wardround.common.private_files import private_folder, read_public, write_public
+from wardround.common.private_files import private_folder, read_public, why, write_public
 from wardround.common.rundir import sync_folder
 
 _LOST = "restore it from the backup"
@@ -64,7 +64,8 @@ def only_one(folder: Path) -> Iterator[None]:
                 ) from None
             yield
     except OSError as error:
-        raise ProvisionError(f"{error.filename or folder}: {error.strerror}") from None
+        path = Path(error.filename or folder)
+        raise ProvisionError(f"{path}: {why(error, path)}") from None
 
 
 class Registry:

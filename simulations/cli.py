@@ -15,7 +15,8 @@ from rich.text import Text
 from wardround.client.cli import register as register_client
 from wardround.common.audit_cli import register as register_audit
 from wardround.common.command_help import Commands
-from wardround.common.errors import ConfigError, Interrupted, WardroundError
+from wardround.common.errors import ConfigError, Interrupted, ProvisionError, WardroundError
+from wardround.common.private_files import denied
 from wardround.common.signals import interrupt_once
 from wardround.server.cli import register as register_server
 from wardround.server.provision_cli import register as register_provision
@@ -165,7 +166,9 @@ def report(
 def doctor(
     place: Annotated[
         Path,
-        typer.Argument(metavar="KIT|FEDERATION_TOML", help="A hospital's kit, or the server's."),
+        typer.Argument(
+            metavar="KIT|FEDERATION_TOML", help="A hospital's kit, or the server's.", readable=False
+        ),
     ] = Path("federation.toml"),
     data: Annotated[
         Path | None, typer.Option(metavar="SHARD", help="Also hold this data against the task.")
@@ -178,7 +181,7 @@ def doctor(
 
     console, findings = Console(highlight=False), []
     styles = {"ok": "green", "warning": "yellow", "error": "red"}
-    for finding in examine_hospital(place, data) if place.is_dir() else examine_server(place):
+    for finding in examine_hospital(place, data) if place.is_dir() else examine_server(place, data):
         findings.append(finding)
         mark = Text(f"{finding.state:<8}", style=styles[finding.state])
         console.print(mark + Text(f"{finding.what}: {finding.text}"))
@@ -198,6 +201,9 @@ def main() -> None:
     except WardroundError as error:
         print(f"wardround: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except PermissionError as error:
+        print(f"wardround: {denied(error)}", file=sys.stderr)
+        sys.exit(ProvisionError.exit_code)  # a person must mend it: services don't try again
     except KeyboardInterrupt as error:
         print(f"wardround: {error or 'interrupted'}", file=sys.stderr)
         sys.exit(130)

@@ -80,7 +80,10 @@ def plan(
 @privacy.command()
 def show(
     place: Annotated[
-        Path, typer.Argument(help="A ledger (.sqlite), or a run directory with simulated ones.")
+        Path,
+        typer.Argument(
+            help="A ledger (.sqlite), or a run directory with simulated ones.", readable=False
+        ),
     ],
     limit: Annotated[
         float | None, typer.Option(help="The hospital's epsilon limit, to tell what is left.")
