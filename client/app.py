@@ -19,6 +19,7 @@ from wardround.client.algorithms.base import integer
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
 from wardround.client.job import TrainingJob
+from wardround.client.outward import Outward
 from wardround.client.masking import answer_with, is_secure, mask_sums, refuse_plain, sums_shapes
 from wardround.client.privacy import announced_sizes
 from wardround.client.received import ModelCache, config_of, receive, totals_of
@@ -37,12 +38,17 @@ Handler = Callable[[RecordDict, Hospital, ClientState], RecordDict]
 
 
 def create_client_app(
-    open_hospital: Callable[[Context], Hospital], models: ModelCache | None = None
+    open_hospital: Callable[[Context], Hospital],
+    models: ModelCache | None = None,
+    outward: Callable[[str], str] | None = None,
 ) -> ClientApp:
     """A ClientApp whose contexts are turned into hospitals by ``open_hospital``.
 
     models : where the built model is kept; a new place by default
+    outward : what may leave of an error's or a warning's text: by default no path; a simulation,
+        whose reader is at the same machine, says ``str``
     """
+    told = outward or Outward()
     app = ClientApp()
     models = models or ModelCache()
 
@@ -52,11 +58,11 @@ def create_client_app(
                 reply = handler(message.content, open_hospital(context), ClientState(context.state))
                 return Message(reply, reply_to=message)
             except Exception as error:
-                return failure_reply(message, error)
+                return failure_reply(message, error, told)
 
         return answer
 
-    app.query("describe")(answering(describe))
+    app.query("describe")(answering(partial(describe, told)))
     app.query("statistics")(answering(statistics))
     app.query("layout")(answering(partial(layout, models)))
     app.query("hello")(answering(answer_with(SecureClient.hello)))
@@ -68,9 +74,12 @@ def create_client_app(
     return app
 
 
-def failure_reply(message: Message, error: Exception) -> Message:
-    """The reply to a request that ended with an error."""
-    return error_reply(message, m.one_line(reason_of(error)))
+def failure_reply(message: Message, error: Exception, told: Callable[[str], str] = str) -> Message:
+    """The reply to a request that ended with an error, of which ``told`` says what may leave."""
+    reason = reason_of(error)
+    if (line := m.one_line(told(reason))) != m.one_line(reason):
+        log.warning("%s", reason)  # the whole of it stays here
+    return error_reply(message, line)
 
 
 def reason_of(error: Exception) -> str:
@@ -86,7 +95,9 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__} at {name}:{where.lineno}"
 
 
-def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> RecordDict:
+def describe(
+    told: Callable[[str], str], request: RecordDict, hospital: Hospital, state: ClientState
+) -> RecordDict:
     """Who this is and how many rows it has."""
     protocol = config_of(request).get(m.PROTOCOL_KEY)
     if protocol != m.PROTOCOL:
@@ -100,7 +111,7 @@ def describe(request: RecordDict, hospital: Hospital, state: ClientState) -> Rec
         for line in warnings:
             log.warning(line)
     hidden = is_secure(hospital) or hospital.config.privacy.enabled
-    shown = [] if hidden else warnings
+    shown = [] if hidden else [*map(told, warnings)]
     if len(shown) > MOST_WARNINGS:
         rest = len(shown) - MOST_WARNINGS + 1
         shown = [*shown[: MOST_WARNINGS - 1], f"{hospital.name}: {rest} more stand in its own log"]

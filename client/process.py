@@ -26,6 +26,7 @@ from wardround.client.distributed import TrainingProcesses
 from wardround.client.hospital import Hospital
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
+from wardround.client.outward import Outward
 from wardround.client.rules import BEGUN, LEDGER, Rules
 from wardround.client.settings import check_training
 from wardround.client.stop import LOCK, is_stopped
@@ -92,8 +93,9 @@ class HospitalProcess:
         self.hospital.parts()  # a mistake in the data is told now, not in the first round
         self._state = DurableState(kit.state / "store")
         self.connection = Connection(lambda: self.kit, self)
+        outward = Outward(shard, [kit.folder, Path.cwd()])
         self.worker = Worker(
-            create_client_app(lambda context: self.hospital),
+            create_client_app(lambda context: self.hospital, outward=outward),
             self._context,
             self._state,
             Answers(kit.state / "answers"),
@@ -101,6 +103,7 @@ class HospitalProcess:
             self.rules,
             self.connection.mailbox,
             self._on_round,
+            outward,
         )
         become_client()
 

@@ -19,6 +19,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.answers import Answers, FileBody
+from wardround.client.outward import Outward
 from wardround.client.store import DurableState
 from wardround.common import messages as m
 from wardround.common.audit import AuditLog
@@ -72,6 +73,7 @@ class Worker:
     ----------
     context : makes the Flower context of a request around the durable state
     on_round : is told when a training request of a new round comes
+    outward : what may leave of an error's text; by default no path
     """
 
     def __init__(
@@ -84,9 +86,11 @@ class Worker:
         guard: Guard,
         mailbox: Mailbox,
         on_round: Callable[[int], None],
+        outward: Callable[[str], str] | None = None,
     ) -> None:
         self._app, self._context, self._state, self._answers = app, context, state, answers
         self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
+        self._outward = outward or Outward()
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._busy: set[str] = set()
         self._dropped: set[str] = set()
@@ -256,8 +260,8 @@ class Worker:
 
     def _error(self, start: Start, reason: str, number: int = 0) -> _Answer:
         """A line that says why there is no answer, written down."""
-        line = m.one_line(reason)
-        log.warning("%s refused: %s", start.type, line)
+        line = m.one_line(self._outward(reason))
+        log.warning("%s refused: %s", start.type, m.one_line(reason, 1000))
         self._audit.append("refused", kind=start.type, round=number, reason=line, request=start.id)
         error_id = hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest()
         return (

@@ -67,7 +67,7 @@ class InProcessGrid(HostGrid):
         if client_app is None:
             if hospitals is None:
                 raise ValueError("a grid needs an app or hospitals")
-            client_app = create_client_app(hospitals, self.models)
+            client_app = create_client_app(hospitals, self.models, str)
             self.answers_groups = True  # by our own code, which does what this app does
         self._app = client_app
         self.executor = executor or make_executor("sequential")

@@ -1,0 +1,50 @@
+"""No place on a hospital's machine leaves it in a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flwr.app import Message, RecordDict
+
+from wardround.client.app import failure_reply
+from wardround.client.outward import Outward
+from wardround.common.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves"),
+    [
+        ("/srv/Dr Mueller/north.csv: no such file", "north.csv: no such file"),
+        ("/srv/Dr Mueller/north.csv:3: column 'age'", "north.csv:3: column 'age'"),
+        ("/opt/kit/state/store/index.json: can't be written", "state/store/index.json: can't be"),
+        ("kit/state/ledger.sqlite is missing", "state/ledger.sqlite is missing"),
+        ("in '/home/anna/x.toml', (/tmp/a/b)", "in 'x.toml', (b)"),
+        (r"C:\Users\anna\x.csv and ~/secret/y.csv", "x.csv and y.csv"),
+        ("file:///home/anna/x.csv", "x.csv"),
+        ("train/loss is 1/2 and/or 3 / 4; https://example.org/a", None),
+        ("Über/größe", None),
+    ],
+)
+def test_of_a_path_the_last_part_leaves(text: str, leaves: str | None) -> None:
+    outward = Outward(Path("/srv/Dr Mueller/north.csv"), [Path("/opt/kit"), Path("kit")])
+    assert outward(text).startswith(leaves or text)
+
+
+def test_of_a_data_folder_only_its_name_leaves(tmp_path: Path, monkeypatch) -> None:
+    data = tmp_path / "scans"
+    (data / "Hans Mueller").mkdir(parents=True)
+    for written in (data, Path("scans")):
+        monkeypatch.chdir(tmp_path)
+        outward = Outward(written)
+        text = f"{written}/Hans Mueller/1.png: not readable as an image (OSError)"
+        assert outward(text) == "scans/...: not readable as an image (OSError)"
+        assert outward(f"{written}: there are no images in it") == "scans: there are no images in it"
+
+
+def test_an_error_reply_holds_no_path_and_the_own_log_does(caplog) -> None:
+    request = Message(RecordDict(), 1, "query.describe")
+    error = DataError("/srv/private/north.csv: column 'age' is missing")
+    reply = failure_reply(request, error, Outward())
+    assert reply.error.reason == "north.csv: column 'age' is missing"
+    assert "/srv/private/north.csv" in caplog.text
