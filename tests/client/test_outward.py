@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import RecordDict
 
 from wardround.client.app import failure_reply
 from wardround.client.outward import Outward
 from wardround.common.errors import DataError
+from wardround.common.hosting import become_client, received_message
 
 
 @pytest.mark.parametrize(
@@ -39,11 +40,14 @@ def test_of_a_data_folder_only_its_name_leaves(tmp_path: Path, monkeypatch) -> N
         outward = Outward(written)
         text = f"{written}/Hans Mueller/1.png: not readable as an image (OSError)"
         assert outward(text) == "scans/...: not readable as an image (OSError)"
-        assert outward(f"{written}: there are no images in it") == "scans: there are no images in it"
+        assert (
+            outward(f"{written}: there are no images in it") == "scans: there are no images in it"
+        )
 
 
 def test_an_error_reply_holds_no_path_and_the_own_log_does(caplog) -> None:
-    request = Message(RecordDict(), 1, "query.describe")
+    become_client()
+    request = received_message(RecordDict(), "query.describe", "1")
     error = DataError("/srv/private/north.csv: column 'age' is missing")
     reply = failure_reply(request, error, Outward())
     assert reply.error.reason == "north.csv: column 'age' is missing"
