@@ -19,8 +19,8 @@ from wardround.client.algorithms.base import integer
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
 from wardround.client.job import TrainingJob
-from wardround.client.outward import Outward
 from wardround.client.masking import answer_with, is_secure, mask_sums, refuse_plain, sums_shapes
+from wardround.client.outward import Outward
 from wardround.client.privacy import announced_sizes
 from wardround.client.received import ModelCache, config_of, receive, totals_of
 from wardround.client.secagg import SecureClient

@@ -40,7 +40,7 @@ class Outward:
 
     def __call__(self, text: str) -> str:
         for pattern, instead in self._forms:
-            text = pattern.sub(lambda found, instead=instead: instead, text)
+            text = pattern.sub(instead.replace("\\", r"\\"), text)
         return one_line(_ABSOLUTE.sub(lambda found: _last(found[0]), text))
 
     def _add(self, pattern: str, instead: str) -> None:
