@@ -14,6 +14,7 @@ from wardround.client.hospital import Hospital
 from wardround.client.ledger import Ledger
 from wardround.client.settings import check_training
 from wardround.common.config import Config
+from wardround.common.data.shards import visible
 from wardround.common.errors import ConfigError, DataError, WardroundError
 from wardround.common.initial import Initial, read_initial
 from wardround.common.privacy.rules import check_settings, check_task
@@ -36,8 +37,9 @@ class Population:
     """Hospitals by name; a shard is opened when it is first needed.
 
     ``data.path`` that is a folder: every file or folder in it is a hospital (``partition =
-    'sites'``, and the default there). Otherwise the task's rows are partitioned, or virtual clients
-    draw from them.
+    'sites'``, and the default there), unless it is one data set with a split or classes: then the
+    partition must be said. Otherwise the task's rows are partitioned, or virtual clients draw from
+    them.
 
     Parameters
     ----------
@@ -48,6 +50,7 @@ class Population:
     names : in the order of the hospitals' numbers
     members : what the server is told of a virtual population; None for any other
     keep : how many virtual clients stay in memory; None for hospitals that all stay
+    notes : what of the data is no hospital's, one line each
     """
 
     members: VirtualMembers | None = None
@@ -63,6 +66,7 @@ class Population:
         check_settings(config)
         check_task(config, task)
         self.config, self.task = config, task
+        self.notes: list[str] = []
         self._identities = identities
         self.roster: dict[str, bytes] = {}
         path = config.data_path()
@@ -151,7 +155,7 @@ class Population:
         shards: GeneratedShards | PooledShards
         shards = GeneratedShards(self.task, self.config)
         if shards.open(1) is None:
-            shards = PooledShards(self.task, self.task.load(path), self.config)
+            shards = PooledShards(self.task, self._pooled(path), self.config)
 
         def make(number: int, name: str) -> Hospital:
             noise = self.config.simulation.feature_noise * number / len(names)
@@ -177,19 +181,36 @@ class Population:
                 create_ledger(hospital)
 
     def _sites(self, path: Path) -> dict[str, Callable[[], Any]]:
+        if shape := self.task.data_set(path):
+            raise self.config.error(
+                "simulation.partition",
+                f"{path} is one data set ({shape}), not a folder of hospitals; say how hospitals "
+                "are made of it, such as simulation.partition = 'dirichlet', or put each "
+                "hospital's data into a folder of its own there",
+            )
         sites = self.task.sites(path)
         if not sites:
             raise DataError(f"{path}: no hospital in this folder; put one file or folder each")
+        others = [entry.name for entry in visible(path) if entry not in sites.values()]
+        if others:
+            shown = ", ".join(others[:10]) + (" ..." if len(others) > 10 else "")
+            self.notes.append(f"data.path: no hospital's data, so left out: {shown}")
         return {name: partial(self.task.load, place) for name, place in sites.items()}
 
     def _partitioned(self, path: Path | None) -> dict[str, Callable[[], Any]]:
-        pooled = self.task.load(path)
-        if self.task.size(pooled) == 0:
-            raise DataError(f"{path or 'the example data'}: no usable rows")
+        pooled = self._pooled(path)
         return {
             name: partial(self.task.select, pooled, rows)
             for name, rows in partition(self.task, pooled, self.config).items()
         }
+
+    def _pooled(self, path: Path | None) -> Any:
+        """The data that hospitals are made of; what its reader left out is no hospital's to say."""
+        pooled = self.task.load(path)
+        if self.task.size(pooled) == 0:
+            raise DataError(f"{path or 'the example data'}: no usable rows")
+        self.notes += [f"data.path: {one}" for one in self.task.left_out(pooled)]
+        return pooled
 
 
 def create_ledger(hospital: Hospital) -> None:

@@ -35,8 +35,8 @@ class SimulationTable(Table):
         "auto",
         description=(
             "`dirichlet` (by label), `iid`, `quantity`, `patient`, `column`, `feature_shift`, "
-            "`sites` (a folder), `virtual` (made when sampled); `auto`: sites for a folder, else "
-            "dirichlet: [partitions](simulation.md#partitions)"
+            "`sites` (a folder of hospitals), `virtual` (made when sampled); `auto`: sites for a "
+            "folder, else dirichlet: [partitions](simulation.md#partitions)"
         ),
     )
     rows_per_client: int = Field(

@@ -50,7 +50,8 @@ class DataTable(Table):
     path: PathText = Field(
         "",
         description=(
-            "empty: the task's example data; a folder of hospitals; or one file to partition"
+            "empty: the task's example data; a folder of hospitals; or one data set (a file, or a "
+            "folder with a split or classes) to partition"
         ),
     )
     test_fraction: Fraction = Field(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.data.shards import shard_files
 from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut, added
 from wardround.common.text import code, near, normal_text
@@ -29,6 +30,8 @@ READABLE = (".csv", ".tsv", ".data", ".parquet")
 """What is read of a folder; a file that is named itself is read as CSV whatever its suffix."""
 MAX_ABS_NUMBER = 1e30
 """Larger magnitudes are refused: a float32 holds them, and sums of their squares stay finite."""
+_TRUE = frozenset(["1", "1.0", "true", "t", "yes", "y"])
+_FALSE = frozenset(["0", "0.0", "false", "f", "no", "n"])
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Table:
     files : the files the rows came from
     origin : N x 2 int64: index into ``files``, line number (from 1)
     left_out : of these files, when they were read; a selection of rows has read nothing
+    file_splits : the split that each file's name says; empty where names say none
     hide_names : whether messages keep names found in the files to themselves
     """
 
@@ -47,6 +51,7 @@ class Table:
     origin: NDArray[np.int64]
     left_out: tuple[LeftOut, ...] = ()
     hide_names: bool = False
+    file_splits: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -72,15 +77,9 @@ class Table:
         """A column's cells. Raises DataError naming the columns there are, unless hidden."""
         column = normal_text(column)
         if column not in self.columns:
-            raise self.lacks(column)
+            where = self.files[0] if self.files else "the shard"
+            raise DataError(f"{where}: there is no column '{column}'{self._instead(column)}")
         return self.columns[column]
-
-    def lacks(self, column: str, who_has_it: str = "") -> DataError:
-        """The error of a column that isn't there."""
-        where = self.files[0] if self.files else "the shard"
-        return DataError(
-            f"{where}: there is no column '{column}'{who_has_it}{self._instead(column)}"
-        )
 
     def _instead(self, column: str) -> str:
         """What there is where a column isn't, for a message."""
@@ -101,9 +100,8 @@ class Table:
         """True where the cell is missing."""
         return np.array([cell is None for cell in self.cells(column)], dtype=np.bool_)
 
-    def numbers(self, column: str, otherwise: str = "") -> NDArray[np.float64]:
-        """The column as float64, NaN where missing. Raises DataError at the first other text;
-        ``otherwise`` is what else could help there."""
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """The column as float64, NaN where missing. Raises DataError at the first other text."""
         cells = self.cells(column)
         values = np.full(len(cells), np.nan)
         for row, cell in enumerate(cells):
@@ -116,9 +114,24 @@ class Table:
             if not abs(value) <= MAX_ABS_NUMBER:
                 raise DataError(
                     f"{self.place(row, column)}: not a finite number of usual size; mend the cell, "
-                    f"or name its text in task.missing_values{otherwise}"
+                    "name its text in task.missing_values, or list the column as categorical"
                 )
             values[row] = value
+        return values
+
+    def booleans(self, column: str) -> NDArray[np.float64]:
+        """The column as 0.0 and 1.0, NaN where missing; accepts 0/1, true/false, yes/no."""
+        cells = self.cells(column)
+        values = np.full(len(cells), np.nan)
+        for row, cell in enumerate(cells):
+            if cell is not None:
+                text = cell.lower()
+                if text not in _TRUE and text not in _FALSE:
+                    raise DataError(
+                        f"{self.place(row, column)}: not 0/1, true/false or yes/no; mend the cell "
+                        "or list the column as categorical"
+                    )
+                values[row] = float(text in _TRUE)
         return values
 
 
@@ -129,7 +142,8 @@ def read_table(
     delimiter: str = ",",
     hide_names: bool = False,
 ) -> Table:
-    """A CSV or Parquet file, or all of them in a folder, in the order of their names.
+    """A CSV or Parquet file, or all of them in a folder, in the order of their names. Files called
+    train, val and test say the rows' split.
 
     Parameters
     ----------
@@ -140,7 +154,8 @@ def read_table(
 
     Raises DataError naming file, line and column.
     """
-    files = _files(path)
+    shard = shard_files(path, READABLE)
+    files = [file for file, _ in shard.files]
     missing = frozenset(code(text) for text in missing_values)
     tables = [_read_file(file, header, missing, delimiter, hide_names) for file in files]
     first = tables[0]
@@ -157,18 +172,8 @@ def read_table(
         name: np.concatenate([table.columns[name] for table in tables]) for name in first.columns
     }
     rows = np.concatenate(origin).astype(np.int64)
-    return Table(columns, tuple(files), rows, hide_names=hide_names)
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in READABLE)
-        if not found:
-            raise DataError(f"{path}: no file to read here; expected {', '.join(READABLE)}")
-        return found
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder; check data.path")
-    return [path]
+    splits = tuple(split for _, split in shard.files if split)
+    return Table(columns, tuple(files), rows, shard.left_out, hide_names, splits)
 
 
 def _read_file(

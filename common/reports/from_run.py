@@ -76,6 +76,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
     """What a reader must know before trusting or sharing the figures."""
     simulated = not run.deployed
     notes = [
+        *run.summary().get("left_out", []),
         *_aggregation_notes(config, run.rounds(), simulated),
         *(privacy_notes(config, run.rounds(), simulated) if config else []),
         "'overall' adds the hospitals' sums (every row counts the same); 'mean' is the plain mean "

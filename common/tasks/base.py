@@ -11,8 +11,8 @@ Shapes: B examples in a batch, N examples in a shard, O model outputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from wardround.common.data.shards import splits_of
 from wardround.common.figures import STANDARD, Better, Figure, FigureTable
 from wardround.common.left_out import LeftOut
 
@@ -68,20 +69,6 @@ class Examples:
         """The examples at ``rows`` (positions in 0..N-1), in that order, as copies."""
         index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         return Examples(self.inputs[index], self.targets[index])
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How hospitals fit together, by the names of their sums.
-
-    unfit : hospitals that can't take part with the others, and why
-    unused : keys of sums that nobody uses; they are not summed
-    notes : what else the coordinator should know, one line each
-    """
-
-    unfit: Mapping[str, str] = field(default_factory=dict)
-    unused: frozenset[str] = frozenset()
-    notes: Sequence[str] = ()
 
 
 def concatenate(parts: list[Examples]) -> Examples:
@@ -156,6 +143,15 @@ class Task(ABC, Generic[Raw]):
             entry.stem: entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")
         }
 
+    def data_set(self, path: Path) -> str:
+        """What shows that a folder is one data set, and not a folder of hospitals; '' where nothing
+        does. A simulation then asks how hospitals are to be made of it.
+
+        Default: names of ``sites`` that say a split (train, val, test).
+        """
+        parts = [name for name, split in splits_of(self.sites(path)).items() if split]
+        return f"a split: {', '.join(parts[:5])}" if parts else ""
+
     def size(self, raw: Raw) -> int:
         """Number of rows of a shard."""
         return len(raw)  # type: ignore[arg-type]
@@ -207,16 +203,6 @@ class Task(ABC, Generic[Raw]):
         """
         return {}
 
-    def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
-        """On the server, in phase 0: how the hospitals fit together, by the names of each one's
-        sums, before any of them are added."""
-        return Fit()
-
-    def agreed(self, totals: Sums) -> list[str]:
-        """On the server, after ``condense``: what was agreed that people should know, one line
-        each. Raises TaskError where nothing could be learnt."""
-        return []
-
     def condense(self, totals: Sums) -> Sums:
         """On the server, after the last phase: what ``prepare`` and ``model`` need of the totals.
 
@@ -234,11 +220,6 @@ class Task(ABC, Generic[Raw]):
             raise TypeError("a task whose load() doesn't return Examples must define prepare()")
         return raw
 
-    def unused(self, train: Raw, totals: Sums) -> list[str]:
-        """What of a hospital's rows the agreement leaves unused, one line each, told at the
-        hospital when it prepares them."""
-        return []
-
     def join(self, parts: list[Examples]) -> Examples:
         """Hospitals' examples as one shard, for a simulation's pooled model."""
         return concatenate(parts)
@@ -247,15 +228,6 @@ class Task(ABC, Generic[Raw]):
     @abstractmethod
     def model(self, totals: Sums) -> nn.Module:
         """A freshly initialised model; torch's global generator is seeded by the caller."""
-
-    def predictor(self, model: nn.Module, totals: Sums) -> nn.Module:
-        """A trained model as a user gets it, with outputs in their own unit. Default: as it is."""
-        return model
-
-    def from_files(self, model: nn.Module) -> list[str]:
-        """Names of frozen parameters that every party reads from files of its own, like those of a
-        pretrained encoder: a saved model pins them by a digest instead of holding them."""
-        return []
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ the folder, in the order of names, or its line in the CSV.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ class Images:
     splits : N of 'train', 'validation' and 'test'; None where the data doesn't say
     left_out : of the files, when they were read
     unnamed : images of which the patient isn't known, where that of others is
+    noted : what the hospital should know, and of how many images that it read
     """
 
     pixels: Tensor
@@ -36,6 +38,7 @@ class Images:
     splits: NDArray[np.str_] | None = None
     left_out: tuple[LeftOut, ...] = ()
     unnamed: int = 0
+    noted: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -9,12 +9,14 @@ from pydantic import Field, model_validator
 
 from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
-from wardround.common.tasks.declared import Name, Options, distinct_codes
+from wardround.common.tasks.options import Options
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SMALLEST = {"cnn": 8, "resnet18": 8, "densenet121": 32}
 """Pixels that each network needs along every axis, for what it halves."""
 _MOST_PIXELS = 2**28
+_MAX_GAP = 2.5
+"""One missing slice is bridged, two in a row are not."""
 
 
 class NetworkOptions(Options):
@@ -63,10 +65,10 @@ class AugmentOptions(Options):
 class FileOptions(Options):
     """``[task.files]``: columns of a CSV that names the images."""
 
-    image: Name = "file"
-    label: Name = "label"
-    patient_id: Name | None = None
-    split: Name | None = None
+    image: str = "file"
+    label: str = "label"
+    patient_id: str | None = None
+    split: str | None = None
 
 
 class ImagingOptions(Options):
@@ -75,6 +77,7 @@ class ImagingOptions(Options):
     classes : names in the order of the model's outputs; of two, the second is the positive one
     size : pixels along each axis, rows first; three numbers for volumes
     window : source values that become 0 and 1 (of a CT: Hounsfield units)
+    max_gap : largest distance between neighbouring slices of a volume, in usual (median) ones
     """
 
     classes: list[str] = Field([str(digit) for digit in range(10)], min_length=2)
@@ -86,6 +89,7 @@ class ImagingOptions(Options):
     model: NetworkOptions = NetworkOptions()
     augment: AugmentOptions = AugmentOptions()
     burned_in: Literal["refuse", "drop", "keep"] = "refuse"
+    max_gap: float = Field(_MAX_GAP, ge=1, le=1000)
     bins: int = Field(1000, ge=2, le=100_000)
 
     @model_validator(mode="before")
@@ -97,10 +101,8 @@ class ImagingOptions(Options):
 
     @model_validator(mode="after")
     def _fits(self) -> ImagingOptions:
-        try:
-            distinct_codes(self.classes)
-        except ValueError as error:
-            raise WrongKey("classes", str(error)) from None
+        if len(set(self.classes)) < len(self.classes):
+            raise WrongKey("classes", "a name stands there twice")
         if len(self.size) not in (2, 3):
             raise WrongKey("size", "two numbers (rows, columns) or three (a volume)")
         least = SMALLEST[self.model.kind]
@@ -110,6 +112,8 @@ class ImagingOptions(Options):
             raise WrongKey("size", f"more than {_MOST_PIXELS} pixels in all; lower it")
         if self.window and not -math.inf < self.window[0] < self.window[1] < math.inf:
             raise WrongKey("window", "[low, high], finite, with low below high")
+        if len(self.size) == 2 and self.max_gap != _MAX_GAP:
+            raise WrongKey("max_gap", "has no effect on images of two axes; leave it out")
         if "depth" in self.augment.flip and len(self.size) == 2:
             raise WrongKey("augment.flip", "images of two axes have no depth")
         return self

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common.data.shards import shard_sites
 from wardround.common.errors import TaskError
 from wardround.common.left_out import LeftOut
 from wardround.common.tasks.base import Examples, Sums, Task
@@ -29,10 +28,12 @@ from wardround.common.tasks.classes import (
     loss_sum,
     with_mean_loss,
 )
+from wardround.common.tasks.imaging.gather import stacked
 from wardround.common.tasks.imaging.images import Images
+from wardround.common.tasks.imaging.layouts import image_sites, is_one_data_set
 from wardround.common.tasks.imaging.networks import make_network
 from wardround.common.tasks.imaging.options import ImagingOptions
-from wardround.common.tasks.imaging.read import digits, read_images, stacked
+from wardround.common.tasks.imaging.read import digits, read_images
 
 _AT_A_TIME = 1024
 _LEAST_DEVIATION = 1e-6
@@ -54,13 +55,17 @@ class ImagingTask(Task[Images]):
 
     # --- data --------------------------------------------------------------------------------
     def load(self, path: Path | None) -> Images:
-        """A folder for each class, a CSV that names files, or an npz; None: handwritten digits."""
+        """Images in one of the layouts of ``layouts.py``; None: handwritten digits."""
         return digits(self.options) if path is None else read_images(path, self.options)
 
     def sites(self, path: Path) -> dict[str, Path]:
-        """Folders, CSV and npz files by name; other files are not hospitals. Raises DataError for a
-        name that is used twice."""
-        return shard_sites(path, (".csv", ".npz"))
+        """Folders, CSV and npz files by name; other files are not hospitals, nor folders of
+        pictures beside CSV files. Raises DataError for a name that is used twice."""
+        return image_sites(path, self.options)
+
+    def data_set(self, path: Path) -> str:
+        layout = is_one_data_set(path, self.options)
+        return super().data_set(path) if layout is None else layout.looks.replace("`", "")
 
     def labels(self, raw: Images) -> NDArray[np.int64]:
         return raw.labels
@@ -75,8 +80,8 @@ class ImagingTask(Task[Images]):
         return raw.left_out
 
     def warnings(self, raw: Images) -> list[str]:
-        """Unnamed patients, one class only."""
-        lines = []
+        """Images that aren't whole, unnamed patients, one class only."""
+        lines = [f"{count} images {line}" for line, count in raw.noted.items()]
         if raw.unnamed:
             lines.append(
                 f"{raw.unnamed} images name no patient: each counts as a patient of its own"

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.shards import SPLIT_NAMES
-from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut
 
 IGNORED = -100
@@ -57,27 +55,3 @@ class Rows:
             splits=None if self.splits is None else self.splits[index],
             patients=None if self.patients is None else self.patients[index],
         )
-
-
-def shard_files(path: Path, suffixes: tuple[str, ...]) -> list[tuple[Path, str | None]]:
-    """The files of a shard, each with the split that its name says.
-
-    A folder's files are either all called train, devel (dev, validation, valid, val) or test, or
-    none is. Raises DataError otherwise, and where there is nothing to read.
-    """
-    if path.is_file():
-        return [(path, None)]
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder; check data.path")
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
-    if not files:
-        raise DataError(f"{path}: no file to read here; expected {', '.join(suffixes)}")
-    found = [(file, SPLIT_NAMES.get(file.stem.lower())) for file in files]
-    named = [file for file, split in found if split is not None]
-    if named and len(named) < len(found):
-        odd = next(file for file, split in found if split is None)
-        raise DataError(
-            f"{odd}: stands beside {named[0].name}, but is neither train, devel nor test; move it "
-            "elsewhere or rename it"
-        )
-    return found

@@ -7,13 +7,14 @@ Shapes: N rows, T tokens of a row (``max_length``).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.data.shards import shard_files
 from wardround.common.data.table import Table, read_table
 from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut, added
@@ -21,7 +22,7 @@ from wardround.common.messages import SPLITS
 from wardround.common.tasks.text.encoder import WordTokenizer
 from wardround.common.tasks.text.iob import READABLE, Sentence, read_iob
 from wardround.common.tasks.text.options import TextOptions
-from wardround.common.tasks.text.rows import IGNORED, Rows, shard_files
+from wardround.common.tasks.text.rows import IGNORED, Rows
 from wardround.common.text import code
 
 CSV_FILES = (".csv", ".tsv", ".parquet")
@@ -29,8 +30,8 @@ CSV_FILES = (".csv", ".tsv", ".parquet")
 
 def read_sentences(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Rows:
     """An IOB file, or a folder of them. Raises DataError naming file and line."""
-    found = shard_files(path, READABLE)
-    files = [file for file, _ in found]
+    shard = shard_files(path, READABLE)
+    files = [file for file, _ in shard.files]
     groups = [read_iob(file, options.entities) for file in files]
     sentences = [one for group in groups for one in group]
     known = [one.patient is not None for one in sentences]
@@ -38,10 +39,11 @@ def read_sentences(path: Path, options: TextOptions, tokenizer: WordTokenizer) -
         odd = next(f for f, group in zip(files, groups, strict=True) if group[0].patient is None)
         raise DataError(f"{odd}: names no patients, but other files beside it do")
     owner = np.repeat(np.arange(len(files)), [len(group) for group in groups])
-    splits = np.array([split or "" for _, split in found])[owner]
-    return sentence_rows(
+    splits = np.array([split or "" for _, split in shard.files])[owner]
+    rows = sentence_rows(
         sentences, files, owner, splits if all(splits != "") else None, options, tokenizer
     )
+    return replace(rows, left_out=added([*shard.left_out, *rows.left_out]))
 
 
 def sentence_rows(
@@ -128,7 +130,8 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
     Rows without a text or a label are left out.
     """
     columns = options.columns
-    found = shard_files(path, CSV_FILES)
+    shard = shard_files(path, CSV_FILES)
+    found = shard.files
     if columns.split is not None and any(split is not None for _, split in found):
         raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
     tables = []
@@ -155,7 +158,11 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
         np.concatenate([_patients(t, columns.patient_id) for t in kept])
         if columns.patient_id
         else None,
-        left_out=_left_out([one for table in kept for one in table.left_out], "texts", shortened),
+        left_out=_left_out(
+            [*shard.left_out, *(one for table in kept for one in table.left_out)],
+            "texts",
+            shortened,
+        ),
     )
 
 

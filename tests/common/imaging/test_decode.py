@@ -16,9 +16,11 @@ from pydicom.sequence import Sequence
 
 from tests.common.imaging.shards import NAME, dicom, png
 from wardround.common.errors import DataError
-from wardround.common.tasks.imaging.decode import decode, fit, scaled
+from wardround.common.left_out import LeftOut
+from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.deidentify import deidentify_folder, read_dicom
 from wardround.common.tasks.imaging.options import ImagingOptions
+from wardround.common.tasks.imaging.pixels import Decoded, fit, scaled
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
@@ -27,10 +29,17 @@ def options(**values: object) -> ImagingOptions:
     return ImagingOptions(**{"size": [8, 8], **values})  # type: ignore[arg-type]
 
 
+def image(path: Path, settings: ImagingOptions, place: str) -> Decoded:
+    """An image that isn't left out."""
+    found = decode(path, settings, place)
+    assert isinstance(found, Decoded), found
+    return found
+
+
 def test_a_picture_keeps_its_bytes(tmp_path: Path) -> None:
     png(tmp_path / "a.png", RAMP)
-    found = decode(tmp_path / "a.png", options(), "here")
-    assert found is not None and found.patient is None
+    found = image(tmp_path / "a.png", options(), "here")
+    assert found.patient is None
     assert found.pixels.dtype == torch.uint8
     assert torch.equal(found.pixels[0], torch.from_numpy(RAMP))
 
@@ -38,12 +47,9 @@ def test_a_picture_keeps_its_bytes(tmp_path: Path) -> None:
 def test_colours_are_channels_and_grey_is_their_luminance(tmp_path: Path) -> None:
     colours = np.stack([RAMP, RAMP[::-1], 255 - RAMP], -1)
     png(tmp_path / "a.png", colours)
-    three = decode(tmp_path / "a.png", options(channels=3), "here")
-    assert three is not None and torch.equal(
-        three.pixels, torch.from_numpy(np.moveaxis(colours, -1, 0).copy())
-    )
-    grey = decode(tmp_path / "a.png", options(), "here")
-    assert grey is not None
+    three = image(tmp_path / "a.png", options(channels=3), "here")
+    assert torch.equal(three.pixels, torch.from_numpy(np.moveaxis(colours, -1, 0).copy()))
+    grey = image(tmp_path / "a.png", options(), "here")
     expected = colours @ np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow has it
     assert np.abs(grey.pixels[0].numpy() - expected).max() <= 1
 
@@ -51,32 +57,29 @@ def test_colours_are_channels_and_grey_is_their_luminance(tmp_path: Path) -> Non
 def test_ct_is_windowed_in_hounsfield_units(tmp_path: Path) -> None:
     stored = np.linspace(0, 2047, 64).astype(np.int16).reshape(8, 8)
     dicom(tmp_path / "a.dcm", stored, RescaleSlope=1, RescaleIntercept=-1024)
-    found = decode(tmp_path / "a.dcm", options(window=[-200.0, 300.0]), "here")
+    found = image(tmp_path / "a.dcm", options(window=[-200.0, 300.0]), "here")
     expected = np.clip((stored - 1024.0 + 200) / 500, 0, 1)
-    assert found is not None
     assert np.allclose(found.pixels[0].numpy(), expected, atol=1e-6)
 
 
 def test_monochrome1_is_turned_bright(tmp_path: Path) -> None:
     values = RAMP.astype(np.int16)
     dicom(tmp_path / "a.dcm", values, PhotometricInterpretation="MONOCHROME1")
-    found = decode(tmp_path / "a.dcm", options(), "here")
-    assert found is not None
+    found = image(tmp_path / "a.dcm", options(), "here")
     assert np.allclose(found.pixels[0].numpy(), 1 - values / 63, atol=1e-6)
 
 
 def test_monochrome1_is_turned_within_the_window(tmp_path: Path) -> None:
     values = RAMP.astype(np.int16) + 1000
     dicom(tmp_path / "a.dcm", values, PhotometricInterpretation="MONOCHROME1")
-    found = decode(tmp_path / "a.dcm", options(window=[1000.0, 1063.0]), "here")
-    assert found is not None
+    found = image(tmp_path / "a.dcm", options(window=[1000.0, 1063.0]), "here")
     assert np.allclose(found.pixels[0].numpy(), 1 - RAMP / 63, atol=1e-6)
 
 
 def test_monochrome1_of_bytes_stays_bytes(tmp_path: Path) -> None:
     dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="MONOCHROME1")
-    found = decode(tmp_path / "a.dcm", options(), "here")
-    assert found is not None and found.pixels.dtype == torch.uint8
+    found = image(tmp_path / "a.dcm", options(), "here")
+    assert found.pixels.dtype == torch.uint8
     assert torch.equal(found.pixels[0], 255 - torch.from_numpy(RAMP))
 
 
@@ -89,8 +92,7 @@ def test_a_palette_is_looked_up(tmp_path: Path) -> None:
         elements[f"{name}PaletteColorLookupTableDescriptor"] = [64, 0, 16]
         elements[f"{name}PaletteColorLookupTableData"] = table.tobytes()
     dicom(tmp_path / "a.dcm", RAMP, **elements)
-    found = decode(tmp_path / "a.dcm", options(channels=3), "here")
-    assert found is not None
+    found = image(tmp_path / "a.dcm", options(channels=3), "here")
     assert torch.equal(found.pixels[0], 63 - torch.from_numpy(RAMP))
     assert not found.pixels[1:].any()
 
@@ -101,8 +103,7 @@ def test_enhanced_files_have_their_units_in_a_functional_group(tmp_path: Path) -
     group.PixelValueTransformationSequence = Sequence([units])
     stored = np.linspace(900, 1600, 64).astype(np.int16).reshape(8, 8)
     dicom(tmp_path / "a.dcm", stored, SharedFunctionalGroupsSequence=Sequence([group]))
-    found = decode(tmp_path / "a.dcm", options(window=[-200.0, 700.0]), "here")
-    assert found is not None
+    found = image(tmp_path / "a.dcm", options(window=[-200.0, 700.0]), "here")
     assert np.allclose(found.pixels[0].numpy(), (stored - 824.0) / 900, atol=1e-5)
 
 
@@ -116,8 +117,7 @@ def test_slices_lie_along_their_normal_whatever_the_files_are_called(tmp_path: P
             ImagePositionPatient=[2.5 * number, 7.0, 7.0],
             ImageOrientationPatient=[0, 1, 0, 0, 0, -1],
         )
-    found = decode(tmp_path / "scan", options(size=[8, 8, 8], window=[0.0, 7.0]), "here")
-    assert found is not None
+    found = image(tmp_path / "scan", options(size=[8, 8, 8], window=[0.0, 7.0]), "here")
     order = (found.pixels[0, :, 0, 0] * 7).round().tolist()
     assert order in (list(range(8)), list(range(8))[::-1])
 
@@ -133,8 +133,8 @@ def test_slices_are_a_volume_from_foot_to_head(tmp_path: Path) -> None:
     for name, height in (("a", 30.0), ("b", 10.0), ("c", 20.0), ("d", 40.0)):
         values = np.full((8, 8), int(height), dtype=np.int16)
         dicom(tmp_path / "scan" / f"{name}.dcm", values, ImagePositionPatient=[0, 0, height])
-    found = decode(tmp_path / "scan", options(size=[8, 8, 8], window=[0.0, 40.0]), "here")
-    assert found is not None and found.pixels.shape == (1, 8, 8, 8)
+    found = image(tmp_path / "scan", options(size=[8, 8, 8], window=[0.0, 40.0]), "here")
+    assert found.pixels.shape == (1, 8, 8, 8)
     heights = found.pixels[0, :, 4, 4]
     assert (heights.diff() >= 0).all() and heights[-1] == 1.0
 
@@ -144,8 +144,7 @@ def test_nifti_is_read_in_canonical_orientation(tmp_path: Path) -> None:
     values[0, 0, -1] = 1.0  # in a file that runs from right to left
     flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
     nibabel.save(nibabel.Nifti1Image(values, flipped), tmp_path / "a.nii.gz")
-    found = decode(tmp_path / "a.nii.gz", options(size=[12, 10, 8]), "here")
-    assert found is not None
+    found = image(tmp_path / "a.nii.gz", options(size=[12, 10, 8]), "here")
     assert found.pixels[0, -1, 0, -1] == 1.0 and found.pixels.sum() == 1.0
 
 
@@ -179,7 +178,7 @@ def test_a_window_maps_its_ends_to_zero_and_one(low: float, width: float, value:
 
 def test_resampling_keeps_the_mean() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32)).astype(np.uint8)
-    small = fit(noise, options(), "here")
+    small = fit(noise, options(), "here").pixels
     assert small.shape == (1, 8, 8) and small.dtype == torch.uint8
     assert abs(float(small.float().mean()) - noise.mean()) < 2.0
 
@@ -207,7 +206,8 @@ def test_pixels_that_show_the_patient_are_refused(tmp_path: Path) -> None:
     dicom(tmp_path / "a.dcm", RAMP.astype(np.int16), BurnedInAnnotation="YES")
     with pytest.raises(DataError, match="task.burned_in = 'drop'"):
         decode(tmp_path / "a.dcm", options(), "here")
-    assert decode(tmp_path / "a.dcm", options(burned_in="drop"), "here") is None
+    left = decode(tmp_path / "a.dcm", options(burned_in="drop"), "here")
+    assert isinstance(left, LeftOut) and "who the patient is" in left.reason
     with pytest.raises(DataError, match="file 1 of 1"):
         deidentify_folder(tmp_path, tmp_path / "out")
 
@@ -262,6 +262,6 @@ def test_a_patient_is_a_digest(tmp_path: Path) -> None:
     dicom(tmp_path / "a.dcm", RAMP.astype(np.int16), "P-1")
     dicom(tmp_path / "b.dcm", RAMP.astype(np.int16), "P-1")
     dicom(tmp_path / "c.dcm", RAMP.astype(np.int16), "P-2")
-    found = [decode(tmp_path / f"{name}.dcm", options(), "here") for name in "abc"]
-    one, same, other = [image.patient for image in found if image is not None]
+    found = [image(tmp_path / f"{name}.dcm", options(), "here") for name in "abc"]
+    one, same, other = (one.patient for one in found)
     assert one == same != other and one is not None and "P-1" not in one

@@ -13,8 +13,8 @@ from wardround.common.errors import DataError
 from wardround.common.tasks.base import Examples, concatenate
 from wardround.common.tasks.imaging import ImagingTask
 from wardround.common.tasks.imaging.images import Images
+from wardround.common.tasks.imaging.listed import class_of
 from wardround.common.tasks.imaging.options import ImagingOptions
-from wardround.common.tasks.imaging.read import class_of
 
 CLASSES = ["normal", "pneumonia"]
 
@@ -127,7 +127,7 @@ def test_a_bad_file_in_a_folder_is_named_by_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"train_images": np.zeros((2, 8, 8), np.uint8)}, "no arrays named"),
+        ({"train_images": np.zeros((2, 8, 8), np.uint8)}, "train_images without train_labels"),
         (
             {"images": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(3, np.int64)},
             "one label for each image",

@@ -1,0 +1,106 @@
+"""An npz of images and labels, as MedMNIST has them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.data.shards import SPLIT_NAMES, visible
+from wardround.common.errors import DataError
+from wardround.common.tasks.imaging.gather import Gathered
+from wardround.common.tasks.imaging.images import Images
+from wardround.common.tasks.imaging.options import ImagingOptions
+from wardround.common.tasks.imaging.pixels import Decoded, fit
+
+_KINDS = ("images", "labels")
+
+
+def read_npz(path: Path, options: ImagingOptions) -> Images:
+    """``train_images``, ``train_labels``, ``val_...``, ``test_...``; or ``images``, ``labels``.
+
+    Of an npz file, or the one in a folder. Raises DataError naming the array.
+    """
+    gathered = Gathered()
+    if path.is_dir():
+        entries = visible(path)
+        (path,) = (entry for entry in entries if entry.suffix.lower() == ".npz")
+        gathered.leave_out(len(entries) - 1, "items", "beside an npz file")
+    arrays = _npz_arrays(path)
+    for prefix, split in _parts(path, arrays, gathered).items():
+        images, targets = arrays[f"{prefix}images"], arrays[f"{prefix}labels"]
+        labels = _npz_labels(images, targets, options, f"{path}: {prefix}labels")
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = f"{path}: {prefix}images[{number}]"
+            gathered.add(_npz_image(image, options, place), int(label), split)
+    if not len(gathered):
+        raise DataError(f"{path}: there are no images in it")
+    return gathered.images()
+
+
+def _parts(path: Path, arrays: dict[str, NDArray[Any]], gathered: Gathered) -> dict[str, str]:
+    """What stands before 'images' and 'labels', with the split that it says.
+
+    Raises DataError for images without labels, labels without images, and a part of no split.
+    """
+    splits = {"": ""} | {f"{name}_": split for name, split in SPLIT_NAMES.items()}
+    kinds = {name: kind for name in arrays for kind in _KINDS if name.endswith(kind)}
+    found = {}
+    for name, kind in kinds.items():
+        prefix = name.removesuffix(kind)
+        if prefix not in splits:
+            raise DataError(
+                f"{path}: an array of {kind} whose name is of no split; rename it (train_{kind}, "
+                f"val_{kind}, test_{kind}) or leave it out"
+            )
+        found[prefix] = splits[prefix]
+    if not found:
+        raise DataError(
+            f"{path}: no arrays named train_images and train_labels, or images and labels"
+        )
+    if "" in found and len(found) > 1:
+        part = next(prefix for prefix in found if prefix)
+        raise DataError(f"{path}: it has images and {part}images; keep one of the two")
+    for name, other in ((p + a, p + b) for p in found for a, b in (_KINDS, _KINDS[::-1])):
+        if name in arrays and other not in arrays:
+            raise DataError(f"{path}: {name} without {other}; add it, or leave both out")
+    others = len(arrays) - len(kinds)
+    gathered.leave_out(others, "arrays", "neither images nor labels by their names")
+    return found
+
+
+def _npz_image(image: NDArray[Any], options: ImagingOptions, place: str) -> Decoded:
+    if image.dtype.kind not in "iufb":
+        raise DataError(f"{place}: not of numbers")
+    return fit(image, options, place)
+
+
+def _npz_labels(
+    images: NDArray[Any], targets: NDArray[Any], options: ImagingOptions, place: str
+) -> NDArray[np.int64]:
+    """One class for each image, N int64. Raises DataError."""
+    single = targets.ndim == 1 or (targets.ndim == 2 and targets.shape[1] == 1)
+    if not single or images.ndim < 3 or len(images) != len(targets):
+        raise DataError(f"{place}: one label for each image is needed")
+    most = len(options.classes)
+    whole = targets.dtype.kind in "iu"
+    if not whole or (len(targets) and not (0 <= int(targets.min()) <= int(targets.max()) < most)):
+        raise DataError(
+            f"{place}: labels are whole numbers below {most}, one for each of task.classes"
+        )
+    return targets.reshape(-1).astype(np.int64)
+
+
+def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check data.path") from None
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise DataError(f"{path}: not readable as npz ({type(error).__name__})") from None

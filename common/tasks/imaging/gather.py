@@ -1,0 +1,68 @@
+"""The images of one shard, as they are found, to ``Images``; nothing is dropped without a count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from wardround.common.left_out import LeftOut, added
+from wardround.common.tasks.imaging.images import Images
+from wardround.common.tasks.imaging.pixels import Decoded
+
+NO_IMAGE = "no image by their names' endings, or content"
+
+
+class Gathered:
+    """Images with labels and splits ('' where the data says none), and what is left out."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Decoded, int, str]] = []
+        self._left: list[LeftOut] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, image: Decoded | LeftOut, label: int, split: str) -> None:
+        """An image, or why there is none."""
+        if isinstance(image, LeftOut):
+            self._left.append(image)
+            return
+        self._found.append((image, label, split))
+        self._left += image.left_out
+
+    def leave_out(self, count: int, what: str, reason: str) -> None:
+        """Something that no image was made of; none of it where ``count`` is 0."""
+        self._left.append(LeftOut(count, what, reason))
+
+    def images(self) -> Images:
+        """The shard; at least one image must be there."""
+        found = self._found
+        patients = [image.patient for image, _, _ in found]
+        unnamed = patients.count(None)
+        if unnamed < len(patients):  # nobody knows whether those without a name are one patient
+            patients = [name or f"unnamed image {number}" for number, name in enumerate(patients)]
+        splits = np.array([split for _, _, split in found])
+        noted: dict[str, int] = {}
+        for line in (line for image, _, _ in found for line in image.noted):
+            noted[line] = noted.get(line, 0) + 1
+        return Images(
+            stacked([image.pixels for image, _, _ in found]),
+            np.array([label for _, label, _ in found], dtype=np.int64),
+            np.array(patients) if unnamed < len(found) else None,
+            splits if splits[0] else None,
+            added(self._left),
+            unnamed=unnamed if unnamed < len(found) else 0,
+            noted=noted,
+        )
+
+
+def stacked(
+    images: list[torch.Tensor],
+    join: Callable[[list[torch.Tensor]], torch.Tensor] = torch.stack,
+) -> torch.Tensor:
+    """One tensor; uint8 if every image is, else float32 in [0, 1]."""
+    if all(image.dtype == torch.uint8 for image in images):
+        return join(images)
+    return join([image / 255 if image.dtype == torch.uint8 else image.float() for image in images])

@@ -1,0 +1,96 @@
+"""A CSV that names images, with a label for each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from wardround.common.data.shards import visible
+from wardround.common.data.table import Table, read_table
+from wardround.common.errors import DataError
+from wardround.common.left_out import LeftOut
+from wardround.common.messages import SPLITS
+from wardround.common.tasks.imaging.decode import decode
+from wardround.common.tasks.imaging.gather import Gathered
+from wardround.common.tasks.imaging.images import Images, digest
+from wardround.common.tasks.imaging.kinds import kind_of
+from wardround.common.tasks.imaging.options import ImagingOptions
+from wardround.common.text import code
+
+
+def read_listed(path: Path, options: ImagingOptions) -> Images:
+    """The images that a CSV names, or the one CSV of a folder. Raises DataError by its line."""
+    if path.is_dir():
+        (path,) = (entry for entry in visible(path) if entry.suffix.lower() == ".csv")
+    table, names = read_table(path, hide_names=True), options.files
+    cells, labels = _full(table, names.image), _full(table, names.label)
+    patients = _full(table, names.patient_id) if names.patient_id else None
+    gathered, named = Gathered(), set()
+    for row, cell in enumerate(cells):
+        place = table.place(row, names.image)
+        file = _inside(path.parent, cell, place)
+        named.add(file.resolve())
+        label = class_of(labels[row], options, table.place(row, names.label))
+        image = decode(file, options, place)
+        if patients is not None and not isinstance(image, LeftOut):
+            image = replace(image, patient=digest(patients[row]))
+        gathered.add(image, label, _split(table, row, options))
+    if not len(gathered):
+        raise DataError(f"{path}: no image is left")
+    unnamed = _unnamed(path, named)
+    gathered.leave_out(unnamed, "images", "they lie below the CSV's folder, and it names none")
+    return gathered.images()
+
+
+def class_of(text: str, options: ImagingOptions, place: str) -> int:
+    """The position of a label in ``classes``. Raises DataError."""
+    names = [code(name) for name in options.classes]
+    text = code(text)
+    if text in names:
+        return names.index(text)
+    numbered = any(name.isdecimal() for name in names)  # then a number is a name, not a position
+    if not numbered and text.isascii() and text.isdecimal() and int(text) < len(names):
+        return int(text)
+    raise DataError(f"{place}: a label that is none of task.classes ({', '.join(names[:10])})")
+
+
+def _unnamed(csv: Path, named: set[Path]) -> int:
+    """Images below the folder of a CSV that it doesn't name; 0 where other CSVs may name them."""
+    beside = [entry for entry in visible(csv.parent) if entry.suffix.lower() == ".csv"]
+    if len(beside) > 1:
+        return 0
+    found = [file for file in csv.parent.rglob("*") if file.is_file() and kind_of(file)]
+    resolved = [file.resolve() for file in found]
+    return sum(file not in named and file.parent not in named for file in resolved)
+
+
+def _inside(folder: Path, cell: str, place: str) -> Path:
+    """The file that a cell names. Raises DataError unless it is there, below the folder."""
+    try:
+        file = folder / cell
+        inside, there = file.resolve().is_relative_to(folder.resolve()), file.exists()
+    except (OSError, ValueError):  # too long, or with a character that no name has
+        inside, there = True, False
+    if not inside:
+        raise DataError(f"{place}: a file outside the CSV's folder; move it below {folder}")
+    if not there:
+        raise DataError(f"{place}: no such file; paths are meant from the CSV's folder")
+    return file
+
+
+def _full(table: Table, column: str) -> list[str]:
+    cells = table.cells(column)
+    for row, cell in enumerate(cells):
+        if cell is None:
+            raise DataError(f"{table.place(row, column)}: empty; fill it in or drop the row")
+    return [str(cell) for cell in cells]
+
+
+def _split(table: Table, row: int, options: ImagingOptions) -> str:
+    column = options.files.split
+    if column is None:
+        return ""
+    text = table.cells(column)[row]
+    if text not in SPLITS:
+        raise DataError(f"{table.place(row, column)}: must be train, validation or test")
+    return str(text)
