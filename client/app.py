@@ -83,11 +83,11 @@ def failure_reply(message: Message, error: Exception, told: Callable[[str], str]
 
 
 def reason_of(error: Exception) -> str:
-    """What may be told of an error: its text if it is ours, else where it happened."""
-    if isinstance(error, PrivacyRefused):
-        return f"{m.BUDGET}{error}"
+    """What may be told of an error: its text if it is ours, else where it happened. Not whose it
+    is: whoever asked knows whom."""
     if isinstance(error, WardroundError):
-        return str(error)
+        text = f"{error.what}{f'; {error.mend}' if error.mend else ''}"
+        return f"{m.BUDGET}{text}" if isinstance(error, PrivacyRefused) else text
     # its text might quote a cell: only the hospital may see it
     log.debug("a request failed", exc_info=error)
     where = traceback.extract_tb(error.__traceback__)[-1]

@@ -89,6 +89,7 @@ def enroll(
     `enroll NAME KIT` writes a request to hand over; then `enroll KIT --answer FILE`.
     """
     from wardround.client import enroll as enrolment
+    from wardround.common.names import name_of
 
     if answer is not None:
         kit = enrolment.accept(answer, folder or Path(first))
@@ -96,10 +97,11 @@ def enroll(
         print(f"compare with the coordinator: authority {kit.authority_fingerprint}")
         print(f"next: wardround client {kit.folder} --data SHARD")
         return
-    path = enrolment.request(first, folder or Path(first))
+    name = name_of(first)
+    path = enrolment.request(name, folder or Path(name))
     print(f"{path}: hand this to the coordinator; it holds no secret")
     print(f"compare by phone: {enrolment.fingerprint(path)}")
-    print(f"then: wardround client enroll {path.parent} --answer {first}.answer")
+    print(f"then: wardround client enroll {path.parent} --answer {name}.answer")
 
 
 @client.command("approve")

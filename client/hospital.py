@@ -123,7 +123,7 @@ class Hospital:
         if self._parts is None:
             raw = self._open_shard()
             if self.task.size(raw) == 0:
-                raise DataError(f"{self.name}: the shard has no usable rows; check the data path")
+                raise DataError("the shard has no usable rows; check the data path", who=self.name)
             self._left_out = [str(one) for one in self.task.left_out(raw)]
             split = split_rows(self.task, raw, self.config, self.name)
             self._split_notes = split_notes(self.task, raw, self.config, split)
@@ -136,7 +136,7 @@ class Hospital:
         """The rows it trains on. Raises DataError where it takes part in evaluations only."""
         parts = self.parts()
         if "train" not in parts:
-            raise DataError(f"{self.name}: {ONLY_EVALUATES}")
+            raise DataError(ONLY_EVALUATES, who=self.name)
         return parts["train"]
 
     def sizes(self) -> dict[str, int]:
@@ -202,9 +202,10 @@ class Hospital:
         rows, unit = self.sizes()["train"], self.config.privacy.unit
         if unit in ("example", "patient") and examples != rows:
             raise TaskError(
-                f"{self.name}: the task's prepare() made {examples} examples of {rows} rows, so "
+                f"the task's prepare() made {examples} examples of {rows} rows, so "
                 f"no single {unit} can be protected; return one for each row, in their order (rows "
-                "to leave out are load()'s), or set privacy.unit = 'hospital'"
+                "to leave out are load()'s), or set privacy.unit = 'hospital'",
+                who=self.name,
             )
 
     def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
@@ -224,11 +225,11 @@ class Hospital:
                 raise
             except (TypeError, ValueError, KeyError) as error:
                 raise TaskError(
-                    f"{self.name}: the task's prepare() failed with {type(error).__name__}"
+                    f"the task's prepare() failed with {type(error).__name__}", who=self.name
                 ) from error
             if own is not None:
                 if len(prepared["train"]) == 0:
-                    raise DataError(f"{self.name}: preparation left no rows for training")
+                    raise DataError("preparation left no rows for training", who=self.name)
                 self._check_units(len(prepared["train"]))
             self._prepared = (digest, prepared)
             self.totals = totals

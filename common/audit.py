@@ -56,8 +56,8 @@ from wardround.common.audit_lines import (
     raw_lines,
     read_records,
 )
-from wardround.common.config_tables import HOSPITAL_NAME
 from wardround.common.errors import AuditError
+from wardround.common.names import HOSPITAL_NAME
 from wardround.common.private_files import hand_over, why
 from wardround.common.rundir import sync_folder
 from wardround.common.secagg.keys import Identity, verify

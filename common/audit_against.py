@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from wardround.common.audit_chain import Problem, ReadLog
 from wardround.common.audit_lines import COUNTERSIGNED, PEER_HEAD, Line, SignedHead
 from wardround.common.audit_verify import Report, head_problems, history, stated_with_previous
-from wardround.common.pki import SERVER
+from wardround.common.names import SERVER
 
 _Message = tuple[str, str]
 """Request id and digest."""

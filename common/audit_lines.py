@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wardround.common.config_tables import HOSPITAL_NAME
 from wardround.common.errors import AuditError
 from wardround.common.messages import one_line
+from wardround.common.names import HOSPITAL_NAME
 from wardround.common.secagg.keys import KEY_BYTES, SIGNATURE_BYTES, digest, verify
 
 FORMAT = 1

@@ -30,8 +30,8 @@ from wardround.common.audit_lines import (
     read_records,
 )
 from wardround.common.audit_verify import check_log
-from wardround.common.config_tables import HOSPITAL_NAME
 from wardround.common.errors import AuditError
+from wardround.common.names import HOSPITAL_NAME
 from wardround.common.private_files import why, write_private
 from wardround.common.rundir import sync_folder
 

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 import tomli_w
 
 from wardround.common.config import Config, parse_config
-from wardround.common.config_tables import HOSPITAL_NAME, without_folders
+from wardround.common.config_tables import without_folders
 from wardround.common.errors import ProvisionError
-from wardround.common.pki import SERVER, verify_signature
+from wardround.common.names import HOSPITAL_NAME, SERVER
+from wardround.common.pki import verify_signature
 from wardround.common.secagg.keys import KEY_BYTES, Roster, digest
 
 FORMAT = 1

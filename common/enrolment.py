@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from wardround.common import pki
-from wardround.common.config_tables import HOSPITAL_NAME
 from wardround.common.errors import ProvisionError
+from wardround.common.names import HOSPITAL_NAME, RULE, is_name
 from wardround.common.secagg.keys import Identity, digest, verify
 
 _MOST_REQUEST_BYTES = 16_384
@@ -34,11 +34,8 @@ _ANSWER = ("ca.pem", "client.pem", "federation.signed")
 
 def check_name(name: str) -> None:
     """Raise ProvisionError for what no hospital can be called."""
-    if not HOSPITAL_NAME.fullmatch(name) or name == pki.SERVER:
-        raise ProvisionError(
-            f"{name[:80]!r} can't be a hospital's name; use letters, digits, '.', '_', '-', at "
-            f"most 64, and not '{pki.SERVER}'"
-        )
+    if not is_name(name):
+        raise ProvisionError(f"{name[:80]!r} can't be a hospital's name; {RULE}")
 
 
 @dataclass(frozen=True)

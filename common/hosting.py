@@ -122,6 +122,10 @@ class HostGrid(Grid):
     def __init__(self) -> None:
         self._run = become_server(RUN_ID)
 
+    def name(self, node_id: int) -> str:
+        """What its host calls a node, also one that can't say who it is."""
+        return f"node {node_id}"
+
     def set_run(self, run: Run) -> None:
         self._run = run
 

@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wardround.common.config_tables import HOSPITAL_NAME
 from wardround.common.errors import ProvisionError
+from wardround.common.names import HOSPITAL_NAME, SERVER
 from wardround.common.private_files import (
     private_folder,
     read_private,
@@ -42,7 +42,6 @@ from wardround.common.rundir import sync_folder
 from wardround.common.secagg.keys import KEY_BYTES
 
 AUTHORITY_DAYS, CERTIFICATE_DAYS = 3652, 365
-SERVER = "server"
 """The server's name, which no hospital may have."""
 
 PublicKey = ec.EllipticCurvePublicKey

@@ -164,7 +164,7 @@ def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
             for v, star in zip(values, figure.stars(values), strict=True)
         ]
         name = row["hospital"]
-        table.add_row(NAMES.get(name, escape(name)), *cells)
+        table.add_row(NAMES.get(name, escape(row.get("title", name))), *cells)
         if index == len(comparison) - 3:
             table.add_section()
     return table

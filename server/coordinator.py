@@ -202,6 +202,8 @@ class Coordinator:
             hidden=self.config.secure_aggregation.enabled,
             primary=self.task.primary_metric,
         )
+        titles = self.config.server.titles.items()
+        run.update(titles={name: title for name, title in titles if name != title})
         self.board.restore(run.rounds())
         patience_s = self.config.server.wait_s
         self._wait_for_hospitals(grid, patience_s)

@@ -36,6 +36,7 @@ from wardround.common.credentials import (
 )
 from wardround.common.enrolment import SigningRequest
 from wardround.common.errors import ProvisionError
+from wardround.common.names import SERVER
 from wardround.common.private_files import read_public, write_private
 from wardround.common.secagg.content import shared_settings
 from wardround.common.shaping import differences
@@ -79,8 +80,12 @@ def provision(
     Raises ProvisionError; what was made stays, and the next call goes on from there.
     """
     with work_on(config, now) as work:
-        work.make_kits(config.server.hospitals if names is None else names)
-        unlisted = sorted(set(work.registry.roster()) - set(config.server.hospitals))
+        titles = config.server.titles
+        work.make_kits(list(titles) if names is None else names)
+        for name, title in titles.items():
+            if name != title:
+                work.note(f"{title} is '{name}' in certificates, folders and logs")
+        unlisted = sorted(set(work.registry.roster()) - set(titles))
         if names is None and unlisted:  # who takes a name out of the file may expect more of it
             work.note(f"not in server.hospitals, but members until --revoke: {', '.join(unlisted)}")
         return work.finish()
@@ -115,7 +120,7 @@ def enroll(
                     "keys"
                 )
             registry.revoke(name)
-        work.make_kits([one for one in config.server.hospitals if one != name])
+        work.make_kits([one for one in config.server.titles if one != name])
         pem = registry.certificate_for(name, request.public_key, request.identity)
         work.answer(name, pem)
         return request, work.finish()
@@ -129,7 +134,7 @@ def renew(
     With ``new_key`` the party gets new keys and a new identity, the old ones are revoked, and a
     revoked hospital is admitted again. Raises ProvisionError.
     """
-    kind: Kind = "server" if name == pki.SERVER else "hospital"
+    kind: Kind = "server" if name == SERVER else "hospital"
     with work_on(config, now) as work:
         registry = work.registry
         if (row := registry.last(kind, name)) is None:

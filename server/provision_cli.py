@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.common.errors import ConfigError
+from wardround.common.names import SERVER, name_of
 
 if TYPE_CHECKING:  # the command line answers --help without loading what works
     from wardround.common.config import Config
@@ -120,9 +121,10 @@ def _change(console: Console, file: Path, settings: Config, asked: _Asked) -> No
     if asked.request is not None:
         request, done = work.enroll(settings, asked.request, asked.new_key)
     elif asked.renew is not None:
-        done = work.renew(settings, asked.renew, asked.new_key)
+        name = asked.renew if asked.renew == SERVER else name_of(asked.renew)
+        done = work.renew(settings, name, asked.new_key)
     elif asked.revoke is not None:
-        done = work.revoke(settings, asked.revoke)
+        done = work.revoke(settings, name_of(asked.revoke))
     else:
         done = work.provision(settings)
     kits = done.kits or tuple(work.kits_with_keys(settings))

@@ -28,6 +28,7 @@ from wardround.common.credentials import (
 from wardround.common.description import Description
 from wardround.common.enrolment import Answer, check_name
 from wardround.common.errors import ProvisionError
+from wardround.common.names import SERVER
 from wardround.common.private_files import (
     private_folder,
     read_private,
@@ -185,9 +186,9 @@ class Work:
             write_public(kit / SITE, site_text(self.config.federation.name))
 
     def _make_server(self) -> None:
-        row = self.registry.last("server", pki.SERVER)
+        row = self.registry.last("server", SERVER)
         if row is not None and row.action == "revoked":  # a crash in the middle of new keys
-            return self.new_keys("server", pki.SERVER)
+            return self.new_keys("server", SERVER)
         folder = private_folder(self.folder / "server")
         key, identity = _keys(folder, "server")
         self.server_identity = identity.public

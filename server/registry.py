@@ -27,6 +27,7 @@ from wardround.common.config import Config
 from wardround.common.credentials import DESCRIPTION
 from wardround.common.description import Description, shared_toml
 from wardround.common.errors import ProvisionError
+from wardround.common.names import SERVER
 from wardround.common.private_files import private_folder, read_public, why, write_public
 from wardround.common.rundir import sync_folder
 
@@ -153,7 +154,7 @@ class Registry:
                 continue
             if (row.kind, row.name) != _party(name):
                 raise ProvisionError(
-                    f"{name or pki.SERVER}: has the identity of {row.kind} '{row.name}'; each "
+                    f"{name or SERVER}: has the identity of {row.kind} '{row.name}'; each "
                     "party makes its own keys"
                 )
             if row.action == "revoked":
@@ -278,7 +279,7 @@ class Registry:
 
 
 def _party(name: str | None) -> tuple[str, str]:
-    return ("server", pki.SERVER) if name is None else ("hospital", name)
+    return ("server", SERVER) if name is None else ("hospital", name)
 
 
 def _says(one: Description) -> tuple[object, ...]:

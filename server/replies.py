@@ -7,7 +7,6 @@ refused as a whole: nothing of it is counted.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +22,7 @@ from wardround.common.arrays import (
     decode_arrays,
 )
 from wardround.common.errors import BudgetSpent, ReplyRefused
+from wardround.common.names import RULE, is_name
 from wardround.common.privacy.claims import Claim
 from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Sums
@@ -30,7 +30,6 @@ from wardround.common.wire.leaves import MOST_WARNINGS
 
 MAX_STATISTICS = 100_000
 MAX_STATISTIC_ELEMENTS = 10_000_000
-_NAME = re.compile(r"\w[\w .-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ def check_description(reply: Message) -> Member:
     if not isinstance(describe, ConfigRecord) or not isinstance(sizes, MetricRecord):
         raise ReplyRefused("the description lacks its records")
     name, warnings = describe.get("hospital"), describe.get("warnings", [])
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ReplyRefused("its name must be 1 to 64 letters, digits, spaces, '.', '_' or '-'")
+    if not isinstance(name, str) or not is_name(name):
+        raise ReplyRefused(f"it can't be called {str(name)[:80]!r}; {RULE}")
     if not isinstance(warnings, list) or len(warnings) > MOST_WARNINGS:
         raise ReplyRefused("its warnings are not a short list")
     counts = {split: _whole(sizes, split) for split in m.SPLITS}

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from wardround.common import messages as m
 from wardround.common.config import Config
 from wardround.common.errors import ReplyRefused, RoundFailed
+from wardround.common.hosting import HostGrid
 from wardround.common.tasks.base import Sums, Task
 from wardround.server.exchange import exchange
 from wardround.server.gathering import Gatherer
@@ -77,8 +78,9 @@ def describe(
                 raise ReplyRefused(f"a second hospital calls itself '{member.name}'")
             members[member.name] = member
         except ReplyRefused as error:
-            node = f"node {request.metadata.dst_node_id}"
-            refused.append({"hospital": node, "reason": str(error)})
+            node_id = request.metadata.dst_node_id
+            name = grid.name(node_id) if isinstance(grid, HostGrid) else f"node {node_id}"
+            refused.append({"hospital": name, "reason": str(error)})
     return [members[name] for name in sorted(members)], refused
 
 

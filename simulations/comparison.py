@@ -62,7 +62,8 @@ def compare(
     notes = [*failures.notes, *_make_comparable(columns, names)]
     shown = names if population.members is None else []
     table = [
-        {"hospital": name, **{kind: columns[kind].get(name, {}) for kind in columns}}
+        {"hospital": name, "title": population.titles.get(name, name)}
+        | {kind: columns[kind].get(name, {}) for kind in columns}
         for name in [*shown, MEAN, OVERALL]
     ]
     observer.warnings(notes)

@@ -7,9 +7,7 @@ partition is refused. Noise on a client's inputs, the other feature skew of NIID
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from wardround.common.config import Config
 from wardround.common.errors import DataError, TaskError
+from wardround.common.names import names_of
 from wardround.common.rng import numpy_generator
 from wardround.common.tasks.base import Task
 
@@ -149,25 +148,7 @@ def _by_value(values: NDArray[np.str_], config: Config) -> dict[str, Rows]:
             "merge or drop them, or lower simulation.min_examples",
         )
     parts = _grouped(client_of, len(found))
-    return dict(zip(safe_names(map(str, found)), parts, strict=True))
-
-
-def safe_names(texts: Iterable[str]) -> list[str]:
-    """A client's name for each of these different texts: it becomes a folder and a certificate's
-    subject, so it has letters, digits, '.', '_' and '-' only, and differs from the others in more
-    than upper and lower case."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for text in texts:
-        plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:56] or "site"
-        candidate, number = name, 1
-        while candidate.casefold() in taken:
-            number += 1
-            candidate = f"{name}-{number}"
-        taken.add(candidate.casefold())
-        names.append(candidate)
-    return names
+    return dict(zip(names_of(map(str, found)), parts, strict=True))
 
 
 # --- what the task says of rows -------------------------------------------------------------------

@@ -17,6 +17,7 @@ from wardround.common.config import Config
 from wardround.common.data.shards import visible
 from wardround.common.errors import ConfigError, DataError, WardroundError
 from wardround.common.initial import Initial, read_initial
+from wardround.common.names import names_of
 from wardround.common.privacy.rules import check_settings, check_task
 from wardround.common.tasks.base import Task
 from wardround.server.members import VirtualMembers
@@ -48,6 +49,7 @@ class Population:
     Attributes
     ----------
     names : in the order of the hospitals' numbers
+    titles : what a hospital's file or folder is called, by name, where that is something else
     members : what the server is told of a virtual population; None for any other
     keep : how many virtual clients stay in memory; None for hospitals that all stay
     notes : what of the data is no hospital's, one line each
@@ -69,6 +71,7 @@ class Population:
         self.notes: list[str] = []
         self._identities = identities
         self.roster: dict[str, bytes] = {}
+        self.titles: dict[str, str] = {}
         path = config.data_path()
         if path is not None and not path.exists():
             raise config.error("data.path", f"{path}: no such file or folder")
@@ -195,7 +198,9 @@ class Population:
         if others:
             shown = ", ".join(others[:10]) + (" ..." if len(others) > 10 else "")
             self.notes.append(f"data.path: no hospital's data, so left out: {shown}")
-        return {name: partial(self.task.load, place) for name, place in sites.items()}
+        called = names_of(sites)
+        self.titles = {name: title for name, title in called.items() if name != title}
+        return {name: partial(self.task.load, sites[title]) for name, title in called.items()}
 
     def _partitioned(self, path: Path | None) -> dict[str, Callable[[], Any]]:
         pooled = self._pooled(path)

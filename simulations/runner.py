@@ -22,6 +22,7 @@ from wardround.common.errors import ConfigError, RunDirectoryError, WardroundErr
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
 from wardround.common.models import build_model, load_arrays
+from wardround.common.names import name_of
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.records import (
     OVERALL,
@@ -75,7 +76,9 @@ class Result:
     def figure(self, metric: str, hospital: str = OVERALL, split: str = "test") -> float:
         """A figure of the last evaluated round. Raises KeyError if there is none."""
         for record in reversed(self.records):
-            if (record["metric"], record["hospital"], record["split"]) == (metric, hospital, split):
+            if record["hospital"] not in (hospital, name_of(hospital)):
+                continue
+            if (record["metric"], record["split"]) == (metric, split):
                 return float(record["value"])
         hidden = any(row.get("hidden") for row in self.rounds) and hospital != OVERALL
         why = "; secure aggregation hides single hospitals, see comparison" if hidden else ""
@@ -121,6 +124,7 @@ def simulate(
     with take_lock(run.lock), writing(run), torch_threads(settings.simulation.threads):
         if resume is not None:
             keep_settings(run, settings)
+        run.update(titles=population.titles)
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
         return _run(settings, task, population, scenario, run, observer)

@@ -3,7 +3,7 @@
 ``common/config.py`` puts them together, and says where in the file a mistake stands.
 """
 
-from wardround.common.config_tables.base import HOSPITAL_NAME, Positive, Table
+from wardround.common.config_tables.base import Positive, Table
 from wardround.common.config_tables.machines import ServerTable, SimulationTable
 from wardround.common.config_tables.protection import PrivacyTable, SecureAggregationTable
 from wardround.common.config_tables.run import (
@@ -25,7 +25,6 @@ __all__ = [
     "DataTable",
     "EvaluationTable",
     "FederationTable",
-    "HOSPITAL_NAME",
     "OWN_TRAINING",
     "Positive",
     "Precision",

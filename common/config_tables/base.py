@@ -6,13 +6,9 @@ Each key is a ``Field`` with its range and ``description``: what it means, in th
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-
-HOSPITAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a hospital may be called where its name becomes a folder and a certificate's subject."""
 
 DAY_S = 86_400.0
 MANY = 1_000_000

@@ -8,13 +8,13 @@ from pydantic import Field, model_validator
 
 from wardround.common.config_tables.base import (
     DAY_S,
-    HOSPITAL_NAME,
     MANY,
     Fraction,
     PathText,
     Seconds,
     Table,
 )
+from wardround.common.names import name_of
 
 
 class SimulationTable(Table):
@@ -99,6 +99,9 @@ class SimulationTable(Table):
         return self
 
 
+_LONGEST_TITLE = 200
+
+
 class ServerTable(Table):
     """``[server]``: the coordinator's process, and the hospitals that are provisioned."""
 
@@ -113,7 +116,9 @@ class ServerTable(Table):
         description="host and port to listen on; empty: all interfaces, the port of `address`",
     )
     hospitals: list[str] = Field(
-        [], description="names that `wardround provision` makes start-up kits for"
+        [],
+        description="the hospitals that `wardround provision` makes start-up kits for; whatever "
+        "people call them: [names](deployment.md#names)",
     )
     folder: PathText = Field("provision", description="where authority, server keys and kits lie")
     wait_s: Seconds = Field(
@@ -133,13 +138,24 @@ class ServerTable(Table):
         256, ge=1, le=10_000, description="streams at a time, authenticated or not"
     )
 
+    @property
+    def titles(self) -> dict[str, str]:
+        """What people call each of ``hospitals``, by its name."""
+        return {name_of(title): title for title in self.hospitals}
+
     @model_validator(mode="after")
     def _is_sensible(self) -> ServerTable:
-        for name in self.hospitals:
-            if not HOSPITAL_NAME.fullmatch(name):
+        called: dict[str, str] = {}
+        for title in self.hospitals:
+            if not title.strip() or not title.isprintable() or len(title) > _LONGEST_TITLE:
                 raise ValueError(
-                    f"hospitals: {name!r:.60} is no name; use letters, digits, '.', '_', '-', at "
-                    "most 64"
+                    f"hospitals: {title!r:.60} is no name; write 1 to {_LONGEST_TITLE} characters"
+                )
+            name = name_of(title)
+            if (other := called.setdefault(name.casefold(), title)) != title:
+                raise ValueError(
+                    f"hospitals: {other!r:.60} and {title!r:.60} would both be '{name}' in "
+                    "certificates and folders; call one otherwise"
                 )
         if len(set(self.hospitals)) < len(self.hospitals):
             raise ValueError("hospitals: a name stands there twice")

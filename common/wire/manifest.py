@@ -18,12 +18,12 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from wardround.common import messages as m
 from wardround.common.config_tables import (
-    HOSPITAL_NAME,
     PrivacyTable,
     SecureAggregationTable,
     Table,
 )
 from wardround.common.errors import PolicyRefused, ReplyRefused
+from wardround.common.names import HospitalName
 from wardround.common.secagg.keys import SIGNATURE_BYTES, Identity, digest, verify
 
 FORMAT: Literal[1] = 1
@@ -61,7 +61,6 @@ def _printable(text: str) -> str:
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Name = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_printable)]
-HospitalName = Annotated[str, Field(pattern=rf"^{HOSPITAL_NAME.pattern}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9.!_-]{1,64}$")]
 Side = Annotated[int, Field(ge=0, lt=2**48)]

@@ -78,6 +78,10 @@ class HospitalGrid(HostGrid):
                 )
 
     # --- Grid --------------------------------------------------------------------------------
+    def name(self, node_id: int) -> str:
+        known = {node_id_of(name): name for name in list(self.links)}
+        return known.get(node_id) or super().name(node_id)
+
     def get_node_ids(self) -> Iterable[int]:
         return [node_id_of(name) for name in self.admitted()]
 
