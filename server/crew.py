@@ -119,7 +119,9 @@ class Crew:
             who: dict[str, Any] = {"population": {"clients": len(members), **sizes}}
         else:
             rows = [{"hospital": x.name, **x.sizes, "warnings": x.warnings} for x in members]
-            who = {"hospitals": rows}
+            refused = self._membership.refused.items()
+            absent = [{"hospital": name, "reason": reason} for name, reason in refused]
+            who = {"hospitals": rows, "absent": absent}
         self._run.update(
             name=self._config.federation.name,
             status="running",

@@ -32,6 +32,10 @@ class Membership:
     ----------
     roster : names and public keys; may be a live view of a roster that changes. Empty where the
         host has none.
+
+    Attributes
+    ----------
+    refused : by name, why those who are connected and no members can't take part
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Membership:
         self._host, self._standing = host, host.standing()
         self._grid, self._config, self._observer, self._roster = grid, config, observer, roster
         self.members: Sequence[Member]
+        self.refused: dict[str, str] = {}
         virtual: VirtualMembers | None = getattr(grid, "members", None)
         self._stay = virtual is not None
         self.roster: dict[str, bytes] = dict(roster)
@@ -47,7 +52,8 @@ class Membership:
             self.members = virtual
             observer.population(len(virtual), virtual.same_sizes)
             return
-        self.members = gather_members(grid, config, observer, host)
+        self.members, refused = gather_members(grid, config, observer, host)
+        self.refused = {row["hospital"]: row["reason"] for row in refused}
         self._asked = Counter({member.node_id: _TRIES for member in self.members})
         self.roster = dict(roster)  # as it is now
         if host.standing() != self._standing:  # while they were asked
@@ -71,5 +77,10 @@ class Membership:
             self._asked.update({member.node_id: _TRIES for member in found})
             joined = sorted([*self.members, *found], key=lambda member: member.name)
             self.members = joined
-            self._observer.members(joined, refused)
+            news = [row for row in refused if self.refused.get(row["hospital"]) != row["reason"]]
+            self.refused |= {row["hospital"]: row["reason"] for row in refused}
+            for member in found:
+                self.refused.pop(member.name, None)
+            if found or news:  # the same refusal is told once
+                self._observer.members(joined, news)
         return list(self.members) != before or self.roster != known

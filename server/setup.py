@@ -24,8 +24,11 @@ from wardround.server.sampling import training
 _POLL_S = 0.2
 
 
-def gather_members(grid: Grid, config: Config, observer: Observer, host: Host) -> list[Member]:
-    """Ask every connected node who it is; wait for at least ``min_clients`` usable ones.
+def gather_members(
+    grid: Grid, config: Config, observer: Observer, host: Host
+) -> tuple[list[Member], list[dict[str, str]]]:
+    """Ask every connected node who it is; wait for at least ``min_clients`` that train. Also why
+    others can't take part.
 
     Raises RoundFailed, with the reasons, if the time runs out before.
     """
@@ -54,7 +57,7 @@ def gather_members(grid: Grid, config: Config, observer: Observer, host: Host) -
             f"{able} of {len(node_ids)} hospitals can train{rest}, federation.min_clients is "
             f"{needed}; {_first(refused)}"
         )
-    return found
+    return found, refused
 
 
 def describe(
