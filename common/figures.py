@@ -94,6 +94,10 @@ class FigureTable:
         """The figure of this name; one that nobody described is no measure of quality."""
         return self._by_name.get(name) or Figure(name)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether this figure was described."""
+        return name in self._by_name
+
     def bounds(self) -> set[str]:
         """Names of the figures that are bounds of others: no figures of their own in a table."""
         return {figure.bound for figure in self._by_name.values() if figure.bound}

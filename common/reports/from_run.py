@@ -38,6 +38,9 @@ def report_run(run: RunDirectory) -> Path:
         notes=_notes(run, config),
         protection=config.privacy.sentence if config else "",
         virtual_clients=int(summary.get("population", {}).get("clients", 0)),
+        counted=_counted(config),
+        titles=dict(summary.get("titles", {})),
+        absent=list(summary.get("absent", [])),
     )
     write_report(data, run.report)
     return run.report
@@ -65,6 +68,17 @@ def _with_prevalence(hospital: dict[str, Any], rounds: list[dict[str, Any]]) -> 
     return hospital | {"prevalence": HIDDEN if hidden else None}
 
 
+def _counted(config: Config | None) -> str:
+    """What the hospitals' sizes are, as the server was told them."""
+    unit = config.privacy.unit if config else "none"
+    return {
+        "none": "rows",
+        "example": "rows, as announced with noise",
+        "patient": "patients, as announced with noise",
+        "hospital": "1 where there may be rows; how many isn't announced",
+    }[unit]
+
+
 def _config(run: RunDirectory) -> Config | None:
     try:
         return load_config(run.config_path)
@@ -74,19 +88,24 @@ def _config(run: RunDirectory) -> Config | None:
 
 def _notes(run: RunDirectory, config: Config | None) -> list[str]:
     """What a reader must know before trusting or sharing the figures."""
-    simulated = not run.deployed
+    simulated, summary, rounds = not run.deployed, run.summary(), run.rounds()
+    comparison = summary.get("comparison", [])
+    made = [kind for kind in ("local", "pooled") if any(row.get(kind) for row in comparison)]
     notes = [
-        *run.summary().get("left_out", []),
-        *_aggregation_notes(config, run.rounds(), simulated),
-        *(privacy_notes(config, run.rounds(), simulated) if config else []),
-        "'overall' adds the hospitals' sums (every row counts the same); 'mean' is the plain mean "
-        "of the hospitals' figures (every hospital counts the same).",
+        *summary.get("left_out", []),
+        *_aggregation_notes(config, rounds, simulated, bool(comparison)),
+        *(privacy_notes(config, rounds, simulated, made) if config else []),
     ]
+    if any(row["overall"] for row in rounds):
+        notes.append(
+            "'overall' adds the hospitals' sums (every row counts the same); 'mean' is the plain "
+            "mean of the hospitals' figures (every hospital counts the same)."
+        )
     if config is None:
         return notes
-    scenario, summary = config.simulation.scenario, run.summary()
+    scenario = config.simulation.scenario
     notes[:0] = simulated_time_notes(
-        run.rounds(),
+        rounds,
         FigureTable.read(summary).primary,
         scenario.get("target") if isinstance(scenario, dict) else None,
     )
@@ -94,7 +113,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         notes.insert(0, f"The run ended early: {early}.")
     if initial := summary.get("initial"):
         notes.append(f"The first model took {initial['taken']} arrays from {initial['file']}.")
-    if config.evaluation.select == "best":
+    if config.evaluation.select == "best" and summary.get("chosen_round"):
         notes.append("The model is that of the round with the best validation figure.")
     virtual = config.simulation.partition == "virtual"
     if virtual:
@@ -102,19 +121,20 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
             "The population is virtual: its clients were made when they were sampled. Figures are "
             "of a sample of them, the same in every round."
         )
-    if simulated and config.simulation.baselines and not virtual:
+    if made:
         notes.append(
-            "'local' and 'pooled' are trained with the same settings, on inputs prepared the same "
-            "way, with as many passes over the data as the federation; a pooled model exists only "
-            "in a simulation."
+            f"{' and '.join(repr(kind) for kind in made)}: trained with the same settings, on "
+            "inputs prepared the same way, with as many passes over the data as the federation"
+            f"{'; a pooled model exists only in a simulation' * ('pooled' in made)}."
         )
     notes += [f"{line[:1].upper()}{line[1:]}." for line in summary.get("comparison_notes", [])]
     return notes
 
 
 def _aggregation_notes(
-    config: Config | None, rounds: list[dict[str, Any]], simulated: bool
+    config: Config | None, rounds: list[dict[str, Any]], simulated: bool, compared: bool
 ) -> list[str]:
+    """``compared``: whether the page has figures of single hospitals."""
     if config is None:
         return []
     if not config.secure_aggregation.enabled:
@@ -123,13 +143,16 @@ def _aggregation_notes(
         "Secure aggregation was on: the server saw sums over hospitals only. Of one hospital it "
         "knew its rows per split, its times and its failures; everything else is hidden.",
     ]
-    if simulated:
-        notes += [
+    if simulated and compared:
+        notes.append(
             "Figures of single hospitals in this page come from the hospitals that were simulated "
-            "here, not from the server.",
+            "here, not from the server."
+        )
+    if simulated:
+        notes.append(
             "In a simulation the rounding of updates derives from the run's seed, so that a run "
-            "can be repeated exactly; the masks are secret all the same.",
-        ]
+            "can be repeated exactly; the masks are secret all the same."
+        )
     clipped = max((row.get("clipped") or 0.0 for row in rounds), default=0.0)
     if clipped > 0:
         notes.append(

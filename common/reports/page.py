@@ -7,7 +7,7 @@ every '<' of its JSON as an escape. Equal input gives equal bytes.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,14 @@ from wardround.common.records import (
     human_seconds,
 )
 from wardround.common.reports import plots
+from wardround.common.reports.grouping import grouped_refusals, grouped_warnings, ranges
 from wardround.common.rundir import to_json, write_atomically
 
 HIDDEN = "hidden"
 """Stands for a figure that the server can't know."""
 KINDS = ("local", "federated", "pooled")
+_LONG = 30
+"""Rows of a table that is folded away, also in print, with a line that sums it up."""
 _FIRST = ("auc", "c_index", "accuracy", "balanced_accuracy", "rmse", "r2", "f1", "loss")
 
 
@@ -42,6 +45,9 @@ class ReportData:
     rounds : the lines of ``metrics.jsonl``
     hospitals : {hospital, train, validation, test, warnings, prevalence, epsilon}
     protection : whether, and how, the run is differentially private
+    counted : what the hospitals' numbers count: rows, or units as they were announced
+    titles : what hospitals are called, by name, where that is something else
+    absent : {hospital, reason} of those that can't take part
     virtual_clients : how many there are, where nobody lists them
     comparison : {hospital, local, federated, pooled}, each of the last three {metric: value}
     """
@@ -59,6 +65,9 @@ class ReportData:
     notes: list[str]
     protection: str = ""
     virtual_clients: int = 0
+    counted: str = "rows"
+    titles: dict[str, str] = field(default_factory=dict)
+    absent: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def primary(self) -> str:
@@ -93,12 +102,14 @@ def render(data: ReportData) -> str:
     """The page as HTML text."""
     split = "test" if any(r["split"] == "test" for r in data.records) else "validation"
     figures = {
-        "primary": plots.curves(data.records, split, data.primary),
+        "primary": plots.curves(data.records, split, data.primary, data.titles),
         "by-time": plots.by_time(data.rounds, split, data.primary),
-        "loss": plots.curves(data.records, split, "loss") if data.primary != "loss" else None,
+        "loss": plots.curves(data.records, split, "loss", data.titles)
+        if data.primary != "loss"
+        else None,
         "train-loss": plots.curves(data.records, "train", "loss"),
-        "epsilon": plots.curves(data.records, PRIVACY, EPSILON),
-        "sizes": plots.sizes(data.hospitals),
+        "epsilon": plots.curves(data.records, PRIVACY, EPSILON, data.titles),
+        "sizes": plots.sizes(data.hospitals, data.titles, data.counted),
         "timings": plots.timings(data.rounds),
     }
     shown = {name: figure for name, figure in figures.items() if figure is not None}
@@ -110,9 +121,12 @@ def render(data: ReportData) -> str:
         plotly=Markup(get_plotlyjs()),
         tables=_tables(data),
         answer=_answer(data),
-        refused=[{"round": r["round"], **x} for r in data.rounds for x in r["refused"]],
-        repeated=[r for r in data.rounds if r["attempt"] > 1],
-        warnings=[line for row in data.hospitals for line in row.get("warnings", [])],
+        kinds=[kind for kind in KINDS if any(row.get(kind) for row in data.comparison)],
+        refused=grouped_refusals(data.rounds, data.titles),
+        repeated=ranges(r["round"] for r in data.rounds if r["attempt"] > 1),
+        warnings=grouped_warnings(data.hospitals, data.titles),
+        positive="prevalence" in data.figures,
+        long=_LONG,
         simulated=all("simulated_time_s" in row for row in data.rounds),
         total_bytes=sum(r["bytes_down"] + r["bytes_up"] for r in data.rounds),
         total_seconds=sum(r["seconds"]["total"] for r in data.rounds),
@@ -144,7 +158,8 @@ def _table(data: ReportData, metric: str) -> dict[str, Any]:
     figure, rows = data.figures[metric], []
     for row in data.comparison:
         values = [row.get(kind, {}).get(metric) for kind in kinds]
-        name = plots.NAMES.get(row["hospital"], row["hospital"])
+        name = row["hospital"]
+        name = plots.NAMES.get(name) or data.titles.get(name, name)
         cells = [(number(v), star) for v, star in zip(values, figure.stars(values), strict=True)]
         summary = row["hospital"] in (MEAN, OVERALL)
         rows.append({"name": name, "cells": cells, "summary": summary})

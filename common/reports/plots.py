@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from wardround.common.records import MEAN, OVERALL, Record
+from wardround.common.reports.grouping import labels
 
 Figure = dict[str, Any]
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#9A8B00")
 """Okabe and Ito's colours, told apart by colour-blind readers too; dashes tell more apart."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _MANY = 12
+_MOST_TICKS = 40
+_SHORT_LEGEND, _LEGEND_LINE = 6, 12
 NAMES = {OVERALL: "all rows together", MEAN: "mean of hospitals"}
 
 
-def curves(records: list[Record], split: str, metric: str) -> Figure | None:
+def curves(
+    records: list[Record], split: str, metric: str, titles: Mapping[str, str] | None = None
+) -> Figure | None:
     """A figure per hospital and overall over rounds; a band where there are too many to tell."""
     series: dict[str, tuple[list[int], list[float | None]]] = {}
     for row in records:
@@ -28,14 +34,18 @@ def curves(records: list[Record], split: str, metric: str) -> Figure | None:
     if not series:
         return None
     hospitals = {name: xy for name, xy in series.items() if name not in NAMES}
-    traces = _band(hospitals) if len(hospitals) > _MANY else _lines(hospitals) if hospitals else []
+    if len(hospitals) > _MANY:
+        traces = _band(hospitals)
+    else:
+        shown = labels(sorted(hospitals), titles or {})
+        traces = _lines({shown[name]: xy for name, xy in sorted(hospitals.items())})
     for name, width in ((MEAN, 2), (OVERALL, 4)):
         if name in series:
             rounds, values = series[name]
             dash = "dash" if name == MEAN else "solid"
             line = {"width": width, "dash": dash, "color": "ink"}
             traces.append(_trace(NAMES[name], rounds, values, line))
-    return {"data": traces, "layout": _layout("round", metric)}
+    return {"data": traces, "layout": _layout("round", metric, len(traces))}
 
 
 def _lines(series: dict[str, tuple[list[int], list[float | None]]]) -> list[dict[str, Any]]:
@@ -50,7 +60,7 @@ def _lines(series: dict[str, tuple[list[int], list[float | None]]]) -> list[dict
                 "dash": _DASHES[index // len(PALETTE) % len(_DASHES)],
             },
         )
-        for index, (name, (rounds, values)) in enumerate(sorted(series.items()))
+        for index, (name, (rounds, values)) in enumerate(series.items())
     ]
 
 
@@ -89,11 +99,17 @@ def by_time(rounds: list[dict[str, Any]], split: str, metric: str) -> Figure | N
     }
 
 
-def sizes(hospitals: list[dict[str, Any]]) -> Figure | None:
-    """Rows per hospital and split."""
+def sizes(
+    hospitals: list[dict[str, Any]], titles: Mapping[str, str] | None = None, counted: str = "rows"
+) -> Figure | None:
+    """What is counted (rows, patients) per hospital and split.
+
+    Names are categories, also where they look like numbers.
+    """
     if not hospitals:
         return None
-    names = [row["hospital"] for row in hospitals]
+    shown = labels([row["hospital"] for row in hospitals], titles or {})
+    names = list(shown.values())
     traces = [
         {
             "type": "bar",
@@ -109,7 +125,10 @@ def sizes(hospitals: list[dict[str, Any]]) -> Figure | None:
         )
         if any(row.get(split) for row in hospitals)
     ]
-    layout = _layout("", "rows") | {"barmode": "stack"}
+    layout = _layout("", counted) | {"barmode": "stack"}
+    layout["xaxis"] |= {"type": "category"}
+    if len(names) > _MOST_TICKS:  # the pointer shows whose a bar is
+        layout["xaxis"] |= {"showticklabels": False, "title": {"text": f"{len(names)} hospitals"}}
     return {"data": traces, "layout": layout}
 
 
@@ -138,14 +157,15 @@ def _trace(
     return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, "line": line}
 
 
-def _layout(x: str, y: str) -> dict[str, Any]:
+def _layout(x: str, y: str, traces: int = 0) -> dict[str, Any]:
+    """``traces`` of a long legend get room below the plot, which keeps its own height."""
     return {
         "margin": {"l": 56, "r": 12, "t": 12, "b": 44},
         "xaxis": {"title": {"text": x}, "automargin": True},
         "yaxis": {"title": {"text": y}, "automargin": True},
         "legend": {"orientation": "h", "y": -0.22},
         "hovermode": "x unified",
-        "height": 380,
+        "height": 380 + _LEGEND_LINE * max(0, traces - _SHORT_LEGEND),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from wardround.common.config import Config
@@ -20,8 +21,13 @@ _PLACES = {
 }
 
 
-def privacy_notes(config: Config, rounds: list[dict[str, Any]], simulated: bool) -> list[str]:
-    """Sentences for the page, the most important first."""
+def privacy_notes(
+    config: Config, rounds: list[dict[str, Any]], simulated: bool, baselines: Sequence[str] = ()
+) -> list[str]:
+    """Sentences for the page, the most important first.
+
+    baselines : kinds of model that the page compares with
+    """
     table = config.privacy
     if not table.enabled:
         return [
@@ -48,11 +54,11 @@ def privacy_notes(config: Config, rounds: list[dict[str, Any]], simulated: bool)
             "Announced numbers of patients or rows carry noise of standard deviation "
             f"{table.size_noise:g}, which the epsilon above includes."
         )
-    notes.append("Not private: " + "; ".join(_uncovered(config)) + ".")
+    notes.append("Not private: " + "; ".join(_uncovered(config, baselines)) + ".")
     return notes
 
 
-def _uncovered(config: Config) -> list[str]:
+def _uncovered(config: Config, baselines: Sequence[str]) -> list[str]:
     found = ["the figures on held-out rows, whose patients are not in any training part"]
     if config.evaluation.select == "best":
         found.append("the choice of the best round, by those figures")
@@ -60,8 +66,8 @@ def _uncovered(config: Config) -> list[str]:
         "the sums of the data preparation (means, quantiles, vocabularies) and what each hospital "
         "normalises by them"
     )
-    if config.simulation.baselines:
-        found.append("the local and pooled models that this page compares with")
+    if baselines:
+        found.append(f"the {' and '.join(baselines)} models that this page compares with")
     return found
 
 

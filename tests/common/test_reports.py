@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from wardround.common.figures import BINARY, FigureTable
 from wardround.common.records import flat_records
 from wardround.common.reports import report_run
+from wardround.common.reports.grouping import labels, ranges, shortened
 from wardround.common.reports.page import ReportData, render
 from wardround.common.rundir import RunDirectory
 
@@ -124,7 +126,8 @@ def test_a_hostile_name_or_reason_stays_text_everywhere() -> None:
     assert EVIL not in text
     page = Page(text)
     assert len(page.scripts) == 3
-    assert EVIL in [trace["name"] for trace in page.figures["primary"]["data"]]
+    names = [trace["name"] for trace in page.figures["primary"]["data"]]
+    assert escape(shortened(EVIL), quote=False) in names
 
 
 def test_the_numbers_in_the_table_and_the_best_of_a_row() -> None:
@@ -167,6 +170,7 @@ def test_a_deployed_runs_report_says_nothing_of_simulation(tmp_path: Path) -> No
         run.update(
             name="run",
             status="complete",
+            comparison=[{"hospital": "a", "federated": {"auc": 0.5}}],
             hospitals=[],
             kind="deployed" if deployed else "simulated",
         )
@@ -174,3 +178,54 @@ def test_a_deployed_runs_report_says_nothing_of_simulation(tmp_path: Path) -> No
     for words in ("simulated here", "In a simulation the rounding", "protects nobody"):
         assert words in pages[False] and words not in pages[True]
     assert "Secure aggregation was on" in pages[True]
+
+
+def test_names_that_look_like_numbers_are_categories_and_long_ones_are_shortened() -> None:
+    names = ["1001", "1002", "20001", "a" * 59 + "1", "a" * 59 + "2"]
+    figures = Page(render(data(names, [row(1, names), row(2, names)]))).figures
+    assert figures["sizes"]["layout"]["xaxis"]["type"] == "category"
+    shown = figures["sizes"]["data"][0]["x"]
+    assert shown[:3] == names[:3] and len(set(shown)) == 5 and max(map(len, shown)) <= 20
+    assert {trace["name"] for trace in figures["primary"]["data"]} >= set(shown)
+
+
+def test_labels_are_different_whatever_the_names() -> None:
+    names = ["a" * 30 + "b" * 30, "a" * 31 + "b" * 30, "x"]
+    assert len(set(labels(names, {}).values())) == 3
+    assert labels(["x"], {"x": "St. <b>"}) == {"x": "St. &lt;b&gt;"}
+
+
+def test_what_was_refused_again_and_again_is_one_line() -> None:
+    refusal = {"hospital": "a", "step": "train", "reason": "no"}
+    rounds = [row(n, ["a", "b"], refused=[refusal] * (n != 5), attempt=2) for n in range(1, 261)]
+    page = Page(render(data(["a", "b"], rounds)))
+    assert page.cells.count("no") == 1
+    at = page.cells.index("no")
+    assert page.cells[at - 2 : at + 3] == ["a", "train", "no", "259", "1–4, 6–260"]
+    folded = [tag for tag, _ in page.tags if tag == "details"]
+    assert len(folded) == 3, "settings, environment, and the table of 260 rounds"
+    assert ranges([7, 1, 3, 2, 3]) == "1–3, 7" and ranges([]) == ""
+
+
+def test_the_same_warning_of_many_hospitals_is_one_line() -> None:
+    report = data([f"h{number}" for number in range(12)], [row(1, ["h0"])])
+    for hospital in report.hospitals:
+        hospital["warnings"] = [f"{hospital['hospital']}: column 'x' is wholly missing"]
+    text = render(report)
+    assert text.count("is wholly missing") == 1
+    assert "h0, h1, h2, h3, h4, h5, h6, h7 and 4 more: column" in text
+
+
+def test_the_page_speaks_of_what_was_made_and_says_what_sizes_are(tmp_path: Path) -> None:
+    text = "[privacy]\nunit = 'patient'\nepsilon = 3.0\n"
+    run = RunDirectory.create(tmp_path, "run", text)
+    hospital = {"hospital": "a", "train": 9, "validation": 0, "test": 3, "warnings": []}
+    table = [{"hospital": name, "federated": {"rmse": 0.5}} for name in ("a", "mean", "overall")]
+    run.update(name="run", status="complete", hospitals=[hospital], comparison=table)
+    run.update(primary="rmse", figures={"rmse": {"name": "rmse", "better": "lower"}})
+    run.append_round(row(1, ["a"]))
+    page = report_run(run).read_text()
+    own = page.replace(Page(page).scripts[0], "")
+    assert "<caption>Patients, as announced with noise</caption>" in own
+    assert "pooled" not in own and "own model" not in own
+    assert "star marks" not in own and "positive" not in own
