@@ -6,8 +6,7 @@ An array is taken where name and shape are the model's own; all others keep thei
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from wardround.common.arrays import Arrays, encoded_view
 from wardround.common.config import Config
 from wardround.common.errors import CheckpointError, ConfigError
+from wardround.common.saved import PERSONAL, PINNED, SEED, ModelForm
 from wardround.common.tensorfile import read_tensors
 
 KEY = "federation.initial"
@@ -54,19 +54,24 @@ class Initial:
     path: Path
     arrays: Arrays
     config: Config
+    state: dict[str, Any] = field(default_factory=dict)
 
-    def over(self, own: Arrays, local: Collection[str]) -> WarmStart:
+    def over(self, own: Arrays, form: ModelForm) -> WarmStart:
         """``own`` with the file's arrays where they fit.
 
-        local : names that stay at each hospital, which starts them itself
+        form : of the model; what is personal in it each hospital starts itself
 
-        Raises ConfigError for an array of another kind of number, or one that isn't finite.
+        Raises ConfigError for an array of another kind of number, or one that isn't finite, and for
+        a run's model over frozen entries that aren't this run's.
         """
         arrays, taken, left = dict(own), [], dict[str, str]()
+        there = set(self.state.get(PERSONAL, []))
         for name, value in own.items():
             found = self.arrays.get(name)
-            if name in local:
+            if name in form.entries.personal:
                 left[name] = "stays at each hospital"
+            elif found is None and name in there:
+                left[name] = "stayed at each hospital; start from the file of one"
             elif found is None:
                 left[name] = "not in the file"
             elif found.shape != value.shape:
@@ -74,14 +79,40 @@ class Initial:
             else:
                 arrays[name] = encoded_view(self._converted(name, found, value.dtype))
                 taken.append(name)
+        left |= self._frozen(form)
         for name in self.arrays:
-            if name not in own:
+            if name not in own and name not in form.frozen:
                 left[name] = "not in the model"
         return WarmStart(arrays, taken, left)
 
-    def first(self, own: Arrays, local: Collection[str]) -> WarmStart:
+    def _frozen(self, form: ModelForm) -> dict[str, str]:
+        """Frozen entries that aren't the file's, and why: every party makes them by itself."""
+        left = {}
+        for name, value in form.frozen.items():
+            found = self.arrays.get(name)
+            if found is None:
+                left[name] = "frozen, and not in the file"
+            elif not np.array_equal(found, value):
+                left[name] = "frozen, with other values"
+        of_run, pin = PINNED in self.state, form.pin()
+        if of_run and left:
+            seed = self.state.get(SEED)
+            raise self.config.error(
+                KEY,
+                f"{self.path}: {next(iter(left))} is frozen and isn't this run's, so it would be "
+                f"another model; set federation.seed = {seed}, the seed of the file's run",
+            )
+        if of_run and pin and self.state[PINNED] not in ("", pin):
+            raise self.config.error(
+                KEY,
+                f"{self.path}: it was trained over other files of the task's own (an encoder) than "
+                "are named in [task]",
+            )
+        return left
+
+    def first(self, own: Arrays, form: ModelForm) -> WarmStart:
         """``over``, for a federation: raises ConfigError if nothing fits."""
-        found = self.over(own, local)
+        found = self.over(own, form)
         if not found.taken:
             there, here = next(iter(self.arrays), "none"), next(iter(own), "none")
             raise self.config.error(
@@ -119,7 +150,8 @@ def read_initial(config: Config) -> Initial | None:
         return None
     path = config.folder / config.federation.initial
     try:
-        return Initial(path, _read(path, config), config)
+        arrays, state = _read(path, config)
+        return Initial(path, arrays, config, state)
     except FileNotFoundError:
         raise config.error(KEY, f"{path}: no such file") from None
     except (OSError, SafetensorError, CheckpointError) as error:
@@ -136,12 +168,12 @@ def file_digest(path: Path) -> str:
         raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
 
 
-def _read(path: Path, config: Config) -> Arrays:
-    """The file's arrays; with its checksum, if it is one of ours. Raises ConfigError for numbers
-    that numpy has no type for."""
+def _read(path: Path, config: Config) -> tuple[Arrays, dict[str, Any]]:
+    """The file's arrays; with its checksum and state, if it is one of ours. Raises ConfigError for
+    numbers that numpy has no type for."""
     with safe_open(path, framework="pt") as file:
         if "wardround" in (file.metadata() or {}):
-            return read_tensors(path)[0]
+            return read_tensors(path)
         arrays = {}
         for name in file.keys():
             tensor = file.get_tensor(name)  # numpy has no bfloat16
@@ -152,4 +184,4 @@ def _read(path: Path, config: Config) -> Arrays:
                 kind = str(tensor.dtype).removeprefix("torch.")
                 why = f"'{name}' is {kind}, which isn't read; save it as float32"
                 raise config.error(KEY, f"{path}: {why}") from None
-        return arrays
+        return arrays, {}

@@ -25,6 +25,8 @@ _KEEP = 2
 class FederationState:
     """What the coordinator must not lose. ``round`` is the last committed one (0: initial).
 
+    model : the shared entries: personal ones are their hospitals', frozen ones each party makes
+    frozen : digest of the frozen entries that a party makes; '' where there are none
     not_better : evaluations since the best round
     """
 
@@ -38,6 +40,7 @@ class FederationState:
     best_value: float | None = None
     clipping_norm: float | None = None
     not_better: int = 0
+    frozen: str = ""
 
 
 def checkpoint_path(folder: Path, server_round: int) -> Path:
@@ -59,6 +62,8 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
         "clipping_norm": state.clipping_norm,
         "not_better": state.not_better,
     }
+    if state.frozen:
+        tree["frozen"] = state.frozen
     path = checkpoint_path(folder, state.round)
     write_tensors(path, arrays, tree)
     prune(folder, state.best_round)
@@ -80,6 +85,7 @@ def read_checkpoint(path: Path) -> FederationState:
             best_value=tree["best_value"],
             clipping_norm=tree["clipping_norm"],
             not_better=int(tree["not_better"]),
+            frozen=str(tree.get("frozen", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: written by another version of wardround") from error

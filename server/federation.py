@@ -17,15 +17,15 @@ from torch import nn
 
 from wardround.common.arrays import Arrays, layout_of
 from wardround.common.config import Config
-from wardround.common.entries import SHARED, Entries, entries_of
+from wardround.common.entries import SHARED, entries_of
 from wardround.common.errors import CheckpointError, RoundFailed
 from wardround.common.initial import Initial, read_initial
 from wardround.common.models import build_model, model_arrays
 from wardround.common.privacy.rules import check_model, check_task
 from wardround.common.rundir import RunDirectory
+from wardround.common.saved import MODEL, ModelForm, listed, write_preparation
 from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Sums, Task
-from wardround.common.tensorfile import write_tensors
 from wardround.server.checkpoint import (
     FederationState,
     checkpoint_path,
@@ -54,12 +54,19 @@ BeforeCommit = Callable[[int], None]
 
 @dataclass(frozen=True)
 class FederationOutcome:
-    """A finished run: the chosen round's model (state dict arrays) and the totals it needs."""
+    """A finished run: the chosen round's model and the totals it needs.
+
+    model : values of the entries that hospitals share
+    form : what a file of the model holds
+    accepted : the round that each hospital's personal entries of this model are from
+    """
 
     model: Arrays
     totals: Sums
     round: int
     members: Sequence[Member]
+    form: ModelForm
+    accepted: dict[str, int]
 
 
 class Federation:
@@ -106,12 +113,13 @@ class Federation:
         totals = state.totals if state else self._prepare(crew)
         model = build_model(self.task, totals, self.config.federation.seed)
         entries = entries_of(self.config, model)
+        form = ModelForm.of(self.task, model, entries)
         if state is None:
-            arrays = self._first_arrays(initial, model, entries)
+            arrays = self._first_arrays(initial, model, form)
             population = len(training(crew.members))
-            state = self._first_state(plan, arrays, totals, entries.parameters, population)
+            state = self._first_state(plan, arrays, totals, form, population)
         else:
-            self._resume(state, plan, model, entries)
+            self._resume(state, plan, model, form)
         check_task(self.config, self.task)
         check_model(self.config, model, entries.personal)
         runner = RoundRunner(grid, self.config, plan, crew, Totals(totals), entries)
@@ -132,7 +140,7 @@ class Federation:
                     raise RoundFailed(str(error)) from None
                 self._end_early(state, str(error))
                 break
-        return self._finish(state, crew.members)
+        return self._finish(state, crew.members, form)
 
     def _end_early(self, state: FederationState, reason: str) -> None:
         last = f"round {state.round} of {self.config.federation.rounds} is the last"
@@ -186,36 +194,42 @@ class Federation:
             )
         return able
 
-    def _first_arrays(self, initial: Initial | None, model: nn.Module, entries: Entries) -> Arrays:
+    def _first_arrays(self, initial: Initial | None, model: nn.Module, form: ModelForm) -> Arrays:
         """The first model's shared entries: as the task makes them, or from the file of
         ``federation.initial``."""
         arrays = model_arrays(model)
         if initial is not None:
-            found = initial.first(arrays, entries.personal)
+            found = initial.first(arrays, form)
             self.observer.warnings([found.line(initial.path.name)])
             self.run_directory.update(initial=initial.record(found))
             arrays = found.arrays
-        return entries.only(arrays, *SHARED)
+        return form.entries.only(arrays, *SHARED)
 
     def _first_state(
         self,
         plan: StrategyPlan,
         arrays: Arrays,
         totals: Sums,
-        trainable: list[str],
+        form: ModelForm,
         population: int,
     ) -> FederationState:
         if plan.ours:
-            plan.ours.prepare(arrays, trainable, population)
-        state = FederationState(0, arrays, totals)
+            plan.ours.prepare(arrays, form.entries.parameters, population)
+        state = FederationState(0, arrays, totals, frozen=form.frozen_digest)
         self._commit(state, plan)
         return state
 
     def _resume(
-        self, state: FederationState, plan: StrategyPlan, model: nn.Module, entries: Entries
+        self, state: FederationState, plan: StrategyPlan, model: nn.Module, form: ModelForm
     ) -> None:
-        if layout_of(state.model) != layout_of(entries.only(model_arrays(model), *SHARED)):
+        shared = form.entries.only(model_arrays(model), *SHARED)
+        if layout_of(state.model) != layout_of(shared):
             raise CheckpointError("the checkpoint is of another model than the task now builds")
+        if state.frozen not in ("", form.frozen_digest):
+            raise CheckpointError(
+                "the task now makes other frozen entries than when the run began; use the versions "
+                "that environment.json names"
+            )
         restore_state(plan.strategy, state.strategy_arrays, state.strategy_tree)
         self.run_directory.keep_rounds(state.round)
         self.observer.phase(f"going on after round {state.round}")
@@ -314,17 +328,25 @@ class Federation:
         write_checkpoint(self.run_directory.checkpoints, state)
         self.journal.clear()
 
-    def _finish(self, state: FederationState, members: Sequence[Member]) -> FederationOutcome:
+    def _finish(
+        self, state: FederationState, members: Sequence[Member], form: ModelForm
+    ) -> FederationOutcome:
         chosen = state
         if self.config.evaluation.select == "best" and state.best_round is not None:
             path = checkpoint_path(self.run_directory.checkpoints, state.best_round)
             chosen = read_checkpoint(path)
-        folder = self.run_directory.model
-        write_tensors(folder / "model.safetensors", chosen.model, {"round": chosen.round})
-        write_tensors(folder / "preparation.safetensors", chosen.totals, {})
+        folder, seed = self.run_directory.model, self.config.federation.seed
+        form.write(folder / MODEL, chosen.model, chosen.round, seed)
+        write_preparation(folder, chosen.totals)
+        if personal := form.entries.personal:
+            self.observer.phase(
+                f"{MODEL} leaves out what stays with each hospital: {listed(personal)}"
+            )
         self.run_directory.update(status="complete", chosen_round=chosen.round)
         self.journal.close()
-        return FederationOutcome(chosen.model, chosen.totals, chosen.round, members)
+        return FederationOutcome(
+            chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted
+        )
 
 
 class _BudgetsSpent(Exception):

@@ -14,6 +14,7 @@ import wardround.common  # noqa: F401  (switches telemetry off before flwr is im
 if TYPE_CHECKING:
     from wardround.common.config import Config, load_config, parse_config
     from wardround.simulations.runner import Result, simulate
+    from wardround.simulations.saved_models import load_model
     from wardround.simulations.search.space import Choice, Range
     from wardround.simulations.search.sweep import SweepResult, sweep
     from wardround.simulations.search.tune import TuneResult, tune
@@ -26,6 +27,7 @@ __all__ = [
     "SweepResult",
     "TuneResult",
     "load_config",
+    "load_model",
     "parse_config",
     "simulate",
     "sweep",
@@ -37,6 +39,7 @@ _PLACES = {
     "parse_config": "wardround.common.config",
     "Result": "wardround.simulations.runner",
     "simulate": "wardround.simulations.runner",
+    "load_model": "wardround.simulations.saved_models",
     "Choice": "wardround.simulations.search.space",
     "Range": "wardround.simulations.search.space",
     "SweepResult": "wardround.simulations.search.sweep",

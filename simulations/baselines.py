@@ -12,14 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import RecordDict
 from torch import nn
 
 from wardround.client.app import reason_of
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
-from wardround.client.received import PERSONAL
-from wardround.client.state import ClientState
 from wardround.client.training import train_on_batches
 from wardround.common.arrays import digest_arrays
 from wardround.common.config import Config
@@ -27,10 +24,11 @@ from wardround.common.entries import entries_of
 from wardround.common.metrics import add_sums
 from wardround.common.models import build_model, load_arrays, model_arrays
 from wardround.common.records import OVERALL
+from wardround.common.saved import ModelForm, SavedModel
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.federation import FederationOutcome
-from wardround.server.sampling import evaluated
 from wardround.simulations.population import Population
+from wardround.simulations.saved_models import sums_of, with_model
 
 Figures = dict[str, dict[str, float]]
 
@@ -114,30 +112,20 @@ def pooled_figures(
 def federated_figures(
     population: Population,
     outcome: FederationOutcome,
-    states: dict[str, RecordDict],
+    saved: SavedModel,
     failures: Failures,
     split: str = "test",
 ) -> Figures:
-    """Test figures of the federated model at each hospital, as that hospital itself sees them.
+    """Test figures of the saved model at each hospital, as that hospital itself sees them.
 
-    With secure aggregation the server doesn't know them; whoever simulates all hospitals may. Of
-    personal layers the hospital's latest are taken.
+    With secure aggregation the server doesn't know them; whoever simulates all hospitals may.
     """
-    digest = digest_arrays(outcome.totals)
-    model = build_model(population.task, outcome.totals, population.config.federation.seed)
-    model.to(population.config.training.device)
-    personal = entries_of(population.config, model).personal
-    asked = evaluated(outcome.members, population.config)
     by_hospital = {}
-    for member in asked:
-        if personal and not member.trains:
-            continue
-        with failures.costing(f"{member.name}: no figures of its own"):
-            examples = population.hospital(member.name).examples(outcome.totals, digest)
-            if split in examples:
-                state = ClientState(states.get(member.name, RecordDict()))
-                load_arrays(model, outcome.model | (state.latest(PERSONAL) or {}))
-                by_hospital[member.name] = _sums(population, model, examples[split])
+    for name, model in saved.each(with_model(outcome, population.config)):
+        with failures.costing(f"{name}: no figures of its own"):
+            sums = sums_of(population, outcome, name, model, split)
+            if sums is not None:
+                by_hospital[name] = sums
     return summarise_all(population.task, by_hospital, failures)
 
 
@@ -180,8 +168,8 @@ def _train(
         config = config.model_copy(update={"training": longer})
     model = build_model(population.task, totals, config.federation.seed)
     if population.initial is not None:
-        own, personal = model_arrays(model), entries_of(config, model).personal
-        load_arrays(model, population.initial.over(own, personal).arrays)
+        form = ModelForm.of(population.task, model, entries_of(config, model))
+        load_arrays(model, population.initial.over(model_arrays(model), form).arrays)
     model.to(config.training.device)
     for server_round in range(1, (rounds or config.federation.rounds) + 1):
         seed = (config.federation.seed, server_round, f"baseline:{name}")

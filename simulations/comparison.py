@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flwr.app import RecordDict
-
 from wardround.common.config import Config
 from wardround.common.records import MEAN, OVERALL, mean_figures
 from wardround.common.rundir import RunDirectory
+from wardround.common.saved import SavedModel
 from wardround.server.federation import FederationOutcome
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
@@ -25,6 +24,7 @@ from wardround.simulations.baselines import (
     pooled_figures,
 )
 from wardround.simulations.population import Population
+from wardround.simulations.saved_models import check_overall, check_saved
 
 Comparison = list[dict[str, Any]]
 
@@ -34,7 +34,7 @@ def compare(
     population: Population,
     run: RunDirectory,
     outcome: FederationOutcome,
-    states: dict[str, RecordDict],
+    saved: SavedModel,
     observer: Observer,
 ) -> Comparison:
     """Rows of the table, kept in the run's summary with notes on what is missing: figures of the
@@ -45,10 +45,12 @@ def compare(
         run.update(comparison=[], comparison_notes=[])
         return []
     if row.get("hidden"):
-        federated = federated_figures(population, outcome, states, failures)
+        federated = federated_figures(population, outcome, saved, failures)
+        check_overall(population, row, federated)
     else:
         parts = row["hospitals"].items()
         federated = {name: part["test"] for name, part in parts if "test" in part}
+        check_saved(population, outcome, saved, run.rounds())
     names = sorted(set(federated) - {OVERALL})
     columns: dict[str, Figures] = {"federated": federated | {OVERALL: row["overall"]["test"]}}
     if config.simulation.baselines and population.members is None:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, Context, RecordDict
+from flwr.app import Context, RecordDict
 from torch import nn
 
-from wardround.common import messages as m
-from wardround.common.arrays import decode_arrays, encode_arrays
 from wardround.common.config import Config, load_config, parse_config
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
-from wardround.common.models import build_model, load_arrays
 from wardround.common.names import name_of
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.records import (
@@ -32,21 +30,23 @@ from wardround.common.records import (
 )
 from wardround.common.reports import report_run
 from wardround.common.rundir import UNWRITABLE, RunDirectory
+from wardround.common.saved import SavedModel
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.configured import make_task
-from wardround.common.tensorfile import read_tensors, write_tensors
 from wardround.server.app import create_server_app
-from wardround.server.checkpoint import checkpoint_path, newest_checkpoint
+from wardround.server.checkpoint import newest_checkpoint
 from wardround.server.federation import FederationOutcome
 from wardround.server.host import Host
 from wardround.server.observer import Observer
 from wardround.simulations.begun import begun_settings, keep_settings, new_run
+from wardround.simulations.client_states import restore_clients, store_clients
 from wardround.simulations.comparison import Comparison, compare
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
 from wardround.simulations.executors.on_ray import OnRay, check_ray
 from wardround.simulations.executors.ray_actor import Plan
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population import Population
+from wardround.simulations.saved_models import write_hospital_models
 from wardround.simulations.scenario import Scenario, ScenarioFederation, TimedRun
 from wardround.simulations.scenario_file import inlined, load_scenario
 
@@ -59,14 +59,29 @@ class Result:
     config : the resolved configuration
     rounds : the lines of ``metrics.jsonl``
     comparison : per hospital, then 'mean' and 'overall': figures of local, federated, pooled
-    model : the final (or best) global model, in evaluation mode
+    saved : the final (or best) round's model on disk
     """
 
     run_directory: Path
     config: Config
     rounds: list[dict[str, Any]]
     comparison: Comparison
-    model: nn.Module
+    saved: SavedModel = field(repr=False)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The final (or best) global model, in evaluation mode, as it was saved.
+
+        Raises CheckpointError where entries are personal: then each hospital has its own.
+        """
+        return self.saved.load()
+
+    def model_of(self, hospital: str) -> nn.Module:
+        """A hospital's model, in evaluation mode: the global one with its personal entries.
+
+        Raises CheckpointError for a hospital that there is no model of.
+        """
+        return self.saved.load(hospital)
 
     @property
     def records(self) -> list[Record]:
@@ -166,16 +181,17 @@ def _run(
 ) -> Result:
     executor = _executor(population, run, observer)
     grid = _grid(population, scenario, executor)
-    _restore_clients(grid, run)
+    restore_clients(grid, run)
     _tell_left_out(config, population, run, observer)
     outcomes: list[FederationOutcome] = []
+    saved = SavedModel(run.model, task, config.federation.seed)
     federation = ScenarioFederation(
         scenario,
         config,
         task,
         TimedRun(run.path, scenario),
         observer,
-        lambda number: _store_clients(grid, run, number),
+        lambda number: store_clients(grid, run, number),
         population.roster,
         lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
         keep_journal=False,  # its hospitals end with it, and their keys
@@ -185,8 +201,9 @@ def _run(
     try:
         app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
         (outcome,) = outcomes
+        write_hospital_models(run, population, outcome)
         _record_executor(executor, run, observer)
-        comparison = compare(config, population, run, outcome, grid.client_states(), observer)
+        comparison = compare(config, population, run, outcome, saved, observer)
         primary = task.figure_table().primary
         observer.warnings(simulated_time_notes(run.rounds(), primary, scenario.target))
     except WardroundError as error:
@@ -198,9 +215,7 @@ def _run(
     finally:
         executor.close()
     report_run(run)
-    model = build_model(task, outcome.totals, config.federation.seed)
-    load_arrays(model, outcome.model)
-    return Result(run.path, config, run.rounds(), comparison, model.eval())
+    return Result(run.path, config, run.rounds(), comparison, saved)
 
 
 def _tell_left_out(
@@ -268,41 +283,6 @@ def _record_executor(executor: Executor, run: RunDirectory, observer: Observer) 
     run.update(executor={**(kept or {}), "name": used.name, "notes": notes})
     if notes:
         observer.warnings([f"executor '{used.name}': {note}" for note in notes])
-
-
-# --- what clients remember, beside the checkpoints ------------------------------------------------
-def _clients_path(run: RunDirectory, server_round: int) -> Path:
-    return checkpoint_path(run.checkpoints, server_round).with_suffix(".clients")
-
-
-def _store_clients(grid: InProcessGrid, run: RunDirectory, server_round: int) -> None:
-    """Write the clients' states of a round, before the checkpoint that makes the round count."""
-    states = grid.client_states()
-    if states:
-        arrays = {
-            f"{name}/{record_name}/{key}": value
-            for name, state in states.items()
-            for record_name, record in m.records_of(state, ArrayRecord).items()
-            for key, value in decode_arrays(record).items()
-        }
-        write_tensors(_clients_path(run, server_round), arrays, {"round": server_round})
-
-
-def _restore_clients(grid: InProcessGrid, run: RunDirectory) -> None:
-    state = newest_checkpoint(run.checkpoints)
-    if state is None or not _clients_path(run, state.round).exists():
-        return
-    arrays, _ = read_tensors(_clients_path(run, state.round))
-    records: dict[str, dict[str, dict[str, Any]]] = {}
-    for path, value in arrays.items():
-        name, record_name, key = path.split("/", 2)
-        records.setdefault(name, {}).setdefault(record_name, {})[key] = value
-    grid.set_client_states(
-        {
-            name: RecordDict({key: encode_arrays(value) for key, value in parts.items()})
-            for name, parts in records.items()
-        }
-    )
 
 
 @contextmanager

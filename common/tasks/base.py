@@ -229,6 +229,15 @@ class Task(ABC, Generic[Raw]):
     def model(self, totals: Sums) -> nn.Module:
         """A freshly initialised model; torch's global generator is seeded by the caller."""
 
+    def predictor(self, model: nn.Module, totals: Sums) -> nn.Module:
+        """A trained model as a user gets it, with outputs in their own unit. Default: as it is."""
+        return model
+
+    def from_files(self, model: nn.Module) -> list[str]:
+        """Names of frozen parameters that every party reads from files of its own, like those of a
+        pretrained encoder: a saved model pins them by a digest instead of holding them."""
+        return []
+
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of each example, shape B; training minimises its mean over the batch."""

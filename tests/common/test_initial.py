@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 
 from wardround.common.arrays import Arrays
 from wardround.common.config import Config, parse_config
+from wardround.common.entries import Entries, Kind
 from wardround.common.errors import ConfigError
 from wardround.common.initial import read_initial
+from wardround.common.saved import ModelForm
 from wardround.common.tensorfile import write_tensors
 from wardround.simulations.runner import simulate
 
@@ -32,6 +34,10 @@ def own() -> Arrays:
     }
 
 
+def form(*personal: str) -> ModelForm:
+    return ModelForm(Entries(dict.fromkeys(personal, Kind.PERSONAL)), {}, {})
+
+
 def test_names_and_shapes_decide(tmp_path: Path) -> None:
     weight = torch.arange(6.0).view(2, 3)
     theirs = {
@@ -44,7 +50,7 @@ def test_names_and_shapes_decide(tmp_path: Path) -> None:
     save_file(theirs, tmp_path / "model.safetensors")
     initial = read_initial(config(tmp_path))
     assert initial is not None
-    found = initial.first(own(), [])
+    found = initial.first(own(), form())
     assert found.taken == ["a.weight", "a.bias", "steps"]
     np.testing.assert_array_equal(found.arrays["a.weight"], weight.numpy())
     np.testing.assert_array_equal(found.arrays["a.bias"], np.float32([0.5, -0.5]))
@@ -59,7 +65,7 @@ def test_names_and_shapes_decide(tmp_path: Path) -> None:
         "initial model: 3 of 4 arrays are from x; not taken: head ([5] in the file, [4] in the "
         "model), other (not in the model)"
     )
-    local = initial.over(own(), ["a.bias"])
+    local = initial.over(own(), form("a.bias"))
     assert local.left["a.bias"] == "stays at each hospital" and "a.bias" not in local.taken
 
 
@@ -78,7 +84,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, theirs: Any, message: str)
     initial = read_initial(config(tmp_path))
     assert initial is not None
     with pytest.raises(ConfigError, match=f"federation.initial: .*{message}"):
-        initial.first(own(), [])
+        initial.first(own(), form())
 
 
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:

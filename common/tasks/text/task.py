@@ -177,6 +177,10 @@ class TextTask(Task[Rows]):
             rank_left=options.adalora_rank if options.tuning == "adalora" else None,
         )
 
+    def from_files(self, model: nn.Module) -> list[str]:
+        """The encoder's own weights; adapters beside them aren't in its files."""
+        return [name for name, _ in model.named_parameters() if ".lora_" not in name]
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, B: the mean over a sentence's words (0 if it has none), or the text's."""
         if not self.tagging:
