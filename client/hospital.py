@@ -7,6 +7,7 @@ federation's totals.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ from wardround.common.rng import derive_seed, numpy_generator
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.keys import Identity, Roster
 from wardround.common.tasks.base import Examples, Sums, Task
+
+log = logging.getLogger("wardround.client")
 
 Rows = NDArray[np.int64]
 ONLY_EVALUATES = "it has no rows for training, so it takes part in evaluations only"
@@ -231,6 +234,8 @@ class Hospital:
                 if len(prepared["train"]) == 0:
                     raise DataError("preparation left no rows for training", who=self.name)
                 self._check_units(len(prepared["train"]))
+                for line in self.task.unused(own, totals):
+                    log.warning("%s: %s", self.name, line)
             self._prepared = (digest, prepared)
             self.totals = totals
         return self._prepared[1]

@@ -99,7 +99,10 @@ def sum_statistics(
     for phase in range(task.phases):
         observer.phase(f"preparing data together, step {phase + 1} of {task.phases}")
         totals = totals | gatherer.statistics(members, phase, Totals(totals))
-    return task.condense(totals)
+    totals = task.condense(totals)
+    if lines := task.agreed(totals):
+        observer.warnings(lines)
+    return totals
 
 
 def _first(refused: list[dict[str, str]]) -> str:

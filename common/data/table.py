@@ -30,8 +30,6 @@ READABLE = (".csv", ".tsv", ".data", ".parquet")
 """What is read of a folder; a file that is named itself is read as CSV whatever its suffix."""
 MAX_ABS_NUMBER = 1e30
 """Larger magnitudes are refused: a float32 holds them, and sums of their squares stay finite."""
-_TRUE = frozenset(["1", "1.0", "true", "t", "yes", "y"])
-_FALSE = frozenset(["0", "0.0", "false", "f", "no", "n"])
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,15 @@ class Table:
         """A column's cells. Raises DataError naming the columns there are, unless hidden."""
         column = normal_text(column)
         if column not in self.columns:
-            where = self.files[0] if self.files else "the shard"
-            raise DataError(f"{where}: there is no column '{column}'{self._instead(column)}")
+            raise self.lacks(column)
         return self.columns[column]
+
+    def lacks(self, column: str, who_has_it: str = "") -> DataError:
+        """The error of a column that isn't there."""
+        where = self.files[0] if self.files else "the shard"
+        return DataError(
+            f"{where}: there is no column '{column}'{who_has_it}{self._instead(column)}"
+        )
 
     def _instead(self, column: str) -> str:
         """What there is where a column isn't, for a message."""
@@ -100,8 +104,9 @@ class Table:
         """True where the cell is missing."""
         return np.array([cell is None for cell in self.cells(column)], dtype=np.bool_)
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
-        """The column as float64, NaN where missing. Raises DataError at the first other text."""
+    def numbers(self, column: str, otherwise: str = "") -> NDArray[np.float64]:
+        """The column as float64, NaN where missing. Raises DataError at the first other text;
+        ``otherwise`` is what else could help there."""
         cells = self.cells(column)
         values = np.full(len(cells), np.nan)
         for row, cell in enumerate(cells):
@@ -114,24 +119,9 @@ class Table:
             if not abs(value) <= MAX_ABS_NUMBER:
                 raise DataError(
                     f"{self.place(row, column)}: not a finite number of usual size; mend the cell, "
-                    "name its text in task.missing_values, or list the column as categorical"
+                    f"or name its text in task.missing_values{otherwise}"
                 )
             values[row] = value
-        return values
-
-    def booleans(self, column: str) -> NDArray[np.float64]:
-        """The column as 0.0 and 1.0, NaN where missing; accepts 0/1, true/false, yes/no."""
-        cells = self.cells(column)
-        values = np.full(len(cells), np.nan)
-        for row, cell in enumerate(cells):
-            if cell is not None:
-                text = cell.lower()
-                if text not in _TRUE and text not in _FALSE:
-                    raise DataError(
-                        f"{self.place(row, column)}: not 0/1, true/false or yes/no; mend the cell "
-                        "or list the column as categorical"
-                    )
-                values[row] = float(text in _TRUE)
         return values
 
 

@@ -11,8 +11,8 @@ Shapes: B examples in a batch, N examples in a shard, O model outputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -69,6 +69,20 @@ class Examples:
         """The examples at ``rows`` (positions in 0..N-1), in that order, as copies."""
         index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         return Examples(self.inputs[index], self.targets[index])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How hospitals fit together, by the names of their sums.
+
+    unfit : hospitals that can't take part with the others, and why
+    unused : keys of sums that nobody uses; they are not summed
+    notes : what else the coordinator should know, one line each
+    """
+
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
+    notes: Sequence[str] = ()
 
 
 def concatenate(parts: list[Examples]) -> Examples:
@@ -203,6 +217,16 @@ class Task(ABC, Generic[Raw]):
         """
         return {}
 
+    def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
+        """On the server, in phase 0: how the hospitals fit together, by the names of each one's
+        sums, before any of them are added."""
+        return Fit()
+
+    def agreed(self, totals: Sums) -> list[str]:
+        """On the server, after ``condense``: what was agreed that people should know, one line
+        each. Raises TaskError where nothing could be learnt."""
+        return []
+
     def condense(self, totals: Sums) -> Sums:
         """On the server, after the last phase: what ``prepare`` and ``model`` need of the totals.
 
@@ -219,6 +243,11 @@ class Task(ABC, Generic[Raw]):
         if not isinstance(raw, Examples):
             raise TypeError("a task whose load() doesn't return Examples must define prepare()")
         return raw
+
+    def unused(self, train: Raw, totals: Sums) -> list[str]:
+        """What of a hospital's rows the agreement leaves unused, one line each, told at the
+        hospital when it prepares them."""
+        return []
 
     def join(self, parts: list[Examples]) -> Examples:
         """Hospitals' examples as one shard, for a simulation's pooled model."""

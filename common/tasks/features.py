@@ -13,81 +13,63 @@ that rank, and the bin's centre is within std/K of it. The values of the ranks c
 floor(n/2) + 1 are both medians; so the mean of their bins' centres is within std/K of numpy's
 median (which is the mean of the two), up to rounding.
 
-Keys are ``kind/column/...`` with column and category percent-encoded. Keys are never taken from
-cells: categories that are not declared stand in a table of words (``vocabulary.py``), which the
-server reads once it is added up. A category that fewer than ``min_category_count`` rows of a
-hospital have is not sent: a rare value may point to a person.
+Which columns there are is ``columns.py``, which categories ``categories.py``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.data.table import Table
-from wardround.common.errors import DataError, TaskError
+from wardround.common.errors import DataError
 from wardround.common.tasks.base import Sums
-from wardround.common.tasks.options import TabularOptions
-from wardround.common.tasks.vocabulary import (
-    LONGEST_WORD_BYTES,
-    MOST_WORDS,
-    read_words,
-    write_words,
+from wardround.common.tasks.categories import (
+    WORDS,
+    agreed_words,
+    category_sums,
+    indicators,
+    vocabulary,
 )
-from wardround.common.text import code
+from wardround.common.tasks.columns import (
+    check_columns,
+    column_key,
+    numeric_columns,
+    numeric_names,
+)
+from wardround.common.tasks.options import TabularOptions
 
 Matrix = NDArray[np.float64]
+NOT_A_NUMBER = ", or list the column under task.columns.categorical or ignore"
+"""What else helps where an input isn't a number."""
 MEDIAN_BINS = 1024
-_LONGEST_CATEGORY = 60
-_LONGEST_KEY = LONGEST_WORD_BYTES
-_WORDS = "words"
-"""Key of the table of categories and classes that are agreed on, not declared."""
-
-
-def numeric_columns(table: Table, options: TabularOptions) -> list[str]:
-    """Names of the numeric columns of this table, sorted."""
-    names = options.columns.numeric
-    if names == ["*"]:
-        named = set(options.columns.named())
-        names = [name for name in table.columns if name not in named]
-    return sorted(names)
-
-
-def feature_cells_missing(table: Table, options: TabularOptions) -> NDArray[np.bool_]:
-    """True for rows where any input column is missing."""
-    columns = options.columns
-    names = [*numeric_columns(table, options), *columns.binary, *columns.categorical]
-    missing = np.zeros(len(table), dtype=np.bool_)
-    for name in names:
-        missing |= table.missing(name)
-    return missing
 
 
 def statistics(train: Table, options: TabularOptions, phase: int, totals: Sums) -> Sums:
     """This hospital's sums of one phase; see the module's docstring."""
     sums: Sums = {}
-    names = numeric_columns(train, options)
+    if phase > 0 and options.normalise != "federated":
+        return sums
     if phase > 0:
-        _check_columns(train, totals, options)
-    for name in names:
+        check_columns(train, totals, options)
+    for name in numeric_names(totals) if phase > 0 else numeric_columns(train, options):
         values = train.numbers(name)
         values = values[~np.isnan(values)]
-        key = _key(train, "numeric", name)
+        key = column_key(train, "numeric", name)
         if phase == 0:
-            sums[f"{key}/count"] = _one(len(values))
+            sums[f"{key}/count"] = one(len(values))
             if options.normalise == "federated":
-                sums[f"{key}/sum"] = _one(values.sum())
+                sums[f"{key}/sum"] = one(values.sum())
         elif phase == 1:
-            centred = values - _mean(totals, key)
-            sums[f"{key}/squares"] = _one((centred**2).sum())
+            centred = values - mean_of(totals, key)
+            sums[f"{key}/squares"] = one((centred**2).sum())
         else:
             sums |= _histogram(values, key, totals)
     if phase == 0:
-        sums |= _counts(train, options)
+        sums |= _counts(train, options) | category_sums(train, options)
     return sums
 
 
@@ -96,41 +78,23 @@ def condense(totals: Sums, options: TabularOptions) -> Sums:
     condensed: Sums = {
         key: value
         for key, value in totals.items()
-        if not key.startswith("numeric/") and key != _WORDS
+        if not key.startswith("numeric/") and key != WORDS
     }
-    if _WORDS in totals:
-        condensed |= {key: _one(count) for key, count in _read_words(totals).items()}
+    if WORDS in totals:
+        condensed |= {key: one(count) for key, count in agreed_words(totals).items()}
     for name in numeric_names(totals):
         key = f"numeric/{quote(name, safe='')}"
         condensed[f"{key}/count"] = totals[f"{key}/count"]
         if options.normalise != "federated":
             continue
-        condensed[f"{key}/mean"] = _one(_mean(totals, key))
-        condensed[f"{key}/std"] = _one(_std(totals, key))
+        condensed[f"{key}/mean"] = one(mean_of(totals, key))
+        condensed[f"{key}/std"] = one(std_of(totals, key))
         if options.missing == "median":
             known = f"{key}/histogram" in totals  # not for a constant column
-            condensed[f"{key}/median"] = _one(_median(totals, key) if known else _mean(totals, key))
+            condensed[f"{key}/median"] = one(
+                _median(totals, key) if known else mean_of(totals, key)
+            )
     return condensed
-
-
-def numeric_names(totals: Sums) -> list[str]:
-    """Numeric columns that the federation agreed on, sorted."""
-    return sorted(unquote(k.split("/")[1]) for k in totals if _is(k, "numeric", "count"))
-
-
-def vocabulary(totals: Sums, column: str, options: TabularOptions) -> list[str]:
-    """Categories of a column, in the order of their indicator columns."""
-    if column in options.columns.categories:
-        return [code(text) for text in options.columns.categories[column]]
-    prefix = f"category/{quote(column, safe='')}/"
-    return sorted(unquote(k.removeprefix(prefix)) for k in totals if k.startswith(prefix))
-
-
-def classes(totals: Sums, options: TabularOptions) -> list[str]:
-    """Class names of a multi-class target, in index order."""
-    if options.classes is not None:
-        return list(options.classes)
-    return sorted(unquote(key.removeprefix("class/")) for key in totals if key.startswith("class/"))
 
 
 def feature_names(totals: Sums, options: TabularOptions) -> list[str]:
@@ -149,7 +113,7 @@ def feature_names(totals: Sums, options: TabularOptions) -> list[str]:
 
 def features(table: Table, totals: Sums, train: Table, options: TabularOptions) -> Matrix:
     """The prepared inputs of a table's rows, N x D, in the order of ``feature_names``."""
-    _check_columns(table, totals, options)
+    check_columns(table, totals, options)
     matrix = _encode(table, totals, train, options)
     if options.normalise == "none":
         return matrix
@@ -166,14 +130,16 @@ def _encode(table: Table, totals: Sums, train: Table, options: TabularOptions) -
             values[gaps] = _fill(table, name, gaps, totals, train, options)
         blocks.append(values[:, None])
     for name in sorted(options.columns.binary):
-        values = table.booleans(name)
+        values = options.binary_values(name).read(table, name)
         gaps = np.isnan(values)
         if gaps.any():
             _refuse_gap(table, name, gaps, options)
             values[gaps] = _mode(name, totals, train, options)
         blocks.append(values[:, None])
     for name in sorted(options.columns.categorical):
-        blocks.append(_indicators(table, name, totals, options))
+        if (gaps := table.missing(name)).any():
+            _refuse_gap(table, name, gaps, options)
+        blocks.append(indicators(table, name, totals, options))
     return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(table), 0))
 
 
@@ -236,7 +202,7 @@ def _fill(
 def _mode(name: str, totals: Sums, train: Table, options: TabularOptions) -> float:
     """The more frequent value of a binary column, over the federation or at this hospital."""
     if options.normalise == "local":
-        known = train.booleans(name)
+        known = options.binary_values(name).read(train, name)
         known = known[~np.isnan(known)]
         return float(known.mean() > 0.5) if len(known) else 0.0
     key = f"binary/{quote(name, safe='')}"
@@ -251,92 +217,19 @@ def _refuse_gap(table: Table, name: str, gaps: NDArray[np.bool_], options: Tabul
         )
 
 
-def _indicators(table: Table, name: str, totals: Sums, options: TabularOptions) -> Matrix:
-    """One column per category, 1 where it is the row's; all 0 where it is missing or rare."""
-    known = {text: index for index, text in enumerate(vocabulary(totals, name, options))}
-    declared = name in options.columns.categories
-    matrix = np.zeros((len(table), len(known)))
-    cells = table.categories(name)
-    if options.missing == "refuse" and (gaps := table.missing(name)).any():
-        _refuse_gap(table, name, gaps, options)
-    for row, cell in enumerate(cells):
-        if cell is None:
-            continue
-        if cell in known:
-            matrix[row, known[cell]] = 1.0
-        elif declared and options.unknown == "refuse":
-            raise DataError(
-                f"{table.place(row, name)}: the category is not in task.columns.categories; mend "
-                "the cell, declare it, or set task.unknown = 'ignore'"
-            )
-    return matrix[:, 1 if options.encoding == "dummy" else 0 :]
-
-
 def _counts(train: Table, options: TabularOptions) -> Sums:
-    sums: Sums = {"rows": _one(len(train))}
+    """Rows, and the values of binary columns."""
+    sums: Sums = {"rows": one(len(train))}
     for name in options.columns.binary:
-        values = train.booleans(name)
-        key = _key(train, "binary", name)
-        sums[f"{key}/count"] = _one((~np.isnan(values)).sum())
-        sums[f"{key}/ones"] = _one(np.nansum(values))
-    words: dict[str, int] = {}
-    agreed = [
-        name for name in options.columns.categorical if name not in options.columns.categories
-    ]
-    for name in options.columns.categorical:
-        counts = Counter(c for c in train.categories(name) if c is not None)
-        if name in agreed:
-            least = options.min_category_count
-            frequent = {text: count for text, count in counts.items() if count >= least}
-            words |= {_key(train, "category", name, t): count for t, count in frequent.items()}
-        elif options.normalise_encoded:  # else nothing needs these counts
-            for text in vocabulary({}, name, options):
-                sums[_key(train, "category", name, text)] = _one(counts[text])
-    if options.kind == "multiclass" and options.classes is None:
-        assert options.columns.target is not None  # checked by the options
-        agreed.append(options.columns.target)
-        for text, count in Counter(train.categories(options.columns.target)).items():
-            key = _key(train, "category", options.columns.target, str(text))
-            words["class/" + key.rsplit("/", 1)[1]] = count
-    if agreed:
-        sums[_WORDS] = write_words(words)
+        values = options.binary_values(name).read(train, name)
+        key = column_key(train, "binary", name)
+        sums[f"{key}/count"] = one((~np.isnan(values)).sum())
+        sums[f"{key}/ones"] = one(np.nansum(values))
     return sums
 
 
-def _read_words(totals: Sums) -> dict[str, int]:
-    try:
-        return read_words(totals[_WORDS])
-    except ValueError:
-        raise TaskError(
-            f"the hospitals' undeclared categories can't be agreed on: more than {MOST_WORDS}? "
-            "Declare them in task.columns.categories (or task.classes), or list columns of free "
-            "text under task.columns.ignore"
-        ) from None
-
-
-def _key(train: Table, kind: str, column: str, text: str | None = None) -> str:
-    """The key of a column's, or a category's, sums. Raises DataError if it would be too long."""
-    key = f"{kind}/{quote(column, safe='')}"
-    if len(key) > _LONGEST_KEY // 2:
-        raise DataError(
-            f"{train.files[0]}: column '{column[:20]}...' has too long a name; shorten it, or list "
-            "it under task.columns.ignore"
-        )
-    if text is None:
-        return key
-    quoted = quote(text, safe="")
-    if len(text) > _LONGEST_CATEGORY or len(key) + 1 + len(quoted) > _LONGEST_KEY:
-        row = int(np.argmax(train.categories(column) == text))
-        raise DataError(
-            f"{train.place(row, column)}: a category longer than {_LONGEST_CATEGORY} characters "
-            "(fewer if they aren't ASCII); is this free text? List the column under "
-            "task.columns.ignore"
-        )
-    return f"{key}/{quoted}"
-
-
 def _histogram(values: Matrix, key: str, totals: Sums) -> Sums:
-    mean, std = _mean(totals, key), _std(totals, key)
+    mean, std = mean_of(totals, key), std_of(totals, key)
     if std == 0 or not np.isfinite(std):
         return {}
     low, width = mean - std, 2 * std / MEDIAN_BINS
@@ -345,13 +238,13 @@ def _histogram(values: Matrix, key: str, totals: Sums) -> Sums:
     bins[(bins >= MEDIAN_BINS) & (values <= mean + std)] = MEDIAN_BINS - 1
     inside = bins[(bins >= 0) & (bins < MEDIAN_BINS)]
     return {
-        f"{key}/below": _one((bins < 0).sum()),
+        f"{key}/below": one((bins < 0).sum()),
         f"{key}/histogram": np.bincount(inside, minlength=MEDIAN_BINS).astype(np.float64),
     }
 
 
 def _median(totals: Sums, key: str) -> float:
-    mean, std = _mean(totals, key), _std(totals, key)
+    mean, std = mean_of(totals, key), std_of(totals, key)
     count = totals[f"{key}/count"][0]
     ranks = [np.ceil(count / 2), np.floor(count / 2) + 1]  # equal if the count is odd
     reached = totals[f"{key}/below"][0] + np.cumsum(totals[f"{key}/histogram"])
@@ -359,15 +252,17 @@ def _median(totals: Sums, key: str) -> float:
     return float(mean - std + (bins.mean() + 0.5) * 2 * std / MEDIAN_BINS)
 
 
-def _mean(totals: Sums, key: str) -> float:
+def mean_of(totals: Sums, key: str) -> float:
+    """Mean of what phase 0 summed under a key."""
     if f"{key}/mean" in totals:
         return float(totals[f"{key}/mean"][0])
     return float(totals[f"{key}/sum"][0] / max(1.0, totals[f"{key}/count"][0]))
 
 
-def _std(totals: Sums, key: str) -> float:
+def std_of(totals: Sums, key: str) -> float:
+    """Standard deviation from phases 0 and 1; 0 where it is but the mean's rounding."""
     std = float(np.sqrt(totals[f"{key}/squares"][0] / max(1.0, totals[f"{key}/count"][0])))
-    return 0.0 if _is_constant(abs(_mean(totals, key)), std) else std
+    return 0.0 if _is_constant(abs(mean_of(totals, key)), std) else std
 
 
 def _is_constant(mean: Any, std: Any) -> Any:
@@ -375,21 +270,6 @@ def _is_constant(mean: Any, std: Any) -> Any:
     return std <= 1e-12 * mean
 
 
-def _check_columns(table: Table, totals: Sums, options: TabularOptions) -> None:
-    where = table.files[0] if table.files else "the shard"
-    agreed, own = set(numeric_names(totals)), set(numeric_columns(table, options))
-    if extra := sorted(own - agreed):
-        raise DataError(
-            f"{where}: column '{extra[0]}' is not in the federation; add it to task.columns.ignore"
-        )
-    if lacking := sorted(agreed - own):
-        raise DataError(f"{where}: there is no column '{lacking[0]}', which other hospitals have")
-
-
-def _is(key: str, kind: str, last: str) -> bool:
-    parts = key.split("/")
-    return len(parts) == 3 and parts[0] == kind and parts[2] == last
-
-
-def _one(value: float | np.floating | np.integer) -> NDArray[np.float64]:
+def one(value: float | np.floating | np.integer) -> NDArray[np.float64]:
+    """A lone number in the form that sums have."""
     return np.array([float(value)])

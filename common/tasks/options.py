@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from wardround.common.effects import Effect, check_effects
+from wardround.common.data.two_values import TwoValues
+from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
-
-
-class Options(BaseModel):
-    """Options of a built-in task: frozen, unknown keys and wrong types are refused.
-
-    effects : keys that do something only together with others
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    effects: ClassVar[tuple[Effect, ...]] = ()
-
-    @model_validator(mode="after")
-    def _has_no_key_without_effect(self) -> Self:
-        check_effects(self, self.effects)
-        return self
+from wardround.common.tasks.declared import Codes, Name, Options
 
 
 class Columns(Options):
     """``[task.columns]``: what each column of the files means."""
 
-    target: str | None = Field("malignant", description="the column to predict")
-    time: str | None = Field(None, description="survival: time to the event or to the last visit")
-    event: str | None = Field(None, description="survival: whether the event was seen")
-    numeric: list[str] = Field(
+    target: Name | None = Field("malignant", description="the column to predict")
+    time: Name | None = Field(None, description="survival: time to the event or to the last visit")
+    event: Name | None = Field(
+        None, description="survival: whether the event was seen; see `positive`"
+    )
+    numeric: list[Name] = Field(
         ["*"], description='columns of numbers; `["*"]` is every column not named elsewhere'
     )
-    categorical: list[str] = Field(
+    categorical: list[Name] = Field(
         [], description="columns of texts, whose categories are agreed from counts, or declared"
     )
-    binary: list[str] = Field([], description="columns of 0 and 1")
-    ignore: list[str] = Field([], description="columns to leave out")
-    patient_id: str | None = Field(
+    binary: list[Name] = Field([], description="columns of 0 and 1, yes and no, or `positive`")
+    ignore: list[Name] = Field([], description="columns to leave out")
+    patient_id: Name | None = Field(
         None, description="whose rows belong together: they stay on one side of the split"
     )
-    split: str | None = Field(
+    split: Name | None = Field(
         None, description="a column that says `train`, `validation` or `test`"
     )
-    categories: dict[str, list[str]] = Field(
+    categories: dict[Name, Codes] = Field(
         {}, description='a categorical column\'s texts, declared: `{ sex = ["female", "male"] }`'
+    )
+    positive: dict[Name, Codes] = Field(
+        {}, description='texts of `binary` columns that mean 1: `{ smoker = ["Ja"] }`'
+    )
+    negative: dict[Name, Codes] = Field(
+        {}, description="texts of `binary` columns that mean 0; needed where there are several"
     )
 
     def named(self) -> list[str]:
@@ -65,8 +60,13 @@ class Columns(Options):
         if unknown := sorted(set(self.categories) - set(self.categorical)):
             raise WrongKey("categories", f"declared for '{unknown[0]}', not a categorical one")
         for name, values in self.categories.items():
-            if len(values) < 2 or len(set(values)) < len(values):
+            if len(values) < 2:
                 raise WrongKey("categories", f"of '{name}': at least two different texts")
+        for key, lists in (("positive", self.positive), ("negative", self.negative)):
+            if unknown := sorted(set(lists) - set(self.binary)):
+                raise WrongKey(key, f"'{unknown[0]}' isn't in columns.binary")
+        for name, values in self.negative.items():
+            _check_two(f"negative.{name}", self.positive.get(name), values)
         return self
 
 
@@ -102,13 +102,23 @@ class TabularOptions(Options):
         "binary", description="what is predicted"
     )
     columns: Columns = Columns()
-    positive: list[str] | None = Field(
-        None, description="target texts that count as positive; left out: 1, true, yes"
+    positive: Codes | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "texts of a binary target, or of the event, that mean 1, in any case of letters; left "
+            "out: 1, true, yes"
+        ),
     )
-    classes: list[str] | None = Field(
+    negative: Codes | None = Field(
+        None,
+        min_length=1,
+        description="texts that mean 0; needed where there are several beside `positive`",
+    )
+    classes: Codes | None = Field(
         None, description="class names of a multi-class target; left out: agreed from counts"
     )
-    header: list[str] | None = Field(
+    header: list[Name] | None = Field(
         None, description="column names of files without a header line"
     )
     delimiter: str = Field(
@@ -141,6 +151,21 @@ class TabularOptions(Options):
     bins: int = Field(1000, ge=2, le=100_000, description="score bins of AUC and calibration")
     model: ModelOptions = ModelOptions()
 
+    @property
+    def target_values(self) -> TwoValues:
+        """What the texts of a binary target, or of the event, mean."""
+        return TwoValues(self.positive, self.negative, "task.positive")
+
+    def binary_values(self, column: str) -> TwoValues:
+        """What the texts of one of ``columns.binary`` mean."""
+        positive, negative = self.columns.positive, self.columns.negative
+        return TwoValues(
+            positive.get(column),
+            negative.get(column),
+            f"task.columns.positive.{column}",
+            ", or list the column under task.columns.categorical, not binary",
+        )
+
     @model_validator(mode="after")
     def _target_fits(self) -> TabularOptions:
         columns = self.columns
@@ -154,6 +179,18 @@ class TabularOptions(Options):
             raise WrongKey("columns.target", f"kind = '{self.kind}' needs columns.target")
         if self.classes is not None and (self.kind != "multiclass" or len(self.classes) < 2):
             raise WrongKey("classes", "two or more texts, for kind = 'multiclass'")
-        if self.positive is not None and (self.kind != "binary" or not self.positive):
-            raise WrongKey("positive", "a list of target texts, for kind = 'binary'")
+        for key, texts in (("positive", self.positive), ("negative", self.negative)):
+            if texts is not None and self.kind not in ("binary", "survival"):
+                raise WrongKey(key, "it is for kind = 'binary' or 'survival'; leave it out")
+        if self.negative is not None:
+            _check_two("negative", self.positive, self.negative)
         return self
+
+
+def _check_two(key: str, positive: list[str] | None, negative: list[str]) -> None:
+    """Raise WrongKey unless every text means one of the two values."""
+    if positive is None:
+        raise WrongKey(key, "it goes with positive, the texts that mean 1; name these too")
+    known = {text.casefold() for text in positive}
+    if both := [text for text in negative if text.casefold() in known]:
+        raise WrongKey(key, f"'{both[0]}' means 1 already, by positive; name it once")

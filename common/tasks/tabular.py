@@ -7,6 +7,8 @@ are declared in ``[task.columns]``; preparation is agreed between hospitals from
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,21 @@ from wardround.common import figures
 from wardround.common.data.shards import shard_sites
 from wardround.common.data.table import READABLE, Table, read_table, to_cells
 from wardround.common.errors import DataError, TaskError
-from wardround.common.left_out import LeftOut
+from wardround.common.left_out import LeftOut, added
 from wardround.common.messages import SPLITS
 from wardround.common.metrics import regression_figures, regression_sums
 from wardround.common.survival_metrics import survival_figures, survival_sums
 from wardround.common.tasks import features
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Fit, Sums, Task
+from wardround.common.tasks.categories import (
+    classes,
+    empty_columns,
+    frequent,
+    lost_lines,
+    rare_lines,
+    uncounted,
+    undeclared,
+)
 from wardround.common.tasks.classes import (
     checked_outputs,
     class_figures,
@@ -33,12 +44,25 @@ from wardround.common.tasks.classes import (
     loss_sum,
     with_mean_loss,
 )
+from wardround.common.tasks.columns import (
+    feature_cells_missing,
+    fit_columns,
+    numeric_columns,
+    unused_columns,
+)
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions, TabularOptions
-from wardround.common.text import code
+from wardround.common.tasks.targets import (
+    InUnit,
+    absent_texts,
+    read_targets,
+    scale,
+    shard_labels,
+    target_columns,
+    target_statistics,
+    target_totals,
+)
 
-_POSITIVE = frozenset(["1", "1.0", "true", "yes"])
-_NEGATIVE = frozenset(["0", "0.0", "false", "no"])
 _FIGURES = {
     "binary": ("auc", figures.BINARY),
     "multiclass": ("accuracy", figures.MULTICLASS),
@@ -65,6 +89,8 @@ class TabularTask(Task[Table]):
             self.options.normalise == "none" and self.options.missing != "median"
         )
         self.phases = (3 if self.options.missing == "median" else 2) if federated else 1
+        if self.kind == "regression":
+            self.phases = max(2, self.phases)  # its target is put to scale in any case
 
     # --- data --------------------------------------------------------------------------------
     def load(self, path: Path | None) -> Table:
@@ -81,23 +107,25 @@ class TabularTask(Task[Table]):
             raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
         for name in self._needed_columns():
             table.cells(name)
-        for name in self._target_columns():
+        for name in target_columns(options):
             table = table.keep(~table.missing(name), f"column '{name}' is empty")
         if options.missing == "drop":
-            gaps = features.feature_cells_missing(table, options)
+            gaps = feature_cells_missing(table, options)
             table = table.keep(~gaps, "an input is missing (task.missing = 'drop')")
         if len(table) == 0:
             raise DataError(f"{path}: no row has a target (and, with missing = 'drop', all inputs)")
         self._parse(table)
-        return table
+        return replace(table, left_out=added([*table.left_out, *uncounted(table, options)]))
 
     def _parse(self, table: Table) -> None:
         """Read every cell once, so that a bad one is named now and not in the first round."""
-        self._targets(table, {})
-        for name in features.numeric_columns(table, self.options):
-            table.numbers(name)
+        read_targets(table, {}, self.options)
+        for name in numeric_columns(table, self.options):
+            table.numbers(name, features.NOT_A_NUMBER)
         for name in self.options.columns.binary:
-            table.booleans(name)
+            self.options.binary_values(name).read(table, name)
+        for name in undeclared(self.options):
+            frequent(table, name, self.options)
 
     def sites(self, path: Path) -> dict[str, Path]:
         """Files that ``read_table`` reads in a folder, and folders, by name; other files are not
@@ -105,25 +133,8 @@ class TabularTask(Task[Table]):
         return shard_sites(path, READABLE)
 
     def labels(self, raw: Table) -> NDArray[np.int64]:
-        """Class, event, or quarter of a regression target (0 to 3).
-
-        Classes are numbered as in ``task.classes``, else in the order of this shard's texts.
-        """
-        columns = self.options.columns
-        if self.kind == "binary":
-            return self._positive(raw).astype(np.int64)
-        if self.kind == "survival":
-            return raw.booleans(str(columns.event)).astype(np.int64)
-        if self.kind == "multiclass":
-            if self.options.classes is not None:
-                return self._targets(raw, {}).numpy().astype(np.int64)
-            texts = raw.categories(str(columns.target)).astype(str)
-            return np.unique(texts, return_inverse=True)[1].astype(np.int64)
-        values = raw.numbers(str(columns.target))
-        if len(values) == 0:
-            return np.zeros(0, dtype=np.int64)
-        edges = np.quantile(values, [0.25, 0.5, 0.75])
-        return np.searchsorted(edges, values).astype(np.int64)
+        """See ``targets.shard_labels``."""
+        return shard_labels(raw, self.options)
 
     def patients(self, raw: Table) -> NDArray[np.str_] | None:
         name = self.options.columns.patient_id
@@ -132,7 +143,7 @@ class TabularTask(Task[Table]):
         if (gaps := raw.missing(name)).any():
             place = raw.place(int(np.argmax(gaps)), name)
             raise DataError(f"{place}: a row without a patient; fill it in or drop the row")
-        return raw.cells(name).astype(str)
+        return raw.categories(name).astype(str)
 
     def column(self, raw: Table, name: str) -> NDArray[np.str_]:
         if (gaps := raw.missing(name)).any():
@@ -163,30 +174,53 @@ class TabularTask(Task[Table]):
         if self.kind == "survival" and not self.labels(raw).any():
             lines.append("no event among the training rows: they carry no information on risk")
         columns = self.options.columns
-        inputs = [*features.numeric_columns(raw, self.options), *columns.binary]
+        inputs = [*numeric_columns(raw, self.options), *columns.binary]
         for name in [*inputs, *columns.categorical]:
             share = raw.missing(name).mean()
             if share > 0.5:
                 what = "wholly" if share == 1 else f"{share:.0%}"
                 lines.append(f"column '{name}' is {what} missing")
-        return lines
+        return [*lines, *rare_lines(raw, self.options)]
 
     # --- preparation ---------------------------------------------------------------------------
     def statistics(self, train: Table, phase: int, totals: Sums) -> Sums:
-        return features.statistics(train, self.options, phase, totals)
+        own = target_statistics(train, self.options, phase, totals)
+        return features.statistics(train, self.options, phase, totals) | own
+
+    def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
+        return fit_columns(keys, self.options)
+
+    def agreed(self, totals: Sums) -> list[str]:
+        """Columns and declared texts that nobody has rows for.
+
+        Raises TaskError if no hospital has a text of ``task.positive``.
+        """
+        absent = absent_texts(totals, self.options)
+        if absent and len(absent) == len(self.options.positive or ()):
+            raise TaskError(
+                f"task.positive: no hospital's training rows have a text of it ({absent[0]!r}, ...)"
+                if len(absent) > 1
+                else f"task.positive: no hospital's training rows have {absent[0]!r}",
+                mend="write it as the files do; the case of letters doesn't matter",
+            )
+        lines = [f"task.positive: no hospital's training rows have {text!r}" for text in absent]
+        return [*lines, *empty_columns(totals, self.options)]
+
+    def unused(self, train: Table, totals: Sums) -> list[str]:
+        extra = [
+            f"column '{name}' is not used: few of the other hospitals have it; list it under "
+            "task.columns.ignore"
+            for name in unused_columns(train, totals, self.options)
+        ]
+        return [*extra, *lost_lines(train, totals, self.options)]
 
     def condense(self, totals: Sums) -> Sums:
-        return features.condense(totals, self.options)
+        return target_totals(features.condense(totals, self.options))
 
     def prepare(self, raw: Table, totals: Sums, train: Table) -> Examples:
         matrix = features.features(raw, totals, train, self.options)
         inputs = torch.from_numpy(matrix.astype(np.float32))
-        return Examples(inputs, self._targets(raw, totals))
-
-    def _target_columns(self) -> list[str]:
-        columns = self.options.columns
-        names = [columns.time, columns.event] if self.kind == "survival" else [columns.target]
-        return [name for name in names if name is not None]
+        return Examples(inputs, read_targets(raw, totals, self.options))
 
     def _needed_columns(self) -> list[str]:
         """Columns a file must have. One to be ignored may be absent: hospitals' files differ."""
@@ -196,43 +230,10 @@ class TabularTask(Task[Table]):
             unused.add(str(columns.target))  # only the default: survival has time and event
         return [name for name in columns.named() if name not in unused]
 
-    def _targets(self, raw: Table, totals: Sums) -> Tensor:
-        """float32 N (binary, regression), int64 N (multiclass), float32 N x 2 (time, event)."""
-        columns = self.options.columns
-        if self.kind == "binary":
-            return torch.from_numpy(self._positive(raw).astype(np.float32))
-        if self.kind == "survival":
-            time, event = raw.numbers(str(columns.time)), raw.booleans(str(columns.event))
-            if (time < 0).any():
-                place = raw.place(int(np.argmax(time < 0)), str(columns.time))
-                raise DataError(f"{place}: a negative time")
-            return torch.from_numpy(np.column_stack([time, event]).astype(np.float32))
+    def predictor(self, model: nn.Module, totals: Sums) -> nn.Module:
         if self.kind == "regression":
-            return torch.from_numpy(raw.numbers(str(columns.target)).astype(np.float32))
-        names = features.classes(totals, self.options)
-        if not names:
-            return torch.zeros(len(raw), dtype=torch.int64)  # loading: classes not agreed yet
-        index = {name: position for position, name in enumerate(map(code, names))}
-        cells = raw.categories(str(columns.target))
-        for row, cell in enumerate(cells):
-            if cell not in index:
-                place = raw.place(row, str(columns.target))
-                raise DataError(f"{place}: a class no training row has; declare task.classes")
-        return torch.tensor([index[cell] for cell in cells], dtype=torch.int64)
-
-    def _positive(self, raw: Table) -> NDArray[np.bool_]:
-        name = str(self.options.columns.target)
-        cells = raw.categories(name)
-        if self.options.positive is not None:
-            return np.isin(cells.astype(str), [code(text) for text in self.options.positive])
-        texts = [str(cell).lower() for cell in cells]
-        for row, text in enumerate(texts):
-            if text not in _POSITIVE and text not in _NEGATIVE:
-                raise DataError(
-                    f"{raw.place(row, name)}: not 0/1, true/false or yes/no; name the texts that "
-                    "count as positive in task.positive"
-                )
-        return np.array([text in _POSITIVE for text in texts], dtype=np.bool_)
+            model.register_forward_hook(InUnit(*scale(totals)))
+        return model
 
     # --- model -------------------------------------------------------------------------------
     def model(self, totals: Sums) -> nn.Module:
@@ -240,7 +241,7 @@ class TabularTask(Task[Table]):
 
         Raises TaskError if the columns leave no input, or the hospitals have one class only.
         """
-        outputs = len(features.classes(totals, self.options)) if self.kind == "multiclass" else 1
+        outputs = len(classes(totals, self.options)) if self.kind == "multiclass" else 1
         inputs = len(features.feature_names(totals, self.options))
         if inputs == 0:
             raise TaskError(
@@ -256,11 +257,11 @@ class TabularTask(Task[Table]):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Binary: cross entropy of the logit; multiclass: cross entropy; regression: squared
-        error; survival: Cox partial likelihood over the batch."""
+        error of the standardised value; survival: Cox partial likelihood over the batch."""
         if self.kind == "survival":
             return cox_loss(outputs[:, 0], targets[:, 0], targets[:, 1])
         if self.kind == "regression":
-            return (outputs[:, 0] - targets) ** 2
+            return (outputs[:, 0] - targets[:, 0]) ** 2
         return class_loss(self.kind, outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
@@ -274,7 +275,8 @@ class TabularTask(Task[Table]):
         if self.kind == "survival":
             sums = survival_sums(values[:, 0].numpy(), truth[:, 0], truth[:, 1])
         elif self.kind == "regression":
-            sums = regression_sums(values[:, 0].numpy(), truth.astype(np.float64))
+            value, deviation = truth.astype(np.float64).T  # back to the column's own unit
+            sums = regression_sums(values[:, 0].numpy() * deviation, value * deviation)
         else:
             sums = class_sums(self.kind, outputs, targets, self.options.bins)
         return sums | losses

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from wardround.common.data.table import read_table
+from wardround.common.data.two_values import TwoValues
 from wardround.common.errors import DataError
 
 SECRET = "Jane Doe"
@@ -46,7 +47,7 @@ def test_a_bad_cell_is_named_by_line_also_after_quoted_newlines(tmp_path: Path) 
     assert f"{path}:4: column 'age': not a finite number" in str(caught.value)
     assert SECRET not in str(caught.value)
     with pytest.raises(DataError, match=":4: column 'age': not 0/1"):
-        read_table(write(path, "age\n1\nyes\n2\n")).booleans("age")
+        TwoValues().read(read_table(write(path, "age\n1\nyes\n2\n")), "age")
 
 
 def test_missing_values_blanks_and_bom(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_parquet_reads_as_the_same_table(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     table = read_table(tmp_path / "x.parquet")
     np.testing.assert_array_equal(table.numbers("age"), [1.5, np.nan, 0.1])
-    np.testing.assert_array_equal(table.booleans("ill"), [1, 0, 1])
+    np.testing.assert_array_equal(TwoValues().read(table, "ill"), [1, 0, 1])
     assert list(table.cells("sex")) == ["f", "m", None]
     write(tmp_path / "y.parquet", "not parquet")
     with pytest.raises(DataError, match="not readable as Parquet"):

@@ -192,8 +192,10 @@ def test_columns_that_differ_between_hospitals_are_named() -> None:
     one = table(x=["1", "2"], y=["0", "1"])
     with pytest.raises(DataError, match="x.csv: there is no column 'z'"):
         agree(task, [both, one])
-    with pytest.raises(DataError, match="column 'z' is not in the federation"):
-        task.prepare(both, agree(task, [one]), both)
+    totals = agree(task, [one])
+    assert task.prepare(both, totals, both).inputs.shape == (2, 1)  # z is not used, and told
+    assert task.unused(both, totals)[0].startswith("column 'z' is not used")
+    assert task.unused(one, totals) == []
 
 
 def csv(tmp_path: Path, text: str) -> Path:
@@ -409,7 +411,7 @@ def test_codes_in_options_match_codes_in_files(tmp_path: Path) -> None:
     for text in ("x,y\n1,1.0\n2,0.0\n3,2\n", "x,y\n1,1\n2,0\n3,2.0\n"):
         path = csv(tmp_path, text)
         for one in ("1", "1.0"):
-            positive = TabularTask(columns={"target": "y"}, positive=[one])
+            positive = TabularTask(columns={"target": "y"}, positive=[one], negative=["0", "2"])
             assert positive.labels(positive.load(path)).tolist() == [1, 0, 0]
             classes = TabularTask(
                 kind="multiclass", columns={"target": "y"}, classes=["2.0", "0", one]
@@ -484,7 +486,7 @@ def test_no_examples_give_no_figures_and_a_diverged_model_is_an_error(kind: str)
     columns = {"time": "t", "event": "e"} if kind == "survival" else {"target": "y"}
     task = TabularTask(kind=kind, columns=columns)
     width = 3 if kind == "multiclass" else 1
-    targets = torch.zeros((2, 2) if kind == "survival" else 2)
+    targets = torch.zeros((2, 2) if kind in ("survival", "regression") else 2)
     targets = targets.long() if kind == "multiclass" else targets
     figures = task.summarise(task.metrics(torch.zeros(0, width), targets[:0]))
     assert figures["examples"] == 0 and math.isnan(figures["loss"])

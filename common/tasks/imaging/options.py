@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
-from wardround.common.tasks.options import Options
+from wardround.common.tasks.declared import Name, Options, distinct_codes
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SMALLEST = {"cnn": 8, "resnet18": 8, "densenet121": 32}
@@ -65,10 +65,10 @@ class AugmentOptions(Options):
 class FileOptions(Options):
     """``[task.files]``: columns of a CSV that names the images."""
 
-    image: str = "file"
-    label: str = "label"
-    patient_id: str | None = None
-    split: str | None = None
+    image: Name = "file"
+    label: Name = "label"
+    patient_id: Name | None = None
+    split: Name | None = None
 
 
 class ImagingOptions(Options):
@@ -101,8 +101,10 @@ class ImagingOptions(Options):
 
     @model_validator(mode="after")
     def _fits(self) -> ImagingOptions:
-        if len(set(self.classes)) < len(self.classes):
-            raise WrongKey("classes", "a name stands there twice")
+        try:
+            distinct_codes(self.classes)
+        except ValueError as error:
+            raise WrongKey("classes", str(error)) from None
         if len(self.size) not in (2, 3):
             raise WrongKey("size", "two numbers (rows, columns) or three (a volume)")
         least = SMALLEST[self.model.kind]

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
-from wardround.common.tasks.options import Options
+from wardround.common.tasks.declared import Codes, Name, Options
 
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 Tuning = Literal["full", "lora", "ffa_lora", "adalora", "head"]
@@ -19,10 +19,10 @@ _ADAPTERS = ("lora", "ffa_lora", "adalora")
 class TextColumns(Options):
     """``[task.columns]``: what the columns of CSV files mean, for ``kind = 'sequence'``."""
 
-    text: str = "text"
-    label: str = "label"
-    patient_id: str | None = None
-    split: str | None = None
+    text: Name = "text"
+    label: Name = "label"
+    patient_id: Name | None = None
+    split: Name | None = None
 
     @model_validator(mode="after")
     def _differ(self) -> TextColumns:
@@ -55,7 +55,7 @@ class TextOptions(Options):
 
     kind: Literal["tokens", "sequence"] = "tokens"
     entities: list[str] = Field(["Disease"], min_length=1)
-    classes: list[str] = Field(["absent", "present"], min_length=2)
+    classes: Codes = Field(["absent", "present"], min_length=2)
     columns: TextColumns = TextColumns()
     delimiter: str = Field(",", min_length=1, max_length=1)
     missing_values: list[str] = [""]
@@ -77,9 +77,8 @@ class TextOptions(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> TextOptions:
-        for what, names in (("entities", self.entities), ("classes", self.classes)):
-            if len(set(names)) < len(names) or "" in names:
-                raise WrongKey(what, "different texts, none of them empty")
+        if len(set(self.entities)) < len(self.entities):
+            raise WrongKey("entities", "a type stands there twice; name it once")
         if any(not _TYPE.fullmatch(name) for name in self.entities):
             raise WrongKey("entities", "of letters, digits, '_' and '.', at most 64")
         if self.tuning == "adalora" and self.adalora_rank > self.rank:

@@ -56,7 +56,7 @@ def test_classes_of_texts(encoder: Path, classes: list[str], outputs: int) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"entities": ["A", "A"]}, "different texts"),
+        ({"entities": ["A", "A"]}, "stands there twice"),
         ({"entities": ["B-1"]}, "of letters"),
         ({"classes": ["one"]}, "at least 2"),
         ({"tuning": "adalora", "rank": 4, "target_rank": 5}, "can't be above rank"),

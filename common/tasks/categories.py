@@ -1,0 +1,167 @@
+"""Categories: which a hospital names, what the federation agrees on, and a row's indicators.
+
+Categories that are not declared stand in a table of words (``vocabulary.py``), which the server
+reads once it is added up; no key comes from a cell. One that fewer than ``min_category_count`` rows
+of a hospital have is not sent: a rare value may point to a person. Classes of an undeclared target
+are agreed on in the same table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from urllib.parse import quote, unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.data.table import Table
+from wardround.common.errors import DataError, TaskError
+from wardround.common.left_out import LeftOut
+from wardround.common.tasks.base import Sums
+from wardround.common.tasks.columns import column_key
+from wardround.common.tasks.options import TabularOptions
+from wardround.common.tasks.vocabulary import MOST_WORDS, read_words, write_words
+
+Matrix = NDArray[np.float64]
+WORDS = "words"
+"""Key of the table of categories and classes that are agreed on, not declared."""
+
+
+def vocabulary(totals: Sums, column: str, options: TabularOptions) -> list[str]:
+    """Categories of a column, in the order of their indicator columns."""
+    if column in options.columns.categories:
+        return options.columns.categories[column]
+    prefix = f"category/{quote(column, safe='')}/"
+    return sorted(unquote(k.removeprefix(prefix)) for k in totals if k.startswith(prefix))
+
+
+def classes(totals: Sums, options: TabularOptions) -> list[str]:
+    """Class names of a multi-class target, in index order."""
+    if options.classes is not None:
+        return list(options.classes)
+    return sorted(unquote(key.removeprefix("class/")) for key in totals if key.startswith("class/"))
+
+
+def undeclared(options: TabularOptions) -> list[str]:
+    """Categorical columns whose categories the hospitals agree on."""
+    return [c for c in options.columns.categorical if c not in options.columns.categories]
+
+
+def frequent(table: Table, column: str, options: TabularOptions) -> dict[str, int]:
+    """The categories that this hospital names, by the keys of their words, with their counts.
+
+    Raises DataError for one that is too long.
+    """
+    counts = Counter(cell for cell in table.categories(column) if cell is not None)
+    least = options.min_category_count
+    return {
+        column_key(table, "category", column, text): count
+        for text, count in counts.items()
+        if count >= least
+    }
+
+
+def rare_lines(train: Table, options: TabularOptions) -> list[str]:
+    """What a hospital should know of columns most of whose rows have a value it doesn't name."""
+    lines = []
+    for name in undeclared(options):
+        rows = int((~train.missing(name)).sum())
+        kept = sum(frequent(train, name, options).values())
+        if 2 * kept < rows:
+            lines.append(
+                f"column '{name}': {kept} of {rows} rows have a value that "
+                f"{options.min_category_count} training rows share, and keep a category; lower "
+                "task.min_category_count, or declare groups in task.columns.categories"
+            )
+    return lines
+
+
+def uncounted(table: Table, options: TabularOptions) -> list[LeftOut]:
+    """Cells outside declared categories, where these are to be ignored."""
+    found = []
+    for name, known in options.columns.categories.items():
+        if options.unknown == "ignore":
+            cells = [c for c in table.categories(name) if c is not None and c not in known]
+            reason = f"column '{name}', not in task.columns.categories (task.unknown = 'ignore')"
+            found.append(LeftOut(len(cells), "cells", reason))
+    return found
+
+
+def lost_lines(train: Table, totals: Sums, options: TabularOptions) -> list[str]:
+    """For each column, how many of a hospital's rows have a value that nobody agreed on."""
+    lines = []
+    for name in undeclared(options):
+        known = set(vocabulary(totals, name, options))
+        lost = sum(c is not None and c not in known for c in train.categories(name))
+        if lost:
+            lines.append(
+                f"column '{name}': {lost} of {len(train)} training rows have a value that is rarer "
+                "than task.min_category_count at every hospital, and keep no category"
+            )
+    return lines
+
+
+def empty_columns(totals: Sums, options: TabularOptions) -> list[str]:
+    """What the federation should know of columns that no hospital has named a category of."""
+    return [
+        f"column '{name}' is no input: 0 of {totals['rows'][0]:.0f} training rows keep a category, "
+        f"as no hospital has a value in {options.min_category_count} rows "
+        "(task.min_category_count); declare task.columns.categories"
+        for name in undeclared(options)
+        if not vocabulary(totals, name, options)
+    ]
+
+
+def category_sums(train: Table, options: TabularOptions) -> Sums:
+    """This hospital's counts: of declared categories where needed, of others in ``WORDS``."""
+    sums: Sums = {}
+    words: dict[str, int] = {}
+    agreed = undeclared(options)
+    for name in options.columns.categorical:
+        if name in agreed:
+            words |= frequent(train, name, options)
+        elif options.normalise_encoded:  # else nothing needs these counts
+            counts = Counter(train.categories(name))
+            for text in vocabulary({}, name, options):
+                key = column_key(train, "category", name, text)
+                sums[key] = np.array([float(counts[text])])
+    if options.kind == "multiclass" and options.classes is None:
+        assert options.columns.target is not None  # checked by the options
+        agreed.append(options.columns.target)
+        for text, count in Counter(train.categories(options.columns.target)).items():
+            key = column_key(train, "category", options.columns.target, str(text))
+            words["class/" + key.rsplit("/", 1)[1]] = count
+    if agreed:
+        sums[WORDS] = write_words(words)
+    return sums
+
+
+def agreed_words(totals: Sums) -> dict[str, int]:
+    """Keys and counts of the categories and classes that hospitals named. Raises TaskError."""
+    try:
+        return read_words(totals[WORDS])
+    except ValueError:
+        raise TaskError(
+            f"the hospitals' undeclared categories can't be agreed on: more than {MOST_WORDS}? "
+            "Declare them in task.columns.categories (or task.classes), or list columns of free "
+            "text under task.columns.ignore"
+        ) from None
+
+
+def indicators(table: Table, name: str, totals: Sums, options: TabularOptions) -> Matrix:
+    """One column per category, 1 where it is the row's; all 0 where it is missing or rare."""
+    known = {text: index for index, text in enumerate(vocabulary(totals, name, options))}
+    declared = name in options.columns.categories
+    matrix = np.zeros((len(table), len(known)))
+    cells = table.categories(name)
+    for row, cell in enumerate(cells):
+        if cell is None:
+            continue
+        if cell in known:
+            matrix[row, known[cell]] = 1.0
+        elif declared and options.unknown == "refuse":
+            raise DataError(
+                f"{table.place(row, name)}: the category is not in task.columns.categories; mend "
+                "the cell, declare it, or set task.unknown = 'ignore'"
+            )
+    return matrix[:, 1 if options.encoding == "dummy" else 0 :]
