@@ -6,13 +6,13 @@ gatherer and plan are made anew; whose privacy budget is spent is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flwr.serverapp import Grid
 
 from wardround.common.config import Config
-from wardround.common.errors import ConfigError, RoundFailed
+from wardround.common.errors import ConfigError, DataError, RoundFailed
 from wardround.common.rundir import RunDirectory
 from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Task
@@ -25,6 +25,7 @@ from wardround.server.membership import Membership
 from wardround.server.observer import Observer
 from wardround.server.privacy import MakeSource, PrivacyPlan
 from wardround.server.replies import Member
+from wardround.server.sampling import training
 from wardround.server.secure import SecureGatherer
 from wardround.server.strategies import StrategyPlan
 
@@ -81,6 +82,28 @@ class Crew:
             raise RoundFailed(str(error)) from None
         self.gatherer.spent |= spent
         self._privacy, self._stale = None, False
+
+    def leave_out(self, reasons: Mapping[str, str]) -> None:
+        """Go on without hospitals that can't take part with the others, and say why.
+
+        Raises DataError if too few are left.
+        """
+        secure = self._config.secure_aggregation
+        needed = max(
+            self._config.federation.min_clients, secure.min_cohort if secure.enabled else 1
+        )
+        if isinstance(self.members, VirtualMembers):
+            left = 0  # they are all of one make: what one lacks, others may lack as well
+        else:
+            self._membership.leave_out(reasons)
+            left = len(training(self.members))
+        if left < needed:
+            name, why = next(iter(reasons.items()))
+            raise DataError(f"{why} (without it {left} hospitals are left, of {needed})", who=name)
+        self._observer.warnings([f"{name} takes no part: {why}" for name, why in reasons.items()])
+        self._run.update(unfit=dict(reasons))
+        self._stale = True
+        self.look_again()
 
     @property
     def privacy(self) -> PrivacyPlan | None:

@@ -34,6 +34,7 @@ from wardround.server.checkpoint import (
     write_checkpoint,
 )
 from wardround.server.crew import Crew
+from wardround.server.fitting import Unfit
 from wardround.server.groups import STATELESS
 from wardround.server.host import Attempts, Host
 from wardround.server.journal import Journal
@@ -170,6 +171,8 @@ class Federation:
                     crew.look_again()
                     members = preparing(crew.members, self.config)
                     return sum_statistics(crew.gatherer, members, self.task, self.observer)
+            except Unfit as error:
+                crew.leave_out(error.reasons)
             except RoundFailed as error:
                 if not attempts.another():
                     raise

@@ -29,6 +29,7 @@ from wardround.common.privacy.claims import Claim
 from wardround.common.tasks.base import Sums, Task
 from wardround.server.aggregation import RunningMean, conform
 from wardround.server.exchange import exchange
+from wardround.server.fitting import unused_sums
 from wardround.server.observer import Observer
 from wardround.server.order import InOrder
 from wardround.server.privacy import Release
@@ -111,7 +112,8 @@ class Gatherer(ABC):
 
     @abstractmethod
     def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
-        """All members' sums of one phase. Raises RoundFailed, naming a hospital that failed."""
+        """All members' sums of one phase. Raises RoundFailed, naming a hospital that failed; Unfit
+        in phase 0 for those that don't fit the others."""
 
     @abstractmethod
     def train(
@@ -195,18 +197,23 @@ class PlainGatherer(Gatherer):
     def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
         requests = queries(m.STATISTICS, members, {m.PHASE: phase}, totals)
         total: Sums = {}
+        keys: dict[str, frozenset[str]] = {}
         order = InOrder[tuple[str, Sums]](member.name for member in members)
         name = ""
         try:
             for member, _, reply in self.exchange(requests, members):
                 name = member.name
                 sums = check_statistics(self.in_time(reply))
+                keys[name] = frozenset(sums)
                 size_bytes = sum(value.nbytes for value in sums.values())
                 for one, part in order.put(name, (name, sums), size_bytes):
                     name = one
                     total = add_sums([total, part])
         except (ReplyRefused, ValueError) as error:
             raise RoundFailed(f"data preparation stopped at {name}: {error}") from None
+        if phase == 0:
+            unused = unused_sums(self.task, keys, self.observer)
+            total = {key: value for key, value in total.items() if key not in unused}
         return total
 
     def train(

@@ -9,7 +9,7 @@ A host with a virtual population says who its members are in one word, and they 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from flwr.serverapp import Grid
 
@@ -58,6 +58,11 @@ class Membership:
         self.roster = dict(roster)  # as it is now
         if host.standing() != self._standing:  # while they were asked
             self.members = [member for member in self.members if member.name in self.roster]
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Go on without these, who stay connected; they are asked again when the host's standing
+        changes."""
+        self.members = [member for member in self.members if member.name not in names]
 
     def changed(self) -> bool:
         """Look again. True if members, or keys of the roster, are others than before."""

@@ -95,7 +95,8 @@ class SecureGatherer(KeyExchange):
             self.journal.drop(step.purpose)  # the phases would be of different hospitals
         total = self._reopen(step)
         if total is None:
-            step.agree(self.agree_layout(queries(m.LAYOUT, members, config, totals), members))
+            asked = queries(m.LAYOUT, members, config, totals)
+            step.agree(self.agree_layout(asked, members, fitting=phase == 0))
             try:
                 total = self._sum(step)
             except RoundFailed as error:

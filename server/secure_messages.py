@@ -19,6 +19,7 @@ from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.secagg.content import encode_sums_layout, sums_layout
 from wardround.common.secagg.encoding import OWN_NAMES
 from wardround.common.tasks.base import Task
+from wardround.server.fitting import unused_sums
 from wardround.server.gathering import Gatherer, refusal, sizes
 from wardround.server.journal import Traffic
 from wardround.server.observer import Observer
@@ -36,12 +37,18 @@ class SecureMessages(Gatherer):
         self.traffic = Traffic()
 
     def agree_layout(
-        self, requests: list[Message], members: Sequence[Member], everyone: bool = True
+        self,
+        requests: list[Message],
+        members: Sequence[Member],
+        everyone: bool = True,
+        fitting: bool = False,
     ) -> bytes:
         """Names and shapes of the members' sums together; of a name the shape that most have.
 
         everyone : whether all must be in it. Then raises RoundFailed, naming one that isn't; else
         if nobody is.
+        fitting : whether to leave out sums that nobody uses. Then raises Unfit for hospitals that
+        don't fit the others.
         """
         found: dict[str, dict[str, tuple[int, ...]]] = {}
 
@@ -60,6 +67,10 @@ class SecureMessages(Gatherer):
         refused = self.traffic.refused[before:]
         if refused and (everyone or len(refused) == len(members)):
             raise RoundFailed(f"{refused[0]['hospital']}: {refused[0]['reason']}")
+        if fitting:
+            keys = {name: frozenset(own) for name, own in sorted(found.items())}
+            for key in unused_sums(self.task, keys, self.observer):
+                del shapes[key]
         return encode_sums_layout(shapes)
 
     def messages(

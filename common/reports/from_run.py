@@ -109,6 +109,8 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         FigureTable.read(summary).primary,
         scenario.get("target") if isinstance(scenario, dict) else None,
     )
+    for name, why in summary.get("unfit", {}).items():
+        notes.insert(0, f"{name} took no part: {why}.")
     if early := summary.get("ended_early"):
         notes.insert(0, f"The run ended early: {early}.")
     if initial := summary.get("initial"):
