@@ -30,6 +30,7 @@ from wardround.common.arrays import encode_arrays
 from wardround.common.errors import PrivacyRefused, ReplyRefused, WardroundError
 from wardround.common.hosting import error_reply
 from wardround.common.tasks.base import Sums
+from wardround.common.torch_state import ordinary_torch
 from wardround.common.wire.leaves import MOST_WARNINGS
 
 log = logging.getLogger("wardround.client")
@@ -55,8 +56,9 @@ def create_client_app(
     def answering(handler: Handler) -> Callable[[Message, Context], Message]:
         def answer(message: Message, context: Context) -> Message:
             try:
-                reply = handler(message.content, open_hospital(context), ClientState(context.state))
-                return Message(reply, reply_to=message)
+                with ordinary_torch():
+                    hospital, state = open_hospital(context), ClientState(context.state)
+                    return Message(handler(message.content, hospital, state), reply_to=message)
             except Exception as error:
                 return failure_reply(message, error, told)
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.config_tables import TrainingTable
 from wardround.common.rng import orders
@@ -26,20 +27,33 @@ def steps_of(size: int, training: TrainingTable) -> int:
     return training.local_steps or training.local_epochs * -(-size // training.batch_size)
 
 
-def batches(size: int, training: TrainingTable, keys: NDArray[np.uint64]) -> Iterator[Rows]:
+def least_rows(model: nn.Module) -> int:
+    """How many examples each of this model's batches needs: batch normalisation has no variance of
+    one, unless there are several values of it for each channel."""
+    return 1 + any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def batches(
+    size: int, training: TrainingTable, keys: NDArray[np.uint64], least: int = 1
+) -> Iterator[Rows]:
     """Positions of each batch: shuffled epochs, the last batch of an epoch may be smaller.
 
     ``local_steps`` batches if set (starting new epochs as needed), else ``local_epochs`` epochs.
 
     keys : one, of this client's order in this round (``common.rng.client_keys``)
+    least : a last batch of fewer joins the one before
     """
-    per_epoch = -(-size // training.batch_size)
+    most = training.batch_size
+    per_epoch = -(-size // most)
+    if per_epoch > 1 and 0 < size % most < least:
+        per_epoch -= 1
     order = np.empty(0, dtype=np.int64)
-    for step in range(steps_of(size, training)):
+    for step in range(training.local_steps or training.local_epochs * per_epoch):
         position = step % per_epoch
         if position == 0:
             (order,) = orders(keys, size, step // per_epoch)
-        yield order[position * training.batch_size : (position + 1) * training.batch_size]
+        end = size if position == per_epoch - 1 else (position + 1) * most
+        yield order[position * most : end]
 
 
 def on_device(examples: Examples, rows: Iterable[Rows], device: str) -> Iterator[Batch]:

@@ -13,11 +13,13 @@ from wardround.client.precision import autocast, whole
 from wardround.common.config_tables import TrainingTable
 from wardround.common.metrics import add_sums
 from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.torch_state import with_ordinary_torch
 
 ROWS_AT_A_TIME = 8192
 _DEFAULTS = TrainingTable()
 
 
+@with_ordinary_torch
 def evaluate_model(
     model: nn.Module, examples: Examples, task: Task[Any], training: TrainingTable = _DEFAULTS
 ) -> Sums:

@@ -34,6 +34,7 @@ from wardround.common.messages import QUANTILE
 from wardround.common.models import model_arrays
 from wardround.common.rng import seeded_globals
 from wardround.common.tasks.base import Examples
+from wardround.common.torch_state import with_ordinary_torch
 
 _NORM = "clipping-norm"
 
@@ -53,6 +54,7 @@ class LocalUpdate:
     sensitivity: float = 0.0
 
 
+@with_ordinary_torch
 def local_update(
     hospital: Hospital,
     model: nn.Module,

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.client.batches import batches, on_device
+from wardround.client.batches import batches, least_rows, on_device
 from wardround.client.checkpointing import recomputing
 from wardround.client.compiling import Compiled
 from wardround.client.distillation import Teacher
@@ -32,6 +32,8 @@ from wardround.common.tasks.base import Examples, Task
 Seed = tuple[int, int, str]
 """Run seed, round, hospital."""
 Scaler = torch.amp.GradScaler | None
+_ONE_VALUE = "Expected more than 1 value per channel"
+"""How torch refuses batch normalisation of one value."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class BatchGradients:
 
     scaler : multiplies the loss, and so the gradients, for whoever takes the step to undo
 
-    Raises TaskError for a loss that isn't one value per example, and for pieces where a batch's
-    gradient isn't a sum over examples.
+    Raises TaskError for a loss that isn't one value per example, for pieces where a batch's
+    gradient isn't a sum over examples, and for batch normalisation of a single row.
     """
 
     def __init__(
@@ -119,14 +121,26 @@ class BatchGradients:
         why = self._obstacle()
         if why and most < min(training.batch_size, size):
             raise TaskError(f"training.micro_batch_size can't be used here: {why}")
+        least = least_rows(self._model)
+        most = max(most, training.batch_size + least - 1) if why else most  # a batch is whole
         pieces = Pieces(self._model, "training", most, training.device, why)
-        rows = batches(size, training, self._keys)
+        rows = batches(size, training, self._keys, least)
         for inputs, targets in on_device(self._examples, rows, training.device):
 
             def step(most: int, inputs: Tensor = inputs, targets: Tensor = targets) -> Tensor:
                 return self._step(inputs, targets, most)
 
-            yield pieces.run(len(targets), step)
+            try:
+                loss = pieces.run(len(targets), step)
+            except ValueError as error:
+                if len(targets) == 1 and str(error).startswith(_ONE_VALUE):
+                    raise TaskError(
+                        "batch normalisation needs more than one row in a step; set "
+                        "task.model.norm to 'layer' (tabular) or 'group' (imaging), or raise "
+                        "training.batch_size where it is 1"
+                    ) from None
+                raise
+            yield loss
 
     def _step(self, inputs: Tensor, targets: Tensor, most: int) -> Tensor:
         """One batch's gradient, ``most`` examples at a time; its mean loss."""

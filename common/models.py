@@ -14,8 +14,10 @@ from wardround.common.arrays import Arrays, encoded_view
 from wardround.common.entries import SHARED, Entries
 from wardround.common.rng import seeded_globals
 from wardround.common.tasks.base import Sums, Task
+from wardround.common.torch_state import with_ordinary_torch
 
 
+@with_ordinary_torch
 def build_model(task: Task[Any], totals: Sums, seed: int) -> nn.Module:
     """The task's model with the initial weights of this run: the same at every party."""
     with seeded_globals(seed, "model"):

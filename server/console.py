@@ -34,6 +34,7 @@ class Progress(Observer):
         self._status = ""
         self._started = time.monotonic()
         self._done = 0
+        self._told_coarse = False
         self._drawn = 0.0
         live = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(console=console, refresh_per_second=8, transient=True) if live else None
@@ -100,6 +101,14 @@ class Progress(Observer):
             self._print(
                 f"note: round {row['round']}: {clipped:.1%} of the updates' coordinates were "
                 "clipped; raise secure_aggregation.clip or lower training.lr",
+                "yellow",
+            )
+        if (found := row.get("resolution")) is not None and found < 1 and not self._told_coarse:
+            self._told_coarse = True
+            self._print(
+                f"note: round {row['round']}: the update is smaller than its rounding in secure "
+                "aggregation, so the model moves by chance; lower secure_aggregation.clip, to some "
+                "times the largest change of a weight in a round, or set bits = 32",
                 "yellow",
             )
         if self._live is None:

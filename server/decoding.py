@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from wardround.common import messages as m
 from wardround.common.arrays import Arrays, encoded_view
 from wardround.common.secagg.encoding import (
@@ -15,6 +19,8 @@ from wardround.common.tasks.base import Sums
 from wardround.server.aggregation import conform
 from wardround.server.gathering import Expected
 from wardround.server.secagg import Total
+
+_PIECE = 1 << 16
 
 
 def named_sums(layout: VectorLayout, total: Total) -> Sums:
@@ -30,6 +36,20 @@ def by_split(sums: Sums) -> dict[str, Sums]:
         split, _, key = name.partition("/")
         parts.setdefault(split, {})[key] = value
     return parts
+
+
+def resolution(layout: VectorLayout, total: Total) -> float:
+    """The summed update's root mean square over the largest standard deviation that stochastic
+    rounding can give it: half a level for each hospital, independently."""
+    square, size = 0.0, 0
+    for key, words in layout.update_words(total.update).items():
+        if key in layout.weighted:
+            signed = words.view(np.int16 if words.itemsize == 2 else np.int32)
+            for start in range(0, len(signed), _PIECE):
+                piece = signed[start : start + _PIECE].astype(np.float64)
+                square += float(piece @ piece)
+            size += len(signed)
+    return math.sqrt(square / max(1, size)) / (0.5 * math.sqrt(len(total.survivors)))
 
 
 def means(

@@ -377,6 +377,7 @@ def _row(
         "hospitals": metrics.hospitals,
         "hidden": secure,
         "clipped": training.clipped,
+        "resolution": training.resolution,
         "privacy": {name: claim.row() for name, claim in sorted(training.claims.items())},
         "clipping_norm": trained.clipping_norm,
         "bytes_down": training.bytes_down + metrics.bytes_down,

@@ -74,6 +74,7 @@ class Trained:
     """Training replies as a strategy gets them: one that holds the means, or every single one.
 
     clipped : share of the update's coordinates that were clipped; None where nothing is
+    resolution : size of the update over that of its rounding; below 1 it is mostly rounding
     claims : what hospitals say of their privacy budgets, by name
     quantile : mean quantile coordinate, where the clipping norm adapts
     """
@@ -84,6 +85,7 @@ class Trained:
     bytes_up: int = 0
     bytes_down: int = 0
     clipped: float | None = None
+    resolution: float | None = None
     claims: dict[str, Claim] = field(default_factory=dict)
     quantile: float | None = None
 

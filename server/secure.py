@@ -30,7 +30,7 @@ from wardround.common.secagg.content import (
 )
 from wardround.common.secagg.encoding import CLIPPED, COUNT, WEIGHT, VectorLayout
 from wardround.common.tasks.base import Sums
-from wardround.server.decoding import by_split, means, named_sums
+from wardround.server.decoding import by_split, means, named_sums, resolution
 from wardround.server.gathering import (
     Evaluated,
     Expected,
@@ -112,7 +112,8 @@ class SecureGatherer(KeyExchange):
         layout = training_layout(expected.layout, expected.parameters, expected.all_records)
         largest, release = 1, expected.release
         if self.plan.weighting == "examples":
-            largest = self.table.max_examples or self.largest
+            # a cap above the largest hospital caps nothing, and would only coarsen the rounding
+            largest = min(self.table.max_examples or self.largest, self.largest)
         needed = self.config.federation.min_clients
         step = _Step(
             f"train {server_round}", requests, cohort, layout, b"", largest, needed, release
@@ -135,6 +136,7 @@ class SecureGatherer(KeyExchange):
         result.bytes_up, result.bytes_down = self.traffic.up, self.traffic.down
         if release is None or not release.protects:
             result.clipped = float(exact[CLIPPED][0]) / (count * max(1, layout.update_size))
+            result.resolution = resolution(layout, total)
         return result
 
     def evaluating(self, members: list[Member]) -> list[Member]:

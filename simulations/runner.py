@@ -33,6 +33,7 @@ from wardround.common.rundir import UNWRITABLE, RunDirectory
 from wardround.common.saved import SavedModel
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.configured import make_task
+from wardround.common.torch_state import with_ordinary_torch
 from wardround.server.app import create_server_app
 from wardround.server.checkpoint import newest_checkpoint
 from wardround.server.federation import FederationOutcome
@@ -100,6 +101,7 @@ class Result:
         raise KeyError(f"no {split} {metric} of {hospital}{why}")
 
 
+@with_ordinary_torch
 def simulate(
     config: Config | Path | str | None = None,
     *,

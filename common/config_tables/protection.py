@@ -32,7 +32,8 @@ class SecureAggregationTable(Table):
         None,
         ge=1,
         lt=2**53,
-        description="a hospital counts for at most so many rows; left out: the largest hospital's",
+        description="a hospital counts for at most so many rows; left out: the largest hospital's, "
+        "as with any number above it",
     )
     threshold: float = Field(
         0.667,

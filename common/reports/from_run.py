@@ -161,4 +161,11 @@ def _aggregation_notes(
             f"Up to {clipped:.2%} of the updates' coordinates were clipped at "
             f"secure_aggregation.clip = {config.secure_aggregation.clip:g} in a round."
         )
+    found = [row.get("resolution") for row in rounds]
+    coarse = sum(value is not None and value < 1 for value in found)
+    if coarse:
+        notes.append(
+            f"In {coarse} of {len(rounds)} rounds the update was smaller than its rounding: a "
+            "lower secure_aggregation.clip makes that finer."
+        )
     return notes

@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
+from tests.client.models import Classes
 from wardround.client.batches import batches
 from wardround.client.training import make_optimizer, train_on_batches
 from wardround.common.config import Config
@@ -28,6 +29,37 @@ def test_epochs_see_every_row_once_and_steps_are_counted(size, batch, epochs, st
     assert all(1 <= len(rows) <= batch for rows in found)
     for start in range(0, len(found) - per_epoch + 1, per_epoch):
         assert sorted(np.concatenate(found[start : start + per_epoch])) == list(range(size))
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 3), st.integers(0, 30))
+def test_a_last_batch_of_one_joins_the_one_before(size, batch, epochs, steps) -> None:
+    """For batch normalisation; no other batch changes."""
+    table = TrainingTable(batch_size=batch, local_epochs=epochs, local_steps=steps or None)
+    keys = client_keys(0, "batches", 1, ["a"])
+    plain, found = (list(batches(size, table, keys, least)) for least in (1, 2))
+    if batch == 1 or size <= batch or size % batch != 1:
+        assert all(np.array_equal(*pair) for pair in zip(plain, found, strict=True))
+        return
+    assert min(len(rows) for rows in found) > 1
+    per_epoch = size // batch
+    assert len(found) == (steps or epochs * per_epoch)
+    assert sorted(np.concatenate(found[:per_epoch])) == list(range(size)) or steps < per_epoch
+    assert all(np.array_equal(*pair) for pair in zip(plain[: per_epoch - 1], found, strict=False))
+
+
+def test_a_model_with_batch_normalisation_trains_on_any_number_of_rows() -> None:
+    def trained(size: int) -> tuple[int, Tensor]:
+        torch.manual_seed(0)
+        data = Examples(torch.randn(size, 2), torch.randint(0, 2, (size,)))
+        model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+        table = TrainingTable(batch_size=4)
+        outcome = train_on_batches(model, data, Classes(), Config(training=table), (1, 1, "a"))
+        return outcome.steps, model[1].num_batches_tracked
+
+    for size, steps in ((8, 2), (9, 2), (10, 3), (5, 1), (2, 1)):
+        assert trained(size) == (steps, steps)
+    with pytest.raises(TaskError, match="batch normalisation needs more than one row in a step"):
+        trained(1)
 
 
 @pytest.mark.parametrize(

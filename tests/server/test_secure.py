@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections import Counter
 
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ConfigRecord, Message
+from rich.console import Console
 
 from wardround.common import messages as m
 from wardround.common.errors import ConfigError, RoundFailed, StrategyError
 from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples
+from wardround.server.console import Progress
 from wardround.simulations.identities import fresh_identities, shared_identities
 
 FIVE = "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
@@ -253,6 +256,34 @@ def test_rings_and_clips(federate, settings, five, bits, clip, tolerance) -> Non
     else:
         assert abs(secure.weight()) <= 2 * clip + tolerance < abs(plain.weight())
         assert secure.recorder.rows[0]["clipped"] > 0.5
+
+
+@pytest.mark.parametrize("most", ["1000000000", str(2**53 - 1)])
+def test_a_cap_above_the_largest_hospital_is_as_none(federate, settings, five, most: str) -> None:
+    loose = federate(settings(FIVE + SECURE + f"max_examples = {most}\n"), five)
+    none = federate(settings(FIVE + SECURE), five)
+    assert loose.weight() == none.weight()
+
+
+def test_a_rounding_that_swallows_the_update_is_told(federate, settings, five) -> None:
+    """The weight moves by about 1 in the first round; the levels of a clip of 1e9 are 240 apart."""
+
+    def rows(clip: str) -> list[dict]:
+        text = FIVE + SECURE + f"clip = {clip}\n"
+        return federate(settings(text), five).recorder.rows
+
+    coarse, fine = rows("1e9"), rows("8.0")
+    assert coarse[0]["resolution"] < 1 < 100 < fine[0]["resolution"]
+
+    def said(rows: list[dict]) -> str:
+        console = Console(file=io.StringIO(), width=400)
+        progress = Progress(console, 2, "loss")
+        for row in rows:
+            progress.round_committed(row)
+        return console.file.getvalue()
+
+    assert said(coarse).count("lower secure_aggregation.clip") == 1
+    assert "lower secure_aggregation.clip" not in said(fine)
 
 
 def test_a_cap_on_examples_is_the_most_that_a_hospital_counts(federate, settings, five) -> None:

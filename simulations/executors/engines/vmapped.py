@@ -37,8 +37,8 @@ def check_vectorisable(model: nn.Module, task: Task[Any]) -> None:
     if task.coupled_examples:
         raise Unsuited("the loss of an example depends on others of its batch")
     for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
-            raise Unsuited(f"{type(module).__name__} keeps running statistics")
+        if isinstance(module, _BatchNorm):  # empty slots of a smaller batch would be in them
+            raise Unsuited(f"{type(module).__name__} takes its statistics from the whole batch")
     if name := random_module(model):
         raise Unsuited(f"{name} draws random numbers inside the model")
     if len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.parameters())):

@@ -220,7 +220,7 @@ def test_clients_that_fail_are_left_out(
         ("dense", "dense", None),
         ("wide", "dense", None),
         ("conv", "vmap", None),
-        ("batchnorm", "sequential", "BatchNorm1d keeps running statistics"),
+        ("batchnorm", "sequential", "BatchNorm1d takes its statistics"),
         ("tied", "sequential", "a parameter is shared between layers"),
         ("counting", "sequential", "the forward pass changes 'count'"),
         ("fickle", "sequential", "calling .item() on a Tensor"),
