@@ -23,6 +23,8 @@ import math
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,24 @@ UNWRITABLE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 )
 """``OSError.errno`` of a disk that is full, or that this process may not or can't write to."""
+
+
+@contextmanager
+def writing(place: Path, go_on: str) -> Iterator[None]:
+    """Raise RunDirectoryError, with the mend, where the disk is full or can't be written to.
+
+    place : what is written, where the error doesn't say; ``go_on``: the end of the mend
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise RunDirectoryError(
+            f"can't be written ({error.strerror})",
+            who=str(error.filename or place),
+            mend=f"make room or mend its rights, then {go_on}",
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

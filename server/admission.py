@@ -7,6 +7,7 @@ time to time. When the model is known the manifest is completed and shown to all
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from wardround.common import messages as m
 from wardround.common.config import Config
 from wardround.common.description import Description
+from wardround.common.errors import WardroundError
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Task
 from wardround.common.wire.manifest import Manifest
@@ -26,6 +28,8 @@ from wardround.server.manifest import preparation_manifest, training_manifest
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link
+
+log = logging.getLogger("wardround.server")
 
 _AGAIN_S, _LONGEST_AGAIN_S = 5.0, 30.0
 _ANSWER_WITHIN_S = 60.0
@@ -63,7 +67,7 @@ class Admission:
         """A hospital has connected: ask it, in a thread, until it accepts or is gone."""
         with self._renewed:
             turn = self._turns[link.name] = self._turns.get(link.name, 0) + 1
-        threading.Thread(target=self._ask, args=(link, turn), daemon=True).start()
+        threading.Thread(target=self._asking, args=(link, turn), daemon=True).start()
 
     def renew(self, announce: Callable[[], None] = lambda: None) -> None:
         """The description has changed, or the model is known: what was accepted isn't enough.
@@ -110,6 +114,12 @@ class Admission:
         return training_manifest(
             manifest, expected.layout, expected.parameters, expected.all_records
         )
+
+    def _asking(self, link: Link, turn: int) -> None:
+        try:
+            self._ask(link, turn)
+        except WardroundError as error:  # the server ends by it, in the rounds' own thread
+            log.debug("%s is not asked any more: %s", link.name, error)
 
     def _ask(self, link: Link, turn: int) -> None:
         """``turn``: a later connection or manifest takes over from this one."""

@@ -17,6 +17,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,25 +27,25 @@ from flwr.app import Context, RecordDict
 from grpc_health.v1.health import HealthServicer
 
 from wardround.common.audit import AuditLog
-from wardround.common.config import Config, load_config
+from wardround.common.config import Config
 from wardround.common.description import Description
-from wardround.common.errors import RunDirectoryError, WardroundError
+from wardround.common.errors import AuditError, WardroundError
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
 from wardround.common.memory import one_arena
-from wardround.common.rundir import DEPLOYED, RunDirectory, write_atomically
+from wardround.common.rundir import RunDirectory, writing
 from wardround.common.secagg.content import shared_settings
-from wardround.common.shaping import check_same, check_unedited, differences, digest
+from wardround.common.shaping import differences
 from wardround.common.tasks.base import Task
 from wardround.common.wire import tls
 from wardround.server.admission import Admission
 from wardround.server.app import create_server_app
 from wardround.server.board import Board
 from wardround.server.certificate import Certificate
-from wardround.server.console import shown_path
 from wardround.server.diary import Diary
 from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.host import Host
+from wardround.server.present_run import COMMAND, present_run
 from wardround.server.provision import ServerFolder
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.service import Door, open_port
@@ -52,7 +53,6 @@ from wardround.server.transport.service import Door, open_port
 log = logging.getLogger("wardround.server")
 
 _WATCH_S = 0.5
-_CURRENT = "current-run"
 _LAST_WORDS_S = 0.5
 """For the audit heads of the end to be countersigned."""
 
@@ -82,39 +82,47 @@ class Coordinator:
         one_arena()
         folder = self.folder
         self._description = folder.description
-        self._check_settings()
-        lock = take_lock(folder.folder / "lock")
-        audit = AuditLog.open(
-            folder.audit_path, "server", folder.identity, listener=self.board.audit
-        )
-        with lock, audit:
-            run = self._run_directory(new)
+        if not self._description.hospitals:
+            raise self.config.error("server.hospitals", "no hospital is provisioned yet")
+        with ExitStack() as held:
+            held.enter_context(writing(folder.folder, f"start again: {COMMAND}"))
+            held.enter_context(take_lock(folder.folder / "lock"))
+            path, identity = folder.audit_path, folder.identity
+            audit = AuditLog.open(path, "server", identity, listener=self.board.audit)
+            held.enter_context(audit)
+            run = present_run(self.config, folder.folder, new, self.say)
             if run is None:
                 return None
             self.run_path = run.path
-            self._diary = Diary(audit, self.board, lambda: self._description)
-            grid, admission = self._make_grid(run)
-            server, health, port = self._open_port(grid, admission)
-            audit.append("started", run=run.path.name, pid=os.getpid(), port=port)
-            over = threading.Event()
-            threading.Thread(target=self._watch, args=(grid, over), daemon=True).start()
-            try:
-                return self._rounds(grid, run, admission)
-            finally:
-                over.set()
+            return self._serve(run, audit)
+
+    def _serve(self, run: RunDirectory, audit: AuditLog) -> FederationOutcome:
+        self._diary = Diary(audit, self.board, lambda: self._description, self._unwritable)
+        grid, admission = self._make_grid(run)
+        server, health, port = self._open_port(grid, admission)
+        audit.append("started", run=run.path.name, pid=os.getpid(), port=port)
+        over = threading.Event()
+        threading.Thread(target=self._watch, args=(grid, over), daemon=True).start()
+        try:
+            return self._rounds(grid, run, admission)
+        finally:
+            over.set()
+            with suppress(AuditError):  # why it ends is told by what is raised
                 audit.append("run ended", run=run.path.name)
                 self._diary.ask_for_heads([link.mailbox for link in grid.links.values()])
                 time.sleep(_LAST_WORDS_S)
-                self._door.goodbye("the server stops")
-                health.enter_graceful_shutdown()
+            self._door.goodbye("the server stops")
+            health.enter_graceful_shutdown()
+            with suppress(AuditError):
                 audit.append("stopped", run=run.path.name)
-                server.stop(1.0).wait()
+            server.stop(1.0).wait()
 
     def _make_grid(self, run: RunDirectory) -> tuple[HospitalGrid, Admission]:
         table, spool = self.config.server, run.path / "spool"
         spool.mkdir(exist_ok=True)
         most_bytes = table.max_message_mb << 20
         grid = HospitalGrid(run.path.name, table.lease_s, most_bytes, spool, self._diary)
+        self._grid = grid
         self._admission = Admission(
             grid,
             self._diary,
@@ -144,52 +152,9 @@ class Coordinator:
         credentials = tls.server_credentials(own.files, own.renewed)
         return open_port(self._door, self._listen(), credentials, table.max_connections)
 
-    # --- before the rounds ---------------------------------------------------------------------
-    def _check_settings(self) -> None:
-        if not self._description.hospitals:
-            raise self.config.error("server.hospitals", "no hospital is provisioned yet")
-
     def _listen(self) -> str:
         table = self.config.server
         return table.listen or f"[::]:{table.address.rpartition(':')[2]}"
-
-    def _run_directory(self, new: bool) -> RunDirectory | None:
-        """The present run, or a new one; None if the present one is complete."""
-        pointer = self.folder.folder / _CURRENT
-        if not new and pointer.exists():
-            path = self.folder.folder / pointer.read_text("utf-8")  # or absolute
-            try:
-                run = RunDirectory.open(Path(os.path.normpath(path)))
-            except RunDirectoryError:
-                raise RunDirectoryError(
-                    "the run that was going on is not there any more",
-                    who=os.path.normpath(path),
-                    mend="bring it back, or begin another with --new",
-                ) from None
-            if run.summary().get("status") == "complete":
-                self.say(f"{shown_path(run.path)} is complete; begin another run with --new")
-                return None
-            return self._begun(run)
-        folder = self.config.runs_folder()
-        run = RunDirectory.create(
-            folder,
-            self.config.federation.name,
-            self.config.to_toml(folder / "run"),
-            kind=DEPLOYED,
-            identity=digest(self.config, deployed=True),
-        )
-        relative = os.path.relpath(run.path.resolve(), self.folder.folder.resolve())
-        write_atomically(pointer, relative.encode())
-        return run
-
-    def _begun(self, run: RunDirectory) -> RunDirectory:
-        """Go on with a run, under settings of which those that shape its model are as they were."""
-        begun = load_config(run.config_path)
-        check_unedited(run, begun)
-        check_same(begun, self.config, deployed=True, who=str(run.path))
-        write_atomically(run.config_path, self.config.to_toml(run.path).encode())
-        self.say(f"going on with {shown_path(run.path)}")
-        return run
 
     # --- while it runs -------------------------------------------------------------------------
     def _rounds(
@@ -217,20 +182,16 @@ class Coordinator:
                 admission.model_known,
                 lambda everyone: self._wait_for_hospitals(grid, patience_s * everyone),
                 lambda: self._description.version,
-                "`wardround server` goes on with it",
+                COMMAND,
             ),
         )
         outcomes: list[FederationOutcome] = []
         app = create_server_app(lambda context: federation, outcomes.append)
         try:
             app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
-        except OSError as error:
-            what = error.strerror or type(error).__name__
-            raise RunDirectoryError(
-                f"{run.path}: can't be written ({what}); make room and start again: the run goes on"
-            ) from None
         except (WardroundError, KeyboardInterrupt) as error:
-            run.update(status=f"stopped: {error or 'interrupted'}")
+            with suppress(OSError):  # must not hide why it ends
+                run.update(status=f"stopped: {error or 'interrupted'}")
             self.board.run_ended(f"stopped: {error or 'interrupted'}")
             raise
         self.board.run_ended("complete")
@@ -240,6 +201,7 @@ class Coordinator:
         """For all of the roster; once enough are there, at most ``patience_s`` for the others."""
         needed, enough_at, said = self._needed(), math.inf, ""
         while True:
+            grid.check()
             everyone, ready = set(self._description.hospitals), set(grid.admitted())
             missing = sorted(everyone - ready)
             if len(ready) < needed:
@@ -260,6 +222,11 @@ class Coordinator:
             with grid.changed:
                 grid.changed.wait(0.25)
 
+    def _unwritable(self, error: WardroundError) -> None:
+        """What happens can't be written down any more: the rounds end, in their own thread."""
+        error.mend = error.mend or f"make room or mend its rights, then start again: {COMMAND}"
+        self._grid.fail(error)
+
     def _needed(self) -> int:
         """The fewest hospitals that a round can be made of."""
         secure = self.config.secure_aggregation
@@ -271,7 +238,7 @@ class Coordinator:
         return f"{name} (refuses the run)" if link is not None and link.refusal else name
 
     def _watch(self, grid: HospitalGrid, over: threading.Event) -> None:
-        path, seen = self.folder.description_path, b""
+        path, seen, said = self.folder.description_path, b"", ""
         while not over.wait(_WATCH_S):
             try:
                 data, new = path.read_bytes(), False
@@ -291,7 +258,9 @@ class Coordinator:
                     if link.connected and link.silent_s() < 2 * _WATCH_S:
                         self.board.seen(name)
             except (OSError, WardroundError) as error:
-                log.error("the watch: %s", error)
+                if str(error) != said:
+                    said = str(error)
+                    log.error("the watch: %s", error)
 
     def _tell_other_settings(self) -> None:
         """Its members are taken up at once; its settings wait for another run."""

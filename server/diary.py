@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from wardround.common.audit import AuditLog
 from wardround.common.audit_lines import SignedHead
 from wardround.common.description import Description
-from wardround.common.errors import AuditError
+from wardround.common.errors import AuditError, RunDirectoryError, WardroundError
 from wardround.common.wire.frames import Heads, Start
 from wardround.common.wire.mailbox import Mailbox
 from wardround.server.board import Board
@@ -16,42 +17,70 @@ from wardround.server.transport.events import ServerEvents
 
 log = logging.getLogger("wardround.server")
 
+_MOST_REFUSALS_OF_DISK = 8
+"""Without a whole message in between: hospitals send again what the server couldn't keep."""
+
 
 class Diary(ServerEvents):
-    """The coordinator's own record of its connections."""
+    """The coordinator's own record of its connections.
+
+    Parameters
+    ----------
+    on_unwritable : is told that what happens can't be written down, or taken in, any more
+    """
 
     def __init__(
-        self, audit: AuditLog, board: Board, description: Callable[[], Description]
+        self,
+        audit: AuditLog,
+        board: Board,
+        description: Callable[[], Description],
+        on_unwritable: Callable[[WardroundError], None],
     ) -> None:
         self._audit, self._board, self._description = audit, board, description
+        self._on_unwritable, self._refusals_of_disk = on_unwritable, 0
+
+    def _append(self, event: str, **fields: Any) -> None:
+        """A line of the audit log. Raises AuditError: what can't be written down isn't done."""
+        try:
+            self._audit.append(event, **fields)
+        except AuditError as error:
+            self._on_unwritable(error)
+            raise
+
+    def unwritable(self, error: OSError) -> None:
+        self._refusals_of_disk += 1
+        if self._refusals_of_disk >= _MOST_REFUSALS_OF_DISK:
+            why = f"the run's spool can't be written ({error.strerror})"
+            mend = "make room, then start the server again: the run goes on"
+            self._on_unwritable(RunDirectoryError(why, mend=mend))
 
     def connected(self, name: str, address: str, version: str) -> None:
-        self._audit.append("connected", hospital=name, address=address, version=version)
+        self._append("connected", hospital=name, address=address, version=version)
         self._board.connected(name, address, version)
         log.info("%s is connected", name)
 
     def disconnected(self, name: str, reason: str) -> None:
-        self._audit.append("disconnected", hospital=name, reason=reason)
+        self._append("disconnected", hospital=name, reason=reason)
         self._board.disconnected(name, reason)
         log.info("%s is away: %s", name, reason)
 
     def refused(self, who: str, code: str, reason: str) -> None:
-        self._audit.append("refused", who=who, code=code, reason=reason)
+        self._append("refused", who=who, code=code, reason=reason)
         if code == "revoked":
             self._board.revoked(who)
         self._board.refused(who, reason)
         log.warning("%s was refused: %s", who, reason)
 
     def admitted(self, name: str) -> None:
-        self._audit.append("manifest", hospital=name, accepted=True)
+        self._append("manifest", hospital=name, accepted=True)
 
     def not_admitted(self, name: str, reason: str) -> None:
-        self._audit.append("manifest", hospital=name, accepted=False, reason=reason)
+        self._append("manifest", hospital=name, accepted=False, reason=reason)
         self._board.not_admitted(name, reason)
         log.warning("%s doesn't take part: %s", name, reason)
 
     def sent(self, name: str, start: Start) -> None:
-        self._audit.append(
+        self._append(
             "sent",
             hospital=name,
             kind=start.type,
@@ -62,7 +91,8 @@ class Diary(ServerEvents):
         self._board.sent(name, start.type, start.size_bytes)
 
     def received(self, name: str, start: Start) -> None:
-        self._audit.append(
+        self._refusals_of_disk = 0
+        self._append(
             "received",
             hospital=name,
             kind=start.type,

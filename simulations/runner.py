@@ -17,7 +17,7 @@ from flwr.app import Context, RecordDict
 from torch import nn
 
 from wardround.common.config import Config, load_config, parse_config
-from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
+from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
 from wardround.common.names import name_of
@@ -29,7 +29,7 @@ from wardround.common.records import (
     simulated_time_notes,
 )
 from wardround.common.reports import report_run
-from wardround.common.rundir import UNWRITABLE, RunDirectory
+from wardround.common.rundir import RunDirectory, writing
 from wardround.common.saved import SavedModel
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.configured import make_task
@@ -138,7 +138,11 @@ def simulate(
     else:
         run = new_run(inlined(settings, file))
     population.keep_ledgers(run.ledgers)
-    with take_lock(run.lock), writing(run), torch_threads(settings.simulation.threads):
+    with (
+        take_lock(run.lock),
+        writing(run.path, _go_on(run)),
+        torch_threads(settings.simulation.threads),
+    ):
         if resume is not None:
             keep_settings(run, settings)
         run.update(titles=population.titles)
@@ -197,7 +201,7 @@ def _run(
         population.roster,
         lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
         keep_journal=False,  # its hospitals end with it, and their keys
-        host=Host(go_on=f"go on with --resume {run.path}"),
+        host=Host(go_on=_go_on(run)),
     )
     app = create_server_app(lambda context: federation, outcomes.append)
     try:
@@ -213,7 +217,7 @@ def _run(
         raise
     except KeyboardInterrupt:
         _stopped(run, "interrupted")
-        raise KeyboardInterrupt(f"interrupted; go on with --resume {run.path}") from None
+        raise KeyboardInterrupt(f"interrupted; {_go_on(run)}") from None
     finally:
         executor.close()
     report_run(run)
@@ -234,26 +238,15 @@ def _tell_left_out(
         run.update(warnings=warnings)
 
 
+def _go_on(run: RunDirectory) -> str:
+    return f"go on with --resume {run.path}"
+
+
 def _stopped(run: RunDirectory, why: str) -> None:
     """Keep why a run ended, if its disk lets us: that must not hide the reason itself."""
     with suppress(OSError):
         run.update(status=f"stopped: {why}")
         report_run(run)
-
-
-@contextmanager
-def writing(run: RunDirectory) -> Iterator[None]:
-    """Raise RunDirectoryError, with the mend, where the disk is full or can't be written to."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise RunDirectoryError(
-            f"can't be written ({error.strerror})",
-            who=str(error.filename or run.path),
-            mend=f"make room or mend its rights, then go on with --resume {run.path}",
-        ) from error
 
 
 def _grid(population: Population, scenario: Scenario, executor: Executor) -> InProcessGrid:

@@ -32,3 +32,6 @@ class ServerEvents:
 
     def heads(self, name: str, heads: Heads, mailbox: Mailbox) -> None:
         """A hospital's signed audit head has come."""
+
+    def unwritable(self, error: OSError) -> None:
+        """A hospital's message couldn't be taken in, for the server's disk doesn't take it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from flwr.app import Message
 
+from wardround.common.errors import WardroundError
 from wardround.common.hosting import (
     HostGrid,
     error_reply,
@@ -48,6 +49,18 @@ class HospitalGrid(HostGrid):
         self._spool, self._events = spool, events
         self._serials = itertools.count(1)
         self._strays: dict[str, Message] = {}
+        self._failure: WardroundError | None = None
+
+    def fail(self, error: WardroundError) -> None:
+        """Nothing can be asked any more: whoever works with this grid gets the error."""
+        with self.changed:
+            self._failure = self._failure or error
+            self.changed.notify_all()
+
+    def check(self) -> None:
+        """Raise what ``fail`` was told."""
+        if self._failure is not None:
+            raise self._failure
 
     # --- hospitals ---------------------------------------------------------------------------
     def link(self, name: str) -> Link:
@@ -86,10 +99,12 @@ class HospitalGrid(HostGrid):
         return [node_id_of(name) for name in self.admitted()]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.check()
         known: BlobDigests = {}
         return [self._push(message, known) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        self.check()
         for message_id in message_ids:
             stray = self._strays.pop(message_id, None)
             if stray is not None:

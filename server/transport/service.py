@@ -9,6 +9,7 @@ few such streams. Whoever is turned away, or breaks the protocol, is told why.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from wardround.common.description import Description
-from wardround.common.errors import ProvisionError, TransportError
+from wardround.common.errors import AuditError, ProvisionError, TransportError
 from wardround.common.messages import one_line
 from wardround.common.pki import CertificateInfo, check_validity, read_certificate
 from wardround.common.versions import own_version
@@ -40,6 +41,8 @@ from wardround.common.wire.frames import (
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link
+
+log = logging.getLogger("wardround.server")
 
 _HELLO_WITHIN_S = 10.0
 _SPARE_STREAMS = 8
@@ -89,6 +92,14 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     # --- one connection ------------------------------------------------------------------------
     def _connect(self, frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            yield from self._connection(frames, context)
+        except AuditError as error:  # the server ends by it, in the rounds' own thread
+            log.debug("a connection ended: %s", error)
+
+    def _connection(
+        self, frames: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
         who = ":".join(context.peer().split(":")[:-1])  # its port changes with every attempt
         try:
             info = self._identify(context)
@@ -132,6 +143,9 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
             stream.end(reason, Refused(code="limits", reason=one_line(reason)))
         except grpc.RpcError:
             stream.end("the connection broke")
+        except OSError as error:
+            self._events.unwritable(error)
+            stream.end(f"the server's disk failed ({error.strerror})")
         except Exception as error:  # gRPC's iterator raises a bare Exception when a stream breaks
             broke = type(error) is Exception
             reason = "the connection broke" if broke else f"reading it failed ({error})"

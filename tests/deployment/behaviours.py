@@ -221,6 +221,13 @@ def fail_writes(place: str, count: int, after: int = 0, error: int = 28) -> None
     wrap(place, around)
 
 
+def limit_files(size_bytes: int) -> None:
+    """No file of this process can grow beyond so much: writing fails, as on a full disk."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+
+
 # --- a lying server ------------------------------------------------------------------------------
 def lie_about_survivors(name: str, once: str) -> None:
     """Hospital ``name`` is asked to open the sum of fewer hospitals than the others, once."""

@@ -11,6 +11,8 @@ import pytest
 from checks import assert_same_model, assert_sound
 from harness import Federation, Patch, Process, federation, until
 
+from wardround.common.errors import AuditError
+
 SLOW: list[Patch] = [("slow", {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.1})]
 
 
@@ -104,6 +106,25 @@ def test_a_disk_that_fills_at_a_commit_ends_the_server_in_one_line(
         made.finish()
         assert_same_model(made, undisturbed)
         assert_sound(made, rounds=4)
+
+
+def test_a_servers_log_that_cant_be_written_ends_it_in_one_line_and_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    """Its audit log is what grows: the rounds end at once, for good, and not for ever."""
+    with federation(tmp_path, rounds=900) as made:
+        made.start(server=[("limit_files", {"size_bytes": 60_000})])
+        assert made.server is not None
+        assert made.server.wait() == AuditError.exit_code
+        said, *more = (line for line in made.server.text.splitlines() if line.startswith("wardr"))
+        assert "audit.jsonl: can't be written (File too large)" in said and not more
+        assert "start again: `wardround server` goes on with it" in said
+        assert "Traceback" not in made.server.text and "ERROR" not in made.server.text
+        last = made.rounds()[-1]["round"]
+        made.start_server()
+        made.reach_round(last + 2)
+        made.server.kill()
+        assert_sound(made)
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, undisturbed: Federation) -> None:
