@@ -230,7 +230,8 @@ class Board(Observer):
             self._run |= {"answered": 0, "not_accepted": 0, "evaluated": 0, "detail": ""}
             asked = set(cohort)
             for name, hospital in self._hospitals.items():
-                hospital.step = "asked" if name in asked else "not drawn"
+                idle = "not drawn" if hospital.sizes.get("train", 1) else "evaluates only"
+                hospital.step = "asked" if name in asked else idle
             self._touch("run", "hospitals")
         self._forward.round_started(server_round, cohort, attempt)
 

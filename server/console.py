@@ -65,7 +65,9 @@ class Progress(Observer):
 
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
         rows = sum(member.sizes["train"] for member in members)
-        self._print(f"{len(members)} hospitals, {rows} rows to train on")
+        rest = [member.name for member in members if not member.trains]
+        only = f"; in evaluations only: {', '.join(rest)}" if rest else ""
+        self._print(f"{len(members)} hospitals, {rows} rows to train on{only}")
         self.warnings([line for member in members for line in member.warnings])
         for row in refused:
             self._print(f"{row['hospital']} can't take part: {row['reason']}", "red")

@@ -107,6 +107,11 @@ class Population:
         except WardroundError:
             return 0
 
+    def training(self) -> list[Hospital]:
+        """The hospitals that have rows to train on. Raises what reading a shard raises."""
+        hospitals = map(self.hospital, self.names)
+        return [one for one in hospitals if one.sizes()["train"]]
+
     def warnings(self) -> list[str]:
         """What each hospital's IT would be told about its shard. Says nothing of a shard that can't
         be read: the hospital itself will, when it is asked."""

@@ -168,8 +168,7 @@ def _found(settings: Config) -> tuple[dict[str, int], dict[str, int] | None]:
     from wardround.common.tasks.configured import make_task
     from wardround.simulations.population import Population
 
-    population = Population(settings, make_task(settings))
-    hospitals = [population.hospital(name) for name in population.names]
+    hospitals = Population(settings, make_task(settings)).training()
     for hospital in hospitals:
         hospital.unit_counts()  # refuses patients that the data doesn't name, as training does
     rows = {hospital.name: hospital.sizes()["train"] for hospital in hospitals}

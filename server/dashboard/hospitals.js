@@ -4,7 +4,7 @@ import { element, figure } from "./curves.js";
 import { ago, bytes, clock, setText, words } from "./text.js";
 
 const WORK = { asked: "working", answered: "answered", refused: "not accepted",
-  "not drawn": "not drawn" };
+  "not drawn": "not drawn", "evaluates only": "evaluates only" };
 const NEARLY = 0.8;
 
 const COLUMNS = [

@@ -106,7 +106,7 @@ def audit(config: Config, task: Task[Any], canaries: int = 4000, noise_scale: fl
 
 def _audit(config: Config, task: Task[Any], canaries: int, noise_scale: float) -> Audit:
     population = Population(config, task)
-    units = {name: population.hospital(name).unit_counts()["train"] for name in population.names}
+    units = {one.name: one.unit_counts()["train"] for one in population.training()}
     plans = plan_hospitals(config, units)
     delta = config.privacy.delta
     watched = Canaries(canaries, config.privacy.clipping_norm)
@@ -159,7 +159,7 @@ def _inversions(
     """Rows of the smallest hospital; None where the unit is a hospital or inputs aren't numbers."""
     if config.privacy.unit == "hospital":
         return None
-    hospital = min(map(population.hospital, population.names), key=lambda one: one.sizes()["train"])
+    hospital = min(population.training(), key=lambda one: one.sizes()["train"])
     examples = hospital.examples(totals, digest_arrays(totals))["train"]
     if not examples.inputs.is_floating_point():
         return None

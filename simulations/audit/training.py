@@ -56,7 +56,7 @@ def observe_training(
 
     noise_scale : times the noise that belongs there; below 1 to see whether that is noticed
     """
-    hospitals = [population.hospital(name) for name in population.names]
+    hospitals = population.training()
     units = {hospital.name: hospital.unit_counts()["train"] for hospital in hospitals}
     plans = {one.hospital: one.schedule for one in plan_hospitals(config, units)}
     if config.privacy.stepwise:

@@ -128,6 +128,14 @@ def test_phases_of_a_secure_round() -> None:
     assert "unmasking" not in make_board().snapshot()["run"]["phases"]
 
 
+def test_a_hospital_without_rows_for_training_is_not_called_undrawn() -> None:
+    board = make_board()
+    sizes = {"train": 0, "validation": 0, "test": 9}
+    board.members([Member("north", 1, sizes), Member("south", 2, sizes | {"train": 9})], [])
+    board.round_started(1, ["south"], 1)
+    assert [hospital(board, n)["step"] for n in ("north", "south")] == ["evaluates only", "asked"]
+
+
 def test_a_failed_attempt_is_kept_and_the_next_starts_afresh() -> None:
     board = make_board()
     board.round_started(3, ["north"], 1)

@@ -14,10 +14,13 @@ from PIL import Image
 from tests.common.text.tiny import tiny_encoder
 from wardround.client.hospital import Hospital
 from wardround.client.ledger import Ledger
-from wardround.common.config import parse_config
+from wardround.common.config import load_config, parse_config
 from wardround.common.errors import DataError, RoundFailed
 from wardround.common.tasks.base import Examples
+from wardround.common.tasks.configured import make_task
 from wardround.simulations import simulate
+from wardround.simulations.population import Population
+from wardround.simulations.privacy_cli import _found
 
 TABLE = """
 [federation]
@@ -161,3 +164,11 @@ def test_a_text_folder_with_test_sentences_only(tmp_path: Path) -> None:
     (tmp_path / "federation.toml").write_text(TEXT)
     result = run(tmp_path / "federation.toml", "simulation.baselines=false")
     assert row(result, "abroad")["federated"]["loss"] > 0
+
+
+def test_a_privacy_plan_is_of_hospitals_that_train(table: Path) -> None:
+    settings = load_config(table, ["privacy.unit=example", "privacy.epsilon=3.0"])
+    population = Population(settings, make_task(settings))
+    assert [one.name for one in population.training()] == ["north", "south", "west"]
+    rows, _ = _found(settings)
+    assert sorted(rows) == ["north", "south", "west"] and min(rows.values()) > 0
