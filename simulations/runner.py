@@ -129,6 +129,7 @@ def simulate(
         check_ray(settings, own_task=task is not None)
     task = task or make_task(settings)
     population = Population(settings, task)
+    _check_min_clients(settings, len(population.names))
     file = load_scenario(settings)
     scenario = Scenario(settings, population.names, population.training_rows, file)
     if settings.simulation.baselines and settings.federation.initial:
@@ -149,6 +150,15 @@ def simulate(
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
         return _run(settings, task, population, scenario, run, observer)
+
+
+def _check_min_clients(config: Config, hospitals: int) -> None:
+    """Nobody else will ever connect: waiting for them would take all of ``round_timeout_s``."""
+    if hospitals < config.federation.min_clients:
+        raise config.error(
+            "federation.min_clients",
+            f"is {config.federation.min_clients}, and there are {hospitals} hospitals; lower it",
+        )
 
 
 def load(

@@ -63,7 +63,7 @@ class SimulationTable(Table):
     unmask_dropout: Fraction = Field(
         0.0, description="probability that it fails after its masked upload"
     )
-    scenario: str | dict[str, Any] = Field(
+    scenario: PathText | dict[str, Any] = Field(
         "",
         description=(
             "a file (meant from this one's folder), or its tables as `[simulation.scenario]`: "

@@ -77,7 +77,7 @@ class StrategyTable(BaseModel):
     """``[strategy]``: how updates become the next model, and the strategy's own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: str = Field(
+    name: PathText = Field(
         "fedavg", description="a [strategy](strategies.md), or `path/to/file.py:Class`"
     )
     weighting: Literal["auto", "examples", "uniform"] = Field(

@@ -8,12 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from wardround.common.config_tables.base import PathText
+from wardround.common.key_errors import WrongKey
+
 
 class TaskTable(BaseModel):
     """``[task]``: which task, and its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: str = Field(
+    name: PathText = Field(
         "tabular", description="a built-in [task](tasks.md), or `path/to/file.py:Class`"
     )
 
@@ -22,6 +25,8 @@ class TaskTable(BaseModel):
         if is_built_in(self.name):
             for key in TASK_PATHS:
                 value = self.options.get(key)
+                if isinstance(value, str) and "\0" in value:
+                    raise WrongKey(key, "no path has a NUL character")
                 if value and isinstance(value, str) and _last_part(value).strip() in _UNNAMED:
                     raise ValueError(
                         f"{key}: end the path in the folder's own name, which all parties share"
