@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """looks : how a path looks that is in it; read : what is read of it"""
+    """name : in a message; looks : how a path looks that is in it; read : what is read of it"""
 
+    name: str
     looks: str
     read: str
 

@@ -24,14 +24,16 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 """Names that data give to the parts of a split."""
-ONE_FILE = Layout("a file", "its rows")
+ONE_FILE = Layout("one file", "a file", "its rows")
 SPLIT_FILES = Layout(
+    "a split in files",
     "files `train`, `devel` (`dev`, `val`, `valid`, `validation`) and `test`, or whose names "
     "differ in such a word alone (`ncbi_train`, `ncbi_test`), in one folder",
     "their rows together; the names are the split",
 )
-FILES = Layout("other files in one folder", "their rows together")
+FILES = Layout("files of rows", "other files in one folder", "their rows together")
 HOSPITALS = Layout(
+    "hospitals",
     "a folder of such files and folders (simulations only)",
     "each is a hospital, and its name the hospital's",
 )
@@ -69,11 +71,14 @@ def visible(path: Path) -> list[Path]:
     return [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
 
 
-def shard_sites(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Folders and readable files below ``path`` by name. Raises DataError for a name used twice."""
+def shard_sites(path: Path, suffixes: tuple[str, ...] | None = None) -> dict[str, Path]:
+    """Folders and readable files (of these endings, or any) below ``path``, by name.
+
+    Raises DataError for a name that is used twice.
+    """
     sites: dict[str, Path] = {}
     for entry in visible(path):
-        if not entry.is_dir() and entry.suffix.lower() not in suffixes:
+        if suffixes and not entry.is_dir() and entry.suffix.lower() not in suffixes:
             continue
         name = entry.name if entry.is_dir() else entry.stem
         if name in sites:

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from wardround.common.data.shards import splits_of
+from wardround.common.data.shards import shard_sites, splits_of
 from wardround.common.figures import STANDARD, Better, Figure, FigureTable
 from wardround.common.left_out import LeftOut
 
@@ -151,11 +151,10 @@ class Task(ABC, Generic[Raw]):
     def sites(self, path: Path) -> dict[str, Path]:
         """Hospitals found under ``path`` for a simulation: name to shard, in a fixed order.
 
-        Default: every file or folder in ``path`` that doesn't start with a dot, by name.
+        Default: every file or folder in ``path`` that doesn't start with a dot, by name. Raises
+        DataError for a name that is used twice.
         """
-        return {
-            entry.stem: entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")
-        }
+        return shard_sites(path)
 
     def data_set(self, path: Path) -> str:
         """What shows that a folder is one data set, and not a folder of hospitals; '' where nothing

@@ -18,6 +18,7 @@ from wardround.common.data.shards import (
     splits_of,
 )
 from wardround.common.errors import ConfigError, DataError
+from wardround.common.tasks.base import Task
 from wardround.common.tasks.configured import make_task
 from wardround.common.tasks.options import Columns
 from wardround.common.tasks.tabular import TabularTask
@@ -111,6 +112,15 @@ def test_a_split_makes_no_hospitals(tmp_path: Path, names, more: str, task: str)
     write(tmp_path, *names)
     with pytest.raises(ConfigError, match=r"simulation.partition: .* one data set \(a split: "):
         population(tmp_path, task, more)
+
+
+def test_a_name_that_two_hospitals_have_is_refused(tmp_path: Path) -> None:
+    """Also in a task that names no endings: the one would replace the other."""
+    write(tmp_path, "a.csv", "a.parquet", "b.csv/x.csv")
+    with pytest.raises(DataError, match="is hospital 'a' like a.csv; rename one"):
+        Task.sites(make_task(parse_config(TABLE)), tmp_path)
+    (tmp_path / "a.parquet").unlink()
+    assert list(Task.sites(make_task(parse_config(TABLE)), tmp_path)) == ["a", "b.csv"]
 
 
 def test_its_advice_leads_to_a_run(tmp_path: Path) -> None:

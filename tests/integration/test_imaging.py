@@ -61,6 +61,16 @@ def run(folder: Path, text: str = TINY, *overrides: str) -> Result:
     return simulate(config)
 
 
+def test_what_a_pools_reader_left_out_is_told(folder: Path) -> None:
+    """No hospital reads the pool itself, so none could say it."""
+    (folder / "pool").mkdir()
+    (folder / "images.npz").rename(folder / "pool" / "images.npz")
+    (folder / "pool" / "SOURCE.txt").write_text("x")
+    result = run(folder, TINY, f"data.path={folder / 'pool'}", "federation.rounds=1")
+    line = "data.path: 1 item was left out: beside an npz file"
+    assert line in (result.run_directory / "report.html").read_text()
+
+
 def models(result: Result) -> bytes:
     return (result.run_directory / "model" / "model.safetensors").read_bytes()
 

@@ -10,19 +10,23 @@ from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.text import code
 
 CSV = Layout(
+    "one CSV file with its images",
     "a CSV file, or a folder with one CSV file in it",
     "columns `file` (below the CSV's folder) and `label`, and if named `patient_id` and `split`",
 )
 NPZ = Layout(
+    "one npz file",
     "an npz file, or a folder with one npz file in it",
     "`train_images`, `train_labels`, `val_…`, `test_…` as [MedMNIST](https://medmnist.com) has "
     "them, or `images`, `labels`",
 )
 SPLIT = Layout(
+    "folders of a split",
     "folders `train`, `val` (`valid`, `validation`, `dev`, `devel`) and `test` in one folder",
     "in each a folder for each class; the names are the split",
 )
 CLASSES = Layout(
+    "folders of the classes",
     "folders for the classes, `normal` and `pneumonia`, in one folder",
     "every file in it, and every folder in it as one volume of DICOM slices",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,9 +60,16 @@ def _unnamed(csv: Path, named: set[Path]) -> int:
     beside = [entry for entry in visible(csv.parent) if entry.suffix.lower() == ".csv"]
     if len(beside) > 1:
         return 0
-    found = [file for file in csv.parent.rglob("*") if file.is_file() and kind_of(file)]
-    resolved = [file.resolve() for file in found]
-    return sum(file not in named and file.parent not in named for file in resolved)
+    found = [file.resolve() for file in _files_below(csv.parent) if kind_of(file)]
+    return sum(file not in named and file.parent not in named for file in found)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for entry in visible(folder):
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _files_below(entry)
+        elif entry.is_file():
+            yield entry
 
 
 def _inside(folder: Path, cell: str, place: str) -> Path:

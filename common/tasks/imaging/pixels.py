@@ -21,7 +21,7 @@ from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut
 from wardround.common.tasks.imaging.options import ImagingOptions
 
-NO_NUMBER = "have pixels that are no finite numbers: these count as the darkest"
+NO_NUMBER = "pixels are no finite numbers, and count as the darkest"
 _LUMINANCE = (19595, 38470, 7471)
 """Of red, green, blue in 65536ths: ITU-R 601-2, rounded as Pillow does."""
 
@@ -33,7 +33,7 @@ class Decoded:
     pixels : C x size, uint8 or float32 in [0, 1]
     patient : a digest, or None
     left_out : of the image's own files (slices, pages)
-    noted : what its hospital should know of it; completes 'N images ...'
+    noted : what its hospital should know of it; completes 'in N images ...'
     """
 
     pixels: Tensor

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wardround.common.data.shards import visible
 from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut, added
 from wardround.common.tasks.imaging.deidentify import burned_in, read_dicom
@@ -56,7 +57,7 @@ def read_dicom_image(path: Path, options: ImagingOptions, place: str) -> Decoded
 
 def read_series(folder: Path, options: ImagingOptions, place: str) -> Decoded | LeftOut:
     """A folder of slices as one volume. Raises DataError, and pydicom's errors."""
-    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    entries = visible(folder)
     if any(entry.is_dir() for entry in entries):
         raise DataError(
             f"{place}: a folder in a volume's folder; put each volume's slices directly below its "

@@ -65,7 +65,7 @@ class ImagingTask(Task[Images]):
 
     def data_set(self, path: Path) -> str:
         layout = is_one_data_set(path, self.options)
-        return super().data_set(path) if layout is None else layout.looks.replace("`", "")
+        return super().data_set(path) or (layout.name if layout else "")
 
     def labels(self, raw: Images) -> NDArray[np.int64]:
         return raw.labels
@@ -81,7 +81,7 @@ class ImagingTask(Task[Images]):
 
     def warnings(self, raw: Images) -> list[str]:
         """Images that aren't whole, unnamed patients, one class only."""
-        lines = [f"{count} images {line}" for line, count in raw.noted.items()]
+        lines = [f"in {n} image{'s' * (n != 1)} {line}" for line, n in raw.noted.items()]
         if raw.unnamed:
             lines.append(
                 f"{raw.unnamed} images name no patient: each counts as a patient of its own"

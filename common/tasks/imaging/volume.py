@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut
 
-UNEVEN = "have slices that are missing or unevenly spaced: they were resampled by position"
+UNEVEN = "slices are missing or unevenly spaced, and were resampled by position"
 _SAME_PLACE = 1e-3
 """mm, or numbers of slices: nearer ones are at one place."""
 _SAME_DIRECTION = 1e-3

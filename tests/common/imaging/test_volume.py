@@ -15,6 +15,7 @@ from wardround.common.errors import DataError
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.pixels import Decoded
+from wardround.common.tasks.imaging.task import ImagingTask
 from wardround.common.tasks.imaging.volume import UNEVEN, Plane, assembled
 
 AXIAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1]
@@ -130,6 +131,16 @@ def test_a_gap_is_bridged_by_position_and_told(tmp_path: Path) -> None:
         read(tmp_path / "scan", max_gap=1.5)
     advice = float(str(one.value).split("max_gap = ")[1].split()[0])
     assert heights(read(tmp_path / "scan", max_gap=advice)) == [*range(8)]
+
+
+def test_the_hospital_is_told_of_gaps(tmp_path: Path) -> None:
+    for label in "ab":
+        stack(tmp_path / label / "whole", [*range(8)])
+    stack(tmp_path / "a" / "gap", [0, 1, 2, 3, 5, 6, 7])
+    task = ImagingTask(classes=["a", "b"], size=[8, 8, 8])
+    assert task.warnings(task.load(tmp_path)) == [
+        "in 1 image slices are missing or unevenly spaced, and were resampled by position"
+    ]
 
 
 def test_an_exact_copy_is_dropped_and_counted(tmp_path: Path) -> None:

@@ -80,6 +80,10 @@ def test_files_names_say_the_split(tmp_path: Path, encoder: Path) -> None:
     chosen = rows.select(np.array([5, 0]))
     assert chosen.splits.tolist() == ["train", "validation"]
     assert [chosen.files[file].name for file in chosen.origin[:, 0]] == ["train.tsv", "devel.tsv"]
+    written(tmp_path / "shard" / "SOURCE.md", "x")
+    written(tmp_path / "shard" / "old" / "train.tsv", "fever\tO\n")
+    left = task.load(tmp_path / "shard").left_out
+    assert [(one.count, one.what) for one in left] == [(1, "folders"), (1, "files")]
     written(tmp_path / "shard" / "more.tsv", "fever\tO\n")
     with pytest.raises(DataError, match="more.tsv: .*neither train, devel nor test"):
         task.load(tmp_path / "shard")
