@@ -7,7 +7,7 @@ number of hospitals; the matching ``*_figures`` function turns the total into fi
   exactly (below 2**53), the rest up to rounding. So a global figure is the pooled figure, up to the
   bin error that ``*_error_bound`` states for the areas under a curve.
 - Shapes depend on ``bins`` and the number of classes, never on the data; a lone number has shape
-  (1,). Only ``residual_sum`` and ``target_sum`` can be negative.
+  (1,). Only ``residual_sum``, ``target_sum`` and ``calibration`` can be negative.
 - An undefined figure (no rows, one class only, ...) is NaN: no exception, no warning.
 - No message carries a value of a row: it says how many rows are wrong.
 
@@ -15,12 +15,15 @@ The ROC area over tied groups is the Mann-Whitney form of Hanley and McNeil (Rad
 calibration error is that of Naeini et al. (AAAI 2015) with ten groups of equal width.
 Survival has its own module, ``survival_metrics``, because its pairs do not add over hospitals.
 
-Shapes: N rows, C classes, K bins of equal width over [0, 1].
+Bins follow the scores: of equal width in the logit, which spreads out the scores of rare outcomes.
+
+Shapes: N rows, C classes, K bins of equal width over logits from -16 to 16, open at both ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,13 +36,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CALIBRATION_GROUPS = 10
+MOST_LOGIT = 16.0
 PROBABILITY_TOLERANCE = 1e-6
 MAX_ABS_INPUT = 1e100
 """Larger magnitudes are refused, so that the square of any input stays finite."""
 _LEAST_VARIANCE = 1e-12
 """Variance over mean square of the targets below which r2 would be mostly rounding error."""
 _LONE = {"squared_error": "1", "examples": "1"}
-_BINARY_AXES = {"confusion": "22", "positives": "K", "negatives": "K", "score_sum": "K"} | _LONE
+_BINARY_AXES = {"confusion": "22", "positives": "K", "negatives": "K", "calibration": "T"} | _LONE
 _MULTICLASS_AXES = {"confusion": "CC", "positives": "CK", "negatives": "CK"} | _LONE
 _REGRESSION_AXES = {"residual_sum": "1", "absolute_error": "1"} | _LONE
 _REGRESSION_AXES |= {"target_sum": "1", "target_square_sum": "1"}
@@ -80,10 +84,10 @@ def checked(sums: Mapping[str, NDArray[Any]], axes: Mapping[str, str]) -> Sums:
     """The entries named in ``axes`` as float64; others are ignored.
 
     ``axes`` gives the shape of each, one character per axis: a digit is that length, a letter any
-    length of at least 1, the same wherever the letter occurs. Raises ValueError if an entry is
-    missing, has another shape, or isn't finite.
+    length of at least 1, the same wherever the letter occurs (T: ten groups of calibration). Raises
+    ValueError if an entry is missing, has another shape, or isn't finite.
     """
-    lengths: dict[str, int] = {}
+    lengths = {"T": CALIBRATION_GROUPS}
     found: Sums = {}
     for name, letters in axes.items():
         if name not in sums:
@@ -142,19 +146,20 @@ def binary_sums(probabilities_N: ArrayLike, targets_N: ArrayLike, bins: int = 10
     Returns
     -------
     ``confusion`` (2, 2) [true, predicted], where 1 is predicted iff probability >= 0.5;
-    ``positives`` and ``negatives`` (K,), rows of that class per bin; ``score_sum`` (K,), summed
-    probability per bin; ``squared_error`` and ``examples`` (1,).
+    ``positives`` and ``negatives`` (K,), rows of that class per bin; ``calibration`` (10,), summed
+    probability minus positives per tenth of [0, 1]; ``squared_error`` and ``examples`` (1,).
     """
     scores_N = _probabilities(probabilities_N, ndim=1)
     truth_N = class_array("targets", targets_N, len(scores_N), classes=2)
     bins_N = _bin_index(scores_N, bins)
     all_K = np.bincount(bins_N, minlength=bins)
     positives_K = np.bincount(bins_N[truth_N == 1], minlength=bins)
+    tenth_N = np.minimum((scores_N * CALIBRATION_GROUPS).astype(np.int64), CALIBRATION_GROUPS - 1)
     return {
         "confusion": _confusion(truth_N, (scores_N >= 0.5).astype(np.int64), classes=2),
         "positives": positives_K.astype(np.float64),
         "negatives": (all_K - positives_K).astype(np.float64),
-        "score_sum": np.bincount(bins_N, weights=scores_N, minlength=bins).astype(np.float64),
+        "calibration": np.bincount(tenth_N, scores_N - truth_N, CALIBRATION_GROUPS) + 0.0,
         "squared_error": scalar(np.sum((scores_N - truth_N) ** 2)),
         "examples": scalar(len(scores_N)),
     }
@@ -177,7 +182,7 @@ def binary_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     when besides no row is positive. ``balanced_accuracy`` is the mean of sensitivity and
     specificity and NaN where one class is absent; scikit-learn would give the other's recall alone.
     ``calibration_error`` is sum_g |summed probability - positives| / examples over ten groups of
-    equal width (fewer if there are fewer bins). ``brier`` is in [0, 1].
+    equal width, exactly: no bins are in it. ``brier`` is in [0, 1].
     """
     entries = checked(sums, _BINARY_AXES)
     with np.errstate(all="ignore"):  # absurd magnitudes from elsewhere may overflow to inf or NaN
@@ -186,7 +191,6 @@ def binary_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         area, area_bound = _roc_area(positives_K, negatives_K)
         precision, precision_bound = _average_precision(positives_K, negatives_K)
         sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
-        gaps = _calibration_gaps(entries["score_sum"], positives_K)
         examples = entries["examples"][0]
         figures = {
             "auc": area,
@@ -200,7 +204,7 @@ def binary_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
             "precision": ratio(tp, tp + fp),
             "f1": ratio(2 * tp, 2 * tp + fp + fn),
             "brier": ratio(entries["squared_error"][0], examples),
-            "calibration_error": ratio(np.sum(np.abs(gaps)), examples),
+            "calibration_error": ratio(np.sum(np.abs(entries["calibration"])), examples),
             "prevalence": ratio(fn + tp, tn + fp + fn + tp),
             "examples": examples,
         }
@@ -337,9 +341,16 @@ def _probabilities(values: ArrayLike, ndim: int) -> Floats:
 
 def _bin_index(scores: Floats, bins: int) -> Ints:
     """Bin 0..K-1 of each score in [0, 1]; never decreases with the score, even after rounding."""
+    return np.searchsorted(_score_edges(bins), scores, side="right").astype(np.int64)
+
+
+@lru_cache(maxsize=8)
+def _score_edges(bins: int) -> Floats:
+    """Probabilities at which the next bin begins, K - 1 of them."""
     if bins < 1:
         raise ValueError(f"bins: found {bins}, expected at least 1")
-    return np.minimum((scores * bins).astype(np.int64), bins - 1)
+    edges: Floats = 1 / (1 + np.exp(-np.linspace(-MOST_LOGIT, MOST_LOGIT, bins + 1)[1:-1]))
+    return edges
 
 
 def _confusion(truth_N: Ints, predicted_N: Ints, classes: int) -> Floats:
@@ -380,15 +391,6 @@ def _average_precision(positives_K: Floats, negatives_K: Floats) -> tuple[Any, A
         return ratio(np.sum(weights * values_K[found]), np.sum(weights))
 
     return mean(given_K), np.maximum(mean(high_K - given_K), mean(given_K - low_K))
-
-
-def _calibration_gaps(score_sum_K: Floats, positives_K: Floats) -> Floats:
-    """Summed probability minus positives, in each of (at most) ten groups of bins."""
-    bins = len(positives_K)
-    groups = min(CALIBRATION_GROUPS, bins)
-    group_K = np.arange(bins) * groups // bins
-    gaps = np.bincount(group_K, weights=score_sum_K - positives_K, minlength=groups)
-    return gaps.astype(np.float64)
 
 
 def _mean_defined(values: Floats) -> Any:

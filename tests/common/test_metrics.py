@@ -37,7 +37,7 @@ BINARY_SHAPES: Shapes = {
     "confusion": (2, 2),
     "positives": (1000,),
     "negatives": (1000,),
-    "score_sum": (1000,),
+    "calibration": (10,),
     "squared_error": (1,),
     "examples": (1,),
 }
@@ -242,7 +242,8 @@ def test_the_average_precision_bound_is_reached_from_either_side() -> None:
 @given(st.integers(2, 60), st.integers(0, 2**32 - 1))
 def test_areas_are_exact_when_scores_sit_on_distinct_bins(rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    scores = (rng.permutation(1000)[:rows] + 0.5) / 1000
+    logits = 32 * (rng.permutation(1000)[:rows] + 0.5) / 1000 - 16
+    scores = 1 / (1 + np.exp(-logits))
     targets = rng.permutation(np.arange(rows) % 2)
     figures = binary_figures(binary_sums(scores, targets))
     assert figures["auc_error_bound"] == 0
@@ -252,11 +253,39 @@ def test_areas_are_exact_when_scores_sit_on_distinct_bins(rows: int, seed: int) 
     assert figures["average_precision"] == pytest.approx(exact, rel=1e-13)
 
 
+def scores_of(prevalence: float, rows: int, seed: int, steepness: float = 1.0) -> tuple[Any, Any]:
+    """Well-ordered scores of a rare outcome; steepness is that of an overconfident network."""
+    rng = np.random.default_rng(seed)
+    risk = rng.normal(0, 1.2, rows)
+    logits = risk + np.log(prevalence / (1 - prevalence)) - 0.72  # exp(N(0, 1.2)) has mean exp(.72)
+    targets = (rng.random(rows) < 1 / (1 + np.exp(-logits))).astype(np.int64)
+    scale = steepness * (logits + 6) - (6 if steepness == 1 else 0)
+    return 1 / (1 + np.exp(-scale)), targets
+
+
+@pytest.mark.parametrize(
+    ("prevalence", "steepness"), [(1 / 500, 1.0), (1 / 5000, 1.0), (1 / 500, 6.0), (0.3, 1.0)]
+)
+def test_the_area_is_scikit_learns_at_any_prevalence(prevalence: float, steepness: float) -> None:
+    scores, targets = scores_of(prevalence, 200_000, 1, steepness)
+    figures = binary_figures(binary_sums(scores, targets))
+    exact = reference.roc_auc_score(targets, scores)
+    assert figures["auc_error_bound"] < 0.005
+    assert figures["auc"] == pytest.approx(exact, abs=0.001)
+    exact = reference.average_precision_score(targets, scores)
+    bound = figures["average_precision_error_bound"]
+    assert abs(figures["average_precision"] - exact) <= bound
+    uniform = np.minimum((scores * 1000).astype(np.int64), 999)  # what bins of equal width leave
+    exact = reference.roc_auc_score(targets, scores)
+    rough = abs(reference.roc_auc_score(targets, uniform) - exact)
+    assert abs(figures["auc"] - exact) < rough / 10 or prevalence > 0.1
+
+
 @modest
 @given(binary_samples(least=1))
 def test_calibration_error_is_the_weighted_gap_of_ten_groups(sample: tuple[Floats, Ints]) -> None:
     scores, targets = sample
-    group = np.minimum((scores * 1000).astype(np.int64), 999) // 100
+    group = np.minimum((scores * 10).astype(np.int64), 9)
     error = 0.0
     for index in np.unique(group):
         inside = group == index
@@ -277,7 +306,7 @@ def test_scores_at_the_edges_stay_in_range_and_the_threshold_is_inclusive() -> N
     np.testing.assert_array_equal(sums["negatives"], [2, 0, 1, 0])
     np.testing.assert_array_equal(sums["positives"], [0, 0, 0, 2])
     np.testing.assert_array_equal(sums["confusion"], [[2, 1], [0, 2]])
-    np.testing.assert_array_equal(sums["score_sum"], [0, 0, 0.5, 2])
+    np.testing.assert_array_equal(sums["calibration"], [0, 0, 0, 0, 0, 0.5, 0, 0, 0, 0])
 
 
 @modest
@@ -551,7 +580,7 @@ def test_figures_ignore_other_keys_and_refuse_what_does_not_fit(
         ):
             with pytest.raises(ValueError, match="sum '"):
                 figures_of({**zeros(shapes), name: wrong})
-    for name in ("confusion", "negatives", "score_sum"):
+    for name in ("confusion", "negatives", "calibration"):
         if name in shapes:
             larger = np.zeros([side + 1 for side in shapes[name]])
             with pytest.raises(ValueError, match="found shape"):
