@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeGuard
 
+OVERALL = "overall"
+"""From the sums added over hospitals: every row counts the same."""
+MEAN = "mean"
+"""Plain mean of the hospitals' own figures: every hospital counts the same."""
 Better = Literal["higher", "lower", "zero", "none"]
 NOTABLE_BOUND = 0.005
 """An error bound above this stands beside its figure wherever that is shown."""
@@ -31,6 +35,7 @@ class Figure:
     bound : name of the figure that says how far this one may be from the exact value
     unit : 'target' where it is in the target column's own unit, '' for a pure number
     within : True where rows of different hospitals must not be ranked against each other
+    together : what the figure of the added sums is called, where 'all rows together' isn't it
     """
 
     name: str
@@ -38,6 +43,23 @@ class Figure:
     bound: str | None = None
     unit: Literal["", "target"] = ""
     within: bool = False
+    together: str = ""
+
+    @property
+    def stands(self) -> str:
+        """Whose figure stands for the model: the hospitals' mean, or that of the added sums."""
+        return MEAN if self.within else OVERALL
+
+    def name_of(self, hospital: str) -> str:
+        """A hospital's name, or what a figure of several is called."""
+        if hospital == OVERALL:
+            rows = "all rows together"
+            return self.together or (f"{rows}, ranked across hospitals" if self.within else rows)
+        return "mean of hospitals" if hospital == MEAN else hospital
+
+    def may_star(self, hospital: str) -> bool:
+        """Whether models may be ranked by this figure of a hospital, or of several."""
+        return not (self.within and hospital == OVERALL)
 
     def goodness(self, value: float) -> float:
         """A number that grows with quality; NaN for a figure that is no measure of it."""
@@ -98,6 +120,10 @@ class FigureTable:
         """Whether this figure was described."""
         return name in self._by_name
 
+    def within(self) -> list[Figure]:
+        """The figures that are each hospital's own affair, by name."""
+        return [one for _, one in sorted(self._by_name.items()) if one.within]
+
     def bounds(self) -> set[str]:
         """Names of the figures that are bounds of others: no figures of their own in a table."""
         return {figure.bound for figure in self._by_name.values() if figure.bound}
@@ -121,7 +147,7 @@ class FigureTable:
             return cls((Figure(**entry) for entry in entries.values()), primary)
         higher = bool(summary.get("higher_is_better", False))
         known = FigureTable(STANDARD, primary).primary
-        own = Figure(primary, "higher" if higher else "lower", known.bound, "", known.within)
+        own = replace(known, better="higher" if higher else "lower")
         return cls([*STANDARD, own], primary)
 
 
@@ -158,6 +184,11 @@ REGRESSION = (
     _EXAMPLES,
     LOSS,
 )
-SURVIVAL = (Figure("c_index", "higher"), Figure("events"), _EXAMPLES, LOSS)
+SURVIVAL = (
+    Figure("c_index", "higher", together="all pairs within hospitals"),
+    Figure("events"),
+    _EXAMPLES,
+    LOSS,
+)
 STANDARD = (*BINARY, *MULTICLASS, *REGRESSION, *SURVIVAL, Figure("recall", "higher"))
 """What is known by its name alone, in tasks that don't describe their figures."""

@@ -155,11 +155,12 @@ def binary_sums(probabilities_N: ArrayLike, targets_N: ArrayLike, bins: int = 10
     all_K = np.bincount(bins_N, minlength=bins)
     positives_K = np.bincount(bins_N[truth_N == 1], minlength=bins)
     tenth_N = np.minimum((scores_N * CALIBRATION_GROUPS).astype(np.int64), CALIBRATION_GROUPS - 1)
+    gaps_T = np.bincount(tenth_N, scores_N - truth_N, CALIBRATION_GROUPS)
     return {
         "confusion": _confusion(truth_N, (scores_N >= 0.5).astype(np.int64), classes=2),
         "positives": positives_K.astype(np.float64),
         "negatives": (all_K - positives_K).astype(np.float64),
-        "calibration": np.bincount(tenth_N, scores_N - truth_N, CALIBRATION_GROUPS) + 0.0,
+        "calibration": gaps_T.astype(np.float64),
         "squared_error": scalar(np.sum((scores_N - truth_N) ** 2)),
         "examples": scalar(len(scores_N)),
     }

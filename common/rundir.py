@@ -191,6 +191,11 @@ class RunDirectory:
                 rows.append(row)
         return rows
 
+    def replace_round(self, row: dict[str, Any]) -> None:
+        """Put one round's line in the place of the one it had."""
+        rows = [row if one["round"] == row["round"] else one for one in self.rounds()]
+        write_atomically(self._metrics, "".join(to_json(one) + "\n" for one in rows).encode())
+
     def keep_rounds(self, last: int) -> None:
         """Forget lines after round ``last``: their checkpoint was never committed."""
         rows = [row for row in self.rounds() if row["round"] <= last]

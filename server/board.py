@@ -260,6 +260,12 @@ class Board(Observer):
             self._touch("run")
         self._forward.round_failed(server_round, attempt, reason)
 
+    def round_evaluated(self, row: dict[str, Any]) -> None:
+        with self._changed:
+            self._note_row(row, counted=True)
+            self._touch("run", "rounds")
+        self._forward.round_evaluated(row)
+
     def round_committed(self, row: dict[str, Any]) -> None:
         with self._changed:
             self._set_phase("committed")
@@ -363,14 +369,14 @@ class Board(Observer):
         )
         self._touch("run", "hospitals", "refusals")
 
-    def _note_row(self, row: Mapping[str, Any]) -> None:
+    def _note_row(self, row: Mapping[str, Any], counted: bool = False) -> None:
         kept = curve_row(row)
         while self._rounds and self._rounds[-1][1]["round"] >= kept["round"]:
             self._rounds.pop()
         self._rounds.append((self._version + 1, kept))
         self._run |= {"round": row["round"], "attempt": row.get("attempt", 1)}
         self._run["hidden"] = self._run["hidden"] or bool(row.get("hidden"))
-        for name in row.get("accepted", ()):
+        for name in () if counted else row.get("accepted", ()):
             if hospital := self._hospital(name):
                 hospital.rounds += 1
         for name, claim in (row.get("privacy") or {}).items():
@@ -387,10 +393,9 @@ class Board(Observer):
         return self._run | sizes | {"phases": phases}
 
     def _hospitals_section(self) -> list[dict[str, Any]]:
-        hidden = self._run["hidden"]
         rows = []
         for name, hospital in sorted(self._hospitals.items()):
-            figures = HIDDEN if hidden else hospital.figures
+            figures = HIDDEN if self._run["hidden"] else hospital.figures
             sizes = dict(hospital.sizes)
             rows.append({"name": name} | vars(hospital) | {"sizes": sizes, "figures": figures})
         return rows

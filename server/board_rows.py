@@ -101,10 +101,21 @@ def curve_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "accepted": len(row.get("accepted", ())),
         "refused": len(row.get("refused", ())),
         "train_loss": _finite(row.get("train_loss")),
-        "overall": figure_table(row.get("overall") or {}),
+        "overall": figure_table(_standing(row)),
         "bytes_in": row.get("bytes_up", 0),
         "bytes_out": row.get("bytes_down", 0),
         "seconds": _finite(seconds.get("total")),
+    }
+
+
+def _standing(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Figures by split, those that are each hospital's own affair as the mean of the hospitals'."""
+    within = row.get("within") or {}
+    return {
+        split: part
+        | {name: one["mean"] for name, one in (within.get(split) or {}).items()}
+        | {f"{name}_error_bound": one["bound"] for name, one in (within.get(split) or {}).items()}
+        for split, part in (row.get("overall") or {}).items()
     }
 
 

@@ -27,6 +27,7 @@ class FederationState:
 
     model : the shared entries: personal ones are their hospitals', frozen ones each party makes
     frozen : digest of the frozen entries that a party makes; '' where there are none
+    best_over : digest of whose rows the best value is over
     not_better : evaluations since the best round
     """
 
@@ -38,6 +39,7 @@ class FederationState:
     accepted: dict[str, int] = field(default_factory=dict)
     best_round: int | None = None
     best_value: float | None = None
+    best_over: str | None = None
     clipping_norm: float | None = None
     not_better: int = 0
     frozen: str = ""
@@ -59,6 +61,7 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
         "accepted": state.accepted,
         "best_round": state.best_round,
         "best_value": state.best_value,
+        "best_over": state.best_over,
         "clipping_norm": state.clipping_norm,
         "not_better": state.not_better,
     }
@@ -83,6 +86,7 @@ def read_checkpoint(path: Path) -> FederationState:
             accepted={str(k): int(v) for k, v in tree["accepted"].items()},
             best_round=tree["best_round"],
             best_value=tree["best_value"],
+            best_over=tree.get("best_over"),
             clipping_norm=tree["clipping_norm"],
             not_better=int(tree["not_better"]),
             frozen=str(tree.get("frozen", "")),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:  # every command would pay for the import
+    from wardround.common.figures import Figure
     from wardround.server.observer import Observer
 
 
@@ -60,7 +61,7 @@ def server(
     folder, task = load_server_folder(settings), make_task(settings)
     interrupt_once()
     with ExitStack() as stack:
-        display = _display(logs, settings.federation.rounds, task.primary_metric, stack)
+        display = _display(logs, settings.federation.rounds, task.figure_table().primary, stack)
         board = Board(forward=display)
         display.begins([settings.privacy.sentence, *settings.notes])
         if dashboard:
@@ -79,7 +80,7 @@ def server(
                 _report(coordinator.run_path, display)
 
 
-def _display(logs: str, rounds: int, primary: str, stack: ExitStack) -> Observer:
+def _display(logs: str, rounds: int, primary: Figure, stack: ExitStack) -> Observer:
     """What shows the run: a table for people, or log lines for programs."""
     from rich.console import Console
 

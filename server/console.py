@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from wardround.common.figures import Figure, is_number
+from wardround.common.compared import compared, intervals
+from wardround.common.figures import Figure, is_number, with_bound
+from wardround.common.records import model_bound, model_figure
 from wardround.common.reports.page import human_bytes
-from wardround.common.reports.plots import NAMES
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
 
@@ -28,7 +29,7 @@ _REDRAW_S = 0.1  # a thousand quick clients must not wait for the display
 class Progress(Observer):
     """Shows a run as it happens. Use as a context manager."""
 
-    def __init__(self, console: Console, rounds: int, primary: str) -> None:
+    def __init__(self, console: Console, rounds: int, primary: Figure) -> None:
         self._console, self._rounds, self._primary = console, rounds, primary
         self._rows: list[dict[str, Any]] = []
         self._status = ""
@@ -97,8 +98,12 @@ class Progress(Observer):
         what = f"round {server_round}" if server_round else "data preparation"
         self._print(f"{what}, attempt {attempt} failed: {reason}", "red")
 
+    def round_evaluated(self, row: dict[str, Any]) -> None:
+        self._rows = self._rows[:-1]
+        self._show_row(row)
+
     def round_committed(self, row: dict[str, Any]) -> None:
-        self._rows.append(self._cells(row))
+        self._show_row(row)
         if (clipped := row.get("clipped")) and clipped > _MUCH_CLIPPED:
             self._print(
                 f"note: round {row['round']}: {clipped:.1%} of the updates' coordinates were "
@@ -113,13 +118,17 @@ class Progress(Observer):
                 "times the largest change of a weight in a round, or set bits = 32",
                 "yellow",
             )
+
+    # --- drawing -----------------------------------------------------------------------------
+    def _show_row(self, row: dict[str, Any]) -> None:
+        self._rows.append(self._cells(row))
         if self._live is None:
             self._console.print("  ".join(f"{k} {v}" for k, v in self._rows[-1].items()))
         self._refresh(self._status)
 
-    # --- drawing -----------------------------------------------------------------------------
     def _cells(self, row: dict[str, Any]) -> dict[str, str]:
-        figures = row["overall"].get("test") or row["overall"].get("validation") or {}
+        split = "test" if row["overall"].get("test") else "validation"
+        figures = row["overall"].get(split) or {}
         cells = {
             "round": f"{row['round']}/{self._rounds}",
             "hospitals": f"{len(row['accepted'])}/{len(row['cohort'])}",
@@ -131,8 +140,10 @@ class Progress(Observer):
         else:
             cells["train loss"] = number(row["train_loss"], 4)
         cells["loss"] = number(figures.get("loss"), 4)
-        if self._primary != "loss":
-            cells[self._primary] = number(figures.get(self._primary), 4)
+        if self._primary.name != "loss":
+            value = model_figure(row, split, self._primary)
+            bound = model_bound(row, split, self._primary)
+            cells[self._primary.name] = with_bound(number(value, 4), bound)
         size = row["bytes_down"] + row["bytes_up"]
         return cells | {"bytes": human_bytes(size), "seconds": f"{row['seconds']['total']:.2f}"}
 
@@ -162,22 +173,27 @@ class Progress(Observer):
 
 
 def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
-    """Local, federated and pooled figures per hospital; the best of a row is bold and starred."""
+    """Local, federated and pooled figures per hospital; the best of a row is bold and starred.
+
+    Error bounds stand beside figures where they matter, and below them how far the mean may be off.
+    """
     kinds = [kind for kind in ("local", "federated", "pooled") if kind in comparison[0]]
     table = Table(title=f"{figure.name} on test rows", title_justify="left")
     table.add_column("hospital")
     for kind in kinds:
         table.add_column(kind, justify="right")
     for index, row in enumerate(comparison):
-        values = [row[kind].get(figure.name) for kind in kinds]
         cells = [
-            f"[bold]{number(v)}*[/bold]" if star else f"{number(v)} "
-            for v, star in zip(values, figure.stars(values), strict=True)
+            f"[bold]{text}*[/bold]" if star else f"{text} "
+            for text, star in compared(row, kinds, figure, number)
         ]
-        name = row["hospital"]
-        table.add_row(NAMES.get(name, escape(row.get("title", name))), *cells)
+        name = figure.name_of(row.get("title", row["hospital"]))
+        table.add_row(escape(name), *cells)
         if index == len(comparison) - 3:
             table.add_section()
+    if spans := intervals(comparison, kinds, figure):
+        table.caption = f"95 % interval of the mean over hospitals: {spans}"
+        table.caption_justify = "left"
     return table
 
 

@@ -34,6 +34,7 @@ from wardround.server.checkpoint import (
     write_checkpoint,
 )
 from wardround.server.crew import Crew
+from wardround.server.evaluating import Evaluator, check_selection, round_line
 from wardround.server.fitting import Unfit
 from wardround.server.groups import STATELESS
 from wardround.server.host import Attempts, Host
@@ -43,9 +44,9 @@ from wardround.server.observer import Observer
 from wardround.server.privacy import MakeSource
 from wardround.server.replies import Member
 from wardround.server.requests import Totals
-from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
-from wardround.server.sampling import draw_cohort, evaluated, preparing, training
-from wardround.server.selection import note_figure, patience_spent
+from wardround.server.rounds import RoundRunner, TrainResult
+from wardround.server.sampling import draw_cohort, preparing, training
+from wardround.server.selection import patience_spent
 from wardround.server.setup import sum_statistics
 from wardround.server.strategies import StrategyPlan, build_strategy, check_hospitals
 from wardround.server.strategies.state import capture_state, restore_state
@@ -103,12 +104,14 @@ class Federation:
         self.roster: Roster = {} if roster is None else roster
         self.host, self.make_source = host or Host(), make_source
         self.journal = Journal(run.journal if keep_journal else None)
+        self.evaluator = Evaluator(config, task, run, self.observer, self.host)
 
     def run(self, grid: Grid) -> FederationOutcome:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
         plan = build_strategy(self.config)
         crew = self._make_crew(grid, plan)
         check_hospitals(self.config, len(crew.members))
+        check_selection(self.config, crew.members)
         state = newest_checkpoint(self.run_directory.checkpoints)
         initial = read_initial(self.config) if state is None else None
         totals = state.totals if state else self._prepare(crew)
@@ -139,6 +142,7 @@ class Federation:
             except _BudgetsSpent as error:
                 if state.round == 0:
                     raise RoundFailed(str(error)) from None
+                self._evaluate_last(runner, plan, state)
                 self._end_early(state, str(error))
                 break
         return self._finish(state, crew.members, form)
@@ -184,18 +188,25 @@ class Federation:
     # --- set-up ------------------------------------------------------------------------------
     def _able(self, crew: Crew) -> Sequence[Member]:
         """Members whose privacy budget allows a round. Raises _BudgetsSpent if too few."""
+        if (reason := self._budgets_spent(crew)) is not None:
+            raise _BudgetsSpent(reason)
         members, spent = training(crew.members), crew.gatherer.spent
-        if not spent:
-            return members
-        able = [member for member in members if member.name not in spent]
+        return [member for member in members if member.name not in spent] if spent else members
+
+    def _budgets_spent(self, crew: Crew) -> str | None:
+        """Why no further round can be made; None where one can."""
+        if not (spent := crew.gatherer.spent):
+            return None
+        members = training(crew.members)
+        able = sum(member.name not in spent for member in members)
         secure = self.config.secure_aggregation
         needed = max(self.config.federation.min_clients, secure.min_cohort if secure.enabled else 1)
-        if len(able) < needed:
-            raise _BudgetsSpent(
-                f"{len(spent)} of {len(members)} hospitals have spent their privacy budget, and a "
-                f"round needs {needed}"
-            )
-        return able
+        if able >= needed:
+            return None
+        return (
+            f"{len(spent)} of {len(members)} hospitals have spent their privacy budget, and a "
+            f"round needs {needed}"
+        )
 
     def _first_arrays(self, initial: Initial | None, model: nn.Module, form: ModelForm) -> Arrays:
         """The first model's shared entries: as the task makes them, or from the file of
@@ -253,15 +264,27 @@ class Federation:
             state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
         state.clipping_norm = trained.clipping_norm
-        evaluation = EvaluationResult()
-        if server_round % self.config.evaluation.every == 0 or self._is_last(server_round):
-            evaluation = self._evaluate(runner, state, server_round, trained.model)
-        note_figure(state, evaluation, self.task)
+        due = server_round % self.config.evaluation.every == 0 or self._is_last(server_round)
         secure = self.config.secure_aggregation.enabled
-        row = _row(server_round, attempt, cohort, trained, evaluation, secure)
+        row = round_line(server_round, attempt, cohort, trained, secure)
+        if due or self._budgets_spent(runner.crew) is not None:
+            row = self.evaluator.add_figures(row, runner, state)
         self.run_directory.append_round(row)
         self._commit(state, plan)
         self.observer.round_committed(row)
+
+    def _evaluate_last(
+        self, runner: RoundRunner, plan: StrategyPlan, state: FederationState
+    ) -> None:
+        """Evaluate the last round that was made, if it wasn't: the run ends before it was due."""
+        row = self.run_directory.rounds()[-1]
+        if row["overall"]:
+            return
+        with self.journal.burnt_by_errors():
+            row = self.evaluator.add_figures(row, runner, state)
+        self._commit(state, plan)
+        self.run_directory.replace_round(row)
+        self.observer.round_evaluated(row)
 
     def _train(
         self, runner: RoundRunner, state: FederationState, server_round: int
@@ -301,27 +324,6 @@ class Federation:
                 time.sleep(federation.retry_wait_s)
         raise AssertionError("unreachable: attempts don't end by themselves")
 
-    def _evaluate(
-        self, runner: RoundRunner, state: FederationState, server_round: int, model: Arrays
-    ) -> EvaluationResult:
-        """Figures of a round's model; taken once more where the membership changed meanwhile and
-        somebody didn't answer for it."""
-        while True:
-            standing = self.host.standing()
-            try:
-                runner.crew.look_again()
-            except RoundFailed as error:  # the model is good all the same
-                self.observer.warnings([f"round {server_round} is not evaluated: {error}"])
-                return EvaluationResult()
-            asked = evaluated(runner.crew.members, self.config)
-            if runner.entries.personal:  # what is never trained there would be measured
-                asked = [member for member in asked if member.trains]
-            found = runner.evaluate(server_round, model, asked, state.accepted)
-            if not found.refused or standing == self.host.standing():
-                runner.tell_strategy(server_round, found)
-                return found
-            self.host.wait_ready(False)
-
     def _is_last(self, server_round: int) -> bool:
         return server_round == self.config.federation.rounds
 
@@ -335,6 +337,10 @@ class Federation:
         self, state: FederationState, members: Sequence[Member], form: ModelForm
     ) -> FederationOutcome:
         chosen = state
+        if self.config.evaluation.select == "best" and state.best_round is None:
+            note = "no round had a validation figure to be chosen by: the last one's model is kept"
+            self.observer.warnings([note])
+            self.run_directory.update(not_chosen=note)
         if self.config.evaluation.select == "best" and state.best_round is not None:
             path = checkpoint_path(self.run_directory.checkpoints, state.best_round)
             chosen = read_checkpoint(path)
@@ -354,37 +360,3 @@ class Federation:
 
 class _BudgetsSpent(Exception):
     """Too few hospitals may go on."""
-
-
-def _row(
-    server_round: int,
-    attempt: int,
-    cohort: list[Member],
-    trained: TrainResult,
-    evaluation: EvaluationResult,
-    secure: bool,
-) -> dict[str, Any]:
-    """A line of ``metrics.jsonl``. ``hidden``: the server can't know single hospitals' figures."""
-    training, metrics = trained.gathered, evaluation.gathered
-    return {
-        "round": server_round,
-        "attempt": attempt,
-        "cohort": [member.name for member in cohort],
-        "accepted": training.accepted,
-        "refused": training.refused + metrics.refused,
-        "train_loss": trained.loss,
-        "overall": evaluation.overall,
-        "hospitals": metrics.hospitals,
-        "hidden": secure,
-        "clipped": training.clipped,
-        "resolution": training.resolution,
-        "privacy": {name: claim.row() for name, claim in sorted(training.claims.items())},
-        "clipping_norm": trained.clipping_norm,
-        "bytes_down": training.bytes_down + metrics.bytes_down,
-        "bytes_up": training.bytes_up + metrics.bytes_up,
-        "seconds": {
-            "train": trained.seconds,
-            "evaluate": evaluation.seconds,
-            "total": trained.seconds + evaluation.seconds,
-        },
-    }

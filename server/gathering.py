@@ -92,13 +92,17 @@ class Trained:
 
 @dataclass
 class Evaluated:
-    """Metric sums by split: added up, and of each hospital where the server may see them."""
+    """Metric sums by split: added up, and of each hospital where the server may see them.
+
+    answered : whose sums are in it
+    """
 
     sums: dict[str, Sums] = field(default_factory=dict)
     hospitals: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
     bytes_up: int = 0
     bytes_down: int = 0
+    answered: list[str] = field(default_factory=list)
 
 
 class Gatherer(ABC):
@@ -125,9 +129,12 @@ class Gatherer(ABC):
 
     @abstractmethod
     def evaluate(
-        self, server_round: int, requests: list[Message], members: list[Member]
+        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
     ) -> Evaluated:
-        """Added metric sums of the members."""
+        """Added metric sums of the members.
+
+        what : which model, where it isn't the round's own
+        """
 
     def groups(self, members: list[Member]) -> list[list[Member]]:
         """Whom one message is for: each hospital by itself."""
@@ -247,7 +254,7 @@ class PlainGatherer(Gatherer):
         return result
 
     def evaluate(
-        self, server_round: int, requests: list[Message], members: list[Member]
+        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
     ) -> Evaluated:
         result = Evaluated(bytes_down=sizes(requests))
         order = InOrder[tuple[str, dict[str, Sums]]](_asked(requests, members))
@@ -270,6 +277,7 @@ class PlainGatherer(Gatherer):
                 split: _added(result.sums.get(split), part) for split, part in sums.items()
             }
             result.hospitals[name] = figures
+            result.answered.append(name)
             self.observer.replied(name, "evaluate", None)
         except ReplyRefused as error:
             self._refuse_figures(result, name, error)

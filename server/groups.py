@@ -105,10 +105,10 @@ class GroupGatherer(PlainGatherer):
         return result
 
     def evaluate(
-        self, server_round: int, requests: list[Message], members: list[Member]
+        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
     ) -> Evaluated:
         if len(members) < 2 or len(requests) != 1:
-            return super().evaluate(server_round, requests, members)
+            return super().evaluate(server_round, requests, members, what)
         result = Evaluated(bytes_down=_request_bytes(requests[0]) * len(members))
         ((_, _, reply),) = self.exchange(requests, members[:1])
         try:

@@ -64,4 +64,14 @@ class LogLines(Observer):
             seconds=row["seconds"]["total"],
             bytes=row["bytes_down"] + row["bytes_up"],
             figures=row["overall"],
+            within=row["within"],
+        )
+
+    def round_evaluated(self, row: dict[str, Any]) -> None:
+        log_event(
+            log,
+            "round evaluated",
+            round=row["round"],
+            figures=row["overall"],
+            within=row["within"],
         )

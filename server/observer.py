@@ -37,5 +37,8 @@ class Observer:
     def round_failed(self, server_round: int, attempt: int, reason: str) -> None:
         """An attempt at a round failed; it may be repeated."""
 
+    def round_evaluated(self, row: dict[str, Any]) -> None:
+        """The last round, which is on disk, was evaluated after all, as the run ends with it."""
+
     def round_committed(self, row: dict[str, Any]) -> None:
         """A round is on disk; ``row`` is its line of ``metrics.jsonl``."""

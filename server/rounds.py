@@ -28,7 +28,10 @@ from wardround.common.config import Config
 from wardround.common.entries import Entries
 from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
 from wardround.common.hosting import CohortGrid
+from wardround.common.records import Means
 from wardround.common.rng import seeded_globals
+from wardround.common.tasks.base import Sums
+from wardround.common.within import means_of, taken_out
 from wardround.server.aggregation import conform
 from wardround.server.crew import Crew
 from wardround.server.gathering import Evaluated, Expected, Gatherer, Refusal, Trained
@@ -58,12 +61,25 @@ class EvaluationResult:
     """Figures by split: of the added sums (overall) and of each hospital, if they are visible.
 
     request : one of those that were sent, where any was
+    within : means of the hospitals' own figures
+    over : names of the hospitals that the figures are over
     """
 
     overall: dict[str, dict[str, float]] = field(default_factory=dict)
     gathered: Evaluated = field(default_factory=Evaluated)
     seconds: float = 0.0
     request: Message | None = None
+    within: dict[str, Means] = field(default_factory=dict)
+    over: dict[str, list[str]] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """The figures, for a line of ``metrics.jsonl``."""
+        return {
+            "overall": self.overall,
+            "hospitals": self.gathered.hospitals,
+            "within": self.within,
+            "over": self.over,
+        }
 
     @property
     def hospitals(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -139,20 +155,41 @@ class RoundRunner:
         shared: Arrays,
         members: list[Member],
         state_rounds: dict[str, int],
+        what: str = "",
     ) -> EvaluationResult:
-        """Figures of the metric sums of every hospital that has held-out rows, added up."""
+        """Figures of the metric sums of every hospital that has held-out rows, added up.
+
+        what : which model it is, where it isn't the round's own
+        """
         started = time.monotonic()
         result = EvaluationResult()
         members = self.gatherer.evaluating(members)
         if not members:
             return result
         requests = self._evaluate_requests(server_round, shared, members, state_rounds)
-        result.gathered = self.gatherer.evaluate(server_round, requests, members)
+        result.gathered = self.gatherer.evaluate(server_round, requests, members, what)
+        sizes = {member.name: member.sizes for member in members}
         for split, sums in result.gathered.sums.items():
-            result.overall[split] = self.gatherer.summarise(sums)
+            result.overall[split], result.within[split] = self._figures(
+                split, sums, result.hospitals
+            )
+            answered = sorted(result.gathered.answered)
+            result.over[split] = [name for name in answered if sizes[name].get(split)]
         result.request = requests[0]
         result.seconds = time.monotonic() - started
         return result
+
+    def _figures(
+        self, split: str, sums: Sums, hospitals: dict[str, dict[str, dict[str, float]]]
+    ) -> tuple[dict[str, float], Means]:
+        """Figures of the added sums, and means of the hospitals' own."""
+        try:
+            sums, means = taken_out(sums)
+        except ValueError as error:
+            raise ReplyRefused(f"the hospitals' means don't add up ({error})") from None
+        within = self.gatherer.task.figure_table().within()
+        parts = [part[split] for part in hospitals.values() if split in part]
+        return self.gatherer.summarise(sums), means or means_of(parts, within)
 
     # --- requests --------------------------------------------------------------------------
     def _train_requests(

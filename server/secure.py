@@ -143,12 +143,13 @@ class SecureGatherer(KeyExchange):
         return members if super().evaluating(members) else []
 
     def evaluate(
-        self, server_round: int, requests: list[Message], members: list[Member]
+        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
     ) -> Evaluated:
         self.traffic = traffic = Traffic()
         result = Evaluated(refused=traffic.refused)
         attempts = self.config.federation.round_attempts
-        purposes = [f"evaluate {server_round} {attempt}" for attempt in range(attempts)]
+        name = f"evaluate {server_round}{f' {what}' if what else ''}"
+        purposes = [f"{name} {attempt}" for attempt in range(attempts)]
         kept, standing = [one for one in purposes if self.journal.find(one)], self.host.standing()
         for purpose in purposes[purposes.index(kept[0]) if kept else 0 :]:
             step = _Step(purpose, requests, members)
@@ -158,6 +159,7 @@ class SecureGatherer(KeyExchange):
                     step.agree(self._metrics or self._agree_metrics(requests, members))
                     total = self._sum(step)
                 result.sums = by_split(named_sums(step.layout, total))
+                result.answered = list(total.survivors)
                 break
             except RoundFailed as error:
                 traffic.refused.append(refusal("all hospitals", "evaluate", error))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wardround.common.config import Config
-from wardround.common.records import MEAN, OVERALL, mean_figures
+from wardround.common.records import MEAN, OVERALL, evaluation_of, mean_figures
 from wardround.common.rundir import RunDirectory
 from wardround.common.saved import SavedModel
 from wardround.server.federation import FederationOutcome
@@ -39,12 +39,12 @@ def compare(
 ) -> Comparison:
     """Rows of the table, kept in the run's summary with notes on what is missing: figures of the
     hospitals that evaluations ask; of a virtual population the federated mean and overall only."""
-    rounds = {row["round"]: row for row in run.rounds()}
-    row, failures = rounds.get(outcome.round, {}), Failures()
+    rounds = run.rounds()
+    row, failures = evaluation_of(rounds, outcome.round), Failures()
     if "test" not in row.get("overall", {}):
         run.update(comparison=[], comparison_notes=[])
         return []
-    if row.get("hidden"):
+    if rounds[-1].get("hidden"):
         federated = federated_figures(population, outcome, saved, failures)
         check_overall(population, row, federated)
     else:
@@ -55,8 +55,8 @@ def compare(
     columns: dict[str, Figures] = {"federated": federated | {OVERALL: row["overall"]["test"]}}
     if config.simulation.baselines and population.members is None:
         observer.phase("training local and pooled models to compare with")
-        made = max(rounds)  # fewer than configured where the run ended early
-        trained = took_part(outcome.members, rounds.values())
+        made = rounds[-1]["round"]  # fewer than configured where the run ended early
+        trained = took_part(outcome.members, rounds)
         own = [name for name in names if name in trained]
         common = (outcome.totals, failures)
         columns["local"] = local_figures(population, own, *common, rounds=made)

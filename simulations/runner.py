@@ -18,6 +18,7 @@ from torch import nn
 
 from wardround.common.config import Config, load_config, parse_config
 from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.figures import FigureTable, is_number
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
 from wardround.common.names import name_of
@@ -25,6 +26,7 @@ from wardround.common.privacy.noise import NoiseSource
 from wardround.common.records import (
     OVERALL,
     Record,
+    evaluation_of,
     flat_records,
     simulated_time_notes,
 )
@@ -61,6 +63,8 @@ class Result:
     rounds : the lines of ``metrics.jsonl``
     comparison : per hospital, then 'mean' and 'overall': figures of local, federated, pooled
     saved : the final (or best) round's model on disk
+    round : the one that made it
+    figures : what the task's figures are
     """
 
     run_directory: Path
@@ -68,6 +72,8 @@ class Result:
     rounds: list[dict[str, Any]]
     comparison: Comparison
     saved: SavedModel = field(repr=False)
+    round: int
+    figures: FigureTable = field(repr=False)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -89,13 +95,27 @@ class Result:
         """Flat rows {round, hospital, split, metric, value}: ``pandas.DataFrame(r.records)``."""
         return flat_records(self.rounds)
 
-    def figure(self, metric: str, hospital: str = OVERALL, split: str = "test") -> float:
-        """A figure of the last evaluated round. Raises KeyError if there is none."""
-        for record in reversed(self.records):
-            if record["hospital"] not in (hospital, name_of(hospital)):
-                continue
-            if (record["metric"], record["split"]) == (metric, split):
-                return float(record["value"])
+    def figure(self, metric: str, hospital: str | None = None, split: str = "test") -> float:
+        """A figure of ``model``, which isn't the last round's where the best one was chosen.
+
+        hospital : a name, 'mean' or 'overall'; None: what stands for the model (the hospitals' mean
+            where rows of different hospitals must not be ranked against each other)
+
+        Raises KeyError if there is none.
+        """
+        evaluation = evaluation_of(self.rounds, self.round)
+        row = {"train_loss": None, **evaluation}
+        found = {
+            record["hospital"]: float(record["value"])
+            for record in (flat_records([row]) if evaluation else [])
+            if (record["metric"], record["split"]) == (metric, split)
+        }
+        if hospital is None:
+            stands = self.figures[metric].stands
+            hospital = stands if is_number(found.get(stands)) else OVERALL
+        for name in (hospital, name_of(hospital)):
+            if name in found:
+                return found[name]
         hidden = any(row.get("hidden") for row in self.rounds) and hospital != OVERALL
         why = "; secure aggregation hides single hospitals, see comparison" if hidden else ""
         raise KeyError(f"no {split} {metric} of {hospital}{why}")
@@ -231,7 +251,8 @@ def _run(
     finally:
         executor.close()
     report_run(run)
-    return Result(run.path, config, run.rounds(), comparison, saved)
+    rounds, figures = run.rounds(), task.figure_table()
+    return Result(run.path, config, rounds, comparison, saved, outcome.round, figures)
 
 
 def _tell_left_out(

@@ -8,11 +8,13 @@ from typing import Any
 
 from wardround.common.config import Config, load_config
 from wardround.common.errors import WardroundError
-from wardround.common.figures import FigureTable
-from wardround.common.records import flat_records, simulated_time_notes
+from wardround.common.figures import Figure, FigureTable
+from wardround.common.records import changes_of_hospitals, flat_records, simulated_time_notes
 from wardround.common.reports.page import HIDDEN, ReportData, write_report
 from wardround.common.reports.privacy_notes import latest_claims, privacy_notes
 from wardround.common.rundir import RunDirectory
+
+_MOST_CHANGES = 10
 
 
 def report_run(run: RunDirectory) -> Path:
@@ -95,6 +97,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         *summary.get("left_out", []),
         *_aggregation_notes(config, rounds, simulated, bool(comparison)),
         *(privacy_notes(config, rounds, simulated, made) if config else []),
+        *_figure_notes(FigureTable.read(summary).primary, rounds),
     ]
     if any(row["overall"] for row in rounds):
         notes.append(
@@ -115,7 +118,9 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         notes.insert(0, f"The run ended early: {early}.")
     if initial := summary.get("initial"):
         notes.append(f"The first model took {initial['taken']} arrays from {initial['file']}.")
-    if config.evaluation.select == "best" and summary.get("chosen_round"):
+    if not_chosen := summary.get("not_chosen"):
+        notes.append(f"evaluation.select is 'best', but {not_chosen}.")
+    elif config.evaluation.select == "best" and summary.get("chosen_round"):
         notes.append("The model is that of the round with the best validation figure.")
     virtual = config.simulation.partition == "virtual"
     if virtual:
@@ -130,6 +135,27 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
             f"{'; a pooled model exists only in a simulation' * ('pooled' in made)}."
         )
     notes += [f"{line[:1].upper()}{line[1:]}." for line in summary.get("comparison_notes", [])]
+    return notes
+
+
+def _figure_notes(primary: Figure, rounds: list[dict[str, Any]]) -> list[str]:
+    """What the primary figure is of, and which hospitals it is over."""
+    notes = [change.sentence() for change in changes_of_hospitals(rounds, "test")]
+    notes += [
+        f"In round {row['round']} other hospitals evaluated than before: the best model so far "
+        f"(round {row['again']['round']}) was evaluated again by them, and held against the new "
+        "one there."
+        for row in rounds
+        if "again" in row
+    ]
+    if len(notes) > _MOST_CHANGES:
+        notes[_MOST_CHANGES:] = ["The hospitals that evaluate changed oftener than is told here."]
+    if primary.within:
+        notes.append(
+            f"{primary.name} of all rows together ranks patients of different hospitals against "
+            "each other, so it also measures how their prevalences differ: models are compared by "
+            "the mean of the hospitals' own."
+        )
     return notes
 
 

@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from wardround.common.compared import compared, intervals, standing_row
 from wardround.common.figures import FigureTable, is_number
 from wardround.common.records import (
     EPSILON,
@@ -23,6 +24,7 @@ from wardround.common.records import (
     OVERALL,
     PRIVACY,
     Record,
+    changes_of_hospitals,
     human_seconds,
 )
 from wardround.common.reports import plots
@@ -101,12 +103,13 @@ def write_figures(
 def render(data: ReportData) -> str:
     """The page as HTML text."""
     split = "test" if any(r["split"] == "test" for r in data.records) else "validation"
+    primary, changes = data.figures.primary, changes_of_hospitals(data.rounds, split)
     figures = {
-        "primary": plots.curves(data.records, split, data.primary, data.titles),
-        "by-time": plots.by_time(data.rounds, split, data.primary),
-        "loss": plots.curves(data.records, split, "loss", data.titles)
-        if data.primary != "loss"
-        else None,
+        "primary": plots.curves(data.records, split, data.primary, data.titles, primary, changes),
+        "by-time": plots.by_time(data.rounds, split, primary),
+        "loss": None
+        if data.primary == "loss"
+        else plots.curves(data.records, split, "loss", data.titles, None, changes),
         "train-loss": plots.curves(data.records, "train", "loss"),
         "epsilon": plots.curves(data.records, PRIVACY, EPSILON, data.titles),
         "sizes": plots.sizes(data.hospitals, data.titles, data.counted),
@@ -133,11 +136,19 @@ def render(data: ReportData) -> str:
     )
 
 
-def _answer(data: ReportData) -> list[tuple[str, str]]:
-    """The primary figure of each kind of model, overall, for the head of the page."""
-    row: dict[str, Any] = next((r for r in data.comparison if r["hospital"] == OVERALL), {})
-    found = [(kind, row[kind].get(data.primary)) for kind in KINDS if kind in row]
-    return [(kind, number(value)) for kind, value in found]
+def _answer(data: ReportData) -> list[tuple[str, str, str]]:
+    """The primary figure that stands for each kind of model, for the head of the page: kind, figure
+    and what it is of."""
+    figure, kinds = data.figures.primary, _kinds(data)
+    row = standing_row(data.comparison, figure, kinds)
+    if not row:
+        return []
+    what, cells = figure.name_of(row["hospital"]), compared(row, kinds, figure, number)
+    return [(kind, text, what) for kind, (text, _) in zip(kinds, cells, strict=True)]
+
+
+def _kinds(data: ReportData) -> list[str]:
+    return [kind for kind in KINDS if any(kind in row for row in data.comparison)]
 
 
 def _tables(data: ReportData) -> list[dict[str, Any]]:
@@ -154,16 +165,14 @@ def _tables(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _table(data: ReportData, metric: str) -> dict[str, Any]:
-    kinds = [kind for kind in KINDS if any(kind in row for row in data.comparison)]
-    figure, rows = data.figures[metric], []
+    kinds, figure, rows = _kinds(data), data.figures[metric], []
     for row in data.comparison:
-        values = [row.get(kind, {}).get(metric) for kind in kinds]
-        name = row["hospital"]
-        name = plots.NAMES.get(name) or data.titles.get(name, name)
-        cells = [(number(v), star) for v, star in zip(values, figure.stars(values), strict=True)]
+        cells = compared(row, kinds, figure, number)
+        name = figure.name_of(data.titles.get(row["hospital"], row["hospital"]))
         summary = row["hospital"] in (MEAN, OVERALL)
         rows.append({"name": name, "cells": cells, "summary": summary})
-    return {"metric": metric, "kinds": kinds, "rows": rows}
+    spans = intervals(data.comparison, kinds, figure)
+    return {"metric": metric, "kinds": kinds, "rows": rows, "intervals": spans}
 
 
 def number(value: Any) -> str:

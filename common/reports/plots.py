@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from wardround.common.records import MEAN, OVERALL, Record
+from wardround.common import figures
+from wardround.common.records import MEAN, OVERALL, Change, Record, model_figure
 from wardround.common.reports.grouping import labels
 
 Figure = dict[str, Any]
@@ -18,13 +19,22 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 _MANY = 12
 _MOST_TICKS = 40
 _SHORT_LEGEND, _LEGEND_LINE = 6, 12
-NAMES = {OVERALL: "all rows together", MEAN: "mean of hospitals"}
 
 
 def curves(
-    records: list[Record], split: str, metric: str, titles: Mapping[str, str] | None = None
+    records: list[Record],
+    split: str,
+    metric: str,
+    titles: Mapping[str, str] | None = None,
+    figure: figures.Figure | None = None,
+    changes: Sequence[Change] = (),
 ) -> Figure | None:
-    """A figure per hospital and overall over rounds; a band where there are too many to tell."""
+    """A figure per hospital and overall over rounds; a band where there are too many to tell.
+
+    figure : what it is; the broad line is whose figure stands for the model
+    changes : from when on the curves are over other hospitals than before
+    """
+    figure = figure or figures.Figure(metric)
     series: dict[str, tuple[list[int], list[float | None]]] = {}
     for row in records:
         if row["split"] == split and row["metric"] == metric:
@@ -33,19 +43,32 @@ def curves(
             values.append(_number(row["value"]))
     if not series:
         return None
-    hospitals = {name: xy for name, xy in series.items() if name not in NAMES}
+    hospitals = {name: xy for name, xy in series.items() if name not in (MEAN, OVERALL)}
     if len(hospitals) > _MANY:
         traces = _band(hospitals)
     else:
         shown = labels(sorted(hospitals), titles or {})
         traces = _lines({shown[name]: xy for name, xy in sorted(hospitals.items())})
-    for name, width in ((MEAN, 2), (OVERALL, 4)):
-        if name in series:
-            rounds, values = series[name]
-            dash = "dash" if name == MEAN else "solid"
-            line = {"width": width, "dash": dash, "color": "ink"}
-            traces.append(_trace(NAMES[name], rounds, values, line))
-    return {"data": traces, "layout": _layout("round", metric, len(traces))}
+    stands = figure.stands if figure.stands in series else OVERALL
+    for name in sorted({MEAN, OVERALL} & set(series), key=lambda name: name == stands):
+        rounds, values = series[name]
+        broad = {"width": 4, "dash": "solid"} if name == stands else {"width": 2, "dash": "dash"}
+        traces.append(_trace(figure.name_of(name), rounds, values, broad | {"color": "ink"}))
+    return {"data": traces, "layout": _layout("round", metric, len(traces)) | _marks(changes)}
+
+
+def _marks(changes: Sequence[Change]) -> dict[str, Any]:
+    """A dotted line where the hospitals change, with who came and went above it."""
+    if not changes:
+        return {}
+    line = {"color": "gray", "width": 1, "dash": "dot"}
+    ends = {"type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "line": line}
+    place = {"y": 1, "xref": "x", "yref": "paper", "yanchor": "bottom", "showarrow": False}
+    marked = [(change.round - 0.5, change.short()) for change in changes[:_MANY]]
+    return {
+        "shapes": [ends | {"x0": x, "x1": x} for x, _ in marked],
+        "annotations": [place | {"x": x, "text": text} for x, text in marked],
+    }
 
 
 def _lines(series: dict[str, tuple[list[int], list[float | None]]]) -> list[dict[str, Any]]:
@@ -80,22 +103,22 @@ def _band(series: dict[str, tuple[list[int], list[float | None]]]) -> list[dict[
     return [upper, lower | {"fill": "tonexty", "fillcolor": "rgba(86,180,233,0.25)"}]
 
 
-def by_time(rounds: list[dict[str, Any]], split: str, metric: str) -> Figure | None:
-    """The metric over all rows by simulated hours; None for a run without a clock."""
+def by_time(rounds: list[dict[str, Any]], split: str, figure: figures.Figure) -> Figure | None:
+    """What stands for the model by simulated hours; None for a run without a clock."""
     known = [
         (row["simulated_time_s"] / 3600, value)
         for row in rounds
-        if "simulated_time_s" in row
-        and (value := _number(row["overall"].get(split, {}).get(metric))) is not None
+        if "simulated_time_s" in row and (value := model_figure(row, split, figure)) is not None
     ]
     if not known:
         return None
     hours, values = [list(column) for column in zip(*known, strict=True)]
     line = {"width": 4, "color": "ink"}
-    trace = {"type": "scatter", "mode": "lines+markers", "name": NAMES[OVERALL], "line": line}
+    name = figure.name_of(figure.stands)
+    trace = {"type": "scatter", "mode": "lines+markers", "name": name, "line": line}
     return {
         "data": [trace | {"x": hours, "y": values}],
-        "layout": _layout("simulated hours", metric),
+        "layout": _layout("simulated hours", figure.name),
     }
 
 

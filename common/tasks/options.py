@@ -148,7 +148,9 @@ class TabularOptions(Options):
     min_category_count: int = Field(
         5, ge=1, le=1_000_000, description="rarer categories of a hospital are not sent"
     )
-    bins: int = Field(1000, ge=2, le=100_000, description="score bins of AUC and average precision, of equal width in the logit")
+    bins: int = Field(
+        1000, ge=2, le=100_000, description="score bins of the areas under a curve, in the logit"
+    )
     model: ModelOptions = ModelOptions()
 
     @property

@@ -107,7 +107,9 @@ def _of_hospitals(hospitals: list[dict[str, Any]]) -> Iterator[Metric]:
 def _figures(rounds: list[dict[str, Any]]) -> Metric:
     """The newest known value of each figure; undefined ones are left out."""
     family = GaugeMetricFamily(
-        "wardround_metric", "Newest figure over all rows together", labels=["split", "name"]
+        "wardround_metric",
+        "Newest figure; of the hospitals' mean where rows are ranked by their scores",
+        labels=["split", "name"],
     )
     newest: dict[tuple[str, str], float | None] = {}
     for row in rounds[-1:]:

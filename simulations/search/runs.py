@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict
 
 from wardround.common.config import Config
 from wardround.common.errors import Interrupted, WardroundError
-from wardround.common.figures import Better, FigureTable, is_number
+from wardround.common.figures import Better, FigureTable
+from wardround.common.records import evaluation_of, model_figure
 from wardround.common.reports.privacy_notes import latest_claims
 from wardround.common.rundir import RunDirectory, sync_folder, write_atomically
 from wardround.server.observer import Observer
@@ -33,7 +34,7 @@ class Figures(BaseModel):
     """What a run is compared by; None where there is no such figure.
 
     round : the chosen one, whose model is the run's result
-    validation, test : the primary figure over all rows of that split, in the chosen round
+    validation, test : the primary figure that stands for the chosen model, on rows of that split
     epsilon : the most that a hospital claims to have spent, over all rounds
     size_bytes : sent and received in all rounds
     """
@@ -98,24 +99,18 @@ def figures_of(run: RunDirectory) -> Figures:
     """The figures of a finished run."""
     summary, rounds = run.summary(), run.rounds()
     figure = FigureTable.read(summary).primary
-    primary = figure.name
     chosen = summary.get("chosen_round")
-    overall: dict[str, Any] = next((r["overall"] for r in rounds if r["round"] == chosen), {})
+    evaluation = evaluation_of(rounds, -1 if chosen is None else chosen)
     return Figures(
-        primary=primary,
+        primary=figure.name,
         better=figure.better,
         round=chosen,
-        validation=_figure(overall, "validation", primary),
-        test=_figure(overall, "test", primary),
+        validation=model_figure(evaluation, "validation", figure) if evaluation else None,
+        test=model_figure(evaluation, "test", figure) if evaluation else None,
         epsilon=_epsilon(rounds),
         size_bytes=sum(row["bytes_down"] + row["bytes_up"] for row in rounds),
         seconds=math.fsum(row["seconds"]["total"] for row in rounds),
     )
-
-
-def _figure(overall: dict[str, Any], split: str, primary: str) -> float | None:
-    value = overall.get(split, {}).get(primary)
-    return float(value) if is_number(value) else None
 
 
 def _epsilon(rounds: list[dict[str, Any]]) -> float | None:

@@ -27,8 +27,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wardround.common.config import Config, config_text
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
-from wardround.common.figures import Better, Figure, is_number
+from wardround.common.figures import Better, Figure
 from wardround.common.locks import take_lock
+from wardround.common.records import model_figure
 from wardround.common.rundir import RunDirectory, to_json, write_atomically
 from wardround.common.tasks.configured import make_task
 from wardround.server.observer import Observer
@@ -244,7 +245,8 @@ def _run(folder: Path, plan: Plan, base: Base, study: Study, trial: Trial) -> Tr
         config = base.config(trial.settings)
         simulation = config.simulation.model_copy(update={"baselines": False})
         prepare_folder(place, config.model_copy(update={"simulation": simulation}))
-    watch = _Watch(study, trial, plan.primary)
+    figure = make_task(base.config(trial.settings)).figure_table().primary
+    watch = _Watch(study, trial, figure)
     begun = run_of(place)
     rounds = RunDirectory.open(begun).rounds() if begun and plan.prune else []
     if any([watch.is_hopeless(row) for row in rounds]):  # killed before it was noted
@@ -264,8 +266,8 @@ class _Hopeless(WardroundError):
 class _Watch(Observer):
     """Ends a run that is worse than the earlier trials were."""
 
-    def __init__(self, study: Study, trial: Trial, primary: str) -> None:
-        self._study, self._trial, self._primary = study, trial, primary
+    def __init__(self, study: Study, trial: Trial, figure: Figure) -> None:
+        self._study, self._trial, self._figure = study, trial, figure
         self.pruned = False
 
     def round_committed(self, row: dict[str, Any]) -> None:
@@ -275,10 +277,10 @@ class _Watch(Observer):
 
     def is_hopeless(self, row: dict[str, Any]) -> bool:
         """Note a round's score; whether the run should end."""
-        score = row["overall"].get("validation", {}).get(self._primary)
-        if not is_number(score):
+        score = model_figure(row, "validation", self._figure)
+        if score is None:
             return False
-        return self._study.is_hopeless(self._trial, row["round"], float(score))
+        return self._study.is_hopeless(self._trial, row["round"], score)
 
 
 # --- the end --------------------------------------------------------------------------------------

@@ -34,7 +34,8 @@ def after(figures: Sequence[float | None], line: Any, higher: bool = False) -> F
     for figure in figures:
         state.round += 1
         overall = {} if figure is None else {"validation": {"loss": figure}}
-        note_figure(state, EvaluationResult(overall=overall), task)
+        evaluation = EvaluationResult(overall=overall)
+        note_figure(state, evaluation, task.figure_table().primary, None)
     return state
 
 
@@ -45,7 +46,8 @@ def after(figures: Sequence[float | None], line: Any, higher: bool = False) -> F
         ([3.0, 2.0, 2.0, 2.0], False, 2, 2),
         ([3.0, None, 4.0, None, 5.0], False, 1, 2),
         ([3.0, 4.0, 1.0, 0.5], True, 2, 2),
-        ([float("nan"), float("nan")], False, None, 2),
+        ([float("nan"), float("nan")], False, None, 0),
+        ([2.0, float("nan"), float("nan"), 3.0], False, 1, 1),
         ([1.0, float("nan"), 0.5], False, 3, 0),
         ([None, None], False, None, 0),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from wardround.client.ledger import Ledger
 from wardround.common.errors import RoundFailed, WardroundError
+from wardround.common.privacy.claims import Claim
+from wardround.server.gathering import Gatherer, Trained
 from wardround.server.observer import Observer
 from wardround.server.strategies import INDIVIDUAL, MEAN
 from wardround.simulations import simulate
@@ -151,6 +154,30 @@ def test_when_budgets_are_spent_the_run_ends_with_what_it_has(overrides: list[st
     summary = json.loads((result.run_directory / "run.json").read_text())
     assert summary["status"] == "complete" and "privacy budget" in summary["ended_early"]
     assert "ended early" in (result.run_directory / "report.html").read_text()
+    assert result.figure("loss") == whole.rounds[6]["overall"]["test"]["loss"]
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["claimed", "refused"])
+def test_the_last_round_is_evaluated_whatever_ends_the_run(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Evaluated every 5 rounds, ended after 3: by claims that tell that no further round is paid
+    for, or only by hospitals that refuse it."""
+    sets = [*overrides, *UNIT["distributed"], "federation.rounds=12", "evaluation.every=5"]
+    if not told:
+        noted = Gatherer.note_claim
+
+        def silent(self: Gatherer, result: Trained, claim: Claim) -> None:
+            noted(self, result, replace(claim, more=True))
+
+        monkeypatch.setattr(Gatherer, "note_claim", silent)
+    whole = simulate(overrides=[*sets, "federation.rounds=3"])
+    limit = whole.rounds[2]["privacy"]["hospital-1"]["epsilon"]
+    result = simulate(overrides=[*sets, f"privacy.epsilon_limit={limit + 1e-9}"])
+    assert [row["round"] for row in result.rounds] == [1, 2, 3]
+    assert [bool(row["overall"]) for row in result.rounds] == [False, False, True]
+    assert 0 < result.figure("auc") < 1 and result.comparison
+    assert result.figure("loss") == pytest.approx(whole.figure("loss"), rel=1e-9)
 
 
 def test_a_limit_below_the_first_round_stops_the_run_with_a_sentence(overrides: list[str]) -> None:

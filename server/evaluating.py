@@ -1,0 +1,155 @@
+"""A round's line of ``metrics.jsonl``: who took part, and its model's figures.
+
+Which hospitals a figure is over stands beside it (``over``). Where others evaluate than when the
+best model so far was, that one is evaluated again by the same, so that the two can be compared
+(``server/selection.py``); it is an evaluation like any other, under the plan that they accepted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from wardround.common.arrays import Arrays
+from wardround.common.config import Config
+from wardround.common.errors import RoundFailed
+from wardround.common.rundir import RunDirectory
+from wardround.common.tasks.base import Task
+from wardround.server.checkpoint import FederationState, checkpoint_path, read_checkpoint
+from wardround.server.host import Host
+from wardround.server.members import VirtualMembers
+from wardround.server.observer import Observer
+from wardround.server.replies import Member
+from wardround.server.rounds import EvaluationResult, RoundRunner, TrainResult
+from wardround.server.sampling import evaluated
+from wardround.server.selection import note_figure, selects
+
+
+class Evaluator:
+    """Evaluates the models of a run."""
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task[Any],
+        run: RunDirectory,
+        observer: Observer,
+        host: Host,
+    ) -> None:
+        self.config, self.task, self.run_directory = config, task, run
+        self.observer, self.host = observer, host
+        self._told: set[str] = set()
+
+    def add_figures(
+        self,
+        row: dict[str, Any],
+        runner: RoundRunner,
+        state: FederationState,
+    ) -> dict[str, Any]:
+        """The round's line of ``metrics.jsonl`` with figures of the state's model, and of the best
+        one so far where other hospitals evaluate than before."""
+
+        def again() -> EvaluationResult:
+            path = checkpoint_path(self.run_directory.checkpoints, state.best_round or 0)
+            return self._evaluate(runner, state, read_checkpoint(path).model, "best")
+
+        table, best = self.config.evaluation, state.best_round
+        result = self._evaluate(runner, state, state.model)
+        # personal layers of an earlier round are at no hospital any more
+        may = again if selects(table) and not runner.entries.personal else None
+        noted = note_figure(state, result, self.task.figure_table().primary, may)
+        if noted.note is not None and selects(table) and noted.note not in self._told:
+            self._told.add(noted.note)
+            self.observer.warnings([f"round {state.round}: {noted.note}"])
+        return _with_figures(row, result, noted.again, best)
+
+    def _evaluate(
+        self, runner: RoundRunner, state: FederationState, model: Arrays, what: str = ""
+    ) -> EvaluationResult:
+        """Figures of a model; taken once more where the membership changed meanwhile and somebody
+        didn't answer for it.
+
+        what : which model it is, where it isn't the round's own: strategies aren't told of it
+        """
+        while True:
+            standing = self.host.standing()
+            try:
+                runner.crew.look_again()
+            except RoundFailed as error:  # the model is good all the same
+                self.observer.warnings([f"round {state.round} is not evaluated: {error}"])
+                return EvaluationResult()
+            asked = evaluated(runner.crew.members, self.config)
+            if runner.entries.personal:  # what is never trained there would be measured
+                asked = [member for member in asked if member.trains]
+            found = runner.evaluate(state.round, model, asked, state.accepted, what)
+            if not found.refused or standing == self.host.standing():
+                if not what:
+                    runner.tell_strategy(state.round, found)
+                return found
+            self.host.wait_ready(False)
+
+
+def check_selection(config: Config, members: Sequence[Member]) -> None:
+    """Raise ConfigError where a round is to be chosen by rows that nobody has."""
+    table = config.evaluation
+    if not selects(table) or isinstance(members, VirtualMembers):
+        return
+    if members and not any(member.sizes["validation"] for member in members):
+        key = "evaluation.select" if table.select == "best" else "evaluation.patience"
+        raise config.error(
+            key,
+            "chooses by validation rows, and no hospital has any; set data.validation_fraction "
+            "above 0 or give validation rows with the data, or choose nothing: "
+            "evaluation.select = 'last', evaluation.patience = 0",
+        )
+
+
+def round_line(
+    server_round: int,
+    attempt: int,
+    cohort: list[Member],
+    trained: TrainResult,
+    secure: bool,
+) -> dict[str, Any]:
+    """A line of ``metrics.jsonl``, without figures. ``hidden``: the server can't know those of
+    single hospitals."""
+    training = trained.gathered
+    return {
+        "round": server_round,
+        "attempt": attempt,
+        "cohort": [member.name for member in cohort],
+        "accepted": training.accepted,
+        "refused": training.refused,
+        "train_loss": trained.loss,
+        **EvaluationResult().record(),
+        "hidden": secure,
+        "clipped": training.clipped,
+        "resolution": training.resolution,
+        "privacy": {name: claim.row() for name, claim in sorted(training.claims.items())},
+        "clipping_norm": trained.clipping_norm,
+        "bytes_down": training.bytes_down,
+        "bytes_up": training.bytes_up,
+        "seconds": {"train": trained.seconds, "evaluate": 0.0, "total": trained.seconds},
+    }
+
+
+def _with_figures(
+    row: dict[str, Any],
+    evaluation: EvaluationResult,
+    again: EvaluationResult | None,
+    best_round: int | None,
+) -> dict[str, Any]:
+    """The line with its model's figures, and those of the best model by the same hospitals."""
+    made = [evaluation] if again is None else [evaluation, again]
+    seconds = math.fsum(one.seconds for one in made)
+    train = row["seconds"]["train"]
+    return {
+        **row,
+        **evaluation.record(),
+        **({} if again is None else {"again": {"round": best_round, **again.record()}}),
+        "refused": row["refused"] + [line for one in made for line in one.refused],
+        "bytes_down": row["bytes_down"] + sum(one.gathered.bytes_down for one in made),
+        "bytes_up": row["bytes_up"] + sum(one.gathered.bytes_up for one in made),
+        "seconds": {"train": train, "evaluate": seconds, "total": train + seconds},
+    }

@@ -1,0 +1,195 @@
+"""Rounds are compared over the same hospitals, by what stands for the model, never by nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message
+from torch import nn
+
+from tests.conftest import examples
+from wardround.common import messages as m
+from wardround.common.errors import ConfigError
+from wardround.common.figures import BINARY
+from wardround.common.metrics import binary_figures, binary_sums
+from wardround.common.records import changes_of_hospitals, model_figure
+from wardround.common.tasks.base import Examples, Sums
+from wardround.common.within import means_of, own_sums, taken_out
+from wardround.server.checkpoint import FederationState, newest_checkpoint
+from wardround.server.checkpoint import write_checkpoint as really_write
+from wardround.simulations.grid import InProcessGrid
+
+FOUR = {name: examples([1.0] * 4, [1.0] * 4) for name in ("a", "b", "c")}
+FOUR["d"] = examples([1.0] * 4, [-1.0] * 4)
+PLAIN = """
+[federation]
+rounds = 4
+min_clients = 2
+[data]
+validation_fraction = 0.5
+[evaluation]
+select = "best"
+[training]
+lr = 0.9
+"""
+SECURE = PLAIN + "[secure_aggregation]\nenabled = true\nmin_cohort = 3\n"
+
+
+class Later(InProcessGrid):
+    """The last hospital connects after the first training requests have gone out."""
+
+    trained = False
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        self.trained |= any(one.metadata.message_type == m.TRAIN for one in messages)
+        return super().push_messages(messages)
+
+    def get_node_ids(self) -> Iterable[int]:
+        ids = list(super().get_node_ids())
+        return ids if self.trained else ids[:-1]
+
+
+def later_grid(federate: Any, config: Any, task: Any = None) -> Later:
+    """A grid of the app that a whole run with these settings makes."""
+    made: list[Later] = []
+
+    def later(app: Any) -> Any:
+        made.append(Later(app, list(FOUR)))
+        return app
+
+    federate(config, FOUR, task, wrap=later)
+    return made[0]
+
+
+def joined_later(federate: Any, config: Any, task: Any = None) -> Any:
+    return federate(config, FOUR, task, grid=later_grid(federate, config, task))
+
+
+def loss(weight: float, targets: list[float]) -> float:
+    return float(np.mean([(weight - y) ** 2 / 2 for y in targets]))
+
+
+# w is 0.9 after round 1 (a, b, c want 1); with d, who wants -1, every round takes it nearer to 0.5
+@pytest.mark.parametrize("text", [PLAIN, SECURE], ids=["plain", "secure"])
+def test_the_best_model_is_evaluated_again_where_a_hospital_joined(
+    federate, settings, text: str
+) -> None:
+    run = joined_later(federate, settings(text))
+    rows = run.directory.rounds()
+    assert [row["over"]["validation"] for row in rows] == [["a", "b", "c"], *[list(FOUR)] * 3]
+    assert [row["round"] for row in rows if "again" in row] == [2]
+    again, everyone = rows[1]["again"], [1.0, 1.0, 1.0, -1.0]
+    assert again["round"] == 1 and again["over"]["validation"] == list(FOUR)
+    assert again["overall"]["validation"]["loss"] == pytest.approx(loss(0.9, everyone), abs=1e-4)
+    values = [row["overall"]["validation"]["loss"] for row in rows]
+    assert values[0] == pytest.approx(loss(0.9, everyone[:3]), abs=1e-4)
+    assert values[0] < values[3] < again["overall"]["validation"]["loss"]
+    assert run.outcome.round == 4  # by figures over different hospitals it would be the first
+    (change,) = changes_of_hospitals(rows, "validation")
+    assert (change.round, change.joined, change.left) == (2, ["d"], [])
+    assert change.sentence() == (
+        "From round 2 on figures are over other hospitals than before: with d."
+    )
+
+
+def test_nothing_is_evaluated_again_where_no_round_is_chosen(federate, settings) -> None:
+    rows = joined_later(federate, settings(PLAIN.replace("best", "last"))).directory.rounds()
+    assert len(rows) == 4 and not any("again" in row for row in rows)
+
+
+@pytest.mark.parametrize("text", [PLAIN, SECURE], ids=["plain", "secure"])
+def test_a_run_that_dies_between_the_two_evaluations_ends_with_the_same_bytes(
+    federate, settings, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def write_or_stop(folder: Path, state: FederationState) -> Path:
+        if state.round == 2:
+            raise KeyboardInterrupt
+        return really_write(folder, state)
+
+    whole = joined_later(federate, settings(text)).directory
+    grid = later_grid(federate, settings(text))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
+        patched.setattr("wardround.server.federation.write_checkpoint", write_or_stop)
+        federate(settings(text), FOUR, grid=grid)
+    directory = stopped.value.directory  # type: ignore[attr-defined]
+    resumed = federate(settings(text), FOUR, directory=directory).directory
+    for name in ("model/model.safetensors", "checkpoints/round-0004.safetensors"):
+        assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert [row.get("again") for row in resumed.rounds()] == [
+        row.get("again") for row in whole.rounds()
+    ]
+
+
+class Affine:
+    """A mix-in: a bias that may stay at the hospital."""
+
+    def model(self, totals: Sums) -> nn.Module:
+        return nn.Sequential(nn.Linear(1, 1))
+
+
+def test_personal_layers_are_compared_anew(federate, settings, line: type) -> None:
+    """The best round's are at no hospital any more."""
+    config = settings(PLAIN + "[strategy]\npersonal_layers = ['0.bias']\n")
+    run = joined_later(federate, config, type("AffineLine", (Affine, line), {})())
+    assert not any("again" in row for row in run.directory.rounds())
+    assert newest_checkpoint(run.directory.checkpoints).best_round >= 2
+
+
+# --- nothing to choose by -------------------------------------------------------------------------
+def test_no_validation_rows_at_all_are_refused_at_the_start(federate, settings) -> None:
+    few = {name: examples([1.0] * 2, [0.0, 1.0]) for name in "ab"}  # a tenth of one row
+    with pytest.raises(ConfigError, match="evaluation.select: chooses by validation rows"):
+        federate(settings(PLAIN.replace("0.5", "0.1")), few)
+
+
+class OneClass:
+    """A mix-in: the figure is undefined, as an AUC of one class."""
+
+    primary_metric, figures = "auc", BINARY
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        return super().summarise(sums) | {"auc": float("nan")}  # type: ignore[misc]
+
+
+def test_an_undefined_figure_chooses_nothing_and_is_told(federate, settings, line: type) -> None:
+    config = settings(PLAIN.replace('"best"', '"best"\npatience = 1'))
+    run = federate(config, FOUR, type("Undefined", (OneClass, line), {})())
+    assert len(run.directory.rounds()) == 4 and run.outcome.round == 4
+    assert "no round had a validation figure" in run.directory.summary()["not_chosen"]
+    assert newest_checkpoint(run.directory.checkpoints).not_better == 0
+
+
+# --- the mean within hospitals --------------------------------------------------------------------
+def site(intercept: float, seed: int, rows: int = 400) -> Examples:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=rows)
+    y = rng.random(rows) < 1 / (1 + np.exp(-(x + intercept)))
+    return Examples(torch.tensor(x).float().view(-1, 1), torch.tensor(y).float())
+
+
+def test_means_of_masked_sums_are_those_of_single_hospitals() -> None:
+    within = [figure for figure in BINARY if figure.within]
+    rng, parts = np.random.default_rng(5), []
+    for rows in (40, 60, 30):
+        parts.append(binary_figures(binary_sums(rng.random(rows), rng.integers(0, 2, rows))))
+    parts.append(binary_figures(binary_sums([0.2, 0.4], [0, 0])))  # has none
+    sums: Sums = {}
+    for part in parts:
+        for name, value in own_sums(part, within).items():
+            sums[name] = sums.get(name, np.zeros(3)) + value
+    rest, masked = taken_out(sums | {"loss": np.ones(1)})
+    plain = means_of(parts, within)
+    assert list(rest) == ["loss"] and masked.keys() == plain.keys()
+    for name, one in plain.items():
+        assert one["hospitals"] == 3 and masked[name] == pytest.approx(one, rel=1e-12)
+    expected = np.mean([part["auc"] for part in parts[:3]])
+    evaluation = {"overall": {"test": {"auc": 0.1}}, "within": {"test": plain}}
+    assert model_figure(evaluation, "test", within[0]) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="count"):
+        taken_out({"within:auc": np.array([1.5, 1.0, 0.0])})
