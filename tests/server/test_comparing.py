@@ -41,18 +41,18 @@ SECURE = PLAIN + "[secure_aggregation]\nenabled = true\nmin_cohort = 3\n"
 
 
 class Later(InProcessGrid):
-    """The last hospital connects after the first training requests have gone out."""
+    """The last hospital connects after the first round's requests to evaluate have gone out."""
 
-    trained = False
+    asked = False
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         messages = list(messages)
-        self.trained |= any(one.metadata.message_type == m.TRAIN for one in messages)
+        self.asked |= any(one.metadata.message_type == m.EVALUATE for one in messages)
         return super().push_messages(messages)
 
     def get_node_ids(self) -> Iterable[int]:
         ids = list(super().get_node_ids())
-        return ids if self.trained else ids[:-1]
+        return ids if self.asked else ids[:-1]
 
 
 def later_grid(federate: Any, config: Any, task: Any = None) -> Later:
