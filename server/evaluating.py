@@ -141,13 +141,16 @@ def _with_figures(
     best_round: int | None,
 ) -> dict[str, Any]:
     """The line with its model's figures, and those of the best model by the same hospitals."""
-    made = [evaluation] if again is None else [evaluation, again]
+    made, second = [evaluation], {}
+    if again is not None:
+        made.append(again)
+        second = {"again": {"round": best_round, "refused": again.refused, **again.record()}}
     seconds = math.fsum(one.seconds for one in made)
     train = row["seconds"]["train"]
     return {
         **row,
         **evaluation.record(),
-        **({} if again is None else {"again": {"round": best_round, **again.record()}}),
+        **second,
         "refused": row["refused"] + [line for one in made for line in one.refused],
         "bytes_down": row["bytes_down"] + sum(one.gathered.bytes_down for one in made),
         "bytes_up": row["bytes_up"] + sum(one.gathered.bytes_up for one in made),
