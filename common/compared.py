@@ -62,7 +62,10 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
     reach = float(stdtrit(len(values) - 1, (1 + _LEVEL) / 2)) * deviation / math.sqrt(len(values))
-    return mean - reach, mean + reach
+    low, high = mean - reach, mean + reach
+    if 0 <= min(values) and max(values) <= 1:  # a share
+        return max(0.0, low), min(1.0, high)
+    return low, high
 
 
 def standing_row(comparison: Sequence[Row], figure: Figure, kinds: Sequence[str]) -> Row:

@@ -53,8 +53,8 @@ class Figure:
     def name_of(self, hospital: str) -> str:
         """A hospital's name, or what a figure of several is called."""
         if hospital == OVERALL:
-            rows = "all rows together"
-            return self.together or (f"{rows}, ranked across hospitals" if self.within else rows)
+            mixed = "all rows, hospitals mixed" if self.within else "all rows together"
+            return self.together or mixed
         return "mean of hospitals" if hospital == MEAN else hospital
 
     def may_star(self, hospital: str) -> bool:

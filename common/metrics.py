@@ -15,9 +15,9 @@ The ROC area over tied groups is the Mann-Whitney form of Hanley and McNeil (Rad
 calibration error is that of Naeini et al. (AAAI 2015) with ten groups of equal width.
 Survival has its own module, ``survival_metrics``, because its pairs do not add over hospitals.
 
-Bins follow the scores: of equal width in the logit, which spreads out the scores of rare outcomes.
-
-Shapes: N rows, C classes, K bins of equal width over logits from -16 to 16, open at both ends.
+Shapes: N rows, C classes, K bins that follow the scores: cut in the logit, which spreads out those
+of rare outcomes, from -16 to 16 and open at both ends. Of 1,000, the one at 1/2 is .011 wide, at
+1/500 .037.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CALIBRATION_GROUPS = 10
-MOST_LOGIT = 16.0
+MOST_LOGIT, _MIDDLE = 16.0, 2.0  # beyond the second, bins get wider
 PROBABILITY_TOLERANCE = 1e-6
 MAX_ABS_INPUT = 1e100
 """Larger magnitudes are refused, so that the square of any input stays finite."""
@@ -350,8 +350,9 @@ def _score_edges(bins: int) -> Floats:
     """Probabilities at which the next bin begins, K - 1 of them."""
     if bins < 1:
         raise ValueError(f"bins: found {bins}, expected at least 1")
-    edges: Floats = 1 / (1 + np.exp(-np.linspace(-MOST_LOGIT, MOST_LOGIT, bins + 1)[1:-1]))
-    return edges
+    end = np.arcsinh(MOST_LOGIT / _MIDDLE)
+    logits_K: Floats = _MIDDLE * np.sinh(np.linspace(-end, end, bins + 1)[1:-1])
+    return np.asarray(1 / (1 + np.exp(-logits_K)), dtype=np.float64)
 
 
 def _confusion(truth_N: Ints, predicted_N: Ints, classes: int) -> Floats:
