@@ -15,9 +15,8 @@ The ROC area over tied groups is the Mann-Whitney form of Hanley and McNeil (Rad
 calibration error is that of Naeini et al. (AAAI 2015) with ten groups of equal width.
 Survival has its own module, ``survival_metrics``, because its pairs do not add over hospitals.
 
-Shapes: N rows, C classes, K bins that follow the scores: cut in the logit, which spreads out those
-of rare outcomes, from -16 to 16 and open at both ends. Of 1,000, the one at 1/2 is .011 wide, at
-1/500 .037.
+Shapes: N rows, C classes, K bins that follow the scores: cut in the logit from -16 to 16, open at
+both ends. Of 1,000, the one at probability 1/2 is .011 wide, at 1/500 .037.
 """
 
 from __future__ import annotations

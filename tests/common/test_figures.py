@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from wardround.common.figures import REGRESSION, STANDARD, Figure, FigureTable, with_bound
+from wardround.common.metrics import regression_figures, regression_sums
 from wardround.common.tasks.tabular import TabularTask
 from wardround.common.tasks.text.entities import described_figures, entity_figures
 
@@ -41,17 +42,23 @@ def test_a_bound_is_shown_where_it_matters() -> None:
     assert with_bound("0.651", 0.079) == "0.651 ±0.079" and with_bound("0.651", None) == "0.651"
 
 
-ONES = torch.ones(6)
 COLUMNS: dict[str, Any] = {"survival": {"time": "t", "event": "e"}}
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "survival"])
+def test_every_figure_of_a_regression_is_described() -> None:
+    task = TabularTask(kind="regression")
+    made = regression_figures(regression_sums([1.0, 2.0], [1.5, 2.5]))
+    assert {*made, "loss"} == {figure.name for figure in task.figures}
+    assert task.figure_table().primary == Figure("rmse", "lower", unit="target")
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "survival"])
 def test_every_figure_of_a_tabular_task_is_described(kind: str) -> None:
     task = TabularTask(kind=kind, columns=COLUMNS.get(kind, {}))
     outputs = torch.randn(6, 3 if kind == "multiclass" else 1, generator=torch.manual_seed(1))
     targets = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
-    if kind in ("survival", "regression"):  # times and events; targets and their units
-        targets = torch.stack([torch.arange(1.0, 7.0), targets if kind == "survival" else ONES], 1)
+    if kind == "survival":
+        targets = torch.stack([torch.arange(1.0, 7.0), targets], 1)
     made = task.summarise(
         task.metrics(outputs, targets.long() if outputs.shape[1] > 1 else targets)
     )
