@@ -395,7 +395,6 @@ class Board(Observer):
     def _hospitals_section(self) -> list[dict[str, Any]]:
         rows = []
         for name, hospital in sorted(self._hospitals.items()):
-            figures = HIDDEN if self._run["hidden"] else hospital.figures
-            sizes = dict(hospital.sizes)
-            rows.append({"name": name} | vars(hospital) | {"sizes": sizes, "figures": figures})
+            shown = {"figures": HIDDEN if self._run["hidden"] else hospital.figures}
+            rows.append({"name": name} | vars(hospital) | {"sizes": dict(hospital.sizes)} | shown)
         return rows
