@@ -98,12 +98,7 @@ def _of_groups(
     shares: tuple[float, ...],
     generator: np.random.Generator,
 ) -> Rows:
-    """The part of each row, the same for all rows of a group.
-
-    ``lack`` is parts x labels: how much of a label a part still lacks, as a share of the label's
-    rows, so that rare labels count like frequent ones. Adding a group of shares g to a part changes
-    the sum of squares by |g|^2 - 2 g lack: least where g lack is largest.
-    """
+    """The part of each row, the same for all rows of a group."""
     found, label = np.unique(labels, return_inverse=True)
     names, unit = np.unique(groups, return_inverse=True)
     pairs, counts = np.unique(unit * len(found) + label, return_counts=True)
@@ -113,16 +108,44 @@ def _of_groups(
     weight = np.bincount(owner, share**2)
     order = generator.permutation(len(names))
     order = order[np.argsort(-weight[order], kind="stable")]
-    lack = np.repeat(np.array(shares)[:, None], len(found), axis=1)
-    allowed = np.flatnonzero(np.array(shares) > 0)
-    part_of = np.full(len(names), _TRAIN, dtype=np.int64)
-    for one in order.tolist():
-        mine = slice(starts[one], starts[one + 1])
-        gain = lack[:, column[mine]] @ share[mine]
-        part_of[one] = allowed[np.argmax(np.round(gain[allowed], 12))]
-        lack[part_of[one], column[mine]] -= share[mine]
+    part_of = _dealt(order.tolist(), starts.tolist(), column.tolist(), share.tolist(), shares)
     _keep_in_training(part_of, owner, column, counts, order)
     return part_of[unit]
+
+
+def _dealt(
+    order: list[int],
+    starts: list[int],
+    column: list[int],
+    share: list[float],
+    shares: tuple[float, ...],
+) -> Rows:
+    """The part of each group, dealt in ``order``; group i has ``share[k]`` of the rows of label
+    ``column[k]``, for k from ``starts[i]`` to ``starts[i + 1]``.
+
+    ``lack`` is parts x labels: how much of a label a part still lacks, as a share of the label's
+    rows, so that rare labels count like frequent ones. Adding a group of shares g to a part changes
+    the sum of squares by |g|^2 - 2 g lack: least where g lack is largest. In plain numbers, for
+    most groups have one or two labels.
+    """
+    labels = max(column, default=-1) + 1
+    lack = [[one] * labels for one in shares]
+    allowed = [part for part, one in enumerate(shares) if one > 0]
+    part_of = np.full(len(order), _TRAIN, dtype=np.int64)
+    for one in order:
+        mine = range(starts[one], starts[one + 1])
+        whole = sum(share[k] for k in mine)
+        best, chosen = -np.inf, _TRAIN
+        for part in allowed:
+            row = lack[part]
+            # equal but for rounding: the first part, whatever the machine
+            gain = round(sum(row[column[k]] * share[k] for k in mine) / whole, 9)
+            if gain > best:
+                best, chosen = gain, part
+        part_of[one] = chosen
+        for k in mine:
+            lack[chosen][column[k]] -= share[k]
+    return part_of
 
 
 def _keep_in_training(part_of: Rows, owner: Rows, column: Rows, counts: Rows, order: Rows) -> None:

@@ -88,7 +88,7 @@ class Result:
 
         Raises CheckpointError for a hospital that there is no model of.
         """
-        return self.saved.load(hospital)
+        return self.saved.load(name_of(hospital))
 
     @property
     def records(self) -> list[Record]:

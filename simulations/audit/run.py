@@ -136,6 +136,7 @@ def _trained_losses(
         simulation = config.simulation.model_copy(update={"baselines": False})
         settings = config.model_copy(update={"federation": federation, "simulation": simulation})
         result = simulate(settings, task=task)
+        model = result.model  # while its files are there
         totals, _ = read_tensors(result.run_directory / "model" / "preparation.safetensors")
     digest = digest_arrays(totals)
     found: dict[str, list[NDArray[np.float64]]] = {"train": [], "test": []}
@@ -144,7 +145,7 @@ def _trained_losses(
         for split, losses in found.items():
             if split in examples:
                 with torch.no_grad():
-                    outputs = result.model(examples[split].inputs)
+                    outputs = model(examples[split].inputs)
                     losses.append(task.loss(outputs, examples[split].targets).double().numpy())
     if not found["test"]:
         raise config.error("data.test_fraction", "must be positive: an attack needs rows held out")
