@@ -19,10 +19,15 @@ _UNSEEN = str.maketrans("", "", "\ufeff\u200b\u2060\u00ad")
 """Byte-order mark, zero-width space, word joiner, soft hyphen: no reader sees them."""
 
 
+def composed(text: str) -> str:
+    """NFC (Unicode Standard Annex 15): letters and accents in one; else as it is."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def normal_text(text: str) -> str:
-    """NFC (Unicode Standard Annex 15), blanks of any kind stripped and collapsed to one each."""
+    """Composed, blanks of any kind stripped and collapsed to one each, unseen letters out."""
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text.translate(_UNSEEN))
+        text = composed(text.translate(_UNSEEN))
     return " ".join(text.split())
 
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common import figures
+from wardround.common.data.roles import patient_cells, split_cells, value_cells
 from wardround.common.data.shards import shard_sites
 from wardround.common.data.table import READABLE, Table, read_table, to_cells
 from wardround.common.errors import DataError, TaskError
 from wardround.common.left_out import LeftOut, added
-from wardround.common.messages import SPLITS
 from wardround.common.metrics import regression_figures, regression_sums
 from wardround.common.survival_metrics import survival_figures, survival_sums
 from wardround.common.tasks import features
@@ -140,28 +140,16 @@ class TabularTask(Task[Table]):
         name = self.options.columns.patient_id
         if name is None:
             return None
-        if (gaps := raw.missing(name)).any():
-            place = raw.place(int(np.argmax(gaps)), name)
-            raise DataError(f"{place}: a row without a patient; fill it in or drop the row")
-        return raw.categories(name).astype(str)
+        return patient_cells(raw, name)
 
     def column(self, raw: Table, name: str) -> NDArray[np.str_]:
-        if (gaps := raw.missing(name)).any():
-            place = raw.place(int(np.argmax(gaps)), name)
-            raise DataError(
-                f"{place}: a row without a value to partition by; fill it in or drop it"
-            )
-        return raw.categories(name).astype(str)
+        return value_cells(raw, name)
 
     def given_split(self, raw: Table) -> NDArray[np.str_] | None:
         name = self.options.columns.split
         if name is None:
             return np.array(raw.file_splits)[raw.origin[:, 0]] if raw.file_splits else None
-        cells = raw.cells(name)
-        for row, cell in enumerate(cells):
-            if cell not in SPLITS:
-                raise DataError(f"{raw.place(row, name)}: must be train, validation or test")
-        return cells.astype(str)
+        return split_cells(raw, name)
 
     def left_out(self, raw: Table) -> tuple[LeftOut, ...]:
         return raw.left_out

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from wardround.common.errors import DataError, TaskError
 from wardround.common.metrics import add_sums
 from wardround.common.tasks.tabular import TabularTask
+from wardround.common.tasks.text.iob import read_iob
 from wardround.common.tasks.text.options import TextOptions
 
 Y = {"target": "y"}
@@ -202,3 +203,20 @@ def test_a_regression_target_is_standardised_and_figures_are_in_its_unit(tmp_pat
     constant = task.load(csv(tmp_path / "c.csv", lines("x,y", "1,7", "2,7")))
     same = task.prepare(constant, agree(task, [constant]), constant).targets
     assert same.tolist() == [[0, 1], [0, 1]]
+
+
+# --- texts ----------------------------------------------------------------------------------------
+def test_tags_words_and_patients_are_read_in_one_form(tmp_path: Path) -> None:
+    text = "# patient = 7.0\nFu\u0308ße\tB-Disease \nweh\u00a0\tO\n\n# patient =  7 \nx\tO\n"
+    first, second = read_iob(csv(tmp_path / "a.tsv", text), ["Disease"])
+    assert first.words == ["Füße", "weh"] and first.tags == [1, 0]
+    assert first.patient == second.patient == "7"
+
+
+def test_splits_and_patients_of_a_table_are_read_in_one_form(tmp_path: Path) -> None:
+    rows = ["1,0,7,Train", "2,1,7.0, TEST", "3,1,8,val"]
+    columns = Y | {"patient_id": "who", "split": "part"}
+    task = TabularTask(columns=columns)
+    raw = task.load(csv(tmp_path / "a.csv", lines("x,y,who,part", *rows)))
+    assert task.patients(raw).tolist() == ["7", "7", "8"]
+    assert task.given_split(raw).tolist() == ["train", "test", "validation"]

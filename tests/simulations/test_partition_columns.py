@@ -193,6 +193,7 @@ def test_noise_on_inputs_that_are_no_measurements_is_refused() -> None:
         size = staticmethod(len)
         patients = together = given_split = staticmethod(lambda raw: None)
         left_out = staticmethod(lambda raw: [])
+        unused = staticmethod(lambda raw, totals: [])
 
         def labels(self, raw: Examples) -> np.ndarray:
             return raw.targets.numpy()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from wardround.common.data.roles import split_cells
 from wardround.common.data.shards import visible
 from wardround.common.data.table import Table, read_table
 from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut
-from wardround.common.messages import SPLITS
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.gather import Gathered
 from wardround.common.tasks.imaging.images import Images, digest
@@ -26,6 +26,7 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
     table, names = read_table(path, hide_names=True), options.files
     cells, labels = _full(table, names.image), _full(table, names.label)
     patients = _full(table, names.patient_id) if names.patient_id else None
+    splits = split_cells(table, names.split) if names.split else [""] * len(table)
     gathered, named = Gathered(), set()
     for row, cell in enumerate(cells):
         place = table.place(row, names.image)
@@ -35,7 +36,7 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
         image = decode(file, options, place)
         if patients is not None and not isinstance(image, LeftOut):
             image = replace(image, patient=digest(patients[row]))
-        gathered.add(image, label, _split(table, row, options))
+        gathered.add(image, label, str(splits[row]))
     if not len(gathered):
         raise DataError(f"{path}: no image is left")
     unnamed = _unnamed(path, named)
@@ -92,13 +93,3 @@ def _full(table: Table, column: str) -> list[str]:
         if cell is None:
             raise DataError(f"{table.place(row, column)}: empty; fill it in or drop the row")
     return [str(cell) for cell in cells]
-
-
-def _split(table: Table, row: int, options: ImagingOptions) -> str:
-    column = options.files.split
-    if column is None:
-        return ""
-    text = table.cells(column)[row]
-    if text not in SPLITS:
-        raise DataError(f"{table.place(row, column)}: must be train, validation or test")
-    return str(text)

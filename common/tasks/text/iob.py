@@ -16,6 +16,7 @@ from pathlib import Path
 
 from wardround.common.data.table import read_text
 from wardround.common.errors import DataError
+from wardround.common.text import code, composed, normal_text
 
 READABLE = (".tsv", ".iob", ".iob2", ".bio", ".conll")
 _PATIENT = re.compile(r"#\s*patient\s*=\s*(\S[^\t]*)")
@@ -63,18 +64,18 @@ def _sentences(path: Path, entities: list[str]) -> Iterator[Sentence]:
             if words:
                 yield Sentence(words, tags, begin, patient)
                 words, tags = [], []
-            patient = note[1] if note else patient
+            patient = code(note[1]) if note else patient
             continue
         cells = [c.strip() for c in text.split("\t")] if "\t" in text else text.split()
         if cells[0] == "-DOCSTART-":
             continue
         if len(cells) < 2 or not cells[0]:
             raise DataError(f"{path}:{line}: not a word, a tab and a tag")
-        if cells[-1] not in numbers:
+        if (tag := normal_text(cells[-1])) not in numbers:
             raise DataError(
                 f"{path}:{line}: the tag is not O, B-TYPE or I-TYPE with a type of task.entities "
                 f"({', '.join(entities)})"
             )
         begin = begin if words else line
-        words.append(cells[0])
-        tags.append(numbers[cells[-1]])
+        words.append(composed(cells[0]))
+        tags.append(numbers[tag])

@@ -14,16 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.data.roles import patient_cells, split_cells
 from wardround.common.data.shards import shard_files
 from wardround.common.data.table import Table, read_table
 from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut, added
-from wardround.common.messages import SPLITS
 from wardround.common.tasks.text.encoder import WordTokenizer
 from wardround.common.tasks.text.iob import READABLE, Sentence, read_iob
 from wardround.common.tasks.text.options import TextOptions
 from wardround.common.tasks.text.rows import IGNORED, Rows
-from wardround.common.text import code
 
 CSV_FILES = (".csv", ".tsv", ".parquet")
 
@@ -144,7 +143,9 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
     splits: list[str] = []
     for table, (_, split) in zip(kept, found, strict=True):
         splits += (
-            _split_cells(table, columns.split) if columns.split else [split or ""] * len(table)
+            split_cells(table, columns.split).tolist()
+            if columns.split
+            else [split or ""] * len(table)
         )
     owner = np.repeat(np.arange(len(kept)), [len(table) for table in kept])
     lines = np.concatenate([table.origin[:, 1] for table in kept])
@@ -155,7 +156,7 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
         tuple(file for file, _ in found),
         np.column_stack([owner, lines]).astype(np.int64),
         np.array(splits) if all(splits) else None,
-        np.concatenate([_patients(t, columns.patient_id) for t in kept])
+        np.concatenate([patient_cells(t, columns.patient_id) for t in kept])
         if columns.patient_id
         else None,
         left_out=_left_out(
@@ -220,25 +221,13 @@ def _text_tokens(
 
 
 def _classes(table: Table, options: TextOptions) -> list[int]:
-    numbers = {code(name): number for number, name in enumerate(options.classes)}
+    numbers = {name: number for number, name in enumerate(options.classes)}
     cells = table.categories(options.columns.label)
     for row, cell in enumerate(cells):
         if cell not in numbers:
             place = table.place(row, options.columns.label)
-            raise DataError(f"{place}: a class that task.classes doesn't declare")
+            raise DataError(
+                f"{place}: a class that is none of task.classes; mend the cell (letters' case "
+                "counts), declare the class there, or name it in task.missing_values"
+            )
     return [numbers[cell] for cell in cells]
-
-
-def _split_cells(table: Table, column: str) -> list[str]:
-    cells = table.cells(column)
-    for row, cell in enumerate(cells):
-        if cell not in SPLITS:
-            raise DataError(f"{table.place(row, column)}: must be train, validation or test")
-    return [str(cell) for cell in cells]
-
-
-def _patients(table: Table, column: str) -> NDArray[np.str_]:
-    if (gaps := table.missing(column)).any():
-        place = table.place(int(np.argmax(gaps)), column)
-        raise DataError(f"{place}: a row without a patient; fill it in or drop the row")
-    return table.cells(column).astype(str)
