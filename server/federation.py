@@ -306,6 +306,8 @@ class Federation:
                 )
                 if kept and attempt == first:  # whoever of it is back
                     cohort = [x for x in crew.members if x.name in kept.cohort] or cohort
+                if not cohort:  # a strategy would wait for somebody for ever
+                    raise RoundFailed("nobody who is here has rows to train on")
                 self.journal.attempt = attempt
                 self.observer.round_started(server_round, [x.name for x in cohort], attempt)
                 result = runner.train(

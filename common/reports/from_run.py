@@ -167,9 +167,10 @@ def _aggregation_notes(
         return []
     if not config.secure_aggregation.enabled:
         return ["This run used no secure aggregation: the server saw each hospital's update."]
+    sizes = "the sizes it announced" if config.privacy.enabled else "its rows per split"
     notes = [
         "Secure aggregation was on: the server saw sums over hospitals only. Of one hospital it "
-        "knew its rows per split, its times and its failures; everything else is hidden.",
+        f"knew {sizes}, its times and its failures; everything else is hidden.",
     ]
     if simulated and compared:
         notes.append(

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from tests.common.text.tiny import tiny_encoder
+from tests.conftest import Line
 from wardround.client.hospital import Hospital
 from wardround.client.ledger import Ledger
 from wardround.common.config import load_config, parse_config
-from wardround.common.errors import DataError, RoundFailed
+from wardround.common.errors import ConfigError, DataError, RoundFailed
 from wardround.common.tasks.base import Examples
 from wardround.common.tasks.configured import make_task
 from wardround.simulations import simulate
@@ -124,6 +125,28 @@ def test_personal_layers_that_nobody_trained_are_not_measured(table: Path) -> No
 def test_enough_hospitals_must_train(table: Path) -> None:
     with pytest.raises(RoundFailed, match="3 of 4 hospitals can train, 1 in evaluations only"):
         simulate(table, overrides=["federation.min_clients=4"])
+
+
+def test_a_masked_sum_is_of_enough_hospitals_that_train(table: Path) -> None:
+    """Two that train and two that don't: a sum of the first two would tell too much."""
+    west = table.parent / "h" / "west.csv"
+    west.write_text(west.read_text().replace(",train", ",test"))
+    with pytest.raises(ConfigError, match="min_cohort: 2 hospitals take part in training"):
+        simulate(table, overrides=["federation.min_clients=2"])
+
+
+def test_virtual_clients_that_only_evaluate_end_the_run_with_a_sentence(tmp_path: Path) -> None:
+    class Sites(Line):
+        def generate(self, client: int, generator: np.random.Generator) -> Examples:
+            return Examples(torch.ones(3, 1), torch.ones(3))
+
+        def given_split(self, raw: Examples) -> Any:
+            return np.array(["test"] * len(raw))
+
+    overrides = ["simulation.partition=virtual", "federation.clients_per_round=3"]
+    overrides += ["secure_aggregation.enabled=false", f"federation.runs={tmp_path}"]
+    with pytest.raises(RoundFailed, match="nobody who is here has rows to train on"):
+        simulate(task=Sites(), overrides=[*overrides, "simulation.baselines=false"])
 
 
 def test_a_server_that_asks_it_to_train_gets_one_true_sentence(line: Any) -> None:
