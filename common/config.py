@@ -95,9 +95,9 @@ class Config(Table):
                 )
         return self
 
-    def error(self, key: str, message: str) -> ConfigError:
+    def error(self, key: str, message: str, mend: str = "") -> ConfigError:
         """A ConfigError about the dotted ``key``, with file and line where they are known."""
-        return ConfigError(f"{self._source.place(key)}{key}: {message}")
+        return ConfigError(f"{self._source.place(key)}{key}: {message}", mend=mend)
 
     def options_error(
         self, error: ValidationError, prefix: str, model: type[BaseModel] | None = None

@@ -79,7 +79,7 @@ class Crew:
         try:
             self.gatherer = self._make_gatherer()
         except ConfigError as error:  # the settings were good for the members that there were
-            raise RoundFailed(str(error)) from None
+            raise RoundFailed(error.what) from None  # who left is no reason to protect less
         self.gatherer.spent |= spent
         self._privacy, self._stale = None, False
 

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from wardround.common import messages as m
 from wardround.common.arrays import Arrays, Layout, encode_arrays
 from wardround.common.config import Config
-from wardround.common.errors import BudgetSpent, ReplyRefused, RoundFailed
+from wardround.common.errors import BudgetSpent, ReplyRefused
 from wardround.common.metrics import add_sums
 from wardround.common.privacy.claims import Claim
 from wardround.common.tasks.base import Sums, Task
 from wardround.server.aggregation import RunningMean, conform
 from wardround.server.exchange import exchange
+from wardround.server.faults import round_failed
 from wardround.server.fitting import unused_sums
 from wardround.server.observer import Observer
 from wardround.server.order import InOrder
@@ -195,8 +196,8 @@ class Gatherer(ABC):
                 why = f"federation.min_clients is {needed}"
             elif needed == self.plan.fewest:
                 why = f"strategy '{self.plan.name}' needs {needed}"
-            raise RoundFailed(
-                f"{accepted} of {cohort} hospitals answered usefully, {why}" + reasons(refused)
+            raise round_failed(
+                f"{accepted} of {cohort} hospitals answered usefully, {why}", refused
             )
 
 
@@ -219,7 +220,8 @@ class PlainGatherer(Gatherer):
                     name = one
                     total = add_sums([total, part])
         except (ReplyRefused, ValueError) as error:
-            raise RoundFailed(f"data preparation stopped at {name}: {error}") from None
+            found = [refusal(name, "statistics", error)]
+            raise round_failed("data preparation stopped", found) from None
         if phase == 0:
             unused = unused_sums(self.task, keys, self.observer)
             total = {key: value for key, value in total.items() if key not in unused}
@@ -290,12 +292,6 @@ class PlainGatherer(Gatherer):
 def refusal(hospital: str, step: str, error: Exception) -> Refusal:
     """A line of what was refused, for the report."""
     return {"hospital": hospital, "step": step, "reason": str(error)}
-
-
-def reasons(refused: list[Refusal]) -> str:
-    """The first reasons in brackets, or nothing."""
-    why = "; ".join(f"{r['hospital']}: {r['reason']}" for r in refused[:3])
-    return f" ({why})" if why else ""
 
 
 def sizes(messages: Sequence[Message]) -> int:

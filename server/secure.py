@@ -31,12 +31,12 @@ from wardround.common.secagg.content import (
 from wardround.common.secagg.encoding import CLIPPED, COUNT, WEIGHT, VectorLayout
 from wardround.common.tasks.base import Sums
 from wardround.server.decoding import by_split, means, named_sums, resolution
+from wardround.server.faults import round_failed
 from wardround.server.gathering import (
     Evaluated,
     Expected,
     Trained,
     mean_reply,
-    reasons,
     refusal,
 )
 from wardround.server.journal import Entry, Traffic
@@ -100,9 +100,10 @@ class SecureGatherer(KeyExchange):
             try:
                 total = self._sum(step)
             except RoundFailed as error:
-                raise RoundFailed(f"data preparation stopped: {error}") from None
+                what = f"{error.what}; data preparation stopped"
+                raise RoundFailed(what, who=error.who) from None
         if len(total.survivors) < len(members):  # one that fails here would fail in every round
-            raise RoundFailed(f"data preparation stopped{reasons(self.traffic.refused)}")
+            raise round_failed("data preparation stopped", self.traffic.refused)
         return named_sums(step.layout, total)
 
     def train(
@@ -200,7 +201,7 @@ class SecureGatherer(KeyExchange):
         except RoundFailed as error:
             self.journal.drop(step.purpose)
             self.forget_group()
-            raise RoundFailed(f"{error}{reasons(self.traffic.refused[before:])}") from None
+            raise round_failed(str(error), self.traffic.refused[before:]) from None
 
     def _task(self, step: _Step, group: KeyGroup) -> wire.TaskRequest:
         """What every member is asked, under keys that are now used."""
@@ -330,7 +331,7 @@ class SecureGatherer(KeyExchange):
                 self.note_claim(step.result, claim)
             return total
         except (RoundFailed, CheckpointError, ReplyRefused) as error:
-            why = f"{error}{reasons(self.traffic.refused[before:])}"
+            why = round_failed(str(error), self.traffic.refused[before:])
             log.warning("'%s' is done afresh, its journal is not used: %s", step.purpose, why)
             self.journal.drop(step.purpose)
             return None

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from wardround.common import messages as m
 from wardround.common.config import Config
 from wardround.common.errors import ProtocolRefused, RoundFailed
+from wardround.common.mends import Mend
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.context import session_id
@@ -144,8 +145,8 @@ class KeyExchange(SecureMessages):
             raise self.config.error(
                 "secure_aggregation.min_cohort",
                 f"{cohort} hospitals take part in training, and a sum of fewer than "
-                f"{self.table.min_cohort} tells too much of each; lower it, or set "
-                "secure_aggregation.enabled = false",
+                f"{self.table.min_cohort} tells too much of each",
+                mend=Mend.SMALLER_SUMS,
             )
         try:
             for clients in (cohort, trains, members):

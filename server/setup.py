@@ -12,8 +12,10 @@ from wardround.common import messages as m
 from wardround.common.config import Config
 from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.hosting import HostGrid
+from wardround.common.mends import Mend
 from wardround.common.tasks.base import Sums, Task
 from wardround.server.exchange import exchange
+from wardround.server.faults import round_failed
 from wardround.server.gathering import Gatherer
 from wardround.server.host import Attempts, Host
 from wardround.server.observer import Observer
@@ -51,13 +53,23 @@ def gather_members(
         host.wait_ready(False)
         node_ids = sorted(grid.get_node_ids())
     observer.members(found, refused)
+    needed, limit = _fewest(config, bool(refused))
     if (able := len(training(found))) < needed:
         rest = f", {len(found) - able} in evaluations only" if len(found) > able else ""
-        raise RoundFailed(
-            f"{able} of {len(node_ids)} hospitals can train{rest}, federation.min_clients is "
-            f"{needed}; {_first(refused)}"
-        )
+        what = f"{able} of {len(node_ids)} hospitals can train{rest}, {limit}"
+        if not refused:
+            raise RoundFailed(what, mend=Mend.START_MORE)
+        raise round_failed(what, refused)
     return found, refused
+
+
+def _fewest(config: Config, refused: bool) -> tuple[int, str]:
+    """How many must train, and which key says so. Where some were refused, masks need theirs too:
+    otherwise too few of them are a mistake of the settings, told by its key."""
+    needed, secure = config.federation.min_clients, config.secure_aggregation
+    if refused and secure.enabled and secure.min_cohort > needed:
+        return secure.min_cohort, f"secure_aggregation.min_cohort is {secure.min_cohort}"
+    return needed, f"federation.min_clients is {needed}"
 
 
 def describe(
@@ -103,10 +115,3 @@ def sum_statistics(
     if lines := task.agreed(totals):
         observer.warnings(lines)
     return totals
-
-
-def _first(refused: list[dict[str, str]]) -> str:
-    if not refused:
-        return "start more clients"
-    more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-    return f"{refused[0]['hospital']}: {refused[0]['reason']}{more}"

@@ -21,6 +21,7 @@ from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.figures import FigureTable, is_number
 from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.locks import take_lock
+from wardround.common.mends import Mend
 from wardround.common.names import name_of
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.records import (
@@ -177,7 +178,8 @@ def _check_min_clients(config: Config, hospitals: int) -> None:
     if hospitals < config.federation.min_clients:
         raise config.error(
             "federation.min_clients",
-            f"is {config.federation.min_clients}, and there are {hospitals} hospitals; lower it",
+            f"is {config.federation.min_clients}, and there are {hospitals} hospitals",
+            Mend.LOWER_MIN_CLIENTS,
         )
 
 

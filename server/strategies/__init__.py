@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from wardround.common.config import Config
 from wardround.common.errors import StrategyError
 from wardround.common.loading import load_object
+from wardround.common.mends import Mend
 from wardround.common.privacy.rules import check_settings
 from wardround.server.strategies.base import SAMPLING, MeanStrategy
 from wardround.server.strategies.feddyn import FedDyn
@@ -76,8 +77,8 @@ def build_strategy(config: Config) -> StrategyPlan:
     if individual and config.secure_aggregation.enabled:
         raise StrategyError(
             f"strategy '{table.name}' compares single updates, but secure aggregation shows the "
-            f"server only their sum; choose one of {', '.join(sorted(MEAN))}, or set "
-            "secure_aggregation.enabled = false"
+            f"server only their sum, which is all that {', '.join(sorted(MEAN))} need",
+            mend=Mend.SHOW_UPDATES,
         )
     check_settings(config)
     privacy = config.privacy

@@ -70,15 +70,9 @@ def test_init_writes_a_file_that_runs_and_never_overwrites(tmp_path, capsys, mon
         ),
         (["simulate", "--resume", "nothing"], 8, "not a run directory"),
         (
-            [
-                "simulate",
-                "--set",
-                "federation.min_clients=6",
-                "--set",
-                "federation.round_timeout_s=0.2",
-            ],
-            6,
-            "federation.min_clients is 6",
+            ["simulate", "--set", "federation.min_clients=6"],
+            2,
+            "federation.min_clients: is 6, and there are 5 hospitals; lower it",
         ),
         (["report", "nothing"], 8, "not a run directory"),
     ],
