@@ -31,6 +31,15 @@ class NoisyHospital(Hospital):
         super().__init__(*args, **kwargs)
         self.noise_variance = noise_variance
 
+    def parts(self) -> dict[str, Any]:
+        parts = super().parts()
+        if not all(self.task.measured(part) for part in parts.values()):
+            raise self.config.error(
+                "simulation.feature_noise",
+                f"inputs of {self.name} are whole numbers, which noise would break; set it to 0",
+            )
+        return parts
+
     def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
         if self._noisy is None or self._noisy[0] != digest:
             parts = super().examples(totals, digest)

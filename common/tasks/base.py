@@ -185,6 +185,10 @@ class Task(ABC, Generic[Raw]):
         """What rows a split must not part, by equal values: by default a patient's; None: any."""
         return self.patients(raw)
 
+    def measured(self, raw: Raw) -> bool:
+        """Whether inputs are measurements, which noise may be added to, and no whole numbers."""
+        return True
+
     def column(self, raw: Raw, name: str) -> NDArray[np.str_] | None:
         """A named column's value in each row, as text, to partition by; None where the task has
         no columns. Raises DataError if there is no such column, or a row has no value."""

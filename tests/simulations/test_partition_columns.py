@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.common.config import Config, parse_config
-from wardround.common.errors import ConfigError, DataError, TaskError, WardroundError
+from wardround.common.errors import ConfigError, DataError, RoundFailed, TaskError, WardroundError
 from wardround.common.names import HOSPITAL_NAME, names_of
 from wardround.common.tasks.base import Examples
 from wardround.common.tasks.configured import make_task
+from wardround.simulations import simulate
 from wardround.simulations.feature_noise import NoisyHospital
 from wardround.simulations.partition import partition, shifted_rows
 from wardround.simulations.population import Population
@@ -193,6 +194,7 @@ def test_noise_on_inputs_that_are_no_measurements_is_refused() -> None:
         size = staticmethod(len)
         patients = together = given_split = staticmethod(lambda raw: None)
         left_out = staticmethod(lambda raw: [])
+        measured = staticmethod(lambda raw: True)
         unused = staticmethod(lambda raw, totals: [])
 
         def labels(self, raw: Examples) -> np.ndarray:
@@ -208,3 +210,10 @@ def test_noise_on_inputs_that_are_no_measurements_is_refused() -> None:
     hospital = NoisyHospital("a", Tokens(), config(""), lambda: shard, noise_variance=1.0)
     with pytest.raises(TaskError, match="a: its inputs are whole numbers"):
         hospital.examples({}, "d")
+
+
+def test_noise_on_bytes_is_refused_by_its_key_before_anyone_trains(tmp_path: Path) -> None:
+    """E5: 8-bit images; it was refused in round 1, three times."""
+    sets = ["task.name=imaging", "simulation.feature_noise=0.5", f'federation.runs="{tmp_path}"']
+    with pytest.raises(RoundFailed, match="simulation.feature_noise: inputs of hospital-1 are"):
+        simulate(overrides=[*sets, "federation.rounds=1"])

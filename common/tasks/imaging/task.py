@@ -104,6 +104,9 @@ class ImagingTask(Task[Images]):
             squares += pixels.square().mean(2).sum(0).numpy()
         return {"images": np.array([float(len(train))]), "mean": mean, "squares": squares}
 
+    def measured(self, raw: Images) -> bool:
+        return raw.pixels.is_floating_point()
+
     def prepare(self, raw: Images, totals: Sums, train: Images) -> Examples:
         """Pixels as they are; targets float32 (two classes) or int64, N."""
         labels = torch.from_numpy(raw.labels)

@@ -104,6 +104,9 @@ class TextTask(Task[Rows]):
     def patients(self, raw: Rows) -> NDArray[np.str_] | None:
         return raw.patients
 
+    def measured(self, raw: Rows) -> bool:
+        return False  # numbers of tokens
+
     def together(self, raw: Rows) -> NDArray[np.str_] | None:
         """A patient's rows; where no patients are known, the pieces of a long sentence."""
         if raw.patients is not None or not raw.pieces:
