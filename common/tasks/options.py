@@ -85,7 +85,7 @@ class ModelOptions(Options):
     norm: Literal["none", "layer", "batch"] = Field(
         "none", description="after each hidden layer; `batch`: see strategy `fedbn`"
     )
-    zero_init: bool = Field(False, description="start the linear model at 0")
+    zero_init: bool = Field(True, description="start the linear model at 0")
 
 
 class TabularOptions(Options):

@@ -18,7 +18,8 @@ from wardround.common.errors import DataError, TaskError
 from wardround.common.metrics import add_sums
 from wardround.common.tasks import features
 from wardround.common.tasks.losses import cox_loss
-from wardround.common.tasks.tabular import TabularTask
+from wardround.common.tasks.options import ModelOptions
+from wardround.common.tasks.tabular import TabularTask, make_model
 
 
 def table(**columns: list) -> Table:
@@ -360,7 +361,7 @@ def test_the_built_in_data_from_table_to_figures() -> None:
     from sklearn.datasets import load_breast_cancer
     from sklearn.metrics import roc_auc_score
 
-    task = TabularTask(model={"zero_init": True})
+    task = TabularTask()
     raw = task.load(None)
     known = load_breast_cancer()
     assert len(raw) == 569 and task.labels(raw).sum() == (known.target == 0).sum() == 212
@@ -522,3 +523,14 @@ def test_cox_loss_is_stable_and_its_mean_is_flambys() -> None:
     assert torch.isfinite(terms).all()
     assert float(terms.mean()) == pytest.approx(float(flamby), rel=1e-12)
     assert (terms[event == 0] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression", "survival", "multiclass"])
+def test_linear_models_start_at_zero_and_a_network_does_not(kind: str) -> None:
+    """A random start of a linear model is noise that few rounds don't get rid of."""
+    classes = 3 if kind == "multiclass" else 1
+    linear = make_model(4, classes, ModelOptions(), bias=kind != "survival")
+    assert all(not parameter.any() for parameter in linear.parameters())
+    drawn = make_model(4, classes, ModelOptions(zero_init=False), bias=kind != "survival")
+    network = make_model(4, classes, ModelOptions(kind="mlp", hidden=[3]))
+    assert all(one.any() for model in (drawn, network) for one in model.parameters())
