@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,16 +27,26 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
     cells, labels = _full(table, names.image), _full(table, names.label)
     patients = _full(table, names.patient_id) if names.patient_id else None
     splits = split_cells(table, names.split) if names.split else [""] * len(table)
-    gathered, named = Gathered(), set()
+    gathered, named = Gathered(), dict[Path, tuple[int, str, str]]()
     for row, cell in enumerate(cells):
         place = table.place(row, names.image)
         file = _inside(path.parent, cell, place)
-        named.add(file.resolve())
         label = class_of(labels[row], options, table.place(row, names.label))
+        patient = digest(patients[row]) if patients is not None else ""
+        said = (label, str(splits[row]), patient)
+        known = named.setdefault(file.resolve(), said)
+        if known != said:
+            raise DataError(
+                f"{place}: a file that another row names with another label, split or patient; "
+                "keep the row that is right"
+            )
+        if known is not said:
+            gathered.leave_out(1, "rows", "they name a file again")
+            continue
         image = decode(file, options, place)
-        if patients is not None and not isinstance(image, LeftOut):
-            image = replace(image, patient=digest(patients[row]))
-        gathered.add(image, label, str(splits[row]))
+        if patient and not isinstance(image, LeftOut):
+            image = replace(image, patient=patient)
+        gathered.add(image, label, said[1])
     if not len(gathered):
         raise DataError(f"{path}: no image is left")
     unnamed = _unnamed(path, named)
@@ -56,7 +66,7 @@ def class_of(text: str, options: ImagingOptions, place: str) -> int:
     raise DataError(f"{place}: a label that is none of task.classes ({', '.join(names[:10])})")
 
 
-def _unnamed(csv: Path, named: set[Path]) -> int:
+def _unnamed(csv: Path, named: Collection[Path]) -> int:
     """Images below the folder of a CSV that it doesn't name; 0 where other CSVs may name them."""
     beside = [entry for entry in visible(csv.parent) if entry.suffix.lower() == ".csv"]
     if len(beside) > 1:

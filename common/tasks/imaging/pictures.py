@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
 _WHITE_IS_ZERO = 0
 _UNSIGNED, _SIGNED = 1, 2
+_ORIENTED = frozenset(["exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"])
+"""Where Pillow looks for an orientation; a TIFF's own tag is followed when it is loaded."""
 _BYTES = frozenset(
     ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"]
 )
@@ -57,7 +59,9 @@ def read_picture(path: Path, options: ImagingOptions, place: str) -> Decoded:
                     left = (LeftOut(pages - 1, "pictures", "behind another in a JPEG file (MPO)"),)
                 tags = dict(getattr(image, "tag_v2", {}))
                 image.load()
-                read = _values(ImageOps.exif_transpose(image), tags, options.channels, place)
+                if not _ORIENTED.isdisjoint(image.info):  # most files have none, and it costs
+                    ImageOps.exif_transpose(image, in_place=True)
+                read = _values(image, tags, options.channels, place)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise DataError(f"{place}: larger than an image should be; crop or shrink it") from None
     found = fit(read.values, options, place, read.values.ndim == 3, read.inverted)
@@ -71,7 +75,8 @@ def _values(image: Image.Image, tags: dict[int, Any], channels: int, place: str)
     if image.mode == "L" and signed and not white_is_zero:  # Pillow reads the bits as unsigned
         return _Read(np.asarray(image).view(np.int8))
     if image.mode in _BYTES and not signed:
-        return _Read(np.asarray(image.convert("L" if channels == 1 else "RGB")))
+        mode = "L" if channels == 1 else "RGB"
+        return _Read(np.asarray(image if image.mode == mode else image.convert(mode)))
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         if image.mode == "I" and tags and not signed:  # the bits of an unsigned one

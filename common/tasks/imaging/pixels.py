@@ -64,18 +64,16 @@ def fit(
         values = _grey(values)
     elif len(values) != options.channels:
         values = values[[0, 0, 0]]
-    finite = np.isfinite(values) if values.dtype.kind == "f" else np.ones(1, dtype=np.bool_)
-    if not finite.any():
-        raise DataError(f"{place}: none of its pixels is a finite number; leave the image out")
-    if not finite.all():
-        values = np.where(finite, values, np.nan)
+    noted: tuple[str, ...] = ()
+    if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+        if not finite.any():
+            raise DataError(f"{place}: none of its pixels is a finite number; leave the image out")
+        values, noted = np.where(finite, values, np.nan), (NO_NUMBER,)
     scale = scaled(values, options.window)
     if inverted:  # within the window, not before it
         scale = (255 if scale.dtype == np.uint8 else 1) - scale
-    noted: tuple[str, ...] = ()
-    if not finite.all():
+    if noted:
         scale = np.nan_to_num(scale, nan=0.0)
-        noted = (NO_NUMBER,)
     return Decoded(_resized(torch.from_numpy(scale.copy()), options.size), noted=noted)
 
 

@@ -122,6 +122,17 @@ def test_a_picture_lies_as_its_orientation_says(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "a.png").pixels[0].numpy(), np.rot90(BYTES, -1))
 
 
+def test_a_preview_behind_a_picture_is_left_out(tmp_path: Path) -> None:
+    picture, preview = (Image.fromarray(np.full((8, 8), level, np.uint8)) for level in (90, 200))
+    path = tmp_path / "a.jpg"
+    picture.save(path, format="MPO", save_all=True, append_images=[preview], quality=100)
+    found = read(path)
+    assert np.abs(found.pixels.numpy().astype(int) - 90).max() <= 1
+    assert [str(one) for one in found.left_out] == [
+        "1 picture was left out: behind another in a JPEG file (MPO)"
+    ]
+
+
 def test_pages_are_refused(tmp_path: Path) -> None:
     page = Image.fromarray(BYTES)
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])

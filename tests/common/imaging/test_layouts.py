@@ -218,6 +218,17 @@ def test_splits_of_arrays_by_other_names_and_arrays_beside_them(tmp_path: Path) 
     ]
 
 
+def test_a_file_that_a_csv_names_twice(tmp_path: Path) -> None:
+    csv(tmp_path)
+    text = (tmp_path / "labels.csv").read_text()
+    (tmp_path / "labels.csv").write_text(text + "all/./3.png,b\n")
+    found = task().load(tmp_path)
+    assert len(found) == 8 and lines(found) == ["1 row was left out: they name a file again"]
+    (tmp_path / "labels.csv").write_text(text + "all/3.png,a\n")
+    with pytest.raises(DataError, match="csv:10: .*with another label, split or patient"):
+        task().load(tmp_path)
+
+
 def test_images_that_a_csv_does_not_name_are_counted(tmp_path: Path) -> None:
     csv(tmp_path)
     pictures(tmp_path / "more", 3)
