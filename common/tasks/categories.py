@@ -70,8 +70,8 @@ def rare_lines(train: Table, options: TabularOptions) -> list[str]:
         if 2 * kept < rows:
             lines.append(
                 f"column '{name}': {kept} of {rows} rows have a value that "
-                f"{options.min_category_count} training rows share, and keep a category; lower "
-                "task.min_category_count, or declare groups in task.columns.categories"
+                f"{options.min_category_count} training rows share (task.min_category_count); the "
+                "others keep a category only where another hospital names it"
             )
     return lines
 
