@@ -15,6 +15,7 @@ from wardround.client.policy import load_site
 from wardround.client.rules import BEGUN, LEDGER
 from wardround.client.transport.diagnose import diagnose, proxy_for
 from wardround.common import checks
+from wardround.common.address import split_address
 from wardround.common.audit_verify import verify_log
 from wardround.common.checks import Finding
 from wardround.common.config import Config
@@ -40,7 +41,7 @@ def examine(folder: Path, data: Path | None) -> Iterator[Finding]:
     yield Finding("kit", "ok", text)
     yield checks.certificate(kit.info, datetime.now(UTC))
     yield checks.check("policy", lambda: _policy(kit))
-    proxy = proxy_for(description.address.rpartition(":")[0])
+    proxy = proxy_for(split_address(description.address)[0])
     yield Finding("proxy", "ok", f"{proxy[0]}:{proxy[1]}" if proxy else "none: a direct connection")
     yield from _server(kit)
     yield checks.accelerator()

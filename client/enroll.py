@@ -23,7 +23,7 @@ from wardround.common.credentials import (
     read_identity,
     site_text,
 )
-from wardround.common.description import Description
+from wardround.common.description import Description, is_signed_description
 from wardround.common.enrolment import Answer, SigningRequest, check_name
 from wardround.common.errors import ProvisionError
 from wardround.common.private_files import (
@@ -64,15 +64,18 @@ def fingerprint(request_path: Path) -> str:
 
 
 def accept(answer_path: Path, folder: Path, now: datetime | None = None) -> Kit:
-    """Complete the kit with the coordinator's answer, or renew its certificate; returns the kit.
+    """Complete the kit with the coordinator's answer, renew its certificate, or, given a newer
+    ``federation.signed``, its description; returns the kit.
 
     ``Kit.authority_fingerprint`` is what to compare by phone. Nothing is written unless everything
     fits together. The policy is this installation's own text and never replaced. Raises
     ProvisionError.
     """
     mend = "the coordinator writes it: wardround provision FILE --request NAME.request"
-    answer = Answer.read(read_public(answer_path, mend), str(answer_path))
-    file, now = str(answer_path), now or pki.now_utc()
+    data, file, now = read_public(answer_path, mend), str(answer_path), now or pki.now_utc()
+    if is_signed_description(data):
+        return Kit.open(folder, now).update_description(data)
+    answer = Answer.read(data, file)
     pki.authority_federation(answer.ca_pem, now, file)
     _check_authority(answer.ca_pem, folder, file)
     pem = answer.certificate_pem

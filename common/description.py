@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import tomli_w
 
+from wardround.common.address import ADDRESS, split_address
 from wardround.common.config import Config, parse_config
 from wardround.common.config_tables import without_folders
 from wardround.common.errors import ProvisionError
@@ -29,7 +30,7 @@ MOST_HOSPITALS = 10_000
 MOST_REVOKED = 50_000
 _MOST_BYTES = 8 * 2**20
 _MOST_CONFIG_BYTES = 2**20
-_ADDRESS = re.compile(r"[A-Za-z0-9.\-]{1,253}:([0-9]{1,5})")
+_ADDRESS = re.compile(ADDRESS)
 _SERIAL = re.compile(r"[1-9a-f][0-9a-f]{0,39}")
 _HEX = re.compile(r"[0-9a-f]*")
 _SHARED_SERVER = ("address", "heartbeat_s", "lease_s", "max_message_mb")
@@ -127,6 +128,15 @@ class Description:
         return config
 
 
+def is_signed_description(data: bytes) -> bool:
+    """Whether a file looks like ``federation.signed``; ``Description.read`` says if it is one."""
+    try:
+        outer = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(outer, dict) and set(outer) == {"body", "signature"}
+
+
 def shared_toml(config: Config) -> str:
     """The settings that every party gets: nothing that only one party needs, no path of one's."""
     tables = config.model_dump(mode="json", exclude_none=True)
@@ -189,8 +199,7 @@ def _check(one: Description) -> None:
     """Types, ranges and sizes. Raises ProvisionError."""
     _need(_is_name(one.federation), "federation", "no name")
     _need(type(one.version) is int and 1 <= one.version < 2**31, "version", "not 1, 2, ...")
-    port = _ADDRESS.fullmatch(one.address)
-    _need(port is not None and 1 <= int(port[1]) <= 65535, "address", "not host:port")
+    _need(_is_address(one.address), "address", "not host:port")
     _need(len(one.config_toml.encode()) <= _MOST_CONFIG_BYTES, "config", "over 1 MiB")
     _need(len(one.hospitals) <= MOST_HOSPITALS, "hospitals", f"over {MOST_HOSPITALS}")
     names = [name for name in one.hospitals if not _is_name(name) or name == SERVER]
@@ -202,6 +211,13 @@ def _check(one: Description) -> None:
     _need(list(one.revoked) == sorted(set(one.revoked)), "revoked", "not ascending")
     when = datetime.fromisoformat(one.issued)
     _need(len(one.issued) <= 40 and when.utcoffset() == timedelta(0), "issued", "not UTC")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return _ADDRESS.fullmatch(text) is not None and split_address(text)[1] >= 1
+    except ValueError:
+        return False
 
 
 def _need(holds: bool, field: str, what: str) -> None:

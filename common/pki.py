@@ -51,7 +51,7 @@ _BACKDATED = timedelta(minutes=5)  # a peer's clock may be a little behind
 _DESCRIPTION = b"wardround federation description 1\n"
 _NAME = HOSPITAL_NAME.pattern
 _URI = re.compile(rf"wardround://({_NAME})/(?:(server)|hospital/({_NAME}))/([0-9a-f]{{64}})")
-_LOCAL = ("localhost", "127.0.0.1")
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 _USAGE = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "hospital": ExtendedKeyUsageOID.CLIENT_AUTH}
 _LOST = "restore it from the backup: a new authority means a new kit for every hospital"
 
@@ -278,10 +278,17 @@ class Authority:
         return self._issue("hospital", name, public_key, identity, [], now)
 
     def issue_server(
-        self, host: str, public_key: PublicKey, identity: bytes, now: datetime | None = None
+        self,
+        host: str,
+        public_key: PublicKey,
+        identity: bytes,
+        now: datetime | None = None,
+        former: str = "",
     ) -> bytes:
-        """The server's certificate, PEM; ``host`` is the name or IP that hospitals dial."""
-        hosts = _LOCAL if host in _LOCAL else (host,)
+        """The server's certificate, PEM; ``host`` is the name or IP that hospitals dial,
+        ``former`` one that some of them may still dial."""
+        hosts = list(_LOCAL if host in _LOCAL else (host,))
+        hosts += [former] if former and former not in hosts else []
         return self._issue("server", SERVER, public_key, identity, hosts, now)
 
     def sign(self, body: bytes) -> bytes:

@@ -85,6 +85,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "server": (
         "address",
         "listen",
+        "dashboard_hosts",
         "hospitals",
         "folder",
         "wait_s",

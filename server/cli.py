@@ -67,7 +67,12 @@ def server(
         if dashboard:
             from wardround.server.dashboard.app import serve_dashboard
 
-            page = serve_dashboard(board, dashboard, allow_remote=dashboard_remote)
+            page = serve_dashboard(
+                board,
+                dashboard,
+                allow_remote=dashboard_remote,
+                also=settings.server.dashboard_hosts,
+            )
             stack.callback(page.stop)
             display.phase(f"dashboard: {page.url}")
         coordinator = Coordinator(settings, task, folder, board, display.phase)

@@ -26,6 +26,7 @@ import grpc
 from flwr.app import Context, RecordDict
 from grpc_health.v1.health import HealthServicer
 
+from wardround.common.address import split_address
 from wardround.common.audit import AuditLog
 from wardround.common.config import Config
 from wardround.common.description import Description
@@ -154,7 +155,7 @@ class Coordinator:
 
     def _listen(self) -> str:
         table = self.config.server
-        return table.listen or f"[::]:{table.address.rpartition(':')[2]}"
+        return table.listen or f"[::]:{split_address(table.address)[1]}"
 
     # --- while it runs -------------------------------------------------------------------------
     def _rounds(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wardround.common import checks
+from wardround.common.address import split_address
 from wardround.common.audit_verify import verify_log
 from wardround.common.checks import Finding
 from wardround.common.config import Config, load_config
@@ -63,20 +64,24 @@ def _port(config: Config, folder: ServerFolder) -> str:
     holder = lock_holder(folder.folder / "lock")
     if holder is not None:
         return f"the server is running (process {holder})"
-    port = int((config.server.listen or config.server.address).rpartition(":")[2])
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError as error:
-            raise TransportError(
-                f"port {port} can't be listened on ({error.strerror}); set server.listen"
-            ) from None
+    listen = config.server.listen or f":{split_address(config.server.address)[1]}"
+    host, port = split_address(listen)
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise TransportError(
+            f"{listen} can't be listened on ({error.strerror}); set server.listen"
+        ) from None
     return f"{port} is free"
 
 
 def _name(config: Config) -> str:
-    host = config.server.address.rpartition(":")[0]
+    host, _ = split_address(config.server.address)
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except OSError:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from wardround.common import pki
+from wardround.common.address import split_address
 from wardround.common.config import Config
 from wardround.common.credentials import (
     CA,
@@ -145,6 +146,9 @@ class Work:
         registry = self.registry
         ca = registry.authority.ca_pem
         description = registry.publish(self.config, self.server_identity)
+        _, earlier = self._before
+        if earlier is not None and earlier.address != description.address:
+            self.note(_moved(earlier.address, description.address, self.folder / "server"))
         data = registry.signed_path.read_bytes()
         answers = []
         for name, pem in self._certificates.items():
@@ -203,7 +207,7 @@ class Work:
 @contextmanager
 def work_on(config: Config, now: datetime | None) -> Iterator[Work]:
     """A command's hold on the folder of all that is provisioned, with the server's part made."""
-    if not 1 <= int(config.server.address.rpartition(":")[2]) <= 65535:
+    if not split_address(config.server.address)[1]:
         raise config.error("server.address", "the port must be 1 to 65535")
     folder = folder_of(config)
     with only_one(folder):
@@ -218,7 +222,15 @@ def folder_of(config: Config) -> Path:
 
 def host_of(config: Config) -> str:
     """The name or IP that hospitals dial."""
-    return config.server.address.rpartition(":")[0]
+    return split_address(config.server.address)[0]
+
+
+def _moved(old: str, new: str, server: Path) -> str:
+    return (
+        f"server.address was {old} and is {new}: hospitals that are connected get it by "
+        f"themselves, so let the server answer at {old} until all were; send the others "
+        f"{server / DESCRIPTION} (no secret): wardround client enroll KIT --answer {DESCRIPTION}"
+    )
 
 
 def _keys(folder: Path, kind: Kind) -> tuple[pki.PrivateKey, Identity]:

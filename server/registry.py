@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 
 from wardround.common import pki
+from wardround.common.address import split_address
 from wardround.common.config import Config
 from wardround.common.credentials import DESCRIPTION
 from wardround.common.description import Description, shared_toml
@@ -139,13 +140,17 @@ class Registry:
         """
         self.check_identity(name, identity)
         if name is None:
-            pem = self.authority.issue_server(host, key, identity, self.now)
+            pem = self.authority.issue_server(host, key, identity, self.now, former=self._dialled())
         else:
             pem = self.authority.issue_hospital(name, key, identity, self.now)
         info = pki.read_certificate(pem)
         write_public(self._certificates / f"{info.serial:x}.pem", pem)
         self._append([self._row(action, info)])
         return pem
+
+    def _dialled(self) -> str:
+        """Where hospitals that don't have the next description yet look for the server."""
+        return split_address(self.previous.address)[0] if self.previous is not None else ""
 
     def check_identity(self, name: str | None, identity: bytes) -> None:
         """Raise ProvisionError for an identity of another party, or a revoked one."""

@@ -15,34 +15,39 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from wardround.client.kit import Kit
+from wardround.common.address import split_address
 from wardround.common.errors import ProvisionError
 from wardround.common.pki import check_validity
 
 _TIMEOUT_S = 3.0
 _MOST_ANSWER_BYTES = 4096
+_MOVED = (
+    " (if the server has moved, the coordinator has a new federation.signed: wardround client "
+    "enroll KIT --answer federation.signed)"
+)
 
 
 def diagnose(kit: Kit) -> str:
     """Why the server can't be reached; "" if nothing is found to be wrong."""
-    host, _, port = kit.description.address.rpartition(":")
+    host, port = split_address(kit.description.address)
     try:
         check_validity(kit.info, datetime.now(UTC))
     except ProvisionError as error:
         return str(error)
     proxy = proxy_for(host)
     try:
-        where = f"the proxy {proxy[0]}:{proxy[1]}" if proxy else f"{host}:{port}"
-        connection = socket.create_connection(proxy or (host, int(port)), _TIMEOUT_S)
+        where = f"the proxy {proxy[0]}:{proxy[1]}" if proxy else kit.description.address
+        connection = socket.create_connection(proxy or (host, port), _TIMEOUT_S)
     except socket.gaierror:
-        return f"the name in {where} can't be resolved; check the address and the DNS"
+        return f"the name in {where} can't be resolved; check the address and the DNS{_MOVED}"
     except ConnectionRefusedError:
-        return f"{where} refused the connection; is the server running, and the port right?"
+        return f"{where} refused the connection; is the server running, and the port right?{_MOVED}"
     except TimeoutError:
-        return f"{where} didn't answer within {_TIMEOUT_S:g} s; a firewall may drop it"
+        return f"{where} didn't answer within {_TIMEOUT_S:g} s; a firewall may drop it{_MOVED}"
     except OSError as error:
-        return f"{where} can't be reached ({error.strerror or type(error).__name__})"
+        return f"{where} can't be reached ({error.strerror or type(error).__name__}){_MOVED}"
     with connection:
-        if proxy and (reason := _through_proxy(connection, host, port)):
+        if proxy and (reason := _through_proxy(connection, kit.description.address)):
             return reason
         return _handshake(connection, kit, host)
 
@@ -61,11 +66,9 @@ def proxy_for(host: str) -> tuple[str, int] | None:
     return (parts.hostname or "", parts.port or 80)
 
 
-def _through_proxy(connection: socket.socket, host: str, port: str) -> str:
+def _through_proxy(connection: socket.socket, address: str) -> str:
     try:
-        connection.sendall(
-            f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
-        )
+        connection.sendall(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
         answer = b""
         while b"\r\n\r\n" not in answer and len(answer) < _MOST_ANSWER_BYTES:
             data = connection.recv(_MOST_ANSWER_BYTES)
@@ -78,7 +81,7 @@ def _through_proxy(connection: socket.socket, host: str, port: str) -> str:
     if not status:
         return "the proxy's answer isn't HTTP; is it a CONNECT proxy?"
     if status[1] != b"200":
-        return f"the proxy refused to connect to {host}:{port} (HTTP status {status[1].decode()})"
+        return f"the proxy refused to connect to {address} (HTTP status {status[1].decode()})"
     return ""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from wardround.common.address import ADDRESS, join_address, split_address
 from wardround.common.config_tables.base import (
     DAY_S,
     MANY,
@@ -101,19 +102,29 @@ class SimulationTable(Table):
 
 _LONGEST_TITLE = 200
 
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-]{1,253}$")]
+
 
 class ServerTable(Table):
     """``[server]``: the coordinator's process, and the hospitals that are provisioned."""
 
     address: str = Field(
         "localhost:8443",
-        pattern=r"^[A-Za-z0-9.\-]+:[0-9]{1,5}$",
-        description="host and port that hospitals dial; stands in the server's certificate",
+        pattern=f"^{ADDRESS}$",
+        description=(
+            "host and port that hospitals dial, an IPv6 address in brackets; stands in the "
+            "server's certificate"
+        ),
     )
     listen: str = Field(
         "",
         max_length=300,
         description="host and port to listen on; empty: all interfaces, the port of `address`",
+    )
+    dashboard_hosts: list[HostName] = Field(
+        [],
+        max_length=100,
+        description="names under which a proxy in front asks for the dashboard, without port",
     )
     hospitals: list[str] = Field(
         [],
@@ -142,6 +153,11 @@ class ServerTable(Table):
     def titles(self) -> dict[str, str]:
         """What people call each of ``hospitals``, by its name."""
         return {name_of(title): title for title in self.hospitals}
+
+    @field_validator("address", "listen")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        return join_address(*split_address(value)) if value else value
 
     @model_validator(mode="after")
     def _is_sensible(self) -> ServerTable:

@@ -109,8 +109,11 @@ def serve_dashboard(
     *,
     allow_remote: bool = False,
     metrics: Metrics | None = None,
+    also: Iterable[str] = (),
 ) -> Dashboard:
     """Serve ``board`` at ``host:port`` (port 0: any free one) until ``stop`` or the process ends.
+
+    also : names under which a proxy in front asks for it
 
     Raises ConfigError for an address that is malformed, in use, or, without ``allow_remote``, not
     one of this machine's loopback addresses.
@@ -119,7 +122,8 @@ def serve_dashboard(
     listening = _listen(host, port, address, allow_remote)
     port = listening.getsockname()[1]
     bound = ipaddress.ip_address(listening.getsockname()[0])
-    hosts, stopping = {*LOOPBACK_HOSTS, host.lower(), str(bound)}, threading.Event()
+    hosts = {*LOOPBACK_HOSTS, host.lower(), str(bound), *map(str.lower, also)}
+    stopping = threading.Event()
     if bound.is_unspecified:
         hosts.add(socket.gethostname().lower())
     app = create_dashboard(

@@ -46,7 +46,11 @@ class Guard:
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         given = [value for key, value in scope["headers"] if key == b"host"]
         if len(given) != 1 or not self._is_ours(given[0].decode("latin-1")):
-            return PlainTextResponse("this server doesn't go by that name\n", status_code=421)
+            return PlainTextResponse(
+                "this server doesn't go by that name; a proxy's belongs in "
+                "server.dashboard_hosts\n",
+                status_code=421,
+            )
         if scope["method"] != "GET":
             allow = {"Allow": "GET"}
             return PlainTextResponse("this page is read-only\n", status_code=405, headers=allow)

@@ -56,8 +56,8 @@ def test_a_hospitals_certificate_says_who_it_is(authority: pki.Authority) -> Non
     [
         ("fl.example.org", {"fl.example.org"}),
         ("10.1.2.3", {"10.1.2.3"}),
-        ("localhost", {"localhost", "127.0.0.1"}),
-        ("127.0.0.1", {"localhost", "127.0.0.1"}),
+        ("localhost", {"localhost", "127.0.0.1", "::1"}),
+        ("127.0.0.1", {"localhost", "127.0.0.1", "::1"}),
     ],
 )
 def test_the_servers_certificate_is_for_its_host(

@@ -45,7 +45,7 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 @pytest.fixture
 def served() -> Iterator[tuple[Board, Dashboard]]:
     board = Board("run-1", 5, ["north", "south"])
-    dashboard = serve_dashboard(board, "127.0.0.1:0")
+    dashboard = serve_dashboard(board, "127.0.0.1:0", also=["FL.example.org"])
     yield board, dashboard
     dashboard.stop()
 
@@ -114,6 +114,7 @@ def test_nothing_but_reading_is_answered(served: tuple[Board, Dashboard], method
         ("localhost", 200),
         ("LOCALHOST:9999", 200),
         ("[::1]:8080", 200),
+        ("fl.example.org", 200),
         ("evil.example", 421),
         ("127.0.0.1.evil.example", 421),
         ("localhost.evil.example:8080", 421),

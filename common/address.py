@@ -1,0 +1,36 @@
+"""host:port as people write it: a name or an IPv4 address, or an IPv6 address in brackets."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+ADDRESS = r"(?:[A-Za-z0-9.\-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}"
+"""Its form; whether what stands in brackets is an address, ``split_address`` knows."""
+_FORM = re.compile(r"(?:\[([^\]\s]*)\]|([^:\[\]\s]*)):([0-9]{1,5})")
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host, without brackets and an IPv6 address in its one canonical form, and port.
+
+    An empty host means every interface. Raises ValueError with what is wrong.
+    """
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise ValueError("write host:port, an IPv6 address in brackets: [2001:db8::1]:8443")
+    host, port = found[2] or "", int(found[3])
+    if found[1] is not None:
+        try:
+            host = str(ipaddress.IPv6Address(found[1]))
+        except ValueError:
+            raise ValueError(f"'[{found[1]:.60}]' is no IPv6 address") from None
+        if "%" in host:
+            raise ValueError("an address with a zone means something on one machine only")
+    if not 0 <= port <= 65535:
+        raise ValueError("the port must be at most 65535")
+    return host, port
+
+
+def join_address(host: str, port: int | str) -> str:
+    """What ``split_address`` takes apart."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
