@@ -287,9 +287,8 @@ class Authority:
     ) -> bytes:
         """The server's certificate, PEM; ``host`` is the name or IP that hospitals dial,
         ``former`` one that some of them may still dial."""
-        hosts = list(_LOCAL if host in _LOCAL else (host,))
-        hosts += [former] if former and former not in hosts else []
-        return self._issue("server", SERVER, public_key, identity, hosts, now)
+        hosts = dict.fromkeys([*(_LOCAL if host in _LOCAL else (host,)), *filter(None, [former])])
+        return self._issue("server", SERVER, public_key, identity, list(hosts), now)
 
     def sign(self, body: bytes) -> bytes:
         """ECDSA with SHA-256 over a description's body; ``verify_signature`` checks it."""

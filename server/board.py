@@ -23,6 +23,7 @@ from wardround.server.board_rows import (
     NEVER_SEEN,
     PHASES,
     REFUSED,
+    REFUSES,
     REVOKED,
     STEPS,
     HospitalRow,
@@ -30,6 +31,7 @@ from wardround.server.board_rows import (
     audit_row,
     curve_row,
     figure_table,
+    next_phase,
     peer,
     run_row,
     short,
@@ -120,15 +122,16 @@ class Board(Observer):
             if hospital := self._hospital(name):
                 hospital.address, hospital.version = peer(address), short(version)
                 self._set_state(hospital, CONNECTED, "")
-                hospital.seen = self._clock()
+                hospital.up, hospital.seen = True, self._clock()
             self._touch("hospitals")
 
     def disconnected(self, name: str, reason: str) -> None:
         """A hospital's connection ended or its lease ran out."""
         with self._changed:
-            hospital = self._hospital(name)
-            if hospital and hospital.state != REVOKED:
-                self._set_state(hospital, AWAY, reason)
+            if hospital := self._hospital(name):
+                hospital.up = False
+                if hospital.state != REVOKED:
+                    self._set_state(hospital, AWAY, reason)
             self._touch("hospitals")
 
     def revoked(self, name: str) -> None:
@@ -144,7 +147,7 @@ class Board(Observer):
         with self._changed:
             name_or_address = peer(name_or_address)
             hospital = self._hospitals.get(name_or_address)
-            if hospital and hospital.state not in (CONNECTED, REVOKED):
+            if hospital and not hospital.up and hospital.state != REVOKED:
                 self._set_state(hospital, REFUSED, reason)
             self._refuse(name_or_address, "connect", reason)
 
@@ -152,8 +155,15 @@ class Board(Observer):
         """A hospital is connected and won't take part: its policy or its versions forbid it."""
         with self._changed:
             if hospital := self._hospital(name):
-                self._set_state(hospital, REFUSED, reason)
+                self._set_state(hospital, REFUSES if hospital.up else REFUSED, reason)
             self._refuse(name, "manifest", reason)
+
+    def admitted(self, name: str) -> None:
+        """A hospital's policy allows the run, maybe after it didn't."""
+        with self._changed:
+            if (hospital := self._hospitals.get(name)) and hospital.state == REFUSES:
+                self._set_state(hospital, CONNECTED, "")
+            self._touch("hospitals")
 
     def seen(self, name: str) -> None:
         """A sign of life, such as a heartbeat."""
@@ -206,12 +216,13 @@ class Board(Observer):
                 if hospital := self._hospital(member.name):
                     hospital.sizes = dict(member.sizes)
                     hospital.seen = self._clock()
-                    if hospital.state in (NEVER_SEEN, REFUSED):
+                    if hospital.state in (NEVER_SEEN, REFUSED, REFUSES):
                         self._set_state(hospital, CONNECTED, "")
+                        hospital.up = True
             for row in refused:
                 known = self._hospitals.get(row["hospital"])
                 if known and known.state != REVOKED:
-                    self._set_state(known, REFUSED, row["reason"])
+                    self._set_state(known, REFUSES if known.up else REFUSED, row["reason"])
                 self._refuse(row["hospital"], "describe", row["reason"])
             self._touch("run", "hospitals")
         self._forward.members(members, refused)
@@ -230,8 +241,7 @@ class Board(Observer):
             self._run |= {"answered": 0, "not_accepted": 0, "evaluated": 0, "detail": ""}
             asked = set(cohort)
             for name, hospital in self._hospitals.items():
-                idle = "not drawn" if hospital.sizes.get("train", 1) else "evaluates only"
-                hospital.step = "asked" if name in asked else idle
+                hospital.step = "asked" if name in asked else hospital.idle
             self._touch("run", "hospitals")
         self._forward.round_started(server_round, cohort, attempt)
 
@@ -337,14 +347,7 @@ class Board(Observer):
             self._run |= {"phase": phase, "phase_since": self._clock()}
 
     def _step_phase(self, step: str) -> None:
-        """The phase that a step of a round shows; evaluating also unmasks, and stays so."""
-        now = self._run["phase"]
-        if step == "evaluate":
-            self._set_phase("evaluating")
-        elif step == "unmask" and now in ("training", "collecting"):
-            self._set_phase("unmasking")
-        elif step == "train" and now == "training":
-            self._set_phase("collecting")
+        self._set_phase(next_phase(self._run["phase"], step))
 
     def _count_bytes(self, size_in: int, size_out: int) -> None:
         self._wire = True

@@ -15,7 +15,8 @@ from wardround.common.figures import is_number
 
 PHASES = ("waiting", "preparing", "training", "collecting", "unmasking", "evaluating", "committed")
 NEVER_SEEN, CONNECTED, AWAY = "never seen", "connected", "away"
-REFUSED, REVOKED, HIDDEN = "refused", "revoked", "hidden"
+REFUSES, REFUSED, REVOKED = "refuses the run", "refused", "revoked"
+HIDDEN = "hidden"
 SECONDS_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 """Upper bounds of the histogram of round times, in seconds; a last bucket is unbounded."""
 STEPS = frozenset("connect manifest describe statistics layout keys train unmask evaluate".split())
@@ -27,9 +28,13 @@ _MOST_FIGURES, _MOST_SPLITS, _MOST_FIELDS = 64, 8, 24
 
 @dataclass
 class HospitalRow:
-    """One row of the dashboard's table; times are seconds since 1970."""
+    """One row of the dashboard's table; times are seconds since 1970.
+
+    up : it has a connection, whatever its state: one that refuses the run stays connected
+    """
 
     state: str = NEVER_SEEN
+    up: bool = False
     reason: str = ""
     address: str = ""
     version: str = ""
@@ -46,6 +51,13 @@ class HospitalRow:
     private: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
     figures: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    @property
+    def idle(self) -> str:
+        """What it does in a round that it isn't asked in: nothing where it couldn't be."""
+        if self.state != CONNECTED:
+            return ""
+        return "not drawn" if self.sizes.get("train", 1) else "evaluates only"
 
 
 @dataclass
@@ -68,6 +80,15 @@ class Tally:
         """A committed round's time."""
         self.seconds[bisect.bisect_left(SECONDS_BOUNDS, seconds)] += 1
         self.seconds_sum += seconds
+
+
+def next_phase(now: str, step: str) -> str:
+    """The phase that a step of a round shows; evaluating also unmasks, and stays so."""
+    if step == "evaluate":
+        return "evaluating"
+    if step == "unmask" and now in ("training", "collecting"):
+        return "unmasking"
+    return "collecting" if step == "train" and now == "training" else now
 
 
 def run_row(now: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:  # every command would pay for the import
     from wardround.common.figures import Figure
+    from wardround.server.board import Board
     from wardround.server.observer import Observer
 
 
@@ -65,16 +66,8 @@ def server(
         board = Board(forward=display)
         display.begins([settings.privacy.sentence, *settings.notes])
         if dashboard:
-            from wardround.server.dashboard.app import serve_dashboard
-
-            page = serve_dashboard(
-                board,
-                dashboard,
-                allow_remote=dashboard_remote,
-                also=settings.server.dashboard_hosts,
-            )
-            stack.callback(page.stop)
-            display.phase(f"dashboard: {page.url}")
+            names = settings.server.dashboard_hosts
+            display.phase(_dashboard(board, dashboard, dashboard_remote, names, stack))
         coordinator = Coordinator(settings, task, folder, board, display.phase)
         try:
             coordinator.run(new)
@@ -83,6 +76,14 @@ def server(
         finally:
             if coordinator.run_path is not None:
                 _report(coordinator.run_path, display)
+
+
+def _dashboard(board: Board, address: str, remote: bool, names: list[str], stack: ExitStack) -> str:
+    from wardround.server.dashboard.app import serve_dashboard
+
+    page = serve_dashboard(board, address, allow_remote=remote, also=names)
+    stack.callback(page.stop)
+    return f"dashboard: {page.url}"
 
 
 def _display(logs: str, rounds: int, primary: Figure, stack: ExitStack) -> Observer:

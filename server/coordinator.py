@@ -117,6 +117,7 @@ class Coordinator:
             with suppress(AuditError):
                 audit.append("stopped", run=run.path.name)
             server.stop(1.0).wait()
+            self._diary.end()
 
     def _make_grid(self, run: RunDirectory) -> tuple[HospitalGrid, Admission]:
         table, spool = self.config.server, run.path / "spool"

@@ -38,14 +38,22 @@ class Diary(ServerEvents):
     ) -> None:
         self._audit, self._board, self._description = audit, board, description
         self._on_unwritable, self._refusals_of_disk = on_unwritable, 0
+        self._over = False
 
     def _append(self, event: str, **fields: Any) -> None:
         """A line of the audit log. Raises AuditError: what can't be written down isn't done."""
         try:
             self._audit.append(event, **fields)
         except AuditError as error:
+            if self._over:
+                return
             self._on_unwritable(error)
             raise
+
+    def end(self) -> None:
+        """The log is about to be closed: what threads of the last connections still tell is lost,
+        and no error."""
+        self._over = True
 
     def unwritable(self, error: OSError) -> None:
         self._refusals_of_disk += 1
@@ -73,6 +81,7 @@ class Diary(ServerEvents):
 
     def admitted(self, name: str) -> None:
         self._append("manifest", hospital=name, accepted=True)
+        self._board.admitted(name)
 
     def not_admitted(self, name: str, reason: str) -> None:
         self._append("manifest", hospital=name, accepted=False, reason=reason)
@@ -124,4 +133,5 @@ class Diary(ServerEvents):
                     Heads(head=own, countersigned=heads.head, signature=signature.hex())
                 )
         except AuditError as error:
-            log.warning("%s: %s", name, error)
+            if not self._over:
+                log.warning("%s: %s", name, error)

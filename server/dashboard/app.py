@@ -31,6 +31,7 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 MOST_STREAMS = 32
 _START_S, _STOP_S = 20.0, 5.0
 _MOST_CONNECTIONS = 128
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.\-]+)):([0-9]{1,5})")
 
 _ASSETS = {
@@ -122,10 +123,7 @@ def serve_dashboard(
     listening = _listen(host, port, address, allow_remote)
     port = listening.getsockname()[1]
     bound = ipaddress.ip_address(listening.getsockname()[0])
-    hosts = {*LOOPBACK_HOSTS, host.lower(), str(bound), *map(str.lower, also)}
-    stopping = threading.Event()
-    if bound.is_unspecified:
-        hosts.add(socket.gethostname().lower())
+    hosts, stopping = _hosts(host, bound, also), threading.Event()
     app = create_dashboard(
         board,
         metrics or Metrics(board),
@@ -157,6 +155,11 @@ def serve_dashboard(
         time.sleep(0.01)
     shown = f"[{host}]" if ":" in host else host
     return Dashboard(f"http://{shown}:{port}/", server, thread, stopping)
+
+
+def _hosts(host: str, bound: _Address, also: Iterable[str]) -> set[str]:
+    hosts = {*LOOPBACK_HOSTS, host.lower(), str(bound), *map(str.lower, also)}
+    return hosts | {socket.gethostname().lower()} if bound.is_unspecified else hosts
 
 
 def _split(address: str) -> tuple[str, int]:

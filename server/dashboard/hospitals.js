@@ -5,6 +5,8 @@ import { ago, bytes, clock, setText, words } from "./text.js";
 
 const WORK = { asked: "working", answered: "answered", refused: "not accepted",
   "not drawn": "not drawn", "evaluates only": "evaluates only" };
+const STYLES = { connected: "connected", away: "away", refused: "refused", revoked: "revoked",
+  "refuses the run": "refused" };
 const NEARLY = 0.8;
 
 const COLUMNS = [
@@ -78,14 +80,14 @@ function below(cell, text) {
 }
 
 function state(cell, hospital) {
-  cell.main.className = `state ${["connected", "away", "refused", "revoked"].includes(hospital.state) ? hospital.state : ""}`;
+  cell.main.className = `state ${STYLES[hospital.state] || ""}`;
   setText(cell.main, hospital.state);
   const since = hospital.since === null ? "" : `since ${clock(hospital.since)}`;
   below(cell, [since, hospital.reason].filter(Boolean).join(": "));
 }
 
 function work(cell, hospital) {
-  const missing = ["asked", "refused"].includes(hospital.step) && hospital.state !== "connected";
+  const missing = ["asked", "refused"].includes(hospital.step) && !hospital.up;
   setText(cell.main, missing ? "missing" : WORK[hospital.step] || "–");
 }
 

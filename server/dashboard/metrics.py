@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from wardround.server.board import Board
-from wardround.server.board_rows import CONNECTED, SECONDS_BOUNDS, Tally
+from wardround.server.board_rows import SECONDS_BOUNDS, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -92,11 +92,11 @@ def _of_hospitals(hospitals: list[dict[str, Any]]) -> Iterator[Metric]:
     )
     for hospital in hospitals:
         name = [hospital["name"]]
-        up.add_metric(name, int(hospital["state"] == CONNECTED))
+        up.add_metric(name, int(hospital["up"]))
         if hospital["private"]:
             spent = hospital["epsilon"]
             epsilon.add_metric(name, math.inf if spent is None else spent)
-    connected = sum(hospital["state"] == CONNECTED for hospital in hospitals)
+    connected = sum(hospital["up"] for hospital in hospitals)
     yield GaugeMetricFamily(
         "wardround_hospitals_connected", "Hospitals connected now", value=connected
     )

@@ -131,7 +131,7 @@ function phaseDetail(run) {
 }
 
 function showHospitals() {
-  const up = board.hospitals.filter((h) => h.state === "connected").length;
+  const up = board.hospitals.filter((h) => h.up).length;
   setText($("connected"), `${up} of ${board.hospitals.length}`);
   $("private").hidden = !board.hospitals.some((h) => h.private);
   if (board.run) table.show(board.hospitals, board.run, now());

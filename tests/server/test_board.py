@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from wardround.server.board import MOST_HOSPITALS, Board
+from wardround.server.dashboard.metrics import Metrics
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
 
@@ -66,7 +67,7 @@ def test_a_hospital_goes_through_its_states() -> None:
     assert hospital(board, "north")["state"] == "away"
     board.connected("north", "10.0.0.7:4412", "0.1.0")
     board.not_admitted("north", "site.toml: max_rounds is 3")
-    assert hospital(board, "north")["state"] == "refused"
+    assert hospital(board, "north")["state"] == "refuses the run"
     assert board.tally().refusals["north", "manifest"] == 1
     board.revoked("north")
     board.disconnected("north", "closed")
@@ -138,6 +139,7 @@ def test_a_hospital_without_rows_for_training_is_not_called_undrawn() -> None:
 
 def test_a_failed_attempt_is_kept_and_the_next_starts_afresh() -> None:
     board = make_board()
+    board.members([Member("north", 1, SIZES), Member("south", 2, SIZES)], [])
     board.round_started(3, ["north"], 1)
     board.replied("north", "train", "failed: no space")
     board.round_failed(3, 1, "0 of 1 hospitals answered")
@@ -178,7 +180,7 @@ def test_members_bring_sizes_and_refused_ones_a_reason() -> None:
     board.members([Member("north", 1, SIZES)], refused)
     assert hospital(board, "north")["sizes"] == SIZES
     assert hospital(board, "north")["state"] == "connected"
-    assert hospital(board, "south")["state"] == "refused"
+    assert hospital(board, "south")["state"] == "refuses the run"
     assert board.snapshot()["refusals"][0]["reason"] == "it has no rows for training"
 
 
@@ -323,3 +325,31 @@ def test_waiting_ends_with_a_change_or_the_time() -> None:
     assert board.wait_for_change(version, 0.01) == version
     threading.Timer(0.05, board.seen, ["north"]).start()
     assert board.wait_for_change(version, 30) > version
+
+
+def test_one_that_refuses_the_run_stays_connected_and_one_never_seen_is_not_drawn() -> None:
+    board = Board("run", 3, ["a", "b", "c", "d"])
+    for name in "abc":
+        board.connected(name, "ipv4:127.0.0.1:1", "1")
+        board.not_admitted(name, "waits for approval")
+    board.admitted("a")
+    board.members([Member("b", 1, SIZES)], [{"hospital": "c", "reason": "other version"}])
+    board.round_started(1, ["a"], 1)
+    shown = {one["name"]: (one["state"], one["up"], one["step"]) for one in hospitals(board)}
+    assert shown == {
+        "a": ("connected", True, "asked"),
+        "b": ("connected", True, "not drawn"),
+        "c": ("refuses the run", True, ""),
+        "d": ("never seen", False, ""),
+    }
+    up = [line for line in Metrics(board).text().decode().splitlines() if "_connected " in line]
+    assert up[-1] == "wardround_hospitals_connected 3.0"
+    board.disconnected("c", "gone")
+    board.not_admitted("d", "another version")
+    states = {one["name"]: (one["state"], one["up"]) for one in hospitals(board)}
+    assert (states["c"], states["d"]) == (("away", False), ("refused", False))
+
+
+def hospitals(board: Board) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = board.snapshot()["hospitals"]
+    return found
