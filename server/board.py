@@ -33,6 +33,7 @@ from wardround.server.board_rows import (
     figure_table,
     next_phase,
     peer,
+    refusal_row,
     run_row,
     short,
 )
@@ -361,15 +362,8 @@ class Board(Observer):
         label = step if step in STEPS else "other"
         self._tally.refusals[(name if known else "other", label)] += 1
         self._run["refusals"] += 1
-        self._refusals.append(
-            {
-                "time": self._clock(),
-                "round": self._run["round"],
-                "hospital": short(name),
-                "step": short(step),
-                "reason": m.one_line(reason),
-            }
-        )
+        told = refusal_row(name, step, reason)
+        self._refusals.append({"time": self._clock(), "round": self._run["round"]} | told)
         self._touch("run", "hospitals", "refusals")
 
     def _note_row(self, row: Mapping[str, Any], counted: bool = False) -> None:

@@ -140,6 +140,11 @@ def _standing(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def refusal_row(name: str, step: str, reason: str) -> dict[str, str]:
+    """Who was refused, in which step and why."""
+    return {"hospital": short(name), "step": short(step), "reason": m.one_line(reason)}
+
+
 def audit_row(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the audit log for display; long digests are cut."""
     told = ((k, v) for k, v in line.items() if k not in _CHAIN and v is not None)

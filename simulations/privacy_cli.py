@@ -82,7 +82,7 @@ def show(
     place: Annotated[
         Path,
         typer.Argument(
-            help="A ledger (.sqlite), or a run directory with simulated ones.", readable=False
+            help="A ledger (.sqlite), a hospital's kit, or a run directory.", readable=False
         ),
     ],
     limit: Annotated[

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import RenderableType
 from rich.markup import escape
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.client.ledger import UNITS, Entry, Ledger, Limit, hospital_of
+from wardround.client.rules import LEDGER
 from wardround.common.config import load_config
 from wardround.common.errors import ConfigError
 from wardround.common.privacy.accounting import steps_left
@@ -24,19 +26,25 @@ _DELTA = 1e-5
 def read_ledgers(
     place: Path, limit: float | None, delta: float | None, entries: bool
 ) -> Iterator[RenderableType]:
-    """What to print about a ledger, or about all ledgers of a simulated run.
+    """What to print about a ledger, a kit, or a run: of a simulated one its ledgers, of a deployed
+    one what its hospitals have signed, for their ledgers are theirs.
 
     Limit and delta are those of the run's configuration where they are not given. Raises
     PrivacyRefused for a ledger that can't be trusted, ConfigError for a place without one.
     """
-    if place.is_dir():
+    ledger_of_kit = place / "state" / LEDGER
+    if ledger_of_kit.exists():
+        paths = [ledger_of_kit]
+    elif place.is_dir():
         run = RunDirectory.open(place)
         table = load_config(run.config_path).privacy
         limit = limit or (table.limit if math.isfinite(table.limit) else None)
         delta = delta or table.delta
         paths = sorted(run.ledgers.glob("*.sqlite"))
-        if not paths:
+        if not table.enabled:
             raise ConfigError(f"{place}: this run has no privacy ledgers; privacy.unit was 'none'")
+        if not paths:
+            yield from _signed(run)
     elif place.exists():
         paths = [place]
     else:
@@ -44,6 +52,27 @@ def read_ledgers(
     for path in paths:
         with Ledger.open(path, hospital_of(path)) as ledger:
             yield from _one_ledger(ledger, path, limit, delta or _DELTA, entries)
+
+
+def _signed(run: RunDirectory) -> Iterator[RenderableType]:
+    """What each hospital of a deployed run has last signed."""
+    claims: dict[str, dict[str, Any]] = {}
+    rounds: dict[str, int] = {}
+    for row in run.rounds():
+        for name, claim in (row.get("privacy") or {}).items():
+            claims[name], rounds[name] = claim, row["round"]
+    if not claims:
+        yield Text("no hospital has signed a budget yet: no private round was made")
+        return
+    table = Table(title="Spent, as each hospital has signed it", title_justify="left")
+    for name in ("hospital", "round", "epsilon", "delta", "limit"):
+        table.add_column(name, justify="left" if name == "hospital" else "right")
+    for name, claim in sorted(claims.items()):
+        figures = (claim.get(key) for key in ("epsilon", "delta", "limit"))
+        shown = ("-" if one is None else f"{one:.4g}" for one in figures)
+        table.add_row(escape(name), str(rounds[name]), *shown)
+    yield table
+    yield Text("the ledgers are at the hospitals: wardround privacy show KIT")
 
 
 def _one_ledger(

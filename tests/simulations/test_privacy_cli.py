@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,15 @@ def test_show_tells_what_is_spent_and_left(tmp_path: Path) -> None:
     text = run("show", str(ledger), "--entries", "--limit", "4")
     assert f"{spent:.4g}" in text and f"limit epsilon 4: {4 - spent:.4g} left" in text
     assert text.count("dp-sgd, own noise") == 3 and "announced sizes" in text
+    kit = tmp_path / "kit"
+    (kit / "state").mkdir(parents=True)
+    for file in ledger.parent.glob(f"{ledger.name}*"):
+        shutil.copy(file, kit / "state" / file.name.replace(ledger.stem, "ledger"))
+    assert f"{spent:.4g}" in run("show", str(kit))
+    shutil.rmtree(ledger.parent)  # as of a deployed run, whose hospitals keep their own
+    text = run("show", str(result.run_directory))
+    assert "as each hospital has signed it" in text and f"{spent:.4g}" in text
+    ledger = kit / "state" / "ledger.sqlite"
     ledger.write_bytes(ledger.read_bytes()[:2000])
     with pytest.raises(PrivacyRefused, match="ledger"):
         run("show", str(ledger))
