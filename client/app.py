@@ -21,6 +21,7 @@ from wardround.client.hospital import Hospital
 from wardround.client.job import TrainingJob
 from wardround.client.masking import answer_with, is_secure, mask_sums, refuse_plain, sums_shapes
 from wardround.client.outward import Outward
+from wardround.client.own_model import keep_own_model
 from wardround.client.privacy import announced_sizes
 from wardround.client.received import ModelCache, config_of, receive, totals_of
 from wardround.client.secagg import SecureClient
@@ -170,6 +171,7 @@ def _metric_sums(
     request: RecordDict, hospital: Hospital, state: ClientState, models: ModelCache
 ) -> Sums:
     received = receive(request, hospital, state, models)
+    keep_own_model(hospital, received)
     training, sums, task = hospital.config.training, Sums(), hospital.task
     within = task.figure_table().within() if is_secure(hospital) else []
     for split in ("validation", "test"):

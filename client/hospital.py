@@ -80,6 +80,7 @@ class Hospital:
     simulated : True in a simulation, where rounding and noise derive from the run's seed
     ledger_path : the privacy ledger, if ``[privacy]`` is on
     processes : for ``training.processes``, where ``config`` is what makes the task
+    model_folder : where its own whole model is kept, if entries of the model are personal
 
     Attributes
     ----------
@@ -97,6 +98,7 @@ class Hospital:
         simulated: bool = False,
         ledger_path: Path | None = None,
         processes: TrainingProcesses | None = None,
+        model_folder: Path | None = None,
     ) -> None:
         self.name = name
         self.task = task
@@ -104,6 +106,7 @@ class Hospital:
         self.identity, self.roster, self.simulated = identity, roster or {}, simulated
         self.ledger_path = ledger_path
         self.processes = processes
+        self.model_folder = model_folder
         self.totals: Sums = {}
         self._open_shard = open_shard
         self._parts: dict[str, Any] | None = None

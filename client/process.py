@@ -27,6 +27,7 @@ from wardround.client.hospital import Hospital
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
 from wardround.client.outward import Outward
+from wardround.client.own_model import FOLDER
 from wardround.client.rules import BEGUN, LEDGER, Rules
 from wardround.client.settings import check_training
 from wardround.client.stop import LOCK, is_stopped
@@ -89,6 +90,7 @@ class HospitalProcess:
             simulated=False,
             ledger_path=ledger,
             processes=self._processes,
+            model_folder=kit.folder / FOLDER,
         )
         self.hospital.parts()  # a mistake in the data is told now, not in the first round
         self._state = DurableState(kit.state / "store")

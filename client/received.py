@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from torch import nn
@@ -12,9 +12,11 @@ from wardround.client.hospital import Hospital
 from wardround.client.state import ClientState
 from wardround.common import messages as m
 from wardround.common.arrays import MAX_ABS_SUM, Arrays, decode_arrays, digest_arrays, layout_of
+from wardround.common.entries import Entries
 from wardround.common.errors import ReplyRefused
 from wardround.common.models import build_model, load_arrays, model_arrays
-from wardround.common.tasks.base import Examples, Sums
+from wardround.common.saved import ModelForm
+from wardround.common.tasks.base import Examples, Sums, Task
 
 PERSONAL = "personal"
 
@@ -25,6 +27,7 @@ class ModelCache:
     def __init__(self) -> None:
         self._key: tuple[object, ...] | None = None
         self._built: tuple[nn.Module, Arrays] | None = None
+        self._frozen: str | None = None
 
     def get(self, hospital: Hospital, totals: Sums, digest: str) -> tuple[nn.Module, Arrays]:
         """The model on the hospital's device, and its arrays as they were when it was built."""
@@ -33,7 +36,16 @@ class ModelCache:
         if self._built is None or key != self._key:
             model = build_model(hospital.task, totals, seed)
             self._built, self._key = (model.to(device), model_arrays(model)), key
+            self._frozen = None
         return self._built
+
+    def frozen_digest(self, task: Task[Any]) -> str:
+        """Of the frozen entries that this side has made for the last model."""
+        assert self._built is not None
+        if self._frozen is None:
+            model, _ = self._built
+            self._frozen = ModelForm.of(task, model, Entries.of(model)).frozen_digest
+        return self._frozen
 
 
 class Received(NamedTuple):
@@ -56,6 +68,11 @@ def receive(
     totals, digest = totals_of(request)
     examples = hospital.examples(totals, digest)
     model, initial = models.get(hospital, totals, digest)
+    if (theirs := config.get(m.FROZEN)) and theirs != models.frozen_digest(hospital.task):
+        raise ReplyRefused(
+            "this hospital makes other frozen entries of the model than the server; install the "
+            "same versions of wardround and torch on both sides"
+        )
     local = local_keys(config)
     arrays = shared_arrays(request, initial, local)
     load_arrays(model, arrays)

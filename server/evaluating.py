@@ -82,7 +82,8 @@ class Evaluator:
             asked = evaluated(runner.crew.members, self.config)
             if runner.entries.personal:  # what is never trained there would be measured
                 asked = [member for member in asked if member.trains]
-            found = runner.evaluate(state.round, model, asked, state.accepted, what)
+            best = state.best_round if self.config.evaluation.select == "best" else None
+            found = runner.evaluate(state.round, model, asked, state.accepted, what, best)
             if not found.refused or standing == self.host.standing():
                 if not what:
                     runner.tell_strategy(state.round, found)

@@ -126,7 +126,7 @@ class Federation:
             self._resume(state, plan, model, form)
         check_task(self.config, self.task)
         check_model(self.config, model, entries.personal)
-        runner = RoundRunner(grid, self.config, plan, crew, Totals(totals), entries)
+        runner = RoundRunner(grid, self.config, plan, crew, Totals(totals), form)
         norm = state.clipping_norm or self.config.privacy.clipping_norm
         cohort = len(training(crew.members))
         expected = runner.expected(state.round + 1, state.model, cohort, norm)

@@ -25,11 +25,11 @@ from wardround.common.arrays import (
     layout_of,
 )
 from wardround.common.config import Config
-from wardround.common.entries import Entries
 from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
 from wardround.common.hosting import CohortGrid
 from wardround.common.records import Means
 from wardround.common.rng import seeded_globals
+from wardround.common.saved import ModelForm
 from wardround.common.tasks.base import Sums
 from wardround.common.within import means_of, taken_out
 from wardround.server.aggregation import conform
@@ -102,11 +102,11 @@ class RoundRunner:
         plan: StrategyPlan,
         crew: Crew,
         totals: Totals,
-        entries: Entries,
+        form: ModelForm,
     ) -> None:
         self.grid, self.config, self.plan, self.crew = grid, config, plan, crew
-        self.totals, self.entries = totals, entries
-        self.view = StrategyView(entries, plan.individual)
+        self.totals, self.entries, self.frozen = totals, form.entries, form.frozen_digest
+        self.view = StrategyView(form.entries, plan.individual)
 
     @property
     def gatherer(self) -> Gatherer:
@@ -156,17 +156,20 @@ class RoundRunner:
         members: list[Member],
         state_rounds: dict[str, int],
         what: str = "",
+        best_round: int | None = None,
     ) -> EvaluationResult:
         """Figures of the metric sums of every hospital that has held-out rows, added up.
 
         what : which model it is, where it isn't the round's own
+        best_round : told where entries are personal: which other model a hospital is to keep
         """
         started = time.monotonic()
         result = EvaluationResult()
         members = self.gatherer.evaluating(members)
         if not members:
             return result
-        requests = self._evaluate_requests(server_round, shared, members, state_rounds)
+        best = {m.BEST_ROUND: best_round} if best_round and self.entries.personal else {}
+        requests = self._evaluate_requests(server_round, shared, members, state_rounds, best)
         result.gathered = self.gatherer.evaluate(server_round, requests, members, what)
         sizes = {member.name: member.sizes for member in members}
         for split, sums in result.gathered.sums.items():
@@ -214,13 +217,18 @@ class RoundRunner:
         extra = {k: encode_arrays(v) for k, v in ours.request_records().items()} if ours else {}
         config: dict[str, Any] = {m.ALGORITHM: self.plan.algorithm, m.ROUND: server_round}
         config |= ours.request_config() if ours else {}
-        config |= self._personal()
+        config |= self._of_model()
         if self.privacy is not None:
             config |= self.privacy.request_config(len(cohort), clipping_norm)
         return complete(messages, groups, self.totals, extra, config, states)
 
     def _evaluate_requests(
-        self, server_round: int, shared: Arrays, members: list[Member], states: dict[str, int]
+        self,
+        server_round: int,
+        shared: Arrays,
+        members: list[Member],
+        states: dict[str, int],
+        best: dict[str, int],
     ) -> list[Message]:
         groups = self.gatherer.groups(members)
         with seeded_globals(self.config.federation.seed, "strategy", server_round, "evaluate"):
@@ -230,11 +238,13 @@ class RoundRunner:
                 ConfigRecord(),
                 CohortGrid(self.grid, [group[0].node_id for group in groups]),
             )
-        config: dict[str, Any] = {m.ROUND: server_round} | self._personal()
+        config: dict[str, Any] = {m.ROUND: server_round} | self._of_model() | best
         return complete(messages, groups, self.totals, {}, config, states)
 
-    def _personal(self) -> dict[str, Any]:
-        return {m.LOCAL_KEYS: self.entries.personal} if self.entries.personal else {}
+    def _of_model(self) -> dict[str, Any]:
+        """What a request says of entries that it doesn't hold."""
+        personal = {m.LOCAL_KEYS: self.entries.personal} if self.entries.personal else {}
+        return personal | ({m.FROZEN: self.frozen} if self.frozen else {})
 
     def _record_layouts(self, layout: Layout) -> dict[str, Layout]:
         ours = self.plan.ours

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from wardround.common.errors import ConfigError, StrategyError
+from tests.conftest import Line
+from wardround.common.errors import ConfigError, RoundFailed, StrategyError
 from wardround.common.tasks.base import Examples
 from wardround.server.strategies import INDIVIDUAL, MEAN, build_strategy
 
@@ -194,6 +195,29 @@ def test_rules_that_compare_updates_do_not_see_counters(
     assert all("0.running_var" in names for names in seen)
     mean = (4 * 2 + 40 * 20 + 6 * 3 + 6 * 3) / 56
     assert model["0.num_batches_tracked"] == round(mean)
+
+
+class FrozenLine(Line):
+    """A frozen weight before the trained one, that every party draws for itself."""
+
+    seeds = iter(())
+
+    def model(self, totals):
+        torch.manual_seed(next(self.seeds))
+        return torch.nn.Sequential(torch.nn.Linear(1, 1).requires_grad_(False), super().model({}))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_frozen_entries_must_be_equal_at_every_party(federate, settings, shards, same) -> None:
+    FrozenLine.seeds = iter([1, 1] if same else [1, 2])
+    text = config_text("fedavg", 1, 1)
+    if same:
+        assert list(federate(settings(text), shards, task=FrozenLine()).outcome.model) == [
+            "1.weight"
+        ]
+        return
+    with pytest.raises(RoundFailed, match="makes other frozen entries of the model than the s"):
+        federate(settings(text), shards, task=FrozenLine())
 
 
 def test_fedmedian_takes_the_middle_of_single_updates(federate, settings, shards) -> None:

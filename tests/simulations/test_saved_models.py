@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from tests.common.text.tiny import tiny_encoder
 from tests.conftest import Line
+from wardround.client.hospital import Hospital
+from wardround.client.own_model import load_own_model
 from wardround.common.errors import CheckpointError, ConfigError
 from wardround.common.saved import SavedModel
+from wardround.common.tasks.configured import make_task
 from wardround.common.tensorfile import read_tensors, write_tensors
 from wardround.server.strategies import INDIVIDUAL, MEAN
 from wardround.simulations import Result, load_model, parse_config, simulate
@@ -187,6 +190,33 @@ def test_the_best_rounds_model_has_the_personal_entries_of_that_round(
     names = ("north", "south", "west")
     assert np.mean([shown[name] for name in names]) == pytest.approx(shown["mean"])
     assert np.mean([shown[name] for name in names]) == pytest.approx(row["accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_a_hospitals_own_client_keeps_its_whole_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: str
+) -> None:
+    """As a hospital's process does, in a simulation: the newest model and the best before it."""
+    place = property(lambda self: tmp_path / self.name, lambda self, value: None)
+    monkeypatch.setattr(Hospital, "model_folder", place, raising=False)
+    best = ["data.validation_fraction=0.2", "training.lr=8.0", "training.batch_size=4"]
+    result = run(
+        folder,
+        PERSONAL,
+        "federation.rounds=6",
+        f"evaluation.select={select}",
+        *(best if select == "best" else []),
+    )
+    chosen = json.loads((result.run_directory / "run.json").read_text())["chosen_round"]
+    task = make_task(result.config)
+    for name in ("north", "south", "west"):
+        kept = {int(file.stem[6:]) for file in (tmp_path / name).glob("round-*.safetensors")}
+        assert kept == {chosen, 6}
+        own = load_own_model(tmp_path / name, task, 1, chosen).state_dict()
+        for key, value in result.model_of(name).state_dict().items():
+            assert torch.equal(own[key], value)
+    with pytest.raises(CheckpointError, match="there is no such model; there is round-"):
+        load_own_model(tmp_path / "north", task, 1, 99)
 
 
 def test_a_frozen_adapter_of_another_seed_is_another_model(folder: Path) -> None:
