@@ -14,7 +14,7 @@ DAY_S = 86_400.0
 MANY = 1_000_000
 """More rounds, hospitals or attempts than any run has."""
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e12)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0, le=DAY_S)]
 PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,27 @@ def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> T
     if ":" not in name:
         return built_in(name)(**absolute_paths(options, base or Path()))
     kind = load_object(name, base or Path(), Task, TaskError)  # type: ignore[type-abstract]
+    _check_options(name, kind, options)
     try:
         return kind(**options)
     except (TypeError, ValueError) as error:
         if type(error).__name__ == "ValidationError":
             raise
         raise TaskError(f"{name}: refused its options: {error}") from error
+
+
+def _check_options(name: str, kind: type[Task[Any]], options: dict[str, Any]) -> None:
+    """Raise TaskError, by key, for options that a user's own class doesn't take."""
+    parameters = inspect.signature(kind).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return
+    takes = [one.name for one in parameters if one.kind is not one.VAR_POSITIONAL]
+    if unknown := [key for key in options if key not in takes]:
+        raise TaskError(
+            f"{', '.join(f'task.{key}' for key in unknown)}: {name.rpartition(':')[2]} has no such "
+            f"option; it has: {', '.join(takes) or 'no options'}",
+            mend="leave it out" if len(unknown) == 1 else "leave them out",
+        )
 
 
 def built_in(name: str) -> type[Task[Any]]:

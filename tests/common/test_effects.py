@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from wardround.common.config import Config, parse_config
 from wardround.common.config_tables.effects import EFFECTS
 from wardround.common.effects import Effect
-from wardround.common.errors import ConfigError
+from wardround.common.errors import ConfigError, TaskError
+from wardround.common.tasks.configured import make_task
 from wardround.common.tasks.imaging.options import ImagingOptions, NetworkOptions
 from wardround.common.tasks.options import ModelOptions, TabularOptions
 from wardround.common.tasks.text.options import TextOptions
@@ -126,4 +129,16 @@ def test_the_head_of_console_and_report_says_what_is_protected() -> None:
     text = "[privacy]\nunit = 'patient'\nepsilon = 3.0\nnoise = 'local'\n"
     assert parse_config(text).privacy.sentence == (
         "differential privacy: unit patient, epsilon 3 at delta 1e-05, local noise"
+    )
+
+
+def test_options_that_a_users_own_task_does_not_take_are_named(tmp_path: Path) -> None:
+    """T7: in a file that names the task itself, where nothing can be left out for the user."""
+    source = Path(__file__).parents[2] / "examples" / "own_task" / "task.py"
+    (tmp_path / "mine.py").write_text(source.read_text())
+    text = "[task]\nname = 'mine.py:Digits'\nkind = 'binary'\nmissing = 'drop'\n"
+    with pytest.raises(TaskError) as caught:
+        make_task(parse_config(text, path=tmp_path / "federation.toml"))
+    assert str(caught.value) == (
+        "task.kind, task.missing: Digits has no such option; it has: channels; leave them out"
     )

@@ -93,7 +93,7 @@ def test_a_users_own_task_has_the_defaults_of_the_contract(folder: Path) -> None
         ("own.py:Other", {}, ["own.py", "'Other' is not a subclass of Task"]),
         ("own.py:function", {}, ["own.py", "'function' is not a subclass of Task"]),
         ("own.py:Half", {}, ["own.py", "'Half' lacks the methods loss, metrics, summarise"]),
-        ("own.py:Mine", {"depth": 2}, ["own.py:Mine", "refused its options", "depth"]),
+        ("own.py:Mine", {"depth": 2}, ["task.depth", "Mine has no such option", "width"]),
         ("own.py:Mine", {"width": 0}, ["own.py:Mine", "width must be at least 1"]),
     ],
 )
