@@ -28,6 +28,8 @@ def normal_text(text: str) -> str:
     """Composed, blanks of any kind stripped and collapsed to one each, unseen letters out."""
     if not text.isascii():
         text = composed(text.translate(_UNSEEN))
+    elif " " not in text and text.isprintable():
+        return text  # as most cells are
     return " ".join(text.split())
 
 

@@ -246,12 +246,14 @@ def _table(
 def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:
     """Values in the normal form of a text; None, NaN and the codes in ``missing`` become None."""
     cells: list[str | None] = []
+    numbered = any(text[-1:].isdigit() for text in missing)  # -9 is -9.0 elsewhere
     for value in values:
         if value is None or value != value:
             cells.append(None)
             continue
         text = normal_text(value if isinstance(value, str) else str(value))
-        cells.append(None if code(text) in missing else text)
+        absent = text in missing or (numbered and code(text) in missing)
+        cells.append(None if absent else text)
     array = np.empty(len(cells), dtype=object)
     array[:] = cells
     return array

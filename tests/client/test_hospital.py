@@ -13,6 +13,7 @@ from wardround.client.splitting import split_notes, split_rows
 from wardround.common.config import parse_config
 from wardround.common.errors import ConfigError, DataError
 from wardround.common.tasks.base import Examples
+from wardround.common.tasks.tabular import TabularTask
 
 
 class Fake:
@@ -160,3 +161,14 @@ def test_protected_patients_are_drawn_one_like_the_other() -> None:
         for labels in ([0] * 40, [1, 0] * 20)
     )
     assert all((one[k] == other[k]).all() for k in one)
+
+
+def test_what_was_left_out_is_said_first_and_once_for_the_whole_shard(tmp_path) -> None:
+    path = tmp_path / "north.csv"
+    rows = [f"{n},{'' if n < 3 else n % 2}" for n in range(40)]
+    path.write_text("\n".join(["x,y", *rows]) + "\n")
+    settings = config(0.2, 0.1)
+    task = TabularTask(columns={"target": "y"})
+    hospital = Hospital("north", task, settings, lambda: task.load(path))
+    assert hospital.warnings()[0] == "north: 3 rows were left out: column 'y' is empty"
+    assert sum("left out" in line for line in hospital.warnings()) == 1

@@ -220,3 +220,9 @@ def test_splits_and_patients_of_a_table_are_read_in_one_form(tmp_path: Path) -> 
     raw = task.load(csv(tmp_path / "a.csv", lines("x,y,who,part", *rows)))
     assert task.patients(raw).tolist() == ["7", "7", "8"]
     assert task.given_split(raw).tolist() == ["train", "test", "validation"]
+
+
+def test_a_missing_value_s_code_is_found_in_either_form(tmp_path: Path) -> None:
+    task = TabularTask(columns=Y, missing_values=["", "-9"])
+    raw = task.load(csv(tmp_path / "a.csv", lines("x,y", "-9.0,0", "1,1", " -9,0", "-90,1")))
+    assert np.isnan(raw.numbers("x")).tolist() == [True, False, True, False]
