@@ -37,7 +37,7 @@ rounds = {rounds}
 min_clients = {min_clients}
 round_timeout_s = 60
 round_attempts = {attempts}
-retry_wait_s = 0.3
+{pause}
 [data]
 path = "hospitals"
 [task]
@@ -224,7 +224,7 @@ class Federation:
         from wardround.common.config import load_config
         from wardround.server.provision import provision
 
-        self.folder, self.names = folder, names
+        self.folder, self.names, self.secure = folder, names, secure
         self.min_clients = min_clients or len(names)
         self.port = free_port()
         (folder / "hospitals").mkdir(parents=True)
@@ -235,6 +235,7 @@ class Federation:
             TOML.format(
                 rounds=rounds,
                 attempts=attempts,
+                pause="retry_wait_s = 0.3" if attempts > 1 else "",
                 masks=MASKS.format(min(3, len(names))) if secure else "enabled = false",
                 min_clients=self.min_clients,
                 port=self.port,
@@ -255,6 +256,18 @@ class Federation:
         self.server: Process | None = None
         self.clients: dict[str, Process] = {}
         self._processes: list[Process] = []
+
+    def add(self, name: str) -> None:
+        """One more hospital, that the file names and whose rows are there."""
+        from wardround.common.config import load_config
+        from wardround.server.provision import provision
+
+        provision(load_config(self.config))
+        if not self.secure:
+            site = self.kit(name) / "site.toml"
+            site.write_text("require_secure_aggregation = false\n" + site.read_text())
+        self.names += (name,)
+        self.proxies[name] = FaultProxy()
 
     def kit(self, name: str) -> Path:
         """A hospital's start-up kit."""
