@@ -40,6 +40,8 @@ from wardround.common.errors import AuditError, ProvisionError, TransportError, 
 from wardround.common.hosting import CLIENT_NODE_ID, become_client
 from wardround.common.locks import take_lock
 from wardround.common.private_files import denied, hand_over
+from wardround.common.secagg.content import shared_settings
+from wardround.common.shaping import differences
 from wardround.common.tasks.configured import make_task
 from wardround.common.versions import own_version
 from wardround.common.wire.frames import Heads, Start
@@ -73,25 +75,11 @@ class HospitalProcess:
 
     def _prepare(self, kit: Kit, shard: Path | None, device: str | None) -> None:
         self._over, self._said = threading.Event(), ""
-        self.rules = Rules(kit, self.audit, device, self._units)
+        self.rules = Rules(kit, self.audit, device, self._units, self._renew)
         ledger = kit.state / LEDGER
         self._create_ledger(ledger)
-        config = self.rules.config()
-        task = make_task(config)
-        check_training(config, task)
-        self._processes = TrainingProcesses(config) if config.training.processes > 1 else None
-        self.hospital = Hospital(
-            kit.name,
-            task,
-            config,
-            lambda: task.load(shard),
-            kit.identity,
-            kit.description.roster,
-            simulated=False,
-            ledger_path=ledger,
-            processes=self._processes,
-            model_folder=kit.folder / FOLDER,
-        )
+        self._shard = shard
+        self.hospital = self._open_hospital()
         self.hospital.parts()  # a mistake in the data is told now, not in the first round
         self._state = DurableState(kit.state / "store")
         self.connection = Connection(lambda: self.kit, self)
@@ -108,6 +96,36 @@ class HospitalProcess:
             outward,
         )
         become_client()
+
+    def _open_hospital(self) -> Hospital:
+        """The hospital under the present settings; its data are read when they are needed."""
+        kit, config = self.kit, self.rules.config()
+        task = make_task(config)
+        check_training(config, task)
+        self._processes = TrainingProcesses(config) if config.training.processes > 1 else None
+        return Hospital(
+            kit.name,
+            task,
+            config,
+            lambda: task.load(self._shard),
+            kit.identity,
+            kit.description.roster,
+            simulated=False,
+            ledger_path=kit.state / LEDGER,
+            processes=self._processes,
+            model_folder=kit.folder / FOLDER,
+        )
+
+    def _renew(self) -> None:
+        """Before a plan is looked at, in the worker's thread: settings that were provisioned since
+        this process began hold from now on. Raises WardroundError if they can't."""
+        began, now = (shared_settings(x) for x in (self.hospital.config, self.rules.config()))
+        if others := differences(began, now):
+            if self._processes is not None:
+                self._processes.close()
+            self.hospital = self._open_hospital()
+            self.hospital.parts()
+            log.info("the federation's settings are others now: %s", others)
 
     def close(self) -> None:
         """Release files and lock of a process that isn't run."""

@@ -39,6 +39,7 @@ class Rules:
     ----------
     device : overrides the one of ``site.toml``
     units : gives the number of this hospital's protected units, once its data is open
+    renew : is called before a plan is looked at: what runs must be of the present settings
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class Rules:
         audit: AuditLog,
         device: str | None,
         units: Callable[[], int | None] = lambda: None,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
         self._kit, self._audit, self._device, self._units = kit, audit, device, units
+        self._renew = renew
         self._approvals = Approvals(kit.state, kit.identity)
         self._gate = Gate()
         self._refused: tuple[str, str] = ("", "")
@@ -94,6 +97,7 @@ class Rules:
     def _check(self, manifest: Manifest) -> None:
         site = load_site(self._kit.site_path)
         config = site.apply(self._kit.description.config())
+        self._renew()
         site.check(manifest, self._kit.description, config, self._units())
         self._approvals.request(manifest, ask=site.approval == "ask")
 

@@ -137,10 +137,6 @@ class Life:
         self.made.start_client(name, SLOW_CLIENT)
         self.away.discard(name)
 
-    def described(self, name: str) -> str:
-        """The description that a hospital's process has."""
-        return (self.made.kit(name) / "federation.signed").read_text()
-
     def command(self, *argv: str) -> Process:
         process = Process(list(argv), self.made.folder, self.folder / "command.log")
         assert process.wait() == 0, f"{argv}: {process.tail()}"
@@ -249,8 +245,12 @@ class Life:
         self.stop_server()
         if not self.over:
             self.made.start_server(patches=SLOW_SERVER)
-        for name in sorted(self.members - self.away):  # who heard nothing of it gets its kit again
-            if f"localhost:{port}" not in self.described(name):
+        where, deadline = f"connected to localhost:{port}", time.monotonic() + 4
+        for name in sorted(self.members - self.away):  # who was cut off gets its kit again
+            client = self.made.clients[name]
+            while where not in client.text and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if where not in client.text and not self.over:
                 self.client(name)
 
     # --- data, disks, consents ----------------------------------------------------------------

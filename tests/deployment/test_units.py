@@ -61,3 +61,22 @@ def test_a_boot_a_stop_and_mistakes(tmp_path: Path) -> None:
         other = made.start_server(*words)
         assert other.wait() in mended_by_people
         assert "begun with other settings: training.lr was 0.1, is 0.2" in other.text
+
+
+def test_clients_that_stay_up_take_the_settings_of_the_next_run(tmp_path: Path) -> None:
+    """Also what shapes the model: they don't train on with those that they were started with."""
+    models = {}
+    with federation(tmp_path, rounds=1) as made:
+        made.start()
+        made.finish()
+        models["0.1"] = made.model_digest()
+        made.config.write_text(made.config.read_text().replace("lr = 0.1", "lr = 0.5"))
+        provision(load_config(made.config))
+        for when in ("clients stay", "clients are started again"):
+            made.start_server("--new")
+            made.finish()
+            models[when] = made.model_digest()
+            made.stop_clients()
+            for name in made.names:
+                made.start_client(name)
+    assert models["clients stay"] == models["clients are started again"] != models["0.1"]
