@@ -123,6 +123,7 @@ def curve_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "refused": len(row.get("refused", ())),
         "train_loss": _finite(row.get("train_loss")),
         "overall": figure_table(_standing(row)),
+        "means": sorted({name for part in (row.get("within") or {}).values() for name in part}),
         "bytes_in": row.get("bytes_up", 0),
         "bytes_out": row.get("bytes_down", 0),
         "seconds": _finite(seconds.get("total")),

@@ -10,6 +10,7 @@ const RETRY_S = 3;
 const ANNOUNCE_S = 4;
 const FIRST_CURVES = matchMedia("(max-width: 52rem)").matches ? 2 : 6;
 const LAST = ["prevalence", "examples"]; // they hardly move
+const NOTABLE_BOUND = 0.005; // an error bound above this stands beside its figure
 const SPLITS = ["train", "validation", "test"];
 
 const $ = (id) => document.getElementById(id);
@@ -153,6 +154,17 @@ function valueOf(row, split, name) {
   return row.overall[split] && row.overall[split][name];
 }
 
+// What a figure is of, and how far it may be from the exact one where that matters.
+function noteOf(name) {
+  if (name === "loss") return "lower is better";
+  const row = board.rounds.findLast((one) => Object.values(one.overall).some((part) => name in part));
+  const part = row && (row.overall.test || row.overall.validation || {});
+  const bound = part && part[`${name}_error_bound`];
+  const parts = row && (row.means || []).includes(name) ? ["mean of hospitals"] : [];
+  if (bound > NOTABLE_BOUND) parts.push(`±${bound.toFixed(3)}`);
+  return parts.join(", ");
+}
+
 function showCurves() {
   const names = metricNames();
   const shown = allCurves ? names : names.slice(0, FIRST_CURVES);
@@ -161,7 +173,7 @@ function showCurves() {
   setText($("more-curves"), `Show all ${names.length} figures`);
   for (const [name, curve] of curves) if (!shown.includes(name)) { curve.card.remove(); curves.delete(name); }
   shown.forEach((name, index) => {
-    if (!curves.has(name)) curves.set(name, new Curve(words(name), name === "loss" ? "lower is better" : ""));
+    if (!curves.has(name)) curves.set(name, new Curve(words(name), noteOf(name)));
     const curve = curves.get(name), place = $("curves").children[index];
     if (place !== curve.card) $("curves").insertBefore(curve.card, place || null);
     const extra = board.rounds.flatMap((row) => Object.keys(row.overall)).filter((s) => !SPLITS.includes(s));
@@ -169,6 +181,7 @@ function showCurves() {
       board.rounds.some((row) => Number.isFinite(valueOf(row, split, name))));
     const points = board.rounds.map((row) => ({ round: row.round, values: splits.map((s) => valueOf(row, s, name)) }))
       .filter((point) => point.values.some((value) => value !== undefined));
+    curve.unit = noteOf(name);
     curve.show(splits, points);
   });
 }

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from wardround.server.board import MOST_HOSPITALS, Board
+from wardround.server.board_rows import curve_row
 from wardround.server.dashboard.metrics import Metrics
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
@@ -353,3 +354,20 @@ def test_one_that_refuses_the_run_stays_connected_and_one_never_seen_is_not_draw
 def hospitals(board: Board) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = board.snapshot()["hospitals"]
     return found
+
+
+def test_a_curve_is_of_the_hospitals_mean_where_rows_are_ranked_by_their_scores() -> None:
+    within = {"test": {"auc": {"mean": 0.8, "bound": 0.02, "hospitals": 3}}}
+    overall = {"test": {"auc": 0.9, "auc_error_bound": 0.01, "loss": 0.5}}
+    kept = curve_row(row(1, overall=overall, within=within))
+    assert kept["overall"] == {"test": {"auc": 0.8, "auc_error_bound": 0.02, "loss": 0.5}}
+    assert kept["means"] == ["auc"]
+
+
+def test_a_round_that_is_evaluated_after_all_counts_once() -> None:
+    board = make_board()
+    board.round_committed(row(1, overall={}))
+    board.round_evaluated(row(1))
+    rounds = board.snapshot()["rounds"]
+    assert [one["round"] for one in rounds] == [1] and rounds[0]["overall"]["test"]
+    assert hospital(board, "north")["rounds"] == 1
