@@ -1,0 +1,45 @@
+"""Models side by side: the hospitals' mean stands for them, all rows mixed are never starred."""
+
+from __future__ import annotations
+
+import pytest
+from scipy import stats
+
+from wardround.common.compared import compared, intervals, mean_interval, standing_row
+from wardround.common.figures import BINARY, REGRESSION, FigureTable
+
+KINDS = ["local", "federated"]
+AUC = FigureTable(BINARY, "auc").primary
+# three hospitals with prevalences far apart: scores of local models in one pot rank hospitals
+TABLE = [
+    {"hospital": "north", "local": {"auc": 0.776}, "federated": {"auc": 0.777}},
+    {"hospital": "south", "local": {"auc": 0.78}, "federated": {"auc": 0.779}},
+    {"hospital": "west", "local": {"auc": 0.758}, "federated": {"auc": 0.759}},
+    {"hospital": "mean", "local": {"auc": 0.7713}, "federated": {"auc": 0.7717}},
+    {"hospital": "overall", "local": {"auc": 0.896}, "federated": {"auc": 0.656}},
+]
+
+
+def test_the_mean_is_the_headline_and_the_mixture_has_no_star() -> None:
+    stars = {row["hospital"]: [s for _, s in compared(row, KINDS, AUC, str)] for row in TABLE}
+    assert stars["mean"] == [False, True] and stars["overall"] == [False, False]
+    assert standing_row(TABLE, AUC, KINDS)["hospital"] == "mean"
+    assert AUC.name_of("overall") == "all rows, hospitals mixed"
+    none = [row | {"local": {}, "federated": {}} for row in TABLE[:4]]  # no hospital has its own
+    assert standing_row([*none, TABLE[4]], AUC, KINDS)["hospital"] == "overall"
+    rmse = FigureTable(REGRESSION, "rmse").primary
+    assert rmse.may_star("overall") and rmse.name_of("overall") == "all rows together"
+
+
+def test_the_interval_over_hospitals_is_students() -> None:
+    values = [0.776, 0.78, 0.758]
+    expected = stats.t.interval(0.95, 2, stats.tmean(values), stats.sem(values))
+    assert mean_interval(values) == pytest.approx(expected)
+    assert mean_interval(values[:2]) is None and mean_interval([0.5, 0.99, 0.99])[1] == 1.0
+    assert intervals(TABLE, KINDS, AUC).startswith(f"local {expected[0]:.3f} to")
+    assert intervals(TABLE, KINDS, FigureTable(BINARY, "loss").primary) == ""
+
+
+def test_a_bound_stands_beside_its_figure() -> None:
+    row = {"hospital": "mean", "local": {"auc": 0.651, "auc_error_bound": 0.079}}
+    assert compared(row, ["local", "pooled"], AUC, str)[0] == ("0.651 ±0.079", False)
