@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
@@ -12,6 +14,23 @@ def no_device(text: str) -> str:
     except RuntimeError:
         named = False
     return "" if named else "no device that torch knows; set 'cpu', 'cuda', 'cuda:1' or 'mps'"
+
+
+def told(device: str) -> str:
+    """A line: which device computes, and what lies idle beside it."""
+    names = _gpus()
+    if not device.startswith("cuda"):
+        idle = f"; {', '.join(names)} lies idle: set device = 'auto' in site.toml" if names else ""
+        return f"computes on {device} ({os.cpu_count()} cores){idle}"
+    number = torch.device(device).index or 0
+    others = [name for index, name in enumerate(names) if index != number]
+    idle = f"; {', '.join(others)} lies idle (processes, in site.toml)" if others else ""
+    return f"computes on {device} ({names[number] if number < len(names) else 'GPU'}){idle}"
+
+
+def _gpus() -> list[str]:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [torch.cuda.get_device_name(index) for index in range(count)]
 
 
 def missing_device(text: str) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import grpc
 
+from wardround.client.devices import told
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
 from wardround.client.policy import load_site
-from wardround.client.rules import BEGUN, LEDGER
+from wardround.client.rules import BEGUN, LEDGER, resolve_device
 from wardround.client.transport.diagnose import diagnose, proxy_for
 from wardround.common import checks
 from wardround.common.address import split_address
@@ -44,7 +45,7 @@ def examine(folder: Path, data: Path | None) -> Iterator[Finding]:
     proxy = proxy_for(split_address(description.address)[0])
     yield Finding("proxy", "ok", f"{proxy[0]}:{proxy[1]}" if proxy else "none: a direct connection")
     yield from _server(kit)
-    yield checks.accelerator()
+    yield checks.check("device", lambda: _device(kit))
     yield from checks.looking("state", lambda: _state(kit))
     if data is not None:
         yield checks.check("data", lambda: _data(kit, data))
@@ -65,6 +66,10 @@ def _state(kit: Kit) -> Iterator[Finding]:
 def _ledger(kit: Kit, path: Path) -> str:
     with Ledger.open(path, kit.name) as ledger:
         return f"{path}: intact, {len(ledger.entries())} releases"
+
+
+def _device(kit: Kit) -> str:
+    return told(resolve_device(load_site(kit.site_path).device))
 
 
 def _policy(kit: Kit) -> str:

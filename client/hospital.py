@@ -145,6 +145,10 @@ class Hospital:
             raise DataError(ONLY_EVALUATES, who=self.name)
         return parts["train"]
 
+    def forget(self) -> None:
+        """The data has changed: it is read again when it is next needed."""
+        self._parts, self._prepared, self._units = None, None, None
+
     def sizes(self) -> dict[str, int]:
         """Rows of each split (0 where it is absent)."""
         parts = self.parts()

@@ -42,7 +42,9 @@ class SitePolicy(Table):
 
     federations, tasks, model_families : shell-style patterns
     max_epsilon_per_run, max_epsilon_total : None is no limit; with one, a run must have privacy
-    colluding, threads, device, processes, precision : None leaves them to the federation's settings
+    device : "auto" is the first GPU that torch can use, else the CPU; what the federation's file
+        says of a device is for simulations
+    colluding, threads, processes, precision : None leaves them to the federation's settings
     encoder : this hospital's copy of the folder that ``task.encoder`` names, from the same folder
     task_files : for a task of the federation's own ("file.py:Class") this hospital's copy of the
         file, from the folder of site.toml
@@ -59,7 +61,7 @@ class SitePolicy(Table):
     approval: Literal["always", "ask"] = "always"
     colluding: int | None = Field(None, ge=0, le=10_000)
     threads: int | None = Field(None, ge=1, le=64)
-    device: str | None = Field(None, pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
     processes: int | None = Field(None, ge=1, le=64)
     precision: Precision | None = None
     encoder: LocalFile | None = None
@@ -98,7 +100,7 @@ class SitePolicy(Table):
             "privacy": privacy.model_copy(update={"epsilon_limit": min(limits, default=None)}),
             "training": config.training.model_copy(
                 update={
-                    "device": self.device or config.training.device,
+                    "device": self.device,
                     "processes": self.processes or config.training.processes,
                     "precision": self.precision or config.training.precision,
                 }

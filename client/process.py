@@ -22,6 +22,8 @@ from flwr.app import Context
 
 from wardround.client.answers import Answers
 from wardround.client.app import create_client_app
+from wardround.client.data_watch import DataWatch
+from wardround.client.devices import told
 from wardround.client.distributed import TrainingProcesses
 from wardround.client.hospital import Hospital
 from wardround.client.kit import Kit
@@ -75,11 +77,13 @@ class HospitalProcess:
 
     def _prepare(self, kit: Kit, shard: Path | None, device: str | None) -> None:
         self._over, self._said = threading.Event(), ""
-        self.rules = Rules(kit, self.audit, device, self._units, self._renew)
+        self.rules = Rules(kit, self.audit, device, self._units, self._begin)
         ledger = kit.state / LEDGER
         self._create_ledger(ledger)
         self._shard = shard
         self.hospital = self._open_hospital()
+        self.data = DataWatch(shard, lambda: self.hospital, self.audit, kit.state / "data.json")
+        log.info("%s", told(self.hospital.config.training.device))
         self.hospital.parts()  # a mistake in the data is told now, not in the first round
         self._state = DurableState(kit.state / "store")
         self.connection = Connection(lambda: self.kit, self)
@@ -115,6 +119,10 @@ class HospitalProcess:
             processes=self._processes,
             model_folder=kit.folder / FOLDER,
         )
+
+    def _begin(self, run: str) -> None:
+        self._renew()
+        self.data.begin(run)
 
     def _renew(self) -> None:
         """Before a plan is looked at, in the worker's thread: settings that were provisioned since

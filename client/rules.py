@@ -39,7 +39,8 @@ class Rules:
     ----------
     device : overrides the one of ``site.toml``
     units : gives the number of this hospital's protected units, once its data is open
-    renew : is called before a plan is looked at: what runs must be of the present settings
+    begin : is told the name of a run before its plan is looked at: settings and data must be the
+        present ones; may raise WardroundError
     """
 
     def __init__(
@@ -48,10 +49,10 @@ class Rules:
         audit: AuditLog,
         device: str | None,
         units: Callable[[], int | None] = lambda: None,
-        renew: Callable[[], None] = lambda: None,
+        begin: Callable[[str], None] = lambda run: None,
     ) -> None:
         self._kit, self._audit, self._device, self._units = kit, audit, device, units
-        self._renew = renew
+        self._begin = begin
         self._approvals = Approvals(kit.state, kit.identity)
         self._gate = Gate()
         self._refused: tuple[str, str] = ("", "")
@@ -79,6 +80,7 @@ class Rules:
         manifest = Manifest.read(data, self._kit.description.server)
         digest = manifest.digest().hex()
         try:
+            self._begin(manifest.run)
             self._check(manifest)
         except WardroundError as error:
             if self._refused != (digest, str(error)):  # it is asked again and again
@@ -97,7 +99,6 @@ class Rules:
     def _check(self, manifest: Manifest) -> None:
         site = load_site(self._kit.site_path)
         config = site.apply(self._kit.description.config())
-        self._renew()
         site.check(manifest, self._kit.description, config, self._units())
         self._approvals.request(manifest, ask=site.approval == "ask")
 

@@ -85,16 +85,6 @@ def rows(task: Task[Any], data: Path) -> str:
     return f"{data}: {task.size(raw)} rows fit the task; warnings: {len(lines)}{told}"
 
 
-def accelerator() -> Finding:
-    """What training would run on."""
-    import torch
-
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return Finding("GPU", "ok", ", ".join(names))
-    return Finding("GPU", "warning", f"none that torch can use; {os.cpu_count()} CPU cores")
-
-
 def worst(findings: Iterable[Finding]) -> int:
     """An exit code: 1 if anything is an error."""
     return int(any(finding.state == "error" for finding in findings))

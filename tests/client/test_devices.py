@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from tests.client.models import Classes, configured
+from wardround.client.devices import told
+from wardround.client.policy import SitePolicy
 from wardround.client.precision import check_precision
+from wardround.client.rules import resolve_device
 from wardround.client.settings import check_training
 from wardround.common.config import parse_config
 from wardround.common.errors import ConfigError
@@ -67,3 +70,14 @@ def test_rays_workers_may_have_what_the_driver_has_not(monkeypatch) -> None:
 def test_a_simulation_says_it_before_its_first_round(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="training.device: 'gpu' is no device"):
         simulate(overrides=[f"federation.runs={tmp_path}", "training.device=gpu"])
+
+
+def test_which_device_computes_and_what_lies_idle_is_told(monkeypatch) -> None:
+    assert told("cpu").startswith("computes on cpu (") and "idle" not in told("cpu")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: f"GPU {index}")
+    assert "GPU 0, GPU 1 lies idle: set device = 'auto'" in told("cpu")
+    assert told("cuda:1").startswith("computes on cuda:1 (GPU 1); GPU 0 lies idle")
+    site = SitePolicy()
+    assert resolve_device(site.apply(parse_config("")).training.device) == "cuda:0"

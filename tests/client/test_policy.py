@@ -250,7 +250,7 @@ def test_the_stricter_of_both_wins(site) -> None:
         limit = applied.privacy.epsilon_limit
         return secure.min_cohort, secure.colluding, secure.threads, limit, applied.training.device
 
-    assert own("") == (4, 1, 2, 5.0, "cpu")
+    assert own("") == (4, 1, 2, 5.0, "auto")
     stricter = "min_cohort = 6\ncolluding = 2\nthreads = 8\nmax_epsilon_total = 4.0\n"
     assert own(stricter + "device = 'cuda:1'\n") == (6, 2, 8, 4.0, "cuda:1")
     looser = "min_cohort = 2\ncolluding = 0\nthreads = 1\nmax_epsilon_total = 9.0\n"
