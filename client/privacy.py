@@ -136,7 +136,8 @@ def _check_split(hospital: Hospital) -> None:
 
 
 def _noised_counts(hospital: Hospital) -> list[int]:
-    """A unit is in one split, so the three counts together change by 1 when one comes or goes."""
+    """A unit is in one split, and moves no other into another one (``splitting.py``): so the three
+    counts together change by 1 when one comes or goes."""
     source = noise_source(hospital, "sizes", 0)
     counts = hospital.unit_counts()
     noise = source.discrete_gaussian(hospital.config.privacy.size_noise, len(m.SPLITS))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wardround.common.config import Config
 from wardround.common.messages import SPLITS
-from wardround.common.rng import numpy_generator
+from wardround.common.rng import derive_seed, numpy_generator
 from wardround.common.tasks.base import Task
 
 Rows = NDArray[np.int64]
@@ -26,22 +26,30 @@ def split_rows(task: Task[Any], raw: Any, config: Config, name: str) -> dict[str
 
     A split given by the data wins. Otherwise rows are drawn stratified by label: of n rows of a
     label, round(n * fraction) go to the part. Rows of one group (``Task.together``) stay together,
-    so there the proportions are as near as the groups allow; where examples or patients are
-    protected (``[privacy]``), groups are drawn whatever their labels, because what one patient has
-    must not move another. A label's last row, or last group, stays in training.
+    so there the proportions are as near as the groups allow. A label's last row, or last group,
+    stays in training.
+
+    Where examples or patients are protected (``[privacy]``), each row or group is drawn by itself,
+    whatever else there is: one that comes or goes must move no other, or more than that one would
+    change in what hospitals train on, and in their announced sizes.
     """
     given = task.given_split(raw)
     if given is not None:
         return {part: np.flatnonzero(given == part).astype(np.int64) for part in SPLITS}
-    generator = numpy_generator(config.federation.seed, "split", name)
+    seed = config.federation.seed
+    generator = numpy_generator(seed, "split", name)
     labels = np.asarray(task.labels(raw)).reshape(-1)
     groups: NDArray[Any] | None = task.together(raw)
-    if groups is None:
+    if config.privacy.unit in ("example", "patient"):
+        if groups is None:
+            draws = generator.random(len(labels))  # the first n are the same, however many follow
+        else:
+            names, unit = np.unique(groups, return_inverse=True)
+            each = [derive_seed(seed, "split", name, str(group)) for group in names]
+            draws = (np.array(each, dtype=np.float64) / 2.0**63)[unit]
+        part = _of_draws(draws, _shares(config))
+    elif groups is None:
         part = _of_rows(labels, _shares(config), generator)
-    elif config.privacy.unit in ("example", "patient"):
-        _, unit = np.unique(groups, return_inverse=True)
-        alike = np.zeros(int(unit.max(initial=-1)) + 1, dtype=np.int64)
-        part = _of_rows(alike, _shares(config), generator)[unit]
     else:
         part = _of_groups(labels, groups, _shares(config), generator)
     return {
@@ -73,6 +81,15 @@ def _shares(config: Config) -> tuple[float, ...]:
     test, validation = config.data.test_fraction, config.data.validation_fraction
     shares = {"train": 1 - test - validation, "validation": validation, "test": test}
     return tuple(shares[part] for part in SPLITS)
+
+
+def _of_draws(draws: NDArray[np.float64], shares: tuple[float, ...]) -> Rows:
+    """The part of each row, from a number in [0, 1) of its own."""
+    test, validation = (shares[SPLITS.index(name)] for name in ("test", "validation"))
+    part = np.full(len(draws), _TRAIN, dtype=np.int64)
+    part[draws < test + validation] = SPLITS.index("validation")
+    part[draws < test] = SPLITS.index("test")
+    return part
 
 
 def _of_rows(

@@ -152,15 +152,36 @@ def test_what_patients_make_impossible_is_told() -> None:
     assert "too few patients" in told
 
 
-def test_protected_patients_are_drawn_one_like_the_other() -> None:
-    """Counts are announced with noise for one patient: no label of theirs may move another."""
-    text = "[privacy]\nunit = 'patient'\nepsilon = 1.0\n"
-    patients = [f"p{i // 2}" for i in range(40)]
-    one, other = (
-        split_rows(Fake(labels, patients), None, parse_config(text), "a")
-        for labels in ([0] * 40, [1, 0] * 20)
+@given(
+    units=st.lists(st.integers(0, 40), min_size=2, max_size=30, unique=True),
+    labels=st.lists(st.integers(0, 1), min_size=60, max_size=60),
+    by_patient=st.booleans(),
+)
+def test_a_protected_unit_that_leaves_moves_no_other(units, labels, by_patient) -> None:
+    """Else what hospitals train on, and the sizes that they announce, would change by more than
+    the one unit that the noise is for."""
+    unit = "patient" if by_patient else "example"
+    settings = parse_config(
+        f"[privacy]\nunit = '{unit}'\nepsilon = 1.0\n[data]\nvalidation_fraction = 0.3\n"
     )
-    assert all((one[k] == other[k]).all() for k in one)
+
+    def parts_of(present: list[int]) -> dict[int, str]:
+        """Part by unit; each has two rows of a patient, or is a row."""
+        rows = [one for one in present for _ in range(2 if by_patient else 1)]
+        groups = [f"p{one}" for one in rows] if by_patient else None
+        found = split_rows(Fake(labels[: len(rows)], groups), None, settings, "a")
+        return {rows[row]: part for part, chosen in found.items() for row in chosen}
+
+    whole, fewer = parts_of(units), parts_of(units[:-1])
+    assert fewer == {one: part for one, part in whole.items() if one != units[-1]}
+
+
+def test_protected_rows_are_drawn_in_their_proportions() -> None:
+    text = "[privacy]\nunit = 'example'\nepsilon = 1.0\n[data]\nvalidation_fraction = 0.2\n"
+    parts = split_rows(Fake([0] * 20_000), None, parse_config(text), "a")
+    for name, share in (("train", 0.5), ("validation", 0.2), ("test", 0.3)):
+        # four standard deviations of a binomial count
+        assert abs(len(parts[name]) - share * 20_000) < 4 * np.sqrt(20_000 * share * (1 - share))
 
 
 def test_what_was_left_out_is_said_first_and_once_for_the_whole_shard(tmp_path) -> None:

@@ -141,8 +141,9 @@ def test_a_row_that_is_not_finite_adds_nothing(
     settings: Any, federate: Any, unit: str, bad: float, caplog: Any
 ) -> None:
     """Its hospital's other rows count; a whole update that isn't finite counts as zeros."""
+    sizes = "size_noise=0.5\n" if unit == "example" else ""
     config = settings(
-        f"[privacy]\nunit='{unit}'\nnoise_multiplier=0.01\nclipping_norm=1.0\nsize_noise=0.5\n"
+        f"[privacy]\nunit='{unit}'\nnoise_multiplier=0.01\nclipping_norm=1.0\n{sizes}"
         "[training]\nlocal_steps=1\n[strategy]\nweighting='uniform'\n"
     )
     good = Examples(torch.tensor([[1.0]] * 4), torch.tensor([1.0] * 4))
