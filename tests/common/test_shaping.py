@@ -35,6 +35,7 @@ OTHER = {
     "server.listen": "'0.0.0.0:9000'",
     "server.hospitals": '["north", "south"]',
     "server.folder": "'keys'",
+    "server.dashboard_hosts": '["board.example"]',
     "server.wait_s": "1.0",
     "server.heartbeat_s": "1.0",
     "server.lease_s": "99.0",

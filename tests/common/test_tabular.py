@@ -70,11 +70,15 @@ def test_mean_deviation_and_median_are_those_of_the_pooled_rows(values, cut, off
     assert abs(median - np.median(pooled)) <= std / features.MEDIAN_BINS * (1 + 1e-6) + 1e-6
 
 
+# Whole thousandths: beside 0, scikit-learn calls a column of 5e-79 constant by its own threshold.
+VALUES = st.integers(-100_000, 100_000).map(lambda thousandths: thousandths / 1000)
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     rows=st.lists(
         st.tuples(
-            st.one_of(st.none(), st.floats(-100, 100)),
+            st.one_of(st.none(), VALUES),
             st.sampled_from(["", "red", "green", "blue"]),
             st.sampled_from(["", "yes", "no"]),
         ),
