@@ -25,7 +25,10 @@ def test_sigterm_ends_the_server_cleanly_and_it_goes_on(
         assert made.server is not None
         made.server.signal(signal.SIGTERM)
         assert made.server.wait() == 130
-        assert "Traceback" not in made.server.text and "start again to go on" in made.server.text
+        assert (
+            "Traceback" not in made.server.text
+            and "started again, the server goes on" in made.server.text
+        )
         made.clients["a"].says("said goodbye")
         made.start_server()
         made.finish()
