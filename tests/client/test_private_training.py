@@ -30,6 +30,10 @@ from wardround.common.tasks.base import Examples
 EACH = 1e-8
 QUIET = "noise_multiplier = 0.02\ndelta = 1e-5\n"
 """So little noise that arithmetic shows through it: 0.02 C."""
+MASKS = {
+    True: "[secure_aggregation]\nenabled=true\nmin_cohort=2\nthreshold=0.5\n",
+    False: "[secure_aggregation]\nenabled=false\n",
+}
 Settings = Callable[[str], Config]
 
 
@@ -49,18 +53,18 @@ Y = [1.0, -0.25, 1.0]
 OTHER = rows([[1.0, 1.0], [0.5, 0.0], [0.0, 1.0]], [2.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize("masked", ["true", "false"])
+@pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("noise", ["local", "distributed", "central"])
 def test_one_step_is_the_mean_of_clipped_gradients(
-    settings: Settings, federate: Any, line: Any, noise: str, masked: str
+    settings: Settings, federate: Any, line: Any, noise: str, masked: bool
 ) -> None:
-    if noise == "distributed" and masked == "false":
+    if noise == "distributed" and not masked:
         pytest.skip("refused: distributed noise needs masks")
     norm, lr = 0.7, 0.1
     config = settings(
         f"[privacy]\nunit='example'\nnoise='{noise}'\nclipping_norm={norm}\nsize_noise=0.5\n{QUIET}"
         f"[training]\nlocal_steps=1\nlr={lr}\nbatch_size=1000\n"
-        f"[secure_aggregation]\nenabled={masked}\nmin_cohort=2\nthreshold=0.5\n"
+        f"{MASKS[masked]}"
         "[strategy]\nweighting='uniform'\n"
     )
     shards = {"a": rows(X, Y), "b": OTHER}
@@ -92,7 +96,7 @@ def test_an_update_is_clipped_as_a_whole(
     config = settings(
         f"[privacy]\nunit='hospital'\nnoise='{noise}'\nclipping_norm={norm}\n{QUIET}"
         "[training]\nlr=10.0\n"
-        "[secure_aggregation]\nenabled=true\nmin_cohort=2\nthreshold=0.5\n"
+        f"{MASKS[True]}"
     )
     shards = {"a": rows(X, Y), "b": OTHER}
     run = federate(config, shards, line(features=2))
@@ -146,9 +150,9 @@ class Buffered(nn.Module):
 
 
 @pytest.mark.parametrize("unit", ["example", "hospital"])
-@pytest.mark.parametrize("masked", ["true", "false"])
+@pytest.mark.parametrize("masked", [True, False])
 def test_buffers_leave_as_they_came_and_frozen_parameters_not_at_all(
-    settings: Settings, federate: Any, line: Any, shards: Any, unit: str, masked: str
+    settings: Settings, federate: Any, line: Any, shards: Any, unit: str, masked: bool
 ) -> None:
     """A buffer that counts rows would tell their number; integers too. What is frozen stays."""
 
@@ -156,10 +160,7 @@ def test_buffers_leave_as_they_came_and_frozen_parameters_not_at_all(
         def model(self, totals: Any) -> nn.Module:
             return Buffered()
 
-    config = settings(
-        f"[privacy]\nunit='{unit}'\nnoise_multiplier=1.0\n"
-        f"[secure_aggregation]\nenabled={masked}\nmin_cohort=2\nthreshold=0.5\n"
-    )
+    config = settings(f"[privacy]\nunit='{unit}'\nnoise_multiplier=1.0\n{MASKS[masked]}")
     task = WithBuffers()
     first = build_model(task, {}, config.federation.seed).state_dict()
     after = federate(config, shards, task).outcome.model
@@ -180,7 +181,7 @@ def test_noise_has_the_promised_variance_in_every_coordinate(
             f"[privacy]\nunit='example'\nnoise='{noise}'\nclipping_norm={norm}\n"
             f"noise_multiplier={z}\nsize_noise=0.5\n"
             f"[training]\nlocal_steps=1\nlr={lr}\n[strategy]\nweighting='uniform'\n"
-            "[secure_aggregation]\nenabled=true\nmin_cohort=2\nthreshold=0.5\n"
+            f"{MASKS[True]}"
         )
         run = federate(config, {"a": zeros, "b": zeros}, line(features=features))
         sizes = [row["train"] for row in run.directory.summary()["hospitals"]]
