@@ -137,7 +137,7 @@ def test_every_strategy_resumed_is_the_uninterrupted_one(
     """
     shards = shards | {"c": shards["a"], "d": shards["b"]}
     task = line(norm=name == "fedbn")
-    options = "server_momentum = 0.5\n" if name == "fedavgm" else ""
+    options = {"fedavgm": "server_momentum = 0.5\n", "fedtrimmedavg": "beta = 0.25\n"}.get(name, "")
 
     def config(rounds: int):
         return settings(

@@ -11,6 +11,7 @@ from flwr.app import Context, Message
 from tests.conftest import Line, examples
 from wardround.common import messages as m
 from wardround.common.errors import PolicyRefused, RoundFailed
+from wardround.common.hosting import error_reply
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Sums
 from wardround.server.host import Attempts, Host
@@ -128,7 +129,7 @@ def test_who_could_not_say_who_it_is_is_asked_again_after_a_change(federate, set
 
     def answer(message: Message) -> Message:
         if grid.name(message.metadata.dst_node_id) in away:
-            message.metadata.dst_node_id = 99  # nobody
+            return error_reply(message, "it is away")
         return original(message)
 
     grid.answer = answer

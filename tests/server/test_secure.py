@@ -14,6 +14,7 @@ from rich.console import Console
 
 from wardround.common import messages as m
 from wardround.common.errors import ConfigError, RoundFailed, StrategyError
+from wardround.common.figures import Figure
 from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples
 from wardround.server.console import Progress
@@ -277,7 +278,7 @@ def test_a_rounding_that_swallows_the_update_is_told(federate, settings, five) -
 
     def said(rows: list[dict]) -> str:
         console = Console(file=io.StringIO(), width=400)
-        progress = Progress(console, 2, "loss")
+        progress = Progress(console, 2, Figure("loss", "lower"))
         for row in rows:
             progress.round_committed(row)
         return console.file.getvalue()
