@@ -191,7 +191,7 @@ def listening(pid: int) -> list[str]:
 def test_a_process_lost_in_the_middle_of_a_round_is_told_and_nobody_else_can_connect(
     hospital,
 ) -> None:
-    site, told = hospital("local_steps = 100000000"), []
+    site, told = hospital("local_steps = 1000000"), []
 
     def train() -> None:
         try:
@@ -223,7 +223,7 @@ from wardround.common.tasks.configured import make_task
 if __name__ == "__main__":
     config = parse_config(
         f"[data]\\ntest_fraction = 0.0\\n[task]\\nname = '{sys.argv[1]}:Nets'\\n"
-        "[training]\\nprocesses = 2\\nlocal_steps = 100000000\\n"
+        "[training]\\nprocesses = 2\\nlocal_steps = 1000000\\n"
     )
     task = make_task(config)
     site = Hospital("a", task, config, lambda: task.load(None), processes=TrainingProcesses(config))

@@ -26,7 +26,8 @@ from wardround.common.wire.manifest import ANY, Manifest, summary
 from wardround.server.manifest import preparation_manifest, training_manifest
 from wardround.server.strategies import build_strategy
 
-BASE = "[federation]\nrounds = 1\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
+# Where units are protected each is dealt by itself: with seed 2 all hospitals train and test.
+BASE = "[federation]\nrounds = 1\nseed = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
 MASKED = "[secure_aggregation]\nenabled = true\nmin_cohort = 2\nthreshold = 0.5\n"
 STEP = "[training]\nlocal_steps = 1\n"
 
