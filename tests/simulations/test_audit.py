@@ -188,7 +188,10 @@ def test_an_image_is_found_by_search_and_not_under_noise() -> None:
 
 
 # --- as its users run it --------------------------------------------------------------------------
-def test_the_command_says_what_it_found_and_exits_with_10_for_a_fault(tmp_path: Path) -> None:
+def test_the_command_says_what_it_found_and_exits_with_10_for_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wardround.simulations.audit.run._ROWS", 2)  # the search takes its time
     config = ROOT / "examples" / "own_task" / "federation.toml"
     page = tmp_path / "audit.html"
     common = ["--page", str(page), "--set", "federation.rounds=2", "--set", "privacy.unit=example"]
