@@ -41,6 +41,10 @@ class Consortium:
         """A whole configuration, for short runs."""
         return f'{SMALL}[data]\npath = "hospitals"\n{self.task}'
 
+    def names(self) -> dict[str, str]:
+        """What the federation calls each hospital, by stem."""
+        return {stem: stem for stem in self.stems}
+
     def config(self, *overrides: str, runs: Path | None = None) -> Config:
         """The configuration with 'table.key=value' overrides; runs go to ``runs``, or beside."""
         place = f"federation.runs={runs or self.folder / 'runs'}"

@@ -1,0 +1,92 @@
+"""``python -m tests.campaign``: cases of a seed until a time is over, or one again."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import secrets
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+from tests.campaign.checks import check
+from tests.campaign.draw import Case, cases
+from tests.campaign.play import Played, play
+from tests.unlike import Consortium, make_consortium
+
+
+class Campaign:
+    """Plays cases below a folder; keeps the consortia."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._made: dict[str, Consortium] = {}
+
+    def consortium(self, kind: str) -> Consortium:
+        """The unlike hospitals of a kind, made once."""
+        if kind not in self._made:
+            self._made[kind] = make_consortium(kind, self.folder / kind)
+        return self._made[kind]
+
+    def play(self, case: Case) -> Played:
+        """Run a case and its check; ``faults`` has all that is wrong."""
+        runs = self.folder / "runs" / f"{case.seed}-{case.number}"
+        runs.mkdir(parents=True)
+        played = play(case, self.consortium(case.kind), runs)
+        played.faults += check(played, self.consortium(case.kind), runs)
+        return played
+
+
+def main() -> int:
+    """Exit code 1 if any case has a fault."""
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    parser.add_argument("--seed", type=int, default=None, help="default: a fresh one, printed")
+    parser.add_argument("--number", type=int, default=None, help="this case alone, with its words")
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--triples", action="store_true", help="three values meet, not two")
+    given = parser.parse_args()
+    seed = secrets.randbelow(10**6) if given.seed is None else given.seed
+    print(f"seed {seed}", flush=True)
+    logging.disable(logging.CRITICAL)
+    drawn = cases(seed, 3 if given.triples else 2)
+    end_s, count, wrong = time.monotonic() + given.seconds, 0, 0
+    if given.number is not None:
+        drawn = islice(drawn, given.number, given.number + 1)
+    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        campaign = Campaign(Path(folder))
+        for case in drawn:
+            started_s = time.monotonic()
+            if started_s > end_s:
+                break
+            played, count = campaign.play(case), count + 1
+            if given.number is not None:
+                show(played)
+            if played.faults:
+                wrong += 1
+                print(f"\n{case.again}\n  {case}")
+                for fault in played.faults:
+                    print(f"  - {fault}")
+            took_s = time.monotonic() - started_s
+            if took_s > 20:
+                print(f"{case.again}: {took_s:.0f} s")
+            sys.stdout.flush()
+    print(f"{count} cases, {wrong} with faults (seed {seed})")
+    return int(wrong > 0)
+
+
+def show(played: Played) -> None:
+    """A single case in full."""
+    print(played.case)
+    for line in played.refused:
+        print(f"  refused: {line}")
+    for line in played.words.said:
+        print(f"  said: {line}")
+    if played.result is not None:
+        for row in played.result.comparison:
+            print(f"  {row['hospital']}: {row['federated']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

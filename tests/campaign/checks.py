@@ -1,0 +1,97 @@
+"""What is held of a case beside its own run: other ways to compute it must give the same model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.campaign.play import Played, Words, run
+from tests.unlike import Consortium
+from wardround.common.errors import WardroundError
+from wardround.common.models import model_arrays
+from wardround.simulations import Result
+
+_STEPPED = {"fedadam", "fedyogi", "fedadagrad"}
+"""Server optimisers that divide by the size of what may be rounding."""
+
+
+def check(played: Played, consortium: Consortium, runs: Path) -> list[str]:
+    """Faults that the case's own check finds."""
+    if played.result is None:
+        return []
+    found = {"masks": _masks, "executor": _executor, "resume": _resume}.get(played.case.check)
+    return found(played, played.result, consortium, runs) if found else []
+
+
+def _masks(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
+    """Masked sums give the plain ones' model."""
+    case, settings = played.case, played.case.settings
+    if settings.get("privacy.unit", "none") != "none":
+        return []  # sizes, noise and places differ
+    if settings.get("secure_aggregation.bits") == 16 or _clipped(first):
+        return []  # coarse by choice
+    if "simulation.unmask_dropout" in settings or "secure_aggregation.max_examples" in settings:
+        return []  # means something with masks only
+    other = replace(case, masked=not case.masked)
+    try:
+        second = run(other, consortium, runs, Words())
+    except WardroundError:
+        return []  # what one of both can't do is refused by name: play() has tried one
+    if _clipped(second):
+        return []
+    return _same("masked and plain", played, first, second, 1e-3)
+
+
+def _executor(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
+    """Every executor gives the reference's model."""
+    more: dict[str, Any] = {"simulation.executor": played.case.executor}
+    try:
+        second = run(played.case, consortium, runs, Words(), **more)
+    except WardroundError as error:
+        return [f"executor {played.case.executor} refuses what sequential does: {error}"]
+    return _same(f"sequential and {played.case.executor}", played, first, second, 2e-4)
+
+
+def _resume(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
+    """A run that is stopped and gone on with leaves the same bytes."""
+    at = ("started", "committed")[played.case.number // 4 % 2], 2 - played.case.number // 8 % 2
+    words = Words(stop_at=at)
+    before = set(runs.iterdir())
+    try:
+        run(played.case, consortium, runs, words)
+        return []  # it ended before
+    except KeyboardInterrupt:
+        pass
+    (stopped,) = set(runs.iterdir()) - before
+    try:
+        second = run(played.case, consortium, runs, Words(), resume=stopped)
+    except WardroundError as error:
+        return [f"stopped when round {at[1]} was {at[0]}, then: {error}"]
+    if _bytes(first) != _bytes(second):
+        return [f"stopped when round {at[1]} was {at[0]}: another model after --resume"]
+    return []
+
+
+def _same(what: str, played: Played, first: Result, second: Result, within: float) -> list[str]:
+    settings = played.case.settings
+    if settings.get("strategy.name") in _STEPPED or "training.optimizer" in settings:
+        within = 0.1  # steps of a fixed size along what may be rounding
+    a, b = model_arrays(first.model), model_arrays(second.model)
+    if set(a) != set(b):
+        return [f"{what}: models with other arrays"]
+    scale = max((float(np.abs(x).max(initial=0)) for x in a.values()), default=0.0)
+    apart = max(float(np.abs(a[k].astype(float) - b[k].astype(float)).max(initial=0)) for k in a)
+    if apart > within * max(1.0, scale):
+        return [f"{what}: models differ by {apart:.2g} (of {scale:.2g})"]
+    return []
+
+
+def _clipped(result: Result) -> bool:
+    return any(row.get("clipped") for row in result.rounds)
+
+
+def _bytes(result: Result) -> bytes:
+    return (result.run_directory / "model" / "model.safetensors").read_bytes()

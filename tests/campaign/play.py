@@ -1,0 +1,214 @@
+"""Plays a case as a user would, follows the advice of every refusal, and says what is wrong."""
+
+from __future__ import annotations
+
+import re
+import signal
+import tomllib
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from tests.campaign.draw import Case
+from tests.unlike import Consortium
+from wardround.common.errors import WardroundError
+from wardround.server.observer import Observer
+from wardround.server.replies import Member
+from wardround.simulations import Result, simulate
+
+WITHIN_S = 120
+"""No run of so little data takes longer, also on a busy machine."""
+_INSIDE = re.compile(r"\b\w+ at \w+\.py:\d+")
+_ADVICE = re.compile(r"\bset ([a-z_]+(?:\.[a-z_]+)+) (?:= |to |at most )('[^']*'|[\w.\[\]\"*-]+)")
+_MOST_REFUSALS = 14
+
+
+class TooLong(BaseException):
+    """A run passed its limit. (Not an Exception: nothing may take it for a failed reply.)"""
+
+
+@dataclass
+class Words(Observer):
+    """Everything that a run says; may stop it at a point, as Ctrl-C would."""
+
+    said: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    stop_at: tuple[str, int] | None = None
+
+    def members(self, members: Sequence[Member], refused: Sequence[dict[str, str]]) -> None:
+        self.names |= {member.name for member in members}
+        self.said += [f"{one['hospital']}: {one['reason']}" for one in refused]
+
+    def warnings(self, lines: Sequence[str]) -> None:
+        self.said += lines
+
+    def phase(self, text: str) -> None:
+        self.said.append(text)
+
+    def replied(self, hospital: str, step: str, reason: str | None) -> None:
+        if reason is not None:
+            self.said.append(f"{hospital}: {step}: {reason}")
+
+    def round_failed(self, server_round: int, attempt: int, reason: str) -> None:
+        self.said.append(reason)
+
+    def round_started(self, server_round: int, cohort: list[str], attempt: int) -> None:
+        self._stop("started", server_round)
+
+    def round_committed(self, row: dict[str, Any]) -> None:
+        self._stop("committed", row["round"])
+
+    def _stop(self, what: str, server_round: int) -> None:
+        if self.stop_at == (what, server_round):
+            raise KeyboardInterrupt
+
+
+@dataclass
+class Played:
+    """A finished run of a case, or why there is none, and what was wrong on the way.
+
+    case : with the settings that led to a run
+    refused : messages that were followed
+    """
+
+    case: Case
+    result: Result | None
+    words: Words
+    faults: list[str]
+    refused: list[str]
+
+
+def play(case: Case, consortium: Consortium, runs: Path) -> Played:
+    """Run the case; drop or change what is refused as the message says, until it runs."""
+    faults: list[str] = []
+    refused: list[str] = []
+    while True:
+        words = Words()
+        try:
+            result = run(case, consortium, runs, words)
+        except WardroundError as error:
+            refused.append(str(error))
+            changed = follow(case, str(error))
+            if changed is None or len(refused) > _MOST_REFUSALS:
+                faults.append(f"names no key to change, or its advice leads nowhere: {error}")
+                return Played(case, None, words, faults, refused)
+            case = changed
+            continue
+        except TooLong:
+            return Played(case, None, words, [*faults, f"not over after {WITHIN_S} s"], refused)
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__)[-2:])
+            fault = f"{type(error).__name__}: {error}\n{where}"
+            return Played(case, None, words, [*faults, fault], refused)
+        faults += unsound(result, words, consortium)
+        return Played(case, result, words, faults, refused)
+
+
+def run(
+    case: Case,
+    consortium: Consortium,
+    runs: Path,
+    words: Words,
+    resume: Path | None = None,
+    **more: Any,
+) -> Result:
+    """One run, within the limit; numpy's warnings are errors."""
+    settings = {"secure_aggregation.enabled": case.masked} | case.settings | more
+    overrides = [f"{key}={_toml(value)}" for key, value in settings.items() if value is not None]
+    with warnings.catch_warnings(), limit(WITHIN_S):
+        warnings.simplefilter("error", RuntimeWarning)
+        if resume is not None:
+            return simulate(resume=resume, observer=words)
+        return simulate(consortium.config(*overrides, runs=runs), observer=words)
+
+
+def follow(case: Case, message: str) -> Case | None:
+    """The case with what a refusal names changed as it says, or else left out; None if it names
+    nothing that the case sets."""
+    settings = dict(case.settings)
+    for key, value in _ADVICE.findall(message):
+        wanted = _value(value)
+        if key == "secure_aggregation.enabled":
+            if case.masked is not wanted:
+                return replace(case, masked=bool(wanted))
+        elif key in settings and settings[key] != wanted:
+            return replace(case, settings=settings | {key: wanted})
+    for key in settings:
+        if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", message):
+            return replace(case, settings={k: v for k, v in settings.items() if k != key})
+    for key in settings:  # a table's own message says the table, then the key
+        table, _, last = key.rpartition(".")
+        if re.search(rf"\b{re.escape(last)}\b", message) and table.split(".")[0] in message:
+            return replace(case, settings={k: v for k, v in settings.items() if k != key})
+    strategy = settings.get("strategy.name")
+    if strategy is not None and f"'{strategy}'" in message:
+        return replace(case, settings={k: v for k, v in settings.items() if k != "strategy.name"})
+    return None
+
+
+def unsound(result: Result, words: Words, consortium: Consortium) -> list[str]:
+    """What no finished run may show."""
+    faults = []
+    told = "\n".join(words.said)
+    faults += [f"a place in the code for a reason: {line}" for line in words.said if inside(line)]
+    known = words.names | {row["hospital"] for row in result.comparison}
+    for stem, name in consortium.names().items():
+        if name not in known and name not in told and stem not in told:
+            faults.append(f"hospital '{stem}' is left out without a word")
+    for key, value in result.model.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            faults.append(f"the model's {key} isn't finite")
+    summary = result.run_directory / "run.json"
+    if result.rounds[-1]["round"] < result.config.federation.rounds:
+        if "ended_early" not in summary.read_text("utf-8"):
+            faults.append(f"{len(result.rounds)} rounds, and no word on why not all")
+    if not result.comparison:
+        faults.append("no table of figures at the end")
+    for row in result.comparison:
+        for figures in (value for key, value in row.items() if key != "hospital"):
+            faults += [
+                f"{row['hospital']}: {name} is infinite"
+                for name, value in figures.items()
+                if isinstance(value, float) and np.isinf(value)
+            ]
+    return faults
+
+
+def inside(line: str) -> bool:
+    """Whether a line quotes a place in the code."""
+    return bool(_INSIDE.search(line))
+
+
+@contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Raise TooLong in the main thread after so long."""
+
+    def over(*_: object) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _toml(value: Any) -> str:
+    return tomli_w.dumps({"x": value}).partition(" = ")[2].strip()
+
+
+def _value(text: str) -> Any:
+    text = text.rstrip(".,;")
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text.strip("'")
