@@ -27,6 +27,7 @@ WITHIN_S = 120
 """No run of so little data takes longer, also on a busy machine."""
 _INSIDE = re.compile(r"\b\w+ at \w+\.py:\d+")
 _ADVICE = re.compile(r"\bset ([a-z_]+(?:\.[a-z_]+)+) (?:= |to |at most )('[^']*'|[\w.\[\]\"*-]+)")
+_LEFT_OUT = re.compile(r"(\d+) (?:rows?|images?|texts?|files?|volumes?) (?:was|were) left out")
 _MOST_REFUSALS = 14
 
 
@@ -40,10 +41,12 @@ class Words(Observer):
 
     said: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+    sizes: dict[str, int] = field(default_factory=dict)
     stop_at: tuple[str, int] | None = None
 
     def members(self, members: Sequence[Member], refused: Sequence[dict[str, str]]) -> None:
         self.names |= {member.name for member in members}
+        self.sizes |= {member.name: sum(member.sizes.values()) for member in members}
         self.said += [f"{one['hospital']}: {one['reason']}" for one in refused]
 
     def warnings(self, lines: Sequence[str]) -> None:
@@ -162,6 +165,8 @@ def unsound(result: Result, words: Words, consortium: Consortium) -> list[str]:
     for stem, name in consortium.names().items():
         if name not in known and name not in told and stem not in told:
             faults.append(f"hospital '{stem}' is left out without a word")
+    if result.config.privacy.unit == "none":  # else sizes are told with noise
+        faults += _rows(words, consortium)
     for key, value in result.model.state_dict().items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             faults.append(f"the model's {key} isn't finite")
@@ -178,6 +183,22 @@ def unsound(result: Result, words: Words, consortium: Consortium) -> list[str]:
                 for name, value in figures.items()
                 if isinstance(value, float) and np.isinf(value)
             ]
+    return faults
+
+
+def _rows(words: Words, consortium: Consortium) -> list[str]:
+    """Every row of the files is used, or counted among those that were left out."""
+    faults = []
+    for stem, rows in consortium.rows.items():
+        name = consortium.names()[stem]
+        left = {
+            line: int(found[1])
+            for line in words.said
+            if (found := _LEFT_OUT.match(line.removeprefix(f"{name}: "))) and name in line
+        }
+        used = words.sizes.get(name)
+        if used is not None and used + sum(left.values()) != rows:
+            faults.append(f"'{stem}': {used} of {rows} rows are used, {left or 'none'} left out")
     return faults
 
 

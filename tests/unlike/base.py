@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,14 @@ class Consortium:
     folder : where a ``federation.toml`` would stand; the hospitals are in ``hospitals`` below it
     task : the ``[task]`` tables that fit the files
     stems : what the hospitals' files or folders are called, without suffix, sorted
+    rows : rows, images or texts that a hospital's files hold, by stem; empty where a row of the
+        files may become several
     """
 
     folder: Path
     task: str
     stems: tuple[str, ...]
+    rows: Mapping[str, int]
 
     @property
     def text(self) -> str:
@@ -51,10 +54,10 @@ class Consortium:
         return parse_config(self.text, [place, *overrides], self.folder / "federation.toml")
 
 
-def consortium(folder: Path, task: str) -> Consortium:
+def consortium(folder: Path, task: str, rows: Mapping[str, int] | None = None) -> Consortium:
     """What was written into ``folder/hospitals``."""
     stems = [x.name if x.is_dir() else x.stem for x in (folder / "hospitals").iterdir()]
-    return Consortium(folder, task, tuple(sorted(stems)))
+    return Consortium(folder, task, tuple(sorted(stems)), rows or {})
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -76,7 +76,8 @@ def flat_images(folder: Path) -> Consortium:
         _save(place / "listed" / "files" / f"{number}.png", _picture(label, generator, (9, 9)))
         lines.append(f"files/{number}.png,{names[label]},p{number // 2}")
     (place / "listed" / "index.csv").write_text("\n".join(lines) + "\n")
-    return consortium(folder, FLAT)
+    rows = {"north": 24, "südwest": 20, "St. Mary's": 12, "1002": 1, "two": 2, "archive": 18}
+    return consortium(folder, FLAT, rows | {"listed": 16})
 
 
 def _volume(label: int, generator: np.random.Generator, depth: int) -> NDArray[np.int16]:
@@ -117,4 +118,5 @@ def volumes(folder: Path) -> Consortium:
             nibabel.save(nibabel.Nifti1Image(values, np.diag([1.0, 1.0, 8 / depth, 1.0])), path)
     stack = np.stack([_volume(0, generator, 8) for _ in range(6)])
     np.savez(place / "one-class.npz", images=stack, labels=np.zeros(6, dtype=np.int64))
-    return consortium(folder, SOLID)
+    rows = {"dicom": 8, "nifti": 10, "thin slices": 6, "1 volume": 1, "one-class": 6}
+    return consortium(folder, SOLID, rows)

@@ -92,7 +92,7 @@ def _write(folder: Path, kind: str, columns: list[str], target: Target, options:
             ["target"] if len(columns) == 1 else ["time", "event"], columns, strict=True
         )
     )
-    return consortium(folder, TASK.format(kind=kind, options=options, target=named))
+    return consortium(folder, TASK.format(kind=kind, options=options, target=named), SIZES)
 
 
 def binary(folder: Path) -> Consortium:

@@ -1,0 +1,81 @@
+"""A short form of the campaign, of a fixed seed; ``make chaos`` has the long one."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests.campaign.__main__ import Campaign
+from tests.campaign.draw import cases
+from tests.campaign.play import follow, inside
+from tests.campaign.space import LEFT_OUT, TASKS, space, without_values
+from wardround.common.config import Config
+
+CASES = int(os.environ.get("CAMPAIGN_CASES", "48"))
+SEED = int(os.environ.get("CAMPAIGN_SEED", "25"))
+PARTS = 8
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    return Campaign(tmp_path_factory.mktemp("campaign"))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_main_path_fails(campaign: Campaign, part: int) -> None:
+    found = []
+    for case in islice(cases(SEED), CASES):
+        if case.number % PARTS == part:
+            found += [f"{case.again}: {fault}" for fault in campaign.play(case).faults]
+    assert found == []
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_key_is_drawn_or_left_out_with_a_reason(kind: str) -> None:
+    assert without_values(kind) == []
+    assert all(len(values) > 1 for values in space(kind).values())
+
+
+def test_what_is_left_out_exists() -> None:
+    known = {f"{table}.{key}" for table in Config.model_fields for key in _keys(table)}
+    known |= set(Config.model_fields)
+    for kind in TASKS:
+        known |= {f"task.{key}" for key in TASKS[kind].model_fields}
+    nested = {key for key in LEFT_OUT if key.count(".") > 1}
+    assert set(LEFT_OUT) - known == nested
+
+
+def _keys(table: str) -> list[str]:
+    kind = Config.model_fields[table].annotation
+    assert kind is not None
+    return list(kind.model_fields)
+
+
+def test_every_two_values_meet_in_the_end() -> None:
+    """Pairs that meet grow as they should: what is drawn isn't the same again and again."""
+    met = set()
+    for case in islice(cases(3), 400):
+        if case.kind == "binary":
+            items = [(key, repr(value)) for key, value in case.settings.items()]
+            met |= {frozenset(pair) for pair in zip(items, items[1:], strict=False)}
+    assert len(met) > 400
+
+
+def test_advice_is_followed_as_it_is_said() -> None:
+    case = next(iter(cases(1)))
+    case = type(case)(0, 0, "binary", {"training.lr": 9.0, "training.momentum": 0.5})
+    changed = follow(case, "f.toml:3: training.lr: too much; set training.lr = 0.1")
+    assert changed is not None and changed.settings["training.lr"] == 0.1
+    changed = follow(case, "training.momentum: has no effect with adam; leave it out")
+    assert changed is not None and changed.settings == {"training.lr": 9.0}
+    changed = follow(case, "set secure_aggregation.enabled = false")
+    assert changed is not None and not changed.masked
+    assert follow(case, "something is wrong") is None
+
+
+def test_places_in_the_code_are_found() -> None:
+    assert inside("failed: KeyError at hospital.py:139")
+    assert not inside(f"{Path('a/b.py')}: no such file")
