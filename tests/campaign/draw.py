@@ -16,9 +16,11 @@ from tests.campaign.space import TASKS, space
 
 _KEYS_A_CASE = (3, 12)
 _CANDIDATES = 12
-_OFTEN = ("binary", "multiclass", "regression", "survival", "images2d", "texts", "images3d")
-"""Cheap kinds are drawn more often: 4, 2, 2, 2, 2 times and once."""
+_PRIVATE, _ODD = 0.25, 0.1
+"""Shares of cases with privacy, and of cases with keys whose table is off."""
+_MASKS = "secure_aggregation"
 _WEIGHTS = {"binary": 5, "multiclass": 3, "regression": 3, "survival": 3, "images2d": 2}
+"""Cheap kinds are drawn more often than once in a round of all kinds."""
 CHECKS = ("saved", "masks", "executor", "resume")
 """What is held of a case beside the run itself, in turn."""
 EXECUTORS = ("cohort", "processes", "processes-sequential", "auto")
@@ -51,8 +53,9 @@ def cases(seed: int, width: int = 2) -> Iterator[Case]:
     while True:
         generator.shuffle(kinds)
         for kind in kinds:
+            masked = generator.random() < 0.6
             settings, new = max(
-                (_candidate(kind, generator, met[kind], width) for _ in range(_CANDIDATES)),
+                (_candidate(kind, masked, generator, met[kind], width) for _ in range(_CANDIDATES)),
                 key=lambda pair: len(pair[1]),
             )
             met[kind] |= new
@@ -61,7 +64,7 @@ def cases(seed: int, width: int = 2) -> Iterator[Case]:
                 number,
                 kind,
                 settings,
-                generator.random() < 0.6,
+                masked,
                 CHECKS[number % len(CHECKS)],
                 generator.choice(EXECUTORS),
             )
@@ -69,11 +72,26 @@ def cases(seed: int, width: int = 2) -> Iterator[Case]:
 
 
 def _candidate(
-    kind: str, generator: random.Random, met: set[frozenset[tuple[str, str]]], width: int
+    kind: str,
+    masked: bool,
+    generator: random.Random,
+    met: set[frozenset[tuple[str, str]]],
+    width: int,
 ) -> tuple[dict[str, Any], set[frozenset[tuple[str, str]]]]:
-    keys = space(kind)
+    """Settings, and what meets in them for the first time.
+
+    Tables that are switched off as a whole (privacy in most cases, secure aggregation in plain
+    ones) give no keys: each would be refused for having no effect, which a few still show.
+    """
+    private, odd = generator.random() < _PRIVATE, generator.random() < _ODD
+    off = () if odd else (*(() if private else ("privacy",)), *(() if masked else (_MASKS,)))
+    keys = {key: values for key, values in space(kind).items() if key.split(".")[0] not in off}
     count = generator.randint(*_KEYS_A_CASE)
     chosen = sorted(generator.sample(sorted(keys), min(count, len(keys))))
     settings = {key: generator.choice(keys[key][1:]) for key in chosen}
+    if private and not odd:
+        settings |= {"privacy.unit": generator.choice(keys["privacy.unit"][1:])}
+        one, other = generator.sample(["privacy.epsilon", "privacy.noise_multiplier"], 2)
+        settings = {key: x for key, x in settings.items() if key != other} | {one: keys[one][1]}
     items = [(key, repr(value)) for key, value in settings.items()]
     return settings, {frozenset(x) for x in combinations(items, width)} - met

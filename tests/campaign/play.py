@@ -47,6 +47,7 @@ class Words(Observer):
     def members(self, members: Sequence[Member], refused: Sequence[dict[str, str]]) -> None:
         self.names |= {member.name for member in members}
         self.sizes |= {member.name: sum(member.sizes.values()) for member in members}
+        self.said += [line for member in members for line in member.warnings]
         self.said += [f"{one['hospital']}: {one['reason']}" for one in refused]
 
     def warnings(self, lines: Sequence[str]) -> None:
