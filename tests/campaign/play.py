@@ -25,6 +25,7 @@ from wardround.simulations import Result, simulate
 
 WITHIN_S = 120
 """No run of so little data takes longer, also on a busy machine."""
+CONSORTIUM_LR = 0.05
 _INSIDE = re.compile(r"\b\w+ at \w+\.py:\d+")
 _ADVICE = re.compile(r"\bset ([a-z_]+(?:\.[a-z_]+)+) (?:= |to |at most )('[^']*'|[\w.\[\]\"*-]+)")
 _LEFT_OUT = re.compile(r"(\d+) (?:rows?|images?|texts?|files?|volumes?) (?:was|were) left out")
@@ -137,6 +138,15 @@ def follow(case: Case, message: str) -> Case | None:
     """The case with what a refusal names changed as it says, or else left out; None if it names
     nothing that the case sets."""
     settings = dict(case.settings)
+    if "set either epsilon" in message:
+        return replace(case, settings=settings | {"privacy.epsilon": 30.0})
+    if "; leave it out" in message:
+        for key in settings:
+            if f"{key}: " in message:
+                return replace(case, settings={k: v for k, v in settings.items() if k != key})
+    if "lower training.lr" in message:
+        lower = settings.get("training.lr", CONSORTIUM_LR) / 10
+        return replace(case, settings=settings | {"training.lr": lower}) if lower > 1e-7 else None
     for key, value in _ADVICE.findall(message):
         wanted = _value(value)
         if key == "secure_aggregation.enabled":

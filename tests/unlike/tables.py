@@ -19,8 +19,6 @@ INPUTS = ("größe", "creatinine", "lactate", "marker", "wide", "ward", "smoker"
 TASK = """
 [task]
 kind = "{kind}"
-unknown = "ignore"
-min_category_count = 3
 {options}
 [task.columns]
 {target}
@@ -29,6 +27,9 @@ categorical = ["ward"]
 binary = ["smoker"]
 patient_id = "patient"
 """
+DECLARED = 'unknown = "ignore"'
+"""With the wards declared; one hospital has another one."""
+AGREED = "min_category_count = 3"
 Target = Callable[[str, np.random.Generator, float], list[object]]
 """(hospital, generator, linear predictor) to the cells of the target's columns."""
 
@@ -92,7 +93,10 @@ def _write(folder: Path, kind: str, columns: list[str], target: Target, options:
             ["target"] if len(columns) == 1 else ["time", "event"], columns, strict=True
         )
     )
-    return consortium(folder, TASK.format(kind=kind, options=options, target=named), SIZES)
+    task = TASK.format(kind=kind, options=options, target=named)
+    if options == DECLARED:
+        task += 'categories = { ward = ["1", "2", "3"] }\n'
+    return consortium(folder, task, SIZES)
 
 
 def binary(folder: Path) -> Consortium:
@@ -104,7 +108,7 @@ def binary(folder: Path) -> Consortium:
             value = 0
         return [f"{value}.0" if hospital == "south" else value]
 
-    return _write(folder, "binary", ["died"], died, "")
+    return _write(folder, "binary", ["died"], died, AGREED)
 
 
 def multiclass(folder: Path) -> Consortium:
@@ -118,7 +122,7 @@ def multiclass(folder: Path) -> Consortium:
             value = 1
         return [f"{value}.0" if hospital == "south" else value]
 
-    return _write(folder, "multiclass", ["stage"], stage, "")
+    return _write(folder, "multiclass", ["stage"], stage, AGREED)
 
 
 def regression(folder: Path) -> Consortium:
@@ -128,7 +132,7 @@ def regression(folder: Path) -> Consortium:
         value = 1e6 + 2e5 * signal + generator.normal(0, 5e4)
         return [round(1e6 if hospital == "St. Mary's" else value)]
 
-    return _write(folder, "regression", ["cost"], cost, "")
+    return _write(folder, "regression", ["cost"], cost, DECLARED)
 
 
 def survival(folder: Path) -> Consortium:
@@ -139,4 +143,4 @@ def survival(folder: Path) -> Consortium:
         event = 0 if hospital == "St. Mary's" else int(generator.random() < 0.6)
         return [time, f"{event}.0" if hospital == "south" else event]
 
-    return _write(folder, "survival", ["days", "event"], days, "")
+    return _write(folder, "survival", ["days", "event"], days, DECLARED)
