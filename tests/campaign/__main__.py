@@ -11,10 +11,12 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from tests.campaign.checks import check
+from tests.campaign.checks import check, judged
 from tests.campaign.draw import Case, cases
 from tests.campaign.play import Played, play
 from tests.unlike import Consortium, make_consortium
+
+_LONG_S, _JUDGED_AT_ONCE = 20.0, 100
 
 
 class Campaign:
@@ -23,6 +25,7 @@ class Campaign:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._made: dict[str, Consortium] = {}
+        self._saved: dict[Path, Case] = {}
 
     def consortium(self, kind: str) -> Consortium:
         """The unlike hospitals of a kind, made once."""
@@ -36,7 +39,15 @@ class Campaign:
         runs.mkdir(parents=True)
         played = play(case, self.consortium(case.kind), runs)
         played.faults += check(played, self.consortium(case.kind), runs)
+        if played.result is not None and case.check == "saved":
+            self._saved[played.result.run_directory] = case
         return played
+
+    def judge(self) -> list[tuple[Case, str]]:
+        """Faults of saved models since the last call: all in one other process."""
+        waiting, self._saved = self._saved, {}
+        found = judged(list(waiting)) if waiting else {}
+        return [(waiting[run], fault) for run, faults in found.items() for fault in faults]
 
 
 def main() -> int:
@@ -69,11 +80,22 @@ def main() -> int:
                 for fault in played.faults:
                     print(f"  - {fault}")
             took_s = time.monotonic() - started_s
-            if took_s > 20:
+            if took_s > _LONG_S:
                 print(f"{case.again}: {took_s:.0f} s")
             sys.stdout.flush()
+            if count % _JUDGED_AT_ONCE == 0:
+                wrong += print_judged(campaign)
+        wrong += print_judged(campaign)
     print(f"{count} cases, {wrong} with faults (seed {seed})")
     return int(wrong > 0)
+
+
+def print_judged(campaign: Campaign) -> int:
+    """Print what a saved model doesn't give; how many faults."""
+    found = campaign.judge()
+    for case, fault in found:
+        print(f"\n{case.again}\n  {case}\n  - saved: {fault}", flush=True)
+    return len(found)
 
 
 def show(played: Played) -> None:

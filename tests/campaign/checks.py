@@ -1,19 +1,23 @@
-"""What is held of a case beside its own run: other ways to compute it must give the same model."""
+"""What is held of a case beside its own run: other ways to compute it must give the same model, and
+the saved one must be what was measured."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.campaign.play import Played, Words, run
+from tests.campaign.play import Played, Words, run, shared_arrays
 from tests.unlike import Consortium
 from wardround.common.errors import WardroundError
-from wardround.common.models import model_arrays
 from wardround.simulations import Result
 
+ROOT = Path(__file__).parent.parent.parent
 _STEPPED = {"fedadam", "fedyogi", "fedadagrad"}
 """Server optimisers that divide by the size of what may be rounding."""
 
@@ -24,6 +28,15 @@ def check(played: Played, consortium: Consortium, runs: Path) -> list[str]:
         return []
     found = {"masks": _masks, "executor": _executor, "resume": _resume}.get(played.case.check)
     return found(played, played.result, consortium, runs) if found else []
+
+
+def judged(runs: list[Path]) -> dict[Path, list[str]]:
+    """Faults by run directory, of a process that has nothing of ours but the files."""
+    command = [sys.executable, "-m", "tests.campaign.judge", *map(str, runs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        return {run: [f"the judge failed: {done.stderr[-500:]}"] for run in runs}
+    return {Path(run): faults for run, faults in json.loads(done.stdout).items()}
 
 
 def _masks(played: Played, first: Result, consortium: Consortium, runs: Path) -> list[str]:
@@ -79,7 +92,7 @@ def _same(what: str, played: Played, first: Result, second: Result, within: floa
     settings = played.case.settings
     if settings.get("strategy.name") in _STEPPED or "training.optimizer" in settings:
         within = 0.1  # steps of a fixed size along what may be rounding
-    a, b = model_arrays(first.model), model_arrays(second.model)
+    a, b = shared_arrays(first), shared_arrays(second)
     if set(a) != set(b):
         return [f"{what}: models with other arrays"]
     scale = max((float(np.abs(x).max(initial=0)) for x in a.values()), default=0.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.common.config import Config, parse_config
+from wardround.common.names import names_of
 
 SMALL = """
 [federation]
@@ -46,7 +47,7 @@ class Consortium:
 
     def names(self) -> dict[str, str]:
         """What the federation calls each hospital, by stem."""
-        return {stem: stem for stem in self.stems}
+        return {title: name for name, title in names_of(self.stems).items()}
 
     def config(self, *overrides: str, runs: Path | None = None) -> Config:
         """The configuration with 'table.key=value' overrides; runs go to ``runs``, or beside."""

@@ -1,0 +1,186 @@
+"""Whether a saved model gives the figures that were reported: in a new process, by others' code.
+
+    python -m tests.campaign.judge RUN...       prints a JSON object: run directory to faults
+
+The model is loaded from the run directory, the hospitals' test rows are prepared by the product;
+figures are scikit-learn's, and for c-indices and entities counted out here, pair by pair and span
+by span. A class or an event that a hospital lacks leaves a figure undefined, for both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from wardround.common.arrays import digest_arrays
+from wardround.common.config import Config, load_config
+from wardround.common.records import MEAN, OVERALL
+from wardround.common.rundir import RunDirectory
+from wardround.common.saved import PREPARATION, SavedModel
+from wardround.common.tasks.configured import make_task
+from wardround.common.tensorfile import read_tensors
+from wardround.simulations.population import Population
+
+Figures = dict[str, float]
+_CLOSE = 1e-5
+_IGNORED = -100
+
+
+def judge(path: Path) -> list[str]:
+    """Faults of one run: figures that the saved model doesn't give."""
+    run = RunDirectory.open(path)
+    config = load_config(run.config_path)
+    task = make_task(config)
+    population = Population(config, task)
+    saved = SavedModel(run.model, task, config.federation.seed)
+    totals, _ = read_tensors(run.model / PREPARATION)
+    faults = []
+    for row in run.summary()["comparison"]:
+        name = row["hospital"]
+        if name in (MEAN, OVERALL) or not row.get("federated"):
+            continue
+        model = next(saved.each([name if saved.personal else None]))[1]
+        hospital = population.hospital(name)
+        examples = hospital.examples(totals, digest_arrays(totals))["test"]
+        with torch.inference_mode():
+            parts = [model(examples.inputs[i : i + 256]) for i in range(0, len(examples), 256)]
+        outputs = torch.cat(parts).double().numpy()
+        scale = _scale(config, totals)
+        found = figures_of(config, outputs, examples.targets.numpy(), scale)
+        faults += list(_apart(name, found, row["federated"]))
+    return faults
+
+
+def _scale(config: Config, totals: dict[str, Any]) -> float:
+    """How many of the target's units one unit of a regression's outputs is."""
+    if config.task.options.get("kind") != "regression":
+        return 1.0
+    found = [float(v.reshape(-1)[0]) for k, v in totals.items() if k == "target/std"]
+    return found[0] if found else 1.0
+
+
+def _apart(name: str, found: Figures, reported: dict[str, Any]) -> Iterator[str]:
+    for figure, value in found.items():
+        other = reported.get(figure)
+        bound = reported.get(f"{figure}_error_bound") or 0.0
+        if other is None or math.isnan(other) or math.isnan(value):
+            if not math.isnan(value) and other is not None and figure != "average_precision":
+                yield f"{name}: {figure} is {value:.6g}, reported as undefined"
+            continue
+        if abs(value - other) > bound + _CLOSE * max(1.0, abs(value)):
+            yield f"{name}: {figure} is {value:.6g}, reported as {other:.6g} (bound {bound:.2g})"
+
+
+def figures_of(
+    config: Config, outputs: NDArray[Any], targets: NDArray[Any], scale: float
+) -> Figures:
+    """Figures by name, as the reports call them; NaN where undefined."""
+    options = config.task.options
+    kind = options.get("kind", "binary" if config.task.name == "tabular" else "")
+    if config.task.name == "text" and kind == "tokens":
+        return _entities(outputs, targets)
+    if kind == "survival":
+        return {"c_index": c_index(outputs.reshape(-1), targets[:, 0], targets[:, 1])}
+    if kind == "regression":
+        truth, guess = targets.reshape(-1) * scale, outputs.reshape(-1) * scale
+        return {
+            "rmse": math.sqrt(sk.mean_squared_error(truth, guess)),
+            "mae": sk.mean_absolute_error(truth, guess),
+        }
+    return _classes(outputs, targets.reshape(-1).astype(np.int64))
+
+
+def _classes(outputs: NDArray[Any], truth: NDArray[np.int64]) -> Figures:
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        scores = 1 / (1 + np.exp(-np.clip(outputs.reshape(-1), -700, 700)))
+        probabilities = np.stack([1 - scores, scores], axis=1)
+    else:
+        shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    classes = probabilities.shape[1]
+    guess = probabilities.argmax(axis=1)
+    if classes == 2:
+        guess = (probabilities[:, 1] >= 0.5).astype(np.int64)
+    found = {
+        "accuracy": sk.accuracy_score(truth, guess),
+        "loss": sk.log_loss(truth, probabilities, labels=list(range(classes))),
+    }
+    if classes == 2:
+        found["brier"] = float(np.mean((probabilities[:, 1] - truth) ** 2))
+        both = 0 < truth.sum() < len(truth)
+        found["auc"] = sk.roc_auc_score(truth, probabilities[:, 1]) if both else math.nan
+        if truth.sum():
+            found["average_precision"] = sk.average_precision_score(truth, probabilities[:, 1])
+    return found
+
+
+def c_index(risk: NDArray[Any], times: NDArray[Any], events: NDArray[Any]) -> float:
+    """Harrell's: of the pairs whose order is known, the share that risks order so; ties a half."""
+    known, right = 0, 0.0
+    for i in np.flatnonzero(events > 0):
+        later = (times > times[i]) | ((times == times[i]) & (events == 0))
+        later[i] = False
+        known += int(later.sum())
+        right += float((risk[i] > risk[later]).sum() + 0.5 * (risk[i] == risk[later]).sum())
+    return right / known if known else math.nan
+
+
+def _entities(outputs: NDArray[Any], targets: NDArray[Any]) -> Figures:
+    """Micro-averaged scores of whole entities, read as conlleval does."""
+    hits = extra = missed = 0
+    for row, tags in zip(outputs.argmax(axis=2), targets, strict=True):
+        words = tags != _IGNORED
+        true, guess = set(_spans(tags[words])), set(_spans(row[words]))
+        hits, extra = hits + len(true & guess), extra + len(guess - true)
+        missed += len(true - guess)
+    found = {}
+    if hits + missed:
+        found["recall"] = hits / (hits + missed)
+    if hits + extra:
+        found["precision"] = hits / (hits + extra)
+    if hits + extra + missed:
+        found["f1"] = 2 * hits / (2 * hits + extra + missed)
+    return found
+
+
+def _spans(tags: NDArray[Any]) -> Iterator[tuple[int, int, int]]:
+    """(first word, last word, type) of each entity; tags are O, then B- and I- of each type."""
+    start, kind = -1, -1
+    for place, tag in enumerate([*tags.tolist(), 0]):
+        goes_on = tag > 0 and tag % 2 == 0 and start >= 0 and (tag - 1) // 2 == kind
+        if start >= 0 and not goes_on:
+            yield start, place - 1, kind
+            start = -1
+        if tag > 0 and start < 0:
+            start, kind = place, (tag - 1) // 2
+
+
+def _judged(path: str, how: Callable[[Path], list[str]]) -> list[str]:
+    try:
+        return how(Path(path))
+    except Exception as error:
+        return [f"the saved model can't be judged: {type(error).__name__}: {error}"]
+
+
+def main() -> None:
+    """Runs by their directories, from the command line."""
+    logging.disable(logging.CRITICAL)
+    torch.set_num_threads(1)
+    with contextlib.redirect_stdout(sys.stderr):
+        found = {path: _judged(path, judge) for path in sys.argv[1:]}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
