@@ -56,18 +56,9 @@ def judge(path: Path) -> list[str]:
         with torch.inference_mode():
             parts = [model(examples.inputs[i : i + 256]) for i in range(0, len(examples), 256)]
         outputs = torch.cat(parts).double().numpy()
-        scale = _scale(config, totals)
-        found = figures_of(config, outputs, examples.targets.numpy(), scale)
+        found = figures_of(config, outputs, examples.targets.numpy())
         faults += list(_apart(name, found, row["federated"]))
     return faults
-
-
-def _scale(config: Config, totals: dict[str, Any]) -> float:
-    """How many of the target's units one unit of a regression's outputs is."""
-    if config.task.options.get("kind") != "regression":
-        return 1.0
-    found = [float(v.reshape(-1)[0]) for k, v in totals.items() if k == "target/std"]
-    return found[0] if found else 1.0
 
 
 def _apart(name: str, found: Figures, reported: dict[str, Any]) -> Iterator[str]:
@@ -82,9 +73,7 @@ def _apart(name: str, found: Figures, reported: dict[str, Any]) -> Iterator[str]
             yield f"{name}: {figure} is {value:.6g}, reported as {other:.6g} (bound {bound:.2g})"
 
 
-def figures_of(
-    config: Config, outputs: NDArray[Any], targets: NDArray[Any], scale: float
-) -> Figures:
+def figures_of(config: Config, outputs: NDArray[Any], targets: NDArray[Any]) -> Figures:
     """Figures by name, as the reports call them; NaN where undefined."""
     options = config.task.options
     kind = options.get("kind", "binary" if config.task.name == "tabular" else "")
@@ -93,7 +82,8 @@ def figures_of(
     if kind == "survival":
         return {"c_index": c_index(outputs.reshape(-1), targets[:, 0], targets[:, 1])}
     if kind == "regression":
-        truth, guess = targets.reshape(-1) * scale, outputs.reshape(-1) * scale
+        unit = targets[:, 1]  # of the column, in each target
+        truth, guess = targets[:, 0] * unit, outputs.reshape(-1) * unit
         return {
             "rmse": math.sqrt(sk.mean_squared_error(truth, guess)),
             "mae": sk.mean_absolute_error(truth, guess),
@@ -102,19 +92,17 @@ def figures_of(
 
 
 def _classes(outputs: NDArray[Any], truth: NDArray[np.int64]) -> Figures:
+    logits, rows = outputs, np.arange(len(truth))
     if outputs.ndim == 1 or outputs.shape[1] == 1:
-        scores = 1 / (1 + np.exp(-np.clip(outputs.reshape(-1), -700, 700)))
-        probabilities = np.stack([1 - scores, scores], axis=1)
-    else:
-        shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+        logits = np.stack([np.zeros(len(truth)), outputs.reshape(-1)], axis=1)
+    probabilities = np.exp(logits - np.logaddexp.reduce(logits, axis=1)[:, None])
     classes = probabilities.shape[1]
     guess = probabilities.argmax(axis=1)
     if classes == 2:
         guess = (probabilities[:, 1] >= 0.5).astype(np.int64)
     found = {
         "accuracy": sk.accuracy_score(truth, guess),
-        "loss": sk.log_loss(truth, probabilities, labels=list(range(classes))),
+        "loss": float(np.mean(np.logaddexp.reduce(logits, axis=1) - logits[rows, truth])),
     }
     if classes == 2:
         found["brier"] = float(np.mean((probabilities[:, 1] - truth) ** 2))

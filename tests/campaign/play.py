@@ -142,6 +142,7 @@ def follow(case: Case, message: str) -> Case | None:
     nothing that the case sets."""
     settings = dict(case.settings)
     if "set either epsilon" in message:
+        settings.pop("privacy.noise_multiplier", None)
         return replace(case, settings=settings | {"privacy.epsilon": 30.0})
     if "; leave it out" in message:
         for key in settings:
