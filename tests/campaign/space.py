@@ -72,6 +72,7 @@ LEFT_OUT = {
     "simulation.min_examples": "of partitions",
     "simulation.scenario": "tests/simulations/test_scenario_runs.py",
     "simulation.baselines": "GIVEN has it",
+    "simulation.threads": "torch's own, which wait for each other where the machine is busy",
     "simulation.executor": "crossed with every case",
     "simulation.ray_address": "tests/simulations/executors/test_ray.py",
     "secure_aggregation.enabled": "crossed with every case",
