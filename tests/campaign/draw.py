@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from tests.campaign.space import TASKS, space
+from tests.campaign.space import TASKS, extremes, space, strategy_options
 
 _KEYS_A_CASE = (3, 12)
 _CANDIDATES = 12
-_PRIVATE, _ODD = 0.25, 0.1
-"""Shares of cases with privacy, and of cases with keys whose table is off."""
+_PRIVATE, _ODD, _EXTREME = 0.25, 0.1, 0.1
+"""Shares of cases with privacy, with keys whose table is off, and with one key at an end of what
+can be typed."""
+_OPTION = 0.5
+"""Share of a strategy's options that are set."""
 _MASKS = "secure_aggregation"
 _WEIGHTS = {"binary": 5, "multiclass": 3, "regression": 3, "survival": 3, "images2d": 2}
 """Cheap kinds are drawn more often than once in a round of all kinds."""
@@ -89,9 +92,14 @@ def _candidate(
     count = generator.randint(*_KEYS_A_CASE)
     chosen = sorted(generator.sample(sorted(keys), min(count, len(keys))))
     settings = {key: generator.choice(keys[key][1:]) for key in chosen}
+    for key, values in strategy_options(settings.get("strategy.name", "fedavg")).items():
+        if generator.random() < _OPTION:
+            settings[key] = generator.choice(values[1:])
     if private and not odd:
         settings |= {"privacy.unit": generator.choice(keys["privacy.unit"][1:])}
         one, other = generator.sample(["privacy.epsilon", "privacy.noise_multiplier"], 2)
         settings = {key: x for key, x in settings.items() if key != other} | {one: keys[one][1]}
+    if generator.random() < _EXTREME:
+        settings |= [generator.choice(list(extremes(kind)))]
     items = [(key, repr(value)) for key, value in settings.items()]
     return settings, {frozenset(x) for x in combinations(items, width)} - met

@@ -144,9 +144,9 @@ def follow(case: Case, message: str) -> Case | None:
     if "set either epsilon" in message:
         settings.pop("privacy.noise_multiplier", None)
         return replace(case, settings=settings | {"privacy.epsilon": 30.0})
-    if "; leave it out" in message:
+    if "has no effect" in message:
         for key in settings:
-            if f"{key}: " in message:
+            if f"{key}: has no effect" in message:
                 return replace(case, settings={k: v for k, v in settings.items() if k != key})
     if "lower training.lr" in message:
         lower = settings.get("training.lr", CONSORTIUM_LR) / 10

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from wardround.common.config import Config
+from wardround.common.config_tables.strategies import STRATEGIES
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.text.options import TextOptions
@@ -130,6 +131,13 @@ IMAGES: dict[str, list[Any]] = {
 def space(kind: str) -> dict[str, list[Any]]:
     """Dotted key to its values for this kind of task, the default (or the consortium's) first."""
     return {key: values for key, values in _all(kind) if values is not None}
+
+
+def strategy_options(name: str) -> dict[str, list[Any]]:
+    """The same for the options of a strategy."""
+    fields = STRATEGIES[name].model_fields.items()
+    found = {f"strategy.{key}": _derived(field) for key, field in fields}
+    return {key: values for key, values in found.items() if values}
 
 
 def without_values(kind: str) -> list[str]:
