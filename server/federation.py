@@ -244,6 +244,8 @@ class Federation:
                 "the task now makes other frozen entries than when the run began; use the versions "
                 "that environment.json names"
             )
+        # a file sorts its arrays; a strategy's lists (Flower's momentum) have the model's order
+        state.model = {name: state.model[name] for name in shared}
         restore_state(plan.strategy, state.strategy_arrays, state.strategy_tree)
         self.run_directory.keep_rounds(state.round)
         self.observer.phase(f"going on after round {state.round}")

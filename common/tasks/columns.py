@@ -27,6 +27,7 @@ from wardround.common.text import near
 _LONGEST_CATEGORY = 60
 _LONGEST_KEY = LONGEST_WORD_BYTES
 _MEND = "name it as they do, or list it under task.columns.ignore"
+_LARGE, _NAMED = 1000.0, 5
 
 
 def numeric_columns(table: Table, options: TabularOptions) -> list[str]:
@@ -46,6 +47,25 @@ def feature_cells_missing(table: Table, options: TabularOptions) -> NDArray[np.b
     for name in names:
         missing |= table.missing(name)
     return missing
+
+
+def unscaled_lines(table: Table, options: TabularOptions) -> list[str]:
+    """What to know where inputs are used as they are and some are large: steps that suit one column
+    throw another one out of range."""
+    if options.normalise != "none":
+        return []
+    large = []
+    for name in numeric_columns(table, options):
+        values = table.numbers(name)
+        if np.nanmax(np.abs(values), initial=0.0) > _LARGE:
+            large.append(f"'{name}'")
+    if not large:
+        return []
+    more = f" and {len(large) - _NAMED} more" if len(large) > _NAMED else ""
+    return [
+        f"task.normalise = 'none', and values of {', '.join(large[:_NAMED])}{more} are beyond "
+        f"{_LARGE:g}: training may not converge; set task.normalise = 'federated'"
+    ]
 
 
 def numeric_names(totals: Sums) -> list[str]:

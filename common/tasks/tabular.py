@@ -48,6 +48,7 @@ from wardround.common.tasks.columns import (
     feature_cells_missing,
     fit_columns,
     numeric_columns,
+    unscaled_lines,
     unused_columns,
 )
 from wardround.common.tasks.losses import cox_loss
@@ -155,7 +156,7 @@ class TabularTask(Task[Table]):
         return raw.left_out
 
     def warnings(self, raw: Table) -> list[str]:
-        """One class only, columns that are mostly or wholly missing."""
+        """One class only; columns that are mostly or wholly missing, or of another scale."""
         lines = []
         if self.kind in ("binary", "multiclass") and len(set(self.labels(raw).tolist())) < 2:
             lines.append("all training rows have the same target: it learns from the others only")
@@ -168,7 +169,7 @@ class TabularTask(Task[Table]):
             if share > 0.5:
                 what = "wholly" if share == 1 else f"{share:.0%}"
                 lines.append(f"column '{name}' is {what} missing")
-        return [*lines, *rare_lines(raw, self.options)]
+        return [*lines, *unscaled_lines(raw, self.options), *rare_lines(raw, self.options)]
 
     # --- preparation ---------------------------------------------------------------------------
     def statistics(self, train: Table, phase: int, totals: Sums) -> Sums:

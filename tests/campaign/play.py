@@ -103,7 +103,7 @@ def play(case: Case, consortium: Consortium, runs: Path) -> Played:
             result = run(case, consortium, runs, words)
         except WardroundError as error:
             refused.append(str(error))
-            changed = follow(case, str(error))
+            changed = follow(case, str(error), words.said)
             if changed is None or len(refused) > _MOST_REFUSALS:
                 faults.append(f"names no key to change, or its advice leads nowhere: {error}")
                 return Played(case, None, words, faults, refused)
@@ -137,9 +137,12 @@ def run(
         return simulate(consortium.config(*overrides, runs=runs), observer=words)
 
 
-def follow(case: Case, message: str) -> Case | None:
+def follow(case: Case, message: str, said: Sequence[str] = ()) -> Case | None:
     """The case with what a refusal names changed as it says, or else left out; None if it names
-    nothing that the case sets."""
+    nothing that the case sets.
+
+    said : what was said before, which may explain it
+    """
     settings = dict(case.settings)
     if "set either epsilon" in message:
         settings.pop("privacy.noise_multiplier", None)
@@ -149,6 +152,9 @@ def follow(case: Case, message: str) -> Case | None:
             if f"{key}: has no effect" in message:
                 return replace(case, settings={k: v for k, v in settings.items() if k != key})
     if "lower training.lr" in message:
+        if any("set task.normalise = 'federated'" in line for line in said):
+            if settings.get("task.normalise") != "federated":
+                return replace(case, settings=settings | {"task.normalise": "federated"})
         lower = settings.get("training.lr", CONSORTIUM_LR) / 10
         return replace(case, settings=settings | {"training.lr": lower}) if lower > 1e-7 else None
     for key, value in _ADVICE.findall(message):

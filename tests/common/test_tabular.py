@@ -538,3 +538,13 @@ def test_linear_models_start_at_zero_and_a_network_does_not(kind: str) -> None:
     drawn = make_model(4, classes, ModelOptions(zero_init=False), bias=kind != "survival")
     network = make_model(4, classes, ModelOptions(kind="mlp", hidden=[3]))
     assert all(one.any() for model in (drawn, network) for one in model.parameters())
+
+
+def test_inputs_of_other_scales_that_stay_as_they_are_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "north.csv"
+    path.write_text("age,cost,y\n30,250000,0\n40,,1\n50,100,0\n")
+    task = TabularTask(columns={"target": "y"}, normalise="none")
+    (told,) = task.warnings(task.load(path))
+    assert "'cost'" in told and "'age'" not in told and "task.normalise = 'federated'" in told
+    scaled = TabularTask(columns={"target": "y"})
+    assert scaled.warnings(scaled.load(path)) == []

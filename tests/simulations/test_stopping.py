@@ -115,3 +115,28 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on(
         whole.run_directory / "model/model.safetensors"
     ).read_bytes()
     assert len(resumed.rounds) == 3
+
+
+def test_momentum_goes_on_with_the_layers_that_it_belongs_to(tmp_path: Path) -> None:
+    """Flower keeps it as a list, and a checkpoint's file has another order than the model."""
+    settings = [
+        *SHORT,
+        'strategy.name="fedavgm"',
+        "strategy.server_momentum=0.9",
+        'task.model.kind="mlp"',
+        'task.model.norm="layer"',
+        "task.model.hidden=[4]",
+    ]
+    whole = simulate(parse_config("", [*settings, f"federation.runs={tmp_path / 'whole'}"]))
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    config = parse_config("", [*settings, f"federation.runs={tmp_path / 'stopped'}"])
+    with pytest.raises(KeyboardInterrupt):
+        simulate(config, observer=At(2, stop))
+    (run,) = (tmp_path / "stopped").iterdir()
+    simulate(resume=run)
+    assert (run / "model/model.safetensors").read_bytes() == (
+        whole.run_directory / "model/model.safetensors"
+    ).read_bytes()
