@@ -97,13 +97,16 @@ def play(case: Case, consortium: Consortium, runs: Path) -> Played:
     """Run the case; drop or change what is refused as the message says, until it runs."""
     faults: list[str] = []
     refused: list[str] = []
+    tried: list[Case] = []
     while True:
         words = Words()
         try:
             result = run(case, consortium, runs, words)
         except WardroundError as error:
             refused.append(str(error))
-            changed = follow(case, str(error), words.said)
+            tried.append(case)
+            offered = follow(case, str(error), words.said)
+            changed = next((one for one in offered if one not in tried), None)
             if changed is None or len(refused) > _MOST_REFUSALS:
                 faults.append(f"names no key to change, or its advice leads nowhere: {error}")
                 return Played(case, None, words, faults, refused)
@@ -137,44 +140,44 @@ def run(
         return simulate(consortium.config(*overrides, runs=runs), observer=words)
 
 
-def follow(case: Case, message: str, said: Sequence[str] = ()) -> Case | None:
-    """The case with what a refusal names changed as it says, or else left out; None if it names
-    nothing that the case sets.
+def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]:
+    """The case with what a refusal names changed as it says, or else left out: one after the other
+    of what it offers. Nothing if it names nothing that the case sets.
 
     said : what was said before, which may explain it
     """
     settings = dict(case.settings)
+
+    def without(key: str) -> Case:
+        return replace(case, settings={k: v for k, v in settings.items() if k != key})
+
     if "set either epsilon" in message:
-        settings.pop("privacy.noise_multiplier", None)
-        return replace(case, settings=settings | {"privacy.epsilon": 30.0})
+        kept = {k: v for k, v in settings.items() if k != "privacy.noise_multiplier"}
+        yield replace(case, settings=kept | {"privacy.epsilon": 30.0})
     if "has no effect" in message:
-        for key in settings:
-            if f"{key}: has no effect" in message:
-                return replace(case, settings={k: v for k, v in settings.items() if k != key})
+        yield from (without(key) for key in settings if f"{key}: has no effect" in message)
     if "lower training.lr" in message:
         if any("set task.normalise = 'federated'" in line for line in said):
-            if settings.get("task.normalise") != "federated":
-                return replace(case, settings=settings | {"task.normalise": "federated"})
+            yield replace(case, settings=settings | {"task.normalise": "federated"})
         lower = settings.get("training.lr", CONSORTIUM_LR) / 10
-        return replace(case, settings=settings | {"training.lr": lower}) if lower > 1e-7 else None
+        if lower > 1e-7:
+            yield replace(case, settings=settings | {"training.lr": lower})
     for key, value in _ADVICE.findall(message):
-        wanted = _value(value)
         if key == "secure_aggregation.enabled":
-            if case.masked is not wanted:
-                return replace(case, masked=bool(wanted))
-        elif key in settings and settings[key] != wanted:
-            return replace(case, settings=settings | {key: wanted})
+            yield replace(case, masked=bool(_value(value)))
+        elif key in settings:
+            yield replace(case, settings=settings | {key: _value(value)})
     for key in settings:
         if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", message):
-            return replace(case, settings={k: v for k, v in settings.items() if k != key})
+            yield without(key)
     for key in settings:  # a table's own message says the table, then the key
         table, _, last = key.rpartition(".")
         if re.search(rf"\b{re.escape(last)}\b", message) and table.split(".")[0] in message:
-            return replace(case, settings={k: v for k, v in settings.items() if k != key})
+            yield without(key)
     strategy = settings.get("strategy.name")
     if strategy is not None and f"'{strategy}'" in message:
-        return replace(case, settings={k: v for k, v in settings.items() if k != "strategy.name"})
-    return None
+        options = [key for key in settings if key.startswith("strategy.")]
+        yield replace(case, settings={k: v for k, v in settings.items() if k not in options})
 
 
 def unsound(result: Result, words: Words, consortium: Consortium) -> list[str]:

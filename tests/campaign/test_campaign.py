@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.__main__ import Campaign
-from tests.campaign.draw import cases
+from tests.campaign.draw import Case, cases
 from tests.campaign.play import follow, inside
 from tests.campaign.space import LEFT_OUT, TASKS, space, without_values
 from wardround.common.config import Config
@@ -66,15 +66,18 @@ def test_every_two_values_meet_in_the_end() -> None:
 
 
 def test_advice_is_followed_as_it_is_said() -> None:
-    case = next(iter(cases(1)))
-    case = type(case)(0, 0, "binary", {"training.lr": 9.0, "training.momentum": 0.5})
-    changed = follow(case, "f.toml:3: training.lr: too much; set training.lr = 0.1")
+    case = Case(0, 0, "binary", {"training.lr": 9.0, "training.momentum": 0.5})
+
+    def first(message: str) -> Case | None:
+        return next(follow(case, message), None)
+
+    changed = first("f.toml:3: training.lr: too much; set training.lr = 0.1")
     assert changed is not None and changed.settings["training.lr"] == 0.1
-    changed = follow(case, "training.momentum: has no effect with adam; leave it out")
+    changed = first("training.momentum: has no effect with adam; leave it out")
     assert changed is not None and changed.settings == {"training.lr": 9.0}
-    changed = follow(case, "set secure_aggregation.enabled = false")
+    changed = first("set secure_aggregation.enabled = false")
     assert changed is not None and not changed.masked
-    assert follow(case, "something is wrong") is None
+    assert first("something is wrong") is None
 
 
 def test_places_in_the_code_are_found() -> None:
