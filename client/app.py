@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -19,7 +19,14 @@ from wardround.client.algorithms.base import integer
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
 from wardround.client.job import TrainingJob
-from wardround.client.masking import answer_with, is_secure, mask_sums, refuse_plain, sums_shapes
+from wardround.client.masking import (
+    answer_with,
+    asked_splits,
+    is_secure,
+    mask_sums,
+    refuse_plain,
+    sums_shapes,
+)
 from wardround.client.outward import Outward
 from wardround.client.own_model import keep_own_model
 from wardround.client.privacy import announced_sizes
@@ -161,21 +168,25 @@ def evaluate(
 ) -> RecordDict:
     """Metric sums of the global model (with personal layers) on the held-out splits."""
     if refuse_plain(request, hospital):
-        return mask_sums(
-            request, hospital, state, lambda: _metric_sums(request, hospital, state, models)
-        )
+        splits = asked_splits(request, announced_sizes(hospital))
+        own = partial(_metric_sums, request, hospital, state, models, splits)
+        return mask_sums(request, hospital, state, own)
     return RecordDict({m.ARRAYS: encode_arrays(_metric_sums(request, hospital, state, models))})
 
 
 def _metric_sums(
-    request: RecordDict, hospital: Hospital, state: ClientState, models: ModelCache
+    request: RecordDict,
+    hospital: Hospital,
+    state: ClientState,
+    models: ModelCache,
+    splits: Sequence[str] = m.HELD_OUT,
 ) -> Sums:
     received = receive(request, hospital, state, models)
     keep_own_model(hospital, received)
     training, sums, task = hospital.config.training, Sums(), hospital.task
     within = task.figure_table().within() if is_secure(hospital) else []
-    for split in ("validation", "test"):
-        if split in received.examples:
+    for split in m.HELD_OUT:
+        if split in splits and split in received.examples:
             part = evaluate_model(received.model, received.examples[split], task, training)
             if within:  # the server works them out itself where it may see a hospital's sums
                 part |= own_sums(task.summarise(part), within)

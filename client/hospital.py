@@ -162,10 +162,12 @@ class Hospital:
         return [f"{self.name}: {line}" for line in [*self._left_out, *lines, *self._split_notes]]
 
     def statistics(self, phase: int, totals: Sums) -> Sums:
-        """The training part's sums for this phase of the federated preparation; none, which counts
-        as zeros, of a hospital that takes part in evaluations only."""
-        parts = self.parts()
-        return self.task.statistics(parts["train"], phase, totals) if "train" in parts else {}
+        """The training part's sums for this phase of the federated preparation.
+
+        Raises DataError where it takes part in evaluations only: its zeros would leave the others'
+        numbers alone in a sum.
+        """
+        return self.task.statistics(self.training_part(), phase, totals)
 
     def units(self) -> Units:
         """What ``privacy.unit`` protects in the training part: rows, or patients with theirs.

@@ -30,7 +30,7 @@ from wardround.common.secagg.content import (
     sums_layout,
     training_layout,
 )
-from wardround.common.secagg.encoding import VectorLayout
+from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout
 from wardround.common.tasks.base import Sums
 
 
@@ -99,17 +99,41 @@ def mask_sums(
 ) -> RecordDict:
     """The masked answer to a request for sums; ``sums`` is called after the task was checked.
 
-    all_asked : whether every sum must have its place; else those that nobody asks for stay here
+    all_asked : whether every sum must have its place, and one that isn't here counts as zero; else
+        those that nobody asks for stay here, and one that isn't here is refused: zeros would leave
+        another hospital's numbers alone in the sum
     """
     layout = sums_layout(_message(request, m.SUMS_LAYOUT))
     pending = begin_upload(request, hospital, state, layout, fine=False)
     values = sums()
+    if not all_asked and (lacking := sorted(set(layout.exact) - set(values) - set(OWN_NAMES))):
+        raise ProtocolRefused(
+            f"this hospital has no sum '{lacking[0][:100]}', and its zeros would leave the others' "
+            "numbers alone in it; every hospital must have the same sums (its task's statistics, "
+            "its columns)"
+        )
     for name, value in values.items():
         if not all_asked and name not in layout.exact:
             continue
         if name not in layout.exact or layout.exact[name].shape != value.shape:
             raise ProtocolRefused(f"this hospital's sum '{name[:100]}' is not in the agreed layout")
     return finish_upload(pending, hospital, {}, values, 1)
+
+
+def asked_splits(request: RecordDict, sizes: Mapping[str, int]) -> list[str]:
+    """The splits that a masked evaluation asks for, by the names of its sums.
+
+    Raises ProtocolRefused for one that this hospital has announced no rows of (``sizes``): its
+    zeros would leave the figures of others alone in the sum.
+    """
+    layout = sums_layout(_message(request, m.SUMS_LAYOUT))
+    asked = sorted({name.partition("/")[0] for name in set(layout.exact) - set(OWN_NAMES)})
+    if strange := [split for split in asked if not sizes.get(split)]:
+        raise ProtocolRefused(
+            f"this hospital has no {strange[0][:100]} rows, and its zeros would leave the others' "
+            "figures alone in the sum"
+        )
+    return asked
 
 
 def begin_training(

@@ -109,7 +109,8 @@ NUM_EXAMPLES = "num-examples"
 TRAIN_LOSS = "train-loss"
 LOCAL_STEPS = "local-steps"
 
-SPLITS = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
+SPLITS = ("train", *HELD_OUT)
 
 
 def records_of(content: RecordDict, kind: type[R]) -> dict[str, R]:

@@ -2,7 +2,7 @@
 
 Which hospitals a figure is over stands beside it (``over``). Where others evaluate than when the
 best model so far was, that one is evaluated again by the same, so that the two can be compared
-(``server/selection.py``); it is an evaluation like any other, under the plan that they accepted.
+(``server/selection.py``); with secure aggregation comparison starts anew instead.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Evaluator:
         self.config, self.task, self.run_directory = config, task, run
         self.observer, self.host = observer, host
         self._told: set[str] = set()
+        self._masked = config.secure_aggregation.enabled
 
     def add_figures(
         self,
@@ -48,7 +49,8 @@ class Evaluator:
         state: FederationState,
     ) -> dict[str, Any]:
         """The round's line of ``metrics.jsonl`` with figures of the state's model, and of the best
-        one so far where other hospitals evaluate than before."""
+        one so far where other hospitals evaluate than before: but not under masks, where two
+        sums of one model over other hospitals would open who joined or left."""
 
         def again() -> EvaluationResult:
             path = checkpoint_path(self.run_directory.checkpoints, state.best_round or 0)
@@ -57,7 +59,7 @@ class Evaluator:
         table, best = self.config.evaluation, state.best_round
         result = self._evaluate(runner, state, state.model)
         # personal layers of an earlier round are at no hospital any more
-        may = again if selects(table) and not runner.entries.personal else None
+        may = again if selects(table) and not (runner.entries.personal or self._masked) else None
         noted = note_figure(state, result, self.task.figure_table().primary, may)
         if noted.note is not None and selects(table) and noted.note not in self._told:
             self._told.add(noted.note)
@@ -68,7 +70,7 @@ class Evaluator:
         self, runner: RoundRunner, state: FederationState, model: Arrays, what: str = ""
     ) -> EvaluationResult:
         """Figures of a model; taken once more where the membership changed meanwhile and somebody
-        didn't answer for it.
+        didn't answer for it. Never once more under masks after a sum of it was opened.
 
         what : which model it is, where it isn't the round's own: strategies aren't told of it
         """
@@ -84,7 +86,8 @@ class Evaluator:
                 asked = [member for member in asked if member.trains]
             best = state.best_round if self.config.evaluation.select == "best" else None
             found = runner.evaluate(state.round, model, asked, state.accepted, what, best)
-            if not found.refused or standing == self.host.standing():
+            opened = self._masked and bool(found.gathered.sums)
+            if not found.refused or opened or standing == self.host.standing():
                 if not what:
                     runner.tell_strategy(state.round, found)
                 return found

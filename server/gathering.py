@@ -95,7 +95,7 @@ class Trained:
 class Evaluated:
     """Metric sums by split: added up, and of each hospital where the server may see them.
 
-    answered : whose sums are in it
+    answered : by split, whose sums are in it
     """
 
     sums: dict[str, Sums] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Evaluated:
     refused: list[Refusal] = field(default_factory=list)
     bytes_up: int = 0
     bytes_down: int = 0
-    answered: list[str] = field(default_factory=list)
+    answered: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Gatherer(ABC):
@@ -279,7 +279,8 @@ class PlainGatherer(Gatherer):
                 split: _added(result.sums.get(split), part) for split, part in sums.items()
             }
             result.hospitals[name] = figures
-            result.answered.append(name)
+            for split in sums:
+                result.answered.setdefault(split, []).append(name)
             self.observer.replied(name, "evaluate", None)
         except ReplyRefused as error:
             self._refuse_figures(result, name, error)

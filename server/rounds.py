@@ -171,13 +171,11 @@ class RoundRunner:
         best = {m.BEST_ROUND: best_round} if best_round and self.entries.personal else {}
         requests = self._evaluate_requests(server_round, shared, members, state_rounds, best)
         result.gathered = self.gatherer.evaluate(server_round, requests, members, what)
-        sizes = {member.name: member.sizes for member in members}
         for split, sums in result.gathered.sums.items():
             result.overall[split], result.within[split] = self._figures(
                 split, sums, result.hospitals
             )
-            answered = sorted(result.gathered.answered)
-            result.over[split] = [name for name in answered if sizes[name].get(split)]
+            result.over[split] = sorted(result.gathered.answered.get(split, ()))
         result.request = requests[0]
         result.seconds = time.monotonic() - started
         return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wardround.common.config import Config
+from wardround.common.messages import HELD_OUT
 from wardround.common.rng import numpy_generator
 from wardround.server.members import VirtualMembers
 from wardround.server.replies import Member
@@ -38,6 +39,16 @@ def preparing(members: Sequence[Member], config: Config) -> list[Member]:
     if not isinstance(members, VirtualMembers):
         return list(training(members))
     return _drawn(members, MOST_PREPARING, config.federation.seed, "preparation")
+
+
+def evaluating_groups(members: Sequence[Member]) -> dict[frozenset[str], list[str]]:
+    """The held-out splits by the names of the hospitals that have rows of them: a masked sum of a
+    split is of these alone, for zeros of others would hide nothing."""
+    groups: dict[frozenset[str], list[str]] = {}
+    for split in HELD_OUT:
+        if having := frozenset(member.name for member in members if member.sizes[split]):
+            groups.setdefault(having, []).append(split)
+    return groups
 
 
 def evaluated(members: Sequence[Member], config: Config) -> list[Member]:

@@ -43,6 +43,7 @@ from wardround.server.journal import Entry, Traffic
 from wardround.server.privacy import Release
 from wardround.server.replies import Member
 from wardround.server.requests import Totals, as_layout_queries, queries
+from wardround.server.sampling import evaluating_groups
 from wardround.server.secagg import KeyGroup, MaskedSum, Total
 from wardround.server.secure_keys import KeyExchange
 from wardround.server.secure_messages import data_of
@@ -80,9 +81,6 @@ class _Step:
 
 class SecureGatherer(KeyExchange):
     """Sees sums over hospitals only; parameters and errors as of ``KeyExchange``."""
-
-    _metrics: bytes | None = None
-    """The SumsLayout of the metric sums, once it is agreed."""
 
     # --- what the round loop asks ---------------------------------------------------------------
     def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
@@ -140,44 +138,65 @@ class SecureGatherer(KeyExchange):
             result.resolution = resolution(layout, total)
         return result
 
-    def evaluating(self, members: list[Member]) -> list[Member]:
-        return members if super().evaluating(members) else []
-
     def evaluate(
         self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
     ) -> Evaluated:
         self.traffic = traffic = Traffic()
         result = Evaluated(refused=traffic.refused)
-        attempts = self.config.federation.round_attempts
         name = f"evaluate {server_round}{f' {what}' if what else ''}"
-        purposes = [f"{name} {attempt}" for attempt in range(attempts)]
-        kept, standing = [one for one in purposes if self.journal.find(one)], self.host.standing()
-        for purpose in purposes[purposes.index(kept[0]) if kept else 0 :]:
-            step = _Step(purpose, requests, members)
-            try:
-                total = self._reopen(step)
-                if total is None:
-                    step.agree(self._metrics or self._agree_metrics(requests, members))
-                    total = self._sum(step)
-                result.sums = by_split(named_sums(step.layout, total))
-                result.answered = list(total.survivors)
-                break
-            except RoundFailed as error:
-                traffic.refused.append(refusal("all hospitals", "evaluate", error))
-                self.observer.replied("all hospitals", "evaluate", str(error))
-                if self.host.standing() != standing:
-                    break  # the round loop asks again, those who are members then
+        groups = evaluating_groups(members)
+        for having, splits in groups.items():
+            asked = [member for member in members if member.name in having]
+            if len(asked) < self.table.min_cohort:
+                self._tell_few(splits, sorted(having))
+                continue
+            nodes = {member.node_id for member in asked}
+            theirs = [one for one in requests if one.metadata.dst_node_id in nodes]
+            step = _Step(name if len(groups) == 1 else f"{name} {splits[0]}", theirs, asked)
+            self._evaluate_splits(step, splits, result)
         result.bytes_up, result.bytes_down = traffic.up, traffic.down
         return result
 
-    def _agree_metrics(self, requests: list[Message], members: Sequence[Member]) -> bytes:
-        """The SumsLayout of the metric sums, for good once every member is in it: one that can't
-        evaluate keeps nobody else from it."""
+    def _evaluate_splits(self, asked: _Step, splits: Sequence[str], result: Evaluated) -> None:
+        """Add the metric sums of these splits, if they can be had."""
+        attempts = self.config.federation.round_attempts
+        purposes = [f"{asked.purpose} {attempt}" for attempt in range(attempts)]
+        kept, standing = [one for one in purposes if self.journal.find(one)], self.host.standing()
+        for purpose in purposes[purposes.index(kept[0]) if kept else 0 :]:
+            step = _Step(purpose, asked.requests, asked.members)
+            try:
+                total = self._reopen(step)
+                if total is None:
+                    step.agree(self._metrics.get(splits[0]) or self._agree_metrics(step, splits))
+                    total = self._sum(step)
+                result.sums |= by_split(named_sums(step.layout, total))
+                result.answered |= dict.fromkeys(splits, list(total.survivors))
+                return
+            except RoundFailed as error:
+                self.traffic.refused.append(refusal("all hospitals", "evaluate", error))
+                self.observer.replied("all hospitals", "evaluate", str(error))
+                if self.host.standing() != standing:
+                    return  # the round loop asks again, those who are members then
+
+    def _agree_metrics(self, step: _Step, splits: Sequence[str]) -> bytes:
+        """The SumsLayout of the splits' metric sums, for good once every member is in it: one that
+        can't evaluate keeps nobody else from it."""
         before = len(self.traffic.refused)
-        sums = self.agree_layout(as_layout_queries(requests), members, everyone=False)
+        queries = as_layout_queries(step.requests)
+        sums = self.agree_layout(queries, step.members, everyone=False, splits=splits)
         if len(self.traffic.refused) == before:
-            self._metrics = sums
+            self._metrics[splits[0]] = sums
         return sums
+
+    def _tell_few(self, splits: Sequence[str], names: list[str]) -> None:
+        """Say once of which splits too few hospitals have rows for a sum."""
+        for split in splits:
+            if split not in self._few:
+                self._few.add(split)
+                who = f"only {' and '.join(names)} {'has' if len(names) == 1 else 'have'}"
+                least = f"secure_aggregation.min_cohort = {self.table.min_cohort} hospitals"
+                line = f"{who} {split} rows, and a masked sum is of {least} at least"
+                self.observer.warnings([f"there are no {split} figures: {line}"])
 
     # --- one masked sum -------------------------------------------------------------------------
     def _sum(self, step: _Step) -> Total:

@@ -27,7 +27,7 @@ from wardround.server.host import Host
 from wardround.server.journal import Journal
 from wardround.server.observer import Observer
 from wardround.server.replies import Member
-from wardround.server.sampling import training
+from wardround.server.sampling import evaluated, evaluating_groups, training
 from wardround.server.secagg import KeyGroup, SecureSession
 from wardround.server.secure_messages import SecureMessages, with_message
 from wardround.server.strategies import StrategyPlan
@@ -65,11 +65,14 @@ class KeyExchange(SecureMessages):
         super().__init__(grid, config, task, plan, observer)
         self.table, self.roster = config.secure_aggregation, dict(roster)
         self.members, trains = members, training(members)
-        self._lasting = {names_of(members), names_of(trains)}
+        evaluating = evaluating_groups(evaluated(members, config))
+        self._lasting = {names_of(trains), *evaluating}
         self.largest = max(member.sizes["train"] for member in members)
         described = descriptor(config)
         self.session = SecureSession(described, roster)
         self._groups: dict[frozenset[str], KeyGroup] = {}
+        self._metrics: dict[str, bytes] = {}  # agreed SumsLayouts, by the first split of each
+        self._few: set[str] = set()  # splits of which it was told that few hospitals have rows
         self._planned = task.phases + 2 * config.federation.rounds + _SPARE
         self._check_settings(len(trains), len(members))
         self.journal, self.host = journal, host

@@ -42,6 +42,7 @@ class SecureMessages(Gatherer):
         members: Sequence[Member],
         everyone: bool = True,
         fitting: bool = False,
+        splits: Sequence[str] | None = None,
     ) -> bytes:
         """Names and shapes of the members' sums together; of a name the shape that most have.
 
@@ -49,12 +50,17 @@ class SecureMessages(Gatherer):
         if nobody is.
         fitting : whether to leave out sums that nobody uses. Then raises Unfit for hospitals that
         don't fit the others.
+        splits : of metric sums, those to ask for; by default all
         """
         found: dict[str, dict[str, tuple[int, ...]]] = {}
 
         def keep(name: str, answer: ConfigRecord) -> None:
             parts = sums_layout(data_of(answer, m.MESSAGE)).exact.items()
-            found[name] = {key: spec.shape for key, spec in parts if key not in OWN_NAMES}
+            found[name] = {
+                key: spec.shape
+                for key, spec in parts
+                if key not in OWN_NAMES and (splits is None or key.partition("/")[0] in splits)
+            }
 
         before = len(self.traffic.refused)
         self.ask(requests, members, "layout", keep)

@@ -213,10 +213,11 @@ class Task(ABC, Generic[Raw]):
     def statistics(self, train: Raw, phase: int, totals: Sums) -> Sums:
         """This hospital's sums of phase 0, 1, ...; ``totals`` holds those of earlier phases.
 
-        Arrays are float64. Hospitals may send different keys (columns that only some have); a
-        missing key counts as zero. Keys and shapes are seen by the server even under secure
-        aggregation, values are not: so no key may come from a cell. ``tasks/vocabulary.py`` puts
-        texts into values.
+        Arrays are float64. Hospitals may send different keys (columns that only some have), of
+        which a missing one counts as zero; but with secure aggregation all must have the same: in a
+        sum with nothing but zeros a hospital's numbers would stand alone. Keys and shapes are seen
+        by the server even then, values are not: so no key may come from a cell.
+        ``tasks/vocabulary.py`` puts texts into values.
         """
         return {}
 
