@@ -84,15 +84,6 @@ class Config(Table):
                 f"evaluation.clients is {asked}, below secure_aggregation.min_cohort "
                 f"{secure.min_cohort}: every hospital would refuse"
             )
-        for key, wanted in (
-            ("select = 'best'", self.evaluation.select == "best"),
-            (f"patience = {self.evaluation.patience}", self.evaluation.patience > 0),
-        ):
-            if wanted and self.data.validation_fraction == 0:
-                raise ValueError(
-                    f"evaluation.{key} needs data.validation_fraction > 0: the best round must "
-                    "not be chosen on test rows"
-                )
         return self
 
     def error(self, key: str, message: str, mend: str = "") -> ConfigError:

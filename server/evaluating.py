@@ -95,17 +95,24 @@ class Evaluator:
 
 
 def check_selection(config: Config, members: Sequence[Member]) -> None:
-    """Raise ConfigError where a round is to be chosen by rows that nobody has."""
+    """Raise ConfigError where a round is to be chosen by rows that nobody has.
+
+    Only now it is known: the data may give validation rows that no setting tells of.
+    """
     table = config.evaluation
-    if not selects(table) or isinstance(members, VirtualMembers):
+    if not selects(table):
         return
-    if members and not any(member.sizes["validation"] for member in members):
+    if isinstance(members, VirtualMembers):  # where each has its own, the first evaluation tells
+        sizes = [members.same_sizes] if members.same_sizes else []
+    else:
+        sizes = [member.sizes for member in members]
+    if sizes and not any(one["validation"] for one in sizes):
         key = "evaluation.select" if table.select == "best" else "evaluation.patience"
         raise config.error(
             key,
-            "chooses by validation rows, and no hospital has any; set data.validation_fraction "
-            "above 0 or give validation rows with the data, or choose nothing: "
-            "evaluation.select = 'last', evaluation.patience = 0",
+            "chooses by validation rows, never by test rows, and no hospital has any; set "
+            "data.validation_fraction above 0 or give validation rows with the data, or choose "
+            "nothing: evaluation.select = 'last', evaluation.patience = 0",
         )
 
 

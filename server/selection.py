@@ -50,7 +50,9 @@ def note_figure(
     again : evaluates the best model so far; None: comparison starts anew when the hospitals change
     """
     if _SPLIT not in evaluation.overall:
-        return Noted()
+        if not evaluation.overall:
+            return Noted()
+        return Noted("none of the hospitals that evaluated has validation rows to choose by")
     value = _figure(evaluation, figure)
     if value is None:
         return Noted(

@@ -62,7 +62,8 @@ class DataTable(Table):
     validation_fraction: Fraction = Field(
         0.0,
         description=(
-            'as the test rows; needed for `evaluation.select = "best"` and `evaluation.patience`'
+            'as the test rows; `evaluation.select = "best"` and `evaluation.patience` need some, '
+            "unless the data give validation rows of their own"
         ),
     )
 
@@ -145,6 +146,6 @@ class EvaluationTable(Table):
         le=MANY,
         description=(
             "the run ends when the validation figure hasn't improved in so many evaluated rounds; "
-            "`0`: never. As `best`, it needs `data.validation_fraction`"
+            "`0`: never. As `best`, it needs validation rows"
         ),
     )

@@ -18,7 +18,7 @@ import csv
 import hashlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from wardround.common.records import model_figure
 from wardround.common.rundir import RunDirectory, to_json, write_atomically
 from wardround.common.tasks.configured import make_task
 from wardround.server.observer import Observer
+from wardround.server.replies import Member
 from wardround.simulations.search.base import OWN_KEYS, Base, make_folder, refuse_own_keys
 from wardround.simulations.search.runs import (
     CONFIG,
@@ -112,7 +113,7 @@ def tune(
 
     Parameters
     ----------
-    config, overrides : as for ``simulate``; ``data.validation_fraction`` must be above 0, and
+    config, overrides : as for ``simulate``; hospitals must have validation rows, and
         ``evaluation.select`` is 'best' unless it is set
     params : dotted key to ``Range(low=, high=, log=)`` or ``Choice(values=)``
     trials : how many altogether (20); with ``resume`` it may be raised
@@ -169,12 +170,6 @@ def _plan(
         if changes_scored_rows(key):
             raise ConfigError(f"--param {key}: can't be varied; {WHY}")
     config, figure = _checked(base, params)
-    if config.data.validation_fraction == 0:
-        raise config.error(
-            "data.validation_fraction",
-            "is 0, and a search chooses by validation rows, never by test rows; set it above 0, "
-            "e.g. --set data.validation_fraction=0.2",
-        )
     if "select" not in config.evaluation.model_fields_set:
         evaluation = config.evaluation.model_copy(update={"select": "best"})
         config = config.model_copy(update={"evaluation": evaluation})
@@ -246,12 +241,14 @@ def _run(folder: Path, plan: Plan, base: Base, study: Study, trial: Trial) -> Tr
         simulation = config.simulation.model_copy(update={"baselines": False})
         prepare_folder(place, config.model_copy(update={"simulation": simulation}))
     figure = make_task(base.config(trial.settings)).figure_table().primary
-    watch = _Watch(study, trial, figure)
+    watch = _Watch(study, trial, figure, plan.prune)
     begun = run_of(place)
     rounds = RunDirectory.open(begun).rounds() if begun and plan.prune else []
     if any([watch.is_hopeless(row) for row in rounds]):  # killed before it was noted
         return study.fail(trial, "pruned: below the median of the others", pruned=True)
-    found = run_in(place, watch if plan.prune else None)
+    found = run_in(place, watch)
+    if watch.nothing_to_score:
+        raise base.config(trial.settings).error("data.validation_fraction", _NOTHING_TO_SCORE)
     if isinstance(found, Failure):
         return study.fail(trial, found.reason, watch.pruned)
     if found.validation is None:
@@ -263,15 +260,33 @@ class _Hopeless(WardroundError):
     """Ends a trial's run from inside."""
 
 
-class _Watch(Observer):
-    """Ends a run that is worse than the earlier trials were."""
+_NOTHING_TO_SCORE = (
+    "no hospital has validation rows, and a search chooses by them, never by test rows; set it "
+    "above 0, e.g. --set data.validation_fraction=0.2, or give validation rows with the data"
+)
 
-    def __init__(self, study: Study, trial: Trial, figure: Figure) -> None:
-        self._study, self._trial, self._figure = study, trial, figure
-        self.pruned = False
+
+class _Watch(Observer):
+    """Ends a run that has nothing to be scored by, or is worse than the earlier trials were."""
+
+    def __init__(self, study: Study, trial: Trial, figure: Figure, prune: bool) -> None:
+        self._study, self._trial, self._figure, self._prune = study, trial, figure, prune
+        self.pruned = self.nothing_to_score = False
+
+    def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
+        if members and not any(one.sizes["validation"] for one in members):
+            self._refuse()
+
+    def population(self, clients: int, sizes: Mapping[str, int] | None) -> None:
+        if sizes is not None and not sizes["validation"]:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self.nothing_to_score = True
+        raise _Hopeless(_NOTHING_TO_SCORE)
 
     def round_committed(self, row: dict[str, Any]) -> None:
-        if self.is_hopeless(row):
+        if self._prune and self.is_hopeless(row):
             self.pruned = True
             raise _Hopeless(f"pruned after round {row['round']}: below the median of the others")
 

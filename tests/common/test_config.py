@@ -32,7 +32,6 @@ lr = 0.1
         ('name = "x"', 'name = "a/b"', "federation.toml:3: federation.name: string should match"),
         ("lr = 0.1", "optimizer = 'lbfgs'", "federation.toml:7: training.optimizer: input shoul"),
         ("rounds = 3", "clients_per_round = 1\nmin_clients = 2", "no round could succeed"),
-        ("[training]", "[evaluation]\nselect = 'best'\n[training]", "must not be chosen on test"),
         (
             "[training]",
             "[data]\ntest_fraction = 0.6\nvalidation_fraction = 0.4\n[training]",

@@ -166,10 +166,18 @@ def test_personal_layers_are_compared_anew(federate, settings, line: type) -> No
 
 
 # --- nothing to choose by -------------------------------------------------------------------------
-def test_no_validation_rows_at_all_are_refused_at_the_start(federate, settings) -> None:
+@pytest.mark.parametrize("fraction", ["0.1", "0.0"])
+@pytest.mark.parametrize("key", ["select", "patience"])
+def test_no_validation_rows_at_all_are_refused_at_the_start(
+    federate, settings, key: str, fraction: str
+) -> None:
     few = {name: examples([1.0] * 2, [0.0, 1.0]) for name in "ab"}  # a tenth of one row
-    with pytest.raises(ConfigError, match="evaluation.select: chooses by validation rows"):
-        federate(settings(PLAIN.replace("0.5", "0.1")), few)
+    text = PLAIN.replace("0.5", fraction)
+    if key == "patience":
+        text = text.replace('select = "best"', "patience = 2")
+        assert "patience" in text
+    with pytest.raises(ConfigError, match=f"evaluation.{key}: chooses by validation rows"):
+        federate(settings(text), few)
 
 
 class OneClass:

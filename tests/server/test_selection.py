@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from wardround.common.config import parse_config
-from wardround.common.errors import ConfigError
 from wardround.common.tasks.base import Examples
 from wardround.server.checkpoint import FederationState, newest_checkpoint, write_checkpoint
 from wardround.server.rounds import EvaluationResult
@@ -134,6 +133,9 @@ def test_a_run_that_is_resumed_ends_in_the_same_round(
         assert "in round 2" in again.directory.summary()["ended_early"]
 
 
-def test_it_needs_validation_rows() -> None:
-    with pytest.raises(ConfigError, match="patience = 2 needs data.validation_fraction > 0"):
-        parse_config("[evaluation]\npatience = 2\n")
+def test_an_evaluation_by_hospitals_without_validation_rows_is_told(line) -> None:
+    evaluation = EvaluationResult(overall={"test": {"loss": 1.0}})
+    state = FederationState(1, {}, {})
+    noted = note_figure(state, evaluation, line().figure_table().primary, None)
+    assert noted.note is not None and "has validation rows to choose by" in noted.note
+    assert (state.best_round, state.not_better) == (None, 0)

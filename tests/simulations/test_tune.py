@@ -177,6 +177,21 @@ def test_a_search_in_which_everything_diverges_says_so(sets) -> None:
         tune(None, space, 1, overrides=[*plain, "federation.round_attempts=1"])
 
 
+@pytest.mark.parametrize("select", ["best", "last"])
+@pytest.mark.parametrize("partition", ["auto", "virtual"])
+def test_without_any_validation_row_there_is_no_search(sets, select: str, partition: str) -> None:
+    """It ends with the first trial, before a round is trained."""
+    more = ["data.validation_fraction=0", f"evaluation.select={select}"]
+    if partition == "virtual":
+        more += [
+            "simulation.partition=virtual",
+            "federation.clients_per_round=4",
+            "secure_aggregation.enabled=false",
+        ]
+    with pytest.raises(ConfigError, match="data.validation_fraction: no hospital has validation"):
+        tune(None, LR, 3, overrides=[*sets, *more])
+
+
 def test_a_hopeless_trial_is_pruned_and_counts_as_no_result(sets, monkeypatch) -> None:
     """The sixth is below the median of five others at round 5 (a quarter of 20 is warm-up)."""
     rounds_of: dict[str, int] = {}
@@ -204,7 +219,6 @@ def test_a_hopeless_trial_is_pruned_and_counts_as_no_result(sets, monkeypatch) -
 
 def test_what_cannot_be_searched_is_refused_in_one_line(sets, tmp_path, monkeypatch) -> None:
     cases: list[tuple[Any, list[str], str]] = [
-        (LR, ["data.validation_fraction=0"], "data.validation_fraction: is 0, and a search"),
         ({}, [], "--param: give at least one"),
         ({"training.lr": Range(low=1, high=1)}, [], "must be from low to high"),
         ({"training.lr": Range(low=0.0, high=1.0, log=True)}, [], "must begin above 0"),
