@@ -83,7 +83,7 @@ def main() -> None:
         if killed and found:
             if in_child(lambda: void(simulate(resume=found[0]))):
                 raise SystemExit(f"{name}: could not be resumed")
-        if found:
+        if found and (killed or not kill):
             line = json.dumps({"case": name, "sha256": digest(found[0])})
             with SAYING:
                 builtins.print(line, flush=True)

@@ -22,7 +22,7 @@ TASK = HERE.parent.parent / "examples" / "own_task" / "task.py"
         (
             "name = 'fedadam'\n[privacy]\nunit = 'hospital'\nnoise = 'distributed'\n"
             "clipping = 'adaptive'\nnoise_multiplier = 1.0",
-            13,
+            11,
         ),
     ],
 )
@@ -48,7 +48,8 @@ def test_killed_at_any_durable_write_and_resumed_is_the_same_run(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     cases = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(cases) > 8, "too few kill points were reached to mean anything"
+    killed = [case for case in cases if case["case"].startswith("killed")]
+    assert len(killed) >= 5, "too few kill points were reached to mean anything"
     assert cases[-1]["case"] == "uninterrupted again"
     different = [case for case in cases if case["sha256"] != cases[0]["sha256"]]
     assert not different
