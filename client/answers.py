@@ -1,13 +1,15 @@
 """Answers that are kept until nobody can ask for them again.
 
 A request that comes twice (the connection broke, a process at either end was killed) gets the same
-bytes twice: training isn't repeated, and no privacy is paid again. The body isn't forced to disk,
-since its digest tells whether it is whole; the journal that says an answer was given is
+bytes twice: training isn't repeated, and no privacy is paid again. An answer is of one run: what
+was withdrawn before it had left doesn't leave in a later run. The body isn't forced to disk, since
+its digest tells whether it is whole; the journal that says an answer was given is
 (``audit.jsonl``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -37,19 +39,20 @@ class FileBody:
 
 
 class Answers:
-    """The last answers by request id, in a folder: a line of JSON (the Start), then the body."""
+    """The last answers by run and request id, in a folder: a line of JSON (the Start), then the
+    body."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = private_folder(folder)
         for torn in folder.glob("*.tmp"):
             torn.unlink()
 
-    def keep(self, request_id: str, start: Start, body: Body) -> FileBody:
+    def keep(self, run: str, request_id: str, start: Start, body: Body) -> FileBody:
         """Write an answer; older ones than the last few are forgotten. Gives the body to send.
 
         Raises OSError if it can't be written.
         """
-        path = self._folder / request_id
+        path = self._path(run, request_id)
         temporary = path.with_suffix(".tmp")
         head = start.model_dump_json().encode() + b"\n"
         try:
@@ -67,9 +70,10 @@ class Answers:
             old.unlink()
         return FileBody(path, len(head))
 
-    def find(self, request_id: str) -> tuple[Start, FileBody] | None:
-        """The answer that was given; None if there is none, or it was damaged by a power cut."""
-        path = self._folder / request_id
+    def find(self, run: str, request_id: str) -> tuple[Start, FileBody] | None:
+        """The answer that was given in this run; None if there is none, or it was damaged by a
+        power cut."""
+        path = self._path(run, request_id)
         try:
             with open(path, "rb") as file:
                 head = file.readline(CHUNK_BYTES)
@@ -81,6 +85,9 @@ class Answers:
         except (OSError, ValueError, TransportError):
             return None
         return (start, body) if whole else None
+
+    def _path(self, run: str, request_id: str) -> Path:
+        return self._folder / f"{hashlib.sha256(run.encode()).hexdigest()[:16]}-{request_id}"
 
 
 def _private(path: str, flags: int) -> int:

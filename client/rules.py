@@ -57,6 +57,12 @@ class Rules:
         self._gate = Gate()
         self._refused: tuple[str, str] = ("", "")
 
+    @property
+    def run(self) -> str:
+        """The name of the run that is taken part in; '' where no manifest is accepted."""
+        manifest = self._gate.manifest
+        return manifest.run if manifest is not None else ""
+
     def config(self) -> Config:
         """This hospital's settings. Raises ConfigError, or PolicyRefused for a missing file."""
         site, described = load_site(self._kit.site_path), self._kit.description.config()

@@ -40,6 +40,10 @@ _KEPT = {m.TRAIN, m.EVALUATE, m.STATISTICS, m.UNMASK}
 class Guard(Protocol):
     """The hospital's last word."""
 
+    @property
+    def run(self) -> str:
+        """The name of the run whose manifest is accepted; '' where none is."""
+
     def admit(self, content: RecordDict) -> RecordDict:
         """The answer to a run manifest. Raises WardroundError if the policy forbids the run."""
 
@@ -106,7 +110,7 @@ class Worker:
                 return ""
             if len(self._busy) >= _MOST_AT_ONCE:
                 return f"more than {_MOST_AT_ONCE} requests at once"
-        kept = self._answers.find(start.id)
+        kept = self._answers.find(self._guard.run, start.id)
         if kept is None or not self._may_repeat(start.type):
             return None
         answer, body = kept
@@ -238,7 +242,7 @@ class Worker:
         )
         kept: FileBody | None = None
         if start.type in _KEPT:
-            kept = self._answers.keep(start.id, reply, body)
+            kept = self._answers.keep(self._guard.run, start.id, reply, body)
         self._audit.append(
             "sent",
             kind=start.type,

@@ -34,39 +34,40 @@ def whole(body: object) -> bytes:
 
 def test_the_same_bytes_again_also_after_a_restart(tmp_path: Path) -> None:
     request, start, body = answer(1)
-    kept = Answers(tmp_path).keep(request, start, body)
+    kept = Answers(tmp_path).keep("run", request, start, body)
     assert whole(kept) == whole(body) and kept.read(10, 5) == body.read(10, 5)
-    found = Answers(tmp_path).find(request)
+    found = Answers(tmp_path).find("run", request)
     assert found is not None and found[0] == start and whole(found[1]) == whole(body)
+    assert Answers(tmp_path).find("another run", request) is None
     assert all(file.stat().st_mode & 0o077 == 0 for file in tmp_path.iterdir())
 
 
 def test_a_damaged_answer_is_none(tmp_path: Path) -> None:
     answers = Answers(tmp_path)
     request, start, body = answer(1)
-    answers.keep(request, start, body)
-    path = tmp_path / request
+    answers.keep("run", request, start, body)
+    (path,) = tmp_path.iterdir()
     good = path.read_bytes()
     for bad in (good[:-1], good + b"x", good[:-9] + b"y" + good[-8:], b"", b"{}\n", good[300:]):
         path.write_bytes(bad)
-        assert answers.find(request) is None
+        assert answers.find("run", request) is None
     path.write_bytes(good)
-    os.rename(path, tmp_path / ("b" * 64))
-    assert answers.find("b" * 64) is None, "an answer to another request"
-    assert answers.find(request) is None
+    os.rename(path, path.with_name(path.name.replace(request, "b" * 64)))
+    assert answers.find("run", "b" * 64) is None, "an answer to another request"
+    assert answers.find("run", request) is None
 
 
 def test_old_ones_are_forgotten_but_one_that_is_being_sent_stays_whole(tmp_path: Path) -> None:
     answers = Answers(tmp_path)
     request, start, body = answer(0)
-    being_sent = answers.keep(request, start, body)
+    being_sent = answers.keep("run", request, start, body)
     for number in range(1, 9):
-        answers.keep(*answer(number))
-    assert answers.find(request) is None and len(list(tmp_path.iterdir())) == 4
+        answers.keep("run", *answer(number))
+    assert answers.find("run", request) is None and len(list(tmp_path.iterdir())) == 4
     assert whole(being_sent) == whole(body)
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
-        answers.find(f"{8:064x}")
+        answers.find("run", f"{8:064x}")
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
 
 
@@ -79,7 +80,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(body, "read", full)
     with pytest.raises(OSError, match="No space"):
-        answers.keep(request, start, body)
+        answers.keep("run", request, start, body)
     assert list(tmp_path.iterdir()) == []
 
 

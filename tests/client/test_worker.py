@@ -39,15 +39,21 @@ class Outbox:
         data = body.read(0, body.size_bytes) if body is not None else b""
         self.sent.append((start, data))
 
+    def waiting(self) -> list[Start]:
+        return [start for start, _ in self.sent[-1:]]
+
+    def take_back(self, reply_id: str) -> None:
+        self.sent.pop()
+
 
 class OpenDoor:
     """A guard that allows everything once a plan was accepted, but for one reply."""
 
     def __init__(self) -> None:
-        self.accepted, self.forbidden = False, ""
+        self.accepted, self.forbidden, self.run = False, "", ""
 
     def admit(self, content: RecordDict) -> RecordDict:
-        self.accepted = True
+        self.accepted, self.run = True, str(content["plan"]["run"]) if "plan" in content else "one"
         return RecordDict({"accepted": ConfigRecord({"ok": True})})
 
     def may_begin(self, message_type: str, request: RecordDict | None) -> None:
@@ -275,3 +281,18 @@ def test_a_flood_of_requests_is_turned_away(bench: Bench) -> None:
         if answers[-1] is None:
             bench.worker.request(Incoming(start, io.BytesIO(body.read(0, body.size_bytes))))
     assert answers[0] is None and answers[-1] == "more than 8 requests at once"
+
+
+def test_an_answer_of_a_run_that_was_withdrawn_from_does_not_leave_in_the_next_one(
+    bench: Bench,
+) -> None:
+    """It was kept and not sent; the server asks for it by its number under another plan."""
+    bench.ask(request())
+    answer = bench.outbox.sent[-1]
+    bench.worker.withdraw("this hospital rejected the plan of run 'one'")
+    assert bench.outbox.sent[-1][0].kind == "error"
+    plan = RecordDict({**MANIFEST, "plan": ConfigRecord({"run": "two"})})
+    bench.ask(plan, m.MANIFEST)
+    bench.ask(request())
+    again = bench.outbox.sent[-1]
+    assert again[1] != answer[1] and again[0].kind == "reply"  # trained anew, for run two
