@@ -18,7 +18,7 @@ SERVER_PLAIN = {
     "after commit": dict(
         place="wardround.server.federation:write_checkpoint", count=1, when="after"
     ),
-    "final": dict(place="wardround.server.federation:write_tensors", count=2),
+    "final": dict(place="wardround.server.federation:write_preparation"),
 }
 CLIENT_PLAIN = {
     "statistics": dict(
