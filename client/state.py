@@ -15,7 +15,8 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from wardround.common.arrays import Arrays, decode_arrays, encode_arrays
+from wardround.common.arrays import Arrays, check_finite, decode_arrays, encode_arrays
+from wardround.common.errors import ReplyRefused
 from wardround.common.messages import records_of
 
 _SEPARATOR = "@"
@@ -45,7 +46,15 @@ class ClientState:
         """Keep ``arrays`` as the version of ``server_round`` and forget all but ``state_round``'s.
 
         The version of ``state_round`` stays: the server may still repeat this round.
+
+        Raises ReplyRefused, and keeps what there was, for arrays that no later round could take up:
+        training has run away.
         """
+        try:
+            for key, value in arrays.items():
+                check_finite(key, value)
+        except ReplyRefused as error:
+            raise ReplyRefused(f"{error}; lower training.lr?") from None
         keep = f"{name}{_SEPARATOR}{state_round}"
         for key in [key for key in self._records if key.startswith(name + _SEPARATOR)]:
             if key != keep:
