@@ -18,6 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import sklearn.datasets  # noqa: F401 - the task's, paid once like ours
+
 from wardround.common.config import load_config
 from wardround.simulations import simulate
 
