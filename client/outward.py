@@ -7,6 +7,7 @@ own log keeps the whole text.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,10 +15,10 @@ from pathlib import Path
 from wardround.common.messages import one_line
 
 _ABSOLUTE = re.compile(
-    r"(?<![\w./\\~-])(?:file://)?(?:~|[A-Za-z]:(?=[\\/]))?(?:[/\\](?=[^\s/\\])[^\s/\\'\"`:;,()<>|]*)+"
+    r"(?<![\w./\\~-])(?:file://|\\(?=\\))?(?:~|[A-Za-z]:(?=[\\/]))?(?:[/\\](?=[^\s/\\])[^\s/\\'\"`:;,()<>|]*)+"
 )
-_REST = r"[/\\].*?(?=: |:\d|[,;'\")]| \(|$)"
-"""The rest of a path: errors say 'path: what', or 'path:line'; its folders may have blanks."""
+_REST = re.compile(r"[/\\].*?(?=: |:\d|[,;'\")]| \(|$)")
+"""The rest of a path that isn't there: errors say 'path: what', or 'path:line'."""
 
 
 class Outward:
@@ -30,21 +31,40 @@ class Outward:
     """
 
     def __init__(self, data: Path | None = None, folders: Iterable[Path] = ()) -> None:
-        self._forms: list[tuple[re.Pattern[str], str]] = []
-        for form in _forms([data] if data is not None else []):
-            name = data.resolve().name if data is not None else ""
-            self._add(re.escape(form) + _REST, f"{name}/...")
-            self._add(re.escape(form) + r"(?![\w/\\])", name)
-        for form in _forms(folders):
-            self._add(re.escape(form) + r"[/\\]", "")
+        self._data = _forms([data] if data is not None else [])
+        self._name = data.resolve().name if data is not None else ""
+        self._folders = [(_pattern(form, r"[/\\]"), "") for form in _forms(folders)]
+        self._folders += [(_pattern(form, r"(?![\w/\\])"), self._name) for form in self._data]
 
     def __call__(self, text: str) -> str:
-        for pattern, instead in self._forms:
+        for form in self._data:
+            text = self._without_files(text, form)
+        for pattern, instead in self._folders:
             text = pattern.sub(instead.replace("\\", r"\\"), text)
         return one_line(_ABSOLUTE.sub(lambda found: _last(found[0]), text))
 
-    def _add(self, pattern: str, instead: str) -> None:
-        self._forms.append((re.compile(r"(?<![\w./\\-])" + pattern), instead))
+    def _without_files(self, text: str, form: str) -> str:
+        """The text without what it names below the data folder."""
+        pattern, kept, at = _pattern(form, r"(?=[/\\])"), "", 0
+        while found := pattern.search(text, at):
+            kept += f"{text[at : found.start()]}{self._name}/..."
+            at = found.end() + _inside(form, text[found.end() :])
+        return kept + text[at:]
+
+
+def _pattern(form: str, after: str) -> re.Pattern[str]:
+    return re.compile(r"(?<![\w./\\-])" + re.escape(form) + after)
+
+
+def _inside(folder: str, rest: str) -> int:
+    """How long the path is that a text goes on with below a folder: a file's name may hold whatever
+    ends one in a sentence ('Doe, Jane (2).dcm'), so the longest that is there counts."""
+    found = _REST.match(rest)
+    usual = found.end() if found else 0
+    for end in range(len(rest), usual, -1):
+        if rest[end - 1] not in "/\\" and os.path.lexists(folder + rest[:end]):
+            return end
+    return usual
 
 
 def _forms(places: Iterable[Path]) -> list[str]:

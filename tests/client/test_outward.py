@@ -52,3 +52,18 @@ def test_an_error_reply_holds_no_path_and_the_own_log_does(caplog) -> None:
     reply = failure_reply(request, error, Outward())
     assert reply.error.reason == "north.csv: column 'age' is missing"
     assert "/srv/private/north.csv" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "file", ["Doe, Jane.dcm", "Doe (Jane).dcm", "Doe: Jane; 'x'.dcm", "a/Doe, J"]
+)
+def test_a_file_of_the_data_may_be_called_like_the_end_of_a_path(tmp_path: Path, file: str) -> None:
+    data = tmp_path / "Dr. Who, scans"
+    (data / file).parent.mkdir(parents=True)
+    (data / file).touch()
+    outward = Outward(data)
+    text = f"{data}/{file}: no image, and {data}/{file}:3: none; see {data}"
+    assert (
+        outward(text) == f"{data.name}/...: no image, and {data.name}/...:3: none; see {data.name}"
+    )
+    assert outward(r"at \\server\Jane\x.csv") == "at x.csv"
