@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -189,6 +189,16 @@ def _metric_sums(
         if split in splits and split in received.examples:
             part = evaluate_model(received.model, received.examples[split], task, training)
             if within:  # the server works them out itself where it may see a hospital's sums
-                part |= own_sums(task.summarise(part), within)
+                part |= own_sums(_own_figures(hospital, part), within)
             sums |= {f"{split}/{name}": value for name, value in part.items()}
     return sums
+
+
+def _own_figures(hospital: Hospital, sums: Sums) -> Mapping[str, float]:
+    """Figures of this hospital alone; none where they can't be had: that its rows allow none is
+    inside the masked sum, and no error that the server gets in clear."""
+    try:
+        return hospital.task.summarise(sums)
+    except Exception as error:  # a task of one's own may do what it likes with too few rows
+        log.warning("%s: its rows allow no figures (%s)", hospital.name, type(error).__name__)
+        return {}

@@ -26,16 +26,18 @@ class ModelCache:
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] | None = None
+        self._task: Task[Any] | None = None
         self._built: tuple[nn.Module, Arrays] | None = None
         self._frozen: str | None = None
 
     def get(self, hospital: Hospital, totals: Sums, digest: str) -> tuple[nn.Module, Arrays]:
         """The model on the hospital's device, and its arrays as they were when it was built."""
         seed, device = hospital.config.federation.seed, hospital.config.training.device
-        key = (id(hospital.task), digest, seed, device)
-        if self._built is None or key != self._key:
+        key = (digest, seed, device)
+        if self._built is None or key != self._key or self._task is not hospital.task:
             model = build_model(hospital.task, totals, seed)
             self._built, self._key = (model.to(device), model_arrays(model)), key
+            self._task = hospital.task  # kept: the number of one that is gone is given again
             self._frozen = None
         return self._built
 

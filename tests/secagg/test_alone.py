@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
+from tests.conftest import Federate, Line, examples
 from wardround.common.errors import RoundFailed
+from wardround.common.figures import Figure
 from wardround.common.messages import HELD_OUT
-from wardround.common.tasks.base import Fit
+from wardround.common.tasks.base import Fit, Sums
 from wardround.server.observer import Observer
 from wardround.server.sampling import evaluating_groups
 from wardround.simulations import simulate
@@ -148,3 +151,33 @@ def test_groups_are_by_who_has_rows() -> None:
     assert evaluating_groups(both) == {frozenset("ab"): ["validation", "test"]}
     other: Any = [Sized("a", 1, 0), Sized("b", 3, 4)]
     assert list(evaluating_groups(other).values()) == [["validation"], ["test"]]
+
+
+# --- figures of its own ---------------------------------------------------------------------------
+class Ranked(Line):
+    """A task with a figure within hospitals, whose summary fails where all targets are alike."""
+
+    primary_metric = "spread"
+    figures = (Figure("spread", "higher", within=True),)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
+        ones = np.array([float((targets > 0).sum())])
+        return super().metrics(outputs, targets) | {"ones": ones}
+
+    def summarise(self, sums: Sums) -> dict[str, float]:
+        ones, rows = float(sums["ones"][0]), float(sums["examples"][0])
+        return super().summarise(sums) | {"spread": 1 / (rows - ones) + 1 / ones}
+
+
+def test_that_rows_allow_no_figure_is_no_error_that_the_server_gets(
+    federate: Federate, settings: Any
+) -> None:
+    """It would be a question that any model answers of one hospital in clear."""
+    shards = {name: examples([1.0] * 8, [1.0, 0.0] * 4) for name in "abc"}
+    shards["d"] = examples([1.0] * 8, [1.0] * 8)
+    text = "[data]\ntest_fraction = 0.5\n[secure_aggregation]\nenabled = true\nmin_cohort = 3\n"
+    run = federate(settings(text), shards, Ranked())
+    assert run.recorder.refusals == []
+    (row,) = run.directory.rounds()
+    assert row["over"]["test"] == list("abcd")
+    assert row["within"]["test"]["spread"] == {"mean": 1.0, "bound": 0.0, "hospitals": 3}
