@@ -29,7 +29,7 @@ from typing import Any, Literal
 from wardround.client.decisions import Decisions
 from wardround.client.plan_text import plan_text
 from wardround.common.errors import PolicyRefused, ProvisionError, WardroundError
-from wardround.common.messages import one_line
+from wardround.common.messages import REJECTED, one_line
 from wardround.common.private_files import private_folder, why, write_private
 from wardround.common.rundir import sync_folder
 from wardround.common.secagg.keys import Identity, digest, verify
@@ -96,10 +96,7 @@ class Approvals:
             if same:
                 reason = one.reason if one else ""
                 raise PolicyRefused(
-                    one_line(
-                        f"this hospital rejected the plan of run '{manifest.run}': "
-                        f"{reason or 'no reason given'}"
-                    )
+                    one_line(f"{REJECTED}'{manifest.run}': {reason or 'no reason given'}")
                 )
 
     def accept(self, manifest: Manifest) -> None:

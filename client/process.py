@@ -51,6 +51,9 @@ from wardround.common.wire.mailbox import Incoming
 
 log = logging.getLogger("wardround.client")
 
+_GOODBYE_S = 0.3
+"""For the server to hear that this hospital leaves; `wardround client stop` kills after 0.6."""
+
 
 class HospitalProcess:
     """One hospital between its data and the server.
@@ -155,9 +158,10 @@ class HospitalProcess:
         state = self.kit.folder / "state"
         while not self._over.wait(0.5) and not is_stopped(state):
             self._note_decisions()
-        self.connection.stop()
-        self.worker.stop()
         why = "kill switch" if is_stopped(state) else "signal"
+        self.connection.stop(why)
+        self.worker.stop()
+        threads[0].join(_GOODBYE_S)
         self.audit.append("stopped", reason=why)
         log.info("stopped (%s)", why)
         sys.stdout.flush()

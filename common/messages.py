@@ -63,6 +63,8 @@ MANIFEST_RECORD = "manifest"
 PRIVACY = "privacy"
 BUDGET = "privacy: "
 """How the reason begins with which a client refuses what its privacy budget forbids."""
+REJECTED = "this hospital rejected the plan of run "
+"""How the reason begins with which a client refuses what a person there has rejected."""
 QUANTILE = "quantile"
 
 # Keys of the secagg record.

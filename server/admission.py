@@ -61,10 +61,16 @@ class Admission:
         self._renewed = threading.Condition()
         self._announcing = False
         self._turns: dict[str, int] = {}
+        grid.on_withdrawn = self._withdrawn
         self.renew()
 
     def begin(self, link: Link) -> None:
         """A hospital has connected: ask it, in a thread, until it accepts or is gone."""
+        with self._grid.changed:
+            link.refusal = ""
+        self._begin(link)
+
+    def _begin(self, link: Link) -> None:
         with self._renewed:
             turn = self._turns[link.name] = self._turns.get(link.name, 0) + 1
         threading.Thread(target=self._asking, args=(link, turn), daemon=True).start()
@@ -123,8 +129,6 @@ class Admission:
 
     def _ask(self, link: Link, turn: int) -> None:
         """``turn``: a later connection or manifest takes over from this one."""
-        with self._grid.changed:
-            link.refusal = ""
         again_s = _AGAIN_S
         while link.connected and self._turns[link.name] == turn:
             with self._renewed:
@@ -154,10 +158,17 @@ class Admission:
             return signed == self._signed
 
     def _refused(self, link: Link, reason: str) -> None:
-        if reason != link.refusal:
-            self._events.not_admitted(link.name, reason)
+        new = reason != link.refusal
         self._set(link, False, reason)
+        if new:
+            self._events.not_admitted(link.name, reason, link.withdrew)
         link.turn_away(reason)
+
+    def _withdrawn(self, link: Link, reason: str) -> None:
+        """It is asked from time to time whether it takes part again."""
+        if link.admitted:
+            self._refused(link, reason)
+            self._begin(link)
 
     def _set(self, link: Link, admitted: bool, refusal: str) -> None:
         with self._grid.changed:

@@ -19,13 +19,13 @@ from wardround.common import messages as m
 from wardround.server.board_rows import (
     AWAY,
     CONNECTED,
-    HIDDEN,
     NEVER_SEEN,
     PHASES,
     REFUSED,
     REFUSES,
     REVOKED,
     STEPS,
+    WITHDREW,
     HospitalRow,
     Tally,
     audit_row,
@@ -95,13 +95,16 @@ class Board(Observer):
         hospitals: Iterable[str] = (),
         hidden: bool | None = None,
         primary: str | None = None,
+        titles: Mapping[str, str] | None = None,
     ) -> None:
-        """Facts that were not known at the start; a hospital named here is added."""
+        """Facts that were not known at the start; a hospital named here is added. ``titles``: what
+        hospitals are called, by name, where that is something else."""
         facts = {"name": run, "rounds": rounds, "hidden": hidden, "primary": primary}
         with self._changed:
             self._run |= {key: value for key, value in facts.items() if value is not None}
             for name in hospitals:
-                self._hospital(name)
+                if hospital := self._hospital(name):
+                    hospital.title = short((titles or {}).get(name))
             self._touch("run", "hospitals")
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -152,17 +155,20 @@ class Board(Observer):
                 self._set_state(hospital, REFUSED, reason)
             self._refuse(name_or_address, "connect", reason)
 
-    def not_admitted(self, name: str, reason: str) -> None:
-        """A hospital is connected and won't take part: its policy or its versions forbid it."""
+    def not_admitted(self, name: str, reason: str, withdrew: bool = False) -> None:
+        """A hospital is connected and won't take part: its policy or its versions forbid it, or,
+        after it took part, a person there."""
         with self._changed:
             if hospital := self._hospital(name):
-                self._set_state(hospital, REFUSES if hospital.up else REFUSED, reason)
+                state = WITHDREW if withdrew else REFUSES if hospital.up else REFUSED
+                self._set_state(hospital, state, reason)
             self._refuse(name, "manifest", reason)
 
     def admitted(self, name: str) -> None:
         """A hospital's policy allows the run, maybe after it didn't."""
         with self._changed:
-            if (hospital := self._hospitals.get(name)) and hospital.state == REFUSES:
+            hospital = self._hospitals.get(name)
+            if hospital and hospital.state in (REFUSES, WITHDREW):
                 self._set_state(hospital, CONNECTED, "")
             self._touch("hospitals")
 
@@ -378,8 +384,7 @@ class Board(Observer):
                 hospital.rounds += 1
         for name, claim in (row.get("privacy") or {}).items():
             if hospital := self._hospital(name):
-                hospital.private, hospital.delta = True, claim.get("delta")
-                hospital.epsilon, hospital.epsilon_limit = claim.get("epsilon"), claim.get("limit")
+                hospital.claim(claim)
         for name, figures in (row.get("hospitals") or {}).items():
             if hospital := self._hospital(name):
                 hospital.figures = figure_table(figures)
@@ -390,8 +395,5 @@ class Board(Observer):
         return self._run | sizes | {"phases": phases}
 
     def _hospitals_section(self) -> list[dict[str, Any]]:
-        rows = []
-        for name, hospital in sorted(self._hospitals.items()):
-            shown = {"figures": HIDDEN if self._run["hidden"] else hospital.figures}
-            rows.append({"name": name} | vars(hospital) | {"sizes": dict(hospital.sizes)} | shown)
-        return rows
+        hidden = self._run["hidden"]
+        return [{"name": name} | one.shown(hidden) for name, one in sorted(self._hospitals.items())]

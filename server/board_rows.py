@@ -16,6 +16,7 @@ from wardround.common.figures import is_number
 PHASES = ("waiting", "preparing", "training", "collecting", "unmasking", "evaluating", "committed")
 NEVER_SEEN, CONNECTED, AWAY = "never seen", "connected", "away"
 REFUSES, REFUSED, REVOKED = "refuses the run", "refused", "revoked"
+WITHDREW = "withdrew"
 HIDDEN = "hidden"
 SECONDS_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 """Upper bounds of the histogram of round times, in seconds; a last bucket is unbounded."""
@@ -30,9 +31,11 @@ _MOST_FIGURES, _MOST_SPLITS, _MOST_FIELDS = 64, 8, 24
 class HospitalRow:
     """One row of the dashboard's table; times are seconds since 1970.
 
+    title : what it is called, where that is something else than its name
     up : it has a connection, whatever its state: one that refuses the run stays connected
     """
 
+    title: str = ""
     state: str = NEVER_SEEN
     up: bool = False
     reason: str = ""
@@ -51,6 +54,16 @@ class HospitalRow:
     private: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
     figures: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    def claim(self, claim: Mapping[str, Any]) -> None:
+        """It says of its privacy budget."""
+        self.private, self.delta = True, claim.get("delta")
+        self.epsilon, self.epsilon_limit = claim.get("epsilon"), claim.get("limit")
+
+    def shown(self, hidden: bool) -> dict[str, Any]:
+        """As a display may have it; ``hidden``: without its figures."""
+        figures = HIDDEN if hidden else self.figures
+        return vars(self) | {"sizes": dict(self.sizes), "figures": figures}
 
     @property
     def idle(self) -> str:

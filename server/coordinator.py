@@ -16,9 +16,9 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from wardround.server.federation import Federation, FederationOutcome
 from wardround.server.host import Host
 from wardround.server.present_run import COMMAND, present_run
 from wardround.server.provision import ServerFolder
+from wardround.server.replies import Member
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.service import Door, open_port
 
@@ -73,6 +74,8 @@ class Coordinator:
     board: Board
     say: Callable[[str], None]
     run_path: Path | None = None
+    _idle: dict[str, str] = field(default_factory=dict)
+    """Processes of hospitals that have nothing to train on."""
 
     def run(self, new: bool = False) -> FederationOutcome | None:
         """Wait for the hospitals, and run (or go on with) the rounds; None if the present run is
@@ -162,15 +165,17 @@ class Coordinator:
     def _rounds(
         self, grid: HospitalGrid, run: RunDirectory, admission: Admission
     ) -> FederationOutcome:
+        called = self.config.server.titles.items()
+        titles = {name: title for name, title in called if name != title}
         self.board.describe_run(
             run=run.path.name,
             rounds=self.config.federation.rounds,
             hospitals=self._description.hospitals,
             hidden=self.config.secure_aggregation.enabled,
             primary=self.task.primary_metric,
+            titles=titles,
         )
-        titles = self.config.server.titles.items()
-        run.update(titles={name: title for name, title in titles if name != title})
+        run.update(titles=titles)
         self.board.restore(run.rounds())
         patience_s = self.config.server.wait_s
         self._wait_for_hospitals(grid, patience_s)
@@ -184,7 +189,10 @@ class Coordinator:
                 admission.model_known,
                 lambda everyone: self._wait_for_hospitals(grid, patience_s * everyone),
                 lambda: self._description.version,
-                COMMAND,
+                grid.departures,
+                grid.gone,
+                lambda members: self._note_members(grid, members),
+                go_on=COMMAND,
             ),
         )
         outcomes: list[FederationOutcome] = []
@@ -205,8 +213,8 @@ class Coordinator:
         while True:
             grid.check()
             everyone, ready = set(self._description.hospitals), set(grid.admitted())
-            missing = sorted(everyone - ready)
-            if len(ready) < needed:
+            missing, idle = sorted(everyone - ready), self._evaluating_only(grid, ready)
+            if len(ready) - len(idle) < needed:
                 enough_at = math.inf
             else:
                 enough_at = min(enough_at, time.monotonic())
@@ -216,13 +224,28 @@ class Coordinator:
             reasons = [self._missing(grid, name) for name in missing[:8]]
             if missing:
                 line += f"; missing: {', '.join(reasons)}{' ...' if len(missing) > 8 else ''}"
-            if len(everyone) < needed:
+            if idle:
+                line += f"; in evaluations only: {', '.join(idle[:8])}{' ...' if idle[8:] else ''}"
+            if len(everyone) - len(idle) < needed:
                 line += f"; a round needs {needed}: admit more with wardround provision"
             if line != said:
                 said = line
                 self.say(line)
             with grid.changed:
                 grid.changed.wait(0.25)
+
+    def _note_members(self, grid: HospitalGrid, members: Sequence[Member]) -> None:
+        """Remember which hospitals have nothing to train on, as long as their processes last."""
+        for one in members:
+            link = grid.links.get(one.name)
+            if link is not None:
+                self._idle[one.name] = "" if one.trains else link.instance
+
+    def _evaluating_only(self, grid: HospitalGrid, ready: Collection[str]) -> list[str]:
+        """Of those who are ready: who is known to have no rows to train on."""
+        return sorted(
+            name for name in ready if self._idle.get(name) == grid.links[name].instance != ""
+        )
 
     def _unwritable(self, error: WardroundError) -> None:
         """What happens can't be written down any more: the rounds end, in their own thread."""
@@ -237,7 +260,9 @@ class Coordinator:
     @staticmethod
     def _missing(grid: HospitalGrid, name: str) -> str:
         link = grid.links.get(name)
-        return f"{name} (refuses the run)" if link is not None and link.refusal else name
+        if link is None or link.admitted or not link.refusal:
+            return name
+        return f"{name} ({'withdrew' if link.withdrew else 'refuses the run'})"
 
     def _watch(self, grid: HospitalGrid, over: threading.Event) -> None:
         path, seen, said = self.folder.description_path, b"", ""

@@ -83,10 +83,10 @@ class Diary(ServerEvents):
         self._append("manifest", hospital=name, accepted=True)
         self._board.admitted(name)
 
-    def not_admitted(self, name: str, reason: str) -> None:
+    def not_admitted(self, name: str, reason: str, withdrew: bool) -> None:
         self._append("manifest", hospital=name, accepted=False, reason=reason)
-        self._board.not_admitted(name, reason)
-        log.warning("%s doesn't take part: %s", name, reason)
+        self._board.not_admitted(name, reason, withdrew)
+        log.warning("%s %s: %s", name, "withdrew" if withdrew else "doesn't take part", reason)
 
     def sent(self, name: str, start: Start) -> None:
         self._append(

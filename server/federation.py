@@ -168,12 +168,12 @@ class Federation:
 
     def _prepare(self, crew: Crew) -> Sums:
         """The federated preparation, which takes every member; tried as often as a round."""
-        attempts = Attempts(self.config.federation.round_attempts, self.host.standing)
+        attempts = Attempts(self.config.federation.round_attempts, self.host)
         for attempt in attempts:
             try:
                 with self.journal.burnt_by_errors():
                     crew.look_again()
-                    members = preparing(crew.members, self.config)
+                    members = preparing(self._here(crew.members), self.config)
                     return sum_statistics(crew.gatherer, members, self.task, self.observer)
             except Unfit as error:
                 crew.leave_out(error.reasons)
@@ -192,6 +192,12 @@ class Federation:
             raise _BudgetsSpent(reason)
         members, spent = training(crew.members), crew.gatherer.spent
         return [member for member in members if member.name not in spent] if spent else members
+
+    def _here(self, members: Sequence[Member]) -> Sequence[Member]:
+        """Those who haven't left, as long as anybody is: who is merely away is asked, and waited
+        for."""
+        gone = self.host.gone()
+        return ([one for one in members if one.name not in gone] if gone else None) or members
 
     def _budgets_spent(self, crew: Crew) -> str | None:
         """Why no further round can be made; None where one can."""
@@ -294,13 +300,13 @@ class Federation:
         federation, crew = self.config.federation, runner.crew
         kept = self.journal.find(f"train {server_round}")
         first = kept.attempt if kept else 1
-        attempts = Attempts(federation.round_attempts, self.host.standing, first)
+        attempts = Attempts(federation.round_attempts, self.host, first)
         for attempt in attempts:
             self.host.wait_ready(False)
             try:
                 crew.look_again()
                 cohort = draw_cohort(
-                    self._able(crew),
+                    self._here(self._able(crew)),
                     federation.clients_per_round,
                     federation.seed,
                     server_round,

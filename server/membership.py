@@ -80,6 +80,7 @@ class Membership:
             self._asked.update(new)
             found, refused = describe(self._grid, new, self._config, self.members)
             self._asked.update({member.node_id: _TRIES for member in found})
+            self._host.on_members(found)
             joined = sorted([*self.members, *found], key=lambda member: member.name)
             self.members = joined
             news = [row for row in refused if self.refused.get(row["hospital"]) != row["reason"]]

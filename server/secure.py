@@ -101,6 +101,7 @@ class SecureGatherer(KeyExchange):
                 what = f"{error.what}; data preparation stopped"
                 raise RoundFailed(what, who=error.who) from None
         if len(total.survivors) < len(members):  # one that fails here would fail in every round
+            self.forget_group()  # it may lack who had left, and is back by the next attempt
             raise round_failed("data preparation stopped", self.traffic.refused)
         return named_sums(step.layout, total)
 

@@ -44,19 +44,22 @@ def gather_members(
                 f"federation.min_clients is {needed}"
             )
         time.sleep(_POLL_S)
-    attempts = Attempts(config.federation.round_attempts, host.standing)
+    attempts = Attempts(config.federation.round_attempts, host)
     for _ in attempts:
         found, refused = describe(grid, node_ids, config, [])
-        if len(training(found)) >= needed or not attempts.another():
+        host.on_members(found)
+        if len(training(found)) >= needed:
+            break
+        host.wait_ready(False)
+        asked, node_ids = set(node_ids), sorted(grid.get_node_ids())
+        if asked.issuperset(node_ids) and not attempts.another():  # nobody came meanwhile
             break
         time.sleep(config.federation.retry_wait_s)
-        host.wait_ready(False)
-        node_ids = sorted(grid.get_node_ids())
     observer.members(found, refused)
     needed, limit = _fewest(config, bool(refused))
     if (able := len(training(found))) < needed:
         rest = f", {len(found) - able} in evaluations only" if len(found) > able else ""
-        what = f"{able} of {len(node_ids)} hospitals can train{rest}, {limit}"
+        what = f"{able} of {len(found) + len(refused)} hospitals can train{rest}, {limit}"
         if not refused:
             raise RoundFailed(what, mend=Mend.START_MORE)
         raise round_failed(what, refused)

@@ -109,10 +109,10 @@ class Connection:
             self._stopped.wait(self._pause_s * random.uniform(0.5, 1.0))
             self._pause_s = max(self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S))
 
-    def stop(self) -> None:
-        """Nothing leaves any more; ``run`` returns."""
+    def stop(self, reason: str = "it was stopped") -> None:
+        """Nothing leaves any more but a goodbye; ``run`` returns."""
         self._stopped.set()
-        self.mailbox.stop()
+        self.mailbox.stop(Bye(reason=reason))
 
     # --- one connection ------------------------------------------------------------------------
     def _once(self) -> str:

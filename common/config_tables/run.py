@@ -31,7 +31,11 @@ class FederationTable(Table):
         600.0, gt=0, le=365 * DAY_S, description="a later reply is refused"
     )
     round_attempts: int = Field(
-        3, ge=1, le=100, description="of a round; then the run stops with its last checkpoint"
+        3,
+        ge=1,
+        le=100,
+        description="of a round; then the run stops with its last checkpoint. One that fails as a "
+        "hospital was stopped or withdrew isn't counted",
     )
     retry_wait_s: Seconds = Field(0.0, description="pause before a round is repeated")
     initial: PathText = Field(

@@ -128,10 +128,10 @@ class Mailbox:
         """Whether there is a connection."""
         return self._open
 
-    def stop(self) -> None:
-        """From now on nothing leaves, whatever is waiting."""
+    def stop(self, last: Frame | None = None) -> None:
+        """From now on nothing leaves, whatever is waiting, but ``last``, if the peer takes it."""
         with self._changed:
-            self._stopped, self._open, self._last = True, False, None
+            self._stopped, self._open, self._last = True, False, last if self._open else None
             self._outgoing.clear()
             self._control.clear()
             self._changed.notify_all()
@@ -180,7 +180,7 @@ class Mailbox:
                 yield work.to_bytes()
             elif chunk := self._chunk(work, epoch):
                 yield chunk
-        if self._epoch == epoch and self._last is not None and not self._stopped:
+        if self._epoch == epoch and self._last is not None:
             yield self._last.to_bytes()
 
     def _wait_for_work(self, epoch: int, heartbeat_s: float) -> Frame | Outgoing | None:

@@ -6,7 +6,7 @@ import { ago, bytes, clock, setText, words } from "./text.js";
 const WORK = { asked: "working", answered: "answered", refused: "not accepted",
   "not drawn": "not drawn", "evaluates only": "evaluates only" };
 const STYLES = { connected: "connected", away: "away", refused: "refused", revoked: "revoked",
-  "refuses the run": "refused" };
+  "refuses the run": "refused", withdrew: "refused" };
 const NEARLY = 0.8;
 
 const COLUMNS = [
@@ -35,7 +35,7 @@ export class Hospitals {
     const present = new Set(hospitals.map((h) => h.name));
     for (const [name, row] of this.rows) if (!present.has(name)) { row.tr.remove(); this.rows.delete(name); }
     hospitals.forEach((hospital, index) => {
-      const row = this.rows.get(hospital.name) || this.add(hospital.name, columns);
+      const row = this.rows.get(hospital.name) || this.add(hospital, columns);
       if (this.body.children[index] !== row.tr) this.body.insertBefore(row.tr, this.body.children[index] || null);
       setText(row.address, hospital.address);
       setText(row.version, hospital.version && `version ${hospital.version}`);
@@ -54,10 +54,11 @@ export class Hospitals {
     }));
   }
 
-  add(name, columns) {
+  add({ name, title: called }, columns) {
     const tr = element("tr"), cells = {};
-    const head = element("th", "", name);
+    const head = element("th", "", called || name);
     head.scope = "row";
+    if (called) head.append(element("span", "sub", name));
     const address = head.appendChild(element("span", "sub"));
     const version = head.appendChild(element("span", "sub"));
     tr.append(head);

@@ -21,8 +21,9 @@ class ServerEvents:
     def admitted(self, name: str) -> None:
         """A hospital's policy allows the run."""
 
-    def not_admitted(self, name: str, reason: str) -> None:
-        """It doesn't, or not yet."""
+    def not_admitted(self, name: str, reason: str, withdrew: bool) -> None:
+        """It doesn't, or not yet; ``withdrew``: it took part, and a person there rejected the run
+        since."""
 
     def sent(self, name: str, start: Start) -> None:
         """A request has arrived at the hospital."""

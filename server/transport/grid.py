@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from flwr.app import Message
@@ -36,6 +36,10 @@ class HospitalGrid(HostGrid):
     ----------
     run_name : bound into every request's id
     lease_s : a hospital that was silent so long is away
+
+    Attributes
+    ----------
+    on_withdrawn : is told of a hospital that withdraws from the run, and the reason
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class HospitalGrid(HostGrid):
         self._serials = itertools.count(1)
         self._strays: dict[str, Message] = {}
         self._failure: WardroundError | None = None
+        self.on_withdrawn: Callable[[Link, str], None] = lambda link, reason: None
 
     def fail(self, error: WardroundError) -> None:
         """Nothing can be asked any more: whoever works with this grid gets the error."""
@@ -67,7 +72,14 @@ class HospitalGrid(HostGrid):
         """The link of a hospital, made when it is first needed."""
         with self.changed:
             if name not in self.links:
-                link = Link(name, self._most_bytes, self._spool, self.changed, self._events)
+                link = Link(
+                    name,
+                    self._most_bytes,
+                    self._spool,
+                    self.changed,
+                    self._events,
+                    lambda link, reason: self.on_withdrawn(link, reason),
+                )
                 self.links[name] = self._by_node[link.node_id] = link
             return self.links[name]
 
@@ -81,6 +93,17 @@ class HospitalGrid(HostGrid):
         with self.changed:
             links = self.links.items()
             return sorted(name for name, link in links if link.connected and link.admitted)
+
+    def gone(self) -> set[str]:
+        """Names of those who can't be asked, by a decision of their own people."""
+        with self.changed:
+            links = self.links.items()
+            return {name for name, link in links if link.stays_away(self.lease_s)}
+
+    def departures(self) -> int:
+        """Requests that nobody answered for such a decision; it only grows."""
+        with self.changed:
+            return sum(link.departures for link in self.links.values())
 
     def give_up_silent(self) -> None:
         """Answer for hospitals that are away; called again and again."""

@@ -21,7 +21,7 @@ from flwr.app import Message
 
 from wardround.common.errors import TransportError
 from wardround.common.hosting import error_reply, message_with, timestamp
-from wardround.common.messages import MANIFEST, one_line
+from wardround.common.messages import MANIFEST, REJECTED, one_line
 from wardround.common.wire.content import Body, decode_content
 from wardround.common.wire.frames import Frame, Heads, Start
 from wardround.common.wire.mailbox import Incoming, Mailbox
@@ -78,6 +78,13 @@ class Link:
     Parameters
     ----------
     changed : the condition that guards all links of a server, notified when a reply is here
+    on_withdrawn : is told that a person there withdraws from the run, and the reason
+
+    Attributes
+    ----------
+    refusal : why it doesn't take part; "" before it was asked
+    left : the reason of its goodbye, until it connects again
+    departures : requests that weren't answered as it had left or doesn't take part
     """
 
     def __init__(
@@ -87,12 +94,15 @@ class Link:
         folder: Path,
         changed: threading.Condition,
         events: ServerEvents,
+        on_withdrawn: Callable[[Link, str], None] = lambda link, reason: None,
     ) -> None:
         self.name, self.node_id = name, node_id_of(name)
         self.mailbox = Mailbox(self, most_bytes, folder)
         self.instance = ""
         self.address = ""
-        self.refusal = ""
+        self.refusal = self.left = ""
+        self.departures, self._took_part = 0, False
+        self._on_withdrawn = on_withdrawn
         self.asked: dict[str, Asked] = {}
         self._admitted = False
         self._changed, self._events = changed, events
@@ -115,18 +125,32 @@ class Link:
     def admitted(self, value: bool) -> None:
         with self._changed:
             self._admitted = value
+            self._took_part |= value
             for asked in list(self.asked.values()) if value else []:
                 self._send(asked)
+
+    @property
+    def withdrew(self) -> bool:
+        """Whether it took part, and a person there rejects the run now."""
+        return self._took_part and self.refusal.startswith(REJECTED)
+
+    def stays_away(self, lease_s: float) -> bool:
+        """Whether it refuses the run, or said goodbye and isn't back within a lease: it won't
+        answer until people there decide otherwise."""
+        left = bool(self.left) and not self.connected and self.silent_s() > lease_s
+        return left or (bool(self.refusal) and not self._admitted)
 
     def turn_away(self, reason: str) -> None:
         """Its policy doesn't allow the run: answer what waits for that with an error."""
         with self._changed:
             self._admitted = False
-        self._fail(lambda asked: not asked.sent, f"its policy doesn't allow the run: {reason}")
+        why = reason if self.withdrew else f"its policy doesn't allow the run: {reason}"
+        self._fail(lambda asked: not asked.sent, why, left=True)
 
     def begin(self, instance: str, address: str) -> int:
         """A connection of the hospital's process ``instance`` begins; gives its epoch."""
         epoch = self.mailbox.open()
+        self.left = ""
         if instance != self.instance:  # it knows nothing of what the last process was asked
             self.mailbox.forget_partial()
             self.mailbox.take_back_all()
@@ -147,6 +171,8 @@ class Link:
             self.asked[asked.start.id] = asked
             if self._admitted or asked.start.type == MANIFEST:
                 self._send(asked)
+            elif self.connected and self.refusal:
+                self.turn_away(self.refusal)
 
     def _send(self, asked: Asked) -> None:
         if not asked.answered and not asked.sent:
@@ -180,13 +206,16 @@ class Link:
 
     def fail_all(self, reason: str) -> None:
         """Answer whatever is still open with an error."""
-        self._fail(lambda asked: True, reason)
+        if self.left:
+            reason = f"it has left ({self.left}); {reason}"
+        self._fail(lambda asked: True, reason, left=bool(self.left))
 
-    def _fail(self, which: Callable[[Asked], bool], reason: str) -> None:
+    def _fail(self, which: Callable[[Asked], bool], reason: str, left: bool) -> None:
         with self._changed:
             for message_id, asked in self.asked.items():
                 if not asked.answered and which(asked):
                     asked.error, asked.arrived_at = reason, timestamp()
+                    self.departures += left
                     self.mailbox.take_back(message_id)
             self._changed.notify_all()
 
@@ -210,13 +239,17 @@ class Link:
             if asked is None or asked.answered:
                 message.file.close()
                 return
+            withdrawn = start.type != MANIFEST and start.reason.startswith(REJECTED)
             if start.kind == "error":
                 message.file.close()
                 asked.error = start.reason
+                self.departures += withdrawn
             else:
                 asked.file, asked.size_bytes = message.file, start.size_bytes
             asked.arrived_at = timestamp()
             self._changed.notify_all()
+        if withdrawn:
+            self._on_withdrawn(self, start.reason)
 
     def gone(self, start: Start) -> None:
         self._events.sent(self.name, start)

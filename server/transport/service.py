@@ -135,7 +135,8 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
             for data in frames:
                 frame = read_frame(data)
                 if isinstance(frame, Bye):
-                    return stream.end(f"it said goodbye: {one_line(frame.reason)}")
+                    stream.link.left = one_line(frame.reason, 100)
+                    return stream.end(f"it said goodbye: {stream.link.left}")
                 stream.link.mailbox.receive(stream.epoch, frame)
             stream.end("it ended the connection")
         except TransportError as error:

@@ -41,3 +41,25 @@ def test_a_withdrawn_consent_stops_the_next_answer_until_it_is_given_again(tmp_p
         assert made.server is not None
         made.server.kill()
         assert_sound(made)
+
+
+def test_the_server_waits_for_who_withdrew_or_left_and_no_attempt_is_lost(tmp_path: Path) -> None:
+    """Every hospital is needed, and one attempt is all that a round has."""
+    with federation(tmp_path, rounds=25, attempts=1, lease_s=1.0) as made:
+        made.start(clients={name: SLOW for name in made.names})
+        made.reach_round(1)
+        approve(made, "--reject", "the board said no")
+        assert made.server is not None
+        made.server.says("2 of 3 are ready; missing: c (withdrew)")
+        assert made.server.running
+        approve(made, "--yes")
+        last = made.rounds()[-1]["round"]
+        until(lambda: made.rounds()[-1]["round"] > last, "a round with c")
+        stop = ["client", "stop", str(made.kit("b"))]
+        assert Process(stop, made.folder, made.folder / "stop.log").wait() == 0
+        made.server.says("2 of 3 are ready; missing: b")
+        assert any("goodbye: kill switch" in (x.get("reason") or "") for x in made.audit())
+        assert Process([*stop, "--undo"], made.folder, made.folder / "stop.log").wait() == 0
+        made.start_client("b")
+        made.finish()
+        assert_sound(made, rounds=25)

@@ -69,12 +69,16 @@ def test_a_hospital_goes_through_its_states() -> None:
     board.connected("north", "10.0.0.7:4412", "0.1.0")
     board.not_admitted("north", "site.toml: max_rounds is 3")
     assert hospital(board, "north")["state"] == "refuses the run"
-    assert board.tally().refusals["north", "manifest"] == 1
+    board.not_admitted("north", "no more", withdrew=True)
+    assert hospital(board, "north")["state"] == "withdrew"
+    board.describe_run(hospitals=["north"], titles={"north": "Klinik Nord, Tübingen"})
+    assert hospital(board, "north")["title"] == "Klinik Nord, Tübingen"
+    assert board.tally().refusals["north", "manifest"] == 2
     board.revoked("north")
     board.disconnected("north", "closed")
     board.refused("north", "revoked")
     assert hospital(board, "north")["state"] == "revoked"
-    assert hospital(board, "north")["refusals"] == 4
+    assert hospital(board, "north")["refusals"] == 5
     assert hospital(board, "south")["state"] == "never seen"
 
 

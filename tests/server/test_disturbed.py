@@ -95,6 +95,65 @@ def test_a_change_in_the_middle_costs_no_attempt(
         assert rows[0]["accepted"] == list(SHARDS) and len(change.roster) == 3
 
 
+class Departure:
+    """When hospital 'a' is asked such a message for the ``count``-th time 'd' leaves: it answers
+    nothing until the server waits for it, or, with ``back`` false, never again."""
+
+    def __init__(self, kind: str, count: int, back: bool) -> None:
+        self.kind, self.count, self.back = kind, count, back
+        self.lost, self.away, self.waited = 0, set[str](), 0
+
+    def host(self, roster: dict[str, bytes]) -> Host:
+        return Host(
+            wait_ready=self.ready, departures=lambda: self.lost, gone=lambda: set(self.away)
+        )
+
+    def ready(self, everyone: bool) -> None:
+        self.waited += bool(self.away)
+        if self.back:
+            self.away.clear()
+
+    def __call__(self, app: Any) -> Any:
+        def answer(message: Message, context: Context) -> Message:
+            name = str(context.node_config["hospital"])
+            if message.metadata.message_type == self.kind and name == "a":
+                self.count -= 1
+                if self.count == 0:
+                    self.away.add("d")
+            if name in self.away:
+                self.lost += 1
+                raise PolicyRefused("it has left")
+            return app(message, context)
+
+        return answer
+
+
+@pytest.mark.parametrize("back", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [(mode, kind) for mode, kinds in PHASES.items() for kind in kinds[1:]]
+)
+def test_a_departure_in_the_middle_costs_no_attempt(
+    federate, settings, mode: str, kind: str, back: bool
+) -> None:
+    """A round needs all but one where it doesn't come back, else all."""
+    text = ONCE if not back else ONCE.replace("min_clients = 3", "min_clients = 4")
+    config = settings(text + (SECURE if mode == "secure" else ""))
+    left = Departure(kind, 2 if kind in (m.TRAIN, m.UNMASK, m.EVALUATE) else 1, back)
+    run = federate(config, SHARDS, Prepared(), wrap=left, host=left.host)
+    rows = run.recorder.rows
+    assert left.lost and [row["round"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["accepted"] == [x for x in SHARDS if x != "d" or back]
+
+
+def test_who_has_left_is_not_drawn(federate, settings) -> None:
+    """Otherwise a round of three of four would fail three times of four."""
+    text = ONCE.replace("rounds = 3", "rounds = 6\nclients_per_round = 3")
+    left = Departure(m.STATISTICS, 1, back=False)
+    run = federate(settings(text), SHARDS, Prepared(), wrap=left, host=left.host)
+    assert all(row["cohort"] == ["a", "b", "c"] for row in run.recorder.rows)
+    assert len(run.recorder.rows) == 6
+
+
 def test_what_isnt_disturbed_is_tried_as_often_as_the_settings_say(federate, settings) -> None:
     def refusing(app: Any) -> Any:
         def answer(message: Message, context: Context) -> Message:
@@ -110,7 +169,7 @@ def test_what_isnt_disturbed_is_tried_as_often_as_the_settings_say(federate, set
 
 def test_attempts_count_what_failed_by_itself() -> None:
     version = [1]
-    attempts, numbers = Attempts(2, lambda: version[0]), []
+    attempts, numbers = Attempts(2, Host(standing=lambda: version[0])), []
     for number in attempts:
         numbers.append(number)
         if number in (1, 3):

@@ -188,6 +188,65 @@ def test_a_hospital_that_may_not_take_part_answers_what_waited(
     assert "max_rounds" in (reply.error.reason or "") and process.requests == []
 
 
+def refuse(process: Process, start: f.Start, reason: str) -> None:
+    """An error instead of an answer."""
+    update = {"id": "d" * 64, "kind": "error", "size_bytes": 0, "digest": "", "reason": reason}
+    process.mailbox.put(start.model_copy(update=update | {"reply_to": start.id}))
+
+
+def test_a_withdrawal_is_a_departure_and_what_is_asked_then_is_answered_at_once(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    def turn_away(link: Link, reason: str) -> None:
+        told.append(reason)
+        link.refusal = reason
+        link.turn_away(reason)
+
+    grid.on_withdrawn = turn_away
+    link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+    settle = join(link, process)
+    link.admitted = True
+    ids = list(grid.push_messages([question(link)]))
+    settle()
+    refuse(process, process.requests[0], "its disk failed")
+    settle()
+    assert not told and grid.departures() == 0 and not grid.gone() and replies(grid, ids)
+    ids = list(grid.push_messages([question(link, number=1)]))
+    settle()
+    refuse(process, process.requests[1], f"{m.REJECTED}'run': no more")
+    settle()
+    assert link.withdrew and grid.gone() == {"a"} and grid.departures() == 1 and len(told) == 1
+    ids += grid.push_messages([question(link, number=2)])
+    assert [str(one.error.reason)[-7:] for one in replies(grid, ids)] == ["no more"] * 2
+    link.admitted = True
+    link.refusal = ""
+    assert not grid.gone() and not link.withdrew and grid.departures() == 2
+
+
+def test_a_goodbye_is_waited_for_like_a_lost_connection_and_then_a_departure(
+    grid: HospitalGrid, tmp_path: Path
+) -> None:
+    for left, counted in (("", 0), ("signal", 2)):
+        link, process = grid.link("a"), Process(tmp_path, "1" * 32)
+        settle = join(link, process)
+        assert not link.left
+        link.admitted = True
+        ids = list(grid.push_messages([question(link, number=counted)]))
+        settle()
+        link.left = left
+        link.mailbox.close(link.mailbox.epoch)
+        grid.give_up_silent()
+        assert replies(grid, ids) == [] and not grid.gone()
+        link.mailbox.heard -= LEASE_S + 1
+        grid.give_up_silent()
+        ids += grid.push_messages([question(link, number=counted + 1)])
+        assert grid.departures() == counted and grid.gone() == ({"a"} if left else set())
+        reasons = [str(one.error.reason) for one in replies(grid, ids)]
+        assert len(reasons) == 2 and all(("left (signal)" in x) == bool(left) for x in reasons)
+
+
 def test_an_absent_hospital_is_waited_for_as_long_as_its_lease(
     grid: HospitalGrid, tmp_path: Path
 ) -> None:

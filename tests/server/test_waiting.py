@@ -1,0 +1,73 @@
+"""Whom the server waits for before a run begins, or goes on: enough hospitals that train."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.conftest import Line
+from wardround.common.errors import RoundFailed
+from wardround.server.board import Board
+from wardround.server.coordinator import Coordinator
+from wardround.server.host import Host
+from wardround.server.observer import Observer
+from wardround.server.replies import Member
+from wardround.server.setup import gather_members
+from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.grid import HospitalGrid
+
+
+def sizes(train: int) -> dict[str, int]:
+    return {"train": train, "validation": 0, "test": 5}
+
+
+def test_one_that_only_evaluates_is_not_counted_on(settings, tmp_path: Path) -> None:
+    lines: list[str] = []
+    grid = HospitalGrid("run", 5.0, 1 << 20, tmp_path, ServerEvents())
+    for name in "abc":
+        link = grid.link(name)
+        link.begin(name * 32, "here")
+        link.admitted = True
+    config = settings("[federation]\nmin_clients = 3\n")
+    server = Coordinator(config, Line(), SimpleNamespace(), Board(), lines.append)  # type: ignore[arg-type]
+    server._description = SimpleNamespace(hospitals=dict.fromkeys("abcd", b""))  # type: ignore[assignment]
+    server._wait_for_hospitals(grid, 0.0)
+    assert not lines, "nobody knows yet who trains"
+    server._note_members(grid, [Member("a", 1, sizes(9)), Member("b", 2, sizes(0))])
+    waiting = threading.Thread(target=server._wait_for_hospitals, args=(grid, 0.0), daemon=True)
+    waiting.start()
+    waiting.join(0.6)
+    assert waiting.is_alive()
+    assert lines == ["waiting for hospitals: 3 of 4 are ready; missing: d; in evaluations only: b"]
+    grid.link("b").begin("9" * 32, "a process with other data")
+    grid.link("b").admitted = True
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_a_first_one_that_only_evaluates_costs_no_attempt(
+    settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known only once it was asked; the server then waits for another one."""
+    text = "[federation]\nmin_clients = 3\nround_attempts = 1\n"
+    for coming, expected in (([4], 4), ([], 0)):
+        nodes, told = [1, 2, 3], list[int]()
+
+        def describe(grid: object, ids: list[int], *_: object) -> tuple[list[Member], list[str]]:
+            return [Member(f"h{x}", x, sizes(0 if x == 2 else 9)) for x in ids], []
+
+        monkeypatch.setattr("wardround.server.setup.describe", describe)
+        host = Host(
+            wait_ready=lambda everyone, nodes=nodes, coming=coming: nodes.extend(coming),  # type: ignore[misc]
+            on_members=lambda members, told=told: told.append(len(members)),  # type: ignore[misc]
+        )
+        grid = SimpleNamespace(get_node_ids=lambda nodes=nodes: list(nodes))
+        if not expected:
+            with pytest.raises(RoundFailed, match="2 of 3 hospitals can train, 1 in evaluations"):
+                gather_members(grid, settings(text), Observer(), host)  # type: ignore[arg-type]
+            continue
+        found, _ = gather_members(grid, settings(text), Observer(), host)  # type: ignore[arg-type]
+        assert len(found) == expected and told == [3, 4]
