@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tomllib
 from collections.abc import Callable
@@ -54,6 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if set(ALONE) & set(item.path.relative_to(ROOT / "tests").parts):
             item.add_marker(pytest.mark.xdist_group("alone"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Torch and thousands of tests are here to stay: every collection of garbage would look at
+    them again, and Flower's bulyan collects once for each hospital and round."""
+    gc.collect()
+    gc.freeze()
 
 
 # a busy machine is no failure: nothing is timed
