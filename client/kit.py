@@ -58,6 +58,14 @@ class Kit(Credentials):
         """SHA-256 of the authority's certificate, to compare with the coordinator's by phone."""
         return fingerprint(self.ca_pem)
 
+    def brought(self) -> bytes | None:
+        """The ``federation.signed`` that was brought to the folder since, e.g. as the server has
+        moved; None if there is none. Raises ProvisionError if the file can't be used."""
+        path = self.folder / DESCRIPTION
+        data = read_public(path, NAMES["hospital"].mend)
+        found = Description.read(data, self.ca_pem, str(path))
+        return data if found.version > self.description.version else None
+
     def update_description(self, data: bytes) -> Kit:
         """Keep a newer ``federation.signed`` and return the kit with it; the same changes nothing.
 

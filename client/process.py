@@ -202,6 +202,13 @@ class HospitalProcess:
             hand_over(begun)
 
     # --- events of the connection --------------------------------------------------------------
+    def dialling(self) -> None:
+        try:
+            if data := self.kit.brought():
+                self.described(data)
+        except ProvisionError as error:  # what it holds may still serve
+            log.warning("%s", error)
+
     def status(self, text: str, ok: bool) -> None:
         log.log(logging.INFO if ok else logging.WARNING, "%s", text)
 

@@ -55,6 +55,9 @@ _MOST_BYTES = 1 << 42
 class ClientEvents(Protocol):
     """What a connection tells the hospital's process; called in the connection's threads."""
 
+    def dialling(self) -> None:
+        """It is about to try: the kit may have been given another description since."""
+
     def status(self, text: str, ok: bool) -> None:
         """A line for people: connected, or what is wrong. Said once, not at every attempt."""
 
@@ -118,6 +121,7 @@ class Connection:
     def _once(self) -> str:
         """Connect, and serve the connection until it ends. Gives the reason."""
         self._steady = False
+        self._events.dialling()
         kit = self._kit()
         files = tls.Files(kit.ca_pem, kit.certificate_pem, kit.key_pem)
         options = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import pytest
 
 from tests.provisioning import federation
 from wardround.client.doctor import examine
+from wardround.client.enroll import accept
 from wardround.client.kit import Kit
 from wardround.client.ledger import Ledger
 from wardround.client.process import HospitalProcess
 from wardround.client.stop import stop_hospital
+from wardround.common.config import load_config
 from wardround.common.errors import DataError, PrivacyRefused, ProvisionError, TransportError
 from wardround.common.locks import lock_holder, take_lock
 from wardround.common.pki import now_utc
@@ -63,6 +66,32 @@ def test_the_process_opens_the_kit_once_and_not_twice(kit: Path) -> None:
         HospitalProcess(Kit.open(kit), None)
     process.close()
     HospitalProcess(Kit.open(kit), None).close()
+
+
+def test_a_description_that_was_brought_is_taken_up_at_the_next_connection(
+    kit: Path, tmp_path: Path
+) -> None:
+    """The server has moved while the hospital was away; its process still dials."""
+    process = HospitalProcess(Kit.open(kit), None)
+    old = process.kit.description
+    process.dialling()
+    assert process.kit.description == old
+    handed_over = tmp_path / "handed-over"
+    shutil.copytree(kit, handed_over)
+    config = federation(tmp_path, hospitals=("north", "south", "east"))
+    path = config.folder / "federation.toml"
+    path.write_text(path.read_text() + "address = 'moved.example:9443'\n")
+    provision.provision(load_config(path), now=now_utc())
+    shutil.copy(handed_over / "federation.signed", kit / "federation.signed")
+    process.dialling()
+    assert process.kit.description == old
+    accept(tmp_path / "provision" / "server" / "federation.signed", kit)
+    process.dialling()
+    assert process.kit.description.address == "moved.example:9443"
+    (kit / "federation.signed").write_text("not any more")
+    process.dialling()
+    assert process.kit.description.address == "moved.example:9443"
+    process.close()
 
 
 def test_a_ledger_is_made_at_the_first_start_only(kit: Path) -> None:

@@ -245,13 +245,10 @@ class Life:
         self.stop_server()
         if not self.over:
             self.made.start_server(patches=SLOW_SERVER)
-        where, deadline = f"connected to localhost:{port}", time.monotonic() + 4
-        for name in sorted(self.members - self.away):  # who was cut off gets its kit again
+        where = f"connected to localhost:{port}"
+        for name in sorted(self.members - self.away):  # whoever was cut off: its kit says where
             client = self.made.clients[name]
-            while where not in client.text and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if where not in client.text and not self.over:
-                self.client(name)
+            until(lambda client=client: where in client.text or self.over, f"{name} {where}", 30)
 
     # --- data, disks, consents ----------------------------------------------------------------
     def replace_data(self) -> None:

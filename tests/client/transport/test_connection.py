@@ -97,6 +97,7 @@ class Client:
     answer_bytes: int = 10
     said: list[str] = field(default_factory=list)
     served: int = 0
+    dialled: int = 0
 
     def __post_init__(self) -> None:
         self.noise = os.urandom(self.answer_bytes)
@@ -108,6 +109,9 @@ class Client:
         self.connection.stop()
         self.thread.join(30)
         assert not self.thread.is_alive()
+
+    def dialling(self) -> None:
+        self.dialled += 1
 
     def status(self, text: str, ok: bool) -> None:
         self.said.append(text)
@@ -256,6 +260,14 @@ def test_goodbye_is_said(pair: Pair) -> None:
     until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
     pair.server.door.goodbye("the run is over")
     until(lambda: any("the run is over" in line for line in client.said), "the goodbye")
+
+
+def test_a_client_that_stops_says_goodbye(pair: Pair) -> None:
+    client = pair.client()
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    client.connection.stop("kill switch")
+    until(lambda: pair.server.ends == ["it said goodbye: kill switch"], "the goodbye")
+    assert pair.server.grid.link("a").left == "kill switch" and client.dialled == 1
 
 
 def test_who_says_nothing_has_few_connections(pair: Pair) -> None:
