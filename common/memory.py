@@ -1,13 +1,27 @@
-"""How this process takes memory from the operating system."""
+"""How much memory there is, and how this process takes it from the operating system."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+from functools import cache
+from pathlib import Path
 
 _M_ARENA_MAX = -8
 """Of glibc's malloc.h."""
+_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+
+
+@cache
+def most_bytes() -> int:
+    """The memory of this machine, or of its container where that has less."""
+    limits = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # another system
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(OSError, ValueError):  # none, or 'max'
+        limits.append(int(_CONTAINER.read_text()))
+    return min(limits, default=2**63)
 
 
 def one_arena() -> None:

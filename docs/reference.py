@@ -22,7 +22,15 @@ from wardround.common.config import Config
 from wardround.common.config_tables.effects import EFFECTS
 from wardround.common.config_tables.strategies import STRATEGIES
 from wardround.common.effects import Effect
+from wardround.common.tasks.declared import Options
+from wardround.common.tasks.imaging.options import (
+    AugmentOptions,
+    FileOptions,
+    ImagingOptions,
+    NetworkOptions,
+)
 from wardround.common.tasks.options import Columns, ModelOptions, TabularOptions
+from wardround.common.tasks.text.options import TextColumns, TextOptions
 from wardround.simulations.cli import app
 from wardround.simulations.search.values import toml_text
 
@@ -35,6 +43,18 @@ _COMMANDS = """\
 Made from the command line itself (`python -m docs.reference`); `wardround COMMAND --help` says the
 same. Keys of `federation.toml` are in [configuration](configuration.md).
 """
+_TASKS: dict[str, type[Options]] = {
+    "task tabular": TabularOptions,
+    "task.columns": Columns,
+    "task.model": ModelOptions,
+    "task imaging": ImagingOptions,
+    "imaging task.files": FileOptions,
+    "imaging task.model": NetworkOptions,
+    "imaging task.augment": AugmentOptions,
+    "task text": TextOptions,
+    "text task.columns": TextColumns,
+}
+"""Tables of the built-in tasks, by what stands in the page."""
 
 
 def pages() -> dict[Path, str]:
@@ -54,13 +74,8 @@ def _block(name: str) -> str:
 def _table(name: str) -> str:
     if name == "strategies":
         return _strategies()
-    own: dict[str, tuple[type[BaseModel], Iterable[Effect]]] = {
-        "task tabular": (TabularOptions, TabularOptions.effects),
-        "task.columns": (Columns, Columns.effects),
-        "task.model": (ModelOptions, ModelOptions.effects),
-    }
-    if name in own:
-        return _HEAD + "".join(_rows(*own[name]))
+    if name in _TASKS:
+        return _HEAD + "".join(_rows(_TASKS[name], _TASKS[name].effects))
     model = Config.model_fields[name].annotation
     assert isinstance(model, type) and issubclass(model, BaseModel)
     below = [
@@ -87,14 +102,40 @@ def _default(field: FieldInfo) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     """Which values the key takes, in words."""
-    kinds = [kind for kind in _kinds(field.annotation) if kind is not type(None)]
+    lists = [kind for kind in _kinds(field.annotation) if get_origin(kind) is list]
+    if lists:
+        (item,) = get_args(lists[0])
+        items = re.sub(r"^(text|whole number)\b", r"\1s", _values(item, _of_annotated(item)))
+        return f"list of {items}{_length(field.metadata)}"
+    return _values(field.annotation, field.metadata)
+
+
+def _values(annotation: Any, metadata: list[Any]) -> str:
+    kinds = [kind for kind in _kinds(annotation) if kind is not type(None)]
     if words := [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]:
         return ", ".join(f"`{toml_text(word).strip(chr(34))}`" for word in words)
     if bool in kinds:
         return "`true`, `false`"
-    names = {int: "whole number", float: "number", str: "text", list: "list", dict: "table"}
-    name = " or ".join(names[get_origin(kind) or kind] for kind in kinds)
-    return f"{name}{_bounds(field.metadata)}"
+    names = {int: "whole number", float: "number", str: "text", dict: "table"}
+    pairs = [f"list of {len(get_args(k))} numbers" for k in kinds if get_origin(k) is tuple]
+    name = " or ".join([*pairs, *(names[get_origin(k) or k] for k in kinds[len(pairs) :])])
+    return f"{name}{_bounds(metadata)}"
+
+
+def _of_annotated(annotation: Any) -> list[Any]:
+    """The bounds that stand in an ``Annotated`` type."""
+    parts = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return [one for part in parts for one in getattr(part, "metadata", [part])]
+
+
+def _length(metadata: list[Any]) -> str:
+    low, high = "", ""
+    for one in metadata:
+        if isinstance(one, annotated_types.MinLen):
+            low = f", at least {one.min_length}"
+        elif isinstance(one, annotated_types.MaxLen):
+            high = f", at most {one.max_length:,}"
+    return low + high
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
@@ -122,7 +163,9 @@ def _bounds(metadata: list[Any]) -> str:
 def _number(value: Any) -> str:
     if isinstance(value, int) and value & (value - 1) == 0 and value > 1 << 20:
         return f"2^{value.bit_length() - 1}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
+    if isinstance(value, int) or value == round(value) < 1e9:
+        return f"{int(value):,}"
+    return f"{value:,g}"
 
 
 def _strategies() -> str:

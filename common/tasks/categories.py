@@ -18,6 +18,7 @@ from wardround.common.data.table import Table
 from wardround.common.errors import DataError, TaskError
 from wardround.common.left_out import LeftOut
 from wardround.common.tasks.base import Sums
+from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.columns import column_key
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.vocabulary import MOST_WORDS, read_words, write_words
@@ -36,10 +37,13 @@ def vocabulary(totals: Sums, column: str, options: TabularOptions) -> list[str]:
 
 
 def classes(totals: Sums, options: TabularOptions) -> list[str]:
-    """Class names of a multi-class target, in index order."""
+    """Class names of a multi-class target, in index order. Raises TaskError for too many."""
     if options.classes is not None:
         return list(options.classes)
-    return sorted(unquote(key.removeprefix("class/")) for key in totals if key.startswith("class/"))
+    found = [unquote(key.removeprefix("class/")) for key in totals if key.startswith("class/")]
+    if why := too_fine(len(found), options.bins):
+        raise TaskError(f"task.{'bins' if len(found) <= MOST_CLASSES else 'columns.target'}: {why}")
+    return sorted(found)
 
 
 def undeclared(options: TabularOptions) -> list[str]:

@@ -28,6 +28,21 @@ PRIMARY: dict[Kind, str] = {"binary": "auc", "multiclass": "accuracy"}
 CLASS_FIGURES: dict[Kind, tuple[Figure, ...]] = {"binary": BINARY, "multiclass": MULTICLASS}
 """What ``class_figures`` makes."""
 
+MOST_CLASSES = 1000
+_MOST_CELLS = 2**22
+
+
+def too_fine(classes: int, bins: int) -> str:
+    """Why sums over so many classes and score bins can't be sent; '' if they can."""
+    if classes > MOST_CLASSES:
+        return f"{classes:,} classes are too many, at most {MOST_CLASSES:,} can be; group them"
+    if classes > 2 and classes * bins > _MOST_CELLS:
+        return (
+            f"{bins:,} bins for each of {classes:,} classes are too many; lower it to at most "
+            f"{_MOST_CELLS // classes:,}"
+        )
+    return ""
+
 
 def class_loss(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy of each example, B: outputs B x 1 and float targets, or B x C and int64."""

