@@ -16,6 +16,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.algorithms.base import integer
+from wardround.client.devices import kind
 from wardround.client.evaluation import evaluate_model
 from wardround.client.hospital import Hospital
 from wardround.client.job import TrainingJob
@@ -39,7 +40,13 @@ from wardround.common.errors import PrivacyRefused, ReplyRefused, WardroundError
 from wardround.common.hosting import error_reply
 from wardround.common.tasks.base import Sums
 from wardround.common.torch_state import ordinary_torch
-from wardround.common.wire.leaves import MOST_WARNINGS
+from wardround.common.wire.leaves import (
+    DESCRIPTION,
+    DEVICE,
+    HOSPITAL,
+    MOST_WARNINGS,
+    WARNINGS,
+)
 from wardround.common.within import own_sums
 
 log = logging.getLogger("wardround.client")
@@ -109,7 +116,7 @@ def reason_of(error: Exception) -> str:
 def describe(
     told: Callable[[str], str], request: RecordDict, hospital: Hospital, state: ClientState
 ) -> RecordDict:
-    """Who this is and how many rows it has."""
+    """Who this is, how many rows it has, and whether it computes on a GPU."""
     protocol = config_of(request).get(m.PROTOCOL_KEY)
     if protocol != m.PROTOCOL:
         raise ReplyRefused(
@@ -126,9 +133,12 @@ def describe(
     if len(shown) > MOST_WARNINGS:
         rest = len(shown) - MOST_WARNINGS + 1
         shown = [*shown[: MOST_WARNINGS - 1], f"{hospital.name}: {rest} more stand in its own log"]
+    said = ConfigRecord({HOSPITAL: hospital.name, WARNINGS: shown})
+    if device := kind(hospital.config.training.device):
+        said[DEVICE] = device
     return RecordDict(
         {
-            "describe": ConfigRecord({"hospital": hospital.name, "warnings": shown}),
+            DESCRIPTION: said,
             m.SIZES: MetricRecord(dict(announced_sizes(hospital))),
         }
     )

@@ -6,6 +6,8 @@ import os
 
 import torch
 
+from wardround.common.wire.leaves import DEVICES
+
 
 def no_device(text: str) -> str:
     """Why the text names no device; '' if it does, here or elsewhere."""
@@ -14,6 +16,12 @@ def no_device(text: str) -> str:
     except RuntimeError:
         named = False
     return "" if named else "no device that torch knows; set 'cpu', 'cuda', 'cuda:1' or 'mps'"
+
+
+def kind(device: str) -> str:
+    """'cpu' or 'cuda', which a server may be told; '' for others."""
+    found = torch.device(device).type
+    return found if found in DEVICES else ""
 
 
 def told(device: str) -> str:

@@ -139,9 +139,14 @@ class Crew:
         members = self.members
         if isinstance(members, VirtualMembers):
             sizes = dict(members.same_sizes or {})
-            who: dict[str, Any] = {"population": {"clients": len(members), **sizes}}
+            device = {"device": self._config.training.device}
+            who: dict[str, Any] = {"population": {"clients": len(members), **sizes, **device}}
         else:
-            rows = [{"hospital": x.name, **x.sizes, "warnings": x.warnings} for x in members]
+            rows = [
+                {"hospital": x.name, **x.sizes, "warnings": x.warnings}
+                | ({"device": x.device} if x.device else {})
+                for x in members
+            ]
             refused = self._membership.refused.items()
             absent = [{"hospital": name, "reason": reason} for name, reason in refused]
             who = {"hospitals": rows, "absent": absent}

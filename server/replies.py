@@ -26,7 +26,7 @@ from wardround.common.names import RULE, is_name
 from wardround.common.privacy.claims import Claim
 from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Sums
-from wardround.common.wire.leaves import MOST_WARNINGS
+from wardround.common.wire.leaves import DEVICE, DEVICES, MOST_WARNINGS
 
 MAX_STATISTICS = 100_000
 MAX_STATISTIC_ELEMENTS = 10_000_000
@@ -34,12 +34,14 @@ MAX_STATISTIC_ELEMENTS = 10_000_000
 
 @dataclass(frozen=True)
 class Member:
-    """A hospital of the federation: ``sizes`` has rows per split, as it announced them."""
+    """A hospital of the federation: ``sizes`` has rows per split, as it announced them;
+    ``device``: 'cpu' or 'cuda', where it said so."""
 
     name: str
     node_id: int
     sizes: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+    device: str = ""
 
     @property
     def trains(self) -> bool:
@@ -91,7 +93,14 @@ def check_description(reply: Message) -> Member:
     counts = {split: _whole(sizes, split) for split in m.SPLITS}
     if not any(counts.values()):
         raise ReplyRefused("it has no rows")
-    return Member(name, reply.metadata.src_node_id, counts, [m.one_line(str(w)) for w in warnings])
+    device = describe.get(DEVICE)
+    return Member(
+        name,
+        reply.metadata.src_node_id,
+        counts,
+        [m.one_line(str(line)) for line in warnings],
+        str(device) if device in DEVICES else "",
+    )
 
 
 def check_statistics(reply: Message) -> Sums:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def report_run(run: RunDirectory) -> Path:
         created=time.strftime("%Y-%m-%dT%H:%M:%S", stamp),
         status=str(summary.get("status", "stopped before the first round")),
         config_toml=run.config_path.read_text("utf-8"),
-        environment=run.environment(),
+        environment=run.environment() | _devices(summary),
         figures=FigureTable.read(summary),
         records=flat_records(rounds),
         rounds=rounds,
@@ -46,6 +47,18 @@ def report_run(run: RunDirectory) -> Path:
     )
     write_report(data, run.report)
     return run.report
+
+
+def _devices(summary: dict[str, Any]) -> dict[str, str]:
+    """What computed, as the hospitals said it."""
+    counts = Counter(row["device"] for row in summary.get("hospitals", []) if row.get("device"))
+    said = [
+        f"{device} ({count} hospital{'s' if count > 1 else ''})"
+        for device, count in sorted(counts.items())
+    ]
+    if one := summary.get("population", {}).get("device"):
+        said = [one]
+    return {"computed on": ", ".join(said)} if said else {}
 
 
 def _epsilon(row: dict[str, Any], claims: dict[str, dict[str, float | None]]) -> float | None:

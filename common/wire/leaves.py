@@ -5,7 +5,7 @@ promises something else than the hospital's own program would do.
 
 | message        | in plain                                 | with secure aggregation       |
 |----------------|------------------------------------------|-------------------------------|
-| query.describe | name, warnings, sizes                    | name, sizes                   |
+| query.describe | name, warnings, sizes, device            | name, sizes, device           |
 | hello ... keys |                                          | keys, shares, signatures      |
 | query.layout   |                                          | names and shapes of sums      |
 | statistics     | sums of any name                         | one masked vector of them     |
@@ -31,7 +31,9 @@ from wardround.common.secagg.ring import EXACT_BYTES, word_type
 from wardround.common.wire.manifest import ANY, Leaf, Protection
 
 DESCRIPTION = "describe"
-HOSPITAL, WARNINGS = "hospital", "warnings"
+HOSPITAL, WARNINGS, DEVICE = "hospital", "warnings", "device"
+DEVICES = ("cpu", "cuda")
+"""All that is told of a hospital's machine; another kind isn't told."""
 MOST_WARNINGS, MOST_WARNING_CHARACTERS = 20, 2000
 _KEY_MESSAGES = (m.HELLO, m.GROUP, m.KEYS, m.UNMASK)
 _QUANTILE = ArraySpec((1,), "float32")
@@ -121,6 +123,7 @@ def _describe(secure: SecureAggregationTable, privacy: PrivacyTable) -> list[Lea
     sizes: Protection = "noised" if privacy.unit in ("example", "patient") else "sizes"
     return [
         _leaf(m.DESCRIBE, DESCRIPTION, HOSPITAL, (64,), "text", "keys"),
+        _leaf(m.DESCRIBE, DESCRIPTION, DEVICE, (max(map(len, DEVICES)),), "text", "keys"),
         _leaf(m.DESCRIBE, DESCRIPTION, WARNINGS, lines, "texts", "none" if shown else "keys"),
         *(_leaf(m.DESCRIBE, m.SIZES, split, (), "int", sizes) for split in m.SPLITS),
     ]

@@ -322,6 +322,15 @@ def test_warnings_leave_only_where_the_server_sees_single_hospitals(run_gated) -
                 Gate(gated.first).check(m.DESCRIBE, content)
 
 
+def test_of_its_machine_a_hospital_tells_one_short_word(run_gated) -> None:
+    gated = run_gated("masked ")
+    content = copy(next(content for kind, content in gated.replies if kind == m.DESCRIBE))
+    assert content["describe"]["device"] == "cpu"
+    content["describe"]["device"] = "NVIDIA H200"
+    with pytest.raises(PolicyRefused, match="describe/device"):
+        Gate(gated.first).check(m.DESCRIBE, content)
+
+
 # --- when, and for what -------------------------------------------------------------------------
 def test_before_a_manifest_nothing_leaves_and_before_the_second_no_model(run_gated) -> None:
     gated = run_gated("masked ")

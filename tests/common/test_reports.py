@@ -229,3 +229,17 @@ def test_the_page_speaks_of_what_was_made_and_says_what_sizes_are(tmp_path: Path
     assert "<caption>Patients, as announced with noise</caption>" in own
     assert "pooled" not in own and "own model" not in own
     assert "star marks" not in own and "positive" not in own
+
+
+def test_the_report_says_what_computed(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "run", "")
+    sizes = {"train": 9, "validation": 0, "test": 3, "warnings": []}
+    devices = {"a": "cpu", "b": "cuda", "c": "cpu", "d": ""}
+    rows = [{"hospital": name, **sizes, "device": device} for name, device in devices.items()]
+    for told, said in (
+        ({"hospitals": rows}, "cpu (2 hospitals), cuda (1 hospital)"),
+        ({"population": {"clients": 12, "device": "cuda:1"}}, "cuda:1"),
+    ):
+        run.update(name="run", status="complete", hospitals=[])
+        run.update(**told, primary="rmse", figures={"rmse": {"name": "rmse", "better": "lower"}})
+        assert f'<th scope="row">computed on</th><td>{said}</td>' in report_run(run).read_text()

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
+from wardround.common import messages as m
 from wardround.common.errors import RoundFailed
+from wardround.common.hosting import message_with
+from wardround.server.replies import check_description
 
 
 def rewrite(arrays: dict[str, np.ndarray]) -> Callable[[RecordDict], RecordDict]:
@@ -234,3 +237,13 @@ def test_bad_evaluation_sums_are_refused_and_others_count(federate, settings, li
     row = run.recorder.rows[0]
     assert set(row["hospitals"]) == {"a"}
     assert row["overall"]["test"] == row["hospitals"]["a"]["test"]
+
+
+@pytest.mark.parametrize(("said", "kept"), [("cuda", "cuda"), (None, ""), ("H200", ""), (7, "")])
+def test_a_hospitals_device_is_one_of_two_words_or_not_kept(said: object, kept: str) -> None:
+    """One of an earlier version doesn't tell it."""
+    request = Message(RecordDict(), 1, m.DESCRIBE)
+    described = {"hospital": "a", "warnings": []} | ({} if said is None else {"device": said})
+    sizes = MetricRecord({"train": 4, "validation": 0, "test": 0})
+    content = RecordDict({"describe": ConfigRecord(described), m.SIZES: sizes})  # type: ignore[arg-type]
+    assert check_description(message_with(content, request)).device == kept

@@ -308,7 +308,13 @@ def test_evaluations_ask_the_same_clients_in_every_round(config, line) -> None:
     assert [row["hospital"] for row in result.comparison] == ["mean", "overall"]
     summary = json.loads((result.run_directory / "run.json").read_text())
     assert "hospitals" not in summary
-    assert summary["population"] == {"clients": 12, "train": 15, "validation": 0, "test": 5}
+    assert summary["population"] == {
+        "clients": 12,
+        "train": 15,
+        "validation": 0,
+        "test": 5,
+        "device": "cpu",
+    }
     page = (result.run_directory / "report.html").read_text()
     assert "virtual clients<b>12</b>" in page and "The population is virtual" in page
 
