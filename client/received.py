@@ -12,7 +12,7 @@ from wardround.client.hospital import Hospital
 from wardround.client.state import ClientState
 from wardround.common import messages as m
 from wardround.common.arrays import MAX_ABS_SUM, Arrays, decode_arrays, digest_arrays, layout_of
-from wardround.common.entries import Entries
+from wardround.common.entries import Entries, entries_of
 from wardround.common.errors import ReplyRefused
 from wardround.common.models import build_model, load_arrays, model_arrays
 from wardround.common.saved import ModelForm
@@ -29,6 +29,7 @@ class ModelCache:
         self._task: Task[Any] | None = None
         self._built: tuple[nn.Module, Arrays] | None = None
         self._frozen: str | None = None
+        self._personal: list[str] | None = None
 
     def get(self, hospital: Hospital, totals: Sums, digest: str) -> tuple[nn.Module, Arrays]:
         """The model on the hospital's device, and its arrays as they were when it was built."""
@@ -38,8 +39,15 @@ class ModelCache:
             model = build_model(hospital.task, totals, seed)
             self._built, self._key = (model.to(device), model_arrays(model)), key
             self._task = hospital.task  # kept: the number of one that is gone is given again
-            self._frozen = None
+            self._frozen = self._personal = None
         return self._built
+
+    def personal(self, hospital: Hospital) -> list[str]:
+        """Names of the entries of the last model that stay at a hospital, by its own settings."""
+        assert self._built is not None
+        if self._personal is None:
+            self._personal = entries_of(hospital.config, self._built[0]).personal
+        return self._personal
 
     def frozen_digest(self, task: Task[Any]) -> str:
         """Of the frozen entries that this side has made for the last model."""
@@ -77,6 +85,11 @@ def receive(
         )
     local = local_keys(config)
     arrays = shared_arrays(request, initial, local)
+    if set(local) != set(models.personal(hospital)):
+        own = ", ".join(models.personal(hospital)[:5]) or "none"
+        raise ReplyRefused(
+            f"the request names other personal layers than this hospital's settings ({own})"
+        )
     load_arrays(model, arrays)
     if local:
         personal = state.load(PERSONAL, integer(config, m.STATE_ROUND))
