@@ -43,6 +43,8 @@ def decide(
         elif yes or confirm("Approve this plan?"):
             approvals.approve(name)
             say("approved: the running client takes part within half a minute")
+        else:
+            say("nothing decided: the plan waits; to refuse it, say why with --reject REASON")
     _note(kit, approvals)
 
 

@@ -96,6 +96,10 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+BOUND_SENTENCE = "± is how far counting scores in bins may put a figure off; chance is not in it"
+"""Stands below tables where ``with_bound`` has shown one."""
+
+
 def with_bound(text: str, bound: float | None) -> str:
     """A figure's text, with its error bound where there is one to be shown."""
     return text if bound is None else f"{text} ±{bound:.3f}"

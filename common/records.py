@@ -41,6 +41,18 @@ def flat_records(rounds: Iterable[Mapping[str, Any]]) -> list[Record]:
     return records
 
 
+def model_rows(evaluation: Mapping[str, Any], split: str) -> list[Record]:
+    """What the model reached: {hospital, federated: figures} of each hospital that is known, of the
+    mean and of all rows. Empty where nothing was evaluated."""
+    overall = evaluation.get("overall", {}).get(split)
+    if not overall:
+        return []
+    parts = evaluation.get("hospitals", {})
+    own = {name: parts[name][split] for name in sorted(parts) if split in parts[name]}
+    rows = own | {MEAN: _means(evaluation, split, own), OVERALL: overall}
+    return [{"hospital": name, "federated": figures} for name, figures in rows.items()]
+
+
 def _means(
     row: Mapping[str, Any], split: str, by_hospital: Mapping[str, Mapping[str, float | None]]
 ) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:  # every command would pay for the import
+    from wardround.common.config import Config
     from wardround.common.figures import Figure
     from wardround.server.board import Board
     from wardround.server.observer import Observer
@@ -62,7 +63,7 @@ def server(
     folder, task = load_server_folder(settings), make_task(settings)
     interrupt_once()
     with ExitStack() as stack:
-        display = _display(logs, settings.federation.rounds, task.figure_table().primary, stack)
+        display = _display(logs, settings, task.figure_table().primary, stack)
         board = Board(forward=display)
         display.begins([settings.privacy.sentence, *settings.notes])
         if dashboard:
@@ -86,7 +87,7 @@ def _dashboard(board: Board, address: str, remote: bool, names: list[str], stack
     return f"dashboard: {page.url}"
 
 
-def _display(logs: str, rounds: int, primary: Figure, stack: ExitStack) -> Observer:
+def _display(logs: str, config: Config, primary: Figure, stack: ExitStack) -> Observer:
     """What shows the run: a table for people, or log lines for programs."""
     from rich.console import Console
 
@@ -96,7 +97,8 @@ def _display(logs: str, rounds: int, primary: Figure, stack: ExitStack) -> Obser
     if logs == "json":
         return LogLines()
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    return stack.enter_context(Progress(console, rounds, primary))
+    progress = Progress(console, config.federation.rounds, primary, config.privacy.unit)
+    return stack.enter_context(progress)
 
 
 def _report(run: Path, display: Observer) -> None:

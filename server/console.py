@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.common.compared import compared, intervals
-from wardround.common.figures import Figure, is_number, with_bound
+from wardround.common.figures import BOUND_SENTENCE, Figure, is_number, with_bound
 from wardround.common.records import model_bound, model_figure
 from wardround.common.reports.page import human_bytes
 from wardround.server.observer import Observer
@@ -25,12 +25,23 @@ _ROWS = 12
 _MUCH_CLIPPED = 0.01
 _REDRAW_S = 0.1  # a thousand quick clients must not wait for the display
 
+_SIZES = {
+    "none": ", {} rows to train on",
+    "example": ", about {} rows to train on, as announced with noise",
+    "patient": ", about {} patients to train on, as announced with noise",
+    "hospital": "; how many rows they train on isn't announced",
+}
+
 
 class Progress(Observer):
-    """Shows a run as it happens. Use as a context manager."""
+    """Shows a run as it happens. Use as a context manager.
 
-    def __init__(self, console: Console, rounds: int, primary: Figure) -> None:
+    unit : what privacy protects (``privacy.unit``), which shapes the sizes that are announced
+    """
+
+    def __init__(self, console: Console, rounds: int, primary: Figure, unit: str = "none") -> None:
         self._console, self._rounds, self._primary = console, rounds, primary
+        self._unit = unit
         self._rows: list[dict[str, Any]] = []
         self._status = ""
         self._started = time.monotonic()
@@ -65,10 +76,11 @@ class Progress(Observer):
         self._say(text)
 
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
-        rows = sum(member.sizes["train"] for member in members)
+        count = sum(member.sizes["train"] for member in members)
+        rows = _SIZES[self._unit].format(count)
         rest = [member.name for member in members if not member.trains]
         only = f"; in evaluations only: {', '.join(rest)}" if rest else ""
-        self._print(f"{len(members)} hospitals, {rows} rows to train on{only}")
+        self._print(f"{len(members)} hospitals{rows}{only}")
         self.warnings([line for member in members for line in member.warnings])
         for row in refused:
             self._print(f"{row['hospital']} can't take part: {row['reason']}", "red")
@@ -182,18 +194,19 @@ def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
     table.add_column("hospital")
     for kind in kinds:
         table.add_column(kind, justify="right")
+    bounded = False
     for index, row in enumerate(comparison):
-        cells = [
-            f"[bold]{text}*[/bold]" if star else f"{text} "
-            for text, star in compared(row, kinds, figure, number)
-        ]
+        found = compared(row, kinds, figure, number)
+        bounded |= any("±" in text for text, _ in found)
+        cells = [f"[bold]{text}*[/bold]" if star else f"{text} " for text, star in found]
         name = figure.name_of(row.get("title", row["hospital"]))
         table.add_row(escape(name), *cells)
         if index == len(comparison) - 3:
             table.add_section()
+    notes = [BOUND_SENTENCE] if bounded else []
     if spans := intervals(comparison, kinds, figure):
-        table.caption = f"95 % interval of the mean over hospitals: {spans}"
-        table.caption_justify = "left"
+        notes.insert(0, f"95 % interval of the mean over hospitals: {spans}")
+    table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
 
 

@@ -119,7 +119,7 @@ def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) ->
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     settings = load(config, sets, resume)
     primary = make_task(settings).figure_table().primary
-    progress = Progress(console, settings.federation.rounds, primary)
+    progress = Progress(console, settings.federation.rounds, primary, settings.privacy.unit)
     try:
         with progress:
             if resume is not None:

@@ -164,16 +164,17 @@ def _given(sizes: str) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _found(settings: Config) -> tuple[dict[str, int], dict[str, int] | None]:
-    """Training rows and patients of the configured hospitals."""
+    """Training rows and patients of the configured hospitals, by what people call these."""
     from wardround.common.tasks.configured import make_task
     from wardround.simulations.population import Population
 
-    hospitals = Population(settings, make_task(settings)).training()
+    population = Population(settings, make_task(settings))
+    hospitals, titles = population.training(), population.titles
     for hospital in hospitals:
         hospital.unit_counts()  # refuses patients that the data doesn't name, as training does
-    rows = {hospital.name: hospital.sizes()["train"] for hospital in hospitals}
+    rows = {titles.get(one.name, one.name): one.sizes()["train"] for one in hospitals}
     patients = {
-        hospital.name: count
+        titles.get(hospital.name, hospital.name): count
         for hospital in hospitals
         if (count := hospital.training_patients()) is not None
     }

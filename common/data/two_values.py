@@ -2,8 +2,10 @@
 
 Without being told, 0/1, true/false, yes/no and their initials are read. Where a configuration names
 the texts of 1, whatever else stands in the column means 0 as long as it is one text: a second one
-(unknown, lost to follow-up) is no negative by default, and needs a decision. Letters' case never
-tells two values apart here. No message quotes a cell.
+(unknown, lost to follow-up) is no negative by default, and needs a decision. So does a column that
+holds nothing but a 1, true or yes which the list lacks: another hospital's word for 1 was named,
+and this one's cases would all become 0. Letters' case never tells two values apart here. No message
+quotes a cell.
 """
 
 from __future__ import annotations
@@ -47,10 +49,13 @@ class TwoValues:
         texts = [None if c is None else code(c).casefold() for c in table.cells(column)]
         if self.positive is None:
             ones, zeros = _YES, _NO
-            mend = f"not 0/1, true/false or yes/no; name the texts that mean 1 in {self.key}"
+            mend = (
+                "not 0/1, true/false or yes/no; name every hospital's texts that mean 1 in "
+                f"{self.key} (1, true and yes too: the list replaces them)"
+            )
         else:
             ones = frozenset(code(text).casefold() for text in self.positive)
-            zeros = self._zeros(table, column, [t for t in texts if t not in ones])
+            zeros = self._zeros(table, column, texts, [t for t in texts if t not in ones])
             mend = (
                 f"a text that is neither in {self.key} nor in {self.negative_key}; add it to one "
                 "of them, or to task.missing_values"
@@ -63,17 +68,25 @@ class TwoValues:
                 raise DataError(f"{table.place(row, column)}: {mend}{self.otherwise}")
         return values
 
-    def _zeros(self, table: Table, column: str, others: Sequence[str | None]) -> frozenset[str]:
+    def _zeros(
+        self, table: Table, column: str, texts: Sequence[str | None], others: Sequence[str | None]
+    ) -> frozenset[str]:
         """The texts of 0: those declared, or the only one beside the positive ones."""
         if self.negative is not None:
             return frozenset(code(text).casefold() for text in self.negative)
         found = list(dict.fromkeys(text for text in others if text is not None))
         if len(found) > 1:
-            cells = [None if c is None else code(c).casefold() for c in table.cells(column)]
-            first, second = (table.place(cells.index(text), column) for text in found[:2])
+            first, second = (table.place(texts.index(text), column) for text in found[:2])
             raise DataError(
-                f"{second}: besides the texts of {self.key} another one than in {first}; list "
-                f"those that mean 0 in {self.negative_key}, and the others in task.missing_values"
+                f"{second}: not in {self.key}, and another text than in {first}; add those that "
+                f"mean 1 to {self.key}, list those that mean 0 in {self.negative_key}, and the "
+                "others in task.missing_values"
+            )
+        if len(set(others)) == len(set(texts)) and not _YES.isdisjoint(found):
+            place = table.place(texts.index(found[0]), column)
+            raise DataError(
+                f"{place}: the column has this text only, which isn't in {self.key} and often "
+                f"means 1; add it there, or to {self.negative_key} if it means 0"
             )
         return frozenset(found)
 

@@ -10,7 +10,13 @@ from typing import Any
 from wardround.common.config import Config, load_config
 from wardround.common.errors import WardroundError
 from wardround.common.figures import Figure, FigureTable
-from wardround.common.records import changes_of_hospitals, flat_records, simulated_time_notes
+from wardround.common.records import (
+    changes_of_hospitals,
+    evaluation_of,
+    flat_records,
+    model_rows,
+    simulated_time_notes,
+)
 from wardround.common.reports.page import HIDDEN, ReportData, write_report
 from wardround.common.reports.privacy_notes import latest_claims, privacy_notes
 from wardround.common.rundir import RunDirectory
@@ -37,7 +43,7 @@ def report_run(run: RunDirectory) -> Path:
             | {"warnings": _warnings(row, summary), "epsilon": _epsilon(row, claims)}
             for row in summary.get("hospitals", [])
         ],
-        comparison=list(summary.get("comparison", [])),
+        comparison=list(summary.get("comparison", [])) or _model_rows(summary, rounds),
         notes=_notes(run, config),
         protection=config.privacy.sentence if config else "",
         virtual_clients=int(summary.get("population", {}).get("clients", 0)),
@@ -59,6 +65,13 @@ def _devices(summary: dict[str, Any]) -> dict[str, str]:
     if one := summary.get("population", {}).get("device"):
         said = [one]
     return {"computed on": ", ".join(said)} if said else {}
+
+
+def _model_rows(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The model's figures where nothing was computed to compare it with, as between machines."""
+    evaluated = [row["round"] for row in rounds if row["overall"]]
+    chosen = summary.get("chosen_round") or max(evaluated, default=0)
+    return model_rows(evaluation_of(rounds, chosen), "test")
 
 
 def _epsilon(row: dict[str, Any], claims: dict[str, dict[str, float | None]]) -> float | None:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from wardround.common.compared import compared, intervals, standing_row
-from wardround.common.figures import FigureTable, is_number
+from wardround.common.figures import BOUND_SENTENCE, FigureTable, is_number
 from wardround.common.records import (
     EPSILON,
     MEAN,
@@ -125,6 +125,7 @@ def render(data: ReportData) -> str:
         tables=_tables(data),
         answer=_answer(data),
         kinds=[kind for kind in KINDS if any(row.get(kind) for row in data.comparison)],
+        single=any(row["hospital"] not in (MEAN, OVERALL) for row in data.comparison),
         refused=grouped_refusals(data.rounds, data.titles),
         repeated=ranges(r["round"] for r in data.rounds if r["attempt"] > 1),
         warnings=grouped_warnings(data.hospitals, data.titles),
@@ -165,14 +166,18 @@ def _tables(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _table(data: ReportData, metric: str) -> dict[str, Any]:
-    kinds, figure, rows = _kinds(data), data.figures[metric], []
+    kinds, figure = _kinds(data), data.figures[metric]
+    rows: list[dict[str, Any]] = []
     for row in data.comparison:
         cells = compared(row, kinds, figure, number)
         name = figure.name_of(data.titles.get(row["hospital"], row["hospital"]))
         summary = row["hospital"] in (MEAN, OVERALL)
         rows.append({"name": name, "cells": cells, "summary": summary})
     spans = intervals(data.comparison, kinds, figure)
-    return {"metric": metric, "kinds": kinds, "rows": rows, "intervals": spans}
+    notes = [f"95 % interval of the mean over hospitals: {spans}."] if spans else []
+    if any("±" in text for row in rows for text, _ in row["cells"]):
+        notes.append(f"{BOUND_SENTENCE}.")
+    return {"metric": metric, "kinds": kinds, "rows": rows, "notes": notes}
 
 
 def number(value: Any) -> str:

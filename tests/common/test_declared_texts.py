@@ -85,7 +85,7 @@ def test_a_positive_text_is_found_in_any_case_and_between_blanks(tmp_path, forms
 def test_a_third_text_needs_a_decision(tmp_path: Path) -> None:
     rows = ["1,alive", "2,died", "3,unknown", "4,alive"]
     path = csv(tmp_path / "a.csv", lines("x,y", *rows))
-    third = r"a.csv:4: column 'y': besides the texts of task.positive another one than in .*:2: .*"
+    third = r"a.csv:4: column 'y': not in task.positive, and another text than in .*:2: .*"
     with pytest.raises(DataError, match=f"{third}task.negative.*task.missing_values") as caught:
         TabularTask(columns=Y, positive=["died"]).load(path)
     assert "unknown" not in str(caught.value)
@@ -97,6 +97,23 @@ def test_a_third_text_needs_a_decision(tmp_path: Path) -> None:
     assert [str(x) for x in missing.left_out(raw)] == ["1 row was left out: column 'y' is empty"]
     with pytest.raises(DataError, match="a.csv:4: .* neither in task.positive nor in task.neg"):
         TabularTask(columns=Y, positive=["died"], negative=["alive"]).load(path)
+
+
+def test_one_hospitals_word_for_1_makes_no_other_hospitals_1_a_0(tmp_path: Path) -> None:
+    cases = csv(tmp_path / "cases.csv", lines("x,y", "1,", "2,1", "3,1"))
+    german = csv(tmp_path / "german.csv", lines("x,y", "1,Nein", "2,Ja"))
+    with pytest.raises(DataError, match="german.csv:2: .* in task.positive .1, true and yes too"):
+        TabularTask(columns=Y).load(german)
+    with pytest.raises(DataError, match="cases.csv:3: .* has this text only.*often means 1; add"):
+        TabularTask(columns=Y, positive=["Ja"]).load(cases)
+    followed = TabularTask(columns=Y, positive=["Ja", "1", "true", "yes"])
+    assert followed.labels(followed.load(cases)).tolist() == [1, 1]
+    assert followed.labels(followed.load(german)).tolist() == [0, 1]
+    alive = TabularTask(columns=Y, positive=["2"], negative=["1"])  # dead is 2
+    assert alive.labels(alive.load(cases)).tolist() == [0, 0]
+    both = csv(tmp_path / "both.csv", lines("x,y", "1,1", "2,2"))
+    dead = TabularTask(columns=Y, positive=["2"])
+    assert dead.labels(dead.load(both)).tolist() == [0, 1]
 
 
 def test_a_positive_text_that_occurs_nowhere(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from wardround.common.figures import BINARY, FigureTable
+from wardround.common.figures import BINARY, BOUND_SENTENCE, FigureTable
 from wardround.common.records import flat_records
 from wardround.common.reports import report_run
 from wardround.common.reports.grouping import labels, ranges, shortened
@@ -214,6 +215,19 @@ def test_the_same_warning_of_many_hospitals_is_one_line() -> None:
     text = render(report)
     assert text.count("is wholly missing") == 1
     assert "h0, h1, h2, h3, h4, h5, h6, h7 and 4 more: column" in text
+
+
+def test_a_run_that_nothing_is_compared_with_shows_its_models_figures(tmp_path: Path) -> None:
+    """Between machines, masked: the mean and all rows, of the round that the model is of."""
+    run = RunDirectory.create(tmp_path, "run", "")
+    run.update(status="complete", chosen_round=1, hospitals=[], kind="deployed", primary="auc")
+    run.update(figures={figure.name: asdict(figure) for figure in BINARY})
+    means = {"test": {"auc": {"mean": 0.625, "bound": 0.012, "hospitals": 3}}}
+    for number in (1, 2):
+        run.append_round(row(number, ["a"], hospitals={}, within=means, hidden=True))
+    page = report_run(run).read_text()
+    assert "<b>0.625 ±0.012</b>" in page and "0.510" in page and "0.520" not in page
+    assert page.count(BOUND_SENTENCE) == 1 and "figures of single hospitals aren" in page
 
 
 def test_the_page_speaks_of_what_was_made_and_says_what_sizes_are(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.preprocessing import StandardScaler
@@ -64,6 +64,7 @@ def test_mean_deviation_and_median_are_those_of_the_pooled_rows(values, cut, off
     ]
     totals = agree(task, shards)
     mean, std = pooled.mean(), pooled.std()
+    assume(not 1e-6 < std <= 1.001e-12 * abs(mean))  # so little is taken for the mean's rounding
     assert totals["numeric/x/mean"][0] == pytest.approx(mean, rel=1e-9, abs=1e-6)
     assert totals["numeric/x/std"][0] == pytest.approx(std, rel=1e-6, abs=1e-5)
     median = totals["numeric/x/median"][0]

@@ -60,6 +60,18 @@ def test_small_hospitals_cost_more_and_the_plan_says_so(tmp_path: Path) -> None:
     assert "hospital-2 (40)" in plot.read_text() and "Plotly.newPlot" in plot.read_text()
 
 
+def test_a_plan_calls_hospitals_what_people_call_them(tmp_path: Path) -> None:
+    (tmp_path / "h").mkdir()
+    for name in ("Köln", "St. Mary's"):
+        lines = "".join(f"{number},{number % 2}\n" for number in range(20))
+        (tmp_path / "h" / f"{name}.csv").write_text(f"x,y\n{lines}")
+    config = tmp_path / "federation.toml"
+    config.write_text(f"[data]\npath = '{tmp_path / 'h'}'\n[task.columns]\ntarget = 'y'\n")
+    sets = ["--set", "privacy.unit=example", "--set", "privacy.noise_multiplier=1.0"]
+    text = run("plan", str(config), *sets, "--plot", str(tmp_path / "plan.html"))
+    assert "Köln" in text and "St. Mary's" in text
+
+
 def test_other_choices_are_real_costs() -> None:
     config = parse_config(
         "", ["privacy.unit=example", "privacy.noise_multiplier=1.0", "training.batch_size=10"]
