@@ -203,10 +203,10 @@ class Hospital:
         if patients is None:
             raise self.config.error(
                 "privacy.unit",
-                f"{self.name}: the data names no patients; name the patients' column (tabular, "
-                "text: task.columns.patient_id; imaging: task.files.patient_id), or set 'example' "
-                "where every row is another patient",
-            )
+                "the data names no patients",
+                "name the patients' column (tabular, text: task.columns.patient_id; imaging: "
+                "task.files.patient_id), or set 'example' where every row is another patient",
+            ).by(self.name)
         return patients
 
     def _check_units(self, examples: int) -> None:

@@ -129,8 +129,9 @@ def _check_split(hospital: Hospital) -> None:
         found = set() if patients is None else set(patients.tolist())
         if seen & found:
             raise DataError(
-                f"{hospital.name}: the split that the data gives puts rows of one patient into "
-                "several parts; with privacy.unit = 'patient' keep each patient in one"
+                "the split that the data gives puts rows of one patient into several parts",
+                who=hospital.name,
+                mend="with privacy.unit = 'patient' keep each patient in one",
             )
         seen |= found
 

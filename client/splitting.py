@@ -58,9 +58,10 @@ def split_rows(task: Task[Any], raw: Any, config: Config, name: str) -> dict[str
 
 
 def split_notes(task: Task[Any], raw: Any, config: Config, split: dict[str, Rows]) -> list[str]:
-    """What a drawn split couldn't do: parts that lack a label which should be there."""
+    """What a drawn split couldn't do: parts that lack a label which should be there. Of a given one
+    which settings it leaves without effect."""
     if task.given_split(raw) is not None:
-        return []
+        return _fractions_without_effect(config)
     found, label = np.unique(np.asarray(task.labels(raw)).reshape(-1), return_inverse=True)
     counts = np.bincount(label)
     whole = "rows" if task.together(raw) is None else "patients (or groups)"
@@ -74,6 +75,20 @@ def split_notes(task: Task[Any], raw: Any, config: Config, split: dict[str, Rows
                 f"too few {whole} with it to have one in each part, and one stays in training"
             )
     return notes
+
+
+def _fractions_without_effect(config: Config) -> list[str]:
+    """A resolved configuration has all its keys: what tells is another value than the default."""
+    fields = type(config.data).model_fields
+    keys = [
+        f"data.{key}"
+        for key in ("test_fraction", "validation_fraction")
+        if getattr(config.data, key) != fields[key].default
+    ]
+    if not keys:
+        return []
+    verb = "have" if len(keys) > 1 else "has"
+    return [f"{' and '.join(keys)} {verb} no effect: the data say which rows train and test"]
 
 
 def _shares(config: Config) -> tuple[float, ...]:

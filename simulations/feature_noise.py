@@ -36,8 +36,9 @@ class NoisyHospital(Hospital):
         if not all(self.task.measured(part) for part in parts.values()):
             raise self.config.error(
                 "simulation.feature_noise",
-                f"inputs of {self.name} are whole numbers, which noise would break; set it to 0",
-            )
+                "inputs are whole numbers, which noise would break",
+                "set it to 0",
+            ).by(self.name)
         return parts
 
     def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
@@ -51,8 +52,9 @@ class NoisyHospital(Hospital):
     def _with_noise(self, split: str, part: Examples) -> Examples:
         if not part.inputs.is_floating_point():
             raise TaskError(
-                f"{self.name}: its inputs are whole numbers, which noise would break; set "
-                "simulation.feature_noise = 0"
+                "its inputs are whole numbers, which noise would break",
+                who=self.name,
+                mend="set simulation.feature_noise = 0",
             )
         seed = self.config.federation.seed
         generator = numpy_generator(seed, "feature noise", self.name, split)

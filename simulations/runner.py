@@ -139,13 +139,15 @@ def simulate(
     overrides : 'table.key=value' strings, as ``--set`` on the command line; not with a ``Config``
     resume : a run directory to go on with, instead of a configuration; overrides may change what
         doesn't shape its model
-    task : a task object of your own, instead of the one that ``[task]`` names
+    task : a task object of your own; the configuration then has no ``[task]`` (but a resumed one)
     observer : is told what happens, e.g. to show progress
 
     Raises WardroundError subclasses; a run that stopped can be resumed.
     """
     settings, observer = load(config, overrides, resume), observer or Observer()
-    observer.begins([settings.privacy.sentence, *settings.notes])
+    if task is not None and resume is None:
+        _check_own_task(settings, config is not None, overrides)
+    observer.begins([settings.privacy.sentence, *settings.notes, *_without_effect(settings)])
     if settings.simulation.executor == OnRay.name:
         check_ray(settings, own_task=task is not None)
     task = task or make_task(settings)
@@ -171,6 +173,25 @@ def simulate(
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
         return _run(settings, task, population, scenario, run, observer)
+
+
+def _check_own_task(config: Config, given: bool, overrides: Sequence[str]) -> None:
+    """Raise ConfigError for a ``[task]`` that somebody set, and that nothing would read."""
+    if any(one.strip().startswith("task.") for one in overrides) or (
+        given and "task" in config.model_fields_set
+    ):
+        raise config.error(
+            "task",
+            "has no effect beside simulate(task=...), whose options are its own",
+            "leave the table out, or the argument",
+        )
+
+
+def _without_effect(config: Config) -> list[str]:
+    """Settings that are for runs between machines, where one would expect an effect."""
+    if config.training.processes == 1:
+        return []
+    return ["training.processes has no effect in a simulation: each client trains in one process"]
 
 
 def _check_min_clients(config: Config, hospitals: int) -> None:

@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from wardround.common.data.two_values import TwoValues
-from wardround.common.effects import Effect
+from wardround.common.effects import Effect, NoEffect
 from wardround.common.key_errors import WrongKey
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.declared import Codes, Name, Options
 
 _MOST_WEIGHTS = 2**26
+_LEAST_COUNT = 5
 
 
 class Columns(Options):
@@ -163,7 +164,13 @@ class TabularOptions(Options):
         "refuse", description="a category outside a declared list"
     )
     min_category_count: int = Field(
-        5, ge=1, le=1_000_000, description="rarer categories of a hospital are not sent"
+        _LEAST_COUNT,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "rarer categories and classes of a hospital are not sent; only where some are agreed "
+            "from counts, not declared"
+        ),
     )
     bins: int = Field(
         1000, ge=2, le=100_000, description="score bins of the areas under a curve, in the logit"
@@ -205,7 +212,22 @@ class TabularOptions(Options):
                 raise WrongKey(key, "it is for kind = 'binary' or 'survival'; leave it out")
         if self.negative is not None:
             _check_two("negative", self.positive, self.negative)
+        self._check_counts()
         return self
+
+    def _check_counts(self) -> None:
+        """Raise NoEffect for a least count of categories where none are agreed from counts."""
+        key = "min_category_count"
+        if key not in self.model_fields_set or self.min_category_count == _LEAST_COUNT:
+            return
+        declared = set(self.columns.categorical) <= set(self.columns.categories)
+        if declared and (self.kind != "multiclass" or self.classes is not None):
+            raise NoEffect(
+                key,
+                "columns.categorical",
+                "has no effect: no column has categories, or classes, that are agreed from counts "
+                "(all are declared); leave it out",
+            )
 
 
 def _check_two(key: str, positive: list[str] | None, negative: list[str]) -> None:

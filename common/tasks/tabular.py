@@ -71,6 +71,8 @@ _FIGURES = {
     "survival": ("c_index", figures.SURVIVAL),
 }
 
+_EXAMPLE = Path("breast_cancer")
+
 
 class TabularTask(Task[Table]):
     """See ``TabularOptions`` for the keyword arguments. Raises pydantic.ValidationError."""
@@ -169,6 +171,7 @@ class TabularTask(Task[Table]):
             if share > 0.5:
                 what = "wholly" if share == 1 else f"{share:.0%}"
                 lines.append(f"column '{name}' is {what} missing")
+        lines += _csv_options_without_effect(raw, self.options)
         return [*lines, *unscaled_lines(raw, self.options), *rare_lines(raw, self.options)]
 
     # --- preparation ---------------------------------------------------------------------------
@@ -313,4 +316,11 @@ def breast_cancer() -> Table:
     columns["malignant"] = to_cells((str(int(1 - label)) for label in data.target), ())
     rows = len(data.target)
     origin = np.column_stack([np.zeros(rows), np.arange(1, rows + 1)]).astype(np.int64)
-    return Table(columns, (Path("breast_cancer"),), origin)
+    return Table(columns, (_EXAMPLE,), origin)
+
+
+def _csv_options_without_effect(table: Table, options: TabularOptions) -> list[str]:
+    if any(file != _EXAMPLE and file.suffix.lower() != ".parquet" for file in table.files):
+        return []
+    given = {"header": options.header is not None, "delimiter": options.delimiter != ","}
+    return [f"task.{key} has no effect: there is no CSV file" for key in given if given[key]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -549,3 +550,29 @@ def test_inputs_of_other_scales_that_stay_as_they_are_are_told(tmp_path: Path) -
     assert "'cost'" in told and "'age'" not in told and "task.normalise = 'federated'" in told
     scaled = TabularTask(columns={"target": "y"})
     assert scaled.warnings(scaled.load(path)) == []
+
+
+def test_options_of_csv_files_are_told_where_there_is_none(tmp_path: Path) -> None:
+    task = TabularTask(delimiter=";")
+    assert any("task.delimiter has no effect" in x for x in task.warnings(task.load(None)))
+    (tmp_path / "a.csv").write_text("x;malignant\n1;0\n2;1\n")
+    assert not any("no effect" in x for x in task.warnings(task.load(tmp_path / "a.csv")))
+
+
+@pytest.mark.parametrize(
+    ("options", "works"),
+    [
+        ({}, False),
+        ({"columns": {"categorical": ["c"], "categories": {"c": ["a", "b"]}}}, False),
+        ({"kind": "multiclass", "classes": ["a", "b", "c"]}, False),
+        ({"columns": {"categorical": ["c"]}}, True),
+        ({"kind": "multiclass"}, True),
+    ],
+)
+def test_a_least_count_is_for_what_is_agreed_from_counts(options: Any, works: bool) -> None:
+    if works:
+        TabularTask(**options, min_category_count=2)
+        return
+    with pytest.raises(ValidationError, match="agreed from counts"):
+        TabularTask(**options, min_category_count=2)
+    TabularTask(**options, min_category_count=5)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from wardround.common.errors import ConfigError
+from wardround.server.observer import Observer
+from wardround.server.replies import Member
 from wardround.simulations import simulate
 from wardround.simulations.search.space import Range
 from wardround.simulations.search.tune import tune
@@ -47,6 +49,33 @@ def test_data_without_validation_rows_choose_nothing(tmp_path: Path) -> None:
     sets = [*given(tmp_path, ("train", "test")), "evaluation.select=best"]
     with pytest.raises(ConfigError, match="evaluation.select: chooses by validation rows"):
         simulate(overrides=sets)
+
+
+class Said(Observer):
+    """What a run tells at its beginning, and of its hospitals."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def begins(self, lines: list[str]) -> None:
+        self.lines += lines
+
+    def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
+        self.lines += [line for one in members for line in one.warnings]
+
+
+def test_what_has_no_effect_on_such_data_is_told(tmp_path: Path) -> None:
+    fractions, said = "data.test_fraction and data.validation_fraction have no effect", Said()
+    more = ["data.test_fraction=0.4", "data.validation_fraction=0.2", "training.processes=2"]
+    simulate(overrides=[*given(tmp_path), "federation.rounds=1", *more], observer=said)
+    assert sum(fractions in line for line in said.lines) == 3
+    assert sum("training.processes has no effect in a sim" in line for line in said.lines) == 1
+
+
+def test_nothing_is_said_where_the_fractions_are_the_defaults(tmp_path: Path) -> None:
+    said = Said()
+    simulate(overrides=[*given(tmp_path), "federation.rounds=1"], observer=said)
+    assert not any("no effect" in line for line in said.lines)
 
 
 def test_a_search_is_scored_by_them(tmp_path: Path) -> None:

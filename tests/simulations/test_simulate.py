@@ -345,3 +345,11 @@ def test_undeclared_categories_are_agreed_and_no_message_tells_whose(
         f"category/ward/{w}" for w in ("Cardiology", "Geriatrics", "Oncology")
     } | {"category/ward/Surgery"}
     assert wards == {k: float(totals[1][k][0]) for k in wards}
+
+
+def test_a_task_table_beside_a_task_object_is_refused(line: type, tmp_path: Path) -> None:
+    text = "[federation]\nrounds = 1\n[task]\nname = 'tabular'\n"
+    with pytest.raises(ConfigError, match="task: has no effect beside simulate"):
+        simulate(parse_config(text), task=line())
+    with pytest.raises(ConfigError, match="task: has no effect beside simulate"):
+        simulate(overrides=["task.kind=regression"], task=line())
