@@ -18,7 +18,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from wardround.client.ledger import Entry
 from wardround.client.plan_checks import check_plan, planned_epsilon
 from wardround.common.config import Config
-from wardround.common.config_tables import Positive, Precision, Table, TaskTable
+from wardround.common.config_tables import Precision, Table, TaskTable
 from wardround.common.description import Description
 from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused, ProtocolRefused
 from wardround.common.messages import BUDGET, one_line
@@ -34,38 +34,112 @@ _MOST_BYTES = 2**20
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Patterns = Annotated[list[Pattern], Field(max_length=1000)]
 TaskFile = Annotated[str, Field(pattern=r"^[^/\\:]{1,150}:[A-Za-z_]\w{0,99}$")]
-LocalFile = Annotated[str, Field(min_length=1, max_length=4096)]
+LocalFile = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 
 
 class SitePolicy(Table):
     """A hospital's rules. Make one with ``load_site``; the defaults are those of an empty file.
 
-    federations, tasks, model_families : shell-style patterns
-    max_epsilon_per_run, max_epsilon_total : None is no limit; with one, a run must have privacy
-    device : "auto" is the first GPU that torch can use, else the CPU; what the federation's file
-        says of a device is for simulations
-    colluding, threads, processes, precision : None leaves them to the federation's settings
-    encoder : this hospital's copy of the folder that ``task.encoder`` names, from the same folder
-    task_files : for a task of the federation's own ("file.py:Class") this hospital's copy of the
-        file, from the folder of site.toml
+    The descriptions are those of ``docs/policy.md``.
     """
 
-    federations: Patterns = ["*"]
-    tasks: Patterns = ["*"]
-    model_families: Patterns = ["*"]
-    require_secure_aggregation: bool = True
-    min_cohort: int = Field(3, ge=2, le=10_000)
-    max_epsilon_per_run: Positive | None = None
-    max_epsilon_total: Positive | None = None
-    max_rounds: int = Field(1000, ge=1, le=1_000_000)
-    approval: Literal["always", "ask"] = "always"
-    colluding: int | None = Field(None, ge=0, le=10_000)
-    threads: int | None = Field(None, ge=1, le=64)
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
-    processes: int | None = Field(None, ge=1, le=64)
-    precision: Precision | None = None
-    encoder: LocalFile | None = None
-    task_files: dict[TaskFile, LocalFile] = Field({}, max_length=100)
+    federations: Patterns = Field(
+        ["*"], description="which federations; patterns as in a shell. A kit names its own"
+    )
+    tasks: Patterns = Field(
+        ["*"],
+        description=(
+            'which tasks: `"tabular"`, `"imaging"`, `"text"`, or `"file.py:Class"` of `task_files`'
+        ),
+    )
+    model_families: Patterns = Field(
+        ["*"],
+        description=(
+            '`"logistic"`, `"linear"`, `"mlp"`, `"cnn"`, `"resnet18"`, `"densenet121"`, '
+            '`"encoder"`; a task of your own is its own family'
+        ),
+    )
+    require_secure_aggregation: bool = Field(
+        True, description="refuse runs in which the server sees single updates"
+    )
+    min_cohort: int = Field(
+        3,
+        ge=2,
+        le=10_000,
+        description=(
+            "fewest hospitals whose sum may be opened; where the federation's is higher, that"
+        ),
+    )
+    max_epsilon_per_run: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description=(
+            "most privacy loss that a run may plan; with a limit, a run without privacy is "
+            "refused. Left out: no limit"
+        ),
+    )
+    max_epsilon_total: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description="the same for all runs together: the ledger's limit",
+    )
+    max_rounds: int = Field(1000, ge=1, le=1_000_000, description="most rounds of one run")
+    approval: Literal["always", "ask"] = Field(
+        "always",
+        description="`always`: these rules decide. `ask`: a person approves each plan, too",
+    )
+    colluding: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description=(
+            "hospitals that may work with the server; the higher one of this and the federation's "
+            "counts"
+        ),
+    )
+    threads: int | None = Field(
+        None, ge=1, le=64, description="processor threads for masks; left out: the federation's"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        description=(
+            "the first GPU that torch can use, else the CPU; `cpu`, `mps`, `cuda:1`. The log's "
+            "first lines and `doctor` say which, and what lies idle. The federation's is for "
+            "simulations"
+        ),
+    )
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description=(
+            "that train together, on a GPU each: [training](training.md#several-gpus); left out: "
+            "the federation's"
+        ),
+    )
+    precision: Precision | None = Field(
+        None,
+        description=(
+            "`fp16` on a GPU: [training](training.md#precision); left out: the federation's"
+        ),
+    )
+    encoder: LocalFile | None = Field(
+        None,
+        description=(
+            "this hospital's copy of the folder that the federation's `task.encoder` names, from "
+            "this file's folder; its files must be the others'"
+        ),
+    )
+    task_files: dict[TaskFile, LocalFile] = Field(
+        {},
+        max_length=100,
+        description=(
+            "this hospital's copies of the federation's task files, from this file's folder"
+        ),
+    )
     _source: Source = PrivateAttr(default_factory=lambda: Source("", Path(FILE)))
     _folder: Path = PrivateAttr(default=Path())
 

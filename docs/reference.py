@@ -18,6 +18,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from wardround.client.policy import SitePolicy
 from wardround.common.config import Config
 from wardround.common.config_tables.effects import EFFECTS
 from wardround.common.config_tables.strategies import STRATEGIES
@@ -74,6 +75,8 @@ def _block(name: str) -> str:
 def _table(name: str) -> str:
     if name == "strategies":
         return _strategies()
+    if name == "site.toml":
+        return _HEAD + "".join(_rows(SitePolicy, ()))
     if name in _TASKS:
         return _HEAD + "".join(_rows(_TASKS[name], _TASKS[name].effects))
     model = Config.model_fields[name].annotation
