@@ -250,6 +250,25 @@ def test_who_left_the_roster_meanwhile_is_in_the_sum_all_the_same(
     watch.check_one_set_each()
 
 
+@pytest.mark.parametrize("answered", [0, 2])
+def test_a_private_round_whose_roster_changed_meanwhile_is_done_afresh(
+    federate: Any, settings: Any, five: Any, tmp_path: Path, answered: int
+) -> None:
+    """Its noise was for a cohort of five. Every hospital accounts for both, and says so."""
+    config, watch, later = settings(PRIVATE), Watch(), Watch()
+    stopped, _ = killed_in_round_2(federate, config, five, watch, answered)
+    four = {name: shard for name, shard in five.items() if name != "e"}
+    run = federate(config, four, wrap=later, directory=stopped.directory)
+    row = run.directory.rounds()[1]
+    assert row["accepted"] == list("abcd") and run.recorder.failures == []
+    assert {later.trained[2, name] for name in "abcd"} == {1}
+    assert not later.asked.keys() & watch.asked.keys()
+    spent = [row["privacy"]["a"]["epsilon"] for row in run.directory.rounds()]
+    forget_ledgers(tmp_path)
+    whole = federate(config, four)
+    assert spent[1] > whole.directory.rounds()[1]["privacy"]["a"]["epsilon"] > spent[0]
+
+
 def test_hospitals_that_lost_their_memory(federate: Any, settings: Any, five: Any) -> None:
     config, watch, later = settings(FIVE), Watch(), Watch()
     whole = federate(config, five)
