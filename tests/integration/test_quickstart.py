@@ -16,5 +16,5 @@ def test_every_block_runs_in_order(tmp_path, monkeypatch, capsys) -> None:
     for number, block in enumerate(blocks, 1):
         exec(compile(block, f"quickstart block {number}", "exec"), names)
     printed = capsys.readouterr().out
-    assert "federated AUC, all rows together: 0.9" in printed
+    assert "federated AUC, mean of hospitals: 0.9" in printed
     assert len(list((tmp_path / "runs").iterdir())) == 2

@@ -168,7 +168,7 @@ def test_a_written_configuration_finds_its_scenario_from_anywhere(place: Path) -
 def test_the_example_is_valid_and_names_clients_that_are_there() -> None:
     config = load_config(EXAMPLE)
     names = Population(config, make_task(config)).names
-    assert Scenario(config, names, file=load_scenario(config)).target == 0.985
+    assert Scenario(config, names, file=load_scenario(config)).target == 0.975
 
 
 def test_time_to_target_by_hand() -> None:
