@@ -21,13 +21,14 @@ from pydantic import BaseModel, ConfigDict
 from wardround.common.config import Config
 from wardround.common.errors import Interrupted, WardroundError
 from wardround.common.figures import Better, FigureTable
-from wardround.common.records import evaluation_of, model_figure
+from wardround.common.records import evaluation_of, model_bound, model_figure
 from wardround.common.reports.privacy_notes import latest_claims
 from wardround.common.rundir import RunDirectory, sync_folder, write_atomically
 from wardround.server.observer import Observer
 from wardround.simulations.runner import simulate
 
 CONFIG = "federation.toml"
+_SPLITS = ("validation", "test")
 
 
 class Figures(BaseModel):
@@ -35,6 +36,7 @@ class Figures(BaseModel):
 
     round : the chosen one, whose model is the run's result
     validation, test : the primary figure that stands for the chosen model, on rows of that split
+    bounds : by split, how far that may be from the exact value, where it matters
     epsilon : the most that a hospital claims to have spent, over all rounds
     size_bytes : sent and received in all rounds
     """
@@ -46,6 +48,7 @@ class Figures(BaseModel):
     round: int | None = None
     validation: float | None = None
     test: float | None = None
+    bounds: dict[str, float] = {}
     epsilon: float | None = None
     size_bytes: int = 0
     seconds: float = 0.0
@@ -101,12 +104,14 @@ def figures_of(run: RunDirectory) -> Figures:
     figure = FigureTable.read(summary).primary
     chosen = summary.get("chosen_round")
     evaluation = evaluation_of(rounds, -1 if chosen is None else chosen)
+    bounds = {s: model_bound(evaluation, s, figure) for s in _SPLITS} if evaluation else {}
     return Figures(
         primary=figure.name,
         better=figure.better,
         round=chosen,
         validation=model_figure(evaluation, "validation", figure) if evaluation else None,
         test=model_figure(evaluation, "test", figure) if evaluation else None,
+        bounds={split: bound for split, bound in bounds.items() if bound is not None},
         epsilon=_epsilon(rounds),
         size_bytes=sum(row["bytes_down"] + row["bytes_up"] for row in rounds),
         seconds=math.fsum(row["seconds"]["total"] for row in rounds),

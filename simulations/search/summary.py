@@ -10,7 +10,7 @@ import csv
 import io
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One point of the grid. ``figures`` has a Spread for each of ``FIGURES``."""
+    """One point of the grid. ``figures`` has a Spread for each of ``FIGURES``; ``bounds`` the
+    largest error bound of its runs by split, where one matters."""
 
     settings: dict[str, Any]
     primary: str
@@ -50,6 +51,7 @@ class Row:
     complete: int
     failed: int
     figures: dict[str, Spread]
+    bounds: dict[str, float] = field(default_factory=dict)
 
 
 def summarise(runs: Sequence[Combination]) -> Row:
@@ -63,6 +65,10 @@ def summarise(runs: Sequence[Combination]) -> Row:
         complete=len(done),
         failed=sum(one.status == "failed" for one in runs),
         figures={name: _spread(values[name]) for name in FIGURES},
+        bounds={
+            split: max(one.bounds.get(split, 0.0) for one in done)
+            for split in sorted({split for one in done for split in one.bounds})
+        },
     )
 
 
@@ -96,7 +102,10 @@ def result_table(rows: Sequence[Row]) -> Table:
         "seconds": ("seconds", lambda x: f"{x:.2f}"),
     }
     known = [n for n in FIGURES if any(row.figures[n].mean is not None for row in rows)]
-    table = Table(title="Mean ± standard deviation over seeds", title_justify="left")
+    title = "Mean ± standard deviation over seeds"
+    if any(row.bounds for row in rows):
+        title += "; in brackets how far score bins may be off"
+    table = Table(title=title, title_justify="left")
     for key in rows[0].settings:
         table.add_column(escape(key.replace(".", ".\n")))
     table.add_column("runs", justify="right")
@@ -111,7 +120,8 @@ def result_table(rows: Sequence[Row]) -> Table:
         for name in known:
             star = "*" if name == "validation" and row is chosen else ""
             spread = row.figures[name] if name in _SPREAD else Spread(row.figures[name].mean)
-            cells.append(_cell(spread, columns[name][1]) + star)
+            bound = f" (±{row.bounds[name]:.3f})" if name in row.bounds else ""
+            cells.append(_cell(spread, columns[name][1]) + bound + star)
         cells += [str(row.failed or "")] if failed else []
         table.add_row(*cells, style="bold" if row is chosen else "")
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from wardround.common.config import Config, load_config
 from wardround.common.errors import ConfigError, RunDirectoryError, TransportError, WardroundError
@@ -24,7 +26,7 @@ from wardround.simulations import SweepResult, cli, simulate, sweep
 from wardround.simulations.search import runs
 from wardround.simulations.search.page import grid_figure
 from wardround.simulations.search.runs import Failure, Figures
-from wardround.simulations.search.summary import Spread
+from wardround.simulations.search.summary import Spread, result_table
 from wardround.simulations.search.sweep import read_sweep
 from wardround.simulations.search.values import label, split_values, toml_text
 
@@ -348,3 +350,15 @@ def test_no_row_is_starred_where_rows_are_scored_on_other_data() -> None:
         table, _, name = key.partition(".")
         if name and table != "task":
             assert name in Config.model_fields[table].annotation.model_fields, key
+
+
+def test_an_error_bound_that_matters_stands_beside_its_figure(tmp_path: Path) -> None:
+    """Two score bins: an AUC that may be far off."""
+    sets = [f'federation.runs="{tmp_path}"', "federation.rounds=1", "simulation.baselines=false"]
+    result = sweep(None, {"task.bins": [2, 1000]}, overrides=sets)
+    coarse, fine = result.rows
+    assert coarse.bounds["test"] > 0.005 and fine.bounds == {}
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(result_table(result.rows))
+    text = console.export_text()
+    assert text.count(f"(±{coarse.bounds['test']:.3f})") == 1 and "in brackets" in text
