@@ -44,7 +44,7 @@ OPERATIONAL = (
     ("lease_s", "1.5", "2.5"),
     ("heartbeat_s", "0.4", "0.3"),
     ("round_timeout_s", "60", "45"),
-    ("round_attempts", "4", "5"),
+    ("round_attempts", "2", "3"),
     ("retry_wait_s", "0.3", "0.1"),
     ("wait_s", "1.0", "2.0"),
 )
@@ -69,7 +69,7 @@ class Life:
             lease_s=1.5,
             wait_s=1.0,
             min_clients=NEEDED,
-            attempts=4,
+            attempts=2,
         )
         text = self.made.config.read_text().replace("rounds =", "seed = 1\nrounds =", 1)
         self.made.config.write_text(text)
