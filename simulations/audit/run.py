@@ -135,6 +135,7 @@ def _trained_losses(
         federation = config.federation.model_copy(update={"runs": folder})
         simulation = config.simulation.model_copy(update={"baselines": False})
         settings = config.model_copy(update={"federation": federation, "simulation": simulation})
+        settings.model_fields_set.discard("task")  # which ``task`` was made of
         result = simulate(settings, task=task)
         model = result.model  # while its files are there
         totals, _ = read_tensors(result.run_directory / "model" / "preparation.safetensors")

@@ -90,7 +90,7 @@ def test_patients_that_nobody_names_are_asked_for_by_every_tasks_key() -> None:
     text = "[privacy]\nunit = 'patient'\nepsilon = 1.0\n"
     hospital = Hospital("north", Fake([0] * 9), parse_config(text), lambda: None)
     keys = "task.columns.patient_id; imaging: task.files.patient_id"
-    with pytest.raises(ConfigError, match=f"privacy.unit: north: .*{keys}"):
+    with pytest.raises(ConfigError, match=f"north: .*privacy.unit: .*{keys}"):
         hospital._groups(None)
 
 

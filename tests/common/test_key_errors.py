@@ -15,8 +15,8 @@ IMAGES, TEXT, ROWS = (f"[task]\nname = '{name}'\n" for name in ("imaging", "text
     ("text", "start"),
     [
         (IMAGES + "size = [6, 20, 30]", "task.size: cnn needs at least 8 pixels"),
-        (IMAGES + "size = [28]", "task.size: two numbers"),
-        (IMAGES + "size = [65536, 65536]", "task.size: more than 268435456"),
+        (IMAGES + "size = [28]", "task.size: list should have at least 2"),
+        (IMAGES + "size = [65536, 65536]", "task.size: more than 134217728"),
         (IMAGES + "classes = ['a', 'a']", "task.classes: 'a' stands there twice"),
         (IMAGES + "window = [3.0, 2.0]", "task.window: [low, high]"),
         (IMAGES + "max_gap = 3.0", "task.max_gap: has no effect on images of two axes"),

@@ -90,6 +90,7 @@ def test_what_leaves_with_secure_aggregation() -> None:
     made = first()
     assert listed(made, m.DESCRIBE) == {
         "describe/hospital": ((64,), "text", "keys"),
+        "describe/device": ((4,), "text", "keys"),
         "describe/warnings": ((0, 0), "texts", "keys"),
         "sizes/train": ((), "int", "sizes"),
         "sizes/validation": ((), "int", "sizes"),
