@@ -38,7 +38,7 @@ from wardround.simulations.scenario_file import ScenarioFile
 from wardround.simulations.virtual import ClientNames
 
 Index = NDArray[np.int64]
-DROPPED = "simulated dropout"
+DROPPED = "simulated dropout (simulation.dropout)"
 _PURPOSES = {m.TRAIN: "dropout", m.UNMASK: "unmask dropout"}
 _EXACT_BYTES = 24
 

@@ -141,7 +141,9 @@ def test_dropouts_are_refused_replies_and_repeat(overrides, sets) -> None:
     sets = [*overrides, *sets, "federation.min_clients=2"]
     one, two = simulate(overrides=sets), simulate(overrides=sets)
     refused = [x for row in one.rounds for x in row["refused"]]
-    assert refused and all(x["reason"] == "failed: simulated dropout" for x in refused)
+    assert refused and all(
+        x["reason"] == "failed: simulated dropout (simulation.dropout)" for x in refused
+    )
     assert model_bytes(one.run_directory) == model_bytes(two.run_directory)
 
 
