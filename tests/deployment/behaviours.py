@@ -74,6 +74,21 @@ def slow(place: str, seconds: float) -> None:
     wrap(place, around)
 
 
+def hold(place: str, count: int, until: str) -> None:
+    """From the ``count``-th call of ``place`` on, wait for the file ``until`` before each."""
+    calls = 0
+
+    def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        end_s = time.monotonic() + 120
+        while calls >= count and not Path(until).exists() and time.monotonic() < end_s:
+            time.sleep(0.02)
+        return original(*args, **kwargs)
+
+    wrap(place, around)
+
+
 def skip(place: str) -> None:
     """Calls of ``place`` do nothing."""
     wrap(place, lambda original, *args, **kwargs: None)
