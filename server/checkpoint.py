@@ -29,6 +29,7 @@ class FederationState:
     frozen : digest of the frozen entries that a party makes; '' where there are none
     best_over : digest of whose rows the best value is over
     not_better : evaluations since the best round
+    spent : hospitals whose privacy budget was spent by then
     """
 
     round: int
@@ -42,6 +43,7 @@ class FederationState:
     best_over: str | None = None
     clipping_norm: float | None = None
     not_better: int = 0
+    spent: list[str] = field(default_factory=list)
     frozen: str = ""
 
 
@@ -64,6 +66,7 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
         "best_over": state.best_over,
         "clipping_norm": state.clipping_norm,
         "not_better": state.not_better,
+        "spent": state.spent,
     }
     if state.frozen:
         tree["frozen"] = state.frozen
@@ -89,6 +92,7 @@ def read_checkpoint(path: Path) -> FederationState:
             best_over=tree.get("best_over"),
             clipping_norm=tree["clipping_norm"],
             not_better=int(tree["not_better"]),
+            spent=[str(name) for name in tree.get("spent", [])],
             frozen=str(tree.get("frozen", "")),
         )
     except (KeyError, TypeError, ValueError) as error:

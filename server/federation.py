@@ -103,6 +103,7 @@ class Federation:
         # a live roster is kept as it is, also while it is empty
         self.roster: Roster = {} if roster is None else roster
         self.host, self.make_source = host or Host(), make_source
+        self.keep_journal = keep_journal
         self.journal = Journal(run.journal if keep_journal else None)
         self.evaluator = Evaluator(config, task, run, self.observer, self.host)
 
@@ -124,6 +125,10 @@ class Federation:
             state = self._first_state(plan, arrays, totals, form, population)
         else:
             self._resume(state, plan, model, form)
+            if (
+                not self.keep_journal
+            ):  # a simulation; elsewhere a hospital may have raised its limit
+                crew.gatherer.spent |= set(state.spent)
         check_task(self.config, self.task)
         check_model(self.config, model, entries.personal)
         runner = RoundRunner(grid, self.config, plan, crew, Totals(totals), form)
@@ -271,6 +276,7 @@ class Federation:
         if not stateless or not isinstance(runner.crew.members, VirtualMembers):
             state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
+        state.spent = sorted(runner.crew.gatherer.spent)
         state.clipping_norm = trained.clipping_norm
         due = server_round % self.config.evaluation.every == 0 or self._is_last(server_round)
         secure = self.config.secure_aggregation.enabled

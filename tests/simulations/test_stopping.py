@@ -146,3 +146,30 @@ def test_momentum_goes_on_with_the_layers_that_it_belongs_to(tmp_path: Path) -> 
     assert (run / "model/model.safetensors").read_bytes() == (
         whole.run_directory / "model/model.safetensors"
     ).read_bytes()
+
+
+def test_who_has_spent_its_budget_is_known_after_a_stop(tmp_path: Path) -> None:
+    """Else the next cohort is drawn with them, and other hospitals train than without the stop."""
+    settings = [
+        "federation.rounds=2",
+        "federation.min_clients=2",
+        "federation.clients_per_round=3",
+        "simulation.clients=5",
+        "simulation.baselines=false",
+        "secure_aggregation.enabled=false",
+        'privacy.unit="hospital"',
+        "privacy.epsilon=30.0",
+        "privacy.epsilon_limit=25.0",
+    ]
+    whole = simulate(parse_config("", [*settings, f"federation.runs={tmp_path / 'whole'}"]))
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    config = parse_config("", [*settings, f"federation.runs={tmp_path / 'stopped'}"])
+    with pytest.raises(KeyboardInterrupt):
+        simulate(config, observer=At(1, stop))
+    (run,) = (tmp_path / "stopped").iterdir()
+    resumed = simulate(resume=run)
+    assert [row["cohort"] for row in resumed.rounds] == [row["cohort"] for row in whole.rounds]
+    assert not set(whole.rounds[0]["accepted"]) & set(whole.rounds[1]["accepted"])
