@@ -58,7 +58,9 @@ def gather_members(
     observer.members(found, refused)
     needed, limit = _fewest(config, bool(refused))
     if (able := len(training(found))) < needed:
-        rest = f", {len(found) - able} in evaluations only" if len(found) > able else ""
+        rest = ""
+        if only := len(found) - able:
+            rest = f", {only} in evaluations only (its data's split, or data.test_fraction)"
         what = f"{able} of {len(found) + len(refused)} hospitals can train{rest}, {limit}"
         if not refused:
             raise RoundFailed(what, mend=Mend.START_MORE)

@@ -42,7 +42,12 @@ def compare(
     rounds = run.rounds()
     row, failures = evaluation_of(rounds, outcome.round), Failures()
     if "test" not in row.get("overall", {}):
-        run.update(comparison=[], comparison_notes=[])
+        notes = []
+        few = population.members is None  # of a million clients nobody is looked at
+        if few and not any(member.sizes["test"] for member in outcome.members):
+            notes = ["there are no test figures: no hospital has test rows (data.test_fraction)"]
+        observer.warnings(notes)
+        run.update(comparison=[], comparison_notes=notes)
         return []
     if rounds[-1].get("hidden"):
         federated = federated_figures(population, outcome, saved, failures)
