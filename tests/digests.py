@@ -101,7 +101,6 @@ def digests(names: list[str]) -> Iterator[tuple[str, str]]:
     from wardround.common.errors import WardroundError
     from wardround.common.tensorfile import read_tensors
 
-    logging.disable(logging.CRITICAL)
     known = combinations()
     with tempfile.TemporaryDirectory(prefix="digests-") as folder:
         made: dict[str, Any] = {}
@@ -165,6 +164,7 @@ def main() -> int:
     parser.add_argument("--freeze", action="store_true")
     parser.add_argument("--print", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    logging.disable(logging.CRITICAL)
     ours = dict(digests(list(combinations())))
     if given.print:
         print(json.dumps(ours))
