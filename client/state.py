@@ -33,15 +33,6 @@ class ClientState:
         record = self._records.get(f"{name}{_SEPARATOR}{state_round}")
         return decode_arrays(record) if isinstance(record, ArrayRecord) else None
 
-    def latest(self, name: str) -> Arrays | None:
-        """The newest version of the arrays called ``name``; None if there is none."""
-        rounds = [
-            int(key.rpartition(_SEPARATOR)[2])
-            for key in records_of(self._records, ArrayRecord)
-            if key.startswith(name + _SEPARATOR)
-        ]
-        return self.load(name, max(rounds)) if rounds else None
-
     def save(self, name: str, arrays: Arrays, server_round: int, state_round: int) -> None:
         """Keep ``arrays`` as the version of ``server_round`` and forget all but ``state_round``'s.
 
