@@ -35,13 +35,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.report import Row, arguments, emit
+from wardround.client.data.hospital import Units
 from wardround.client.gradients import Clipping, make_unit_gradients
-from wardround.client.hospital import Units
-from wardround.client.private_gradients import ClippedGradients, PrivateSteps
-from wardround.client.training import PlainSGD
-from wardround.common.config_tables import PrivacyTable
+from wardround.client.privacy.steps import ClippedGradients, PrivateSteps
+from wardround.client.training.steps import PlainSGD
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.privacy.schedule import Schedule
+from wardround.common.tables import PrivacyTable
 from wardround.common.tasks.base import Examples
 
 BATCH, SHARD, PATIENTS, NORM, LR = 64, 1024, 16, 1.0, 0.1

@@ -21,10 +21,10 @@ from torch import nn
 
 from benchmarks.report import Row, arguments, emit
 from benchmarks.simulation_work import BATCH, EXAMPLES, LR, WORKLOADS
-from wardround.client.hospital import Hospital
-from wardround.client.training import train_on_batches
-from wardround.common.config import Config, parse_config
-from wardround.common.models import load_arrays, model_arrays
+from wardround.client.data.hospital import Hospital
+from wardround.client.training.steps import train_on_batches
+from wardround.common.config.load import Config, parse_config
+from wardround.common.model.named import load_arrays, model_arrays
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.simulations.executors.engines.dense import Dense
 from wardround.simulations.executors.engines.vmapped import Vmapped

@@ -37,14 +37,14 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Row, arguments, emit
 from benchmarks.secagg_flower import check_flower, flower_round
-from wardround.client.secagg import PendingUpload, SecureClient
-from wardround.client.secagg_state import Policy, Values
-from wardround.common.arrays import ArraySpec
+from wardround.client.secagg.party import PendingUpload, SecureClient
+from wardround.client.secagg.state import Policy, Values
+from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import WEIGHT, VectorLayout, dequantise
 from wardround.common.secagg.graph import thresholds
 from wardround.common.secagg.keys import Identity
-from wardround.server.secagg import MaskedSum, SecureSession
+from wardround.server.secagg.sum import MaskedSum, SecureSession
 
 AGGREGATIONS = 16
 """That one bundle of keys covers here."""

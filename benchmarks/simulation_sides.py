@@ -97,7 +97,7 @@ def ours(side: str, name: str, clients: int, rounds: int) -> list[float]:
 
 def engine(name: str, clients: int, rounds: int) -> list[float]:
     """The cohort's training and the sum of its updates, without anything around them."""
-    from wardround.client.hospital import Hospital
+    from wardround.client.data.hospital import Hospital
     from wardround.simulations import parse_config
     from wardround.simulations.executors.pool import Client
     from wardround.simulations.executors.trainer import CohortTrainer, Terms

@@ -16,11 +16,13 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.algorithms.base import integer
-from wardround.client.devices import kind
-from wardround.client.evaluation import evaluate_model
-from wardround.client.hospital import Hospital
-from wardround.client.job import TrainingJob
-from wardround.client.masking import (
+from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.round import announced_sizes
+from wardround.client.process.outward import Outward
+from wardround.client.requests.job import TrainingJob
+from wardround.client.requests.own_model import keep_own_model
+from wardround.client.requests.received import ModelCache, config_of, receive, totals_of
+from wardround.client.secagg.masking import (
     answer_with,
     asked_splits,
     is_secure,
@@ -28,26 +30,24 @@ from wardround.client.masking import (
     refuse_plain,
     sums_shapes,
 )
-from wardround.client.outward import Outward
-from wardround.client.own_model import keep_own_model
-from wardround.client.privacy import announced_sizes
-from wardround.client.received import ModelCache, config_of, receive, totals_of
-from wardround.client.secagg import SecureClient
+from wardround.client.secagg.party import SecureClient
 from wardround.client.state import ClientState
-from wardround.common import messages as m
-from wardround.common.arrays import encode_arrays
+from wardround.client.training.devices import kind
+from wardround.client.training.evaluation import evaluate_model
 from wardround.common.errors import PrivacyRefused, ReplyRefused, WardroundError
-from wardround.common.hosting import error_reply
-from wardround.common.tasks.base import Sums
-from wardround.common.torch_state import ordinary_torch
-from wardround.common.wire.leaves import (
+from wardround.common.figures.within import own_sums
+from wardround.common.flower.arrays import encode_arrays
+from wardround.common.flower.hosting import error_reply
+from wardround.common.manifest.leaves import (
     DESCRIPTION,
     DEVICE,
     HOSPITAL,
     MOST_WARNINGS,
     WARNINGS,
 )
-from wardround.common.within import own_sums
+from wardround.common.model.torch_state import ordinary_torch
+from wardround.common.protocol import names as m
+from wardround.common.tasks.base import Sums
 
 log = logging.getLogger("wardround.client")
 

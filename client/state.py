@@ -15,9 +15,9 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from wardround.common.arrays import Arrays, check_finite, decode_arrays, encode_arrays
 from wardround.common.errors import ReplyRefused
-from wardround.common.messages import records_of
+from wardround.common.flower.arrays import Arrays, check_finite, decode_arrays, encode_arrays
+from wardround.common.protocol.names import records_of
 
 _SEPARATOR = "@"
 

@@ -18,11 +18,11 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from wardround.client.policy import SitePolicy
-from wardround.common.config import Config
-from wardround.common.config_tables.effects import EFFECTS
-from wardround.common.config_tables.strategies import STRATEGIES
-from wardround.common.effects import Effect
+from wardround.client.site.policy import SitePolicy
+from wardround.common.config.load import Config
+from wardround.common.tables.effects import Effect
+from wardround.common.tables.known_effects import EFFECTS
+from wardround.common.tables.strategies import STRATEGIES
 from wardround.common.tasks.declared import Options
 from wardround.common.tasks.imaging.options import (
     AugmentOptions,

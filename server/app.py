@@ -7,8 +7,8 @@ from collections.abc import Callable
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from wardround.common.hosting import quiet_flower
-from wardround.server.federation import Federation, FederationOutcome
+from wardround.common.flower.hosting import quiet_flower
+from wardround.server.rounds.federation import Federation, FederationOutcome
 
 
 def create_server_app(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wardround.server.replies import Member
+from wardround.server.gathering.replies import Member
 
 
 class Observer:

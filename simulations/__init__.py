@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import wardround.common  # noqa: F401  (switches telemetry off before flwr is imported)
 
 if TYPE_CHECKING:
-    from wardround.common.config import Config, load_config, parse_config
-    from wardround.simulations.runner import Result, simulate
-    from wardround.simulations.saved_models import load_model
+    from wardround.common.config.load import Config, load_config, parse_config
+    from wardround.simulations.run.saved_models import load_model
+    from wardround.simulations.run.simulate import Result, simulate
     from wardround.simulations.search.space import Choice, Range
     from wardround.simulations.search.sweep import SweepResult, sweep
     from wardround.simulations.search.tune import TuneResult, tune
@@ -34,12 +34,12 @@ __all__ = [
     "tune",
 ]
 _PLACES = {
-    "Config": "wardround.common.config",
-    "load_config": "wardround.common.config",
-    "parse_config": "wardround.common.config",
-    "Result": "wardround.simulations.runner",
-    "simulate": "wardround.simulations.runner",
-    "load_model": "wardround.simulations.saved_models",
+    "Config": "wardround.common.config.load",
+    "load_config": "wardround.common.config.load",
+    "parse_config": "wardround.common.config.load",
+    "Result": "wardround.simulations.run.simulate",
+    "simulate": "wardround.simulations.run.simulate",
+    "load_model": "wardround.simulations.run.saved_models",
     "Choice": "wardround.simulations.search.space",
     "Range": "wardround.simulations.search.space",
     "SweepResult": "wardround.simulations.search.sweep",

@@ -12,15 +12,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from wardround.client.cli import register as register_client
-from wardround.common.audit_cli import register as register_audit
-from wardround.common.command_help import Commands
+from wardround.client.process.cli import register as register_client
+from wardround.common.audit.cli import register as register_audit
+from wardround.common.durable.private import denied
 from wardround.common.errors import ConfigError, Interrupted, ProvisionError, WardroundError
-from wardround.common.private_files import denied
-from wardround.common.signals import interrupt_once
-from wardround.server.cli import register as register_server
-from wardround.server.provision_cli import register as register_provision
-from wardround.simulations.privacy_cli import privacy
+from wardround.common.process.command_help import Commands
+from wardround.common.process.signals import interrupt_once
+from wardround.server.process.cli import register as register_server
+from wardround.server.provision.cli import register as register_provision
+from wardround.simulations.privacy.cli import privacy
 from wardround.simulations.search.cli import is_sweep, run_sweep
 from wardround.simulations.search.cli import register as register_search
 
@@ -111,10 +111,10 @@ def simulate(
 
 def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) -> None:
     """One run, with a live display and the comparison at the end."""
-    from wardround.common.tasks.configured import make_task
-    from wardround.server.console import Progress, comparison_table, shown_path
-    from wardround.simulations.runner import load
-    from wardround.simulations.runner import simulate as run_simulation
+    from wardround.common.config.task import make_task
+    from wardround.server.display.console import Progress, comparison_table, shown_path
+    from wardround.simulations.run.simulate import load
+    from wardround.simulations.run.simulate import simulate as run_simulation
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     settings = load(config, sets, resume)
@@ -139,7 +139,7 @@ def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("federation.toml"),
 ) -> None:
     """Write a commented federation.toml to start from."""
-    from wardround.simulations.runner import default_config_text
+    from wardround.simulations.run.simulate import default_config_text
 
     try:
         with open(path, "x", encoding="utf-8") as file:
@@ -156,8 +156,8 @@ def report(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
 ) -> None:
     """Write a run's report.html again."""
-    from wardround.common.reports import report_run
-    from wardround.common.rundir import RunDirectory
+    from wardround.common.run.directory import RunDirectory
+    from wardround.common.run.report import report_run
 
     print(report_run(RunDirectory.open(run)))
 
@@ -175,9 +175,9 @@ def doctor(
     ] = None,
 ) -> None:
     """Check clock, certificates, reachability, proxy, GPU, disk and data, at either end."""
-    from wardround.client.doctor import examine as examine_hospital
-    from wardround.common.checks import worst
-    from wardround.server.doctor import examine as examine_server
+    from wardround.client.process.doctor import examine as examine_hospital
+    from wardround.common.process.checks import worst
+    from wardround.server.process.doctor import examine as examine_server
 
     console, findings = Console(highlight=False), []
     styles = {"ok": "green", "warning": "yellow", "error": "red"}

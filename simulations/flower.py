@@ -14,15 +14,15 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from wardround.client.hospital import Hospital
-from wardround.common.config import Config
+from wardround.client.data.hospital import Hospital
+from wardround.common.config.load import Config
+from wardround.common.config.task import make_task
 from wardround.common.privacy.noise import NoiseSource
-from wardround.common.tasks.configured import make_task
-from wardround.server.federation import Federation
-from wardround.simulations.begun import new_run
-from wardround.simulations.identities import shared_identities
-from wardround.simulations.population import Population, create_ledger
-from wardround.simulations.runner import load
+from wardround.server.rounds.federation import Federation
+from wardround.simulations.population.hospitals import Population, create_ledger
+from wardround.simulations.population.identities import shared_identities
+from wardround.simulations.run.begun import new_run
+from wardround.simulations.run.simulate import load
 
 
 def open_federation(context: Context) -> Federation:

@@ -14,11 +14,11 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.app import create_client_app
-from wardround.client.hospital import Hospital
-from wardround.client.received import ModelCache
+from wardround.client.data.hospital import Hospital
+from wardround.client.requests.received import ModelCache
 from wardround.client.state import ClientState
 from wardround.common.errors import ReplyRefused
-from wardround.common.hosting import (
+from wardround.common.flower.hosting import (
     RUN_ID,
     HostGrid,
     error_reply,
@@ -26,8 +26,8 @@ from wardround.common.hosting import (
     set_message_id,
     timestamp,
 )
-from wardround.common.messages import one_line
-from wardround.server.members import VirtualMembers
+from wardround.common.protocol.names import one_line
+from wardround.server.members.lazy import VirtualMembers
 from wardround.simulations.executors import Executor, make_executor
 
 Interceptor = Callable[[Message, str], str | None]

@@ -21,21 +21,21 @@ from torch import Tensor, nn
 
 from tests.unlike import Consortium, make_consortium
 from wardround.client.app import create_client_app
-from wardround.client.hospital import Hospital
-from wardround.common.config import Config, parse_config
-from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
+from wardround.client.data.hospital import Hospital
+from wardround.common.config.load import Config, parse_config
+from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.privacy.noise import NoiseSource
-from wardround.common.rundir import RunDirectory
+from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.app import create_server_app
-from wardround.server.federation import Federation, FederationOutcome
-from wardround.server.host import Host
+from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer
+from wardround.server.rounds.federation import Federation, FederationOutcome
 from wardround.simulations.executors import Executor
 from wardround.simulations.grid import InProcessGrid
-from wardround.simulations.identities import fresh_identities
-from wardround.simulations.population import create_ledger
+from wardround.simulations.population.hospitals import create_ledger
+from wardround.simulations.population.identities import fresh_identities
 
 ROOT = Path(__file__).parent.parent
 

@@ -98,8 +98,8 @@ def combinations() -> dict[str, Combination]:
 
 def digests(names: list[str]) -> Iterator[tuple[str, str]]:
     """(name, digest of the model file's arrays, or the refusal) of each combination."""
+    from wardround.common.durable.tensors import read_tensors
     from wardround.common.errors import WardroundError
-    from wardround.common.tensorfile import read_tensors
 
     known = combinations()
     with tempfile.TemporaryDirectory(prefix="digests-") as folder:

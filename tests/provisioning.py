@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from wardround.common import pki
-from wardround.common.config import Config, load_config
-from wardround.server import provision
+from wardround.common.config.load import Config, load_config
+from wardround.common.trust import pki
+from wardround.server.provision import kits as provision
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 TWO = ("north", "south")

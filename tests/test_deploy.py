@@ -13,8 +13,8 @@ import yaml
 from typer.main import get_command
 
 from wardround.common import errors
-from wardround.server.board import Board
 from wardround.server.dashboard.app import serve_dashboard
+from wardround.server.display.board import Board
 from wardround.simulations.cli import app
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

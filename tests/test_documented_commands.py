@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import typer
 
-from wardround.common.config import config_text, parse_config
-from wardround.common.tasks.configured import make_task
+from wardround.common.config.load import config_text, parse_config
+from wardround.common.config.task import make_task
 from wardround.server.strategies import build_strategy
 from wardround.simulations.cli import app
-from wardround.simulations.runner import default_config_text
+from wardround.simulations.run.simulate import default_config_text
 from wardround.simulations.search.space import read_param
 from wardround.simulations.search.values import split_option, split_values
 

@@ -15,9 +15,9 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from wardround.client.state import ClientState
-from wardround.common.arrays import Arrays, Layout, decode_arrays, layout_of
 from wardround.common.errors import ReplyRefused
-from wardround.common.messages import PROXIMAL_MU, ROUND, STATE_ROUND
+from wardround.common.flower.arrays import Arrays, Layout, decode_arrays, layout_of
+from wardround.common.protocol.names import PROXIMAL_MU, ROUND, STATE_ROUND
 
 
 class LocalAlgorithm:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from wardround.client.algorithms.base import LocalAlgorithm
 from wardround.client.state import ClientState
-from wardround.common.arrays import Arrays
 from wardround.common.errors import ReplyRefused
+from wardround.common.flower.arrays import Arrays
 
 LAGRANGE = "lagrange"
 ALPHA = "feddyn-alpha"

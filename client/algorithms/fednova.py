@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from wardround.client.algorithms.base import LocalAlgorithm, to_arrays
-from wardround.common.arrays import Arrays
+from wardround.common.flower.arrays import Arrays
 
 
 class FedNova(LocalAlgorithm):

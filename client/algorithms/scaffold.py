@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wardround.client.algorithms.base import LocalAlgorithm, to_arrays
 from wardround.client.state import ClientState
-from wardround.common.arrays import Arrays, Layout
+from wardround.common.flower.arrays import Arrays, Layout
 
 CONTROL = "control"
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wardround.client.gradients.groups import Groups
-from wardround.client.gradients.rules import (
+from wardround.client.gradients.per_layer import (
     Formed,
     Ghost,
     LayerGradients,

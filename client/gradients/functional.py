@@ -24,7 +24,7 @@ from wardround.client.gradients.base import (
     losses_of,
     select,
 )
-from wardround.client.gradients.rules import MOST_FLOATS, weighted_sum
+from wardround.client.gradients.per_layer import MOST_FLOATS, weighted_sum
 
 
 class _InParts(UnitGradients):

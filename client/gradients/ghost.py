@@ -24,7 +24,7 @@ from wardround.client.gradients.base import (
 )
 from wardround.client.gradients.convolutions import conv_gradients
 from wardround.client.gradients.groups import Groups
-from wardround.client.gradients.rules import (
+from wardround.client.gradients.per_layer import (
     EmbeddingGradients,
     LayerGradients,
     linear_gradients,

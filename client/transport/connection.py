@@ -19,13 +19,12 @@ from typing import Protocol
 
 import grpc
 
-from wardround.client.kit import Kit
+from wardround.client.site.kit import Kit
 from wardround.client.transport.diagnose import diagnose
 from wardround.common.errors import AuditError, ProvisionError, TransportError
-from wardround.common.messages import one_line
-from wardround.common.versions import own_version
-from wardround.common.wire import tls
-from wardround.common.wire.frames import (
+from wardround.common.protocol.names import one_line
+from wardround.common.transport import tls
+from wardround.common.transport.frames import (
     METHOD,
     MOST_FRAME_BYTES,
     WIRE_VERSION,
@@ -39,7 +38,8 @@ from wardround.common.wire.frames import (
     Welcome,
     read_frame,
 )
-from wardround.common.wire.mailbox import Incoming, Mailbox
+from wardround.common.transport.mailbox import Incoming, Mailbox
+from wardround.common.versions import own_version
 
 log = logging.getLogger("wardround.client")
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wardround.client.kit import Kit
+from wardround.client.site.kit import Kit
 from wardround.common.address import split_address
 from wardround.common.errors import ProvisionError
-from wardround.common.pki import check_validity
+from wardround.common.trust.pki import check_validity
 
 _TIMEOUT_S = 3.0
 _MOST_ANSWER_BYTES = 4096

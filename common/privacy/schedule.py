@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from wardround.common.config import Config
-from wardround.common.config_tables import PrivacyTable
+from wardround.common.config.load import Config
 from wardround.common.privacy.accounting import Release, adaptive_noise, calibrate, epsilon
+from wardround.common.tables import PrivacyTable
 
 _QUANTILE_SHARE = 20.0
 _QUANTILE_LEAST = 2.5

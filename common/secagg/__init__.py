@@ -12,6 +12,6 @@ uploaded and the round keys of those who did not, never both of one hospital.
     graph     who masks with whom, and which thresholds are safe
     messages  the wire format of every message, checked field by field
 
-``client/secagg.py`` and ``server/secagg.py`` are the two parties as state machines, without any
-transport; docs/threat_model.md says what holds against whom.
+``client/secagg/party.py`` and ``server/secagg/sum.py`` are the two parties as state machines,
+without any transport; docs/threat_model.md says what holds against whom.
 """

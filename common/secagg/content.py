@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from wardround.common import messages as m
-from wardround.common.arrays import ArraySpec, Layout
-from wardround.common.config import Config
-from wardround.common.config_tables import OWN_TRAINING, without_folders
+from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused
+from wardround.common.flower.arrays import ArraySpec, Layout
+from wardround.common.protocol import names as m
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.keys import digest, encode_parts
 from wardround.common.secagg.messages import SumsLayout
+from wardround.common.tables import OWN_TRAINING, without_folders
 
 LOSS, STEPS = "loss", "steps"
 MOST_ELEMENTS = 10_000_000

@@ -33,8 +33,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from wardround.common.arrays import Arrays, ArraySpec, Layout
 from wardround.common.errors import ProtocolRefused
+from wardround.common.flower.arrays import Arrays, ArraySpec, Layout
 from wardround.common.secagg.keys import digest, encode_parts
 from wardround.common.secagg.ring import LIMBS, Limbs, Words, negated
 

@@ -6,10 +6,10 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from wardround.common.config_tables import absolute_paths
 from wardround.common.errors import TaskError
-from wardround.common.loading import load_object
+from wardround.common.tables import absolute_paths
 from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.loading import load_object
 
 __all__ = ["Examples", "Sums", "Task", "built_in", "load_task"]
 

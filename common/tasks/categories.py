@@ -14,12 +14,12 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.table import Table
 from wardround.common.errors import DataError, TaskError
-from wardround.common.left_out import LeftOut
 from wardround.common.tasks.base import Sums
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.columns import column_key
+from wardround.common.tasks.data.left_out import LeftOut
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.vocabulary import MOST_WORDS, read_words, write_words
 

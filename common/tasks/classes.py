@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wardround.common.errors import TaskError
-from wardround.common.figures import BINARY, MULTICLASS, Figure
-from wardround.common.metrics import (
+from wardround.common.figures.figure import BINARY, MULTICLASS, Figure
+from wardround.common.figures.sums import (
     binary_figures,
     binary_sums,
     multiclass_figures,

@@ -17,9 +17,9 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.table import Table
 from wardround.common.errors import DataError
 from wardround.common.tasks.base import Fit, Sums
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.vocabulary import LONGEST_WORD_BYTES
 from wardround.common.text import near

@@ -24,7 +24,6 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.table import Table
 from wardround.common.errors import DataError
 from wardround.common.tasks.base import Sums
 from wardround.common.tasks.categories import (
@@ -40,6 +39,7 @@ from wardround.common.tasks.columns import (
     numeric_columns,
     numeric_names,
 )
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.options import TabularOptions
 
 Matrix = NDArray[np.float64]

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wardround.common.data.two_values import TwoValues
-from wardround.common.effects import Effect, NoEffect
-from wardround.common.key_errors import WrongKey
+from wardround.common.tables.effects import Effect, NoEffect
+from wardround.common.tables.key_errors import WrongKey
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
+from wardround.common.tasks.data.two_values import TwoValues
 from wardround.common.tasks.declared import Codes, Name, Options
 
 _MOST_WEIGHTS = 2**26

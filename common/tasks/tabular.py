@@ -17,14 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common import figures
-from wardround.common.data.roles import patient_cells, split_cells, value_cells
-from wardround.common.data.shards import shard_sites
-from wardround.common.data.table import READABLE, Table, read_table, to_cells
 from wardround.common.errors import DataError, TaskError
-from wardround.common.left_out import LeftOut, added
-from wardround.common.metrics import regression_figures, regression_sums
-from wardround.common.survival_metrics import survival_figures, survival_sums
+from wardround.common.figures import figure as figures
+from wardround.common.figures.sums import regression_figures, regression_sums
+from wardround.common.figures.survival import survival_figures, survival_sums
 from wardround.common.tasks import features
 from wardround.common.tasks.base import Examples, Fit, Sums, Task
 from wardround.common.tasks.categories import (
@@ -51,6 +47,10 @@ from wardround.common.tasks.columns import (
     unscaled_lines,
     unused_columns,
 )
+from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
+from wardround.common.tasks.data.shards import shard_sites
+from wardround.common.tasks.data.table import READABLE, Table, read_table, to_cells
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions, TabularOptions
 from wardround.common.tasks.targets import (

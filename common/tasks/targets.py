@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common.data.table import Table
 from wardround.common.errors import DataError
 from wardround.common.tasks.base import Sums
 from wardround.common.tasks.categories import classes
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import mean_of, one, std_of
 from wardround.common.tasks.options import TabularOptions
 

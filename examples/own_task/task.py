@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from wardround.common.metrics import multiclass_figures, multiclass_sums
+from wardround.common.figures.sums import multiclass_figures, multiclass_sums
 from wardround.common.tasks.base import Examples, Sums, Task
 
 

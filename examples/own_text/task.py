@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from wardround.common.metrics import binary_figures, binary_sums
+from wardround.common.figures.sums import binary_figures, binary_sums
 from wardround.common.tasks.base import Examples, Sums, Task
 
 WORDS, LENGTH = 2000, 24

@@ -22,10 +22,10 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from wardround.common.errors import ConfigError
-from wardround.server.board import Board
 from wardround.server.dashboard.guard import Guard
 from wardround.server.dashboard.metrics import CONTENT_TYPE, Metrics
 from wardround.server.dashboard.streams import Streams
+from wardround.server.display.board import Board
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 MOST_STREAMS = 32

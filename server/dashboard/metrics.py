@@ -22,8 +22,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from wardround.server.board import Board
-from wardround.server.board_rows import SECONDS_BOUNDS, Tally
+from wardround.server.display.board import Board
+from wardround.server.display.board_rows import SECONDS_BOUNDS, Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

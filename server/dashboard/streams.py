@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
-from wardround.server.board import Board
+from wardround.server.display.board import Board
 
 PUSH_EVERY_S = 0.5
 HEARTBEAT_S = 10.0

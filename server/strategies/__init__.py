@@ -13,11 +13,11 @@ from typing import Any
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from wardround.common.config import Config
+from wardround.common.config.load import Config
 from wardround.common.errors import StrategyError
-from wardround.common.loading import load_object
 from wardround.common.mends import Mend
-from wardround.common.privacy.rules import check_settings
+from wardround.common.privacy.incompatible import check_settings
+from wardround.common.tasks.loading import load_object
 from wardround.server.strategies.base import SAMPLING, MeanStrategy
 from wardround.server.strategies.feddyn import FedDyn
 from wardround.server.strategies.fednova import FedNova

@@ -18,9 +18,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from wardround.common.arrays import Arrays, Layout, decode_arrays, encode_arrays
-from wardround.common.config import Config
-from wardround.common.messages import records_of
+from wardround.common.config.load import Config
+from wardround.common.flower.arrays import Arrays, Layout, decode_arrays, encode_arrays
+from wardround.common.protocol.names import records_of
 
 SAMPLING = {"fraction_train": 1.0, "fraction_evaluate": 1.0, "min_train_nodes": 1}
 SAMPLING |= {"min_evaluate_nodes": 1, "min_available_nodes": 1}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flwr.app import MetricRecord
 
-from wardround.common.arrays import Arrays
+from wardround.common.flower.arrays import Arrays
 from wardround.server.strategies.base import MeanStrategy, zeros
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from flwr.app import MetricRecord
 
-from wardround.common.arrays import Arrays
-from wardround.common.config import Config
-from wardround.common.messages import LOCAL_STEPS
+from wardround.common.config.load import Config
+from wardround.common.flower.arrays import Arrays
+from wardround.common.protocol.names import LOCAL_STEPS
 from wardround.server.strategies.base import MeanStrategy
 
 
@@ -30,7 +30,9 @@ class FedNova(MeanStrategy):
 
     def step(self, mean: Arrays, records: dict[str, Arrays], metrics: MetricRecord) -> Arrays:
         tau_eff = metrics[LOCAL_STEPS]
-        assert isinstance(tau_eff, float)  # server/replies.py checked every part of this mean
+        assert isinstance(
+            tau_eff, float
+        )  # server/gathering/replies.py checked every part of this mean
         return {
             name: self.x[name] + tau_eff * (mean[name] - self.x[name]) for name in self.trainable
         }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from flwr.app import MetricRecord
 
-from wardround.common.arrays import Arrays, Layout
-from wardround.common.config import Config
+from wardround.common.config.load import Config
+from wardround.common.flower.arrays import Arrays, Layout
 from wardround.server.strategies.base import MeanStrategy, zeros
 
 CONTROL = "control"

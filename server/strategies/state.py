@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
-from wardround.common.arrays import Arrays, decode_arrays, encode_arrays
 from wardround.common.errors import StrategyError
+from wardround.common.flower.arrays import Arrays, decode_arrays, encode_arrays
 
 _ARRAY, _RECORD, _TUPLE = "__array__", "__record__", "__tuple__"
 

@@ -1,9 +1,9 @@
 """What of the model a strategy sees: what it may move, and no more.
 
-Statistics and counters (``common/entries.py``) are averaged by the round loop. A strategy that
-steps, like Flower's FedAdam, would step running variances too, below zero; one that compares single
-updates sees the statistics, which are part of what a hospital says, but no counter: that is as far
-from another hospital's as their numbers of rows are.
+Statistics and counters (``common/model/entries.py``) are averaged by the round loop. A strategy
+that steps, like Flower's FedAdam, would step running variances too, below zero; one that compares
+single updates sees the statistics, which are part of what a hospital says, but no counter: that is
+as far from another hospital's as their numbers of rows are.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
-from wardround.common import messages as m
-from wardround.common.arrays import Arrays, decode_arrays, encode_arrays, layout_of
-from wardround.common.entries import AVERAGED, Entries, Kind
-from wardround.server.aggregation import RunningMean
+from wardround.common.flower.arrays import Arrays, decode_arrays, encode_arrays, layout_of
+from wardround.common.model.entries import AVERAGED, Entries, Kind
+from wardround.common.protocol import names as m
+from wardround.server.strategies.aggregation import RunningMean
 
 
 class StrategyView:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wardround.common.wire.frames import Heads, Start
-from wardround.common.wire.mailbox import Mailbox
+from wardround.common.transport.frames import Heads, Start
+from wardround.common.transport.mailbox import Mailbox
 
 
 class ServerEvents:

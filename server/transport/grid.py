@@ -17,14 +17,14 @@ from pathlib import Path
 from flwr.app import Message
 
 from wardround.common.errors import WardroundError
-from wardround.common.hosting import (
+from wardround.common.flower.content import BlobDigests, encode_content
+from wardround.common.flower.hosting import (
     HostGrid,
     error_reply,
     set_message_id,
     timestamp,
 )
-from wardround.common.wire.content import BlobDigests, encode_content
-from wardround.common.wire.frames import Start
+from wardround.common.transport.frames import Start
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.links import Asked, Link, node_id_of
 

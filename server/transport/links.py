@@ -20,11 +20,11 @@ from typing import IO
 from flwr.app import Message
 
 from wardround.common.errors import TransportError
-from wardround.common.hosting import error_reply, message_with, timestamp
-from wardround.common.messages import MANIFEST, REJECTED, one_line
-from wardround.common.wire.content import Body, decode_content
-from wardround.common.wire.frames import Frame, Heads, Start
-from wardround.common.wire.mailbox import Incoming, Mailbox
+from wardround.common.flower.content import Body, decode_content
+from wardround.common.flower.hosting import error_reply, message_with, timestamp
+from wardround.common.protocol.names import MANIFEST, REJECTED, one_line
+from wardround.common.transport.frames import Frame, Heads, Start
+from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.transport.events import ServerEvents
 
 

@@ -22,12 +22,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from wardround.common.description import Description
 from wardround.common.errors import AuditError, ProvisionError, TransportError
-from wardround.common.messages import one_line
-from wardround.common.pki import CertificateInfo, check_validity, read_certificate
-from wardround.common.versions import own_version
-from wardround.common.wire.frames import (
+from wardround.common.protocol.names import one_line
+from wardround.common.transport.frames import (
     METHOD,
     MOST_FRAME_BYTES,
     TIME_METHOD,
@@ -38,6 +35,9 @@ from wardround.common.wire.frames import (
     Welcome,
     read_frame,
 )
+from wardround.common.trust.description import Description
+from wardround.common.trust.pki import CertificateInfo, check_validity, read_certificate
+from wardround.common.versions import own_version
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link

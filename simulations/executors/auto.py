@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from flwr.app import Message
 
-from wardround.common import messages as m
-from wardround.common.arrays import layout_of
 from wardround.common.errors import WardroundError
-from wardround.common.models import load_arrays
-from wardround.server.aggregation import RunningMean
+from wardround.common.flower.arrays import layout_of
+from wardround.common.model.named import load_arrays
+from wardround.common.protocol import names as m
+from wardround.server.strategies.aggregation import RunningMean
 from wardround.simulations.executors.base import Executor, Host, is_group
 from wardround.simulations.executors.cohort import Cohort
 from wardround.simulations.executors.group import Group, TrainingSums

@@ -14,10 +14,10 @@ from typing import ClassVar, Protocol
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from wardround.client.hospital import Hospital
-from wardround.client.received import ModelCache
+from wardround.client.data.hospital import Hospital
+from wardround.client.requests.received import ModelCache
 from wardround.client.state import ClientState
-from wardround.common import messages as m
+from wardround.common.protocol import names as m
 
 
 class Host(Protocol):

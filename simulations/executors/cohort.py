@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.app import reason_of
 from wardround.client.state import ClientState
-from wardround.common import messages as m
-from wardround.common.arrays import Arrays
-from wardround.common.models import load_arrays
+from wardround.common.flower.arrays import Arrays
+from wardround.common.model.named import load_arrays
+from wardround.common.protocol import names as m
 from wardround.simulations.executors.base import Host, is_group
 from wardround.simulations.executors.engines.base import CohortResult
 from wardround.simulations.executors.group import (

@@ -2,10 +2,10 @@
 
 In a simulation the server may ask many clients by one message, because one process runs them all:
 the reply then holds the weighted sum of their models and never a single one. The arithmetic is the
-server's own (``server/aggregation.py``), client after client in the order of their names, so that
-a sequential executor gives the bits that single messages give.
+server's own (``server/strategies/aggregation.py``), client after client in the order of their
+names, so that a sequential executor gives the bits that single messages give.
 
-Only what needs nothing of a single client goes so: ``server/groups.py`` decides.
+Only what needs nothing of a single client goes so: ``server/gathering/groups.py`` decides.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from torch import Tensor, nn
 
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.app import reason_of
-from wardround.client.evaluation import ROWS_AT_A_TIME, evaluate_model, model_outputs
-from wardround.client.received import config_of, shared_arrays, totals_of
+from wardround.client.requests.received import config_of, shared_arrays, totals_of
 from wardround.client.state import ClientState
-from wardround.client.training import train_on_batches
-from wardround.common import messages as m
-from wardround.common.arrays import Arrays, check_finite, encode_arrays
-from wardround.common.config_tables import TrainingTable
+from wardround.client.training.evaluation import ROWS_AT_A_TIME, evaluate_model, model_outputs
+from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import ReplyRefused
-from wardround.common.hosting import error_reply
-from wardround.common.models import load_arrays
+from wardround.common.flower.arrays import Arrays, check_finite, encode_arrays
+from wardround.common.flower.hosting import error_reply
+from wardround.common.model.named import load_arrays
+from wardround.common.protocol import names as m
+from wardround.common.tables import TrainingTable
 from wardround.common.tasks.base import Examples, Sums, concatenate
-from wardround.server.aggregation import RunningMean
+from wardround.server.strategies.aggregation import RunningMean
 from wardround.simulations.executors.base import Host
 
 
@@ -46,7 +46,7 @@ class Group:
         self.message, self.host, self.request = message, host, message.content
         self.config = config_of(self.request)
         ids = self.config[m.CLIENTS]
-        assert isinstance(ids, list)  # made in this process, by server/groups.py
+        assert isinstance(ids, list)  # made in this process, by server/gathering/groups.py
         self.node_ids = [int(x) for x in ids]
         self.server_round = int(str(self.config[m.ROUND]))
         self.totals, self.digest = totals_of(self.request)
@@ -241,7 +241,7 @@ def _are_alike(one: Tensor, other: Tensor) -> bool:
 
 
 def failed_with(reason: str) -> str:
-    """The reason of a client that failed, as ``server/replies.py`` words it."""
+    """The reason of a client that failed, as ``server/gathering/replies.py`` words it."""
     return f"failed: {m.one_line(reason)}"
 
 

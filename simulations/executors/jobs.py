@@ -1,8 +1,8 @@
 """Training messages of single clients, their local work done many at a time.
 
 Each client's request is checked, paid for and answered by the same code as at a hospital
-(``client/job.py``); only the steps of the optimiser in between are shared. Private steps (examples
-or patients as units) are each client's own.
+(``client/requests/job.py``); only the steps of the optimiser in between are shared. Private steps
+(examples or patients as units) are each client's own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from flwr.app import ArrayRecord, Message
 from torch import Tensor, nn
 
 from wardround.client.app import failure_reply
-from wardround.client.job import TrainingJob
-from wardround.client.local import LocalUpdate, updated
-from wardround.client.training import TrainingOutcome
-from wardround.common import messages as m
-from wardround.common.arrays import Arrays, encoded_view
-from wardround.common.hosting import error_reply, own_copy, timestamp
-from wardround.common.models import load_arrays
+from wardround.client.requests.job import TrainingJob
+from wardround.client.requests.local import LocalUpdate, updated
+from wardround.client.training.steps import TrainingOutcome
+from wardround.common.flower.arrays import Arrays, encoded_view
+from wardround.common.flower.hosting import error_reply, own_copy, timestamp
+from wardround.common.model.named import load_arrays
+from wardround.common.protocol import names as m
 from wardround.simulations.executors.base import Host
 from wardround.simulations.executors.engines.base import CohortResult
 from wardround.simulations.executors.pool import Client

@@ -22,10 +22,10 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord
 from torch import nn
 
-from wardround.common import messages as m
-from wardround.common.arrays import decode_arrays
-from wardround.common.config import Config
+from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.flower.arrays import decode_arrays
+from wardround.common.protocol import names as m
 from wardround.simulations.executors.base import Host
 from wardround.simulations.executors.group import EvaluationSums, Group
 from wardround.simulations.executors.parcel import Parcel

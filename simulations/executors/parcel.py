@@ -1,7 +1,7 @@
 """Messages and what clients remember, as bytes: sent, or in files that processes share.
 
-The form is the wire's (``common/wire/content.py``), never pickle. Arrays that several messages of a
-parcel share are written once.
+The form is the wire's (``common/flower/content.py``), never pickle. Arrays that several messages
+of a parcel share are written once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from wardround.common.wire.content import Body, decode_content, encode_content
+from wardround.common.flower.content import Body, decode_content, encode_content
 
 _PLAN, _SAME = "plan", "same"
 

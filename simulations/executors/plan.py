@@ -2,7 +2,7 @@
 
 Shapes: C clients, S steps of the longest of them, B slots of a batch, N examples of all.
 
-The batches are those of ``client/training.py``: same keys, same orders. Clients are sorted by
+The batches are those of ``client/training/steps.py``: same keys, same orders. Clients are sorted by
 their number of steps, the longest first, so that those which still train at step s are the first
 ``active(s)``: nothing is computed for a client that has finished.
 """
@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.batches import steps_of
-from wardround.common.config_tables import TrainingTable
+from wardround.client.training.batches import steps_of
 from wardround.common.rng import orders
+from wardround.common.tables import TrainingTable
 
 Whole = NDArray[np.int64]
 

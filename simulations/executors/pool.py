@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.hospital import Hospital
+from wardround.client.data.hospital import Hospital
 from wardround.common.tasks.base import Examples
 
 _LIMIT_BYTES = 2 << 30

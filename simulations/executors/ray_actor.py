@@ -18,17 +18,17 @@ import torch
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.client.app import reason_of
-from wardround.common import messages as m
-from wardround.common.config import parse_config
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import DataError, WardroundError
+from wardround.common.protocol import names as m
 from wardround.common.secagg.keys import Identity
-from wardround.common.tasks.configured import make_task
 from wardround.simulations.executors.cohort import Cohort
 from wardround.simulations.executors.group import Group, failed_with
 from wardround.simulations.executors.parcel import Parcel
 from wardround.simulations.executors.worker import Done, Order, group_request, work
-from wardround.simulations.identities import Identities
-from wardround.simulations.population import Population
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.population.identities import Identities
 
 EXTENTS = "query.extents"
 """An order of its own: how much clients train on, instead of training."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from flwr.app import ConfigRecord, Message
 from torch import nn
 
-from wardround.common import messages as m
-from wardround.common.arrays import Arrays, layout_of
-from wardround.common.hosting import timestamp
-from wardround.common.models import load_arrays
-from wardround.server.aggregation import RunningMean
+from wardround.common.flower.arrays import Arrays, layout_of
+from wardround.common.flower.hosting import timestamp
+from wardround.common.model.named import load_arrays
+from wardround.common.protocol import names as m
+from wardround.server.strategies.aggregation import RunningMean
 from wardround.simulations.executors.base import Executor, Host, is_group
 from wardround.simulations.executors.group import (
     EvaluationSums,

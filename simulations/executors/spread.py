@@ -19,10 +19,10 @@ from typing import ClassVar, cast
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from torch import nn
 
-from wardround.common import messages as m
-from wardround.common.arrays import Arrays, decode_arrays
 from wardround.common.errors import WardroundError
-from wardround.common.hosting import error_reply, message_with, timestamp
+from wardround.common.flower.arrays import Arrays, decode_arrays
+from wardround.common.flower.hosting import error_reply, message_with, timestamp
+from wardround.common.protocol import names as m
 from wardround.simulations.executors.base import Host, is_group
 from wardround.simulations.executors.cohort import Cohort, group_terms
 from wardround.simulations.executors.group import Group, TrainingSums, failed_with

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.client.batches import steps_of
-from wardround.common.config import Config
-from wardround.common.config_tables import TrainingTable
-from wardround.common.messages import one_line
+from wardround.client.training.batches import steps_of
+from wardround.common.config.load import Config
+from wardround.common.protocol.names import one_line
 from wardround.common.rng import client_keys, derive_seed
+from wardround.common.tables import TrainingTable
 from wardround.common.tasks.base import Task
 from wardround.simulations.executors.engines.base import (
     CohortResult,

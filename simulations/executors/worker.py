@@ -20,8 +20,8 @@ import torch
 from flwr.app import Message, RecordDict
 
 from wardround.client.app import reason_of
-from wardround.common import messages as m
-from wardround.common.hosting import received_message
+from wardround.common.flower.hosting import received_message
+from wardround.common.protocol import names as m
 from wardround.simulations.executors.base import Executor
 from wardround.simulations.executors.parcel import Parcel
 

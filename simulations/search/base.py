@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.common.config import Config, config_text, parse_config
+from wardround.common.config.load import Config, config_text, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
-from wardround.common.rundir import sync_folder
-from wardround.common.tasks.configured import make_task
+from wardround.common.run.directory import sync_folder
 from wardround.server.strategies import build_strategy
-from wardround.simulations.runner import default_config_text
+from wardround.simulations.run.simulate import default_config_text
 from wardround.simulations.search.values import Settings, overrides, shown
 
 OWN_KEYS = {"federation.runs": "leave it to the sweep, or set it with --set"}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from wardround.common.errors import ConfigError, Interrupted, WardroundError
-from wardround.common.signals import interrupt_once
+from wardround.common.process.signals import interrupt_once
 
 ConfigArgument = Annotated[
     Path | None,
@@ -54,7 +54,7 @@ def run_sweep(
     resume: Path | None,
 ) -> None:
     """Run a sweep with a line per combination and a table at the end. Raises WardroundError."""
-    from wardround.server.console import shown_path
+    from wardround.server.display.console import shown_path
     from wardround.simulations.search.console import SweepLines
     from wardround.simulations.search.summary import result_table
     from wardround.simulations.search.sweep import sweep

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from wardround.server.console import number, shown_path
+from wardround.server.display.console import number, shown_path
 from wardround.simulations.search.sweep import Combination, SweepObserver
 from wardround.simulations.search.tune import TuneObserver, TuneResult, ranked
 from wardround.simulations.search.values import brief, label

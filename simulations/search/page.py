@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wardround.common.figures import is_number
-from wardround.common.reports.page import number, write_figures
-from wardround.common.reports.plots import PALETTE, Figure
+from wardround.common.figures.figure import is_number
+from wardround.common.run.report.page import number, write_figures
+from wardround.common.run.report.plots import PALETTE, Figure
 from wardround.simulations.search.summary import Row, Spread, best, primary_of
 from wardround.simulations.search.values import Settings, label, overrides, shown
 

@@ -18,14 +18,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from wardround.common.config import Config
+from wardround.common.config.load import Config
 from wardround.common.errors import Interrupted, WardroundError
-from wardround.common.figures import Better, FigureTable
-from wardround.common.records import evaluation_of, model_bound, model_figure
-from wardround.common.reports.privacy_notes import latest_claims
-from wardround.common.rundir import RunDirectory, sync_folder, write_atomically
+from wardround.common.figures.figure import Better, FigureTable
+from wardround.common.figures.records import evaluation_of, model_bound, model_figure
+from wardround.common.run.directory import RunDirectory, sync_folder, write_atomically
+from wardround.common.run.report.privacy_notes import latest_claims
 from wardround.server.observer import Observer
-from wardround.simulations.runner import simulate
+from wardround.simulations.run.simulate import simulate
 
 CONFIG = "federation.toml"
 _SPLITS = ("validation", "test")

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from wardround.common.config.overrides import override_value
 from wardround.common.errors import ConfigError
-from wardround.common.overrides import override_value
 from wardround.simulations.search.values import Settings, split_option, split_values
 
 _RANGE = re.compile(r"([-+0-9.eE]+?)\.\.([-+0-9.eE]+)(:.*)?")

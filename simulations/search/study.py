@@ -25,8 +25,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from wardround.common.figures import Figure
-from wardround.common.overrides import override_value
+from wardround.common.config.overrides import override_value
+from wardround.common.figures.figure import Figure
 from wardround.common.rng import derive_seed
 from wardround.simulations.search.space import Choice, Range, Space
 from wardround.simulations.search.values import toml_text

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from wardround.common.figures import Better, Figure
-from wardround.common.reports.page import human_bytes
-from wardround.common.rundir import write_atomically
+from wardround.common.figures.figure import Better, Figure
+from wardround.common.run.directory import write_atomically
+from wardround.common.run.report.page import human_bytes
 from wardround.simulations.search.scored import changes_scored_rows
 from wardround.simulations.search.values import shown
 

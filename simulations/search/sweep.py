@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wardround.common.config import Config
+from wardround.common.config.load import Config
+from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, RunDirectoryError
-from wardround.common.locks import take_lock
-from wardround.common.rundir import to_json, write_atomically
+from wardround.common.run.directory import to_json, write_atomically
 from wardround.simulations.search.base import OWN_KEYS, Base, make_folder, refuse_own_keys
 from wardround.simulations.search.page import write_page
 from wardround.simulations.search.runs import (

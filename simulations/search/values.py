@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from wardround.common.config.overrides import override_value
 from wardround.common.errors import ConfigError
-from wardround.common.overrides import override_value
 
 Settings = Mapping[str, Any]
 """Dotted keys of a configuration, with their values."""

@@ -23,14 +23,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from wardround.common.arrays import digest_arrays
-from wardround.common.config import Config, load_config
-from wardround.common.records import MEAN, OVERALL
-from wardround.common.rundir import RunDirectory
-from wardround.common.saved import PREPARATION, SavedModel
-from wardround.common.tasks.configured import make_task
-from wardround.common.tensorfile import read_tensors
-from wardround.simulations.population import Population
+from wardround.common.config.load import Config, load_config
+from wardround.common.config.task import make_task
+from wardround.common.durable.tensors import read_tensors
+from wardround.common.figures.records import MEAN, OVERALL
+from wardround.common.flower.arrays import digest_arrays
+from wardround.common.model.saved import PREPARATION, SavedModel
+from wardround.common.run.directory import RunDirectory
+from wardround.simulations.population.hospitals import Population
 
 Figures = dict[str, float]
 _CLOSE = 1e-5

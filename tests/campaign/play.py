@@ -18,12 +18,12 @@ import tomli_w
 
 from tests.campaign.draw import Case
 from tests.unlike import Consortium
-from wardround.common.arrays import Arrays
+from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import WardroundError
-from wardround.common.saved import MODEL
-from wardround.common.tensorfile import read_tensors
+from wardround.common.flower.arrays import Arrays
+from wardround.common.model.saved import MODEL
+from wardround.server.gathering.replies import Member
 from wardround.server.observer import Observer
-from wardround.server.replies import Member
 from wardround.simulations import Result, simulate
 
 WITHIN_S = 120

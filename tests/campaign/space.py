@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from wardround.common.config import Config
-from wardround.common.config_tables.strategies import STRATEGIES
+from wardround.common.config.load import Config
+from wardround.common.tables.strategies import STRATEGIES
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.text.options import TextOptions

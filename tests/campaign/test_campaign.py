@@ -12,7 +12,7 @@ from tests.campaign.__main__ import Campaign
 from tests.campaign.draw import Case, cases
 from tests.campaign.play import follow, inside
 from tests.campaign.space import LEFT_OUT, TASKS, space, without_values
-from wardround.common.config import Config
+from wardround.common.config.load import Config
 
 CASES = int(os.environ.get("CAMPAIGN_CASES", "48"))
 SEED = int(os.environ.get("CAMPAIGN_SEED", "25"))

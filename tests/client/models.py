@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wardround.common.config import Config
-from wardround.common.config_tables import TrainingTable
+from wardround.common.config.load import Config
+from wardround.common.tables import TrainingTable
 from wardround.common.tasks.base import Examples, Sums, Task
 
 

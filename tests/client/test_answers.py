@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from wardround.client.answers import Answers
-from wardround.common.wire.content import Body, encode_content
-from wardround.common.wire.frames import Start
+from wardround.client.process.answers import Answers
+from wardround.common.flower.content import Body, encode_content
+from wardround.common.transport.frames import Start
 
 
 def answer(number: int) -> tuple[str, Start, Body]:

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from wardround.client import approval
-from wardround.client.approval import Approvals, plan_text
-from wardround.common import messages as m
-from wardround.common.arrays import ArraySpec
-from wardround.common.audit import AuditLog
-from wardround.common.config import parse_config
-from wardround.common.description import Description, shared_toml
+from wardround.client.site import approval
+from wardround.client.site.approval import Approvals, plan_text
+from wardround.common.audit.log import AuditLog
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused, ProvisionError
+from wardround.common.flower.arrays import ArraySpec
+from wardround.common.manifest.manifest import Manifest
+from wardround.common.protocol import names as m
 from wardround.common.secagg.keys import Identity
-from wardround.common.tasks.configured import make_task
-from wardround.common.wire.manifest import Manifest
-from wardround.server.manifest import preparation_manifest, training_manifest
+from wardround.common.trust.description import Description, shared_toml
+from wardround.server.process.manifest import preparation_manifest, training_manifest
 
 KEYS = {f"h{number}": Identity.generate().public for number in range(3)}
 OWN, SERVER = Identity.generate(), Identity.generate()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.client.models import Classes, Residual, configured, residual, rows, vector
-from wardround.client.checkpointing import blocks, recomputing
-from wardround.client.training import train_on_batches
+from wardround.client.training.checkpointing import blocks, recomputing
+from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import TaskError
 
 SEED = (7, 2, "a")

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.client.models import Classes, configured, residual, rows, vector
-from wardround.client.batches import batches, on_device
-from wardround.client.evaluation import model_outputs
-from wardround.client.training import train_on_batches
-from wardround.common.config_tables import TrainingTable
+from wardround.client.training.batches import batches, on_device
+from wardround.client.training.evaluation import model_outputs
+from wardround.client.training.steps import train_on_batches
 from wardround.common.rng import client_keys
+from wardround.common.tables import TrainingTable
 
 SEED = (7, 2, "a")
 

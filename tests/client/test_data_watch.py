@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.provisioning import federation
-from wardround.client.kit import Kit
-from wardround.client.process import HospitalProcess
-from wardround.common.config import load_config
+from wardround.client.process.main import HospitalProcess
+from wardround.client.site.kit import Kit
+from wardround.common.config.load import load_config
 from wardround.common.errors import DataError
-from wardround.common.pki import now_utc
-from wardround.server import provision
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision import kits as provision
 
 
 def write(path: Path, rows: int) -> None:

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests.client.models import Classes, configured
-from wardround.client.devices import told
-from wardround.client.policy import SitePolicy
-from wardround.client.precision import check_precision
-from wardround.client.rules import resolve_device
-from wardround.client.settings import check_training
-from wardround.common.config import parse_config
+from wardround.client.site.last_word import resolve_device
+from wardround.client.site.policy import SitePolicy
+from wardround.client.training.devices import told
+from wardround.client.training.precision import check_precision
+from wardround.client.training.settings import check_training
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError
-from wardround.simulations.runner import simulate
+from wardround.simulations.run.simulate import simulate
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from tests.client.models import Classes, configured, residual, rows, vector
-from wardround.client.batches import batches
-from wardround.client.distillation import Teacher, divergence
-from wardround.client.settings import check_training
-from wardround.client.training import train_on_batches
-from wardround.common.config import parse_config
-from wardround.common.config_tables import TrainingTable
+from wardround.client.training.batches import batches
+from wardround.client.training.distillation import Teacher, divergence
+from wardround.client.training.settings import check_training
+from wardround.client.training.steps import train_on_batches
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, TaskError
-from wardround.common.privacy.rules import check_settings
+from wardround.common.privacy.incompatible import check_settings
 from wardround.common.rng import client_keys
+from wardround.common.tables import TrainingTable
 from wardround.common.tasks.tabular import TabularTask
 
 SEED = (7, 2, "a")

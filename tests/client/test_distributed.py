@@ -22,22 +22,22 @@ from torch import nn
 from tests.client.models import Classes, configured, residual, rows, vector
 from tests.provisioning import federation
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
-from wardround.client.distributed import TrainingProcesses
-from wardround.client.hospital import Hospital
-from wardround.client.kit import Kit
-from wardround.client.local import local_update
-from wardround.client.process import HospitalProcess
-from wardround.client.settings import check_training
+from wardround.client.data.hospital import Hospital
+from wardround.client.process.main import HospitalProcess
+from wardround.client.requests.local import local_update
+from wardround.client.site.kit import Kit
 from wardround.client.state import ClientState
-from wardround.common import messages as m
-from wardround.common.arrays import encode_arrays
-from wardround.common.config import parse_config
+from wardround.client.training.distributed import TrainingProcesses
+from wardround.client.training.settings import check_training
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, TaskError, WardroundError
-from wardround.common.models import build_model, model_arrays
-from wardround.common.pki import now_utc
+from wardround.common.flower.arrays import encode_arrays
+from wardround.common.model.named import build_model, model_arrays
+from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
-from wardround.common.tasks.configured import make_task
-from wardround.server import provision
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision import kits as provision
 
 TASK = '''
 import torch
@@ -216,10 +216,10 @@ HOLD = """
 import sys, os, time
 from pathlib import Path
 from tests.client import test_distributed as tests
-from wardround.client.distributed import TrainingProcesses
-from wardround.client.hospital import Hospital
-from wardround.common.config import parse_config
-from wardround.common.tasks.configured import make_task
+from wardround.client.training.distributed import TrainingProcesses
+from wardround.client.data.hospital import Hospital
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
 if __name__ == "__main__":
     config = parse_config(
         f"[data]\\ntest_fraction = 0.0\\n[task]\\nname = '{sys.argv[1]}:Nets'\\n"

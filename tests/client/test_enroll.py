@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from tests.provisioning import NOW, Site, federation, handed_over, signed_file
-from wardround.client import enroll
-from wardround.client.kit import Kit
-from wardround.common import enrolment, pki
-from wardround.common.enrolment import SigningRequest
+from wardround.client.site import enroll
+from wardround.client.site.kit import Kit
 from wardround.common.errors import ProvisionError
 from wardround.common.secagg.keys import Identity
-from wardround.server import provision
+from wardround.common.trust import enrolment, pki
+from wardround.common.trust.enrolment import SigningRequest
+from wardround.server.provision import kits as provision
 
 LATER = NOW + timedelta(days=300)
 

@@ -11,19 +11,19 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from wardround.client.gate import Gate
-from wardround.common import messages as m
-from wardround.common.arrays import layout_of
-from wardround.common.config import Config
-from wardround.common.description import Description, shared_toml
-from wardround.common.entries import SHARED, entries_of
+from wardround.client.site.gate import Gate
+from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
-from wardround.common.models import build_model, model_arrays
-from wardround.common.rundir import RunDirectory
+from wardround.common.flower.arrays import layout_of
+from wardround.common.manifest.manifest import ANY, Manifest, summary
+from wardround.common.model.entries import SHARED, entries_of
+from wardround.common.model.named import build_model, model_arrays
+from wardround.common.protocol import names as m
+from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Examples
-from wardround.common.wire.manifest import ANY, Manifest, summary
-from wardround.server.manifest import preparation_manifest, training_manifest
+from wardround.common.trust.description import Description, shared_toml
+from wardround.server.process.manifest import preparation_manifest, training_manifest
 from wardround.server.strategies import build_strategy
 
 # Where units are protected each is dealt by itself: with seed 2 all hospitals train and test.

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.client.hospital import Hospital
-from wardround.client.splitting import split_notes, split_rows
-from wardround.common.config import parse_config
+from wardround.client.data.hospital import Hospital
+from wardround.client.data.splitting import split_notes, split_rows
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, DataError
 from wardround.common.tasks.base import Examples
 from wardround.common.tasks.tabular import TabularTask

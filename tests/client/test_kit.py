@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.provisioning import NOW, Site, federation, handed_over, signed_file
-from wardround.client.kit import Kit
-from wardround.common import pki
+from wardround.client.site.kit import Kit
 from wardround.common.errors import ProvisionError
 from wardround.common.secagg.keys import Identity
-from wardround.server import provision
+from wardround.common.trust import pki
+from wardround.server.provision import kits as provision
 
 LATER = NOW + timedelta(days=300)
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.client import ledger as ledger_module
-from wardround.client.ledger import Entry, Ledger, Limit, hospital_of
+from wardround.client.privacy import ledger as ledger_module
+from wardround.client.privacy.ledger import Entry, Ledger, Limit, hospital_of
 from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import Release, epsilon
 
@@ -249,7 +249,8 @@ POINTS = {
 }
 CRASH = """
 import os, sys
-from wardround.client import ledger, ledger_files
+from wardround.client.privacy import ledger
+from wardround.client.privacy import ledger_files
 from tests_entry import entry, LIMIT
 name, after = sys.argv[2], sys.argv[3] == "True"
 real = getattr(ledger, name)
@@ -335,7 +336,7 @@ def test_a_creation_that_was_cut_off_can_be_done_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("wardround.client.ledger_files.os.rename", fail)
+        patch.setattr("wardround.client.privacy.ledger_files.os.rename", fail)
         with pytest.raises(KeyboardInterrupt):
             Ledger.create(path, "north")
     assert "missing" in refused(path)
@@ -347,7 +348,7 @@ def test_a_creation_that_was_cut_off_can_be_done_again(
 MANY = """
 import sys
 from tests_entry import entry, LIMIT
-from wardround.client.ledger import Ledger
+from wardround.client.privacy.ledger import Ledger
 with Ledger.open(sys.argv[1], "north") as ledger:
     for number in range(10):
         ledger.spend(entry(number, run=sys.argv[2]), LIMIT)
@@ -381,7 +382,7 @@ def test_two_that_are_open_see_each_others_spending(path: Path) -> None:
 
 
 def test_a_locked_ledger_is_named_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wardround.client.ledger_files._BUSY_S", 0.05)
+    monkeypatch.setattr("wardround.client.privacy.ledger_files._BUSY_S", 0.05)
     used(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

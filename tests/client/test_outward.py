@@ -8,9 +8,9 @@ import pytest
 from flwr.app import RecordDict
 
 from wardround.client.app import failure_reply
-from wardround.client.outward import Outward
+from wardround.client.process.outward import Outward
 from wardround.common.errors import DataError
-from wardround.common.hosting import become_client, received_message
+from wardround.common.flower.hosting import become_client, received_message
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.client.models import Classes, configured, residual, rows, vector
-from wardround.client.evaluation import model_outputs
-from wardround.client.hospital import Units
-from wardround.client.pieces import Pieces, is_out_of_memory
-from wardround.client.private_gradients import ClippedGradients
-from wardround.client.training import train_on_batches
-from wardround.common.config_tables import PrivacyTable, TrainingTable
+from wardround.client.data.hospital import Units
+from wardround.client.privacy.steps import ClippedGradients
+from wardround.client.training.evaluation import model_outputs
+from wardround.client.training.pieces import Pieces, is_out_of_memory
+from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import TaskError
 from wardround.common.privacy.schedule import Bound
+from wardround.common.tables import PrivacyTable, TrainingTable
 
 SEED = (7, 2, "a")
 

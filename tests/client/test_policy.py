@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 
-from wardround.client.ledger import Entry
-from wardround.client.plan_checks import planned_epsilon
-from wardround.client.policy import SitePolicy, load_site
-from wardround.common import messages as m
-from wardround.common.arrays import ArraySpec
-from wardround.common.config import Config, parse_config
-from wardround.common.credentials import site_text
-from wardround.common.description import Description, shared_toml
+from wardround.client.privacy.ledger import Entry
+from wardround.client.site.plan_checks import planned_epsilon
+from wardround.client.site.policy import SitePolicy, load_site
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
+from wardround.common.flower.arrays import ArraySpec
+from wardround.common.manifest.manifest import Leaf, Manifest, Versions
+from wardround.common.manifest.planned import DEFAULT_FAMILIES, model_family
 from wardround.common.privacy.accounting import Release, epsilon
+from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.keys import Identity
-from wardround.common.tasks.configured import make_task
 from wardround.common.tasks.imaging.options import NetworkOptions
 from wardround.common.tasks.options import ModelOptions
-from wardround.common.wire.manifest import Leaf, Manifest, Versions
-from wardround.common.wire.planned import DEFAULT_FAMILIES, model_family
-from wardround.server.manifest import preparation_manifest, training_manifest
+from wardround.common.trust.credentials import site_text
+from wardround.common.trust.description import Description, shared_toml
+from wardround.server.process.manifest import preparation_manifest, training_manifest
 
 ROOT = Path(__file__).parent.parent.parent
 KEYS = {f"h{number}": Identity.generate().public for number in range(5)}

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from tests.client.models import Classes, configured, residual, rows, vector
-from wardround.client.evaluation import model_outputs
+from wardround.client.data.hospital import Units
 from wardround.client.gradients import make_unit_gradients
 from wardround.client.gradients.base import Clipping
-from wardround.client.hospital import Units
-from wardround.client.precision import autocast, check_precision, make_scaler
-from wardround.client.private_gradients import ClippedGradients
-from wardround.client.training import train_model, train_on_batches
-from wardround.common.config import parse_config
-from wardround.common.config_tables import PrivacyTable, TrainingTable
+from wardround.client.privacy.steps import ClippedGradients
+from wardround.client.training.evaluation import model_outputs
+from wardround.client.training.precision import autocast, check_precision, make_scaler
+from wardround.client.training.steps import train_model, train_on_batches
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError
 from wardround.common.privacy.schedule import Bound
 from wardround.common.secagg.content import descriptor
+from wardround.common.tables import PrivacyTable, TrainingTable
 
 SEED = (7, 2, "a")
 BF16 = TrainingTable(precision="bf16")
@@ -213,7 +213,7 @@ def test_a_scaled_loss_gives_the_same_steps() -> None:
     train_on_batches(plain, rows(), Classes(), configured(**options), SEED)
     with pytest.MonkeyPatch.context() as patched:
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-        patched.setattr("wardround.client.training.make_scaler", lambda training: scaler)
+        patched.setattr("wardround.client.training.steps.make_scaler", lambda training: scaler)
         train_on_batches(model, rows(), Classes(), configured(**options), SEED)
     torch.testing.assert_close(vector(model), vector(plain), rtol=1e-5, atol=1e-6)
     assert make_scaler(TrainingTable()) is None and make_scaler(BF16) is None

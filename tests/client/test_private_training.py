@@ -16,15 +16,15 @@ from scipy.stats import chi2
 from torch import Tensor, nn
 
 from wardround.client.algorithms.base import Plain
-from wardround.client.hospital import Hospital, Units
-from wardround.client.local import local_update
-from wardround.client.privacy import PrivateRound, Proposal
+from wardround.client.data.hospital import Hospital, Units
+from wardround.client.privacy.round import PrivateRound, Proposal
+from wardround.client.requests.local import local_update
 from wardround.client.state import ClientState
-from wardround.common import messages as m
-from wardround.common.config import Config
-from wardround.common.models import build_model, model_arrays
+from wardround.common.config.load import Config
+from wardround.common.model.named import build_model, model_arrays
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.privacy.schedule import Schedule
+from wardround.common.protocol import names as m
 from wardround.common.tasks.base import Examples
 
 EACH = 1e-8

@@ -13,21 +13,21 @@ from pathlib import Path
 import pytest
 
 from tests.provisioning import federation
-from wardround.client.doctor import examine
-from wardround.client.enroll import accept
-from wardround.client.kit import Kit
-from wardround.client.ledger import Ledger
-from wardround.client.process import HospitalProcess
-from wardround.client.stop import stop_hospital
-from wardround.common.config import load_config
+from wardround.client.privacy.ledger import Ledger
+from wardround.client.process.doctor import examine
+from wardround.client.process.main import HospitalProcess
+from wardround.client.site.enroll import accept
+from wardround.client.site.kit import Kit
+from wardround.client.site.stop import stop_hospital
+from wardround.common.config.load import load_config
+from wardround.common.durable.lock import lock_holder, take_lock
 from wardround.common.errors import DataError, PrivacyRefused, ProvisionError, TransportError
-from wardround.common.locks import lock_holder, take_lock
-from wardround.common.pki import now_utc
-from wardround.server import provision
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision import kits as provision
 
 HOLD = (
     "import sys, time, signal\nfrom pathlib import Path\n"
-    "from wardround.common.locks import take_lock\n"
+    "from wardround.common.durable.lock import take_lock\n"
     "if sys.argv[2] == 'stubborn': signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "lock = take_lock(Path(sys.argv[1]))\nprint('held', flush=True)\ntime.sleep(60)\n"
 )

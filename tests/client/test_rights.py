@@ -17,35 +17,36 @@ from pathlib import Path
 import pytest
 
 from tests.provisioning import federation
-from wardround.client.kit import Kit
-from wardround.client.process import HospitalProcess
-from wardround.client.stop import stop_hospital
+from wardround.client.process.main import HospitalProcess
+from wardround.client.site.kit import Kit
+from wardround.client.site.stop import stop_hospital
+from wardround.common.durable.private import private_folder
 from wardround.common.errors import ProvisionError
-from wardround.common.pki import now_utc
-from wardround.common.private_files import private_folder
-from wardround.server import provision
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision import kits as provision
 from wardround.simulations.cli import main
 
 NOBODY = 65534
 LATER = (
     "encodings.ascii",
     "encodings.idna",
-    "wardround.client.consent",
-    "wardround.client.doctor",
-    "wardround.common.audit_against",
-    "wardround.common.audit_restart",
-    "wardround.common.audit_verify",
-    "wardround.server.board",
-    "wardround.server.coordinator",
-    "wardround.server.doctor",
-    "wardround.simulations.privacy_show",
+    "wardround.client.site.consent",
+    "wardround.client.process.doctor",
+    "wardround.common.audit.against",
+    "wardround.common.audit.restart",
+    "wardround.common.audit.verify",
+    "wardround.server.display.board",
+    "wardround.server.process.main",
+    "wardround.server.process.doctor",
+    "wardround.simulations.privacy.show",
 )
 """What the commands import when they are called."""
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
 HOLD = (
     "import sys, time\nfrom pathlib import Path\n"
-    "from wardround.client.stop import is_stopped\nfrom wardround.common.locks import take_lock\n"
+    "from wardround.client.site.stop import is_stopped\n"
+    "from wardround.common.durable.lock import take_lock\n"
     "lock = take_lock(Path(sys.argv[1]) / 'lock')\nprint('held', flush=True)\n"
     "while not is_stopped(Path(sys.argv[1])) or 'frozen' in sys.argv: time.sleep(0.1)\n"
 )

@@ -9,24 +9,24 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from tests.provisioning import Site, federation
-from wardround.client.approval import Approvals
-from wardround.client.consent import decide
-from wardround.client.kit import Kit
-from wardround.client.ledger import Entry, Ledger, Limit
-from wardround.client.rules import Rules, resolve_device
-from wardround.common import messages as m
-from wardround.common.arrays import ArraySpec
-from wardround.common.audit import AuditLog
-from wardround.common.config import load_config
+from wardround.client.privacy.ledger import Entry, Ledger, Limit
+from wardround.client.site.approval import Approvals
+from wardround.client.site.consent import decide
+from wardround.client.site.kit import Kit
+from wardround.client.site.last_word import Rules, resolve_device
+from wardround.common.audit.log import AuditLog
+from wardround.common.config.load import load_config
+from wardround.common.config.task import make_task
+from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
-from wardround.common.locks import take_lock
-from wardround.common.pki import now_utc
+from wardround.common.flower.arrays import ArraySpec
 from wardround.common.privacy.accounting import Release
+from wardround.common.protocol import names as m
 from wardround.common.secagg.keys import Identity
-from wardround.common.tasks.configured import make_task
-from wardround.server import provision
-from wardround.server.manifest import preparation_manifest, training_manifest
-from wardround.server.provision import load_server_folder
+from wardround.common.trust.pki import now_utc
+from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.provision import kits as provision
+from wardround.server.provision.kits import load_server_folder
 
 THREE = ("north", "south", "east")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from wardround.client.policy import SitePolicy, load_site
-from wardround.common.credentials import site_text
+from wardround.client.site.policy import SitePolicy, load_site
 from wardround.common.errors import ConfigError
+from wardround.common.trust.credentials import site_text
 from wardround.simulations.search.values import toml_text
 
 BEYOND = [

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
+from wardround.client.process.store import DurableState
 from wardround.client.state import ClientState
-from wardround.client.store import DurableState
-from wardround.common.arrays import encode_arrays
 from wardround.common.errors import ProvisionError
+from wardround.common.flower.arrays import encode_arrays
 
 
 class Killed(BaseException):

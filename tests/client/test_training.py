@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.client.models import Classes
-from wardround.client.batches import batches
-from wardround.client.training import make_optimizer, train_on_batches
-from wardround.common.config import Config
-from wardround.common.config_tables import TrainingTable
+from wardround.client.training.batches import batches
+from wardround.client.training.steps import make_optimizer, train_on_batches
+from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.rng import client_keys
+from wardround.common.tables import TrainingTable
 from wardround.common.tasks.base import Examples
 
 

@@ -13,18 +13,18 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from wardround.client.answers import Answers
-from wardround.client.store import DurableState
-from wardround.client.worker import Worker
-from wardround.common import messages as m
-from wardround.common.arrays import encode_arrays
-from wardround.common.audit import AuditLog
+from wardround.client.process.answers import Answers
+from wardround.client.process.store import DurableState
+from wardround.client.process.worker import Worker
+from wardround.common.audit.log import AuditLog
 from wardround.common.errors import PolicyRefused, ReplyRefused
-from wardround.common.hosting import become_client, error_reply
+from wardround.common.flower.arrays import encode_arrays
+from wardround.common.flower.content import decode_content, encode_content
+from wardround.common.flower.hosting import become_client, error_reply
+from wardround.common.protocol import names as m
 from wardround.common.secagg.keys import Identity
-from wardround.common.wire.content import decode_content, encode_content
-from wardround.common.wire.frames import Start
-from wardround.common.wire.mailbox import Incoming
+from wardround.common.transport.frames import Start
+from wardround.common.transport.mailbox import Incoming
 
 MANIFEST = RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: b"plan"})})
 

@@ -6,8 +6,8 @@ import functools
 import tempfile
 from pathlib import Path
 
-from wardround.common.audit import AuditLog, SignedHead
-from wardround.common.audit_lines import decode_line, encode_line
+from wardround.common.audit.lines import decode_line, encode_line
+from wardround.common.audit.log import AuditLog, SignedHead
 from wardround.common.secagg.keys import Identity
 
 NORTH, SERVER, OTHER = (Identity.from_bytes(bytes([n]) * 32) for n in (1, 2, 3))

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.provisioning import federation
-from wardround.client.enroll import accept
-from wardround.client.kit import Kit
+from wardround.client.site.enroll import accept
+from wardround.client.site.kit import Kit
 from wardround.client.transport.diagnose import diagnose
 from wardround.common.address import join_address, split_address
-from wardround.common.config import Config, load_config, parse_config
+from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.errors import ConfigError
-from wardround.common.pki import now_utc
-from wardround.server import provision
-from wardround.server.provision import load_server_folder
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision import kits as provision
+from wardround.server.provision.kits import load_server_folder
 
 
 @pytest.mark.parametrize(

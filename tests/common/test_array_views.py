@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wardround.common.arrays import (
+from wardround.common.errors import ReplyRefused
+from wardround.common.flower.arrays import (
     ALLOWED_DTYPES,
     StoredArray,
     checked_arrays,
@@ -21,7 +22,6 @@ from wardround.common.arrays import (
     layout_of,
     record_of,
 )
-from wardround.common.errors import ReplyRefused
 
 arrays = st.sampled_from(sorted(ALLOWED_DTYPES)).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0))

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wardround.common.arrays import (
+from wardround.common.errors import ReplyRefused
+from wardround.common.flower.arrays import (
     ALLOWED_DTYPES,
     decode_array,
     decode_arrays,
@@ -17,7 +18,6 @@ from wardround.common.arrays import (
     encode_arrays,
     layout_of,
 )
-from wardround.common.errors import ReplyRefused
 
 arrays = st.sampled_from(sorted(ALLOWED_DTYPES)).flatmap(
     lambda dtype: hnp.arrays(

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.audit import AuditLog, SignedHead
-from wardround.common.audit_verify import verify_log
+from wardround.common.audit.log import AuditLog, SignedHead
+from wardround.common.audit.verify import verify_log
 from wardround.common.errors import AuditError
 from wardround.common.secagg.keys import Identity
 
@@ -239,7 +239,7 @@ def test_threads_share_one_chain(tmp_path: Path) -> None:
 def test_a_second_process_is_told_who_writes_until_that_one_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     code = (
-        "import sys, pathlib; from wardround.common.audit import AuditLog\n"
+        "import sys, pathlib; from wardround.common.audit.log import AuditLog\n"
         "log = AuditLog.open(pathlib.Path(sys.argv[1]), 'north', None)\n"
         "print('open', flush=True); sys.stdin.read()\n"
     )

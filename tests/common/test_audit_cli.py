@@ -11,11 +11,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.common.audit_runs import NORTH, OTHER, SERVER, exchange, message, run
-from wardround.common import audit_cli
-from wardround.common.audit import AuditLog
-from wardround.common.description import Description
+from wardround.common.audit import cli as audit_cli
+from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, ConfigError
-from wardround.common.pki import Authority
+from wardround.common.trust.description import Description
+from wardround.common.trust.pki import Authority
 
 DAY = 86_400.0
 

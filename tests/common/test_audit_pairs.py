@@ -19,11 +19,11 @@ from tests.common.audit_runs import (
     remade,
     run,
 )
-from wardround.common.audit import AuditLog, SignedHead
-from wardround.common.audit_against import compare_logs
-from wardround.common.audit_lines import Countersigned, decode_line
-from wardround.common.audit_restart import restart_log
-from wardround.common.audit_verify import check_log, verify_log
+from wardround.common.audit.against import compare_logs
+from wardround.common.audit.lines import Countersigned, decode_line
+from wardround.common.audit.log import AuditLog, SignedHead
+from wardround.common.audit.restart import restart_log
+from wardround.common.audit.verify import check_log, verify_log
 from wardround.common.errors import AuditError
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.common.audit_runs import NORTH, OTHER, PUBLICS, exchange, remade, run, written
-from wardround.common.audit import AuditLog
-from wardround.common.audit_verify import check_log, verify_log
+from wardround.common.audit.log import AuditLog
+from wardround.common.audit.verify import check_log, verify_log
 from wardround.common.errors import AuditError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from wardround.common.compared import compared, intervals, mean_interval, standing_row
-from wardround.common.figures import BINARY, REGRESSION, FigureTable
+from wardround.common.figures.compared import compared, intervals, mean_interval, standing_row
+from wardround.common.figures.figure import BINARY, REGRESSION, FigureTable
 
 KINDS = ["local", "federated"]
 AUC = FigureTable(BINARY, "auc").primary

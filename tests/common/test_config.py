@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wardround.common.config import load_config, parse_config
+from wardround.common.config.load import load_config, parse_config
 from wardround.common.errors import ConfigError
 
 TEXT = """# a comment

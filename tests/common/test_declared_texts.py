@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from wardround.common.errors import DataError, TaskError
-from wardround.common.metrics import add_sums
+from wardround.common.figures.sums import add_sums
 from wardround.common.tasks.tabular import TabularTask
 from wardround.common.tasks.text.iob import read_iob
 from wardround.common.tasks.text.options import TextOptions

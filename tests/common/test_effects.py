@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from wardround.common.config import Config, parse_config
-from wardround.common.config_tables.effects import EFFECTS
-from wardround.common.effects import Effect
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, TaskError
-from wardround.common.tasks.configured import make_task
+from wardround.common.tables.effects import Effect
+from wardround.common.tables.known_effects import EFFECTS
 from wardround.common.tasks.imaging.options import ImagingOptions, NetworkOptions
 from wardround.common.tasks.options import ModelOptions, TabularOptions
 from wardround.common.tasks.text.options import TextOptions
-from wardround.simulations.runner import default_config_text
+from wardround.simulations.run.simulate import default_config_text
 
 REFUSED = {
     "[privacy]\nepsilon = 3.0": "privacy.epsilon: has no effect with privacy.unit",

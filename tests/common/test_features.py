@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.data.table import Table, to_cells
 from wardround.common.errors import DataError
-from wardround.common.metrics import add_sums
+from wardround.common.figures.sums import add_sums
 from wardround.common.tasks import features
+from wardround.common.tasks.data.table import Table, to_cells
 from wardround.common.tasks.tabular import TabularTask
 
 

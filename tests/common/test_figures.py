@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from wardround.common.figures import REGRESSION, STANDARD, Figure, FigureTable, with_bound
-from wardround.common.metrics import regression_figures, regression_sums
+from wardround.common.figures.figure import REGRESSION, STANDARD, Figure, FigureTable, with_bound
+from wardround.common.figures.sums import regression_figures, regression_sums
 from wardround.common.tasks.tabular import TabularTask
 from wardround.common.tasks.text.entities import described_figures, entity_figures
 

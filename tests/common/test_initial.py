@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from wardround.common.arrays import Arrays
-from wardround.common.config import Config, parse_config
-from wardround.common.entries import Entries, Kind
+from wardround.common.config.load import Config, parse_config
+from wardround.common.durable.tensors import write_tensors
 from wardround.common.errors import ConfigError
-from wardround.common.initial import read_initial
-from wardround.common.saved import ModelForm
-from wardround.common.tensorfile import write_tensors
-from wardround.simulations.runner import simulate
+from wardround.common.flower.arrays import Arrays
+from wardround.common.model.entries import Entries, Kind
+from wardround.common.model.initial import read_initial
+from wardround.common.model.saved import ModelForm
+from wardround.simulations.run.simulate import simulate
 
 
 def config(tmp_path: Path, name: str = "model.safetensors") -> Config:

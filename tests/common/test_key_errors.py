@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from wardround.common.config import parse_config
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError
-from wardround.common.tasks.configured import make_task
 
 IMAGES, TEXT, ROWS = (f"[task]\nname = '{name}'\n" for name in ("imaging", "text", "tabular"))
 

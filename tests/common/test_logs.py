@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.common.errors import PolicyRefused
-from wardround.common.logs import log_event, setup_logging
+from wardround.common.process.logs import log_event, setup_logging
 
 KEYS = st.text(max_size=10)
 LOGGER = logging.getLogger("wardround.test")
@@ -223,7 +223,7 @@ def test_a_stream_that_knows_no_umlaut_or_is_closed_loses_no_round() -> None:
 
 def test_flower_brings_no_handler_back() -> None:
     code = (
-        "import logging, wardround.common.logs as logs\n"
+        "import logging, wardround.common.process.logs as logs\n"
         "logs.setup_logging('json', 'INFO')\n"
         "import flwr.server, flwr.client, flwr.serverapp.strategy\n"
         "logging.getLogger('flwr').info('chatter')\n"

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from wardround.common.messages import records_of
+from wardround.common.protocol.names import records_of
 
 
 def test_a_content_whose_records_were_looked_at_goes_at_once() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from wardround.common.metrics import (
+from wardround.common.figures.sums import (
     add_sums,
     binary_figures,
     binary_sums,
@@ -25,7 +25,7 @@ from wardround.common.metrics import (
     regression_figures,
     regression_sums,
 )
-from wardround.common.survival_metrics import survival_figures, survival_sums
+from wardround.common.figures.survival import survival_figures, survival_sums
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

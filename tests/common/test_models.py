@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wardround.common.models import load_arrays, model_arrays, model_entries
+from wardround.common.model.named import load_arrays, model_arrays, model_entries
 
 
 class Half(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.common.config import parse_config
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError
 from wardround.common.names import RESERVED, is_name, name_of, names_of
 

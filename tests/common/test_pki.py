@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wardround.common import pki
 from wardround.common.errors import ProvisionError
 from wardround.common.secagg.keys import Identity
+from wardround.common.trust import pki
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 IDENTITY = Identity.generate().public

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from wardround.common.figures import BINARY, BOUND_SENTENCE, FigureTable
-from wardround.common.records import flat_records
-from wardround.common.reports import report_run
-from wardround.common.reports.grouping import labels, ranges, shortened
-from wardround.common.reports.page import ReportData, render
-from wardround.common.rundir import RunDirectory
+from wardround.common.figures.figure import BINARY, BOUND_SENTENCE, FigureTable
+from wardround.common.figures.records import flat_records
+from wardround.common.run.directory import RunDirectory
+from wardround.common.run.report import report_run
+from wardround.common.run.report.grouping import labels, ranges, shortened
+from wardround.common.run.report.page import ReportData, render
 
 EVIL = "<script>alert(1)</script>"
 

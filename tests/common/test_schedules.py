@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as theirs
 
-from wardround.common.config import Config, parse_config
+from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ConfigError
 from wardround.common.secagg.content import descriptor
 

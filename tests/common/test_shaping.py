@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from wardround.common.config import Config, load_config, parse_config
+from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.errors import ConfigError
-from wardround.common.shaping import OPERATIONAL, SHAPES, check_same, digest, shaping
+from wardround.common.run.shaping import OPERATIONAL, SHAPES, check_same, digest, shaping
 
 OTHER = {
     "federation.min_clients": "5",
@@ -45,7 +45,7 @@ OTHER = {
 
 
 def test_every_key_is_declared_once() -> None:
-    """A new key: say in ``common/shaping.py`` whether it shapes the model or is operational."""
+    """A new key: say in ``common/run/shaping.py`` whether it shapes the model or is operational."""
     for table, field in Config.model_fields.items():
         keys = set(field.annotation.model_fields)  # type: ignore[union-attr]
         shapes, operational = set(SHAPES.get(table, ())), set(OPERATIONAL.get(table, ()))

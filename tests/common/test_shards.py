@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from wardround.common.config import parse_config
-from wardround.common.data.layouts import markdown
-from wardround.common.data.shards import (
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
+from wardround.common.errors import ConfigError, DataError
+from wardround.common.tasks.base import Task
+from wardround.common.tasks.data.layouts import markdown
+from wardround.common.tasks.data.shards import (
     FILES,
     HOSPITALS,
     ONE_FILE,
@@ -17,12 +20,9 @@ from wardround.common.data.shards import (
     shard_files,
     splits_of,
 )
-from wardround.common.errors import ConfigError, DataError
-from wardround.common.tasks.base import Task
-from wardround.common.tasks.configured import make_task
 from wardround.common.tasks.options import Columns
 from wardround.common.tasks.tabular import TabularTask
-from wardround.simulations.population import Population
+from wardround.simulations.population.hospitals import Population
 
 ROOT = Path(__file__).parents[2]
 ROWS = "y,x\n" + "1,2\n0,3\n" * 10

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wardround.common.data.table import read_table
-from wardround.common.data.two_values import TwoValues
 from wardround.common.errors import DataError
+from wardround.common.tasks.data.table import read_table
+from wardround.common.tasks.data.two_values import TwoValues
 
 SECRET = "Jane Doe"
 

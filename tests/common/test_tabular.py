@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.preprocessing import StandardScaler
 
-from wardround.common.data.table import Table, to_cells
 from wardround.common.errors import DataError, TaskError
-from wardround.common.metrics import add_sums
+from wardround.common.figures.sums import add_sums
 from wardround.common.tasks import features
+from wardround.common.tasks.data.table import Table, to_cells
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions
 from wardround.common.tasks.tabular import TabularTask, make_model

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from wardround.common.arrays import ALLOWED_DTYPES
-from wardround.common.tensorfile import read_tensors, write_tensors
+from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.flower.arrays import ALLOWED_DTYPES
 
 arrays = st.sampled_from(sorted(ALLOWED_DTYPES)).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0))

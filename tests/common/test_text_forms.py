@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.common.left_out import LeftOut, added
+from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.text import code, near, normal_text
 
 

@@ -109,7 +109,7 @@ def version(text: str) -> None:
 
 def record_unmasking(file: str) -> None:
     """Write down every survivor set that this hospital opened a sum for, and with which shares."""
-    from wardround.client.secagg import SecureClient
+    from wardround.client.secagg.party import SecureClient
     from wardround.common.secagg.messages import Shares, UnmaskRequest
 
     original = SecureClient.unmask
@@ -135,10 +135,10 @@ def spoil(kinds: list[str]) -> None:
     import numpy as np
     from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-    from wardround.client.rules import Rules
-    from wardround.client.worker import Worker
-    from wardround.common import messages as m
-    from wardround.common.arrays import encode_arrays
+    from wardround.client.process.worker import Worker
+    from wardround.client.site.last_word import Rules
+    from wardround.common.flower.arrays import encode_arrays
+    from wardround.common.protocol import names as m
 
     left = list(kinds)
 
@@ -187,13 +187,13 @@ def spoil(kinds: list[str]) -> None:
             reply.content = bad(left.pop(0), reply.content)
         return reply
 
-    wrap("wardround.client.worker:Worker._run_app", run)
+    wrap("wardround.client.process.worker:Worker._run_app", run)
     Rules.may_leave = lambda *_: "none"  # type: ignore[method-assign, assignment]
 
 
 def repeat_answers() -> None:
     """A hospital that sends every answer three times, twice under other ids."""
-    from wardround.common.wire.mailbox import Mailbox
+    from wardround.common.transport.mailbox import Mailbox
 
     def put(original: Callable[..., None], self: Mailbox, start: Any, body: Any = None) -> None:
         original(self, start, body)
@@ -255,7 +255,7 @@ def lie_about_survivors(name: str, once: str) -> None:
             requests[name] = _fewer(UnmaskRequest.from_bytes(requests[name])).to_bytes()
         return requests
 
-    wrap("wardround.server.secagg:MaskedSum.unmask_requests", around)
+    wrap("wardround.server.secagg.sum:MaskedSum.unmask_requests", around)
 
 
 def _fewer(true: Any) -> Any:
@@ -266,7 +266,7 @@ def _fewer(true: Any) -> Any:
 
 def ask_for_both_shares(file: str) -> None:
     """After the hospitals opened a sum, ask them again as if one hadn't taken part."""
-    from wardround.common import messages as m
+    from wardround.common.protocol import names as m
     from wardround.common.secagg.messages import UnmaskRequest
 
     def around(original: Callable[..., Any], self: Any, step: Any, masked: Any, *rest: Any) -> Any:
@@ -282,7 +282,7 @@ def ask_for_both_shares(file: str) -> None:
                 output.write(f"{member.name}: {said}\n")
         return total
 
-    wrap("wardround.server.secure:SecureGatherer._open", around)
+    wrap("wardround.server.secagg.gatherer:SecureGatherer._open", around)
 
 
 def lie_in_manifest(**values: Any) -> None:
@@ -292,27 +292,27 @@ def lie_in_manifest(**values: Any) -> None:
     def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return original(*args, **kwargs).model_copy(update=values)
 
-    wrap("wardround.server.admission:preparation_manifest", around)
+    wrap("wardround.server.process.admission:preparation_manifest", around)
 
 
 def swap_roster() -> None:
     """The server's own roster has a key of its own in place of each hospital's."""
     from wardround.common.secagg.keys import Identity
-    from wardround.server.key_groups import KeyGroup
+    from wardround.server.secagg.key_groups import KeyGroup
 
     def around(original: Callable[..., None], self: KeyGroup, request: Any, roster: Any) -> None:
         names = sorted(roster)
         original(self, request, dict(roster) | {names[0]: Identity.generate().public})
 
-    wrap("wardround.server.key_groups:KeyGroup.__init__", around)
+    wrap("wardround.server.secagg.key_groups:KeyGroup.__init__", around)
 
 
 def another_model_for(node: int) -> None:
     """One hospital of the cohort gets another model than the rest, in every round."""
     from flwr.app import ArrayRecord, RecordDict
 
-    from wardround.common import messages as m
-    from wardround.common.arrays import encode_arrays
+    from wardround.common.flower.arrays import encode_arrays
+    from wardround.common.protocol import names as m
 
     def around(original: Callable[..., Any], *args: Any) -> Any:
         requests = original(*args)
@@ -322,12 +322,12 @@ def another_model_for(node: int) -> None:
         requests[node].content = RecordDict(dict(content) | {m.ARRAYS: record})
         return requests
 
-    wrap("wardround.server.rounds:RoundRunner._train_requests", around)
+    wrap("wardround.server.rounds.round:RoundRunner._train_requests", around)
 
 
 def copy_what_leaves(folder: str) -> None:
     """Write every frame that leaves this hospital to a file, as it is before TLS."""
-    from wardround.common.wire.mailbox import Mailbox
+    from wardround.common.transport.mailbox import Mailbox
 
     def around(original: Callable[..., Any], self: Mailbox, *args: Any) -> Any:
         path = Path(folder) / f"{os.getpid()}-{args[0]}"
@@ -337,4 +337,4 @@ def copy_what_leaves(folder: str) -> None:
                 copy.flush()
                 yield data
 
-    wrap("wardround.common.wire.mailbox:Mailbox.frames", around)
+    wrap("wardround.common.transport.mailbox:Mailbox.frames", around)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from harness import Federation
 
-from wardround.common.audit_verify import verify_log
+from wardround.common.audit.verify import verify_log
 
 
 def assert_sound(made: Federation, rounds: int | None = None) -> None:

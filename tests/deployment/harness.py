@@ -221,8 +221,8 @@ class Federation:
         policy: str = "",
         attempts: int = 20,
     ) -> None:
-        from wardround.common.config import load_config
-        from wardround.server.provision import provision
+        from wardround.common.config.load import load_config
+        from wardround.server.provision.kits import provision
 
         self.folder, self.names, self.secure = folder, names, secure
         self.min_clients = min_clients or len(names)
@@ -259,8 +259,8 @@ class Federation:
 
     def add(self, name: str) -> None:
         """One more hospital, that the file names and whose rows are there."""
-        from wardround.common.config import load_config
-        from wardround.server.provision import provision
+        from wardround.common.config.load import load_config
+        from wardround.server.provision.kits import provision
 
         provision(load_config(self.config))
         if not self.secure:

@@ -77,11 +77,17 @@ class Campaign(RuleBasedStateMachine):
         """Rounds take long enough to be hit; hospitals write down what they opened."""
         if who == "server":
             return [
-                ("slow", {"place": "wardround.server.federation:write_checkpoint", "seconds": 0.1})
+                (
+                    "slow",
+                    {
+                        "place": "wardround.server.rounds.federation:write_checkpoint",
+                        "seconds": 0.1,
+                    },
+                )
             ]
         slow: Patch = (
             "slow",
-            {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.03},
+            {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.03},
         )
         return [slow, ("record_unmasking", {"file": str(self.folder / f"{who}.unmasked")})]
 
@@ -242,7 +248,7 @@ class Campaign(RuleBasedStateMachine):
 
     def check_charged(self, name: str) -> None:
         """No private update left that the ledger doesn't have."""
-        from wardround.client.ledger import Ledger
+        from wardround.client.privacy.ledger import Ledger
 
         if "private" not in self.mode:
             return

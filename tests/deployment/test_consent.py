@@ -7,7 +7,9 @@ from pathlib import Path
 from checks import assert_sound
 from harness import Federation, Patch, Process, federation, until
 
-SLOW: list[Patch] = [("slow", {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.1})]
+SLOW: list[Patch] = [
+    ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})
+]
 
 
 def approve(made: Federation, *arguments: str) -> str:

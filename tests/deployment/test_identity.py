@@ -11,9 +11,9 @@ import pytest
 from checks import assert_sound
 from harness import Federation, Process, federation, until
 
-from wardround.common.config import load_config
-from wardround.common.pki import now_utc
-from wardround.server.provision import provision, renew, revoke
+from wardround.common.config.load import load_config
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision.kits import provision, renew, revoke
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_another_authority(tmp_path: Path, running: Federation) -> None:
 
 def test_a_key_that_is_not_in_the_roster(tmp_path: Path, running: Federation) -> None:
     """The authority itself issued the certificate, but for another identity."""
-    from wardround.common.pki import Authority, generate_key, key_to_pem
     from wardround.common.secagg.keys import Identity
+    from wardround.common.trust.pki import Authority, generate_key, key_to_pem
 
     authority = Authority.open(running.folder / "provision" / "authority", "trial")
     key, identity = generate_key(), Identity.generate()
@@ -74,7 +74,7 @@ def test_a_key_that_is_not_in_the_roster(tmp_path: Path, running: Federation) ->
     (kit / "client.key").write_bytes(key_to_pem(key))
     (kit / "client.pem").write_bytes(pem)
     (kit / "identity.key").write_text(identity.secret_bytes().hex() + "\n")
-    unchecked = ("skip", {"place": "wardround.common.credentials:check_membership"})
+    unchecked = ("skip", {"place": "wardround.common.trust.credentials:check_membership"})
     client = running.start_client("c", kit=kit, patches=[unchecked])
     refused_at_both_ends(
         running, client, "another public key", "the roster has another public key for c"
@@ -83,7 +83,7 @@ def test_a_key_that_is_not_in_the_roster(tmp_path: Path, running: Federation) ->
 
 
 def test_expired(tmp_path: Path, running: Federation) -> None:
-    from wardround.common.pki import Authority, certificate_key, read_certificate
+    from wardround.common.trust.pki import Authority, certificate_key, read_certificate
 
     authority = Authority.open(running.folder / "provision" / "authority", "trial")
     kit = tmp_path / "old"
@@ -130,7 +130,7 @@ def test_a_second_start(running: Federation) -> None:
 
 
 def test_revoked_while_it_runs(tmp_path: Path) -> None:
-    slow = ("slow", {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.1})
+    slow = ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})
     with federation(tmp_path, rounds=900, min_clients=2) as made:
         made.start(clients={name: [slow] for name in made.names})
         made.reach_round(1)
@@ -148,7 +148,7 @@ def test_revoked_while_it_runs(tmp_path: Path) -> None:
 
 def test_members_change_all_the_time_and_no_attempt_is_left(tmp_path: Path) -> None:
     """With ``round_attempts = 1``: whatever step a revocation or an admission falls into."""
-    slow = ("slow", {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.05})
+    slow = ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.05})
     names = ("a", "b", "c", "d")
     with federation(
         tmp_path, names=names, rounds=900, min_clients=3, secure=True, attempts=1

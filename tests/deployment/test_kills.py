@@ -10,32 +10,32 @@ from checks import assert_same_model, assert_sound
 from harness import Federation, Patch, federation
 
 SERVER_PLAIN = {
-    "configure": dict(place="wardround.server.rounds:RoundRunner._train_requests", count=1),
+    "configure": dict(place="wardround.server.rounds.round:RoundRunner._train_requests", count=1),
     "collect": dict(
         place="wardround.server.transport.links:Link.arrived", has="type='train'", count=2
     ),
-    "before commit": dict(place="wardround.server.federation:write_checkpoint", count=2),
+    "before commit": dict(place="wardround.server.rounds.federation:write_checkpoint", count=2),
     "after commit": dict(
-        place="wardround.server.federation:write_checkpoint", count=1, when="after"
+        place="wardround.server.rounds.federation:write_checkpoint", count=1, when="after"
     ),
-    "final": dict(place="wardround.server.federation:write_preparation"),
+    "final": dict(place="wardround.server.rounds.federation:write_preparation"),
 }
 CLIENT_PLAIN = {
     "statistics": dict(
-        place="wardround.client.worker:Worker._run_app", has="type='query.statistics'"
+        place="wardround.client.process.worker:Worker._run_app", has="type='query.statistics'"
     ),
-    "training": dict(place="wardround.client.worker:Worker._run_app", has="type='train'"),
+    "training": dict(place="wardround.client.process.worker:Worker._run_app", has="type='train'"),
     "before the answer is kept": dict(
-        place="wardround.client.answers:Answers.keep", has="type='train'", count=2
+        place="wardround.client.process.answers:Answers.keep", has="type='train'", count=2
     ),
     "after it was kept": dict(
-        place="wardround.client.answers:Answers.keep", has="type='train'", when="after"
+        place="wardround.client.process.answers:Answers.keep", has="type='train'", when="after"
     ),
     "written down": dict(
-        place="wardround.client.worker:Worker._answer", has="type='train'", when="after"
+        place="wardround.client.process.worker:Worker._answer", has="type='train'", when="after"
     ),
     "upload": dict(
-        place="wardround.common.wire.mailbox:Mailbox._chunk", has="type='train'", when="after"
+        place="wardround.common.transport.mailbox:Mailbox._chunk", has="type='train'", when="after"
     ),
 }
 
@@ -100,23 +100,31 @@ SERVER_SECURE = {
         count=3,
         when="after",
     ),
-    "before commit": dict(place="wardround.server.federation:write_checkpoint", count=2),
+    "before commit": dict(place="wardround.server.rounds.federation:write_checkpoint", count=2),
 }
 CLIENT_SECURE = {
-    "group": dict(place="wardround.client.worker:Worker._run_app", has="type='query.group'"),
-    "keys": dict(
-        place="wardround.client.worker:Worker._answer", has="type='query.keys'", when="after"
+    "group": dict(
+        place="wardround.client.process.worker:Worker._run_app", has="type='query.group'"
     ),
-    "training": dict(place="wardround.client.worker:Worker._run_app", has="type='train'"),
+    "keys": dict(
+        place="wardround.client.process.worker:Worker._answer",
+        has="type='query.keys'",
+        when="after",
+    ),
+    "training": dict(place="wardround.client.process.worker:Worker._run_app", has="type='train'"),
     "written down": dict(
-        place="wardround.client.worker:Worker._answer", has="type='train'", when="after"
+        place="wardround.client.process.worker:Worker._answer", has="type='train'", when="after"
     ),
     "upload": dict(
-        place="wardround.common.wire.mailbox:Mailbox._chunk", has="type='train'", when="after"
+        place="wardround.common.transport.mailbox:Mailbox._chunk", has="type='train'", when="after"
     ),
-    "unmask": dict(place="wardround.client.worker:Worker._run_app", has="type='query.unmask'"),
+    "unmask": dict(
+        place="wardround.client.process.worker:Worker._run_app", has="type='query.unmask'"
+    ),
     "unmasked": dict(
-        place="wardround.client.worker:Worker._answer", has="type='query.unmask'", when="after"
+        place="wardround.client.process.worker:Worker._answer",
+        has="type='query.unmask'",
+        when="after",
     ),
 }
 

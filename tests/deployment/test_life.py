@@ -27,9 +27,9 @@ import pytest
 from checks import assert_sound
 from harness import Federation, Patch, Process, free_port, until, write_csv
 
-from wardround.common.config import load_config
-from wardround.common.rundir import RunDirectory
-from wardround.server.provision import provision, renew, revoke
+from wardround.common.config.load import load_config
+from wardround.common.run.directory import RunDirectory
+from wardround.server.provision.kits import provision, renew, revoke
 
 LIVES, FIRST = int(os.environ.get("LIVES", "1")), int(os.environ.get("LIFE", "0"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
@@ -267,7 +267,7 @@ class Life:
         self.note("errno", error)
         self.stop_server()
         if not self.over:
-            place = "wardround.server.federation:write_checkpoint"
+            place = "wardround.server.rounds.federation:write_checkpoint"
             patch: Patch = ("fail_writes", {"place": place, "count": 1, "after": 1, "error": error})
             self.made.start_server(patches=[*SLOW_SERVER, patch])
             self.limited = True
@@ -316,10 +316,10 @@ class Life:
 
 
 SLOW_SERVER: list[Patch] = [
-    ("slow", {"place": "wardround.server.federation:write_checkpoint", "seconds": 0.1})
+    ("slow", {"place": "wardround.server.rounds.federation:write_checkpoint", "seconds": 0.1})
 ]
 SLOW_CLIENT: list[Patch] = [
-    ("slow", {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.02})
+    ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.02})
 ]
 
 MOVES = (

@@ -12,7 +12,9 @@ from checks import assert_same_model, assert_sound
 from harness import Federation, Patch, federation, until
 
 LONG = pytest.mark.skipif("CHAOS_CAMPAIGNS" not in os.environ, reason="part of make chaos")
-SLOW: list[Patch] = [("slow", {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.1})]
+SLOW: list[Patch] = [
+    ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})
+]
 
 
 def events(made: Federation, party: str, event: str) -> list[dict[str, object]]:

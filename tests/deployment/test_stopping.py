@@ -13,7 +13,9 @@ from harness import Federation, Patch, Process, federation, until
 
 from wardround.common.errors import AuditError
 
-SLOW: list[Patch] = [("slow", {"place": "wardround.client.worker:Worker._run_app", "seconds": 0.1})]
+SLOW: list[Patch] = [
+    ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})
+]
 
 
 def test_sigterm_ends_the_server_cleanly_and_it_goes_on(
@@ -79,10 +81,13 @@ def test_a_frozen_hospital_is_stopped_too(tmp_path: Path) -> None:
 
 
 def test_full_disks_cost_attempts_and_nothing_else(tmp_path: Path, undisturbed: Federation) -> None:
-    answers = ("fail_writes", {"place": "wardround.client.answers:Answers.keep", "count": 2})
+    answers = (
+        "fail_writes",
+        {"place": "wardround.client.process.answers:Answers.keep", "count": 2},
+    )
     store = (
         "fail_writes",
-        {"place": "wardround.client.store:DurableState.save", "count": 2, "after": 6},
+        {"place": "wardround.client.process.store:DurableState.save", "count": 2, "after": 6},
     )
     spool = (
         "fail_writes",
@@ -99,7 +104,7 @@ def test_full_disks_cost_attempts_and_nothing_else(tmp_path: Path, undisturbed: 
 def test_a_disk_that_fills_at_a_commit_ends_the_server_in_one_line(
     tmp_path: Path, undisturbed: Federation
 ) -> None:
-    place = "wardround.server.federation:write_checkpoint"
+    place = "wardround.server.rounds.federation:write_checkpoint"
     with federation(tmp_path) as made:
         made.start(server=[("fail_writes", {"place": place, "count": 1})])
         assert made.server is not None

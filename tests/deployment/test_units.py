@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness import federation
 
-from wardround.common.config import load_config
-from wardround.server.provision import provision
+from wardround.common.config.load import load_config
+from wardround.server.provision.kits import provision
 
 UNIT = Path(__file__).parents[2] / "deploy" / "wardround-server.service"
 

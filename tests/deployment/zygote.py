@@ -12,7 +12,7 @@ and writes {"id": 1, "pid": ...}, later {"id": 1, "status": wait status}. Patche
 
 from __future__ import annotations
 
-import wardround.common.wire.tls  # noqa: F401  isort: skip
+import wardround.common.transport.tls  # noqa: F401  isort: skip
 
 import json
 import os
@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import behaviours
 
-import wardround.client.cli
-import wardround.client.doctor
-import wardround.client.process
-import wardround.common.reports
-import wardround.server.cli
-import wardround.server.coordinator
+import wardround.client.process.cli
+import wardround.client.process.doctor
+import wardround.client.process.main
+import wardround.common.run.report
 import wardround.server.dashboard.app  # noqa: F401
+import wardround.server.process.cli
+import wardround.server.process.main
 from wardround.simulations.cli import main as wardround
 
 

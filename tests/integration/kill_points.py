@@ -20,7 +20,7 @@ from pathlib import Path
 
 import sklearn.datasets  # noqa: F401 - the task's, paid once like ours
 
-from wardround.common.config import load_config
+from wardround.common.config.load import load_config
 from wardround.simulations import simulate
 
 

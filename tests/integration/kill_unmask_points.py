@@ -22,17 +22,17 @@ from flwr.app import ConfigRecord, Context, RecordDict
 from kill_points import in_child, kill_before
 
 from wardround.client.app import create_client_app
-from wardround.client.hospital import Hospital
-from wardround.common import messages as m
-from wardround.common.config import Config, parse_config
-from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
-from wardround.common.rundir import RunDirectory
+from wardround.client.data.hospital import Hospital
+from wardround.common.config.load import Config, parse_config
+from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
+from wardround.common.protocol import names as m
+from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.server.app import create_server_app
-from wardround.server.federation import Federation
+from wardround.server.rounds.federation import Federation
 from wardround.simulations.grid import InProcessGrid
-from wardround.simulations.identities import shared_identities
+from wardround.simulations.population.identities import shared_identities
 
 NAMES = list("abcd")
 TOML = (

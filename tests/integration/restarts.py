@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wardround.common import messages as m
+from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
 
 

@@ -12,9 +12,9 @@ from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
-from wardround.common.arrays import Arrays
-from wardround.common.hosting import RUN_ID, SERVER_NODE_ID
-from wardround.common.tensorfile import read_tensors
+from wardround.common.durable.tensors import read_tensors
+from wardround.common.flower.arrays import Arrays
+from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.simulations import simulate
 from wardround.simulations.grid import InProcessGrid
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wardround.common.config.task import make_task
 from wardround.common.errors import TaskError
-from wardround.common.tasks.configured import make_task
 from wardround.simulations import Result, parse_config, simulate
 from wardround.simulations.executors.dropout import random_module
 

@@ -19,14 +19,14 @@ from tests.integration.restarts import (
     lives,
     result,
 )
-from wardround.common import messages as m
 from wardround.common.privacy.noise import NoiseSource
+from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.ring import RingVector
 from wardround.common.tasks.base import Examples
-from wardround.server import federation as round_loop
-from wardround.server import journal as journals
-from wardround.server.journal import Journal
+from wardround.server.rounds import federation as round_loop
+from wardround.server.secagg import journal as journals
+from wardround.server.secagg.journal import Journal
 
 FIVE = (
     "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"

@@ -10,7 +10,7 @@ import torch
 
 from tests.common.text.tiny import tiny_encoder
 from wardround.client.gradients import Clipping, make_unit_gradients
-from wardround.common.models import build_model, model_arrays
+from wardround.common.model.named import build_model, model_arrays
 from wardround.common.tasks.text import TextTask
 from wardround.simulations import Result, parse_config, simulate
 

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wardround.client.secagg import PendingUpload, SecureClient
-from wardround.client.secagg_state import Group, Policy, Session
-from wardround.common.arrays import ArraySpec
+from wardround.client.secagg.party import PendingUpload, SecureClient
+from wardround.client.secagg.state import Group, Policy, Session
 from wardround.common.errors import ProtocolRefused
+from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import (
     aggregation_context,
@@ -38,7 +38,7 @@ from wardround.common.secagg.keys import (
 )
 from wardround.common.secagg.ring import RingVector
 from wardround.common.secagg.shamir import PRIME
-from wardround.server.secagg import KeyGroup, MaskedSum, SecureSession, Total
+from wardround.server.secagg.sum import KeyGroup, MaskedSum, SecureSession, Total
 
 DESCRIPTOR = hashlib.sha256(b"the federation's settings").digest()
 CONTENT = hashlib.sha256(b"the model of this round").digest()

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tests.conftest import Federate, Line, examples
 from wardround.common.errors import RoundFailed
-from wardround.common.figures import Figure
-from wardround.common.messages import HELD_OUT
+from wardround.common.figures.figure import Figure
+from wardround.common.protocol.names import HELD_OUT
 from wardround.common.tasks.base import Fit, Sums
+from wardround.server.members.sampling import evaluating_groups
 from wardround.server.observer import Observer
-from wardround.server.sampling import evaluating_groups
 from wardround.simulations import simulate
 
 CONFIG = """
@@ -75,7 +75,7 @@ def test_hospitals_that_only_evaluate_are_no_company_for_statistics(
     def lying(members: Any, config: Any) -> list[Any]:
         return [member for member in members if member.name in chosen]
 
-    monkeypatch.setattr("wardround.server.federation.preparing", lying)
+    monkeypatch.setattr("wardround.server.rounds.federation.preparing", lying)
     with pytest.raises(RoundFailed, match="it has no rows for training"):
         simulate(path, overrides=["federation.retry_wait_s=0"])
 
@@ -89,8 +89,8 @@ def test_hospitals_without_rows_of_a_split_are_no_company_for_its_figures(
     def lying(members: Any) -> dict[frozenset[str], list[str]]:
         return {frozenset(member.name for member in members): list(HELD_OUT)}
 
-    for place in ("secure", "secure_keys"):
-        monkeypatch.setattr(f"wardround.server.{place}.evaluating_groups", lying)
+    for place in ("gatherer", "keys"):
+        monkeypatch.setattr(f"wardround.server.secagg.{place}.evaluating_groups", lying)
     (row,) = simulate(path).rounds
     assert row["overall"] == {}
     assert "this hospital has no test rows" in str(row["refused"])

@@ -28,13 +28,13 @@ from tests.secagg.driver import (
     stripped,
     summing,
 )
-from wardround.client.secagg_state import Policy
-from wardround.common.arrays import ArraySpec
+from wardround.client.secagg.state import Policy
 from wardround.common.errors import ProtocolRefused, RoundFailed
+from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.secagg.keys import ExchangeKey, Identity
-from wardround.server.secagg import KeyGroup, SecureSession
+from wardround.server.secagg.sum import KeyGroup, SecureSession
 
 
 def complete(t: int, survivors: int | None = None):

@@ -21,11 +21,11 @@ from tests.secagg.driver import (
     some_numbers,
     summing,
 )
-from wardround.client.secagg_state import Policy
+from wardround.client.secagg.state import Policy
 from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.graph import Thresholds, thresholds
-from wardround.server.secagg import MaskedSum, SecureSession
+from wardround.server.secagg.sum import MaskedSum, SecureSession
 
 TO_CLIENT = ["HelloRequest", "GroupRequest", "KeysRequest", "TaskRequest", "UnmaskRequest"]
 TO_SERVER = ["Hello", "Bundle", "Accepted", "Upload", "Vector", "Shares"]

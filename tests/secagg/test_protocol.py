@@ -30,10 +30,10 @@ from tests.secagg.driver import (
     stripped,
     summing,
 )
-from wardround.client.secagg_state import Policy
+from wardround.client.secagg.state import Policy
 from wardround.client.state import ClientState
-from wardround.common.arrays import ArraySpec
 from wardround.common.errors import ProtocolRefused, RoundFailed
+from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import self_seeds
 from wardround.common.secagg.encoding import VectorLayout

@@ -21,12 +21,12 @@ from tests.secagg.driver import (
     some_numbers,
     summing,
 )
-from wardround.client.secagg_state import Memory, Policy
+from wardround.client.secagg.state import Memory, Policy
 from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.keys import ExchangeKey, KeyChain, derive
 from wardround.common.secagg.ring import MaskSeeds
-from wardround.server.secagg import KeyGroup
+from wardround.server.secagg.sum import KeyGroup
 
 
 def spellings(secret: bytes) -> set[str]:

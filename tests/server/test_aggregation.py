@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wardround.common.arrays import ArraySpec, layout_of
-from wardround.server.aggregation import RunningMean
+from wardround.common.flower.arrays import ArraySpec, layout_of
+from wardround.server.strategies.aggregation import RunningMean
 
 floats = st.floats(-1e6, 1e6, width=32)
 
@@ -59,7 +59,7 @@ def test_memory_does_not_grow_with_the_number_of_clients(federate, line, secure)
     """1 MB of parameters: what 40 clients need at most is what 4 need, plus the small things."""
     import torch
 
-    from wardround.common.config import parse_config
+    from wardround.common.config.load import parse_config
     from wardround.common.tasks.base import Examples
 
     def peak(clients: int) -> int:

@@ -6,11 +6,11 @@ import json
 import threading
 from typing import Any
 
-from wardround.server.board import MOST_HOSPITALS, Board
-from wardround.server.board_rows import curve_row
 from wardround.server.dashboard.metrics import Metrics
+from wardround.server.display.board import MOST_HOSPITALS, Board
+from wardround.server.display.board_rows import curve_row
+from wardround.server.gathering.replies import Member
 from wardround.server.observer import Observer
-from wardround.server.replies import Member
 
 SIZES = {"train": 70, "validation": 0, "test": 30}
 

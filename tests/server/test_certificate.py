@@ -15,11 +15,11 @@ import pytest
 from cryptography import x509
 
 from tests.provisioning import federation
-from wardround.common.pki import now_utc
-from wardround.common.wire import tls
-from wardround.server import provision
-from wardround.server.certificate import Certificate
-from wardround.server.provision import load_server_folder
+from wardround.common.transport import tls
+from wardround.common.trust.pki import now_utc
+from wardround.server.process.certificate import Certificate
+from wardround.server.provision import kits as provision
+from wardround.server.provision.kits import load_server_folder
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ LISTEN = """
 import sys
 from concurrent import futures
 from pathlib import Path
-import wardround.common.wire.tls as tls
+import wardround.common.transport.tls as tls
 import grpc
 folder = Path(sys.argv[1])
 names = ("ca.pem", "server.pem", "server.key")

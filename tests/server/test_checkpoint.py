@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord
 
+from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.errors import CheckpointError, StrategyError
-from wardround.common.tensorfile import read_tensors, write_tensors
-from wardround.server.checkpoint import (
+from wardround.server.rounds.checkpoint import (
     FederationState,
     checkpoint_path,
     committed_rounds,

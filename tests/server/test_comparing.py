@@ -13,16 +13,16 @@ from flwr.app import Message
 from torch import nn
 
 from tests.conftest import examples
-from wardround.common import messages as m
 from wardround.common.errors import ConfigError
-from wardround.common.figures import BINARY
-from wardround.common.metrics import binary_figures, binary_sums
-from wardround.common.records import changes_of_hospitals, model_figure
+from wardround.common.figures.figure import BINARY
+from wardround.common.figures.records import changes_of_hospitals, model_figure
+from wardround.common.figures.sums import binary_figures, binary_sums
+from wardround.common.figures.within import means_of, own_sums, taken_out
+from wardround.common.protocol import names as m
 from wardround.common.tasks.base import Examples, Sums
-from wardround.common.within import means_of, own_sums, taken_out
-from wardround.server.checkpoint import FederationState, newest_checkpoint
-from wardround.server.checkpoint import write_checkpoint as really_write
-from wardround.server.secure import SecureGatherer
+from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint
+from wardround.server.rounds.checkpoint import write_checkpoint as really_write
+from wardround.server.secagg.gatherer import SecureGatherer
 from wardround.simulations.grid import InProcessGrid
 
 FOUR = {name: examples([1.0] * 4, [1.0] * 4) for name in ("a", "b", "c")}
@@ -139,7 +139,7 @@ def test_a_run_that_dies_between_the_two_evaluations_ends_with_the_same_bytes(
     whole = joined_later(federate, settings(text)).directory
     grid = later_grid(federate, settings(text))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        patched.setattr("wardround.server.federation.write_checkpoint", write_or_stop)
+        patched.setattr("wardround.server.rounds.federation.write_checkpoint", write_or_stop)
         federate(settings(text), FOUR, grid=grid)
     directory = stopped.value.directory  # type: ignore[attr-defined]
     resumed = federate(settings(text), FOUR, directory=directory).directory

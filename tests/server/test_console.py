@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from wardround.common.figures import Figure
-from wardround.server.console import Progress, comparison_table
-from wardround.server.replies import Member
+from wardround.common.figures.figure import Figure
+from wardround.server.display.console import Progress, comparison_table
+from wardround.server.gathering.replies import Member
 
 AUC = Figure("auc", "higher", bound="auc_error_bound")
 

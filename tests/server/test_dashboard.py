@@ -17,12 +17,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from wardround.common.errors import ConfigError
-from wardround.server.board import Board
 from wardround.server.dashboard import app as dashboard_app
 from wardround.server.dashboard import streams
 from wardround.server.dashboard.app import Dashboard, serve_dashboard
 from wardround.server.dashboard.guard import bare_host
 from wardround.server.dashboard.metrics import Metrics
+from wardround.server.display.board import Board
 
 EVIL = "<img src=x onerror=alert(1)>"
 PAGES = ["/", "/page.css", "/page.js", "/api/state", "/metrics", "/healthz", "/nowhere"]

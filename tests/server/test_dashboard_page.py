@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.server.browser import MISSING, Browser
-from wardround.server.board import Board
 from wardround.server.dashboard.app import Dashboard, serve_dashboard
-from wardround.simulations.runner import simulate
+from wardround.server.display.board import Board
+from wardround.simulations.run.simulate import simulate
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from wardround.common.audit import AuditLog
+from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, WardroundError
 from wardround.common.secagg.keys import Identity
-from wardround.common.wire.frames import Heads
-from wardround.common.wire.mailbox import Mailbox
-from wardround.server.board import Board
-from wardround.server.diary import Diary
+from wardround.common.transport.frames import Heads
+from wardround.common.transport.mailbox import Mailbox
+from wardround.server.display.board import Board
+from wardround.server.process.diary import Diary
 from wardround.server.transport.events import ServerEvents
 
 

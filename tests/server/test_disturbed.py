@@ -9,14 +9,14 @@ import pytest
 from flwr.app import Context, Message
 
 from tests.conftest import Line, examples
-from wardround.common import messages as m
 from wardround.common.errors import PolicyRefused, RoundFailed
-from wardround.common.hosting import error_reply
+from wardround.common.flower.hosting import error_reply
+from wardround.common.protocol import names as m
 from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Sums
-from wardround.server.host import Attempts, Host
-from wardround.server.membership import Membership
+from wardround.server.gathering.host import Attempts, Host
 from wardround.server.observer import Observer
+from wardround.server.rounds.membership import Membership
 
 SHARDS = {name: examples([1.0, 2.0, 3.0], [1.0, 1.0, 0.0]) for name in ("a", "b", "c", "d")}
 ONCE = (

@@ -29,9 +29,9 @@ from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import session_id
 from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.ring import RingVector
-from wardround.server import journal as journals
-from wardround.server.journal import Entry, Journal, Traffic
-from wardround.server.secagg import KeyGroup, MaskedSum
+from wardround.server.secagg import journal as journals
+from wardround.server.secagg.journal import Entry, Journal, Traffic
+from wardround.server.secagg.sum import KeyGroup, MaskedSum
 
 PURPOSE = "train 1"
 

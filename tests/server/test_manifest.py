@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from wardround.common import messages as m
-from wardround.common.arrays import ArraySpec
-from wardround.common.config import Config, parse_config
-from wardround.common.description import Description, shared_toml
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import StrategyError, TaskError
+from wardround.common.flower.arrays import ArraySpec
+from wardround.common.manifest.leaves import moved_protection
+from wardround.common.manifest.manifest import Manifest
+from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.keys import Identity
-from wardround.common.tasks.configured import make_task
-from wardround.common.wire.leaves import moved_protection
-from wardround.common.wire.manifest import Manifest
-from wardround.server.manifest import preparation_manifest, training_manifest
+from wardround.common.trust.description import Description, shared_toml
+from wardround.server.process.manifest import preparation_manifest, training_manifest
 
 LAYOUT = {
     "0.weight": ArraySpec((4, 3), "float32"),

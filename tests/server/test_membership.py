@@ -8,10 +8,10 @@ import pytest
 from flwr.app import Message
 
 from tests.conftest import examples
-from wardround.common import messages as m
-from wardround.server.host import Host
-from wardround.server.membership import Membership
+from wardround.common.protocol import names as m
+from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer
+from wardround.server.rounds.membership import Membership
 from wardround.simulations.grid import InProcessGrid
 
 SHARDS = {name: examples([1.0, 2.0], [1.0, 1.0]) for name in ("a", "b", "c", "d")}

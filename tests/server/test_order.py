@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import wardround.server.order as order_module
+import wardround.server.gathering.order as order_module
 from wardround.common.tasks.base import Examples
-from wardround.server.order import InOrder
+from wardround.server.gathering.order import InOrder
 from wardround.simulations.grid import InProcessGrid
 
 

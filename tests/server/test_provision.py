@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.provisioning import NOW, TWO, federation, kits, signed_file
-from wardround.client import enroll
-from wardround.client.kit import Kit
-from wardround.common.config import Config, load_config
+from wardround.client.site import enroll
+from wardround.client.site.kit import Kit
+from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ConfigError, ProvisionError
-from wardround.server import provision as p
+from wardround.server.provision import kits as p
 
 SOON = NOW + timedelta(days=10)
 

@@ -9,10 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from tests.provisioning import federation, kits
-from wardround.client import enroll
-from wardround.client.kit import Kit
+from wardround.client.site import enroll
+from wardround.client.site.kit import Kit
 from wardround.common.errors import ConfigError, ProvisionError, WardroundError
-from wardround.server.provision_cli import register
+from wardround.server.provision.cli import register
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.callback()(lambda: None)

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from tests.provisioning import NOW, TWO, federation, kits
-from wardround.client import enroll
-from wardround.client.kit import Kit
-from wardround.common import pki
-from wardround.common.config import Config, load_config
-from wardround.common.credentials import identity_text
+from wardround.client.site import enroll
+from wardround.client.site.kit import Kit
+from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ProvisionError
 from wardround.common.secagg.keys import Identity
-from wardround.server import provision as p
-from wardround.server.registry import only_one
+from wardround.common.trust import pki
+from wardround.common.trust.credentials import identity_text
+from wardround.server.provision import kits as p
+from wardround.server.provision.registry import only_one
 
 
 def mistakes() -> list[tuple[str, Callable[[Path], object], str]]:

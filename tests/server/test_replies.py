@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from wardround.common import messages as m
 from wardround.common.errors import RoundFailed
-from wardround.common.hosting import message_with
-from wardround.server.replies import check_description
+from wardround.common.flower.hosting import message_with
+from wardround.common.protocol import names as m
+from wardround.server.gathering.replies import check_description
 
 
 def rewrite(arrays: dict[str, np.ndarray]) -> Callable[[RecordDict], RecordDict]:

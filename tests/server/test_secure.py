@@ -12,13 +12,13 @@ import torch
 from flwr.app import ConfigRecord, Message
 from rich.console import Console
 
-from wardround.common import messages as m
 from wardround.common.errors import ConfigError, RoundFailed, StrategyError
-from wardround.common.figures import Figure
+from wardround.common.figures.figure import Figure
+from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples
-from wardround.server.console import Progress
-from wardround.simulations.identities import fresh_identities, shared_identities
+from wardround.server.display.console import Progress
+from wardround.simulations.population.identities import fresh_identities, shared_identities
 
 FIVE = "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
 SECURE = "[secure_aggregation]\nenabled = true\n"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from wardround.common.config import parse_config
+from wardround.common.config.load import parse_config
 from wardround.common.tasks.base import Examples
-from wardround.server.checkpoint import FederationState, newest_checkpoint, write_checkpoint
-from wardround.server.rounds import EvaluationResult
-from wardround.server.selection import note_figure, patience_spent
+from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint, write_checkpoint
+from wardround.server.rounds.round import EvaluationResult
+from wardround.server.rounds.selection import note_figure, patience_spent
 
 TEXT = (
     "[federation]\nrounds = {rounds}\n[data]\nvalidation_fraction = 0.2\n"
@@ -123,7 +123,7 @@ def test_a_run_that_is_resumed_ends_in_the_same_round(
         return path
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        patched.setattr("wardround.server.federation.write_checkpoint", write_and_stop)
+        patched.setattr("wardround.server.rounds.federation.write_checkpoint", write_and_stop)
         federate(config, data(), rising())
     directory = stopped.value.directory  # type: ignore[attr-defined]
     assert len(directory.rounds()) == stop

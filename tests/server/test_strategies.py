@@ -356,7 +356,7 @@ def test_fedbn_without_norm_layers_is_refused(federate, settings, shards) -> Non
 def test_a_users_own_strategy_plugs_in(federate, settings, shards, tmp_path) -> None:
     (tmp_path / "mine.py").write_text(
         "from flwr.serverapp.strategy import FedAvg\n"
-        "from wardround.common.arrays import decode_arrays, encode_arrays\n"
+        "from wardround.common.flower.arrays import decode_arrays, encode_arrays\n"
         "class Half(FedAvg):\n"
         "    def __init__(self, factor=0.5):\n"
         "        super().__init__()\n"

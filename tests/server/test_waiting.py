@@ -10,12 +10,12 @@ import pytest
 
 from tests.conftest import Line
 from wardround.common.errors import RoundFailed
-from wardround.server.board import Board
-from wardround.server.coordinator import Coordinator
-from wardround.server.host import Host
+from wardround.server.display.board import Board
+from wardround.server.gathering.host import Host
+from wardround.server.gathering.replies import Member
 from wardround.server.observer import Observer
-from wardround.server.replies import Member
-from wardround.server.setup import gather_members
+from wardround.server.process.main import Coordinator
+from wardround.server.rounds.setup import gather_members
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 
@@ -59,7 +59,7 @@ def test_a_first_one_that_only_evaluates_costs_no_attempt(
         def describe(grid: object, ids: list[int], *_: object) -> tuple[list[Member], list[str]]:
             return [Member(f"h{x}", x, sizes(0 if x == 2 else 9)) for x in ids], []
 
-        monkeypatch.setattr("wardround.server.setup.describe", describe)
+        monkeypatch.setattr("wardround.server.rounds.setup.describe", describe)
         host = Host(
             wait_ready=lambda everyone, nodes=nodes, coming=coming: nodes.extend(coming),  # type: ignore[misc]
             on_members=lambda members, told=told: told.append(len(members)),  # type: ignore[misc]

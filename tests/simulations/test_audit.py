@@ -15,20 +15,20 @@ from scipy.stats import binom, norm
 from torch import nn
 from typer.testing import CliRunner
 
-from wardround.common.config import Config, parse_config
-from wardround.common.tasks.configured import make_task
-from wardround.simulations.audit.inversion import correlation, gradient_of, invert
-from wardround.simulations.audit.membership import loss_threshold
-from wardround.simulations.audit.one_run import (
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
+from wardround.simulations.cli import app
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.privacy.attacks.inversion import correlation, gradient_of, invert
+from wardround.simulations.privacy.attacks.membership_inference import loss_threshold
+from wardround.simulations.privacy.attacks.one_run import (
     Canaries,
     epsilon_lower_bound,
     judge,
     p_value,
 )
-from wardround.simulations.audit.training import observe_training
-from wardround.simulations.cli import app
-from wardround.simulations.population import Population
-from wardround.simulations.runner import default_config_text, torch_threads
+from wardround.simulations.privacy.attacks.training import observe_training
+from wardround.simulations.run.simulate import default_config_text, torch_threads
 
 ROOT = Path(__file__).parents[2]
 
@@ -191,7 +191,9 @@ def test_an_image_is_found_by_search_and_not_under_noise() -> None:
 def test_the_command_says_what_it_found_and_exits_with_10_for_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wardround.simulations.audit.run._ROWS", 2)  # the search takes its time
+    monkeypatch.setattr(
+        "wardround.simulations.privacy.attacks.run._ROWS", 2
+    )  # the search takes its time
     config = ROOT / "examples" / "own_task" / "federation.toml"
     page = tmp_path / "audit.html"
     common = ["--page", str(page), "--set", "federation.rounds=2", "--set", "privacy.unit=example"]

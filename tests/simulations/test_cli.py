@@ -103,7 +103,7 @@ def test_an_own_task_needs_no_packaging(tmp_path, capsys, monkeypatch) -> None:
 def test_the_command_line_answers_without_loading_what_computes() -> None:
     """`wardround client stop` must act at once."""
     code = (
-        "import sys\nimport wardround.simulations.cli, wardround.client.stop\n"
+        "import sys\nimport wardround.simulations.cli, wardround.client.site.stop\n"
         "print([name for name in ('torch', 'flwr', 'grpc', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wardround.common.rundir import RunDirectory
+from wardround.common.run.directory import RunDirectory
 from wardround.simulations import simulate
 
 CONFIG = """

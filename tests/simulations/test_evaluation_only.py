@@ -13,15 +13,15 @@ from PIL import Image
 
 from tests.common.text.tiny import tiny_encoder
 from tests.conftest import Line
-from wardround.client.hospital import Hospital
-from wardround.client.ledger import Ledger
-from wardround.common.config import load_config, parse_config
+from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.ledger import Ledger
+from wardround.common.config.load import load_config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError, RoundFailed
 from wardround.common.tasks.base import Examples
-from wardround.common.tasks.configured import make_task
 from wardround.simulations import simulate
-from wardround.simulations.population import Population
-from wardround.simulations.privacy_cli import _found
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.privacy.cli import _found
 
 TABLE = """
 [federation]

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from wardround.common.config import Config, parse_config
-from wardround.common.config_tables.effects import EFFECTS
-from wardround.common.config_tables.strategies import STRATEGIES
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError, WardroundError
-from wardround.common.tasks.configured import make_task
+from wardround.common.tables.known_effects import EFFECTS
+from wardround.common.tables.strategies import STRATEGIES
 from wardround.common.tasks.declared import Options
 from wardround.common.tasks.imaging import ImagingTask
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.options import ModelOptions, TabularOptions
 from wardround.common.tasks.text.options import TextOptions
-from wardround.simulations import runner, simulate
+from wardround.simulations import simulate
+from wardround.simulations.run import simulate as runner
 from wardround.simulations.search.values import toml_text
 
 BEYOND = [-1, 0, 2**31, 2**63, -1.0, 1e308, 5e-324, 0.999, True, "", "x", "a\x00b", [], [0], {}]

@@ -10,8 +10,9 @@ import pytest
 
 from wardround.common.errors import ConfigError, StrategyError, WardroundError
 from wardround.common.mends import WEAKER, Mend
-from wardround.server.faults import round_failed
-from wardround.simulations import runner, simulate
+from wardround.server.gathering.faults import round_failed
+from wardround.simulations import simulate
+from wardround.simulations.run import simulate as runner
 
 
 @pytest.fixture

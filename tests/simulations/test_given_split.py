@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from wardround.common.errors import ConfigError
+from wardround.server.gathering.replies import Member
 from wardround.server.observer import Observer
-from wardround.server.replies import Member
 from wardround.simulations import simulate
 from wardround.simulations.search.space import Range
 from wardround.simulations.search.tune import tune

@@ -13,10 +13,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from wardround.common.wire.content import decode_content, encode_content
-from wardround.common.wire.frames import Start, read_frame
-from wardround.common.wire.mailbox import Incoming, Mailbox
-from wardround.server.exchange import exchange
+from wardround.common.flower.content import decode_content, encode_content
+from wardround.common.transport.frames import Start, read_frame
+from wardround.common.transport.mailbox import Incoming, Mailbox
+from wardround.server.gathering.exchange import exchange
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.simulations.grid import InProcessGrid

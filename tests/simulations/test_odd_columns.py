@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import DataError
-from wardround.common.rundir import RunDirectory
-from wardround.common.tensorfile import read_tensors
+from wardround.common.run.directory import RunDirectory
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wardround.common.rundir import RunDirectory
+from wardround.common.run.directory import RunDirectory
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
 

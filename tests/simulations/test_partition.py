@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.config import parse_config
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError
-from wardround.simulations.partition import _patients, partition_rows, patient_rows
+from wardround.simulations.population.partition import _patients, partition_rows, patient_rows
 
 ROW_COUNT = "rows per hospital in 1000 draws"
 

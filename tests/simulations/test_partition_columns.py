@@ -11,15 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.config import Config, parse_config
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError, RoundFailed, TaskError, WardroundError
 from wardround.common.names import HOSPITAL_NAME, names_of
 from wardround.common.tasks.base import Examples
-from wardround.common.tasks.configured import make_task
 from wardround.simulations import simulate
-from wardround.simulations.feature_noise import NoisyHospital
-from wardround.simulations.partition import partition, shifted_rows
-from wardround.simulations.population import Population
+from wardround.simulations.population.feature_noise import NoisyHospital
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.population.partition import partition, shifted_rows
 
 WARDS = ["Sankt Hans", "sankt-hans", "Århus", "上海"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wardround.common.config import parse_config
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, PrivacyRefused, WardroundError
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.simulations import simulate
 from wardround.simulations.cli import app
-from wardround.simulations.privacy_plan import alternatives, plan_hospitals, shown_rounds
+from wardround.simulations.privacy.plan import alternatives, plan_hospitals, shown_rounds
 
 
 def run(*arguments: str) -> str:

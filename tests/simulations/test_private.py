@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from wardround.client.ledger import Ledger
+from wardround.client.privacy.ledger import Ledger
 from wardround.common.errors import RoundFailed, WardroundError
 from wardround.common.privacy.claims import Claim
-from wardround.server.gathering import Gatherer, Trained
+from wardround.server.gathering.plain import Gatherer, Trained
 from wardround.server.observer import Observer
 from wardround.server.strategies import INDIVIDUAL, MEAN
 from wardround.simulations import simulate

@@ -16,24 +16,24 @@ from torch import Tensor, nn
 
 from tests.common.text.tiny import tiny_encoder
 from tests.conftest import Line
-from wardround.client.hospital import Hospital
-from wardround.client.own_model import load_own_model
+from wardround.client.data.hospital import Hospital
+from wardround.client.requests.own_model import load_own_model
+from wardround.common.config.task import make_task
+from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.errors import CheckpointError, ConfigError
-from wardround.common.saved import SavedModel
-from wardround.common.tasks.configured import make_task
-from wardround.common.tensorfile import read_tensors, write_tensors
+from wardround.common.model.saved import SavedModel
 from wardround.server.strategies import INDIVIDUAL, MEAN
 from wardround.simulations import Result, load_model, parse_config, simulate
 
 EVALUATE = """
 import json, sys
-from wardround.client.evaluation import evaluate_model
-from wardround.common.arrays import digest_arrays
-from wardround.common.config import load_config
-from wardround.common.tasks.configured import make_task
-from wardround.common.tensorfile import read_tensors, write_tensors
-from wardround.common.saved import SavedModel
-from wardround.simulations.population import Population
+from wardround.client.training.evaluation import evaluate_model
+from wardround.common.flower.arrays import digest_arrays
+from wardround.common.config.load import load_config
+from wardround.common.config.task import make_task
+from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.model.saved import SavedModel
+from wardround.simulations.population.hospitals import Population
 from pathlib import Path
 
 found = {}

@@ -12,17 +12,17 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common import messages as m
-from wardround.common.arrays import ArraySpec
-from wardround.common.config import parse_config
-from wardround.common.config_tables import TrainingTable
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, RoundFailed
-from wardround.common.hosting import become_server
-from wardround.server.gathering import Expected
-from wardround.server.replies import Member
-from wardround.simulations.scenario import DROPPED, Scenario
-from wardround.simulations.scenario_clients import Presence, trained_examples
-from wardround.simulations.scenario_file import load_scenario
+from wardround.common.flower.arrays import ArraySpec
+from wardround.common.flower.hosting import become_server
+from wardround.common.protocol import names as m
+from wardround.common.tables import TrainingTable
+from wardround.server.gathering.plain import Expected
+from wardround.server.gathering.replies import Member
+from wardround.simulations.scenario.clients import Presence, trained_examples
+from wardround.simulations.scenario.file import load_scenario
+from wardround.simulations.scenario.play import DROPPED, Scenario
 
 NAMES = ["a", "b", "c"]
 ROWS = {"a": 10, "b": 20, "c": 40}

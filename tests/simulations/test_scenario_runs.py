@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from wardround.common.config import load_config, parse_config
+from wardround.common.config.load import load_config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, RoundFailed
-from wardround.common.figures import Figure
-from wardround.common.records import human_seconds, simulated_time_notes, time_to_target
-from wardround.common.rundir import RunDirectory
-from wardround.common.tasks.configured import make_task
+from wardround.common.figures.figure import Figure
+from wardround.common.figures.records import human_seconds, simulated_time_notes, time_to_target
+from wardround.common.run.directory import RunDirectory
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
-from wardround.simulations.population import Population
-from wardround.simulations.runner import Result
-from wardround.simulations.scenario import Scenario
-from wardround.simulations.scenario_file import load_scenario
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.run.simulate import Result
+from wardround.simulations.scenario.file import load_scenario
+from wardround.simulations.scenario.play import Scenario
 
 AUC = Figure("auc", "higher")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "scenario" / "federation.toml"

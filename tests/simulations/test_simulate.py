@@ -10,11 +10,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from wardround.client.splitting import split_rows
-from wardround.common.config import parse_config
+from wardround.client.data.splitting import split_rows
+from wardround.common.config.load import parse_config
+from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import ConfigError, RoundFailed, RunDirectoryError
-from wardround.common.rundir import RunDirectory
-from wardround.common.tensorfile import read_tensors
+from wardround.common.run.directory import RunDirectory
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
 
@@ -79,9 +79,9 @@ def test_what_a_run_leaves_behind(overrides) -> None:
 
 def test_records_are_flat_and_the_overall_auc_is_that_of_pooled_predictions(overrides) -> None:
     """Recomputed outside: the final model on every hospital's test rows, with scikit-learn."""
-    from wardround.common.arrays import digest_arrays
-    from wardround.common.tasks.configured import make_task
-    from wardround.simulations.population import Population
+    from wardround.common.config.task import make_task
+    from wardround.common.flower.arrays import digest_arrays
+    from wardround.simulations.population.hospitals import Population
 
     result = simulate(overrides=[*overrides, PLAIN])
     task = make_task(result.config)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from wardround.common.durable.lock import take_lock
 from wardround.common.errors import RunDirectoryError, TransportError
-from wardround.common.locks import take_lock
 from wardround.server.observer import Observer
 from wardround.simulations import parse_config, simulate
 from wardround.simulations.executors.shared_folder import SharedFolder, sweep

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from wardround.common.config import Config, load_config
+from wardround.common.config.load import Config, load_config
+from wardround.common.config.overrides import override_value
+from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, RunDirectoryError, TransportError, WardroundError
-from wardround.common.locks import take_lock
-from wardround.common.overrides import override_value
-from wardround.common.rundir import RunDirectory
+from wardround.common.run.directory import RunDirectory
 from wardround.server.observer import Observer
 from wardround.simulations import SweepResult, cli, simulate, sweep
 from wardround.simulations.search import runs

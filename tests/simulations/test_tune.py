@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from wardround.common.config import Config, load_config
+from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
-from wardround.common.rundir import RunDirectory
+from wardround.common.run.directory import RunDirectory
 from wardround.server.observer import Observer
 from wardround.simulations import Choice, Range, cli, simulate, tune
 from wardround.simulations.search.runs import Failure, Figures, figures_of

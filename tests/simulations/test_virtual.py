@@ -13,19 +13,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.client.hospital import Hospital
-from wardround.common.arrays import digest_arrays
-from wardround.common.config import Config, parse_config
+from wardround.client.data.hospital import Hospital
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
+from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import ConfigError, TaskError
+from wardround.common.flower.arrays import digest_arrays
 from wardround.common.tasks.base import Examples
-from wardround.common.tasks.configured import make_task
-from wardround.common.tensorfile import read_tensors
-from wardround.server.checkpoint import newest_checkpoint
 from wardround.server.observer import Observer
+from wardround.server.rounds.checkpoint import newest_checkpoint
 from wardround.simulations import simulate
-from wardround.simulations.baselines import own_totals
-from wardround.simulations.population import Population
-from wardround.simulations.virtual import ClientNames, PooledShards, label_mix
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.population.virtual import ClientNames, PooledShards, label_mix
+from wardround.simulations.run.baselines import own_totals
 
 TEXT = """
 [federation]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy.stats import chi2, kstest
 
-from wardround.common.messages import TRAIN, UNMASK
+from wardround.common.protocol.names import TRAIN, UNMASK
 from wardround.common.tasks.base import Examples
 
 EACH = 1e-8

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.common.config import Config, parse_config
+from wardround.common.config.load import Config, parse_config
 from wardround.common.names import names_of
 
 SMALL = """

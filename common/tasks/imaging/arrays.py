@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.shards import SPLIT_NAMES, visible
 from wardround.common.errors import DataError
+from wardround.common.tasks.data.shards import SPLIT_NAMES, visible
 from wardround.common.tasks.imaging.gather import Gathered
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.options import ImagingOptions

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wardround.common.errors import DataError, WardroundError
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.kinds import kind_of
 from wardround.common.tasks.imaging.nifti import read_nifti
 from wardround.common.tasks.imaging.options import ImagingOptions

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wardround.common.data.shards import splits_of, visible
 from wardround.common.errors import DataError
+from wardround.common.tasks.data.shards import splits_of, visible
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.gather import NO_IMAGE, Gathered
 from wardround.common.tasks.imaging.images import Images

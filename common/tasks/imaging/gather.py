@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut, added
 from wardround.common.memory import most_bytes
+from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.pixels import Decoded
 

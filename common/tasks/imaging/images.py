@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.text import code
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wardround.common.data.layouts import Layout
-from wardround.common.data.shards import HOSPITALS, shard_sites, splits_of, visible
+from wardround.common.tasks.data.layouts import Layout
+from wardround.common.tasks.data.shards import HOSPITALS, shard_sites, splits_of, visible
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.text import code
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from wardround.common.data.roles import split_cells
-from wardround.common.data.shards import visible
-from wardround.common.data.table import Table, read_table
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
+from wardround.common.tasks.data.roles import split_cells
+from wardround.common.tasks.data.shards import visible
+from wardround.common.tasks.data.table import Table, read_table
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.gather import Gathered
 from wardround.common.tasks.imaging.images import Images, digest

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.pixels import Decoded, fit
 

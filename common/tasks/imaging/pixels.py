@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.options import ImagingOptions
 
 NO_NUMBER = "pixels are no finite numbers, and count as the darkest"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wardround.common.data.shards import visible
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut, added
+from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.tasks.data.shards import visible
 from wardround.common.tasks.imaging.deidentify import burned_in, read_dicom
 from wardround.common.tasks.imaging.dicom import (
     dicom_pixels,

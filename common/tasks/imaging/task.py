@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common.errors import TaskError
-from wardround.common.left_out import LeftOut
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.common.tasks.classes import (
     CLASS_FIGURES,
@@ -28,6 +27,7 @@ from wardround.common.tasks.classes import (
     loss_sum,
     with_mean_loss,
 )
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.gather import stacked
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.layouts import image_sites, is_one_data_set

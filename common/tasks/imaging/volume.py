@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
 
 UNEVEN = "slices are missing or unevenly spaced, and were resampled by position"
 _SAME_PLACE = 1e-3

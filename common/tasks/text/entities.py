@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.figures import LOSS, Figure
-from wardround.common.metrics import ratio
+from wardround.common.figures.figure import LOSS, Figure
+from wardround.common.figures.sums import ratio
 from wardround.common.tasks.base import Sums
 from wardround.common.tasks.text.rows import IGNORED
 

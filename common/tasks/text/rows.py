@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
 
 IGNORED = -100
 """Target of a token that has none: special and padding tokens, and all but a word's first."""

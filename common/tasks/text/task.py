@@ -15,9 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common.data.shards import shard_sites
 from wardround.common.errors import DataError, TaskError
-from wardround.common.left_out import LeftOut
 from wardround.common.tasks.base import Examples, Sums, Task
 from wardround.common.tasks.classes import (
     CLASS_FIGURES,
@@ -30,6 +28,8 @@ from wardround.common.tasks.classes import (
     loss_sum,
     with_mean_loss,
 )
+from wardround.common.tasks.data.left_out import LeftOut
+from wardround.common.tasks.data.shards import shard_sites
 from wardround.common.tasks.text import encoder as files
 from wardround.common.tasks.text.adapters import adapt
 from wardround.common.tasks.text.entities import described_figures, entity_figures, entity_sums

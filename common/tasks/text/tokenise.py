@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.data.roles import patient_cells, split_cells
-from wardround.common.data.shards import shard_files
-from wardround.common.data.table import Table, read_table
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut, added
+from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.tasks.data.roles import patient_cells, split_cells
+from wardround.common.tasks.data.shards import shard_files
+from wardround.common.tasks.data.table import Table, read_table
 from wardround.common.tasks.text.encoder import WordTokenizer
 from wardround.common.tasks.text.iob import READABLE, Sentence, read_iob
 from wardround.common.tasks.text.options import TextOptions

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from wardround.common.config_tables import TrainingTable
+from wardround.common.tables import TrainingTable
 from wardround.simulations.executors.plan import BatchPlan
 
 

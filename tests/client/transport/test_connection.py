@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wardround.common.wire.tls as tls  # isort: skip
+import wardround.common.transport.tls as tls  # isort: skip
 import grpc
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from wardround.client.kit import Kit
+from wardround.client.site.kit import Kit
 from wardround.client.transport.connection import Connection
-from wardround.common import messages as m
-from wardround.common.config import load_config
-from wardround.common.wire import frames as f
-from wardround.common.wire.content import encode_content
-from wardround.common.wire.mailbox import Incoming
-from wardround.server.provision import load_server_folder, provision
+from wardround.common.config.load import load_config
+from wardround.common.flower.content import encode_content
+from wardround.common.protocol import names as m
+from wardround.common.transport import frames as f
+from wardround.common.transport.mailbox import Incoming
+from wardround.server.provision.kits import load_server_folder, provision
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.service import Door, open_port

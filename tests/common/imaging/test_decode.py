@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 
 from tests.common.imaging.shards import NAME, dicom, png
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.deidentify import deidentify_folder, read_dicom
 from wardround.common.tasks.imaging.options import ImagingOptions

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wardround.common.metrics import add_sums
+from wardround.common.figures.sums import add_sums
 from wardround.common.tasks.imaging import ImagingTask
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.layers import Augment, Standardise

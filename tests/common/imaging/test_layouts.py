@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.common.imaging.shards import png
-from wardround.common.config import parse_config
-from wardround.common.data.layouts import markdown
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError
-from wardround.common.tasks.configured import make_task
+from wardround.common.tasks.data.layouts import markdown
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.layouts import (
     CLASSES,
@@ -24,7 +24,7 @@ from wardround.common.tasks.imaging.layouts import (
     layout_of,
 )
 from wardround.common.tasks.imaging.task import ImagingTask
-from wardround.simulations.population import Population
+from wardround.simulations.population.hospitals import Population
 
 ROOT = Path(__file__).parents[3]
 OPTIONS = {"classes": ["a", "b"], "size": [8, 8]}

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from wardround.common.models import model_entries
+from wardround.common.model.named import model_entries
 from wardround.common.tasks.imaging.networks import make_network, with_group_norm
 from wardround.common.tasks.imaging.options import ImagingOptions
 

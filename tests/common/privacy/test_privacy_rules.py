@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from wardround.common.config import parse_config
+from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, StrategyError, TaskError
-from wardround.common.privacy.rules import check_model, check_settings, check_task
+from wardround.common.privacy.incompatible import check_model, check_settings, check_task
 from wardround.common.tasks import load_task
 from wardround.server.strategies import build_strategy
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.common.config import Config, PrivacyTable, parse_config
+from wardround.common.config.load import Config, PrivacyTable, parse_config
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.privacy.schedule import (
     adapted_norm,

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wardround.common.arrays import ArraySpec
 from wardround.common.errors import ProtocolRefused
+from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg.encoding import (
     FEWEST_LEVELS,
     MOST_LEVELS,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wardround.common.arrays import ArraySpec, Layout
+from wardround.common.flower.arrays import ArraySpec, Layout
 from wardround.common.secagg import context, graph, keys, messages, ring, shamir
 from wardround.common.secagg.encoding import Encoding, VectorLayout, encode_exact, quantise
 

@@ -13,8 +13,8 @@ import torch
 
 from tests.common.text.tiny import tiny_encoder
 from wardround.common.errors import TaskError
-from wardround.common.metrics import add_sums
-from wardround.common.models import build_model, model_entries
+from wardround.common.figures.sums import add_sums
+from wardround.common.model.named import build_model, model_entries
 from wardround.common.secagg.encoding import decode_exact, encode_exact
 from wardround.common.secagg.ring import add_limbs
 from wardround.common.tasks.text import TextTask

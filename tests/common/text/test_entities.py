@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.metrics import add_sums
+from wardround.common.figures.sums import add_sums
 from wardround.common.tasks.text.entities import entity_figures, entity_spans, entity_sums
 from wardround.common.tasks.text.iob import tag_names
 from wardround.common.tasks.text.rows import IGNORED

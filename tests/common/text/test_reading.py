@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.common.errors import DataError
-from wardround.common.left_out import LeftOut
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.text import TextTask
 from wardround.common.tasks.text.encoder import make_tokenizer
 from wardround.common.tasks.text.iob import Sentence, read_iob

@@ -10,8 +10,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from wardround.client.splitting import split_rows
-from wardround.common.config import parse_config
+from wardround.client.data.splitting import split_rows
+from wardround.common.config.load import parse_config
 from wardround.common.errors import TaskError
 from wardround.common.tasks.text import TextTask
 from wardround.common.tasks.text.rows import IGNORED

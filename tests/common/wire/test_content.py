@@ -13,9 +13,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.common.arrays import StoredArray
 from wardround.common.errors import TransportError
-from wardround.common.wire.content import (
+from wardround.common.flower.arrays import StoredArray
+from wardround.common.flower.content import (
     MOST_HEADER_BYTES,
     BodyDigest,
     decode_content,

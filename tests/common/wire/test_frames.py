@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wardround.common.errors import TransportError
-from wardround.common.wire import frames as f
+from wardround.common.transport import frames as f
 
 ids = st.text("0123456789abcdef", min_size=64, max_size=64)
 instances = st.text("0123456789abcdef", min_size=32, max_size=32)

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wardround.common.errors import TransportError
-from wardround.common.wire import frames as f
-from wardround.common.wire import mailbox as module
-from wardround.common.wire.content import Body, encode_content
-from wardround.common.wire.items import Incoming
-from wardround.common.wire.mailbox import Mailbox
+from wardround.common.flower.content import Body, encode_content
+from wardround.common.transport import frames as f
+from wardround.common.transport import mailbox as module
+from wardround.common.transport.items import Incoming
+from wardround.common.transport.mailbox import Mailbox
 
 AT_ONCE = 200
 SIZES = [0, 60, 150, 400, 1500]

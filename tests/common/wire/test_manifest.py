@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common import messages as m
-from wardround.common.arrays import ArraySpec
-from wardround.common.config_tables import PrivacyTable, SecureAggregationTable
 from wardround.common.errors import PolicyRefused, ReplyRefused
+from wardround.common.flower.arrays import ArraySpec
+from wardround.common.manifest.leaves import preparation_leaves, training_leaves
+from wardround.common.manifest.manifest import PROTECTIONS, Leaf, Manifest, Versions, summary
+from wardround.common.protocol import names as m
 from wardround.common.secagg.keys import Identity, digest
-from wardround.common.wire.leaves import preparation_leaves, training_leaves
-from wardround.common.wire.manifest import PROTECTIONS, Leaf, Manifest, Versions, summary
+from wardround.common.tables import PrivacyTable, SecureAggregationTable
 
 modest = settings(deadline=None, max_examples=60)
 SERVER, OTHER = Identity.generate(), Identity.generate()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from wardround.common import messages as m
-from wardround.common.wire import frames as f
-from wardround.common.wire.content import encode_content
-from wardround.common.wire.mailbox import Incoming, Mailbox
+from wardround.common.flower.content import encode_content
+from wardround.common.protocol import names as m
+from wardround.common.transport import frames as f
+from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link

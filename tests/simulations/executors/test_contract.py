@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wardround.common.arrays import Arrays
 from wardround.common.errors import RoundFailed
+from wardround.common.flower.arrays import Arrays
 from wardround.simulations.executors import make_executor, trainer
 from wardround.simulations.executors.cohort import Cohort
 from wardround.simulations.executors.processes import Processes

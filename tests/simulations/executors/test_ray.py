@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wardround.common.config import Config, parse_config
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError
-from wardround.common.tasks.configured import make_task
 from wardround.server.observer import Observer
 from wardround.simulations.executors import spread
 from wardround.simulations.executors.on_ray import OnRay, check_ray
 from wardround.simulations.executors.parcel import Parcel
 from wardround.simulations.executors.ray_actor import Plan, RayActor
-from wardround.simulations.population import Population
-from wardround.simulations.runner import Result, simulate
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.run.simulate import Result, simulate
 
 # Ray leaves pipes and processes of its own to the garbage collector, and tells of its future
 pytestmark = pytest.mark.filterwarnings("ignore")

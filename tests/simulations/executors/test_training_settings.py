@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.client.models import residual
-from wardround.common.config import parse_config
-from wardround.common.config_tables import TrainingTable
+from wardround.common.config.load import parse_config
+from wardround.common.tables import TrainingTable
 from wardround.simulations.executors import make_executor
 from wardround.simulations.executors.processes import Processes
 from wardround.simulations.executors.trainer import one_at_a_time

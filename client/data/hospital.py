@@ -1,0 +1,250 @@
+"""One hospital as the client sees it: its shard, its split, its prepared examples.
+
+The split (``splitting.py``) is drawn once. A hospital without rows for training, such as an
+external validation site, takes part in evaluations only. Preparation is cached per version of the
+federation's totals.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.client.data.splitting import split_notes, split_rows
+from wardround.client.training.distributed import TrainingProcesses
+from wardround.common.config.load import Config
+from wardround.common.errors import DataError, TaskError, WardroundError
+from wardround.common.protocol.names import SPLITS
+from wardround.common.rng import derive_seed, numpy_generator
+from wardround.common.secagg.content import descriptor
+from wardround.common.secagg.keys import Identity, Roster
+from wardround.common.tasks.base import Examples, Sums, Task
+
+log = logging.getLogger("wardround.client")
+
+Rows = NDArray[np.int64]
+ONLY_EVALUATES = "it has no rows for training, so it takes part in evaluations only"
+
+
+@dataclass(frozen=True)
+class Units:
+    """The protected units of a training part.
+
+    rows : positions of prepared examples, unit after unit
+    starts : N + 1; unit i has ``rows[starts[i]:starts[i + 1]]``
+    """
+
+    rows: Rows
+    starts: Rows
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @classmethod
+    def of(cls, groups: NDArray[Any], most: int, seed: int) -> Units:
+        """Rows grouped by equal ``groups``, in order; of a larger unit, ``most`` drawn at random.
+
+        Who is drawn within a unit depends on the seed and this unit alone: whether another one is
+        there must change nothing for it.
+        """
+        names, numbers = np.unique(groups, return_inverse=True)
+        order = np.argsort(numbers, kind="stable")
+        sizes = np.bincount(numbers)
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        taken = np.ones(len(order), dtype=np.bool_)
+        for unit in np.flatnonzero(sizes > most):
+            generator = numpy_generator(seed, "records", str(names[unit]))
+            left = generator.choice(sizes[unit], sizes[unit] - most, replace=False)
+            taken[starts[unit] + left] = False
+        capped = np.concatenate([[0], np.cumsum(np.minimum(sizes, most))]).astype(np.int64)
+        return cls(order[taken].astype(np.int64), capped)
+
+
+class Hospital:
+    """A hospital's private data behind the task's methods.
+
+    Parameters
+    ----------
+    name : the hospital's name in the federation
+    task : the federation's task
+    config : the federation's configuration
+    open_shard : called once, when the data is first needed; returns the unprepared shard
+    identity, roster : for secure aggregation: its long-term key, and every hospital's public key
+    simulated : True in a simulation, where rounding and noise derive from the run's seed
+    ledger_path : the privacy ledger, if ``[privacy]`` is on
+    processes : for ``training.processes``, where ``config`` is what makes the task
+    model_folder : where its own whole model is kept, if entries of the model are personal
+
+    Attributes
+    ----------
+    totals : those that the examples were last prepared with
+    """
+
+    def __init__(
+        self,
+        name: str,
+        task: Task[Any],
+        config: Config,
+        open_shard: Callable[[], Any],
+        identity: Identity | None = None,
+        roster: Roster | None = None,
+        simulated: bool = False,
+        ledger_path: Path | None = None,
+        processes: TrainingProcesses | None = None,
+        model_folder: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.task = task
+        self.config = config
+        self.identity, self.roster, self.simulated = identity, roster or {}, simulated
+        self.ledger_path = ledger_path
+        self.processes = processes
+        self.model_folder = model_folder
+        self.totals: Sums = {}
+        self._open_shard = open_shard
+        self._parts: dict[str, Any] | None = None
+        self._left_out: list[str] = []
+        self._split_notes: list[str] = []
+        self._prepared: tuple[str, dict[str, Examples]] | None = None
+        self._units: Units | None = None
+
+    @cached_property
+    def descriptor(self) -> bytes:
+        """Digest of the settings that this hospital shares with the others."""
+        return descriptor(self.config)
+
+    def parts(self) -> dict[str, Any]:
+        """The unprepared shard by split name; a split without rows is absent.
+
+        Without 'train' the hospital takes part in evaluations only. Raises DataError if there is
+        no row at all.
+        """
+        if self._parts is None:
+            raw = self._open_shard()
+            if self.task.size(raw) == 0:
+                raise DataError("the shard has no usable rows; check the data path", who=self.name)
+            self._left_out = [str(one) for one in self.task.left_out(raw)]
+            split = split_rows(self.task, raw, self.config, self.name)
+            self._split_notes = split_notes(self.task, raw, self.config, split)
+            self._parts = {
+                part: self.task.select(raw, rows) for part, rows in split.items() if len(rows)
+            }
+        return self._parts
+
+    def training_part(self) -> Any:
+        """The rows it trains on. Raises DataError where it takes part in evaluations only."""
+        parts = self.parts()
+        if "train" not in parts:
+            raise DataError(ONLY_EVALUATES, who=self.name)
+        return parts["train"]
+
+    def forget(self) -> None:
+        """The data has changed: it is read again when it is next needed."""
+        self._parts, self._prepared, self._units = None, None, None
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split (0 where it is absent)."""
+        parts = self.parts()
+        return {name: self.task.size(parts[name]) if name in parts else 0 for name in SPLITS}
+
+    def warnings(self) -> list[str]:
+        """What the hospital's IT should look at, one line each, without patient-level values:
+        first whatever was left out of its files."""
+        parts = self.parts()
+        lines = self.task.warnings(parts["train"]) if "train" in parts else [ONLY_EVALUATES]
+        return [f"{self.name}: {line}" for line in [*self._left_out, *lines, *self._split_notes]]
+
+    def statistics(self, phase: int, totals: Sums) -> Sums:
+        """The training part's sums for this phase of the federated preparation.
+
+        Raises DataError where it takes part in evaluations only: its zeros would leave the others'
+        numbers alone in a sum.
+        """
+        return self.task.statistics(self.training_part(), phase, totals)
+
+    def units(self) -> Units:
+        """What ``privacy.unit`` protects in the training part: rows, or patients with theirs.
+
+        Raises ConfigError if patients are to be protected and the task doesn't know them.
+        """
+        if self._units is None:
+            seed = derive_seed(self.config.federation.seed, "units", self.name)
+            most = self.config.privacy.records_per_patient
+            self._units = Units.of(self._groups(self.training_part()), most, seed)
+        return self._units
+
+    def unit_counts(self) -> dict[str, int]:
+        """How many protected units (rows or patients) each split has."""
+        parts = self.parts()
+        return {
+            name: len(np.unique(self._groups(parts[name]))) if name in parts else 0
+            for name in SPLITS
+        }
+
+    def training_patients(self) -> int | None:
+        """How many patients the training part has; None where the data doesn't name them, or none
+        are trained on."""
+        parts = self.parts()
+        patients = self.task.patients(parts["train"]) if "train" in parts else None
+        return None if patients is None else len(np.unique(patients))
+
+    def _groups(self, part: Any) -> NDArray[Any]:
+        """The unit that each row of a part belongs to."""
+        if self.config.privacy.unit != "patient":
+            return np.arange(self.task.size(part))
+        patients = self.task.patients(part)
+        if patients is None:
+            raise self.config.error(
+                "privacy.unit",
+                "the data names no patients",
+                "name the patients' column (tabular, text: task.columns.patient_id; imaging: "
+                "task.files.patient_id), or set 'example' where every row is another patient",
+            ).by(self.name)
+        return patients
+
+    def _check_units(self, examples: int) -> None:
+        """Raise TaskError where it isn't known whose each training example is, but has to be."""
+        rows, unit = self.sizes()["train"], self.config.privacy.unit
+        if unit in ("example", "patient") and examples != rows:
+            raise TaskError(
+                f"the task's prepare() made {examples} examples of {rows} rows, so "
+                f"no single {unit} can be protected; return one for each row, in their order (rows "
+                "to leave out are load()'s), or set privacy.unit = 'hospital'",
+                who=self.name,
+            )
+
+    def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
+        """Prepared examples by split, cached for this version (``digest``) of the totals.
+
+        Raises TaskError if the task's ``prepare`` fails, or breaks what ``[privacy]`` relies on.
+        """
+        if self._prepared is None or self._prepared[0] != digest:
+            parts = self.parts()
+            own = parts.get("train")  # for statistics of its own; else of the part that is prepared
+            try:
+                prepared = {
+                    name: self.task.prepare(part, totals, part if own is None else own)
+                    for name, part in parts.items()
+                }
+            except WardroundError:
+                raise
+            except (TypeError, ValueError, KeyError) as error:
+                raise TaskError(
+                    f"the task's prepare() failed with {type(error).__name__}", who=self.name
+                ) from error
+            if own is not None:
+                if len(prepared["train"]) == 0:
+                    raise DataError("preparation left no rows for training", who=self.name)
+                self._check_units(len(prepared["train"]))
+                for line in self.task.unused(own, totals):
+                    log.warning("%s: %s", self.name, line)
+            self._prepared = (digest, prepared)
+            self.totals = totals
+        return self._prepared[1]

@@ -1,0 +1,160 @@
+"""The two files of a privacy ledger, and how a row gets into them for good.
+
+``client/privacy/ledger.py`` says what they promise together.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wardround.common.durable.private import denied, hand_over, may_write
+from wardround.common.errors import PrivacyRefused
+
+APPLICATION, VERSION = 0x5752_4C47, 1
+"""'WRLG', which SQLite keeps in the file's header, and the format's version."""
+_BUSY_S = 30.0
+_TABLE = "CREATE TABLE rows (number INTEGER PRIMARY KEY, body TEXT NOT NULL, hash TEXT NOT NULL)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table; the head file has the newest one.
+
+    hash : of the row before, number and body
+    """
+
+    number: int
+    hash: str
+    body: str
+
+
+def make_files(path: Path, body: str, durable: bool = True) -> None:
+    """A new ledger with one row. Raises PrivacyRefused if there is one, or a used one's head.
+
+    The head comes before the file's own name, so a crash in between leaves nothing that looks used.
+    """
+    head = head_path(path)
+    if path.exists() or (head.exists() and read_head(head).number > 1):
+        found = path if path.exists() else head
+        raise PrivacyRefused(f"{found} exists: open this ledger, or move both its files away")
+    new = path.with_name(path.name + ".new")
+    for end in ("", "-wal", "-shm"):
+        Path(f"{new}{end}").unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    first = Row(1, chain("", 1, body), body)
+    connection = connect(new, durable)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(_TABLE)
+    insert_row(connection, first)
+    connection.close()
+    if durable:
+        sync(new)
+    write_head(head, first, durable)
+    hand_over(new)
+    os.rename(new, path)
+    if durable:
+        sync(path.parent)
+
+
+def head_path(path: Path) -> Path:
+    """Beside the ledger."""
+    return path.with_name(path.name + ".head")
+
+
+def damaged(path: Path, what: str) -> PrivacyRefused:
+    """The error for a file that can't be trusted, or is locked."""
+    if "locked" in what:
+        return PrivacyRefused(f"{path}: another process holds this privacy ledger; try again")
+    return PrivacyRefused(
+        f"{path}: this privacy ledger can't be trusted ({what}); restore it with its .head file "
+        "from the newest backup, and add what was spent since"
+    )
+
+
+def connect(path: Path, durable: bool = True) -> sqlite3.Connection:
+    """Open an existing file.
+
+    durable : every commit reaches the disk before it returns; else only the operating system,
+        which the end of a process doesn't trouble
+
+    Raises PrivacyRefused where this user may not write it, sqlite3.Error.
+    """
+    if not may_write(path) or not may_write(path.parent, folder=True):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        raise PrivacyRefused(f"can't use the privacy ledger {denied(error)}")
+    uri = path.resolve().as_uri() + "?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)
+    try:
+        connection.execute(f"PRAGMA journal_mode = {'WAL' if durable else 'PERSIST'}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def insert_row(connection: sqlite3.Connection, row: Row) -> None:
+    """Add a row to the table."""
+    connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (row.number, row.body, row.hash))
+
+
+def read_rows(connection: sqlite3.Connection, after: int) -> Iterator[Row]:
+    """Rows with a number above this one, in order."""
+    query = "SELECT number, hash, body FROM rows WHERE number > ? ORDER BY number"
+    return (Row(*found) for found in connection.execute(query, (after,)))
+
+
+def chain(before: str, number: int, body: str) -> str:
+    """A row's hash, hexadecimal; ``before`` is the row's before."""
+    return hashlib.sha256(f"{before}\n{number}\n{body}".encode()).hexdigest()
+
+
+def dump(content: dict[str, Any]) -> str:
+    """A row's text."""
+    return json.dumps(content, sort_keys=True, allow_nan=False)
+
+
+def read_head(path: Path) -> Row:
+    """Raises PrivacyRefused if it is missing or unreadable."""
+    try:
+        content = json.loads(path.read_text())
+        return Row(int(content["number"]), str(content["hash"]), str(content["body"]))
+    except FileNotFoundError:
+        raise damaged(path, "the head file is missing") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, f"the head file is unreadable: {error}") from None
+
+
+def write_head(path: Path, head: Row, durable: bool = True) -> None:
+    """At once or not at all; and durably, as in ``connect``."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(dump(asdict(head)) + "\n")
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    hand_over(new)
+    os.rename(new, path)
+    if durable:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

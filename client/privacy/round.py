@@ -1,0 +1,381 @@
+"""A hospital's round under differential privacy: what it will spend, its ledger, its noise.
+
+The order is: check the budget, write the spending down for good, then train and draw noise. A crash
+in between counts what was never released; nothing is released that wasn't counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, MetricRecordValues, RecordDict
+from numpy.typing import NDArray
+
+from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.ledger import Entry, Ledger, Limit
+from wardround.client.secagg.masking import finish_private
+from wardround.client.secagg.party import PendingUpload
+from wardround.common.config.load import Config
+from wardround.common.errors import DataError, PrivacyRefused, ReplyRefused
+from wardround.common.flower.arrays import Arrays, ArraySpec, Layout, encode_arrays
+from wardround.common.privacy.accounting import Release, share_of_noise
+from wardround.common.privacy.claims import Claim
+from wardround.common.privacy.mechanism import Grid
+from wardround.common.privacy.noise import NoiseSource
+from wardround.common.privacy.schedule import (
+    Bound,
+    Schedule,
+    announcement,
+    hospital_schedule,
+    round_bound,
+    stepwise_schedule,
+    summed_schedule,
+)
+from wardround.common.protocol import names as m
+from wardround.common.secagg.content import content_digest
+from wardround.common.tables import PrivacyTable
+
+log = logging.getLogger("wardround.client")
+_MOST_ROUNDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the server proposes for a round, checked for type and range.
+
+    rounds : in which the hospital is going to take part, for calibration
+    clients : hospitals in the cohort
+    rate, expected_units : of a summed step; 1 otherwise
+    norm : the clipping norm, where the server adapts it
+    """
+
+    run: str
+    server_round: int
+    rounds: int
+    clients: int
+    rate: float
+    expected_units: float
+    norm: float
+
+    @classmethod
+    def read(cls, config: ConfigRecord, table: PrivacyTable) -> Proposal:
+        """From a training request. Raises ReplyRefused by key."""
+        run, rounds, number = (config.get(key) for key in (m.RUN, m.PLANNED_ROUNDS, m.ROUND))
+        if not isinstance(run, str) or not 0 < len(run) <= 200:
+            raise ReplyRefused(f"the request's '{m.RUN}' must name the run")
+        if not isinstance(rounds, int) or not 1 <= rounds <= _MOST_ROUNDS:
+            raise ReplyRefused(f"the request's '{m.PLANNED_ROUNDS}' must be in 1..{_MOST_ROUNDS}")
+        if not isinstance(number, int):
+            raise ReplyRefused(f"the request has no '{m.ROUND}'")
+        clients = config.get(m.COHORT)
+        if not isinstance(clients, int) or clients < 1:
+            raise ReplyRefused(f"the request's '{m.COHORT}' must be a number of hospitals")
+        rate = expected = 1.0
+        norm = table.clipping_norm
+        if table.summed:
+            rate = _positive(config, m.SAMPLING_RATE)
+            expected = _positive(config, m.EXPECTED_UNITS)
+            if rate > 1:
+                raise ReplyRefused(f"the request's '{m.SAMPLING_RATE}' is above 1")
+        if table.clipping == "adaptive" and not table.stepwise:
+            norm = _positive(config, m.CLIPPING_NORM)
+        return cls(m.one_line(run), number, rounds, clients, rate, expected, norm)
+
+
+def announced_sizes(hospital: Hospital) -> dict[str, int]:
+    """Sizes of the splits as the server may know them.
+
+    Without privacy the true ones. For examples and patients: the number of units, with noise that
+    is drawn once per federation and paid for. For hospitals: 1 where there may be rows. That a
+    hospital trains on no rows at all is said as it is: the part that it plays, as who takes part.
+    """
+    true, table = hospital.sizes(), hospital.config.privacy
+    if not table.enabled:
+        return true
+    data = hospital.config.data
+    possible = {split: true[split] > 0 for split in m.SPLITS}
+    possible["validation"] |= data.validation_fraction > 0
+    possible["test"] |= data.test_fraction > 0
+    if table.unit == "hospital":
+        return {split: int(possible[split]) for split in m.SPLITS}
+    federation = hospital.config.federation.name
+    key = f"sizes of {table.unit} in {federation}"
+    with open_ledger(hospital) as ledger:
+        found = ledger.recall(key)
+        if found is None:
+            _check_split(hospital)
+            entry = _entry(hospital, "", 0, key, "announced sizes", 1.0, announcement(table))
+            ledger.spend(entry, limit_of(hospital.config))
+            found = " ".join(str(number) for number in _noised_counts(hospital))
+            ledger.remember(key, found)
+    numbers = dict(zip(m.SPLITS, map(int, found.split()), strict=True))
+    return {split: max(1, numbers[split]) if possible[split] else 0 for split in m.SPLITS}
+
+
+def _check_split(hospital: Hospital) -> None:
+    """Raise DataError where a patient to be protected is in several parts: three counts would tell
+    of one, and figures on held-out rows of someone who is trained on. Our own split never does it.
+    """
+    if hospital.config.privacy.unit != "patient":
+        return
+    seen: set[str] = set()
+    for part in hospital.parts().values():
+        patients = hospital.task.patients(part)
+        found = set() if patients is None else set(patients.tolist())
+        if seen & found:
+            raise DataError(
+                "the split that the data gives puts rows of one patient into several parts",
+                who=hospital.name,
+                mend="with privacy.unit = 'patient' keep each patient in one",
+            )
+        seen |= found
+
+
+def _noised_counts(hospital: Hospital) -> list[int]:
+    """A unit is in one split, and moves no other into another one (``splitting.py``): so the three
+    counts together change by 1 when one comes or goes."""
+    source = noise_source(hospital, "sizes", 0)
+    counts = hospital.unit_counts()
+    noise = source.discrete_gaussian(hospital.config.privacy.size_noise, len(m.SPLITS))
+    return [counts[split] + int(one) for split, one in zip(m.SPLITS, noise, strict=True)]
+
+
+def open_ledger(hospital: Hospital) -> Ledger:
+    """The hospital's ledger. Raises PrivacyRefused if it is missing, damaged or another's."""
+    if hospital.ledger_path is None:
+        raise PrivacyRefused(f"{hospital.name} has no privacy ledger, so it can't train privately")
+    return Ledger.open(hospital.ledger_path, hospital.name, durable=not hospital.simulated)
+
+
+def limit_of(config: Config) -> Limit:
+    """The hospital's own limit."""
+    table = config.privacy
+    return Limit(table.limit, table.delta, table.unit)
+
+
+def noise_source(hospital: Hospital, purpose: str, server_round: int) -> NoiseSource:
+    """From the operating system; for a simulated hospital from the run's seed."""
+    if not hospital.simulated:
+        return NoiseSource.system()
+    seed = hospital.config.federation.seed
+    return NoiseSource.seeded(seed, purpose, server_round, hospital.name)
+
+
+class PrivateRound:
+    """One training request's privacy: paid for by ``begin``, then ready to train."""
+
+    def __init__(self, hospital: Hospital, proposal: Proposal, schedule: Schedule) -> None:
+        self.hospital, self.proposal, self.schedule = hospital, proposal, schedule
+        self.table = hospital.config.privacy
+        self.source = noise_source(hospital, "privacy", proposal.server_round)
+        self.claim = b""
+
+    @classmethod
+    def begin(cls, request: RecordDict, hospital: Hospital, units: int) -> PrivateRound:
+        """Check the proposal, check the budget, write the spending down.
+
+        Parameters
+        ----------
+        units : how many units this hospital announced
+
+        Raises PrivacyRefused if the hospital's limit forbids it.
+        """
+        config, table = request[m.CONFIG], hospital.config.privacy
+        assert isinstance(config, ConfigRecord)  # client/app.py has checked the request
+        proposal = Proposal.read(config, table)
+        if table.stepwise:
+            schedule = stepwise_schedule(hospital.config, units, proposal.rounds)
+        elif table.summed:
+            rate, expected = proposal.rate, proposal.expected_units
+            schedule = summed_schedule(hospital.config, rate, expected, proposal.rounds)
+        else:
+            schedule = hospital_schedule(hospital.config, proposal.rounds)
+        self = cls(hospital, proposal, schedule)
+        self._spend(content_digest(request).hex())
+        return self
+
+    def _spend(self, request: str) -> None:
+        hospital, limit = self.hospital, limit_of(self.hospital.config)
+        mechanism = {"local": "own noise", "distributed": "share of noise", "central": "no noise"}
+        name = f"{'update' if self.table.unit == 'hospital' else 'dp-sgd'}, "
+        name += mechanism[self.table.noise]
+        entry = _entry(
+            hospital,
+            self.proposal.run,
+            self.proposal.server_round,
+            request,
+            name,
+            self.proposal.norm,
+            (self.schedule.one_round(),),
+        )
+        with open_ledger(hospital) as ledger:
+            # the same request in a simulation draws the same noise: nothing more is told
+            if hospital.simulated and ledger.find(request) is not None:
+                epsilon = ledger.spent(limit.delta, limit.unit)
+            else:
+                epsilon = ledger.spend(entry, limit)
+            try:
+                ledger.check(entry.releases, limit)
+                more = True
+            except PrivacyRefused:
+                more = False
+        self.claim = self._claim(epsilon, limit, more)
+
+    def _claim(self, epsilon: float, limit: Limit, more: bool) -> bytes:
+        hospital = self.hospital
+        if hospital.identity is None:
+            raise PrivacyRefused(f"{hospital.name} has no identity key to sign its claims with")
+        return Claim(
+            federation=hospital.config.federation.name,
+            run=self.proposal.run,
+            round=self.proposal.server_round,
+            hospital=hospital.name,
+            unit=self.table.unit,
+            noise=self.table.noise,
+            epsilon=epsilon,
+            delta=limit.delta,
+            limit=limit.epsilon,
+            more=more,
+            simulated=hospital.simulated,
+        ).signed(hospital.identity)
+
+    # --- releases of a whole round's vector: summed steps and hospitals' updates -----------------
+    def bound(self) -> Bound:
+        """The clipping of a round's one release."""
+        proposal, z = self.proposal, self.schedule.noise_multiplier
+        return round_bound(self.table, proposal.norm, z, proposal.expected_units, proposal.clients)
+
+    def clip_update(self, update: Arrays, bound: Bound) -> Arrays:
+        """The update scaled to a norm of at most C; zeros, with a warning, if it isn't finite.
+
+        With the quantile coordinate, if there is one.
+        """
+        squares = sum(float(np.square(u, dtype=np.float64).sum()) for u in update.values())
+        norm = math.sqrt(squares) if math.isfinite(squares) else math.inf
+        if not math.isfinite(norm):
+            log.warning("%s: its update is not finite; it sends zeros", self.hospital.name)
+        factor = min(1.0, bound.norm / norm) if norm > 0 else 1.0
+        clipped = {
+            name: np.asarray(u, np.float64) * factor if factor else np.zeros(u.shape)
+            for name, u in update.items()
+        }
+        if bound.quantile_scale:
+            within = 0.5 if norm <= bound.norm else -0.5
+            clipped[m.QUANTILE] = np.array([bound.quantile_scale * within])
+        return clipped
+
+    def records(self) -> dict[str, Layout]:
+        """Further array records of the reply."""
+        adaptive = self.table.clipping == "adaptive" and not self.table.stepwise
+        return {m.QUANTILE: {m.QUANTILE: ArraySpec((1,), "float32")}} if adaptive else {}
+
+    def reply(
+        self,
+        pending: PendingUpload | None,
+        received: Arrays,
+        update: Arrays,
+        sensitivity: float,
+    ) -> RecordDict:
+        """The answer to a training request, of a clipped ``update`` of this L2 sensitivity.
+
+        Masked: whole numbers, with all, a share or none of the noise. Plain: with all or none.
+        """
+        z = self.schedule.noise_multiplier
+        if pending is not None:
+            grid = Grid(pending.encoding.step, sensitivity, _dimension(update))
+            whole = self.whole_numbers(grid, update, pending.encoding.levels, pending.survivors)
+            names = {name: f"{m.ARRAYS}/{name}" for name in whole} | {
+                m.QUANTILE: f"{m.QUANTILE}/{m.QUANTILE}"
+            }
+            named = {names[name]: value for name, value in whole.items()}
+            return finish_private(pending, self.hospital, received, named, self.claim)
+        if self.table.noise == "local":
+            grid = Grid.for_local(sensitivity, _dimension(update))
+            update = {name: grid.release(u, z, self.source) for name, u in update.items()}
+        quantile = update.pop(m.QUANTILE, None)
+        records = {}
+        if quantile is not None:
+            records[m.QUANTILE] = {m.QUANTILE: quantile.astype(np.float32)}
+        moved = {
+            name: (received[name] + u).astype(received[name].dtype) for name, u in update.items()
+        }
+        return plain_reply(received | moved, records, 1, 1, None, self.claim)
+
+    def whole_numbers(
+        self, grid: Grid, update: Arrays, most: int, survivors: int
+    ) -> dict[str, NDArray[np.int64]]:
+        """The update on the grid with what this hospital adds of the noise, for a masked sum.
+
+        most : largest magnitude before noise; survivors : the fewest that the sum is opened for
+        """
+        whole = {name: grid.round(u, most) for name, u in update.items()}
+        z, place = self.schedule.noise_multiplier, self.table.noise
+        if place == "central":
+            return whole
+        if place == "distributed":
+            colluding = self.hospital.config.secure_aggregation.colluding
+            z = share_of_noise(z, survivors, colluding)
+        for values in whole.values():
+            values += grid.draw(self.source, z, values.size).reshape(values.shape)
+        return whole
+
+
+def plain_reply(
+    arrays: Arrays,
+    records: Mapping[str, Arrays],
+    examples: int,
+    steps: int,
+    loss: float | None,
+    claim: bytes | None,
+) -> RecordDict:
+    """A training reply without masks; without a loss, and with a claim, where it is private."""
+    metrics: dict[str, MetricRecordValues] = {m.NUM_EXAMPLES: examples, m.LOCAL_STEPS: steps}
+    content: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
+        name: encode_arrays(value) for name, value in records.items()
+    }
+    if loss is not None:
+        metrics[m.TRAIN_LOSS] = loss
+    if claim is not None:
+        content[m.PRIVACY] = ConfigRecord({m.CLAIM: claim})
+    content |= {m.ARRAYS: encode_arrays(arrays), m.METRICS: MetricRecord(metrics)}
+    return RecordDict(content)
+
+
+def _dimension(update: Mapping[str, NDArray[Any]]) -> int:
+    return sum(u.size for u in update.values())
+
+
+def _positive(config: ConfigRecord, key: str) -> float:
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ReplyRefused(f"the request's '{key}' must be a positive number")
+    return float(value)
+
+
+def _entry(
+    hospital: Hospital,
+    run: str,
+    server_round: int,
+    request: str,
+    mechanism: str,
+    norm: float,
+    releases: tuple[Release, ...],
+) -> Entry:
+    return Entry(
+        federation=hospital.config.federation.name,
+        run=run,
+        round=server_round,
+        attempt=0,
+        request=request,
+        mechanism=mechanism,
+        unit=hospital.config.privacy.unit,
+        clipping_norm=norm,
+        releases=releases,
+        simulated=hospital.simulated,
+        time=0.0,
+    )

@@ -1,0 +1,175 @@
+"""DP-SGD's gradients: units drawn by Poisson, each one's gradient clipped, summed, noised.
+
+Abadi et al. 2016 (1607.00133), for whatever unit the hospital protects: with patients, all records
+of a patient count as one (``client/gradients``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wardround.client.data.hospital import Units
+from wardround.client.gradients import Clipping, Loss, make_unit_gradients
+from wardround.client.training.pieces import Pieces
+from wardround.client.training.precision import autocast, whole
+from wardround.common.privacy.mechanism import Grid
+from wardround.common.privacy.noise import Integers, NoiseSource
+from wardround.common.privacy.schedule import Bound, Schedule, adapted_norm, clipping_bound
+from wardround.common.tables import PrivacyTable, TrainingTable
+from wardround.common.tasks.base import Examples
+
+log = logging.getLogger("wardround.client")
+_MOST_ROWS = 4096
+"""Of one pass: more are added up in pieces, so that memory doesn't follow the sampling rate."""
+
+
+class Summing(Protocol):
+    """Sums of clipped gradients, as private steps need them."""
+
+    parameters: list[tuple[str, nn.Parameter]]
+    dimension: int
+
+    def total(self, chosen: Integers, bound: Bound) -> NDArray[np.float64]:
+        """The chosen units' summed vector; the quantile coordinate, if there is one, comes last."""
+
+
+class ClippedGradients:
+    """Sums of clipped gradients of a hospital's units, on the model as it stands.
+
+    Parameters
+    ----------
+    parameters : names of the model's trainable parameters, in the order of the summed vector
+    training : device, precision, and how many rows go through the model at once
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        examples: Examples,
+        units: Units,
+        table: PrivacyTable,
+        training: TrainingTable | None = None,
+    ) -> None:
+        training = training or TrainingTable()
+        self._engine = make_unit_gradients(
+            model,
+            lambda outputs, targets: loss(whole(outputs), targets),
+            context=lambda: autocast(training),
+        )
+        rows = training.micro_batch_size or _MOST_ROWS
+        self._sizes = Pieces(model, "private training", rows, training.device)
+        self._examples, self._units = examples, units
+        self._per_layer = table.clipping == "per_layer"
+        self._quantile = table.clipping == "adaptive"
+        self.parameters = self._engine.parameters
+        self.dimension = sum(p.numel() for _, p in self.parameters) + self._quantile
+
+    def total(self, chosen: Integers, bound: Bound) -> NDArray[np.float64]:
+        """The chosen units' summed vector; the quantile coordinate, if there is one, comes last.
+
+        A unit whose gradient is not finite adds zeros. Raises TaskError where memory runs out.
+        """
+        rows = int(np.diff(self._units.starts)[chosen].sum())
+        return self._sizes.run(rows, lambda most: self._total(chosen, bound, max(1, most)))
+
+    def _total(self, chosen: Integers, bound: Bound, most: int) -> NDArray[np.float64]:
+        """``most`` rows at a time, or one unit that has more."""
+        total = np.zeros(self.dimension)
+        dropped = 0
+        for part in self._pieces(chosen, most):
+            rows, numbers = self._rows(part)
+            index = torch.from_numpy(rows)
+            device = self.parameters[0][1].device
+            result = self._engine.clipped_sum(
+                self._examples.inputs[index].to(device),
+                self._examples.targets[index].to(device),
+                torch.from_numpy(numbers).to(device),
+                len(part),
+                Clipping(bound.norm, self._per_layer),
+            )
+            start = 0
+            for gradient in result.gradients:
+                flat = gradient.detach().cpu().numpy().reshape(-1)
+                total[start : start + flat.size] += flat
+                start += flat.size
+            if self._quantile:
+                within = (result.norms <= bound.norm).sum().item() - 0.5 * len(part)
+                total[-1] += bound.quantile_scale * within
+            dropped += result.dropped
+        if dropped:
+            log.warning("%d units had a gradient that is not finite; they were left out", dropped)
+        return total
+
+    def _pieces(self, chosen: Integers, most: int) -> Iterator[Integers]:
+        if len(chosen) == 0:
+            return
+        sizes = np.diff(self._units.starts)[chosen]
+        piece = (np.cumsum(sizes) - sizes) // most
+        for number in np.unique(piece):
+            yield chosen[piece == number]
+
+    def _rows(self, chosen: Integers) -> tuple[Integers, Integers]:
+        """The chosen units' rows, and for each row the position of its unit in ``chosen``."""
+        starts = self._units.starts
+        sizes = np.diff(starts)[chosen]
+        numbers = np.repeat(np.arange(len(chosen)), sizes)
+        first = np.repeat(starts[chosen] - (np.cumsum(sizes) - sizes), sizes)
+        return self._units.rows[first + np.arange(sizes.sum())], numbers
+
+
+class PrivateSteps:
+    """Gradients of one round of local DP-SGD: iterating sets ``.grad``, for an optimiser to use.
+
+    What the optimiser makes of them is post-processing. The loss isn't protected and is not given
+    (NaN).
+
+    norm : the clipping norm, which an adaptive run carries from round to round
+    released : the last step's noised vector, before it is divided by the expected batch
+    bound : the clipping that it was made with
+    """
+
+    def __init__(
+        self,
+        gradients: Summing,
+        units: int,
+        schedule: Schedule,
+        table: PrivacyTable,
+        norm: float,
+        source: NoiseSource,
+    ) -> None:
+        self._gradients, self._units, self._schedule = gradients, units, schedule
+        self._table, self._source = table, source
+        self.norm = norm
+        self.released: NDArray[np.float64] = np.zeros(0)
+        self.bound = Bound(norm)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        z, expected = self._schedule.noise_multiplier, self._schedule.expected_units
+        for _ in range(self._schedule.steps):
+            chosen = self._source.poisson_sample(self._units, self._schedule.sampling_rate)
+            bound = clipping_bound(self._table, self.norm, z, expected)
+            self.bound = bound
+            grid = Grid.for_local(bound.sensitivity, self._gradients.dimension)
+            total = self._gradients.total(chosen, bound)
+            self.released = grid.release(total, z, self._source)
+            self._set(self.released / expected)
+            if bound.quantile_scale:
+                share = self.released[-1] / (expected * bound.quantile_scale) + 0.5
+                self.norm = adapted_norm(self._table, self.norm, float(share))
+            yield torch.tensor(float("nan"))
+
+    def _set(self, vector: NDArray[np.float64]) -> None:
+        start = 0
+        for _, parameter in self._gradients.parameters:
+            part = vector[start : start + parameter.numel()].astype(np.float32)
+            start += parameter.numel()
+            value = torch.from_numpy(part).view(parameter.shape)
+            parameter.grad = value.to(parameter.device, parameter.dtype)

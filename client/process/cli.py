@@ -1,0 +1,178 @@
+"""``wardround client``: the hospital's commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+KitArgument = Annotated[
+    Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.", readable=False)
+]
+LogOption = Annotated[
+    Literal["text", "json"], typer.Option("--log", help="Log lines for people or for programs.")
+]
+
+
+class _RunByDefault(TyperGroup):
+    """``wardround client KIT ...`` is ``wardround client run KIT ...``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+client = typer.Typer(
+    name="client",
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    help="Take part as a hospital: `wardround client KIT --data SHARD`.",
+    rich_markup_mode="markdown",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(client)
+
+
+@client.command("run")
+def run(
+    kit: KitArgument,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHARD",
+            help="This hospital's data: a file or folder. Default: the task's example data.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda:N", help="Default: what site.toml says.")
+    ] = None,
+    logs: LogOption = "text",
+) -> None:
+    """Take part for ever: connect, train when asked, send what the policy allows."""
+    import wardround.common.transport.tls  # noqa: F401  before anything else imports grpc
+    from wardround.client.process.main import HospitalProcess
+    from wardround.client.site.kit import Kit
+    from wardround.common.errors import DataError
+    from wardround.common.process.logs import setup_logging
+
+    setup_logging(logs)
+    if data is not None and not data.exists():
+        raise DataError(f"{data}: no such file or folder (--data)")
+    HospitalProcess(Kit.open(kit), data, device).run()
+
+
+@client.command("enroll")
+def enroll(
+    first: Annotated[
+        str, typer.Argument(metavar="NAME|KIT", help="The hospital's name; with --answer the kit.")
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="KIT", help="The folder to make.", show_default=False, readable=False
+        ),
+    ] = None,
+    answer: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The coordinator's answer: complete the kit."),
+    ] = None,
+) -> None:
+    """Make this hospital's own keys, which never leave it.
+
+    `enroll NAME KIT` writes a request to hand over; then `enroll KIT --answer FILE`.
+    """
+    from wardround.client.site import enroll as enrolment
+    from wardround.common.names import name_of
+
+    if answer is not None:
+        kit = enrolment.accept(answer, folder or Path(first))
+        print(f"{kit.folder}: the kit of {kit.name} for '{kit.description.federation}' is complete")
+        print(f"compare with the coordinator: authority {kit.authority_fingerprint}")
+        print(f"next: wardround client {kit.folder} --data SHARD")
+        return
+    name = name_of(first)
+    path = enrolment.request(name, folder or Path(name))
+    print(f"{path}: hand this to the coordinator; it holds no secret")
+    print(f"compare by phone: {enrolment.fingerprint(path)}")
+    print(f"then: wardround client enroll {path.parent} --answer {name}.answer")
+
+
+@client.command("approve")
+def approve(
+    kit: KitArgument,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Approve without asking, also what was rejected last.")
+    ] = False,
+    reject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON", help="Reject what waits, and withdraw from the run that goes on."
+        ),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="This plan only, by how its digest begins."),
+    ] = None,
+) -> None:
+    """Show the plans that wait for a person, and sign what is approved.
+
+    A decision can be changed at any time, and counts at once: `--reject` stops the next answer of a
+    run that goes on, `--yes` lets the hospital take part again.
+    """
+    from wardround.client.site.consent import decide
+
+    if yes and reject is not None:
+        raise typer.BadParameter("give --yes or --reject, not both")
+    decide(kit, yes, reject, plan, print, typer.confirm)
+
+
+@client.command("stop")
+def stop(
+    kit: KitArgument,
+    undo: Annotated[bool, typer.Option("--undo", help="Allow it to be started again.")] = False,
+) -> None:
+    """Kill switch: within a second nothing more leaves, and nothing starts until --undo."""
+    from wardround.client.site.stop import stop_hospital
+
+    print(stop_hospital(kit, undo))
+
+
+@client.command("deidentify")
+def deidentify(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder of DICOM files.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A new folder.")],
+    burned_in: Annotated[
+        Literal["refuse", "drop", "keep"],
+        typer.Option(help="What to do with a file whose pixels are said to show the patient."),
+    ] = "refuse",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A folder's name to keep (a class); others are numbered."
+        ),
+    ] = None,
+) -> None:
+    """Write copies of DICOM files without what identifies patients (PS3.15 basic profile).
+
+    A patient's copies have one new pseudonym. Nobody looks at the pixels.
+
+    Training reads DICOM through the same profile; copies are for data that others look at.
+    """
+    from wardround.common.errors import DataError
+
+    try:
+        from wardround.common.tasks.imaging.deidentify import deidentify_folder
+
+        written, dropped = deidentify_folder(source, target, burned_in, keep or ())
+    except ImportError as error:
+        raise DataError(
+            f"reading DICOM needs {error.name}: pip install 'wardround[imaging]'"
+        ) from None
+    typer.echo(f"{written} de-identified copies in {target}; {dropped} left out")

@@ -1,0 +1,111 @@
+"""``wardround doctor KIT``: is all that a hospital needs in place? Looks only, changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+
+from wardround.client.privacy.ledger import Ledger
+from wardround.client.site.kit import Kit
+from wardround.client.site.last_word import BEGUN, LEDGER, resolve_device
+from wardround.client.site.policy import load_site
+from wardround.client.training.devices import told
+from wardround.client.transport.diagnose import diagnose, proxy_for
+from wardround.common.address import split_address
+from wardround.common.audit.verify import verify_log
+from wardround.common.config.load import Config
+from wardround.common.config.task import make_task
+from wardround.common.errors import PolicyRefused, WardroundError
+from wardround.common.process import checks
+from wardround.common.process.checks import Finding
+from wardround.common.transport import tls
+from wardround.common.transport.frames import TIME_METHOD
+
+_CLOCK_S = 30.0
+_TIMEOUT_S = 5.0
+
+
+def examine(folder: Path, data: Path | None) -> Iterator[Finding]:
+    """Each check's finding, as it comes. ``data``: the shard to hold against the task."""
+    try:
+        kit = Kit.open(folder)
+    except (WardroundError, PermissionError) as error:
+        yield Finding("kit", "error", checks.said(error))
+        return
+    description = kit.description
+    federation, version = description.federation, description.version
+    text = f"of {kit.name} for '{federation}', description version {version}"
+    yield Finding("kit", "ok", text)
+    yield checks.certificate(kit.info, datetime.now(UTC))
+    yield checks.check("policy", lambda: _policy(kit))
+    proxy = proxy_for(split_address(description.address)[0])
+    yield Finding("proxy", "ok", f"{proxy[0]}:{proxy[1]}" if proxy else "none: a direct connection")
+    yield from _server(kit)
+    yield checks.check("device", lambda: _device(kit))
+    yield from checks.looking("state", lambda: _state(kit))
+    if data is not None:
+        yield checks.check("data", lambda: _data(kit, data))
+
+
+def _state(kit: Kit) -> Iterator[Finding]:
+    """What the hospital keeps between starts, where there is something yet."""
+    state = kit.folder / "state"
+    begun = state.is_dir()
+    yield checks.disk(state if begun else kit.folder)
+    log, ledger = state / "audit.jsonl", state / LEDGER
+    if begun and log.exists():
+        yield checks.check("audit log", lambda: _audit(kit, log))
+    if begun and (state / BEGUN).exists():
+        yield checks.check("ledger", lambda: _ledger(kit, ledger))
+
+
+def _ledger(kit: Kit, path: Path) -> str:
+    with Ledger.open(path, kit.name) as ledger:
+        return f"{path}: intact, {len(ledger.entries())} releases"
+
+
+def _device(kit: Kit) -> str:
+    return told(resolve_device(load_site(kit.site_path).device))
+
+
+def _policy(kit: Kit) -> str:
+    site = load_site(kit.site_path)
+    return f"{kit.site_path}: approval = {site.approval}, min_cohort = {site.min_cohort}"
+
+
+def _server(kit: Kit) -> Iterator[Finding]:
+    address = kit.description.address
+    if reason := diagnose(kit):
+        yield Finding("server", "error", reason)
+        return
+    files = tls.Files(kit.ca_pem, kit.certificate_pem, kit.key_pem)
+    with grpc.secure_channel(address, tls.channel_credentials(files)) as channel:
+        try:
+            before = time.time()
+            theirs = float(channel.unary_unary(TIME_METHOD)(b"", timeout=_TIMEOUT_S))
+            own = (before + time.time()) / 2
+        except (grpc.RpcError, ValueError):
+            yield Finding("server", "error", f"{address} answers, but not as a wardround server")
+            return
+    yield Finding("server", "ok", f"{address} is reached, with this hospital's certificate")
+    apart = own - theirs
+    state = "ok" if abs(apart) < _CLOCK_S else "error"
+    mend = "" if state == "ok" else ": set this machine's clock, or the server's"
+    yield Finding("clock", state, f"{apart:+.1f} s beside the server's{mend}")  # type: ignore[arg-type]
+
+
+def _audit(kit: Kit, log: Path) -> str:
+    publics = {kit.name: kit.identity.public, "server": kit.description.server}
+    if problems := verify_log(log, publics=publics):
+        raise PolicyRefused(f"{problems[0]} (wardround audit verify {log})")
+    return f"{log}: intact"
+
+
+def _data(kit: Kit, data: Path) -> str:
+    site = load_site(kit.site_path)
+    config: Config = site.apply(kit.description.config())
+    return checks.rows(make_task(config), data)

@@ -1,0 +1,284 @@
+"""The hospital's process: everything that ``wardround client KIT --data SHARD`` runs.
+
+    connection thread: frames in, bodies out        worker thread: one request after the other
+    main thread: waits for signals
+
+The kit's ``state/`` folder holds what must survive: lock, audit log, ledger, keys and counters,
+kept answers, approvals, and the mark of the kill switch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from flwr.app import Context
+
+from wardround.client.app import create_client_app
+from wardround.client.data.hospital import Hospital
+from wardround.client.data.watch import DataWatch
+from wardround.client.privacy.ledger import Ledger
+from wardround.client.process.answers import Answers
+from wardround.client.process.outward import Outward
+from wardround.client.process.store import DurableState
+from wardround.client.process.worker import Worker
+from wardround.client.requests.own_model import FOLDER
+from wardround.client.site.kit import Kit
+from wardround.client.site.last_word import BEGUN, LEDGER, Rules
+from wardround.client.site.stop import LOCK, is_stopped
+from wardround.client.training.devices import told
+from wardround.client.training.distributed import TrainingProcesses
+from wardround.client.training.settings import check_training
+from wardround.client.transport.connection import Connection
+from wardround.common.audit.lines import SignedHead
+from wardround.common.audit.log import AuditLog
+from wardround.common.config.task import make_task
+from wardround.common.durable.lock import take_lock
+from wardround.common.durable.private import denied, hand_over
+from wardround.common.errors import AuditError, ProvisionError, TransportError, WardroundError
+from wardround.common.flower.hosting import CLIENT_NODE_ID, become_client
+from wardround.common.run.shaping import differences
+from wardround.common.secagg.content import shared_settings
+from wardround.common.transport.frames import Heads, Start
+from wardround.common.transport.mailbox import Incoming
+from wardround.common.versions import own_version
+
+log = logging.getLogger("wardround.client")
+
+_GOODBYE_S = 0.3
+"""For the server to hear that this hospital leaves; `wardround client stop` kills after 0.6."""
+
+
+class HospitalProcess:
+    """One hospital between its data and the server.
+
+    Parameters
+    ----------
+    shard : the data, as the task loads it; None for the task's own example data
+    device : overrides the hospital's policy
+    """
+
+    def __init__(self, kit: Kit, shard: Path | None, device: str | None = None) -> None:
+        self.kit = kit
+        with ExitStack() as opened:
+            opened.enter_context(take_lock(kit.state / LOCK))
+            if is_stopped(kit.state):
+                raise TransportError(
+                    f"{kit.folder}: this hospital was stopped with `wardround client stop`; allow "
+                    f"it again with `wardround client stop {kit.folder} --undo`"
+                )
+            path = kit.state / "audit.jsonl"
+            self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
+            self._prepare(kit, shard, device)
+            self._opened = opened.pop_all()
+
+    def _prepare(self, kit: Kit, shard: Path | None, device: str | None) -> None:
+        self._over, self._said = threading.Event(), ""
+        self.rules = Rules(kit, self.audit, device, self._units, self._begin)
+        ledger = kit.state / LEDGER
+        self._create_ledger(ledger)
+        self._shard = shard
+        self.hospital = self._open_hospital()
+        self.data = DataWatch(shard, lambda: self.hospital, self.audit, kit.state / "data.json")
+        log.info("%s", told(self.hospital.config.training.device))
+        self.hospital.parts()  # a mistake in the data is told now, not in the first round
+        self._state = DurableState(kit.state / "store")
+        self.connection = Connection(lambda: self.kit, self)
+        outward = Outward(shard, [kit.folder, Path.cwd()])
+        self.worker = Worker(
+            create_client_app(lambda context: self.hospital, outward=outward),
+            self._context,
+            self._state,
+            Answers(kit.state / "answers"),
+            self.audit,
+            self.rules,
+            self.connection.mailbox,
+            self._on_round,
+            outward,
+        )
+        become_client()
+
+    def _open_hospital(self) -> Hospital:
+        """The hospital under the present settings; its data are read when they are needed."""
+        kit, config = self.kit, self.rules.config()
+        task = make_task(config)
+        check_training(config, task)
+        self._processes = TrainingProcesses(config) if config.training.processes > 1 else None
+        return Hospital(
+            kit.name,
+            task,
+            config,
+            lambda: task.load(self._shard),
+            kit.identity,
+            kit.description.roster,
+            simulated=False,
+            ledger_path=kit.state / LEDGER,
+            processes=self._processes,
+            model_folder=kit.folder / FOLDER,
+        )
+
+    def _begin(self, run: str) -> None:
+        self._renew()
+        self.data.begin(run)
+
+    def _renew(self) -> None:
+        """Before a plan is looked at, in the worker's thread: settings that were provisioned since
+        this process began hold from now on. Raises WardroundError if they can't."""
+        began, now = (shared_settings(x) for x in (self.hospital.config, self.rules.config()))
+        if others := differences(began, now):
+            if self._processes is not None:
+                self._processes.close()
+            self.hospital = self._open_hospital()
+            self.hospital.parts()
+            log.info("the federation's settings are others now: %s", others)
+
+    def close(self) -> None:
+        """Release files and lock of a process that isn't run."""
+        if self._processes is not None:
+            self._processes.close()
+        self._opened.close()
+
+    def run(self) -> None:
+        """Serve the federation until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._over.set())
+        self.audit.append("started", version=own_version(), pid=os.getpid())
+        threads = [
+            threading.Thread(target=_guarded, args=(target,), name=name, daemon=True)
+            for name, target in (("connection", self.connection.run), ("worker", self.worker.run))
+        ]
+        for thread in threads:
+            thread.start()
+        state = self.kit.folder / "state"
+        while not self._over.wait(0.5) and not is_stopped(state):
+            self._note_decisions()
+        why = "kill switch" if is_stopped(state) else "signal"
+        self.connection.stop(why)
+        self.worker.stop()
+        threads[0].join(_GOODBYE_S)
+        self.audit.append("stopped", reason=why)
+        log.info("stopped (%s)", why)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # training may hold other threads for minutes; nothing of it may leave any more
+
+    def _note_decisions(self) -> None:
+        try:
+            if withdrawn := self.rules.note_decisions():
+                self.worker.withdraw(withdrawn)
+        except AuditError:
+            raise  # what can't be written down isn't done: the process ends
+        except WardroundError as error:  # nothing leaves meanwhile: the worker looks, too
+            if str(error) != self._said:
+                self._said = str(error)
+                log.warning("%s", error)
+
+    def _context(self) -> Context:
+        return Context(
+            run_id=1,
+            node_id=CLIENT_NODE_ID,
+            node_config={"hospital": self.kit.name},
+            state=self._state.records,
+            run_config={},
+        )
+
+    def _units(self) -> int | None:
+        """How many protected units this hospital trains on."""
+        return len(self.hospital.units()) if self.hospital.config.privacy.enabled else None
+
+    def _create_ledger(self, ledger: Path) -> None:
+        """At the very first start only: later a missing ledger stops private training."""
+        begun = self.kit.state / BEGUN
+        if not begun.exists():
+            if not ledger.exists():
+                Ledger.create(ledger, self.kit.name).close()
+            begun.touch()
+            hand_over(begun)
+
+    # --- events of the connection --------------------------------------------------------------
+    def dialling(self) -> None:
+        try:
+            if data := self.kit.brought():
+                self.described(data)
+        except ProvisionError as error:  # what it holds may still serve
+            log.warning("%s", error)
+
+    def status(self, text: str, ok: bool) -> None:
+        log.log(logging.INFO if ok else logging.WARNING, "%s", text)
+
+    def connected(self, server: str) -> None:
+        self.audit.append("connected", server=server, address=self.kit.description.address)
+        self.worker.drop_all()
+        self._send_head()
+
+    def described(self, data: bytes) -> None:
+        self.kit = self.kit.update_description(data)
+        version = self.kit.description.version
+        self.rules.described(self.kit)
+        self.hospital.roster = self.kit.description.roster
+        self.audit.append("description", version=version, hospitals=sorted(self.hospital.roster))
+        log.info("the federation's description is now version %d", version)
+
+    def wanted(self, start: Start) -> str | None:
+        return self.worker.wanted(start)
+
+    def request(self, message: Incoming) -> None:
+        self.worker.request(message)
+
+    def delivered(self, start: Start) -> None:
+        log.debug("%s has arrived", start.type)
+
+    def undelivered(self, start: Start, reason: str) -> None:
+        log.warning("the server refused an answer to %s: %s", start.type, reason)
+
+    def dropped(self, request_id: str) -> None:
+        self.worker.drop(request_id)
+
+    def heads(self, heads: Heads) -> None:
+        server = self.kit.description.server
+        try:
+            if heads.countersigned:
+                head = SignedHead.from_bytes(heads.countersigned.encode())
+                signature = bytes.fromhex(heads.signature)
+                self.audit.add_countersignature(head, "server", server, signature)
+            if heads.head:
+                theirs = SignedHead.from_bytes(heads.head.encode())
+                signature = self.audit.countersign(theirs, server)
+                own = "" if heads.countersigned else self._head()  # asked for first: ours, too
+                answer = Heads(head=own, countersigned=heads.head, signature=signature.hex())
+                self.connection.mailbox.put_control(answer)
+        except AuditError as error:
+            log.warning("%s", error)
+
+    def _on_round(self, server_round: int) -> None:
+        log.info("round %d", server_round)
+        self._send_head()
+
+    def _send_head(self) -> None:
+        """Our audit head, for the server to countersign; it answers with its own."""
+        self.connection.mailbox.put_control(Heads(head=self._head()))
+
+    def _head(self) -> str:
+        return self.audit.signed_head().to_bytes().decode()
+
+
+def _guarded(target: Callable[[], None]) -> None:
+    """A thread's work. What it can't go on from ends the process: whoever started it starts it
+    again, and nothing was promised that isn't on disk."""
+    try:
+        target()
+    except AuditError as error:  # what can't be written down isn't done
+        print(f"wardround: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
+    except PermissionError as error:
+        print(f"wardround: {denied(error)}", file=sys.stderr, flush=True)
+        os._exit(ProvisionError.exit_code)
+    except Exception as error:
+        log.error("a thread failed with %s", type(error).__name__, exc_info=True)
+        os._exit(1)

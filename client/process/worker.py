@@ -1,0 +1,297 @@
+"""One request after the other: check, work, remember, write down, send.
+
+The order keeps every promise over a crash. What secure aggregation and the ledger promise is on
+disk before an answer exists; the answer is kept and the audit log says it leaves before it does;
+asked again, the hospital gives the same bytes. Nothing leaves that isn't in the accepted manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from wardround.client.process.answers import Answers, FileBody
+from wardround.client.process.outward import Outward
+from wardround.client.process.store import DurableState
+from wardround.common.audit.log import AuditLog
+from wardround.common.errors import AuditError, TransportError, WardroundError
+from wardround.common.flower.content import decode_content, encode_content
+from wardround.common.flower.hosting import received_message
+from wardround.common.privacy.claims import claimed_epsilon
+from wardround.common.protocol import names as m
+from wardround.common.transport.frames import Start
+from wardround.common.transport.items import Incoming, Readable
+from wardround.common.transport.mailbox import Mailbox
+
+log = logging.getLogger("wardround.client")
+
+_KEPT = {m.TRAIN, m.EVALUATE, m.STATISTICS, m.UNMASK}
+"""Answers that are kept: work, or promises, that must not be made twice."""
+
+
+class Guard(Protocol):
+    """The hospital's last word."""
+
+    @property
+    def run(self) -> str:
+        """The name of the run whose manifest is accepted; '' where none is."""
+
+    def admit(self, content: RecordDict) -> RecordDict:
+        """The answer to a run manifest. Raises WardroundError if the policy forbids the run."""
+
+    def may_begin(self, message_type: str, request: RecordDict | None) -> None:
+        """Raise PolicyRefused unless an accepted manifest has requests of this type."""
+
+    def may_spend(self) -> None:
+        """Before training. Raise PrivacyRefused if the hospital's rules forbid another round."""
+
+    def may_leave(self, message_type: str, content: RecordDict) -> str:
+        """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""
+
+
+_MOST_AT_ONCE = 8
+
+
+@dataclass
+class _Work:
+    start: Start
+    content: RecordDict
+
+
+_Answer = tuple[Start, Readable | None]
+"""What is to be sent: its announcement and its body."""
+
+
+class Worker:
+    """Answers requests in a thread of its own.
+
+    Parameters
+    ----------
+    context : makes the Flower context of a request around the durable state
+    on_round : is told when a training request of a new round comes
+    outward : what may leave of an error's text; by default no path
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        context: Callable[[], Context],
+        state: DurableState,
+        answers: Answers,
+        audit: AuditLog,
+        guard: Guard,
+        mailbox: Mailbox,
+        on_round: Callable[[int], None],
+        outward: Callable[[str], str] | None = None,
+    ) -> None:
+        self._app, self._context, self._state, self._answers = app, context, state, answers
+        self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
+        self._outward = outward or Outward()
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._busy: set[str] = set()
+        self._dropped: set[str] = set()
+        self._lock = threading.Lock()
+        self._round = 0
+
+    # --- called by the connection ----------------------------------------------------------------
+    def wanted(self, start: Start) -> str | None:
+        """Whether a request's body is to come: not if it is being answered, or was."""
+        with self._lock:
+            if start.id in self._busy:
+                self._dropped.discard(start.id)
+                return ""
+            if len(self._busy) >= _MOST_AT_ONCE:
+                return f"more than {_MOST_AT_ONCE} requests at once"
+        kept = self._answers.find(self._guard.run, start.id)
+        if kept is None or not self._may_repeat(start.type):
+            return None
+        answer, body = kept
+        log.info("%s was asked again; the kept answer is sent", start.type)
+        self._audit.append(
+            "sent",
+            kind=start.type,
+            bytes=body.size_bytes,
+            digest=answer.digest,
+            request=start.id,
+            again=True,
+        )
+        self._mailbox.put(answer, body)
+        return ""
+
+    def _may_repeat(self, message_type: str) -> bool:
+        """Whether this process has accepted a manifest that has such answers."""
+        try:
+            self._guard.may_begin(message_type, None)
+        except WardroundError:
+            return False
+        return True
+
+    def request(self, message: Incoming) -> None:
+        """Take a request that has come as a whole."""
+        start = message.start
+        with message.file, self._lock:
+            try:
+                content = decode_content(message.file, start.size_bytes)
+            except TransportError as error:
+                self._mailbox.put(*self._error(start, str(error)))
+                return
+            self._busy.add(start.id)
+            self._dropped.discard(start.id)
+        self._queue.put(_Work(start, content))
+
+    def drop(self, request_id: str) -> None:
+        """Don't begin a request that nobody waits for."""
+        with self._lock:
+            if request_id in self._busy:
+                self._dropped.add(request_id)
+
+    def drop_all(self) -> None:
+        """The server is another process now and knows nothing of what was asked before."""
+        with self._lock:
+            self._dropped |= self._busy
+
+    def withdraw(self, reason: str) -> None:
+        """Break off the answers that are on their way; the server is told why instead."""
+        for start in self._mailbox.waiting():
+            if start.kind == "reply":
+                self._mailbox.take_back(start.id)
+                asked = start.model_copy(update={"id": start.reply_to})
+                self._mailbox.put(*self._error(asked, reason))
+
+    def stop(self) -> None:
+        """``run`` returns after the request that it is at."""
+        self._queue.put(None)
+
+    # --- the thread ------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Answer requests until ``stop``."""
+        while (work := self._queue.get()) is not None:
+            with self._lock:
+                if work.start.id in self._dropped:
+                    self._dropped.discard(work.start.id)
+                    self._busy.discard(work.start.id)
+                    continue
+            answer = self._answer(work)
+            with self._lock:  # in one: who asks again finds it either at work or on its way
+                self._busy.discard(work.start.id)
+                self._dropped.discard(work.start.id)
+                self._mailbox.put(*answer)
+
+    def _answer(self, work: _Work) -> _Answer:
+        start = work.start
+        number = _round_of(work.content)
+        self._audit.append(
+            "received",
+            kind=start.type,
+            round=number,
+            bytes=start.size_bytes,
+            digest=start.digest,
+            request=start.id,
+        )
+        if start.type == m.TRAIN and number != self._round:
+            self._round = number
+            self._on_round(number)
+        try:
+            if start.type == m.MANIFEST:
+                content, protection = self._guard.admit(work.content), "none"
+            else:
+                self._guard.may_begin(start.type, work.content)
+                if start.type == m.TRAIN:
+                    self._guard.may_spend()
+                reply = self._run_app(work)
+                self._state.save()  # what a handler has promised is on disk, whatever is answered
+                if reply.has_error():
+                    return self._error(start, reply.error.reason or "no reason", number)
+                content = reply.content
+                protection = self._guard.may_leave(start.type, content)
+            return self._reply(start, content, number, protection)
+        except AuditError:
+            raise  # what can't be written down isn't done: the process ends
+        except WardroundError as error:
+            return self._error(start, str(error), number)
+        except OSError as error:
+            return self._error(start, f"its disk failed ({error.strerror})", number)
+        except Exception as error:  # its text might quote a cell
+            log.debug("a request failed", exc_info=True)
+            return self._error(start, f"{type(error).__name__} in the hospital's host", number)
+
+    def _run_app(self, work: _Work) -> Message:
+        request = received_message(work.content, work.start.type, work.start.id)
+        return self._app(request, self._context())
+
+    def _reply(self, start: Start, content: RecordDict, number: int, protection: str) -> _Answer:
+        """An answer that is kept, written down, and may leave."""
+        body = encode_content(content)
+        digest = body.digest()
+        reply = Start(
+            number=0,
+            id=hashlib.sha256(f"{start.id}\x1f{digest}".encode()).hexdigest(),
+            kind="reply",
+            type=start.type,
+            reply_to=start.id,
+            size_bytes=body.size_bytes,
+            digest=digest,
+        )
+        kept: FileBody | None = None
+        if start.type in _KEPT:
+            kept = self._answers.keep(self._guard.run, start.id, reply, body)
+        self._audit.append(
+            "sent",
+            kind=start.type,
+            round=number,
+            bytes=body.size_bytes,
+            digest=digest,
+            request=start.id,
+            protection=protection,
+            epsilon=_epsilon(content),
+        )
+        log.info(
+            "%s%s: %d bytes leave (%s)",
+            start.type,
+            f" of round {number}" if number else "",
+            body.size_bytes,
+            protection,
+        )
+        return reply, kept or body
+
+    def _error(self, start: Start, reason: str, number: int = 0) -> _Answer:
+        """A line that says why there is no answer, written down."""
+        line = m.one_line(self._outward(reason))
+        log.warning("%s refused: %s", start.type, m.one_line(reason, 1000))
+        self._audit.append("refused", kind=start.type, round=number, reason=line, request=start.id)
+        error_id = hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest()
+        return (
+            Start(
+                number=0,
+                id=error_id,
+                kind="error",
+                type=start.type,
+                reply_to=start.id,
+                reason=line,
+            ),
+            None,
+        )
+
+
+def _round_of(content: RecordDict) -> int:
+    config: Any = content.get(m.CONFIG)
+    number = config.get(m.ROUND, 0) if isinstance(config, ConfigRecord) else 0
+    return number if isinstance(number, int) else 0
+
+
+def _epsilon(content: RecordDict) -> float | None:
+    """What this hospital has spent, by the claim in a reply."""
+    for name in (m.PRIVACY, m.SECAGG):
+        record = content.get(name)
+        claim = record.get(m.CLAIM) if isinstance(record, ConfigRecord) else None
+        if (epsilon := claimed_epsilon(claim)) is not None:
+            return epsilon
+    return None

@@ -1,0 +1,128 @@
+"""One training request at a hospital, in three steps: begin, local work, finish.
+
+The steps are apart so that a simulation can do the local work of many clients at once; what comes
+before and after is the same whoever does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flwr.app import RecordDict
+from torch import Tensor, nn
+
+from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
+from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.round import PrivateRound, announced_sizes, plain_reply
+from wardround.client.requests.local import LocalUpdate, local_update
+from wardround.client.requests.received import PERSONAL, ModelCache, Received, local_keys, receive
+from wardround.client.secagg.masking import begin_training, finish_training, refuse_plain
+from wardround.client.secagg.party import PendingUpload
+from wardround.client.state import ClientState
+from wardround.common.errors import ReplyRefused
+from wardround.common.flower.arrays import layout_of
+from wardround.common.model.entries import Entries, Kind
+from wardround.common.privacy.incompatible import check_model, check_settings, check_task
+from wardround.common.protocol import names as m
+
+
+@dataclass
+class TrainingJob:
+    """A training request that was checked, and paid for where privacy costs something.
+
+    local : names of the entries that stay at the hospital
+    count : how many units it announced
+    pending : the masked upload that was begun, with secure aggregation
+    """
+
+    hospital: Hospital
+    received: Received
+    algorithm: LocalAlgorithm
+    local: list[str]
+    count: int
+    private: PrivateRound | None
+    pending: PendingUpload | None
+
+    @classmethod
+    def begin(
+        cls,
+        models: ModelCache,
+        request: RecordDict,
+        hospital: Hospital,
+        state: ClientState,
+        start: dict[str, Tensor] | None = None,
+    ) -> TrainingJob:
+        """Check the request, load the model, spend what privacy costs, begin the masks.
+
+        start : copies of the shared parameters' values, where the caller has them already
+        """
+        masked = refuse_plain(request, hospital)
+        hospital.training_part()  # before anything is paid for
+        received = receive(request, hospital, state, models)
+        local = local_keys(received.config)
+        name = str(received.config.get(m.ALGORITHM, "plain"))
+        if name not in ALGORITHMS:
+            raise ReplyRefused(
+                f"this client doesn't know the algorithm '{m.one_line(name, 40)}'; update wardround"
+            )
+        entries = Entries.of(received.model, local)
+        kept = set(local)
+        parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
+        algorithm = ALGORITHMS[name](dict(parameters), request, state, start)
+        count = announced_sizes(hospital)["train"]
+        private = _private_round(request, hospital, received.model, sorted(kept), count)
+        pending = None
+        if masked:
+            shared = layout_of(received.arrays)
+            records = algorithm.reply_records({key: shared[key] for key in parameters})
+            records = records | (private.records() if private else {})
+            fine = private is not None and not private.table.stepwise
+            names = list(parameters)
+            pending = begin_training(request, hospital, state, shared, names, records, fine)
+        return cls(hospital, received, algorithm, sorted(kept), count, private, pending)
+
+    def work(self) -> LocalUpdate:
+        """Train, here and now."""
+        got = self.received
+        return local_update(
+            self.hospital,
+            got.model,
+            got.examples["train"],
+            got.arrays,
+            self.algorithm,
+            self.private,
+        )
+
+    def finish(self, work: LocalUpdate) -> RecordDict:
+        """Keep what stays, and make the reply of what leaves."""
+        received, algorithm, private = self.received.arrays, self.algorithm, self.private
+        if self.local:
+            personal = {key: work.arrays[key] for key in self.local}
+            algorithm.state.save(PERSONAL, personal, algorithm.server_round, algorithm.state_round)
+        arrays = {key: work.arrays[key] for key in received}
+        if private is not None:  # a buffer may depend on the rows, and no noise covers it
+            moved = algorithm.parameters
+            arrays |= {key: value for key, value in received.items() if key not in moved}
+        loss, steps = None if private else work.outcome.loss, work.outcome.steps
+        if work.protect is not None:
+            assert private is not None
+            return private.reply(self.pending, received, work.protect, work.sensitivity)
+        extra = algorithm.finish(arrays, steps, work.outcome.lr)
+        claim = private.claim if private else None
+        if self.pending is not None:
+            return finish_training(
+                self.pending, self.hospital, received, arrays, extra, self.count, loss, steps, claim
+            )
+        return plain_reply(arrays, extra, self.count, steps, loss, claim)
+
+
+def _private_round(
+    request: RecordDict, hospital: Hospital, model: nn.Module, local: list[str], units: int
+) -> PrivateRound | None:
+    """The round's privacy, paid for; None where none is configured."""
+    if not hospital.config.privacy.enabled:
+        return None
+    check_settings(hospital.config)
+    check_task(hospital.config, hospital.task)
+    check_model(hospital.config, model, local)
+    return PrivateRound.begin(request, hospital, units)

@@ -1,0 +1,181 @@
+"""What a hospital does with a training request: an update, whatever is asked of its privacy.
+
+| ``[privacy]``                        | local work           | what the update is             |
+|--------------------------------------|----------------------|--------------------------------|
+| off                                  | K ordinary steps     | the trained model              |
+| example or patient, noise local      | K steps of DP-SGD    | the trained model              |
+| example or patient, noise from all   | one clipped gradient | -lr / b times it, to protect   |
+| hospital                             | K ordinary steps     | its clipped change, to protect |
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from wardround.client.algorithms import LocalAlgorithm
+from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.round import PrivateRound
+from wardround.client.privacy.steps import ClippedGradients, PrivateSteps
+from wardround.client.state import ClientState
+from wardround.client.training.steps import (
+    Seed,
+    TrainingOutcome,
+    train_model,
+    train_on_batches,
+)
+from wardround.common.errors import TaskError
+from wardround.common.flower.arrays import Arrays
+from wardround.common.model.named import model_arrays
+from wardround.common.model.torch_state import with_ordinary_torch
+from wardround.common.protocol.names import QUANTILE
+from wardround.common.rng import seeded_globals
+from wardround.common.tasks.base import Examples
+
+_NORM = "clipping-norm"
+
+
+@dataclass
+class LocalUpdate:
+    """What local work gave.
+
+    arrays : the whole model after training (or as received, where ``protect`` is given)
+    protect : changes of the shared parameters that still need protection; clipped
+    sensitivity : of ``protect``, L2
+    """
+
+    arrays: Arrays
+    outcome: TrainingOutcome
+    protect: Arrays | None = None
+    sensitivity: float = 0.0
+
+
+@with_ordinary_torch
+def local_update(
+    hospital: Hospital,
+    model: nn.Module,
+    examples: Examples,
+    received: Arrays,
+    algorithm: LocalAlgorithm,
+    private: PrivateRound | None,
+) -> LocalUpdate:
+    """Train ``model`` in place and say what is to leave. ``received``: the shared arrays."""
+    seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
+    if private is None:
+        outcome = _ordinary(hospital, model, examples, algorithm, seed)
+        return LocalUpdate(model_arrays(model), outcome)
+    if private.table.summed:
+        return _summed(hospital, model, examples, private, seed)
+    if private.table.unit == "hospital":
+        outcome = _ordinary(hospital, model, examples, algorithm, seed)
+        return updated(model_arrays(model), outcome, received, algorithm, private)
+    outcome = _private_steps(hospital, model, examples, algorithm, private, seed)
+    return LocalUpdate(model_arrays(model), outcome)
+
+
+def _ordinary(
+    hospital: Hospital,
+    model: nn.Module,
+    examples: Examples,
+    algorithm: LocalAlgorithm,
+    seed: Seed,
+) -> TrainingOutcome:
+    """K ordinary steps, by ``training.processes`` processes; a simulated hospital has one."""
+    config, task = hospital.config, hospital.task
+    if hospital.simulated or config.training.processes == 1:
+        return train_on_batches(model, examples, task, config, seed, algorithm)
+    if hospital.processes is None:
+        raise TaskError(
+            f"training.processes = {config.training.processes}: each process makes the task from "
+            "the configuration, and this one was given as an object; set it to 1 (or, if [task] "
+            "names it, give the Hospital its TrainingProcesses)"
+        )
+    return hospital.processes.train(model, task, examples, hospital.totals, algorithm, seed)
+
+
+def updated(
+    arrays: Arrays,
+    outcome: TrainingOutcome,
+    received: Arrays,
+    algorithm: LocalAlgorithm,
+    private: PrivateRound | None,
+) -> LocalUpdate:
+    """What ordinary training gave, clipped if it is to be protected as a whole.
+
+    arrays : the whole model after training; received : the shared arrays before
+    """
+    if private is None:
+        return LocalUpdate(arrays, outcome)
+    change = {key: arrays[key] - received[key] for key in algorithm.parameters}
+    bound = private.bound()
+    return LocalUpdate(arrays, outcome, private.clip_update(change, bound), bound.sensitivity)
+
+
+def _private_steps(
+    hospital: Hospital,
+    model: nn.Module,
+    examples: Examples,
+    algorithm: LocalAlgorithm,
+    private: PrivateRound,
+    seed: Seed,
+) -> TrainingOutcome:
+    table, state = private.table, algorithm.state
+    units = hospital.units()
+    model.train()
+    training = hospital.config.training
+    gradients = ClippedGradients(model, hospital.task.loss, examples, units, table, training)
+    norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
+    steps = PrivateSteps(gradients, len(units), private.schedule, table, norm, private.source)
+    secret = _secret_seed(hospital, seed)
+    outcome = train_model(model, steps, hospital.config, secret, algorithm)
+    if table.clipping == "adaptive":
+        kept = {_NORM: np.array([steps.norm])}
+        state.save(_NORM, kept, algorithm.server_round, algorithm.state_round)
+    return outcome
+
+
+def _secret_seed(hospital: Hospital, seed: Seed) -> Seed:
+    """Of dropout and the like in private steps: nobody else may know them, as an example's draws
+    depend on how many others are in its batch. In a simulation the run's, so that it repeats."""
+    _, server_round, name = seed
+    return seed if hospital.simulated else (secrets.randbits(63), server_round, name)
+
+
+def _remembered_norm(state: ClientState, state_round: int, default: float) -> float:
+    kept = state.load(_NORM, state_round)
+    return float(kept[_NORM][0]) if kept else default
+
+
+def _summed(
+    hospital: Hospital,
+    model: nn.Module,
+    examples: Examples,
+    private: PrivateRound,
+    seed: Seed,
+) -> LocalUpdate:
+    """-lr / b times the sum of clipped gradients of the drawn units."""
+    run_seed, server_round, name = _secret_seed(hospital, seed)
+    units, schedule, bound = hospital.units(), private.schedule, private.bound()
+    lr = hospital.config.lr_of(server_round)
+    scale = lr / schedule.expected_units
+    model.train()
+    gradients = ClippedGradients(
+        model, hospital.task.loss, examples, units, private.table, hospital.config.training
+    )
+    with seeded_globals(run_seed, "training", server_round, name):
+        chosen = private.source.poisson_sample(len(units), schedule.sampling_rate)
+        total = gradients.total(chosen, bound) * scale
+    protect: dict[str, Any] = {}
+    start = 0
+    for key, parameter in gradients.parameters:
+        part = total[start : start + parameter.numel()]
+        protect[key] = -part.reshape(tuple(parameter.shape))
+        start += parameter.numel()
+    if bound.quantile_scale:
+        protect[QUANTILE] = total[start:]
+    outcome = TrainingOutcome(1, lr, float("nan"))
+    return LocalUpdate(model_arrays(model), outcome, protect, bound.sensitivity * scale)

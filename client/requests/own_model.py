@@ -1,0 +1,75 @@
+"""A hospital's own whole model, where entries are personal: nobody else can have it.
+
+At every evaluation the shared model of that round is here, and so are the personal entries that
+belong to it: then it is written. Kept are the newest one and the best so far, as the server says; a
+run's result is one of the two, and its report names the round.
+
+    KIT/model/round-0015.safetensors   preparation.safetensors
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from wardround.client.data.hospital import Hospital
+from wardround.client.requests.received import Received, local_keys
+from wardround.common.durable.private import private_folder
+from wardround.common.durable.tensors import read_tensors
+from wardround.common.errors import CheckpointError
+from wardround.common.model.entries import Entries
+from wardround.common.model.named import build_model, model_arrays
+from wardround.common.model.saved import PREPARATION, ModelForm, load_file, write_preparation
+from wardround.common.protocol import names as m
+from wardround.common.tasks.base import Task
+
+FOLDER = "model"
+"""In a hospital's kit."""
+_FILES = "round-*.safetensors"
+
+
+def keep_own_model(hospital: Hospital, received: Received) -> None:
+    """Write the model that an evaluation request has loaded, if there is a folder for it."""
+    folder, local = hospital.model_folder, local_keys(received.config)
+    if folder is None or not local:
+        return
+    private_folder(folder)
+    model, number = received.model, _number(received, m.ROUND)
+    form = ModelForm.of(hospital.task, model, Entries.of(model, local))
+    seed = hospital.config.federation.seed
+    form.write(_path(folder, number), model_arrays(model), number, seed, hospital.name)
+    write_preparation(folder, hospital.totals)
+    kept = {_path(folder, number), _path(folder, _number(received, m.BEST_ROUND))}
+    for file in set(folder.glob(_FILES)) - kept:
+        file.unlink()
+
+
+def load_own_model(
+    folder: Path, task: Task[Any], seed: int, server_round: int | None = None
+) -> nn.Module:
+    """The hospital's model of a round (by default the newest one), in evaluation mode.
+
+    Raises CheckpointError if it isn't there, or isn't the whole model of this task.
+    """
+    files = sorted(folder.glob(_FILES))
+    path = files[-1] if files else folder / "round-0001.safetensors"
+    if server_round is not None:
+        path = _path(folder, server_round)
+    if not path.exists():
+        here = ", ".join(file.stem for file in files) or "none"
+        raise CheckpointError(f"{path}: there is no such model; there is {here}")
+    totals, _ = read_tensors(folder / PREPARATION)
+    model = build_model(task, totals, seed)
+    load_file(path, task, model)
+    return task.predictor(model.eval(), totals)
+
+
+def _path(folder: Path, server_round: int) -> Path:
+    return folder / f"round-{server_round:04d}.safetensors"
+
+
+def _number(received: Received, key: str) -> int:
+    value = received.config.get(key, 0)
+    return value if isinstance(value, int) else 0

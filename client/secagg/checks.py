@@ -1,0 +1,93 @@
+"""What a hospital refuses, whatever the server asks: checks of secure aggregation's messages.
+
+Each function returns, or raises ProtocolRefused with a sentence.
+"""
+
+from __future__ import annotations
+
+from wardround.client.secagg.state import Group, Policy, Session
+from wardround.common.errors import ProtocolRefused
+from wardround.common.secagg import messages as wire
+from wardround.common.secagg.graph import Thresholds
+from wardround.common.secagg.keys import KEY_BYTES, Roster, verify
+
+_LAST_INDEX = 2**31
+
+
+def check_group(
+    request: wire.GroupRequest, session: Session, name: str, roster: Roster, policy: Policy
+) -> list[str]:
+    """The members' names, if this hospital may make keys for the group."""
+    names = [member.name for member in request.members]
+    if names != sorted(set(names)):
+        raise ProtocolRefused("the group's members are not distinct and ordered")
+    if unknown := sorted(set(names) - set(roster)):
+        raise ProtocolRefused(f"'{unknown[0][:64]}' is not in this hospital's roster")
+    if name not in names:
+        raise ProtocolRefused("this hospital is not in the group that it was asked to join")
+    if request.members[names.index(name)].to_bytes() != session.hello:
+        raise ProtocolRefused("this hospital's own key was replaced")
+    if min(len(names), request.survivors) < policy.min_cohort:
+        raise ProtocolRefused(
+            f"a sum of {min(len(names), request.survivors)} of {len(names)} hospitals could be "
+            f"opened; this hospital's secure_aggregation.min_cohort is {policy.min_cohort}"
+        )
+    Thresholds(len(names), request.degree, request.threshold, request.survivors).check(
+        policy.colluding
+    )
+    if request.first < session.next_index:
+        raise ProtocolRefused(
+            f"aggregation {request.first} was already prepared; the next is {session.next_index}"
+        )
+    if not 1 <= request.count <= wire.MOST_AGGREGATIONS or request.first >= _LAST_INDEX:
+        raise ProtocolRefused(f"a bundle covers 1 to {wire.MOST_AGGREGATIONS} aggregations")
+    return names
+
+
+def check_hello(hello: wire.Hello, session: bytes, roster: Roster) -> None:
+    """A neighbour's key is of this session and signed by that hospital."""
+    if hello.session != session:
+        raise ProtocolRefused(f"the key of '{hello.name}' is of another session")
+    signed = wire.Hello.signed(session, hello.name, hello.exchange)
+    if not verify(roster[hello.name], hello.signature, signed):
+        raise ProtocolRefused(f"the key of '{hello.name}' is not signed by that hospital")
+
+
+def check_keys(group: Group, name: str, keys: wire.BundleKeys, roster: Roster) -> None:
+    """A neighbour's bundle is of this group, complete, and signed by that hospital."""
+    if (keys.group, keys.name) != (group.group, name):
+        raise ProtocolRefused(f"the keys of '{name}' are of another group or hospital")
+    size = KEY_BYTES * group.count
+    if len(keys.public_keys) != size or len(keys.commitments) != size:
+        raise ProtocolRefused(f"the keys of '{name}' don't cover {group.count} aggregations")
+    if not verify(roster[name], keys.signature, keys.body()):
+        raise ProtocolRefused(f"the keys of '{name}' are not signed by that hospital")
+
+
+def check_task(group: Group, task: wire.TaskRequest) -> None:
+    """The aggregation is one of the group's, and this hospital hasn't uploaded for it."""
+    if not group.transcript:
+        raise ProtocolRefused("the group's keys were not accepted yet")
+    if not group.first <= task.index < group.first + group.count:
+        raise ProtocolRefused(f"aggregation {task.index} is not one of this group's")
+    if task.index <= group.uploaded:
+        raise ProtocolRefused(
+            f"aggregation {task.index}: a hospital uploads once, and this one has already sent "
+            f"number {group.uploaded}"
+        )
+
+
+def check_survivors(group: Group, request: wire.UnmaskRequest, policy: Policy) -> None:
+    """The survivor set is one whose sum may be opened."""
+    survivors = request.survivors
+    if list(survivors) != sorted(set(survivors)) or survivors[-1:] >= (group.clients,):
+        raise ProtocolRefused("the survivor set is not distinct, ordered members of the group")
+    if group.position not in survivors:
+        raise ProtocolRefused("this hospital uploaded, but the survivor set leaves it out")
+    least = max(group.survivors, policy.min_cohort)
+    if len(survivors) < least:
+        raise ProtocolRefused(
+            f"a sum of {len(survivors)} hospitals is not opened; it takes at least {least}"
+        )
+    if len(request.ciphertexts) != len(group.holders):
+        raise ProtocolRefused("the encrypted shares are not one for each neighbour")

@@ -1,0 +1,143 @@
+"""A hospital that makes its own keys, so that they never leave: request, then accept the answer.
+
+The folder becomes a start-up kit. Keys are made once and never replaced. The answer is believed
+only as far as it fits the hospital's own keys and name; the authority that it brings is to be
+compared by phone, and a folder that has one takes no other.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from wardround.client.site.kit import Kit
+from wardround.common.durable.private import (
+    private_folder,
+    read_private,
+    read_public,
+    write_private,
+    write_public,
+)
+from wardround.common.errors import ProvisionError
+from wardround.common.secagg.keys import Identity
+from wardround.common.trust import pki
+from wardround.common.trust.credentials import (
+    CA,
+    DESCRIPTION,
+    IDENTITY,
+    NAMES,
+    SITE,
+    check_membership,
+    identity_text,
+    read_identity,
+    site_text,
+)
+from wardround.common.trust.description import Description, is_signed_description
+from wardround.common.trust.enrolment import Answer, SigningRequest, check_name
+
+_CERTIFICATE, _KEY, _ = NAMES["hospital"]
+_FIRST = "run wardround client enroll NAME FOLDER first"
+
+
+def request(name: str, folder: Path) -> Path:
+    """Make this hospital's keys, if the folder has none, and <name>.request to hand over.
+
+    Raises ProvisionError for an impossible name, or a folder of another hospital.
+    """
+    check_name(name)
+    _check_own(name, folder)
+    private_folder(folder)
+    key_path, identity_path = folder / _KEY, folder / IDENTITY
+    if not key_path.exists():
+        write_private(key_path, pki.key_to_pem(pki.generate_key()))
+    if not identity_path.exists():
+        write_private(identity_path, identity_text(Identity.generate()))
+    key = pki.read_key(read_private(key_path, _FIRST), str(key_path))
+    path = folder / f"{name}.request"
+    write_public(path, SigningRequest.make(name, key, read_identity(identity_path, _FIRST)))
+    return path
+
+
+def fingerprint(request_path: Path) -> str:
+    """What the coordinator's screen must show for this request. Raises ProvisionError."""
+    return SigningRequest.read(read_public(request_path, _FIRST), str(request_path)).fingerprint
+
+
+def accept(answer_path: Path, folder: Path, now: datetime | None = None) -> Kit:
+    """Complete the kit with the coordinator's answer, renew its certificate, or, given a newer
+    ``federation.signed``, its description; returns the kit.
+
+    ``Kit.authority_fingerprint`` is what to compare by phone. Nothing is written unless everything
+    fits together. The policy is this installation's own text and never replaced. Raises
+    ProvisionError.
+    """
+    mend = "the coordinator writes it: wardround provision FILE --request NAME.request"
+    data, file, now = read_public(answer_path, mend), str(answer_path), now or pki.now_utc()
+    if is_signed_description(data):
+        return Kit.open(folder, now).update_description(data)
+    answer = Answer.read(data, file)
+    pki.authority_federation(answer.ca_pem, now, file)
+    _check_authority(answer.ca_pem, folder, file)
+    pem = answer.certificate_pem
+    info = pki.read_certificate(pem, file)
+    pki.check_issued(pem, answer.ca_pem, file, file)
+    pki.check_validity(info, now, file)
+    _check_keys(pem, info, folder, file)
+    _check_own(info.name, folder)
+    description = Description.read(answer.description, answer.ca_pem, file)
+    check_membership(info, description, file)
+    write_public(folder / CA, answer.ca_pem)
+    if description.version >= _held_version(folder, answer.ca_pem):
+        write_public(folder / DESCRIPTION, answer.description)
+    if not (folder / SITE).exists():
+        write_public(folder / SITE, site_text(info.federation))
+    write_public(folder / _CERTIFICATE, pem)
+    return Kit.open(folder, now)
+
+
+def _check_keys(pem: bytes, info: pki.CertificateInfo, folder: Path, file: str) -> None:
+    """Raise ProvisionError unless it is this hospital's certificate, and not an older one."""
+    path = folder / _KEY
+    key = pki.read_key(read_private(path, _FIRST), str(path)).public_key()
+    identity = read_identity(folder / IDENTITY, _FIRST)
+    same_key = pki.key_bytes(key) == pki.key_bytes(pki.certificate_key(pem, file))
+    if not same_key or (info.kind, info.identity) != ("hospital", identity.public):
+        raise ProvisionError(
+            f"{file}: the certificate of {info} is not for the keys in {folder}; give the answer "
+            "to this folder's own request"
+        )
+    path = folder / _CERTIFICATE
+    if path.exists() and pki.read_certificate(path.read_bytes()).not_after > info.not_after:
+        raise ProvisionError(f"{file}: older than {path}, which stays; ask for a new answer")
+
+
+def _check_own(name: str, folder: Path) -> None:
+    """Raise ProvisionError if the folder's request or certificate has another name."""
+    others = [path.stem for path in folder.glob("*.request") if path.stem != name]
+    path = folder / _CERTIFICATE
+    if path.exists():
+        found = pki.read_certificate(read_public(path, _FIRST), str(path)).name
+        others += [found] if found != name else []
+    if others:
+        raise ProvisionError(
+            f"{folder}: has the keys of hospital '{others[0]}', not of '{name}'; give each "
+            "hospital its own folder"
+        )
+
+
+def _check_authority(ca_pem: bytes, folder: Path, file: str) -> None:
+    path = folder / CA
+    if path.exists() and pki.fingerprint(read_public(path, _FIRST), str(path)) != pki.fingerprint(
+        ca_pem, file
+    ):
+        raise ProvisionError(
+            f"{file}: comes from another authority than {path}; if the consortium has a new one, "
+            "enroll again in a new folder"
+        )
+
+
+def _held_version(folder: Path, ca_pem: bytes) -> int:
+    path = folder / DESCRIPTION
+    if not path.exists():
+        return 0
+    return Description.read(read_public(path, _FIRST), ca_pem, str(path)).version

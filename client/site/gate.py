@@ -1,0 +1,279 @@
+"""The way out: what isn't in the accepted run manifest doesn't leave the hospital.
+
+Every reply is held against the manifest's leaves: records, names, shapes, types, sizes in bytes,
+exactly. The gate stands behind all that computes, so a mistake or a stranger in there can't send
+more than was accepted. What it can't know is whether a value of the right form is what it claims to
+be: that a number carries its noise, that a vector is masked, that a sum's name isn't a patient's.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from wardround.common.errors import PolicyRefused, ProtocolRefused
+from wardround.common.flower.arrays import ALLOWED_DTYPES
+from wardround.common.manifest.manifest import ANY, Leaf, Manifest
+from wardround.common.protocol import names as m
+from wardround.common.secagg import messages as wire
+from wardround.common.secagg.content import MOST_ELEMENTS
+from wardround.common.secagg.encoding import OWN_NAMES
+from wardround.common.secagg.ring import EXACT_BYTES
+
+_BEFORE_MODEL = {m.DESCRIBE, m.HELLO, m.GROUP, m.KEYS, m.LAYOUT, m.STATISTICS, m.UNMASK}
+_MESSAGES: dict[str, type[wire.Message]] = {
+    m.HELLO: wire.Hello,
+    m.GROUP: wire.Bundle,
+    m.KEYS: wire.Accepted,
+    m.LAYOUT: wire.SumsLayout,
+    m.UNMASK: wire.Shares,
+    m.STATISTICS: wire.Upload,
+    m.TRAIN: wire.Upload,
+    m.EVALUATE: wire.Upload,
+}
+_MOST_SUMS, _MOST_SUM_NAME = 100_000, 256
+_MOST_CLAIM_BYTES = 2048
+_VALUES = {
+    ArrayRecord: ALLOWED_DTYPES,
+    MetricRecord: {"int", "float"},
+    ConfigRecord: {"bytes", "text", "texts"},
+}
+
+Place = tuple[str, str, str]
+"""Message type, record, name."""
+
+
+class Gate:
+    """Holds requests and replies against the manifest that the hospital accepted.
+
+    Parameters
+    ----------
+    manifest : None before one was accepted: then only errors leave
+    """
+
+    def __init__(self, manifest: Manifest | None = None) -> None:
+        self.manifest = manifest
+        leaves = manifest.leaves if manifest else ()
+        self._types = {leaf.message_type for leaf in leaves}
+        self._leaves = {leaf.place: leaf for leaf in leaves if not leaf.inside}
+        self._inside = {leaf.place for leaf in leaves if leaf.inside}
+
+    # --- requests -------------------------------------------------------------------------------
+    def may_begin(self, message_type: str, request: RecordDict | None = None) -> None:
+        """Raise PolicyRefused unless the manifest has replies to such a request; where the request
+        is given, also unless it asks for no more than the plan."""
+        if self.manifest is None:
+            raise PolicyRefused("no run manifest was accepted: nothing but errors leaves")
+        if message_type not in self._types:
+            raise PolicyRefused(f"the accepted manifest has no {m.one_line(message_type, 40)}")
+        if self.manifest.stage == 1 and message_type not in _BEFORE_MODEL:
+            raise PolicyRefused(
+                f"{message_type}: the manifest that was accepted doesn't name the model's arrays; "
+                "the server must send the second one first"
+            )
+        if request is not None and message_type in (m.TRAIN, m.EVALUATE):
+            config = request.get(m.CONFIG)
+            if not isinstance(config, ConfigRecord):
+                raise PolicyRefused(f"the request has no '{m.CONFIG}' record")
+            _check_plan(config, self.manifest, message_type)
+
+    # --- replies ----------------------------------------------------------------------------------
+    def check(self, message_type: str, content: RecordDict) -> list[Leaf]:
+        """The leaves that this reply consists of.
+
+        Raises PolicyRefused, naming what it is, if anything in it isn't in the manifest.
+        """
+        self.may_begin(message_type)
+        leaves: list[Leaf] = []
+        for record_name, record in content.items():
+            allowed = _VALUES.get(type(record), set())
+            for name, value in record.items():
+                place = (message_type, record_name, name)
+                leaf = self._leaf(place)
+                if leaf.dtype not in allowed:
+                    kind = type(record).__name__
+                    raise PolicyRefused(
+                        f"{_where(place)} is in a {kind}, the manifest has {leaf.dtype}"
+                    )
+                _check_value(leaf, value, place)
+                leaves.append(leaf)
+            if not record and not self._has_record(message_type, record_name):
+                raise PolicyRefused(f"{_where((message_type, record_name, ''))} {_NOT_LISTED}")
+        _check_sums(message_type, content, leaves)
+        return leaves
+
+    @staticmethod
+    def error(reason: str | None) -> str:
+        """What may leave of an error's reason: one short line."""
+        return m.one_line(reason)
+
+    def _leaf(self, place: Place) -> Leaf:
+        every = (*place[:2], ANY)
+        leaf = self._leaves.get(place) or self._leaves.get(every)
+        if leaf is not None:
+            return leaf
+        if place in self._inside or every in self._inside:
+            raise PolicyRefused(
+                f"{_where(place)} was promised inside the masked vector and stands in plain: it "
+                "doesn't leave"
+            )
+        raise PolicyRefused(f"{_where(place)} {_NOT_LISTED}")
+
+    def _has_record(self, message_type: str, record: str) -> bool:
+        return any(place[:2] == (message_type, record) for place in self._leaves)
+
+
+_NOT_LISTED = "isn't in the accepted manifest: it doesn't leave"
+
+
+def _where(place: Place) -> str:
+    message_type, record, name = place
+    value = f"{record}/{name}" if name else record
+    return f"'{m.one_line(value, 120)}' of {m.one_line(message_type, 40)}"
+
+
+def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> None:
+    """A training or evaluation request within the plan."""
+    for key, most in (
+        (m.ROUND, manifest.rounds),
+        (m.PLANNED_ROUNDS, manifest.rounds),
+        (m.COHORT, manifest.cohort),
+    ):
+        value = config.get(key)
+        if key != m.ROUND and value is None:
+            continue  # only private runs have it, and privacy checks that they do
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise PolicyRefused(
+                f"{message_type}: the request's {key} is {_short(value)}, the accepted manifest "
+                f"plans 1 to {most}"
+            )
+    run = config.get(m.RUN)
+    if run is not None and run != manifest.run:
+        raise PolicyRefused(
+            f"{message_type}: the request is of run {_short(run)}, accepted was '{manifest.run}'"
+        )
+    algorithm = config.get(m.ALGORITHM)
+    if message_type == m.TRAIN and algorithm not in manifest.algorithms:
+        accepted = ", ".join(manifest.algorithms)
+        raise PolicyRefused(
+            f"{message_type}: the request is for algorithm {_short(algorithm)}, accepted was "
+            f"{accepted}"
+        )
+
+
+def _short(value: object) -> str:
+    return m.one_line(repr(value), 60)
+
+
+# --- single values -------------------------------------------------------------------------------
+def _check_value(leaf: Leaf, value: Any, place: Place) -> None:
+    if isinstance(value, Array):
+        _check_array(leaf, value, place)
+    elif leaf.dtype in ("int", "float"):
+        kind = int if leaf.dtype == "int" else float
+        if type(value) is not kind:
+            raise PolicyRefused(
+                f"{_where(place)} is {_kind(value)}, the manifest has one {leaf.dtype}"
+            )
+    elif leaf.dtype == "bytes":
+        if not isinstance(value, bytes):
+            raise PolicyRefused(f"{_where(place)} is {_kind(value)}, the manifest has bytes")
+        _check_bytes(leaf, value, place)
+    else:
+        _check_texts(leaf, value, place)
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _check_array(leaf: Leaf, array: Array, place: Place) -> None:
+    """Shape and type as listed; and its bytes are those of exactly such an array, no more."""
+    shape = tuple(array.shape)
+    if leaf.shape is not None and shape != leaf.shape or array.dtype != leaf.dtype:
+        listed = f"{leaf.dtype}{'' if leaf.shape is None else list(leaf.shape)}"
+        raise PolicyRefused(
+            f"{_where(place)} is {array.dtype}{list(shape)}, the manifest has {listed}"
+        )
+    if array.stype != "numpy.ndarray":
+        raise PolicyRefused(
+            f"{_where(place)} is serialised as '{m.one_line(array.stype, 40)}', not numpy"
+        )
+    size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
+    headers = [_npy_header(shape, array.dtype, order) for order in (False, True)]
+    if not any(
+        len(array.data) == len(header) + size_bytes and array.data.startswith(header)
+        for header in headers
+    ):
+        raise PolicyRefused(
+            f"{_where(place)}: its {len(array.data)} bytes are not just an array of {array.dtype}"
+            f"{list(shape)}"
+        )
+
+
+@functools.lru_cache(maxsize=8192)
+def _npy_header(shape: tuple[int, ...], dtype: str, fortran_order: bool) -> bytes:
+    """What numpy writes before the values."""
+    buffer = io.BytesIO()
+    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": description, "fortran_order": fortran_order, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
+
+
+def _check_bytes(leaf: Leaf, value: bytes, place: Place) -> None:
+    if leaf.shape is not None:
+        if len(value) != leaf.shape[0]:
+            raise PolicyRefused(
+                f"{_where(place)} has {len(value)} bytes, the manifest has {leaf.shape[0]}"
+            )
+    elif leaf.name == m.VECTOR:  # of sums whose names were agreed only now
+        fewest, most = len(OWN_NAMES), len(OWN_NAMES) + MOST_ELEMENTS
+        if len(value) % EXACT_BYTES or not fewest <= len(value) // EXACT_BYTES <= most:
+            raise PolicyRefused(
+                f"{_where(place)} has {len(value)} bytes, which no masked sums have"
+            )
+    elif leaf.name == m.CLAIM:
+        if len(value) > _MOST_CLAIM_BYTES:
+            raise PolicyRefused(f"{_where(place)} has {len(value)} bytes, no claim has so many")
+    else:
+        try:
+            _MESSAGES[leaf.message_type].from_bytes(value)
+        except (ProtocolRefused, KeyError) as error:
+            raise PolicyRefused(
+                m.one_line(f"{_where(place)} is not the message it must be: {error}")
+            ) from None
+
+
+def _check_texts(leaf: Leaf, value: Any, place: Place) -> None:
+    lines = value if leaf.dtype == "texts" else [value]
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise PolicyRefused(f"{_where(place)} is {_kind(value)}, the manifest has {leaf.dtype}")
+    shape = leaf.shape or (0,)
+    most_lines = shape[0] if leaf.dtype == "texts" else 1
+    if len(lines) > most_lines or any(len(line) > shape[-1] for line in lines):
+        raise PolicyRefused(
+            f"{_where(place)} is longer than {most_lines} lines of {shape[-1]} characters"
+        )
+    if not all(line.isprintable() for line in lines):
+        raise PolicyRefused(f"{_where(place)} holds characters that don't belong in a line of text")
+
+
+def _check_sums(message_type: str, content: Mapping[str, Any], leaves: list[Leaf]) -> None:
+    """Bounds for arrays whose names and shapes aren't listed one by one."""
+    if not any(leaf.name == ANY for leaf in leaves):
+        return
+    arrays = content[m.ARRAYS]
+    elements = sum(math.prod(array.shape) for array in arrays.values())
+    if len(arrays) > _MOST_SUMS or elements > MOST_ELEMENTS:
+        raise PolicyRefused(f"'{m.ARRAYS}' of {message_type} holds too many sums")
+    for name in arrays:
+        if len(name) > _MOST_SUM_NAME or not name.isprintable():
+            place = (message_type, m.ARRAYS, name)
+            raise PolicyRefused(f"{_where(place)}: a sum's name is a printable line of at most 256")

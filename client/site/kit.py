@@ -1,0 +1,97 @@
+"""A hospital's start-up kit: the folder that ``wardround client`` is given.
+
+What is in it, and what is checked, is in ``common/trust/credentials.py``. ``state/`` beside those
+files is the hospital's own, made at first need. The kit's description only ever moves forward.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from wardround.common.durable.private import private_folder, read_public, write_public
+from wardround.common.errors import ProvisionError
+from wardround.common.trust.credentials import (
+    DESCRIPTION,
+    NAMES,
+    SITE,
+    Credentials,
+    check_membership,
+    read_credentials,
+)
+from wardround.common.trust.description import Description
+from wardround.common.trust.pki import fingerprint
+
+
+@dataclass(frozen=True)
+class Kit(Credentials):
+    """A checked start-up kit. Its repr shows no key."""
+
+    @classmethod
+    def open(cls, folder: Path, now: datetime | None = None) -> Kit:
+        """The kit in ``folder``; ``now`` defaults to this machine's clock.
+
+        Raises ProvisionError, in one line with file and mend, unless all of it fits together.
+        """
+        found = read_credentials(folder, "hospital", now)
+        return cls(*(getattr(found, one.name) for one in dataclasses.fields(Credentials)))
+
+    @property
+    def name(self) -> str:
+        """The hospital's name in the federation."""
+        return self.info.name
+
+    @property
+    def state(self) -> Path:
+        """The folder of what this hospital keeps between starts, made 0700 at first need."""
+        return private_folder(self.folder / "state")
+
+    @property
+    def site_path(self) -> Path:
+        """The hospital's policy."""
+        return self.folder / SITE
+
+    @property
+    def authority_fingerprint(self) -> str:
+        """SHA-256 of the authority's certificate, to compare with the coordinator's by phone."""
+        return fingerprint(self.ca_pem)
+
+    def brought(self) -> bytes | None:
+        """The ``federation.signed`` that was brought to the folder since, e.g. as the server has
+        moved; None if there is none. Raises ProvisionError if the file can't be used."""
+        path = self.folder / DESCRIPTION
+        data = read_public(path, NAMES["hospital"].mend)
+        found = Description.read(data, self.ca_pem, str(path))
+        return data if found.version > self.description.version else None
+
+    def update_description(self, data: bytes) -> Kit:
+        """Keep a newer ``federation.signed`` and return the kit with it; the same changes nothing.
+
+        Raises ProvisionError, and keeps the old one, unless the kit's own authority signed it for
+        this federation with a version not below the present one. A description that revokes this
+        hospital or leaves it out is kept, so that the next start knows it, and raises too.
+        """
+        path = self.folder / DESCRIPTION
+        new = Description.read(data, self.ca_pem, "the description that came")
+        held = Description.read(read_public(path, NAMES["hospital"].mend), self.ca_pem, str(path))
+        newest = max(held, self.description, key=lambda one: one.version)
+        if new.federation != self.info.federation:
+            raise ProvisionError(
+                f"a description of federation '{new.federation}' came, and this kit is for "
+                f"'{self.info.federation}'; it is not kept"
+            )
+        if new.version < newest.version:
+            raise ProvisionError(
+                f"a description of version {new.version} came, and {path} has {newest.version}; "
+                "an older one is never kept"
+            )
+        if new.version == newest.version and new != newest:
+            raise ProvisionError(
+                f"another description of version {new.version} came than {path} has; the "
+                "coordinator must give out one per version"
+            )
+        write_public(path, data)
+        check_membership(self.info, new, str(path))
+        return dataclasses.replace(self, description=new)

@@ -1,0 +1,123 @@
+"""A run manifest for people: what the run is, and exactly what will leave this hospital."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Sequence
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wardround.common.manifest.manifest import ANY, Leaf, Manifest, Protection
+
+_WIDTH = 100
+_WORDS: dict[Protection, str] = {
+    "none": "nothing protects it from the server",
+    "sizes": "nothing protects it; numbers of rows or steps, names and shapes only",
+    "noised": "it carries the noise of differential privacy",
+    "masked": "the server learns the sum over hospitals only",
+    "masked+noised": "the server learns a sum over hospitals only, and noise is in it",
+    "keys": "no data is in it: keys, signatures, names",
+}
+
+
+def plan_text(manifest: Manifest) -> str:
+    """Tables of plain text, 100 characters wide."""
+    output = io.StringIO()
+    console = Console(file=output, width=_WIDTH, color_system=None, force_terminal=False)
+    run = Table(box=None, show_header=False, pad_edge=False)
+    run.add_column(no_wrap=True)
+    run.add_column()
+    for name, value in _facts(manifest):
+        run.add_row(Text(name), Text(value))
+    leaving = Table(box=SIMPLE, pad_edge=False)
+    for heading in ("message", "record", "what", "form", "protection"):
+        leaving.add_column(heading, overflow="fold")
+    for row in _rows(manifest):
+        leaving.add_row(*(Text(cell) for cell in row))
+    console.print(run)
+    console.print("\nWhat leaves this hospital:", leaving)
+    for protection in dict.fromkeys(leaf.protection for leaf in manifest.leaves):
+        console.print(Text(f"{protection}: {_WORDS[protection]}"))
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def _rows(manifest: Manifest) -> list[tuple[str, str, str, str, str]]:
+    """Message, record, names, form and protection; neighbours that differ in name only are one."""
+    parts = [
+        (leaf.message_type, leaf.record, _form(leaf), leaf.protection, leaf.name)
+        for leaf in manifest.leaves
+    ]
+    rows = []
+    for (kind, record, form, protection), same in itertools.groupby(parts, lambda part: part[:4]):
+        names = ", ".join("every array" if part[4] == ANY else part[4] for part in same)
+        rows.append((kind, record, names, form, protection))
+    return rows
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+    versions = manifest.versions
+    stage = "1: before the model is known" if manifest.stage == 1 else "2: with the model's arrays"
+    task = manifest.task
+    if manifest.task_sha256:
+        task += f" (SHA-256 {manifest.task_sha256})"
+    return [
+        ("run", manifest.run),
+        ("plan", manifest.digest().hex()),
+        ("stage", stage),
+        ("federation", f"{manifest.federation}, version {manifest.description_version}"),
+        ("hospitals", _many(manifest.roster)),
+        ("task", task),
+        ("model", manifest.model_family),
+        ("rounds", f"{manifest.rounds}, with {manifest.cohort} hospitals each"),
+        ("strategy", f"{manifest.strategy} (algorithm {', '.join(manifest.algorithms)})"),
+        ("secure aggregation", _secure(manifest)),
+        ("privacy", _privacy(manifest)),
+        (
+            "server's versions",
+            f"wardround {versions.wardround}, flwr {versions.flwr}, torch "
+            f"{versions.torch}, protocol {manifest.protocol}",
+        ),
+    ]
+
+
+def _many(names: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)}: {', '.join(names[:most])}{more}"
+
+
+def _secure(manifest: Manifest) -> str:
+    table = manifest.secure_aggregation
+    if not table.enabled:
+        return "off: the server sees this hospital's own updates and figures"
+    return (
+        f"on: sums of at least {table.min_cohort} hospitals, threshold {table.threshold:g}, "
+        f"{table.colluding} colluding, {table.bits} bits"
+    )
+
+
+def _privacy(manifest: Manifest) -> str:
+    table = manifest.privacy
+    if not table.enabled:
+        return "off: what leaves may tell of single patients"
+    if table.epsilon is not None:
+        amount = f"epsilon {table.epsilon:g} for the run"
+    else:
+        amount = f"noise multiplier {table.noise_multiplier:g}"
+    return (
+        f"of each {table.unit}: {amount} at delta {table.delta:g}, {table.noise} noise, "
+        f"{table.clipping} clipping at {table.clipping_norm:g}"
+    )
+
+
+def _form(leaf: Leaf) -> str:
+    shape = None if leaf.shape is None else " x ".join(map(str, leaf.shape))
+    if leaf.dtype == "bytes":
+        return f"{shape} bytes" if shape else "bytes"
+    if leaf.dtype in ("text", "texts"):
+        return f"text, at most {shape}"
+    dtype = "as the model has it" if leaf.dtype == "any" else leaf.dtype
+    return f"{dtype} {shape or ''}".strip() + (", in the vector" if leaf.inside else "")

@@ -1,0 +1,370 @@
+"""``site.toml``: a hospital's own rules, checked before anything runs.
+
+The coordinator can't change this file. Every refusal names its key, what the hospital allows and
+what the run plans; it is told to both ends. What the rules can't say by themselves (that the
+manifest is of this federation and promises what this program does) is in ``plan_checks.py``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from wardround.client.privacy.ledger import Entry
+from wardround.client.site.plan_checks import check_plan, planned_epsilon
+from wardround.common.config.load import Config
+from wardround.common.config.source import Source, validation_error
+from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused, ProtocolRefused
+from wardround.common.manifest.manifest import Manifest
+from wardround.common.manifest.planned import file_sha256, task_name
+from wardround.common.privacy.accounting import unit_epsilon
+from wardround.common.protocol.names import BUDGET, one_line
+from wardround.common.secagg.graph import Thresholds, thresholds
+from wardround.common.tables import Precision, Table, TaskTable
+from wardround.common.trust.description import Description
+
+FILE = "site.toml"
+_MOST_BYTES = 2**20
+
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+Patterns = Annotated[list[Pattern], Field(max_length=1000)]
+TaskFile = Annotated[str, Field(pattern=r"^[^/\\:]{1,150}:[A-Za-z_]\w{0,99}$")]
+LocalFile = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+
+
+class SitePolicy(Table):
+    """A hospital's rules. Make one with ``load_site``; the defaults are those of an empty file.
+
+    The descriptions are those of ``docs/policy.md``.
+    """
+
+    federations: Patterns = Field(
+        ["*"], description="which federations; patterns as in a shell. A kit names its own"
+    )
+    tasks: Patterns = Field(
+        ["*"],
+        description=(
+            'which tasks: `"tabular"`, `"imaging"`, `"text"`, or `"file.py:Class"` of `task_files`'
+        ),
+    )
+    model_families: Patterns = Field(
+        ["*"],
+        description=(
+            '`"logistic"`, `"linear"`, `"mlp"`, `"cnn"`, `"resnet18"`, `"densenet121"`, '
+            '`"encoder"`; a task of your own is its own family'
+        ),
+    )
+    require_secure_aggregation: bool = Field(
+        True, description="refuse runs in which the server sees single updates"
+    )
+    min_cohort: int = Field(
+        3,
+        ge=2,
+        le=10_000,
+        description=(
+            "fewest hospitals whose sum may be opened; where the federation's is higher, that"
+        ),
+    )
+    max_epsilon_per_run: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description=(
+            "most privacy loss that a run may plan; with a limit, a run without privacy is "
+            "refused. Left out: no limit"
+        ),
+    )
+    max_epsilon_total: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description="the same for all runs together: the ledger's limit",
+    )
+    max_rounds: int = Field(1000, ge=1, le=1_000_000, description="most rounds of one run")
+    approval: Literal["always", "ask"] = Field(
+        "always",
+        description="`always`: these rules decide. `ask`: a person approves each plan, too",
+    )
+    colluding: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description=(
+            "hospitals that may work with the server; the higher one of this and the federation's "
+            "counts"
+        ),
+    )
+    threads: int | None = Field(
+        None, ge=1, le=64, description="processor threads for masks; left out: the federation's"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        description=(
+            "the first GPU that torch can use, else the CPU; `cpu`, `mps`, `cuda:1`. The log's "
+            "first lines and `doctor` say which, and what lies idle. The federation's is for "
+            "simulations"
+        ),
+    )
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description=(
+            "that train together, on a GPU each: [training](training.md#several-gpus); left out: "
+            "the federation's"
+        ),
+    )
+    precision: Precision | None = Field(
+        None,
+        description=(
+            "`fp16` on a GPU: [training](training.md#precision); left out: the federation's"
+        ),
+    )
+    encoder: LocalFile | None = Field(
+        None,
+        description=(
+            "this hospital's copy of the folder that the federation's `task.encoder` names, from "
+            "this file's folder; its files must be the others'"
+        ),
+    )
+    task_files: dict[TaskFile, LocalFile] = Field(
+        {},
+        max_length=100,
+        description=(
+            "this hospital's copies of the federation's task files, from this file's folder"
+        ),
+    )
+    _source: Source = PrivateAttr(default_factory=lambda: Source("", Path(FILE)))
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _files_keep_their_names(self) -> SitePolicy:
+        for name, path in self.task_files.items():
+            if Path(path).name != name.partition(":")[0]:
+                raise ValueError(
+                    f"task_files: '{name}' must be a file of that name, and '{path:.100}' isn't"
+                )
+        return self
+
+    def refused(self, key: str, message: str) -> PolicyRefused:
+        """The error for a key, with its line in site.toml."""
+        return PolicyRefused(one_line(f"{self._source.place(key)}{key}: {message}"))
+
+    # --- this hospital's settings ---------------------------------------------------------------
+    def apply(self, config: Config) -> Config:
+        """The federation's settings with this hospital's own over them; the stricter one wins.
+
+        Raises PolicyRefused for a task from a file that this hospital has no copy of.
+        """
+        secure, privacy = config.secure_aggregation, config.privacy
+        own = {
+            "min_cohort": max(self.min_cohort, secure.min_cohort),
+            "colluding": max(self.colluding or 0, secure.colluding),
+            "threads": self.threads or secure.threads,
+        }
+        limits = [x for x in (self.max_epsilon_total, privacy.epsilon_limit) if x is not None]
+        tables: dict[str, Table | TaskTable] = {
+            "secure_aggregation": secure.model_copy(update=own),
+            "privacy": privacy.model_copy(update={"epsilon_limit": min(limits, default=None)}),
+            "training": config.training.model_copy(
+                update={
+                    "device": self.device,
+                    "processes": self.processes or config.training.processes,
+                    "precision": self.precision or config.training.precision,
+                }
+            ),
+        }
+        if ":" in config.task.name:
+            name = f"{self.task_file(config)}:{config.task.name.rpartition(':')[2]}"
+            tables["task"] = config.task.model_copy(update={"name": name})
+        elif config.task.options.get("encoder"):
+            tables["task"] = TaskTable(
+                name=config.task.name,
+                **{**config.task.options, "encoder": str(self.encoder_folder(config))},
+            )
+        return config.model_copy(update=tables)
+
+    def encoder_folder(self, config: Config) -> Path:
+        """This hospital's copy of the pretrained encoder that the federation trains from."""
+        name = one_line(str(config.task.options["encoder"]), 100)
+        if self.encoder is None:
+            raise self.refused(
+                "encoder",
+                f"the task starts from the encoder '{name}', and it never travels: get a copy of "
+                'its folder, and name it: encoder = "path"',
+            )
+        path = (self._folder / self.encoder).resolve()
+        if not path.name or not path.is_dir():
+            raise self.refused("encoder", f"'{name}': there is no such folder")
+        return path
+
+    def task_file(self, config: Config) -> Path:
+        """This hospital's copy of the file that the federation's task is from."""
+        name = task_name(config)
+        if name not in self.task_files:
+            raise self.refused(
+                "task_files",
+                f"the task is '{name}', and code never travels: install a copy of the file here, "
+                f'read it, and name it: [task_files] "{name}" = "path"',
+            )
+        path = (self._folder / self.task_files[name]).resolve()
+        if not path.is_file():
+            raise self.refused("task_files", f"'{name}': there is no such file")
+        return path
+
+    # --- the plan -------------------------------------------------------------------------------
+    def check(
+        self,
+        manifest: Manifest,
+        description: Description,
+        config: Config,
+        units: int | None = None,
+    ) -> None:
+        """Raise PolicyRefused, naming key and both values, unless the rules allow the plan.
+
+        Parameters
+        ----------
+        description : the federation's, from this hospital's own kit
+        config : this hospital's settings, from ``apply``
+        units : of this hospital's training part, for epsilon where only the noise is configured;
+            None: as many as would cost most
+        """
+        self._allowed("federations", "federation", manifest.federation)
+        self._allowed("tasks", "task", manifest.task)
+        self._allowed("model_families", "model family", manifest.model_family)
+        if manifest.rounds > self.max_rounds:
+            raise self.refused(
+                "max_rounds",
+                f"this hospital allows {self.max_rounds} rounds, the run plans {manifest.rounds}",
+            )
+        if ":" in manifest.task:
+            self._check_task_file(manifest, config)
+        self._check_secure(manifest, config)
+        self._check_epsilon(manifest, config, units)
+        check_plan(manifest, description, config)
+
+    def _allowed(self, key: str, what: str, name: str) -> None:
+        patterns: list[str] = getattr(self, key)
+        if not any(fnmatchcase(name, pattern) for pattern in patterns):
+            allowed = ", ".join(patterns) or "none"
+            raise self.refused(key, f"this hospital allows {allowed}, the run's {what} is '{name}'")
+
+    def _check_task_file(self, manifest: Manifest, config: Config) -> None:
+        found = file_sha256(self.task_file(config))
+        if found != manifest.task_sha256:
+            raise self.refused(
+                "task_files",
+                f"this hospital's copy of '{manifest.task}' has SHA-256 {found[:16]}..., the "
+                f"server's {manifest.task_sha256[:16] or 'none'}...; compare the two files",
+            )
+
+    def _check_secure(self, manifest: Manifest, config: Config) -> None:
+        table = manifest.secure_aggregation
+        if not table.enabled:
+            if self.require_secure_aggregation:
+                raise self.refused(
+                    "require_secure_aggregation",
+                    "this hospital requires it (true), the run has secure_aggregation.enabled = "
+                    "false",
+                )
+            return
+        if config.privacy.noise == "distributed" and (self.colluding or 0) > table.colluding:
+            raise self.refused(
+                "colluding",
+                f"this hospital assumes {self.colluding}, the run's shares of noise are planned "
+                f"for {table.colluding}",
+            )
+        for hospitals in {manifest.cohort, len(manifest.roster)}:
+            self._check_group(manifest, hospitals, config.secure_aggregation.colluding)
+
+    def _check_group(self, manifest: Manifest, hospitals: int, colluding: int) -> None:
+        """A sum over so many hospitals must be one that this hospital will help to open."""
+        table = manifest.secure_aggregation
+        found = thresholds(hospitals, table.threshold)
+        survivors = max(found.survivors, table.min_cohort)
+        if min(survivors, hospitals) < self.min_cohort:
+            raise self.refused(
+                "min_cohort",
+                f"this hospital allows sums of at least {self.min_cohort} hospitals, the run may "
+                f"open one of {min(survivors, hospitals)} (of {hospitals})",
+            )
+        try:
+            Thresholds(hospitals, found.degree, found.threshold, survivors).check(colluding)
+        except ProtocolRefused as error:
+            raise self.refused(
+                "colluding", f"this hospital assumes {colluding}, the run's {error}"
+            ) from None
+
+    def _check_epsilon(self, manifest: Manifest, config: Config, units: int | None) -> None:
+        limits = {
+            key: limit
+            for key in ("max_epsilon_per_run", "max_epsilon_total")
+            if (limit := getattr(self, key)) is not None
+        }
+        if not limits:
+            return
+        planned = planned_epsilon(manifest, config, units)
+        for key, limit in limits.items():
+            if planned > limit:
+                plans = f"plans {planned:.4g}" if config.privacy.enabled else "has no privacy"
+                raise self.refused(key, f"this hospital allows epsilon {limit:g}, the run {plans}")
+
+    def check_spent(self, entries: Iterable[Entry], config: Config, run: str) -> None:
+        """Before a training request of a private run: would one more round like the last pass
+        ``max_epsilon_per_run``? A round that is repeated costs again, so a plan can be overrun.
+
+        Parameters
+        ----------
+        entries : of this hospital's ledger
+
+        Raises PrivacyRefused, worded so that the server knows this hospital's budget is spent.
+        """
+        limit, table = self.max_epsilon_per_run, config.privacy
+        if limit is None or not table.enabled:
+            return
+        here = [x for x in entries if x.federation == config.federation.name]
+        sizes, rounds = ([x for x in here if x.run == name] for name in ("", run))
+        spent = [(x.unit, one) for x in (*sizes, *rounds, *rounds[-1:]) for one in x.releases]
+        after = unit_epsilon(spent, table.unit, table.delta)
+        if after > limit:
+            refused = self.refused(
+                "max_epsilon_per_run",
+                f"this hospital allows epsilon {limit:g}, with another round the run has "
+                f"{after:.4g}",
+            )
+            raise PrivacyRefused(f"{BUDGET}{refused}")
+
+
+def load_site(path: Path) -> SitePolicy:
+    """Read and validate a ``site.toml``. Raises ConfigError naming file, line, key and mend."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        text = data.decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; a start-up kit has it, and an empty one means its defaults"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({type(error).__name__})") from None
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"{path}: has over {_MOST_BYTES >> 20} MiB")
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    try:
+        policy = SitePolicy.model_validate(tables)
+    except ValidationError as error:
+        raise validation_error(error, Source(text, path).place, SitePolicy) from None
+    policy._source = Source(
+        text, Path(FILE)
+    )  # a refusal is read by others: no path of this machine
+    policy._folder = path.resolve().parent
+    return policy

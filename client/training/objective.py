@@ -1,0 +1,44 @@
+"""A model's losses on examples, in the configured precision, with what distillation adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from wardround.client.training.distillation import Teacher
+from wardround.client.training.precision import autocast, whole
+from wardround.common.errors import TaskError
+from wardround.common.tables import TrainingTable
+from wardround.common.tasks.base import Task
+
+
+class Objective:
+    """Maps inputs and targets to the loss of each example.
+
+    Raises TaskError if the task's loss isn't one value per example.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Any],
+        task: Task[Any],
+        training: TrainingTable,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self._model, self._task, self._training = model, task, training
+        self._teacher = teacher
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        with autocast(self._training):
+            outputs = whole(self._model(inputs))
+            losses = self._task.loss(outputs, targets)
+            if losses.shape != (len(targets),):
+                raise TaskError(
+                    f"{type(self._task).__name__}.loss returned shape {tuple(losses.shape)} for a "
+                    f"batch of {len(targets)}; return one loss per example"
+                )
+            if self._teacher is not None:
+                losses = losses + self._teacher.losses(inputs, outputs, targets)
+            return losses

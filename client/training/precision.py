@@ -1,0 +1,65 @@
+"""Mixed precision: forward and loss in 16 bits where torch deems it safe, all else in float32.
+
+``torch.autocast`` (Micikevicius et al. 2018, arXiv 1710.03740). Parameters, their gradients,
+optimiser and updates stay float32; so do outputs, losses and figures.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wardround.client.training.devices import no_device
+from wardround.common.config.load import Config
+from wardround.common.tables import TrainingTable
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_FIRST_SCALE = 2.0**10
+"""Low enough that a round, which begins anew, loses hardly a step in finding its scale."""
+
+
+def check_precision(config: Config) -> None:
+    """Raise ConfigError, by key and mend, for a precision that can't be had here."""
+    training = config.training
+    if why := no_device(training.device):
+        raise config.error("training.device", f"{training.device!r:.40} is {why}")
+    if training.precision != "fp16":
+        return
+    if torch.device(training.device).type != "cuda":
+        raise config.error(
+            "training.precision",
+            f"'fp16' needs a GPU, and training.device is '{training.device}'; set 'bf16' or "
+            "'float32'",
+        )
+    if config.privacy.unit in ("example", "patient"):
+        raise config.error(
+            "training.precision",
+            "'fp16' scales losses by what the rows' gradients are, which no noise covers; with "
+            f"privacy.unit = '{config.privacy.unit}' set 'bf16' or 'float32'",
+        )
+
+
+def autocast(training: TrainingTable) -> AbstractContextManager[Any]:
+    """What forward and loss are computed in."""
+    if training.precision == "float32":
+        return nullcontext()
+    kind = torch.device(training.device).type
+    # without its cache: gradients of functions (``torch.func``) mustn't meet each other's copies
+    return torch.autocast(kind, _TYPES[training.precision], cache_enabled=False)
+
+
+def whole(values: Tensor) -> Tensor:
+    """The values in float32, if they are of 16 bits."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def make_scaler(training: TrainingTable) -> torch.amp.GradScaler | None:
+    """For fp16, whose gradients would vanish unscaled: grows and shrinks a factor on the loss, and
+    leaves out a step whose gradients overflow. It counts as a step."""
+    if training.precision != "fp16":
+        return None
+    kind = torch.device(training.device).type
+    return torch.amp.GradScaler(kind, init_scale=_FIRST_SCALE)

@@ -1,0 +1,262 @@
+"""``wardround audit``: is a log intact, what left this hospital, and a new log after damage."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from wardround.common.errors import AuditError, ConfigError
+
+# The modules that read logs are imported by the commands: --help answers without loading them.
+
+_OWN_FIELDS = ("seq", "time", "event", "prev", "hash")
+
+audit = typer.Typer(
+    name="audit",
+    help="The audit log: verify it, see what left, begin it anew after damage.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+FileArgument = Annotated[
+    Path, typer.Argument(help="An audit.jsonl.", show_default=False, readable=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group ``audit`` to a command line."""
+    app.add_typer(audit)
+
+
+@audit.command()
+def verify(
+    file: FileArgument,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The other side's audit.jsonl.")
+    ] = None,
+    publics: Annotated[
+        Path | None,
+        typer.Option(metavar="federation.signed", help="Whose keys must have signed the heads."),
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="The authority's certificate. Default: beside --publics.")
+    ] = None,
+) -> None:
+    """Whether a log is what was written: names each edited, removed, reordered, inserted,
+    duplicated or cut off line, and exits with 13 if there is one."""
+    from wardround.common.audit.against import compare_logs
+    from wardround.common.audit.verify import check_log
+
+    keys = _keys(publics, ca)
+    own = check_log(file, publics=keys)
+    problems, notes = list(own.problems), list(own.notes)
+    if against is not None:
+        other = check_log(against, publics=keys, alone=True)
+        more, remarks = compare_logs(own, other, keys)
+        problems += other.problems + more
+        notes += other.notes + remarks
+    if not keys:
+        notes.append("keys are as the log names them; with --publics they are checked too")
+    console = _console()
+    for note in notes:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+    for problem in problems:
+        console.print(Text(str(problem), style="bold red"), soft_wrap=True)
+    if problems:
+        raise typer.Exit(AuditError.exit_code)
+    lines, heads = len(own.log.lines), own.heads
+    with_peer = f"; agrees with {against} of '{other.log.party}'" if against else ""
+    text = f"{lines} lines, {heads} countersigned heads: intact{with_peer}"
+    console.print(Text(text), soft_wrap=True)
+
+
+@audit.command()
+def show(
+    file: FileArgument,
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="From this day or time on (UTC), ISO form.")
+    ] = None,
+    event: Annotated[
+        str, typer.Option(metavar="KIND", help="Events of this kind, or 'all'.")
+    ] = "sent",
+    as_json: Annotated[bool, typer.Option("--json", help="The log's lines as JSON.")] = False,
+) -> None:
+    """What left this hospital, when, for whom; or what else happened."""
+    from wardround.common.audit.verify import check_log, history
+
+    start = _start(since)
+    report = check_log(file)
+    files = [one.path for one in history(report.log)]
+    rows = [row for row in _rows(files) if event in ("all", row["event"])]
+    rows = [row for row in rows if start is None or _time(row) >= start]
+    if report.problems:
+        text = "wardround: this log is not intact; see: wardround audit verify"
+        print(f"{text} {file}", file=sys.stderr)
+    if as_json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    console = _console()
+    if not rows:
+        console.print(Text(f"no event '{event}'" + (f" since {since}" if since else "")))
+    elif event in ("sent", "received"):
+        whose = f"'{report.log.party}'"
+        title = f"What left {whose}" if event == "sent" else f"What reached {whose}"
+        other = "server" if report.log.party != "server" else None
+        console.print(_messages(rows, title, "to" if event == "sent" else "from", other))
+        console.print(_totals(rows))
+    else:
+        console.print(_events(rows))
+
+
+@audit.command()
+def restart(
+    file: FileArgument,
+    party: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose log it is, if it doesn't tell.")
+    ] = None,
+    after: Annotated[
+        int, typer.Option(min=0, help="Go on after this number, which a peer remembers.")
+    ] = 0,
+) -> None:
+    """Keep a damaged log as evidence and begin a new one that tells of it."""
+    from wardround.common.audit.restart import restart_log
+
+    kept = restart_log(file, party, after)
+    where = f"; the damaged one is kept as {kept.name}" if kept else ""
+    print(f"{file}: a new audit log begins{where}")
+
+
+def _keys(publics: Path | None, ca: Path | None) -> Mapping[str, bytes]:
+    """The parties' public keys, of a signed description."""
+    if publics is None:
+        if ca is not None:
+            raise ConfigError("--ca is of use with --publics federation.signed only")
+        return {}
+    from wardround.common.trust.description import Description
+
+    authority = ca or publics.with_name("ca.pem")
+    data = []
+    for path in (publics, authority):
+        try:
+            data.append(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
+    description = Description.read(data[0], data[1])
+    return {"server": description.server, **description.hospitals}
+
+
+def _console() -> Console:
+    """Wide enough for the tables where there is no terminal to ask."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+def _start(since: str | None) -> datetime | None:
+    if since is None:
+        return None
+    try:
+        when = datetime.fromisoformat(since)
+    except ValueError:
+        raise ConfigError(f"--since {since}: write a date such as 2026-01-31") from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _time(row: Mapping[str, Any]) -> datetime:
+    """A line's own time; one that can't be read counts as late, so that it is shown."""
+    try:
+        when = datetime.fromisoformat(row["time"])
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+    """The sound lines of the files, in their order."""
+    from wardround.common.audit.lines import decode_line, raw_lines
+
+    for file in files:
+        for raw in raw_lines(file):
+            if (line := decode_line(raw)) and line.sound:
+                yield dict(line.values)
+
+
+# --- tables ------------------------------------------------------------------------------------
+def _messages(rows: list[dict[str, Any]], title: str, whom: str, other: str | None) -> Table:
+    table = Table(title=f"{title} (times in UTC)", title_justify="left")
+    for name in ("time", "round", "kind", "protection", "bytes", "digest", "epsilon", whom):
+        table.add_column(name, justify="right" if name in ("round", "bytes", "epsilon") else "left")
+    for row in rows:
+        table.add_row(
+            _when(row),
+            _cell(row.get("round")),
+            _cell(row.get("kind")),
+            _cell(row.get("protection")),
+            _bytes(row.get("bytes")),
+            _cell(str(row.get("digest") or "")[:12]),
+            _cell(row.get("epsilon")),
+            _cell(row.get("hospital") or other),
+        )
+    return table
+
+
+def _totals(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="In all", title_justify="left")
+    for name in ("kind", "messages", "bytes", "last epsilon"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    kinds = list(dict.fromkeys(str(row.get("kind")) for row in rows))
+    for kind in kinds:
+        table.add_row(*_total(kind, [row for row in rows if str(row.get("kind")) == kind]))
+    if len(kinds) > 1:
+        table.add_row(*_total("all", rows), style="bold")
+    return table
+
+
+def _total(kind: str, rows: list[dict[str, Any]]) -> tuple[Text, Text, Text, Text]:
+    sizes = [row.get("bytes") for row in rows]
+    size = sum(one for one in sizes if type(one) is int)
+    epsilons = [row["epsilon"] for row in rows if row.get("epsilon") is not None]
+    last = epsilons[-1] if epsilons else None
+    return _cell(kind), _cell(len(rows)), _bytes(size), _cell(last)
+
+
+def _events(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Events (times in UTC)", title_justify="left")
+    for name in ("number", "time", "event", "details"):
+        table.add_column(name, justify="right" if name == "number" else "left")
+    for row in rows:
+        details = {key: value for key, value in row.items() if key not in _OWN_FIELDS}
+        words = ", ".join(f"{key} {_short(value)}" for key, value in details.items())
+        table.add_row(_cell(row["seq"]), _when(row), _cell(row["event"]), _cell(words))
+    return table
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _when(row: Mapping[str, Any]) -> Text:
+    return _cell(str(row["time"])[:19].replace("T", " "))
+
+
+def _bytes(value: Any) -> Text:
+    return _cell(decimal(value) if type(value) is int else value)
+
+
+def _cell(value: Any) -> Text:
+    """A value as harmless text: no markup, no control character."""
+    from wardround.common.protocol.names import one_line
+
+    if value is None or value == "":
+        return Text("-")
+    return Text(one_line(f"{value:.4g}" if isinstance(value, float) else str(value), 1000))

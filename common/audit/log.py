@@ -1,0 +1,366 @@
+"""The audit log of one party: what it did, in an order and a wording that can't be changed later.
+
+Invariants: one process writes a file (a lock beside it); a line is on the disk when ``append``
+returns; every line holds the hash of the one before (``common/audit/lines.py`` has the format);
+nothing is ever rewritten but a last line that a crash tore, and that is recorded. ``audit.heads``
+beside it keeps heads that both sides signed: it is written before the event that tells of it, so
+a log that has the event and no record, or a record and not its line, was tampered with.
+
+Both ends use these events, among others. A line that is about one of several hospitals names it
+in ``hospital``; at a hospital the other side is always the server. ``request`` is a request's id.
+
+| event                           | fields                                                        |
+|---------------------------------|---------------------------------------------------------------|
+| started, stopped                | version, run, reason                                          |
+| connected, disconnected         | hospital, address, reason                                     |
+| refused, policy                 | reason, request                                               |
+| manifest, approval              | manifest (digest), run, stage, accepted                       |
+| sent                            | hospital, kind, round, bytes, digest, request, protection,    |
+|                                 | epsilon                                                       |
+| received                        | hospital, kind, round, bytes, digest, request, error          |
+| peer head                       | public, head: {party, seq, hash, signature}                   |
+| countersigned                   | peer, public, head                                            |
+| began, identity, torn line ...  | this module's own                                             |
+
+A hospital appends ``sent`` before the first byte leaves: what the server has and the hospital's log
+hasn't can only mean tampering. No field holds a patient-level value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from wardround.common.audit.lines import (
+    BEGAN,
+    COUNTERSIGNED,
+    FORMAT,
+    NO_HASH,
+    PEER_HEAD,
+    TORN,
+    Countersigned,
+    Head,
+    Line,
+    SignedHead,
+    decode_line,
+    encode_line,
+    heads_path,
+    raw_lines,
+    read_records,
+)
+from wardround.common.durable.private import hand_over, why
+from wardround.common.errors import AuditError
+from wardround.common.names import HOSPITAL_NAME
+from wardround.common.run.directory import sync_folder
+from wardround.common.secagg.keys import Identity, verify
+
+__all__ = ["AuditLog", "Head", "SignedHead", "lock_log", "restart_advice"]
+
+Clock = Callable[[], float]
+Listener = Callable[[dict[str, Any]], None]
+
+
+class AuditLog:
+    """An open log. Thread-safe; use as a context manager or close it. ``head`` is its last line."""
+
+    def __init__(
+        self,
+        path: Path,
+        party: str,
+        identity: Identity | None,
+        clock: Clock,
+        listener: Listener | None,
+        lock: int,
+    ) -> None:
+        self.path, self.party, self.head = path, party, Head(0, NO_HASH)
+        self._identity, self._clock, self._listener = identity, clock, listener
+        self._mutex = threading.RLock()
+        self._descriptors = [lock]
+        self._broken: str | None = None
+        self._seen: set[bytes] = set()
+        self._peers: dict[str, Countersigned] = {}
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        party: str,
+        identity: Identity | None,
+        clock: Clock = time.time,
+        listener: Listener | None = None,
+    ) -> AuditLog:
+        """Go on with the log at ``path``, or begin one, with mode 0600.
+
+        clock    : Unix time in seconds
+        listener : is told each line that this object appends, when it is on the disk
+
+        Raises AuditError if another process has it open, if it is another party's, if a line
+        doesn't chain, or if it ends before a head that was countersigned.
+        """
+        if not HOSPITAL_NAME.fullmatch(party):
+            raise ValueError(f"'{party}' can't be a party's name")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            log = cls(path, party, identity, clock, listener, lock_log(path))
+            try:
+                log._start()
+            except BaseException:
+                log.close()
+                raise
+        except OSError as error:
+            raise AuditError(f"{path}: can't be opened ({why(error, path)})") from None
+        return log
+
+    def _start(self) -> None:
+        heads, existed = heads_path(self.path), self.path.exists()
+        torn = {file.name: size for file in (heads, self.path) if (size := _cut(file))}
+        own = self._read_heads(heads)
+        party, public = self._read_lines(own) if existed else (None, None)
+        if own and self.head.seq < max(own):
+            raise AuditError(
+                f"{self.path}: ends with line {self.head.seq}, but line {max(own)} was "
+                f"countersigned: it was truncated; {restart_advice(self.path)}"
+            )
+        self._descriptors += [_open_to_append(self.path), _open_to_append(heads)]
+        sync_folder(self.path.parent)
+        mine = self._identity.public.hex() if self._identity else None
+        if not self.head.seq:
+            self.append(BEGAN, format=FORMAT, party=self.party, public=mine, previous=None)
+        elif party != self.party:
+            raise AuditError(f"{self.path}: is the log of '{party}', not of '{self.party}'")
+        elif mine is not None and mine != public:
+            self.append("identity", public=mine)
+        for name, size in torn.items():
+            self.append(TORN, file=name, bytes=size)
+
+    def _read_heads(self, heads: Path) -> dict[int, str]:
+        """Take up what peers signed; returns our countersigned heads: number to hash."""
+        good, bad = read_records(heads.read_bytes()) if heads.exists() else ([], [])
+        if bad:
+            raise AuditError(
+                f"{heads}: line {bad[0]} is not a countersigned head; {restart_advice(self.path)}"
+            )
+        own = {}
+        for _, record in good:
+            self._seen.add(record.to_bytes())
+            if record.head.party == self.party:
+                own[record.head.seq] = record.head.hash
+            else:
+                self._peers[record.head.party] = record
+        return own
+
+    def _read_lines(self, own: Mapping[int, str]) -> tuple[str | None, str | None]:
+        """Follow the chain to its head; returns whose log it is and its newest public key."""
+        party: str | None = None
+        public: str | None = None
+        for number, raw in enumerate(raw_lines(self.path), 1):
+            line = decode_line(raw)
+            if (
+                not line
+                or not self._follows(line, number)
+                or line.hash != own.get(line.seq, line.hash)
+            ):
+                raise AuditError(
+                    f"{self.path}: line {number} doesn't chain: the log was altered "
+                    f"(see: wardround audit verify); {restart_advice(self.path)}"
+                )
+            self.head = Head(line.seq, line.hash)
+            if number == 1:
+                party = line.values.get("party")
+            if line.event in (BEGAN, "identity"):
+                public = line.values.get("public")
+        return party, public
+
+    def _follows(self, line: Line, number: int) -> bool:
+        if number == 1:
+            restarted = line.values.get("previous") is not None
+            return line.sound and line.event == BEGAN and (restarted or line.seq == 1)
+        return line.sound and line.prev == self.head.hash and line.seq == self.head.seq + 1
+
+    # --- writing -------------------------------------------------------------------------------
+    def append(self, event: str, **fields: Any) -> Head:
+        """Add one event of plain JSON values; it is on the disk when this returns.
+
+        Raises AuditError if it can't be written, ValueError for fields that no line may hold.
+        """
+        return self.append_many([(event, fields)])
+
+    def append_many(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> Head:
+        """Add several events with one fsync: all of them or, without a crash, none."""
+        with self._mutex:
+            seq, hashed = self.head
+            written: list[bytes] = []
+            for event, fields in events:
+                seq += 1
+                line, hashed = encode_line(seq, self._clock(), event, fields, hashed)
+                written.append(line)
+            self._write(1, b"".join(written))
+            self.head = Head(seq, hashed)
+            if self._listener:
+                for line in written:
+                    self._listener(json.loads(line))
+            return self.head
+
+    def _write(self, which: int, data: bytes) -> None:
+        """Append to the log (1) or to its heads (2), durably."""
+        if len(self._descriptors) < 3 or self._broken:
+            raise AuditError(f"{self.path}: {self._broken or 'is closed'}")
+        descriptor = self._descriptors[which]
+        size = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError as error:
+            self._undo(descriptor, size)
+            raise AuditError(f"{self.path}: can't be written ({error.strerror})") from None
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            # What is on the disk is unknown now, and a second fsync would not tell.
+            self._broken = f"can't be written ({error.strerror}); start again once the disk works"
+            raise AuditError(f"{self.path}: {self._broken}") from None
+
+    def _undo(self, descriptor: int, size: int) -> None:
+        try:
+            os.ftruncate(descriptor, size)
+        except OSError:
+            self._broken = "a line was written in part; start again once the disk has room"
+
+    # --- heads ---------------------------------------------------------------------------------
+    def signed_head(self) -> SignedHead:
+        """The last line, signed: for the other side to countersign."""
+        with self._mutex:
+            seq, hashed = self.head
+            signature = self._signer().sign(SignedHead.signed(self.party, seq, hashed))
+            return SignedHead(self.party, seq, hashed, signature)
+
+    def countersign(self, head: SignedHead, public: bytes) -> bytes:
+        """Our signature over a peer's head, which is kept for good; ``public`` is the peer's key.
+
+        Raises AuditError if the head isn't signed by it, or goes back behind one that we signed
+        before: the peer's log was truncated or begun anew.
+        """
+        signer = self._signer()
+        if head.party == self.party or not head.is_by(public):
+            raise AuditError(f"the audit head of '{head.party}' is not signed by its own key")
+        with self._mutex:
+            last = self._peers.get(head.party)
+            if last and last.public == public:
+                before = last.head
+                if (head.seq, head.hash) == (before.seq, before.hash):
+                    return last.signature
+                if head.seq <= before.seq:
+                    raise AuditError(
+                        f"the audit log of '{head.party}' went back from line {before.seq} to "
+                        f"{head.seq}: bring its log back, or begin it anew there with "
+                        f"'wardround audit restart audit.jsonl --after {before.seq}'"
+                    )
+            signature = signer.sign(head.countersigned(self.party))
+            record = Countersigned(head, public, self.party, signer.public, signature)
+            self._write(2, record.to_bytes() + b"\n")
+            self._peers[head.party] = record
+            self.append(PEER_HEAD, public=public.hex(), head=head.row())
+            return signature
+
+    def add_countersignature(
+        self, head: SignedHead, peer: str, public: bytes, signature: bytes
+    ) -> None:
+        """Keep a peer's signature over one of our heads. Raises AuditError if it isn't one."""
+        signer = self._signer()
+        if head.party != self.party or not head.is_by(signer.public):
+            raise AuditError(f"'{peer}' countersigned a head that is not of this audit log")
+        if peer == self.party or not verify(public, signature, head.countersigned(peer)):
+            raise AuditError(f"the countersignature of '{peer}' is not by its own key")
+        with self._mutex:
+            if head.seq > self.head.seq:
+                raise AuditError(f"'{peer}' countersigned line {head.seq}, which isn't here yet")
+            record = Countersigned(head, signer.public, peer, public, signature).to_bytes()
+            if record in self._seen:
+                return
+            self._write(2, record + b"\n")
+            self._seen.add(record)
+            self.append(COUNTERSIGNED, peer=peer, public=public.hex(), head=head.row())
+
+    def _signer(self) -> Identity:
+        if self._identity is None:
+            raise AuditError(f"{self.path}: was opened without an identity key to sign with")
+        return self._identity
+
+    # --- end -----------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Release the file and its lock; again does nothing."""
+        with self._mutex:
+            for descriptor in reversed(self._descriptors):
+                os.close(descriptor)
+            self._descriptors = []
+
+    def __enter__(self) -> AuditLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def restart_advice(path: Path) -> str:
+    """The mend for a log that can't go on."""
+    return f"keep the file as evidence and begin a new one with: wardround audit restart {path}"
+
+
+def lock_log(path: Path) -> int:
+    """Hold the lock of the log at ``path``: a descriptor to close. Raises AuditError if taken."""
+    lock = path.with_suffix(".lock")
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    hand_over(lock)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(descriptor, 20, 0).decode(errors="replace")
+        os.close(descriptor)
+        who = f"process {holder}" if holder.isdecimal() else "another process"
+        raise AuditError(f"{path}: {who} is writing to it; stop that one first") from None
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def _open_to_append(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    hand_over(path)
+    return descriptor
+
+
+def _cut(path: Path) -> int:
+    """Cut off what follows the last newline; returns its bytes."""
+    if not path.exists():
+        return 0
+    with open(path, "r+b") as file:
+        end = whole = file.seek(0, os.SEEK_END)
+        while whole:
+            start = max(0, whole - 65_536)
+            file.seek(start)
+            place = file.read(whole - start).rfind(b"\n")
+            if place >= 0:
+                whole = start + place + 1
+                break
+            whole = start
+        if whole < end:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+        return end - whole

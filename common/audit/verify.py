@@ -1,0 +1,186 @@
+"""Whether an audit log is what its party wrote: each tampered line by number and kind.
+
+Found in the file alone: a line edited, removed from the middle, reordered, inserted or duplicated.
+Found through ``audit.heads``, up to the last countersigned head: truncation, and the whole file
+rewritten. Found with the other side's log (``common/audit/against.py``): the same when
+``audit.heads`` was cut too, and messages that one side has and the other lacks.
+
+What can't be found: lines changed or cut off after the last head that the peer countersigned, by
+who has the disk; both sides rewriting their logs together; an event that its party never wrote
+down; and, where the signers' true keys aren't given (``publics``), a log and its heads made anew
+with other keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wardround.common.audit.chain import Problem, ReadLog, chain_problems, read_log
+from wardround.common.audit.lines import (
+    COUNTERSIGNED,
+    PEER_HEAD,
+    SignedHead,
+    heads_path,
+    read_records,
+)
+from wardround.common.durable.private import why
+from wardround.common.errors import AuditError
+
+
+@dataclass
+class Report:
+    """What ``check_log`` found. ``heads`` counts countersigned heads of this party; ``notes`` is
+    what a reader should know and what isn't tampering."""
+
+    log: ReadLog
+    heads: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def verify_log(
+    path: Path, heads: Path | None = None, publics: Mapping[str, bytes] | None = None
+) -> list[str]:
+    """What is wrong with the log at ``path``, a line for each; empty if it is intact.
+
+    heads   : default is ``audit.heads`` beside it
+    publics : the parties' true Ed25519 keys, e.g. of ``federation.signed``
+
+    Raises AuditError if there is no such file.
+    """
+    return [str(problem) for problem in check_log(path, heads, publics).problems]
+
+
+def check_log(
+    path: Path,
+    heads: Path | None = None,
+    publics: Mapping[str, bytes] | None = None,
+    alone: bool = False,
+) -> Report:
+    """As ``verify_log``, with what else is known. ``alone``: a log that was handed over without
+    its heads is no problem. A log that is being written may be read at the same time."""
+    heads, publics = heads or heads_path(path), publics or {}
+    data = _read(heads) if heads.exists() else None  # before the log, which is ahead of it
+    log = read_log(path)
+    report = Report(log)
+    report.problems += chain_problems(log)
+    report.problems += _key_problems(log, publics)
+    _check_previous(report)
+    if data is None and alone:
+        report.notes.append(f"{path}: given without {heads.name}")
+    else:
+        _check_records(report, str(heads), data, publics)
+    report.problems.sort(key=lambda problem: (problem.file != str(path), problem.line))
+    return report
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AuditError(f"{path}: can't be read ({why(error, path)})") from None
+
+
+# --- heads, keys, the files before ---------------------------------------------------------------
+def head_problems(log: ReadLog, heads: Iterable[tuple[SignedHead, str]]) -> Iterator[Problem]:
+    """Heads of this log, with who countersigned each, against its lines."""
+    stated, good = stated_with_previous(log), log.first - 1
+    for head, by in sorted(heads, key=lambda pair: pair[0].seq):
+        if head.seq > log.last:
+            text = f"'{by}' countersigned number {head.seq}, and the file ends with {log.last}"
+            yield log.problem(log.last - log.first + 2, "truncated", text)
+            return
+        if stated.get(head.seq, head.hash) != head.hash:
+            text = f"'{by}' countersigned another number {head.seq} than is here"
+            if head.seq > good + 1:
+                text += f"; numbers {good + 1} to {head.seq} may have changed"
+            yield log.problem(max(1, good - log.first + 2), "rewritten", text)
+            return
+        good = max(good, head.seq)
+
+
+def history(log: ReadLog) -> list[ReadLog]:
+    """The log, after the damaged files that it goes on from, as far as they are beside it."""
+    name = (log.previous or {}).get("file")
+    if not isinstance(name, str) or Path(name).name != name:
+        return [log]
+    path = log.path.with_name(name)
+    earlier = read_log(path) if path.is_file() else None
+    if earlier is None or earlier.first >= log.first:  # no circle of files
+        return [log]
+    return [*history(earlier), log]
+
+
+def stated_with_previous(log: ReadLog) -> dict[int, str]:
+    """Number to hash of every sound line of the log's history."""
+    return {seq: hashed for one in history(log) for seq, hashed in one.stated().items()}
+
+
+def _check_previous(report: Report) -> None:
+    log = report.log
+    if log.previous is None:
+        return
+    name, reason = log.previous.get("file"), log.previous.get("reason")
+    report.notes.append(f"{log.path}: begins with number {log.first} after {name}: {reason}")
+    if name is None:
+        return
+    if len(history(log)) == 1:
+        text = f"{name}, which this log goes on from, isn't beside it"
+        report.problems.append(log.problem(1, "removed", text))
+    elif hashlib.sha256(_read(log.path.with_name(name))).hexdigest() != log.previous.get("sha256"):
+        text = f"{name}, which this log goes on from, changed since"
+        report.problems.append(log.problem(1, "edited", text))
+
+
+def _check_records(
+    report: Report, name: str, data: bytes | None, publics: Mapping[str, bytes]
+) -> None:
+    """Hold the log and its ``audit.heads`` against each other."""
+    log, problems = report.log, report.problems
+    if data is None:
+        if told := list(_told(log)):
+            text = f"the file is missing, and the log tells of {len(told)} heads in it"
+            problems.append(Problem(name, 0, "removed", text))
+        return
+    good, bad = read_records(data)
+    for number in bad:
+        problems.append(Problem(name, number, "edited", "it is not a head that both sides signed"))
+    if data and not data.endswith(b"\n"):
+        text = "its end is missing: a crash while it was written, or truncation"
+        problems.append(Problem(name, data.count(b"\n") + 1, "truncated", text))
+    for number, record in good:
+        if log.party not in (None, record.head.party, record.by):
+            problems.append(
+                Problem(name, number, "inserted", f"no head of '{log.party}' or for it")
+            )
+        for party, public in ((record.head.party, record.public), (record.by, record.by_public)):
+            if publics.get(party, public) != public:
+                text = f"signed by another key than that of '{party}'"
+                problems.append(Problem(name, number, "edited", text))
+    own = [(record.head, record.by) for _, record in good if record.head.party == log.party]
+    report.heads = len({head.seq for head, _ in own})
+    problems += head_problems(log, own)
+    kept = {(json.dumps(record.head.row()), record.by) for _, record in good}
+    for place, key in _told(log):
+        if key not in kept:
+            text = f"the head of which line {place} of the log tells is not here"
+            problems.append(Problem(name, 0, "removed", text))
+
+
+def _told(log: ReadLog) -> Iterator[tuple[int, tuple[str, object]]]:
+    """The countersigned heads that the log tells of: place; head and who countersigned."""
+    for place, line in log.sound():
+        if line.event in (COUNTERSIGNED, PEER_HEAD):
+            by = line.values.get("peer") if line.event == COUNTERSIGNED else log.party
+            yield place, (json.dumps(line.values.get("head")), by)
+
+
+def _key_problems(log: ReadLog, publics: Mapping[str, bytes]) -> Iterator[Problem]:
+    true = publics.get(log.party or "")
+    if true is not None and log.public is not None and log.public != true.hex():
+        text = f"its key is not that of '{log.party}' (renewed? give the description of that time)"
+        yield log.problem(1, "edited", text)

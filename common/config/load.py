@@ -1,0 +1,211 @@
+"""``federation.toml``: what a federation is, validated, frozen, overridable key by key.
+
+Every error says file, line, key and what is allowed. Unknown keys are refused. The tables
+``[task]`` and ``[strategy]`` carry options of whatever task and strategy they name; these are
+validated by them and reported the same way (``Config.error``).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import tomli_w
+from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
+
+from wardround.common.config.overrides import Overridden
+from wardround.common.config.schedules import learning_rate
+from wardround.common.config.source import Source, validation_error
+from wardround.common.errors import ConfigError, TaskError
+from wardround.common.tables import (
+    TASK_PATHS,
+    DataTable,
+    EvaluationTable,
+    FederationTable,
+    PrivacyTable,
+    SecureAggregationTable,
+    ServerTable,
+    SimulationTable,
+    StrategyTable,
+    Table,
+    TaskTable,
+    TrainingTable,
+    is_built_in,
+)
+from wardround.common.tables.effects import check_effects, keys_without_effect
+from wardround.common.tables.known_effects import EFFECTS
+
+
+class Config(Table):
+    """A whole ``federation.toml``. Make one with ``load_config`` or ``parse_config``."""
+
+    federation: FederationTable = FederationTable()
+    data: DataTable = DataTable()
+    task: TaskTable = TaskTable()
+    training: TrainingTable = TrainingTable()
+    strategy: StrategyTable = StrategyTable()
+    secure_aggregation: SecureAggregationTable = SecureAggregationTable()
+    privacy: PrivacyTable = PrivacyTable()
+    evaluation: EvaluationTable = EvaluationTable()
+    simulation: SimulationTable = SimulationTable()
+    server: ServerTable = ServerTable()
+    _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
+    _notes: list[str] = PrivateAttr(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_no_key_without_effect(self) -> Config:
+        check_effects(self, EFFECTS)
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        cohort = self.federation.clients_per_round
+        if cohort is not None and cohort < self.federation.min_clients:
+            raise ValueError(
+                f"federation.clients_per_round is {cohort}, below federation.min_clients "
+                f"{self.federation.min_clients}: no round could succeed"
+            )
+        secure = self.secure_aggregation
+        if secure.enabled and cohort is not None and cohort < secure.min_cohort:
+            raise ValueError(
+                f"federation.clients_per_round is {cohort}, below secure_aggregation.min_cohort "
+                f"{secure.min_cohort}: every hospital would refuse"
+            )
+        if self.training.warmup_rounds >= self.federation.rounds:
+            raise ValueError(
+                f"training.warmup_rounds is {self.training.warmup_rounds}, not below "
+                f"federation.rounds {self.federation.rounds}: no round would have the whole rate"
+            )
+        asked = self.evaluation.clients
+        if secure.enabled and asked is not None and asked < secure.min_cohort:
+            raise ValueError(
+                f"evaluation.clients is {asked}, below secure_aggregation.min_cohort "
+                f"{secure.min_cohort}: every hospital would refuse"
+            )
+        return self
+
+    def error(self, key: str, message: str, mend: str = "") -> ConfigError:
+        """A ConfigError about the dotted ``key``, with file and line where they are known."""
+        return ConfigError(f"{self._source.place(key)}{key}: {message}", mend=mend)
+
+    def options_error(
+        self, error: ValidationError, prefix: str, model: type[BaseModel] | None = None
+    ) -> ConfigError:
+        """The ConfigError for options that a task refused; ``prefix`` is their table and a dot."""
+        return validation_error(error, self._source.place, model, prefix)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the command line left without effect in the file, for people."""
+        return list(self._notes)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths in the file are meant from."""
+        return self._source.folder
+
+    def lr_of(self, server_round: int) -> float:
+        """The local learning rate of a round, from 1."""
+        return learning_rate(self.training, server_round, self.federation.rounds)
+
+    def data_path(self) -> Path | None:
+        """``data.path`` as an absolute path; None for the task's own example data."""
+        return self.folder / self.data.path if self.data.path else None
+
+    def runs_folder(self) -> Path:
+        """Where run directories are made."""
+        return self.folder / self.federation.runs
+
+    def to_toml(self, folder: Path | None = None) -> str:
+        """The resolved configuration as TOML text; ``parse_config`` reads it.
+
+        folder : where the text will lie: what is relative in this configuration is relative from
+            there, so that both can be moved together. None: every path is absolute
+        """
+        here = self.folder.resolve()
+
+        def path(text: str) -> str:
+            if folder is None or Path(text).is_absolute():
+                return str((here / text).resolve())
+            return os.path.relpath((here / text).resolve(), folder.resolve())
+
+        tables = self.model_dump(mode="json", exclude_none=True)
+        for table, key in (("data", "path"), ("federation", "initial"), ("simulation", "scenario")):
+            if (text := tables[table][key]) and isinstance(text, str):
+                tables[table][key] = path(text)
+        tables["federation"]["runs"] = path(self.federation.runs)
+        for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
+            if ":" in (name := tables[table]["name"]):
+                tables[table]["name"] = path(name)
+        if is_built_in(self.task.name):
+            for key in TASK_PATHS:
+                if (text := self.task.options.get(key)) and isinstance(text, str):
+                    tables["task"][key] = path(text)
+        return tomli_w.dumps(tables)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate ``federation.toml``; overrides are 'table.key=value' with a TOML value.
+
+    Raises ConfigError naming file, line, key and what is allowed.
+    """
+    return parse_config(config_text(path), overrides, path)
+
+
+def config_text(path: Path) -> str:
+    """The text of a ``federation.toml``. Raises ConfigError if it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `wardround init` writes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({type(error).__name__})") from None
+
+
+def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = None) -> Config:
+    """``load_config`` for text; relative paths are meant from ``path``'s folder, or from here.
+
+    What an override leaves without effect in the text is left out, and told: ``Config.notes``.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path or 'configuration'}: not valid TOML: {error}") from None
+    overridden = Overridden(tables, overrides, path)
+    source = Source(text, path, overridden.keys)
+    while True:
+        try:
+            config = Config.model_validate(tables)
+            _check_task_effects(config)
+        except ValidationError as error:
+            prefix = "" if error.title == Config.__name__ else "task."
+            if overridden.take_out(keys_without_effect(error, prefix)):
+                continue
+            if prefix:  # of other mistakes in its options the task itself tells
+                model = _task_options(config.task.name)
+                raise validation_error(error, source.place, model, prefix) from None
+            raise validation_error(error, source.place, Config) from None
+        config._source, config._notes = source, overridden.notes
+        return config
+
+
+def _check_task_effects(config: Config) -> None:
+    """Raise ValidationError for a key of ``[task]`` without effect."""
+    if (model := _task_options(config.task.name)) is not None:
+        try:
+            model.model_validate(config.task.options)
+        except ValidationError as error:
+            if keys_without_effect(error):
+                raise
+
+
+def _task_options(name: str) -> type[BaseModel] | None:
+    """The model of a built-in task's options; None of any other's, or where it can't be had."""
+    from wardround.common.tasks import built_in  # imports torch
+
+    try:
+        return None if ":" in name else built_in(name).options_model
+    except TaskError:
+        return None  # whoever makes the task says why

@@ -1,0 +1,100 @@
+"""Where the keys of a TOML file stand, so that a mistake is told with file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeGuard, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from wardround.common.errors import ConfigError
+from wardround.common.tables.key_errors import WrongKey
+
+
+class Source:
+    """Where the keys of a configuration were written."""
+
+    def __init__(self, text: str, path: Path | None, overridden: Iterable[str] = ()) -> None:
+        self.path = path
+        self.folder = path.parent if path else Path()
+        self.overridden = set(overridden)
+        self.lines = key_lines(text)
+
+    def place(self, key: str) -> str:
+        """'file:line: ' of a dotted key, or of its nearest table; '--set ' for an override."""
+        if any(key == name or key.startswith(name + ".") for name in self.overridden):
+            return "--set "
+        name = str(self.path) if self.path else "configuration"
+        while key:
+            if key in self.lines:
+                return f"{name}:{self.lines[key]}: "
+            key = key.rpartition(".")[0]
+        return f"{name}: "
+
+
+def validation_error(
+    error: ValidationError,
+    place: Callable[[str], str],
+    model: type[BaseModel] | None,
+    prefix: str = "",
+) -> ConfigError:
+    """The first problem of a pydantic error as one ConfigError line, with hints.
+
+    ``model`` is what was validated, to name its keys; None where it isn't known.
+    """
+    first, others = error.errors()[0], error.error_count() - 1
+    key = _key_of(first, prefix)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        if known and not near:
+            hint = f"; allowed: {', '.join(known)}"
+        message = f"unknown key{hint}"
+    elif first["type"] != "value_error":
+        message = f"{message[0].lower()}{message[1:]} (found {first['input']!r:.60})"
+    more = f" (and {others} more)" if others else ""
+    return ConfigError(f"{place(key)}{key + ': ' if key else ''}{message}{more}")
+
+
+def _key_of(found: ErrorDetails, prefix: str) -> str:
+    """The full name of the key at fault, or of the table that the check was over."""
+    parts = [prefix.rstrip("."), *(str(part) for part in found["loc"])]
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, WrongKey):
+        parts.append(cause.key)
+    return ".".join(part for part in parts if part)
+
+
+def _known_keys(model: type[BaseModel] | None, loc: Sequence[int | str]) -> list[str]:
+    kind: object = model
+    for part in loc:
+        if get_origin(kind) is dict:  # tables by name
+            kind = get_args(kind)[1]
+            continue
+        field = kind.model_fields.get(str(part)) if _is_model(kind) else None
+        kind = field.annotation if field else None
+    return sorted(kind.model_fields) if _is_model(kind) else []
+
+
+def _is_model(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def key_lines(text: str) -> dict[str, int]:
+    """Line number of each table and key; good enough to point at a mistake."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            table = header[1].replace('"', "")
+            lines.setdefault(table, number)
+        elif pair := re.match(r"\s*([A-Za-z0-9_.\"-]+)\s*=", line):
+            key = pair[1].replace('"', "")
+            lines.setdefault(f"{table}.{key}" if table else key, number)
+    return lines

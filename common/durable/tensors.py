@@ -1,0 +1,95 @@
+"""Arrays and a JSON state in one safetensors file, written atomically, with a checksum inside.
+
+The checksum (SHA-256 over arrays and state) finds torn or altered files; it is no signature. A file
+is written array by array, so that no second copy of a model stands in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from wardround.common.errors import CheckpointError
+from wardround.common.flower.arrays import Arrays, digest_arrays, raw_bytes
+from wardround.common.run.directory import sync_folder, to_json
+
+_TYPES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+}
+"""Numpy's names and those of safetensors."""
+
+
+def write_tensors(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
+    """Write arrays and state; equal input gives equal bytes."""
+    text = to_json(state)
+    envelope = to_json({"sha256": _checksum(arrays, text), "state": text})
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        for part in _pieces(arrays, envelope):
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def _pieces(arrays: Arrays, envelope: str) -> Iterator[bytes | memoryview]:
+    """The file: size of the header (8 bytes, little-endian), header (JSON, padded), arrays."""
+    header: dict[str, Any] = {"__metadata__": {"wardround": envelope}}
+    ordered, end = [], 0
+    # the widest first, so that every array begins at a multiple of its item's size
+    for name in sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name)):
+        # (ascontiguousarray would turn a scalar into a vector)
+        value = np.asarray(arrays[name], dtype=arrays[name].dtype.newbyteorder("<"), order="C")
+        start, end = end, end + value.nbytes
+        kind = _TYPES[value.dtype.name]
+        header[name] = {"dtype": kind, "shape": value.shape, "data_offsets": [start, end]}
+        ordered.append(name)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for name in ordered:
+        dtype = arrays[name].dtype.newbyteorder("<")
+        yield raw_bytes(np.asarray(arrays[name], dtype=dtype, order="C"))
+
+
+def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Arrays and state of a file. Raises CheckpointError if it is missing, torn or altered."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            envelope = json.loads(file.metadata()["wardround"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+        text, expected = envelope["state"], envelope["sha256"]
+        state = json.loads(text)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: not readable ({type(error).__name__}); remove it to go on from an older one"
+        ) from None
+    if _checksum(arrays, text) != expected:
+        raise CheckpointError(f"{path}: its checksum doesn't match; remove it to use an older one")
+    return arrays, state
+
+
+def _checksum(arrays: Arrays, text: str) -> str:
+    return hashlib.sha256((digest_arrays(arrays) + text).encode()).hexdigest()

@@ -1,0 +1,139 @@
+"""Harrell's concordance index from pair counts that hospitals can add.
+
+The index asks, of two patients of whom one is known to have had the event first, how often that
+one had the higher predicted risk (Harrell, Lee and Mark, Statistics in Medicine 15, 1996). Pairs
+are formed within a shard only: a pair across hospitals would need one hospital's rows at another.
+So the sum over hospitals gives the *stratified* index, the mean of the hospitals' indices weighted
+by their comparable pairs, and not the index of the pooled rows. It ignores differences of risk
+between hospitals, and splitting a shard changes it.
+
+Counts are exact below 2**53. As in ``metrics``: a lone number has shape (1,), an undefined figure
+is NaN, and no message carries a value of a row.
+
+Shapes: N rows of a shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wardround.common.figures.sums import (
+    Ints,
+    checked,
+    class_array,
+    finite_array,
+    ratio,
+    refuse,
+    scalar,
+)
+
+if TYPE_CHECKING:  # the task module needs torch, this one doesn't
+    from wardround.common.tasks.base import Sums
+
+
+def survival_sums(risk_N: ArrayLike, time_N: ArrayLike, event_N: ArrayLike) -> Sums:
+    """Count the pairs of one shard, in O(N log N) time.
+
+    A pair is comparable if the shorter time ended in an event, or if the times are equal and
+    exactly one of the two had an event; that one counts as first. (Two events at one time are not
+    comparable.) This is the convention of lifelines' ``concordance_index``, which takes predicted
+    times where this takes risks: pass it ``-risk``.
+
+    Parameters
+    ----------
+    risk_N : any finite score, higher where the event is expected sooner
+    time_N : time to event or censoring, at least 0, in any one unit
+    event_N : 1 where the event was seen, 0 where the time is censored
+
+    Returns
+    -------
+    All of shape (1,): ``comparable`` pairs; among them ``concordant`` ones, where the first had the
+    higher risk, and ``tied`` ones, where risks are equal; ``examples``; ``events``.
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, lengths or ranges, or NaN.
+    """
+    risk_N = finite_array("risk", risk_N)
+    rows = len(risk_N)
+    time_N = finite_array("time", time_N, rows=rows)
+    refuse("time", time_N < 0, "times of at least 0")
+    event_N = class_array("event", event_N, rows, classes=2)
+    # A pair is comparable iff its smaller `turn` is an event's: at one time, events come first.
+    turn_N = 2 * np.unique(time_N, return_inverse=True)[1] + (1 - event_N)
+    level_N = np.unique(risk_N, return_inverse=True)[1]
+    seen = event_N == 1
+    comparable = _later_in_group(np.zeros(rows, dtype=np.int64), turn_N)[seen].sum()
+    tied = _later_in_group(level_N, turn_N)[seen].sum()
+
+    # Latest first, and higher risk first within a turn; then equal risks get falling ranks. So of
+    # two rows that are equal in either, the one in front has the higher rank: not counted below.
+    order_N = np.lexsort((-level_N, -turn_N))
+    rank_N = np.empty(rows, dtype=np.int64)
+    rank_N[np.lexsort((-np.arange(rows), level_N[order_N]))] = np.arange(rows)
+    return {
+        "concordant": scalar(_lower_in_front(rank_N, seen[order_N])),
+        "tied": scalar(tied),
+        "comparable": scalar(comparable),
+        "examples": scalar(rows),
+        "events": scalar(event_N.sum()),
+    }
+
+
+def survival_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Figures from (added) ``survival_sums``; other keys are ignored.
+
+    ``c_index`` is (concordant + tied / 2) / comparable, NaN where nothing is comparable. Over
+    several hospitals it is the stratified index: see the module's docstring.
+
+    Raises ValueError for a missing entry, a shape that doesn't fit, or a value not finite.
+    """
+    names = ("concordant", "tied", "comparable", "examples", "events")
+    entries = checked(sums, dict.fromkeys(names, "1"))
+    concordant, tied, comparable, examples, events = (entries[name][0] for name in names)
+    with np.errstate(all="ignore"):  # absurd magnitudes from elsewhere may overflow
+        c_index = ratio(concordant + tied / 2, comparable)
+    return {"c_index": float(c_index), "examples": float(examples), "events": float(events)}
+
+
+def _later_in_group(group_N: Ints, turn_N: Ints) -> Ints:
+    """For each row, how many rows of its group have a strictly greater turn."""
+    key_N = group_N * (turn_N.max(initial=0) + 1) + turn_N
+    ends_N: Ints = np.searchsorted(np.sort(group_N), group_N, side="right")
+    not_later_N: Ints = np.searchsorted(np.sort(key_N), key_N, side="right")
+    return ends_N - not_later_N
+
+
+def _lower_in_front(rank_N: Ints, counts_N: NDArray[np.bool_]) -> int:
+    """Pairs of a row that counts and any row in front of it with a lower rank.
+
+    ``rank_N`` is a permutation of 0..N-1. Two ranks differ first in exactly one bit, so each pair
+    is counted at that bit: rows are kept sorted by their higher bits (and else in the given order),
+    which puts the ranks of one such group at positions start, start + 1, ...; a row with the bit
+    set then counts the rows of its group in front of it without. Each step takes O(N).
+    """
+    place_N = np.arange(len(rank_N))
+    pairs = 0
+    for bit in reversed(range(len(rank_N).bit_length())):
+        start_N = (rank_N >> (bit + 1)) << (bit + 1)
+        low_N = (rank_N >> bit) & 1 == 0
+        low_before_N = np.cumsum(low_N) - low_N
+        low_before_N -= low_before_N[start_N]
+        pairs += int(low_before_N[~low_N & counts_N].sum())
+        # Stable: rows without the bit keep their order at the front of the group, others behind.
+        moved_N = ((rank_N >> bit) << bit) + np.where(
+            low_N, low_before_N, place_N - start_N - low_before_N
+        )
+        rank_N, counts_N = _moved(rank_N, moved_N), _moved(counts_N, moved_N)
+    return pairs
+
+
+def _moved(values_N: NDArray[Any], target_N: Ints) -> NDArray[Any]:
+    result_N = np.empty_like(values_N)
+    result_N[target_N] = values_N
+    return result_N

@@ -1,0 +1,64 @@
+"""The mean of the hospitals' own figures, also where the server sees sums only.
+
+A figure that ranks rows by their scores is each hospital's own affair (``Figure.within``). Where
+the server sees every hospital's sums it works the figures out itself. With secure aggregation each
+hospital adds its own to the masked sum: [1, figure, bound], or zeros where it has none. So the
+server learns the mean and how many hospitals it is over, and no spread, which could tell two apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wardround.common.figures.figure import Figure, is_number
+from wardround.common.figures.records import Means
+from wardround.common.figures.sums import Floats
+
+PREFIX = "within:"
+"""How the names of such sums begin."""
+
+
+def own_sums(figures: Mapping[str, float], within: Iterable[Figure]) -> dict[str, Floats]:
+    """What one hospital adds to a masked sum: for each figure 3 numbers."""
+    sums = {}
+    for figure in within:
+        value, bound = figures.get(figure.name), figures.get(figure.bound or "", 0.0)
+        known = is_number(value) and is_number(bound)
+        sums[f"{PREFIX}{figure.name}"] = np.array([1.0, value, bound] if known else [0.0] * 3)
+    return sums
+
+
+def taken_out(sums: Mapping[str, Floats]) -> tuple[dict[str, Floats], Means]:
+    """The sums without those of ``own_sums``, and the means that these make.
+
+    Raises ValueError for one of another shape, or a count that is no number of hospitals.
+    """
+    rest = {name: value for name, value in sums.items() if not name.startswith(PREFIX)}
+    means: Means = {}
+    for name in sums.keys() - rest.keys():
+        count, value, bound = np.asarray(sums[name], dtype=np.float64).reshape(3).tolist()
+        if count != round(count) or count < 0:
+            raise ValueError(f"sum '{name}': found a count that isn't one of hospitals")
+        if count:
+            means[name.removeprefix(PREFIX)] = _mean(int(count), value, bound)
+    return rest, dict(sorted(means.items()))
+
+
+def means_of(parts: Sequence[Mapping[str, float]], within: Iterable[Figure]) -> Means:
+    """The same of figures that are known hospital by hospital."""
+    means: Means = {}
+    for figure in within:
+        known = [part for part in parts if is_number(part.get(figure.name))]
+        bounds = [part.get(figure.bound or "", 0.0) for part in known]
+        if known:
+            total = math.fsum(part[figure.name] for part in known)
+            means[figure.name] = _mean(len(known), total, math.fsum(bounds))
+    return means
+
+
+def _mean(count: int, total: float, bound: float) -> dict[str, Any]:
+    return {"mean": total / count, "bound": bound / count, "hospitals": count}

@@ -1,0 +1,233 @@
+"""The run manifest: what a run is and exactly what will leave a hospital, signed by the server.
+
+A hospital compares it with its own rules and its own copy of the settings before anything runs, and
+its gate lets nothing out that isn't listed. There are two stages. The first comes before anything
+runs: the model's arrays aren't known yet, so each record of them is one leaf with the name '*'. The
+second is the same manifest with these leaves filled, once all agree on the model's layout.
+
+A manifest is canonical JSON under an Ed25519 signature: one byte sequence for each, known keys
+only, every field of bounded size.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from wardround.common.errors import PolicyRefused, ReplyRefused
+from wardround.common.names import HospitalName
+from wardround.common.protocol import names as m
+from wardround.common.secagg.keys import SIGNATURE_BYTES, Identity, digest, verify
+from wardround.common.tables import (
+    PrivacyTable,
+    SecureAggregationTable,
+    Table,
+)
+
+FORMAT: Literal[1] = 1
+MOST_BYTES = 64 * 2**20
+MOST_LEAVES = 200_000
+MOST_HOSPITALS = 10_000
+ANY = "*"
+"""The name of a leaf that stands for every name."""
+
+Protection = Literal["none", "sizes", "noised", "masked", "masked+noised", "keys"]
+"""From weak to strong.
+
+none : as it is
+sizes : numbers of rows or steps, or names and shapes of sums
+noised : noise of differential privacy is on it
+masked : the server learns the sum over hospitals only
+masked+noised : and noise is on that
+keys : the protocol's own: keys, shares, signatures, names, constants. Nothing of the data
+"""
+PROTECTIONS: tuple[Protection, ...] = (
+    "none",
+    "sizes",
+    "noised",
+    "masked",
+    "masked+noised",
+    "keys",
+)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_printable)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9.!_-]{1,64}$")]
+Side = Annotated[int, Field(ge=0, lt=2**48)]
+ArrayType = Literal[
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"
+]
+ValueType = Literal["int", "float", "bytes", "text", "texts", "any"]
+
+
+class Leaf(Table):
+    """One thing that may leave a hospital.
+
+    message_type, record, name : where it stands in a reply; ``name`` may be '*'
+    shape : of an array; (size_bytes,) of bytes; (most characters,) of a text; (most lines, most
+        characters) of texts; () of a number; None where it is known only when it leaves
+    dtype : of an array or value; 'any' only for the model's arrays in stage 1
+    protection : what stands between it and the server
+
+    A masked leaf other than bytes stands for coordinates inside the reply's masked vector.
+    """
+
+    message_type: Text
+    record: Text
+    name: Name
+    shape: Annotated[tuple[Side, ...], Field(max_length=16)] | None
+    dtype: ArrayType | ValueType
+    protection: Protection
+
+    @property
+    def inside(self) -> bool:
+        """Whether it is a part of a masked vector, not a value of its own."""
+        return self.protection.startswith("masked") and self.dtype != "bytes"
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Where it stands."""
+        return self.message_type, self.record, self.name
+
+    @property
+    def open(self) -> bool:
+        """Whether stage 2 puts the model's own arrays, or its vector's size, in its place."""
+        vector = (m.TRAIN, m.SECAGG, m.VECTOR) == self.place and self.shape is None
+        return self.dtype == "any" or vector
+
+
+class Versions(Table):
+    """Of what computes at the server; without local parts."""
+
+    wardround: Version
+    flwr: Version
+    torch: Version
+
+
+class Manifest(Table):
+    """What a run is.
+
+    stage : 1 before anything runs, 2 with the model's arrays
+    run : the run directory's name, which privacy ledgers keep
+    description, description_version : of the federation's signed description; hexadecimal digest
+    descriptor : digest of the settings that all parties share, hexadecimal
+    task, task_sha256 : its name; of a file also the digest of its bytes, else ''
+    cohort : hospitals that are asked in a round
+    algorithms : the hospitals' half of the strategy
+    privacy, secure_aggregation : the server's tables; what is each hospital's own has its default
+    roster : names of all hospitals, ordered
+    leaves : exactly what leaves a hospital
+    """
+
+    format: Literal[1] = FORMAT
+    stage: Literal[1, 2]
+    run: Text
+    federation: HospitalName
+    description: Digest
+    description_version: int = Field(ge=1, lt=2**31)
+    descriptor: Digest
+    protocol: int = Field(ge=0, lt=2**31)
+    versions: Versions
+    task: Text
+    task_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+    model_family: Text
+    rounds: int = Field(ge=1, le=1_000_000)
+    cohort: int = Field(ge=1, le=MOST_HOSPITALS)
+    strategy: Text
+    algorithms: Annotated[tuple[Text, ...], Field(min_length=1, max_length=8)]
+    privacy: PrivacyTable
+    secure_aggregation: SecureAggregationTable
+    roster: Annotated[tuple[HospitalName, ...], Field(min_length=1, max_length=MOST_HOSPITALS)]
+    leaves: Annotated[tuple[Leaf, ...], Field(max_length=MOST_LEAVES)]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if list(self.roster) != sorted(set(self.roster)):
+            raise ValueError("the roster is not distinct and ordered")
+        if self.cohort > len(self.roster):
+            raise ValueError("the cohort is larger than the roster")
+        if len({leaf.place for leaf in self.leaves}) < len(self.leaves):
+            raise ValueError("two leaves stand in one place")
+        if self.stage == 2 and any(leaf.open for leaf in self.leaves):
+            raise ValueError("stage 2 leaves arrays of the model open")
+        return self
+
+    def body(self) -> bytes:
+        """The canonical JSON that is signed."""
+        values = self.model_dump(mode="json")
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    def digest(self) -> bytes:
+        """32 bytes that stand for this manifest in approvals and logs."""
+        return digest("run manifest", self.body())
+
+    def signed(self, identity: Identity) -> bytes:
+        """Signature and body. Raises ReplyRefused for a manifest that no one could read."""
+        body = self.body()
+        if self.from_body(body) != self:
+            raise ReplyRefused("a run manifest that doesn't read back as itself is not signed")
+        return identity.sign(digest("run manifest", body)) + body
+
+    @classmethod
+    def read(cls, data: bytes, server_public: bytes) -> Self:
+        """The manifest in ``data``.
+
+        Raises PolicyRefused unless that server signed it, ReplyRefused for anything but exactly
+        one manifest in which every field is of its type, size and range.
+        """
+        if not isinstance(data, bytes) or not SIGNATURE_BYTES < len(data) <= MOST_BYTES:
+            raise ReplyRefused("the run manifest is missing or of an impossible size")
+        signature, body = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]
+        if not verify(server_public, signature, digest("run manifest", body)):
+            raise PolicyRefused(
+                "the run manifest isn't signed by the server that federation.signed names"
+            )
+        return cls.from_body(body)
+
+    @classmethod
+    def from_body(cls, body: bytes) -> Self:
+        """The manifest that this canonical JSON is. Raises ReplyRefused."""
+        try:
+            manifest = cls.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_context=False)[0]
+            key = ".".join(str(part) for part in first["loc"]) or "as a whole"
+            line = m.one_line(f"the run manifest can't be read ({key}: {first['msg']})")
+            raise ReplyRefused(line) from None
+        if manifest.body() != body:
+            raise ReplyRefused("the run manifest is not in its one canonical form")
+        return manifest
+
+    def continues(self, earlier: Manifest) -> bool:
+        """Whether this is ``earlier`` with nothing changed but the model's arrays filled in."""
+        if (earlier.stage, self.stage) != (1, 2):
+            return False
+        if self.model_copy(update={"stage": 1, "leaves": earlier.leaves}) != earlier:
+            return False
+        vectors = {leaf.place for leaf in earlier.leaves if leaf.open and leaf.name != ANY}
+        records = {leaf.place[:2] for leaf in earlier.leaves if leaf.open and leaf.name == ANY}
+        fixed = {leaf for leaf in earlier.leaves if not leaf.open}
+        filled = set(self.leaves) - fixed
+        return fixed <= set(self.leaves) and all(
+            leaf.place in vectors or leaf.place[:2] in records for leaf in filled
+        )
+
+    def weaker_than(self, earlier: Manifest) -> list[Leaf]:
+        """Leaves whose record ``earlier`` had not listed with that protection."""
+        known = {(*leaf.place[:2], leaf.protection) for leaf in earlier.leaves}
+        return [x for x in self.leaves if (*x.place[:2], x.protection) not in known]
+
+
+def summary(leaves: list[Leaf]) -> str:
+    """The weakest protection among the leaves, for an audit line; 'keys' for none."""
+    return min((leaf.protection for leaf in leaves), key=PROTECTIONS.index, default="keys")

@@ -1,0 +1,56 @@
+"""Models as named arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wardround.common.flower.arrays import Arrays, encoded_view
+from wardround.common.model.entries import SHARED, Entries
+from wardround.common.model.torch_state import with_ordinary_torch
+from wardround.common.rng import seeded_globals
+from wardround.common.tasks.base import Sums, Task
+
+
+@with_ordinary_torch
+def build_model(task: Task[Any], totals: Sums, seed: int) -> nn.Module:
+    """The task's model with the initial weights of this run: the same at every party."""
+    with seeded_globals(seed, "model"):
+        return task.model(totals)
+
+
+def model_entries(model: nn.Module) -> dict[str, Tensor]:
+    """The entries of the state dict that training may change: trained parameters, and buffers.
+
+    A frozen parameter (``requires_grad = False``) is none of them. Every party has it already, from
+    the task's ``model()``: so it is neither sent nor written into a checkpoint. Of an entry that
+    has two names, the second is none.
+    """
+    return Entries.of(model).only(model.state_dict(), *SHARED)
+
+
+def model_arrays(model: nn.Module) -> Arrays:
+    """Copies of ``model_entries``, on the CPU: read-only, and ready to be encoded without another
+    copy."""
+    entries = model_entries(model)
+    return {name: encoded_view(t.detach().cpu().numpy()) for name, t in entries.items()}
+
+
+def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Copy the arrays into the model's entries of those names; others keep their values.
+
+    The caller has checked names, shapes and dtypes.
+    """
+    state = model.state_dict()
+    with torch.no_grad():
+        for name, value in arrays.items():
+            target = state[name]
+            if target.device.type == "cpu":
+                np.copyto(target.numpy(), value)  # (a tensor of a read-only array needs a copy)
+            else:
+                target.copy_(torch.from_numpy(np.array(value)))

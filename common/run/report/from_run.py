@@ -1,0 +1,224 @@
+"""From a run directory to its ``report.html``: reads what a run wrote, computes nothing new."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from wardround.common.config.load import Config, load_config
+from wardround.common.errors import WardroundError
+from wardround.common.figures.figure import Figure, FigureTable
+from wardround.common.figures.records import (
+    changes_of_hospitals,
+    evaluation_of,
+    flat_records,
+    model_rows,
+    simulated_time_notes,
+)
+from wardround.common.run.directory import RunDirectory
+from wardround.common.run.report.page import HIDDEN, ReportData, write_report
+from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
+
+_MOST_CHANGES = 10
+
+
+def report_run(run: RunDirectory) -> Path:
+    """Write the run's ``report.html`` (again) and return its path. Raises RunDirectoryError."""
+    summary, rounds, config = run.summary(), run.rounds(), _config(run)
+    claims = latest_claims(rounds)
+    stamp = time.localtime(run.config_path.stat().st_mtime)
+    data = ReportData(
+        name=str(summary.get("name", run.path.name)),
+        created=time.strftime("%Y-%m-%dT%H:%M:%S", stamp),
+        status=str(summary.get("status", "stopped before the first round")),
+        config_toml=run.config_path.read_text("utf-8"),
+        environment=run.environment() | _devices(summary),
+        figures=FigureTable.read(summary),
+        records=flat_records(rounds),
+        rounds=rounds,
+        hospitals=[
+            _with_prevalence(row, rounds)
+            | {"warnings": _warnings(row, summary), "epsilon": _epsilon(row, claims)}
+            for row in summary.get("hospitals", [])
+        ],
+        comparison=list(summary.get("comparison", [])) or _model_rows(summary, rounds),
+        notes=_notes(run, config),
+        protection=config.privacy.sentence if config else "",
+        virtual_clients=int(summary.get("population", {}).get("clients", 0)),
+        counted=_counted(config),
+        titles=dict(summary.get("titles", {})),
+        absent=list(summary.get("absent", [])),
+    )
+    write_report(data, run.report)
+    return run.report
+
+
+def _devices(summary: dict[str, Any]) -> dict[str, str]:
+    """What computed, as the hospitals said it."""
+    counts = Counter(row["device"] for row in summary.get("hospitals", []) if row.get("device"))
+    said = [
+        f"{device} ({count} hospital{'s' if count > 1 else ''})"
+        for device, count in sorted(counts.items())
+    ]
+    if one := summary.get("population", {}).get("device"):
+        said = [one]
+    return {"computed on": ", ".join(said)} if said else {}
+
+
+def _model_rows(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The model's figures where nothing was computed to compare it with, as between machines."""
+    evaluated = [row["round"] for row in rounds if row["overall"]]
+    chosen = summary.get("chosen_round") or max(evaluated, default=0)
+    return model_rows(evaluation_of(rounds, chosen), "test")
+
+
+def _epsilon(row: dict[str, Any], claims: dict[str, dict[str, float | None]]) -> float | None:
+    """What the hospital claims to have spent; None in a run without privacy."""
+    return claims.get(row["hospital"], {}).get("epsilon")
+
+
+def _warnings(hospital: dict[str, Any], summary: dict[str, Any]) -> list[str]:
+    """What the hospital told the server, or what the simulation's own machine noted."""
+    own = f"{hospital['hospital']}: "
+    noted = [line for line in summary.get("warnings", []) if line.startswith(own)]
+    return [*hospital.get("warnings", []), *noted]
+
+
+def _with_prevalence(hospital: dict[str, Any], rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add the share of positive test rows, where an evaluation told it."""
+    for row in reversed(rounds):
+        figures = row["hospitals"].get(hospital["hospital"], {}).get("test", {})
+        if figures.get("prevalence") is not None:
+            return hospital | {"prevalence": figures["prevalence"]}
+    hidden = any(row.get("hidden") for row in rounds)
+    return hospital | {"prevalence": HIDDEN if hidden else None}
+
+
+def _counted(config: Config | None) -> str:
+    """What the hospitals' sizes are, as the server was told them."""
+    unit = config.privacy.unit if config else "none"
+    return {
+        "none": "rows",
+        "example": "rows, as announced with noise",
+        "patient": "patients, as announced with noise",
+        "hospital": "1 where there may be rows; how many isn't announced",
+    }[unit]
+
+
+def _config(run: RunDirectory) -> Config | None:
+    try:
+        return load_config(run.config_path)
+    except WardroundError:
+        return None
+
+
+def _notes(run: RunDirectory, config: Config | None) -> list[str]:
+    """What a reader must know before trusting or sharing the figures."""
+    simulated, summary, rounds = not run.deployed, run.summary(), run.rounds()
+    comparison = summary.get("comparison", [])
+    made = [kind for kind in ("local", "pooled") if any(row.get(kind) for row in comparison)]
+    notes = [
+        *summary.get("left_out", []),
+        *_aggregation_notes(config, rounds, simulated, bool(comparison)),
+        *(privacy_notes(config, rounds, simulated, made) if config else []),
+        *_figure_notes(FigureTable.read(summary).primary, rounds),
+    ]
+    if any(row["overall"] for row in rounds):
+        notes.append(
+            "'overall' adds the hospitals' sums (every row counts the same); 'mean' is the plain "
+            "mean of the hospitals' figures (every hospital counts the same)."
+        )
+    if config is None:
+        return notes
+    scenario = config.simulation.scenario
+    notes[:0] = simulated_time_notes(
+        rounds,
+        FigureTable.read(summary).primary,
+        scenario.get("target") if isinstance(scenario, dict) else None,
+    )
+    for name, why in summary.get("unfit", {}).items():
+        notes.insert(0, f"{name} took no part: {why}.")
+    if early := summary.get("ended_early"):
+        notes.insert(0, f"The run ended early: {early}.")
+    if initial := summary.get("initial"):
+        notes.append(f"The first model took {initial['taken']} arrays from {initial['file']}.")
+    if not_chosen := summary.get("not_chosen"):
+        notes.append(f"evaluation.select is 'best', but {not_chosen}.")
+    elif config.evaluation.select == "best" and summary.get("chosen_round"):
+        notes.append("The model is that of the round with the best validation figure.")
+    virtual = config.simulation.partition == "virtual"
+    if virtual:
+        notes.append(
+            "The population is virtual: its clients were made when they were sampled. Figures are "
+            "of a sample of them, the same in every round."
+        )
+    if made:
+        notes.append(
+            f"{' and '.join(repr(kind) for kind in made)}: trained with the same settings, on "
+            "inputs prepared the same way, with as many passes over the data as the federation"
+            f"{'; a pooled model exists only in a simulation' * ('pooled' in made)}."
+        )
+    notes += [f"{line[:1].upper()}{line[1:]}." for line in summary.get("comparison_notes", [])]
+    return notes
+
+
+def _figure_notes(primary: Figure, rounds: list[dict[str, Any]]) -> list[str]:
+    """What the primary figure is of, and which hospitals it is over."""
+    notes = [change.sentence() for change in changes_of_hospitals(rounds, "test")]
+    notes += [
+        f"In round {row['round']} other hospitals evaluated than before: the best model so far "
+        f"(round {row['again']['round']}) was evaluated again by them, and held against the new "
+        "one there."
+        for row in rounds
+        if "again" in row
+    ]
+    if len(notes) > _MOST_CHANGES:
+        notes[_MOST_CHANGES:] = ["The hospitals that evaluate changed oftener than is told here."]
+    if primary.within:
+        notes.append(
+            f"{primary.name} of all rows together ranks patients of different hospitals against "
+            "each other, so it also measures how their prevalences differ: models are compared by "
+            "the mean of the hospitals' own."
+        )
+    return notes
+
+
+def _aggregation_notes(
+    config: Config | None, rounds: list[dict[str, Any]], simulated: bool, compared: bool
+) -> list[str]:
+    """``compared``: whether the page has figures of single hospitals."""
+    if config is None:
+        return []
+    if not config.secure_aggregation.enabled:
+        return ["This run used no secure aggregation: the server saw each hospital's update."]
+    sizes = "the sizes it announced" if config.privacy.enabled else "its rows per split"
+    notes = [
+        "Secure aggregation was on: the server saw sums over hospitals only. Of one hospital it "
+        f"knew {sizes}, its times and its failures; everything else is hidden.",
+    ]
+    if simulated and compared:
+        notes.append(
+            "Figures of single hospitals in this page come from the hospitals that were simulated "
+            "here, not from the server."
+        )
+    if simulated:
+        notes.append(
+            "In a simulation the rounding of updates derives from the run's seed, so that a run "
+            "can be repeated exactly; the masks are secret all the same."
+        )
+    clipped = max((row.get("clipped") or 0.0 for row in rounds), default=0.0)
+    if clipped > 0:
+        notes.append(
+            f"Up to {clipped:.2%} of the updates' coordinates were clipped at "
+            f"secure_aggregation.clip = {config.secure_aggregation.clip:g} in a round."
+        )
+    found = [row.get("resolution") for row in rounds]
+    coarse = sum(value is not None and value < 1 for value in found)
+    if coarse:
+        notes.append(
+            f"In {coarse} of {len(rounds)} rounds the update was smaller than its rounding: a "
+            "lower secure_aggregation.clip makes that finer."
+        )
+    return notes

@@ -1,0 +1,43 @@
+"""The tables of ``federation.toml``, each key with its type, range, default and meaning.
+
+``common/config/load.py`` puts them together, and says where in the file a mistake stands.
+"""
+
+from wardround.common.tables.base import Positive, Table
+from wardround.common.tables.machines import ServerTable, SimulationTable
+from wardround.common.tables.protection import PrivacyTable, SecureAggregationTable
+from wardround.common.tables.run import (
+    DataTable,
+    EvaluationTable,
+    FederationTable,
+    StrategyTable,
+)
+from wardround.common.tables.task import (
+    TASK_PATHS,
+    TaskTable,
+    absolute_paths,
+    is_built_in,
+    without_folders,
+)
+from wardround.common.tables.training import OWN_TRAINING, Precision, TrainingTable
+
+__all__ = [
+    "DataTable",
+    "EvaluationTable",
+    "FederationTable",
+    "OWN_TRAINING",
+    "Positive",
+    "Precision",
+    "PrivacyTable",
+    "SecureAggregationTable",
+    "ServerTable",
+    "SimulationTable",
+    "StrategyTable",
+    "TASK_PATHS",
+    "Table",
+    "TaskTable",
+    "TrainingTable",
+    "absolute_paths",
+    "is_built_in",
+    "without_folders",
+]

@@ -1,0 +1,47 @@
+"""Which keys of ``federation.toml`` have an effect only together with another one.
+
+A new key either has a line here, or works whatever the others are. Options of tasks have theirs
+beside them (``common/tasks/options.py``).
+"""
+
+from __future__ import annotations
+
+from wardround.common.tables.effects import Effect
+from wardround.common.tables.protection import PrivacyTable, SecureAggregationTable
+
+_UNWEIGHTED = ("fedmedian", "fedtrimmedavg", "krum", "bulyan")
+
+EFFECTS = (
+    Effect("federation.retry_wait_s", "federation.round_attempts", (1,), but=True),
+    Effect("training.lr_decay", "training.schedule", ("exponential", "step")),
+    Effect("training.step_rounds", "training.schedule", ("step",)),
+    Effect("training.momentum", "training.optimizer", ("sgd",)),
+    Effect("training.local_epochs", "training.local_steps", (None,)),
+    Effect("training.distillation_temperature", "training.distillation", (0.0,), but=True),
+    Effect("strategy.weighting", "strategy.name", _UNWEIGHTED, but=True),
+    *(
+        Effect(f"secure_aggregation.{key}", "secure_aggregation.enabled", (True,))
+        for key in SecureAggregationTable.model_fields
+        if key != "enabled"
+    ),
+    *(
+        Effect(f"privacy.{key}", "privacy.unit", ("example", "patient", "hospital"))
+        for key in PrivacyTable.model_fields
+        if key != "unit"
+    ),
+    Effect("privacy.target_quantile", "privacy.clipping", ("adaptive",)),
+    Effect("privacy.clipping_lr", "privacy.clipping", ("adaptive",)),
+    Effect("privacy.records_per_patient", "privacy.unit", ("patient",)),
+    Effect("privacy.size_noise", "privacy.unit", ("example", "patient")),
+    Effect("simulation.clients", "simulation.partition", ("sites", "column"), but=True),
+    Effect("simulation.rows_per_client", "simulation.partition", ("virtual",)),
+    Effect("simulation.column", "simulation.partition", ("column", "feature_shift")),
+    Effect(
+        "simulation.alpha",
+        "simulation.partition",
+        ("auto", "dirichlet", "quantity", "feature_shift", "virtual"),
+    ),
+    Effect("simulation.min_examples", "simulation.partition", ("sites", "virtual"), but=True),
+    Effect("simulation.unmask_dropout", "secure_aggregation.enabled", (True,)),
+    Effect("simulation.ray_address", "simulation.executor", ("ray",)),
+)

@@ -1,0 +1,182 @@
+"""``[simulation]`` and ``[server]``: where hospitals and coordinator run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from wardround.common.address import ADDRESS, join_address, split_address
+from wardround.common.names import name_of
+from wardround.common.tables.base import (
+    DAY_S,
+    MANY,
+    Fraction,
+    PathText,
+    Seconds,
+    Table,
+)
+
+
+class SimulationTable(Table):
+    """``[simulation]``: hospitals that exist only on this machine."""
+
+    clients: int = Field(5, ge=1, le=MANY, description="hospitals to partition into")
+    partition: Literal[
+        "auto",
+        "dirichlet",
+        "iid",
+        "quantity",
+        "sites",
+        "column",
+        "patient",
+        "feature_shift",
+        "virtual",
+    ] = Field(
+        "auto",
+        description=(
+            "`dirichlet` (by label), `iid`, `quantity`, `patient`, `column`, `feature_shift`, "
+            "`sites` (a folder of hospitals), `virtual` (made when sampled); `auto`: sites for a "
+            "folder, else dirichlet: [partitions](simulation.md#partitions)"
+        ),
+    )
+    rows_per_client: int = Field(
+        50, ge=1, le=MANY, description="of a virtual client, all splits together"
+    )
+    column: str = Field(
+        "",
+        description=(
+            "whose values are the hospitals (`column`), or whose order tells them apart "
+            "(`feature_shift`)"
+        ),
+    )
+    alpha: float = Field(1.0, ge=1e-6, le=1e9, description="smaller is more unequal")
+    feature_noise: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="noise on inputs: hospital i of n gets variance `feature_noise` i / n",
+    )
+    min_examples: int = Field(10, ge=1, le=MANY, description="per hospital")
+    dropout: Fraction = Field(
+        0.0, description="probability that a hospital fails before it answers a training request"
+    )
+    unmask_dropout: Fraction = Field(
+        0.0, description="probability that it fails after its masked upload"
+    )
+    scenario: PathText | dict[str, Any] = Field(
+        "",
+        description=(
+            "a file (meant from this one's folder), or its tables as `[simulation.scenario]`: "
+            "[scenarios](simulation.md#scenarios)"
+        ),
+    )
+    baselines: bool = Field(True, description="also train local and pooled models")
+    threads: int = Field(1, ge=1, le=1024, description="of torch, per process")
+    executor: Literal[
+        "auto", "sequential", "cohort", "processes", "processes-sequential", "ray"
+    ] = Field("auto", description="how clients are run: [executors](simulation.md#executors)")
+    ray_address: str = Field(
+        "",
+        pattern=r"^(auto|[A-Za-z0-9.\-]+:[0-9]{1,5})?$",
+        description=(
+            "of the Ray cluster: `host:port`, `auto` (one that this machine is in), or empty: the "
+            "same, and without one it starts"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _says_what_to_part_by(self) -> SimulationTable:
+        if self.partition == "column" and not self.column:
+            raise ValueError(
+                "partition = 'column' needs simulation.column: the column that says each row's "
+                "hospital"
+            )
+        if self.partition == "feature_shift" and not self.column and not self.feature_noise:
+            raise ValueError(
+                "partition = 'feature_shift' needs simulation.column, a numeric one to sort rows "
+                "by, or simulation.feature_noise above 0"
+            )
+        return self
+
+
+_LONGEST_TITLE = 200
+
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-]{1,253}$")]
+
+
+class ServerTable(Table):
+    """``[server]``: the coordinator's process, and the hospitals that are provisioned."""
+
+    address: str = Field(
+        "localhost:8443",
+        pattern=f"^{ADDRESS}$",
+        description=(
+            "host and port that hospitals dial, an IPv6 address in brackets; stands in the "
+            "server's certificate"
+        ),
+    )
+    listen: str = Field(
+        "",
+        max_length=300,
+        description="host and port to listen on; empty: all interfaces, the port of `address`",
+    )
+    dashboard_hosts: list[HostName] = Field(
+        [],
+        max_length=100,
+        description="names under which a proxy in front asks for the dashboard, without port",
+    )
+    hospitals: list[str] = Field(
+        [],
+        description="the hospitals that `wardround provision` makes start-up kits for; whatever "
+        "people call them: [names](deployment.md#names)",
+    )
+    folder: PathText = Field("provision", description="where authority, server keys and kits lie")
+    wait_s: Seconds = Field(
+        60.0, description="once `min_clients` are connected: how long to wait for the others"
+    )
+    heartbeat_s: float = Field(
+        3.0, gt=0, le=DAY_S, description="both ends say so often that they live"
+    )
+    lease_s: float = Field(
+        12.0,
+        gt=0,
+        le=DAY_S,
+        description="a connection that was silent so long is dead, and its identity free again",
+    )
+    max_message_mb: int = Field(4096, ge=1, le=1_000_000, description="a larger message is refused")
+    max_connections: int = Field(
+        256, ge=1, le=10_000, description="streams at a time, authenticated or not"
+    )
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What people call each of ``hospitals``, by its name."""
+        return {name_of(title): title for title in self.hospitals}
+
+    @field_validator("address", "listen")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        return join_address(*split_address(value)) if value else value
+
+    @model_validator(mode="after")
+    def _is_sensible(self) -> ServerTable:
+        called: dict[str, str] = {}
+        for title in self.hospitals:
+            if not title.strip() or not title.isprintable() or len(title) > _LONGEST_TITLE:
+                raise ValueError(
+                    f"hospitals: {title!r:.60} is no name; write 1 to {_LONGEST_TITLE} characters"
+                )
+            name = name_of(title)
+            if (other := called.setdefault(name.casefold(), title)) != title:
+                raise ValueError(
+                    f"hospitals: {other!r:.60} and {title!r:.60} would both be '{name}' in "
+                    "certificates and folders; call one otherwise"
+                )
+        if len(set(self.hospitals)) < len(self.hospitals):
+            raise ValueError("hospitals: a name stands there twice")
+        if self.lease_s < 2 * self.heartbeat_s:
+            raise ValueError(
+                "lease_s must be at least twice heartbeat_s: one lost beat is no death"
+            )
+        return self

@@ -1,0 +1,75 @@
+"""What a mailbox holds, and what it tells its owner (``common/transport/mailbox.py``)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import IO, Protocol
+
+from wardround.common.flower.content import BodyDigest
+from wardround.common.transport.frames import Frame, Start
+
+
+class Readable(Protocol):
+    """A body that can be read in pieces."""
+
+    size_bytes: int
+
+    def read(self, offset: int, count: int) -> bytes:
+        """At most ``count`` bytes from ``offset``."""
+
+
+@dataclass
+class Outgoing:
+    """A message to be sent. ``start.number`` is the mailbox's to give.
+
+    offset, got : up to where it was sent, and up to where it has come
+    times : ends of the chunks on their way, and when they were sent
+    """
+
+    start: Start
+    body: Readable | None = None
+    offset: int = 0
+    announced: bool = False
+    ready: bool = False
+    attempts: int = 1
+    got: int = 0
+    times: deque[tuple[int, float]] = field(default_factory=deque)
+
+    def go_on(self, offset: int) -> None:
+        """Send from ``offset``; what is on its way doesn't count."""
+        self.offset = self.got = offset
+        self.times.clear()
+
+
+@dataclass
+class Incoming:
+    """A message that came, or is coming; ``file`` is at its beginning once it is whole."""
+
+    start: Start
+    file: IO[bytes]
+    received: int = 0
+    digest: BodyDigest = field(default_factory=BodyDigest)
+
+    def continues(self, start: Start) -> bool:
+        """Whether ``start`` announces this very message again."""
+        return self.start == start.model_copy(update={"number": self.start.number})
+
+
+class Events(Protocol):
+    """What a mailbox tells its owner; called without its lock, one frame at a time."""
+
+    def wanted(self, start: Start) -> str | None:
+        """Whether an announced message is to come: None, or why it isn't ("": it came before)."""
+
+    def arrived(self, message: Incoming) -> None:
+        """A message is whole. When this returns, its sender may forget it."""
+
+    def gone(self, start: Start) -> None:
+        """A message of ours has arrived at the other side."""
+
+    def failed(self, start: Start, reason: str) -> None:
+        """A message of ours was refused by the other side, or couldn't be brought over."""
+
+    def control(self, frame: Frame) -> None:
+        """Any other frame."""

@@ -1,0 +1,241 @@
+"""The federation's description: who belongs to it, where it is, and its settings, all signed.
+
+The file ``federation.signed`` is JSON with the description's canonical JSON and the authority's
+signature over it (``common/trust/pki.py``), so the authority's certificate alone decides whether
+it is true. There is one byte sequence for each description: anything else is refused, whoever
+signed it. ``version`` only grows; a hospital never goes back to a lower one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import tomli_w
+
+from wardround.common.address import ADDRESS, split_address
+from wardround.common.config.load import Config, parse_config
+from wardround.common.errors import ProvisionError
+from wardround.common.names import HOSPITAL_NAME, SERVER
+from wardround.common.secagg.keys import KEY_BYTES, Roster, digest
+from wardround.common.tables import without_folders
+from wardround.common.trust.pki import verify_signature
+
+FORMAT = 1
+MOST_HOSPITALS = 10_000
+MOST_REVOKED = 50_000
+_MOST_BYTES = 8 * 2**20
+_MOST_CONFIG_BYTES = 2**20
+_ADDRESS = re.compile(ADDRESS)
+_SERIAL = re.compile(r"[1-9a-f][0-9a-f]{0,39}")
+_HEX = re.compile(r"[0-9a-f]*")
+_SHARED_SERVER = ("address", "heartbeat_s", "lease_s", "max_message_mb")
+_WHOLE = "ask the coordinator for federation.signed again"
+
+
+class Signer(Protocol):
+    """Who can sign a description: an ``Authority``."""
+
+    def sign(self, body: bytes) -> bytes:
+        """The signature over a body."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a federation is.
+
+    address : host:port that hospitals dial
+    config_toml : the settings that all parties share
+    server, hospitals : Ed25519 public keys; hospitals by name
+    revoked : serial numbers of certificates that are not accepted any more, ascending
+    issued : ISO 8601 time, UTC
+    """
+
+    federation: str
+    version: int
+    address: str
+    config_toml: str
+    server: bytes
+    hospitals: dict[str, bytes]
+    revoked: tuple[int, ...]
+    issued: str
+
+    @property
+    def roster(self) -> Roster:
+        """Every hospital's Ed25519 public key."""
+        return self.hospitals
+
+    def body(self) -> bytes:
+        """The canonical JSON that is signed."""
+        return _canonical(
+            {
+                "format": FORMAT,
+                "federation": self.federation,
+                "version": self.version,
+                "address": self.address,
+                "config": self.config_toml,
+                "server": self.server.hex(),
+                "hospitals": {name: key.hex() for name, key in self.hospitals.items()},
+                "revoked": [f"{serial:x}" for serial in self.revoked],
+                "issued": self.issued,
+            }
+        )
+
+    def digest(self) -> bytes:
+        """What stands for this description in manifests and logs."""
+        return digest("federation description", self.body())
+
+    def signed(self, authority: Signer) -> bytes:
+        """The file ``federation.signed``. Raises ProvisionError if no one could read it."""
+        body = self.body()
+        if _parse(body) != self:
+            raise ProvisionError("a description that doesn't read back as itself is not signed")
+        signature = authority.sign(body).hex()
+        return _canonical({"body": body.decode(), "signature": signature}) + b"\n"
+
+    @classmethod
+    def read(cls, data: bytes, ca_pem: bytes, file: str = "federation.signed") -> Description:
+        """The description in a signed file.
+
+        Raises ProvisionError unless the authority of ``ca_pem`` signed exactly this, and every
+        field is of its type, size and range.
+        """
+        try:
+            body, signature = _open(data)
+            if not verify_signature(ca_pem, body, signature):
+                raise ProvisionError(
+                    "not signed by the authority of ca.pem: altered, or another federation's"
+                )
+            return _parse(body)
+        except ProvisionError as error:
+            raise ProvisionError(f"{file}: {error}; {_WHOLE}") from None
+
+    def config(self, overrides: Sequence[str] = ()) -> Config:
+        """The shared settings, with a party's own 'table.key=value' over them.
+
+        Raises ConfigError, and ProvisionError if they are another federation's.
+        """
+        config = parse_config(self.config_toml, overrides)
+        if config.federation.name != self.federation:
+            raise ProvisionError(
+                f"the settings are of federation '{config.federation.name}', the description of "
+                f"'{self.federation}'"
+            )
+        return config
+
+
+def is_signed_description(data: bytes) -> bool:
+    """Whether a file looks like ``federation.signed``; ``Description.read`` says if it is one."""
+    try:
+        outer = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(outer, dict) and set(outer) == {"body", "signature"}
+
+
+def shared_toml(config: Config) -> str:
+    """The settings that every party gets: nothing that only one party needs, no path of one's."""
+    tables = config.model_dump(mode="json", exclude_none=True)
+    del tables["simulation"], tables["data"]["path"]
+    del tables["federation"]["runs"], tables["federation"]["initial"]
+    del tables["training"]["device"]
+    tables["server"] = {key: tables["server"][key] for key in _SHARED_SERVER}
+    name = re.split(r"[/\\]", config.task.name)[-1]  # each has its own folder
+    tables["task"] = without_folders(config.task.name, config.task.options) | {"name": name}
+    return tomli_w.dumps(tables)
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _open(data: bytes) -> tuple[bytes, bytes]:
+    """Body and signature of a file, which must be written in the one way there is."""
+    if len(data) > _MOST_BYTES:
+        raise ProvisionError(f"has over {_MOST_BYTES >> 20} MiB")
+    try:
+        outer = json.loads(data)
+        if set(outer) != {"body", "signature"}:
+            raise ValueError
+        body, signature = outer["body"].encode("ascii"), _unhex(outer["signature"])
+        if _canonical(outer) + b"\n" != data:
+            raise ValueError
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ProvisionError("not a signed description") from None
+    return body, signature
+
+
+def _parse(body: bytes) -> Description:
+    try:
+        values = json.loads(body)
+        if values["format"] != FORMAT:
+            raise ProvisionError(
+                f"of format {values['format']!r:.20}, and this program reads {FORMAT}; install "
+                "the same version of wardround on both sides"
+            )
+        description = Description(
+            values["federation"],
+            values["version"],
+            values["address"],
+            values["config"],
+            _unhex(values["server"]),
+            {name: _unhex(key) for name, key in values["hospitals"].items()},
+            tuple(_serial(text) for text in values["revoked"]),
+            values["issued"],
+        )
+        _check(description)
+        if description.body() != body:
+            raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ProvisionError("a field is missing, unknown or of an impossible form") from None
+    return description
+
+
+def _check(one: Description) -> None:
+    """Types, ranges and sizes. Raises ProvisionError."""
+    _need(_is_name(one.federation), "federation", "no name")
+    _need(type(one.version) is int and 1 <= one.version < 2**31, "version", "not 1, 2, ...")
+    _need(_is_address(one.address), "address", "not host:port")
+    _need(len(one.config_toml.encode()) <= _MOST_CONFIG_BYTES, "config", "over 1 MiB")
+    _need(len(one.hospitals) <= MOST_HOSPITALS, "hospitals", f"over {MOST_HOSPITALS}")
+    names = [name for name in one.hospitals if not _is_name(name) or name == SERVER]
+    _need(not names, "hospitals", f"{names[:1]!r:.80} can't be a name")
+    keys = [one.server, *one.hospitals.values()]
+    _need(all(len(key) == KEY_BYTES for key in keys), "hospitals", "a key has not 32 bytes")
+    _need(len(set(keys)) == len(keys), "hospitals", "two parties have one key")
+    _need(len(one.revoked) <= MOST_REVOKED, "revoked", f"over {MOST_REVOKED}")
+    _need(list(one.revoked) == sorted(set(one.revoked)), "revoked", "not ascending")
+    when = datetime.fromisoformat(one.issued)
+    _need(len(one.issued) <= 40 and when.utcoffset() == timedelta(0), "issued", "not UTC")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return _ADDRESS.fullmatch(text) is not None and split_address(text)[1] >= 1
+    except ValueError:
+        return False
+
+
+def _need(holds: bool, field: str, what: str) -> None:
+    if not holds:
+        raise ProvisionError(f"'{field}': {what}")
+
+
+def _is_name(value: Any) -> bool:
+    return HOSPITAL_NAME.fullmatch(value) is not None
+
+
+def _unhex(text: Any) -> bytes:
+    if not _HEX.fullmatch(text):  # bytes.fromhex takes blanks and capitals
+        raise ValueError("not hexadecimal")
+    return bytes.fromhex(text)
+
+
+def _serial(text: Any) -> int:
+    if not _SERIAL.fullmatch(text):
+        raise ValueError("not a serial number")
+    return int(text, 16)

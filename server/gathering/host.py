@@ -1,0 +1,66 @@
+"""What a federation is told by its host, and the host by it: who may be asked, and when to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from wardround.server.gathering.plain import Expected
+from wardround.server.gathering.replies import Member
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host of a federation.
+
+    Parameters
+    ----------
+    on_model : is told, before the first round, what hospitals will be asked to send
+    wait_ready : returns when enough hospitals can be asked; called before every attempt at a step.
+        True: the others are waited for, too, as long as the host's settings say
+    standing : gives something that changes when hospitals were told of another membership or other
+        settings, so that what they had accepted is over
+    departures : counts the requests that weren't answered as a hospital had left, or withdrawn
+    gone : names of those who can't be asked now by such a decision of their own
+    on_members : is told who was found to take part, before more of them are waited for
+    go_on : how a run that stopped goes on, as the end of a sentence
+    """
+
+    on_model: Callable[[Expected], None] = lambda expected: None
+    wait_ready: Callable[[bool], None] = lambda everyone: None
+    standing: Callable[[], object] = lambda: None
+    departures: Callable[[], int] = lambda: 0
+    gone: Callable[[], Collection[str]] = frozenset
+    on_members: Callable[[Sequence[Member]], None] = lambda members: None
+    go_on: str = "go on with the same run directory"
+
+
+class Attempts:
+    """Attempts at a step, numbered, until ``most`` have failed by themselves.
+
+    One during which a hospital was revoked, added or renewed, or that lacked an answer of one that
+    had left, isn't counted: what people may do at any time must not end a run.
+    """
+
+    def __init__(self, most: int, host: Host, first: int = 1) -> None:
+        self.number, self._left, self._host = first, max(1, most - first + 1), host
+        self._begun = self._now()
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            self._begun = self._now()
+            yield self.number
+            self.number += 1
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether people have changed something since the present attempt began."""
+        return self._now() != self._begun
+
+    def _now(self) -> tuple[object, int]:
+        return self._host.standing(), self._host.departures()
+
+    def another(self) -> bool:
+        """After a failure: whether there is another attempt."""
+        self._left -= not self.disturbed
+        return self._left > 0

@@ -1,0 +1,74 @@
+"""Which clients are asked: drawn from (run seed, round, attempt), never from arrival.
+
+A draw takes what it draws, whatever the number of members: a virtual population isn't copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wardround.common.config.load import Config
+from wardround.common.protocol.names import HELD_OUT
+from wardround.common.rng import numpy_generator
+from wardround.server.gathering.replies import Member
+from wardround.server.members.lazy import VirtualMembers
+
+MOST_PREPARING, MOST_EVALUATED = 100, 1000
+"""Clients of a virtual population that the preparation asks, and evaluations by default. The
+first are few as each sends single messages: sums that scale inputs need no more."""
+
+
+def draw_cohort(
+    members: Sequence[Member], count: int | None, seed: int, server_round: int, attempt: int
+) -> list[Member]:
+    """``count`` of the members that train, without replacement (all if None or too few), ordered by
+    name."""
+    drawn = _drawn(training(members), count, seed, "cohort", server_round, attempt)
+    return [member for member in drawn if member.trains]
+
+
+def training(members: Sequence[Member]) -> Sequence[Member]:
+    """The members that have rows to train on. A virtual population is as it is."""
+    if isinstance(members, VirtualMembers):
+        return members
+    return [member for member in members if member.trains]
+
+
+def preparing(members: Sequence[Member], config: Config) -> list[Member]:
+    """Whom the federated preparation asks: all that train, or a sample of a virtual population."""
+    if not isinstance(members, VirtualMembers):
+        return list(training(members))
+    return _drawn(members, MOST_PREPARING, config.federation.seed, "preparation")
+
+
+def evaluating_groups(members: Sequence[Member]) -> dict[frozenset[str], list[str]]:
+    """The held-out splits by the names of the hospitals that have rows of them: a masked sum of a
+    split is of these alone, for zeros of others would hide nothing."""
+    groups: dict[frozenset[str], list[str]] = {}
+    for split in HELD_OUT:
+        if having := frozenset(member.name for member in members if member.sizes[split]):
+            groups.setdefault(having, []).append(split)
+    return groups
+
+
+def evaluated(members: Sequence[Member], config: Config) -> list[Member]:
+    """Whom evaluations ask, of these members: the same in every round, so that figures of two
+    rounds differ by the model alone."""
+    count = config.evaluation.clients
+    if count is None:
+        if not isinstance(members, VirtualMembers):
+            return list(members)
+        count = MOST_EVALUATED
+    return _drawn(members, count, config.federation.seed, "evaluation")
+
+
+def _drawn(
+    members: Sequence[Member], count: int | None, seed: int, purpose: str, *parts: int
+) -> list[Member]:
+    virtual = isinstance(members, VirtualMembers)
+    ordered = members if virtual else sorted(members, key=lambda member: member.name)
+    if count is None or count >= len(ordered):
+        return list(ordered)
+    generator = numpy_generator(seed, purpose, *parts)
+    chosen = generator.choice(len(ordered), size=count, replace=False)
+    return [ordered[index] for index in sorted(chosen.tolist())]

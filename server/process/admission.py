@@ -1,0 +1,176 @@
+"""Whether a hospital's own rules allow the run: asked of each one when it connects.
+
+A hospital is shown the signed run manifest before it is asked for anything else. One that refuses
+(its policy forbids it, or a person has not approved it yet) stays connected and is asked again from
+time to time. When the model is known the manifest is completed and shown to all once more.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from wardround.common.config.load import Config
+from wardround.common.errors import WardroundError
+from wardround.common.manifest.manifest import Manifest
+from wardround.common.protocol import names as m
+from wardround.common.secagg.keys import Identity
+from wardround.common.tasks.base import Task
+from wardround.common.trust.description import Description
+from wardround.server.gathering.plain import Expected
+from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.links import Link
+
+log = logging.getLogger("wardround.server")
+
+_AGAIN_S, _LONGEST_AGAIN_S = 5.0, 30.0
+_ANSWER_WITHIN_S = 60.0
+
+
+class Admission:
+    """Shows the manifest, and lets those take part that accept it.
+
+    Parameters
+    ----------
+    description : gives the present signed description
+    identity : the server's, which signs the manifest
+    """
+
+    def __init__(
+        self,
+        grid: HospitalGrid,
+        events: ServerEvents,
+        config: Config,
+        task: Task[Any],
+        run_name: str,
+        description: Callable[[], Description],
+        identity: Identity,
+    ) -> None:
+        self._grid, self._events, self._config, self._task = grid, events, config, task
+        self._run_name, self._description, self._identity = run_name, description, identity
+        self._expected: Expected | None = None
+        self._signed = b""
+        self._renewed = threading.Condition()
+        self._announcing = False
+        self._turns: dict[str, int] = {}
+        grid.on_withdrawn = self._withdrawn
+        self.renew()
+
+    def begin(self, link: Link) -> None:
+        """A hospital has connected: ask it, in a thread, until it accepts or is gone."""
+        with self._grid.changed:
+            link.refusal = ""
+        self._begin(link)
+
+    def _begin(self, link: Link) -> None:
+        with self._renewed:
+            turn = self._turns[link.name] = self._turns.get(link.name, 0) + 1
+        threading.Thread(target=self._asking, args=(link, turn), daemon=True).start()
+
+    def renew(self, announce: Callable[[], None] = lambda: None) -> None:
+        """The description has changed, or the model is known: what was accepted isn't enough.
+
+        announce : sends hospitals the description that the manifest is about. Nothing is asked of
+            them between the two: they would refuse it
+        """
+        manifest = preparation_manifest(
+            self._config, self._task, self._description(), self._run_name
+        )
+        if self._expected is not None:
+            manifest = self._with_model(manifest, self._expected)
+        signed = manifest.signed(self._identity)
+        with self._renewed:
+            if signed == self._signed:
+                return
+            self._signed, self._announcing = signed, True
+        links = [link for link in self._grid.links.values() if link.admitted]
+        for link in links:
+            link.admitted = False
+        try:
+            announce()
+        finally:
+            with self._renewed:
+                self._announcing = False
+                self._renewed.notify_all()
+        for link in links:
+            self.begin(link)
+
+    def model_known(self, expected: Expected) -> None:
+        """Complete the manifest; returns when those that took part so far have answered."""
+        before = self._grid.admitted()
+        self._expected = replace(expected, received={})  # its layout is all that is needed
+        self.renew()
+        deadline = time.monotonic() + _ANSWER_WITHIN_S
+        with self._grid.changed:
+            while time.monotonic() < deadline:
+                links = [self._grid.links[name] for name in before]
+                if all(link.admitted or link.refusal or not link.connected for link in links):
+                    return
+                self._grid.changed.wait(0.5)
+
+    def _with_model(self, manifest: Manifest, expected: Expected) -> Manifest:
+        return training_manifest(
+            manifest, expected.layout, expected.parameters, expected.all_records
+        )
+
+    def _asking(self, link: Link, turn: int) -> None:
+        try:
+            self._ask(link, turn)
+        except WardroundError as error:  # the server ends by it, in the rounds' own thread
+            log.debug("%s is not asked any more: %s", link.name, error)
+
+    def _ask(self, link: Link, turn: int) -> None:
+        """``turn``: a later connection or manifest takes over from this one."""
+        again_s = _AGAIN_S
+        while link.connected and self._turns[link.name] == turn:
+            with self._renewed:
+                self._renewed.wait_for(lambda: not self._announcing)
+                signed = self._signed
+            content = RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
+            message = Message(content, link.node_id, m.MANIFEST)
+            for reply in self._grid.send_and_receive([message], timeout=_ANSWER_WITHIN_S):
+                if signed != self._signed:
+                    break
+                if not reply.has_error():
+                    self._events.admitted(link.name)
+                    if self._accepted(link, signed):
+                        return
+                    break
+                self._refused(link, reply.error.reason or "no reason")
+            with self._renewed:
+                if signed == self._signed:
+                    self._renewed.wait(again_s)
+            again_s = min(1.5 * again_s, _LONGEST_AGAIN_S)
+
+    def _accepted(self, link: Link, signed: bytes) -> bool:
+        """Let a hospital take part, unless what it accepted has been replaced meanwhile."""
+        with self._renewed:
+            if signed == self._signed:
+                self._set(link, True, "")
+            return signed == self._signed
+
+    def _refused(self, link: Link, reason: str) -> None:
+        new = reason != link.refusal
+        self._set(link, False, reason)
+        if new:
+            self._events.not_admitted(link.name, reason, link.withdrew)
+        link.turn_away(reason)
+
+    def _withdrawn(self, link: Link, reason: str) -> None:
+        """It is asked from time to time whether it takes part again."""
+        if link.admitted:
+            self._refused(link, reason)
+            self._begin(link)
+
+    def _set(self, link: Link, admitted: bool, refusal: str) -> None:
+        with self._grid.changed:
+            link.admitted, link.refusal = admitted, refusal
+            self._grid.changed.notify_all()

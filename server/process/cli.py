@@ -1,0 +1,115 @@
+"""``wardround server``: the coordinator's command."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:  # every command would pay for the import
+    from wardround.common.config.load import Config
+    from wardround.common.figures.figure import Figure
+    from wardround.server.display.board import Board
+    from wardround.server.observer import Observer
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
+]
+LogOption = Annotated[
+    Literal["text", "json"], typer.Option("--log", help="Log lines for people or for programs.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(server)
+
+
+def server(
+    config: Annotated[
+        Path, typer.Argument(help="The federation.toml that was provisioned.")
+    ] = Path("federation.toml"),
+    overrides: SetOption = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin another run, though the last isn't complete.")
+    ] = False,
+    dashboard: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Show the run, read-only, e.g. 127.0.0.1:8080."),
+    ] = None,
+    dashboard_remote: Annotated[
+        bool,
+        typer.Option("--dashboard-remote", help="Let the dashboard listen beyond this machine."),
+    ] = False,
+    logs: LogOption = "text",
+) -> None:
+    """Wait for the hospitals, run the rounds; started again, go on where a crash left off."""
+    from wardround.common.config.load import load_config
+    from wardround.common.config.task import make_task
+    from wardround.common.errors import Interrupted
+    from wardround.common.process.logs import setup_logging
+    from wardround.common.process.signals import interrupt_once
+    from wardround.server.display.board import Board
+    from wardround.server.process.main import Coordinator
+    from wardround.server.provision.kits import load_server_folder
+
+    setup_logging(logs)
+    settings = load_config(config, overrides or ())
+    folder, task = load_server_folder(settings), make_task(settings)
+    interrupt_once()
+    with ExitStack() as stack:
+        display = _display(logs, settings, task.figure_table().primary, stack)
+        board = Board(forward=display)
+        display.begins([settings.privacy.sentence, *settings.notes])
+        if dashboard:
+            names = settings.server.dashboard_hosts
+            display.phase(_dashboard(board, dashboard, dashboard_remote, names, stack))
+        coordinator = Coordinator(settings, task, folder, board, display.phase)
+        try:
+            coordinator.run(new)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped; started again, the server goes on") from None
+        finally:
+            if coordinator.run_path is not None:
+                _report(coordinator.run_path, display)
+
+
+def _dashboard(board: Board, address: str, remote: bool, names: list[str], stack: ExitStack) -> str:
+    from wardround.server.dashboard.app import serve_dashboard
+
+    page = serve_dashboard(board, address, allow_remote=remote, also=names)
+    stack.callback(page.stop)
+    return f"dashboard: {page.url}"
+
+
+def _display(logs: str, config: Config, primary: Figure, stack: ExitStack) -> Observer:
+    """What shows the run: a table for people, or log lines for programs."""
+    from rich.console import Console
+
+    from wardround.server.display.console import Progress
+    from wardround.server.display.loglines import LogLines
+
+    if logs == "json":
+        return LogLines()
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    progress = Progress(console, config.federation.rounds, primary, config.privacy.unit)
+    return stack.enter_context(progress)
+
+
+def _report(run: Path, display: Observer) -> None:
+    from wardround.common.run.directory import RunDirectory
+    from wardround.common.run.report import report_run
+    from wardround.server.display.console import shown_path
+
+    try:
+        report = report_run(RunDirectory.open(run))
+    except OSError as error:  # a full disk must not hide what happened before
+        display.phase(f"no report: {error.strerror}; later: wardround report {shown_path(run)}")
+        return
+    display.phase(f"run directory: {shown_path(run)}")
+    display.phase(f"report:        {shown_path(report)}")

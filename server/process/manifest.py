@@ -1,0 +1,81 @@
+"""The run manifests that this server signs: first of the preparation, then with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wardround.common.config.load import Config
+from wardround.common.flower.arrays import Layout
+from wardround.common.manifest.leaves import preparation_leaves, training_leaves
+from wardround.common.manifest.manifest import Manifest
+from wardround.common.manifest.planned import (
+    model_family,
+    own_versions,
+    shared_privacy,
+    shared_secure,
+    task_name,
+    task_sha256,
+)
+from wardround.common.protocol import names as m
+from wardround.common.secagg.content import descriptor
+from wardround.common.tasks.base import Task
+from wardround.common.trust.description import Description
+from wardround.server.strategies import build_strategy
+
+
+def preparation_manifest(
+    config: Config, task: Task[Any], description: Description, run_name: str
+) -> Manifest:
+    """Stage 1: all but the model's arrays.
+
+    Parameters
+    ----------
+    run_name : the run directory's, as training requests of a private run have it
+
+    Raises ConfigError, StrategyError or TaskError for settings that no run could have.
+    """
+    plan = build_strategy(config)
+    records = list(plan.ours.reply_records({})) if plan.ours else []
+    secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config.privacy)
+    hospitals = len(description.hospitals)
+    return Manifest(
+        stage=1,
+        run=run_name,
+        federation=description.federation,
+        description=description.digest().hex(),
+        description_version=description.version,
+        descriptor=descriptor(config).hex(),
+        protocol=m.PROTOCOL,
+        versions=own_versions(),
+        task=task_name(config),
+        task_sha256=task_sha256(config),
+        model_family=model_family(config),
+        rounds=config.federation.rounds,
+        cohort=min(hospitals, config.federation.clients_per_round or hospitals),
+        strategy=config.strategy.name,
+        algorithms=(plan.algorithm,),
+        privacy=privacy,
+        secure_aggregation=secure,
+        roster=tuple(sorted(description.hospitals)),
+        leaves=preparation_leaves(secure, privacy, records, task.phases > 0),
+    )
+
+
+def training_manifest(
+    earlier: Manifest, layout: Layout, parameters: Iterable[str], records: Mapping[str, Layout]
+) -> Manifest:
+    """Stage 2: ``earlier`` with the model's arrays.
+
+    Parameters
+    ----------
+    layout : the model's shared arrays
+    parameters : names of those that optimisers move
+    records : the strategy's further array records
+    """
+    filled = training_leaves(
+        earlier.secure_aggregation, earlier.privacy, layout, parameters, records
+    )
+    leaves = (*(leaf for leaf in earlier.leaves if not leaf.open), *filled)
+    values = {name: getattr(earlier, name) for name in Manifest.model_fields}
+    return Manifest(**values | {"stage": 2, "leaves": leaves})

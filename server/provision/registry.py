@@ -1,0 +1,297 @@
+"""The authority's folder, and the record of all it issued, from which the roster follows.
+
+    provision/authority/
+        ca.pem ca.key        the authority
+        issued.jsonl         one line for each certificate issued, renewed or revoked, fsynced
+        certificates/        each certificate, by serial number (no secret)
+        federation.signed    the newest description; the server and the kits have copies of it
+
+A line is durable before its certificate is anywhere else, so a crash leaves nothing valid that the
+record doesn't know. Roster and revocations of the next description are computed from the record:
+whatever was cut short is finished by the next run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from wardround.common.address import split_address
+from wardround.common.config.load import Config
+from wardround.common.durable.private import private_folder, read_public, why, write_public
+from wardround.common.errors import ProvisionError
+from wardround.common.names import SERVER
+from wardround.common.run.directory import sync_folder
+from wardround.common.trust import pki
+from wardround.common.trust.credentials import DESCRIPTION
+from wardround.common.trust.description import Description, shared_toml
+
+_LOST = "restore it from the backup"
+_ACTIONS = ("issued", "renewed", "revoked")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of ``issued.jsonl``; serial and identity in hexadecimal, times ISO 8601."""
+
+    time: str
+    action: str
+    kind: str
+    name: str
+    serial: str
+    identity: str
+    not_after: str
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder of all that is provisioned, made if there is none.
+
+    Raises ProvisionError if another process holds it, or the disk refuses something meanwhile.
+    """
+    private_folder(folder)
+    try:
+        with open(folder / ".lock", "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ProvisionError(
+                    f"{folder}: another wardround provision is at work in it; try again"
+                ) from None
+            yield
+    except OSError as error:
+        path = Path(error.filename or folder)
+        raise ProvisionError(f"{path}: {why(error, path)}") from None
+
+
+class Registry:
+    """The authority with its record. Every method of one ``only_one`` block at most."""
+
+    def __init__(self, folder: Path, authority: pki.Authority, now: datetime) -> None:
+        self.folder, self.authority, self.now = folder, authority, now
+        self.signed_path = folder / DESCRIPTION
+        self._record = folder / "issued.jsonl"
+        self._certificates = private_folder(folder / "certificates")
+        self.rows = self._read_rows()
+        self.previous = self._read_previous()
+        self._check_whole()
+
+    @classmethod
+    def open(cls, folder: Path, federation: str, now: datetime) -> Registry:
+        """The authority of the folder, made if there is none and never was."""
+        if folder.exists():
+            return cls(folder, pki.Authority.open(folder, federation, now), now)
+        if (made := folder.parent / "server").exists():
+            raise ProvisionError(
+                f"{folder}: no such folder, but {made} is there; {_LOST}: a new authority means a "
+                "new kit for every hospital"
+            )
+        return cls(folder, pki.Authority.create(folder, federation, now), now)
+
+    # --- the record ----------------------------------------------------------------------------
+    def last(self, kind: str, name: str) -> Row | None:
+        """The newest line of a party."""
+        return next(reversed(self._rows(kind, name)), None)
+
+    def parties(self) -> list[Row]:
+        """The newest line of each party, the server first, then by name."""
+        newest = {(row.kind, row.name): row for row in self.rows}
+        return sorted(newest.values(), key=lambda row: (row.kind != "server", row.name))
+
+    def is_revoked(self, name: str) -> bool:
+        """Whether the hospital was revoked and not admitted again."""
+        row = self.last("hospital", name)
+        return row is not None and row.action == "revoked"
+
+    def roster(self) -> dict[str, bytes]:
+        """Name and identity of every hospital that is not revoked, by name."""
+        rows = [row for row in self.parties() if row.kind == "hospital" and row.action != "revoked"]
+        return {row.name: bytes.fromhex(row.identity) for row in rows}
+
+    def revoked_serials(self) -> tuple[int, ...]:
+        """Ascending."""
+        return tuple(sorted({int(row.serial, 16) for row in self.rows if row.action == "revoked"}))
+
+    def newest_certificate(self, kind: str, name: str) -> bytes | None:
+        """PEM of the party's newest certificate; None for one that has none."""
+        row = self.last(kind, name)
+        if row is None:
+            return None
+        return read_public(self._certificates / f"{row.serial}.pem", _LOST)
+
+    # --- changes ---------------------------------------------------------------------------------
+    def issue(
+        self,
+        name: str | None,
+        key: pki.PublicKey,
+        identity: bytes,
+        host: str = "",
+        action: str = "issued",
+    ) -> bytes:
+        """A certificate, PEM, recorded first: a hospital's, or without ``name`` the server's.
+
+        Raises ProvisionError for an identity that another party has, or that was revoked.
+        """
+        self.check_identity(name, identity)
+        if name is None:
+            pem = self.authority.issue_server(host, key, identity, self.now, former=self._dialled())
+        else:
+            pem = self.authority.issue_hospital(name, key, identity, self.now)
+        info = pki.read_certificate(pem)
+        write_public(self._certificates / f"{info.serial:x}.pem", pem)
+        self._append([self._row(action, info)])
+        return pem
+
+    def _dialled(self) -> str:
+        """Where hospitals that don't have the next description yet look for the server."""
+        return split_address(self.previous.address)[0] if self.previous is not None else ""
+
+    def check_identity(self, name: str | None, identity: bytes) -> None:
+        """Raise ProvisionError for an identity of another party, or a revoked one."""
+        for row in self.rows:
+            if row.identity != identity.hex():
+                continue
+            if (row.kind, row.name) != _party(name):
+                raise ProvisionError(
+                    f"{name or SERVER}: has the identity of {row.kind} '{row.name}'; each "
+                    "party makes its own keys"
+                )
+            if row.action == "revoked":
+                raise ProvisionError(
+                    f"{row.name}: these keys were revoked; make new ones, in a new folder"
+                )
+
+    def certificate_for(
+        self, name: str | None, key: pki.PublicKey, identity: bytes, host: str = ""
+    ) -> bytes:
+        """The party's newest certificate if it is for these keys and valid, else a new one."""
+        pem = self.newest_certificate(*_party(name))
+        row = self.last(*_party(name))
+        if pem is not None and row is not None and row.action != "revoked":
+            info = pki.read_certificate(pem)
+            same_key = pki.key_bytes(pki.certificate_key(pem)) == pki.key_bytes(key)
+            same = same_key and info.identity == identity and (not host or host in info.hosts)
+            if same and self.now <= info.not_after:
+                return pem
+        return self.issue(name, key, identity, host)
+
+    def revoke(self, name: str | None) -> None:
+        """Record every certificate of a party as revoked."""
+        held = {row.serial: row for row in self._rows(*_party(name)) if row.action != "revoked"}
+        done = {row.serial for row in self.rows if row.action == "revoked"}
+        when = self.now.isoformat(timespec="seconds")
+        self._append(
+            [
+                Row(when, "revoked", row.kind, row.name, row.serial, row.identity, row.not_after)
+                for serial, row in held.items()
+                if serial not in done
+            ]
+        )
+
+    def publish(self, config: Config, server: bytes) -> Description:
+        """The description of what the record and the configuration say, signed and durable.
+
+        What says the same as the previous one is the previous one.
+        """
+        before = self.previous
+        new = Description(
+            config.federation.name,
+            before.version + 1 if before else 1,
+            config.server.address,
+            shared_toml(config),
+            server,
+            self.roster(),
+            self.revoked_serials(),
+            self.now.isoformat(timespec="seconds"),
+        )
+        if before is not None and _says(before) == _says(new):
+            return before
+        write_public(self.signed_path, new.signed(self.authority))
+        self.previous = new
+        return new
+
+    # --- inside --------------------------------------------------------------------------------
+    def _rows(self, kind: str, name: str) -> list[Row]:
+        return [row for row in self.rows if (row.kind, row.name) == (kind, name)]
+
+    def _row(self, action: str, info: pki.CertificateInfo) -> Row:
+        return Row(
+            self.now.isoformat(timespec="seconds"),
+            action,
+            info.kind,
+            info.name,
+            f"{info.serial:x}",
+            info.identity.hex(),
+            info.not_after.isoformat(),
+        )
+
+    def _append(self, rows: Sequence[Row]) -> None:
+        """Add lines and make them durable; a torn last line is ended first."""
+        if not rows:
+            return
+        text = "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode()
+        made = not self._record.exists()
+        with open(self._record, "a+b") as file:
+            if file.tell() and not _ends_line(file.name):
+                text = b"\n" + text
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if made:
+            sync_folder(self.folder)
+        self.rows.extend(rows)
+
+    def _read_rows(self) -> list[Row]:
+        rows: list[Row] = []
+        if not self._record.exists():
+            return rows
+        lines = self._record.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, 1):
+            try:
+                row = Row(**json.loads(line))
+                bytes.fromhex(row.identity), int(row.serial, 16), row.not_after.strip()
+            except (ValueError, TypeError, AttributeError):
+                continue
+            if row.action not in _ACTIONS:
+                raise ProvisionError(f"{self._record}:{number}: unknown action; {_LOST}")
+            rows.append(row)
+        return rows
+
+    def _read_previous(self) -> Description | None:
+        copies = (self.signed_path, self.folder.parent / "server" / DESCRIPTION)
+        for path in copies:
+            if path.exists():
+                data = read_public(path, _LOST)
+                return Description.read(data, self.authority.ca_pem, str(path))
+        return None
+
+    def _check_whole(self) -> None:
+        """Raise ProvisionError if the record forgot what the description knows, or the reverse."""
+        if self.previous is None:
+            return
+        known = {row.name for row in self.rows if row.kind == "hospital"}
+        lost = set(self.previous.hospitals) - known
+        if lost or not set(self.previous.revoked) <= set(self.revoked_serials()):
+            raise ProvisionError(
+                f"{self._record}: lacks certificates that {self.signed_path} knows of; {_LOST}"
+            )
+
+
+def _party(name: str | None) -> tuple[str, str]:
+    return ("server", SERVER) if name is None else ("hospital", name)
+
+
+def _says(one: Description) -> tuple[object, ...]:
+    return (one.address, one.config_toml, one.server, one.hospitals, one.revoked)
+
+
+def _ends_line(path: str) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

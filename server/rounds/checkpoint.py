@@ -1,0 +1,141 @@
+"""Checkpoints: a round counts once its file is on disk; whatever came before is repeated.
+
+``round-0007.safetensors`` holds the model, the strategy's state, the federation's totals and the
+round each client was last accepted in. The newest two and the best are kept. No generator state is
+stored: every draw derives from (seed, purpose, round).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.errors import CheckpointError
+from wardround.common.flower.arrays import Arrays, encoded_view
+from wardround.common.tasks.base import Sums
+
+_PATTERN = re.compile(r"^round-(\d+)\.safetensors$")
+_KEEP = 2
+
+
+@dataclass
+class FederationState:
+    """What the coordinator must not lose. ``round`` is the last committed one (0: initial).
+
+    model : the shared entries: personal ones are their hospitals', frozen ones each party makes
+    frozen : digest of the frozen entries that a party makes; '' where there are none
+    best_over : digest of whose rows the best value is over
+    not_better : evaluations since the best round
+    spent : hospitals whose privacy budget was spent by then
+    """
+
+    round: int
+    model: Arrays
+    totals: Sums
+    strategy_arrays: Arrays = field(default_factory=dict)
+    strategy_tree: dict[str, Any] = field(default_factory=dict)
+    accepted: dict[str, int] = field(default_factory=dict)
+    best_round: int | None = None
+    best_value: float | None = None
+    best_over: str | None = None
+    clipping_norm: float | None = None
+    not_better: int = 0
+    spent: list[str] = field(default_factory=list)
+    frozen: str = ""
+
+
+def checkpoint_path(folder: Path, server_round: int) -> Path:
+    """Where the checkpoint of a round stands."""
+    return folder / f"round-{server_round:04d}.safetensors"
+
+
+def write_checkpoint(folder: Path, state: FederationState) -> Path:
+    """Commit the state and remove what is no longer needed."""
+    arrays = {f"model/{k}": v for k, v in state.model.items()}
+    arrays |= {f"totals/{k}": v for k, v in state.totals.items()}
+    arrays |= {f"strategy/{k}": v for k, v in state.strategy_arrays.items()}
+    tree = {
+        "round": state.round,
+        "strategy": state.strategy_tree,
+        "accepted": state.accepted,
+        "best_round": state.best_round,
+        "best_value": state.best_value,
+        "best_over": state.best_over,
+        "clipping_norm": state.clipping_norm,
+        "not_better": state.not_better,
+        "spent": state.spent,
+    }
+    if state.frozen:
+        tree["frozen"] = state.frozen
+    path = checkpoint_path(folder, state.round)
+    write_tensors(path, arrays, tree)
+    prune(folder, state.best_round)
+    return path
+
+
+def read_checkpoint(path: Path) -> FederationState:
+    """The state in a checkpoint file. Raises CheckpointError if it can't be used."""
+    arrays, tree = read_tensors(path)
+    try:
+        return FederationState(
+            round=int(tree["round"]),
+            model=_encoded(_section(arrays, "model/")),
+            totals=_section(arrays, "totals/"),
+            strategy_arrays=_section(arrays, "strategy/"),
+            strategy_tree=dict(tree["strategy"]),
+            accepted={str(k): int(v) for k, v in tree["accepted"].items()},
+            best_round=tree["best_round"],
+            best_value=tree["best_value"],
+            best_over=tree.get("best_over"),
+            clipping_norm=tree["clipping_norm"],
+            not_better=int(tree["not_better"]),
+            spent=[str(name) for name in tree.get("spent", [])],
+            frozen=str(tree.get("frozen", "")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: written by another version of wardround") from error
+
+
+def newest_checkpoint(folder: Path) -> FederationState | None:
+    """The newest readable checkpoint; None if there is none at all.
+
+    A damaged newer file is passed over for an older good one; if only damaged ones are left,
+    CheckpointError tells about the newest.
+    """
+    problem: CheckpointError | None = None
+    for number in sorted(committed_rounds(folder), reverse=True):
+        try:
+            return read_checkpoint(checkpoint_path(folder, number))
+        except CheckpointError as error:
+            problem = problem or error
+    if problem:
+        raise problem
+    return None
+
+
+def committed_rounds(folder: Path) -> list[int]:
+    """Rounds that have a checkpoint file."""
+    found = (_PATTERN.match(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def prune(folder: Path, best_round: int | None) -> None:
+    """Remove all but the newest two and the best, with the client states beside them."""
+    rounds = committed_rounds(folder)
+    keep = {*rounds[-_KEEP:], best_round}
+    for number in set(rounds) - keep:
+        path = checkpoint_path(folder, number)
+        path.unlink(missing_ok=True)
+        path.with_suffix(".clients").unlink(missing_ok=True)
+
+
+def _encoded(arrays: Arrays) -> Arrays:
+    """Ready to be sent without a copy; takes the arrays out of the mapping, one at a time."""
+    return {name: encoded_view(arrays.pop(name)) for name in list(arrays)}
+
+
+def _section(arrays: Arrays, prefix: str) -> Arrays:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -1,0 +1,169 @@
+"""A round's line of ``metrics.jsonl``: who took part, and its model's figures.
+
+Which hospitals a figure is over stands beside it (``over``). Where others evaluate than when the
+best model so far was, that one is evaluated again by the same, so that the two can be compared
+(``server/rounds/selection.py``); with secure aggregation comparison starts anew instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from wardround.common.config.load import Config
+from wardround.common.errors import RoundFailed
+from wardround.common.flower.arrays import Arrays
+from wardround.common.run.directory import RunDirectory
+from wardround.common.tasks.base import Task
+from wardround.server.gathering.host import Host
+from wardround.server.gathering.replies import Member
+from wardround.server.members.lazy import VirtualMembers
+from wardround.server.members.sampling import evaluated
+from wardround.server.observer import Observer
+from wardround.server.rounds.checkpoint import FederationState, checkpoint_path, read_checkpoint
+from wardround.server.rounds.round import EvaluationResult, RoundRunner, TrainResult
+from wardround.server.rounds.selection import note_figure, selects
+
+
+class Evaluator:
+    """Evaluates the models of a run."""
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task[Any],
+        run: RunDirectory,
+        observer: Observer,
+        host: Host,
+    ) -> None:
+        self.config, self.task, self.run_directory = config, task, run
+        self.observer, self.host = observer, host
+        self._told: set[str] = set()
+        self._masked = config.secure_aggregation.enabled
+
+    def add_figures(
+        self,
+        row: dict[str, Any],
+        runner: RoundRunner,
+        state: FederationState,
+    ) -> dict[str, Any]:
+        """The round's line of ``metrics.jsonl`` with figures of the state's model, and of the best
+        one so far where other hospitals evaluate than before: but not under masks, where two
+        sums of one model over other hospitals would open who joined or left."""
+
+        def again() -> EvaluationResult:
+            path = checkpoint_path(self.run_directory.checkpoints, state.best_round or 0)
+            return self._evaluate(runner, state, read_checkpoint(path).model, "best")
+
+        table, best = self.config.evaluation, state.best_round
+        result = self._evaluate(runner, state, state.model)
+        # personal layers of an earlier round are at no hospital any more
+        may = again if selects(table) and not (runner.entries.personal or self._masked) else None
+        noted = note_figure(state, result, self.task.figure_table().primary, may)
+        if noted.note is not None and selects(table) and noted.note not in self._told:
+            self._told.add(noted.note)
+            self.observer.warnings([f"round {state.round}: {noted.note}"])
+        return _with_figures(row, result, noted.again, best)
+
+    def _evaluate(
+        self, runner: RoundRunner, state: FederationState, model: Arrays, what: str = ""
+    ) -> EvaluationResult:
+        """Figures of a model; taken once more where the membership changed meanwhile and somebody
+        didn't answer for it. Never once more under masks after a sum of it was opened.
+
+        what : which model it is, where it isn't the round's own: strategies aren't told of it
+        """
+        while True:
+            standing = self.host.standing()
+            try:
+                runner.crew.look_again()
+            except RoundFailed as error:  # the model is good all the same
+                self.observer.warnings([f"round {state.round} is not evaluated: {error}"])
+                return EvaluationResult()
+            asked = evaluated(runner.crew.members, self.config)
+            if runner.entries.personal:  # what is never trained there would be measured
+                asked = [member for member in asked if member.trains]
+            best = state.best_round if self.config.evaluation.select == "best" else None
+            found = runner.evaluate(state.round, model, asked, state.accepted, what, best)
+            opened = self._masked and bool(found.gathered.sums)
+            if not found.refused or opened or standing == self.host.standing():
+                if not what:
+                    runner.tell_strategy(state.round, found)
+                return found
+            self.host.wait_ready(False)
+
+
+def check_selection(config: Config, members: Sequence[Member]) -> None:
+    """Raise ConfigError where a round is to be chosen by rows that nobody has.
+
+    Only now it is known: the data may give validation rows that no setting tells of.
+    """
+    table = config.evaluation
+    if not selects(table):
+        return
+    if isinstance(members, VirtualMembers):  # where each has its own, the first evaluation tells
+        sizes = [members.same_sizes] if members.same_sizes else []
+    else:
+        sizes = [member.sizes for member in members]
+    if sizes and not any(one["validation"] for one in sizes):
+        key = "evaluation.select" if table.select == "best" else "evaluation.patience"
+        raise config.error(
+            key,
+            "chooses by validation rows, never by test rows, and no hospital has any; set "
+            "data.validation_fraction above 0 or give validation rows with the data, or choose "
+            "nothing: evaluation.select = 'last', evaluation.patience = 0",
+        )
+
+
+def round_line(
+    server_round: int,
+    attempt: int,
+    cohort: list[Member],
+    trained: TrainResult,
+    secure: bool,
+) -> dict[str, Any]:
+    """A line of ``metrics.jsonl``, without figures. ``hidden``: the server can't know those of
+    single hospitals."""
+    training = trained.gathered
+    return {
+        "round": server_round,
+        "attempt": attempt,
+        "cohort": [member.name for member in cohort],
+        "accepted": training.accepted,
+        "refused": training.refused,
+        "train_loss": trained.loss,
+        **EvaluationResult().record(),
+        "hidden": secure,
+        "clipped": training.clipped,
+        "resolution": training.resolution,
+        "privacy": {name: claim.row() for name, claim in sorted(training.claims.items())},
+        "clipping_norm": trained.clipping_norm,
+        "bytes_down": training.bytes_down,
+        "bytes_up": training.bytes_up,
+        "seconds": {"train": trained.seconds, "evaluate": 0.0, "total": trained.seconds},
+    }
+
+
+def _with_figures(
+    row: dict[str, Any],
+    evaluation: EvaluationResult,
+    again: EvaluationResult | None,
+    best_round: int | None,
+) -> dict[str, Any]:
+    """The line with its model's figures, and those of the best model by the same hospitals."""
+    made, second = [evaluation], {}
+    if again is not None:
+        made.append(again)
+        second = {"again": {"round": best_round, "refused": again.refused, **again.record()}}
+    seconds = math.fsum(one.seconds for one in made)
+    train = row["seconds"]["train"]
+    return {
+        **row,
+        **evaluation.record(),
+        **second,
+        "refused": row["refused"] + [line for one in made for line in one.refused],
+        "bytes_down": row["bytes_down"] + sum(one.gathered.bytes_down for one in made),
+        "bytes_up": row["bytes_up"] + sum(one.gathered.bytes_up for one in made),
+        "seconds": {"train": train, "evaluate": seconds, "total": train + seconds},
+    }

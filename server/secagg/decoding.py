@@ -1,0 +1,77 @@
+"""From an opened sum back to what the round loop works with."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from wardround.common.flower.arrays import Arrays, encoded_view
+from wardround.common.protocol import names as m
+from wardround.common.secagg.encoding import (
+    COUNT,
+    OWN_NAMES,
+    WEIGHT,
+    VectorLayout,
+    dequantise,
+)
+from wardround.common.tasks.base import Sums
+from wardround.server.gathering.plain import Expected
+from wardround.server.secagg.sum import Total
+from wardround.server.strategies.aggregation import conform
+
+_PIECE = 1 << 16
+
+
+def named_sums(layout: VectorLayout, total: Total) -> Sums:
+    """The sums that were agreed on, by name."""
+    arrays = layout.exact_arrays(total.exact)
+    return {name: value for name, value in arrays.items() if name not in OWN_NAMES}
+
+
+def by_split(sums: Sums) -> dict[str, Sums]:
+    """Metric sums by split; a split that no hospital has rows of is absent."""
+    parts: dict[str, Sums] = {}
+    for name, value in sums.items():
+        split, _, key = name.partition("/")
+        parts.setdefault(split, {})[key] = value
+    return parts
+
+
+def resolution(layout: VectorLayout, total: Total) -> float:
+    """The summed update's root mean square over the largest standard deviation that stochastic
+    rounding can give it: half a level for each hospital, independently."""
+    square, size = 0.0, 0
+    for key, words in layout.update_words(total.update).items():
+        if key in layout.weighted:
+            signed = words.view(np.int16 if words.itemsize == 2 else np.int32)
+            for start in range(0, len(signed), _PIECE):
+                piece = signed[start : start + _PIECE].astype(np.float64)
+                square += float(piece @ piece)
+            size += len(signed)
+    return math.sqrt(square / max(1, size)) / (0.5 * math.sqrt(len(total.survivors)))
+
+
+def means(
+    layout: VectorLayout, total: Total, largest: int, expected: Expected
+) -> dict[str, Arrays]:
+    """The weighted mean model, and plain means of the strategy's further records."""
+    layouts = {m.ARRAYS: expected.layout, **expected.all_records}
+    exact = layout.exact_arrays(total.exact)
+    count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])
+    records: dict[str, Arrays] = {name: {} for name in (m.ARRAYS, *expected.all_records)}
+    for key, words in layout.update_words(total.update).items():
+        record, _, name = key.partition("/")
+        factor = total.step * (largest / weight if key in layout.weighted else 1 / count)
+        mean = dequantise(words, factor).reshape(layout.update[key].shape)
+        if record == m.ARRAYS:
+            mean = expected.received[name] + mean  # what was summed is the change of the model
+        # encoded at once: so there is never a second copy of all of them
+        records[record][name] = encoded_view(conform(mean, layouts[record][name].dtype))
+    for name, spec in expected.layout.items():
+        if (key := f"{m.ARRAYS}/{name}") in exact:
+            records[m.ARRAYS][name] = conform(exact[key] / weight, spec.dtype)
+    return {
+        record: {name: arrays[name] for name in layouts[record]}
+        for record, arrays in records.items()
+    }

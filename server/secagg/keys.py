@@ -1,0 +1,164 @@
+"""The keys of secure aggregation, as a gatherer gets them from its hospitals.
+
+A group of all hospitals, or of all that train, makes keys for many aggregations at once, a cohort
+drawn for one round for that round only. Whoever doesn't answer is left out, and greeted again in
+the next group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from wardround.common.config.load import Config
+from wardround.common.errors import ProtocolRefused, RoundFailed
+from wardround.common.mends import Mend
+from wardround.common.protocol import names as m
+from wardround.common.secagg import messages as wire
+from wardround.common.secagg.content import descriptor
+from wardround.common.secagg.context import session_id
+from wardround.common.secagg.encoding import Encoding
+from wardround.common.secagg.graph import Thresholds, thresholds
+from wardround.common.secagg.keys import Roster
+from wardround.common.tasks.base import Task
+from wardround.server.gathering.host import Host
+from wardround.server.gathering.replies import Member
+from wardround.server.members.sampling import evaluated, evaluating_groups, training
+from wardround.server.observer import Observer
+from wardround.server.secagg.exchange import SecureMessages, with_message
+from wardround.server.secagg.journal import Journal
+from wardround.server.secagg.sum import KeyGroup, SecureSession
+from wardround.server.strategies import StrategyPlan
+
+_SPARE = 4
+"""Aggregations prepared beyond those that are planned: rounds may have to be repeated."""
+
+
+class KeyExchange(SecureMessages):
+    """A gatherer with a session of secure aggregation.
+
+    Parameters
+    ----------
+    roster : every hospital's name and public key
+    members : the federation; a group of all of them, or of all that train, prepares keys for many
+        aggregations at once
+    journal : of the run's present round; what is of other settings goes now
+    host : says when what hospitals accepted is over
+
+    Raises ConfigError, before any hospital is asked, for settings that can't work.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        config: Config,
+        task: Task[Any],
+        plan: StrategyPlan,
+        observer: Observer,
+        roster: Roster,
+        members: Sequence[Member],
+        journal: Journal,
+        host: Host,
+    ) -> None:
+        super().__init__(grid, config, task, plan, observer)
+        self.table, self.roster = config.secure_aggregation, dict(roster)
+        self.members, trains = members, training(members)
+        evaluating = evaluating_groups(evaluated(members, config))
+        self._lasting = {names_of(trains), *evaluating}
+        self.largest = max(member.sizes["train"] for member in members)
+        described = descriptor(config)
+        self.session = SecureSession(described, roster)
+        self._groups: dict[frozenset[str], KeyGroup] = {}
+        self._metrics: dict[str, bytes] = {}  # agreed SumsLayouts, by the first split of each
+        self._few: set[str] = set()  # splits of which it was told that few hospitals have rows
+        self._planned = task.phases + 2 * config.federation.rounds + _SPARE
+        self._check_settings(len(trains), len(members))
+        self.journal, self.host = journal, host
+        journal.open(lambda entry: session_id(described, entry.roster, entry.nonce))
+
+    def forget_group(self) -> None:
+        """After a failure: whoever is gone isn't counted on in the next attempt."""
+        self._groups.clear()
+
+    def ready_group(self, members: Sequence[Member]) -> KeyGroup:
+        """A group of the members with keys for another aggregation: the present one, or new."""
+        names = names_of(members)
+        lasting = names in self._lasting
+        if lasting and names in self._groups and self._groups[names].left:
+            return self._groups[names]
+        group = self._make_group(
+            members, min(wire.MOST_AGGREGATIONS, self._planned if lasting else 1)
+        )
+        self._planned = max(_SPARE, self._planned - wire.MOST_AGGREGATIONS)
+        if lasting:
+            self._groups[names] = group
+        return group
+
+    def _make_group(self, members: Sequence[Member], count: int) -> KeyGroup:
+        """Keys of those who answer; a group is made again without the others."""
+        self._say_hello(members)
+        present = [member for member in members if member.name in self.session.hellos]
+        while True:
+            if len(present) < len(members):
+                count = min(count, _SPARE)  # so that the others can come back soon
+            limits = self._limits(len(present))
+            group = self.session.group([member.name for member in present], count, limits)
+            requests = dict.fromkeys(group.names, group.request)
+            messages = self.messages(m.GROUP, present, requests)
+            self.ask(messages, present, "keys", with_message(group.add_bundle))
+            missing = group.missing()
+            if not missing:
+                break
+            for name in missing:
+                del self.session.hellos[name]  # it may have restarted: greet it again
+            present = [member for member in present if member.name not in missing]
+        messages = self.messages(m.KEYS, present, dict(group.keys_requests()))
+        self.ask(messages, present, "keys", with_message(group.add_accepted))
+        return group
+
+    def _say_hello(self, members: Sequence[Member]) -> None:
+        new = [member for member in members if member.name not in self.session.hellos]
+        if new:  # a new session: they forget the keys of an older one
+            self.journal.drop_unopened()
+        requests = dict.fromkeys((member.name for member in new), self.session.request())
+        messages = self.messages(m.HELLO, new, requests)
+        self.ask(messages, new, "keys", with_message(self.session.add_hello))
+
+    def _limits(self, clients: int) -> Thresholds:
+        """Graph and thresholds of a group. Raises RoundFailed if it is too small."""
+        least = self.table.min_cohort
+        if clients < least:
+            raise RoundFailed(
+                f"{clients} hospitals are left; secure_aggregation.min_cohort is {least}"
+            )
+        found = thresholds(clients, self.table.threshold)
+        limits = Thresholds(clients, found.degree, found.threshold, max(found.survivors, least))
+        try:
+            limits.check(self.table.colluding)
+        except ProtocolRefused as error:
+            raise RoundFailed(str(error)) from None
+        return limits
+
+    def _check_settings(self, trains: int, members: int) -> None:
+        """Say now, by key, what would fail in every round."""
+        cohort = min(trains, self.config.federation.clients_per_round or trains)
+        if cohort < self.table.min_cohort:
+            raise self.config.error(
+                "secure_aggregation.min_cohort",
+                f"{cohort} hospitals take part in training, and a sum of fewer than "
+                f"{self.table.min_cohort} tells too much of each",
+                mend=Mend.SMALLER_SUMS,
+            )
+        try:
+            for clients in (cohort, trains, members):
+                Encoding(self.table.bits, self.table.clip, clients, 1)
+                self._limits(clients)
+        except (ProtocolRefused, RoundFailed) as error:
+            raise self.config.error("secure_aggregation", str(error)) from None
+
+
+def names_of(members: Sequence[Member]) -> frozenset[str]:
+    """Who they are, in whatever order."""
+    return frozenset(member.name for member in members)

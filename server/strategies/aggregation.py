@@ -1,0 +1,94 @@
+"""The running weighted mean: one accumulator, whatever the number of clients.
+
+Sums are kept in float64. What is added in the same order gives the same bits; another order may
+show in the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.flower.arrays import Arrays, Layout, encoded_view
+
+_PIECE = 1 << 15
+"""Numbers that are worked on at once: they stay in a core's cache."""
+
+
+class RunningMean:
+    """Weighted mean of array sets of one layout, folded in one by one.
+
+    Memory is 8 bytes per coordinate, independent of how many sets are added; an added set is looked
+    at one array at a time. ``mean`` gives the sums' memory back as it goes.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._sums = {name: np.zeros(spec.shape) for name, spec in layout.items()}
+        self._means: Arrays = {}
+        self.weight = 0.0
+        self.count = 0
+
+    def add(self, arrays: Mapping[str, NDArray[Any]], weight: float) -> None:
+        """Fold one set in. The caller has checked it against the layout; weight > 0."""
+        if not weight > 0:
+            raise ValueError(f"a weight must be positive, got {weight}")
+        if self._means:
+            raise ValueError("the mean was taken")
+        for name, total in self._sums.items():
+            _add_scaled(total.reshape(-1), np.asarray(arrays[name]).reshape(-1), weight)
+        self.weight += weight
+        self.count += 1
+
+    def add_sums(self, sums: Mapping[str, NDArray[Any]], weight: float, count: int) -> None:
+        """Fold in the weighted sums of ``count`` sets that were added elsewhere."""
+        if not weight > 0 or count < 1:
+            raise ValueError(f"no sums of {count} sets with a weight of {weight}")
+        if self._means:
+            raise ValueError("the mean was taken")
+        for name, total in self._sums.items():
+            total += sums[name]
+        self.weight += weight
+        self.count += count
+
+    def sums(self) -> Arrays:
+        """The weighted sums so far, float64; live."""
+        return dict(self._sums)
+
+    def mean(self) -> Arrays:
+        """The mean in the layout's dtypes; whole-number arrays are rounded to the nearest. They are
+        read-only, ready to be encoded without a copy, and the sums are gone: nothing more can be
+        added.
+
+        Raises ValueError if nothing was added.
+        """
+        if self.count == 0:
+            raise ValueError("no mean of nothing")
+        for name, spec in self._layout.items():
+            if name in self._sums:
+                total = self._sums.pop(name)
+                np.divide(total, self.weight, out=total)
+                self._means[name] = encoded_view(conform(total, spec.dtype))
+        return dict(self._means)
+
+
+def _add_scaled(total: NDArray[np.float64], values: NDArray[Any], weight: float) -> None:
+    """total <- total + weight * values in float64, both flat, without a copy of the whole."""
+    product = np.empty(min(_PIECE, len(total)))
+    for start in range(0, len(total), _PIECE):
+        part = total[start : start + _PIECE]
+        scaled = product[: len(part)]
+        scaled[...] = values[start : start + _PIECE]
+        scaled *= weight
+        part += scaled
+
+
+def conform(value: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """``value`` as ``dtype``, itself if it is; floats that become whole numbers are rounded, not
+    cut."""
+    if np.dtype(dtype).kind in "iub" and value.dtype.kind == "f":
+        value = np.rint(value)
+    return value.astype(dtype, copy=False)

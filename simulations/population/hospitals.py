@@ -1,0 +1,231 @@
+"""The hospitals of a simulation: real sites from a folder, a pooled shard partitioned, or virtual
+clients that are made when they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+
+from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.ledger import Ledger
+from wardround.client.training.settings import check_training
+from wardround.common.config.load import Config
+from wardround.common.errors import ConfigError, DataError, WardroundError
+from wardround.common.model.initial import Initial, read_initial
+from wardround.common.names import names_of
+from wardround.common.privacy.incompatible import check_settings, check_task
+from wardround.common.tasks.base import Task
+from wardround.common.tasks.data.shards import visible
+from wardround.server.members.lazy import VirtualMembers
+from wardround.simulations.population.feature_noise import NoisyHospital
+from wardround.simulations.population.identities import Identities, fresh_identities
+from wardround.simulations.population.partition import partition
+from wardround.simulations.population.virtual import (
+    ClientNames,
+    GeneratedShards,
+    PooledShards,
+    VirtualHospitals,
+    check_virtual,
+    kept_hospitals,
+)
+
+
+class Population:
+    """Hospitals by name; a shard is opened when it is first needed.
+
+    ``data.path`` that is a folder: every file or folder in it is a hospital (``partition =
+    'sites'``, and the default there), unless it is one data set with a split or classes: then the
+    partition must be said. Otherwise the task's rows are partitioned, or virtual clients draw from
+    them.
+
+    Parameters
+    ----------
+    identities : gives the hospitals' identity keys by name; new ones by default
+
+    Attributes
+    ----------
+    names : in the order of the hospitals' numbers
+    titles : what a hospital's file or folder is called, by name, where that is something else
+    members : what the server is told of a virtual population; None for any other
+    keep : how many virtual clients stay in memory; None for hospitals that all stay
+    notes : what of the data is no hospital's, one line each
+    """
+
+    members: VirtualMembers | None = None
+    keep: int | None = None
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task[Any],
+        identities: Callable[[Sequence[str]], Identities] = fresh_identities,
+    ) -> None:
+        check_training(config, task, simulated=True)
+        check_settings(config)
+        check_task(config, task)
+        self.config, self.task = config, task
+        self.notes: list[str] = []
+        self._identities = identities
+        self.roster: dict[str, bytes] = {}
+        self.titles: dict[str, str] = {}
+        path = config.data_path()
+        if path is not None and not path.exists():
+            raise config.error("data.path", f"{path}: no such file or folder")
+        kind = config.simulation.partition
+        if kind == "sites" and (path is None or not path.is_dir()):
+            raise config.error(
+                "simulation.partition", "'sites' needs data.path to be a folder of hospitals"
+            )
+        self._hospitals: Mapping[str, Hospital]
+        if kind == "virtual":
+            check_virtual(config)
+            self._hospitals = self._virtual(path)
+        elif kind == "sites" or (kind == "auto" and path is not None and path.is_dir()):
+            assert path is not None
+            self._hospitals = self._make(self._sites(path))
+        else:
+            self._hospitals = self._make(self._partitioned(path))
+        self.names: Sequence[str] = list(self._hospitals) if self.keep is None else self._clients
+
+    @cached_property
+    def initial(self) -> Initial | None:
+        """What the first model takes from a file; None where nothing."""
+        return read_initial(self.config)
+
+    def hospital(self, name: str) -> Hospital:
+        """The hospital of that name."""
+        return self._hospitals[name]
+
+    def training_rows(self, name: str) -> int:
+        """Rows that a hospital trains on; 0 for one whose shard can't be read."""
+        try:
+            return self._hospitals[name].sizes()["train"]
+        except WardroundError:
+            return 0
+
+    def training(self) -> list[Hospital]:
+        """The hospitals that have rows to train on. Raises what reading a shard raises."""
+        hospitals = map(self.hospital, self.names)
+        return [one for one in hospitals if one.sizes()["train"]]
+
+    def warnings(self) -> list[str]:
+        """What each hospital's IT would be told about its shard. Says nothing of a shard that can't
+        be read: the hospital itself will, when it is asked."""
+        lines = []
+        for name in self.names:
+            try:
+                lines += self._hospitals[name].warnings()
+            except WardroundError:
+                continue
+        return lines
+
+    def open(self, context: Context) -> Hospital:
+        """The hospital of a Flower context: by name, or by ``partition-id`` on Flower's engine."""
+        name = context.node_config.get("hospital")
+        if isinstance(name, str) and name in self._hospitals:
+            return self._hospitals[name]
+        index = context.node_config.get("partition-id")
+        if isinstance(index, int) and 0 <= index < len(self.names):
+            return self._hospitals[self.names[index]]
+        raise ConfigError(
+            f"this node is no hospital of the simulation, which has {len(self.names)}; "
+            "start as many nodes as simulation.clients"
+        )
+
+    def _make(self, shards: dict[str, Callable[[], Any]]) -> dict[str, Hospital]:
+        """The hospitals of these shards; with keys if the configuration needs them."""
+        identities: Identities = {}
+        if self.config.secure_aggregation.enabled or self.config.privacy.enabled:
+            identities = self._identities(list(shards))
+            self.roster = {name: identity.public for name, identity in identities.items()}
+        make: Callable[..., Hospital] = Hospital
+        hospitals = {}
+        for number, (name, shard) in enumerate(shards.items(), 1):
+            if sigma := self.config.simulation.feature_noise:
+                make = partial(NoisyHospital, noise_variance=sigma * number / len(shards))
+            hospitals[name] = make(
+                name,
+                self.task,
+                self.config,
+                shard,
+                identities.get(name),
+                self.roster,
+                simulated=True,
+            )
+        return hospitals
+
+    def _virtual(self, path: Path | None) -> VirtualHospitals:
+        names = self._clients = ClientNames(self.config.simulation.clients)
+        shards: GeneratedShards | PooledShards
+        shards = GeneratedShards(self.task, self.config)
+        if shards.open(1) is None:
+            shards = PooledShards(self.task, self._pooled(path), self.config)
+
+        def make(number: int, name: str) -> Hospital:
+            noise = self.config.simulation.feature_noise * number / len(names)
+            return shards.hospital(number, name, noise)
+
+        def sizes(name: str) -> dict[str, int]:
+            return shards.sizes or self._hospitals[name].sizes()
+
+        self.keep = kept_hospitals(self.config)
+        self.members = VirtualMembers(names, sizes, shards.sizes)
+        return VirtualHospitals(names, make, self.keep)
+
+    def keep_ledgers(self, folder: Path) -> None:
+        """Where the hospitals' privacy ledgers are, if ``[privacy]`` is on."""
+        if self.config.privacy.enabled:
+            for name, hospital in self._hospitals.items():
+                hospital.ledger_path = folder / f"{name}.sqlite"
+
+    def create_ledgers(self) -> None:
+        """New, empty ledgers for hospitals that have none: at the beginning of a run only."""
+        if self.config.privacy.enabled:
+            for hospital in self._hospitals.values():
+                create_ledger(hospital)
+
+    def _sites(self, path: Path) -> dict[str, Callable[[], Any]]:
+        if shape := self.task.data_set(path):
+            raise self.config.error(
+                "simulation.partition",
+                f"{path} is one data set ({shape}), not a folder of hospitals; say how hospitals "
+                "are made of it, such as simulation.partition = 'dirichlet', or put each "
+                "hospital's data into a folder of its own there",
+            )
+        sites = self.task.sites(path)
+        if not sites:
+            raise DataError(f"{path}: no hospital in this folder; put one file or folder each")
+        others = [entry.name for entry in visible(path) if entry not in sites.values()]
+        if others:
+            shown = ", ".join(others[:10]) + (" ..." if len(others) > 10 else "")
+            self.notes.append(f"data.path: no hospital's data, so left out: {shown}")
+        called = names_of(sites)
+        self.titles = {name: title for name, title in called.items() if name != title}
+        return {name: partial(self.task.load, sites[title]) for name, title in called.items()}
+
+    def _partitioned(self, path: Path | None) -> dict[str, Callable[[], Any]]:
+        pooled = self._pooled(path)
+        return {
+            name: partial(self.task.select, pooled, rows)
+            for name, rows in partition(self.task, pooled, self.config).items()
+        }
+
+    def _pooled(self, path: Path | None) -> Any:
+        """The data that hospitals are made of; what its reader left out is no hospital's to say."""
+        pooled = self.task.load(path)
+        if self.task.size(pooled) == 0:
+            raise DataError(f"{path or 'the example data'}: no usable rows")
+        self.notes += [f"data.path: {one}" for one in self.task.left_out(pooled)]
+        return pooled
+
+
+def create_ledger(hospital: Hospital) -> None:
+    """A new, empty ledger for a simulated hospital, unless it has one or needs none."""
+    path = hospital.ledger_path
+    if path is not None and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Ledger.create(path, hospital.name, durable=False).close()

@@ -1,0 +1,48 @@
+"""Run directories of simulations: a new one, and one that is gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wardround.common.config.load import Config, load_config
+from wardround.common.errors import RunDirectoryError
+from wardround.common.run.directory import SIMULATED, RunDirectory, write_atomically
+from wardround.common.run.shaping import check_same, check_unedited, digest
+
+
+def new_run(config: Config) -> RunDirectory:
+    """A run directory for a simulation with this configuration. Raises RunDirectoryError."""
+    folder = config.runs_folder()
+    text = config.to_toml(folder / "run")
+    identity = digest(config, deployed=False)
+    return RunDirectory.create(
+        folder, config.federation.name, text, kind=SIMULATED, identity=identity
+    )
+
+
+def begun_settings(path: Path, overrides: Sequence[str]) -> Config:
+    """The configuration that a simulated run goes on with: its own, and over it what may change.
+
+    Raises RunDirectoryError for what is no simulated run, ConfigError if its file was edited, or
+    the overrides change what shapes the model.
+    """
+    run = RunDirectory.open(path)
+    if run.deployed:
+        raise RunDirectoryError(
+            "a run between machines, whose hospitals aren't here",
+            who=str(path),
+            mend="go on with it by `wardround server federation.toml`",
+        )
+    begun = load_config(run.config_path)
+    check_unedited(run, begun)
+    if not overrides:
+        return begun
+    settings = load_config(run.config_path, overrides)
+    check_same(begun, settings, deployed=False, who=str(path))
+    return settings
+
+
+def keep_settings(run: RunDirectory, settings: Config) -> None:
+    """Write down what a run goes on with."""
+    write_atomically(run.config_path, settings.to_toml(run.path).encode())

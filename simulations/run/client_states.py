@@ -1,0 +1,77 @@
+"""What simulated clients remember, in files beside the checkpoints of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ArrayRecord, RecordDict
+
+from wardround.client.requests.received import PERSONAL
+from wardround.client.state import ClientState
+from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.flower.arrays import Arrays, decode_arrays, encode_arrays
+from wardround.common.protocol import names as m
+from wardround.common.run.directory import RunDirectory
+from wardround.server.rounds.checkpoint import checkpoint_path, newest_checkpoint
+from wardround.simulations.grid import InProcessGrid
+
+States = dict[str, RecordDict]
+"""By hospital."""
+
+
+def store_clients(grid: InProcessGrid, run: RunDirectory, server_round: int) -> None:
+    """Write the clients' states of a round, before the checkpoint that makes the round count."""
+    states = grid.client_states()
+    if states:
+        arrays = {
+            f"{name}/{record_name}/{key}": value
+            for name, state in states.items()
+            for record_name, record in m.records_of(state, ArrayRecord).items()
+            for key, value in decode_arrays(record).items()
+        }
+        write_tensors(_clients_path(run, server_round), arrays, {"round": server_round})
+
+
+def restore_clients(grid: InProcessGrid, run: RunDirectory) -> None:
+    """Give the clients back what they remembered after the last committed round."""
+    state = newest_checkpoint(run.checkpoints)
+    if state is not None and (states := _states(run, state.round)):
+        grid.set_client_states(states)
+
+
+class PersonalEntries:
+    """The hospitals' personal entries that belong to the model of one round.
+
+    Parameters
+    ----------
+    server_round : a round whose checkpoint is kept: the newest two, and the best
+    accepted : the round that each hospital was last accepted in, then
+    """
+
+    def __init__(self, run: RunDirectory, server_round: int, accepted: dict[str, int]) -> None:
+        self._states, self._accepted = _states(run, server_round), accepted
+
+    def of(self, hospital: str) -> Arrays:
+        """This hospital's; none if it has trained in no round until then."""
+        state = ClientState(self._states.get(hospital, RecordDict()))
+        return state.load(PERSONAL, self._accepted.get(hospital, 0)) or {}
+
+
+def _clients_path(run: RunDirectory, server_round: int) -> Path:
+    return checkpoint_path(run.checkpoints, server_round).with_suffix(".clients")
+
+
+def _states(run: RunDirectory, server_round: int) -> States:
+    path = _clients_path(run, server_round)
+    if not path.exists():
+        return {}
+    arrays, _ = read_tensors(path)
+    records: dict[str, dict[str, dict[str, Any]]] = {}
+    for key, value in arrays.items():
+        name, record_name, entry = key.split("/", 2)
+        records.setdefault(name, {}).setdefault(record_name, {})[entry] = value
+    return {
+        name: RecordDict({key: encode_arrays(value) for key, value in parts.items()})
+        for name, parts in records.items()
+    }

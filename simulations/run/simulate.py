@@ -1,0 +1,345 @@
+"""``simulate(config) -> Result``: a whole federation on this machine.
+
+The command line is a thin skin over this function; a notebook calls it directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context, RecordDict
+from torch import nn
+
+from wardround.common.config.load import Config, load_config, parse_config
+from wardround.common.config.task import make_task
+from wardround.common.durable.lock import take_lock
+from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.figures.figure import FigureTable, is_number
+from wardround.common.figures.records import (
+    OVERALL,
+    Record,
+    evaluation_of,
+    flat_records,
+    simulated_time_notes,
+)
+from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
+from wardround.common.mends import Mend
+from wardround.common.model.saved import SavedModel
+from wardround.common.model.torch_state import with_ordinary_torch
+from wardround.common.names import name_of
+from wardround.common.privacy.noise import NoiseSource
+from wardround.common.run.directory import RunDirectory, writing
+from wardround.common.run.report import report_run
+from wardround.common.tasks.base import Task
+from wardround.server.app import create_server_app
+from wardround.server.gathering.host import Host
+from wardround.server.observer import Observer
+from wardround.server.rounds.checkpoint import newest_checkpoint
+from wardround.server.rounds.federation import FederationOutcome
+from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
+from wardround.simulations.executors.on_ray import OnRay, check_ray
+from wardround.simulations.executors.ray_actor import Plan
+from wardround.simulations.grid import InProcessGrid
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.run.begun import begun_settings, keep_settings, new_run
+from wardround.simulations.run.client_states import restore_clients, store_clients
+from wardround.simulations.run.comparison import Comparison, compare
+from wardround.simulations.run.saved_models import write_hospital_models
+from wardround.simulations.scenario.file import inlined, load_scenario
+from wardround.simulations.scenario.play import Scenario, ScenarioFederation, TimedRun
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a simulation gives.
+
+    run_directory : where everything was written
+    config : the resolved configuration
+    rounds : the lines of ``metrics.jsonl``
+    comparison : per hospital, then 'mean' and 'overall': figures of local, federated, pooled
+    saved : the final (or best) round's model on disk
+    round : the one that made it
+    figures : what the task's figures are
+    """
+
+    run_directory: Path
+    config: Config
+    rounds: list[dict[str, Any]]
+    comparison: Comparison
+    saved: SavedModel = field(repr=False)
+    round: int
+    figures: FigureTable = field(repr=False)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The final (or best) global model, in evaluation mode, as it was saved.
+
+        Raises CheckpointError where entries are personal: then each hospital has its own.
+        """
+        return self.saved.load()
+
+    def model_of(self, hospital: str) -> nn.Module:
+        """A hospital's model, in evaluation mode: the global one with its personal entries.
+
+        Raises CheckpointError for a hospital that there is no model of.
+        """
+        return self.saved.load(name_of(hospital))
+
+    @property
+    def records(self) -> list[Record]:
+        """Flat rows {round, hospital, split, metric, value}: ``pandas.DataFrame(r.records)``."""
+        return flat_records(self.rounds)
+
+    def figure(self, metric: str, hospital: str | None = None, split: str = "test") -> float:
+        """A figure of ``model``, which isn't the last round's where the best one was chosen.
+
+        hospital : a name, 'mean' or 'overall'; None: what stands for the model (the hospitals' mean
+            where rows of different hospitals must not be ranked against each other)
+
+        Raises KeyError if there is none.
+        """
+        evaluation = evaluation_of(self.rounds, self.round)
+        row = {"train_loss": None, **evaluation}
+        found = {
+            record["hospital"]: float(record["value"])
+            for record in (flat_records([row]) if evaluation else [])
+            if (record["metric"], record["split"]) == (metric, split)
+        }
+        if hospital is None:
+            stands = self.figures[metric].stands
+            hospital = stands if is_number(found.get(stands)) else OVERALL
+        for name in (hospital, name_of(hospital)):
+            if name in found:
+                return found[name]
+        hidden = any(row.get("hidden") for row in self.rounds) and hospital != OVERALL
+        why = "; secure aggregation hides single hospitals, see comparison" if hidden else ""
+        raise KeyError(f"no {split} {metric} of {hospital}{why}")
+
+
+@with_ordinary_torch
+def simulate(
+    config: Config | Path | str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    resume: Path | str | None = None,
+    task: Task[Any] | None = None,
+    observer: Observer | None = None,
+) -> Result:
+    """Run (or go on with) a simulated federation.
+
+    Parameters
+    ----------
+    config : a ``Config``, the path of a ``federation.toml``, or None for the built-in example
+    overrides : 'table.key=value' strings, as ``--set`` on the command line; not with a ``Config``
+    resume : a run directory to go on with, instead of a configuration; overrides may change what
+        doesn't shape its model
+    task : a task object of your own; the configuration then has no ``[task]`` (but a resumed one)
+    observer : is told what happens, e.g. to show progress
+
+    Raises WardroundError subclasses; a run that stopped can be resumed.
+    """
+    settings, observer = load(config, overrides, resume), observer or Observer()
+    if task is not None and resume is None:
+        _check_own_task(settings, config is not None, overrides)
+    observer.begins([settings.privacy.sentence, *settings.notes, *_without_effect(settings)])
+    if settings.simulation.executor == OnRay.name:
+        check_ray(settings, own_task=task is not None)
+    task = task or make_task(settings)
+    population = Population(settings, task)
+    _check_min_clients(settings, len(population.names))
+    file = load_scenario(settings)
+    scenario = Scenario(settings, population.names, population.training_rows, file)
+    if settings.simulation.baselines and settings.federation.initial:
+        assert population.initial is not None  # read now: at the end it would be too late to tell
+    if resume is not None:
+        run = RunDirectory.open(Path(resume))
+    else:
+        run = new_run(inlined(settings, file))
+    population.keep_ledgers(run.ledgers)
+    with (
+        take_lock(run.lock),
+        writing(run.path, _go_on(run)),
+        torch_threads(settings.simulation.threads),
+    ):
+        if resume is not None:
+            keep_settings(run, settings)
+        run.update(titles=population.titles)
+        if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
+            population.create_ledgers()
+        return _run(settings, task, population, scenario, run, observer)
+
+
+def _check_own_task(config: Config, given: bool, overrides: Sequence[str]) -> None:
+    """Raise ConfigError for a ``[task]`` that somebody set, and that nothing would read."""
+    if any(one.strip().startswith("task.") for one in overrides) or (
+        given and "task" in config.model_fields_set
+    ):
+        raise config.error(
+            "task",
+            "has no effect beside simulate(task=...), whose options are its own",
+            "leave the table out, or the argument",
+        )
+
+
+def _without_effect(config: Config) -> list[str]:
+    """Settings that are for runs between machines, where one would expect an effect."""
+    if config.training.processes == 1:
+        return []
+    return ["training.processes has no effect in a simulation: each client trains in one process"]
+
+
+def _check_min_clients(config: Config, hospitals: int) -> None:
+    """Nobody else will ever connect: waiting for them would take all of ``round_timeout_s``."""
+    if hospitals < config.federation.min_clients:
+        raise config.error(
+            "federation.min_clients",
+            f"is {config.federation.min_clients}, and there are {hospitals} hospitals",
+            Mend.LOWER_MIN_CLIENTS,
+        )
+
+
+def load(
+    config: Config | Path | str | None,
+    overrides: Sequence[str] = (),
+    resume: Path | str | None = None,
+) -> Config:
+    """The configuration that ``simulate`` would use for these arguments. Raises ConfigError."""
+    if resume is not None:
+        if config is not None:
+            raise ConfigError(
+                "--resume: goes on with the run's own configuration; leave out the file"
+            )
+        return begun_settings(Path(resume), overrides)
+    if isinstance(config, Config):
+        if overrides:
+            raise ConfigError("--set: overrides go with a file, not with a finished Config")
+        return config
+    if config is None:
+        return parse_config(default_config_text(), overrides)
+    return load_config(Path(config), overrides)
+
+
+def default_config_text() -> str:
+    """The commented ``federation.toml`` that ``wardround init`` writes."""
+    return (Path(__file__).parents[1] / "default.toml").read_text("utf-8")
+
+
+def _run(
+    config: Config,
+    task: Task[Any],
+    population: Population,
+    scenario: Scenario,
+    run: RunDirectory,
+    observer: Observer,
+) -> Result:
+    executor = _executor(population, run, observer)
+    grid = _grid(population, scenario, executor)
+    restore_clients(grid, run)
+    _tell_left_out(config, population, run, observer)
+    outcomes: list[FederationOutcome] = []
+    saved = SavedModel(run.model, task, config.federation.seed)
+    federation = ScenarioFederation(
+        scenario,
+        config,
+        task,
+        TimedRun(run.path, scenario),
+        observer,
+        lambda number: store_clients(grid, run, number),
+        population.roster,
+        lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
+        keep_journal=False,  # its hospitals end with it, and their keys
+        host=Host(go_on=_go_on(run)),
+    )
+    app = create_server_app(lambda context: federation, outcomes.append)
+    try:
+        app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+        (outcome,) = outcomes
+        write_hospital_models(run, population, outcome)
+        _record_executor(executor, run, observer)
+        comparison = compare(config, population, run, outcome, saved, observer)
+        primary = task.figure_table().primary
+        observer.warnings(simulated_time_notes(run.rounds(), primary, scenario.target))
+    except WardroundError as error:
+        _stopped(run, str(error))
+        raise
+    except KeyboardInterrupt:
+        _stopped(run, "interrupted")
+        raise KeyboardInterrupt(f"interrupted; {_go_on(run)}") from None
+    finally:
+        executor.close()
+    report_run(run)
+    rounds, figures = run.rounds(), task.figure_table()
+    return Result(run.path, config, rounds, comparison, saved, outcome.round, figures)
+
+
+def _tell_left_out(
+    config: Config, population: Population, run: RunDirectory, observer: Observer
+) -> None:
+    """What no hospital tells the server: of data that are none's, and where masks or privacy are
+    on, of its own, for the hospitals are all here."""
+    if population.notes:
+        observer.warnings(population.notes)
+        run.update(left_out=population.notes)
+    if config.secure_aggregation.enabled or config.privacy.enabled:
+        warnings = population.warnings()
+        observer.warnings(warnings)
+        run.update(warnings=warnings)
+
+
+def _go_on(run: RunDirectory) -> str:
+    return f"go on with --resume {run.path}"
+
+
+def _stopped(run: RunDirectory, why: str) -> None:
+    """Keep why a run ended, if its disk lets us: that must not hide the reason itself."""
+    with suppress(OSError):
+        run.update(status=f"stopped: {why}")
+        report_run(run)
+
+
+def _grid(population: Population, scenario: Scenario, executor: Executor) -> InProcessGrid:
+    virtual = (population.members, population.keep)
+    names = population.names
+    return InProcessGrid(None, names, None, scenario, executor, population.open, *virtual)
+
+
+def _executor(population: Population, run: RunDirectory, observer: Observer) -> Executor:
+    """The configured executor; a run that is resumed goes on with the one that was picked."""
+    name: str = population.config.simulation.executor
+    if name == OnRay.name:
+        return OnRay(Plan.of(population), population.config)
+    before = run.summary().get("executor")
+    if name == Auto.name and isinstance(before, dict) and before.get("name") in EXECUTORS:
+        name = before["name"]
+
+    def picked(name: str, why: str) -> None:
+        run.update(executor={"name": name, "why": why})
+        observer.phase(f"executor '{name}': {why}")
+
+    return make_executor(name, picked)
+
+
+def _record_executor(executor: Executor, run: RunDirectory, observer: Observer) -> None:
+    """Keep how clients were run, and tell what a user should know of it."""
+    kept, notes = run.summary().get("executor"), executor.notes()
+    used = executor.picked if isinstance(executor, Auto) else executor
+    run.update(executor={**(kept or {}), "name": used.name, "notes": notes})
+    if notes:
+        observer.warnings([f"executor '{used.name}': {note}" for note in notes])
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Small models are fastest, and results the same on every machine, with few threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
