@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.base import Examples, Task
 
 LAYERS, COLUMNS = 8, 1000
 LR = 0.01

@@ -24,8 +24,9 @@ from benchmarks.simulation_work import BATCH, EXAMPLES, LR, WORKLOADS
 from wardround.client.data.hospital import Hospital
 from wardround.client.training.steps import train_on_batches
 from wardround.common.config.load import Config, parse_config
+from wardround.common.figures.sums import Sums
 from wardround.common.model.named import load_arrays, model_arrays
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 from wardround.simulations.executors.engines.dense import Dense
 from wardround.simulations.executors.engines.vmapped import Vmapped
 from wardround.simulations.executors.pool import Client

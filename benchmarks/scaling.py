@@ -62,7 +62,8 @@ def _measured(clients: int, parameters: float, rounds: int) -> tuple[float, floa
     import torch.nn.functional as F
     from torch import nn
 
-    from wardround.common.tasks.base import Examples, Sums, Task
+    from wardround.common.figures.sums import Sums
+    from wardround.common.tasks.base import Examples, Task
     from wardround.server.observer import Observer
     from wardround.simulations import parse_config, simulate
 

@@ -43,7 +43,7 @@ from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import WEIGHT, VectorLayout, dequantise
 from wardround.common.secagg.graph import thresholds
-from wardround.common.secagg.keys import Identity
+from wardround.common.trust.identity import Identity
 from wardround.server.secagg.sum import MaskedSum, SecureSession
 
 AGGREGATIONS = 16

@@ -47,7 +47,8 @@ def main() -> None:
 
 def make_task(name: str, clients: int) -> Any:
     """The workload as a task of ours."""
-    from wardround.common.tasks.base import Examples, Sums, Task
+    from wardround.common.figures.sums import Sums
+    from wardround.common.tasks.base import Examples, Task
 
     class Work(Task[Examples]):
         def load(self, path: Path | None) -> Examples:

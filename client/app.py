@@ -18,7 +18,6 @@ from flwr.clientapp import ClientApp
 from wardround.client.algorithms.base import integer
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
-from wardround.client.process.outward import Outward
 from wardround.client.requests.job import TrainingJob
 from wardround.client.requests.own_model import keep_own_model
 from wardround.client.requests.received import ModelCache, config_of, receive, totals_of
@@ -31,10 +30,12 @@ from wardround.client.secagg.masking import (
     sums_shapes,
 )
 from wardround.client.secagg.party import SecureClient
+from wardround.client.site.outward import Outward
 from wardround.client.state import ClientState
 from wardround.client.training.devices import kind
 from wardround.client.training.evaluation import evaluate_model
 from wardround.common.errors import PrivacyRefused, ReplyRefused, WardroundError
+from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums
 from wardround.common.flower.arrays import encode_arrays
 from wardround.common.flower.hosting import error_reply
@@ -47,7 +48,7 @@ from wardround.common.manifest.leaves import (
 )
 from wardround.common.model.torch_state import ordinary_torch
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Sums
+from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
 
@@ -95,7 +96,7 @@ def create_client_app(
 def failure_reply(message: Message, error: Exception, told: Callable[[str], str] = str) -> Message:
     """The reply to a request that ended with an error, of which ``told`` says what may leave."""
     reason = reason_of(error)
-    if (line := m.one_line(told(reason))) != m.one_line(reason):
+    if (line := one_line(told(reason))) != one_line(reason):
         log.warning("%s", reason)  # the whole of it stays here
     return error_reply(message, line)
 

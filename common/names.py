@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from wardround.common.figures.records import MEAN, OVERALL
+from wardround.common.figures.figure import MEAN, OVERALL
 
 HOSPITAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 HospitalName = Annotated[str, Field(pattern=rf"^{HOSPITAL_NAME.pattern}$")]

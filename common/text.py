@@ -1,4 +1,4 @@
-"""The one normal form of a text, and when two texts are the same.
+"""The one normal form of a text, when two texts are the same, and texts that are safe to pass on.
 
 Headers, names in settings, declared lists, cells and identifiers pass through ``normal_text``, and
 codes through ``code``, before anything compares them: an export's composed and decomposed letters,
@@ -10,9 +10,12 @@ that differ in case, blanks or form only, to suggest them.
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 _ZERO_TAIL = re.compile(r"^([+-]?\d+)\.0*$", re.ASCII)
 _UNSEEN = str.maketrans("", "", "\ufeff\u200b\u2060\u00ad")
@@ -49,6 +52,31 @@ def near(text: str, known: Iterable[str]) -> str | None:
         return found
     close = difflib.get_close_matches(_loose(text), list(alike), 1, cutoff=0.8)
     return alike[close[0]] if close else None
+
+
+def one_line(text: str | None, limit: int = 300) -> str:
+    """A text from outside as one harmless line: control characters out, length bounded."""
+    printable = "".join(c if c.isprintable() else " " for c in (text or "no reason given"))
+    line = re.sub(r" +", " ", printable).strip()
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON text that any reader accepts: NaN and infinity become null, keys keep their order."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # a number that JSON has no word for
+        return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def _loose(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 
 
 class Observer:

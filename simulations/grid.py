@@ -1,4 +1,4 @@
-"""The in-process grid: every client of a simulation, run by an executor.
+"""The in-process grid: every client of a simulation, run by the executor that it is given.
 
 A client runs when its reply is pulled. Its time starts when its turn comes, as it would on a
 machine of its own. ``executors/sequential.py`` is the reference: what a faster executor gives must
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -26,12 +27,18 @@ from wardround.common.flower.hosting import (
     set_message_id,
     timestamp,
 )
-from wardround.common.protocol.names import one_line
+from wardround.common.text import one_line
 from wardround.server.members.lazy import VirtualMembers
-from wardround.simulations.executors import Executor, make_executor
 
 Interceptor = Callable[[Message, str], str | None]
 OpenHospital = Callable[[Context], Hospital]
+
+
+class RunsClients(Protocol):
+    """What the grid asks of an executor (``executors/base.py``)."""
+
+    def answers(self, messages: Iterable[Message], host: InProcessGrid, /) -> Iterator[Message]:
+        """A reply to each message, in their order."""
 
 
 class InProcessGrid(HostGrid):
@@ -39,24 +46,25 @@ class InProcessGrid(HostGrid):
 
     Parameters
     ----------
-    client_app : the hospitals' app; None for our own, on ``hospitals``
     names : hospitals, in the order of their partition ids; node ids are 1, 2, ...
+    app : the hospitals' app; None for our own, on ``hospitals``
+    hospitals : opens the hospital of a context, for executors that do more than call the app
+    executor : runs the clients; None: the app answers one message after the other
     run_config : the run configuration that every context carries
     intercept : may return a reason why a client fails instead of answering a message (dropouts)
-    executor : runs the clients; by default one after the other
-    hospitals : opens the hospital of a context, for executors that do more than call the app
     members : whom the server has as members without asking them: a virtual population
     keep : how many clients executors may keep something of; None: all, and so does the grid
     """
 
     def __init__(
         self,
-        client_app: ClientApp | None,
         names: Sequence[str],
+        *,
+        app: ClientApp | None = None,
+        hospitals: OpenHospital | None = None,
+        executor: RunsClients | None = None,
         run_config: dict[str, str] | None = None,
         intercept: Interceptor | None = None,
-        executor: Executor | None = None,
-        hospitals: OpenHospital | None = None,
         members: VirtualMembers | None = None,
         keep: int | None = None,
     ) -> None:
@@ -64,13 +72,12 @@ class InProcessGrid(HostGrid):
         self.models = ModelCache()
         self._open = hospitals
         self.answers_groups = False
-        if client_app is None:
+        if app is None:
             if hospitals is None:
                 raise ValueError("a grid needs an app or hospitals")
-            client_app = create_client_app(hospitals, self.models, str)
+            app = create_client_app(hospitals, self.models, str)
             self.answers_groups = True  # by our own code, which does what this app does
-        self._app = client_app
-        self.executor = executor or make_executor("sequential")
+        self._app, self._executor = app, executor
         self._names, self.members, self.keep = names, members, keep
         self._run_config = dict(run_config or {})
         self._intercept = intercept or (lambda message, name: None)
@@ -94,7 +101,10 @@ class InProcessGrid(HostGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         found = (self._waiting.pop(message_id, None) for message_id in list(message_ids))
-        return self.executor.answers((x for x in found if x is not None), self)
+        messages = (message for message in found if message is not None)
+        if self._executor is None:
+            return map(self.answer, messages)
+        return self._executor.answers(messages, self)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

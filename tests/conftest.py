@@ -23,11 +23,12 @@ from tests.unlike import Consortium, make_consortium
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital
 from wardround.common.config.load import Config, parse_config
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.run.directory import RunDirectory
-from wardround.common.secagg.keys import Identity
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
+from wardround.common.trust.identity import Identity
 from wardround.server.app import create_server_app
 from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer
@@ -226,9 +227,12 @@ def federate(tmp_path: Path) -> Federate:
 
         app: Any = create_client_app(open_hospital)
         if executor is not None:
-            grid = InProcessGrid(None, list(shards), None, intercept, executor, open_hospital)
+            grid = InProcessGrid(
+                list(shards), hospitals=open_hospital, executor=executor, intercept=intercept
+            )
             grid.answers_groups = groups
-        grid = grid or InProcessGrid(wrap(app) if wrap else app, list(shards), None, intercept)
+        app = wrap(app) if wrap else app
+        grid = grid or InProcessGrid(list(shards), app=app, intercept=intercept)
         directory = directory or RunDirectory.create(tmp_path, "test", config.to_toml())
         recorder, outcomes = Recorder(), []  # type: ignore[var-annotated]
         federation = Federation(

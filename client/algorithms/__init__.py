@@ -1,4 +1,7 @@
-"""The client's half of each strategy, by the name that training requests carry."""
+"""The client's half of each strategy, by the name that training requests carry.
+
+What an algorithm adds to a gradient, remembers and sends besides the model. It never trains.
+"""
 
 from __future__ import annotations
 

@@ -21,11 +21,12 @@ from wardround.client.data.splitting import split_notes, split_rows
 from wardround.client.training.distributed import TrainingProcesses
 from wardround.common.config.load import Config
 from wardround.common.errors import DataError, TaskError, WardroundError
+from wardround.common.figures.sums import Sums
 from wardround.common.protocol.names import SPLITS
 from wardround.common.rng import derive_seed, numpy_generator
 from wardround.common.secagg.content import descriptor
-from wardround.common.secagg.keys import Identity, Roster
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
+from wardround.common.trust.identity import Identity, Roster
 
 log = logging.getLogger("wardround.client")
 

@@ -39,6 +39,7 @@ from wardround.common.privacy.schedule import (
 from wardround.common.protocol import names as m
 from wardround.common.secagg.content import content_digest
 from wardround.common.tables import PrivacyTable
+from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
 _MOST_ROUNDS = 1_000_000
@@ -84,7 +85,7 @@ class Proposal:
                 raise ReplyRefused(f"the request's '{m.SAMPLING_RATE}' is above 1")
         if table.clipping == "adaptive" and not table.stepwise:
             norm = _positive(config, m.CLIPPING_NORM)
-        return cls(m.one_line(run), number, rounds, clients, rate, expected, norm)
+        return cls(one_line(run), number, rounds, clients, rate, expected, norm)
 
 
 def announced_sizes(hospital: Hospital) -> dict[str, int]:

@@ -25,12 +25,12 @@ from wardround.client.data.hospital import Hospital
 from wardround.client.data.watch import DataWatch
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.process.answers import Answers
-from wardround.client.process.outward import Outward
 from wardround.client.process.store import DurableState
 from wardround.client.process.worker import Worker
 from wardround.client.requests.own_model import FOLDER
 from wardround.client.site.kit import Kit
 from wardround.client.site.last_word import BEGUN, LEDGER, Rules
+from wardround.client.site.outward import Outward
 from wardround.client.site.stop import LOCK, is_stopped
 from wardround.client.training.devices import told
 from wardround.client.training.distributed import TrainingProcesses

@@ -19,14 +19,15 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.process.answers import Answers, FileBody
-from wardround.client.process.outward import Outward
 from wardround.client.process.store import DurableState
+from wardround.client.site.outward import Outward
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, TransportError, WardroundError
 from wardround.common.flower.content import decode_content, encode_content
 from wardround.common.flower.hosting import received_message
 from wardround.common.privacy.claims import claimed_epsilon
 from wardround.common.protocol import names as m
+from wardround.common.text import one_line
 from wardround.common.transport.frames import Start
 from wardround.common.transport.items import Incoming, Readable
 from wardround.common.transport.mailbox import Mailbox
@@ -264,8 +265,8 @@ class Worker:
 
     def _error(self, start: Start, reason: str, number: int = 0) -> _Answer:
         """A line that says why there is no answer, written down."""
-        line = m.one_line(self._outward(reason))
-        log.warning("%s refused: %s", start.type, m.one_line(reason, 1000))
+        line = one_line(self._outward(reason))
+        log.warning("%s refused: %s", start.type, one_line(reason, 1000))
         self._audit.append("refused", kind=start.type, round=number, reason=line, request=start.id)
         error_id = hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest()
         return (

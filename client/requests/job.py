@@ -24,6 +24,7 @@ from wardround.common.flower.arrays import layout_of
 from wardround.common.model.entries import Entries, Kind
 from wardround.common.privacy.incompatible import check_model, check_settings, check_task
 from wardround.common.protocol import names as m
+from wardround.common.text import one_line
 
 
 @dataclass
@@ -63,7 +64,7 @@ class TrainingJob:
         name = str(received.config.get(m.ALGORITHM, "plain"))
         if name not in ALGORITHMS:
             raise ReplyRefused(
-                f"this client doesn't know the algorithm '{m.one_line(name, 40)}'; update wardround"
+                f"this client doesn't know the algorithm '{one_line(name, 40)}'; update wardround"
             )
         entries = Entries.of(received.model, local)
         kept = set(local)

@@ -11,6 +11,7 @@ from wardround.client.algorithms.base import integer
 from wardround.client.data.hospital import Hospital
 from wardround.client.state import ClientState
 from wardround.common.errors import ReplyRefused
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import (
     MAX_ABS_SUM,
     Arrays,
@@ -22,7 +23,7 @@ from wardround.common.model.entries import Entries, entries_of
 from wardround.common.model.named import build_model, load_arrays, model_arrays
 from wardround.common.model.saved import ModelForm
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 
 PERSONAL = "personal"
 

@@ -9,7 +9,7 @@ from wardround.client.secagg.state import Group, Policy, Session
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.graph import Thresholds
-from wardround.common.secagg.keys import KEY_BYTES, Roster, verify
+from wardround.common.trust.identity import KEY_BYTES, Roster, verify
 
 _LAST_INDEX = 2**31
 

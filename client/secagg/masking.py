@@ -19,6 +19,7 @@ from wardround.client.secagg.party import PendingUpload, SecureClient
 from wardround.client.secagg.state import Policy
 from wardround.client.state import ClientState
 from wardround.common.errors import ProtocolRefused, ReplyRefused
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.protocol import names as m
 from wardround.common.rng import derive_seed
@@ -31,7 +32,6 @@ from wardround.common.secagg.content import (
     training_layout,
 )
 from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout
-from wardround.common.tasks.base import Sums
 
 
 def is_secure(hospital: Hospital) -> bool:

@@ -54,19 +54,9 @@ from wardround.common.secagg.encoding import (
     quantise,
 )
 from wardround.common.secagg.graph import neighbours
-from wardround.common.secagg.keys import (
-    KEY_BYTES,
-    ExchangeKey,
-    Identity,
-    KeyChain,
-    Roster,
-    commitment,
-    derive,
-    digest,
-    seal,
-    unseal,
-)
+from wardround.common.secagg.keys import ExchangeKey, KeyChain, commitment, derive, seal, unseal
 from wardround.common.secagg.ring import RingVector, add_limbs
+from wardround.common.trust.identity import KEY_BYTES, Identity, Roster, digest
 
 P = ParamSpec("P")
 R = TypeVar("R")

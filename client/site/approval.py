@@ -28,12 +28,13 @@ from typing import Any, Literal
 
 from wardround.client.site.decisions import Decisions
 from wardround.client.site.plan_text import plan_text
+from wardround.common.durable.files import sync_folder
 from wardround.common.durable.private import private_folder, why, write_private
 from wardround.common.errors import PolicyRefused, ProvisionError, WardroundError
 from wardround.common.manifest.manifest import Manifest
-from wardround.common.protocol.names import REJECTED, one_line
-from wardround.common.run.directory import sync_folder
-from wardround.common.secagg.keys import Identity, digest, verify
+from wardround.common.protocol.names import REJECTED
+from wardround.common.text import one_line
+from wardround.common.trust.identity import Identity, digest, verify
 
 __all__ = ["Approvals", "Decision", "plan_text"]
 

@@ -19,7 +19,7 @@ from typing import Any
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.private import hand_over, read_public, write_private
 from wardround.common.errors import ProvisionError
-from wardround.common.secagg.keys import Identity, digest, verify
+from wardround.common.trust.identity import Identity, digest, verify
 
 _LINES, _NOTED = "decisions.jsonl", "decisions.noted"
 _FIELDS = ("manifest", "run", "stage", "accepted", "decided", "who", "reason")

@@ -19,7 +19,6 @@ from wardround.common.durable.private import (
     write_public,
 )
 from wardround.common.errors import ProvisionError
-from wardround.common.secagg.keys import Identity
 from wardround.common.trust import pki
 from wardround.common.trust.credentials import (
     CA,
@@ -34,6 +33,7 @@ from wardround.common.trust.credentials import (
 )
 from wardround.common.trust.description import Description, is_signed_description
 from wardround.common.trust.enrolment import Answer, SigningRequest, check_name
+from wardround.common.trust.identity import Identity
 
 _CERTIFICATE, _KEY, _ = NAMES["hospital"]
 _FIRST = "run wardround client enroll NAME FOLDER first"

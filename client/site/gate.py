@@ -25,6 +25,7 @@ from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import MOST_ELEMENTS
 from wardround.common.secagg.encoding import OWN_NAMES
 from wardround.common.secagg.ring import EXACT_BYTES
+from wardround.common.text import one_line
 
 _BEFORE_MODEL = {m.DESCRIBE, m.HELLO, m.GROUP, m.KEYS, m.LAYOUT, m.STATISTICS, m.UNMASK}
 _MESSAGES: dict[str, type[wire.Message]] = {
@@ -71,7 +72,7 @@ class Gate:
         if self.manifest is None:
             raise PolicyRefused("no run manifest was accepted: nothing but errors leaves")
         if message_type not in self._types:
-            raise PolicyRefused(f"the accepted manifest has no {m.one_line(message_type, 40)}")
+            raise PolicyRefused(f"the accepted manifest has no {one_line(message_type, 40)}")
         if self.manifest.stage == 1 and message_type not in _BEFORE_MODEL:
             raise PolicyRefused(
                 f"{message_type}: the manifest that was accepted doesn't name the model's arrays; "
@@ -111,7 +112,7 @@ class Gate:
     @staticmethod
     def error(reason: str | None) -> str:
         """What may leave of an error's reason: one short line."""
-        return m.one_line(reason)
+        return one_line(reason)
 
     def _leaf(self, place: Place) -> Leaf:
         every = (*place[:2], ANY)
@@ -135,7 +136,7 @@ _NOT_LISTED = "isn't in the accepted manifest: it doesn't leave"
 def _where(place: Place) -> str:
     message_type, record, name = place
     value = f"{record}/{name}" if name else record
-    return f"'{m.one_line(value, 120)}' of {m.one_line(message_type, 40)}"
+    return f"'{one_line(value, 120)}' of {one_line(message_type, 40)}"
 
 
 def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> None:
@@ -168,7 +169,7 @@ def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> 
 
 
 def _short(value: object) -> str:
-    return m.one_line(repr(value), 60)
+    return one_line(repr(value), 60)
 
 
 # --- single values -------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def _check_array(leaf: Leaf, array: Array, place: Place) -> None:
         )
     if array.stype != "numpy.ndarray":
         raise PolicyRefused(
-            f"{_where(place)} is serialised as '{m.one_line(array.stype, 40)}', not numpy"
+            f"{_where(place)} is serialised as '{one_line(array.stype, 40)}', not numpy"
         )
     size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
     headers = [_npy_header(shape, array.dtype, order) for order in (False, True)]
@@ -247,7 +248,7 @@ def _check_bytes(leaf: Leaf, value: bytes, place: Place) -> None:
             _MESSAGES[leaf.message_type].from_bytes(value)
         except (ProtocolRefused, KeyError) as error:
             raise PolicyRefused(
-                m.one_line(f"{_where(place)} is not the message it must be: {error}")
+                one_line(f"{_where(place)} is not the message it must be: {error}")
             ) from None
 
 

@@ -32,6 +32,7 @@ from wardround.common.privacy.schedule import (
 )
 from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
+from wardround.common.text import one_line
 from wardround.common.trust.description import Description
 
 log = logging.getLogger("wardround.client")
@@ -76,7 +77,7 @@ def check_plan(manifest: Manifest, description: Description, config: Config) -> 
 def _same(what: str, theirs: Any, own: Any, mend: str) -> None:
     if theirs != own:
         line = f"the run's {what} is {_short(theirs)}, this hospital's {_short(own)}; {mend}"
-        raise PolicyRefused(m.one_line(line))
+        raise PolicyRefused(one_line(line))
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,7 @@ from weakref import WeakSet
 from torch import nn
 
 from wardround.client.training.pieces import is_out_of_memory, random_state, restore_random_state
-from wardround.common.protocol.names import one_line
+from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
 _given_up: WeakSet[nn.Module] = WeakSet()

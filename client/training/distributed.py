@@ -30,6 +30,7 @@ from wardround.client.training.pieces import obstacle
 from wardround.client.training.steps import Seed, TrainingOutcome
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError, WardroundError
+from wardround.common.figures.sums import Sums
 from wardround.common.model.named import model_entries
 from wardround.common.tables import (
     DataTable,
@@ -41,7 +42,7 @@ from wardround.common.tables import (
     SimulationTable,
     StrategyTable,
 )
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 
 _GRACE_S = 1.0
 """How long to wait for the end of a process that others have noticed."""

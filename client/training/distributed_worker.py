@@ -44,10 +44,11 @@ from wardround.client.training.steps import Scaler, train_model
 from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import WardroundError
+from wardround.common.figures.sums import Sums
 from wardround.common.model.named import build_model, model_entries
 from wardround.common.rng import client_keys, derive_seed
 from wardround.common.tables import TrainingTable
-from wardround.common.tasks.base import Examples, Sums
+from wardround.common.tasks.base import Examples
 
 _ALIGNED = 64
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.pieces import Pieces
 from wardround.client.training.precision import autocast, whole
-from wardround.common.figures.sums import add_sums
+from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.tables import TrainingTable
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 
 ROWS_AT_A_TIME = 8192
 _DEFAULTS = TrainingTable()

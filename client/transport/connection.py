@@ -22,7 +22,7 @@ import grpc
 from wardround.client.site.kit import Kit
 from wardround.client.transport.diagnose import diagnose
 from wardround.common.errors import AuditError, ProvisionError, TransportError
-from wardround.common.protocol.names import one_line
+from wardround.common.text import one_line
 from wardround.common.transport import tls
 from wardround.common.transport.frames import (
     METHOD,

@@ -255,7 +255,7 @@ def _bytes(value: Any) -> Text:
 
 def _cell(value: Any) -> Text:
     """A value as harmless text: no markup, no control character."""
-    from wardround.common.protocol.names import one_line
+    from wardround.common.text import one_line
 
     if value is None or value == "":
         return Text("-")

@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 
 from wardround.common.errors import AuditError
 from wardround.common.names import HOSPITAL_NAME
-from wardround.common.protocol.names import one_line
-from wardround.common.secagg.keys import KEY_BYTES, SIGNATURE_BYTES, digest, verify
+from wardround.common.text import one_line
+from wardround.common.trust.identity import KEY_BYTES, SIGNATURE_BYTES, digest, verify
 
 FORMAT = 1
 BEGAN = "began"

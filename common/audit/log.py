@@ -56,11 +56,11 @@ from wardround.common.audit.lines import (
     raw_lines,
     read_records,
 )
+from wardround.common.durable.files import sync_folder
 from wardround.common.durable.private import hand_over, why
 from wardround.common.errors import AuditError
 from wardround.common.names import HOSPITAL_NAME
-from wardround.common.run.directory import sync_folder
-from wardround.common.secagg.keys import Identity, verify
+from wardround.common.trust.identity import Identity, verify
 
 __all__ = ["AuditLog", "Head", "SignedHead", "lock_log", "restart_advice"]
 

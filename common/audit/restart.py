@@ -30,10 +30,10 @@ from wardround.common.audit.lines import (
 )
 from wardround.common.audit.log import lock_log
 from wardround.common.audit.verify import check_log
+from wardround.common.durable.files import sync_folder
 from wardround.common.durable.private import why, write_private
 from wardround.common.errors import AuditError
 from wardround.common.names import HOSPITAL_NAME
-from wardround.common.run.directory import sync_folder
 
 
 def restart_log(

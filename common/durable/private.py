@@ -12,8 +12,8 @@ import pwd
 import stat
 from pathlib import Path
 
+from wardround.common.durable.files import sync_folder, write_atomically
 from wardround.common.errors import ProvisionError
-from wardround.common.run.directory import sync_folder, write_atomically
 
 _OTHERS = 0o077
 _MOST_BYTES = 16 * 2**20

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from wardround.common.durable.files import sync_folder
 from wardround.common.errors import CheckpointError
 from wardround.common.flower.arrays import Arrays, digest_arrays, raw_bytes
-from wardround.common.run.directory import sync_folder, to_json
+from wardround.common.text import to_json
 
 _TYPES = {
     "bool": "BOOL",

@@ -23,14 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:  # the task module needs torch, this one doesn't
-    from wardround.common.tasks.base import Sums
-
+Sums = dict[str, NDArray[np.float64]]
+"""Named float64 arrays that mean the same when added over shards: counts, sums, histograms."""
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

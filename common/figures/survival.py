@@ -16,13 +16,14 @@ Shapes: N rows of a shard.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wardround.common.figures.sums import (
     Ints,
+    Sums,
     checked,
     class_array,
     finite_array,
@@ -30,9 +31,6 @@ from wardround.common.figures.sums import (
     refuse,
     scalar,
 )
-
-if TYPE_CHECKING:  # the task module needs torch, this one doesn't
-    from wardround.common.tasks.base import Sums
 
 
 def survival_sums(risk_N: ArrayLike, time_N: ArrayLike, event_N: ArrayLike) -> Sums:

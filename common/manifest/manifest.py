@@ -19,12 +19,13 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from wardround.common.errors import PolicyRefused, ReplyRefused
 from wardround.common.names import HospitalName
 from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import SIGNATURE_BYTES, Identity, digest, verify
 from wardround.common.tables import (
     PrivacyTable,
     SecureAggregationTable,
     Table,
 )
+from wardround.common.text import one_line
+from wardround.common.trust.identity import SIGNATURE_BYTES, Identity, digest, verify
 
 FORMAT: Literal[1] = 1
 MOST_BYTES = 64 * 2**20
@@ -202,7 +203,7 @@ class Manifest(Table):
         except ValidationError as error:
             first = error.errors(include_input=False, include_context=False)[0]
             key = ".".join(str(part) for part in first["loc"]) or "as a whole"
-            line = m.one_line(f"the run manifest can't be read ({key}: {first['msg']})")
+            line = one_line(f"the run manifest can't be read ({key}: {first['msg']})")
             raise ReplyRefused(line) from None
         if manifest.body() != body:
             raise ReplyRefused("the run manifest is not in its one canonical form")

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encoded_view
 from wardround.common.model.entries import SHARED, Entries
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.rng import seeded_globals
-from wardround.common.tasks.base import Sums, Task
+from wardround.common.tasks.base import Task
 
 
 @with_ordinary_torch

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.errors import CheckpointError
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, digest_arrays, layout_of
 from wardround.common.model.entries import SHARED, Entries, Kind
 from wardround.common.model.named import build_model, load_arrays, model_arrays
-from wardround.common.tasks.base import Sums, Task
+from wardround.common.tasks.base import Task
 
 MODEL, PREPARATION, HOSPITALS = "model.safetensors", "preparation.safetensors", "hospitals"
 """In the folder ``model`` of a run; the last one is a folder."""

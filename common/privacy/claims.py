@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wardround.common.errors import ReplyRefused
-from wardround.common.secagg.keys import SIGNATURE_BYTES, Identity, Roster, digest, verify
+from wardround.common.trust.identity import SIGNATURE_BYTES, Identity, Roster, digest, verify
 
 _MOST_BYTES = 2048
 

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from wardround.common.audit.lines import timestamp
 from wardround.common.errors import WardroundError
-from wardround.common.protocol.names import one_line
+from wardround.common.text import one_line
 
 ROOT = "wardround"
 """Logger of this project; a module's is 'wardround.' and its part."""

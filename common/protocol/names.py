@@ -30,7 +30,6 @@ the reply nothing but that record: a masked vector. These come with it, each a m
 
 from __future__ import annotations
 
-import re
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -140,10 +139,3 @@ def _value_bytes(value: object) -> int:
     if isinstance(value, str):
         return len(value.encode())
     return len(value) if isinstance(value, bytes) else 8
-
-
-def one_line(text: str | None, limit: int = 300) -> str:
-    """A text from outside as one harmless line: control characters out, length bounded."""
-    printable = "".join(c if c.isprintable() else " " for c in (text or "no reason given"))
-    line = re.sub(r" +", " ", printable).strip()
-    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -16,82 +16,20 @@ Files are written whole: to a temporary name, fsync, rename, fsync of the folder
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wardround.common.durable.files import sync_folder, write_atomically
 from wardround.common.errors import RunDirectoryError
+from wardround.common.text import to_json
 
 SIMULATED, DEPLOYED = "simulated", "deployed"
 """What ``run.json`` has as a run's ``kind``."""
-UNWRITABLE = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-)
-"""``OSError.errno`` of a disk that is full, or that this process may not or can't write to."""
-
-
-@contextmanager
-def writing(place: Path, go_on: str) -> Iterator[None]:
-    """Raise RunDirectoryError, with the mend, where the disk is full or can't be written to.
-
-    place : what is written, where the error doesn't say; ``go_on``: the end of the mend
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise RunDirectoryError(
-            f"can't be written ({error.strerror})",
-            who=str(error.filename or place),
-            mend=f"make room or mend its rights, then {go_on}",
-        ) from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a crash at any moment leaves the old or the new file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename or a new name in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON text that any reader accepts: NaN and infinity become null, keys keep their order."""
-    try:
-        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    except ValueError:  # a number that JSON has no word for
-        return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 class RunDirectory:

@@ -18,9 +18,9 @@ from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import ArraySpec, Layout
 from wardround.common.protocol import names as m
 from wardround.common.secagg.encoding import VectorLayout
-from wardround.common.secagg.keys import digest, encode_parts
 from wardround.common.secagg.messages import SumsLayout
 from wardround.common.tables import OWN_TRAINING, without_folders
+from wardround.common.trust.identity import digest, encode_parts
 
 LOSS, STEPS = "loss", "steps"
 MOST_ELEMENTS = 10_000_000

@@ -9,16 +9,10 @@ from __future__ import annotations
 import struct
 
 from wardround.common.secagg.encoding import VectorLayout
-from wardround.common.secagg.keys import (
-    KEY_BYTES,
-    Roster,
-    derive,
-    digest,
-    encode_parts,
-    roster_digest,
-)
+from wardround.common.secagg.keys import derive
 from wardround.common.secagg.messages import TaskRequest
 from wardround.common.secagg.ring import MaskSeeds
+from wardround.common.trust.identity import KEY_BYTES, Roster, digest, encode_parts, roster_digest
 
 
 def session_id(descriptor: bytes, roster: Roster, nonce: bytes) -> bytes:

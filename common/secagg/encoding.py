@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import Arrays, ArraySpec, Layout
-from wardround.common.secagg.keys import digest, encode_parts
 from wardround.common.secagg.ring import LIMBS, Limbs, Words, negated
+from wardround.common.trust.identity import digest, encode_parts
 
 MOST_LEVELS = 2**22
 SMALLEST_CLIP, LARGEST_CLIP = 1e-9, 1e9

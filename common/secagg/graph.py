@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wardround.common.errors import ProtocolRefused, StrategyError
-from wardround.common.secagg.keys import encode_parts
+from wardround.common.trust.identity import encode_parts
 
 COMPLETE = 64
 """Largest number of clients with a complete graph."""

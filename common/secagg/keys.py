@@ -7,95 +7,30 @@ purpose and encodes its inputs injectively, so no two purposes can share a key.
 
 from __future__ import annotations
 
-import hashlib
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.shamir import PRIME, split
+from wardround.common.trust.identity import KEY_BYTES, VERSION, digest, encode_parts
 
-KEY_BYTES = 32
-SIGNATURE_BYTES = 64
 SHARE_BYTES = 2 * KEY_BYTES + 16
 """An encrypted pair of shares: round key and self mask, and GCM's tag."""
 
-_VERSION = b"wardround secure aggregation 1"
 _UNIFORM_BYTES = 48
 """Reduced modulo the 256-bit prime, 384 random bits are uniform up to 2^-128."""
-
-Roster = Mapping[str, bytes]
-"""Hospital name to its Ed25519 public key, 32 bytes: who may take part, agreed beforehand."""
-
-
-def encode_parts(*parts: bytes) -> bytes:
-    """The parts with their lengths in front (uint32, big-endian), so that no two lists collide."""
-    return b"".join(struct.pack(">I", len(part)) + part for part in parts)
-
-
-def digest(purpose: str, *parts: bytes) -> bytes:
-    """SHA-256 over purpose and parts, 32 bytes."""
-    return hashlib.sha256(encode_parts(_VERSION, purpose.encode(), *parts)).digest()
 
 
 def derive(key: bytes, purpose: str, *info: bytes, length: int = KEY_BYTES) -> bytes:
     """HKDF-SHA-256 of ``key`` for one purpose; ``length`` bytes, at most 8,160."""
-    bound = encode_parts(_VERSION, purpose.encode(), *info)
+    bound = encode_parts(VERSION, purpose.encode(), *info)
     return HKDF(hashes.SHA256(), length, salt=None, info=bound).derive(key)
-
-
-def roster_digest(roster: Roster) -> bytes:
-    """A digest of all names and keys, whatever their order."""
-    return digest("roster", *(part for name in sorted(roster) for part in _entry(name, roster)))
-
-
-def _entry(name: str, roster: Roster) -> tuple[bytes, bytes]:
-    return name.encode(), roster[name]
-
-
-class Identity:
-    """A hospital's long-term Ed25519 key. Its repr shows the public half only."""
-
-    def __init__(self, private: Ed25519PrivateKey) -> None:
-        self._private = private
-        self.public = private.public_key().public_bytes_raw()
-
-    @classmethod
-    def generate(cls) -> Identity:
-        """A new identity from the operating system's generator."""
-        return cls(Ed25519PrivateKey.generate())
-
-    @classmethod
-    def from_bytes(cls, secret: bytes) -> Identity:
-        """The identity whose 32-byte secret this is. Raises ValueError."""
-        return cls(Ed25519PrivateKey.from_private_bytes(secret))
-
-    def secret_bytes(self) -> bytes:
-        """The 32 bytes to keep in a file that only the hospital can read."""
-        return self._private.private_bytes_raw()
-
-    def sign(self, message: bytes) -> bytes:
-        """64 bytes that ``verify`` accepts with this identity's public key."""
-        return self._private.sign(message)
-
-    def __repr__(self) -> str:
-        return f"Identity(public={self.public.hex()[:16]}...)"
-
-
-def verify(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether the signature is that key's, of that message."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 class ExchangeKey:

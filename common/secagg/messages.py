@@ -29,7 +29,8 @@ from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
 
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.encoding import Encoding
-from wardround.common.secagg.keys import KEY_BYTES, SHARE_BYTES, SIGNATURE_BYTES, digest
+from wardround.common.secagg.keys import SHARE_BYTES
+from wardround.common.trust.identity import KEY_BYTES, SIGNATURE_BYTES, digest
 
 MOST_CLIENTS = 65_535
 MOST_AGGREGATIONS = 64

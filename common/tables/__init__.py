@@ -1,6 +1,7 @@
-"""The tables of ``federation.toml``, each key with its type, range, default and meaning.
+"""The tables of ``federation.toml``: each key with type, range, default and meaning, once.
 
-``common/config/load.py`` puts them together, and says where in the file a mistake stands.
+A key that works only together with another is in ``known_effects``. Nothing here reads a file:
+``common/config/load.py`` puts the tables together, and says where a mistake stands.
 """
 
 from wardround.common.tables.base import Positive, Table

@@ -1,4 +1,8 @@
-"""Tasks: the built-in ones by name, a user's own by ``path/to/file.py:Class``."""
+"""Tasks: the built-in ones by name, a user's own by ``path/to/file.py:Class``.
+
+A task says how rows become examples, what is summed to prepare them, which model is trained and how
+it is measured. It never talks to anyone: what it returns is sums, examples and figures.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.errors import TaskError
+from wardround.common.figures.sums import Sums
 from wardround.common.tables import absolute_paths
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.loading import load_object
 
 __all__ = ["Examples", "Sums", "Task", "built_in", "load_task"]

@@ -24,11 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from wardround.common.figures.figure import STANDARD, Better, Figure, FigureTable
+from wardround.common.figures.sums import Sums as Sums
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.shards import shard_sites, splits_of
-
-Sums = dict[str, NDArray[np.float64]]
-"""Named float64 arrays that mean the same when added over shards: counts, sums, histograms."""
 
 _READ_AT_A_TIME = 256
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError, TaskError
-from wardround.common.tasks.base import Sums
+from wardround.common.figures.sums import Sums
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.columns import column_key
 from wardround.common.tasks.data.left_out import LeftOut

@@ -14,13 +14,13 @@ from torch import Tensor
 from wardround.common.errors import TaskError
 from wardround.common.figures.figure import BINARY, MULTICLASS, Figure
 from wardround.common.figures.sums import (
+    Sums,
     binary_figures,
     binary_sums,
     multiclass_figures,
     multiclass_sums,
     ratio,
 )
-from wardround.common.tasks.base import Sums
 
 Kind = Literal["binary", "multiclass"]
 PRIMARY: dict[Kind, str] = {"binary": "auc", "multiclass": "accuracy"}

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.base import Fit, Sums
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.base import Fit
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.vocabulary import LONGEST_WORD_BYTES

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.base import Sums
+from wardround.common.figures.sums import Sums
 from wardround.common.tasks.categories import (
     WORDS,
     agreed_words,

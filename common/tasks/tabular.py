@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from wardround.common.errors import DataError, TaskError
 from wardround.common.figures import figure as figures
-from wardround.common.figures.sums import regression_figures, regression_sums
+from wardround.common.figures.sums import Sums, regression_figures, regression_sums
 from wardround.common.figures.survival import survival_figures, survival_sums
 from wardround.common.tasks import features
-from wardround.common.tasks.base import Examples, Fit, Sums, Task
+from wardround.common.tasks.base import Examples, Fit, Task
 from wardround.common.tasks.categories import (
     classes,
     empty_columns,

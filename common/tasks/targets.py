@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.base import Sums
+from wardround.common.figures.sums import Sums
 from wardround.common.tasks.categories import classes
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import mean_of, one, std_of

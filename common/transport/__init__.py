@@ -1,1 +1,4 @@
-"""What travels between server and client: frames, contents of messages, the manifest."""
+"""Bytes between two processes: frames, mailboxes that survive a broken connection, mutual TLS.
+
+It never looks into a message.
+"""

@@ -20,7 +20,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.common.errors import TransportError
-from wardround.common.protocol.names import one_line
+from wardround.common.text import one_line
 
 CHUNK_BYTES = 1 << 20
 MOST_FRAME_BYTES = 8 << 20

@@ -16,9 +16,9 @@ from typing import Literal, NamedTuple
 
 from wardround.common.durable.private import read_private, read_public
 from wardround.common.errors import ProvisionError
-from wardround.common.secagg.keys import KEY_BYTES, Identity
 from wardround.common.trust import pki
 from wardround.common.trust.description import Description
+from wardround.common.trust.identity import KEY_BYTES, Identity
 
 Kind = Literal["server", "hospital"]
 CA, IDENTITY, DESCRIPTION, SITE = "ca.pem", "identity.key", "federation.signed", "site.toml"

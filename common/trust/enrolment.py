@@ -23,8 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from wardround.common.errors import ProvisionError
 from wardround.common.names import HOSPITAL_NAME, RULE, is_name
-from wardround.common.secagg.keys import Identity, digest, verify
 from wardround.common.trust import pki
+from wardround.common.trust.identity import Identity, digest, verify
 
 _MOST_REQUEST_BYTES = 16_384
 _MOST_ANSWER_BYTES = 10 * 2**20

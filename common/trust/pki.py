@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wardround.common.durable.files import sync_folder
 from wardround.common.durable.private import (
     private_folder,
     read_private,
@@ -38,8 +39,7 @@ from wardround.common.durable.private import (
 )
 from wardround.common.errors import ProvisionError
 from wardround.common.names import HOSPITAL_NAME, SERVER
-from wardround.common.run.directory import sync_folder
-from wardround.common.secagg.keys import KEY_BYTES
+from wardround.common.trust.identity import KEY_BYTES
 
 AUTHORITY_DAYS, CERTIFICATE_DAYS = 3652, 365
 """The server's name, which no hospital may have."""

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from wardround.common.figures.sums import multiclass_figures, multiclass_sums
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.figures.sums import Sums, multiclass_figures, multiclass_sums
+from wardround.common.tasks.base import Examples, Task
 
 
 class Digits(Task[Examples]):

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from wardround.common.figures.sums import binary_figures, binary_sums
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.figures.sums import Sums, binary_figures, binary_sums
+from wardround.common.tasks.base import Examples, Task
 
 WORDS, LENGTH = 2000, 24
 MADE_UP = [

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wardround.common.protocol import names as m
+from wardround.common.text import one_line
 from wardround.server.display.board_rows import (
     AWAY,
     CONNECTED,
@@ -37,7 +38,7 @@ from wardround.server.display.board_rows import (
     run_row,
     short,
 )
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 
 MOST_HOSPITALS = 1000
@@ -117,7 +118,7 @@ class Board(Observer):
     def run_ended(self, status: str) -> None:
         """The run is 'complete', or 'stopped: why'."""
         with self._changed:
-            self._run |= {"status": m.one_line(status), "ended": self._clock()}
+            self._run |= {"status": one_line(status), "ended": self._clock()}
             self._touch("run")
 
     def connected(self, name: str, address: str, version: str) -> None:
@@ -213,7 +214,7 @@ class Board(Observer):
                 self._set_phase("waiting")
             elif text.startswith("preparing"):
                 self._set_phase("preparing")
-            self._run["detail"] = m.one_line(text)
+            self._run["detail"] = one_line(text)
             self._touch("run")
         self._forward.phase(text)
 
@@ -236,7 +237,7 @@ class Board(Observer):
 
     def warnings(self, lines: list[str]) -> None:
         with self._changed:
-            kept = self._run["warnings"] + [m.one_line(line) for line in lines[:_MOST_WARNINGS]]
+            kept = self._run["warnings"] + [one_line(line) for line in lines[:_MOST_WARNINGS]]
             self._run["warnings"] = kept[-_MOST_WARNINGS:]
             self._touch("run")
         self._forward.warnings(lines)
@@ -273,7 +274,7 @@ class Board(Observer):
         with self._changed:
             self._tally.rounds["failed"] += 1
             failure = {"round": server_round, "attempt": attempt, "time": self._clock()}
-            self._run["last_failure"] = failure | {"reason": m.one_line(reason)}
+            self._run["last_failure"] = failure | {"reason": one_line(reason)}
             self._touch("run")
         self._forward.round_failed(server_round, attempt, reason)
 
@@ -347,7 +348,7 @@ class Board(Observer):
 
     def _set_state(self, hospital: HospitalRow, state: str, reason: str) -> None:
         hospital.state, hospital.since = state, self._clock()
-        hospital.reason = m.one_line(reason) if reason else ""
+        hospital.reason = one_line(reason) if reason else ""
 
     def _set_phase(self, phase: str) -> None:
         if self._run["phase"] != phase:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from wardround.common.figures.figure import is_number
-from wardround.common.protocol import names as m
+from wardround.common.text import one_line
 
 PHASES = ("waiting", "preparing", "training", "collecting", "unmasking", "evaluating", "committed")
 NEVER_SEEN, CONNECTED, AWAY = "never seen", "connected", "away"
@@ -156,7 +156,7 @@ def _standing(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def refusal_row(name: str, step: str, reason: str) -> dict[str, str]:
     """Who was refused, in which step and why."""
-    return {"hospital": short(name), "step": short(step), "reason": m.one_line(reason)}
+    return {"hospital": short(name), "step": short(step), "reason": one_line(reason)}
 
 
 def audit_row(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def audit_row(line: Mapping[str, Any]) -> dict[str, Any]:
         "seq": line.get("seq"),
         "time": short(line.get("time")),
         "event": short(line.get("event")),
-        "detail": m.one_line(detail or "-"),
+        "detail": one_line(detail or "-"),
         "hash": short(line.get("hash"))[:12],
     }
 
@@ -188,7 +188,7 @@ def _finite(value: Any) -> float | None:
 
 def short(value: object) -> str:
     """A name or other short text as one harmless line."""
-    return m.one_line(str(value), 100) if value not in (None, "") else ""
+    return one_line(str(value), 100) if value not in (None, "") else ""
 
 
 def peer(address: str) -> str:

@@ -18,7 +18,7 @@ from wardround.common.figures.compared import compared, intervals
 from wardround.common.figures.figure import BOUND_SENTENCE, Figure, is_number, with_bound
 from wardround.common.figures.records import model_bound, model_figure
 from wardround.common.run.report.page import human_bytes
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 
 _ROWS = 12

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from wardround.common.process.logs import log_event
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 
 log = logging.getLogger("wardround.server")

@@ -18,9 +18,10 @@ from flwr.serverapp import Grid
 
 from wardround.common.config.load import Config
 from wardround.common.errors import ReplyRefused, RoundFailed
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, ArraySpec, decode_arrays, encoded_bytes
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Sums
+from wardround.common.text import one_line
 from wardround.server.gathering.plain import (
     Evaluated,
     Expected,
@@ -29,7 +30,8 @@ from wardround.server.gathering.plain import (
     Trained,
     mean_reply,
 )
-from wardround.server.gathering.replies import Member, check_error
+from wardround.server.gathering.replies import check_error
+from wardround.server.members.member import Member
 from wardround.server.strategies import MEAN, StrategyPlan
 from wardround.server.strategies.aggregation import RunningMean
 
@@ -199,7 +201,7 @@ def _who(
     if in_order:
         taken.sort(key=lambda member: member.name)
     reasons = {
-        by_node[node].name: m.one_line(str(reason))
+        by_node[node].name: one_line(str(reason))
         for node, reason in zip(lists[1], lists[2], strict=True)
     }
     return taken, dict(sorted(reasons.items()))

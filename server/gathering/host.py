@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from wardround.server.gathering.plain import Expected
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 
 
 @dataclass(frozen=True)

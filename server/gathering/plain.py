@@ -22,23 +22,23 @@ from numpy.typing import NDArray
 
 from wardround.common.config.load import Config
 from wardround.common.errors import BudgetSpent, ReplyRefused
-from wardround.common.figures.sums import add_sums
+from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import Arrays, Layout, encode_arrays
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Sums, Task
+from wardround.common.tasks.base import Task
 from wardround.server.gathering.exchange import exchange
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.fitting import unused_sums
 from wardround.server.gathering.order import InOrder
 from wardround.server.gathering.replies import (
-    Member,
     Update,
     check_evaluation,
     check_statistics,
     check_update,
 )
 from wardround.server.gathering.requests import Totals, queries
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.server.privacy.round import Release
 from wardround.server.strategies import StrategyPlan

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
 from wardround.common.errors import BudgetSpent, ReplyRefused
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import (
     MAX_ABS_SUM,
     Layout,
@@ -25,28 +26,12 @@ from wardround.common.manifest.leaves import DEVICE, DEVICES, MOST_WARNINGS
 from wardround.common.names import RULE, is_name
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import Roster
-from wardround.common.tasks.base import Sums
+from wardround.common.text import one_line
+from wardround.common.trust.identity import Roster
+from wardround.server.members.member import Member
 
 MAX_STATISTICS = 100_000
 MAX_STATISTIC_ELEMENTS = 10_000_000
-
-
-@dataclass(frozen=True)
-class Member:
-    """A hospital of the federation: ``sizes`` has rows per split, as it announced them;
-    ``device``: 'cpu' or 'cuda', where it said so."""
-
-    name: str
-    node_id: int
-    sizes: dict[str, int]
-    warnings: list[str] = field(default_factory=list)
-    device: str = ""
-
-    @property
-    def trains(self) -> bool:
-        """False for one that has rows to evaluate on only, as an external validation site."""
-        return self.sizes["train"] > 0
 
 
 @dataclass(frozen=True)
@@ -71,10 +56,10 @@ class Update:
 def check_error(reply: Message) -> None:
     """Raise ReplyRefused if the client reported a failure."""
     if reply.has_error():
-        reason = m.one_line(reply.error.reason)
+        reason = one_line(reply.error.reason)
         if reason.startswith(m.BUDGET):
             raise BudgetSpent(reason)
-        raise ReplyRefused(f"failed: {m.one_line(reply.error.reason)}")
+        raise ReplyRefused(f"failed: {one_line(reply.error.reason)}")
     if not reply.has_content() or not reply.content:
         raise ReplyRefused("the reply is empty")
 
@@ -98,7 +83,7 @@ def check_description(reply: Message) -> Member:
         name,
         reply.metadata.src_node_id,
         counts,
-        [m.one_line(str(line)) for line in warnings],
+        [one_line(str(line)) for line in warnings],
         str(device) if device in DEVICES else "",
     )
 

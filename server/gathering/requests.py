@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import digest_arrays, encode_arrays
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Sums
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 
 ConfigValues = Mapping[str, int | float | str | list[str]]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import overload
 
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 
 
 class VirtualMembers(Sequence[Member]):

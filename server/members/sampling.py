@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from wardround.common.config.load import Config
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.rng import numpy_generator
-from wardround.server.gathering.replies import Member
 from wardround.server.members.lazy import VirtualMembers
+from wardround.server.members.member import Member
 
 MOST_PREPARING, MOST_EVALUATED = 100, 1000
 """Clients of a virtual population that the preparation asks, and evaluations by default. The

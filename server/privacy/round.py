@@ -27,9 +27,9 @@ from wardround.common.privacy.schedule import (
 )
 from wardround.common.protocol import names as m
 from wardround.common.secagg.encoding import LARGEST_CLIP, SMALLEST_CLIP, add_whole
-from wardround.common.secagg.keys import Roster
 from wardround.common.secagg.ring import Words
-from wardround.server.gathering.replies import Member
+from wardround.common.trust.identity import Roster
+from wardround.server.members.member import Member
 from wardround.server.members.sampling import draw_cohort, training
 
 MakeSource = Callable[[int], NoiseSource]

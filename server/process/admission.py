@@ -20,9 +20,9 @@ from wardround.common.config.load import Config
 from wardround.common.errors import WardroundError
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Task
 from wardround.common.trust.description import Description
+from wardround.common.trust.identity import Identity
 from wardround.server.gathering.plain import Expected
 from wardround.server.process.manifest import preparation_manifest, training_manifest
 from wardround.server.transport.events import ServerEvents

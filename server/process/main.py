@@ -29,11 +29,12 @@ from grpc_health.v1.health import HealthServicer
 from wardround.common.address import split_address
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import Config
+from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import AuditError, WardroundError
 from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.memory import one_arena
-from wardround.common.run.directory import RunDirectory, writing
+from wardround.common.run.directory import RunDirectory
 from wardround.common.run.shaping import differences
 from wardround.common.secagg.content import shared_settings
 from wardround.common.tasks.base import Task
@@ -42,7 +43,7 @@ from wardround.common.trust.description import Description
 from wardround.server.app import create_server_app
 from wardround.server.display.board import Board
 from wardround.server.gathering.host import Host
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.process.admission import Admission
 from wardround.server.process.certificate import Certificate
 from wardround.server.process.diary import Diary

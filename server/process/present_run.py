@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wardround.common.config.load import Config, load_config
+from wardround.common.durable.files import write_atomically
 from wardround.common.errors import RunDirectoryError
-from wardround.common.run.directory import DEPLOYED, RunDirectory, write_atomically
+from wardround.common.run.directory import DEPLOYED, RunDirectory
 from wardround.common.run.shaping import check_same, check_unedited, digest
 from wardround.server.display.console import shown_path
 

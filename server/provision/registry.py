@@ -24,10 +24,10 @@ from pathlib import Path
 
 from wardround.common.address import split_address
 from wardround.common.config.load import Config
+from wardround.common.durable.files import sync_folder
 from wardround.common.durable.private import private_folder, read_public, why, write_public
 from wardround.common.errors import ProvisionError
 from wardround.common.names import SERVER
-from wardround.common.run.directory import sync_folder
 from wardround.common.trust import pki
 from wardround.common.trust.credentials import DESCRIPTION
 from wardround.common.trust.description import Description, shared_toml

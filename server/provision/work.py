@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wardround.common.address import split_address
 from wardround.common.config.load import Config
+from wardround.common.durable.files import write_atomically
 from wardround.common.durable.private import (
     private_folder,
     read_private,
@@ -23,8 +24,6 @@ from wardround.common.durable.private import (
 )
 from wardround.common.errors import ProvisionError
 from wardround.common.names import SERVER
-from wardround.common.run.directory import write_atomically
-from wardround.common.secagg.keys import Identity
 from wardround.common.trust import pki
 from wardround.common.trust.credentials import (
     CA,
@@ -39,6 +38,7 @@ from wardround.common.trust.credentials import (
 )
 from wardround.common.trust.description import Description
 from wardround.common.trust.enrolment import Answer, check_name
+from wardround.common.trust.identity import Identity
 from wardround.server.provision.registry import Registry, only_one
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.errors import CheckpointError
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encoded_view
-from wardround.common.tasks.base import Sums
 
 _PATTERN = re.compile(r"^round-(\d+)\.safetensors$")
 _KEEP = 2

@@ -14,13 +14,13 @@ from flwr.serverapp import Grid
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, DataError, RoundFailed
 from wardround.common.run.directory import RunDirectory
-from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Task
+from wardround.common.trust.identity import Roster
 from wardround.server.gathering.groups import GroupGatherer, may_group
 from wardround.server.gathering.host import Host
 from wardround.server.gathering.plain import Gatherer, PlainGatherer
-from wardround.server.gathering.replies import Member
 from wardround.server.members.lazy import VirtualMembers
+from wardround.server.members.member import Member
 from wardround.server.members.sampling import training
 from wardround.server.observer import Observer
 from wardround.server.privacy.round import MakeSource, PrivacyPlan

@@ -17,8 +17,8 @@ from wardround.common.flower.arrays import Arrays
 from wardround.common.run.directory import RunDirectory
 from wardround.common.tasks.base import Task
 from wardround.server.gathering.host import Host
-from wardround.server.gathering.replies import Member
 from wardround.server.members.lazy import VirtualMembers
+from wardround.server.members.member import Member
 from wardround.server.members.sampling import evaluated
 from wardround.server.observer import Observer
 from wardround.server.rounds.checkpoint import FederationState, checkpoint_path, read_checkpoint

@@ -17,6 +17,7 @@ from torch import nn
 
 from wardround.common.config.load import Config
 from wardround.common.errors import CheckpointError, RoundFailed
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, layout_of
 from wardround.common.model.entries import SHARED, entries_of
 from wardround.common.model.initial import Initial, read_initial
@@ -24,14 +25,14 @@ from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import MODEL, ModelForm, listed, write_preparation
 from wardround.common.privacy.incompatible import check_model, check_task
 from wardround.common.run.directory import RunDirectory
-from wardround.common.secagg.keys import Roster
-from wardround.common.tasks.base import Sums, Task
+from wardround.common.tasks.base import Task
+from wardround.common.trust.identity import Roster
 from wardround.server.gathering.fitting import Unfit
 from wardround.server.gathering.groups import STATELESS
 from wardround.server.gathering.host import Attempts, Host
-from wardround.server.gathering.replies import Member
 from wardround.server.gathering.requests import Totals
 from wardround.server.members.lazy import VirtualMembers
+from wardround.server.members.member import Member
 from wardround.server.members.sampling import draw_cohort, preparing, training
 from wardround.server.observer import Observer
 from wardround.server.privacy.round import MakeSource

@@ -14,10 +14,10 @@ from collections.abc import Collection, Sequence
 from flwr.serverapp import Grid
 
 from wardround.common.config.load import Config
-from wardround.common.secagg.keys import Roster
+from wardround.common.trust.identity import Roster
 from wardround.server.gathering.host import Host
-from wardround.server.gathering.replies import Member
 from wardround.server.members.lazy import VirtualMembers
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.server.rounds.setup import describe, gather_members
 

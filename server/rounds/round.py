@@ -17,6 +17,7 @@ from flwr.serverapp.strategy import FedAvg
 from wardround.common.config.load import Config
 from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
 from wardround.common.figures.records import Means
+from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import means_of, taken_out
 from wardround.common.flower.arrays import (
     Arrays,
@@ -31,10 +32,9 @@ from wardround.common.flower.hosting import CohortGrid
 from wardround.common.model.saved import ModelForm
 from wardround.common.protocol import names as m
 from wardround.common.rng import seeded_globals
-from wardround.common.tasks.base import Sums
 from wardround.server.gathering.plain import Evaluated, Expected, Gatherer, Refusal, Trained
-from wardround.server.gathering.replies import Member
 from wardround.server.gathering.requests import Totals, complete
+from wardround.server.members.member import Member
 from wardround.server.privacy.round import PrivacyPlan
 from wardround.server.rounds.crew import Crew
 from wardround.server.strategies import StrategyPlan

@@ -10,16 +10,18 @@ from flwr.serverapp import Grid
 
 from wardround.common.config.load import Config
 from wardround.common.errors import ReplyRefused, RoundFailed
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import HostGrid
 from wardround.common.mends import Mend
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Sums, Task
+from wardround.common.tasks.base import Task
 from wardround.server.gathering.exchange import exchange
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.host import Attempts, Host
 from wardround.server.gathering.plain import Gatherer
-from wardround.server.gathering.replies import Member, check_description
+from wardround.server.gathering.replies import check_description
 from wardround.server.gathering.requests import Totals, queries
+from wardround.server.members.member import Member
 from wardround.server.members.sampling import training
 from wardround.server.observer import Observer
 

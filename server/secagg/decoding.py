@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encoded_view
 from wardround.common.protocol import names as m
 from wardround.common.secagg.encoding import (
@@ -15,7 +16,6 @@ from wardround.common.secagg.encoding import (
     VectorLayout,
     dequantise,
 )
-from wardround.common.tasks.base import Sums
 from wardround.server.gathering.plain import Expected
 from wardround.server.secagg.sum import Total
 from wardround.server.strategies.aggregation import conform

@@ -21,7 +21,8 @@ from wardround.common.secagg.encoding import OWN_NAMES
 from wardround.common.tasks.base import Task
 from wardround.server.gathering.fitting import unused_sums
 from wardround.server.gathering.plain import Gatherer, refusal, sizes
-from wardround.server.gathering.replies import Member, check_error
+from wardround.server.gathering.replies import check_error
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.server.secagg.journal import Traffic
 from wardround.server.strategies import StrategyPlan

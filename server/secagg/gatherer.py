@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, Message
 
 from wardround.common.errors import CheckpointError, ReplyRefused, RoundFailed
+from wardround.common.figures.sums import Sums
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
@@ -31,7 +32,6 @@ from wardround.common.secagg.content import (
     training_layout,
 )
 from wardround.common.secagg.encoding import CLIPPED, COUNT, WEIGHT, VectorLayout
-from wardround.common.tasks.base import Sums
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.plain import (
     Evaluated,
@@ -40,8 +40,8 @@ from wardround.server.gathering.plain import (
     mean_reply,
     refusal,
 )
-from wardround.server.gathering.replies import Member
 from wardround.server.gathering.requests import Totals, as_layout_queries, queries
+from wardround.server.members.member import Member
 from wardround.server.members.sampling import evaluating_groups
 from wardround.server.privacy.round import Release
 from wardround.server.secagg.decoding import by_split, means, named_sums, resolution

@@ -33,8 +33,8 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wardround.common.durable.files import sync_folder, write_atomically
 from wardround.common.errors import CheckpointError, ProtocolRefused, WardroundError
-from wardround.common.run.directory import sync_folder, write_atomically
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.ring import RingVector

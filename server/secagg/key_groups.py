@@ -13,13 +13,8 @@ from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import group_id, session_id, transcript_digest
 from wardround.common.secagg.graph import Thresholds, neighbours
-from wardround.common.secagg.keys import (
-    KEY_BYTES,
-    SHARE_BYTES,
-    Roster,
-    check_exchange,
-    verify,
-)
+from wardround.common.secagg.keys import SHARE_BYTES, check_exchange
+from wardround.common.trust.identity import KEY_BYTES, Roster, verify
 
 
 class SecureSession:

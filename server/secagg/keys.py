@@ -21,10 +21,10 @@ from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.context import session_id
 from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.graph import Thresholds, thresholds
-from wardround.common.secagg.keys import Roster
 from wardround.common.tasks.base import Task
+from wardround.common.trust.identity import Roster
 from wardround.server.gathering.host import Host
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.members.sampling import evaluated, evaluating_groups, training
 from wardround.server.observer import Observer
 from wardround.server.secagg.exchange import SecureMessages, with_message

@@ -27,15 +27,10 @@ from wardround.common.secagg.context import (
     self_seeds,
 )
 from wardround.common.secagg.encoding import COUNT, VectorLayout, decode_exact
-from wardround.common.secagg.keys import (
-    KEY_BYTES,
-    SHARE_BYTES,
-    ExchangeKey,
-    commitment,
-    to_number,
-)
+from wardround.common.secagg.keys import SHARE_BYTES, ExchangeKey, commitment, to_number
 from wardround.common.secagg.ring import MaskSeeds, RingVector, Words
 from wardround.common.secagg.shamir import PRIME
+from wardround.common.trust.identity import KEY_BYTES
 from wardround.server.secagg.key_groups import KeyGroup, SecureSession
 from wardround.server.secagg.reconstruction import Reconstruction
 

@@ -1,7 +1,8 @@
 """Strategies by name: Flower's as they are, and ours.
 
 A strategy is handed the weighted mean as one reply. The robust rules compare single updates; they
-get every reply where the run allows it and are refused, before anyone trains, where it doesn't.
+get every reply where the run allows it and are refused, before anyone trains, where it doesn't. A
+strategy never talks to a hospital.
 """
 
 from __future__ import annotations

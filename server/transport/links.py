@@ -22,7 +22,8 @@ from flwr.app import Message
 from wardround.common.errors import TransportError
 from wardround.common.flower.content import Body, decode_content
 from wardround.common.flower.hosting import error_reply, message_with, timestamp
-from wardround.common.protocol.names import MANIFEST, REJECTED, one_line
+from wardround.common.protocol.names import MANIFEST, REJECTED
+from wardround.common.text import one_line
 from wardround.common.transport.frames import Frame, Heads, Start
 from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.transport.events import ServerEvents

@@ -23,7 +23,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from wardround.common.errors import AuditError, ProvisionError, TransportError
-from wardround.common.protocol.names import one_line
+from wardround.common.text import one_line
 from wardround.common.transport.frames import (
     METHOD,
     MOST_FRAME_BYTES,

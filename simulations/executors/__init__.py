@@ -1,4 +1,7 @@
-"""How simulated clients are run: one after the other, many at once, in many processes."""
+"""How simulated clients are run: one after the other, many at once, in many processes.
+
+Every executor gives what the sequential one gives. It never changes what a hospital computes.
+"""
 
 from __future__ import annotations
 

@@ -29,12 +29,14 @@ from wardround.client.state import ClientState
 from wardround.client.training.evaluation import ROWS_AT_A_TIME, evaluate_model, model_outputs
 from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import ReplyRefused
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, check_finite, encode_arrays
 from wardround.common.flower.hosting import error_reply
 from wardround.common.model.named import load_arrays
 from wardround.common.protocol import names as m
 from wardround.common.tables import TrainingTable
-from wardround.common.tasks.base import Examples, Sums, concatenate
+from wardround.common.tasks.base import Examples, concatenate
+from wardround.common.text import one_line
 from wardround.server.strategies.aggregation import RunningMean
 from wardround.simulations.executors.base import Host
 
@@ -157,7 +159,7 @@ def train_each(
         try:
             sums.add_client(node_id, arrays, float(weight), done.loss, done.steps)
         except ReplyRefused as error:
-            sums.refused[node_id] = m.one_line(str(error))
+            sums.refused[node_id] = one_line(str(error))
 
 
 def evaluate_each(group: Group, model: nn.Module) -> EvaluationSums:
@@ -242,7 +244,7 @@ def _are_alike(one: Tensor, other: Tensor) -> bool:
 
 def failed_with(reason: str) -> str:
     """The reason of a client that failed, as ``server/gathering/replies.py`` words it."""
-    return f"failed: {m.one_line(reason)}"
+    return f"failed: {one_line(reason)}"
 
 
 class EvaluationSums:
@@ -281,4 +283,4 @@ def _who(group: Group, nodes: dict[str, list[int]], refused: dict[int, str]) -> 
 
 def refusing(group_message: Message, error: Exception) -> Message:
     """The reply where nobody of the group could be asked."""
-    return error_reply(group_message, m.one_line(reason_of(error)))
+    return error_reply(group_message, one_line(reason_of(error)))

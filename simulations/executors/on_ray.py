@@ -26,6 +26,7 @@ from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.flower.arrays import decode_arrays
 from wardround.common.protocol import names as m
+from wardround.common.text import one_line
 from wardround.simulations.executors.base import Host
 from wardround.simulations.executors.group import EvaluationSums, Group
 from wardround.simulations.executors.parcel import Parcel
@@ -105,7 +106,7 @@ def _no_cluster(config: Config, error: Exception) -> ConfigError:
     where = f"at '{address}'" if address else "on this machine"
     return config.error(
         "simulation.ray_address",
-        f"no Ray cluster {where} ({m.one_line(str(error), 100)}); start one there by `ray start "
+        f"no Ray cluster {where} ({one_line(str(error), 100)}); start one there by `ray start "
         "--head --port=6379`",
     )
 

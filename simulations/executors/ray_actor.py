@@ -22,7 +22,8 @@ from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import DataError, WardroundError
 from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import Identity
+from wardround.common.text import one_line
+from wardround.common.trust.identity import Identity
 from wardround.simulations.executors.cohort import Cohort
 from wardround.simulations.executors.group import Group, failed_with
 from wardround.simulations.executors.parcel import Parcel
@@ -114,11 +115,11 @@ class RayActor:
         try:
             population = self._plan.population()
         except WardroundError as error:
-            return [socket.gethostname(), m.one_line(str(error), 500)]
+            return [socket.gethostname(), one_line(str(error), 500)]
         except Exception as error:  # whatever a task of the user's own may raise
             return [socket.gethostname(), reason_of(error)]
         names, keep = population.names, population.keep
-        self._grid = InProcessGrid(None, names, hospitals=population.open, keep=keep)
+        self._grid = InProcessGrid(names, hospitals=population.open, keep=keep)
         return [socket.gethostname(), ""]
 
     def work(self, told: bytes, number: int, request: bytes) -> tuple[bytes, bytes]:

@@ -15,8 +15,9 @@ import torch
 
 from wardround.client.data.hospital import Hospital
 from wardround.common.errors import TaskError
+from wardround.common.figures.sums import Sums
 from wardround.common.rng import numpy_generator
-from wardround.common.tasks.base import Examples, Sums
+from wardround.common.tasks.base import Examples
 
 
 class NoisyHospital(Hospital):

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from wardround.common.secagg.keys import Identity
+from wardround.common.trust.identity import Identity
 
 Identities = dict[str, Identity]
 

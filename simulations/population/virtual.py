@@ -25,8 +25,9 @@ from wardround.client.data.hospital import Hospital
 from wardround.client.data.splitting import split_rows
 from wardround.common.config.load import Config
 from wardround.common.errors import DataError, TaskError
+from wardround.common.figures.sums import Sums
 from wardround.common.rng import numpy_generator
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 from wardround.server.members.sampling import MOST_EVALUATED
 from wardround.simulations.population.feature_noise import NoisyHospital
 

@@ -21,7 +21,7 @@ from wardround.common.privacy.schedule import (
 )
 from wardround.common.run.report.plots import Figure, curves
 from wardround.common.secagg.graph import thresholds
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.privacy.round import planned_rounds
 
 _POINTS = 24

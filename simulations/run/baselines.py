@@ -20,12 +20,12 @@ from wardround.client.training.evaluation import evaluate_model
 from wardround.client.training.steps import train_on_batches
 from wardround.common.config.load import Config
 from wardround.common.figures.records import OVERALL
-from wardround.common.figures.sums import add_sums
+from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import digest_arrays
 from wardround.common.model.entries import entries_of
 from wardround.common.model.named import build_model, load_arrays, model_arrays
 from wardround.common.model.saved import ModelForm, SavedModel
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.run.saved_models import sums_of, with_model

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wardround.common.config.load import Config, load_config
+from wardround.common.durable.files import write_atomically
 from wardround.common.errors import RunDirectoryError
-from wardround.common.run.directory import SIMULATED, RunDirectory, write_atomically
+from wardround.common.run.directory import SIMULATED, RunDirectory
 from wardround.common.run.shaping import check_same, check_unedited, digest
 
 

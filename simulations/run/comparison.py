@@ -13,7 +13,7 @@ from wardround.common.config.load import Config
 from wardround.common.figures.records import MEAN, OVERALL, evaluation_of, mean_figures
 from wardround.common.model.saved import SavedModel
 from wardround.common.run.directory import RunDirectory
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.simulations.population.hospitals import Population

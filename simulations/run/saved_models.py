@@ -21,12 +21,12 @@ from wardround.common.config.load import Config, load_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import CheckpointError
 from wardround.common.figures.records import OVERALL
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import digest_arrays
 from wardround.common.model.entries import Kind
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import SavedModel, hospital_path
 from wardround.common.run.directory import RunDirectory
-from wardround.common.tasks.base import Sums
 from wardround.server.members.sampling import evaluated
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.simulations.population.hospitals import Population

@@ -18,6 +18,7 @@ from torch import nn
 
 from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.config.task import make_task
+from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.figures.figure import FigureTable, is_number
@@ -34,7 +35,7 @@ from wardround.common.model.saved import SavedModel
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.names import name_of
 from wardround.common.privacy.noise import NoiseSource
-from wardround.common.run.directory import RunDirectory, writing
+from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
 from wardround.common.tasks.base import Task
 from wardround.server.app import create_server_app
@@ -304,9 +305,14 @@ def _stopped(run: RunDirectory, why: str) -> None:
 
 
 def _grid(population: Population, scenario: Scenario, executor: Executor) -> InProcessGrid:
-    virtual = (population.members, population.keep)
-    names = population.names
-    return InProcessGrid(None, names, None, scenario, executor, population.open, *virtual)
+    return InProcessGrid(
+        population.names,
+        hospitals=population.open,
+        executor=executor,
+        intercept=scenario,
+        members=population.members,
+        keep=population.keep,
+    )
 
 
 def _executor(population: Population, run: RunDirectory, observer: Observer) -> Executor:

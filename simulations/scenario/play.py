@@ -30,7 +30,7 @@ from wardround.common.rng import numpy_generator
 from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg.content import training_layout
 from wardround.server.gathering.plain import Expected
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.rounds.crew import Crew
 from wardround.server.rounds.federation import Federation
 from wardround.simulations.population.virtual import ClientNames

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from wardround.common.config.load import Config, config_text, parse_config
 from wardround.common.config.task import make_task
+from wardround.common.durable.files import sync_folder
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
-from wardround.common.run.directory import sync_folder
 from wardround.server.strategies import build_strategy
 from wardround.simulations.run.simulate import default_config_text
 from wardround.simulations.search.values import Settings, overrides, shown

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.server.display.console import number, shown_path
-from wardround.simulations.search.sweep import Combination, SweepObserver
+from wardround.simulations.search.combination import Combination
+from wardround.simulations.search.sweep import SweepObserver
 from wardround.simulations.search.tune import TuneObserver, TuneResult, ranked
 from wardround.simulations.search.values import brief, label
 

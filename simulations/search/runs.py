@@ -19,10 +19,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from wardround.common.config.load import Config
+from wardround.common.durable.files import sync_folder, write_atomically
 from wardround.common.errors import Interrupted, WardroundError
 from wardround.common.figures.figure import Better, FigureTable
 from wardround.common.figures.records import evaluation_of, model_bound, model_figure
-from wardround.common.run.directory import RunDirectory, sync_folder, write_atomically
+from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report.privacy_notes import latest_claims
 from wardround.server.observer import Observer
 from wardround.simulations.run.simulate import simulate

@@ -12,19 +12,17 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from wardround.common.durable.files import write_atomically
 from wardround.common.figures.figure import Better, Figure
-from wardround.common.run.directory import write_atomically
 from wardround.common.run.report.page import human_bytes
+from wardround.simulations.search.combination import Combination
 from wardround.simulations.search.scored import changes_scored_rows
 from wardround.simulations.search.values import shown
-
-if TYPE_CHECKING:
-    from wardround.simulations.search.sweep import Combination
 
 FIGURES = ("validation", "test", "epsilon", "size_bytes", "seconds")
 

@@ -17,20 +17,21 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wardround.common.config.load import Config
+from wardround.common.durable.files import write_atomically
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, RunDirectoryError
-from wardround.common.run.directory import to_json, write_atomically
+from wardround.common.text import to_json
 from wardround.simulations.search.base import OWN_KEYS, Base, make_folder, refuse_own_keys
+from wardround.simulations.search.combination import Combination
 from wardround.simulations.search.page import write_page
 from wardround.simulations.search.runs import (
     CONFIG,
     Failure,
-    Figures,
     prepare_folder,
     run_in,
     run_of,
@@ -40,28 +41,6 @@ from wardround.simulations.search.summary import Row, summarise, write_csv
 _STATE = "sweep.json"
 _SEED = "federation.seed"
 _OWN = OWN_KEYS | {_SEED: "give --seeds, so that figures are averaged over them"}
-
-
-class Combination(BaseModel):
-    """One run of a sweep.
-
-    point : which settings; the seeds of the same settings share it
-    config_digest : SHA-256 of the combination's ``federation.toml``
-    reason : why it failed, in one line
-    run : the run directory, from the sweep's folder
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    number: int
-    point: int
-    settings: dict[str, Any]
-    seed: int
-    config_digest: str
-    status: Literal["pending", "running", "complete", "failed"] = "pending"
-    reason: str | None = None
-    run: str | None = None
-    figures: Figures | None = None
 
 
 class SweepResult(BaseModel):

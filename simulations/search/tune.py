@@ -27,12 +27,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wardround.common.config.load import Config, config_text
 from wardround.common.config.task import make_task
+from wardround.common.durable.files import write_atomically
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
 from wardround.common.figures.figure import Better, Figure
 from wardround.common.figures.records import model_figure
-from wardround.common.run.directory import RunDirectory, to_json, write_atomically
-from wardround.server.gathering.replies import Member
+from wardround.common.run.directory import RunDirectory
+from wardround.common.text import to_json
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.simulations.search.base import OWN_KEYS, Base, make_folder, refuse_own_keys
 from wardround.simulations.search.runs import (

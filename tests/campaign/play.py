@@ -22,7 +22,7 @@ from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import WardroundError
 from wardround.common.flower.arrays import Arrays
 from wardround.common.model.saved import MODEL
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.simulations import Result, simulate
 

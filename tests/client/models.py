@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wardround.common.config.load import Config
+from wardround.common.figures.sums import Sums
 from wardround.common.tables import TrainingTable
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 
 
 class Classes(Task[Examples]):

@@ -20,9 +20,9 @@ from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused, ProvisionError
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.manifest.manifest import Manifest
-from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import Identity
+from wardround.common.text import one_line
 from wardround.common.trust.description import Description, shared_toml
+from wardround.common.trust.identity import Identity
 from wardround.server.process.manifest import preparation_manifest, training_manifest
 
 KEYS = {f"h{number}": Identity.generate().public for number in range(3)}
@@ -285,7 +285,7 @@ def test_names_from_the_server_are_shown_as_they_are(approvals) -> None:
     """No markup, no control characters: a run can't dress up its plan."""
     shown = plan_text(plan(run="[bold red]fine[/]"))
     assert "[bold red]fine[/]" in shown and "\x1b" not in shown
-    assert m.one_line(shown.splitlines()[0]) == re.sub(" +", " ", shown.splitlines()[0])
+    assert one_line(shown.splitlines()[0]) == re.sub(" +", " ", shown.splitlines()[0])
 
 
 # --- a consent that is withdrawn, or given after all ----------------------------------------------

@@ -20,9 +20,9 @@ from tests.provisioning import NOW, Site, federation, handed_over, signed_file
 from wardround.client.site import enroll
 from wardround.client.site.kit import Kit
 from wardround.common.errors import ProvisionError
-from wardround.common.secagg.keys import Identity
 from wardround.common.trust import enrolment, pki
 from wardround.common.trust.enrolment import SigningRequest
+from wardround.common.trust.identity import Identity
 from wardround.server.provision import kits as provision
 
 LATER = NOW + timedelta(days=300)

@@ -20,9 +20,9 @@ from wardround.common.model.entries import SHARED, entries_of
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.protocol import names as m
 from wardround.common.run.directory import RunDirectory
-from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.base import Examples
 from wardround.common.trust.description import Description, shared_toml
+from wardround.common.trust.identity import Identity
 from wardround.server.process.manifest import preparation_manifest, training_manifest
 from wardround.server.strategies import build_strategy
 

@@ -13,8 +13,8 @@ import pytest
 from tests.provisioning import NOW, Site, federation, handed_over, signed_file
 from wardround.client.site.kit import Kit
 from wardround.common.errors import ProvisionError
-from wardround.common.secagg.keys import Identity
 from wardround.common.trust import pki
+from wardround.common.trust.identity import Identity
 from wardround.server.provision import kits as provision
 
 LATER = NOW + timedelta(days=300)

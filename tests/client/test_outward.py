@@ -8,7 +8,7 @@ import pytest
 from flwr.app import RecordDict
 
 from wardround.client.app import failure_reply
-from wardround.client.process.outward import Outward
+from wardround.client.site.outward import Outward
 from wardround.common.errors import DataError
 from wardround.common.flower.hosting import become_client, received_message
 

@@ -22,11 +22,11 @@ from wardround.common.manifest.planned import DEFAULT_FAMILIES, model_family
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
-from wardround.common.secagg.keys import Identity
 from wardround.common.tasks.imaging.options import NetworkOptions
 from wardround.common.tasks.options import ModelOptions
 from wardround.common.trust.credentials import site_text
 from wardround.common.trust.description import Description, shared_toml
+from wardround.common.trust.identity import Identity
 from wardround.server.process.manifest import preparation_manifest, training_manifest
 
 ROOT = Path(__file__).parent.parent.parent

@@ -22,7 +22,7 @@ from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.privacy.accounting import Release
 from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import Identity
+from wardround.common.trust.identity import Identity
 from wardround.common.trust.pki import now_utc
 from wardround.server.process.manifest import preparation_manifest, training_manifest
 from wardround.server.provision import kits as provision

@@ -22,9 +22,9 @@ from wardround.common.flower.arrays import encode_arrays
 from wardround.common.flower.content import decode_content, encode_content
 from wardround.common.flower.hosting import become_client, error_reply
 from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import Identity
 from wardround.common.transport.frames import Start
 from wardround.common.transport.mailbox import Incoming
+from wardround.common.trust.identity import Identity
 
 MANIFEST = RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: b"plan"})})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wardround.common.audit.lines import decode_line, encode_line
 from wardround.common.audit.log import AuditLog, SignedHead
-from wardround.common.secagg.keys import Identity
+from wardround.common.trust.identity import Identity
 
 NORTH, SERVER, OTHER = (Identity.from_bytes(bytes([n]) * 32) for n in (1, 2, 3))
 PUBLICS = {"north": NORTH.public, "server": SERVER.public}

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from wardround.common.audit.log import AuditLog, SignedHead
 from wardround.common.audit.verify import verify_log
 from wardround.common.errors import AuditError
-from wardround.common.secagg.keys import Identity
+from wardround.common.trust.identity import Identity
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 NORTH, SERVER, OTHER = (Identity.from_bytes(bytes([n]) * 32) for n in (1, 2, 3))

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from wardround.common.config.load import load_config, parse_config
 from wardround.common.errors import ConfigError, ProvisionError
 from wardround.common.secagg.content import descriptor
-from wardround.common.secagg.keys import Identity
 from wardround.common.trust import pki
 from wardround.common.trust.description import Description, shared_toml
+from wardround.common.trust.identity import Identity
 
 
 def identity() -> bytes:

@@ -18,8 +18,8 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wardround.common.errors import ProvisionError
-from wardround.common.secagg.keys import Identity
 from wardround.common.trust import pki
+from wardround.common.trust.identity import Identity
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 IDENTITY = Identity.generate().public

@@ -297,7 +297,7 @@ def lie_in_manifest(**values: Any) -> None:
 
 def swap_roster() -> None:
     """The server's own roster has a key of its own in place of each hospital's."""
-    from wardround.common.secagg.keys import Identity
+    from wardround.common.trust.identity import Identity
     from wardround.server.secagg.key_groups import KeyGroup
 
     def around(original: Callable[..., None], self: KeyGroup, request: Any, roster: Any) -> None:

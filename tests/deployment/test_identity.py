@@ -63,7 +63,7 @@ def test_another_authority(tmp_path: Path, running: Federation) -> None:
 
 def test_a_key_that_is_not_in_the_roster(tmp_path: Path, running: Federation) -> None:
     """The authority itself issued the certificate, but for another identity."""
-    from wardround.common.secagg.keys import Identity
+    from wardround.common.trust.identity import Identity
     from wardround.common.trust.pki import Authority, generate_key, key_to_pem
 
     authority = Authority.open(running.folder / "provision" / "authority", "trial")

@@ -24,11 +24,12 @@ from kill_points import in_child, kill_before
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital
 from wardround.common.config.load import Config, parse_config
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.protocol import names as m
 from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg import messages as wire
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.tasks.base import Examples, Task
 from wardround.server.app import create_server_app
 from wardround.server.rounds.federation import Federation
 from wardround.simulations.grid import InProcessGrid
@@ -129,7 +130,7 @@ def serve(folder: Path, config: Config) -> None:
     }
     app = create_client_app(lambda context: hospitals[str(context.node_config["hospital"])])
     on_disk = OnDisk(folder, app)
-    grid = InProcessGrid(on_disk, NAMES)  # type: ignore[arg-type]
+    grid = InProcessGrid(NAMES, app=on_disk)  # type: ignore[arg-type]
     grid.set_client_states(on_disk.remembered())
     runs = [path.parent for path in folder.glob("runs/*/config.toml")]
     run = (

@@ -53,7 +53,7 @@ def models(tmp_path: Path, *more: str) -> tuple[Arrays, Arrays]:
 def test_the_examples_apps_run_in_our_grid_and_give_the_same_model(apps, tmp_path, more) -> None:
     server, client = apps
     config = run_config(tmp_path, *more)
-    grid = InProcessGrid(client, [f"hospital-{i}" for i in range(1, 6)], config)
+    grid = InProcessGrid([f"hospital-{i}" for i in range(1, 6)], app=client, run_config=config)
     server(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config))
     theirs, ours = models(tmp_path, *more)
     for name, value in ours.items():

@@ -28,16 +28,10 @@ from wardround.common.secagg.context import (
 )
 from wardround.common.secagg.encoding import VectorLayout, encode_exact, quantise
 from wardround.common.secagg.graph import Thresholds, thresholds
-from wardround.common.secagg.keys import (
-    KEY_BYTES,
-    SHARE_BYTES,
-    ExchangeKey,
-    Identity,
-    RoundSecrets,
-    derive,
-)
+from wardround.common.secagg.keys import SHARE_BYTES, ExchangeKey, RoundSecrets, derive
 from wardround.common.secagg.ring import RingVector
 from wardround.common.secagg.shamir import PRIME
+from wardround.common.trust.identity import KEY_BYTES, Identity
 from wardround.server.secagg.sum import KeyGroup, MaskedSum, SecureSession, Total
 
 DESCRIPTOR = hashlib.sha256(b"the federation's settings").digest()

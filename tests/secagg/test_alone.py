@@ -16,8 +16,9 @@ from torch import Tensor
 from tests.conftest import Federate, Line, examples
 from wardround.common.errors import RoundFailed
 from wardround.common.figures.figure import Figure
+from wardround.common.figures.sums import Sums
 from wardround.common.protocol.names import HELD_OUT
-from wardround.common.tasks.base import Fit, Sums
+from wardround.common.tasks.base import Fit
 from wardround.server.members.sampling import evaluating_groups
 from wardround.server.observer import Observer
 from wardround.simulations import simulate

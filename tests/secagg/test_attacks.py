@@ -33,7 +33,8 @@ from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.graph import Thresholds, thresholds
-from wardround.common.secagg.keys import ExchangeKey, Identity
+from wardround.common.secagg.keys import ExchangeKey
+from wardround.common.trust.identity import Identity
 from wardround.server.secagg.sum import KeyGroup, SecureSession
 
 

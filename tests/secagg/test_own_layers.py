@@ -11,9 +11,9 @@ from torch import nn
 
 from tests.conftest import Federate, Line, examples
 from wardround.common.errors import RoundFailed
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import encode_arrays
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Sums
 
 PERSONAL = "[federation]\nretry_wait_s = 0\n[strategy]\npersonal_layers = ['0.bias']\n"
 

@@ -9,7 +9,7 @@ from typing import Any
 from wardround.server.dashboard.metrics import Metrics
 from wardround.server.display.board import MOST_HOSPITALS, Board
 from wardround.server.display.board_rows import curve_row
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 
 SIZES = {"train": 70, "validation": 0, "test": 30}

@@ -16,10 +16,10 @@ from tests.conftest import examples
 from wardround.common.errors import ConfigError
 from wardround.common.figures.figure import BINARY
 from wardround.common.figures.records import changes_of_hospitals, model_figure
-from wardround.common.figures.sums import binary_figures, binary_sums
+from wardround.common.figures.sums import Sums, binary_figures, binary_sums
 from wardround.common.figures.within import means_of, own_sums, taken_out
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Examples, Sums
+from wardround.common.tasks.base import Examples
 from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint
 from wardround.server.rounds.checkpoint import write_checkpoint as really_write
 from wardround.server.secagg.gatherer import SecureGatherer

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from wardround.common.figures.figure import Figure
 from wardround.server.display.console import Progress, comparison_table
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 
 AUC = Figure("auc", "higher", bound="auc_error_bound")
 

@@ -8,9 +8,9 @@ import pytest
 
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, WardroundError
-from wardround.common.secagg.keys import Identity
 from wardround.common.transport.frames import Heads
 from wardround.common.transport.mailbox import Mailbox
+from wardround.common.trust.identity import Identity
 from wardround.server.display.board import Board
 from wardround.server.process.diary import Diary
 from wardround.server.transport.events import ServerEvents

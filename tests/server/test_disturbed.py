@@ -10,10 +10,10 @@ from flwr.app import Context, Message
 
 from tests.conftest import Line, examples
 from wardround.common.errors import PolicyRefused, RoundFailed
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import error_reply
 from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import Identity
-from wardround.common.tasks.base import Sums
+from wardround.common.trust.identity import Identity
 from wardround.server.gathering.host import Attempts, Host
 from wardround.server.observer import Observer
 from wardround.server.rounds.membership import Membership

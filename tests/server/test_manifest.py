@@ -16,8 +16,8 @@ from wardround.common.manifest.leaves import moved_protection
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
-from wardround.common.secagg.keys import Identity
 from wardround.common.trust.description import Description, shared_toml
+from wardround.common.trust.identity import Identity
 from wardround.server.process.manifest import preparation_manifest, training_manifest
 
 LAYOUT = {

@@ -16,9 +16,9 @@ from wardround.client.site import enroll
 from wardround.client.site.kit import Kit
 from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ProvisionError
-from wardround.common.secagg.keys import Identity
 from wardround.common.trust import pki
 from wardround.common.trust.credentials import identity_text
+from wardround.common.trust.identity import Identity
 from wardround.server.provision import kits as p
 from wardround.server.provision.registry import only_one
 

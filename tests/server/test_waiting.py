@@ -12,7 +12,7 @@ from tests.conftest import Line
 from wardround.common.errors import RoundFailed
 from wardround.server.display.board import Board
 from wardround.server.gathering.host import Host
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.server.process.main import Coordinator
 from wardround.server.rounds.setup import gather_members

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wardround.common.errors import ConfigError
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
 from wardround.simulations.search.space import Range

@@ -31,7 +31,7 @@ def make_grid(request, tmp_path: Path) -> Iterator[MakeGrid]:
     def make(app: ClientApp, clients: int) -> Grid:
         names = [f"hospital-{index}" for index in range(clients)]
         if request.param == "in-process":
-            return InProcessGrid(app, names)
+            return InProcessGrid(names, app=app)
         wires.append(Wires(app, names, tmp_path))
         return wires[-1].grid
 

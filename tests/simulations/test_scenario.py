@@ -19,7 +19,7 @@ from wardround.common.flower.hosting import become_server
 from wardround.common.protocol import names as m
 from wardround.common.tables import TrainingTable
 from wardround.server.gathering.plain import Expected
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.simulations.scenario.clients import Presence, trained_examples
 from wardround.simulations.scenario.file import load_scenario
 from wardround.simulations.scenario.play import DROPPED, Scenario

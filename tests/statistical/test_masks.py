@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
 from wardround.common.secagg.encoding import Encoding, quantise
-from wardround.common.secagg.keys import KEY_BYTES, KeyChain, derive, to_bytes, to_number
+from wardround.common.secagg.keys import KeyChain, derive, to_bytes, to_number
 from wardround.common.secagg.ring import MaskSeeds, RingVector, add_limbs, word_type
 from wardround.common.secagg.shamir import PRIME, combine
+from wardround.common.trust.identity import KEY_BYTES
 
 FALSE_ALARM, COMPARISONS = 1e-6, 100  # 16 + 2 + 24 + 6 + 52, in the order of the tests
 EACH = FALSE_ALARM / COMPARISONS

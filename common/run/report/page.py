@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from wardround.common.durable.files import write_atomically
 from wardround.common.figures.compared import compared, intervals, standing_row
 from wardround.common.figures.figure import BOUND_SENTENCE, FigureTable, is_number
 from wardround.common.figures.records import (
@@ -27,9 +28,9 @@ from wardround.common.figures.records import (
     changes_of_hospitals,
     human_seconds,
 )
-from wardround.common.run.directory import to_json, write_atomically
 from wardround.common.run.report import plots
 from wardround.common.run.report.grouping import grouped_refusals, grouped_warnings, ranges
+from wardround.common.text import to_json
 
 HIDDEN = "hidden"
 """Stands for a figure that the server can't know."""

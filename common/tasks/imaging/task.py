@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common.errors import TaskError
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.classes import (
     CLASS_FIGURES,
     PRIMARY,

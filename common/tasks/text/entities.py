@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.figures.figure import LOSS, Figure
-from wardround.common.figures.sums import ratio
-from wardround.common.tasks.base import Sums
+from wardround.common.figures.sums import Sums, ratio
 from wardround.common.tasks.text.rows import IGNORED
 
 Ints = NDArray[np.int64]

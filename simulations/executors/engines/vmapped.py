@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wardround.common.protocol.names import one_line
 from wardround.common.tasks.base import Task
+from wardround.common.text import one_line
 from wardround.simulations.executors.dropout import Masks, random_module, with_given_masks
 from wardround.simulations.executors.engines.base import (
     CohortResult,

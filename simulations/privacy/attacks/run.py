@@ -13,11 +13,12 @@ from torch import Tensor
 
 from wardround.common.config.load import Config
 from wardround.common.durable.tensors import read_tensors
+from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import digest_arrays
 from wardround.common.model.named import build_model
 from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import NoiseSource
-from wardround.common.tasks.base import Sums, Task
+from wardround.common.tasks.base import Task
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.privacy.attacks.inversion import (
     Gradients,

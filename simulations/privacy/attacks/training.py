@@ -24,7 +24,7 @@ from wardround.common.privacy.noise import NoiseSource
 from wardround.common.privacy.schedule import Bound, Schedule
 from wardround.common.secagg.encoding import Encoding, add_whole, dequantise
 from wardround.common.secagg.graph import thresholds
-from wardround.server.gathering.replies import Member
+from wardround.server.members.member import Member
 from wardround.server.privacy.round import PrivacyPlan
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.privacy.attacks.one_run import Canaries, Reals

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wardround.common.errors import ReplyRefused
 from wardround.common.privacy.claims import Claim
-from wardround.common.secagg.keys import Identity, digest
+from wardround.common.trust.identity import Identity, digest
 
 ME, OTHER = Identity.generate(), Identity.generate()
 ROSTER = {"a": ME.public, "b": OTHER.public}

@@ -17,26 +17,28 @@ from hypothesis import strategies as st
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import keys
 from wardround.common.secagg.keys import (
-    KEY_BYTES,
     SHARE_BYTES,
-    SIGNATURE_BYTES,
     ExchangeKey,
-    Identity,
     KeyChain,
     check_exchange,
     commitment,
     derive,
-    digest,
-    encode_parts,
-    roster_digest,
     seal,
     to_bytes,
     to_number,
     unseal,
-    verify,
 )
 from wardround.common.secagg.ring import MaskSeeds
 from wardround.common.secagg.shamir import PRIME, combine
+from wardround.common.trust.identity import (
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    Identity,
+    digest,
+    encode_parts,
+    roster_digest,
+    verify,
+)
 
 VERSION = b"wardround secure aggregation 1"
 modest = settings(deadline=None, max_examples=60)

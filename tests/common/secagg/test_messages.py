@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
-from wardround.common.secagg.keys import KEY_BYTES, SHARE_BYTES, SIGNATURE_BYTES, digest
+from wardround.common.secagg.keys import SHARE_BYTES
+from wardround.common.trust.identity import KEY_BYTES, SIGNATURE_BYTES, digest
 
 modest = settings(deadline=None, max_examples=60)
 

@@ -14,8 +14,8 @@ from wardround.common.flower.arrays import ArraySpec
 from wardround.common.manifest.leaves import preparation_leaves, training_leaves
 from wardround.common.manifest.manifest import PROTECTIONS, Leaf, Manifest, Versions, summary
 from wardround.common.protocol import names as m
-from wardround.common.secagg.keys import Identity, digest
 from wardround.common.tables import PrivacyTable, SecureAggregationTable
+from wardround.common.trust.identity import Identity, digest
 
 modest = settings(deadline=None, max_examples=60)
 SERVER, OTHER = Identity.generate(), Identity.generate()

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.base import Examples, Task
 
 CLASSES = 3
 

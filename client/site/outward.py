@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from wardround.common.protocol.names import one_line
+from wardround.common.text import one_line
 
 _ABSOLUTE = re.compile(
     r"(?<![\w./\\~-])(?:file://|\\(?=\\))?(?:~|[A-Za-z]:(?=[\\/]))?(?:[/\\](?=[^\s/\\])[^\s/\\'\"`:;,()<>|]*)+"

@@ -1,0 +1,148 @@
+"""Rooms are imported downwards only: each side's folders in an order that is stated here."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = {
+    "common": (
+        "address errors figures memory mends rng text versions",
+        "flower names",
+        "durable protocol tables transport",
+        "tasks",
+        "config",
+        "model run trust",
+        "audit privacy secagg",
+        "manifest process",
+    ),
+    "client": (
+        "gradients state",
+        "algorithms",
+        "training",
+        "data",
+        "secagg",
+        "privacy",
+        "site",
+        "requests",
+        "app transport",
+        "process",
+    ),
+    "server": (
+        "members provision strategies transport",
+        "observer privacy",
+        "display gathering",
+        "dashboard secagg",
+        "rounds",
+        "app",
+        "process",
+    ),
+    "simulations": (
+        "grid population",
+        "executors scenario",
+        "run",
+        "flower privacy search",
+        "cli",
+    ),
+}
+"""From the ground up: a room (or a file beside the rooms) is imported by those of later lines only,
+never by one of its own line."""
+
+
+def arrows(root: Path) -> Iterator[tuple[str, str, str]]:
+    """(file:line, importing, imported) for each import of one product module by another, both as
+    dotted names without 'wardround'; imports inside functions count too."""
+    for side in ORDER:
+        for path in sorted((root / side).rglob("*.py")):
+            file = path.relative_to(root)
+            parts = file.with_suffix("").parts
+            module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            for node in ast.walk(ast.parse(path.read_text())):
+                names: list[str] = []
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                    "wardround."
+                ):
+                    names = [f"{node.module}.{name.name}" for name in node.names]
+                elif isinstance(node, ast.Import):
+                    names = [name.name for name in node.names]
+                for name in names:
+                    if name.startswith("wardround."):
+                        yield f"{file}:{node.lineno}", module, name.removeprefix("wardround.")
+
+
+def rooms(root: Path, side: str) -> set[str]:
+    """Folders and files of a side; its own ``__init__`` isn't one."""
+    found = {path.parent.name for path in (root / side).glob("*/__init__.py")}
+    return found | {path.stem for path in (root / side).glob("*.py")} - {"__init__"}
+
+
+def upward(root: Path) -> list[str]:
+    """Every import that doesn't go down, as 'file:line: what'."""
+    floors = {
+        (side, room): floor
+        for side, order in ORDER.items()
+        for floor, line in zip(count(), order, strict=False)
+        for room in line.split()
+    }
+    found = []
+    for place, importing, imported in arrows(root):
+        side, _, rest = importing.partition(".")
+        other, _, below = imported.partition(".")
+        here, there = rest.partition(".")[0], below.partition(".")[0]
+        if side != other or not here or here == there or (side, there) not in floors:
+            continue
+        if floors[side, here] <= floors[side, there]:
+            found.append(f"{place}: {here} imports {there}")
+    return found
+
+
+def test_rooms_are_imported_downwards_only() -> None:
+    assert upward(ROOT) == []
+
+
+def test_every_room_has_its_place_and_says_what_it_is_for() -> None:
+    for side, order in ORDER.items():
+        assert rooms(ROOT, side) == set(" ".join(order).split())
+        for path in (ROOT / side).glob("*/__init__.py"):
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            assert len(text.splitlines()) > 2, f"{path.parent}: say what it is for, and what not"
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        ("client/training/x.py", "from wardround.client.data.hospital import Hospital"),
+        ("client/training/x.py", "def f():\n    from wardround.client.data import hospital"),
+        ("server/gathering/x.py", "import wardround.server.secagg.sum"),
+        ("common/text.py", "from wardround.common import rng"),
+    ],
+)
+def test_a_planted_import_upwards_is_found(tmp_path: Path, file: str, code: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(code)
+    (found,) = upward(tmp_path)
+    assert found.startswith(f"{file}:")
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Below the rooms too: no circle among all modules, whatever room they are in."""
+    below = defaultdict(set)
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for side in ORDER
+        for path in (ROOT / side).rglob("*.py")
+    }
+    for _, importing, imported in arrows(ROOT):
+        for name in (imported, imported.rpartition(".")[0]):
+            if name in modules and name != importing:
+                below[importing].add(name)
+    done: set[str] = set()
+    while free := {one for one in modules - done if below[one] <= done}:
+        done |= free
+    assert modules - done == set()
