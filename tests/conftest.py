@@ -48,7 +48,6 @@ ALONE = (
     "test_ray.py",
     "test_processes.py",
     "test_distributed.py",
-    "wire",
 )
 
 

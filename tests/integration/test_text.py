@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.common.text.tiny import tiny_encoder
+from tests.common.tasks.text.tiny import tiny_encoder
 from wardround.client.gradients import Clipping, make_unit_gradients
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.tasks.text import TextTask

@@ -39,9 +39,9 @@ NOT_RUN = {
     "training.processes": "a simulation trains in one process",
     "secure_aggregation.threads": "a pool of 64 threads",
     "simulation.clients": "a million clients are a wait that was asked for",
-    "simulation.rows_per_client": "of virtual populations only: tests/simulations/test_virtual.py",
-    "simulation.alpha": "a folder isn't partitioned: tests/simulations/test_partition.py",
-    "simulation.min_examples": "a folder isn't partitioned: tests/simulations/test_partition.py",
+    "simulation.rows_per_client": "of virtual populations only: tests/simulations/population",
+    "simulation.alpha": "a folder isn't partitioned: tests/simulations/population",
+    "simulation.min_examples": "a folder isn't partitioned: tests/simulations/population",
     "simulation.threads": "torch makes as many threads",
 }
 """Keys whose extremes aren't run here, and why."""

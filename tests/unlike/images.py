@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.common.imaging.shards import dicom
+from tests.common.tasks.imaging.shards import dicom
 from tests.unlike.base import Consortium, consortium
 
 FLAT = """

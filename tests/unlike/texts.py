@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.common.text.tiny import tiny_encoder
+from tests.common.tasks.text.tiny import tiny_encoder
 from tests.unlike.base import Consortium, consortium, write_csv
 
 TAGS = """
