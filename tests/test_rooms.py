@@ -1,8 +1,12 @@
-"""Rooms are imported downwards only: each side's folders in an order that is stated here."""
+"""Rooms are imported downwards only: each side's folders in an order that is stated here.
+
+The pictures of ``docs/architecture.md`` are held against the same imports, both ways.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
@@ -11,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "architecture.md"
 ORDER = {
     "common": (
         "address errors figures memory mends rng text versions",
@@ -146,3 +151,93 @@ def test_no_two_modules_import_each_other() -> None:
     while free := {one for one in modules - done if below[one] <= done}:
         done |= free
     assert modules - done == set()
+
+
+# --- the pictures of docs/architecture.md ---------------------------------------------------------
+_FLOOR = re.compile(r'^floor\d+\["([\w, ]+)"\]|floor\d+\["([\w, ]+)"\]$')
+
+
+def drawn(page: str, picture: str) -> list[str]:
+    """The lines of the Mermaid graph whose first line is '%% picture'."""
+    blocks = re.findall(r"```mermaid\n%% (\w+)\nflowchart \w+\n(.*?)```", page, re.S)
+    (block,) = [text for name, text in blocks if name == picture]
+    return [line.strip() for line in block.splitlines()]
+
+
+def drawn_arrows(page: str, picture: str) -> set[tuple[str, str]]:
+    """(importing, imported) of a picture of lines 'a --> b & c'."""
+    found = set()
+    for line in drawn(page, picture):
+        below, arrow, targets = line.partition(" --> ")
+        assert arrow, f"{picture}: '{line}' is no arrow"
+        found |= {(below, one) for one in targets.split(" & ")}
+    return found
+
+
+def room_arrows(root: Path, side: str) -> set[tuple[str, str]]:
+    """(importing, imported) rooms of one side, by its imports."""
+    known, found = set(" ".join(ORDER[side]).split()), set()
+    for _, importing, imported in arrows(root):
+        (here_side, _, here), (there_side, _, there) = (
+            name.partition(".") for name in (importing, imported)
+        )
+        here, there = here.partition(".")[0], there.partition(".")[0]
+        if here_side == there_side == side and here != there and {here, there} <= known:
+            found.add((here, there))
+    return found
+
+
+def picture_problems(page: str, root: Path) -> list[str]:
+    """What of the pictures isn't so, or is lacking; each as the line that would be right."""
+    problems = []
+    imports = {
+        side: {b.partition(".")[0] for _, a, b in arrows(root) if a.partition(".")[0] == side}
+        for side in ORDER
+    }
+    real = {"sides": {(a, b) for a, others in imports.items() for b in others - {a}}}
+    real |= {side: room_arrows(root, side) for side in ("client", "server", "simulations")}
+    for picture, there in real.items():
+        shown = drawn_arrows(page, picture)
+        for room in sorted({a for a, _ in shown ^ there}):
+            line = f"{room} --> {' & '.join(sorted(b for a, b in there if a == room))}"
+            lacks = sorted(b for a, b in there - shown if a == room)
+            false = sorted(b for a, b in shown - there if a == room)
+            says = f"{picture}: {room} lacks {lacks}, has false {false}; the line is '{line}'"
+            problems.append(says)
+    floors = [
+        " ".join(sorted((found[1] or found[2]).split(", ")))
+        for line in drawn(page, "common")
+        for found in _FLOOR.finditer(line)
+    ]
+    wanted = [" ".join(sorted(line.split())) for line in reversed(ORDER["common"])]
+    if floors != wanted:
+        problems.append(f"common: the floors are {wanted}, the picture has {floors}")
+    return problems
+
+
+def test_the_pictures_show_the_imports_that_there_are() -> None:
+    assert picture_problems(PAGE.read_text("utf-8"), ROOT) == []
+
+
+def test_a_false_arrow_a_missing_one_and_a_false_floor_are_named() -> None:
+    page = PAGE.read_text("utf-8")
+    problems = picture_problems(
+        page.replace("algorithms --> state", "algorithms --> data")
+        .replace("simulations --> client & common", "simulations --> client")
+        .replace('"config"', '"config, text"'),
+        ROOT,
+    )
+    assert [problem.split(";")[0] for problem in problems][:2] == [
+        "sides: simulations lacks ['common'], has false []",
+        "client: algorithms lacks ['state'], has false ['data']",
+    ]
+    assert len(problems) == 3 and problems[2].startswith("common: the floors are")
+
+
+def test_every_room_has_a_paragraph_and_every_file_that_is_named_exists() -> None:
+    page = PAGE.read_text("utf-8")
+    for side, order in ORDER.items():
+        for room in " ".join(order).split():
+            assert f"`{side}/{room}`" in page, f"docs/architecture.md: a word on {side}/{room}"
+    for name in re.findall(r"`((?:client|server|common|simulations|tests)/[\w/.]+)`", page):
+        assert any((ROOT / f"{name}{ending}").exists() for ending in ("", ".py")), name

@@ -1,5 +1,15 @@
 """Local training and evaluation of one model on one hospital's examples.
 
-``steps`` is the loop; the other files say which examples, in which precision, how many at a time,
-by how many processes. It never knows of rounds, servers or messages.
+    steps          the optimiser's steps; a batch's gradient, in pieces or whole
+    batches        which examples a step sees; to the GPU one batch ahead
+    objective      forward and loss: precision (autocast), distillation (the teacher's term)
+    pieces         how many examples at once; halved where memory runs out
+    checkpointing  blocks that compute their activations again
+    compiling      torch.compile in place, or a note
+    distributed    the processes that train one model together (distributed_worker), and their end
+    evaluation     metric sums of a model on one split
+    settings       what a task, or this machine (devices), can't do: said before anyone trains
+
+Private steps (``client/privacy/steps.py``) take precision and pieces from here. It never knows of
+rounds, servers or messages.
 """
