@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Iterable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TypeGuard, get_args, get_origin
+from typing import Any, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -22,7 +23,12 @@ class Source:
         self.path = path
         self.folder = path.parent if path else Path()
         self.overridden = set(overridden)
-        self.lines = key_lines(text)
+        self._text = text
+
+    @cached_property
+    def lines(self) -> dict[str, int]:
+        """Line of each table and key; looked for at the first mistake only."""
+        return key_lines(self._text)
 
     def place(self, key: str) -> str:
         """'file:line: ' of a dotted key, or of its nearest table; '--set ' for an override."""
@@ -87,14 +93,59 @@ def _is_model(kind: object) -> TypeGuard[type[BaseModel]]:
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """Line number of each table and key; good enough to point at a mistake."""
-    lines: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            table = header[1].replace('"', "")
-            lines.setdefault(table, number)
-        elif pair := re.match(r"\s*([A-Za-z0-9_.\"-]+)\s*=", line):
-            key = pair[1].replace('"', "")
-            lines.setdefault(f"{table}.{key}" if table else key, number)
-    return lines
+    """Line number of each table and key of a valid TOML document; of a value, its first line.
+
+    Names are dotted, with the number of the element in an array of tables. The standard parser
+    gives no positions, but it says where a statement ends: the shortest run of lines that it reads
+    as a document, since what is cut off inside a string or an array is none.
+    """
+    stated: dict[str, int] = {}
+    implied: dict[str, int] = {}
+    elements: dict[str, int] = {}
+    table, chunk, first = "", "", 1
+    for number, line in enumerate(text.split("\n"), 1):
+        chunk += line + "\n"
+        if number > first and not _may_end(line):
+            continue
+        try:
+            read = tomllib.loads(chunk)
+        except tomllib.TOMLDecodeError:
+            continue
+        header = chunk.lstrip().startswith("[")
+        if header:
+            table = _header(read, elements)
+            stated.setdefault(table, first)
+        for name in (table,) if header else _names(read, table):
+            stated.setdefault(name, first)
+            while name := name.rpartition(".")[0]:
+                implied.setdefault(name, first)
+        chunk, first = "", number + 1
+    return implied | stated
+
+
+def _may_end(line: str) -> bool:
+    """Whether a value of several lines may end here: asking the parser each time is quadratic."""
+    return "#" in line or line.rstrip().endswith(("]", "}", '"', "'"))
+
+
+def _header(read: dict[str, Any], elements: dict[str, int]) -> str:
+    """The full name of the table of a ``[header]`` read by itself; counts elements of arrays."""
+    name, value = "", read
+    while value:
+        ((key, inner),) = value.items()
+        name = f"{name}.{key}" if name else key
+        if isinstance(inner, list):
+            elements[name] = elements.get(name, -1) + 1
+            inner = inner[0]
+        if name in elements:
+            name = f"{name}.{elements[name]}"
+        value = inner
+    return name
+
+
+def _names(tables: dict[str, Any], above: str) -> Iterator[str]:
+    for key, value in tables.items():
+        name = f"{above}.{key}" if above else key
+        yield name
+        if isinstance(value, dict):
+            yield from _names(value, name)
