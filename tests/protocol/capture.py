@@ -18,8 +18,8 @@ from unittest.mock import patch
 
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
+from wardround.common.flower.content import encode_content
 from wardround.common.secagg.content import content_digest
-from wardround.common.wire.content import encode_content
 from wardround.simulations.grid import InProcessGrid
 
 Tamper = Callable[[Message], None]
@@ -179,7 +179,8 @@ class Capture:
             return type(value).__name__, False
         if isinstance(value, bytes):
             return f"bytes {len(value)} bytes {_short(value)}", True
-        return f"{type(value).__name__} {json.dumps(value, ensure_ascii=False)}", True
+        text = _LINE.sub("at a line", json.dumps(value, ensure_ascii=False))
+        return f"{type(value).__name__} {text}", True
 
 
 def whole_lines(content: RecordDict) -> list[str]:
@@ -219,6 +220,10 @@ def capturing(capture: Capture) -> Iterator[None]:
         patch.object(InProcessGrid, "pull_messages", pulled),
     ):
         yield
+
+
+_LINE = re.compile(r"at \w+\.py:\d+")
+"""Where a program's own fault was raised is told, and is no form of a message."""
 
 
 def _digest(data: bytes) -> str:

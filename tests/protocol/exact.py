@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common.config import Config, parse_config
-from wardround.common.tasks.base import Examples, Sums, Task
+from wardround.common.config.load import Config, parse_config
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.base import Examples, Task
 
 ROWS = {
     "north": "train a 1 1\nvalidation b 1 0\ntest c 2 1\n",

@@ -14,22 +14,22 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from tests.protocol.capture import Capture
-from wardround.client.masking import finish_private, finish_training, sums_shapes
-from wardround.client.privacy import plain_reply
-from wardround.client.secagg import PendingUpload, SecureClient
-from wardround.common.arrays import Arrays, ArraySpec, encode_arrays
-from wardround.common.config import Config, parse_config
-from wardround.common.description import Description, shared_toml
-from wardround.common.hosting import become_server
+from wardround.client.privacy.round import plain_reply
+from wardround.client.secagg.masking import finish_private, finish_training, sums_shapes
+from wardround.client.secagg.party import PendingUpload, SecureClient
+from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
+from wardround.common.flower.arrays import Arrays, ArraySpec, encode_arrays
+from wardround.common.flower.content import encode_content
+from wardround.common.flower.hosting import become_server
+from wardround.common.manifest.leaves import preparation_leaves, training_leaves
+from wardround.common.manifest.manifest import Leaf, Manifest, Versions
 from wardround.common.privacy.claims import Claim
 from wardround.common.secagg.content import descriptor, training_layout
 from wardround.common.secagg.encoding import Encoding
-from wardround.common.secagg.keys import Identity
 from wardround.common.secagg.messages import TaskRequest
 from wardround.common.secagg.ring import RingVector
-from wardround.common.tasks.configured import make_task
-from wardround.common.wire.content import encode_content
-from wardround.common.wire.frames import (
+from wardround.common.transport.frames import (
     Bye,
     Chunk,
     Done,
@@ -45,11 +45,11 @@ from wardround.common.wire.frames import (
     Start,
     Welcome,
 )
-from wardround.common.wire.leaves import preparation_leaves, training_leaves
-from wardround.common.wire.manifest import Leaf, Manifest, Versions
-from wardround.server.manifest import preparation_manifest, training_manifest
-from wardround.server.replies import Member
-from wardround.server.requests import Totals, as_layout_queries, complete, queries
+from wardround.common.trust.description import Description, shared_toml
+from wardround.common.trust.identity import Identity
+from wardround.server.gathering.requests import Totals, as_layout_queries, complete, queries
+from wardround.server.members.member import Member
+from wardround.server.process.manifest import preparation_manifest, training_manifest
 
 KEY = Identity.from_bytes(bytes(range(32)))
 LAYOUT = {
