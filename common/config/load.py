@@ -39,7 +39,18 @@ from wardround.common.tables.known_effects import EFFECTS
 
 
 class Config(Table):
-    """A whole ``federation.toml``. Make one with ``load_config`` or ``parse_config``."""
+    """A whole ``federation.toml``. Make one with ``load_config`` or ``parse_config``.
+
+    An attribute for each table, of which each key is one. Frozen: a variation is another text, or
+    another override.
+
+    >>> from wardround.simulations import Config
+    >>> config = Config()
+    >>> config.federation.rounds, config.training.optimizer
+    (20, 'sgd')
+    >>> parse_config(config.to_toml()).training == config.training
+    True
+    """
 
     federation: FederationTable = FederationTable()
     data: DataTable = DataTable()
@@ -150,6 +161,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read and validate ``federation.toml``; overrides are 'table.key=value' with a TOML value.
 
     Raises ConfigError naming file, line, key and what is allowed.
+
+    >>> from wardround.simulations import load_config
+    >>> path = Path("federation.toml")
+    >>> _ = path.write_text("training.lr = 0.1")
+    >>> load_config(path, ["training.lr=0.2"]).training.lr
+    0.2
     """
     return parse_config(config_text(path), overrides, path)
 
@@ -168,6 +185,15 @@ def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = N
     """``load_config`` for text; relative paths are meant from ``path``'s folder, or from here.
 
     What an override leaves without effect in the text is left out, and told: ``Config.notes``.
+    Raises ConfigError as ``load_config`` does.
+
+    >>> from wardround.simulations import parse_config
+    >>> config = parse_config("training.lr = 0.1", ["federation.rounds=3"])
+    >>> config.training.lr, config.federation.rounds
+    (0.1, 3)
+    >>> parse_config("training.lr = -1")
+    Traceback (most recent call last):
+    wardround.common.errors.ConfigError: ...: training.lr: input should be greater than 0 (found -1)
     """
     try:
         tables = tomllib.loads(text)

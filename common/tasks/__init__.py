@@ -24,6 +24,11 @@ def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> T
 
     Raises TaskError for an unknown task, a file that can't be used, or refused options;
     pydantic.ValidationError from a task's own options passes through.
+
+    >>> from wardround.common.tasks import load_task
+    >>> task = load_task("tabular", {"kind": "binary"})
+    >>> task.primary_metric, task.phases
+    ('auc', 3)
     """
     if ":" not in name:
         return built_in(name)(**absolute_paths(options, base or Path()))
@@ -52,7 +57,15 @@ def _check_options(name: str, kind: type[Task[Any]], options: dict[str, Any]) ->
 
 
 def built_in(name: str) -> type[Task[Any]]:
-    """The class of a built-in task, imported only now. Raises TaskError for another name."""
+    """The class of a built-in task, imported only now. Raises TaskError for another name.
+
+    >>> from wardround.common.tasks import built_in
+    >>> built_in("tabular").__name__
+    'TabularTask'
+    >>> built_in("tables")
+    Traceback (most recent call last):
+    wardround.common.errors.TaskError: unknown task 'tables'; use 'tabular', ...
+    """
     if name == "tabular":
         from wardround.common.tasks.tabular import TabularTask
 

@@ -37,6 +37,13 @@ class Examples:
 
     inputs : tensor, N x ..., float32 (or int64 for tokens)
     targets : tensor, N or N x T
+
+    Raises ValueError where their numbers differ.
+
+    >>> from wardround.common.tasks import Examples
+    >>> shard = Examples(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
+    >>> len(shard), shard.select(np.array([2, 0])).targets.tolist()
+    (3, [1, 0])
     """
 
     inputs: Tensor
@@ -108,6 +115,31 @@ class Task(ABC, Generic[Raw]):
     constructor; raise ``wardround.common.errors.ConfigError`` or ``ValueError`` for a wrong one.
     Methods get everything they need as arguments and keep no state between calls, because one
     object may serve many simulated hospitals.
+
+    A straight line through points; its sums of two halves, added, give the figure of the whole:
+
+    >>> from wardround.common.figures.sums import add_sums
+    >>> from wardround.common.tasks import Examples, Task
+    >>> class Line(Task[Examples]):
+    ...     def load(self, path):
+    ...         x = torch.linspace(-1, 1, 40)[:, None]
+    ...         return Examples(x, 2 * x[:, 0])
+    ...     def model(self, totals):
+    ...         return nn.Linear(1, 1)
+    ...     def loss(self, outputs, targets):
+    ...         return (outputs[:, 0] - targets) ** 2
+    ...     def metrics(self, outputs, targets):
+    ...         losses = self.loss(outputs, targets).double().numpy()
+    ...         return {"loss": losses.sum(keepdims=True), "rows": np.array([float(len(losses))])}
+    ...     def summarise(self, sums):
+    ...         return {"loss": float(sums["loss"][0] / sums["rows"][0])}
+    >>> task, shard = Line(), Line().load(None)
+    >>> with torch.no_grad():
+    ...     outputs = task.model({})(shard.inputs)
+    >>> whole = task.metrics(outputs, shard.targets)
+    >>> halves = [task.metrics(outputs[k::2], shard.targets[k::2]) for k in (0, 1)]
+    >>> bool(np.isclose(task.summarise(add_sums(halves))["loss"], task.summarise(whole)["loss"]))
+    True
     """
 
     primary_metric: str = "loss"

@@ -47,6 +47,12 @@ def load_model(run: Path | str, hospital: str | None = None) -> nn.Module:
 
     Raises CheckpointError for a file that isn't the whole model, with the mend; ConfigError and
     TaskError for a task that can't be made here.
+
+    >>> from wardround.simulations import load_model, simulate
+    >>> result = simulate(overrides=["federation.rounds=1", "simulation.baselines=false"])
+    >>> model = load_model(result.run_directory)
+    >>> model.training, model.weight.shape
+    (False, torch.Size([1, 30]))
     """
     directory = RunDirectory.open(Path(run))
     config = load_config(directory.config_path)

@@ -67,6 +67,16 @@ class Result:
     saved : the final (or best) round's model on disk
     round : the one that made it
     figures : what the task's figures are
+
+    >>> from wardround.simulations import simulate
+    >>> one_round = ["federation.rounds=1", "simulation.baselines=false"]
+    >>> result = simulate(overrides=one_round)
+    >>> [row["round"] for row in result.rounds], len(result.rounds[0]["accepted"])
+    ([1], 5)
+    >>> result.model
+    Linear(in_features=30, out_features=1, bias=True)
+    >>> result.figure("accuracy", "overall") > 0.8
+    True
     """
 
     run_directory: Path
@@ -144,6 +154,10 @@ def simulate(
     observer : is told what happens, e.g. to show progress
 
     Raises WardroundError subclasses; a run that stopped can be resumed.
+
+    >>> from wardround.simulations import simulate
+    >>> simulate(overrides=["federation.rounds=2", "simulation.baselines=false"]).round
+    2
     """
     settings, observer = load(config, overrides, resume), observer or Observer()
     if task is not None and resume is None:
@@ -158,10 +172,7 @@ def simulate(
     scenario = Scenario(settings, population.names, population.training_rows, file)
     if settings.simulation.baselines and settings.federation.initial:
         assert population.initial is not None  # read now: at the end it would be too late to tell
-    if resume is not None:
-        run = RunDirectory.open(Path(resume))
-    else:
-        run = new_run(inlined(settings, file))
+    run = new_run(inlined(settings, file)) if resume is None else RunDirectory.open(Path(resume))
     population.keep_ledgers(run.ledgers)
     with (
         take_lock(run.lock),

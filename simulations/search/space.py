@@ -18,7 +18,12 @@ _FORM = "write LOW..HIGH, LOW..HIGH:log, or values with commas between them"
 
 class Range(BaseModel):
     """From ``low`` to ``high``, both included; whole numbers if both are. ``log``: evenly spread
-    over orders of magnitude."""
+    over orders of magnitude.
+
+    >>> from wardround.simulations import Range
+    >>> Range(low=8, high=64).whole, Range(low=0.001, high=1.0, log=True).whole
+    (True, False)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +38,12 @@ class Range(BaseModel):
 
 
 class Choice(BaseModel):
-    """One of some values, which have no order."""
+    """One of some values, which have no order.
+
+    >>> from wardround.simulations import Choice
+    >>> Choice(values=["sgd", "adam"]).values
+    ['sgd', 'adam']
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -44,7 +44,20 @@ _OWN = OWN_KEYS | {_SEED: "give --seeds, so that figures are averaged over them"
 
 
 class SweepResult(BaseModel):
-    """A sweep, as ``sweep.json`` holds it."""
+    """A sweep, as ``sweep.json`` holds it.
+
+    >>> from wardround.simulations import SweepResult
+    >>> runs = [
+    ...     {"number": n, "point": 0, "settings": {"training.lr": 9.0}, "seed": n,
+    ...      "config_digest": "", "status": "failed", "reason": "not finite"} for n in (1, 2)
+    ... ]
+    >>> result = SweepResult(folder=".", grid={"training.lr": [9.0]}, seeds=[1, 2],
+    ...                      combinations=runs)
+    >>> [(row.settings, row.complete, row.failed) for row in result.rows]
+    [({'training.lr': 9.0}, 0, 2)]
+    >>> {one.reason for one in result.failed}
+    {'not finite'}
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,6 +108,14 @@ def sweep(
 
     A combination that fails is recorded and doesn't stop the others. Raises ConfigError and others
     of the tree before anything runs; KeyboardInterrupt says how to go on.
+
+    >>> from wardround.simulations import sweep
+    >>> tiny = ["federation.rounds=1", "simulation.baselines=false"]
+    >>> result = sweep(grid={"training.lr": [0.01, 0.1]}, overrides=tiny)
+    >>> [(one.settings, one.status) for one in result.combinations]
+    [({'training.lr': 0.01}, 'complete'), ({'training.lr': 0.1}, 'complete')]
+    >>> (result.folder / "sweep.csv").exists()
+    True
     """
     if resume is None:
         state = _plan(Base.read(config, overrides), dict(grid or {}), list(seeds))

@@ -84,6 +84,13 @@ class TuneResult:
     trials : in order
     best : the one with the best score
     test : its primary figure on test rows, which had no part in the choice
+
+    >>> from wardround.simulations import TuneResult
+    >>> from wardround.simulations.search.study import Trial
+    >>> trials = [Trial(n, {"training.lr": n / 10}, "complete", n / 4) for n in (1, 2)]
+    >>> result = TuneResult(Path("."), plan=None, trials=trials, best=trials[1], test=0.8)
+    >>> result.best.settings, result.best.score
+    ({'training.lr': 0.2}, 0.5)
     """
 
     folder: Path
@@ -125,6 +132,12 @@ def tune(
 
     Needs optuna. A trial that fails is noted with its reason. Raises WardroundError subclasses:
     before anything runs, or if no trial at all was completed.
+
+    >>> from wardround.simulations import Choice, tune
+    >>> tiny = ["federation.rounds=1", "simulation.baselines=false", "data.validation_fraction=0.2"]
+    >>> optimizer = Choice(values=["sgd", "adam"])
+    >>> tune(params={"training.optimizer": optimizer}, trials=1, overrides=tiny).best.status
+    'complete'
     """
     study_of = _optuna()
     if resume is None:
@@ -140,16 +153,23 @@ def tune(
             )
         folder, plan = _read(Path(resume), trials)
     with take_lock(folder / "lock"):
-        base = Base(config_text(folder / CONFIG), None)
-        warmup = base.config(corners(plan.params)[0]).federation.rounds // 4
-        study = study_of(folder, plan.params, plan.seed, plan.figure, warmup)
-        try:
-            _search(folder, plan, base, study, observer or TuneObserver())
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted; go on with: wardround tune --resume {folder}"
-            ) from None
-        return _finish(folder, plan, base, study.trials)
+        return _begin_or_go_on(folder, plan, study_of, observer or TuneObserver())
+
+
+def _begin_or_go_on(
+    folder: Path, plan: Plan, study_of: type[Study], observer: TuneObserver
+) -> TuneResult:
+    """All trials that the folder's study lacks. The caller holds the folder's lock."""
+    base = Base(config_text(folder / CONFIG), None)
+    warmup = base.config(corners(plan.params)[0]).federation.rounds // 4
+    study = study_of(folder, plan.params, plan.seed, plan.figure, warmup)
+    try:
+        _search(folder, plan, base, study, observer)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; go on with: wardround tune --resume {folder}"
+        ) from None
+    return _finish(folder, plan, base, study.trials)
 
 
 def _optuna() -> type[Study]:
