@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flwr.app import Context
+from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from wardround.common.flower.hosting import quiet_flower
+from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID, HostGrid, quiet_flower
 from wardround.server.rounds.federation import Federation, FederationOutcome
+from wardround.server.rounds.parts import FederationParts
 
 
 def create_server_app(
@@ -26,3 +27,14 @@ def create_server_app(
             on_finish(outcome)
 
     return app
+
+
+def run_federation(parts: FederationParts, grid: HostGrid) -> FederationOutcome:
+    """Run a federation to its end in this process: how every host but Flower's own engine does it.
+
+    Raises WardroundError subclasses.
+    """
+    outcomes: list[FederationOutcome] = []
+    app = create_server_app(lambda context: Federation(parts), outcomes.append)
+    app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+    return outcomes[0]

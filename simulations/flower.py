@@ -19,6 +19,7 @@ from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.privacy.noise import NoiseSource
 from wardround.server.rounds.federation import Federation
+from wardround.server.rounds.parts import FederationParts
 from wardround.simulations.population.hospitals import Population, create_ledger
 from wardround.simulations.population.identities import shared_identities
 from wardround.simulations.run.begun import new_run
@@ -37,14 +38,15 @@ def open_federation(context: Context) -> Federation:
     run = new_run(config)
     population = _population(*_settings(context), context.run_id)
     seed = config.federation.seed
-    return Federation(
-        config,
-        population.task,
-        run,
+    parts = FederationParts(
+        config=config,
+        task=population.task,
+        run_directory=run,
         roster=population.roster,
         make_source=lambda number: NoiseSource.seeded(seed, "central", number),
         keep_journal=False,
     )
+    return Federation(parts)
 
 
 def open_hospital(context: Context) -> Hospital:

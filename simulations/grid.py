@@ -71,12 +71,12 @@ class InProcessGrid(HostGrid):
         super().__init__()
         self.models = ModelCache()
         self._open = hospitals
-        self.answers_groups = False
+        self.answers_cohorts = False
         if app is None:
             if hospitals is None:
                 raise ValueError("a grid needs an app or hospitals")
             app = create_client_app(hospitals, self.models, str)
-            self.answers_groups = True  # by our own code, which does what this app does
+            self.answers_cohorts = True  # by our own code, which does what this app does
         self._app, self._executor = app, executor
         self._names, self.members, self.keep = names, members, keep
         self._run_config = dict(run_config or {})

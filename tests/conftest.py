@@ -15,7 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
@@ -24,15 +24,15 @@ from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.run.directory import RunDirectory
 from wardround.common.tasks.base import Examples, Task
 from wardround.common.trust.identity import Identity
-from wardround.server.app import create_server_app
+from wardround.server.app import run_federation
 from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer
-from wardround.server.rounds.federation import Federation, FederationOutcome
+from wardround.server.rounds.federation import FederationOutcome
+from wardround.server.rounds.parts import FederationParts
 from wardround.simulations.executors import Executor
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.hospitals import create_ledger
@@ -229,16 +229,16 @@ def federate(tmp_path: Path) -> Federate:
             grid = InProcessGrid(
                 list(shards), hospitals=open_hospital, executor=executor, intercept=intercept
             )
-            grid.answers_groups = groups
+            grid.answers_cohorts = groups
         app = wrap(app) if wrap else app
         grid = grid or InProcessGrid(list(shards), app=app, intercept=intercept)
         directory = directory or RunDirectory.create(tmp_path, "test", config.to_toml())
-        recorder, outcomes = Recorder(), []  # type: ignore[var-annotated]
-        federation = Federation(
-            server_config(config),
-            task,
-            directory,
-            recorder,
+        recorder = Recorder()
+        parts = FederationParts(
+            config=server_config(config),
+            task=task,
+            run_directory=directory,
+            observer=recorder,
             roster=roster,
             make_source=lambda number: NoiseSource.seeded(
                 config.federation.seed, "central", number
@@ -246,14 +246,12 @@ def federate(tmp_path: Path) -> Federate:
             host=host(roster),
         )
         try:
-            create_server_app(lambda context: federation, outcomes.append)(
-                grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})
-            )
+            outcome = run_federation(parts, grid)
         except BaseException as error:
             error.recorder, error.directory = recorder, directory  # type: ignore[attr-defined]
             error.grid = grid  # type: ignore[attr-defined]
             raise
-        return Run(outcomes[0], directory, recorder, grid)
+        return Run(outcome, directory, recorder, grid)
 
     return run
 

@@ -116,7 +116,7 @@ RUN_ID = 1
 class HostGrid(Grid):
     """What every grid of ours has in common: one run, in a process that is its server."""
 
-    answers_groups = False
+    answers_cohorts = False
     """Whether one message may ask many clients: only where all of them run in this process."""
 
     def __init__(self) -> None:

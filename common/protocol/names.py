@@ -13,7 +13,7 @@ and evaluation requests carry the model in ``arrays``. What a reply must hold is
 
 In a simulation, one train or evaluate message may be for a group of clients (config: clients,
 weighting); the reply holds weighted sums over them, and who is in them (config: accepted, refused,
-reasons). See ``server/gathering/groups.py``.
+reasons). See ``server/gathering/cohorts.py``.
 
 With privacy a training reply has no loss, and a ``privacy`` record with a signed claim (or the
 claim in the ``secagg`` record); with an adaptive clipping norm also the array record ``quantile``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from wardround.server.gathering.plain import Expected
+from wardround.server.gathering.gatherer import Expected
 from wardround.server.members.member import Member
 
 
@@ -22,6 +22,7 @@ class Host:
         settings, so that what they had accepted is over
     departures : counts the requests that weren't answered as a hospital had left, or withdrawn
     gone : names of those who can't be asked now by such a decision of their own
+    present : of members that could train, those that a cohort may be drawn from now
     on_members : is told who was found to take part, before more of them are waited for
     go_on : how a run that stopped goes on, as the end of a sentence
     """
@@ -31,6 +32,7 @@ class Host:
     standing: Callable[[], object] = lambda: None
     departures: Callable[[], int] = lambda: 0
     gone: Callable[[], Collection[str]] = frozenset
+    present: Callable[[Sequence[Member]], Sequence[Member]] = lambda members: members
     on_members: Callable[[Sequence[Member]], None] = lambda members: None
     go_on: str = "go on with the same run directory"
 

@@ -27,6 +27,13 @@ def draw_cohort(
     return [member for member in drawn if member.trains]
 
 
+def fewest_hospitals(config: Config) -> int:
+    """The fewest hospitals that a round can be made of, by ``min_clients`` and, where masks are on,
+    ``min_cohort``."""
+    secure = config.secure_aggregation
+    return max(config.federation.min_clients, secure.min_cohort if secure.enabled else 1)
+
+
 def training(members: Sequence[Member]) -> Sequence[Member]:
     """The members that have rows to train on. A virtual population is as it is."""
     if isinstance(members, VirtualMembers):
@@ -39,6 +46,11 @@ def preparing(members: Sequence[Member], config: Config) -> list[Member]:
     if not isinstance(members, VirtualMembers):
         return list(training(members))
     return _drawn(members, MOST_PREPARING, config.federation.seed, "preparation")
+
+
+def holding_out(members: Sequence[Member]) -> list[Member]:
+    """Whom to ask for metric sums: those that have held-out rows."""
+    return [member for member in members if any(member.sizes[split] for split in HELD_OUT)]
 
 
 def evaluating_groups(members: Sequence[Member]) -> dict[frozenset[str], list[str]]:

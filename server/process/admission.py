@@ -23,7 +23,7 @@ from wardround.common.protocol import names as m
 from wardround.common.tasks.base import Task
 from wardround.common.trust.description import Description
 from wardround.common.trust.identity import Identity
-from wardround.server.gathering.plain import Expected
+from wardround.server.gathering.gatherer import Expected
 from wardround.server.process.manifest import preparation_manifest, training_manifest
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid

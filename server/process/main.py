@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from flwr.app import Context, RecordDict
 from grpc_health.v1.health import HealthServicer
 
 from wardround.common.address import split_address
@@ -32,7 +31,6 @@ from wardround.common.config.load import Config
 from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import AuditError, WardroundError
-from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.memory import one_arena
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.shaping import differences
@@ -40,7 +38,7 @@ from wardround.common.secagg.content import shared_settings
 from wardround.common.tasks.base import Task
 from wardround.common.transport import tls
 from wardround.common.trust.description import Description
-from wardround.server.app import create_server_app
+from wardround.server.app import run_federation
 from wardround.server.display.board import Board
 from wardround.server.gathering.host import Host
 from wardround.server.members.member import Member
@@ -49,7 +47,8 @@ from wardround.server.process.certificate import Certificate
 from wardround.server.process.diary import Diary
 from wardround.server.process.present_run import COMMAND, present_run
 from wardround.server.provision.kits import ServerFolder
-from wardround.server.rounds.federation import Federation, FederationOutcome
+from wardround.server.rounds.federation import FederationOutcome
+from wardround.server.rounds.parts import FederationParts
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.service import Door, open_port
 
@@ -180,33 +179,31 @@ class Coordinator:
         self.board.restore(run.rounds())
         patience_s = self.config.server.wait_s
         self._wait_for_hospitals(grid, patience_s)
-        federation = Federation(
-            self.config,
-            self.task,
-            run,
-            self.board,
+        parts = FederationParts(
+            config=self.config,
+            task=self.task,
+            run_directory=run,
+            observer=self.board,
             roster=_LiveRoster(lambda: self._description.hospitals),
             host=Host(
-                admission.model_known,
-                lambda everyone: self._wait_for_hospitals(grid, patience_s * everyone),
-                lambda: self._description.version,
-                grid.departures,
-                grid.gone,
-                lambda members: self._note_members(grid, members),
+                on_model=admission.model_known,
+                wait_ready=lambda everyone: self._wait_for_hospitals(grid, patience_s * everyone),
+                standing=lambda: self._description.version,
+                departures=grid.departures,
+                gone=grid.gone,
+                on_members=lambda members: self._note_members(grid, members),
                 go_on=COMMAND,
             ),
         )
-        outcomes: list[FederationOutcome] = []
-        app = create_server_app(lambda context: federation, outcomes.append)
         try:
-            app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+            outcome = run_federation(parts, grid)
         except (WardroundError, KeyboardInterrupt) as error:
             with suppress(OSError):  # must not hide why it ends
                 run.update(status=f"stopped: {error or 'interrupted'}")
             self.board.run_ended(f"stopped: {error or 'interrupted'}")
             raise
         self.board.run_ended("complete")
-        return outcomes[0]
+        return outcome
 
     def _wait_for_hospitals(self, grid: HospitalGrid, patience_s: float) -> None:
         """For all of the roster; once enough are there, at most ``patience_s`` for the others."""

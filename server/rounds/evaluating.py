@@ -14,14 +14,11 @@ from typing import Any
 from wardround.common.config.load import Config
 from wardround.common.errors import RoundFailed
 from wardround.common.flower.arrays import Arrays
-from wardround.common.run.directory import RunDirectory
-from wardround.common.tasks.base import Task
-from wardround.server.gathering.host import Host
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import evaluated
-from wardround.server.observer import Observer
 from wardround.server.rounds.checkpoint import FederationState, checkpoint_path, read_checkpoint
+from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.round import EvaluationResult, RoundRunner, TrainResult
 from wardround.server.rounds.selection import note_figure, selects
 
@@ -29,18 +26,11 @@ from wardround.server.rounds.selection import note_figure, selects
 class Evaluator:
     """Evaluates the models of a run."""
 
-    def __init__(
-        self,
-        config: Config,
-        task: Task[Any],
-        run: RunDirectory,
-        observer: Observer,
-        host: Host,
-    ) -> None:
-        self.config, self.task, self.run_directory = config, task, run
-        self.observer, self.host = observer, host
+    def __init__(self, parts: FederationParts) -> None:
+        self._config, self._task, self._host = parts.config, parts.task, parts.host
+        self._run_directory, self._observer = parts.run_directory, parts.observer
         self._told: set[str] = set()
-        self._masked = config.secure_aggregation.enabled
+        self._masked = parts.config.secure_aggregation.enabled
 
     def add_figures(
         self,
@@ -53,17 +43,17 @@ class Evaluator:
         sums of one model over other hospitals would open who joined or left."""
 
         def again() -> EvaluationResult:
-            path = checkpoint_path(self.run_directory.checkpoints, state.best_round or 0)
+            path = checkpoint_path(self._run_directory.checkpoints, state.best_round or 0)
             return self._evaluate(runner, state, read_checkpoint(path).model, "best")
 
-        table, best = self.config.evaluation, state.best_round
+        table, best = self._config.evaluation, state.best_round
         result = self._evaluate(runner, state, state.model)
         # personal layers of an earlier round are at no hospital any more
         may = again if selects(table) and not (runner.entries.personal or self._masked) else None
-        noted = note_figure(state, result, self.task.figure_table().primary, may)
+        noted = note_figure(state, result, self._task.figure_table().primary, may)
         if noted.note is not None and selects(table) and noted.note not in self._told:
             self._told.add(noted.note)
-            self.observer.warnings([f"round {state.round}: {noted.note}"])
+            self._observer.warnings([f"round {state.round}: {noted.note}"])
         return _with_figures(row, result, noted.again, best)
 
     def _evaluate(
@@ -75,23 +65,23 @@ class Evaluator:
         what : which model it is, where it isn't the round's own: strategies aren't told of it
         """
         while True:
-            standing = self.host.standing()
+            standing = self._host.standing()
             try:
-                runner.crew.look_again()
+                runner.participants.look_again()
             except RoundFailed as error:  # the model is good all the same
-                self.observer.warnings([f"round {state.round} is not evaluated: {error}"])
+                self._observer.warnings([f"round {state.round} is not evaluated: {error}"])
                 return EvaluationResult()
-            asked = evaluated(runner.crew.members, self.config)
+            asked = evaluated(runner.participants.members, self._config)
             if runner.entries.personal:  # what is never trained there would be measured
                 asked = [member for member in asked if member.trains]
-            best = state.best_round if self.config.evaluation.select == "best" else None
+            best = state.best_round if self._config.evaluation.select == "best" else None
             found = runner.evaluate(state.round, model, asked, state.accepted, what, best)
             opened = self._masked and bool(found.gathered.sums)
-            if not found.refused or opened or standing == self.host.standing():
+            if not found.refused or opened or standing == self._host.standing():
                 if not what:
                     runner.tell_strategy(state.round, found)
                 return found
-            self.host.wait_ready(False)
+            self._host.wait_ready(False)
 
 
 def check_selection(config: Config, members: Sequence[Member]) -> None:

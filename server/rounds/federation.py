@@ -8,14 +8,12 @@ whatever reason, goes on from there and ends with the model of an uninterrupted 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flwr.serverapp import Grid
 from torch import nn
 
-from wardround.common.config.load import Config
 from wardround.common.errors import CheckpointError, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, layout_of
@@ -24,18 +22,14 @@ from wardround.common.model.initial import Initial, read_initial
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import MODEL, ModelForm, listed, write_preparation
 from wardround.common.privacy.incompatible import check_model, check_task
-from wardround.common.run.directory import RunDirectory
-from wardround.common.tasks.base import Task
-from wardround.common.trust.identity import Roster
+from wardround.server.gathering.cohorts import STATELESS
 from wardround.server.gathering.fitting import Unfit
-from wardround.server.gathering.groups import STATELESS
-from wardround.server.gathering.host import Attempts, Host
+from wardround.server.gathering.gatherer import RunSettings
+from wardround.server.gathering.host import Attempts
 from wardround.server.gathering.requests import Totals
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
-from wardround.server.members.sampling import draw_cohort, preparing, training
-from wardround.server.observer import Observer
-from wardround.server.privacy.round import MakeSource
+from wardround.server.members.sampling import draw_cohort, fewest_hospitals, preparing, training
 from wardround.server.rounds.checkpoint import (
     FederationState,
     checkpoint_path,
@@ -43,16 +37,15 @@ from wardround.server.rounds.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from wardround.server.rounds.crew import Crew
 from wardround.server.rounds.evaluating import Evaluator, check_selection, round_line
+from wardround.server.rounds.participants import Participants
+from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.round import RoundRunner, TrainResult
 from wardround.server.rounds.selection import patience_spent
 from wardround.server.rounds.setup import sum_statistics
 from wardround.server.secagg.journal import Journal
 from wardround.server.strategies import StrategyPlan, build_strategy, check_hospitals
 from wardround.server.strategies.state import capture_state, restore_state
-
-BeforeCommit = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -73,77 +66,55 @@ class FederationOutcome:
 
 
 class Federation:
-    """One run of a federation, against any Flower ``Grid``.
+    """One run of a federation, against any Flower ``Grid``."""
 
-    Parameters
-    ----------
-    before_commit : called with the round just before its checkpoint is written; a simulation
-        stores its clients' states there, so that both belong together after a crash
-    roster : every hospital's name and public key, for secure aggregation and privacy's claims
-    make_source : gives a round's source of central noise; the operating system's by default
-    host : who may be asked, and when to wait
-    keep_journal : whether to write down what a restarted server needs to open a round's sums; of no
-        use where the hospitals die with the server
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        task: Task[Any],
-        run: RunDirectory,
-        observer: Observer | None = None,
-        before_commit: BeforeCommit | None = None,
-        roster: Roster | None = None,
-        make_source: MakeSource | None = None,
-        keep_journal: bool = True,
-        host: Host | None = None,
-    ) -> None:
-        self.config, self.task, self.run_directory = config, task, run
-        self.observer = observer or Observer()
-        self.before_commit = before_commit or (lambda server_round: None)
-        # a live roster is kept as it is, also while it is empty
-        self.roster: Roster = {} if roster is None else roster
-        self.host, self.make_source = host or Host(), make_source
-        self.keep_journal = keep_journal
-        self.journal = Journal(run.journal if keep_journal else None)
-        self.evaluator = Evaluator(config, task, run, self.observer, self.host)
+    def __init__(self, parts: FederationParts) -> None:
+        self._parts = parts
+        self._config, self._task, self._host = parts.config, parts.task, parts.host
+        self._run_directory, self._observer = parts.run_directory, parts.observer
+        self._journal = Journal(parts.run_directory.journal if parts.keep_journal else None)
+        self._evaluator = Evaluator(parts)
 
     def run(self, grid: Grid) -> FederationOutcome:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
-        plan = build_strategy(self.config)
-        crew = self._make_crew(grid, plan)
-        check_hospitals(self.config, len(crew.members))
-        check_selection(self.config, crew.members)
-        state = newest_checkpoint(self.run_directory.checkpoints)
-        initial = read_initial(self.config) if state is None else None
-        totals = state.totals if state else self._prepare(crew)
-        model = build_model(self.task, totals, self.config.federation.seed)
-        entries = entries_of(self.config, model)
-        form = ModelForm.of(self.task, model, entries)
+        plan = build_strategy(self._config)
+        settings = RunSettings(config=self._config, task=self._task, plan=plan)
+        participants = Participants(
+            self._parts, grid=grid, settings=settings, journal=self._journal
+        )
+        check_hospitals(self._config, len(participants.members))
+        check_selection(self._config, participants.members)
+        state = newest_checkpoint(self._run_directory.checkpoints)
+        initial = read_initial(self._config) if state is None else None
+        totals = state.totals if state else self._prepare(participants)
+        model = build_model(self._task, totals, self._config.federation.seed)
+        entries = entries_of(self._config, model)
+        form = ModelForm.of(self._task, model, entries)
         if state is None:
             arrays = self._first_arrays(initial, model, form)
-            population = len(training(crew.members))
+            population = len(training(participants.members))
             state = self._first_state(plan, arrays, totals, form, population)
         else:
             self._resume(state, plan, model, form)
-            if (
-                not self.keep_journal
-            ):  # a simulation; elsewhere a hospital may have raised its limit
-                crew.gatherer.spent |= set(state.spent)
-        check_task(self.config, self.task)
-        check_model(self.config, model, entries.personal)
-        runner = RoundRunner(grid, self.config, plan, crew, Totals(totals), form)
-        norm = state.clipping_norm or self.config.privacy.clipping_norm
-        cohort = len(training(crew.members))
+            if not self._parts.keep_journal:
+                # simulated hospitals' limits stay; elsewhere one may have been raised since
+                participants.budgets.spent |= set(state.spent)
+        check_task(self._config, self._task)
+        check_model(self._config, model, entries.personal)
+        runner = RoundRunner(
+            settings, grid=grid, participants=participants, totals=Totals(totals), form=form
+        )
+        norm = state.clipping_norm or self._config.privacy.clipping_norm
+        cohort = len(training(participants.members))
         expected = runner.expected(state.round + 1, state.model, cohort, norm)
-        self.host.on_model(expected)
+        self._host.on_model(expected)
         del model, expected  # it would stay in memory for the rest of the run
-        for server_round in range(state.round + 1, self.config.federation.rounds + 1):
-            if (reason := patience_spent(state, self.config.evaluation, self.task)) is not None:
+        for server_round in range(state.round + 1, self._config.federation.rounds + 1):
+            if (reason := patience_spent(state, self._config.evaluation, self._task)) is not None:
                 self._end_early(state, reason)
                 break
             try:
-                with self.journal.burnt_by_errors():
+                with self._journal.burnt_by_errors():
                     self._round(runner, plan, state, server_round)
             except _BudgetsSpent as error:
                 if state.round == 0:
@@ -151,68 +122,54 @@ class Federation:
                 self._evaluate_last(runner, plan, state)
                 self._end_early(state, str(error))
                 break
-        return self._finish(state, crew.members, form)
+        return self._finish(state, participants.members, form)
 
     def _end_early(self, state: FederationState, reason: str) -> None:
-        last = f"round {state.round} of {self.config.federation.rounds} is the last"
-        self.observer.warnings([f"{reason}; {last}"])
-        self.run_directory.update(ended_early=reason)
+        last = f"round {state.round} of {self._config.federation.rounds} is the last"
+        self._observer.warnings([f"{reason}; {last}"])
+        self._run_directory.update(ended_early=reason)
 
-    def _make_crew(self, grid: Grid, plan: StrategyPlan) -> Crew:
-        return Crew(
-            grid,
-            self.config,
-            self.task,
-            plan,
-            self.run_directory,
-            self.observer,
-            self.host,
-            self.roster,
-            self.journal,
-            self.make_source,
-        )
-
-    def _prepare(self, crew: Crew) -> Sums:
+    def _prepare(self, participants: Participants) -> Sums:
         """The federated preparation, which takes every member; tried as often as a round."""
-        attempts = Attempts(self.config.federation.round_attempts, self.host)
+        attempts = Attempts(self._config.federation.round_attempts, self._host)
         for attempt in attempts:
             try:
-                with self.journal.burnt_by_errors():
-                    crew.look_again()
-                    members = preparing(self._here(crew.members), self.config)
-                    return sum_statistics(crew.gatherer, members, self.task, self.observer)
+                with self._journal.burnt_by_errors():
+                    participants.look_again()
+                    members = preparing(self._here(participants.members), self._config)
+                    gatherer = participants.gatherer
+                    return sum_statistics(gatherer, members, self._task, self._observer)
             except Unfit as error:
-                crew.leave_out(error.reasons)
+                participants.leave_out(error.reasons)
             except RoundFailed as error:
                 if not attempts.another():
                     raise
-                self.observer.round_failed(0, attempt, str(error))
-                time.sleep(self.config.federation.retry_wait_s)
-                self.host.wait_ready(True)
+                self._observer.round_failed(0, attempt, str(error))
+                time.sleep(self._config.federation.retry_wait_s)
+                self._host.wait_ready(True)
         raise AssertionError("unreachable: attempts don't end by themselves")
 
     # --- set-up ------------------------------------------------------------------------------
-    def _able(self, crew: Crew) -> Sequence[Member]:
+    def _able(self, participants: Participants) -> Sequence[Member]:
         """Members whose privacy budget allows a round. Raises _BudgetsSpent if too few."""
-        if (reason := self._budgets_spent(crew)) is not None:
+        if (reason := self._budgets_spent(participants)) is not None:
             raise _BudgetsSpent(reason)
-        members, spent = training(crew.members), crew.gatherer.spent
+        members, spent = training(participants.members), participants.budgets.spent
         return [member for member in members if member.name not in spent] if spent else members
 
     def _here(self, members: Sequence[Member]) -> Sequence[Member]:
         """Those who haven't left, as long as anybody is: who is merely away is asked, and waited
         for."""
-        gone = self.host.gone()
+        gone = self._host.gone()
         return ([one for one in members if one.name not in gone] if gone else None) or members
 
-    def _budgets_spent(self, crew: Crew) -> str | None:
+    def _budgets_spent(self, participants: Participants) -> str | None:
         """Why no further round can be made; None where one can."""
-        if not (spent := crew.gatherer.spent):
+        if not (spent := participants.budgets.spent):
             return None
-        members = training(crew.members)
+        members = training(participants.members)
         able = sum(member.name not in spent for member in members)
-        secure = self.config.secure_aggregation
-        needed = max(self.config.federation.min_clients, secure.min_cohort if secure.enabled else 1)
+        needed = fewest_hospitals(self._config)
         if able >= needed:
             return None
         return (
@@ -226,8 +183,8 @@ class Federation:
         arrays = model_arrays(model)
         if initial is not None:
             found = initial.first(arrays, form)
-            self.observer.warnings([found.line(initial.path.name)])
-            self.run_directory.update(initial=initial.record(found))
+            self._observer.warnings([found.line(initial.path.name)])
+            self._run_directory.update(initial=initial.record(found))
             arrays = found.arrays
         return form.entries.only(arrays, *SHARED)
 
@@ -259,8 +216,8 @@ class Federation:
         # a file sorts its arrays; a strategy's lists (Flower's momentum) have the model's order
         state.model = {name: state.model[name] for name in shared}
         restore_state(plan.strategy, state.strategy_arrays, state.strategy_tree)
-        self.run_directory.keep_rounds(state.round)
-        self.observer.phase(f"going on after round {state.round}")
+        self._run_directory.keep_rounds(state.round)
+        self._observer.phase(f"going on after round {state.round}")
 
     # --- rounds ------------------------------------------------------------------------------
     def _round(
@@ -274,102 +231,102 @@ class Federation:
         state.model = trained.model
         # who can't remember a round needn't be told of it: a virtual population's list would grow
         stateless = not runner.entries.personal and plan.algorithm in STATELESS
-        if not stateless or not isinstance(runner.crew.members, VirtualMembers):
+        if not stateless or not isinstance(runner.participants.members, VirtualMembers):
             state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
-        state.spent = sorted(runner.crew.gatherer.spent)
+        state.spent = sorted(runner.participants.budgets.spent)
         state.clipping_norm = trained.clipping_norm
-        due = server_round % self.config.evaluation.every == 0 or self._is_last(server_round)
-        secure = self.config.secure_aggregation.enabled
+        due = server_round % self._config.evaluation.every == 0 or self._is_last(server_round)
+        secure = self._config.secure_aggregation.enabled
         row = round_line(server_round, attempt, cohort, trained, secure)
-        if due or self._budgets_spent(runner.crew) is not None:
-            row = self.evaluator.add_figures(row, runner, state)
-        self.run_directory.append_round(row)
+        if due or self._budgets_spent(runner.participants) is not None:
+            row = self._evaluator.add_figures(row, runner, state)
+        self._run_directory.append_round(row)
         self._commit(state, plan)
-        self.observer.round_committed(row)
+        self._observer.round_committed(row)
 
     def _evaluate_last(
         self, runner: RoundRunner, plan: StrategyPlan, state: FederationState
     ) -> None:
         """Evaluate the last round that was made, if it wasn't: the run ends before it was due."""
-        row = self.run_directory.rounds()[-1]
+        row = self._run_directory.rounds()[-1]
         if row["overall"]:
             return
-        with self.journal.burnt_by_errors():
-            row = self.evaluator.add_figures(row, runner, state)
+        with self._journal.burnt_by_errors():
+            row = self._evaluator.add_figures(row, runner, state)
         self._commit(state, plan)
-        self.run_directory.replace_round(row)
-        self.observer.round_evaluated(row)
+        self._run_directory.replace_round(row)
+        self._observer.round_evaluated(row)
 
     def _train(
         self, runner: RoundRunner, state: FederationState, server_round: int
     ) -> tuple[TrainResult, list[Member], int]:
-        federation, crew = self.config.federation, runner.crew
-        kept = self.journal.find(f"train {server_round}")
+        federation, participants = self._config.federation, runner.participants
+        kept = self._journal.find(f"train {server_round}")
         first = kept.attempt if kept else 1
-        attempts = Attempts(federation.round_attempts, self.host, first)
+        attempts = Attempts(federation.round_attempts, self._host, first)
         for attempt in attempts:
-            self.host.wait_ready(False)
+            self._host.wait_ready(False)
             try:
-                crew.look_again()
+                participants.look_again()
                 cohort = draw_cohort(
-                    self._here(self._able(crew)),
+                    self._here(self._host.present(self._able(participants))),
                     federation.clients_per_round,
                     federation.seed,
                     server_round,
                     attempt,
                 )
                 if kept and attempt == first:  # whoever of it is back
-                    cohort = [x for x in crew.members if x.name in kept.cohort] or cohort
+                    cohort = [x for x in participants.members if x.name in kept.cohort] or cohort
                 if not cohort:  # a strategy would wait for somebody for ever
                     raise RoundFailed("nobody who is here has rows to train on")
-                self.journal.attempt = attempt
-                self.observer.round_started(server_round, [x.name for x in cohort], attempt)
+                self._journal.attempt = attempt
+                self._observer.round_started(server_round, [x.name for x in cohort], attempt)
                 result = runner.train(
                     server_round, state.model, cohort, state.accepted, state.clipping_norm
                 )
                 return result, cohort, attempt
             except RoundFailed as error:
-                self.journal.clear()
-                self.observer.round_failed(server_round, attempt, str(error))
-                self._able(crew)
+                self._journal.clear()
+                self._observer.round_failed(server_round, attempt, str(error))
+                self._able(participants)
                 if not attempts.another():
                     raise RoundFailed(
                         f"round {server_round} failed after {attempt} attempts: {error}; "
-                        f"round {state.round} is kept; {self.host.go_on}"
+                        f"round {state.round} is kept; {self._host.go_on}"
                     ) from None
                 time.sleep(federation.retry_wait_s)
         raise AssertionError("unreachable: attempts don't end by themselves")
 
     def _is_last(self, server_round: int) -> bool:
-        return server_round == self.config.federation.rounds
+        return server_round == self._config.federation.rounds
 
     def _commit(self, state: FederationState, plan: StrategyPlan) -> None:
         state.strategy_arrays, state.strategy_tree = capture_state(plan.strategy)
-        self.before_commit(state.round)
-        write_checkpoint(self.run_directory.checkpoints, state)
-        self.journal.clear()
+        self._parts.before_commit(state.round)
+        write_checkpoint(self._run_directory.checkpoints, state)
+        self._journal.clear()
 
     def _finish(
         self, state: FederationState, members: Sequence[Member], form: ModelForm
     ) -> FederationOutcome:
         chosen = state
-        if self.config.evaluation.select == "best" and state.best_round is None:
+        if self._config.evaluation.select == "best" and state.best_round is None:
             note = "no round had a validation figure to be chosen by: the last one's model is kept"
-            self.observer.warnings([note])
-            self.run_directory.update(not_chosen=note)
-        if self.config.evaluation.select == "best" and state.best_round is not None:
-            path = checkpoint_path(self.run_directory.checkpoints, state.best_round)
+            self._observer.warnings([note])
+            self._run_directory.update(not_chosen=note)
+        if self._config.evaluation.select == "best" and state.best_round is not None:
+            path = checkpoint_path(self._run_directory.checkpoints, state.best_round)
             chosen = read_checkpoint(path)
-        folder, seed = self.run_directory.model, self.config.federation.seed
+        folder, seed = self._run_directory.model, self._config.federation.seed
         form.write(folder / MODEL, chosen.model, chosen.round, seed)
         write_preparation(folder, chosen.totals)
         if personal := form.entries.personal:
-            self.observer.phase(
+            self._observer.phase(
                 f"{MODEL} leaves out what stays with each hospital: {listed(personal)}"
             )
-        self.run_directory.update(status="complete", chosen_round=chosen.round)
-        self.journal.close()
+        self._run_directory.update(status="complete", chosen_round=chosen.round)
+        self._journal.close()
         return FederationOutcome(
             chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted
         )

@@ -39,7 +39,7 @@ class Membership:
     """
 
     def __init__(
-        self, grid: Grid, config: Config, observer: Observer, roster: Roster, host: Host
+        self, *, grid: Grid, config: Config, observer: Observer, roster: Roster, host: Host
     ) -> None:
         self._host, self._standing = host, host.standing()
         self._grid, self._config, self._observer, self._roster = grid, config, observer, roster

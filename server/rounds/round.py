@@ -14,7 +14,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from wardround.common.config.load import Config
 from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
 from wardround.common.figures.records import Means
 from wardround.common.figures.sums import Sums
@@ -32,12 +31,20 @@ from wardround.common.flower.hosting import CohortGrid
 from wardround.common.model.saved import ModelForm
 from wardround.common.protocol import names as m
 from wardround.common.rng import seeded_globals
-from wardround.server.gathering.plain import Evaluated, Expected, Gatherer, Refusal, Trained
+from wardround.server.gathering.gatherer import (
+    Evaluated,
+    Expected,
+    Gatherer,
+    RunSettings,
+    Trained,
+    summarise,
+)
+from wardround.server.gathering.messenger import Refusal
 from wardround.server.gathering.requests import Totals, complete
 from wardround.server.members.member import Member
+from wardround.server.members.sampling import holding_out
 from wardround.server.privacy.round import PrivacyPlan
-from wardround.server.rounds.crew import Crew
-from wardround.server.strategies import StrategyPlan
+from wardround.server.rounds.participants import Participants
 from wardround.server.strategies.aggregation import conform
 from wardround.server.strategies.view import StrategyView
 
@@ -97,26 +104,27 @@ class RoundRunner:
 
     def __init__(
         self,
+        settings: RunSettings,
+        *,
         grid: Grid,
-        config: Config,
-        plan: StrategyPlan,
-        crew: Crew,
+        participants: Participants,
         totals: Totals,
         form: ModelForm,
     ) -> None:
-        self.grid, self.config, self.plan, self.crew = grid, config, plan, crew
+        self.config, self.plan, self._task = settings.config, settings.plan, settings.task
+        self.grid, self.participants = grid, participants
         self.totals, self.entries, self.frozen = totals, form.entries, form.frozen_digest
-        self.view = StrategyView(form.entries, plan.individual)
+        self.view = StrategyView(form.entries, settings.plan.individual)
 
     @property
     def gatherer(self) -> Gatherer:
         """The present members'."""
-        return self.crew.gatherer
+        return self.participants.gatherer
 
     @property
     def privacy(self) -> PrivacyPlan | None:
         """The present members'."""
-        return self.crew.privacy
+        return self.participants.privacy
 
     def train(
         self,
@@ -165,7 +173,7 @@ class RoundRunner:
         """
         started = time.monotonic()
         result = EvaluationResult()
-        members = self.gatherer.evaluating(members)
+        members = holding_out(members)
         if not members:
             return result
         best = {m.BEST_ROUND: best_round} if best_round and self.entries.personal else {}
@@ -188,9 +196,9 @@ class RoundRunner:
             sums, means = taken_out(sums)
         except ValueError as error:
             raise ReplyRefused(f"the hospitals' means don't add up ({error})") from None
-        within = self.gatherer.task.figure_table().within()
+        within = self._task.figure_table().within()
         parts = [part[split] for part in hospitals.values() if split in part]
-        return self.gatherer.summarise(sums), means or means_of(parts, within)
+        return summarise(self._task, sums), means or means_of(parts, within)
 
     # --- requests --------------------------------------------------------------------------
     def _train_requests(
@@ -202,13 +210,13 @@ class RoundRunner:
         clipping_norm: float,
     ) -> list[Message]:
         seed = self.config.federation.seed
-        groups = self.gatherer.groups(cohort)
+        addressees = self.gatherer.addressees(cohort)
         with seeded_globals(seed, "strategy", server_round, "configure"):
             messages = self.plan.strategy.configure_train(
                 server_round,
                 self.view.shown(shared),
                 ConfigRecord(),
-                CohortGrid(self.grid, [group[0].node_id for group in groups]),
+                CohortGrid(self.grid, [first.node_id for first, *_ in addressees]),
             )
         messages = self.view.completed(messages, shared)
         ours = self.plan.ours
@@ -218,7 +226,7 @@ class RoundRunner:
         config |= self._of_model()
         if self.privacy is not None:
             config |= self.privacy.request_config(len(cohort), clipping_norm)
-        return complete(messages, groups, self.totals, extra, config, states)
+        return complete(messages, addressees, self.totals, extra, config, states)
 
     def _evaluate_requests(
         self,
@@ -228,16 +236,16 @@ class RoundRunner:
         states: dict[str, int],
         best: dict[str, int],
     ) -> list[Message]:
-        groups = self.gatherer.groups(members)
+        addressees = self.gatherer.addressees(members)
         with seeded_globals(self.config.federation.seed, "strategy", server_round, "evaluate"):
             messages = self.plan.strategy.configure_evaluate(
                 server_round,
                 encode_arrays(shared),
                 ConfigRecord(),
-                CohortGrid(self.grid, [group[0].node_id for group in groups]),
+                CohortGrid(self.grid, [first.node_id for first, *_ in addressees]),
             )
         config: dict[str, Any] = {m.ROUND: server_round} | self._of_model() | best
-        return complete(messages, groups, self.totals, {}, config, states)
+        return complete(messages, addressees, self.totals, {}, config, states)
 
     def _of_model(self) -> dict[str, Any]:
         """What a request says of entries that it doesn't hold."""

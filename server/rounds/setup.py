@@ -17,8 +17,8 @@ from wardround.common.protocol import names as m
 from wardround.common.tasks.base import Task
 from wardround.server.gathering.exchange import exchange
 from wardround.server.gathering.faults import round_failed
+from wardround.server.gathering.gatherer import Gatherer
 from wardround.server.gathering.host import Attempts, Host
-from wardround.server.gathering.plain import Gatherer
 from wardround.server.gathering.replies import check_description
 from wardround.server.gathering.requests import Totals, queries
 from wardround.server.members.member import Member

@@ -16,7 +16,7 @@ from wardround.common.secagg.encoding import (
     VectorLayout,
     dequantise,
 )
-from wardround.server.gathering.plain import Expected
+from wardround.server.gathering.gatherer import Expected
 from wardround.server.secagg.sum import Total
 from wardround.server.strategies.aggregation import conform
 

@@ -1,4 +1,4 @@
-"""The keys of secure aggregation, as a gatherer gets them from its hospitals.
+"""The keys of secure aggregation, as the server gets them from its hospitals.
 
 A group of all hospitals, or of all that train, makes keys for many aggregations at once, a cohort
 drawn for one round for that round only. Whoever doesn't answer is left out, and greeted again in
@@ -8,11 +8,7 @@ the next group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from flwr.serverapp import Grid
-
-from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.mends import Mend
 from wardround.common.protocol import names as m
@@ -21,64 +17,58 @@ from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.context import session_id
 from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.graph import Thresholds, thresholds
-from wardround.common.tasks.base import Task
 from wardround.common.trust.identity import Roster
-from wardround.server.gathering.host import Host
+from wardround.server.gathering.gatherer import RunSettings
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import evaluated, evaluating_groups, training
-from wardround.server.observer import Observer
-from wardround.server.secagg.exchange import SecureMessages, with_message
-from wardround.server.secagg.journal import Journal
+from wardround.server.secagg.journal import Entry, Journal
+from wardround.server.secagg.messenger import SecureMessenger, with_message
 from wardround.server.secagg.sum import KeyGroup, SecureSession
-from wardround.server.strategies import StrategyPlan
 
 _SPARE = 4
 """Aggregations prepared beyond those that are planned: rounds may have to be repeated."""
 
 
-class KeyExchange(SecureMessages):
-    """A gatherer with a session of secure aggregation.
+class KeyExchange:
+    """A session of secure aggregation with the members of a federation, and its groups.
 
     Parameters
     ----------
     roster : every hospital's name and public key
     members : the federation; a group of all of them, or of all that train, prepares keys for many
         aggregations at once
-    journal : of the run's present round; what is of other settings goes now
-    host : says when what hospitals accepted is over
+    journal : sums in it that aren't opened yet are lost once a member is greeted anew
 
     Raises ConfigError, before any hospital is asked, for settings that can't work.
     """
 
     def __init__(
         self,
-        grid: Grid,
-        config: Config,
-        task: Task[Any],
-        plan: StrategyPlan,
-        observer: Observer,
+        *,
+        settings: RunSettings,
+        messenger: SecureMessenger,
         roster: Roster,
         members: Sequence[Member],
         journal: Journal,
-        host: Host,
     ) -> None:
-        super().__init__(grid, config, task, plan, observer)
-        self.table, self.roster = config.secure_aggregation, dict(roster)
-        self.members, trains = members, training(members)
+        config = settings.config
+        self.members = members
+        self._config, self._table = config, config.secure_aggregation
+        self._messenger, self._journal = messenger, journal
+        trains = training(members)
         evaluating = evaluating_groups(evaluated(members, config))
         self._lasting = {names_of(trains), *evaluating}
-        self.largest = max(member.sizes["train"] for member in members)
-        described = descriptor(config)
-        self.session = SecureSession(described, roster)
+        self._descriptor = descriptor(config)
+        self.session = SecureSession(self._descriptor, roster)
         self._groups: dict[frozenset[str], KeyGroup] = {}
-        self._metrics: dict[str, bytes] = {}  # agreed SumsLayouts, by the first split of each
-        self._few: set[str] = set()  # splits of which it was told that few hospitals have rows
-        self._planned = task.phases + 2 * config.federation.rounds + _SPARE
+        self._planned = settings.task.phases + 2 * config.federation.rounds + _SPARE
         self._check_settings(len(trains), len(members))
-        self.journal, self.host = journal, host
-        journal.open(lambda entry: session_id(described, entry.roster, entry.nonce))
 
-    def forget_group(self) -> None:
+    def session_of(self, entry: Entry) -> bytes:
+        """The session that a journal's sum would be of, if it is of these settings."""
+        return session_id(self._descriptor, entry.roster, entry.nonce)
+
+    def forget_groups(self) -> None:
         """After a failure: whoever is gone isn't counted on in the next attempt."""
         self._groups.clear()
 
@@ -106,57 +96,57 @@ class KeyExchange(SecureMessages):
             limits = self._limits(len(present))
             group = self.session.group([member.name for member in present], count, limits)
             requests = dict.fromkeys(group.names, group.request)
-            messages = self.messages(m.GROUP, present, requests)
-            self.ask(messages, present, "keys", with_message(group.add_bundle))
+            messages = self._messenger.messages(m.GROUP, present, requests)
+            self._messenger.ask(messages, present, "keys", with_message(group.add_bundle))
             missing = group.missing()
             if not missing:
                 break
             for name in missing:
                 del self.session.hellos[name]  # it may have restarted: greet it again
             present = [member for member in present if member.name not in missing]
-        messages = self.messages(m.KEYS, present, dict(group.keys_requests()))
-        self.ask(messages, present, "keys", with_message(group.add_accepted))
+        messages = self._messenger.messages(m.KEYS, present, dict(group.keys_requests()))
+        self._messenger.ask(messages, present, "keys", with_message(group.add_accepted))
         return group
 
     def _say_hello(self, members: Sequence[Member]) -> None:
         new = [member for member in members if member.name not in self.session.hellos]
         if new:  # a new session: they forget the keys of an older one
-            self.journal.drop_unopened()
+            self._journal.drop_unopened()
         requests = dict.fromkeys((member.name for member in new), self.session.request())
-        messages = self.messages(m.HELLO, new, requests)
-        self.ask(messages, new, "keys", with_message(self.session.add_hello))
+        messages = self._messenger.messages(m.HELLO, new, requests)
+        self._messenger.ask(messages, new, "keys", with_message(self.session.add_hello))
 
     def _limits(self, clients: int) -> Thresholds:
         """Graph and thresholds of a group. Raises RoundFailed if it is too small."""
-        least = self.table.min_cohort
+        least = self._table.min_cohort
         if clients < least:
             raise RoundFailed(
                 f"{clients} hospitals are left; secure_aggregation.min_cohort is {least}"
             )
-        found = thresholds(clients, self.table.threshold)
+        found = thresholds(clients, self._table.threshold)
         limits = Thresholds(clients, found.degree, found.threshold, max(found.survivors, least))
         try:
-            limits.check(self.table.colluding)
+            limits.check(self._table.colluding)
         except ProtocolRefused as error:
             raise RoundFailed(str(error)) from None
         return limits
 
     def _check_settings(self, trains: int, members: int) -> None:
         """Say now, by key, what would fail in every round."""
-        cohort = min(trains, self.config.federation.clients_per_round or trains)
-        if cohort < self.table.min_cohort:
-            raise self.config.error(
+        cohort = min(trains, self._config.federation.clients_per_round or trains)
+        if cohort < self._table.min_cohort:
+            raise self._config.error(
                 "secure_aggregation.min_cohort",
                 f"{cohort} hospitals take part in training, and a sum of fewer than "
-                f"{self.table.min_cohort} tells too much of each",
+                f"{self._table.min_cohort} tells too much of each",
                 mend=Mend.SMALLER_SUMS,
             )
         try:
             for clients in (cohort, trains, members):
-                Encoding(self.table.bits, self.table.clip, clients, 1)
+                Encoding(self._table.bits, self._table.clip, clients, 1)
                 self._limits(clients)
         except (ProtocolRefused, RoundFailed) as error:
-            raise self.config.error("secure_aggregation", str(error)) from None
+            raise self._config.error("secure_aggregation", str(error)) from None
 
 
 def names_of(members: Sequence[Member]) -> frozenset[str]:

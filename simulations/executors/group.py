@@ -5,7 +5,7 @@ the reply then holds the weighted sum of their models and never a single one. Th
 server's own (``server/strategies/aggregation.py``), client after client in the order of their
 names, so that a sequential executor gives the bits that single messages give.
 
-Only what needs nothing of a single client goes so: ``server/gathering/groups.py`` decides.
+Only what needs nothing of a single client goes so: ``server/gathering/cohorts.py`` decides.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Group:
         self.message, self.host, self.request = message, host, message.content
         self.config = config_of(self.request)
         ids = self.config[m.CLIENTS]
-        assert isinstance(ids, list)  # made in this process, by server/gathering/groups.py
+        assert isinstance(ids, list)  # made in this process, by server/gathering/cohorts.py
         self.node_ids = [int(x) for x in ids]
         self.server_round = int(str(self.config[m.ROUND]))
         self.totals, self.digest = totals_of(self.request)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Context, RecordDict
 from torch import nn
 
 from wardround.common.config.load import Config, load_config, parse_config
@@ -29,7 +28,6 @@ from wardround.common.figures.records import (
     flat_records,
     simulated_time_notes,
 )
-from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.mends import Mend
 from wardround.common.model.saved import SavedModel
 from wardround.common.model.torch_state import with_ordinary_torch
@@ -38,11 +36,10 @@ from wardround.common.privacy.noise import NoiseSource
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
 from wardround.common.tasks.base import Task
-from wardround.server.app import create_server_app
-from wardround.server.gathering.host import Host
+from wardround.server.app import run_federation
 from wardround.server.observer import Observer
 from wardround.server.rounds.checkpoint import newest_checkpoint
-from wardround.server.rounds.federation import FederationOutcome
+from wardround.server.rounds.parts import FederationParts
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
 from wardround.simulations.executors.on_ray import OnRay, check_ray
 from wardround.simulations.executors.ray_actor import Plan
@@ -53,7 +50,7 @@ from wardround.simulations.run.client_states import restore_clients, store_clien
 from wardround.simulations.run.comparison import Comparison, compare
 from wardround.simulations.run.saved_models import write_hospital_models
 from wardround.simulations.scenario.file import inlined, load_scenario
-from wardround.simulations.scenario.play import Scenario, ScenarioFederation, TimedRun
+from wardround.simulations.scenario.play import Scenario, TimedRun
 
 
 @dataclass(frozen=True)
@@ -254,24 +251,20 @@ def _run(
     grid = _grid(population, scenario, executor)
     restore_clients(grid, run)
     _tell_left_out(config, population, run, observer)
-    outcomes: list[FederationOutcome] = []
     saved = SavedModel(run.model, task, config.federation.seed)
-    federation = ScenarioFederation(
-        scenario,
-        config,
-        task,
-        TimedRun(run.path, scenario),
-        observer,
-        lambda number: store_clients(grid, run, number),
-        population.roster,
-        lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
+    parts = FederationParts(
+        config=config,
+        task=task,
+        run_directory=TimedRun(run.path, scenario),
+        observer=observer,
+        roster=population.roster,
+        host=scenario.host(go_on=_go_on(run)),
+        make_source=lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
+        before_commit=lambda number: store_clients(grid, run, number),
         keep_journal=False,  # its hospitals end with it, and their keys
-        host=Host(go_on=_go_on(run)),
     )
-    app = create_server_app(lambda context: federation, outcomes.append)
     try:
-        app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
-        (outcome,) = outcomes
+        outcome = run_federation(parts, grid)
         write_hospital_models(run, population, outcome)
         _record_executor(executor, run, observer)
         comparison = compare(config, population, run, outcome, saved, observer)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,10 @@ from wardround.common.protocol import names as m
 from wardround.common.rng import numpy_generator
 from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg.content import training_layout
-from wardround.server.gathering.plain import Expected
+from wardround.server.gathering.gatherer import Expected
+from wardround.server.gathering.host import Host
 from wardround.server.members.member import Member
-from wardround.server.rounds.crew import Crew
-from wardround.server.rounds.federation import Federation
+from wardround.server.members.sampling import fewest_hospitals
 from wardround.simulations.population.virtual import ClientNames
 from wardround.simulations.scenario.clients import ScenarioClients, trained_examples
 from wardround.simulations.scenario.file import ScenarioFile
@@ -91,6 +90,18 @@ class Scenario:
     def timed(self) -> bool:
         """Whether there is a clock: with a scenario file only."""
         return self._clients is not None
+
+    def host(self, go_on: str) -> Host:
+        """What a federation of these clients is told: who is there, and when.
+
+        go_on : how a run that stopped goes on
+        """
+        return Host(
+            on_model=self.on_model,
+            wait_ready=self.wait_ready,
+            present=self.present,
+            go_on=go_on,
+        )
 
     # --- who fails ----------------------------------------------------------------------------
     def __call__(self, message: Message, name: str) -> str | None:
@@ -197,11 +208,7 @@ class Scenario:
             return
         self.time_s += self._attempt_s
         self._attempt_s = 0.0
-        secure = self._config.secure_aggregation
-        needed = max(
-            self._config.federation.min_clients, secure.min_cohort if secure.enabled else 1
-        )
-        needed = min(needed, len(self._names))
+        needed = min(fewest_hospitals(self._config), len(self._names))
         ready = self._clients.presence.next_together(self.time_s, needed)
         if not math.isfinite(ready):
             raise RoundFailed(
@@ -239,18 +246,6 @@ class TimedRun(RunDirectory):
     def keep_rounds(self, last: int) -> None:
         super().keep_rounds(last)
         self._scenario.go_on(self.rounds())
-
-
-class ScenarioFederation(Federation):
-    """A federation that asks whom a scenario has there."""
-
-    def __init__(self, scenario: Scenario, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.host = replace(self.host, on_model=scenario.on_model, wait_ready=scenario.wait_ready)
-        self._scenario = scenario
-
-    def _able(self, crew: Crew) -> Sequence[Member]:
-        return self._scenario.present(super()._able(crew))
 
 
 def _index_of(names: Sequence[str]) -> Callable[[str], int]:

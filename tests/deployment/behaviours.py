@@ -273,8 +273,9 @@ def ask_for_both_shares(file: str) -> None:
         members, requests = rest
         total = original(self, step, masked, members, requests)
         lies = {n: _fewer(UnmaskRequest.from_bytes(r)).to_bytes() for n, r in requests.items()}
-        messages = self.messages(m.UNMASK, members, lies, {m.ROUND: 1})
-        for member, _, reply in self.exchange(messages, members):
+        messenger = self._messenger
+        messages = messenger.messages(m.UNMASK, members, lies, {m.ROUND: 1})
+        for member, _, reply in messenger._messenger.exchange(messages, members):
             said = (
                 "none" if reply is None else reply.error.reason if reply.has_error() else "SHARES"
             )
@@ -282,7 +283,7 @@ def ask_for_both_shares(file: str) -> None:
                 output.write(f"{member.name}: {said}\n")
         return total
 
-    wrap("wardround.server.secagg.gatherer:SecureGatherer._open", around)
+    wrap("wardround.server.secagg.sum_runner:SumRunner._open", around)
 
 
 def lie_in_manifest(**values: Any) -> None:

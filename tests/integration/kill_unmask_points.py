@@ -25,13 +25,12 @@ from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.common.protocol import names as m
 from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples, Task
-from wardround.server.app import create_server_app
-from wardround.server.rounds.federation import Federation
+from wardround.server.app import run_federation
+from wardround.server.rounds.parts import FederationParts
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.identities import shared_identities
 
@@ -138,10 +137,8 @@ def serve(folder: Path, config: Config) -> None:
         if runs
         else RunDirectory.create(folder / "runs", "kill", config.to_toml())
     )
-    federation = Federation(config, task, run, roster=roster)
-    create_server_app(lambda context: federation, lambda outcome: None)(
-        grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})
-    )
+    parts = FederationParts(config=config, task=task, run_directory=run, roster=roster)
+    run_federation(parts, grid)
 
 
 def told(folder: Path, killed: bool, kept: list[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from wardround.common.protocol import names as m
 from wardround.common.tasks.base import Examples
 from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint
 from wardround.server.rounds.checkpoint import write_checkpoint as really_write
-from wardround.server.secagg.gatherer import SecureGatherer
+from wardround.server.secagg.sum_runner import SumRunner
 from wardround.simulations.grid import InProcessGrid
 
 FOUR = {name: examples([1.0] * 4, [1.0] * 4) for name in ("a", "b", "c")}
@@ -61,7 +61,7 @@ def later_grid(federate: Any, config: Any, task: Any = None) -> Later:
     made: list[Later] = []
 
     def later(app: Any) -> Any:
-        made.append(Later(app, list(FOUR)))
+        made.append(Later(list(FOUR), app=app))
         return app
 
     federate(config, FOUR, task, wrap=later)
@@ -101,16 +101,16 @@ def test_under_masks_no_model_is_evaluated_by_two_sets_of_hospitals(
 ) -> None:
     """The difference of two such sums is the numbers of whoever joined: here of d, to the bit."""
     opened: list[tuple[bytes, frozenset[str]]] = []
-    real = SecureGatherer._sum
+    real = SumRunner.run
 
-    def kept(self: SecureGatherer, step: Any) -> Any:
+    def kept(self: SumRunner, step: Any) -> Any:
         total = real(self, step)
         if step.purpose.startswith("evaluate"):
             model = step.requests[0].content[m.ARRAYS]["weight"].data
             opened.append((model, frozenset(total.survivors)))
         return total
 
-    monkeypatch.setattr(SecureGatherer, "_sum", kept)
+    monkeypatch.setattr(SumRunner, "run", kept)
     run = joined_later(federate, settings(SECURE))
     rows = run.directory.rounds()
     assert [row["over"]["validation"] for row in rows] == [["a", "b", "c"], *[list(FOUR)] * 3]

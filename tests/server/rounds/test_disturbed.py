@@ -193,7 +193,8 @@ def test_who_could_not_say_who_it_is_is_asked_again_after_a_change(federate, set
 
     grid.answer = answer
     config = settings("[federation]\nmin_clients = 2\n")
-    membership = Membership(grid, config, Observer(), roster, Host(standing=lambda: version[0]))
+    host = Host(standing=lambda: version[0])
+    membership = Membership(grid=grid, config=config, observer=Observer(), roster=roster, host=host)
     for _ in range(5):
         assert not membership.changed()
     away.clear()

@@ -41,7 +41,7 @@ def test_a_hospital_that_connects_later_takes_part_from_the_next_round(
     made: list[Later] = []
 
     def later(app):
-        made.append(Later(app, list(SHARDS)))
+        made.append(Later(list(SHARDS), app=app))
         return app
 
     config = settings(text)
@@ -58,7 +58,9 @@ def test_a_hospital_that_connects_later_takes_part_from_the_next_round(
 def test_who_left_the_roster_is_a_member_no_more(federate, settings) -> None:
     run = federate(settings(PLAIN), SHARDS)
     roster = {name: bytes([index] * 32) for index, name in enumerate(SHARDS)}
-    membership = Membership(run.grid, settings(PLAIN), Observer(), roster, Host())
+    membership = Membership(
+        grid=run.grid, config=settings(PLAIN), observer=Observer(), roster=roster, host=Host()
+    )
     assert not membership.changed()
     del roster["b"]
     assert membership.changed() and [x.name for x in membership.members] == ["a", "c", "d"]

@@ -13,7 +13,7 @@ import pytest
 from wardround.client.privacy.ledger import Ledger
 from wardround.common.errors import RoundFailed, WardroundError
 from wardround.common.privacy.claims import Claim
-from wardround.server.gathering.plain import Gatherer, Trained
+from wardround.server.gathering.gatherer import Budgets
 from wardround.server.observer import Observer
 from wardround.server.strategies import INDIVIDUAL, MEAN
 from wardround.simulations import simulate
@@ -165,12 +165,12 @@ def test_the_last_round_is_evaluated_whatever_ends_the_run(
     for, or only by hospitals that refuse it."""
     sets = [*overrides, *UNIT["distributed"], "federation.rounds=12", "evaluation.every=5"]
     if not told:
-        noted = Gatherer.note_claim
+        noted = Budgets.note_claim
 
-        def silent(self: Gatherer, result: Trained, claim: Claim) -> None:
-            noted(self, result, replace(claim, more=True))
+        def silent(self: Budgets, claim: Claim) -> None:
+            noted(self, replace(claim, more=True))
 
-        monkeypatch.setattr(Gatherer, "note_claim", silent)
+        monkeypatch.setattr(Budgets, "note_claim", silent)
     whole = simulate(overrides=[*sets, "federation.rounds=3"])
     limit = whole.rounds[2]["privacy"]["hospital-1"]["epsilon"]
     result = simulate(overrides=[*sets, f"privacy.epsilon_limit={limit + 1e-9}"])

@@ -18,7 +18,7 @@ from wardround.common.flower.arrays import ArraySpec
 from wardround.common.flower.hosting import become_server
 from wardround.common.protocol import names as m
 from wardround.common.tables import TrainingTable
-from wardround.server.gathering.plain import Expected
+from wardround.server.gathering.gatherer import Expected
 from wardround.server.members.member import Member
 from wardround.simulations.scenario.clients import Presence, trained_examples
 from wardround.simulations.scenario.file import load_scenario

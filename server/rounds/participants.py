@@ -11,51 +11,46 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, DataError, RoundFailed
-from wardround.common.run.directory import RunDirectory
-from wardround.common.tasks.base import Task
-from wardround.common.trust.identity import Roster
-from wardround.server.gathering.groups import GroupGatherer, may_group
-from wardround.server.gathering.host import Host
-from wardround.server.gathering.plain import Gatherer, PlainGatherer
+from wardround.server.gathering.cohorts import CohortGatherer, asks_cohorts
+from wardround.server.gathering.gatherer import Budgets, Gatherer, RunSettings
+from wardround.server.gathering.messenger import Messenger
+from wardround.server.gathering.plain import PlainGatherer
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
-from wardround.server.members.sampling import training
-from wardround.server.observer import Observer
-from wardround.server.privacy.round import MakeSource, PrivacyPlan
+from wardround.server.members.sampling import fewest_hospitals, training
+from wardround.server.privacy.round import PrivacyPlan
 from wardround.server.rounds.membership import Membership
+from wardround.server.rounds.parts import FederationParts
 from wardround.server.secagg.gatherer import SecureGatherer
 from wardround.server.secagg.journal import Journal
-from wardround.server.strategies import StrategyPlan
+from wardround.server.secagg.keys import KeyExchange
+from wardround.server.secagg.messenger import SecureMessenger
+from wardround.server.secagg.sum_runner import SumRunner
 
 
-class Crew:
+class Participants:
     """The members of a running federation.
 
-    Parameters
+    Attributes
     ----------
-    roster : names and public keys; may be a live view
-    make_source : gives a round's source of central noise; the operating system's if None
+    gatherer : asks the present members
+    budgets : whose privacy budget is spent
     """
 
     def __init__(
-        self,
-        grid: Grid,
-        config: Config,
-        task: Task[Any],
-        plan: StrategyPlan,
-        run: RunDirectory,
-        observer: Observer,
-        host: Host,
-        roster: Roster,
-        journal: Journal,
-        make_source: MakeSource | None,
+        self, parts: FederationParts, *, grid: Grid, settings: RunSettings, journal: Journal
     ) -> None:
-        self._grid, self._config, self._task, self._plan = grid, config, task, plan
-        self._run, self._observer, self._host = run, observer, host
-        self._journal, self._make_source = journal, make_source
-        self._membership = Membership(grid, config, observer, roster, host)
+        self._parts, self._config, self._grid = parts, parts.config, grid
+        self._settings, self._journal = settings, journal
+        self.budgets = Budgets()
+        self._membership = Membership(
+            grid=grid,
+            config=parts.config,
+            observer=parts.observer,
+            roster=parts.roster,
+            host=parts.host,
+        )
         self._record()
         self.gatherer = self._make_gatherer()
         self._privacy: PrivacyPlan | None = None
@@ -75,12 +70,10 @@ class Crew:
         if not self._stale:
             return
         self._record()
-        spent = self.gatherer.spent
         try:
             self.gatherer = self._make_gatherer()
         except ConfigError as error:  # the settings were good for the members that there were
             raise RoundFailed(error.what) from None  # who left is no reason to protect less
-        self.gatherer.spent |= spent
         self._privacy, self._stale = None, False
 
     def leave_out(self, reasons: Mapping[str, str]) -> None:
@@ -88,10 +81,7 @@ class Crew:
 
         Raises DataError if too few are left.
         """
-        secure = self._config.secure_aggregation
-        needed = max(
-            self._config.federation.min_clients, secure.min_cohort if secure.enabled else 1
-        )
+        needed = fewest_hospitals(self._config)
         if isinstance(self.members, VirtualMembers):
             left = 0  # they are all of one make: what one lacks, others may lack as well
         else:
@@ -100,8 +90,9 @@ class Crew:
         if left < needed:
             name, why = next(iter(reasons.items()))
             raise DataError(f"{why} (without it {left} hospitals are left, of {needed})", who=name)
-        self._observer.warnings([f"{name} takes no part: {why}" for name, why in reasons.items()])
-        self._run.update(unfit=dict(reasons))
+        lines = [f"{name} takes no part: {why}" for name, why in reasons.items()]
+        self._parts.observer.warnings(lines)
+        self._parts.run_directory.update(unfit=dict(reasons))
         self._stale = True
         self.look_again()
 
@@ -110,20 +101,46 @@ class Crew:
         """What the members release in a private run."""
         if self._privacy is None and self._config.privacy.enabled:
             self._check_known("privacy")
-            name = self._run.path.name
+            name = self._parts.run_directory.path.name
             self._privacy = PrivacyPlan(
-                self._config, self.members, self._membership.roster, name, self._make_source
+                self._config, self.members, self._membership.roster, name, self._parts.make_source
             )
         return self._privacy
 
     def _make_gatherer(self) -> Gatherer:
-        common = (self._grid, self._config, self._task, self._plan, self._observer)
-        if not self._config.secure_aggregation.enabled:
-            grouped = may_group(self._grid, self._config, self._plan)
-            return (GroupGatherer if grouped else PlainGatherer)(*common)
+        settings = self._settings
+        messenger = Messenger(
+            grid=self._grid,
+            timeout_s=self._config.federation.round_timeout_s,
+            observer=self._parts.observer,
+        )
+        if self._config.secure_aggregation.enabled:
+            return self._make_secure_gatherer(SecureMessenger(messenger, self.budgets))
+        if asks_cohorts(self._grid, settings):
+            return CohortGatherer(settings, messenger, self.budgets)
+        return PlainGatherer(settings, messenger, self.budgets)
+
+    def _make_secure_gatherer(self, messenger: SecureMessenger) -> SecureGatherer:
         self._check_known("secure aggregation")
+        settings, members, host = self._settings, self.members, self._parts.host
+        keys = KeyExchange(
+            settings=settings,
+            messenger=messenger,
+            roster=self._membership.roster,
+            members=members,
+            journal=self._journal,
+        )
+        self._journal.open(keys.session_of)
+        runner = SumRunner(
+            settings=settings,
+            messenger=messenger,
+            budgets=self.budgets,
+            keys=keys,
+            journal=self._journal,
+            host=host,
+        )
         return SecureGatherer(
-            *common, self._membership.roster, self.members, self._journal, self._host
+            settings=settings, members=members, messenger=messenger, runner=runner, host=host
         )
 
     def _check_known(self, what: str) -> None:
@@ -150,10 +167,10 @@ class Crew:
             refused = self._membership.refused.items()
             absent = [{"hospital": name, "reason": reason} for name, reason in refused]
             who = {"hospitals": rows, "absent": absent}
-        self._run.update(
+        self._parts.run_directory.update(
             name=self._config.federation.name,
             status="running",
-            **self._task.figure_table().record(),
+            **self._parts.task.figure_table().record(),
             strategy=self._config.strategy.name,
             **who,
         )

@@ -1,0 +1,190 @@
+"""What the round loop asks of hospitals, whichever way their numbers come together.
+
+A *gatherer* turns requests into sums and means. ``plain.py`` has the one that sees every reply,
+``cohorts.py`` the one that asks a whole cohort by one message, and ``server/secagg/gatherer.py``
+the one that sees sums only. The round loop doesn't know which it uses.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from wardround.common.config.load import Config
+from wardround.common.errors import BudgetSpent, ReplyRefused
+from wardround.common.figures.sums import Sums
+from wardround.common.flower.arrays import Arrays, Layout, encode_arrays
+from wardround.common.privacy.claims import Claim
+from wardround.common.protocol import names as m
+from wardround.common.tasks.base import Task
+from wardround.server.gathering.faults import round_failed
+from wardround.server.gathering.messenger import Refusal
+from wardround.server.gathering.requests import Totals
+from wardround.server.members.member import Member
+from wardround.server.privacy.round import Release
+from wardround.server.strategies import StrategyPlan
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a training reply must hold.
+
+    layout : of the shared model
+    parameters : names of what optimisers move in it
+    records : the strategy's further records
+    received : the shared model as it was sent
+    release : in a private run, what the hospitals release together
+    """
+
+    layout: Layout
+    parameters: list[str]
+    records: Mapping[str, Layout]
+    received: Arrays
+    release: Release | None = None
+
+    @property
+    def all_records(self) -> dict[str, Layout]:
+        """The strategy's records and those of privacy."""
+        return {**self.records, **(self.release.records() if self.release else {})}
+
+
+@dataclass
+class Trained:
+    """Training replies as a strategy gets them: one that holds the means, or every single one.
+
+    clipped : share of the update's coordinates that were clipped; None where nothing is
+    resolution : size of the update over that of its rounding; below 1 it is mostly rounding
+    claims : what hospitals say of their privacy budgets, by name
+    quantile : mean quantile coordinate, where the clipping norm adapts
+    """
+
+    replies: list[Message]
+    accepted: list[str]
+    refused: list[Refusal] = field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    clipped: float | None = None
+    resolution: float | None = None
+    claims: dict[str, Claim] = field(default_factory=dict)
+    quantile: float | None = None
+
+
+@dataclass
+class Evaluated:
+    """Metric sums by split: added up, and of each hospital where the server may see them.
+
+    answered : by split, whose sums are in it
+    """
+
+    sums: dict[str, Sums] = field(default_factory=dict)
+    hospitals: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    refused: list[Refusal] = field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    answered: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What all requests of a run are made by, and all replies are judged by.
+
+    plan : of the strategy: what it needs of a reply, and how replies are weighted
+    """
+
+    config: Config
+    task: Task[Any]
+    plan: StrategyPlan
+
+    @property
+    def fewest_replies(self) -> int:
+        """Single replies that a round must have."""
+        return max(self.config.federation.min_clients, self.plan.fewest)
+
+    def check_enough(
+        self, accepted: int, *, cohort: int, needed: int, refused: Sequence[Refusal]
+    ) -> None:
+        """Raise RoundFailed, with reasons, if fewer than ``needed`` answers are usable."""
+        if accepted < needed:
+            why = f"the round needs {needed}"
+            if needed == self.config.federation.min_clients:
+                why = f"federation.min_clients is {needed}"
+            elif needed == self.plan.fewest:
+                why = f"strategy '{self.plan.name}' needs {needed}"
+            raise round_failed(
+                f"{accepted} of {cohort} hospitals answered usefully, {why}", refused
+            )
+
+
+class Budgets:
+    """Hospitals whose privacy budget doesn't allow another round, by what they say of it.
+
+    It outlives a gatherer: who has spent its budget is not asked again by the next one either.
+    """
+
+    def __init__(self) -> None:
+        self.spent: set[str] = set()
+
+    def note_claim(self, claim: Claim) -> None:
+        """An accepted reply's claim says whether its hospital can take part again."""
+        if not claim.more:
+            self.spent.add(claim.hospital)
+
+    def note_refusal(self, name: str, error: ReplyRefused) -> None:
+        """Keep in mind who refused for its budget."""
+        if isinstance(error, BudgetSpent):
+            self.spent.add(name)
+
+
+class Gatherer(ABC):
+    """Asks hospitals and combines what they answer."""
+
+    @abstractmethod
+    def addressees(self, members: Sequence[Member]) -> list[list[Member]]:
+        """Whom one message is for: a hospital by itself, or several that one process runs."""
+
+    @abstractmethod
+    def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
+        """All members' sums of one phase. Raises RoundFailed, naming a hospital that failed; Unfit
+        in phase 0 for those that don't fit the others."""
+
+    @abstractmethod
+    def train(
+        self, server_round: int, requests: list[Message], cohort: list[Member], expected: Expected
+    ) -> Trained:
+        """Means of what the cohort trained. Raises RoundFailed if too few answers are usable."""
+
+    @abstractmethod
+    def evaluate(
+        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
+    ) -> Evaluated:
+        """Added metric sums of the members.
+
+        what : which model, where it isn't the round's own
+        """
+
+
+def summarise(task: Task[Any], sums: Sums) -> dict[str, float]:
+    """The task's figures of sums. Raises ReplyRefused if they don't fit it."""
+    try:
+        return {k: float(v) for k, v in task.summarise(sums).items()}
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ReplyRefused(f"its metric sums don't fit the task ({error})") from None
+
+
+def mean_reply(
+    request: Message,
+    records: Mapping[str, Mapping[str, NDArray[Any]]],
+    metrics: dict[str, float],
+    weight: float,
+) -> Message:
+    """A training reply as a strategy expects it."""
+    content: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
+        name: encode_arrays(arrays) for name, arrays in records.items()
+    }
+    content[m.METRICS] = MetricRecord({**metrics, m.NUM_EXAMPLES: weight})
+    return Message(RecordDict(content), reply_to=request)

@@ -1,0 +1,117 @@
+"""Which sums hospitals add under masks: names and shapes, agreed on before any number is sent.
+
+A vector has one layout for all who add theirs. A hospital answers with what it has, without a
+value; the sums of all are asked for then, and who lacks one adds zeros to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flwr.app import ConfigRecord, Message
+
+from wardround.common.errors import ReplyRefused, RoundFailed
+from wardround.common.protocol import names as m
+from wardround.common.secagg.content import encode_sums_layout, sums_layout
+from wardround.common.secagg.encoding import OWN_NAMES
+from wardround.common.tasks.base import Task
+from wardround.server.gathering.fitting import unused_sums
+from wardround.server.gathering.messenger import Refusal
+from wardround.server.gathering.requests import as_layout_queries
+from wardround.server.members.member import Member
+from wardround.server.secagg.messenger import SecureMessenger, data_of
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Layouts:
+    """Agrees on layouts of sums, as encoded SumsLayouts."""
+
+    def __init__(self, messenger: SecureMessenger, task: Task[Any]) -> None:
+        self._messenger, self._task = messenger, task
+        self._metrics: dict[str, bytes] = {}  # by the first split of each
+
+    def of_statistics(
+        self, requests: list[Message], members: Sequence[Member], fitting: bool
+    ) -> bytes:
+        """Of a phase's sums, which every member must have a part in.
+
+        fitting : whether to leave out sums that nobody uses
+
+        Raises RoundFailed, naming a hospital that can't answer; with ``fitting`` also Unfit for
+        hospitals that don't fit the others.
+        """
+        found = self._ask(requests, members)
+        if refused := found.refused:
+            raise RoundFailed(f"{refused[0]['hospital']}: {refused[0]['reason']}")
+        shapes = found.shapes
+        if fitting:
+            unused = unused_sums(self._task, found.names, self._messenger.observer)
+            shapes = {key: shape for key, shape in shapes.items() if key not in unused}
+        return encode_sums_layout(shapes)
+
+    def of_metrics(
+        self, requests: list[Message], members: Sequence[Member], splits: Sequence[str]
+    ) -> bytes:
+        """Of the splits' metric sums, for good once every member is in it: one that can't evaluate
+        keeps nobody else from it. Raises RoundFailed if nobody can answer.
+
+        requests : to evaluate
+        """
+        if splits[0] in self._metrics:
+            return self._metrics[splits[0]]
+        found = self._ask(as_layout_queries(requests), members, splits)
+        if refused := found.refused:
+            if len(refused) == len(members):
+                raise RoundFailed(f"{refused[0]['hospital']}: {refused[0]['reason']}")
+            return encode_sums_layout(found.shapes)
+        return self._metrics.setdefault(splits[0], encode_sums_layout(found.shapes))
+
+    def _ask(
+        self,
+        requests: list[Message],
+        members: Sequence[Member],
+        splits: Sequence[str] | None = None,
+    ) -> _Found:
+        """What the members have together; of a name the shape that most have.
+
+        splits : of metric sums, those to ask for; by default all
+        """
+        by_name: dict[str, Shapes] = {}
+
+        def keep(name: str, answer: ConfigRecord) -> None:
+            parts = sums_layout(data_of(answer, m.MESSAGE)).exact.items()
+            by_name[name] = {
+                key: spec.shape
+                for key, spec in parts
+                if key not in OWN_NAMES and (splits is None or key.partition("/")[0] in splits)
+            }
+
+        before = len(self._messenger.traffic.refused)
+        self._messenger.ask(requests, members, "layout", keep)
+        shapes = _usual_shapes([by_name[name] for name in sorted(by_name)])
+        for name, own in sorted(by_name.items()):
+            if odd := [key for key in own if own[key] != shapes[key]]:
+                error = ReplyRefused(f"its sum '{odd[0][:100]}' has another shape than the others'")
+                self._messenger.refuse(name, "layout", error)
+        names = {name: frozenset(own) for name, own in sorted(by_name.items())}
+        return _Found(shapes, names, self._messenger.traffic.refused[before:])
+
+
+class _Found(NamedTuple):
+    """Shapes of all sums, the names of each hospital's, and who gave none that can be used."""
+
+    shapes: Shapes
+    names: dict[str, frozenset[str]]
+    refused: list[Refusal]
+
+
+def _usual_shapes(parts: Sequence[Mapping[str, tuple[int, ...]]]) -> Shapes:
+    """Of each name the shape that most parts have; the first one's where as many have another."""
+    counts: dict[str, Counter[tuple[int, ...]]] = {}
+    for part in parts:
+        for key, shape in part.items():
+            counts.setdefault(key, Counter())[shape] += 1
+    return {key: count.most_common(1)[0][0] for key, count in counts.items()}

@@ -1,0 +1,104 @@
+"""The messages of secure aggregation between the server and its hospitals.
+
+One place where requests are made, answers are checked for their form, and traffic and refusals are
+counted; what an answer means is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from wardround.common.errors import ReplyRefused
+from wardround.common.protocol import names as m
+from wardround.server.gathering.gatherer import Budgets
+from wardround.server.gathering.messenger import Messenger, sizes
+from wardround.server.gathering.replies import check_error
+from wardround.server.members.member import Member
+from wardround.server.observer import Observer
+from wardround.server.secagg.journal import Traffic
+
+
+class SecureMessenger:
+    """Asks hospitals in the protocol of secure aggregation.
+
+    Attributes
+    ----------
+    traffic : of the present step of the round loop
+    """
+
+    def __init__(self, messenger: Messenger, budgets: Budgets) -> None:
+        self._messenger, self._budgets = messenger, budgets
+        self.traffic = Traffic()
+
+    @property
+    def observer(self) -> Observer:
+        """Who is told of every reply."""
+        return self._messenger.observer
+
+    def begin_step(self) -> Traffic:
+        """Count from nothing: a step of the round loop begins."""
+        self.traffic = Traffic()
+        return self.traffic
+
+    def refuse(self, name: str, step: str, error: Exception) -> None:
+        """Note that a hospital's part in a step isn't used, and why."""
+        self.traffic.refused.append(self._messenger.tell_refused(name, step, error))
+
+    def messages(
+        self,
+        message_type: str,
+        members: Sequence[Member],
+        data: Mapping[str, bytes],
+        config: Mapping[str, Any] | None = None,
+    ) -> list[Message]:
+        """A message of the protocol to each member that ``data`` has one for."""
+        messages = []
+        for member in members:
+            if member.name in data:
+                content = RecordDict({m.SECAGG: ConfigRecord({m.MESSAGE: data[member.name]})})
+                content[m.CONFIG] = ConfigRecord(dict(config or {}))
+                messages.append(Message(content, member.node_id, message_type))
+        return messages
+
+    def ask(
+        self,
+        requests: list[Message],
+        members: Sequence[Member],
+        step: str,
+        use: Callable[[str, ConfigRecord], None],
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Send, use each answer's record as it arrives, and note who failed."""
+        self.traffic.down += sizes(requests)
+        for member, _, reply in self._messenger.exchange(requests, members, enough):
+            if reply is None and enough():
+                continue  # not waited for, so not refused
+            try:
+                reply = self._messenger.in_time(reply)
+                self.traffic.up += sizes([reply]) if reply.has_content() else 0
+                check_error(reply)
+                record = reply.content.get(m.SECAGG)
+                if not isinstance(record, ConfigRecord) or len(reply.content) != 1:
+                    raise ReplyRefused("its answer is not one of secure aggregation")
+                use(member.name, record)
+                self._messenger.tell_used(member.name, step)
+            except ReplyRefused as error:
+                self._budgets.note_refusal(member.name, error)
+                self.refuse(member.name, step, error)
+            reply = record = None  # else its vector would stay while the next one is read
+
+
+def with_message(use: Callable[[str, bytes], None]) -> Callable[[str, ConfigRecord], None]:
+    """``use`` for an answer's message alone."""
+    return lambda name, record: use(name, data_of(record, m.MESSAGE))
+
+
+def data_of(record: ConfigRecord, key: str) -> bytes:
+    """The bytes under a key of an answer. Raises ReplyRefused if there are none."""
+    value = record.get(key)
+    if not isinstance(value, bytes):
+        raise ReplyRefused(f"its answer lacks '{key}'")
+    return value

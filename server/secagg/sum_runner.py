@@ -1,0 +1,277 @@
+"""One masked sum after the other, over a grid: keys, uploads, and what opens them.
+
+    keys (once for many sums) -> every member's masked vector -> journal -> shares -> the sum
+
+This runs the protocol of ``sum.py``. A sum that is about to be opened is in the journal first, so
+that a server that dies goes on with it (``journal.py``). One that has other numbers, or can't be
+opened any more, is done afresh.
+
+Whatever fails, the number of the aggregation and its keys are burnt: a second sum under the same
+masks would open the difference of the two. That is why a failure forgets the groups of keys too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import ConfigRecord, Message
+
+from wardround.common.errors import CheckpointError, ReplyRefused, RoundFailed
+from wardround.common.privacy.claims import Claim
+from wardround.common.protocol import names as m
+from wardround.common.secagg import messages as wire
+from wardround.common.secagg.content import content_digest, sums_layout
+from wardround.common.secagg.encoding import VectorLayout
+from wardround.server.gathering.faults import round_failed
+from wardround.server.gathering.gatherer import Budgets, RunSettings
+from wardround.server.gathering.host import Host
+from wardround.server.members.member import Member
+from wardround.server.privacy.round import Release
+from wardround.server.secagg.journal import Entry, Journal
+from wardround.server.secagg.keys import KeyExchange
+from wardround.server.secagg.messenger import SecureMessenger, data_of
+from wardround.server.secagg.sum import KeyGroup, MaskedSum, Total
+
+log = logging.getLogger("wardround.server")
+
+
+@dataclass
+class SumRequest:
+    """One sum that a gatherer asks for.
+
+    purpose : in the TaskRequest
+    requests, members : whom, and what each is sent
+    layout : of the vector
+    sums : the SumsLayout that it comes from; empty for training
+    largest : weight of a member
+    needed : fewest uploads
+    release : of a private training round
+    claims : what its hospitals say of their privacy budgets, by name; filled in as they upload
+    """
+
+    purpose: str
+    requests: list[Message]
+    members: Sequence[Member]
+    layout: VectorLayout = field(default_factory=lambda: VectorLayout.of({}, {}))
+    sums: bytes = b""
+    largest: int = 1
+    needed: int = 1
+    release: Release | None = None
+    claims: dict[str, Claim] = field(default_factory=dict)
+
+    def agree(self, sums: bytes) -> None:
+        """Sum what this SumsLayout says."""
+        self.sums, self.layout = sums, sums_layout(sums)
+
+    @property
+    def server_round(self) -> int:
+        """The round that the requests are of; 0 for the preparation's."""
+        config = self.requests[0].content.get(m.CONFIG)
+        number = config.get(m.ROUND, 0) if isinstance(config, ConfigRecord) else 0
+        return number if isinstance(number, int) else 0
+
+
+class SumRunner:
+    """Adds up masked vectors, and opens their sums.
+
+    Parameters
+    ----------
+    keys : whose groups the sums are of
+    journal : of the run's present round
+    host : says when what hospitals accepted is over
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: RunSettings,
+        messenger: SecureMessenger,
+        budgets: Budgets,
+        keys: KeyExchange,
+        journal: Journal,
+        host: Host,
+    ) -> None:
+        self._settings, self._table = settings, settings.config.secure_aggregation
+        self._messenger, self._budgets, self._keys = messenger, budgets, keys
+        self._journal, self._host = journal, host
+
+    def run(self, asked: SumRequest) -> Total:
+        """Add up the members' vectors. Raises RoundFailed; then the keys used are burnt."""
+        before = len(self._messenger.traffic.refused)
+        try:
+            group = self._keys.ready_group(asked.members)
+            content = content_digest(asked.requests[0].content)
+            task = self._task(asked, group)
+            masked = MaskedSum(group, task, asked.layout, content, self._table.threads)
+            claims = self._collect(asked, masked)
+            requests = masked.unmask_requests()
+            if asked.release is not None and asked.release.central:
+                # under the masks, so that however often it is opened it has the same noise
+                asked.release.add_to_sum(masked.vector.update, masked.encoding.step)
+            if self._journal.active:
+                entry = self._entry(asked, masked, content, requests, claims)
+                self._journal.write(entry, masked.vector)
+            return self._open(asked, masked, asked.members, requests)
+        except RoundFailed as error:
+            self._journal.drop(asked.purpose)
+            self.forget_keys()
+            raise round_failed(str(error), self._messenger.traffic.refused[before:]) from None
+
+    def forget_keys(self) -> None:
+        """The next sum is of new groups of keys, of those who are here then."""
+        self._keys.forget_groups()
+
+    def _task(self, asked: SumRequest, group: KeyGroup) -> wire.TaskRequest:
+        """What every member is asked, under keys that are now used."""
+        release, clip = asked.release, self._table.clip
+        fine = release is not None and release.protects
+        if release is not None and fine:
+            clip = release.reach(len(group.names), group.parameters.survivors)
+        index, bits = group.take_index(), self._table.bits
+        purpose, largest = asked.purpose, asked.largest
+        return wire.TaskRequest(group.id, index, purpose, bits, clip, largest, int(fine))
+
+    def _collect(self, asked: SumRequest, masked: MaskedSum) -> dict[str, bytes]:
+        """Add up vectors as they come; the hospitals' claims. Raises RoundFailed if too few do."""
+        claims: dict[str, bytes] = {}
+
+        def add_upload(name: str, answer: ConfigRecord) -> None:
+            data = answer.get(m.CLAIM)
+            claim = Claim.read(data, name, asked.release.roster) if asked.release else None
+            masked.add_upload(name, data_of(answer, m.MESSAGE), data_of(answer, m.VECTOR))
+            if claim is not None:
+                claims[name] = data_of(answer, m.CLAIM)
+                self._note_claim(asked, claim)
+
+        record = {m.MESSAGE: masked.task.to_bytes()}
+        if asked.sums:
+            record[m.SUMS_LAYOUT] = asked.sums
+        by_node = {member.node_id: member.name for member in asked.members}
+        requests = []
+        for request in asked.requests:
+            if by_node[request.metadata.dst_node_id] in masked.group.accepted:
+                request.content[m.SECAGG] = ConfigRecord(dict(record))
+                requests.append(request)
+        step = asked.purpose.partition(" ")[0]
+        self._messenger.ask(requests, asked.members, step, add_upload)
+        self._settings.check_enough(
+            len(masked.survivors), cohort=len(asked.members), needed=asked.needed, refused=[]
+        )
+        return claims
+
+    def _note_claim(self, asked: SumRequest, claim: Claim) -> None:
+        asked.claims[claim.hospital] = claim
+        self._budgets.note_claim(claim)
+
+    def _open(
+        self,
+        asked: SumRequest,
+        masked: MaskedSum,
+        members: Sequence[Member],
+        requests: Mapping[str, bytes],
+    ) -> Total:
+        """Ask the survivors for shares, until there are enough. What is given is durable then.
+
+        A contribution outlives its owner's membership: where that changes meanwhile the survivors
+        are asked the same again, once they have accepted the change.
+        """
+        traffic = self._messenger.traffic
+        before = len(traffic.refused)
+
+        def add_shares(name: str, answer: ConfigRecord) -> None:
+            masked.add_shares(name, data_of(answer, m.MESSAGE))
+
+        while True:
+            standing = self._host.standing()
+            open_ones = {n: data for n, data in requests.items() if n not in masked.answers}
+            config = {m.ROUND: asked.server_round}
+            messages = self._messenger.messages(m.UNMASK, members, open_ones, config)
+            self._messenger.ask(messages, members, "unmask", add_shares, masked.enough)
+            if masked.enough() or standing == self._host.standing():
+                break
+            del traffic.refused[before:]
+            self._host.wait_ready(False)
+        total = masked.open()
+        for name in sorted(masked.liars):
+            error = ReplyRefused("its shares of other hospitals' masks are false")
+            self._messenger.refuse(name, "unmask", error)
+        self._journal.write_answers(asked.purpose, masked.answers, traffic)
+        return total
+
+    # --- after a crash --------------------------------------------------------------------------
+    def is_kept(self, purpose: str) -> bool:
+        """Whether the journal has a sum of that purpose."""
+        return self._journal.find(purpose) is not None
+
+    def forget_other_cohort(self, asked: SumRequest) -> None:
+        """Drop a kept sum that is not of the members that are asked now."""
+        entry = self._journal.find(asked.purpose)
+        if entry is not None and set(entry.cohort) != {member.name for member in asked.members}:
+            self._journal.drop(asked.purpose)
+
+    def reopen(self, asked: SumRequest) -> Total | None:
+        """The sum that an earlier life of this run has left in the journal: with the answers that
+        had opened it, or by asking its survivors again. None, and it is dropped for good, if that
+        can't be done."""
+        entry = self._journal.find(asked.purpose)
+        if entry is None:
+            return None
+        before = len(self._messenger.traffic.refused)
+        try:
+            return self._reopened(asked, entry)
+        except (RoundFailed, CheckpointError, ReplyRefused) as error:
+            why = round_failed(str(error), self._messenger.traffic.refused[before:])
+            log.warning("'%s' is done afresh, its journal is not used: %s", asked.purpose, why)
+            self._journal.drop(asked.purpose)
+            return None
+
+    def _reopened(self, asked: SumRequest, entry: Entry) -> Total:
+        if entry.sums:
+            asked.agree(entry.sums)
+        content = content_digest(asked.requests[0].content)
+        masked = self._journal.restore(entry, asked.layout, content, self._table.threads)
+        roster = entry.roster if asked.release else {}
+        claims = [Claim.read(data, name, roster) for name, data in entry.claims.items()]
+        self._budgets.spent.update(entry.spent)
+        answers, traffic = self._journal.answers(entry), self._messenger.traffic
+        if answers is None:
+            self._messenger.observer.phase(f"opening '{asked.purpose}' from the journal")
+            traffic.resume(entry.traffic)
+            total = self._open(asked, masked, self._keys.members, entry.requests)
+        else:
+            for name, shares in answers.shares.items():
+                masked.add_shares(name, shares)
+            total = masked.open()
+            traffic.resume(answers.traffic)
+        for claim in claims:
+            self._note_claim(asked, claim)
+        return total
+
+    def _entry(
+        self,
+        asked: SumRequest,
+        masked: MaskedSum,
+        content: bytes,
+        requests: dict[str, bytes],
+        claims: dict[str, bytes],
+    ) -> Entry:
+        group, session = masked.group, self._keys.session
+        return Entry(
+            purpose=asked.purpose,
+            attempt=self._journal.attempt,
+            cohort=[member.name for member in asked.members],
+            nonce=session.nonce,
+            roster=session.roster,
+            group=group.request,
+            keys=[group.bundles[name].keys.to_bytes() for name in group.names],
+            task=masked.task.to_bytes(),
+            layout=asked.layout.digest(),
+            sums=asked.sums,
+            content=content,
+            requests=requests,
+            claims=claims,
+            spent=sorted(self._budgets.spent),
+            traffic=self._messenger.traffic.model_copy(deep=True),
+        )
