@@ -17,12 +17,22 @@ from pathlib import Path
 from wardround.client.data.hospital import Hospital
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.private import read_public, why, write_private
+from wardround.common.durable.versioned import Format, Values
 from wardround.common.errors import DataError, ProvisionError
 
 log = logging.getLogger("wardround.client")
 
 _CHUNK_BYTES = 1 << 20
 _Form = tuple[tuple[str, int, int], ...]
+
+
+def _named(pair: list[str]) -> Values:
+    """Version 1 was a list of two."""
+    run, digest = pair
+    return {"run": run, "digest": digest}
+
+
+_FORMAT = Format("digest of the data", "let this run write it anew", (_named,))
 
 
 class DataWatch:
@@ -59,15 +69,19 @@ class DataWatch:
             log.warning("run %s goes on with other rows than it began with", run)
         sizes = self._hospital().sizes()
         self._audit.append("data", run=run, digest=digest, rows=sum(sizes.values()))
-        write_private(self._kept, json.dumps([run, digest]).encode())
+        write_private(self._kept, json.dumps(_FORMAT.seal({"run": run, "digest": digest})).encode())
         self._told = (run, digest)
 
     def _before(self) -> tuple[str, str]:
-        try:
-            run, digest = json.loads(read_public(self._kept, ""))
-        except (ProvisionError, ValueError, TypeError):
+        if not self._kept.exists():
             return "", ""
-        return str(run), str(digest)
+        try:
+            stored = json.loads(read_public(self._kept, _FORMAT.mend))
+            values = _FORMAT.read(stored, ProvisionError, str(self._kept))
+            return str(values["run"]), str(values["digest"])
+        except (ProvisionError, ValueError, KeyError) as error:
+            log.warning("which rows the last run began with isn't known: %s", error)
+            return "", ""
 
 
 def _form(shard: Path) -> _Form:

@@ -183,6 +183,11 @@ class Ledger:
             self._connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("application_id", "user_version")
         ]
+        if found[0] == APPLICATION and found[1] > VERSION:
+            raise PrivacyRefused(
+                f"{self.path}: this privacy ledger has version {found[1]}, and this wardround "
+                f"reads up to {VERSION}; install the version of wardround that wrote it"
+            )
         if found != [APPLICATION, VERSION]:
             raise damaged(self.path, "it is no ledger of this version")
 

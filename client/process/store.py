@@ -16,17 +16,20 @@ from pathlib import Path
 from flwr.app import RecordDict
 
 from wardround.common.durable.private import private_folder, write_private
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError, TransportError
 from wardround.common.flower.content import Record, decode_content, encode_content
 
 _INDEX = "index.json"
+_LOST = "keys of open rounds and personal layers are then lost"
+FORMAT = Format("state of this hospital", f"move the folder away to begin without it ({_LOST})")
 
 
 class DurableState:
     """A ``RecordDict`` and the folder that it is kept in.
 
-    Raises ProvisionError if the folder's files are damaged: what a hospital has promised to others
-    is in them, so it never begins anew by itself.
+    Raises ProvisionError if the folder's files are damaged or newer: what a hospital has promised
+    to others is in them, so it never begins anew by itself.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,14 +61,15 @@ class DurableState:
             else:
                 files[name] = self._files[name]
         index = {"number": self._number, "files": files}
-        write_private(self._folder / _INDEX, json.dumps(index).encode())
+        write_private(self._folder / _INDEX, json.dumps(FORMAT.seal(index)).encode())
         for old in set(self._files.values()) - set(files.values()):
             (self._folder / old).unlink(missing_ok=True)
         self._files, self._saved = files, records
 
     def _load(self) -> None:
         try:
-            index = json.loads((self._folder / _INDEX).read_bytes())
+            stored = json.loads((self._folder / _INDEX).read_bytes())
+            index = FORMAT.read(stored, ProvisionError, str(self._folder))
             self._number, self._files = int(index["number"]), dict(index["files"])
             for name, file in self._files.items():
                 data = (self._folder / Path(file).name).read_bytes()
@@ -73,7 +77,6 @@ class DurableState:
         except (OSError, ValueError, KeyError, TypeError, TransportError) as error:
             raise ProvisionError(
                 f"{self._folder}: what this hospital remembers is damaged "
-                f"({type(error).__name__}); move the folder away to begin without it (keys of open "
-                "rounds and personal layers are then lost)"
+                f"({type(error).__name__}); {FORMAT.mend}"
             ) from None
         self._saved = dict(self.records)

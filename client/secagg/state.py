@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.keys import KeyChain
 
 Values = dict[str, Any]
 _SESSION, _GROUP = "secagg-session", "secagg-group-"
 _OPEN_GROUPS = 4
+_FORGET = (
+    "move KIT/state/store away and restart the client (keys of open rounds and personal layers are "
+    "then lost)"
+)
+SESSION_FORMAT = Format("secagg session", _FORGET)
+GROUP_FORMAT = Format("secagg group", _FORGET)
 
 
 class Store(Protocol):
@@ -90,7 +97,8 @@ class Group:
 
 
 class Memory:
-    """Sessions and groups in a ``Store``. Raises ProtocolRefused for what isn't there."""
+    """Sessions and groups in a ``Store``. Raises ProtocolRefused for what isn't there, or can't be
+    read here."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -103,12 +111,14 @@ class Memory:
 
     def save_session(self, session: Session) -> None:
         """Replace the session's record."""
-        self._store.set_values(_SESSION, dict(vars(session)))
+        self._store.set_values(_SESSION, SESSION_FORMAT.seal(vars(session)))
 
     def present(self) -> Session | None:
         """The present session, if there is one."""
         values = self._store.values(_SESSION)
-        return Session(**values) if values is not None else None
+        if values is None:
+            return None
+        return SESSION_FORMAT.make(Session, values, ProtocolRefused)
 
     def session(self, session: bytes) -> Session:
         """The present session, which must be this one."""
@@ -128,10 +138,10 @@ class Memory:
         values = self._store.values(_GROUP + group.hex())
         if values is None:
             raise ProtocolRefused("this hospital doesn't know that group; did it restart?")
-        return Group(**values)
+        return GROUP_FORMAT.make(Group, values, ProtocolRefused)
 
     def save_group(self, group: Group) -> None:
         """Replace a group's record; of many open groups the oldest are forgotten."""
-        self._store.set_values(_GROUP + group.group.hex(), dict(vars(group)))
+        self._store.set_values(_GROUP + group.group.hex(), GROUP_FORMAT.seal(vars(group)))
         for name in self._store.names(_GROUP)[:-_OPEN_GROUPS]:
             self._store.remove(name)

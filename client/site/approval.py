@@ -30,6 +30,7 @@ from wardround.client.site.decisions import Decisions
 from wardround.client.site.plan_text import plan_text
 from wardround.common.durable.files import sync_folder
 from wardround.common.durable.private import private_folder, why, write_private
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import PolicyRefused, ProvisionError, WardroundError
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol.names import REJECTED
@@ -43,6 +44,7 @@ FOLDER = "approvals"
 MOST_PENDING = 20
 """Older plans that wait are forgotten: a server may make many."""
 _PENDING, _ACCEPTED = ".pending", ".accepted"
+_FORMAT = Format("decision on a plan", "remove the file and decide on the plan anew")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -199,7 +201,7 @@ class Approvals:
             "reason": reason,
         }
         values["signature"] = self._identity.sign(_signed(values)).hex()
-        text = json.dumps(values, sort_keys=True).encode() + b"\n"
+        text = json.dumps(_FORMAT.seal(values), sort_keys=True).encode() + b"\n"
         write_private(self._folder / f"{name}.{answer}", text)
         # a crash in between leaves both answers: rejected wins
         over = [self._folder / f"{name}{_PENDING}"]
@@ -259,7 +261,7 @@ class Approvals:
             key = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             known = self._read.get(path)
             if known is None or known[0] != key:
-                self._read[path] = known = (key, self._verified(path.read_bytes()))
+                self._read[path] = known = (key, self._verified(path))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -269,10 +271,17 @@ class Approvals:
             return None
         return found
 
-    def _verified(self, data: bytes) -> Decision | None:
-        """The decision in a file; None unless this hospital signed it."""
+    def _verified(self, path: Path) -> Decision | None:
+        """The decision in a file; None unless this hospital signed it. Raises ProvisionError for
+        one of a newer version: it may be a rejection."""
         try:
-            values: Any = json.loads(data)
+            stored: Any = json.loads(path.read_bytes())
+        except ValueError:
+            return None
+        if not isinstance(stored, dict):
+            return None
+        values = _FORMAT.read(stored, ProvisionError, str(path))
+        try:
             signature = bytes.fromhex(values.pop("signature"))
             if not verify(self._identity.public, signature, _signed(values)):
                 return None

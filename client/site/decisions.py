@@ -18,11 +18,16 @@ from typing import Any
 
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.private import hand_over, read_public, write_private
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError
 from wardround.common.trust.identity import Identity, digest, verify
 
 _LINES, _NOTED = "decisions.jsonl", "decisions.noted"
 _FIELDS = ("manifest", "run", "stage", "accepted", "decided", "who", "reason")
+_FORMAT = Format(
+    "decision for the audit log",
+    f"move {_LINES} and {_NOTED} away (decisions that the audit log doesn't have stay out of it)",
+)
 _MEND = "it holds what was decided on plans"
 
 
@@ -39,11 +44,11 @@ class Decisions:
         """
         text = json.dumps({key: fields[key] for key in _FIELDS}, sort_keys=True)
         signature = self._identity.sign(digest("decision", text.encode())).hex()
-        line = json.dumps({"decision": text, "signature": signature}).encode() + b"\n"
+        line = json.dumps(_FORMAT.seal({"decision": text, "signature": signature})) + "\n"
         try:
             flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
             with os.fdopen(os.open(self._path, flags, 0o600), "ab") as file:
-                file.write(line)
+                file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
             hand_over(self._path)
@@ -82,9 +87,13 @@ class Decisions:
             return 0
 
     def _read(self, raw: bytes) -> dict[str, Any] | None:
-        """A line's fields, if this hospital signed them."""
+        """A line's fields, if this hospital signed them. Raises ProvisionError for a newer one."""
         try:
-            values = json.loads(raw)
+            stored = json.loads(raw)
+        except ValueError:
+            return None
+        values = _FORMAT.read(stored, ProvisionError, str(self._path))
+        try:
             text, signature = values["decision"], bytes.fromhex(values["signature"])
             if verify(self._identity.public, signature, digest("decision", text.encode())):
                 fields: dict[str, Any] = json.loads(text)

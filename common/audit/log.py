@@ -174,6 +174,12 @@ class AuditLog:
                 )
             self.head = Head(line.seq, line.hash)
             if number == 1:
+                if (found := line.values.get("format")) != FORMAT:
+                    raise AuditError(
+                        f"{self.path}: has format {found!r:.20}, and this wardround writes "
+                        f"{FORMAT}; install the version of wardround that wrote it, or "
+                        f"{restart_advice(self.path)}"
+                    )
                 party = line.values.get("party")
             if line.event in (BEGAN, "identity"):
                 public = line.values.get("public")

@@ -26,6 +26,7 @@ from wardround.common.address import split_address
 from wardround.common.config.load import Config
 from wardround.common.durable.files import sync_folder
 from wardround.common.durable.private import private_folder, read_public, why, write_public
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError
 from wardround.common.names import SERVER
 from wardround.common.trust import pki
@@ -33,6 +34,7 @@ from wardround.common.trust.credentials import DESCRIPTION
 from wardround.common.trust.description import Description, shared_toml
 
 _LOST = "restore it from the backup"
+_FORMAT = Format("record of a certificate", _LOST)
 _ACTIONS = ("issued", "renewed", "revoked")
 
 
@@ -235,7 +237,7 @@ class Registry:
         """Add lines and make them durable; a torn last line is ended first."""
         if not rows:
             return
-        text = "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode()
+        text = "".join(json.dumps(_FORMAT.seal(asdict(row))) + "\n" for row in rows).encode()
         made = not self._record.exists()
         with open(self._record, "a+b") as file:
             if file.tell() and not _ends_line(file.name):
@@ -254,7 +256,11 @@ class Registry:
         lines = self._record.read_bytes().split(b"\n")
         for number, line in enumerate(lines, 1):
             try:
-                row = Row(**json.loads(line))
+                stored = json.loads(line)
+            except ValueError:  # torn by a crash
+                continue
+            row = _FORMAT.make(Row, stored, ProvisionError, f"{self._record}:{number}")
+            try:
                 bytes.fromhex(row.identity), int(row.serial, 16), row.not_after.strip()
             except (ValueError, TypeError, AttributeError):
                 continue

@@ -10,6 +10,8 @@ from flwr.app import ArrayRecord, RecordDict
 from wardround.client.requests.received import PERSONAL
 from wardround.client.state import ClientState
 from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.durable.versioned import Format
+from wardround.common.errors import CheckpointError
 from wardround.common.flower.arrays import Arrays, decode_arrays, encode_arrays
 from wardround.common.protocol import names as m
 from wardround.common.run.directory import RunDirectory
@@ -18,6 +20,7 @@ from wardround.simulations.grid import InProcessGrid
 
 States = dict[str, RecordDict]
 """By hospital."""
+FORMAT = Format("state of simulated hospitals", "begin the run anew")
 
 
 def store_clients(grid: InProcessGrid, run: RunDirectory, server_round: int) -> None:
@@ -30,7 +33,9 @@ def store_clients(grid: InProcessGrid, run: RunDirectory, server_round: int) -> 
             for record_name, record in m.records_of(state, ArrayRecord).items()
             for key, value in decode_arrays(record).items()
         }
-        write_tensors(_clients_path(run, server_round), arrays, {"round": server_round})
+        write_tensors(
+            _clients_path(run, server_round), arrays, FORMAT.seal({"round": server_round})
+        )
 
 
 def restore_clients(grid: InProcessGrid, run: RunDirectory) -> None:
@@ -66,7 +71,8 @@ def _states(run: RunDirectory, server_round: int) -> States:
     path = _clients_path(run, server_round)
     if not path.exists():
         return {}
-    arrays, _ = read_tensors(path)
+    arrays, stored = read_tensors(path)
+    FORMAT.read(stored, CheckpointError, str(path))
     records: dict[str, dict[str, dict[str, Any]]] = {}
     for key, value in arrays.items():
         name, record_name, entry = key.split("/", 2)

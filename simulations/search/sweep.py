@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from wardround.common.config.load import Config
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.lock import take_lock
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import ConfigError, RunDirectoryError
 from wardround.common.text import to_json
 from wardround.simulations.search.base import OWN_KEYS, Base, make_folder, refuse_own_keys
@@ -39,6 +41,7 @@ from wardround.simulations.search.runs import (
 from wardround.simulations.search.summary import Row, summarise, write_csv
 
 _STATE = "sweep.json"
+_FORMAT = Format("sweep", "start the sweep again")
 _SEED = "federation.seed"
 _OWN = OWN_KEYS | {_SEED: "give --seeds, so that figures are averaged over them"}
 
@@ -141,10 +144,12 @@ def sweep(
 def read_sweep(folder: Path) -> SweepResult:
     """A sweep as it stands on disk. Raises RunDirectoryError if it can't be read."""
     try:
-        state = SweepResult.model_validate_json((folder / _STATE).read_bytes())
+        stored = json.loads((folder / _STATE).read_bytes())
+        values = _FORMAT.read(stored, RunDirectoryError, str(folder / _STATE))
+        state = SweepResult.model_validate_json(json.dumps(values))
     except OSError:
         raise RunDirectoryError(f"{folder}: not a sweep (it has no {_STATE})") from None
-    except ValidationError:
+    except ValueError:
         raise RunDirectoryError(
             f"{folder / _STATE}: damaged, or of another version; start the sweep again"
         ) from None
@@ -232,7 +237,7 @@ def _changed(
 
 def _save(state: SweepResult) -> None:
     value = state.model_dump(mode="json") | {"folder": "."}  # a sweep may be moved
-    write_atomically(state.folder / _STATE, to_json(value, indent=2).encode())
+    write_atomically(state.folder / _STATE, to_json(_FORMAT.seal(value), indent=2).encode())
 
 
 def _check_unchanged(state: SweepResult) -> None:

@@ -17,18 +17,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from wardround.common.config.load import Config, config_text
 from wardround.common.config.task import make_task
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.lock import take_lock
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
 from wardround.common.figures.figure import Better, Figure
 from wardround.common.figures.records import model_figure
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from wardround.simulations.search.study import Study, Trial
 
 _STATE = "tune.json"
+_FORMAT = Format("search", "start the search again")
 _OWN = OWN_KEYS | {
     "federation.seed": "set it with --set, so that trials differ in their settings alone",
 }
@@ -208,8 +211,13 @@ def _plan(
         better=figure.better,
         config_digest=hashlib.sha256(text).hexdigest(),
     )
-    write_atomically(folder / _STATE, to_json(plan.model_dump(mode="json"), indent=2).encode())
+    _write(folder, plan)
     return folder, plan
+
+
+def _write(folder: Path, plan: Plan) -> None:
+    sealed = _FORMAT.seal(plan.model_dump(mode="json"))
+    write_atomically(folder / _STATE, to_json(sealed, indent=2).encode())
 
 
 def _checked(base: Base, params: Space) -> tuple[Config, Figure]:
@@ -228,10 +236,12 @@ def _checked(base: Base, params: Space) -> tuple[Config, Figure]:
 def _read(folder: Path, trials: int | None) -> tuple[Path, Plan]:
     folder = folder.resolve()
     try:
-        plan = Plan.model_validate_json((folder / _STATE).read_bytes())
+        stored = json.loads((folder / _STATE).read_bytes())
+        values = _FORMAT.read(stored, RunDirectoryError, str(folder / _STATE))
+        plan = Plan.model_validate_json(json.dumps(values))
     except OSError:
         raise RunDirectoryError(f"{folder}: not a search (it has no {_STATE})") from None
-    except ValidationError:
+    except ValueError:
         raise RunDirectoryError(
             f"{folder / _STATE}: damaged, or of another version; start the search again"
         ) from None
@@ -242,7 +252,7 @@ def _read(folder: Path, trials: int | None) -> tuple[Path, Plan]:
         if trials < plan.trials:
             raise ConfigError(f"--trials {trials}: the search has {plan.trials} already; raise it")
         plan = plan.model_copy(update={"trials": trials})
-        write_atomically(folder / _STATE, to_json(plan.model_dump(mode="json"), indent=2).encode())
+        _write(folder, plan)
     return folder, plan
 
 

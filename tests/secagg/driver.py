@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wardround.client.secagg.party import PendingUpload, SecureClient
-from wardround.client.secagg.state import Group, Policy, Session
+from wardround.client.secagg.state import Group, Memory, Policy, Session
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
@@ -96,11 +96,12 @@ class Hospital:
         return replace(self, store=copy.deepcopy(self.store))
 
     def session(self) -> Session:
-        (name,) = self.store.names("secagg-session")
-        return Session(**self.store.values(name) or {})
+        found = Memory(self.store).present()
+        assert found is not None
+        return found
 
     def group(self, group: bytes) -> Group:
-        return Group(**self.store.values("secagg-group-" + group.hex()) or {})
+        return Memory(self.store).group(group)
 
     def secrets(self, group: bytes, index: int) -> RoundSecrets:
         """What the others may never learn both halves of."""

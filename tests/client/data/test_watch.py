@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from tests.provisioning import federation
+from wardround.client.data.watch import DataWatch
 from wardround.client.process.main import HospitalProcess
 from wardround.client.site.kit import Kit
 from wardround.common.config.load import load_config
@@ -46,3 +49,23 @@ def test_changed_rows_are_read_again_at_each_run_and_told(tmp_path: Path, caplog
         ("run-1", 60),
         ("run-1", 40),
     ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        (["run-1", "0" * 64], "other rows than it began"),
+        ({"format": "digest of the data", "version": 2, "run": "run-1", "digest": "0"}, "other r"),
+        ({"version": 3, "run": "run-1", "rows": 3}, "isn't known: .*version 3.*reads up to 2"),
+    ],
+)
+def test_what_an_earlier_or_later_wardround_kept_of_a_run(tmp_path, caplog, stored, told) -> None:
+    (tmp_path / "shard").mkdir()
+    (tmp_path / "kept").write_text(json.dumps(stored))
+    audit, hospital = Mock(), Mock()
+    hospital().sizes.return_value = {}
+    DataWatch(tmp_path / "shard", hospital, audit, tmp_path / "kept").begin("run-1")
+    assert re.search(told, caplog.text)
+    kept = json.loads((tmp_path / "kept").read_bytes())
+    assert (kept["version"], kept["run"]) == (2, "run-1")
+    assert kept["digest"] == audit.append.call_args.kwargs["digest"]

@@ -208,7 +208,7 @@ def tamper(statement: str) -> Callable[[Path], None]:
         tamper("DELETE FROM rows"),
         tamper("DROP TABLE rows"),
         tamper("PRAGMA application_id = 1"),
-        tamper("PRAGMA user_version = 9"),
+        tamper("PRAGMA user_version = 0"),
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
         lambda path: path.write_bytes(b"no database at all" * 300),
@@ -223,6 +223,13 @@ def test_whatever_is_done_to_it_it_does_not_open(path: Path, harm: Callable[[Pat
     harm(path)
     message = refused(path)
     assert "can't be trusted" in message and "backup" in message
+
+
+def test_a_newer_ledger_is_left_to_the_wardround_that_wrote_it(path: Path) -> None:
+    used(path)
+    edit(path, "PRAGMA user_version = 9")
+    message = refused(path)
+    assert "has version 9" in message and "reads up to 1; install the version" in message
 
 
 def test_the_last_row_comes_back_from_the_head(path: Path) -> None:

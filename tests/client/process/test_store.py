@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -90,6 +91,22 @@ def test_only_what_changed_is_written_and_old_keys_are_gone(tmp_path: Path) -> N
     kept = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert [name for name in before if kept.get(name) == before[name]] == ["00000001.record"]
     assert not any(b"first secret" in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_folder_of_before_there_were_versions_is_read_and_a_newer_one_refused(tmp_path) -> None:
+    state = DurableState(tmp_path)
+    fill(state, 1)
+    state.save()
+    path = tmp_path / "index.json"
+    index = json.loads(path.read_bytes())
+    assert (index.pop("format"), index.pop("version")) == ("state of this hospital", 1)
+    path.write_text(json.dumps(index))
+    assert content(DurableState(tmp_path).records) == content(state.records)
+    before = {file.name for file in tmp_path.iterdir()}
+    path.write_text(json.dumps(index | {"version": 2}))
+    with pytest.raises(ProvisionError, match="has version 2.*install.*, or move the folder away"):
+        DurableState(tmp_path)
+    assert before == {file.name for file in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("damage", ["index", "record", "missing"])

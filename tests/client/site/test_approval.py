@@ -166,7 +166,8 @@ def test_an_altered_or_foreign_approval_is_none(approvals, tmp_path, key: str) -
     approvals.approve(one.digest(), "A. Person")
     path = tmp_path / "approvals" / f"{one.digest().hex()}.approved"
     values = json.loads(path.read_bytes())
-    assert set(values) == {"manifest", "answer", "time", "who", "reason", "signature"}
+    signed = {"manifest", "answer", "time", "who", "reason", "signature"}
+    assert set(values) == {"format", "version", *signed}
     alter(values, key)
     path.write_text(json.dumps(values))
     assert not approvals.is_approved(one) and not list(approvals.decisions("approved"))
@@ -174,6 +175,26 @@ def test_an_altered_or_foreign_approval_is_none(approvals, tmp_path, key: str) -
         approvals.approve(one.digest())
     with pytest.raises(PolicyRefused, match=WAITS):
         approvals.request(one)
+
+
+def test_a_decision_from_before_there_were_versions_counts_and_a_newer_one_stops_all(
+    approvals, tmp_path
+) -> None:
+    one, other = plan(), plan("[federation]\nrounds = 99\n")
+    with pytest.raises(PolicyRefused):
+        approvals.request(one)
+    approvals.reject(one.digest(), "no")
+    path = tmp_path / "approvals" / f"{one.digest().hex()}.rejected"
+    values = json.loads(path.read_bytes())
+    del values["format"], values["version"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(PolicyRefused, match="rejected.*'run-1': no"):
+        approvals.check_consent(other)
+    path.write_text(json.dumps(values | {"version": 2, "until": "2030"}))
+    with pytest.raises(ProvisionError, match=r"version 2.*reads up to 1; install.*or remove the f"):
+        approvals.check_consent(other)
+    path.unlink()
+    approvals.check_consent(other)
 
 
 def test_an_approval_is_not_another_hospitals_nor_another_plans(approvals, tmp_path) -> None:
@@ -304,6 +325,22 @@ def test_a_rejection_is_of_the_run_whatever_its_plan_becomes(approvals) -> None:
     approvals.approve(renewed.digest())
     approvals.check_consent(one)
     approvals.request(renewed)
+
+
+def test_decisions_of_before_there_were_versions_are_noted_and_newer_ones_wait(
+    approvals, tmp_path
+) -> None:
+    one, lines = plan(), tmp_path / "decisions.jsonl"
+    approvals.accept(one)
+    approvals.reject(one.digest(), "no", "A. Person")
+    values = json.loads(lines.read_bytes())
+    assert (values.pop("format"), values.pop("version")) == ("decision for the audit log", 1)
+    with AuditLog.open(tmp_path / "audit.jsonl", "north", OWN) as audit:
+        lines.write_text(json.dumps(values | {"version": 2}) + "\n")
+        with pytest.raises(ProvisionError, match="version 2.*or move decisions.jsonl and"):
+            approvals.log.note(audit)
+        lines.write_text(json.dumps(values) + "\n")
+        assert [one["reason"] for one in approvals.log.note(audit)] == ["no"]
 
 
 def test_each_decision_is_noted_once_and_in_order(approvals, tmp_path) -> None:

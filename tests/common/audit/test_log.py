@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wardround.common.audit.lines import NO_HASH, encode_line
 from wardround.common.audit.log import AuditLog, SignedHead
 from wardround.common.audit.verify import verify_log
 from wardround.common.errors import AuditError
@@ -51,6 +52,16 @@ def exchange(log: AuditLog, identity: Identity, peer: AuditLog, peer_public: byt
     signature = peer.countersign(SignedHead.from_bytes(head.to_bytes()), identity.public)
     log.add_countersignature(head, peer.party, peer_public, signature)
     return head
+
+
+def test_a_log_of_a_newer_format_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    fields = {"format": 2, "party": "north", "public": NORTH.public.hex(), "previous": None}
+    before, _ = encode_line(1, clock(), "began", fields, NO_HASH)
+    path.write_bytes(before)
+    with pytest.raises(AuditError, match="has format 2, .* writes 1; install the version"):
+        AuditLog.open(path, "north", NORTH, clock)
+    assert path.read_bytes() == before
 
 
 # --- format --------------------------------------------------------------------------------------

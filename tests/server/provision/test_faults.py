@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -132,6 +133,23 @@ def test_a_torn_line_of_the_record_is_no_certificate(tmp_path: Path) -> None:
     done = p.add(config, "west", NOW)
     assert set(done.description.hospitals) == {*TWO, "west"}
     assert not p.provision(config, now=NOW).changed
+
+
+def test_a_record_of_before_there_were_versions_is_read_and_a_newer_line_is_never_passed_over(
+    tmp_path: Path,
+) -> None:
+    config = federation(tmp_path)
+    p.provision(config, now=NOW)
+    record = tmp_path / "provision" / "authority" / "issued.jsonl"
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    assert all(row.pop("format") and row.pop("version") == 1 for row in rows)
+    record.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert not p.provision(config, now=NOW).changed
+    revoked = rows[-1] | {"action": "revoked", "why": "lost"}
+    for row, what in ((revoked, "holds 'why'"), (revoked | {"version": 2}, "has version 2")):
+        record.write_text("".join(json.dumps(one) + "\n" for one in [*rows, row]))
+        with pytest.raises(ProvisionError, match=f"jsonl:{len(rows) + 1}: .*{what}.*; install"):
+            p.provision(config, now=NOW)
 
 
 # --- a crash at any moment -----------------------------------------------------------------------

@@ -244,6 +244,9 @@ def test_changed_foreign_and_running_sweeps_are_refused(quiet, tmp_path) -> None
     (tmp_path / "sweep.json").write_text(json.dumps({"grid": {}}))
     with pytest.raises(RunDirectoryError, match="damaged, or of another version"):
         sweep(resume=tmp_path)
+    (tmp_path / "sweep.json").write_text(json.dumps({"version": 2, "grid": {}}))
+    with pytest.raises(RunDirectoryError, match="has version 2.*or start the sweep again"):
+        sweep(resume=tmp_path)
 
 
 def test_a_finished_sweep_can_be_moved_and_read_again(quiet, tmp_path) -> None:
@@ -251,6 +254,15 @@ def test_a_finished_sweep_can_be_moved_and_read_again(quiet, tmp_path) -> None:
     moved.symlink_to(quiet.folder)
     again = sweep(resume=moved)
     assert again.folder == moved and again.rows == quiet.rows
+    path = quiet.folder / "sweep.json"
+    text = path.read_text()
+    values = json.loads(text)
+    assert (values.pop("format"), values.pop("version")) == ("sweep", 1)
+    path.write_text(json.dumps(values))  # as it was before there were versions
+    try:
+        assert sweep(resume=moved).rows == quiet.rows
+    finally:
+        path.write_text(text)
 
 
 def test_the_command_prints_a_line_per_combination_and_a_table(
