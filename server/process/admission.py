@@ -12,19 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from wardround.common.config.load import Config
 from wardround.common.errors import WardroundError
-from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
-from wardround.common.tasks.base import Task
-from wardround.common.trust.description import Description
-from wardround.common.trust.identity import Identity
 from wardround.server.gathering.gatherer import Expected
-from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.process.manifest import ManifestSigner
+from wardround.server.process.present_description import PresentDescription
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link
@@ -40,22 +35,19 @@ class Admission:
 
     Parameters
     ----------
-    description : gives the present signed description
-    identity : the server's, which signs the manifest
+    signer : of this run's manifests
+    description : the present one
     """
 
     def __init__(
         self,
         grid: HospitalGrid,
+        signer: ManifestSigner,
+        description: PresentDescription,
         events: ServerEvents,
-        config: Config,
-        task: Task[Any],
-        run_name: str,
-        description: Callable[[], Description],
-        identity: Identity,
     ) -> None:
-        self._grid, self._events, self._config, self._task = grid, events, config, task
-        self._run_name, self._description, self._identity = run_name, description, identity
+        self._grid, self._signer, self._description = grid, signer, description
+        self._events = events
         self._expected: Expected | None = None
         self._signed = b""
         self._renewed = threading.Condition()
@@ -81,12 +73,7 @@ class Admission:
         announce : sends hospitals the description that the manifest is about. Nothing is asked of
             them between the two: they would refuse it
         """
-        manifest = preparation_manifest(
-            self._config, self._task, self._description(), self._run_name
-        )
-        if self._expected is not None:
-            manifest = self._with_model(manifest, self._expected)
-        signed = manifest.signed(self._identity)
+        signed = self._signer.signed(self._description.now, self._expected)
         with self._renewed:
             if signed == self._signed:
                 return
@@ -115,11 +102,6 @@ class Admission:
                 if all(link.admitted or link.refusal or not link.connected for link in links):
                     return
                 self._grid.changed.wait(0.5)
-
-    def _with_model(self, manifest: Manifest, expected: Expected) -> Manifest:
-        return training_manifest(
-            manifest, expected.layout, expected.parameters, expected.all_records
-        )
 
     def _asking(self, link: Link, turn: int) -> None:
         try:

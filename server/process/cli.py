@@ -56,6 +56,7 @@ def server(
     from wardround.common.process.signals import interrupt_once
     from wardround.server.display.board import Board
     from wardround.server.process.main import Coordinator
+    from wardround.server.process.running import ServerSetup
     from wardround.server.provision.kits import load_server_folder
 
     setup_logging(logs)
@@ -69,7 +70,9 @@ def server(
         if dashboard:
             names = settings.server.dashboard_hosts
             display.phase(_dashboard(board, dashboard, dashboard_remote, names, stack))
-        coordinator = Coordinator(settings, task, folder, board, display.phase)
+        coordinator = Coordinator(
+            ServerSetup(config=settings, task=task, folder=folder, board=board, say=display.phase)
+        )
         try:
             coordinator.run(new)
         except KeyboardInterrupt:

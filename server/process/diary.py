@@ -11,7 +11,7 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, RunDirectoryError, WardroundError
 from wardround.common.transport.frames import Heads, Start
 from wardround.common.transport.mailbox import Mailbox
-from wardround.common.trust.description import Description
+from wardround.common.trust.identity import Roster
 from wardround.server.display.board import Board
 from wardround.server.transport.events import ServerEvents
 
@@ -26,6 +26,7 @@ class Diary(ServerEvents):
 
     Parameters
     ----------
+    roster : names and public keys; a live view
     on_unwritable : is told that what happens can't be written down, or taken in, any more
     """
 
@@ -33,10 +34,10 @@ class Diary(ServerEvents):
         self,
         audit: AuditLog,
         board: Board,
-        description: Callable[[], Description],
+        roster: Roster,
         on_unwritable: Callable[[WardroundError], None],
     ) -> None:
-        self._audit, self._board, self._description = audit, board, description
+        self._audit, self._board, self._roster = audit, board, roster
         self._on_unwritable, self._refusals_of_disk = on_unwritable, 0
         self._over = False
 
@@ -119,7 +120,7 @@ class Diary(ServerEvents):
             mailbox.put_control(own)
 
     def heads(self, name: str, heads: Heads, mailbox: Mailbox) -> None:
-        public = self._description().hospitals.get(name, b"")
+        public = self._roster.get(name, b"")
         try:
             if heads.countersigned:
                 head = SignedHead.from_bytes(heads.countersigned.encode())

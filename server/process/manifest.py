@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wardround.common.config.load import Config
@@ -21,7 +22,35 @@ from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
 from wardround.common.tasks.base import Task
 from wardround.common.trust.description import Description
+from wardround.common.trust.identity import Identity
+from wardround.server.gathering.gatherer import Expected
 from wardround.server.strategies import build_strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestSigner:
+    """Makes and signs the manifests of one run.
+
+    run_name : the run directory's, as training requests of a private run have it
+    identity : the server's
+    """
+
+    config: Config
+    task: Task[Any]
+    run_name: str
+    identity: Identity
+
+    def signed(self, description: Description, expected: Expected | None) -> bytes:
+        """The manifest under this description.
+
+        expected : what a training reply holds, once the model is known
+        """
+        manifest = preparation_manifest(self.config, self.task, description, self.run_name)
+        if expected is not None:
+            manifest = training_manifest(
+                manifest, expected.layout, expected.parameters, expected.all_records
+            )
+        return manifest.signed(self.identity)
 
 
 def preparation_manifest(

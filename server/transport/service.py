@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -54,29 +54,50 @@ _SAY_AGAIN_S = 600.0
 _MOST_REMEMBERED = 1000
 
 
+class DescriptionSource(Protocol):
+    """Where the signed description comes from, which may be replaced while the server runs."""
+
+    @property
+    def now(self) -> Description:
+        """The present one."""
+
+    def text(self) -> str:
+        """The same as hospitals are sent it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What every hospital is told of this server when it connects.
+
+    instance : names this process
+    most_bytes : of a message
+    """
+
+    instance: str
+    heartbeat_s: float
+    most_bytes: int
+
+
 class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Accepts or refuses connections, and runs those that are accepted.
 
     Parameters
     ----------
-    description, description_file : give the present signed description, decoded and as it is
-    instance : of this process
+    description : the present signed one
+    on_open : is told of each hospital that has come in and isn't admitted yet
     """
 
     def __init__(
         self,
         grid: HospitalGrid,
-        description: Callable[[], Description],
-        description_file: Callable[[], str],
-        instance: str,
-        heartbeat_s: float,
-        most_bytes: int,
+        terms: Terms,
+        *,
+        description: DescriptionSource,
         events: ServerEvents,
         on_open: Callable[[Link], None],
     ) -> None:
-        self._grid, self._events, self._on_open = grid, events, on_open
-        self._description, self._description_file = description, description_file
-        self._instance, self._heartbeat_s, self._most_bytes = instance, heartbeat_s, most_bytes
+        self._grid, self._terms, self._description = grid, terms, description
+        self._events, self._on_open = events, on_open
         self._turn = threading.Lock()
         self._streams: dict[str, _Stream] = {}
         self._greetings: Counter[str] = Counter()
@@ -122,7 +143,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
             reader.start()
             if not link.admitted:
                 self._on_open(link)
-            yield from link.mailbox.frames(epoch, self._heartbeat_s)
+            yield from link.mailbox.frames(epoch, self._terms.heartbeat_s)
         finally:
             link.mailbox.close(epoch)
             if self._streams.get(link.name) is stream:
@@ -187,7 +208,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
         return info
 
     def _check_member(self, info: CertificateInfo) -> None:
-        description = self._description()
+        description = self._description.now
         if info.serial in description.revoked:
             raise _Turned("revoked", f"the certificate of {info.name} was revoked")
         known = description.hospitals.get(info.name)
@@ -218,13 +239,13 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
         return stream
 
     def _welcome(self, version: int) -> Welcome:
-        newer = self._description().version > version
+        newer = self._description.now.version > version
         return Welcome(
-            instance=self._instance,
-            heartbeat_s=self._heartbeat_s,
+            instance=self._terms.instance,
+            heartbeat_s=self._terms.heartbeat_s,
             lease_s=self._grid.lease_s,
-            most_bytes=self._most_bytes,
-            description=self._description_file() if newer else "",
+            most_bytes=self._terms.most_bytes,
+            description=self._description.text() if newer else "",
         )
 
     # --- for the coordinator -------------------------------------------------------------------

@@ -24,10 +24,11 @@ from wardround.common.flower.content import encode_content
 from wardround.common.protocol import names as m
 from wardround.common.transport import frames as f
 from wardround.common.transport.mailbox import Incoming
+from wardround.server.process.present_description import PresentDescription
 from wardround.server.provision.kits import load_server_folder, provision
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
-from wardround.server.transport.service import Door, open_port
+from wardround.server.transport.service import Door, Terms, open_port
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deployment"))
 
@@ -48,19 +49,16 @@ class Server(ServerEvents):
     def __post_init__(self) -> None:
         config = load_config(self.folder / "federation.toml")
         kept = load_server_folder(config)
-        self.description = kept.description
+        self.description = PresentDescription(kept)
         spool = self.folder / "spool"
         spool.mkdir()
         self.grid = HospitalGrid("run", self.lease_s, 64 << 20, spool, self)
         self.door = Door(
             self.grid,
-            lambda: self.description,
-            lambda: kept.description_path.read_text(),
-            "5" * 32,
-            0.3,
-            64 << 20,
-            self,
-            self.admit,
+            Terms(instance="5" * 32, heartbeat_s=0.3, most_bytes=64 << 20),
+            description=self.description,
+            events=self,
+            on_open=self.admit,
         )
         files = tls.Files(kept.ca_pem, kept.certificate_pem, kept.key_pem)
         self.server, _, self.port = open_port(

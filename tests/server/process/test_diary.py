@@ -20,7 +20,7 @@ def test_a_late_thread_of_a_good_run_is_no_error(tmp_path: Path, caplog) -> None
     told: list[WardroundError] = []
     audit = AuditLog.open(tmp_path / "audit.jsonl", "server", Identity.generate())
     head = audit.signed_head().to_bytes().decode()
-    diary = Diary(audit, Board(), lambda: _Described(), told.append)  # type: ignore[arg-type,return-value]
+    diary = Diary(audit, Board(), {}, told.append)
     diary.disconnected("north", "gone")
     audit.close()
     with pytest.raises(AuditError, match="is closed"):
@@ -31,10 +31,6 @@ def test_a_late_thread_of_a_good_run_is_no_error(tmp_path: Path, caplog) -> None
     mailbox = Mailbox(_Quiet(), 1, tmp_path)  # type: ignore[arg-type]
     diary.heads("north", Heads(head=head), mailbox)
     assert len(told) == 1 and "closed" not in caplog.text
-
-
-class _Described:
-    hospitals: dict[str, bytes] = {}
 
 
 class _Quiet(ServerEvents):

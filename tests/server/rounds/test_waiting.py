@@ -8,13 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import Line
 from wardround.common.errors import RoundFailed
-from wardround.server.display.board import Board
 from wardround.server.gathering.host import Host
 from wardround.server.members.member import Member
 from wardround.server.observer import Observer
-from wardround.server.process.main import Coordinator
+from wardround.server.process.attendance import Attendance
 from wardround.server.rounds.setup import gather_members
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
@@ -32,12 +30,11 @@ def test_one_that_only_evaluates_is_not_counted_on(settings, tmp_path: Path) -> 
         link.begin(name * 32, "here")
         link.admitted = True
     config = settings("[federation]\nmin_clients = 3\n")
-    server = Coordinator(config, Line(), SimpleNamespace(), Board(), lines.append)  # type: ignore[arg-type]
-    server._description = SimpleNamespace(hospitals=dict.fromkeys("abcd", b""))  # type: ignore[assignment]
-    server._wait_for_hospitals(grid, 0.0)
+    attendance = Attendance(config, grid, dict.fromkeys("abcd", b""), lines.append)
+    attendance.wait(everyone=False)
     assert not lines, "nobody knows yet who trains"
-    server._note_members(grid, [Member("a", 1, sizes(9)), Member("b", 2, sizes(0))])
-    waiting = threading.Thread(target=server._wait_for_hospitals, args=(grid, 0.0), daemon=True)
+    attendance.note_members([Member("a", 1, sizes(9)), Member("b", 2, sizes(0))])
+    waiting = threading.Thread(target=attendance.wait, args=(False,), daemon=True)
     waiting.start()
     waiting.join(0.6)
     assert waiting.is_alive()
