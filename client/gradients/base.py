@@ -8,7 +8,7 @@ Invariants, for every form:
 
 - Adding or removing one unit moves the sum by at most C (1 + 1e-6) in Euclidean norm, plus the
   rounding of the float32 addition itself. Norms that are not taken from the very numbers that are
-  summed are rounded up by a bound on their error (``rules.py``).
+  summed are rounded up by a bound on their error (``per_layer.py``).
 - A unit whose gradient isn't finite adds exactly zero and spoils nothing else.
 - Norms and sums are of the same float32 numbers, whatever precision the forward pass has: what it
   leaves in 16 bits is widened before anything is squared or added.
@@ -63,7 +63,11 @@ class Clipping:
             raise ValueError("several clipping norms need per_layer=True")
 
     def bounds(self, layers: int) -> list[float]:
-        """One bound if flat, else L of them."""
+        """One bound if flat, else L of them. C / sqrt(L) each: their root of squares is C.
+
+        >>> Clipping(1.0, per_layer=True).bounds(4)
+        [0.5, 0.5, 0.5, 0.5]
+        """
         if not isinstance(self.norm, int | float):
             if len(self.norm) != layers:
                 raise ValueError(f"{len(self.norm)} clipping norms for {layers} layers")
@@ -153,7 +157,11 @@ class UnitGradients(ABC):
 
 
 def layer_numbers(names: list[str]) -> list[int]:
-    """For each parameter name, the number of the module that owns it, in order of appearance."""
+    """For each parameter name, the number of the module that owns it, in order of appearance.
+
+    >>> layer_numbers(["first.weight", "first.bias", "last.weight"])
+    [0, 0, 1]
+    """
     numbers: dict[str, int] = {}
     return [numbers.setdefault(name.rpartition(".")[0], len(numbers)) for name in names]
 
@@ -170,7 +178,9 @@ def check_units(units: Tensor | None, size: int, count: int) -> None:
 
 
 def refuse_mixing(model: nn.Module) -> None:
-    """TaskError for a layer in training mode by which examples of a batch change each other."""
+    """TaskError for a layer in training mode by which examples of a batch change each other, or
+    that changes weights or statistics by them without noise. A bound on one unit's gradient is then
+    no bound on its influence, whatever the form."""
     for path, module in model.named_modules():
         where = f"{path or 'the model'} ({type(module).__name__})"
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
@@ -244,7 +254,11 @@ class Factors:
 
 
 def clip_factors(squares: list[Tensor], clipping: Clipping) -> Factors:
-    """min(1, C / norm) from L tensors of U squared norms."""
+    """min(1, C / norm) from L tensors of U squared norms.
+
+    Flat clipping scales a unit's whole gradient by one factor and keeps its direction; per layer
+    each layer is cut to its own share. A unit that isn't finite anywhere gets 0 everywhere.
+    """
     total = sum(squares[1:], squares[0])
     finite = torch.isfinite(total)
     norms = total.sqrt()

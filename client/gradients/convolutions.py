@@ -37,7 +37,10 @@ Conv = nn.Conv1d | nn.Conv2d
 
 
 def conv_gradients(layer: Conv, uses: list[Use], groups: Groups) -> LayerGradients:
-    """The gradients of nn.Conv1d or nn.Conv2d on B x channels x ..."""
+    """The gradients of nn.Conv1d or nn.Conv2d on B x channels x ...
+
+    Ghost norms where they are cheaper; with several groups of channels gradients are always formed.
+    """
     outputs, shape = layer.out_channels, layer.weight.shape
     inputs = math.prod(shape[1:])
     positions = sum(math.prod(use.gradient.shape[2:]) for use in uses)

@@ -50,7 +50,8 @@ class _InParts(UnitGradients):
         return ClippedSum(sums, factors.norms, factors.norms.new_zeros(0), factors.dropped)
 
     def _parts(self, units: Tensor | None, size: int, count: int, most: int) -> Iterator[Tensor]:
-        """Rows of the examples of at most ``most`` units at a time, in order of units."""
+        """Rows of the examples of at most ``most`` units at a time, in order of units: a unit is
+        never in two parts, for its examples' gradients are added before it is clipped."""
         numbers = torch.arange(size) if units is None else units.cpu()
         order = torch.argsort(numbers, stable=True)
         part = numbers[order] // max(1, most)
@@ -108,6 +109,7 @@ class Functional(_InParts):
 
             return losses_of(model, self.loss, select_one(inputs), target[None], self.context)[0]
 
+        # randomness: each example draws dropout of its own, as it would in a plain batch
         each = vmap(grad_and_value(loss), in_dims=(None, 0, 0), randomness="different")
         # Fused attention has no vmap rule: it would run example by example, with a warning.
         # Its decomposed backward meets both types under autocast, unless it is within it as well.

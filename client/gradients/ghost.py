@@ -1,6 +1,15 @@
 """Book-keeping: one forward, one backward, then norms and clipped sums layer by layer.
 
-Bu et al. 2023 (2210.00038). ``tape.py`` records, ``rules.py`` calculates.
+Bu et al. 2023 (2210.00038). ``tape.py`` records, ``per_layer.py`` and ``convolutions.py``
+calculate.
+
+A plain backward gives only the sum of all gradients, and U gradients of all parameters are large.
+But a linear layer's gradient of one unit is sum_t b_t a_t^T over its positions, of inputs a_t and
+output gradients b_t, so
+
+    |sum_t b_t a_t^T|^2 = sum_{s,t} <a_s, a_t> <b_s, b_t>          (the ghost norm)
+
+needs neither, and the clipped sum over units is one product of (factor b) and a: no second backward.
 """
 
 from __future__ import annotations
@@ -94,6 +103,8 @@ class BookKeeping(UnitGradients):
     ) -> ClippedSum:
         tape = Tape(self._layers, len(targets))
         losses = tape.run(self.model, self.loss, inputs, targets, self.context)
+        # how often each layer was called tells one way through the model from another: to walk the
+        # graph once for each of them is enough
         pattern = tuple(len(uses) for uses in tape.uses.values())
         if pattern not in self._checked:
             tape.check_parameters(losses, self._names)

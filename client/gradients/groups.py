@@ -24,6 +24,7 @@ class Block:
     units : V, their numbers; None if it's all of them, in order
     rows : the examples of these units; None if it's all of them, in order
     slots : position in 0..V R - 1 of each of ``rows``; None if they fill it in order
+    count, width : V and R
     """
 
     units: Tensor | None
@@ -33,7 +34,8 @@ class Block:
     width: int
 
     def pack(self, x: Tensor) -> Tensor:
-        """B x ... to V x R x ..."""
+        """B x ... to V x R x ...; places that no example fills are zero, and add nothing to a norm
+        or a sum."""
         if self.rows is not None:
             x = x[self.rows]
         if self.slots is not None:
@@ -110,12 +112,15 @@ class Groups:
         return x if self.units is None else x[self.units]
 
     def _split(self) -> list[Block]:
+        """One block if filling at most doubles it, else a block for the units of 1, of 2 to 3, of 4
+        to 7 examples, and so on: none is then wider than twice its narrowest unit."""
         assert self.units is not None
         order = self.order
         if order is None:
             order = torch.arange(self.size, device=self.units.device)
         sizes, widest = self.sizes, self.width
         starts = sizes.cumsum(0) - sizes
+        # an example's rank among those of its unit, in the order in which they stand
         ranks = torch.empty_like(order)
         ranks[order] = torch.arange(self.size, device=order.device) - starts[self.units[order]]
         if self.count * widest <= 2 * self.size:

@@ -103,7 +103,8 @@ class Ghost:
             self.squares = self._block_squares()
 
     def _outer_squares(self, a: Tensor, b: Tensor) -> Tensor:
-        """One record of one position: |b|^2 (|a|^2 + 1), without cancellation."""
+        """One record of one position: |b a^T|^2 + |b|^2 = |b|^2 (|a|^2 + 1), without
+        cancellation: a product of sums of squares, so a relative error is all it can have."""
         scale = squared(a) if "weight" in self._names else a.new_zeros(len(a))
         if "bias" in self._names:
             scale = scale + 1.0
@@ -144,7 +145,11 @@ class Ghost:
 
     @staticmethod
     def _squares(found: Tensor, largest: Tensor) -> Tensor:
-        """Rounded up; ``largest`` is the norm that would be without cancellation."""
+        """Rounded up; ``largest`` is the norm that would be without cancellation.
+
+        Pairs may cancel to nearly nothing, or below zero, and a norm that is too small would let a
+        unit's gradient through unclipped: privacy asks for an error on the other side.
+        """
         return found.clamp_min(0.0) + ROUNDING * largest.square()
 
     def weighted(self, factors: Tensor, finite: Tensor | None) -> dict[str, Tensor]:
@@ -164,7 +169,11 @@ class Ghost:
 
 
 def prefers_forming(positions: int, inputs: int, outputs: int, groups: Groups) -> bool:
-    """Whether to form the units' weight gradients rather than take ghost norms of them."""
+    """Whether to form the units' weight gradients rather than take ghost norms of them.
+
+    With S = positions times records: S^2 (I + O) multiplications for the ghost norm of a unit, I O
+    numbers to write and read for its gradient; and the gradients of all units must fit.
+    """
     paired = positions * groups.width
     size = inputs * outputs
     ghost_cost = paired * paired * (inputs + outputs)
@@ -201,7 +210,10 @@ def linear_gradients(layer: nn.Linear, uses: list[Use], groups: Groups) -> Layer
 
 
 def products(a: Tensor, b: Tensor, groups: Groups) -> Tensor:
-    """U x O x I: sums over a unit's records and positions of b a^T."""
+    """U x O x I: sums over a unit's records and positions of b a^T.
+
+    a : B x T x I; b : B x T x O
+    """
     found = []
     for block in groups.blocks:
         left, right = block.pack(b).flatten(1, 2), block.pack(a).flatten(1, 2)
@@ -216,7 +228,11 @@ def products(a: Tensor, b: Tensor, groups: Groups) -> Tensor:
 
 
 def scale_gradients(layer: nn.Module, uses: list[Use], groups: Groups) -> LayerGradients:
-    """Normalisation layers: y = weight * normalised + bias, elementwise."""
+    """Normalisation layers: y = weight * normalised + bias, elementwise.
+
+    Their parameters are few, so the units' gradients are formed: sums over positions of b times the
+    normalised input, and of b.
+    """
     names, found = trainable(layer), dict[str, Tensor]()
     for use in uses:
         parts = {"bias": use.gradient} if "bias" in names else {}
@@ -245,7 +261,11 @@ def normalised(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class EmbeddingGradients:
-    """nn.Embedding: tokens that a unit repeats are added up before the norm is taken."""
+    """nn.Embedding: tokens that a unit repeats are added up before the norm is taken.
+
+    The gradient of row v is the sum of b_t over positions with token v, so a unit's squared norm is
+    the sum over its *distinct* tokens of |sum b_t|^2. Only rows that occur are held, never U x V.
+    """
 
     def __init__(self, layer: nn.Embedding, uses: list[Use], groups: Groups) -> None:
         self._shape, self._count = layer.weight.shape, groups.count
@@ -254,6 +274,7 @@ class EmbeddingGradients:
             tokens = use.inputs.reshape(groups.size, -1)
             owners = torch.arange(groups.size, device=tokens.device)
             owners = owners if groups.units is None else groups.units
+            # one number for each (unit, token), so that equal ones can be found by sorting
             keys.append((owners[:, None] * layer.num_embeddings + tokens).flatten())
             rows.append(use.gradient.reshape(-1, layer.embedding_dim))
         key, row = torch.cat(keys), torch.cat(rows)

@@ -29,7 +29,11 @@ class Use:
     """One call of a layer.
 
     inputs : B x ..., what it was given, detached
-    gradient : B x ..., of the sum of losses at its output; there after ``Tape.backward``
+    gradient : B x ..., of the sum of losses at its output; there after ``Tape.backward``. As no
+        example's loss depends on another one, row i is the gradient of example i's loss
+    edge : where the output's gradient passes; shape : the output's
+    before : the graph's node that made the input, where a walk goes on
+    version : the input's count of in-place changes when it was recorded
     """
 
     inputs: Tensor

@@ -17,7 +17,12 @@ _LAST_INDEX = 2**31
 def check_group(
     request: wire.GroupRequest, session: Session, name: str, roster: Roster, policy: Policy
 ) -> list[str]:
-    """The members' names, if this hospital may make keys for the group."""
+    """The members' names, if this hospital may make keys for the group.
+
+    That is: all in its roster, ordered, itself with its own key among them; thresholds safe with as
+    many colluders as *its* policy assumes; no fewer than its ``min_cohort``; numbers that it hasn't
+    made keys for (two bundles of one number would open each other).
+    """
     names = [member.name for member in request.members]
     if names != sorted(set(names)):
         raise ProtocolRefused("the group's members are not distinct and ordered")
@@ -65,7 +70,8 @@ def check_keys(group: Group, name: str, keys: wire.BundleKeys, roster: Roster) -
 
 
 def check_task(group: Group, task: wire.TaskRequest) -> None:
-    """The aggregation is one of the group's, and this hospital hasn't uploaded for it."""
+    """The aggregation is one of the group's, and this hospital hasn't uploaded for it: two vectors
+    under one mask differ by their numbers alone."""
     if not group.transcript:
         raise ProtocolRefused("the group's keys were not accepted yet")
     if not group.first <= task.index < group.first + group.count:
@@ -78,8 +84,10 @@ def check_task(group: Group, task: wire.TaskRequest) -> None:
 
 
 def check_survivors(group: Group, request: wire.UnmaskRequest, policy: Policy) -> None:
-    """The survivor set is one whose sum may be opened."""
+    """The survivor set is one whose sum may be opened: large enough, and with this hospital in it,
+    as it has uploaded."""
     survivors = request.survivors
+    # sorted, so the last position is the largest; none at all is refused for its number below
     if list(survivors) != sorted(set(survivors)) or survivors[-1:] >= (group.clients,):
         raise ProtocolRefused("the survivor set is not distinct, ordered members of the group")
     if group.position not in survivors:

@@ -108,7 +108,11 @@ class SecureClient:
     # --- set-up ------------------------------------------------------------------------------
     @_in_turn
     def hello(self, data: bytes) -> bytes:
-        """Join a session (again: with the same answer), or begin a new one and forget the old."""
+        """Join a session (again: with the same answer), or begin a new one and forget the old.
+
+        The session's name is worked out from this hospital's own settings and roster, so a server
+        with others gets no key.
+        """
         request = wire.HelloRequest.from_bytes(data)
         session = session_id(self._descriptor, self.roster, request.nonce)
         if request.session != session:
@@ -159,7 +163,8 @@ class SecureClient:
 
     @_in_turn
     def accept(self, data: bytes) -> bytes:
-        """Check the neighbours' bundles and fix the group's transcript."""
+        """Check the neighbours' bundles and fix the group's transcript, once and for all: it enters
+        every mask, so hospitals that were shown different keys don't cancel."""
         request = wire.KeysRequest.from_bytes(data)
         group = self._memory.group(request.group)
         transcript = transcript_digest(group.group, request.digests)
@@ -234,6 +239,7 @@ class SecureClient:
         """Remember, before the upload exists, that its aggregation is used; forget older keys."""
         group = self._memory.group(task.group)
         check_task(group, task)
+        # not this one's: its shares must still be opened; what lies before can't be asked for again
         group.forget_before(task.index)
         group.uploaded = task.index
         self._memory.save_group(group)

@@ -62,7 +62,18 @@ class Session:
 
 @dataclass
 class Group:
-    """One group of hospitals and what this one has done in it."""
+    """One group of hospitals and what this one has done in it.
+
+    group : its name, 32 bytes
+    transcript : digest of it with all members' keys; b"" until they are accepted
+    first, count : the aggregations that its keys are for
+    clients, threshold, survivors : n, t, and the fewest whose sum may be opened
+    position : this hospital's, in the order of names; holders, names, exchanges : of its neighbours
+    link, link_index : the key chain at the oldest aggregation that isn't over
+    own_keys : digest of this hospital's bundle; public_keys : the neighbours' round keys
+    uploaded, answered : the last aggregation that a vector, that shares were given out for; -1: none
+    answered_request, answer : what was asked then, and the bytes that were given
+    """
 
     group: bytes
     first: int

@@ -41,13 +41,18 @@ class Claim:
     simulated: bool
 
     def signed(self, identity: Identity) -> bytes:
-        """Signature and JSON."""
+        """64 bytes of Ed25519 signature, then the JSON (UTF-8, keys sorted) that it is over. The
+        digest under it names its purpose: no other thing that was signed can stand for a claim."""
         body = json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
         return identity.sign(digest("privacy claim", body)) + body
 
     @classmethod
     def read(cls, data: object, name: str, roster: Roster) -> Claim:
-        """The claim of hospital ``name``. Raises ReplyRefused for anything else."""
+        """The claim of hospital ``name``, its signature checked before a byte of it is parsed.
+
+        Raises ReplyRefused for anything else: not bytes, another's key, unknown keys, another
+        hospital's name, figures that make no sense.
+        """
         if not isinstance(data, bytes) or not SIGNATURE_BYTES < len(data) <= _MOST_BYTES:
             raise ReplyRefused("its privacy claim is missing or of an impossible size")
         signature, body = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]

@@ -41,8 +41,9 @@ _LARGE, _EXPONENT = 30.0, 700.0
 
 # --- one Gaussian ---------------------------------------------------------------------------------
 def gaussian_delta(mu: float, epsilon: Reals | float) -> Reals:
-    """Of noise multiplier 1 / mu: Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu), without
-    cancelling the two."""
+    """Of noise multiplier 1 / mu: Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu) (Balle, Wang
+    2018, theorem 8), without cancelling the two: a - b is written a (1 - exp(log b - log a)), so a
+    delta of 1e-13 keeps its digits."""
     log_ndtr = _special().log_ndtr
     above, below = (log_ndtr(sign * mu / 2 - np.asarray(epsilon) / mu) for sign in (1, -1))
     return np.asarray(-np.exp(above) * np.expm1(np.minimum(0, epsilon + below - above)))
@@ -50,6 +51,7 @@ def gaussian_delta(mu: float, epsilon: Reals | float) -> Reals:
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
     """Smallest epsilon at ``delta``, rounded up by at most 1e-10."""
+    # the loss is N(mu^2 / 2, mu^2): its Gaussian tail bound is above epsilon
     low, high = 0.0, mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta)) + 1e-300
     if gaussian_delta(mu, low) <= delta:
         return 0.0
@@ -62,7 +64,15 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 # --- one step's loss on a grid --------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Step:
-    """One part of a composition, in one direction (``remove`` a unit, or add it)."""
+    """One part of a composition, in one direction (``remove`` a unit, or add it).
+
+    z : noise multiplier; outputs are in units of the sensitivity
+    q : sampling rate
+    count : how many such steps there are
+
+    With A = N(0, z^2) and B = (1 - q) N(0, z^2) + q N(1, z^2), removing is P = B, Q = A, and adding
+    the reverse. These two are the worst neighbours (Zhu, Dong, Wang 2022, 2106.08567).
+    """
 
     z: float
     q: float
@@ -70,7 +80,8 @@ class _Step:
     remove: bool
 
     def loss(self, x: Reals) -> Reals:
-        """Of an output x: log of N(0, z^2) against its mixture with N(1, z^2)."""
+        """Of an output x: +-log(B / A) = +-log(1 - q + q exp((2 x - 1) / (2 z^2))); x and the
+        result any shape, float64."""
         odds = math.log(self.q) + (2 * x - 1) / (2 * self.z**2)
         mixed = np.logaddexp(math.log1p(-self.q), odds) if self.q < 1 else odds
         return mixed if self.remove else -mixed
@@ -92,7 +103,12 @@ class _Step:
         return float(ends[0]), float(ends[1])
 
     def delta(self, eps: Reals) -> Reals:
-        """The hockey-stick divergence, with small relative error."""
+        """The hockey-stick divergence P(L > eps) - e^eps Q(L > eps), with small relative error.
+
+        L > eps is x > x0 (remove) or x < x0 (add), with x0 = z^2 t + 1/2. For ``remove`` that makes
+        q (Phi((1 - x0) / z) - e^t Phi(-x0 / z)), for adding (1 - (1 - q) e^eps) (Phi(x0 / z) -
+        e^-t Phi((x0 - 1) / z)). Where t doesn't exist all outputs are on one side of eps.
+        """
         sign = 1 if self.remove else -1
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             # t: log of (e^s - (1 - q)) / q, the loss of the unsampled mechanism
@@ -114,10 +130,16 @@ class _Step:
             return np.where(np.isfinite(t), value, 0.0)
 
     def on_grid(self, spacing: float) -> tuple[int, Reals, float]:
-        """First index, probabilities, and the mass at an infinite loss: Connect the Dots."""
+        """First index, probabilities, and the mass at an infinite loss: Connect the Dots.
+
+        delta is convex in e^eps, so the chords between grid points lie above it. The losses on the
+        grid whose delta are just these chords have the probabilities p_k = s_k - e^h s_(k-1), with
+        s_k the slope of the chord from point k on, in units of e^-eps_k.
+        """
         low, high = self.ends()
         first = math.floor(low / spacing)
         grid = np.arange(first, max(math.ceil(high / spacing), first + 1) + 1) * spacing
+        # rounding may make the curve rise in its last digits, which would be a negative probability
         deltas = np.minimum.accumulate(np.clip(self.delta(grid), 0, 1))
         slopes = np.diff(deltas) / math.expm1(spacing)
         probs = np.concatenate([[1 - deltas[0]], -math.exp(spacing) * slopes])
@@ -150,7 +172,8 @@ class Losses:
         self._grids: list[tuple[int, Reals, float]] = []
 
     def _choose_spacing(self) -> float:
-        """h^2 / 4 per step is the most that a grid adds to the variance."""
+        """h^2 / 4 per step is the most that a grid adds to the variance: a loss moves to the two
+        ends of its cell. So N h^2 / 4 is held to ``_INFLATION`` times the variance."""
         total = sum(step.count for step in self._steps)
         spacing = math.sqrt(4 * _INFLATION / total) * self._deviation
         spacing = min(max(spacing, _FINEST), _COARSEST)
@@ -162,6 +185,7 @@ class Losses:
         odds = -math.log(delta)
         rates = self._rates(odds)
         moments = self._moment(rates)
+        # Chernoff: delta(eps) <= M(lambda) e^(-lambda eps), so eps = (log M + log 1/delta) / lambda
         found, tilt = math.inf, float(rates[np.argmin((moments + odds) / rates)])
         # every tilt gives a bound; with heavy tails the first ones are too strong for a tight one
         for _ in range(_TILTS):
@@ -318,10 +342,15 @@ class Curve:
 
 
 def _convolve(parts: Sequence[_Part], start: int, length: int) -> Reals:
-    """Probabilities of the sum of all steps, from grid index ``start`` on, wrapped around."""
+    """Probabilities of the sum of all steps, from grid index ``start`` on, wrapped around.
+
+    ``count`` equal steps are a power of one spectrum, so a million cost no more than one. What lies
+    outside the window comes in again at its other end; ``Curve`` counts it as missing.
+    """
     size = int(_fft().next_fast_len(max(length, 2), real=True))
     spectrum = np.ones(size // 2 + 1, dtype=np.complex128)
     for part in parts:
+        # a step may be longer than the window: folded, it has the spectrum of its periodic sum
         folded = np.pad(part.tilted, (0, -len(part.tilted) % size)).reshape(-1, size).sum(0)
         spectrum *= _fft().rfft(folded) ** part.count
     offset = sum(part.count * part.first for part in parts)
@@ -330,7 +359,8 @@ def _convolve(parts: Sequence[_Part], start: int, length: int) -> Reals:
 
 
 def _log_moment(weights: Reals, losses: Reals, rates: Reals) -> Reals:
-    """log sum_i w_i exp(rate losses_i), for every rate."""
+    """log sum_i w_i exp(rate losses_i), for every rate; the largest exponent is taken out first, so
+    that nothing overflows."""
     found = np.empty_like(rates)
     for place, rate in enumerate(rates):
         exponents = rate * losses

@@ -52,7 +52,11 @@ class Grid:
 
     @classmethod
     def for_local(cls, sensitivity: float, dimension: int) -> Grid:
-        """So fine that rounding costs 0.1 % of the noise: for noise that one hospital adds."""
+        """So fine that rounding costs 0.1 % of the noise: for noise that one hospital adds.
+
+        step = S / (1024 sqrt(D)) makes the rounding's sqrt(D) grid units 1/1024 of the sensitivity.
+        In a ring the step is given instead, by what n hospitals' numbers have room for.
+        """
         return cls(sensitivity / (_FINENESS * math.sqrt(max(1, dimension))), sensitivity, dimension)
 
     @property
@@ -66,7 +70,9 @@ class Grid:
         return noise_multiplier * self.sensitivity_steps
 
     def round(self, values: NDArray[np.floating[Any]], most: int | None = None) -> Integers:
-        """Nearest grid points, int64, clipped to +-most, which brings no two vectors further apart.
+        """Nearest grid points, int64, clipped to +-most, which brings no two vectors further apart
+        (it is the nearest point of a box). Without ``most`` to +-2^52: float64 still has every
+        whole number there.
 
         Raises PrivacyRefused for NaN or infinity.
         """
@@ -79,7 +85,9 @@ class Grid:
         return np.rint(scaled, out=scaled).astype(np.int64)
 
     def draw(self, source: NoiseSource, noise_multiplier: float, size: int) -> Integers:
-        """Noise for ``size`` of the coordinates. Raises PrivacyRefused where it can't be drawn."""
+        """Noise for ``size`` of the coordinates, int64, in grid units: the sensitivity is of all D,
+        so parts of a vector may be drawn one by one. Raises PrivacyRefused where it can't be drawn:
+        below ``SMALLEST_SHARE`` a sum of shares would be no Gaussian."""
         sigma = self.sigma(noise_multiplier)
         if not SMALLEST_SHARE <= sigma <= LARGEST_SIGMA:
             raise PrivacyRefused(
@@ -91,7 +99,11 @@ class Grid:
     def release(
         self, values: NDArray[np.floating[Any]], noise_multiplier: float, source: NoiseSource
     ) -> NDArray[np.float64]:
-        """Rounded, noised values in their own unit, shape of ``values``; all D or a part."""
+        """Rounded, noised values in their own unit, shape of ``values``; all D or a part.
+
+        Every value is a multiple of ``step`` up to one rounding of float64, so its low bits tell
+        nothing of the value before noise.
+        """
         whole = self.round(values).reshape(-1)
         whole += self.draw(source, noise_multiplier, whole.size)
         released: NDArray[np.float64] = whole * np.float64(self.step)
@@ -99,7 +111,8 @@ class Grid:
 
 
 def ring_reach(bound: float, noise: float, clients: int) -> float:
-    """The magnitude that one client's coordinate may need in a ring that ``clients`` share.
+    """The magnitude that one client's coordinate may need in a ring that ``clients`` share: so that
+    n such numbers hold n bounds and the noise of them all, 12 sqrt(n) sigma.
 
     bound : of the values before noise, in the released unit
     noise : standard deviation of one client's share, in that unit

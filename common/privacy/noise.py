@@ -37,6 +37,7 @@ Integers = NDArray[np.int64]
 SMALLEST_SIGMA, LARGEST_SIGMA = 0.5, 2.0**40
 _LARGEST_TABLE = 1024.0
 _LARGEST_FACTOR = 475
+"""475 x 2.14 < 1024: what the sum of tables (module's docstring) asks of its parts."""
 _TAIL = 9.5
 """In sigmas: P(|X| > 9.5 sigma) < 2^-68."""
 _PIECE = 1 << 16
@@ -75,7 +76,12 @@ class NoiseSource:
         return self._encryptor.update(bytes(count))
 
     def poisson_sample(self, size: int, rate: float) -> Integers:
-        """Positions in 0..size-1, each taken independently with probability ``rate``."""
+        """Positions in 0..size-1, ascending, int64, each taken independently with probability
+        ``rate`` (rounded down to a multiple of 2^-64, so never above what is accounted for).
+
+        Poisson sampling is what the accounting is of: batches of a fixed size would have another
+        cost. So a sample's size varies, and may be 0. Raises ValueError for a rate outside (0, 1].
+        """
         if not 0 < rate <= 1:
             raise ValueError(f"a sampling rate is in (0, 1], got {rate}")
         if rate == 1:
@@ -84,7 +90,16 @@ class NoiseSource:
         return np.flatnonzero(draws < np.uint64(int(rate * 2.0**64))).astype(np.int64)
 
     def discrete_gaussian(self, sigma: float, size: int) -> Integers:
-        """``size`` draws, int64. ValueError for a sigma outside 0.5..2^40."""
+        """``size`` independent draws, int64. ValueError for a sigma outside 0.5..2^40.
+
+        In pieces of 2^16, whose size is part of the stream: the same calls give the same draws, and
+        one call of 2 n is not two of n.
+
+        >>> source = NoiseSource.seeded(1, "example")
+        >>> draws = source.discrete_gaussian(3.0, 100_000)
+        >>> bool(abs(draws.std() - 3.0) < 0.05)
+        True
+        """
         if not SMALLEST_SIGMA <= sigma <= LARGEST_SIGMA:
             raise ValueError(f"sigma must be in {SMALLEST_SIGMA}..2^40, got {sigma:g}")
         result = np.empty(size, np.int64)
@@ -94,6 +109,7 @@ class NoiseSource:
         return result
 
     def _fill(self, target: Integers, sigma: float) -> None:
+        # Horner: ((b_0) s_0 + b_1) s_1 + ..., each b_j a draw of its own small sigma
         factors, base = _decompose(sigma)
         target[:] = self._from_table(base[0], len(target))
         for factor, small in zip(factors, base[1:], strict=True):
@@ -175,7 +191,7 @@ def _table(sigma: float) -> _Table:
 def _half_weights(sigma: float) -> list[int]:
     """2^160 exp(-k^2 / (2 sigma^2)) for k = 0 .. 9.5 sigma, from w_{k+1} = w_k r q^k in whole
     numbers: r = exp(-1/(2 sigma^2)), q = r^2."""
-    with localcontext() as context:
+    with localcontext() as context:  # float64's exp would be off in the 53rd bit, 64 are tabulated
         context.prec = 60
         r = (Decimal(-1) / (2 * Decimal(sigma) ** 2)).exp()
         ratio, squared = (int(x * 2**_FIXED_BITS) for x in (r, r * r))

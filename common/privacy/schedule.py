@@ -26,6 +26,7 @@ from wardround.common.config.load import Config
 from wardround.common.privacy.accounting import Release, adaptive_noise, calibrate, epsilon
 from wardround.common.tables import PrivacyTable
 
+# Andrew et al. (2021) take the expected number of units over 20 for the deviation of the count
 _QUANTILE_SHARE = 20.0
 _QUANTILE_LEAST = 2.5
 """Noise on the count of unclipped units, in the mechanism's own multiplier: costs 2 % more noise on
@@ -68,7 +69,12 @@ def announcement(table: PrivacyTable) -> tuple[Release, ...]:
 
 
 def stepwise_schedule(config: Config, units: int, rounds: int) -> Schedule:
-    """Local DP-SGD over ``units`` (announced) units."""
+    """Local DP-SGD over ``units`` (announced) units: q = batch_size / units, and local_steps or
+    local_epochs times ceil(1 / q) steps a round.
+
+    What is announced carries noise, so q is right in expectation only; but q and the steps are what
+    the hospital really does, and the ledger is charged for those.
+    """
     training, units = config.training, max(1, units)
     rate = min(1.0, training.batch_size / units)
     steps = training.local_steps or training.local_epochs * math.ceil(1 / rate)
@@ -76,18 +82,26 @@ def stepwise_schedule(config: Config, units: int, rounds: int) -> Schedule:
 
 
 def summed_schedule(config: Config, rate: float, expected_units: float, rounds: int) -> Schedule:
-    """One step per round over all hospitals together."""
+    """One step per round over all hospitals together.
+
+    rate : q, the same at every hospital: with different ones no single q would describe the sum
+    expected_units : of one hospital, q times the mean announced number
+    """
     return _schedule(config.privacy, rate, 1, rounds, expected_units)
 
 
 def hospital_schedule(config: Config, rounds: int) -> Schedule:
-    """One clipped update per round."""
+    """One clipped update per round; the unit is the hospital, so there is nothing to sample (q = 1)
+    and one unit to expect."""
     return _schedule(config.privacy, 1.0, 1, rounds, 1.0)
 
 
 def summed_sampling(config: Config, units: Sequence[int]) -> tuple[float, float]:
     """The common rate and each hospital's expected units, from all announced numbers of units:
-    ``training.batch_size`` units per hospital on average."""
+    q = batch_size * hospitals / sum(units), at most 1, and q * sum(units) / hospitals.
+
+    So ``training.batch_size`` units per hospital on average, more at a larger one.
+    """
     total = max(1, sum(units))
     rate = min(1.0, config.training.batch_size * len(units) / total)
     return rate, rate * total / len(units)
@@ -147,12 +161,20 @@ def clipping_bound(
 def round_bound(
     table: PrivacyTable, norm: float, noise_multiplier: float, expected_units: float, clients: int
 ) -> Bound:
-    """Of a round's one release by ``clients`` hospitals (summed or hospital form)."""
+    """Of a round's one release by ``clients`` hospitals (summed or hospital form).
+
+    Server and hospital both call it, with what the request says: the hospital clips by it, the
+    server sizes the ring (and a central run's noise) by it.
+    """
     together = clients if table.noise != "local" else 1
     return clipping_bound(table, norm, noise_multiplier, expected_units * together)
 
 
 def adapted_norm(table: PrivacyTable, norm: float, unclipped: float) -> float:
-    """C <- C exp(-eta (b - gamma)), b the (noised) share of units within C (ibid., algorithm 1)."""
+    """C <- C exp(-eta (b - gamma)), b the share of units within C (Andrew et al. 2021, alg. 1).
+
+    unclipped : b, noised, so outside 0..1 it is cut off; eta is ``privacy.clipping_lr``, gamma
+        ``privacy.target_quantile``
+    """
     share = min(1.0, max(0.0, unclipped))
     return norm * math.exp(-table.clipping_lr * (share - table.target_quantile))

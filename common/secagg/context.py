@@ -37,7 +37,13 @@ def aggregation_context(
     layout: VectorLayout,
     content: bytes,
 ) -> bytes:
-    """What one aggregation's masks are bound to; ``content``: model and settings as received."""
+    """What one aggregation's masks are bound to: 32 bytes that every client works out for itself.
+
+    transcript : of the group with all its keys
+    task : number, purpose and encoding, as the server asked
+    clients : of the group; layout : of the vector that this client is going to send
+    content : digest of model and settings, as received
+    """
     return digest(
         "aggregation",
         transcript,
@@ -50,12 +56,14 @@ def aggregation_context(
 
 
 def pair_seeds(shared: bytes, context: bytes) -> MaskSeeds:
-    """The mask of two neighbours, from the secret that they share."""
+    """The mask of two neighbours, from the secret that they share (``ExchangeKey.shared`` of their
+    round keys). The same at both ends, if they were shown the same context."""
     return _seeds(shared, "pair mask", context)
 
 
 def self_seeds(self_mask: bytes, context: bytes) -> MaskSeeds:
-    """A client's own mask."""
+    """A client's own mask. Without it a server that claims a client had dropped out, and so gets
+    its pair masks opened, could read an upload that comes late (Bonawitz et al. 2017)."""
     return _seeds(self_mask, "self mask", context)
 
 
@@ -65,7 +73,8 @@ def _seeds(secret: bytes, purpose: str, context: bytes) -> MaskSeeds:
 
 
 def pair_sign(own: int, other: int) -> int:
-    """With which sign the client at position ``own`` adds its mask with ``other``."""
+    """With which sign the client at position ``own`` adds its mask with ``other``: +1 for the first
+    of the two in the group's order, so that the two cancel."""
     return 1 if own < other else -1
 
 

@@ -79,17 +79,24 @@ class Encoding:
 
     @property
     def levels(self) -> int:
-        """L: the largest magnitude of one client's coordinate in the ring."""
+        """L = floor((2^(bits - 1) - 1) / n), at most 2^22 unless ``fine``: the largest magnitude of
+        one client's coordinate in the ring. n of them can't leave its signed half.
+
+        >>> Encoding(bits=16, clip=1.0, clients=10, largest_weight=1).levels
+        3276
+        """
         room = int((2 ** (self.bits - 1) - 1) // self.clients)
         return room if self.fine else min(room, MOST_LEVELS)
 
     @property
     def step(self) -> float:
-        """The distance of two neighbouring levels, in the model's unit, for a weight of 1."""
+        """clip / (L - 1), the distance of two neighbouring levels, in the model's unit, for a share
+        of 1: a client that counts with share s is rounded to 1 / s of it."""
         return self.clip / (self.levels - 1)
 
     def to_bytes(self) -> bytes:
-        """What enters the context of an aggregation."""
+        """What enters the context of an aggregation (22 bytes, big-endian): clients that were told
+        different parameters get masks that don't cancel."""
         values = (self.bits, self.clip, self.clients, self.largest_weight, self.fine)
         return struct.pack(">BdIQ?", *values)
 
@@ -101,7 +108,11 @@ def quantise(
     rounding_key: bytes,
     target: Words,
 ) -> int:
-    """Add share * values to ``target``, clipped, scaled and stochastically rounded.
+    """Add share * values to ``target``, clipped, scaled and stochastically rounded:
+
+        target += floor(clip(share v (L - 1) / clip, +- share (L - 1)) + u)   mod 2^bits
+
+    One pass in pieces that stay in a core's cache, so that no copy of the update is made.
 
     Parameters
     ----------
@@ -138,7 +149,11 @@ def quantise(
 
 
 def add_whole(values: NDArray[np.int64], target: Words) -> None:
-    """Add whole numbers to ``target``, modulo the ring, in place."""
+    """Add whole numbers to ``target``, modulo the ring, in place.
+
+    values : D, int64; the cast to unsigned words *is* the reduction modulo 2^bits (two's
+        complement), also for negative ones
+    """
     for start in range(0, len(values), _PIECE):
         goal = target[start : start + _PIECE]
         np.add(goal, values[start : start + _PIECE].astype(target.dtype), out=goal)
@@ -176,7 +191,8 @@ class _Dither:
 
 
 def dequantise(words: Words, factor: float) -> NDArray[np.float32]:
-    """The signed sum times ``factor``, float32."""
+    """The signed sum times ``factor``, D float32. Reading the words as signed is right while the
+    sum of n numbers stays below 2^(bits - 1), which ``Encoding.levels`` is chosen for."""
     signed = words.view(np.int16 if words.itemsize == 2 else np.int32)
     result = np.empty(len(words), np.float32)
     np.multiply(signed, np.float32(factor), out=result, casting="unsafe")
@@ -185,6 +201,9 @@ def dequantise(words: Words, factor: float) -> NDArray[np.float32]:
 
 def encode_exact(values: NDArray[np.float64], clients: int) -> Limbs:
     """Multiples of 2^-96 in two's complement, M x 3. ``clients`` values of each may be added.
+
+    The three limbs of a magnitude: limb 2 counts 2^32, limb 1 2^-32, limb 0 2^-96. Each is below
+    2^64, and each subtraction is exact in float64.
 
     Raises ProtocolRefused for NaN, infinity, or a magnitude that could overflow the sum.
     """
@@ -207,7 +226,14 @@ def encode_exact(values: NDArray[np.float64], clients: int) -> Limbs:
 
 
 def decode_exact(limbs: Limbs) -> NDArray[np.float64]:
-    """The numbers that M x 3 limbs stand for, to the precision of float64."""
+    """The numbers that M x 3 limbs stand for, to the precision of float64.
+
+    >>> total = encode_exact(np.array([0.1, -7.0]), clients=2)
+    >>> decode_exact(total).tolist()
+    [0.1, -7.0]
+    """
+    # the magnitude first: limbs of a small negative number are nearly 2^64 each, and added as
+    # floats they would cancel to nothing
     negative = limbs[:, -1] >> np.uint64(63) == 1
     magnitude = limbs.copy()
     magnitude[negative] = negated(limbs[negative])

@@ -91,9 +91,11 @@ def k_regular(clients: int) -> tuple[int, int]:
     corrupt, dropped = int(CORRUPT_SHARE * clients), int(DROPPED_SHARE * clients)
     security, correctness = 2.0**-_SECURITY_BITS, 2.0**-_CORRECTNESS_BITS
     for degree in range(4, others, 2):
+        # a client all of whose neighbours are corrupt or gone has nobody to hide behind
         lost = clients * hypergeom.sf(degree - 1, others, min(others, corrupt + dropped), degree)
         if lost >= security:
             continue
+        # t above half of the holders: there are no two disjoint sets of so many
         for t in range((degree + 1) // 2 + 1, degree + 1):
             opened = clients * hypergeom.sf(t - 1, others, corrupt, degree)
             stuck = clients * hypergeom.cdf(t - 1, others, others - dropped, degree)

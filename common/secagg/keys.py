@@ -68,7 +68,8 @@ def check_exchange(public: bytes) -> None:
 
 def seal(key: bytes, index: int, plaintext: bytes, bound: bytes) -> bytes:
     """AES-256-GCM. The key is of one direction of one pair of one group, so the aggregation's
-    index is a nonce that never repeats under it."""
+    index is a nonce that never repeats under it. ``bound``: authenticated, not encrypted. Returns
+    the plaintext's length and 16 bytes of tag."""
     return AESGCM(key).encrypt(struct.pack(">Q", index).rjust(12, b"\0"), plaintext, bound)
 
 
@@ -93,7 +94,8 @@ class RoundSecrets:
     _self_polynomial: bytes = field(repr=False)
 
     def exchange_key(self) -> ExchangeKey:
-        """The round key as a key for agreement with each neighbour."""
+        """The round key as a key for agreement with each neighbour: 32 uniform bytes are an X25519
+        secret as they stand (RFC 7748 clamps them)."""
         return ExchangeKey(self.round_key)
 
     def shares(self, threshold: int, points: list[int]) -> list[bytes]:
@@ -108,7 +110,8 @@ class KeyChain:
     """Secrets of successive aggregations from one random start; what was passed is forgotten.
 
     link(0) comes from the operating system; link(i+1) = HKDF(link(i)), so someone who learns the
-    present link learns no earlier secret.
+    present link learns no earlier secret. One link of 32 bytes stands for all that a bundle of 64
+    aggregations needs: keys, self masks and the polynomials of their shares, made again when asked.
     """
 
     def __init__(self, link: bytes, index: int) -> None:
@@ -135,7 +138,11 @@ class KeyChain:
 
 
 def commitment(group: bytes, name: str, index: int, self_mask: bytes) -> bytes:
-    """Binds a client to its self mask's secret, which has 256 bits of entropy and stays hidden."""
+    """Binds a client to its self mask's secret, which has 256 bits of entropy and stays hidden.
+
+    A hash without a further random number is enough for that reason. The server checks what shares
+    gave against it, and so finds false ones.
+    """
     return digest("commitment", group, name.encode(), struct.pack(">Q", index), self_mask)
 
 

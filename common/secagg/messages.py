@@ -128,7 +128,8 @@ class Message:
         dataclass(frozen=True, repr=False)(cls)
 
     def to_bytes(self) -> bytes:
-        """The message as it is sent, signed and hashed."""
+        """The message as it is sent, signed and hashed: the tag's byte, then the fields in the
+        order of ``_SPEC``. There is one encoding of each message."""
         parts = [kind.write(getattr(self, name)) for name, kind in self._SPEC.items()]
         return bytes([self.TAG]) + b"".join(parts)
 

@@ -65,7 +65,8 @@ class RingVector:
         self.exact: Limbs = self._memory[update_bytes:].view(np.uint64).reshape(exact_size, LIMBS)
 
     def data(self) -> memoryview:
-        """Both sections, little-endian, one after the other; a view, not a copy."""
+        """Both sections, little-endian, one after the other; a view, not a copy: D words of
+        ``bits`` / 8 bytes, then M numbers of 24."""
         return self._memory.data.toreadonly()
 
     def add_bytes(self, data: bytes | memoryview) -> None:
@@ -81,7 +82,8 @@ class RingVector:
         add_limbs(self.exact, limbs.reshape(self.exact.shape))
 
     def add_masks(self, masks: Sequence[tuple[MaskSeeds, int]], threads: int = 1) -> None:
-        """Add each mask with its sign, +1 or -1."""
+        """Add each mask with its sign, +1 or -1. One end of a pair adds it, the other subtracts, so
+        in the sum of both it is gone; the self mask is added by its owner alone."""
         add_key_streams(self.update, [(seeds.update, sign) for seeds, sign in masks], threads)
         for seeds, sign in masks:
             data = key_stream(seeds.exact, self.exact.nbytes)
@@ -97,7 +99,9 @@ def key_stream(seed: bytes, count: int) -> NDArray[np.uint8]:
 def add_key_streams(words: Words, seeds: Sequence[Seed], threads: int = 1) -> None:
     """words <- words + sum of sign * mask(seed), in place.
 
-    Both AES and numpy's addition run outside Python's lock, so threads share a long vector.
+    Both AES and numpy's addition run outside Python's lock, so threads share a long vector. A
+    thread's part begins at its own counter of the same key stream: the number of threads changes no
+    byte of a mask.
     """
     if not seeds or not len(words):
         return
@@ -118,7 +122,7 @@ def _add_range(words: Words, seeds: Sequence[Seed], start: int) -> None:
     size = words.itemsize
     block = start * size // _BLOCK_BYTES
     streams = [(_encryptor(seed, block).update_into, sign) for seed, sign in seeds]
-    buffer = bytearray(_PIECE_BYTES + _BLOCK_BYTES)
+    buffer = bytearray(_PIECE_BYTES + _BLOCK_BYTES)  # update_into asks for a block to spare
     stream, piece = np.frombuffer(buffer, np.uint8), _PIECE_BYTES // size
     for offset in range(0, len(words), piece):
         part = words[offset : offset + piece]
@@ -136,9 +140,10 @@ def _encryptor(seed: bytes, block: int) -> Any:
 
 # --- numbers modulo 2^192 -------------------------------------------------------------------------
 def add_limbs(total: Limbs, other: Limbs) -> None:
-    """total <- total + other modulo 2^192, in place; both M x 3."""
+    """total <- total + other modulo 2^192, in place; both M x 3, lowest limb first."""
     carry = np.zeros(len(total), np.uint64)
     for limb in range(LIMBS):
+        # an unsigned sum that wrapped is below its summands; of the two at most one wraps
         once = total[:, limb] + other[:, limb]
         twice = once + carry
         carry = ((once < other[:, limb]) | (twice < carry)).astype(np.uint64)
@@ -146,7 +151,7 @@ def add_limbs(total: Limbs, other: Limbs) -> None:
 
 
 def negated(values: Limbs) -> Limbs:
-    """0 - values modulo 2^192."""
+    """0 - values modulo 2^192, a new array: all bits turned over, and one added."""
     result = ~values
     one = np.zeros_like(values)
     one[:, 0] = 1

@@ -15,7 +15,12 @@ PRIME = 2**256 - 189
 def split(secret: int, coefficients: Sequence[int], points: Sequence[int]) -> list[int]:
     """The shares at the points, which must be distinct and not 0 modulo the prime.
 
-    ``coefficients`` are those of x, x^2, ..., so there are threshold - 1 of them.
+    ``coefficients`` are those of x, x^2, ..., so there are threshold - 1 of them. Raises ValueError
+    for a secret beyond the prime, or points that could not open it.
+
+    >>> shares = split(42, coefficients=[7, 11], points=[1, 2, 3, 4])
+    >>> combine({1: shares[0], 3: shares[2], 4: shares[3]})
+    42
     """
     if not 0 <= secret < PRIME:
         raise ValueError("the secret must be a number below the prime")
@@ -23,7 +28,7 @@ def split(secret: int, coefficients: Sequence[int], points: Sequence[int]) -> li
     shares = []
     for point in points:
         value = 0
-        for coefficient in reversed(coefficients):
+        for coefficient in reversed(coefficients):  # Horner, from the highest power down
             value = (value + coefficient) * point % PRIME
         shares.append((value + secret) % PRIME)
     return shares
@@ -46,7 +51,8 @@ def lagrange_weights(points: Sequence[int], place: int = 0) -> list[int]:
 
 def combine(shares: Mapping[int, int], place: int = 0) -> int:
     """The secret, or the share at another place, from exactly as many shares (point to share) as
-    the threshold."""
+    the threshold: fewer give another number, and nothing tells. A caller must have something to
+    check it by (a signed public key, a commitment)."""
     points = list(shares)
     weights = lagrange_weights(points, place)
     return sum(w * shares[p] for w, p in zip(weights, points, strict=True)) % PRIME
