@@ -9,7 +9,8 @@ output gradients b_t, so
 
     |sum_t b_t a_t^T|^2 = sum_{s,t} <a_s, a_t> <b_s, b_t>          (the ghost norm)
 
-needs neither, and the clipped sum over units is one product of (factor b) and a: no second backward.
+needs neither, and the clipped sum over units is one product of (factor b) and a: no second
+backward.
 """
 
 from __future__ import annotations

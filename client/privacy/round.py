@@ -154,7 +154,8 @@ def open_ledger(hospital: Hospital) -> Ledger:
 
 
 def limit_of(config: Config) -> Limit:
-    """The hospital's own limit."""
+    """The hospital's own limit, over everything its ledger knows of; infinite without
+    ``privacy.epsilon_limit`` or ``privacy.epsilon``."""
     table = config.privacy
     return Limit(table.limit, table.delta, table.unit)
 
@@ -247,7 +248,8 @@ class PrivateRound:
 
     # --- releases of a whole round's vector: summed steps and hospitals' updates -----------------
     def bound(self) -> Bound:
-        """The clipping of a round's one release."""
+        """The clipping of a round's one release, by the proposal and this hospital's own settings:
+        the server's ``round_bound`` gives the same, else its ring would not fit."""
         proposal, z = self.proposal, self.schedule.noise_multiplier
         return round_bound(self.table, proposal.norm, z, proposal.expected_units, proposal.clients)
 
@@ -271,7 +273,7 @@ class PrivateRound:
         return clipped
 
     def records(self) -> dict[str, Layout]:
-        """Further array records of the reply."""
+        """Further array records of the reply: the quantile coordinate, where the norm adapts."""
         adaptive = self.table.clipping == "adaptive" and not self.table.stepwise
         return {m.QUANTILE: {m.QUANTILE: ArraySpec((1,), "float32")}} if adaptive else {}
 

@@ -37,7 +37,8 @@ class Summing(Protocol):
     dimension: int
 
     def total(self, chosen: Integers, bound: Bound) -> NDArray[np.float64]:
-        """The chosen units' summed vector; the quantile coordinate, if there is one, comes last."""
+        """The chosen units' summed vector, ``dimension`` float64; the quantile coordinate, if there
+        is one, comes last. Its L2 sensitivity to one unit is ``bound.sensitivity``."""
 
 
 class ClippedGradients:
@@ -101,6 +102,7 @@ class ClippedGradients:
                 total[start : start + flat.size] += flat
                 start += flat.size
             if self._quantile:
+                # +1/2 for a unit within C, -1/2 for one beyond: half the sensitivity of a count
                 within = (result.norms <= bound.norm).sum().item() - 0.5 * len(part)
                 total[-1] += bound.quantile_scale * within
             dropped += result.dropped
@@ -112,6 +114,7 @@ class ClippedGradients:
         if len(chosen) == 0:
             return
         sizes = np.diff(self._units.starts)[chosen]
+        # by where a unit's first row would lie: a unit is never cut, so a piece may be longer
         piece = (np.cumsum(sizes) - sizes) // most
         for number in np.unique(piece):
             yield chosen[piece == number]
@@ -128,8 +131,10 @@ class ClippedGradients:
 class PrivateSteps:
     """Gradients of one round of local DP-SGD: iterating sets ``.grad``, for an optimiser to use.
 
-    What the optimiser makes of them is post-processing. The loss isn't protected and is not given
-    (NaN).
+    A step: draw each unit with probability q, clip and sum, add noise of z times the sensitivity,
+    divide by the *expected* number of units q U. Dividing by the number that was drawn would make
+    the sensitivity depend on it, and tell it. What the optimiser makes of the gradients is
+    post-processing. The loss isn't protected and is not given (NaN).
 
     norm : the clipping norm, which an adaptive run carries from round to round
     released : the last step's noised vector, before it is divided by the expected batch

@@ -21,7 +21,7 @@ def check_group(
 
     That is: all in its roster, ordered, itself with its own key among them; thresholds safe with as
     many colluders as *its* policy assumes; no fewer than its ``min_cohort``; numbers that it hasn't
-    made keys for (two bundles of one number would open each other).
+    made keys for before.
     """
     names = [member.name for member in request.members]
     if names != sorted(set(names)):

@@ -71,7 +71,7 @@ class Group:
     position : this hospital's, in the order of names; holders, names, exchanges : of its neighbours
     link, link_index : the key chain at the oldest aggregation that isn't over
     own_keys : digest of this hospital's bundle; public_keys : the neighbours' round keys
-    uploaded, answered : the last aggregation that a vector, that shares were given out for; -1: none
+    uploaded, answered : the last aggregation that a vector, or shares, were given out for; or -1
     answered_request, answer : what was asked then, and the bytes that were given
     """
 

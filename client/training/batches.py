@@ -23,7 +23,8 @@ Batch = tuple[Tensor, Tensor]
 
 
 def steps_of(size: int, training: TrainingTable) -> int:
-    """How many steps a client with ``size`` examples makes in a round."""
+    """How many steps a client with ``size`` examples makes in a round: ``local_steps``, or
+    ``local_epochs`` times ceil(size / batch_size), counting each epoch's smaller last batch."""
     return training.local_steps or training.local_epochs * -(-size // training.batch_size)
 
 
@@ -42,6 +43,11 @@ def batches(
 
     keys : one, of this client's order in this round (``common.rng.client_keys``)
     least : a last batch of fewer joins the one before
+
+    >>> from wardround.common.rng import client_keys
+    >>> training = TrainingTable(batch_size=4, local_epochs=2)
+    >>> [len(rows) for rows in batches(10, training, client_keys(1, "batches", 1, ["north"]))]
+    [4, 4, 2, 4, 4, 2]
     """
     most = training.batch_size
     per_epoch = -(-size // most)

@@ -45,7 +45,8 @@ def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The repeated blocks, by path. Raises TaskError if there are none."""
+    """The repeated blocks, by path: of nested ones the outermost, since what lies within is
+    computed again with it. Raises TaskError if there are none."""
     found = list(_blocks_of("", model))
     if not found:
         raise TaskError(

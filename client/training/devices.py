@@ -25,7 +25,8 @@ def kind(device: str) -> str:
 
 
 def told(device: str) -> str:
-    """A line: which device computes, and what lies idle beside it."""
+    """A line for the log: which device computes, what lies idle beside it, and the key that would
+    change that."""
     names = _gpus()
     if not device.startswith("cuda"):
         idle = f"; {', '.join(names)} lies idle: set device = 'auto' in site.toml" if names else ""

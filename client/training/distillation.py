@@ -32,7 +32,8 @@ class Teacher:
         self._weight, self._temperature = training.distillation, training.distillation_temperature
 
     def losses(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What comes to the loss of each example, B, by the student's outputs."""
+        """What comes to the loss of each example, B, by the student's outputs: weight T^2 KL. The
+        factor T^2 keeps its gradient as large as the loss's own, whatever T (Hinton et al.)."""
         with torch.no_grad():
             theirs = whole(self._model(inputs))
         return self._weight * divergence(theirs, outputs, targets, self._temperature)

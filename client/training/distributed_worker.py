@@ -221,7 +221,8 @@ class Replica:
         self._task = make_task(config)
         built = build_model(self._task, setup.totals, config.federation.seed)
         self._model = built.to(config.training.device).train()
-        # every process loads the same values: nothing is to be sent round for that
+        # every process loads the same values: nothing is to be sent round for that. A parameter
+        # that a step doesn't touch has no gradient to wait for, which DDP must look for
         self._parallel = DistributedDataParallel(
             _CompiledModel(self._model) if config.training.compile else self._model,
             device_ids=[setup.rank] if cuda else None,

@@ -34,7 +34,8 @@ def evaluate_model(
 def model_outputs(
     model: nn.Module, examples: Examples, training: TrainingTable = _DEFAULTS
 ) -> Tensor:
-    """What the model says of each example, N x O, on the CPU; leaves the model in that mode.
+    """What the model says of each example, N x O, float32, on the CPU; leaves the model in
+    evaluation mode (dropout off, batch normalisation by its running statistics).
 
     Device, precision, size of the pieces and compilation are those of training.
     """

@@ -44,6 +44,10 @@ class Pieces:
     def run(self, size: int, work: Callable[[int], T]) -> T:
         """What ``work`` gives, which is told how many of ``size`` examples to take at once.
 
+        It is begun from the start when memory runs out, with the same random numbers: it may not
+        have changed anything by then that a second beginning doesn't set anew (gradients, yes;
+        parameters, no).
+
         Raises TaskError if not even one fits, or the work can't be done in pieces.
         """
         while True:
@@ -101,7 +105,8 @@ def obstacle(model: nn.Module, task: Task[Any]) -> str:
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """Of torch's generators that a step on this device draws from."""
+    """Of torch's generators that a step on this device draws from: the CPU's, then the GPU's. A
+    GPU draws dropout by its own."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))

@@ -43,7 +43,8 @@ def check_precision(config: Config) -> None:
 
 
 def autocast(training: TrainingTable) -> AbstractContextManager[Any]:
-    """What forward and loss are computed in."""
+    """What forward and loss are computed in: a context, of no effect for float32. The backward
+    runs outside it, in the types that the forward has chosen."""
     if training.precision == "float32":
         return nullcontext()
     kind = torch.device(training.device).type

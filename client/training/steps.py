@@ -38,7 +38,12 @@ _ONE_VALUE = "Expected more than 1 value per channel"
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """``loss``: mean over steps of the batch's mean loss, before each step; NaN if private."""
+    """What a round of local steps was.
+
+    steps : that were taken, also where a scaler left one out
+    lr : the learning rate of the round, which a strategy may divide by
+    loss : mean over steps of the batch's mean loss, before each step; NaN if private
+    """
 
     steps: int
     lr: float
@@ -77,7 +82,8 @@ class PlainSGD:
 
 
 def make_optimizer(parameters: list[nn.Parameter], training: TrainingTable, lr: float) -> Stepper:
-    """The configured optimiser, with fresh state."""
+    """The configured optimiser, with fresh state: moments of a round would be of a model that is
+    not this one's (and would have to stay at the hospital)."""
     if training.optimizer == "sgd" and not training.momentum and not training.weight_decay:
         return PlainSGD(parameters, lr)
     if training.optimizer == "sgd":
@@ -143,7 +149,11 @@ class BatchGradients:
             yield loss
 
     def _step(self, inputs: Tensor, targets: Tensor, most: int) -> Tensor:
-        """One batch's gradient, ``most`` examples at a time; its mean loss."""
+        """One batch's gradient, ``most`` examples at a time; its mean loss, a scalar without graph.
+
+        Pieces: d/dp (1/B sum_i l_i) = sum over pieces of d/dp (1/B sum of the piece's l_i), and
+        ``backward`` adds up. Dividing by a piece's own size would weigh a small last one too much.
+        """
         for p in self._parameters:
             p.grad = None
         size = len(targets)
@@ -174,6 +184,10 @@ def train_model(
 ) -> TrainingOutcome:
     """Train ``model`` in place: one step of the optimiser for each of ``gradients``.
 
+    The order of a step: backward (in ``gradients``), unscale, the strategy's terms, clipping by
+    ``training.max_grad_norm``, then the optimiser. So the norm that is clipped is that of all terms.
+
+    seed : run seed, round, hospital: of dropout and whatever else draws from torch's generator
     scaler : what ``gradients`` are scaled by; a step that overflows counts, and moves nothing
     """
     run_seed, server_round, name = seed
