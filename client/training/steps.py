@@ -185,7 +185,7 @@ def train_model(
     """Train ``model`` in place: one step of the optimiser for each of ``gradients``.
 
     The order of a step: backward (in ``gradients``), unscale, the strategy's terms, clipping by
-    ``training.max_grad_norm``, then the optimiser. So the norm that is clipped is that of all terms.
+    ``training.max_grad_norm``, then the optimiser. So what is clipped is the norm of all terms.
 
     seed : run seed, round, hospital: of dropout and whatever else draws from torch's generator
     scaler : what ``gradients`` are scaled by; a step that overflows counts, and moves nothing
