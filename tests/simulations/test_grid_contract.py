@@ -201,7 +201,7 @@ class Silent(InProcessGrid):
 
 
 def test_exchange_drops_second_replies_and_gives_up_in_time() -> None:
-    grid = Silent(echo_app(), ["a", "b", "c"])
+    grid = Silent(["a", "b", "c"], app=echo_app())
     started = time.monotonic()
     replies = [(q.metadata.dst_node_id, r) for q, r in exchange(grid, requests(grid), 0.2)]
     assert time.monotonic() - started < 5
@@ -211,7 +211,7 @@ def test_exchange_drops_second_replies_and_gives_up_in_time() -> None:
 
 def test_exchange_waits_for_no_one_once_there_is_enough() -> None:
     """A minute is allowed, but the silent client is given up as soon as the others have come."""
-    grid, came = Silent(echo_app(), ["a", "b", "c"]), []
+    grid, came = Silent(["a", "b", "c"], app=echo_app()), []
     started = time.monotonic()
     for request, reply in exchange(grid, requests(grid), 60, lambda: len(came) >= 2):
         if reply is not None:

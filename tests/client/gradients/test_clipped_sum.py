@@ -19,7 +19,7 @@ from wardround.client.gradients import (
     Clipping,
     convolutions,
     make_unit_gradients,
-    rules,
+    per_layer,
 )
 from wardround.client.gradients.groups import Groups
 
@@ -233,9 +233,9 @@ def test_both_ways_to_a_norm(
 ) -> None:
     """Gradients formed everywhere, or ghost norms everywhere; convolutions by their own backward;
     small chunks."""
-    monkeypatch.setattr(rules, "INSTANTIATE_COST", cost)
-    monkeypatch.setattr(rules, "MOST_PAIRED", 0)
-    monkeypatch.setattr(rules, "MOST_FLOATS", 2000)
+    monkeypatch.setattr(per_layer, "INSTANTIATE_COST", cost)
+    monkeypatch.setattr(per_layer, "MOST_PAIRED", 0)
+    monkeypatch.setattr(per_layer, "MOST_FLOATS", 2000)
     monkeypatch.setattr(convolutions, "LEAST_WORK", 0 if cost else 10**9)
     monkeypatch.setattr(convolutions, "CHUNK_FLOATS", 100)
     model, inputs, targets = build(name)

@@ -133,7 +133,7 @@ def test_an_exception_shows_its_type_and_place_and_no_text(kind) -> None:
         log_event(LOGGER, "failed", level=logging.ERROR, cause=error, row=object(), raw=b"4711")
     text = stream.getvalue()
     assert CELL not in text and "4711" not in text and str(Path(__file__).parent) not in text
-    assert text.count("ValueError") == 4 and text.count("common/test_logs.py:") == 2
+    assert text.count("ValueError") == 4 and text.count("process/test_logs.py:") == 2
 
 
 def test_debug_shows_the_text_and_our_own_errors_always_have_theirs() -> None:

@@ -24,6 +24,7 @@ import pytest
 from wardround.common.flower.arrays import ArraySpec, Layout
 from wardround.common.secagg import context, graph, keys, messages, ring, shamir
 from wardround.common.secagg.encoding import Encoding, VectorLayout, encode_exact, quantise
+from wardround.common.trust import identity as parties
 
 FILE = Path(__file__).parents[2] / "vectors" / "secagg.json"
 Vector = dict[str, Any]
@@ -66,7 +67,7 @@ def thaw(value: Any) -> Any:
 
 # --- from inputs to outputs -----------------------------------------------------------------------
 def identity(secret: bytes, message: bytes) -> Vector:
-    one = keys.Identity.from_bytes(secret)
+    one = parties.Identity.from_bytes(secret)
     return {"public": one.public, "signature": one.sign(message)}
 
 
@@ -168,10 +169,10 @@ def default_thresholds(clients: int) -> list[int]:
 
 
 RECIPES: dict[str, Callable[..., Any]] = {
-    "encode_parts": lambda parts: keys.encode_parts(*parts),
-    "digest": lambda purpose, parts: keys.digest(purpose, *parts),
+    "encode_parts": lambda parts: parties.encode_parts(*parts),
+    "digest": lambda purpose, parts: parties.digest(purpose, *parts),
     "derive": lambda key, purpose, info, length: keys.derive(key, purpose, *info, length=length),
-    "roster_digest": lambda roster: keys.roster_digest(dict(roster)),
+    "roster_digest": lambda roster: parties.roster_digest(dict(roster)),
     "identity": identity,
     "exchange": exchange,
     "seal": keys.seal,
