@@ -63,6 +63,22 @@ def test_links_resolve_and_settings_validate(page: Path) -> None:
         make_task(parse_config(block))
 
 
+def test_a_file_that_a_docstring_or_a_comment_names_is_there() -> None:
+    """By its path, or the end of it: files move, and what is told of them stays behind."""
+    sides = ("client", "common", "server", "simulations")
+    folders = (*sides, "benchmarks", "docs", "examples", "tests")
+    there = [str(p.relative_to(ROOT)) for one in folders for p in (ROOT / one).rglob("*.py")]
+    lost = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for side in sides
+        for path in sorted((ROOT / side).rglob("*.py"))
+        for name in re.findall(r"[\w/]*\w+\.py\b", path.read_text("utf-8"))
+        if name not in ("path/to/file.py", "FILE.py")
+        and not any(one == name or one.endswith(f"/{name}") for one in there)
+    ]
+    assert lost == []
+
+
 def test_the_commented_defaults_of_the_default_file_are_the_defaults() -> None:
     """The value of a '# key = value' line of default.toml is the one without it."""
     table, seen, changed = "", 0, []

@@ -1,7 +1,7 @@
 """An audit log as it stands on the disk, and which of its lines don't fit: by place and kind.
 
 Kinds: edited, removed, reordered, inserted, duplicated; truncated for a last line without its end.
-What a whole file rewritten or cut off at a line's end looks like is for ``audit_verify.py``.
+What a whole file rewritten or cut off at a line's end looks like is for ``verify.py``.
 """
 
 from __future__ import annotations

@@ -62,7 +62,11 @@ class Figure:
         return not (self.within and hospital == OVERALL)
 
     def goodness(self, value: float) -> float:
-        """A number that grows with quality; NaN for a figure that is no measure of it."""
+        """A number that grows with quality; NaN for a figure that is no measure of it.
+
+        >>> Figure("bias", "zero").goodness(-2.0), Figure("rmse", "lower").goodness(3.0)
+        (-2.0, -3.0)
+        """
         if self.better == "none":
             return math.nan
         if self.better == "zero":
@@ -79,7 +83,11 @@ class Figure:
         return self.goodness(value) >= self.goodness(target)
 
     def stars(self, values: Sequence[Any]) -> list[bool]:
-        """Which of the values are the best, where at least two can be compared."""
+        """Which of the values are the best, where at least two can be compared; equal ones all.
+
+        >>> Figure("auc", "higher").stars([0.8, 0.9, None])
+        [False, True, False]
+        """
         known = [self.goodness(float(v)) for v in values if is_number(v)]
         known = [good for good in known if not math.isnan(good)]
         best = max(known) if len(known) > 1 else math.nan

@@ -139,7 +139,12 @@ def changes_of_hospitals(rounds: Iterable[Mapping[str, Any]], split: str) -> lis
 
 
 def mean_figures(parts: Iterable[Mapping[str, float | None]]) -> dict[str, float]:
-    """Mean of each figure over the hospitals where it is defined."""
+    """Mean of each figure over the hospitals where it is defined, every hospital the same; NaN
+    where none has it.
+
+    >>> mean_figures([{"auc": 0.8}, {"auc": 0.9, "f1": None}])["auc"]
+    0.8500000000000001
+    """
     parts = list(parts)
     names = dict.fromkeys(name for part in parts for name in part)
     means = {}

@@ -13,7 +13,7 @@ number of hospitals; the matching ``*_figures`` function turns the total into fi
 
 The ROC area over tied groups is the Mann-Whitney form of Hanley and McNeil (Radiology 143, 1982);
 calibration error is that of Naeini et al. (AAAI 2015) with ten groups of equal width.
-Survival has its own module, ``survival_metrics``, because its pairs do not add over hospitals.
+Survival has its own module, ``survival.py``, because its pairs do not add over hospitals.
 
 Shapes: N rows, C classes, K bins that follow the scores: cut in the logit from -16 to 16, open at
 both ends. Of 1,000, the one at probability 1/2 is .011 wide, at 1/500 .037.
@@ -47,7 +47,7 @@ _REGRESSION_AXES = {"residual_sum": "1", "absolute_error": "1"} | _LONE
 _REGRESSION_AXES |= {"target_sum": "1", "target_square_sum": "1"}
 
 
-# --- shared with survival_metrics ---------------------------------------------------------------
+# --- shared with survival.py --------------------------------------------------------------------
 def refuse(name: str, wrong: NDArray[np.bool_], expected: str) -> None:
     """Raise ValueError, saying how many but not which or what, if any are wrong."""
     if wrong.any():

@@ -7,7 +7,7 @@ So the sum over hospitals gives the *stratified* index, the mean of the hospital
 by their comparable pairs, and not the index of the pooled rows. It ignores differences of risk
 between hospitals, and splitting a shard changes it.
 
-Counts are exact below 2**53. As in ``metrics``: a lone number has shape (1,), an undefined figure
+Counts are exact below 2**53. As in ``sums.py``: a lone number has shape (1,), an undefined figure
 is NaN, and no message carries a value of a row.
 
 Shapes: N rows of a shard.
@@ -90,6 +90,12 @@ def survival_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     several hospitals it is the stratified index: see the module's docstring.
 
     Raises ValueError for a missing entry, a shape that doesn't fit, or a value not finite.
+
+    Of three patients (dead at 1, dead at 2, lost at 3) two of the three pairs are in order:
+
+    >>> sums = survival_sums(risk_N=[0.9, 0.1, 0.5], time_N=[1, 2, 3], event_N=[1, 1, 0])
+    >>> survival_figures(sums)["c_index"] == 2 / 3
+    True
     """
     names = ("concordant", "tied", "comparable", "examples", "events")
     entries = checked(sums, dict.fromkeys(names, "1"))
@@ -100,7 +106,11 @@ def survival_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
 
 
 def _later_in_group(group_N: Ints, turn_N: Ints) -> Ints:
-    """For each row, how many rows of its group have a strictly greater turn."""
+    """For each row, how many rows of its group have a strictly greater turn.
+
+    Sorted by (group, turn) as one number, the rows of a group stand together: those that come later
+    lie between the last of this turn and the group's end. Two binary searches for each row.
+    """
     key_N = group_N * (turn_N.max(initial=0) + 1) + turn_N
     ends_N: Ints = np.searchsorted(np.sort(group_N), group_N, side="right")
     not_later_N: Ints = np.searchsorted(np.sort(key_N), key_N, side="right")

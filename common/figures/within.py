@@ -23,7 +23,10 @@ PREFIX = "within:"
 
 
 def own_sums(figures: Mapping[str, float], within: Iterable[Figure]) -> dict[str, Floats]:
-    """What one hospital adds to a masked sum: for each figure 3 numbers."""
+    """What one hospital adds to a masked sum: for each figure 3 numbers, [1, figure, bound].
+
+    The 1 counts: a hospital whose rows allow no such figure adds zeros and is in no mean.
+    """
     sums = {}
     for figure in within:
         value, bound = figures.get(figure.name), figures.get(figure.bound or "", 0.0)
@@ -49,7 +52,8 @@ def taken_out(sums: Mapping[str, Floats]) -> tuple[dict[str, Floats], Means]:
 
 
 def means_of(parts: Sequence[Mapping[str, float]], within: Iterable[Figure]) -> Means:
-    """The same of figures that are known hospital by hospital."""
+    """The same of figures that are known hospital by hospital: the plain mean, in which every
+    hospital counts the same, and the mean of their error bounds."""
     means: Means = {}
     for figure in within:
         known = [part for part in parts if is_number(part.get(figure.name))]

@@ -29,7 +29,8 @@ WORDS = "words"
 
 
 def vocabulary(totals: Sums, column: str, options: TabularOptions) -> list[str]:
-    """Categories of a column, in the order of their indicator columns."""
+    """Categories of a column, in the order of their indicator columns: as declared, else sorted,
+    which every party does alike from the same totals."""
     if column in options.columns.categories:
         return options.columns.categories[column]
     prefix = f"category/{quote(column, safe='')}/"
@@ -153,7 +154,12 @@ def agreed_words(totals: Sums) -> dict[str, int]:
 
 
 def indicators(table: Table, name: str, totals: Sums, options: TabularOptions) -> Matrix:
-    """One column per category, 1 where it is the row's; all 0 where it is missing or rare."""
+    """One column per category, 1 where it is the row's; all 0 where it is missing or rare.
+
+    N x K float64, in the order of ``vocabulary``; with ``encoding = "dummy"`` the first category
+    has no column, since it follows from the others. Raises DataError for a cell outside declared
+    categories, unless they are to be ignored.
+    """
     known = {text: index for index, text in enumerate(vocabulary(totals, name, options))}
     declared = name in options.columns.categories
     matrix = np.zeros((len(table), len(known)))

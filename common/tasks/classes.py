@@ -52,7 +52,8 @@ def class_loss(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def class_sums(kind: Kind, outputs: Tensor, targets: Tensor, bins: int) -> Sums:
-    """Sums of ``common.metrics`` for the kind. Raises ValueError for outputs that aren't finite."""
+    """Sums of ``common/figures/sums.py`` for the kind: outputs N x 1 or N x C, float64 by then, to
+    probabilities by a sigmoid or a softmax. Raises ValueError for outputs that aren't finite."""
     values, truth = outputs.double(), targets.numpy()
     if kind == "binary":
         return binary_sums(torch.sigmoid(values[:, 0]).numpy(), truth, bins)

@@ -87,7 +87,11 @@ def unused_columns(table: Table, totals: Sums, options: TabularOptions) -> list[
 
 
 def fit_columns(keys: Mapping[str, frozenset[str]], options: TabularOptions) -> Fit:
-    """Who can take part, by each hospital's keys of phase 0, and which columns are used."""
+    """Who can take part, by each hospital's keys of phase 0, and which columns are used.
+
+    A column is used if more than half of the hospitals have it; a hospital that lacks a used one is
+    unfit, and told what it may have meant.
+    """
     if options.columns.numeric != ["*"]:
         return Fit()  # a file without a named column is refused when it is read
     own = {name: frozenset(_numeric(found)) for name, found in keys.items()}

@@ -49,7 +49,8 @@ MEDIAN_BINS = 1024
 
 
 def statistics(train: Table, options: TabularOptions, phase: int, totals: Sums) -> Sums:
-    """This hospital's sums of one phase; see the module's docstring."""
+    """This hospital's sums of one phase; see the module's docstring. Each of shape (1,), but for
+    histograms (``MEDIAN_BINS``) and the table of words. Missing cells count nowhere."""
     sums: Sums = {}
     if phase > 0 and options.normalise != "federated":
         return sums
@@ -229,6 +230,8 @@ def _counts(train: Table, options: TabularOptions) -> Sums:
 
 
 def _histogram(values: Matrix, key: str, totals: Sums) -> Sums:
+    """Counts below mean - std, and in K bins up to mean + std; values above count nowhere, as no
+    median is there. None for a constant column."""
     mean, std = mean_of(totals, key), std_of(totals, key)
     if std == 0 or not np.isfinite(std):
         return {}
@@ -244,6 +247,7 @@ def _histogram(values: Matrix, key: str, totals: Sums) -> Sums:
 
 
 def _median(totals: Sums, key: str) -> float:
+    """The mean of the two middle values, each taken as its bin's centre: within std / K of it."""
     mean, std = mean_of(totals, key), std_of(totals, key)
     count = totals[f"{key}/count"][0]
     ranks = [np.ceil(count / 2), np.floor(count / 2) + 1]  # equal if the count is odd
@@ -260,7 +264,8 @@ def mean_of(totals: Sums, key: str) -> float:
 
 
 def std_of(totals: Sums, key: str) -> float:
-    """Standard deviation from phases 0 and 1; 0 where it is but the mean's rounding."""
+    """Standard deviation (of the population: divided by n) from phases 0 and 1; 0 where it is but
+    the mean's rounding."""
     std = float(np.sqrt(totals[f"{key}/squares"][0] / max(1.0, totals[f"{key}/count"][0])))
     return 0.0 if _is_constant(abs(mean_of(totals, key)), std) else std
 

@@ -19,7 +19,12 @@ def cox_loss(risk: Tensor, time: Tensor, event: Tensor) -> Tensor:
     Returns
     -------
     tensor, shape B, in the order given
+
+    >>> risk, time, event = torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]), torch.ones(3)
+    >>> [round(term, 3) for term in cox_loss(risk, time, event).tolist()]  # log 3, log 2, log 1
+    [1.099, 0.693, 0.0]
     """
+    # latest first, the risk set of each is all that stand before it, and one cumulative sum does
     order = torch.argsort(time, descending=True, stable=True)
     cumulative = torch.logcumsumexp(risk[order], dim=0)
     # equal times share one risk set: that of the last of them in descending order

@@ -101,8 +101,8 @@ def target_totals(totals: Sums) -> Sums:
 
 
 def scale(totals: Sums) -> tuple[float, float]:
-    """Mean and deviation that a regression target is standardised by; 0 and 1 before they are
-    agreed, a deviation of 1 for a constant."""
+    """Mean and deviation that a regression target is standardised by, (t - mean) / deviation; 0
+    and 1 before they are agreed, a deviation of 1 for a constant."""
     if f"{_KEY}/mean" not in totals:
         return 0.0, 1.0
     return float(totals[f"{_KEY}/mean"][0]), float(totals[f"{_KEY}/std"][0]) or 1.0

@@ -28,9 +28,13 @@ SHAPE = (PARTS * CELLS, _WIDTH)
 
 
 def write_words(counts: Mapping[str, int]) -> NDArray[np.float64]:
-    """One hospital's table of its words and their counts, shape ``SHAPE``.
+    """One hospital's table of its words and their counts, shape ``SHAPE``, float64.
 
     Raises ValueError for a word beyond ``LONGEST_WORD_BYTES``.
+
+    >>> north, south = write_words({"yes": 3, "no": 1}), write_words({"yes": 2})
+    >>> read_words(north + south)
+    {'no': 1, 'yes': 5}
     """
     table = np.zeros(SHAPE)
     for word, count in counts.items():
@@ -43,6 +47,10 @@ def read_words(table: NDArray[np.float64]) -> dict[str, int]:
 
     Raises ValueError if there are more words than can be told apart, or if the table is no sum of
     tables.
+
+    Peeling: a cell of one distinct word gives the word away; taken out of its other two cells, it
+    may leave one of these with a single word. It ends with an empty table, or with words that are
+    all in cells with others: then there were too many, and nothing is told.
     """
     if table.shape != SHAPE:
         raise ValueError(f"a table of words has shape {SHAPE}, not {table.shape}")
@@ -67,7 +75,11 @@ def read_words(table: NDArray[np.float64]) -> dict[str, int]:
 
 
 def _only_word(cell: NDArray[np.float64]) -> str | None:
-    """The word of a cell that holds one distinct word; None otherwise."""
+    """The word of a cell that holds one distinct word; None otherwise.
+
+    If h hospitals wrote the same word, all sums of the cell are h times that word's numbers. Sums
+    of several words may happen to divide too: the check number, a hash of the word, tells.
+    """
     hospitals = cell[_HOSPITALS]
     if hospitals < 1 or (cell[_CHECK:] % hospitals).any():
         return None

@@ -99,8 +99,9 @@ def _padding_range(dataset: Dataset) -> tuple[int, int] | None:
 
 
 def _rescale(dataset: Dataset, place: str) -> tuple[float | None, float | None]:
-    """Slope and intercept, which an enhanced file's frames have in a functional group; None where
-    pydicom is to look for a table."""
+    """Slope and intercept (units = stored * slope + intercept), which an enhanced file's frames
+    have in a functional group; None where pydicom is to look for a table.
+    """
     if "ModalityLUTSequence" in dataset:
         return None, None
     key = "PixelValueTransformationSequence"

@@ -70,6 +70,7 @@ def fit(
             raise DataError(f"{place}: none of its pixels is a finite number; leave the image out")
         values, noted = np.where(finite, values, np.nan), (NO_NUMBER,)
     scale = scaled(values, options.window)
+    # the order: channels, grey, what is no number, window, inversion, size
     if inverted:  # within the window, not before it
         scale = (255 if scale.dtype == np.uint8 else 1) - scale
     if noted:
@@ -126,7 +127,11 @@ def _mend(shape: Sequence[int], axes: int, colours: bool) -> str:
 
 
 def _grey(values: NDArray[Any]) -> NDArray[Any]:
-    """1 x ...: the luminance of 3 x ..., in every format the same; of bytes a byte."""
+    """1 x ...: the luminance of 3 x ..., in every format the same; of bytes a byte.
+
+    0.299 R + 0.587 G + 0.114 B in whole 65536ths, rounded to nearest: a byte's grey is then the
+    same on every machine, and Pillow's.
+    """
     if values.dtype == np.uint8:
         mixed = sum(part.astype(np.int32) * w for part, w in zip(values, _LUMINANCE, strict=True))
         return np.asarray((mixed + 0x8000) >> 16, dtype=np.uint8)[None]
@@ -135,7 +140,8 @@ def _grey(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _resized(pixels: Tensor, size: list[int]) -> Tensor:
-    """C x size, by interpolation."""
+    """C x size, by interpolation, bilinear or trilinear. Pictures are smoothed first where they
+    get smaller (torch can't for volumes); bytes are rounded back to bytes."""
     if list(pixels.shape[1:]) == size:
         return pixels
     flat = len(size) == 2

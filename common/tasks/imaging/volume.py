@@ -51,7 +51,8 @@ class Volume:
 
 
 def check_orientation(planes: Sequence[Plane], place: str) -> None:
-    """Raise DataError unless all planes are parallel."""
+    """Raise DataError unless all planes are parallel (by direction cosines, to 1e-3), or none says
+    how it lies."""
     first = planes[0].axes
     for number, plane in enumerate(planes, 1):
         same = plane.axes is None if first is None else plane.axes is not None
@@ -102,12 +103,18 @@ def assembled(
 
 
 def _keys(planes: Sequence[Plane], place: str) -> NDArray[np.float64]:
-    """What orders the slices: mm along their normal, else the slices' numbers."""
+    """What orders the slices: mm along their normal, else the slices' numbers.
+
+    A slice's place is the projection p . (r x c) of its position on the normal of its rows r and
+    columns c (PS3.3 C.7.6.2.1.1). Not InstanceNumber, which counts in the order of acquisition, and
+    not SliceLocation, which files may leave out or mean otherwise. Numbers only where all positions
+    are one point, or unknown.
+    """
     positions = [plane.position for plane in planes]
     if len(planes) == 1:
         return np.zeros(1)
     if None not in positions:
-        axes = planes[0].axes or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+        axes = planes[0].axes or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # unknown: as if axial
         normal = np.cross(axes[:3], axes[3:])
         keys: NDArray[np.float64] = np.array(positions, dtype=np.float64) @ normal
         if np.ptp(keys) > _SAME_PLACE:
@@ -135,7 +142,8 @@ def _check_acquisitions(acquisitions: Sequence[int | None], place: str) -> None:
 def _resampled(
     stack: NDArray[Any], keys: NDArray[np.float64], max_gap: float, place: str
 ) -> NDArray[np.float64]:
-    """Slices at even distances, linearly between their neighbours."""
+    """Slices at even distances, linearly between their neighbours: as many as the usual distance
+    fits between the first and the last, which stay where they are. Bytes stay bytes."""
     steps = np.diff(keys)
     usual = float(np.median(steps))
     gap = float(steps.max()) / usual

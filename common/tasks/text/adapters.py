@@ -115,7 +115,8 @@ class TripletLinear(nn.Module):
 
 @contextmanager
 def budget(model: nn.Module, rank: int | None) -> Iterator[None]:
-    """Leave the L * ``rank`` most important triplets of all layers; equal ones stay together.
+    """Leave the L * ``rank`` most important triplets of all layers; equal ones stay together, so
+    that no order of layers decides.
 
     None: the model has no triplets, or all count.
     """

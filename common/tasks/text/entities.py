@@ -28,8 +28,12 @@ def entity_spans(tags: Ints, sentences: Ints) -> tuple[Ints, Ints, Ints]:
 
     Parameters
     ----------
-    tags : W, numbers in 0..L-1
+    tags : W, numbers in 0..L-1: 0 is O, 2 k + 1 and 2 k + 2 are B- and I- of type k
     sentences : W, equal for the words of one sentence, which stand together
+
+    >>> tags, sentences = np.array([1, 2, 0, 4]), np.zeros(4, dtype=np.int64)  # B-0 I-0 O I-1
+    >>> [part.tolist() for part in entity_spans(tags, sentences)]
+    [[0, 3], [1, 3], [0, 1]]
     """
     inside = tags > 0
     kind = (tags - 1) // 2
@@ -69,7 +73,8 @@ def entity_sums(truth: Ints, predicted: Ints, types: int) -> Sums:
 
 
 def _keys(tags: Ints, rows: Ints, types: int) -> Ints:
-    """One number for each entity, by span and type."""
+    """One number for each entity, by span and type: equal numbers are equal entities, so counting
+    hits is an intersection."""
     first, last, kind = entity_spans(tags, rows.astype(np.int64))
     return (first * (len(tags) + 1) + last) * types + kind
 

@@ -55,6 +55,10 @@ def sentence_rows(
 ) -> Rows:
     """Rows of token ids and tag numbers.
 
+    A word's tag stands at its first token; its further tokens, and those before and behind the
+    sentence, have ``IGNORED``: no loss is taken there and nothing is counted. So each word is
+    predicted once, however many tokens it has.
+
     owner : of each sentence, index into ``files``
     splits : of each sentence
     """
@@ -109,6 +113,7 @@ def _pieces(words: list[list[int]], tags: list[int], room: int) -> list[_Row]:
         while stop < len(words) and ends[stop] - before <= room:
             stop += 1
         if stop < len(words):
+            # back to the last word that doesn't go on with an entity; one longer than a row is cut
             inside = (number for number in range(stop, start, -1) if not _continues(tags[number]))
             stop = next(inside, stop)
         offsets = [ends[number] - len(words[number]) - before for number in range(start, stop)]
