@@ -31,7 +31,7 @@ from benchmarks.deployment_processes import MemoryWatch, Processes, free_port
 from benchmarks.deployment_task import LR
 from benchmarks.report import Row, arguments, emit
 
-WARDROUND = [sys.executable, "-m", "wardround.simulations.cli"]
+WARDROUND = [sys.executable, "-m", "wardround.common.process.main"]
 TASK_FILE = Path(__file__).with_name("deployment_task.py")
 HEADROOM_MB = 150.0
 START_S = 180.0

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from wardround.client.site.policy import SitePolicy
 from wardround.common.config.load import Config
+from wardround.common.process.main import app
 from wardround.common.tables.effects import Effect
 from wardround.common.tables.known_effects import EFFECTS
 from wardround.common.tables.strategies import STRATEGIES
@@ -32,7 +33,6 @@ from wardround.common.tasks.imaging.options import (
 )
 from wardround.common.tasks.options import Columns, ModelOptions, TabularOptions
 from wardround.common.tasks.text.options import TextColumns, TextOptions
-from wardround.simulations.cli import app
 from wardround.simulations.search.values import toml_text
 
 FOLDER = Path(__file__).parent
@@ -196,10 +196,13 @@ def _command(command: Any, name: str) -> Iterator[str]:
         rows = [row for parameter in command.params if (row := _parameter(parameter))]
         if rows:
             yield "\n| | | |\n|---|---|---|\n" + "".join(rows)
+        if command.epilog:
+            yield f"\n{command.epilog}\n"
         return
-    for part in command.commands.values():
+    for below in command.list_commands(None):
+        part = command.get_command(None, below)
         if not part.hidden:
-            yield from _command(part, f"{name} {part.name}")
+            yield from _command(part, f"{name} {below}")
 
 
 def _is_argument(parameter: Any) -> bool:

@@ -13,9 +13,9 @@ import yaml
 from typer.main import get_command
 
 from wardround.common import errors
+from wardround.common.process.main import app
 from wardround.server.dashboard.app import serve_dashboard
 from wardround.server.display.board import Board
-from wardround.simulations.cli import app
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -29,7 +29,7 @@ def options(words: list[str]) -> tuple[set[str], int]:
         if name not in command.commands:  # `wardround client KIT` is `wardround client run KIT`
             command = command.commands["run"]
             break
-        command, depth = command.commands[name], depth + 1
+        command, depth = command.get_command(None, name), depth + 1
     return {option for one in command.params for option in one.opts}, depth
 
 

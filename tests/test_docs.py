@@ -12,7 +12,7 @@ from docs.reference import pages
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.server.strategies import INDIVIDUAL, MEAN
-from wardround.simulations.run.simulate import default_config_text
+from wardround.simulations.default import default_config_text
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/**/*.md")])

@@ -13,9 +13,9 @@ import typer
 
 from wardround.common.config.load import config_text, parse_config
 from wardround.common.config.task import make_task
+from wardround.common.process.main import app
 from wardround.server.strategies import build_strategy
-from wardround.simulations.cli import app
-from wardround.simulations.run.simulate import default_config_text
+from wardround.simulations.default import default_config_text
 from wardround.simulations.search.space import read_param
 from wardround.simulations.search.values import split_option, split_values
 
@@ -42,7 +42,7 @@ def parsed(words: list[str]) -> tuple[str, dict[str, Any]]:
     name = []
     while hasattr(command, "commands"):
         name.append(words[0])
-        command, words = command.commands[words[0]], words[1:]
+        command, words = command.get_command(None, words[0]), words[1:]
     return " ".join(name), command.make_context(" ".join(name), words).params
 
 

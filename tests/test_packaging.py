@@ -28,7 +28,7 @@ def folders(root: Path) -> set[str]:
 def wheel(tmp_path_factory) -> Path:
     """A wheel built from a copy of the tracked tree, without network."""
     tree, target = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
-    for name in (*PARTS, "__init__.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (*PARTS, "__init__.py", "__main__.py", "pyproject.toml", "README.md", "LICENSE"):
         source = ROOT / name
         files = [source] if source.is_file() else [p for p in source.rglob("*") if p.is_file()]
         for file in files:
@@ -64,12 +64,15 @@ def test_the_wheel_holds_every_file_and_no_top_level_stranger(wheel: Path) -> No
             if file.suffix in (".py", ".html", ".toml") or file.name == "py.typed":
                 assert f"wardround/{file.relative_to(ROOT)}" in names
     beside = {name for name in names if name.startswith("wardround/") and name.count("/") == 1}
-    assert beside == {"wardround/__init__.py"}, "nothing else of the checkout's own folder"
+    assert beside == {"wardround/__init__.py", "wardround/__main__.py"}, (
+        "nothing else of the checkout's own folder"
+    )
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"wardround"}
     entry = next(name for name in names if name.endswith("entry_points.txt"))
     assert (
-        "wardround = wardround.simulations.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
+        "wardround = wardround.common.process.main:main"
+        in zipfile.ZipFile(wheel).read(entry).decode()
     )
 
 

@@ -23,6 +23,7 @@ ORDER = {
         "durable protocol tables transport",
         "tasks",
         "config",
+        "command_line",
         "model run trust",
         "audit privacy secagg",
         "manifest process",
@@ -49,7 +50,7 @@ ORDER = {
         "process",
     ),
     "simulations": (
-        "grid population",
+        "default grid population",
         "executors scenario",
         "run",
         "flower privacy search",

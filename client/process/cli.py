@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from wardround.common.command_line import LogOption, example, new_commands, new_group
+
 KitArgument = Annotated[
     Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.", readable=False)
-]
-LogOption = Annotated[
-    Literal["text", "json"], typer.Option("--log", help="Log lines for people or for programs.")
 ]
 
 
@@ -25,21 +24,16 @@ class _RunByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-client = typer.Typer(
-    name="client",
+commands = new_commands()
+client = new_group(
+    "client",
+    "Take part as a hospital: `wardround client KIT --data SHARD`.",
     cls=_RunByDefault,
-    no_args_is_help=True,
-    help="Take part as a hospital: `wardround client KIT --data SHARD`.",
-    rich_markup_mode="markdown",
 )
+commands.add_typer(client)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group of commands."""
-    app.add_typer(client)
-
-
-@client.command("run")
+@client.command("run", epilog=example("wardround client kits/north --data patients.csv"))
 def run(
     kit: KitArgument,
     data: Annotated[
@@ -68,7 +62,7 @@ def run(
     HospitalProcess(Kit.open(kit), data, device).run()
 
 
-@client.command("enroll")
+@client.command("enroll", epilog=example("wardround client enroll north kits/north"))
 def enroll(
     first: Annotated[
         str, typer.Argument(metavar="NAME|KIT", help="The hospital's name; with --answer the kit.")
@@ -104,7 +98,7 @@ def enroll(
     print(f"then: wardround client enroll {path.parent} --answer {name}.answer")
 
 
-@client.command("approve")
+@client.command("approve", epilog=example("wardround client approve kits/north"))
 def approve(
     kit: KitArgument,
     yes: Annotated[
@@ -133,7 +127,7 @@ def approve(
     decide(kit, yes, reject, plan, print, typer.confirm)
 
 
-@client.command("stop")
+@client.command("stop", epilog=example("wardround client stop kits/north"))
 def stop(
     kit: KitArgument,
     undo: Annotated[bool, typer.Option("--undo", help="Allow it to be started again.")] = False,
@@ -144,7 +138,9 @@ def stop(
     print(stop_hospital(kit, undo))
 
 
-@client.command("deidentify")
+@client.command(
+    "deidentify", epilog=example("wardround client deidentify dicom copies --burned-in drop")
+)
 def deidentify(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder of DICOM files.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="A new folder.")],

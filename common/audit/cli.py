@@ -10,35 +10,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from wardround.common.command_line import example, new_commands, new_console, new_group
 from wardround.common.errors import AuditError, ConfigError
 
 # The modules that read logs are imported by the commands: --help answers without loading them.
 
+_WIDTH = 140  # of the tables, where there is no terminal to ask
 _OWN_FIELDS = ("seq", "time", "event", "prev", "hash")
 
-audit = typer.Typer(
-    name="audit",
-    help="The audit log: verify it, see what left, begin it anew after damage.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-)
+commands = new_commands()
+audit = new_group("audit", "The audit log: verify it, see what left, begin it anew after damage.")
+commands.add_typer(audit)
 
 FileArgument = Annotated[
     Path, typer.Argument(help="An audit.jsonl.", show_default=False, readable=False)
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group ``audit`` to a command line."""
-    app.add_typer(audit)
-
-
-@audit.command()
+@audit.command(
+    epilog=example("wardround audit verify kits/north/audit.jsonl --against server/audit.jsonl")
+)
 def verify(
     file: FileArgument,
     against: Annotated[
@@ -67,7 +62,7 @@ def verify(
         notes += other.notes + remarks
     if not keys:
         notes.append("keys are as the log names them; with --publics they are checked too")
-    console = _console()
+    console = new_console(_WIDTH)
     for note in notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
     for problem in problems:
@@ -80,7 +75,7 @@ def verify(
     console.print(Text(text), soft_wrap=True)
 
 
-@audit.command()
+@audit.command(epilog=example("wardround audit show kits/north/audit.jsonl --since 2026-01-31"))
 def show(
     file: FileArgument,
     since: Annotated[
@@ -106,7 +101,7 @@ def show(
         for row in rows:
             print(json.dumps(row))
         return
-    console = _console()
+    console = new_console(_WIDTH)
     if not rows:
         console.print(Text(f"no event '{event}'" + (f" since {since}" if since else "")))
     elif event in ("sent", "received"):
@@ -119,7 +114,7 @@ def show(
         console.print(_events(rows))
 
 
-@audit.command()
+@audit.command(epilog=example("wardround audit restart kits/north/audit.jsonl"))
 def restart(
     file: FileArgument,
     party: Annotated[
@@ -154,11 +149,6 @@ def _keys(publics: Path | None, ca: Path | None) -> Mapping[str, bytes]:
             raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
     description = Description.read(data[0], data[1])
     return {"server": description.server, **description.hospitals}
-
-
-def _console() -> Console:
-    """Wide enough for the tables where there is no terminal to ask."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def _start(since: str | None) -> datetime | None:

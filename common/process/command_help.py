@@ -9,21 +9,14 @@ from __future__ import annotations
 import inspect
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from typer.core import TyperArgument, TyperGroup
+from typer.core import TyperArgument
 from typer.models import ArgumentInfo
 
 
-class Commands(TyperGroup):
-    """A group of commands that all say what their arguments mean."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        _restore(self)
-
-
-def _restore(command: Any) -> None:
+def restore_help(command: Any) -> None:
+    """Let a command, and all below it, say what their arguments mean."""
     for below in getattr(command, "commands", {}).values():
-        _restore(below)
+        restore_help(below)
     arguments = [one for one in command.params if isinstance(one, TyperArgument) and not one.help]
     if arguments:
         hints = get_type_hints(inspect.unwrap(command.callback), include_extras=True)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from wardround.common.command_line import (
+    LogOption,
+    SetOption,
+    example,
+    new_commands,
+    new_console,
+)
 
 if TYPE_CHECKING:  # every command would pay for the import
     from wardround.common.config.load import Config
@@ -15,21 +22,12 @@ if TYPE_CHECKING:  # every command would pay for the import
     from wardround.server.display.board import Board
     from wardround.server.observer import Observer
 
-
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
-]
-LogOption = Annotated[
-    Literal["text", "json"], typer.Option("--log", help="Log lines for people or for programs.")
-]
+commands = new_commands()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(server)
-
-
+@commands.command(
+    epilog=example("wardround server federation.toml --dashboard 127.0.0.1:8080"),
+)
 def server(
     config: Annotated[
         Path, typer.Argument(help="The federation.toml that was provisioned.")
@@ -92,15 +90,12 @@ def _dashboard(board: Board, address: str, remote: bool, names: list[str], stack
 
 def _display(logs: str, config: Config, primary: Figure, stack: ExitStack) -> Observer:
     """What shows the run: a table for people, or log lines for programs."""
-    from rich.console import Console
-
     from wardround.server.display.console import Progress
     from wardround.server.display.loglines import LogLines
 
     if logs == "json":
         return LogLines()
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    progress = Progress(console, config.federation.rounds, primary, config.privacy.unit)
+    progress = Progress(new_console(), config.federation.rounds, primary, config.privacy.unit)
     return stack.enter_context(progress)
 
 

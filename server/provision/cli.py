@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wardround.common.command_line import SetOption, example, new_commands, new_console
 from wardround.common.errors import ConfigError
 from wardround.common.names import SERVER, name_of
 
@@ -47,15 +47,7 @@ NewKeyOption = Annotated[
         "--new-key", help="With --renew or --request: other keys; the old ones are revoked."
     ),
 ]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to a command line."""
-    app.command("provision")(provision_command)
+commands = new_commands()
 
 
 class _Asked(NamedTuple):
@@ -85,6 +77,7 @@ class _Asked(NamedTuple):
             raise ConfigError(f"--zip: writes kits, and {chosen[0]} makes none")
 
 
+@commands.command("provision", epilog=example("wardround provision federation.toml --zip"))
 def provision_command(
     config: ConfigArgument = Path("federation.toml"),
     request: RequestOption = None,
@@ -105,7 +98,7 @@ def provision_command(
     asked = _Asked(request, renew, revoke, show, zipped, new_key)
     asked.check()
     settings = load_config(config, overrides or [])
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     if show:
         from wardround.server.provision.kits import standings
 

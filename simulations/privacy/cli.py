@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from wardround.common.command_line import (
+    ConfigArgument,
+    SetOption,
+    example,
+    here,
+    new_commands,
+    new_console,
+    new_group,
+)
 from wardround.common.errors import ConfigError
 
 if TYPE_CHECKING:  # the command line answers --help without loading torch
@@ -19,28 +27,18 @@ if TYPE_CHECKING:  # the command line answers --help without loading torch
     from wardround.simulations.privacy.plan import Alternative, HospitalPlan
 
 _MOST_ROWS = 20
+_WIDTH = 120  # of the tables, where there is no terminal to ask
 
-privacy = typer.Typer(
-    name="privacy",
-    help="Differential privacy: plan a budget, see what is spent, audit a configuration.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
+commands = new_commands()
+privacy = new_group(
+    "privacy", "Differential privacy: plan a budget, see what is spent, audit a configuration."
 )
-
-ConfigArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        help="A federation.toml. Default: ./federation.toml, else the built-in example.",
-        show_default=False,
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
-]
+commands.add_typer(privacy)
 
 
-@privacy.command()
+@privacy.command(
+    epilog=example("wardround privacy plan --set privacy.unit=example --set privacy.epsilon=3")
+)
 def plan(
     config: ConfigArgument = None,
     overrides: SetOption = None,
@@ -61,14 +59,12 @@ def plan(
     from wardround.simulations.privacy.plan import alternatives, plan_figure, plan_hospitals
     from wardround.simulations.run.simulate import load
 
-    if config is None and Path("federation.toml").is_file():
-        config = Path("federation.toml")
-    settings = load(config, list(overrides or []))
+    settings = load(here(config), list(overrides or []))
     _need_privacy(settings, "plan")
     check_settings(settings)
     rows, patients = _given(sizes) if sizes else _found(settings)
     units = patients if settings.privacy.unit == "patient" and patients else rows
-    console = _console()
+    console = new_console(_WIDTH)
     plans = plan_hospitals(settings, units)
     _print_plan(console, plans, settings)
     _print_alternatives(console, alternatives(settings, rows, patients))
@@ -77,7 +73,7 @@ def plan(
     console.print(Text(f"plot: {plot}"))
 
 
-@privacy.command()
+@privacy.command(epilog=example("wardround privacy show kits/north --limit 8"))
 def show(
     place: Annotated[
         Path,
@@ -94,12 +90,14 @@ def show(
     """What a hospital's ledger says is spent and left."""
     from wardround.simulations.privacy.show import read_ledgers
 
-    console = _console()
+    console = new_console(_WIDTH)
     for text in read_ledgers(place, limit, delta, entries):
         console.print(text)
 
 
-@privacy.command()
+@privacy.command(
+    epilog=example("wardround privacy audit --set privacy.unit=example --set privacy.epsilon=3")
+)
 def audit(
     config: ConfigArgument = None,
     overrides: SetOption = None,
@@ -118,9 +116,7 @@ def audit(
     from wardround.common.config.task import make_task
     from wardround.simulations.run.simulate import load
 
-    if config is None and Path("federation.toml").is_file():
-        config = Path("federation.toml")
-    settings = load(config, list(overrides or []))
+    settings = load(here(config), list(overrides or []))
     _need_privacy(settings, "audit")
     from wardround.simulations.privacy.attacks.page import write_page
     from wardround.simulations.privacy.attacks.run import BLIND, words
@@ -128,7 +124,7 @@ def audit(
 
     found = run_audit(settings, make_task(settings), canaries, noise_scale)
     write_page(found, page)
-    console = _console()
+    console = new_console(_WIDTH)
     for line in words(found):
         console.print(Text(line, style="bold red" if line.startswith("FAULT") else ""))
     console.print(Text("What this can't tell:", style="bold"))
@@ -145,11 +141,6 @@ def _need_privacy(settings: Config, what: str) -> None:
             "privacy.unit",
             f"is 'none': nothing to {what}; try --set privacy.unit=example --set privacy.epsilon=3",
         )
-
-
-def _console() -> Console:
-    """Wide enough for the tables where there is no terminal to ask."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _given(sizes: str) -> tuple[dict[str, int], dict[str, int]]:

@@ -40,6 +40,7 @@ from wardround.server.app import run_federation
 from wardround.server.observer import Observer
 from wardround.server.rounds.checkpoint import newest_checkpoint
 from wardround.server.rounds.parts import FederationParts
+from wardround.simulations.default import default_config_text
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
 from wardround.simulations.executors.on_ray import OnRay, check_ray
 from wardround.simulations.executors.ray_actor import Plan
@@ -232,11 +233,6 @@ def load(
     if config is None:
         return parse_config(default_config_text(), overrides)
     return load_config(Path(config), overrides)
-
-
-def default_config_text() -> str:
-    """The commented ``federation.toml`` that ``wardround init`` writes."""
-    return (Path(__file__).parents[1] / "default.toml").read_text("utf-8")
 
 
 def _run(

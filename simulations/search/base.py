@@ -15,7 +15,7 @@ from wardround.common.config.task import make_task
 from wardround.common.durable.files import sync_folder
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
 from wardround.server.strategies import build_strategy
-from wardround.simulations.run.simulate import default_config_text
+from wardround.simulations.default import default_config_text
 from wardround.simulations.search.values import Settings, overrides, shown
 
 OWN_KEYS = {"federation.runs": "leave it to the sweep, or set it with --set"}

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from wardround.common.command_line import (
+    ConfigArgument,
+    SetOption,
+    example,
+    here,
+    new_commands,
+    new_console,
+)
 from wardround.common.errors import ConfigError, Interrupted, WardroundError
 from wardround.common.process.signals import interrupt_once
 
-ConfigArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        help="A federation.toml. Default: ./federation.toml, else the built-in example.",
-        show_default=False,
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable."),
-]
 ParamOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,9 +30,7 @@ ParamOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``wardround tune``."""
-    app.command()(tune)
+commands = new_commands()
 
 
 # --- wardround simulate --sweep -------------------------------------------------------------------
@@ -66,7 +59,7 @@ def run_sweep(
         if key in grid:
             raise ConfigError(f"--sweep {key}: stands there twice; give all its values in one")
         grid[key] = split_values("--sweep", key, text)
-    console = _console()
+    console = new_console()
     try:
         result = sweep(
             config,
@@ -89,6 +82,9 @@ def run_sweep(
 
 
 # --- wardround tune -------------------------------------------------------------------------------
+@commands.command(
+    epilog=example("wardround tune --trials 30 --param training.lr=0.001..1.0:log --prune")
+)
 def tune(
     config: ConfigArgument = None,
     params: ParamOption = None,
@@ -111,13 +107,13 @@ def tune(
     from wardround.simulations.search.space import read_param
     from wardround.simulations.search.tune import tune as run_tuning
 
-    if resume is None and config is None and Path("federation.toml").is_file():
-        config = Path("federation.toml")
+    if resume is None:
+        config = here(config)
     pairs = [read_param(option) for option in params or []]
     space = dict(pairs)
     if len(space) < len(pairs):
         raise ConfigError("--param: a key stands there twice; give it once")
-    console = _console()
+    console = new_console()
     interrupt_once()
     try:
         result = run_tuning(
@@ -133,7 +129,3 @@ def tune(
     except KeyboardInterrupt as error:
         raise Interrupted(str(error) or "interrupted") from None
     show_tuning(console, result)
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())

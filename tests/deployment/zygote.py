@@ -33,7 +33,7 @@ import wardround.common.run.report
 import wardround.server.dashboard.app  # noqa: F401
 import wardround.server.process.cli
 import wardround.server.process.main
-from wardround.simulations.cli import main as wardround
+from wardround.common.process.main import main as wardround
 
 
 def run(job: dict[str, Any]) -> None:

@@ -22,9 +22,9 @@ from wardround.client.site.kit import Kit
 from wardround.client.site.stop import stop_hospital
 from wardround.common.durable.private import private_folder
 from wardround.common.errors import ProvisionError
+from wardround.common.process.main import main
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
-from wardround.simulations.cli import main
 
 NOBODY = 65534
 LATER = (

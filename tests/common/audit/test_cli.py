@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.common.audit.audit_runs import NORTH, OTHER, SERVER, exchange, message, run
-from wardround.common.audit import cli as audit_cli
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, ConfigError
+from wardround.common.process.main import app
 from wardround.common.trust.description import Description
 from wardround.common.trust.pki import Authority
 
@@ -21,9 +20,6 @@ DAY = 86_400.0
 
 
 def call(*arguments: str | Path) -> Result:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    audit_cli.register(app)
     return CliRunner().invoke(app, ["audit", *map(str, arguments)])
 
 

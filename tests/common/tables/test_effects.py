@@ -14,7 +14,7 @@ from wardround.common.tables.known_effects import EFFECTS
 from wardround.common.tasks.imaging.options import ImagingOptions, NetworkOptions
 from wardround.common.tasks.options import ModelOptions, TabularOptions
 from wardround.common.tasks.text.options import TextOptions
-from wardround.simulations.run.simulate import default_config_text
+from wardround.simulations.default import default_config_text
 
 REFUSED = {
     "[privacy]\nepsilon = 3.0": "privacy.epsilon: has no effect with privacy.unit",

@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from tests.provisioning import federation, kits
 from wardround.client.site import enroll
 from wardround.client.site.kit import Kit
 from wardround.common.errors import ConfigError, ProvisionError, WardroundError
-from wardround.server.provision.cli import register
-
-app = typer.Typer(pretty_exceptions_enable=False)
-app.callback()(lambda: None)
-register(app)
+from wardround.common.process.main import app
 
 
 def call(*arguments: str) -> list[str]:

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
-from wardround.simulations.cli import app
+from wardround.common.process.main import app
+from wardround.simulations.default import default_config_text
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.privacy.attacks.inversion import correlation, gradient_of, invert
 from wardround.simulations.privacy.attacks.membership_inference import loss_threshold
@@ -28,7 +29,7 @@ from wardround.simulations.privacy.attacks.one_run import (
     p_value,
 )
 from wardround.simulations.privacy.attacks.training import observe_training
-from wardround.simulations.run.simulate import default_config_text, torch_threads
+from wardround.simulations.run.simulate import torch_threads
 
 ROOT = Path(__file__).parents[3]
 

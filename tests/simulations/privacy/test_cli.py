@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, PrivacyRefused, WardroundError
 from wardround.common.privacy.accounting import Release, epsilon
+from wardround.common.process.main import app
 from wardround.simulations import simulate
-from wardround.simulations.cli import app
 from wardround.simulations.privacy.plan import alternatives, plan_hospitals, shown_rounds
 
 

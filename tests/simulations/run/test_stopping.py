@@ -46,7 +46,7 @@ def test_a_signal_ends_workers_files_and_run_with_one_sentence(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     """Sent to the whole group, as a terminal and Slurm do, and twice, as people do."""
-    command = [sys.executable, "-m", "wardround.simulations.cli", "simulate"]
+    command = [sys.executable, "-m", "wardround.common.process.main", "simulate"]
     settings = ["federation.rounds=100000", f"federation.runs={tmp_path}"]
     options = [part for text in settings for part in ("--set", text)]
     process = subprocess.Popen(

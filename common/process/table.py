@@ -1,0 +1,95 @@
+"""Which commands there are, for whom, and where each stands: names only, nothing is imported.
+
+So ``wardround --help`` lists them all without loading any, and a hospital's command never meets the
+code of the other sides, nor needs what these have installed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+HOSPITAL, COORDINATOR, RESEARCHER, ANYONE = "Hospital", "Coordinator", "Researcher", "Anyone"
+"""For whom a command is: the groups of ``wardround --help``, in their order."""
+
+
+class Command(NamedTuple):
+    """A command of ``wardround``."""
+
+    name: str
+    panel: str
+    text: str
+    """One line of ``wardround --help``."""
+    module: str
+    """The room's ``cli``; its ``commands`` holds this one."""
+    extra: str | None = None
+    """Of ``pip install 'wardround[...]'``; None: the plain install has all it needs."""
+
+
+COMMANDS = (
+    Command(
+        "client",
+        HOSPITAL,
+        "Take part as a hospital: `wardround client KIT --data SHARD`.",
+        "wardround.client.process.cli",
+    ),
+    Command(
+        "provision",
+        COORDINATOR,
+        "Make the consortium's authority, the server's certificate and a kit per hospital.",
+        "wardround.server.provision.cli",
+    ),
+    Command(
+        "server",
+        COORDINATOR,
+        "Wait for the hospitals, run the rounds; started again, go on.",
+        "wardround.server.process.cli",
+        "server",
+    ),
+    Command(
+        "simulate",
+        RESEARCHER,
+        "Run a whole federation on this machine and compare it with local and pooled training.",
+        "wardround.simulations.cli",
+        "simulate",
+    ),
+    Command(
+        "tune",
+        RESEARCHER,
+        "Search for settings, scored on validation rows.",
+        "wardround.simulations.search.cli",
+        "simulate",
+    ),
+    Command(
+        "privacy",
+        RESEARCHER,
+        "Differential privacy: plan a budget, see what is spent, audit a configuration.",
+        "wardround.simulations.privacy.cli",
+        "simulate",
+    ),
+    Command(
+        "init",
+        ANYONE,
+        "Write a commented federation.toml to start from.",
+        "wardround.simulations.cli",
+    ),
+    Command(
+        "report",
+        ANYONE,
+        "Write a run's report.html again.",
+        "wardround.common.run.cli",
+        "simulate",
+    ),
+    Command(
+        "audit",
+        ANYONE,
+        "The audit log: verify it, see what left, begin it anew after damage.",
+        "wardround.common.audit.cli",
+    ),
+    Command(
+        "doctor",
+        ANYONE,
+        "Check clock, certificates, reachability, proxy, GPU, disk and data, at either end.",
+        "wardround.common.process.cli",
+    ),
+    Command("version", ANYONE, "Print the version.", "wardround.common.process.cli"),
+)
