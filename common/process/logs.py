@@ -46,6 +46,8 @@ def setup_logging(
     kind  : 'text' for people, coloured on a terminal only; 'json' for machines
     level : of this project's records; other libraries' are shown from WARNING on
     """
+    import flwr.app  # noqa: F401  it sets its own handler when it is first imported
+
     stream = stream or sys.stderr
     number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
     if not isinstance(number, int):
