@@ -12,16 +12,16 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from wardround.client.algorithms.base import integer
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
 from wardround.client.requests.job import TrainingJob
 from wardround.client.requests.own_model import keep_own_model
-from wardround.client.requests.received import ModelCache, config_of, receive, totals_of
+from wardround.client.requests.received import ModelCache, receive, totals_of
 from wardround.client.secagg.masking import (
+    MaskedAsk,
     answer_with,
     asked_splits,
     is_secure,
@@ -34,25 +34,22 @@ from wardround.client.site.outward import Outward
 from wardround.client.state import ClientState
 from wardround.client.training.devices import kind
 from wardround.client.training.evaluation import evaluate_model
-from wardround.common.errors import PrivacyRefused, ReplyRefused, WardroundError
+from wardround.common.errors import PrivacyRefused, WardroundError
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums
-from wardround.common.flower.arrays import encode_arrays
 from wardround.common.flower.hosting import error_reply
-from wardround.common.manifest.leaves import (
-    DESCRIPTION,
-    DEVICE,
-    HOSPITAL,
-    MOST_WARNINGS,
-    WARNINGS,
-)
 from wardround.common.model.torch_state import ordinary_torch
 from wardround.common.protocol import names as m
+from wardround.common.protocol.describe import MOST_WARNINGS, DescribeReply, DescribeRequest
+from wardround.common.protocol.errors import BUDGET, Code
+from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest, named
+from wardround.common.protocol.message import Content
+from wardround.common.protocol.statistics import StatisticsReply, StatisticsRequest
 from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
 
-Handler = Callable[[RecordDict, Hospital, ClientState], RecordDict]
+Handler = Callable[[Content, Hospital, ClientState], Content]
 
 
 def create_client_app(
@@ -98,7 +95,8 @@ def failure_reply(message: Message, error: Exception, told: Callable[[str], str]
     reason = reason_of(error)
     if (line := one_line(told(reason))) != one_line(reason):
         log.warning("%s", reason)  # the whole of it stays here
-    return error_reply(message, line)
+    code = Code.BUDGET if isinstance(error, PrivacyRefused) else Code.FAILED
+    return error_reply(message, line, code)
 
 
 def reason_of(error: Exception) -> str:
@@ -106,7 +104,7 @@ def reason_of(error: Exception) -> str:
     is: whoever asked knows whom."""
     if isinstance(error, WardroundError):
         text = f"{error.what}{f'; {error.mend}' if error.mend else ''}"
-        return f"{m.BUDGET}{text}" if isinstance(error, PrivacyRefused) else text
+        return f"{BUDGET}{text}" if isinstance(error, PrivacyRefused) else text
     # its text might quote a cell: only the hospital may see it
     log.debug("a request failed", exc_info=error)
     where = traceback.extract_tb(error.__traceback__)[-1]
@@ -115,15 +113,10 @@ def reason_of(error: Exception) -> str:
 
 
 def describe(
-    told: Callable[[str], str], request: RecordDict, hospital: Hospital, state: ClientState
-) -> RecordDict:
+    told: Callable[[str], str], content: Content, hospital: Hospital, state: ClientState
+) -> Content:
     """Who this is, how many rows it has, and whether it computes on a GPU."""
-    protocol = config_of(request).get(m.PROTOCOL_KEY)
-    if protocol != m.PROTOCOL:
-        raise ReplyRefused(
-            f"the server speaks protocol {protocol!r}, this client {m.PROTOCOL}; "
-            "install the same version of wardround on both sides"
-        )
+    DescribeRequest.from_records(content)
     # what a warning says of one hospital's rows is not for a server that may see sums only
     warnings = hospital.warnings()
     if not hospital.simulated:  # a simulation tells all hospitals' lines itself
@@ -134,75 +127,72 @@ def describe(
     if len(shown) > MOST_WARNINGS:
         rest = len(shown) - MOST_WARNINGS + 1
         shown = [*shown[: MOST_WARNINGS - 1], f"{hospital.name}: {rest} more stand in its own log"]
-    said = ConfigRecord({HOSPITAL: hospital.name, WARNINGS: shown})
-    if device := kind(hospital.config.training.device):
-        said[DEVICE] = device
-    return RecordDict(
-        {
-            DESCRIPTION: said,
-            m.SIZES: MetricRecord(dict(announced_sizes(hospital))),
-        }
-    )
+    device = kind(hospital.config.training.device)
+    sizes = announced_sizes(hospital)
+    return DescribeReply(hospital.name, sizes, tuple(shown), device).to_records()
 
 
-def statistics(request: RecordDict, hospital: Hospital, state: ClientState) -> RecordDict:
+def statistics(content: Content, hospital: Hospital, state: ClientState) -> Content:
     """This hospital's sums for one phase of the federated preparation."""
-    masked = refuse_plain(request, hospital)
-    phase = integer(config_of(request), m.PHASE)
-    totals, _ = totals_of(request)
-    if masked:
-        own = partial(hospital.statistics, phase, totals)
-        return mask_sums(request, hospital, state, own, all_asked=False)
-    return RecordDict({m.ARRAYS: encode_arrays(hospital.statistics(phase, totals))})
+    refuse_plain(content, hospital)
+    request = StatisticsRequest.from_records(content)
+    totals, _ = totals_of(request.totals)
+    if request.masked is not None:
+        asked = MaskedAsk.of(request.masked, content, hospital, state)
+        own = partial(hospital.statistics, request.phase, totals)
+        return mask_sums(asked, own, all_asked=False)
+    return StatisticsReply(hospital.statistics(request.phase, totals)).to_records()
 
 
-def layout(
-    models: ModelCache, request: RecordDict, hospital: Hospital, state: ClientState
-) -> RecordDict:
+def layout(models: ModelCache, content: Content, hospital: Hospital, state: ClientState) -> Content:
     """Names and shapes of this hospital's sums: statistics of a phase, or metrics of a model."""
-    if m.ARRAYS in request:
-        return sums_shapes(_metric_sums(request, hospital, state, models))
-    totals, _ = totals_of(request)
-    return sums_shapes(hospital.statistics(integer(config_of(request), m.PHASE), totals))
+    if m.ARRAYS in content:
+        metrics = EvaluateRequest.from_records(content)
+        return sums_shapes(named(_metric_sums(metrics, hospital, state, models)))
+    request = StatisticsRequest.from_records(content)
+    totals, _ = totals_of(request.totals)
+    return sums_shapes(hospital.statistics(request.phase, totals))
 
 
-def train(
-    models: ModelCache, request: RecordDict, hospital: Hospital, state: ClientState
-) -> RecordDict:
+def train(models: ModelCache, content: Content, hospital: Hospital, state: ClientState) -> Content:
     """Load the global model (and personal layers), train, and send the result."""
-    job = TrainingJob.begin(models, request, hospital, state)
+    job = TrainingJob.begin(models, content, hospital, state)
     return job.finish(job.work())
 
 
 def evaluate(
-    models: ModelCache, request: RecordDict, hospital: Hospital, state: ClientState
-) -> RecordDict:
+    models: ModelCache, content: Content, hospital: Hospital, state: ClientState
+) -> Content:
     """Metric sums of the global model (with personal layers) on the held-out splits."""
-    if refuse_plain(request, hospital):
-        splits = asked_splits(request, announced_sizes(hospital))
-        own = partial(_metric_sums, request, hospital, state, models, splits)
-        return mask_sums(request, hospital, state, own)
-    return RecordDict({m.ARRAYS: encode_arrays(_metric_sums(request, hospital, state, models))})
+    refuse_plain(content, hospital)
+    request = EvaluateRequest.from_records(content)
+    if request.masked is not None:
+        splits = asked_splits(request.masked, announced_sizes(hospital))
+        asked = MaskedAsk.of(request.masked, content, hospital, state)
+        return mask_sums(
+            asked, lambda: named(_metric_sums(request, hospital, state, models, splits))
+        )
+    return EvaluateReply(_metric_sums(request, hospital, state, models)).to_records()
 
 
 def _metric_sums(
-    request: RecordDict,
+    request: EvaluateRequest,
     hospital: Hospital,
     state: ClientState,
     models: ModelCache,
     splits: Sequence[str] = m.HELD_OUT,
-) -> Sums:
+) -> dict[str, Sums]:
     received = receive(request, hospital, state, models)
-    keep_own_model(hospital, received)
-    training, sums, task = hospital.config.training, Sums(), hospital.task
+    keep_own_model(hospital, received, request.best_round)
+    training, found, task = hospital.config.training, dict[str, Sums](), hospital.task
     within = task.figure_table().within() if is_secure(hospital) else []
     for split in m.HELD_OUT:
         if split in splits and split in received.examples:
             part = evaluate_model(received.model, received.examples[split], task, training)
             if within:  # the server works them out itself where it may see a hospital's sums
                 part |= own_sums(_own_figures(hospital, part), within)
-            sums |= {f"{split}/{name}": value for name, value in part.items()}
-    return sums
+            found[split] = part
+    return found
 
 
 def _own_figures(hospital: Hospital, sums: Sums) -> Mapping[str, float]:

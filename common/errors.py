@@ -5,6 +5,7 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── DataError              a hospital's data is missing, unreadable or unfit
 ├── TaskError              a task (built in or the user's own) broke its contract
 ├── StrategyError          a strategy is unknown, or not allowed in this run
+├── RequestRefused         a hospital was asked something that it can't answer as it was asked
 ├── ReplyRefused           one client's reply was not accepted (the round may go on)
 │   ├── BudgetSpent        a hospital's privacy budget forbids it to take part
 │   └── ProtocolRefused    a message of secure aggregation was not accepted, by either side
@@ -84,6 +85,10 @@ class StrategyError(WardroundError):
     """A strategy is unknown, misconfigured, or needs what this run doesn't give it."""
 
     exit_code = 5
+
+
+class RequestRefused(WardroundError):
+    """What the server asks isn't a request of the protocol, or doesn't fit this hospital."""
 
 
 class ReplyRefused(WardroundError):

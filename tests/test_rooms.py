@@ -20,8 +20,8 @@ ORDER = {
     "common": (
         "address errors figures memory mends rng text versions",
         "flower names",
-        "durable protocol tables transport",
-        "tasks",
+        "durable tables transport",
+        "protocol tasks",
         "config",
         "command_line",
         "model run trust",

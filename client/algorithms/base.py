@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from wardround.client.state import ClientState
-from wardround.common.errors import ReplyRefused
-from wardround.common.flower.arrays import Arrays, Layout, decode_arrays, layout_of
-from wardround.common.protocol.names import PROXIMAL_MU, ROUND, STATE_ROUND
+from wardround.common.flower.arrays import Arrays, Layout, layout_of
+from wardround.common.protocol.train import PROXIMAL_MU, TrainRequest
 
 
 class LocalAlgorithm:
@@ -26,7 +24,7 @@ class LocalAlgorithm:
     Parameters
     ----------
     parameters : the shared trainable parameters by name, holding x; updated in place by training
-    request : the training request's records
+    request : the training request
     state : what this client remembers
     start : copies of ``parameters``, where the caller has them; they aren't changed
     """
@@ -39,18 +37,15 @@ class LocalAlgorithm:
     def __init__(
         self,
         parameters: dict[str, Tensor],
-        request: RecordDict,
+        request: TrainRequest,
         state: ClientState,
         start: dict[str, Tensor] | None = None,
     ) -> None:
         self.parameters = parameters
         self.request = request
         self.state = state
-        config = request["config"]
-        assert isinstance(config, ConfigRecord)  # client/app.py has checked the request
-        self.config = config
-        self.server_round = integer(config, ROUND)
-        self.state_round = integer(config, STATE_ROUND)
+        self.server_round = request.model.server_round
+        self.state_round = request.model.state_round
         self.start: dict[str, Tensor] = {}
         if self.keeps_start:
             self.start = copies(parameters) if start is None else start
@@ -77,11 +72,8 @@ class LocalAlgorithm:
         return {}
 
     def received(self, name: str) -> dict[str, Tensor]:
-        """A record of the request that mirrors the parameters. ReplyRefused if it doesn't."""
-        record = self.request.get(name)
-        if not isinstance(record, ArrayRecord):
-            raise ReplyRefused(f"the request has no '{name}' record")
-        return to_tensors(decode_arrays(record, layout_of(to_arrays(self.start))))
+        """A record of the request that mirrors the parameters. RequestRefused if it doesn't."""
+        return to_tensors(self.request.record(name, layout_of(to_arrays(self.start))))
 
     def remembered(self, name: str) -> dict[str, Tensor]:
         """This client's own arrays from its last accepted round; zeros before the first."""
@@ -107,15 +99,12 @@ class Plain(LocalAlgorithm):
     def __init__(
         self,
         parameters: dict[str, Tensor],
-        request: RecordDict,
+        request: TrainRequest,
         state: ClientState,
         start: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__(parameters, request, state, start)
-        mu = self.config.get(PROXIMAL_MU, 0.0)
-        if isinstance(mu, bool) or not isinstance(mu, int | float) or not 0 <= mu < np.inf:
-            raise ReplyRefused(f"the request's {PROXIMAL_MU} must be a number of at least 0")
-        self.proximal = float(mu)
+        self.proximal = request.setting(PROXIMAL_MU, 0.0)
         if self.proximal:
             self.start = copies(parameters) if start is None else start
 
@@ -140,14 +129,6 @@ def adjust(
 def copies(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copies of the values, without gradients."""
     return {name: p.detach().clone() for name, p in parameters.items()}
-
-
-def integer(config: ConfigRecord, key: str) -> int:
-    """A whole number of at least 0 from a request. Raises ReplyRefused by key."""
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ReplyRefused(f"the request's '{key}' must be a whole number of at least 0")
-    return value
 
 
 def to_arrays(tensors: dict[str, Tensor]) -> Arrays:

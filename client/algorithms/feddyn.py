@@ -6,16 +6,14 @@ h_i <- h_i - alpha (y - x);   send y
 
 from __future__ import annotations
 
-from flwr.app import RecordDict
 from torch import Tensor
 
 from wardround.client.algorithms.base import LocalAlgorithm
 from wardround.client.state import ClientState
-from wardround.common.errors import ReplyRefused
 from wardround.common.flower.arrays import Arrays
+from wardround.common.protocol.train import FEDDYN_ALPHA, TrainRequest
 
 LAGRANGE = "lagrange"
-ALPHA = "feddyn-alpha"
 
 
 class FedDyn(LocalAlgorithm):
@@ -24,15 +22,12 @@ class FedDyn(LocalAlgorithm):
     def __init__(
         self,
         parameters: dict[str, Tensor],
-        request: RecordDict,
+        request: TrainRequest,
         state: ClientState,
         start: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__(parameters, request, state, start)
-        alpha = self.config.get(ALPHA)
-        if not isinstance(alpha, float) or not 0 < alpha < float("inf"):
-            raise ReplyRefused(f"the request's {ALPHA} must be a positive number")
-        self.proximal = alpha
+        self.proximal = request.setting(FEDDYN_ALPHA)
         h_i = {k: v.to(self.start[k].device) for k, v in self.remembered(LAGRANGE).items()}
         self._minus_h_i = {name: -value for name, value in h_i.items()}
 

@@ -8,14 +8,13 @@ send y, c_i+ - c_i;   c_i <- c_i+
 
 from __future__ import annotations
 
-from flwr.app import RecordDict
 from torch import Tensor
 
 from wardround.client.algorithms.base import LocalAlgorithm, to_arrays
 from wardround.client.state import ClientState
 from wardround.common.flower.arrays import Arrays, Layout
-
-CONTROL = "control"
+from wardround.common.protocol.names import CONTROL
+from wardround.common.protocol.train import TrainRequest
 
 
 class Scaffold(LocalAlgorithm):
@@ -24,7 +23,7 @@ class Scaffold(LocalAlgorithm):
     def __init__(
         self,
         parameters: dict[str, Tensor],
-        request: RecordDict,
+        request: TrainRequest,
         state: ClientState,
         start: dict[str, Tensor] | None = None,
     ) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, MetricRecordValues, RecordDict
 from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
@@ -21,8 +20,8 @@ from wardround.client.privacy.ledger import Entry, Ledger, Limit
 from wardround.client.secagg.masking import finish_private
 from wardround.client.secagg.party import PendingUpload
 from wardround.common.config.load import Config
-from wardround.common.errors import DataError, PrivacyRefused, ReplyRefused
-from wardround.common.flower.arrays import Arrays, ArraySpec, Layout, encode_arrays
+from wardround.common.errors import DataError, PrivacyRefused
+from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.privacy.accounting import Release, share_of_noise
 from wardround.common.privacy.claims import Claim
 from wardround.common.privacy.mechanism import Grid
@@ -37,17 +36,23 @@ from wardround.common.privacy.schedule import (
     summed_schedule,
 )
 from wardround.common.protocol import names as m
-from wardround.common.secagg.content import content_digest
+from wardround.common.protocol.message import REQUEST, Content
+from wardround.common.protocol.train import (
+    QUANTILE_LAYOUT,
+    RUN,
+    TrainReply,
+    TrainRequest,
+    adapts,
+)
 from wardround.common.tables import PrivacyTable
 from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
-_MOST_ROUNDS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the server proposes for a round, checked for type and range.
+    """What the server proposes for a round, as this hospital's settings take it.
 
     rounds : in which the hospital is going to take part, for calibration
     clients : hospitals in the cohort
@@ -64,28 +69,53 @@ class Proposal:
     norm: float
 
     @classmethod
-    def read(cls, config: ConfigRecord, table: PrivacyTable) -> Proposal:
-        """From a training request. Raises ReplyRefused by key."""
-        run, rounds, number = (config.get(key) for key in (m.RUN, m.PLANNED_ROUNDS, m.ROUND))
-        if not isinstance(run, str) or not 0 < len(run) <= 200:
-            raise ReplyRefused(f"the request's '{m.RUN}' must name the run")
-        if not isinstance(rounds, int) or not 1 <= rounds <= _MOST_ROUNDS:
-            raise ReplyRefused(f"the request's '{m.PLANNED_ROUNDS}' must be in 1..{_MOST_ROUNDS}")
-        if not isinstance(number, int):
-            raise ReplyRefused(f"the request has no '{m.ROUND}'")
-        clients = config.get(m.COHORT)
-        if not isinstance(clients, int) or clients < 1:
-            raise ReplyRefused(f"the request's '{m.COHORT}' must be a number of hospitals")
-        rate = expected = 1.0
-        norm = table.clipping_norm
-        if table.summed:
-            rate = _positive(config, m.SAMPLING_RATE)
-            expected = _positive(config, m.EXPECTED_UNITS)
-            if rate > 1:
-                raise ReplyRefused(f"the request's '{m.SAMPLING_RATE}' is above 1")
-        if table.clipping == "adaptive" and not table.stepwise:
-            norm = _positive(config, m.CLIPPING_NORM)
-        return cls(one_line(run), number, rounds, clients, rate, expected, norm)
+    def of(cls, request: TrainRequest, table: PrivacyTable) -> Proposal:
+        """Of a training request. Raises RequestRefused where it proposes nothing."""
+        terms = request.privacy
+        if terms is None:
+            raise REQUEST.is_wrong(RUN)
+        adaptive = table.clipping == "adaptive" and not table.stepwise
+        return cls(
+            one_line(terms.run),
+            request.model.server_round,
+            terms.planned_rounds,
+            terms.cohort,
+            terms.sampling_rate if table.summed else 1.0,
+            terms.expected_units if table.summed else 1.0,
+            terms.clipping_norm if adaptive else table.clipping_norm,
+        )
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What is about to be released, for the ledger.
+
+    request : names it: asked for the same again, a simulation pays once
+    norm : the clipping norm
+    """
+
+    run: str
+    server_round: int
+    request: str
+    mechanism: str
+    norm: float
+    releases: tuple[Release, ...]
+
+    def entry(self, hospital: Hospital) -> Entry:
+        """The line that is written down."""
+        return Entry(
+            federation=hospital.config.federation.name,
+            run=self.run,
+            round=self.server_round,
+            attempt=0,
+            request=self.request,
+            mechanism=self.mechanism,
+            unit=hospital.config.privacy.unit,
+            clipping_norm=self.norm,
+            releases=self.releases,
+            simulated=hospital.simulated,
+            time=0.0,
+        )
 
 
 def announced_sizes(hospital: Hospital) -> dict[str, int]:
@@ -110,8 +140,8 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
         found = ledger.recall(key)
         if found is None:
             _check_split(hospital)
-            entry = _entry(hospital, "", 0, key, "announced sizes", 1.0, announcement(table))
-            ledger.spend(entry, limit_of(hospital.config))
+            spending = Spending("", 0, key, "announced sizes", 1.0, announcement(table))
+            ledger.spend(spending.entry(hospital), limit_of(hospital.config))
             found = " ".join(str(number) for number in _noised_counts(hospital))
             ledger.remember(key, found)
     numbers = dict(zip(m.SPLITS, map(int, found.split()), strict=True))
@@ -178,18 +208,20 @@ class PrivateRound:
         self.claim = b""
 
     @classmethod
-    def begin(cls, request: RecordDict, hospital: Hospital, units: int) -> PrivateRound:
+    def begin(
+        cls, request: TrainRequest, content: bytes, hospital: Hospital, units: int
+    ) -> PrivateRound:
         """Check the proposal, check the budget, write the spending down.
 
         Parameters
         ----------
+        content : digest of the request as it came
         units : how many units this hospital announced
 
         Raises PrivacyRefused if the hospital's limit forbids it.
         """
-        config, table = request[m.CONFIG], hospital.config.privacy
-        assert isinstance(config, ConfigRecord)  # client/app.py has checked the request
-        proposal = Proposal.read(config, table)
+        table = hospital.config.privacy
+        proposal = Proposal.of(request, table)
         if table.stepwise:
             schedule = stepwise_schedule(hospital.config, units, proposal.rounds)
         elif table.summed:
@@ -198,7 +230,7 @@ class PrivateRound:
         else:
             schedule = hospital_schedule(hospital.config, proposal.rounds)
         self = cls(hospital, proposal, schedule)
-        self._spend(content_digest(request).hex())
+        self._spend(content.hex())
         return self
 
     def _spend(self, request: str) -> None:
@@ -206,8 +238,7 @@ class PrivateRound:
         mechanism = {"local": "own noise", "distributed": "share of noise", "central": "no noise"}
         name = f"{'update' if self.table.unit == 'hospital' else 'dp-sgd'}, "
         name += mechanism[self.table.noise]
-        entry = _entry(
-            hospital,
+        spending = Spending(
             self.proposal.run,
             self.proposal.server_round,
             request,
@@ -215,6 +246,7 @@ class PrivateRound:
             self.proposal.norm,
             (self.schedule.one_round(),),
         )
+        entry = spending.entry(hospital)
         with open_ledger(hospital) as ledger:
             # the same request in a simulation draws the same noise: nothing more is told
             if hospital.simulated and ledger.find(request) is not None:
@@ -274,8 +306,7 @@ class PrivateRound:
 
     def records(self) -> dict[str, Layout]:
         """Further array records of the reply: the quantile coordinate, where the norm adapts."""
-        adaptive = self.table.clipping == "adaptive" and not self.table.stepwise
-        return {m.QUANTILE: {m.QUANTILE: ArraySpec((1,), "float32")}} if adaptive else {}
+        return QUANTILE_LAYOUT if adapts(self.table) else {}
 
     def reply(
         self,
@@ -283,7 +314,7 @@ class PrivateRound:
         received: Arrays,
         update: Arrays,
         sensitivity: float,
-    ) -> RecordDict:
+    ) -> Content:
         """The answer to a training request, of a clipped ``update`` of this L2 sensitivity.
 
         Masked: whole numbers, with all, a share or none of the noise. Plain: with all or none.
@@ -307,7 +338,7 @@ class PrivateRound:
         moved = {
             name: (received[name] + u).astype(received[name].dtype) for name, u in update.items()
         }
-        return plain_reply(received | moved, records, 1, 1, None, self.claim)
+        return TrainReply(received | moved, 1, 1, None, records, self.claim).to_records()
 
     def whole_numbers(
         self, grid: Grid, update: Arrays, most: int, survivors: int
@@ -328,57 +359,5 @@ class PrivateRound:
         return whole
 
 
-def plain_reply(
-    arrays: Arrays,
-    records: Mapping[str, Arrays],
-    examples: int,
-    steps: int,
-    loss: float | None,
-    claim: bytes | None,
-) -> RecordDict:
-    """A training reply without masks; without a loss, and with a claim, where it is private."""
-    metrics: dict[str, MetricRecordValues] = {m.NUM_EXAMPLES: examples, m.LOCAL_STEPS: steps}
-    content: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
-        name: encode_arrays(value) for name, value in records.items()
-    }
-    if loss is not None:
-        metrics[m.TRAIN_LOSS] = loss
-    if claim is not None:
-        content[m.PRIVACY] = ConfigRecord({m.CLAIM: claim})
-    content |= {m.ARRAYS: encode_arrays(arrays), m.METRICS: MetricRecord(metrics)}
-    return RecordDict(content)
-
-
 def _dimension(update: Mapping[str, NDArray[Any]]) -> int:
     return sum(u.size for u in update.values())
-
-
-def _positive(config: ConfigRecord, key: str) -> float:
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ReplyRefused(f"the request's '{key}' must be a positive number")
-    return float(value)
-
-
-def _entry(
-    hospital: Hospital,
-    run: str,
-    server_round: int,
-    request: str,
-    mechanism: str,
-    norm: float,
-    releases: tuple[Release, ...],
-) -> Entry:
-    return Entry(
-        federation=hospital.config.federation.name,
-        run=run,
-        round=server_round,
-        attempt=0,
-        request=request,
-        mechanism=mechanism,
-        unit=hospital.config.privacy.unit,
-        clipping_norm=norm,
-        releases=releases,
-        simulated=hospital.simulated,
-        time=0.0,
-    )

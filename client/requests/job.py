@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flwr.app import RecordDict
 from torch import Tensor, nn
 
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital
-from wardround.client.privacy.round import PrivateRound, announced_sizes, plain_reply
+from wardround.client.privacy.round import PrivateRound, announced_sizes
 from wardround.client.requests.local import LocalUpdate, local_update
-from wardround.client.requests.received import PERSONAL, ModelCache, Received, local_keys, receive
-from wardround.client.secagg.masking import begin_training, finish_training, refuse_plain
+from wardround.client.requests.received import PERSONAL, ModelCache, Received, receive
+from wardround.client.secagg.masking import (
+    MaskedAsk,
+    begin_upload,
+    finish_training,
+    refuse_plain,
+)
 from wardround.client.secagg.party import PendingUpload
 from wardround.client.state import ClientState
-from wardround.common.errors import ReplyRefused
+from wardround.common.errors import RequestRefused
 from wardround.common.flower.arrays import layout_of
 from wardround.common.model.entries import Entries, Kind
 from wardround.common.privacy.incompatible import check_model, check_settings, check_task
-from wardround.common.protocol import names as m
+from wardround.common.protocol.message import Content
+from wardround.common.protocol.train import TrainReply, TrainRequest
+from wardround.common.secagg.content import content_digest, training_layout
 from wardround.common.text import one_line
 
 
@@ -48,7 +54,7 @@ class TrainingJob:
     def begin(
         cls,
         models: ModelCache,
-        request: RecordDict,
+        content: Content,
         hospital: Hospital,
         state: ClientState,
         start: dict[str, Tensor] | None = None,
@@ -57,30 +63,32 @@ class TrainingJob:
 
         start : copies of the shared parameters' values, where the caller has them already
         """
-        masked = refuse_plain(request, hospital)
+        refuse_plain(content, hospital)
+        request = TrainRequest.from_records(content)
         hospital.training_part()  # before anything is paid for
         received = receive(request, hospital, state, models)
-        local = local_keys(received.config)
-        name = str(received.config.get(m.ALGORITHM, "plain"))
+        local, name = list(request.model.local_keys), request.algorithm
         if name not in ALGORITHMS:
-            raise ReplyRefused(
+            raise RequestRefused(
                 f"this client doesn't know the algorithm '{one_line(name, 40)}'; update wardround"
             )
         entries = Entries.of(received.model, local)
-        kept = set(local)
         parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
         algorithm = ALGORITHMS[name](dict(parameters), request, state, start)
         count = announced_sizes(hospital)["train"]
-        private = _private_round(request, hospital, received.model, sorted(kept), count)
+        private = None
+        if hospital.config.privacy.enabled:
+            _check_private(hospital, received.model, sorted(local))
+            private = PrivateRound.begin(request, content_digest(content), hospital, count)
         pending = None
-        if masked:
+        if request.masked is not None:
             shared = layout_of(received.arrays)
             records = algorithm.reply_records({key: shared[key] for key in parameters})
             records = records | (private.records() if private else {})
             fine = private is not None and not private.table.stepwise
-            names = list(parameters)
-            pending = begin_training(request, hospital, state, shared, names, records, fine)
-        return cls(hospital, received, algorithm, sorted(kept), count, private, pending)
+            asked = MaskedAsk.of(request.masked, content, hospital, state)
+            pending = begin_upload(asked, training_layout(shared, parameters, records), fine)
+        return cls(hospital, received, algorithm, sorted(local), count, private, pending)
 
     def work(self) -> LocalUpdate:
         """Train, here and now."""
@@ -94,7 +102,7 @@ class TrainingJob:
             self.private,
         )
 
-    def finish(self, work: LocalUpdate) -> RecordDict:
+    def finish(self, work: LocalUpdate) -> Content:
         """Keep what stays, and make the reply of what leaves."""
         received, algorithm, private = self.received.arrays, self.algorithm, self.private
         if self.local:
@@ -110,20 +118,14 @@ class TrainingJob:
             return private.reply(self.pending, received, work.protect, work.sensitivity)
         extra = algorithm.finish(arrays, steps, work.outcome.lr)
         claim = private.claim if private else None
+        reply = TrainReply(arrays, self.count, steps, loss, extra, claim)
         if self.pending is not None:
-            return finish_training(
-                self.pending, self.hospital, received, arrays, extra, self.count, loss, steps, claim
-            )
-        return plain_reply(arrays, extra, self.count, steps, loss, claim)
+            return finish_training(self.pending, self.hospital, received, reply)
+        return reply.to_records()
 
 
-def _private_round(
-    request: RecordDict, hospital: Hospital, model: nn.Module, local: list[str], units: int
-) -> PrivateRound | None:
-    """The round's privacy, paid for; None where none is configured."""
-    if not hospital.config.privacy.enabled:
-        return None
+def _check_private(hospital: Hospital, model: nn.Module, local: list[str]) -> None:
+    """Raise ConfigError for what can't be private."""
     check_settings(hospital.config)
     check_task(hospital.config, hospital.task)
     check_model(hospital.config, model, local)
-    return PrivateRound.begin(request, hospital, units)

@@ -15,14 +15,13 @@ from typing import Any
 from torch import nn
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.requests.received import Received, local_keys
+from wardround.client.requests.received import Received
 from wardround.common.durable.private import private_folder
 from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import CheckpointError
 from wardround.common.model.entries import Entries
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import PREPARATION, ModelForm, load_file, write_preparation
-from wardround.common.protocol import names as m
 from wardround.common.tasks.base import Task
 
 FOLDER = "model"
@@ -30,18 +29,22 @@ FOLDER = "model"
 _FILES = "round-*.safetensors"
 
 
-def keep_own_model(hospital: Hospital, received: Received) -> None:
-    """Write the model that an evaluation request has loaded, if there is a folder for it."""
-    folder, local = hospital.model_folder, local_keys(received.config)
+def keep_own_model(hospital: Hospital, received: Received, best_round: int) -> None:
+    """Write the model that an evaluation request has loaded, if there is a folder for it.
+
+    best_round : the best before it, whose model is kept too
+    """
+    sent = received.request.model
+    folder, local = hospital.model_folder, sent.local_keys
     if folder is None or not local:
         return
     private_folder(folder)
-    model, number = received.model, _number(received, m.ROUND)
+    model, number = received.model, sent.server_round
     form = ModelForm.of(hospital.task, model, Entries.of(model, local))
     seed = hospital.config.federation.seed
     form.write(_path(folder, number), model_arrays(model), number, seed, hospital.name)
     write_preparation(folder, hospital.totals)
-    kept = {_path(folder, number), _path(folder, _number(received, m.BEST_ROUND))}
+    kept = {_path(folder, number), _path(folder, best_round)}
     for file in set(folder.glob(_FILES)) - kept:
         file.unlink()
 
@@ -68,8 +71,3 @@ def load_own_model(
 
 def _path(folder: Path, server_round: int) -> Path:
     return folder / f"round-{server_round:04d}.safetensors"
-
-
-def _number(received: Received, key: str) -> int:
-    value = received.config.get(key, 0)
-    return value if isinstance(value, int) else 0

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from torch import nn
 
-from wardround.client.algorithms.base import integer
 from wardround.client.data.hospital import Hospital
 from wardround.client.state import ClientState
-from wardround.common.errors import ReplyRefused
+from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import (
-    MAX_ABS_SUM,
-    Arrays,
-    decode_arrays,
-    digest_arrays,
-    layout_of,
-)
+from wardround.common.flower.arrays import Arrays, layout_of
 from wardround.common.model.entries import Entries, entries_of
 from wardround.common.model.named import build_model, load_arrays, model_arrays
 from wardround.common.model.saved import ModelForm
-from wardround.common.protocol import names as m
+from wardround.common.protocol.evaluate import EvaluateRequest
+from wardround.common.protocol.model import SentModel
+from wardround.common.protocol.totals import Totals
+from wardround.common.protocol.train import TrainRequest
 from wardround.common.tasks.base import Examples, Task
 
 PERSONAL = "personal"
@@ -66,86 +61,65 @@ class ModelCache:
 
 
 class Received(NamedTuple):
-    """A request's config, the hospital's examples, the model, and the arrays that it was sent."""
+    """A request, the hospital's examples, the model, and the arrays that it was sent."""
 
-    config: ConfigRecord
+    request: TrainRequest | EvaluateRequest
     examples: dict[str, Examples]
     model: nn.Module
     arrays: Arrays
 
 
 def receive(
-    request: RecordDict, hospital: Hospital, state: ClientState, models: ModelCache
+    request: TrainRequest | EvaluateRequest,
+    hospital: Hospital,
+    state: ClientState,
+    models: ModelCache,
 ) -> Received:
     """The model loaded with what was sent (and personal layers), and all that goes with it.
 
-    Raises ReplyRefused for a request that doesn't fit this hospital's model.
+    Raises RequestRefused for a request that doesn't fit this hospital's model.
     """
-    config = config_of(request)
-    totals, digest = totals_of(request)
+    sent = request.model
+    totals, digest = totals_of(request.totals)
     examples = hospital.examples(totals, digest)
     model, initial = models.get(hospital, totals, digest)
-    if (theirs := config.get(m.FROZEN)) and theirs != models.frozen_digest(hospital.task):
-        raise ReplyRefused(
+    if sent.frozen and sent.frozen != models.frozen_digest(hospital.task):
+        raise RequestRefused(
             "this hospital makes other frozen entries of the model than the server; install the "
             "same versions of wardround and torch on both sides"
         )
-    local = local_keys(config)
-    arrays = shared_arrays(request, initial, local)
+    local = sent.local_keys
+    arrays = shared_arrays(sent, initial)
     if set(local) != set(models.personal(hospital)):
         own = ", ".join(models.personal(hospital)[:5]) or "none"
-        raise ReplyRefused(
+        raise RequestRefused(
             f"the request names other personal layers than this hospital's settings ({own})"
         )
     load_arrays(model, arrays)
     if local:
-        personal = state.load(PERSONAL, integer(config, m.STATE_ROUND))
+        personal = state.load(PERSONAL, sent.state_round)
         load_arrays(model, personal or {key: initial[key] for key in local})
-    return Received(config, examples, model, arrays)
+    return Received(request, examples, model, arrays)
 
 
-def shared_arrays(request: RecordDict, initial: Arrays, local: list[str]) -> Arrays:
+def shared_arrays(sent: SentModel, initial: Arrays) -> Arrays:
     """The model's arrays in a request, held against the model that this side builds."""
-    if unknown := sorted(set(local) - set(initial)):
-        raise ReplyRefused(f"the request names an unknown personal layer '{unknown[0][:100]}'")
-    layout = layout_of({key: value for key, value in initial.items() if key not in local})
-    record = request.get(m.ARRAYS)
-    if not isinstance(record, ArrayRecord):
-        raise ReplyRefused(f"the request has no '{m.ARRAYS}' record")
-    return decode_arrays(record, layout)
-
-
-def config_of(request: RecordDict) -> ConfigRecord:
-    """The request's config record. Raises ReplyRefused if there is none."""
-    record = request.get(m.CONFIG)
-    if not isinstance(record, ConfigRecord):
-        raise ReplyRefused(f"the request has no '{m.CONFIG}' record")
-    return record
-
-
-def local_keys(config: ConfigRecord) -> list[str]:
-    """Names of the entries that stay at each hospital."""
-    keys = config.get(m.LOCAL_KEYS, [])
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise ReplyRefused(f"the request's '{m.LOCAL_KEYS}' must be a list of names")
-    return [str(key) for key in keys]
+    local = set(sent.local_keys)
+    if unknown := sorted(local - set(initial)):
+        raise RequestRefused(f"the request names an unknown personal layer '{unknown[0][:100]}'")
+    return sent.decoded(layout_of({k: one for k, one in initial.items() if k not in local}))
 
 
 _totals_cache: dict[str, Sums] = {}
 
 
-def totals_of(request: RecordDict) -> tuple[Sums, str]:
+def totals_of(totals: Totals | None) -> tuple[Sums, str]:
     """The federation's summed preparation and its digest (of what was really received)."""
-    record = request.get(m.TOTALS)
-    if not isinstance(record, ArrayRecord):
+    if totals is None:
         return {}, "none"
-    claimed = config_of(request).get(m.TOTALS_DIGEST)
-    if isinstance(claimed, str) and claimed in _totals_cache:
-        return _totals_cache[claimed], claimed
-    totals = decode_arrays(record, max_abs=MAX_ABS_SUM)
-    digest = digest_arrays(totals)
-    if claimed is not None and digest != claimed:
-        raise ReplyRefused("the preparation that was received doesn't match its digest")
+    if totals.digest in _totals_cache:
+        return _totals_cache[totals.digest], totals.digest
+    sums, digest = totals.decoded()
     _totals_cache.clear()  # one federation at a time: the newest is all that is asked for
-    _totals_cache[digest] = totals
-    return totals, digest
+    _totals_cache[digest] = sums
+    return sums, digest

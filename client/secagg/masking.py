@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.secagg.party import PendingUpload, SecureClient
 from wardround.client.secagg.state import Policy
 from wardround.client.state import ClientState
-from wardround.common.errors import ProtocolRefused, ReplyRefused
+from wardround.common.errors import ProtocolRefused, RequestRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import Arrays, Layout
+from wardround.common.flower.arrays import Arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.masked import KeyReply, KeyRequest, MaskedReply, MaskedTask
+from wardround.common.protocol.message import Content
+from wardround.common.protocol.train import TrainReply
 from wardround.common.rng import derive_seed
 from wardround.common.secagg.content import (
     LOSS,
@@ -29,7 +32,6 @@ from wardround.common.secagg.content import (
     content_digest,
     encode_sums_layout,
     sums_layout,
-    training_layout,
 )
 from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout
 
@@ -39,16 +41,36 @@ def is_secure(hospital: Hospital) -> bool:
     return hospital.config.secure_aggregation.enabled
 
 
+@dataclass(frozen=True)
+class MaskedAsk:
+    """A request for a masked answer, at the hospital that it came to.
+
+    content : gives the digest of all that the request holds, as it came
+    """
+
+    task: MaskedTask
+    content: Callable[[], bytes]
+    hospital: Hospital
+    state: ClientState
+
+    @classmethod
+    def of(
+        cls, task: MaskedTask, request: Content, hospital: Hospital, state: ClientState
+    ) -> MaskedAsk:
+        """Of a request's records, which are the ones that are digested: raw, not as decoded."""
+        return cls(task, lambda: content_digest(request), hospital, state)
+
+
 def secure_client(hospital: Hospital, state: ClientState) -> SecureClient:
-    """The hospital's party in the protocol. Raises ReplyRefused where there can be none."""
+    """The hospital's party in the protocol. Raises RequestRefused where there can be none."""
     table = hospital.config.secure_aggregation
     if not table.enabled:
-        raise ReplyRefused(
+        raise RequestRefused(
             "this hospital's configuration has secure aggregation off; set "
             "secure_aggregation.enabled the same on both sides"
         )
     if hospital.identity is None:
-        raise ReplyRefused(f"{hospital.name} has no identity key for secure aggregation")
+        raise RequestRefused(f"{hospital.name} has no identity key for secure aggregation")
     policy = Policy(table.min_cohort, table.colluding, table.threads)
     return SecureClient(
         hospital.name,
@@ -62,49 +84,41 @@ def secure_client(hospital: Hospital, state: ClientState) -> SecureClient:
 
 def answer_with(
     step: Callable[[SecureClient, bytes], bytes],
-) -> Callable[[RecordDict, Hospital, ClientState], RecordDict]:
+) -> Callable[[Content, Hospital, ClientState], Content]:
     """The handler of a message that one method of ``SecureClient`` answers."""
 
-    def handler(request: RecordDict, hospital: Hospital, state: ClientState) -> RecordDict:
-        answer = step(secure_client(hospital, state), _message(request, m.MESSAGE))
-        return RecordDict({m.SECAGG: ConfigRecord({m.MESSAGE: answer})})
+    def handler(content: Content, hospital: Hospital, state: ClientState) -> Content:
+        message = KeyRequest.from_records(content).message
+        return KeyReply(step(secure_client(hospital, state), message)).to_records()
 
     return handler
 
 
-def refuse_plain(request: RecordDict, hospital: Hospital) -> bool:
-    """True if the request is for a masked answer. Raises ReplyRefused for a plain one where this
-    hospital gives masked answers only."""
-    masked = m.SECAGG in request
-    if is_secure(hospital) and not masked:
-        raise ReplyRefused(
+def refuse_plain(content: Content, hospital: Hospital) -> None:
+    """Raise RequestRefused for a request for a plain answer where this hospital gives masked
+    answers only."""
+    if is_secure(hospital) and m.SECAGG not in content:
+        raise RequestRefused(
             "this hospital answers with secure aggregation only, and the request is for plain "
             "values"
         )
-    return masked
 
 
-def sums_shapes(sums: Sums) -> RecordDict:
+def sums_shapes(sums: Sums) -> Content:
     """The answer to ``query.layout``: names and shapes, no value."""
     data = encode_sums_layout({name: value.shape for name, value in sums.items()})
-    return RecordDict({m.SECAGG: ConfigRecord({m.MESSAGE: data})})
+    return KeyReply(data).to_records()
 
 
-def mask_sums(
-    request: RecordDict,
-    hospital: Hospital,
-    state: ClientState,
-    sums: Callable[[], Sums],
-    all_asked: bool = True,
-) -> RecordDict:
+def mask_sums(asked: MaskedAsk, sums: Callable[[], Sums], all_asked: bool = True) -> Content:
     """The masked answer to a request for sums; ``sums`` is called after the task was checked.
 
     all_asked : whether every sum must have its place, and one that isn't here counts as zero; else
         those that nobody asks for stay here, and one that isn't here is refused: zeros would leave
         another hospital's numbers alone in the sum
     """
-    layout = sums_layout(_message(request, m.SUMS_LAYOUT))
-    pending = begin_upload(request, hospital, state, layout, fine=False)
+    layout = sums_layout(asked.task.sums_layout())
+    pending = begin_upload(asked, layout, fine=False)
     values = sums()
     if not all_asked and (lacking := sorted(set(layout.exact) - set(values) - set(OWN_NAMES))):
         raise ProtocolRefused(
@@ -117,16 +131,16 @@ def mask_sums(
             continue
         if name not in layout.exact or layout.exact[name].shape != value.shape:
             raise ProtocolRefused(f"this hospital's sum '{name[:100]}' is not in the agreed layout")
-    return finish_upload(pending, hospital, {}, values, 1)
+    return finish_upload(pending, asked.hospital, {}, values, 1)
 
 
-def asked_splits(request: RecordDict, sizes: Mapping[str, int]) -> list[str]:
+def asked_splits(task: MaskedTask, sizes: Mapping[str, int]) -> list[str]:
     """The splits that a masked evaluation asks for, by the names of its sums.
 
     Raises ProtocolRefused for one that this hospital has announced no rows of (``sizes``): its
     zeros would leave the figures of others alone in the sum.
     """
-    layout = sums_layout(_message(request, m.SUMS_LAYOUT))
+    layout = sums_layout(task.sums_layout())
     asked = sorted({name.partition("/")[0] for name in set(layout.exact) - set(OWN_NAMES)})
     if strange := [split for split in asked if not sizes.get(split)]:
         raise ProtocolRefused(
@@ -136,54 +150,30 @@ def asked_splits(request: RecordDict, sizes: Mapping[str, int]) -> list[str]:
     return asked
 
 
-def begin_training(
-    request: RecordDict,
-    hospital: Hospital,
-    state: ClientState,
-    shared: Layout,
-    parameters: list[str],
-    records: Mapping[str, Layout],
-    fine: bool,
-) -> PendingUpload:
-    """Check the task of a training request and start to prepare its masks.
-
-    fine : whether whole numbers are to be sent, which carry noise or get it
-    """
-    layout = training_layout(shared, parameters, records)
-    return begin_upload(request, hospital, state, layout, fine)
-
-
 def finish_training(
-    pending: PendingUpload,
-    hospital: Hospital,
-    received: Arrays,
-    trained: Arrays,
-    records: Mapping[str, Arrays],
-    examples: int,
-    loss: float | None,
-    steps: int,
-    claim: bytes | None = None,
-) -> RecordDict:
-    """The masked answer to a training request.
+    pending: PendingUpload, hospital: Hospital, received: Arrays, reply: TrainReply
+) -> Content:
+    """The masked answer to a training request, of what it would be in plain.
 
-    The update is the change of the received model. The hospital counts with its number of examples,
-    up to the task's largest weight (which is 1 where every hospital counts the same).
+    received : the model as it came. The update is its change. The hospital counts with its number
+        of examples, up to the task's largest weight (which is 1 where every hospital counts the
+        same).
     """
-    weight = min(examples, pending.task.largest_weight)
+    weight = min(reply.num_examples, pending.task.largest_weight)
     exact: dict[str, NDArray[Any]] = {
-        LOSS: _one((loss or 0.0) * weight),
-        STEPS: _one(steps * weight),
+        LOSS: _one((reply.train_loss or 0.0) * weight),
+        STEPS: _one(reply.local_steps * weight),
     }
     update: Arrays = {}
-    for name, value in trained.items():
+    for name, value in reply.arrays.items():
         key = f"{m.ARRAYS}/{name}"
         if key in pending.layout.update:
             update[key] = value - received[name]
         else:
             exact[key] = np.asarray(value, np.float64) * weight
-    for record, arrays in records.items():
+    for record, arrays in reply.records.items():
         update |= {f"{record}/{name}": value for name, value in arrays.items()}
-    return finish_upload(pending, hospital, update, exact, weight, claim)
+    return finish_upload(pending, hospital, update, exact, weight, reply.claim)
 
 
 def finish_private(
@@ -192,20 +182,20 @@ def finish_private(
     received: Arrays,
     whole: Mapping[str, NDArray[np.int64]],
     claim: bytes,
-) -> RecordDict:
+) -> Content:
     """The masked answer of whole numbers, by their names in the layout, that carry their noise (or
     to whose sum it will be added)."""
     exact = {name: received[name.partition("/")[2]] for name in pending.layout.exact if "/" in name}
     return finish_upload(pending, hospital, whole, {STEPS: _one(1.0)} | exact, 1, claim)
 
 
-def begin_upload(
-    request: RecordDict, hospital: Hospital, state: ClientState, layout: VectorLayout, fine: bool
-) -> PendingUpload:
-    """The upload that a request asks for, bound to what the request holds."""
-    task = _message(request, m.MESSAGE)
-    client = secure_client(hospital, state)
-    pending = client.begin(task, layout, lambda: content_digest(request))
+def begin_upload(asked: MaskedAsk, layout: VectorLayout, fine: bool) -> PendingUpload:
+    """The upload that a request asks for, bound to what the request holds; its masks are begun.
+
+    fine : whether whole numbers are to be sent, which carry noise or get it
+    """
+    client = secure_client(asked.hospital, asked.state)
+    pending = client.begin(asked.task.message, layout, asked.content)
     if pending.encoding.fine != fine:
         raise ProtocolRefused("the task's encoding isn't the one that privacy asks for")
     return pending
@@ -218,14 +208,11 @@ def finish_upload(
     exact: Mapping[str, NDArray[Any]],
     weight: int,
     claim: bytes | None = None,
-) -> RecordDict:
-    """The record of the masked vector, with the hospital's privacy claim if there is one."""
+) -> Content:
+    """The reply of the masked vector, with the hospital's privacy claim if there is one."""
     key = _rounding_key(hospital, pending.task.purpose)
     header, vector = pending.finish(update, exact, weight, key)
-    record = ConfigRecord({m.MESSAGE: header, m.VECTOR: bytes(vector)})
-    if claim is not None:
-        record[m.CLAIM] = claim
-    return RecordDict({m.SECAGG: record})
+    return MaskedReply(header, bytes(vector), claim).to_records()
 
 
 def _rounding_key(hospital: Hospital, purpose: str) -> bytes | None:
@@ -235,14 +222,6 @@ def _rounding_key(hospital: Hospital, purpose: str) -> bytes | None:
         return None
     seed = derive_seed(hospital.config.federation.seed, "rounding", purpose, hospital.name)
     return hashlib.sha256(str(seed).encode()).digest()[:16]
-
-
-def _message(request: RecordDict, key: str) -> bytes:
-    record = request.get(m.SECAGG)
-    data = record.get(key) if isinstance(record, ConfigRecord) else None
-    if not isinstance(data, bytes):
-        raise ProtocolRefused(f"the request has no '{m.SECAGG}' record with '{key}'")
-    return data
 
 
 def _one(value: float) -> NDArray[np.float64]:

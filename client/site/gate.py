@@ -19,8 +19,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import PolicyRefused, ProtocolRefused
 from wardround.common.flower.arrays import ALLOWED_DTYPES
-from wardround.common.manifest.manifest import ANY, Leaf, Manifest
+from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import ANY, Leaf
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import MOST_ELEMENTS
 from wardround.common.secagg.encoding import OWN_NAMES

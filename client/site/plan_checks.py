@@ -15,7 +15,7 @@ from wardround.client.algorithms import ALGORITHMS
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
 from wardround.common.manifest.leaves import moved_protection, preparation_leaves, still_protection
-from wardround.common.manifest.manifest import Leaf, Manifest
+from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import (
     model_family,
     own_versions,
@@ -31,6 +31,7 @@ from wardround.common.privacy.schedule import (
     summed_schedule,
 )
 from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import Leaf
 from wardround.common.secagg.content import descriptor
 from wardround.common.text import one_line
 from wardround.common.trust.description import Description

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wardround.common.manifest.manifest import ANY, Leaf, Manifest, Protection
+from wardround.common.manifest.manifest import Manifest
+from wardround.common.protocol.leaf import ANY, Leaf, Protection
 
 _WIDTH = 100
 _WORDS: dict[Protection, str] = {

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from wardround.common.manifest.leaves import DEVICES
+from wardround.common.protocol.describe import DEVICES
 
 
 def no_device(text: str) -> str:

@@ -92,9 +92,11 @@ def own_copy(message: Message) -> Message:
     return copy
 
 
-def error_reply(request: Message, reason: str) -> Message:
-    """The reply that says a client failed, and why."""
-    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=request)
+def error_reply(
+    request: Message, reason: str, code: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+) -> Message:
+    """The reply that says a client failed, and why. ``code``: of ``common/protocol/errors.py``."""
+    return Message(Error(code, reason), reply_to=request)
 
 
 def message_with(content: RecordDict, request: Message) -> Message:

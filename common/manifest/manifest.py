@@ -14,11 +14,11 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from wardround.common.errors import PolicyRefused, ReplyRefused
 from wardround.common.names import HospitalName
-from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import ANY, PROTECTIONS, Leaf, Text
 from wardround.common.tables import (
     PrivacyTable,
     SecureAggregationTable,
@@ -31,80 +31,8 @@ FORMAT: Literal[1] = 1
 MOST_BYTES = 64 * 2**20
 MOST_LEAVES = 200_000
 MOST_HOSPITALS = 10_000
-ANY = "*"
-"""The name of a leaf that stands for every name."""
-
-Protection = Literal["none", "sizes", "noised", "masked", "masked+noised", "keys"]
-"""From weak to strong.
-
-none : as it is
-sizes : numbers of rows or steps, or names and shapes of sums
-noised : noise of differential privacy is on it
-masked : the server learns the sum over hospitals only
-masked+noised : and noise is on that
-keys : the protocol's own: keys, shares, signatures, names, constants. Nothing of the data
-"""
-PROTECTIONS: tuple[Protection, ...] = (
-    "none",
-    "sizes",
-    "noised",
-    "masked",
-    "masked+noised",
-    "keys",
-)
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be printable")
-    return text
-
-
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-Name = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_printable)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9.!_-]{1,64}$")]
-Side = Annotated[int, Field(ge=0, lt=2**48)]
-ArrayType = Literal[
-    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"
-]
-ValueType = Literal["int", "float", "bytes", "text", "texts", "any"]
-
-
-class Leaf(Table):
-    """One thing that may leave a hospital.
-
-    message_type, record, name : where it stands in a reply; ``name`` may be '*'
-    shape : of an array; (size_bytes,) of bytes; (most characters,) of a text; (most lines, most
-        characters) of texts; () of a number; None where it is known only when it leaves
-    dtype : of an array or value; 'any' only for the model's arrays in stage 1
-    protection : what stands between it and the server
-
-    A masked leaf other than bytes stands for coordinates inside the reply's masked vector.
-    """
-
-    message_type: Text
-    record: Text
-    name: Name
-    shape: Annotated[tuple[Side, ...], Field(max_length=16)] | None
-    dtype: ArrayType | ValueType
-    protection: Protection
-
-    @property
-    def inside(self) -> bool:
-        """Whether it is a part of a masked vector, not a value of its own."""
-        return self.protection.startswith("masked") and self.dtype != "bytes"
-
-    @property
-    def place(self) -> tuple[str, str, str]:
-        """Where it stands."""
-        return self.message_type, self.record, self.name
-
-    @property
-    def open(self) -> bool:
-        """Whether stage 2 puts the model's own arrays, or its vector's size, in its place."""
-        vector = (m.TRAIN, m.SECAGG, m.VECTOR) == self.place and self.shape is None
-        return self.dtype == "any" or vector
 
 
 class Versions(Table):

@@ -65,6 +65,8 @@ BUDGET = "privacy: "
 REJECTED = "this hospital rejected the plan of run "
 """How the reason begins with which a client refuses what a person there has rejected."""
 QUANTILE = "quantile"
+CONTROL = "control"
+"""SCAFFOLD's control variates, in requests and replies."""
 
 # Keys of the secagg record.
 MESSAGE = "message"

@@ -22,10 +22,10 @@ from wardround.common.flower.arrays import (
     checked_arrays,
     decode_arrays,
 )
-from wardround.common.manifest.leaves import DEVICE, DEVICES, MOST_WARNINGS
 from wardround.common.names import RULE, is_name
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol import names as m
+from wardround.common.protocol.describe import DEVICE, DEVICES, MOST_WARNINGS
 from wardround.common.text import one_line
 from wardround.common.trust.identity import Roster
 from wardround.server.members.member import Member
@@ -78,7 +78,7 @@ def check_description(reply: Message) -> Member:
     counts = {split: _whole(sizes, split) for split in m.SPLITS}
     if not any(counts.values()):
         raise ReplyRefused("it has no rows")
-    device = describe.get(DEVICE)
+    device = describe.get(DEVICE.key)
     return Member(
         name,
         reply.metadata.src_node_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from flwr.app import MetricRecord
 
 from wardround.common.flower.arrays import Arrays
+from wardround.common.protocol.train import FEDDYN_ALPHA
 from wardround.server.strategies.base import MeanStrategy, zeros
 
 
@@ -35,7 +36,7 @@ class FedDyn(MeanStrategy):
         self.h = zeros(arrays, trainable)
 
     def request_config(self) -> dict[str, float]:
-        return {"feddyn-alpha": float(self.alpha)}
+        return {FEDDYN_ALPHA.key: float(self.alpha)}
 
     def step(self, mean: Arrays, records: dict[str, Arrays], metrics: MetricRecord) -> Arrays:
         share = self.alpha * self.accepted / self.population

@@ -10,9 +10,8 @@ from flwr.app import MetricRecord
 
 from wardround.common.config.load import Config
 from wardround.common.flower.arrays import Arrays, Layout
+from wardround.common.protocol.names import CONTROL
 from wardround.server.strategies.base import MeanStrategy, zeros
-
-CONTROL = "control"
 
 
 class Scaffold(MeanStrategy):

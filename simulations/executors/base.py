@@ -12,12 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Protocol
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.requests.received import ModelCache
 from wardround.client.state import ClientState
-from wardround.common.protocol import names as m
+from wardround.common.protocol.group import clients_of
 
 
 class Host(Protocol):
@@ -71,5 +71,4 @@ class Executor(ABC):
 
 def is_group(message: Message) -> bool:
     """Whether a message is for a group of clients."""
-    record = message.content.get(m.CONFIG) if message.has_content() else None
-    return isinstance(record, ConfigRecord) and m.CLIENTS in record
+    return message.has_content() and bool(clients_of(message.content))

@@ -90,7 +90,7 @@ class Cohort(Sequential):
         trainer = self.trainer(model, group.host, clients[0].node_id)
         load_arrays(model, x)
         terms = group_terms(group, model)
-        scale = ALGORITHMS[str(group.config[m.ALGORITHM])].scale
+        scale = ALGORITHMS[group.training.algorithm].scale
         for chunk in trainer.chunks(clients, corrected=bool(terms.proximal)):
             trained = trainer.train(chunk, group.server_round, terms)
             if trained is None:
@@ -148,9 +148,9 @@ def _fold(
 def group_terms(group: Group, model: nn.Module) -> Terms:
     """What the group's strategy adds to local training, from the request."""
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
-    kind = ALGORITHMS[str(group.config.get(m.ALGORITHM, "plain"))]
+    kind = ALGORITHMS[group.training.algorithm]
     start = {name: p.detach().clone() for name, p in parameters.items()}
-    algorithm = kind(dict(parameters), group.request, ClientState(RecordDict()), start)
+    algorithm = kind(dict(parameters), group.training, ClientState(RecordDict()), start)
     fixed: dict[str, Tensor] = {
         name: value.clone() for name, value in model.state_dict().items() if name not in start
     }

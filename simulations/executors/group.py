@@ -14,26 +14,29 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.app import reason_of
-from wardround.client.requests.received import config_of, shared_arrays, totals_of
+from wardround.client.requests.received import shared_arrays, totals_of
 from wardround.client.state import ClientState
 from wardround.client.training.evaluation import ROWS_AT_A_TIME, evaluate_model, model_outputs
 from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import ReplyRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import Arrays, check_finite, encode_arrays
+from wardround.common.flower.arrays import Arrays, check_finite
 from wardround.common.flower.hosting import error_reply
 from wardround.common.model.named import load_arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.errors import failed
+from wardround.common.protocol.evaluate import EvaluateRequest
+from wardround.common.protocol.group import GroupEvaluateReply, GroupTrainReply, StackedSums
+from wardround.common.protocol.train import TrainRequest
 from wardround.common.tables import TrainingTable
 from wardround.common.tasks.base import Examples, concatenate
 from wardround.common.text import one_line
@@ -45,13 +48,21 @@ class Group:
     """The clients that one message asks, and what it sends them."""
 
     def __init__(self, message: Message, host: Host) -> None:
-        self.message, self.host, self.request = message, host, message.content
-        self.config = config_of(self.request)
-        ids = self.config[m.CLIENTS]
-        assert isinstance(ids, list)  # made in this process, by server/gathering/cohorts.py
-        self.node_ids = [int(x) for x in ids]
-        self.server_round = int(str(self.config[m.ROUND]))
-        self.totals, self.digest = totals_of(self.request)
+        self.message, self.host = message, host
+        self.request: TrainRequest | EvaluateRequest = (
+            EvaluateRequest.from_records(message.content)
+            if message.metadata.message_type == m.EVALUATE
+            else TrainRequest.from_records(message.content)
+        )
+        self.node_ids = list(self.request.model.clients)
+        self.server_round = self.request.model.server_round
+        self.totals, self.digest = totals_of(self.request.totals)
+
+    @property
+    def training(self) -> TrainRequest:
+        """The request, where it is one for training."""
+        assert isinstance(self.request, TrainRequest)  # its executor asks by the message's type
+        return self.request
 
     @cached_property
     def failed(self) -> dict[int, str]:
@@ -72,7 +83,7 @@ class Group:
         """The model that every client of the group uses, and the arrays it was sent."""
         hospital = self.host.hospital(self.node_ids[0])
         model, initial = self.host.models.get(hospital, self.totals, self.digest)
-        return model, shared_arrays(self.request, initial, [])
+        return model, shared_arrays(self.request.model, initial)
 
 
 @dataclass
@@ -114,20 +125,21 @@ class TrainingSums:
 
     def reply(self, group: Group) -> Message:
         """The reply to the group's message."""
-        content: dict[str, ArrayRecord | ConfigRecord | MetricRecord] = {
-            m.CONFIG: _who(group, {m.ACCEPTED: self.accepted}, self.refused),
-            m.METRICS: MetricRecord(
-                {m.TRAIN_LOSS: self.loss, m.LOCAL_STEPS: self.steps, m.WEIGHT: self.mean.weight}
-            ),
-            m.ARRAYS: encode_arrays(self.mean.sums()),
-        }
-        return Message(RecordDict(content), reply_to=group.message)
+        reply = GroupTrainReply(
+            tuple(self.accepted),
+            self.refused,
+            self.mean.weight,
+            self.loss,
+            self.steps,
+            self.mean.sums(),
+        )
+        return Message(reply.to_records(), reply_to=group.message)
 
 
 def weights_of(group: Group, rows: Sequence[int]) -> NDArray[np.float64]:
     """What each client's update counts for, by how many rows it trains on."""
     counts = np.array(rows, dtype=np.float64)
-    return counts if group.config[m.WEIGHTING] == "examples" else np.ones(len(counts))
+    return counts if group.training.weighting == "examples" else np.ones(len(counts))
 
 
 def train_each(
@@ -137,7 +149,7 @@ def train_each(
 
     model : whose trainable parameters are moved; x : its arrays, as sent
     """
-    name = str(group.config.get(m.ALGORITHM, "plain"))
+    name = group.training.algorithm
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
     state = ClientState(RecordDict())  # of an algorithm that keeps none
     entries = model.state_dict()
@@ -146,7 +158,7 @@ def train_each(
         try:
             part = group.examples(node_id)["train"]
             load_arrays(model, x)
-            algorithm = ALGORITHMS[name](dict(parameters), group.request, state)
+            algorithm = ALGORITHMS[name](dict(parameters), group.training, state)
             config = hospital.config
             seed = (config.federation.seed, group.server_round, hospital.name)
             done = train_on_batches(model, part, hospital.task, config, seed, algorithm)
@@ -243,8 +255,8 @@ def _are_alike(one: Tensor, other: Tensor) -> bool:
 
 
 def failed_with(reason: str) -> str:
-    """The reason of a client that failed, as ``server/gathering/replies.py`` words it."""
-    return f"failed: {one_line(reason)}"
+    """The line of a client that failed, as the server words it."""
+    return failed(one_line(reason))
 
 
 class EvaluationSums:
@@ -263,22 +275,16 @@ class EvaluationSums:
 
     def reply(self, group: Group) -> Message:
         """The reply: sums stacked over the clients that have them alike."""
-        content: dict[str, ArrayRecord | ConfigRecord | MetricRecord] = {}
-        nodes: dict[str, list[int]] = {}
-        for number, (split, node_ids, parts) in enumerate(self._alike.values()):
-            record = f"{split}/{number}"
-            nodes[record] = node_ids
-            content[record] = encode_arrays(
-                {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        stacked = (
+            StackedSums(
+                split,
+                tuple(nodes),
+                {name: np.stack([part[name] for part in parts]) for name in parts[0]},
             )
-        content[m.CONFIG] = _who(group, nodes, self.refused)
-        return Message(RecordDict(content), reply_to=group.message)
-
-
-def _who(group: Group, nodes: dict[str, list[int]], refused: dict[int, str]) -> ConfigRecord:
-    values: dict[str, Any] = dict(nodes)
-    values[m.REFUSED], values[m.REASONS] = list(refused), list(refused.values())
-    return ConfigRecord(values)
+            for split, nodes, parts in self._alike.values()
+        )
+        reply = GroupEvaluateReply(tuple(stacked), self.refused)
+        return Message(reply.to_records(), reply_to=group.message)
 
 
 def refusing(group_message: Message, error: Exception) -> Message:

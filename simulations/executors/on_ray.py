@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ConfigRecord
 from torch import nn
 
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, WardroundError
-from wardround.common.flower.arrays import decode_arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.group import GroupEvaluateReply, refused_of
 from wardround.common.text import one_line
 from wardround.simulations.executors.base import Host
 from wardround.simulations.executors.group import EvaluationSums, Group
@@ -44,7 +44,6 @@ from wardround.simulations.executors.spread import (
     Spread,
     Task,
     reason_given,
-    refused_in,
 )
 from wardround.simulations.executors.trainer import Extent
 from wardround.simulations.executors.worker import Done
@@ -301,8 +300,8 @@ class OnRay(Spread):
                 refused |= dict.fromkeys(task.order.nodes, reason_given(done))
                 continue
             config = reply.contents[0][m.CONFIG]
-            assert isinstance(config, ConfigRecord)
-            refused |= refused_in(config)
+            assert isinstance(config, ConfigRecord)  # made by ray_actor.py
+            refused |= refused_of(reply.contents[0])
             columns = (map(int, _listed(config, name)) for name in (NODES, SIZES, WIDTHS))
             for node, size, width in zip(*columns, strict=True):
                 self._extents[node] = _Extent(node, size, width)
@@ -312,7 +311,7 @@ class OnRay(Spread):
         found = EvaluationSums()
         found.refused |= group.failed
         nodes = [node for node in group.node_ids if node not in group.failed]
-        tasks = self._parts(Parcel([group.request], []), m.EVALUATE, nodes)
+        tasks = self._parts(Parcel([group.message.content], []), m.EVALUATE, nodes)
         for task, done, reply in self.run(tasks, group.host):
             if reply is None or done.errors:
                 found.refused |= dict.fromkeys(task.order.nodes, reason_given(done))
@@ -332,15 +331,12 @@ class OnRay(Spread):
 def _fold_evaluation(parcel: Parcel, found: EvaluationSums) -> None:
     """Add a task's metric sums, client by client, as they would be had here."""
     (content,) = parcel.contents
-    config = content[m.CONFIG]
-    assert isinstance(config, ConfigRecord)
-    found.refused |= refused_in(config)
-    for name, record in content.items():
-        if isinstance(record, ArrayRecord):
-            stacked = decode_arrays(record, max_abs=float("inf"))
-            for index, node in enumerate(_listed(config, name)):
-                sums = {key: value[index] for key, value in stacked.items()}
-                found.add(name.partition("/")[0], int(node), sums)
+    reply = GroupEvaluateReply.from_records(content)
+    found.refused |= reply.refused
+    for part in reply.parts:
+        for index, node in enumerate(part.clients):
+            sums = {key: value[index] for key, value in part.sums.items()}
+            found.add(part.split, node, sums)
 
 
 def _listed(config: ConfigRecord, name: str) -> list[Any]:

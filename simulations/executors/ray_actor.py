@@ -22,6 +22,7 @@ from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import DataError, WardroundError
 from wardround.common.protocol import names as m
+from wardround.common.protocol.group import refused_values
 from wardround.common.text import one_line
 from wardround.common.trust.identity import Identity
 from wardround.simulations.executors.cohort import Cohort
@@ -155,8 +156,7 @@ class RayActor:
                 NODES: nodes,
                 SIZES: sizes,
                 WIDTHS: widths,
-                m.REFUSED: list(refused),
-                m.REASONS: list(refused.values()),
+                **refused_values(refused),
             }
         )
         return Done(order.number, {}, []), Parcel([RecordDict({m.CONFIG: found})], [])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import Message
 from torch import nn
 
 from wardround.common.flower.arrays import Arrays, layout_of
 from wardround.common.flower.hosting import timestamp
 from wardround.common.model.named import load_arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.group import clients_of
 from wardround.server.strategies.aggregation import RunningMean
 from wardround.simulations.executors.base import Executor, Host, is_group
 from wardround.simulations.executors.group import (
@@ -37,9 +38,7 @@ class Sequential(Executor):
         message.metadata.created_at = timestamp()
         reply = self._group_reply(message, host)
         # each client's time is its own, as if every one had a machine
-        config = message.content[m.CONFIG]
-        assert isinstance(config, ConfigRecord)
-        clients = len(config[m.CLIENTS])  # type: ignore[arg-type]
+        clients = len(clients_of(message.content))
         took_s = (timestamp() - message.metadata.created_at) / max(1, clients)
         reply.metadata.created_at = message.metadata.created_at + took_s
         return reply

@@ -14,15 +14,15 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Message
 from torch import nn
 
-from wardround.common.errors import WardroundError
-from wardround.common.flower.arrays import Arrays, decode_arrays
+from wardround.common.flower.arrays import Arrays
 from wardround.common.flower.hosting import error_reply, message_with, timestamp
 from wardround.common.protocol import names as m
+from wardround.common.protocol.group import GroupTrainReply
 from wardround.simulations.executors.base import Host, is_group
 from wardround.simulations.executors.cohort import Cohort, group_terms
 from wardround.simulations.executors.group import Group, TrainingSums, failed_with
@@ -143,7 +143,7 @@ class Spread(Cohort):
     def train(
         self, group: Group, node_ids: list[int], model: nn.Module, x: Arrays, sums: TrainingSums
     ) -> None:
-        parcel = Parcel([group.request], [])
+        parcel = Parcel([group.message.content], [])
         clients = self.extents(group, parcel, node_ids, sums.refused)
         if not clients:
             return
@@ -226,29 +226,8 @@ def reason_given(done: Done) -> str:
 def _fold_reply(parcel: Parcel, sums: TrainingSums) -> None:
     """Add a task's sums."""
     (content,) = parcel.contents
-    config, metrics, arrays = (content[name] for name in (m.CONFIG, m.METRICS, m.ARRAYS))
-    if not (
-        isinstance(config, ConfigRecord)
-        and isinstance(metrics, MetricRecord)
-        and isinstance(arrays, ArrayRecord)
-    ):
-        raise WardroundError("a worker's reply isn't one of a group")
-    sums.refused |= refused_in(config)
-    accepted = config[m.ACCEPTED]
-    assert isinstance(accepted, list)
-    if accepted:
-        loss, steps, weight = (metrics[x] for x in (m.TRAIN_LOSS, m.LOCAL_STEPS, m.WEIGHT))
-        sums.add_sums(
-            [int(x) for x in accepted],
-            decode_arrays(arrays, max_abs=float("inf")),
-            float(cast(float, weight)),
-            float(cast(float, loss)),
-            float(cast(float, steps)),
-        )
-
-
-def refused_in(config: ConfigRecord) -> dict[int, str]:
-    """Clients that a worker's reply refuses, and why."""
-    refused, reasons = config[m.REFUSED], config[m.REASONS]
-    assert isinstance(refused, list) and isinstance(reasons, list)
-    return {int(str(x)): str(y) for x, y in zip(refused, reasons, strict=True)}
+    reply = GroupTrainReply.from_records(content)
+    sums.refused |= reply.refused
+    if reply.accepted:
+        part = dict(reply.sums)
+        sums.add_sums(list(reply.accepted), part, reply.weight, reply.loss, reply.steps)

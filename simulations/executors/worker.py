@@ -21,7 +21,7 @@ from flwr.app import Message, RecordDict
 
 from wardround.client.app import reason_of
 from wardround.common.flower.hosting import received_message
-from wardround.common.protocol import names as m
+from wardround.common.protocol.group import with_clients
 from wardround.simulations.executors.base import Executor
 from wardround.simulations.executors.parcel import Parcel
 
@@ -109,10 +109,7 @@ def serve(connection: Connection, grid: InProcessGrid, number: int, executor: Ex
 
 def group_request(order: Order, parcel: Parcel) -> Message:
     """The parcel's message for a group, for the order's clients alone."""
-    content = RecordDict(dict(parcel.contents[0].items()))
-    config = dict(content[m.CONFIG].items())
-    config[m.CLIENTS] = order.nodes
-    content[m.CONFIG] = type(content[m.CONFIG])(config)  # type: ignore[arg-type]
+    content = with_clients(parcel.contents[0], order.nodes)
     return _message(order, content, order.nodes[0], 0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
@@ -24,7 +24,8 @@ from wardround.common.config.load import Config
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.privacy.schedule import Schedule
-from wardround.common.protocol import names as m
+from wardround.common.protocol.model import SentModel
+from wardround.common.protocol.train import TrainRequest
 from wardround.common.tasks.base import Examples
 
 EACH = 1e-8
@@ -234,7 +235,7 @@ def test_dropout_in_private_steps_is_secret_but_in_simulations(
     )
     data = Examples(torch.ones(20, 30), torch.ones(20))
     hospital = Hospital("a", Dropping(features=30), config, lambda: data, simulated=simulated)
-    request = RecordDict({m.CONFIG: ConfigRecord({m.ROUND: 1, m.STATE_ROUND: 0})})
+    request = TrainRequest(SentModel(ArrayRecord(), 1))
     found = []
     for _ in range(2):
         model = build_model(hospital.task, {}, 1)

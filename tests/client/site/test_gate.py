@@ -15,10 +15,11 @@ from wardround.client.site.gate import Gate
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
 from wardround.common.flower.arrays import layout_of
-from wardround.common.manifest.manifest import ANY, Manifest, summary
+from wardround.common.manifest.manifest import Manifest, summary
 from wardround.common.model.entries import SHARED, entries_of
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import ANY
 from wardround.common.run.directory import RunDirectory
 from wardround.common.tasks.base import Examples
 from wardround.common.trust.description import Description, shared_toml

@@ -17,10 +17,11 @@ from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
 from wardround.common.flower.arrays import ArraySpec
-from wardround.common.manifest.manifest import Leaf, Manifest, Versions
+from wardround.common.manifest.manifest import Manifest, Versions
 from wardround.common.manifest.planned import DEFAULT_FAMILIES, model_family
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import Leaf
 from wardround.common.secagg.content import descriptor
 from wardround.common.tasks.imaging.options import NetworkOptions
 from wardround.common.tasks.options import ModelOptions

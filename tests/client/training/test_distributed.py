@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, RecordDict
 from torch import nn
 
 from tests.client.models import Classes, configured, residual, rows, vector
@@ -34,7 +34,8 @@ from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, TaskError, WardroundError
 from wardround.common.flower.arrays import encode_arrays
 from wardround.common.model.named import build_model, model_arrays
-from wardround.common.protocol import names as m
+from wardround.common.protocol.model import SentModel
+from wardround.common.protocol.train import TrainRequest
 from wardround.common.secagg.content import descriptor
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
@@ -105,11 +106,12 @@ def trained(hospital: Hospital, number: int = 1, name: str = "plain") -> tuple[A
     """One round from the initial model: outcome and model."""
     model = build_model(hospital.task, {}, 7)
     parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
-    config: dict[str, Any] = {m.ROUND: number, m.STATE_ROUND: number - 1, m.PROXIMAL_MU: 0.3}
-    request = RecordDict({m.CONFIG: ConfigRecord(config)})
-    if name == "scaffold":
-        control = {k: torch.full_like(p, 0.05).numpy() for k, p in parameters.items()}
-        request["control"] = encode_arrays(control)
+    control = {k: torch.full_like(p, 0.05).numpy() for k, p in parameters.items()}
+    request = TrainRequest(
+        SentModel(ArrayRecord(), number, number - 1),
+        strategy={"proximal-mu": 0.3},
+        records={"control": encode_arrays(control)},
+    )
     algorithm: LocalAlgorithm = ALGORITHMS[name](
         dict(parameters), request, ClientState(RecordDict())
     )

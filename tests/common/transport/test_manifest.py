@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from wardround.common.errors import PolicyRefused, ReplyRefused
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.manifest.leaves import preparation_leaves, training_leaves
-from wardround.common.manifest.manifest import PROTECTIONS, Leaf, Manifest, Versions, summary
+from wardround.common.manifest.manifest import Manifest, Versions, summary
 from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import PROTECTIONS, Leaf
 from wardround.common.tables import PrivacyTable, SecureAggregationTable
 from wardround.common.trust.identity import Identity, digest
 

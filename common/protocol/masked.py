@@ -1,0 +1,186 @@
+"""Messages of secure aggregation: what each carries is bytes of ``common/secagg/messages.py``.
+
+``query.hello``, ``query.group`` and ``query.keys`` make keys, once per session and bundle;
+``query.layout`` asks for names and shapes of sums, no value; ``query.unmask`` opens a sum. Requests
+for sums and updates carry a ``MaskedTask``, and are answered with nothing but a ``MaskedReply``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord
+
+from wardround.common.errors import ReplyRefused, RequestRefused
+from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import Leaf, Protection, leaf_of
+from wardround.common.protocol.message import (
+    REQUEST,
+    Came,
+    Content,
+    Value,
+    Words,
+    data,
+    values,
+    whole,
+)
+
+MESSAGE = Value(m.SECAGG, m.MESSAGE, data())
+VECTOR = Value(m.SECAGG, m.VECTOR, data())
+SUMS_LAYOUT = Value(m.SECAGG, m.SUMS_LAYOUT, data())
+CLAIM = Value(m.SECAGG, m.CLAIM, data())
+ROUND = Value(m.CONFIG, m.ROUND, whole())
+MOST_CLAIM_BYTES = 2048
+KEY_MESSAGES = (m.HELLO, m.GROUP, m.KEYS, m.UNMASK)
+
+_TASK = Words(
+    RequestRefused,
+    f"the request has no '{{record}}' record with '{m.MESSAGE}'",
+    "the request has no '{record}' record with '{key}'",
+)
+_ANSWER = Words(
+    ReplyRefused, "its answer is not one of secure aggregation", "its answer lacks '{key}'"
+)
+
+
+@dataclass(frozen=True)
+class MaskedTask:
+    """What a request is answered with a masked vector for.
+
+    message : a TaskRequest: keys, purpose, encoding
+    layout : a SumsLayout: names and shapes of the sums that are asked for; None for an update,
+        whose layout is the model's
+    """
+
+    message: bytes
+    layout: bytes | None = None
+
+    def add_to(self, content: Content) -> None:
+        """Put it into a request."""
+        content[m.SECAGG] = ConfigRecord(
+            values((MESSAGE, self.message), (SUMS_LAYOUT, self.layout))
+        )
+
+    @classmethod
+    def read(cls, content: Content) -> MaskedTask | None:
+        """From a request; None from one for plain values. Raises RequestRefused."""
+        if m.SECAGG not in content:
+            return None
+        came = Came(content, _TASK)
+        return cls(came.take(MESSAGE), came.find(SUMS_LAYOUT))
+
+    def sums_layout(self) -> bytes:
+        """The layout that a request for sums must have. Raises RequestRefused."""
+        if self.layout is None:
+            raise _TASK.is_wrong(SUMS_LAYOUT)
+        return self.layout
+
+
+@dataclass(frozen=True)
+class KeyRequest:
+    """A message of hello, group, keys or unmask, which its type tells apart.
+
+    message : Hello, Group, Keys or Unmask of the server
+    server_round : of an unmask; 0 for statistics
+    """
+
+    message: bytes
+    server_round: int | None = None
+
+    def to_records(self) -> Content:
+        return Content(
+            {
+                m.SECAGG: ConfigRecord(values((MESSAGE, self.message))),
+                m.CONFIG: ConfigRecord(values((ROUND, self.server_round))),
+            }
+        )
+
+    @classmethod
+    def from_records(cls, content: Content) -> KeyRequest:
+        """Raises RequestRefused."""
+        message = Came(content, _TASK).take(MESSAGE)
+        came = Came(content, REQUEST)
+        return cls(message, came.find(ROUND) if m.CONFIG in content else None)
+
+
+@dataclass(frozen=True)
+class KeyReply:
+    """The hospital's answer to such a message, or to ``query.layout``: one message of the
+    protocol."""
+
+    message: bytes
+
+    def to_records(self) -> Content:
+        return Content({m.SECAGG: ConfigRecord(values((MESSAGE, self.message)))})
+
+    @classmethod
+    def from_records(cls, content: Content) -> KeyReply:
+        """Raises ReplyRefused."""
+        return cls(_answer(content).take(MESSAGE))
+
+    @staticmethod
+    def leaves() -> list[Leaf]:
+        """What leaves: keys, shares and signatures; and names and shapes of sums."""
+        keys = [_message(kind, "keys") for kind in KEY_MESSAGES]
+        return [*keys, _message(m.LAYOUT, "sizes")]
+
+
+@dataclass(frozen=True)
+class MaskedReply:
+    """The masked answer to a request for sums or an update: nothing else leaves with it.
+
+    message : the upload's header, signed
+    vector : update coordinates of 2 or 4 bytes, then exact ones of 24
+    claim : in a private run, what the hospital says of its budget, signed
+    """
+
+    message: bytes
+    vector: bytes
+    claim: bytes | None = None
+
+    def to_records(self) -> Content:
+        record = values((MESSAGE, self.message), (VECTOR, self.vector), (CLAIM, self.claim))
+        return Content({m.SECAGG: ConfigRecord(record)})
+
+    @classmethod
+    def from_records(cls, content: Content) -> MaskedReply:
+        """Raises ReplyRefused."""
+        came = _answer(content)
+        return cls(came.take(MESSAGE), came.take(VECTOR), came.find(CLAIM))
+
+    @staticmethod
+    def sums_leaves(message_type: str, own: Iterable[str]) -> list[Leaf]:
+        """What leaves where sums are asked for. ``own``: coordinates that every vector has."""
+        return [
+            _message(message_type, "keys"),
+            vector_leaf(message_type, None, "masked"),
+            *own_leaves(message_type, own),
+        ]
+
+
+def _answer(content: Content) -> Came:
+    if len(content) != 1:
+        raise _ANSWER.lacks(m.SECAGG)
+    came = Came(content, _ANSWER)
+    came.config(m.SECAGG)
+    return came
+
+
+def own_leaves(message_type: str, own: Iterable[str]) -> list[Leaf]:
+    """Single numbers inside the masked vector."""
+    return [leaf_of(message_type, m.SECAGG, name, (1,), "float64", "masked") for name in own]
+
+
+def vector_leaf(message_type: str, size_bytes: int | None, protection: Protection) -> Leaf:
+    """The masked vector; None: its size is known only once the model is."""
+    return VECTOR.leaf(message_type, protection, None if size_bytes is None else (size_bytes,))
+
+
+def message_leaf(message_type: str) -> Leaf:
+    """The header of a masked vector."""
+    return _message(message_type, "keys")
+
+
+def _message(message_type: str, protection: Protection) -> Leaf:
+    return MESSAGE.leaf(message_type, protection, None)

@@ -1,0 +1,227 @@
+"""What typed messages are made of: values, each with its place, and how a wrong one is refused.
+
+A ``Value`` says once where one number or text stands, what it must be and what it is called in an
+error; a message's ``to_records``, ``from_records`` and ``leaves`` all ask it. Arrays stay Flower's
+records until somebody holds them against a layout: what is decoded when is the receiver's to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from wardround.common.errors import ReplyRefused, RequestRefused, WardroundError
+from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import Leaf, Protection, ValueType, leaf_of
+
+Content = RecordDict
+"""A message's records, by name: what goes over the wire."""
+Record = ArrayRecord | ConfigRecord | MetricRecord
+Records = dict[str, Record]
+T = TypeVar("T")
+MOST_WHOLE = 2**53
+"""Below it every whole number is a float64 too."""
+
+
+# --- what a value must be --------------------------------------------------------------------
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """A type with its range.
+
+    said : what such a value is, for an error
+    dtype : as a leaf has it; '' of values that no reply has
+    take : the value, or None where it isn't one
+    """
+
+    said: str
+    dtype: ValueType | str
+    take: Callable[[Any], T | None]
+
+
+def whole(least: int = 0, most: int = 2**63 - 1, said: str = "") -> Kind[int]:
+    """A whole number from ``least`` to ``most``."""
+
+    def take(value: Any) -> int | None:
+        good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        return value if good else None
+
+    return Kind(said or f"a whole number of at least {least}", "int", take)
+
+
+def number(
+    least: float = -math.inf, above: float = -math.inf, most: float = math.inf, said: str = ""
+) -> Kind[float]:
+    """A finite number from ``least`` (or above ``above``) to ``most``; whole ones count too."""
+
+    def take(value: Any) -> float | None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        good = math.isfinite(value) and value >= least and above < value <= most
+        return float(value) if good else None
+
+    return Kind(said or "a finite number", "float", take)
+
+
+def text(most: int | None = None, fewest: int = 0, said: str = "") -> Kind[str]:
+    """A text of bounded length (characters)."""
+
+    def take(value: Any) -> str | None:
+        good = isinstance(value, str) and len(value) >= fewest
+        return value if good and (most is None or len(value) <= most) else None
+
+    return Kind(said or "a text", "text", take)
+
+
+def texts(most: int | None = None, said: str = "") -> Kind[tuple[str, ...]]:
+    """A list of at most ``most`` texts."""
+
+    def take(value: Any) -> tuple[str, ...] | None:
+        good = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+        return tuple(value) if good and (most is None or len(value) <= most) else None
+
+    return Kind(said or "a list of texts", "texts", take)
+
+
+def wholes(said: str = "a list of whole numbers") -> Kind[tuple[int, ...]]:
+    """A list of whole numbers of at least 0."""
+
+    def take(value: Any) -> tuple[int, ...] | None:
+        good = isinstance(value, list | tuple) and all(
+            isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in value
+        )
+        return tuple(value) if good else None
+
+    return Kind(said, "", take)
+
+
+def data() -> Kind[bytes]:
+    """Bytes."""
+    return Kind("bytes", "bytes", lambda value: value if isinstance(value, bytes) else None)
+
+
+# --- where a value stands ------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Value(Generic[T]):
+    """One value of a message.
+
+    record, key : where it stands
+    must : what is asked of it, where 'be' and the kind's words don't say it
+    """
+
+    record: str
+    key: str
+    kind: Kind[T]
+    must: str = ""
+
+    def leaf(
+        self, message_type: str, protection: Protection, shape: tuple[int, ...] | None = ()
+    ) -> Leaf:
+        """What the manifest lists of it. ``shape``: as ``Leaf`` has it, of a number by default."""
+        return leaf_of(message_type, self.record, self.key, shape, self.kind.dtype, protection)
+
+
+@dataclass(frozen=True)
+class Words:
+    """How what is wrong with a message is said, and the error that it is.
+
+    Names of ours and of keys are filled in; nothing of a value ever is.
+    """
+
+    error: type[WardroundError]
+    no_record: str
+    wrong: str
+
+    def lacks(self, record: str) -> WardroundError:
+        """There is no such record, or it is of another kind."""
+        return self.error(self.no_record.format(record=record))
+
+    def is_wrong(self, value: Value[Any]) -> WardroundError:
+        """A value isn't there, or not what it must be."""
+        must = value.must or f"be {value.kind.said}"
+        said = value.kind.said
+        return self.error(
+            self.wrong.format(record=value.record, key=value.key, must=must, is_=said)
+        )
+
+
+REQUEST = Words(
+    RequestRefused, "the request has no '{record}' record", "the request's '{key}' must {must}"
+)
+REPLY = Words(ReplyRefused, "record '{record}' is missing or not expected", "'{key}' is not {is_}")
+
+
+@dataclass(frozen=True)
+class Came:
+    """The records of a message that came, to take its parts out of. Whatever is wrong with them
+    is raised in ``words``."""
+
+    content: Content
+    words: Words
+
+    def config(self, name: str = m.CONFIG) -> ConfigRecord:
+        """A record of settings."""
+        record = self.content.get(name)
+        if not isinstance(record, ConfigRecord):
+            raise self.words.lacks(name)
+        return record
+
+    def metrics(self, name: str = m.METRICS) -> MetricRecord:
+        """A record of numbers."""
+        record = self.content.get(name)
+        if not isinstance(record, MetricRecord):
+            raise self.words.lacks(name)
+        return record
+
+    def arrays(self, name: str = m.ARRAYS) -> ArrayRecord:
+        """A record of arrays, none of them decoded."""
+        record = self.content.get(name)
+        if not isinstance(record, ArrayRecord):
+            raise self.words.lacks(name)
+        return record
+
+    def take(self, value: Value[T]) -> T:
+        """A value that must be there."""
+        found = self.find(value)
+        if found is None:
+            raise self.words.is_wrong(value)
+        return found
+
+    def find(self, value: Value[T]) -> T | None:
+        """A value, or None where there is none; one that is there must be right."""
+        record = self.content.get(value.record)
+        if not isinstance(record, ConfigRecord | MetricRecord):
+            raise self.words.lacks(value.record)
+        if value.key not in record:
+            return None
+        found = value.kind.take(record[value.key])
+        if found is None:
+            raise self.words.is_wrong(value)
+        return found
+
+    def only(self, names: Iterable[str]) -> None:
+        """Hold that exactly these records are there."""
+        if found := sorted(set(self.content) ^ set(names)):
+            raise self.words.lacks(found[0][:100])
+
+
+@contextmanager
+def as_request() -> Iterator[None]:
+    """Arrays that are refused inside are a request's: RequestRefused, of the same text."""
+    try:
+        yield
+    except ReplyRefused as error:
+        raise RequestRefused(str(error)) from None
+
+
+def values(*pairs: tuple[Value[Any], Any]) -> dict[str, Any]:
+    """Values by key, in this order, as a record holds them; what is None is left out."""
+    return {
+        value.key: list(one) if isinstance(one, tuple) else one
+        for value, one in pairs
+        if one is not None
+    }
