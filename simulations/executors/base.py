@@ -17,7 +17,7 @@ from flwr.app import Message, RecordDict
 from wardround.client.data.hospital import Hospital
 from wardround.client.requests.received import ModelCache
 from wardround.client.state import ClientState
-from wardround.common.protocol.group import clients_of
+from wardround.common.protocol.cohort import clients_of
 
 
 class Host(Protocol):

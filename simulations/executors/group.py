@@ -33,9 +33,9 @@ from wardround.common.flower.arrays import Arrays, check_finite
 from wardround.common.flower.hosting import error_reply
 from wardround.common.model.named import load_arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.cohort import CohortEvaluateReply, CohortTrainReply, StackedSums
 from wardround.common.protocol.errors import failed
 from wardround.common.protocol.evaluate import EvaluateRequest
-from wardround.common.protocol.group import GroupEvaluateReply, GroupTrainReply, StackedSums
 from wardround.common.protocol.train import TrainRequest
 from wardround.common.tables import TrainingTable
 from wardround.common.tasks.base import Examples, concatenate
@@ -125,7 +125,7 @@ class TrainingSums:
 
     def reply(self, group: Group) -> Message:
         """The reply to the group's message."""
-        reply = GroupTrainReply(
+        reply = CohortTrainReply(
             tuple(self.accepted),
             self.refused,
             self.mean.weight,
@@ -283,7 +283,7 @@ class EvaluationSums:
             )
             for split, nodes, parts in self._alike.values()
         )
-        reply = GroupEvaluateReply(tuple(stacked), self.refused)
+        reply = CohortEvaluateReply(tuple(stacked), self.refused)
         return Message(reply.to_records(), reply_to=group.message)
 
 

@@ -25,7 +25,7 @@ from torch import nn
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.protocol import names as m
-from wardround.common.protocol.group import GroupEvaluateReply, refused_of
+from wardround.common.protocol.cohort import CohortEvaluateReply, refused_of
 from wardround.common.text import one_line
 from wardround.simulations.executors.base import Host
 from wardround.simulations.executors.group import EvaluationSums, Group
@@ -331,7 +331,7 @@ class OnRay(Spread):
 def _fold_evaluation(parcel: Parcel, found: EvaluationSums) -> None:
     """Add a task's metric sums, client by client, as they would be had here."""
     (content,) = parcel.contents
-    reply = GroupEvaluateReply.from_records(content)
+    reply = CohortEvaluateReply.from_records(content)
     found.refused |= reply.refused
     for part in reply.parts:
         for index, node in enumerate(part.clients):

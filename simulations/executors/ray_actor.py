@@ -22,7 +22,7 @@ from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import DataError, WardroundError
 from wardround.common.protocol import names as m
-from wardround.common.protocol.group import refused_values
+from wardround.common.protocol.cohort import refused_values
 from wardround.common.text import one_line
 from wardround.common.trust.identity import Identity
 from wardround.simulations.executors.cohort import Cohort

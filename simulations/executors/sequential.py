@@ -11,7 +11,7 @@ from wardround.common.flower.arrays import Arrays, layout_of
 from wardround.common.flower.hosting import timestamp
 from wardround.common.model.named import load_arrays
 from wardround.common.protocol import names as m
-from wardround.common.protocol.group import clients_of
+from wardround.common.protocol.cohort import clients_of
 from wardround.server.strategies.aggregation import RunningMean
 from wardround.simulations.executors.base import Executor, Host, is_group
 from wardround.simulations.executors.group import (

@@ -22,7 +22,7 @@ from torch import nn
 from wardround.common.flower.arrays import Arrays
 from wardround.common.flower.hosting import error_reply, message_with, timestamp
 from wardround.common.protocol import names as m
-from wardround.common.protocol.group import GroupTrainReply
+from wardround.common.protocol.cohort import CohortTrainReply
 from wardround.simulations.executors.base import Host, is_group
 from wardround.simulations.executors.cohort import Cohort, group_terms
 from wardround.simulations.executors.group import Group, TrainingSums, failed_with
@@ -226,7 +226,7 @@ def reason_given(done: Done) -> str:
 def _fold_reply(parcel: Parcel, sums: TrainingSums) -> None:
     """Add a task's sums."""
     (content,) = parcel.contents
-    reply = GroupTrainReply.from_records(content)
+    reply = CohortTrainReply.from_records(content)
     sums.refused |= reply.refused
     if reply.accepted:
         part = dict(reply.sums)

@@ -21,7 +21,7 @@ from flwr.app import Message, RecordDict
 
 from wardround.client.app import reason_of
 from wardround.common.flower.hosting import received_message
-from wardround.common.protocol.group import with_clients
+from wardround.common.protocol.cohort import with_clients
 from wardround.simulations.executors.base import Executor
 from wardround.simulations.executors.parcel import Parcel
 

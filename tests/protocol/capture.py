@@ -202,7 +202,7 @@ def capturing(capture: Capture) -> Iterator[None]:
     def pushed(grid: InProcessGrid, messages: Iterable[Message]) -> Iterable[str]:
         sent = list(messages)
         if capture.single:
-            grid.answers_groups = False  # before the first round, and never asked again
+            grid.answers_cohorts = False  # before the first round, and never asked again
         for message in sent:
             capture.tamper(message)
         ids = list(push(grid, sent))

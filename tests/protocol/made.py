@@ -14,7 +14,6 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from tests.protocol.capture import Capture
-from wardround.client.privacy.round import plain_reply
 from wardround.client.secagg.masking import finish_private, finish_training, sums_shapes
 from wardround.client.secagg.party import PendingUpload, SecureClient
 from wardround.common.config.load import Config, parse_config
@@ -23,8 +22,10 @@ from wardround.common.flower.arrays import Arrays, ArraySpec, encode_arrays
 from wardround.common.flower.content import encode_content
 from wardround.common.flower.hosting import become_server
 from wardround.common.manifest.leaves import preparation_leaves, training_leaves
-from wardround.common.manifest.manifest import Leaf, Manifest, Versions
+from wardround.common.manifest.manifest import Manifest, Versions
 from wardround.common.privacy.claims import Claim
+from wardround.common.protocol.leaf import Leaf
+from wardround.common.protocol.train import TrainReply
 from wardround.common.secagg.content import descriptor, training_layout
 from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.messages import TaskRequest
@@ -232,12 +233,15 @@ def _requests() -> dict[str, list[str]]:
 def _replies() -> dict[str, list[str]]:
     control = {"control": {"0.weight": -_MODEL["0.weight"]}}
     quantile = {"quantile": {"quantile": np.array([0.5], np.float32)}}
-    plain = plain_reply(_MODEL, control, 7, 12, 0.375, None)
-    private = plain_reply(_MODEL, quantile, 1, 1, None, b"a claim")
+    plain = TrainReply(_MODEL, 7, 12, 0.375, control).to_records()
+    private = TrainReply(_MODEL, 1, 1, None, quantile, b"a claim").to_records()
     shapes = sums_shapes({"test/ä": np.zeros((2, 3)), "test/a": np.zeros(1), "x": np.zeros(())})
     trained = {name: value + value.dtype.type(1) for name, value in _MODEL.items()}
     masked = finish_training(
-        _pending(32, False, CONTROL), _hospital(), _MODEL, trained, control, 7, 0.5, 12
+        _pending(32, False, CONTROL),
+        _hospital(),
+        _MODEL,
+        TrainReply(trained, 7, 12, 0.5, control),
     )
     whole = {
         "arrays/0.weight": np.arange(-6, 6).reshape(4, 3),
@@ -246,7 +250,10 @@ def _replies() -> dict[str, list[str]]:
     records = {"quantile": {"quantile": ArraySpec((1,), "float32")}}
     fine = finish_private(_pending(32, True, records), _hospital(), _MODEL, whole, b"a claim")
     short = finish_training(
-        _pending(16, False, {}), _hospital(), _MODEL, trained, {}, 2, None, 3, b"a claim"
+        _pending(16, False, {}),
+        _hospital(),
+        _MODEL,
+        TrainReply(trained, 2, 3, None, claim=b"a claim"),
     )
     return {
         "reply: train": _lines(plain),

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from wardround.common.errors import ReplyRefused, RequestRefused, WardroundError
 from wardround.common.flower.arrays import ArraySpec, encode_arrays, layout_of
 from wardround.common.protocol import names as m
-from wardround.common.protocol.describe import DEVICES, DescribeReply, DescribeRequest
-from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest
-from wardround.common.protocol.group import (
-    GroupEvaluateReply,
-    GroupTrainReply,
+from wardround.common.protocol.cohort import (
+    CohortEvaluateReply,
+    CohortTrainReply,
     StackedSums,
     clients_of,
     with_clients,
 )
+from wardround.common.protocol.describe import DEVICES, DescribeReply, DescribeRequest
+from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest
 from wardround.common.protocol.manifest import ManifestReply, ManifestRequest
 from wardround.common.protocol.masked import KeyReply, KeyRequest, MaskedReply, MaskedTask
 from wardround.common.protocol.message import Content
@@ -158,14 +158,14 @@ def test_a_groups_replies_come_back_as_they_were(
 ) -> None:
     half = len(nodes) // 2
     refused = {node: f"failed: {node}" for node in nodes[half:]}
-    trained = GroupTrainReply(tuple(nodes[:half]), refused, weight, -weight, 3.0, sums)
-    again = GroupTrainReply.from_records(trained.to_records(), layout_of(sums))
+    trained = CohortTrainReply(tuple(nodes[:half]), refused, weight, -weight, 3.0, sums)
+    again = CohortTrainReply.from_records(trained.to_records(), layout_of(sums))
     assert again.to_records() == trained.to_records()
     assert (again.accepted, again.refused) == (trained.accepted, refused)
     stacked = {name: np.stack([value] * half) for name, value in sums.items() if half}
     parts = (StackedSums("test", tuple(nodes[:half]), stacked),)
-    evaluated = GroupEvaluateReply(parts, refused)
-    found = GroupEvaluateReply.from_records(evaluated.to_records())
+    evaluated = CohortEvaluateReply(parts, refused)
+    found = CohortEvaluateReply.from_records(evaluated.to_records())
     assert found.to_records() == evaluated.to_records()
     assert found.parts[0].clients == tuple(nodes[:half]) and found.refused == refused
 
@@ -182,7 +182,7 @@ EVALUATE = EvaluateRequest(SentModel(encode_arrays(MODEL), 1)).to_records()
 STATISTICS = StatisticsRequest(0, Totals.of({"rows": np.ones(1)})).to_records()
 UPDATE = TrainReply(MODEL, 4, 2, 0.5).to_records()
 DESCRIBED = DescribeReply("north", dict.fromkeys(m.SPLITS, 1), ("few rows",), "cpu").to_records()
-GROUP = GroupTrainReply((1,), {2: "late"}, 1.0, 0.5, 2.0, {"w": np.zeros(1)}).to_records()
+GROUP = CohortTrainReply((1,), {2: "late"}, 1.0, 0.5, 2.0, {"w": np.zeros(1)}).to_records()
 
 
 def having(content: Content, record: str, **values: Any) -> Content:
@@ -296,17 +296,17 @@ BAD_REPLIES: list[Case] = [
         Content({"secagg": ConfigRecord({"message": b"", "vector": "text"})}),
         "lacks 'vector'",
     ),
-    (GroupTrainReply.from_records, having(GROUP, "config", reasons=[]), "who is in it"),
-    (GroupTrainReply.from_records, having(GROUP, "config", accepted=[1, 1]), "a client twice"),
-    (GroupTrainReply.from_records, having(GROUP, "metrics", weight=0.0), "are no numbers"),
-    (GroupTrainReply.from_records, having(GROUP, "metrics", weight=None), "are no numbers"),
+    (CohortTrainReply.from_records, having(GROUP, "config", reasons=[]), "who is in it"),
+    (CohortTrainReply.from_records, having(GROUP, "config", accepted=[1, 1]), "a client twice"),
+    (CohortTrainReply.from_records, having(GROUP, "metrics", weight=0.0), "are no numbers"),
+    (CohortTrainReply.from_records, having(GROUP, "metrics", weight=None), "are no numbers"),
     (
-        GroupEvaluateReply.from_records,
+        CohortEvaluateReply.from_records,
         Content({"train/0": encode_arrays({}), "config": ConfigRecord()}),
         "is of no split",
     ),
     (
-        GroupEvaluateReply.from_records,
+        CohortEvaluateReply.from_records,
         Content(
             {"test/0": encode_arrays({"s": np.zeros(2)}), "config": ConfigRecord({"test/0": [1]})}
         ),
@@ -339,7 +339,7 @@ def test_what_is_tampered_with_was_right_before() -> None:
         (StatisticsRequest.from_records, STATISTICS),
         (DescribeReply.from_records, DESCRIBED),
         (update, UPDATE),
-        (GroupTrainReply.from_records, GROUP),
+        (CohortTrainReply.from_records, GROUP),
     ):
         read(content)
 

@@ -40,7 +40,7 @@ REASONS = Value(m.CONFIG, "reasons", texts())
 WEIGHT = Value(m.METRICS, "weight", number())
 LOSS = Value(m.METRICS, m.TRAIN_LOSS, number())
 STEPS = Value(m.METRICS, m.LOCAL_STEPS, number())
-_WHO = "the group's reply doesn't say who is in it"
+_WHO = "the cohort's reply doesn't say who is in it"
 
 
 def clients_of(content: Content) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ def with_clients(content: Content, clients: Iterable[int]) -> Content:
 
 
 @dataclass(frozen=True, eq=False)
-class GroupTrainReply:
+class CohortTrainReply:
     """Sums over the clients whose update counts.
 
     accepted : their node ids
@@ -89,18 +89,18 @@ class GroupTrainReply:
     @classmethod
     def from_records(
         cls, content: Content, layout: Layout | None = None, max_abs: float = math.inf
-    ) -> GroupTrainReply:
+    ) -> CohortTrainReply:
         """Raises ReplyRefused. ``layout``, ``max_abs``: of the sums, as ``decode_arrays`` has
         them."""
         came = Came(content, REPLY)
         accepted, refused = _nodes(came, ACCEPTED.key), refused_of(content)
         metrics, arrays = content.get(m.METRICS), content.get(m.ARRAYS)
         if not isinstance(metrics, MetricRecord) or not isinstance(arrays, ArrayRecord):
-            raise ReplyRefused("the group's reply has no sums")
+            raise ReplyRefused("the cohort's reply has no sums")
         found = [one.kind.take(metrics.get(one.key)) for one in (WEIGHT, LOSS, STEPS)]
         numbers = [one for one in found if one is not None]
         if len(numbers) != 3 or (accepted and numbers[0] <= 0):
-            raise ReplyRefused("the group's weight, loss or steps are no numbers")
+            raise ReplyRefused("the cohort's weight, loss or steps are no numbers")
         weight, loss, steps = numbers
         sums = decode_arrays(arrays, layout, max_abs)
         return cls(accepted, refused, weight, loss, steps, sums)
@@ -121,7 +121,7 @@ class StackedSums:
 
 
 @dataclass(frozen=True, eq=False)
-class GroupEvaluateReply:
+class CohortEvaluateReply:
     """Metric sums of the clients. ``refused``: why others have none, by node id."""
 
     type: ClassVar = m.EVALUATE
@@ -138,7 +138,7 @@ class GroupEvaluateReply:
         return Content(records)
 
     @classmethod
-    def from_records(cls, content: Content, max_abs: float = math.inf) -> GroupEvaluateReply:
+    def from_records(cls, content: Content, max_abs: float = math.inf) -> CohortEvaluateReply:
         """Raises ReplyRefused."""
         came = Came(content, REPLY)
         refused, parts = refused_of(content), []
@@ -149,7 +149,7 @@ class GroupEvaluateReply:
             clients = _nodes(came, name)
             sums = decode_arrays(record, max_abs=max_abs)
             if any(not value.ndim or len(value) != len(clients) for value in sums.values()):
-                raise ReplyRefused("the group's metric sums are not one for each client")
+                raise ReplyRefused("the cohort's metric sums are not one for each client")
             parts.append(StackedSums(split, clients, sums))
         return cls(tuple(parts), refused)
 
@@ -172,7 +172,7 @@ def refused_of(content: Content) -> dict[int, str]:
 def _nodes(came: Came, key: str) -> tuple[int, ...]:
     nodes = _listed(came, key, ACCEPTED.kind)
     if len(set(nodes)) < len(nodes):
-        raise ReplyRefused("the group's reply names a client twice")
+        raise ReplyRefused("the cohort's reply names a client twice")
     return nodes
 
 
