@@ -48,5 +48,5 @@ def failed(reason: str) -> str:
 
 def has_failed(line: str) -> bool:
     """Whether a client's line says that it failed: no update of it came. (One that came and wasn't
-    accepted has another; in a group's reply the line is all there is.)"""
+    accepted has another; in a cohort's reply the line is all there is.)"""
     return line.startswith(FAILED)

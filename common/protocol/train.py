@@ -126,7 +126,7 @@ class TrainRequest:
     algorithm : the hospital's half of the strategy, by name
     privacy : in a private run
     masked : with secure aggregation, under which keys the answer is masked
-    weighting : of a message to a group of clients: what each counts for, 'examples' or 'uniform'
+    weighting : of a message to many clients: what each counts for, 'examples' or 'uniform'
     strategy : settings that the strategy has added (``PROXIMAL_MU``, ``FEDDYN_ALPHA``, its own)
     records : the strategy's further arrays, each record mirroring the parameters; not decoded
     """

@@ -153,7 +153,7 @@ def test_a_training_reply_comes_back_as_it_was(
 
 
 @given(SUMS, st.lists(WHOLES, max_size=4, unique=True), POSITIVE)
-def test_a_groups_replies_come_back_as_they_were(
+def test_a_cohorts_replies_come_back_as_they_were(
     sums: dict[str, np.ndarray], nodes: list[int], weight: float
 ) -> None:
     half = len(nodes) // 2
@@ -382,7 +382,7 @@ def test_settings_of_a_strategy_keep_their_order() -> None:
     ]
 
 
-def test_a_groups_request_is_for_its_clients() -> None:
+def test_a_cohorts_request_is_for_its_clients() -> None:
     assert clients_of(TRAIN) == () and clients_of(Content()) == ()
     content = with_clients(with_clients(TRAIN, [5, 3]), [3])
     assert clients_of(content) == (3,) and clients_of(TRAIN) == ()
