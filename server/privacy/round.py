@@ -62,7 +62,9 @@ class Release:
 
     @property
     def sensitivity(self) -> float:
-        """L2, of the sum of what hospitals send, to one unit."""
+        """L2, of the sum of what hospitals send, to one unit: C (with the quantile coordinate)
+        times ``scale``. A summed gradient is sent as -lr / b times itself, b the expected units of
+        one hospital, so its scale is lr / b; an update is sent as it is."""
         return self.bound.sensitivity * self.scale
 
     def records(self) -> dict[str, Layout]:
@@ -72,7 +74,11 @@ class Release:
         return {m.QUANTILE: {m.QUANTILE: ArraySpec((1,), "float32")}}
 
     def reach(self, clients: int, survivors: int) -> float:
-        """What a client's coordinate may need in the ring: the ``clip`` of a fine encoding."""
+        """What a client's coordinate may need in the ring: the ``clip`` of a fine encoding.
+
+        Every hospital works with the same ring, so a large reach makes the grid coarse for all: the
+        number of units that happen to be drawn is bounded at twice the expected one.
+        """
         assert self.schedule is not None
         z = self.schedule.noise_multiplier
         if self.config.privacy.noise == "distributed":
@@ -84,13 +90,18 @@ class Release:
         return min(max(reach, SMALLEST_CLIP), LARGEST_CLIP)
 
     def add_to_sum(self, words: Words, step: float) -> None:
-        """Central noise on an opened sum, in place."""
+        """Central noise on a masked sum, in place, before it is opened: however often it is opened,
+        after a crash too, it has the same noise.
+
+        words : of the update section; step : of its grid, in the model's unit
+        """
         assert self.schedule is not None
         grid = Grid(step, self.sensitivity, len(words))
         add_whole(grid.draw(self.source, self.schedule.noise_multiplier, len(words)), words)
 
     def add_to_mean(self, change: Arrays, hospitals: int) -> Arrays:
-        """Central noise on the mean change of so many hospitals' parameters."""
+        """Central noise on the mean change of so many hospitals' parameters: the mean of n moves by
+        1 / n of what their sum does."""
         assert self.schedule is not None
         dimension = sum(value.size for value in change.values())
         grid = Grid.for_local(self.sensitivity / hospitals, dimension)
@@ -98,7 +109,11 @@ class Release:
         return {name: grid.release(u, z, self.source) for name, u in change.items()}
 
     def next_norm(self, norm: float, quantile: float) -> float:
-        """The clipping norm after a round whose mean quantile coordinate was this."""
+        """The clipping norm after a round whose mean quantile coordinate was this.
+
+        A hospital sends (units within C - units / 2) s scale, so over its expected units, s and
+        scale it is their share less a half (``schedule.clipping_bound``).
+        """
         assert self.schedule is not None
         per_unit = self.bound.quantile_scale * self.scale * self.schedule.expected_units
         return adapted_norm(self.config.privacy, norm, quantile / per_unit + 0.5)
@@ -146,7 +161,7 @@ class PrivacyPlan:
         }
 
     def release(self, server_round: int, norm: float, cohort: int) -> Release:
-        """The round's release by a cohort of so many hospitals."""
+        """The round's release by a cohort of so many hospitals, at the clipping norm ``norm``."""
         bound, scale = Bound(norm), 1.0
         if self.schedule is not None:
             z, units = self.schedule.noise_multiplier, self.expected_units
@@ -158,7 +173,11 @@ class PrivacyPlan:
 
 
 def planned_rounds(config: Config, members: Sequence[Member]) -> int:
-    """The most rounds that any hospital is drawn for, if no round has to be repeated."""
+    """The most rounds that any hospital is drawn for, if no round has to be repeated.
+
+    Cohorts are a function of seed and round, so they can be drawn ahead: noise is calibrated for
+    the busiest hospital and not for all rounds. A repeated round costs its hospitals a further one.
+    """
     federation = config.federation
     per_round = federation.clients_per_round
     if per_round is None or per_round >= len(training(members)):

@@ -55,7 +55,12 @@ def resolution(layout: VectorLayout, total: Total) -> float:
 def means(
     layout: VectorLayout, total: Total, largest: int, expected: Expected
 ) -> dict[str, Arrays]:
-    """The weighted mean model, and plain means of the strategy's further records."""
+    """The weighted mean model, and plain means of the strategy's further records.
+
+    With hospitals' weights w_i (at most ``largest``, W) and changes d_i, the ring held the sum of
+    round((w_i / W) d_i / step); so the mean change is that sum times step W / sum w_i. Records of a
+    strategy were sent with share 1: step / n. Buffers were summed exactly, as w_i times the value.
+    """
     layouts = {m.ARRAYS: expected.layout, **expected.all_records}
     exact = layout.exact_arrays(total.exact)
     count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])

@@ -49,7 +49,8 @@ class SecureSession:
         self.hellos[name] = hello
 
     def group(self, names: Sequence[str], count: int, limits: Thresholds) -> KeyGroup:
-        """A group of hospitals that said hello, for the next ``count`` aggregations."""
+        """A group of hospitals that said hello, for the next ``count`` aggregations, whose numbers
+        no other group gets, whatever becomes of this one."""
         first, self._next_index = self._next_index, self._next_index + count
         request = wire.GroupRequest(
             session=self.session,
@@ -104,7 +105,9 @@ class KeyGroup:
         return group
 
     def add_bundle(self, name: str, data: bytes) -> None:
-        """Check and keep a member's bundle."""
+        """Check and keep a member's bundle: its signature, keys of the right number that are usable
+        points, one list of shares for each neighbour, and those the ones it signed. What is in them
+        only their receivers can see."""
         bundle = wire.Bundle.from_bytes(data)
         if name not in self.names:
             raise ProtocolRefused("it is not in the group")

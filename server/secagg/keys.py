@@ -73,7 +73,12 @@ class KeyExchange:
         self._groups.clear()
 
     def ready_group(self, members: Sequence[Member]) -> KeyGroup:
-        """A group of the members with keys for another aggregation: the present one, or new."""
+        """A group of the members with keys for another aggregation: the present one, or new.
+
+        Raises RoundFailed where too few answer. Groups that may be asked again (all who train, all
+        who evaluate) prepare keys for what the run still plans, at most 64 at once; a drawn cohort
+        won't come again, so it prepares one.
+        """
         names = names_of(members)
         lasting = names in self._lasting
         if lasting and names in self._groups and self._groups[names].left:

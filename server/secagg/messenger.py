@@ -71,7 +71,11 @@ class SecureMessenger:
         use: Callable[[str, ConfigRecord], None],
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Send, use each answer's record as it arrives, and note who failed."""
+        """Send, use each answer's record as it arrives, and note who failed.
+
+        use : is given name and record; raises ReplyRefused for what it won't take
+        enough : once true, nobody else is waited for, and who hasn't answered isn't refused
+        """
         self.traffic.down += sizes(requests)
         for member, _, reply in self._messenger.exchange(requests, members, enough):
             if reply is None and enough():

@@ -45,12 +45,15 @@ class Reconstruction:
         return len(self.shares.get(owner, {})) >= self._threshold
 
     def rebuild(self, owner: int, is_right: Check) -> bytes:
-        """The owner's secret. Raises RoundFailed if shares are missing or too many are false."""
+        """The owner's secret, 32 big-endian bytes: from the first t shares whose secret passes the
+        check, else from other t of them. Raises RoundFailed if shares are missing or too many are
+        false."""
         shares, t = self.shares.get(owner, {}), self._threshold
         name = self._names[owner]
         if len(shares) < t:
             raise RoundFailed(f"{len(shares)} of {t} shares came that open the masks of {name}")
         for points in itertools.islice(_choices(sorted(shares), t), _MOST_ATTEMPTS):
+            # the same holders open many secrets, and weights depend on the holders alone
             if points not in self._weights:
                 self._weights[points] = lagrange_weights(points)
             weighted = zip(self._weights[points], points, strict=True)

@@ -185,6 +185,7 @@ class MaskedSum:
         owners = sorted([*self.group.neighbours[position], position])
         if len(shares.shares) != len(owners):
             raise ProtocolRefused("its shares are not one for each neighbour")
+        # 32 bytes may be a number beyond the prime: a second way to write another share
         if any(to_number(share) >= PRIME for share in shares.shares):
             raise ProtocolRefused("a share is out of range")
         for owner, share in zip(owners, shares.shares, strict=True):
@@ -205,6 +206,7 @@ class MaskedSum:
         self._vector.add_masks(self._masks_left(), self._threads)
         self.phase = Phase.DONE
         exact = decode_exact(self._vector.exact)
+        # each upload has a 1 here, which any mask that is left over makes a random number
         count = self.layout.exact_arrays(exact)[COUNT][0]
         if count != len(self.survivors):
             raise RoundFailed(
@@ -216,14 +218,20 @@ class MaskedSum:
         return Total(self._vector.update, exact, names, self.encoding.step, weight)
 
     def _needed(self) -> Iterator[int]:
-        """Survivors, and the others that have a surviving neighbour."""
+        """Survivors, and the others that have a surviving neighbour: the first ones' self masks and
+        the second ones' pair masks are what the sum still holds."""
         for position in range(len(self.group.names)):
             near = self.group.neighbours[position]
             if position in self.survivors or not self.survivors.isdisjoint(near):
                 yield position
 
     def _masks_left(self) -> list[tuple[MaskSeeds, int]]:
-        """What survivors' masks leave in the sum, with the sign that removes it."""
+        """What survivors' masks leave in the sum, with the sign that removes it.
+
+        Of two survivors the pair masks cancel. A survivor's self mask was added, so it is taken
+        away; a survivor's mask with somebody who sent nothing stands there alone with the
+        survivor's own sign. That somebody's round key is what shares give.
+        """
         masks = []
         for position in self._needed():
             if position in self.survivors:
