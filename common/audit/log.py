@@ -28,8 +28,6 @@ hasn't can only mean tampering. No field holds a patient-level value.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import threading
@@ -57,6 +55,7 @@ from wardround.common.audit.lines import (
     read_records,
 )
 from wardround.common.durable.files import sync_folder
+from wardround.common.durable.lock import Lock, told_holder, try_lock
 from wardround.common.durable.private import hand_over, why
 from wardround.common.errors import AuditError
 from wardround.common.names import HOSPITAL_NAME
@@ -66,6 +65,7 @@ __all__ = ["AuditLog", "Head", "SignedHead", "lock_log", "restart_advice"]
 
 Clock = Callable[[], float]
 Listener = Callable[[dict[str, Any]], None]
+_LOG, _HEADS = 0, 1
 
 
 class AuditLog:
@@ -78,12 +78,12 @@ class AuditLog:
         identity: Identity | None,
         clock: Clock,
         listener: Listener | None,
-        lock: int,
+        lock: Lock,
     ) -> None:
         self.path, self.party, self.head = path, party, Head(0, NO_HASH)
         self._identity, self._clock, self._listener = identity, clock, listener
         self._mutex = threading.RLock()
-        self._descriptors = [lock]
+        self._lock, self._descriptors = lock, list[int]()
         self._broken: str | None = None
         self._seen: set[bytes] = set()
         self._peers: dict[str, Countersigned] = {}
@@ -129,7 +129,7 @@ class AuditLog:
                 f"{self.path}: ends with line {self.head.seq}, but line {max(own)} was "
                 f"countersigned: it was truncated; {restart_advice(self.path)}"
             )
-        self._descriptors += [_open_to_append(self.path), _open_to_append(heads)]
+        self._descriptors = [_open_to_append(self.path), _open_to_append(heads)]
         sync_folder(self.path.parent)
         mine = self._identity.public.hex() if self._identity else None
         if not self.head.seq:
@@ -208,7 +208,7 @@ class AuditLog:
                 seq += 1
                 line, hashed = encode_line(seq, self._clock(), event, fields, hashed)
                 written.append(line)
-            self._write(1, b"".join(written))
+            self._write(_LOG, b"".join(written))
             self.head = Head(seq, hashed)
             if self._listener:
                 for line in written:
@@ -216,8 +216,8 @@ class AuditLog:
             return self.head
 
     def _write(self, which: int, data: bytes) -> None:
-        """Append to the log (1) or to its heads (2), durably."""
-        if len(self._descriptors) < 3 or self._broken:
+        """Append to one of the two files, durably."""
+        if not self._descriptors or self._broken:
             raise AuditError(f"{self.path}: {self._broken or 'is closed'}")
         descriptor = self._descriptors[which]
         size = os.fstat(descriptor).st_size
@@ -272,7 +272,7 @@ class AuditLog:
                     )
             signature = signer.sign(head.countersigned(self.party))
             record = Countersigned(head, public, self.party, signer.public, signature)
-            self._write(2, record.to_bytes() + b"\n")
+            self._write(_HEADS, record.to_bytes() + b"\n")
             self._peers[head.party] = record
             self.append(PEER_HEAD, public=public.hex(), head=head.row())
             return signature
@@ -292,7 +292,7 @@ class AuditLog:
             record = Countersigned(head, signer.public, peer, public, signature).to_bytes()
             if record in self._seen:
                 return
-            self._write(2, record + b"\n")
+            self._write(_HEADS, record + b"\n")
             self._seen.add(record)
             self.append(COUNTERSIGNED, peer=peer, public=public.hex(), head=head.row())
 
@@ -308,6 +308,7 @@ class AuditLog:
             for descriptor in reversed(self._descriptors):
                 os.close(descriptor)
             self._descriptors = []
+            self._lock.close()
 
     def __enter__(self) -> AuditLog:
         return self
@@ -326,22 +327,12 @@ def restart_advice(path: Path) -> str:
     return f"keep the file as evidence and begin a new one with: wardround audit restart {path}"
 
 
-def lock_log(path: Path) -> int:
-    """Hold the lock of the log at ``path``: a descriptor to close. Raises AuditError if taken."""
+def lock_log(path: Path) -> Lock:
+    """Hold the lock of the log at ``path``, to be closed. Raises AuditError if taken."""
     lock = path.with_suffix(".lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    hand_over(lock)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(descriptor, 20, 0).decode(errors="replace")
-        os.close(descriptor)
-        who = f"process {holder}" if holder.isdecimal() else "another process"
-        raise AuditError(f"{path}: {who} is writing to it; stop that one first") from None
-    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
+    if (held := try_lock(lock)) is None:
+        raise AuditError(f"{path}: {told_holder(lock)} is writing to it; stop that one first")
+    return held
 
 
 def _open_to_append(path: Path) -> int:

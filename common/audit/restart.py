@@ -51,11 +51,8 @@ def restart_log(
     written, or if it can't be done.
     """
     try:
-        lock = lock_log(path)
-        try:
+        with lock_log(path):
             return _restart(path, party, after, clock)
-        finally:
-            os.close(lock)
     except OSError as error:
         raise AuditError(f"{path}: can't be begun anew ({why(error, path)})") from None
 

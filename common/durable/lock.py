@@ -1,42 +1,89 @@
-"""Locks of running processes: a second start is refused, and one can ask who runs."""
+"""Locks of running processes: a second start is refused, and one can ask who runs.
+
+Flock on a file that stays where it is: held by a process and its forks, let go by the system
+whatever becomes of them. The library filelock has no way to ask who holds a lock without waiting
+for it, and none to keep one in forks; both are needed here.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 from pathlib import Path
-from typing import IO
 
 from wardround.common.durable.private import hand_over, why
 from wardround.common.errors import TransportError
 
 
-def take_lock(path: Path) -> IO[str]:
-    """An open, locked file with this process's number. Raises TransportError if one holds it, or
-    this user may not."""
+class Lock:
+    """A lock that is held: close it to let go. One that nobody closes is held until the process
+    and its forks end, so losing sight of it lets nobody else in."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def close(self) -> None:
+        """Let go, as far as it is this process's; again does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def try_lock(path: Path, make: bool = True) -> Lock | None:
+    """The lock of a file, which then has this process's number; None if another holds it.
+
+    make : the file, with mode 0600, where there is none
+
+    Raises OSError where it can't be opened, or the file system has no locks.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if make else 0)
+    lock = Lock(descriptor := os.open(path, flags, 0o600))
     try:
-        file = open(path, "a+", encoding="ascii", opener=_private)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        hand_over(path)
+    except BlockingIOError:
+        lock.close()
+        return None
+    except BaseException:
+        lock.close()
+        raise
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
+    return lock
+
+
+def take_lock(path: Path) -> Lock:
+    """``try_lock``. Raises TransportError if a process holds it, or this user may not."""
+    try:
+        lock = try_lock(path)
     except OSError as error:
         raise TransportError(f"{path}: can't be locked ({why(error, path)})") from None
+    if lock is None:
+        raise TransportError(f"{path}: already running ({told_holder(path)}); stop that one first")
+    return lock
+
+
+def told_holder(path: Path) -> str:
+    """'process 12', or 'another process' where its number can't be known."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
         holder = lock_holder(path)
-        raise TransportError(
-            f"{path}: already running (process {holder or 'unknown'}); stop that one first"
-        ) from None
-    hand_over(path)
-    file.truncate(0)
-    file.write(json.dumps({"pid": os.getpid()}))
-    file.flush()
-    return file
+    except TransportError:
+        holder = None
+    return f"process {holder}" if holder else "another process"
 
 
 def lock_holder(path: Path) -> int | None:
     """The process that holds a lock; None if nobody does. Raises TransportError if this user can't
-    know."""
+    know, or it is held and who holds it isn't written down: a full disk, or it has just begun."""
     try:
         with open(path, encoding="ascii") as file:
             try:
@@ -48,9 +95,5 @@ def lock_holder(path: Path) -> int | None:
     except OSError as error:
         raise TransportError(f"{path}: can't be read ({why(error, path)})") from None
     except (ValueError, KeyError, TypeError):
-        return None
+        raise TransportError(f"{path}: is held, but by whom isn't in it; try again") from None
     return None
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

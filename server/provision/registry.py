@@ -13,7 +13,6 @@ whatever was cut short is finished by the next run.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from pathlib import Path
 from wardround.common.address import split_address
 from wardround.common.config.load import Config
 from wardround.common.durable.files import sync_folder
+from wardround.common.durable.lock import try_lock
 from wardround.common.durable.private import private_folder, read_public, why, write_public
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError
@@ -59,13 +59,12 @@ def only_one(folder: Path) -> Iterator[None]:
     """
     private_folder(folder)
     try:
-        with open(folder / ".lock", "ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ProvisionError(
-                    f"{folder}: another wardround provision is at work in it; try again"
-                ) from None
+        lock = try_lock(folder / ".lock")
+        if lock is None:
+            raise ProvisionError(
+                f"{folder}: another wardround provision is at work in it; try again"
+            )
+        with lock:
             yield
     except OSError as error:
         path = Path(error.filename or folder)

@@ -9,11 +9,12 @@ their processes each from 1.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 from pathlib import Path
+
+from wardround.common.durable.lock import try_lock
 
 _PREFIX = "wardround-"
 _LOCK = "lock"
@@ -27,37 +28,26 @@ class SharedFolder:
         sweep(place)
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            if _taken(self._lock):
-                return
-            os.close(self._lock)  # swept by another, between the last two lines
+            with contextlib.suppress(FileNotFoundError):  # swept by another, before it was locked
+                if (lock := try_lock(self.path / _LOCK)) is not None:
+                    self._lock = lock
+                    return
 
     def remove(self) -> None:
         """The folder and all in it."""
         shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        self._lock.close()
 
 
 def sweep(place: Path) -> None:
     """Remove folders whose simulation is gone. What isn't ours to open stays."""
     for folder in place.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            lock = os.open(folder / _LOCK, os.O_RDWR)
-            try:
-                if _taken(lock):
+            if (lock := try_lock(folder / _LOCK, make=False)) is not None:
+                with lock:
                     shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
 
 
 def _place() -> Path:
     shared = Path("/dev/shm")
     return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-
-
-def _taken(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -24,12 +24,15 @@ SOON = NOW + timedelta(days=10)
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Mode, time and bytes of every file and folder."""
+    """Mode, time and bytes of every file and folder; of the lock, that it is there."""
     found = {}
     for path in sorted(folder.rglob("*")):
         status = path.stat()
         data = path.read_bytes() if path.is_file() else b""
-        found[str(path.relative_to(folder))] = (status.st_mode, status.st_mtime_ns, data)
+        name = str(path.relative_to(folder))
+        found[name] = (status.st_mode, status.st_mtime_ns, data)
+        if path.name == ".lock":  # has the number of the process that held it last
+            found[name] = (status.st_mode, 0, b"")
     return found
 
 
