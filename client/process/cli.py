@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from wardround.common.command_line import LogOption, example, new_commands, new_group
+from wardround.common.transport.only_tls13 import hold_to_tls13
 
 KitArgument = Annotated[
     Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.", readable=False)
@@ -50,7 +51,7 @@ def run(
     logs: LogOption = "text",
 ) -> None:
     """Take part for ever: connect, train when asked, send what the policy allows."""
-    import wardround.common.transport.tls  # noqa: F401  before anything else imports grpc
+    hold_to_tls13()  # before the imports below import grpc
     from wardround.client.process.main import HospitalProcess
     from wardround.client.site.kit import Kit
     from wardround.common.errors import DataError

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from wardround.common.command_line import example, new_commands
+from wardround.common.transport.only_tls13 import hold_to_tls13
 
 commands = new_commands()
 _HOSPITAL, _SERVER = "wardround.client.process.doctor", "wardround.server.process.doctor"
@@ -30,6 +31,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Check clock, certificates, reachability, proxy, GPU, disk and data, at either end."""
+    hold_to_tls13()  # before the imports below import grpc
     examine = importlib.import_module(_HOSPITAL if place.is_dir() else _SERVER).examine
     from wardround.common.process.checks import worst
 

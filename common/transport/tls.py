@@ -1,7 +1,7 @@
 """Mutual TLS 1.3 for gRPC: both ends prove themselves, and trust the consortium's authority only.
 
-That nothing below 1.3 comes about is set in ``common/__init__.py``; the server looks at the version
-of each connection, too.
+That nothing below 1.3 comes about is the process's matter (``only_tls13``), and there are no
+credentials without it; the server looks at the version of each connection, too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
+
+from wardround.common.transport.only_tls13 import check_held
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ def server_credentials(
     """Of a server that asks every client for a certificate of the CA.
 
     renewed : asked at every handshake for other files to go on with
+
+    Raises WardroundError in a process that isn't held to TLS 1.3.
     """
+    check_held()
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:
         new = renewed()
@@ -44,5 +49,9 @@ def _configuration(files: Files) -> grpc.ServerCertificateConfiguration:
 
 
 def channel_credentials(files: Files) -> grpc.ChannelCredentials:
-    """Of a client that trusts this CA only."""
+    """Of a client that trusts this CA only.
+
+    Raises WardroundError in a process that isn't held to TLS 1.3.
+    """
+    check_held()
     return grpc.ssl_channel_credentials(files.ca, files.key, files.certificate)

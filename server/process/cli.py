@@ -15,6 +15,7 @@ from wardround.common.command_line import (
     new_commands,
     new_console,
 )
+from wardround.common.transport.only_tls13 import hold_to_tls13
 
 if TYPE_CHECKING:  # every command would pay for the import
     from wardround.common.config.load import Config
@@ -47,6 +48,7 @@ def server(
     logs: LogOption = "text",
 ) -> None:
     """Wait for the hospitals, run the rounds; started again, go on where a crash left off."""
+    hold_to_tls13()  # before the imports below import grpc
     from wardround.common.config.load import load_config
     from wardround.common.config.task import make_task
     from wardround.common.errors import Interrupted

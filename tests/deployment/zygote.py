@@ -12,7 +12,9 @@ and writes {"id": 1, "pid": ...}, later {"id": 1, "status": wait status}. Patche
 
 from __future__ import annotations
 
-import wardround.common.transport.tls  # noqa: F401  isort: skip
+from wardround.common.transport.only_tls13 import hold_to_tls13  # isort: skip
+
+hold_to_tls13()
 
 import json
 import os

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wardround.common.transport.tls as tls  # isort: skip
 import grpc
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -23,6 +22,7 @@ from wardround.common.config.load import load_config
 from wardround.common.flower.content import encode_content
 from wardround.common.protocol import names as m
 from wardround.common.transport import frames as f
+from wardround.common.transport import tls
 from wardround.common.transport.mailbox import Incoming
 from wardround.server.process.present_description import PresentDescription
 from wardround.server.provision.kits import load_server_folder, provision

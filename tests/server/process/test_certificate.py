@@ -92,6 +92,8 @@ LISTEN = """
 import sys
 from concurrent import futures
 from pathlib import Path
+from wardround.common.transport.only_tls13 import hold_to_tls13
+hold_to_tls13()
 import wardround.common.transport.tls as tls
 import grpc
 folder = Path(sys.argv[1])
