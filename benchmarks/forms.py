@@ -29,7 +29,7 @@ from wardround.common.model.named import load_arrays, model_arrays
 from wardround.common.tasks.base import Examples, Task
 from wardround.simulations.executors.engines.dense import Dense
 from wardround.simulations.executors.engines.vmapped import Vmapped
-from wardround.simulations.executors.pool import Client
+from wardround.simulations.executors.example_pool import Client
 from wardround.simulations.executors.trainer import CohortTrainer, Terms
 
 MODELS: dict[str, tuple[Any, tuple[int, ...], int]] = {
@@ -139,7 +139,7 @@ def _together(name: str, form: str, count: int, passes: int) -> tuple[float, flo
         started = time.perf_counter()
         trained = trainer.train(clients, number, terms)
         assert trained is not None, trainer.notes
-        trained[0].weighted_change(torch.from_numpy(np.ones(count, np.float32)))
+        trained.result.weighted_change(torch.from_numpy(np.ones(count, np.float32)))
         times.append(time.perf_counter() - started)
     return count / statistics.median(times[1:]), times[0]
 

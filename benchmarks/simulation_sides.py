@@ -100,7 +100,7 @@ def engine(name: str, clients: int, rounds: int) -> list[float]:
     """The cohort's training and the sum of its updates, without anything around them."""
     from wardround.client.data.hospital import Hospital
     from wardround.simulations import parse_config
-    from wardround.simulations.executors.pool import Client
+    from wardround.simulations.executors.example_pool import Client
     from wardround.simulations.executors.trainer import CohortTrainer, Terms
 
     torch.set_num_threads(1)
@@ -127,7 +127,7 @@ def engine(name: str, clients: int, rounds: int) -> list[float]:
         for chunk in trainer.chunks(everyone, corrected=False):
             trained = trainer.train(chunk, number, terms)
             assert trained is not None
-            trained[0].weighted_change(torch.full((len(chunk),), float(EXAMPLES)))
+            trained.result.weighted_change(torch.full((len(chunk),), float(EXAMPLES)))
         seconds.append(time.perf_counter() - started)
     return seconds[1:]
 

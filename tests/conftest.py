@@ -38,6 +38,7 @@ from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
+from wardround.simulations.clients import Clients
 from wardround.simulations.executors import Executor
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.hospitals import create_ledger
@@ -231,12 +232,11 @@ def federate(tmp_path: Path) -> Federate:
 
         app: Any = create_client_app(open_hospital)
         if executor is not None:
-            grid = InProcessGrid(
-                list(shards), hospitals=open_hospital, executor=executor, intercept=intercept
-            )
+            clients = Clients(list(shards), hospitals=open_hospital, intercept=intercept)
+            grid = InProcessGrid(clients, executor)
             grid.answers_cohorts = groups
         app = wrap(app) if wrap else app
-        grid = grid or InProcessGrid(list(shards), app=app, intercept=intercept)
+        grid = grid or InProcessGrid(Clients(list(shards), app=app, intercept=intercept))
         directory = directory or RunDirectory.create(tmp_path, "test", config.to_toml())
         recorder = Recorder()
         parts = FederationParts(

@@ -50,8 +50,9 @@ ORDER = {
         "process",
     ),
     "simulations": (
-        "default grid population",
+        "clients default population",
         "executors scenario",
+        "grid",
         "run",
         "flower privacy search",
         "cli",

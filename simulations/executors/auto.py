@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterable, Iterator
 from flwr.app import Message
 
 from wardround.common.errors import WardroundError
-from wardround.common.flower.arrays import layout_of
-from wardround.common.model.named import load_arrays
 from wardround.common.protocol import names as m
-from wardround.server.strategies.aggregation import RunningMean
-from wardround.simulations.executors.base import Executor, Host, is_group
+from wardround.simulations.clients import Clients
+from wardround.simulations.executors.base import Executor
 from wardround.simulations.executors.cohort import Cohort
-from wardround.simulations.executors.group import Group, TrainingSums
-from wardround.simulations.executors.processes import Processes, SequentialProcesses, cores
+from wardround.simulations.executors.group import Group, is_group, new_sums
 from wardround.simulations.executors.sequential import Sequential
+from wardround.simulations.executors.workers.processes import cores, processes
+from wardround.simulations.executors.workers.spread import Spread
 
+Candidate = Sequential | Cohort | Spread
 FEW = 16
 """Clients in a round below which nothing is gained."""
 _SAMPLE = 256
@@ -56,14 +56,14 @@ class Auto(Executor):
     def close(self) -> None:
         self._now.close()
 
-    def answers(self, messages: Iterable[Message], host: Host) -> Iterator[Message]:
+    def answers(self, messages: Iterable[Message], clients: Clients) -> Iterator[Message]:
         listed = list(messages)
         if not self._picked and listed and listed[0].metadata.message_type == m.TRAIN:
             self._picked = True
-            self._pick(listed, host)
-        yield from self._now.answers(listed, host)
+            self._pick(listed, clients)
+        yield from self._now.answers(listed, clients)
 
-    def _pick(self, messages: list[Message], host: Host) -> None:
+    def _pick(self, messages: list[Message], clients: Clients) -> None:
         if not is_group(messages[0]):
             if len(messages) >= FEW:
                 self._now = Cohort()
@@ -72,7 +72,7 @@ class Auto(Executor):
                 )
             return
         try:
-            group = Group(messages[0], host)
+            group = Group(messages[0], clients)
             times = self._try_all(group)
         except WardroundError:  # the round itself will say what is wrong
             return
@@ -86,25 +86,24 @@ class Auto(Executor):
             shown = ", ".join(f"{one.name} {took_s * 1e3:.3g} ms" for one, took_s in ordered)
             self._say(best.name, f"a client takes {shown}")
 
-    def _try_all(self, group: Group) -> dict[Executor, float]:
+    def _try_all(self, group: Group) -> dict[Candidate, float]:
         nodes = group.node_ids  # also of those that will fail: to ask would count as an attempt
         if len(nodes) < FEW:
             return {}
         one_s = max(1e-5, self._time(Sequential(), group, nodes[:2]))
         sample = nodes[: max(FEW, min(_SAMPLE, int(_LONG_S / one_s)))]
-        candidates: list[Sequential] = [Sequential(), Cohort()]
+        candidates: list[Candidate] = [Sequential(), Cohort()]
         if cores() > 1:
-            candidates += [Processes(), SequentialProcesses()]
+            candidates += [processes(), processes(forms=False)]
         return {executor: self._time(executor, group, sample) for executor in candidates}
 
     @staticmethod
-    def _time(executor: Sequential, group: Group, nodes: list[int]) -> float:
+    def _time(executor: Candidate, group: Group, nodes: list[int]) -> float:
         """Seconds per client, of the second pass over ``nodes``."""
-        model, x = group.model()
         started_s = 0.0
         for _ in range(2):
-            load_arrays(model, x)
-            sums = TrainingSums(RunningMean(layout_of(x)))
+            group.load()
+            sums = new_sums(group)
             started_s = time.perf_counter()
-            executor.train(group, nodes, model, x, sums)
+            executor.work.train(group, nodes, sums)
         return (time.perf_counter() - started_s) / len(nodes)

@@ -1,4 +1,4 @@
-"""A message for a group of clients: what it asks, and the sums that answer it.
+"""A message for a group of clients: what it asks, and how it is answered.
 
 In a simulation the server may ask many clients by one message, because one process runs them all:
 the reply then holds the weighted sum of their models and never a single one. The arithmetic is the
@@ -10,45 +10,53 @@ Only what needs nothing of a single client goes so: ``server/gathering/cohorts.p
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.client.algorithms import ALGORITHMS
+from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.app import reason_of
 from wardround.client.requests.received import shared_arrays, totals_of
 from wardround.client.state import ClientState
-from wardround.client.training.evaluation import ROWS_AT_A_TIME, evaluate_model, model_outputs
-from wardround.client.training.steps import train_on_batches
-from wardround.common.errors import ReplyRefused
-from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import Arrays, check_finite
-from wardround.common.flower.hosting import error_reply
+from wardround.common.flower.arrays import Arrays, layout_of
+from wardround.common.flower.hosting import error_reply, timestamp
 from wardround.common.model.named import load_arrays
 from wardround.common.protocol import names as m
-from wardround.common.protocol.cohort import CohortEvaluateReply, CohortTrainReply, StackedSums
-from wardround.common.protocol.errors import failed
+from wardround.common.protocol.cohort import clients_of
 from wardround.common.protocol.evaluate import EvaluateRequest
 from wardround.common.protocol.train import TrainRequest
-from wardround.common.tables import TrainingTable
-from wardround.common.tasks.base import Examples, concatenate
+from wardround.common.tasks.base import Examples
 from wardround.common.text import one_line
 from wardround.server.strategies.aggregation import RunningMean
-from wardround.simulations.executors.base import Host
+from wardround.simulations.clients import Clients
+from wardround.simulations.executors.sums import (
+    EvaluationSums,
+    Refused,
+    TrainingSums,
+    failed_with,
+)
+
+
+def is_group(message: Message) -> bool:
+    """Whether a message is for a group of clients."""
+    return message.has_content() and bool(clients_of(message.content))
 
 
 class Group:
-    """The clients that one message asks, and what it sends them."""
+    """The clients that one message asks, and what it sends them.
 
-    def __init__(self, message: Message, host: Host) -> None:
-        self.message, self.host = message, host
+    Attributes
+    ----------
+    node_ids : whom it asks, in the order of their names
+    """
+
+    def __init__(self, message: Message, clients: Clients) -> None:
+        self.message, self.clients = message, clients
         self.request: TrainRequest | EvaluateRequest = (
             EvaluateRequest.from_records(message.content)
             if message.metadata.message_type == m.EVALUATE
@@ -61,14 +69,14 @@ class Group:
     @property
     def training(self) -> TrainRequest:
         """The request, where it is one for training."""
-        assert isinstance(self.request, TrainRequest)  # its executor asks by the message's type
+        assert isinstance(self.request, TrainRequest)  # asked by the message's type
         return self.request
 
     @cached_property
-    def failed(self) -> dict[int, str]:
+    def failed(self) -> Refused:
         """Clients that don't answer, and why."""
-        names = [self.host.name(x) for x in self.node_ids]
-        reasons = self.host.failures(self.message, self.server_round, names)
+        names = [self.clients.name(x) for x in self.node_ids]
+        reasons = self.clients.failures(self.message, self.server_round, names)
         return {
             node: failed_with(reasons[name])
             for node, name in zip(self.node_ids, names, strict=True)
@@ -77,216 +85,93 @@ class Group:
 
     def examples(self, node_id: int) -> dict[str, Examples]:
         """The client's prepared examples by split."""
-        return self.host.hospital(node_id).examples(self.totals, self.digest)
+        return self.clients.hospital(node_id).examples(self.totals, self.digest)
 
-    def model(self) -> tuple[nn.Module, Arrays]:
-        """The model that every client of the group uses, and the arrays it was sent."""
-        hospital = self.host.hospital(self.node_ids[0])
-        model, initial = self.host.models.get(hospital, self.totals, self.digest)
+    @property
+    def model(self) -> nn.Module:
+        """The model that every client of the group uses."""
+        return self._sent[0]
+
+    @property
+    def arrays(self) -> Arrays:
+        """The model's arrays, x, as they were sent."""
+        return self._sent[1]
+
+    @cached_property
+    def _sent(self) -> tuple[nn.Module, Arrays]:
+        hospital = self.clients.hospital(self.node_ids[0])
+        model, initial = self.clients.models.get(hospital, self.totals, self.digest)
         return model, shared_arrays(self.request.model, initial)
 
+    def load(self) -> nn.Module:
+        """The model, with what was sent in it."""
+        load_arrays(self.model, self.arrays)
+        return self.model
 
-@dataclass
-class TrainingSums:
-    """The answer to a training message, as it grows.
+    @property
+    def kind(self) -> type[LocalAlgorithm]:
+        """The client's half of the strategy; one that remembers nothing, for clients of others are
+        asked one by one."""
+        return ALGORITHMS[self.training.algorithm]
 
-    mean : weighted sums of the clients' arrays
-    refused : why clients' updates are not in it, by node
+    def algorithm(self, start: dict[str, Tensor] | None = None) -> LocalAlgorithm:
+        """The same, for the model as it is now; ``start``: copies of its trained parameters."""
+        return self.kind(dict(self._trained), self.training, self._no_state, start)
+
+    @cached_property
+    def _trained(self) -> dict[str, Tensor]:
+        return {key: p for key, p in self.model.named_parameters() if p.requires_grad}
+
+    @cached_property
+    def _no_state(self) -> ClientState:
+        return ClientState(RecordDict())
+
+    def weights(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        """What each client's update counts for, by how many rows it trains on."""
+        counts = np.array(rows, dtype=np.float64)
+        return counts if self.training.weighting == "examples" else np.ones(len(counts))
+
+
+@dataclass(frozen=True)
+class GroupWork:
+    """How an executor does what a group is asked.
+
+    train : trains these clients and folds their updates into the sums, reasons of failures too
+    evaluate : metric sums of the group's clients, of the model as it is
     """
 
-    mean: RunningMean
-    accepted: list[int] = field(default_factory=list)
-    refused: dict[int, str] = field(default_factory=dict)
-    loss: float = 0.0
-    steps: float = 0.0
-
-    def add_client(
-        self, node_id: int, arrays: Arrays, weight: float, loss: float, steps: int
-    ) -> None:
-        """Fold one client's arrays in, as the server would. Raises ReplyRefused for bad ones."""
-        if not math.isfinite(loss):
-            raise ReplyRefused(f"{m.TRAIN_LOSS} is not a finite number; lower training.lr?")
-        for name, value in arrays.items():
-            check_finite(name, value)
-        self.mean.add(arrays, weight)
-        self._count([node_id], loss * weight, steps * weight)
-
-    def add_sums(
-        self, node_ids: Sequence[int], sums: Arrays, weight: float, loss: float, steps: float
-    ) -> None:
-        """Fold in what others have added already; loss and steps are weighted sums too."""
-        self.mean.add_sums(sums, weight, len(node_ids))
-        self._count(node_ids, loss, steps)
-
-    def _count(self, node_ids: Sequence[int], loss: float, steps: float) -> None:
-        self.accepted += node_ids
-        self.loss += loss
-        self.steps += steps
-
-    def reply(self, group: Group) -> Message:
-        """The reply to the group's message."""
-        reply = CohortTrainReply(
-            tuple(self.accepted),
-            self.refused,
-            self.mean.weight,
-            self.loss,
-            self.steps,
-            self.mean.sums(),
-        )
-        return Message(reply.to_records(), reply_to=group.message)
+    train: Callable[[Group, list[int], TrainingSums], None]
+    evaluate: Callable[[Group], EvaluationSums]
 
 
-def weights_of(group: Group, rows: Sequence[int]) -> NDArray[np.float64]:
-    """What each client's update counts for, by how many rows it trains on."""
-    counts = np.array(rows, dtype=np.float64)
-    return counts if group.training.weighting == "examples" else np.ones(len(counts))
+def answer_one(message: Message, clients: Clients, work: GroupWork) -> Message:
+    """The reply to a message, be it for one client, by the app, or for a group, by ``work``."""
+    if not is_group(message):
+        return clients.answer(message)
+    started_s = message.metadata.created_at = timestamp()
+    reply = _group_reply(message, clients, work)
+    # each client's time is its own, as if every one had a machine
+    asked = len(clients_of(message.content))
+    reply.metadata.created_at = started_s + (timestamp() - started_s) / max(1, asked)
+    return reply
 
 
-def train_each(
-    group: Group, node_ids: Sequence[int], model: nn.Module, x: Arrays, sums: TrainingSums
-) -> None:
-    """The reference: train these clients one after the other and fold them in.
-
-    model : whose trainable parameters are moved; x : its arrays, as sent
-    """
-    name = group.training.algorithm
-    parameters = {key: p for key, p in model.named_parameters() if p.requires_grad}
-    state = ClientState(RecordDict())  # of an algorithm that keeps none
-    entries = model.state_dict()
-    for node_id in node_ids:
-        hospital = group.host.hospital(node_id)
-        try:
-            part = group.examples(node_id)["train"]
-            load_arrays(model, x)
-            algorithm = ALGORITHMS[name](dict(parameters), group.training, state)
-            config = hospital.config
-            seed = (config.federation.seed, group.server_round, hospital.name)
-            done = train_on_batches(model, part, hospital.task, config, seed, algorithm)
-            arrays = {key: entries[key].detach().cpu().numpy() for key in x}
-            algorithm.finish(arrays, done.steps, done.lr)
-            (weight,) = weights_of(group, [hospital.sizes()["train"]])
-        except Exception as error:
-            sums.refused[node_id] = failed_with(reason_of(error))
-            continue
-        try:
-            sums.add_client(node_id, arrays, float(weight), done.loss, done.steps)
-        except ReplyRefused as error:
-            sums.refused[node_id] = one_line(str(error))
-
-
-def evaluate_each(group: Group, model: nn.Module) -> EvaluationSums:
-    """The reference: metric sums of each client, one after the other."""
-    found = EvaluationSums()
-    for node_id in group.node_ids:
-        if node_id in group.failed:
-            found.refused[node_id] = group.failed[node_id]
-            continue
-        hospital = group.host.hospital(node_id)
-        try:
-            examples = group.examples(node_id)
-            sums = {
-                split: evaluate_model(
-                    model, examples[split], hospital.task, hospital.config.training
-                )
-                for split in ("validation", "test")
-                if split in examples
-            }
-            for split, part in sums.items():
-                found.add(split, node_id, part)
-        except Exception as error:
-            found.refused[node_id] = failed_with(reason_of(error))
-    return found
-
-
-def evaluate_together(group: Group, model: nn.Module) -> EvaluationSums:
-    """The same with the inputs of many clients in one forward pass: equal up to rounding.
-
-    Where anything fails, the reference says whose fault it is.
-    """
+def _group_reply(message: Message, clients: Clients, work: GroupWork) -> Message:
     try:
-        return _evaluate_blocks(group, model)
-    except Exception:
-        return evaluate_each(group, model)
+        group = Group(message, clients)
+        sums: TrainingSums | EvaluationSums
+        if message.metadata.message_type == m.EVALUATE:
+            group.load()
+            sums = work.evaluate(group)
+        else:
+            sums = new_sums(group)
+            sums.refused |= group.failed
+            work.train(group, [n for n in group.node_ids if n not in group.failed], sums)
+        return Message(sums.content(), reply_to=message)
+    except Exception as error:
+        return error_reply(message, one_line(reason_of(error)))
 
 
-def _evaluate_blocks(group: Group, model: nn.Module) -> EvaluationSums:
-    found, training = EvaluationSums(), TrainingTable()
-    waiting: dict[str, list[tuple[int, Examples]]] = {"validation": [], "test": []}
-    for node_id in group.node_ids:
-        if node_id in group.failed:
-            found.refused[node_id] = group.failed[node_id]
-            continue
-        try:
-            examples, hospital = group.examples(node_id), group.host.hospital(node_id)
-        except Exception as error:
-            found.refused[node_id] = failed_with(reason_of(error))
-            continue
-        task, training = hospital.task, hospital.config.training
-        for split in waiting:
-            if split in examples:
-                waiting[split].append((node_id, examples[split]))
-    for split, clients in waiting.items():
-        for block in _blocks(clients):
-            outputs = model_outputs(model, concatenate([x for _, x in block]), training)
-            parts = torch.split(outputs, [len(x) for _, x in block])
-            for (node_id, examples_of_one), part in zip(block, parts, strict=True):
-                found.add(split, node_id, task.metrics(part, examples_of_one.targets))
-    return found
-
-
-def _blocks(clients: list[tuple[int, Examples]]) -> Iterator[list[tuple[int, Examples]]]:
-    """The clients in their order, so many at a time that their rows fit into one pass; those of a
-    block have inputs of one type and shape."""
-    block: list[tuple[int, Examples]] = []
-    rows = 0
-    for client in clients:
-        full = rows + len(client[1]) > ROWS_AT_A_TIME
-        if block and (full or not _are_alike(block[0][1].inputs, client[1].inputs)):
-            yield block
-            block, rows = [], 0
-        block.append(client)
-        rows += len(client[1])
-    if block:
-        yield block
-
-
-def _are_alike(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and one.shape[1:] == other.shape[1:]
-
-
-def failed_with(reason: str) -> str:
-    """The line of a client that failed, as the server words it."""
-    return failed(one_line(reason))
-
-
-class EvaluationSums:
-    """Metric sums by client and split; clients whose sums have equal names and shapes together."""
-
-    def __init__(self) -> None:
-        self.refused: dict[int, str] = {}
-        self._alike: dict[tuple[object, ...], tuple[str, list[int], list[Sums]]] = {}
-
-    def add(self, split: str, node_id: int, sums: Sums) -> None:
-        """One client's sums of one split."""
-        key = (split, *((name, value.shape) for name, value in sums.items()))
-        _, nodes, parts = self._alike.setdefault(key, (split, [], []))
-        nodes.append(node_id)
-        parts.append(sums)
-
-    def reply(self, group: Group) -> Message:
-        """The reply: sums stacked over the clients that have them alike."""
-        stacked = (
-            StackedSums(
-                split,
-                tuple(nodes),
-                {name: np.stack([part[name] for part in parts]) for name in parts[0]},
-            )
-            for split, nodes, parts in self._alike.values()
-        )
-        reply = CohortEvaluateReply(tuple(stacked), self.refused)
-        return Message(reply.to_records(), reply_to=group.message)
-
-
-def refusing(group_message: Message, error: Exception) -> Message:
-    """The reply where nobody of the group could be asked."""
-    return error_reply(group_message, one_line(reason_of(error)))
+def new_sums(group: Group) -> TrainingSums:
+    """Sums of nobody yet, of the arrays that the group was sent."""
+    return TrainingSums(RunningMean(layout_of(group.arrays)))

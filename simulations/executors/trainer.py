@@ -1,9 +1,12 @@
-"""Trains chunks of clients of one model in the form that suits it."""
+"""Trains chunks of clients of one model in the form that suits it.
+
+Shapes: C clients of a chunk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +21,7 @@ from wardround.common.rng import client_keys, derive_seed
 from wardround.common.tables import TrainingTable
 from wardround.common.tasks.base import Task
 from wardround.common.text import one_line
+from wardround.simulations.clients import Clients
 from wardround.simulations.executors.engines.base import (
     CohortResult,
     CohortWork,
@@ -26,10 +30,10 @@ from wardround.simulations.executors.engines.base import (
     Unsuited,
     plain_sgd,
 )
+from wardround.simulations.executors.engines.batches import cohort_batches
 from wardround.simulations.executors.engines.dense import Dense
 from wardround.simulations.executors.engines.vmapped import Vmapped
-from wardround.simulations.executors.plan import plan_batches
-from wardround.simulations.executors.pool import Client, ExamplePool
+from wardround.simulations.executors.example_pool import Client, ExamplePool
 
 CHUNK_BYTES = 8 << 20
 """What the clients of a chunk take together on a CPU: about a core's share of a cache."""
@@ -59,14 +63,28 @@ Form = Callable[[nn.Module, Task[Any]], Engine]
 
 @dataclass(frozen=True)
 class Terms:
-    """What a strategy adds, and where the clients start; see ``CohortWork``."""
+    """What a strategy adds, and where the clients start: as in ``CohortWork``, where these fields
+    are explained, but with clients in the order in which they are given."""
 
     start: dict[str, Tensor]
     fixed: dict[str, Tensor]
     own: frozenset[str] = frozenset()
     proximal: float = 0.0
-    shift: dict[str, Tensor] | None = None
+    shift: dict[str, Tensor] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What became of a chunk.
+
+    order : the result's clients as positions in the chunk, C
+    steps : how many each of them has made, in the result's order, C
+    """
+
+    result: CohortResult
+    order: list[int]
+    steps: NDArray[np.int64]
 
 
 def one_at_a_time(training: TrainingTable) -> str | None:
@@ -162,14 +180,9 @@ class CohortTrainer:
         need = Need(shapes, plain, client.size, client.width, batch)
         return max(1, min(_MOST_CLIENTS, room // max(1, self._engine.client_bytes(need))))
 
-    def train(
-        self, clients: Sequence[Client], server_round: int, terms: Terms
-    ) -> tuple[CohortResult, list[int]] | None:
-        """Train a chunk.
-
-        Returns the result and, for each of its clients, the position in ``clients``; None if no
-        form suits or the result isn't sound, so that each must be trained by itself.
-        """
+    def train(self, clients: Sequence[Client], server_round: int, terms: Terms) -> Trained | None:
+        """Train a chunk; None if no form suits or the result isn't sound, so that each must be
+        trained by itself."""
         while self._engine is not None:
             try:
                 work = self._work(clients, server_round, terms)
@@ -185,7 +198,7 @@ class CohortTrainer:
                 self._note(self._engine.note)
             if not (torch.isfinite(result.losses).all() and result.is_sound()):
                 return None
-            return result, [int(x) for x in work.plan.clients]
+            return Trained(result, work.batches.clients.tolist(), work.batches.steps)
         return None
 
     def _work(self, clients: Sequence[Client], server_round: int, terms: Terms) -> CohortWork:
@@ -193,20 +206,45 @@ class CohortTrainer:
         names = [client.hospital.name for client in clients]
         placed = self._pool.place(clients)
         keys = client_keys(seed, "batches", server_round, names)
-        plan = plan_batches(placed.sizes, placed.offsets, keys, training)
-        order = plan.clients.tolist()
-        ordered = torch.from_numpy(plan.clients)
+        batches = cohort_batches(placed.sizes, placed.offsets, keys, training)
+        order = batches.clients.tolist()
+        ordered = torch.from_numpy(batches.clients)
+        own = {n: v[ordered.to(v.device)] for n, v in terms.start.items() if n in terms.own}
+        shift = {n: v[ordered.to(v.device)] for n, v in terms.shift.items()}
         return CohortWork(
-            plan,
+            batches,
             training,
             self._config.lr_of(server_round),
             placed.inputs,
             placed.targets,
-            {n: v[ordered.to(v.device)] if n in terms.own else v for n, v in terms.start.items()},
-            lambda: [derive_seed(seed, "training", server_round, names[i]) for i in order],
-            terms.fixed,
-            terms.own,
-            terms.proximal,
-            {n: v[ordered.to(v.device)] for n, v in (terms.shift or {}).items()},
-            terms.shared,
+            start={**terms.start, **own},
+            seeds=lambda: [derive_seed(seed, "training", server_round, names[i]) for i in order],
+            fixed=terms.fixed,
+            own=terms.own,
+            proximal=terms.proximal,
+            shift=shift,
+            shared=terms.shared,
         )
+
+
+class Trainers:
+    """The trainer of the model that is trained now: one federation has one at a time."""
+
+    def __init__(self) -> None:
+        self._trainer: CohortTrainer | None = None
+
+    def of(self, model: nn.Module, clients: Clients, node_id: int) -> CohortTrainer:
+        """The model's trainer, made when it is first needed, for a client's task and settings."""
+        if self._trainer is None or self._trainer.model is not model:
+            hospital = clients.hospital(node_id)
+            self._trainer = CohortTrainer(model, hospital.task, hospital.config, clients.keep)
+        return self._trainer
+
+    @property
+    def form(self) -> str:
+        """The name of the form in use, or 'sequential'."""
+        return self._trainer.form if self._trainer else "sequential"
+
+    def notes(self) -> list[str]:
+        """What a user should know, one line each."""
+        return list(self._trainer.notes) if self._trainer else []

@@ -16,16 +16,16 @@ from wardround.common.flower.arrays import Arrays, decode_arrays, encode_arrays
 from wardround.common.protocol import names as m
 from wardround.common.run.directory import RunDirectory
 from wardround.server.rounds.checkpoint import checkpoint_path, newest_checkpoint
-from wardround.simulations.grid import InProcessGrid
+from wardround.simulations.clients import Clients
 
 States = dict[str, RecordDict]
 """By hospital."""
 FORMAT = Format("state of simulated hospitals", "begin the run anew")
 
 
-def store_clients(grid: InProcessGrid, run: RunDirectory, server_round: int) -> None:
+def store_clients(clients: Clients, run: RunDirectory, server_round: int) -> None:
     """Write the clients' states of a round, before the checkpoint that makes the round count."""
-    states = grid.client_states()
+    states = clients.states()
     if states:
         arrays = {
             f"{name}/{record_name}/{key}": value
@@ -38,11 +38,11 @@ def store_clients(grid: InProcessGrid, run: RunDirectory, server_round: int) -> 
         )
 
 
-def restore_clients(grid: InProcessGrid, run: RunDirectory) -> None:
+def restore_clients(clients: Clients, run: RunDirectory) -> None:
     """Give the clients back what they remembered after the last committed round."""
     state = newest_checkpoint(run.checkpoints)
     if state is not None and (states := _states(run, state.round)):
-        grid.set_client_states(states)
+        clients.set_states(states)
 
 
 class PersonalEntries:

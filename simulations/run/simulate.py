@@ -40,10 +40,10 @@ from wardround.server.app import run_federation
 from wardround.server.observer import Observer
 from wardround.server.rounds.checkpoint import newest_checkpoint
 from wardround.server.rounds.parts import FederationParts
+from wardround.simulations.clients import Clients
 from wardround.simulations.default import default_config_text
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
-from wardround.simulations.executors.on_ray import OnRay, check_ray
-from wardround.simulations.executors.ray_actor import Plan
+from wardround.simulations.executors.on_ray import RAY, Recipe, check_ray, on_ray
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.run.begun import begun_settings, keep_settings, new_run
@@ -161,7 +161,7 @@ def simulate(
     if task is not None and resume is None:
         _check_own_task(settings, config is not None, overrides)
     observer.begins([settings.privacy.sentence, *settings.notes, *_without_effect(settings)])
-    if settings.simulation.executor == OnRay.name:
+    if settings.simulation.executor == RAY:
         check_ray(settings, own_task=task is not None)
     task = task or make_task(settings)
     population = Population(settings, task)
@@ -245,7 +245,7 @@ def _run(
 ) -> Result:
     executor = _executor(population, run, observer)
     grid = _grid(population, scenario, executor)
-    restore_clients(grid, run)
+    restore_clients(grid.clients, run)
     _tell_left_out(config, population, run, observer)
     saved = SavedModel(run.model, task, config.federation.seed)
     parts = FederationParts(
@@ -256,7 +256,7 @@ def _run(
         roster=population.roster,
         host=scenario.host(go_on=_go_on(run)),
         make_source=lambda number: NoiseSource.seeded(config.federation.seed, "central", number),
-        before_commit=lambda number: store_clients(grid, run, number),
+        before_commit=lambda number: store_clients(grid.clients, run, number),
         keep_journal=False,  # its hospitals end with it, and their keys
     )
     try:
@@ -305,21 +305,17 @@ def _stopped(run: RunDirectory, why: str) -> None:
 
 
 def _grid(population: Population, scenario: Scenario, executor: Executor) -> InProcessGrid:
-    return InProcessGrid(
-        population.names,
-        hospitals=population.open,
-        executor=executor,
-        intercept=scenario,
-        members=population.members,
-        keep=population.keep,
+    clients = Clients(
+        population.names, hospitals=population.open, intercept=scenario, keep=population.keep
     )
+    return InProcessGrid(clients, executor, population.members)
 
 
 def _executor(population: Population, run: RunDirectory, observer: Observer) -> Executor:
     """The configured executor; a run that is resumed goes on with the one that was picked."""
     name: str = population.config.simulation.executor
-    if name == OnRay.name:
-        return OnRay(Plan.of(population), population.config)
+    if name == RAY:
+        return on_ray(Recipe.of(population), population.config)
     before = run.summary().get("executor")
     if name == Auto.name and isinstance(before, dict) and before.get("name") in EXECUTORS:
         name = before["name"]

@@ -31,6 +31,7 @@ from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples, Task
 from wardround.server.app import run_federation
 from wardround.server.rounds.parts import FederationParts
+from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.population.identities import shared_identities
 
@@ -129,8 +130,8 @@ def serve(folder: Path, config: Config) -> None:
     }
     app = create_client_app(lambda context: hospitals[str(context.node_config["hospital"])])
     on_disk = OnDisk(folder, app)
-    grid = InProcessGrid(NAMES, app=on_disk)  # type: ignore[arg-type]
-    grid.set_client_states(on_disk.remembered())
+    grid = InProcessGrid(Clients(NAMES, app=on_disk))  # type: ignore[arg-type]
+    grid.clients.set_states(on_disk.remembered())
     runs = [path.parent for path in folder.glob("runs/*/config.toml")]
     run = (
         RunDirectory.open(runs[0])

@@ -16,6 +16,7 @@ from wardround.common.durable.tensors import read_tensors
 from wardround.common.flower.arrays import Arrays
 from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID
 from wardround.simulations import simulate
+from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
@@ -53,7 +54,9 @@ def models(tmp_path: Path, *more: str) -> tuple[Arrays, Arrays]:
 def test_the_examples_apps_run_in_our_grid_and_give_the_same_model(apps, tmp_path, more) -> None:
     server, client = apps
     config = run_config(tmp_path, *more)
-    grid = InProcessGrid([f"hospital-{i}" for i in range(1, 6)], app=client, run_config=config)
+    grid = InProcessGrid(
+        Clients([f"hospital-{i}" for i in range(1, 6)], app=client, run_config=config)
+    )
     server(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config))
     theirs, ours = models(tmp_path, *more)
     for name, value in ours.items():

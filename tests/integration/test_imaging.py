@@ -11,7 +11,7 @@ import pytest
 from wardround.common.config.task import make_task
 from wardround.common.errors import TaskError
 from wardround.simulations import Result, parse_config, simulate
-from wardround.simulations.executors.dropout import random_module
+from wardround.simulations.executors.engines.dropout import random_module
 
 DATA = Path(os.environ.get("WARDROUND_DATA", "../shared/data"))
 PNEUMONIA = DATA / "pneumoniamnist" / "pneumoniamnist.npz"

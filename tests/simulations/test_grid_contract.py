@@ -19,6 +19,7 @@ from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.gathering.exchange import exchange
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
+from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 
 MakeGrid = Callable[[ClientApp, int], Grid]
@@ -31,7 +32,7 @@ def make_grid(request, tmp_path: Path) -> Iterator[MakeGrid]:
     def make(app: ClientApp, clients: int) -> Grid:
         names = [f"hospital-{index}" for index in range(clients)]
         if request.param == "in-process":
-            return InProcessGrid(names, app=app)
+            return InProcessGrid(Clients(names, app=app))
         wires.append(Wires(app, names, tmp_path))
         return wires[-1].grid
 
@@ -196,12 +197,12 @@ class Silent(InProcessGrid):
         messages = [self._waiting.pop(i) for i in list(message_ids) if i in self._waiting]
         for message in messages:
             if message.metadata.dst_node_id != 2:
-                yield self.answer(message)
-                yield self.answer(message)
+                yield self.clients.answer(message)
+                yield self.clients.answer(message)
 
 
 def test_exchange_drops_second_replies_and_gives_up_in_time() -> None:
-    grid = Silent(["a", "b", "c"], app=echo_app())
+    grid = Silent(Clients(["a", "b", "c"], app=echo_app()))
     started = time.monotonic()
     replies = [(q.metadata.dst_node_id, r) for q, r in exchange(grid, requests(grid), 0.2)]
     assert time.monotonic() - started < 5
@@ -211,7 +212,7 @@ def test_exchange_drops_second_replies_and_gives_up_in_time() -> None:
 
 def test_exchange_waits_for_no_one_once_there_is_enough() -> None:
     """A minute is allowed, but the silent client is given up as soon as the others have come."""
-    grid, came = Silent(["a", "b", "c"], app=echo_app()), []
+    grid, came = Silent(Clients(["a", "b", "c"], app=echo_app())), []
     started = time.monotonic()
     for request, reply in exchange(grid, requests(grid), 60, lambda: len(came) >= 2):
         if reply is not None:

@@ -2,8 +2,8 @@
 
 Shapes: C clients, A of them still training, B slots of a batch, P parameters.
 
-An engine is arithmetic only. It gets tensors and a plan of batches and gives trained parameters or
-their weighted sum; strategies, privacy and messages are the executor's.
+An engine is arithmetic only. It gets tensors and the batches' indices, and gives trained parameters
+or their weighted sum; strategies, privacy and messages are the executor's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wardround.common.tables import TrainingTable
-from wardround.simulations.executors.plan import BatchPlan
+from wardround.simulations.executors.engines.batches import CohortBatches
 
 
 class Unsuited(Exception):
@@ -35,7 +35,7 @@ def plain_sgd(training: TrainingTable) -> bool:
 
 @dataclass
 class CohortWork:
-    """Local training of C clients, in the plan's order.
+    """Local training of C clients, in the order of their batches.
 
     inputs, targets : pooled examples, N x ...
     start : trainable parameters by name; of shape P, or C x P for those in ``own``
@@ -47,7 +47,7 @@ class CohortWork:
     seeds : gives C seeds, of each client's generator for dropout
     """
 
-    plan: BatchPlan
+    batches: CohortBatches
     training: TrainingTable
     lr: float
     inputs: Tensor
@@ -63,7 +63,7 @@ class CohortWork:
     @property
     def clients(self) -> int:
         """C."""
-        return len(self.plan.steps)
+        return len(self.batches.steps)
 
     def is_plain_sgd(self) -> bool:
         """Whether a step is exactly y <- y - lr g(y)."""

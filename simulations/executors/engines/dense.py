@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from wardround.common.tasks.base import Task
-from wardround.simulations.executors.dropout import GivenDropout, Masks, with_given_masks
 from wardround.simulations.executors.engines.base import (
     CohortResult,
     CohortWork,
@@ -36,8 +35,9 @@ from wardround.simulations.executors.engines.base import (
     Unsuited,
     rows_of,
 )
+from wardround.simulations.executors.engines.dropout import GivenDropout, Masks, with_given_masks
+from wardround.simulations.executors.engines.optimizers import clip_each, make_stacked
 from wardround.simulations.executors.engines.vmapped import check_vectorisable, correct
-from wardround.simulations.executors.optimizers import clip_each, make_stacked
 
 # the derivative of each activation, from its output
 _DERIVATIVES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
@@ -125,7 +125,7 @@ class Dense(Engine):
         first = self._layers[0]
         if not work.is_plain_sgd() or {first.weight, first.bias} & work.own:
             return False
-        return _dual_pays(work.start[first.weight].shape, int(work.plan.examples.max()))
+        return _dual_pays(work.start[first.weight].shape, int(work.batches.examples.max()))
 
     @torch.no_grad()
     def train(self, work: CohortWork) -> CohortResult:
@@ -172,18 +172,18 @@ class _Run:
         self._losses = torch.zeros(count, device=work.inputs.device)
 
     def train(self) -> CohortResult:
-        plan = self._work.plan
-        for step in range(plan.most_steps):
-            self._step(step, plan.active(step))
-        steps = torch.from_numpy(plan.steps).to(self._losses.device)
+        batches = self._work.batches
+        for step in range(batches.most_steps):
+            self._step(step, batches.active(step))
+        steps = torch.from_numpy(batches.steps).to(self._losses.device)
         result = StackedResult(self._work, self._parameters, self._losses / steps)
         return result if self._dual is None else _DualResult(result, self._dual)
 
     def _step(self, step: int, active: int) -> None:
-        work, plan = self._work, self._work.plan
-        rows = plan.rows[step, :active].to(work.inputs.device)
-        weights = plan.weights[step, :active].to(work.inputs.device)
-        sizes = plan.sizes[step, :active].tolist()
+        work, batches = self._work, self._work.batches
+        rows = batches.rows[step, :active].to(work.inputs.device)
+        weights = batches.weights[step, :active].to(work.inputs.device)
+        sizes = batches.sizes[step, :active].tolist()
         masks = self._masks.draw(self._generators[:active], sizes, rows.shape[1])
         masks = {name: mask.to(work.inputs.device) for name, mask in masks.items()}
         now = {name: value[:active] for name, value in self._parameters.items()}
@@ -276,15 +276,15 @@ class _DualLayer:
     """A cohort's first layer as D: what its steps have added, one row per example."""
 
     def __init__(self, layer: _Layer, work: CohortWork) -> None:
-        plan, device = work.plan, work.inputs.device
-        most = int(plan.examples.max())
+        batches, device = work.batches, work.inputs.device
+        most = int(batches.examples.max())
         place = torch.arange(most)
-        offsets = torch.from_numpy(plan.offsets)
-        real = place < torch.from_numpy(plan.examples)[:, None]
+        offsets = torch.from_numpy(batches.offsets)
+        real = place < torch.from_numpy(batches.examples)[:, None]
         rows = torch.where(real, offsets[:, None] + place, offsets[:, None])
         self.layer, self.start = layer, work.start
         self._lr = work.lr
-        self._local = (plan.rows - offsets[:, None]).clamp_(min=0).to(device)
+        self._local = (batches.rows - offsets[:, None]).clamp_(min=0).to(device)
         self.examples = rows_of(work.inputs, rows.to(device)).flatten(2)  # C x N x I
         weight = work.start[layer.weight]
         flat = self.examples.flatten(0, 1)

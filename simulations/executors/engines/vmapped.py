@@ -17,7 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.tasks.base import Task
 from wardround.common.text import one_line
-from wardround.simulations.executors.dropout import Masks, random_module, with_given_masks
 from wardround.simulations.executors.engines.base import (
     CohortResult,
     CohortWork,
@@ -27,7 +26,8 @@ from wardround.simulations.executors.engines.base import (
     Unsuited,
     rows_of,
 )
-from wardround.simulations.executors.optimizers import clip_each, make_stacked
+from wardround.simulations.executors.engines.dropout import Masks, random_module, with_given_masks
+from wardround.simulations.executors.engines.optimizers import clip_each, make_stacked
 
 Step = Callable[..., tuple[dict[str, Tensor], Tensor]]
 
@@ -88,7 +88,7 @@ class Vmapped(Engine):
 
     @torch.no_grad()
     def _train(self, work: CohortWork) -> CohortResult:
-        plan, count = work.plan, work.clients
+        batches, count = work.batches, work.clients
         parameters = {
             name: x.clone() if name in work.own else x.expand(count, *x.shape).clone()
             for name, x in work.start.items()
@@ -96,11 +96,11 @@ class Vmapped(Engine):
         optimizer = make_stacked(work.training, work.lr, list(parameters.values()))
         masks, generators = self._draws(work)
         losses = torch.zeros(count, device=work.inputs.device)
-        for step in range(plan.most_steps):
-            active = plan.active(step)
-            rows = plan.rows[step, :active].to(work.inputs.device)
+        for step in range(batches.most_steps):
+            active = batches.active(step)
+            rows = batches.rows[step, :active].to(work.inputs.device)
             given = masks.draw(
-                generators[:active], plan.sizes[step, :active].tolist(), rows.shape[1]
+                generators[:active], batches.sizes[step, :active].tolist(), rows.shape[1]
             )
             now = {name: value[:active] for name, value in parameters.items()}
             gradients, values = self._gradients(
@@ -109,7 +109,7 @@ class Vmapped(Engine):
                 work.fixed,
                 rows_of(work.inputs, rows),
                 rows_of(work.targets, rows),
-                plan.weights[step, :active].to(work.inputs.device),
+                batches.weights[step, :active].to(work.inputs.device),
             )
             correct(gradients, now, work, active)
             ordered = [gradients[name] for name in now]
@@ -117,7 +117,7 @@ class Vmapped(Engine):
                 clip_each(ordered, work.training.max_grad_norm)
             optimizer.step(list(now.values()), ordered)
             losses[:active] += values
-        steps = torch.from_numpy(plan.steps).to(losses.device)
+        steps = torch.from_numpy(batches.steps).to(losses.device)
         return StackedResult(work, parameters, losses / steps)
 
     def _draws(self, work: CohortWork) -> tuple[Masks, list[torch.Generator]]:

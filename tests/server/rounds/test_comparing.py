@@ -23,6 +23,7 @@ from wardround.common.tasks.base import Examples
 from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint
 from wardround.server.rounds.checkpoint import write_checkpoint as really_write
 from wardround.server.secagg.sum_runner import SumRunner
+from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 
 FOUR = {name: examples([1.0] * 4, [1.0] * 4) for name in ("a", "b", "c")}
@@ -61,7 +62,7 @@ def later_grid(federate: Any, config: Any, task: Any = None) -> Later:
     made: list[Later] = []
 
     def later(app: Any) -> Any:
-        made.append(Later(list(FOUR), app=app))
+        made.append(Later(Clients(list(FOUR), app=app)))
         return app
 
     federate(config, FOUR, task, wrap=later)

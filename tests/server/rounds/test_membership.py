@@ -12,6 +12,7 @@ from wardround.common.protocol import names as m
 from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer
 from wardround.server.rounds.membership import Membership
+from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 
 SHARDS = {name: examples([1.0, 2.0], [1.0, 1.0]) for name in ("a", "b", "c", "d")}
@@ -41,7 +42,7 @@ def test_a_hospital_that_connects_later_takes_part_from_the_next_round(
     made: list[Later] = []
 
     def later(app):
-        made.append(Later(list(SHARDS), app=app))
+        made.append(Later(Clients(list(SHARDS), app=app)))
         return app
 
     config = settings(text)

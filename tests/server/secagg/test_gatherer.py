@@ -182,12 +182,12 @@ def test_a_server_that_restarts_goes_on_with_a_new_session(federate, settings, f
     error = stopped.value
     assert [row["round"] for row in error.recorder.rows] == [1]
     session = {
-        n: bytes(s["secagg-session"]["session"]) for n, s in error.grid.client_states().items()
+        n: bytes(s["secagg-session"]["session"]) for n, s in error.grid.clients.states().items()
     }
     run = federate(config, five, grid=error.grid, directory=error.directory)
     assert [row["round"] for row in run.recorder.rows] == [2]
     assert run.weight() == pytest.approx(federate(settings(FIVE), five).weight(), abs=2e-5)
-    for name, state in run.grid.client_states().items():
+    for name, state in run.grid.clients.states().items():
         assert state["secagg-session"]["session"] != session[name]
 
 

@@ -279,7 +279,7 @@ def test_fedbn_keeps_normalisation_at_home(federate, settings, line) -> None:
     run = federate(settings(text), shards, task=line(norm=True))
     states = {
         name: {k: v.numpy() for k, v in state[next(iter(sorted(state)[::-1]))].items()}
-        for name, state in run.grid.client_states().items()
+        for name, state in run.grid.clients.states().items()
     }
     assert set(states["a"]) == {f"0.{k}" for k in torch.nn.BatchNorm1d(1).state_dict()}
     assert abs(states["b"]["0.running_mean"][0] - states["a"]["0.running_mean"][0]) > 1
@@ -309,7 +309,8 @@ def test_fedbn_equals_fedavg_computed_by_hand_on_the_shared_layer(federate, sett
     s = 1 / np.sqrt(1 + 1e-5)
     assert run.weight("1.weight") == pytest.approx(1 - 0.1 * s * (s - 1), abs=1e-6)
     # the norm's own scale at a: gradient (w s - 2) w s with w = 1, at b: s * s
-    scale = {n: v["personal@1"]["0.weight"].numpy()[0] for n, v in run.grid.client_states().items()}
+    states = run.grid.clients.states()
+    scale = {n: state["personal@1"]["0.weight"].numpy()[0] for n, state in states.items()}
     assert scale["a"] == pytest.approx(1 - 0.1 * (s - 2) * s, abs=1e-6)
     assert scale["b"] == pytest.approx(1 - 0.1 * s * s, abs=1e-6)
 

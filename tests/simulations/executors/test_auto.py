@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wardround.simulations.executors import auto
+from wardround.simulations.executors import auto, make_executor
 from wardround.simulations.executors.auto import Auto
 
 
@@ -34,7 +34,7 @@ def test_trying_changes_nothing(settings, federate, net, make_hospitals) -> None
     shards, executor = make_hospitals([4] * 20), Auto()
     try:
         run = federate(settings(""), shards, net(), executor=executor)
-        again = federate(settings(""), shards, net(), executor=type(executor.picked)())
+        again = federate(settings(""), shards, net(), executor=make_executor(executor.picked.name))
     finally:
         executor.close()
     for name, value in run.outcome.model.items():

@@ -19,7 +19,8 @@ from wardround.common.errors import RoundFailed
 from wardround.common.flower.arrays import Arrays
 from wardround.simulations.executors import make_executor, trainer
 from wardround.simulations.executors.cohort import Cohort
-from wardround.simulations.executors.processes import Processes
+from wardround.simulations.executors.workers.processes import processes as make_processes
+from wardround.simulations.executors.workers.spread import Spread
 
 SIZES = [7, 1, 12, 30, 12, 5]
 STRATEGIES = {
@@ -80,8 +81,8 @@ def figures(rows: list[dict[str, Any]]) -> list[Any]:
 
 
 @pytest.fixture
-def processes() -> Iterator[Processes]:
-    executor = Processes(2)
+def processes() -> Iterator[Spread]:
+    executor = make_processes(2)
     yield executor
     executor.close()
 

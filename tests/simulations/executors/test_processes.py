@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wardround.simulations.executors import spread as module
-from wardround.simulations.executors.processes import Processes
+from wardround.simulations.executors.workers import spread as module
+from wardround.simulations.executors.workers.processes import ProcessPool, processes
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "scaffold"])
@@ -28,7 +28,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(
 
     config = settings(f"[strategy]\nname = '{strategy}'\n[federation]\nrounds = 2\n")
     shards = make_hospitals([5, 9, 7, 3])
-    undisturbed, disturbed = Processes(2), Processes(2)
+    undisturbed, disturbed = processes(2), processes(2)
     try:
         expected = federate(config, shards, net(), executor=undisturbed)
         found = federate(config, shards, Deadly(), executor=disturbed)
@@ -53,7 +53,7 @@ def test_a_task_that_kills_every_worker_is_given_up_with_the_reason(
             return super().loss(outputs, targets)
 
     monkeypatch.setattr(module, "MOST_CLIENTS_A_TASK", 1)
-    executor = Processes(2)
+    executor = processes(2)
     try:
         run = federate(
             settings("[training]\nbatch_size = 10\n"),
@@ -75,7 +75,7 @@ def test_the_number_of_workers_changes_no_bit(
     monkeypatch.setattr(module, "MOST_CLIENTS_A_TASK", 3)
     models = []
     for workers in (1, 2, 3):
-        executor = Processes(workers)
+        executor = processes(workers)
         try:
             shards = make_hospitals([5, 1, 7, 2, 9, 9, 4, 3])
             run = federate(settings("[federation]\nrounds = 2\n"), shards, net(), executor=executor)
@@ -87,10 +87,11 @@ def test_the_number_of_workers_changes_no_bit(
 
 
 def test_nothing_is_left_in_shared_memory(settings, federate, net, make_hospitals) -> None:
-    executor = Processes(2)
+    executor = processes(2)
     federate(settings(""), make_hospitals([5, 6]), net(), executor=executor)
-    assert executor._folder is not None
-    folder = executor._folder.path
+    pool = executor._tasks.pool
+    assert isinstance(pool, ProcessPool) and pool._folder is not None
+    folder = pool._folder.path
     assert [one.name for one in folder.iterdir()] == ["lock"], "its own, that says it lives"
     executor.close()
-    assert not folder.exists() and not executor._workers
+    assert not folder.exists() and not pool._workers

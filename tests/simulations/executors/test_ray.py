@@ -16,10 +16,10 @@ from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError
 from wardround.server.observer import Observer
-from wardround.simulations.executors import spread
-from wardround.simulations.executors.on_ray import OnRay, check_ray
-from wardround.simulations.executors.parcel import Parcel
-from wardround.simulations.executors.ray_actor import Plan, RayActor
+from wardround.simulations.executors.on_ray import Recipe, check_ray, on_ray
+from wardround.simulations.executors.on_ray.actor import RayActor
+from wardround.simulations.executors.workers import spread
+from wardround.simulations.executors.workers.parcel import Parcel
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.run.simulate import Result, simulate
 
@@ -78,7 +78,7 @@ def run(tmp_path: Path, settings: list[str], observer: Observer | None = None) -
     return simulate(parse_config("", overrides), observer=observer)
 
 
-def on_ray(nodes: TwoNodes) -> list[str]:
+def cluster(nodes: TwoNodes) -> list[str]:
     return ["simulation.executor=ray", f"simulation.ray_address='{nodes.address}'"]
 
 
@@ -107,7 +107,7 @@ def test_it_is_what_processes_give(nodes, tmp_path: Path, small_tasks) -> None:
         "secure_aggregation.enabled=true",
     ]
     same(
-        run(tmp_path, [*settings, *on_ray(nodes)]),
+        run(tmp_path, [*settings, *cluster(nodes)]),
         run(tmp_path, [*settings, "simulation.executor=processes"]),
     )
 
@@ -143,7 +143,7 @@ def test_a_node_that_is_lost_in_a_round_costs_time_only(nodes, tmp_path: Path, s
             self.warned += lines
 
     observer = Losing()
-    disturbed = run(tmp_path, [*settings, *on_ray(nodes)], observer)
+    disturbed = run(tmp_path, [*settings, *cluster(nodes)], observer)
     observer.thread.join()
     same(disturbed, undisturbed)
     assert len(list(tmp_path.glob("held-*"))) == 2
@@ -185,12 +185,12 @@ def test_an_address_is_a_host_and_a_port() -> None:
         parse_config("", ["simulation.ray_address='ray://somewhere'"])
 
 
-def test_an_actor_makes_the_hospitals_of_the_plan_with_their_keys(config, tmp_path: Path) -> None:
+def test_an_actor_makes_the_hospitals_of_the_recipe_with_their_keys(config, tmp_path: Path) -> None:
     settings = config("secure_aggregation.enabled=true", "simulation.clients=4")
     population = Population(settings, make_task(settings))
-    plan = Plan.from_bytes(Plan.of(population).to_bytes())
-    assert plan.population().roster == population.roster
-    _, reason = RayActor(plan.to_bytes()).open()
+    recipe = Recipe.from_bytes(Recipe.of(population).to_bytes())
+    assert recipe.population().roster == population.roster
+    _, reason = RayActor(recipe.to_bytes()).open()
     assert reason == ""
 
 
@@ -198,12 +198,12 @@ def test_an_actor_says_what_is_missing_on_its_machine(config, tmp_path: Path) ->
     for name in ("north", "south"):
         (tmp_path / f"{name}.csv").write_text("age,died\n60,0\n70,1\n")
     settings = config(f"data.path='{tmp_path}'", "task.columns.target=died")
-    plan = Plan.of(Population(settings, make_task(settings)))
+    recipe = Recipe.of(Population(settings, make_task(settings)))
     (tmp_path / "south.csv").unlink()
-    assert "gives other hospitals here" in RayActor(plan.to_bytes()).open()[1]
+    assert "gives other hospitals here" in RayActor(recipe.to_bytes()).open()[1]
     (tmp_path / "north.csv").unlink()
-    assert "no hospital in this folder" in RayActor(plan.to_bytes()).open()[1]
-    other = Plan(plan.config, plan.names, {}, "0.0.1")
+    assert "no hospital in this folder" in RayActor(recipe.to_bytes()).open()[1]
+    other = Recipe(recipe.config, recipe.names, {}, "0.0.1")
     assert "the simulation's is 0.0.1; install the same" in RayActor(other.to_bytes()).open()[1]
 
 
@@ -216,6 +216,6 @@ def test_a_parcel_is_the_same_as_bytes_and_in_a_file(tmp_path: Path) -> None:
 
 def test_nothing_is_started_before_there_is_work(config) -> None:
     settings = config("simulation.clients=4", "secure_aggregation.enabled=false")
-    executor = OnRay(Plan.of(Population(settings, make_task(settings))), settings)
+    executor = on_ray(Recipe.of(Population(settings, make_task(settings))), settings)
     executor.close()
     assert executor.notes() == [] and isinstance(executor, spread.Spread)

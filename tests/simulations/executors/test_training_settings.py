@@ -12,8 +12,8 @@ from tests.client.models import residual
 from wardround.common.config.load import parse_config
 from wardround.common.tables import TrainingTable
 from wardround.simulations.executors import make_executor
-from wardround.simulations.executors.processes import Processes
 from wardround.simulations.executors.trainer import one_at_a_time
+from wardround.simulations.executors.workers.processes import processes
 
 ONE_AT_A_TIME = {
     "processes = 2": "training.processes = 2, and a simulated client has one process",
@@ -67,7 +67,7 @@ def test_processes_tell_it_too(settings, federate, scores, make_hospitals) -> No
     config = settings(text("distillation = 0.5"))
     shards = make_hospitals([7, 1, 12, 5])
     single = federate(config, shards, scores)
-    executor = Processes(2)
+    executor = processes(2)
     try:
         spread = federate(config, shards, scores, executor=executor)
         assert executor.notes() == ["clients train one at a time: training.distillation = 0.5"]

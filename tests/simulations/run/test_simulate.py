@@ -312,7 +312,7 @@ def test_undeclared_categories_are_agreed_and_no_message_tells_whose(
 ) -> None:
     """Each hospital has a ward of its own; the vocabulary is the union, and none of the wards'
     names is in any reply, while the totals are those of the plain run."""
-    from wardround.simulations.grid import InProcessGrid
+    from wardround.simulations.clients import Clients
 
     folder = tmp_path / "sites"
     folder.mkdir()
@@ -320,7 +320,7 @@ def test_undeclared_categories_are_agreed_and_no_message_tells_whose(
         rows = [f"{i % 7},{ward if i % 2 else 'Surgery'},{i % 2}" for i in range(30)]
         (folder / f"{site}.csv").write_text("x,ward,ill\n" + "\n".join(rows) + "\n")
     sent: list[bytes] = []
-    answer = InProcessGrid.answer
+    answer = Clients.answer
 
     def heard(self, message):
         reply = answer(self, message)
@@ -329,7 +329,7 @@ def test_undeclared_categories_are_agreed_and_no_message_tells_whose(
                 sent.extend(v for v in record.values() if isinstance(v, bytes))
         return reply
 
-    monkeypatch.setattr(InProcessGrid, "answer", heard)
+    monkeypatch.setattr(Clients, "answer", heard)
     sets = [*overrides, f'data.path="{folder}"', "simulation.baselines=false"]
     sets.append('task.columns={target="ill", numeric=["x"], categorical=["ward"]}')
     secure = simulate(overrides=sets)

@@ -16,7 +16,7 @@ from wardround.common.durable.lock import take_lock
 from wardround.common.errors import RunDirectoryError, TransportError
 from wardround.server.observer import Observer
 from wardround.simulations import parse_config, simulate
-from wardround.simulations.executors.shared_folder import SharedFolder, sweep
+from wardround.simulations.executors.workers.shared_folder import SharedFolder, sweep
 
 SHORT = ["federation.rounds=3", "simulation.clients=3", "simulation.baselines=false"]
 

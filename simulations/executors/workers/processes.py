@@ -13,22 +13,25 @@ import os
 import time
 import warnings
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from wardround.simulations.executors.base import Host
+from wardround.simulations.clients import Clients
+from wardround.simulations.executors.at_once import KnownClients
+from wardround.simulations.executors.base import Executor
 from wardround.simulations.executors.cohort import Cohort
-from wardround.simulations.executors.parcel import Parcel
 from wardround.simulations.executors.sequential import Sequential
-from wardround.simulations.executors.shared_folder import SharedFolder
-from wardround.simulations.executors.spread import Answer, Spread, Task
-from wardround.simulations.executors.worker import GOODBYE, Done, Order, serve
+from wardround.simulations.executors.workers.orders import Answer, Done, Order, Task
+from wardround.simulations.executors.workers.parcel import Parcel
+from wardround.simulations.executors.workers.process import GOODBYE, serve
+from wardround.simulations.executors.workers.shared_folder import SharedFolder
+from wardround.simulations.executors.workers.spread import Spread, SpreadTraining
+from wardround.simulations.executors.workers.tasks import Tasks, WorkerPool
 
-if TYPE_CHECKING:
-    from wardround.simulations.grid import InProcessGrid
-
+PROCESSES, SEQUENTIAL_PROCESSES = "processes", "processes-sequential"
 _PATIENCE_S = 2.0
 """How long workers may take to end, all together; a simulation that is told to end has seconds."""
 
@@ -48,20 +51,31 @@ class _Worker:
     reply: Path = Path()
 
 
-class Processes(Spread):
-    """Runs training and evaluation in worker processes.
+def processes(workers: int = 0, *, forms: bool = True) -> Spread:
+    """The executor that runs training and evaluation in worker processes.
+
+    workers : how many; 0: as many as the process may use cores
+    forms : whether a worker trains many clients at once; else one after the other, for what forms
+        make no faster
+    """
+    pool = ProcessPool(workers or cores(), Cohort if forms else Sequential)
+    training = SpreadTraining(Tasks(pool), KnownClients(), forms=forms)
+    return Spread(PROCESSES if forms else SEQUENTIAL_PROCESSES, training)
+
+
+class ProcessPool(WorkerPool):
+    """Forks of this process, started when there is work.
 
     Parameters
     ----------
-    workers : how many; as many as the process may use cores, by default
+    count : how many
+    make_executor : of each worker
     """
 
-    name = "processes"
-    worker = "worker process"
+    called = "worker process"
 
-    def __init__(self, workers: int = 0) -> None:
-        super().__init__()
-        self._count = workers or cores()
+    def __init__(self, count: int, make_executor: Callable[[], Executor]) -> None:
+        self._count, self._make_executor = count, make_executor
         self._workers: list[_Worker] = []
         self._folder: SharedFolder | None = None
         self._files = 0
@@ -84,11 +98,11 @@ class Processes(Spread):
             self._folder.remove()
             self._folder = None
 
-    def hand_out(self, waiting: deque[Task], host: Host) -> None:
+    def hand_out(self, waiting: deque[Task], clients: Clients) -> None:
         if not self._workers:
             self._shared()
             for number in range(self._count):
-                self._workers.append(self._start(host, number))
+                self._workers.append(self._start(clients, number))
         for worker in self._workers:
             if worker.order is None and waiting:
                 task = waiting.popleft()
@@ -96,7 +110,7 @@ class Processes(Spread):
                 files = {"request": str(self._written(task.parcel)), "reply": str(worker.reply)}
                 worker.connection.send_bytes(json.dumps(files | task.order.values()).encode())
 
-    def finished(self, host: Host) -> list[Answer]:
+    def finished(self, clients: Clients) -> list[Answer]:
         busy = {worker.connection: worker for worker in self._workers if worker.order}
         answers = []
         for connection in wait(list(busy)):
@@ -109,7 +123,7 @@ class Processes(Spread):
                 worker.process.join()
                 code = worker.process.exitcode
                 how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-                self._replace(worker, host)
+                self._replace(worker, clients)
                 answers.append(Answer(order.number, None, None, how))
             else:
                 done = Done.from_bytes(said)
@@ -140,18 +154,18 @@ class Processes(Spread):
             self._folder = SharedFolder()
         return self._folder
 
-    def _replace(self, dead: _Worker, host: Host) -> None:
+    def _replace(self, dead: _Worker, clients: Clients) -> None:
         dead.connection.close()
         index = self._workers.index(dead)
-        self._workers[index] = self._start(host, index)
+        self._workers[index] = self._start(clients, index)
 
-    def _start(self, host: Host, number: int) -> _Worker:
+    def _start(self, clients: Clients, number: int) -> _Worker:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         others = [worker.connection for worker in self._workers] + [ours]
         process = context.Process(
             target=_serve_alone,
-            args=(theirs, others, host, number, self.forms),
+            args=(theirs, others, clients, self._make_executor, number),
             name=f"wardround-worker-{number}",
             daemon=True,
         )
@@ -163,21 +177,14 @@ class Processes(Spread):
         return _Worker(process, ours)
 
 
-class SequentialProcesses(Processes):
-    """Processes that train one client after the other: for what forms make no faster."""
-
-    name = "processes-sequential"
-    forms = False
-
-
 def _serve_alone(
     connection: Connection,
     others: list[Connection],
-    grid: InProcessGrid,
+    clients: Clients,
+    make_executor: Callable[[], Executor],
     number: int,
-    forms: bool,
 ) -> None:
     """``serve``, without the ends of pipes that only the parent may hold open."""
     for other in others:
         other.close()
-    serve(connection, grid, number, Cohort() if forms else Sequential())
+    serve(connection, clients, make_executor(), number)

@@ -24,10 +24,10 @@ Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class BatchPlan:
+class CohortBatches:
     """The batches of C clients, in the order of ``clients``.
 
-    clients : C positions in what was planned for, the longest first
+    clients : C positions in what was asked for, the longest first
     examples, offsets : C, how many examples each has, and where they begin
     steps : C, descending
     rows : S x C x B, positions of examples; 0 where a slot is empty
@@ -53,10 +53,10 @@ class BatchPlan:
         return int(self.steps[0])
 
 
-def plan_batches(
+def cohort_batches(
     sizes: Whole, offsets: Whole, keys: NDArray[np.uint64], training: TrainingTable
-) -> BatchPlan:
-    """The plan of C clients with ``sizes`` examples each, which begin at ``offsets``.
+) -> CohortBatches:
+    """The batches of C clients with ``sizes`` examples each, which begin at ``offsets``.
 
     keys : C, of each client's order in this round
     """
@@ -75,7 +75,7 @@ def plan_batches(
     filled = np.arange(slots) < counts[..., None]
     rows[~filled] = 0
     weights = filled / np.maximum(counts, 1)[..., None].astype(np.float32)
-    return BatchPlan(
+    return CohortBatches(
         clients,
         sizes,
         offsets,

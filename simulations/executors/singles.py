@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 from flwr.app import ArrayRecord, Message
-from torch import Tensor, nn
+from torch import Tensor
 
 from wardround.client.app import failure_reply
 from wardround.client.requests.job import TrainingJob
@@ -24,12 +24,10 @@ from wardround.common.flower.arrays import Arrays, encoded_view
 from wardround.common.flower.hosting import error_reply, own_copy, timestamp
 from wardround.common.model.named import load_arrays
 from wardround.common.protocol import names as m
-from wardround.simulations.executors.base import Host
-from wardround.simulations.executors.engines.base import CohortResult
-from wardround.simulations.executors.pool import Client
-from wardround.simulations.executors.trainer import CohortTrainer, Terms
+from wardround.simulations.clients import Clients
+from wardround.simulations.executors.example_pool import Client
+from wardround.simulations.executors.trainer import Terms, Trained, Trainers
 
-TrainerOf = Callable[[nn.Module, Host, int], CohortTrainer]
 _MOST_JOBS = 256
 """Masks and requests that are begun at once: each may hold as much as a model."""
 
@@ -46,16 +44,16 @@ class _Begun:
 
 
 def train_messages(
-    messages: Sequence[Message], host: Host, trainer_of: TrainerOf
+    messages: Sequence[Message], clients: Clients, trainers: Trainers
 ) -> Iterator[Message]:
     """A reply to each training message."""
     begun: list[_Begun] = []
     limit, start = _MOST_JOBS, None
     for message in messages:
         if begun and (len(begun) >= limit or not _sends_the_same(begun[0].message, message)):
-            yield from _finish(begun, host, trainer_of)
+            yield from _finish(begun, clients, trainers)
             begun, limit, start = [], _MOST_JOBS, None
-        found = _begin(message, host, start)
+        found = _begin(message, clients, start)
         if isinstance(found, Message):
             yield found
             continue
@@ -65,23 +63,23 @@ def train_messages(
         begun.append(found)
         if start is None:
             start = _start(found.job)
-            trainer = trainer_of(found.job.received.model, host, found.node_id)
+            trainer = trainers.of(found.job.received.model, clients, found.node_id)
         # the largest client decides: in a chunk all are padded to it
         limit = min(limit, trainer.chunk_size(_client(found), corrected=True))
     if begun:
-        yield from _finish(begun, host, trainer_of)
+        yield from _finish(begun, clients, trainers)
 
 
-def _begin(message: Message, host: Host, start: dict[str, Tensor] | None) -> _Begun | Message:
+def _begin(message: Message, clients: Clients, start: dict[str, Tensor] | None) -> _Begun | Message:
     node_id = message.metadata.dst_node_id
     message.metadata.created_at = timestamp()
-    if reason := host.failure(message, node_id):
+    if reason := clients.failure(message, node_id):
         return error_reply(message, reason)
     began_s = time.monotonic()
     try:
         content = own_copy(message).content
         job = TrainingJob.begin(
-            host.models, content, host.hospital(node_id), host.state(node_id), start
+            clients.models, content, clients.hospital(node_id), clients.state(node_id), start
         )
         state = job.received.model.state_dict()
         personal = {key: state[key].detach().cpu().numpy().copy() for key in job.local}
@@ -110,44 +108,35 @@ def _alone(begun: _Begun) -> LocalUpdate:
     return begun.job.work()
 
 
-def _finish(begun: list[_Begun], host: Host, trainer_of: TrainerOf) -> Iterator[Message]:
+def _finish(begun: list[_Begun], clients: Clients, trainers: Trainers) -> Iterator[Message]:
     """Train these clients at once and reply for each."""
     started_s = time.monotonic()
     received = begun[0].job.received
     load_arrays(received.model, received.arrays)
-    trainer = trainer_of(received.model, host, begun[0].node_id)
-    terms = _terms(begun)
-    clients = [_client(one) for one in begun]
-    trained = trainer.train(clients, begun[0].job.algorithm.server_round, terms)
+    trainer = trainers.of(received.model, clients, begun[0].node_id)
+    chunk, server_round = [_client(one) for one in begun], begun[0].job.algorithm.server_round
+    trained = trainer.train(chunk, server_round, _terms(begun))
     if trained is None:
         for one in begun:
             yield _reply(one, _alone)
         return
-    result, order = trained
-    places = {position: index for index, position in enumerate(order)}
-    steps = trainer.steps(np.array([client.size for client in clients]))
-    lr = received_lr(begun[0])
+    places = {position: index for index, position in enumerate(trained.order)}
     shared_s = (time.monotonic() - started_s) / len(begun)
     for position, one in enumerate(begun):
-        index = places[position]
-
-        def taken(
-            one: _Begun, index: int = index, count: int = int(steps[position])
-        ) -> LocalUpdate:
-            return _taken(one, result, index, count, lr)
-
-        yield _reply(one, taken, shared_s)
+        yield _reply(one, partial(_taken, trained, places[position]), shared_s)
 
 
-def _taken(begun: _Begun, result: CohortResult, index: int, steps: int, lr: float) -> LocalUpdate:
+def _taken(trained: Trained, index: int, begun: _Begun) -> LocalUpdate:
     """One client's part of what was trained together."""
-    job, values = begun.job, result.client(index)
+    job, values = begun.job, trained.result.client(index)
     job.algorithm.parameters = {name: values[name] for name in job.algorithm.parameters}
     arrays = {
         name: encoded_view(values[name].cpu().numpy()) if name in values else value
         for name, value in (job.received.arrays | begun.personal).items()
     }
-    outcome = TrainingOutcome(steps, lr, float(result.losses[index]))
+    lr = job.hospital.config.lr_of(job.algorithm.server_round)
+    loss = float(trained.result.losses[index])
+    outcome = TrainingOutcome(int(trained.steps[index]), lr, loss)
     return updated(arrays, outcome, job.received.arrays, job.algorithm, job.private)
 
 
@@ -201,9 +190,3 @@ def _start(job: TrainingJob) -> dict[str, Tensor]:
 def _client(begun: _Begun) -> Client:
     job = begun.job
     return Client(begun.node_id, job.hospital, job.received.examples["train"])
-
-
-def received_lr(begun: _Begun) -> float:
-    """The local learning rate of the round that the job is for."""
-    job = begun.job
-    return job.hospital.config.lr_of(job.algorithm.server_round)

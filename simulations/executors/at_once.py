@@ -1,0 +1,174 @@
+"""What a group is asked, done for many clients at once.
+
+A chunk that gives anything unsound (not a finite number, an exception) is trained again by the
+reference, client by client, which says whose update it was; so are clients evaluated.
+
+Shapes: C clients of a chunk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wardround.client.app import reason_of
+from wardround.client.training.evaluation import ROWS_AT_A_TIME, model_outputs
+from wardround.common.tables import TrainingTable
+from wardround.common.tasks.base import Examples, concatenate
+from wardround.simulations.executors.example_pool import Client
+from wardround.simulations.executors.group import Group
+from wardround.simulations.executors.one_by_one import evaluate_each, train_each
+from wardround.simulations.executors.sums import (
+    EvaluationSums,
+    Refused,
+    TrainingSums,
+    failed_with,
+)
+from wardround.simulations.executors.trainer import Terms, Trained, Trainers
+
+log = logging.getLogger("wardround.simulations")
+
+_MOST_KNOWN = 1 << 17
+_HELD_OUT = ("validation", "test")
+
+
+class KnownClients:
+    """The clients of groups with their examples, kept while the preparation is the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Client] = {}
+        self._digest = ""
+
+    def of(self, group: Group, node_ids: list[int], refused: Refused) -> list[Client]:
+        """These clients; why others have no examples goes to ``refused``."""
+        most = _MOST_KNOWN if group.clients.keep is None else group.clients.keep
+        if self._digest != group.digest or len(self._known) > most:
+            self._digest, self._known = group.digest, {}
+        found = []
+        for node_id in node_ids:
+            client = self._known.get(node_id)
+            if client is None:
+                try:
+                    hospital = group.clients.hospital(node_id)
+                    client = Client(node_id, hospital, group.examples(node_id)["train"])
+                except Exception as error:
+                    refused[node_id] = failed_with(reason_of(error))
+                    continue
+                self._known[node_id] = client
+            found.append(client)
+        return found
+
+
+class TrainingAtOnce:
+    """Trains a group's clients in chunks."""
+
+    def __init__(self, trainers: Trainers) -> None:
+        self._trainers, self._known = trainers, KnownClients()
+
+    def train(self, group: Group, node_ids: list[int], sums: TrainingSums) -> None:
+        """Train these clients and fold their updates into ``sums``."""
+        clients = self._known.of(group, node_ids, sums.refused)
+        if not clients:
+            return
+        trainer = self._trainers.of(group.model, group.clients, clients[0].node_id)
+        group.load()
+        terms = group_terms(group)
+        for chunk in trainer.chunks(clients, corrected=bool(terms.proximal)):
+            trained = trainer.train(chunk, group.server_round, terms)
+            if trained is None:
+                train_each(group, [client.node_id for client in chunk], sums)
+                group.load()
+            else:
+                _fold(group, chunk, trained, sums)
+
+
+def _fold(group: Group, chunk: list[Client], trained: Trained, sums: TrainingSums) -> None:
+    """Add what a chunk's clients have learnt: sum_i w_i (x + s_i (y_i - x)), where the strategy
+    scales a client's change by s_i."""
+    clients, result = [chunk[index] for index in trained.order], trained.result
+    weights = group.weights([client.rows for client in clients])  # C float64
+    steps = trained.steps  # C
+    scaled = weights * group.kind.scale(steps)
+    change = result.weighted_change(torch.from_numpy(scaled.astype(np.float32)))
+    total = float(weights.sum())
+    added = {name: value * np.float64(total) for name, value in group.arrays.items()}
+    for name, value in change.items():
+        added[name] = added[name] + value.cpu().numpy()
+    losses = result.losses.double().cpu().numpy()
+    sums.add_sums(
+        [client.node_id for client in clients],
+        added,
+        weight=total,
+        loss=float(losses @ weights),
+        steps=float(steps @ weights),
+    )
+
+
+def group_terms(group: Group) -> Terms:
+    """What the group's strategy adds to local training, and x, which the model holds."""
+    model = group.model
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    entries = model.state_dict()
+    start = {name: entries[name].detach().clone() for name in trained}
+    fixed = {name: value.clone() for name, value in entries.items() if name not in start}
+    proximal = group.algorithm(start).proximal
+    return Terms(start, fixed, proximal=proximal, shared=frozenset(start))
+
+
+def evaluate_together(group: Group) -> EvaluationSums:
+    """Metric sums with the inputs of many clients in one forward pass: equal to the reference's up
+    to rounding. Where anything fails, the reference says whose fault it is."""
+    try:
+        return _evaluate_blocks(group)
+    except Exception as error:
+        log.debug("clients are evaluated one by one: %s", reason_of(error))
+        return evaluate_each(group)
+
+
+def _evaluate_blocks(group: Group) -> EvaluationSums:
+    found, training = EvaluationSums(), TrainingTable()
+    waiting: dict[str, list[tuple[int, Examples]]] = {split: [] for split in _HELD_OUT}
+    for node_id in group.node_ids:
+        if node_id in group.failed:
+            found.refused[node_id] = group.failed[node_id]
+            continue
+        try:
+            examples, hospital = group.examples(node_id), group.clients.hospital(node_id)
+        except Exception as error:
+            found.refused[node_id] = failed_with(reason_of(error))
+            continue
+        task, training = hospital.task, hospital.config.training
+        for split in waiting:
+            if split in examples:
+                waiting[split].append((node_id, examples[split]))
+    for split, clients in waiting.items():
+        for block in _blocks(clients):
+            outputs = model_outputs(group.model, concatenate([x for _, x in block]), training)
+            parts = torch.split(outputs, [len(x) for _, x in block])
+            for (node_id, examples_of_one), part in zip(block, parts, strict=True):
+                found.add(split, node_id, task.metrics(part, examples_of_one.targets))
+    return found
+
+
+def _blocks(clients: list[tuple[int, Examples]]) -> Iterator[list[tuple[int, Examples]]]:
+    """The clients in their order, so many at a time that their rows fit into one pass; those of a
+    block have inputs of one type and shape."""
+    block: list[tuple[int, Examples]] = []
+    rows = 0
+    for client in clients:
+        full = rows + len(client[1]) > ROWS_AT_A_TIME
+        if block and (full or not _are_alike(block[0][1].inputs, client[1].inputs)):
+            yield block
+            block, rows = [], 0
+        block.append(client)
+        rows += len(client[1])
+    if block:
+        yield block
+
+
+def _are_alike(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape[1:] == other.shape[1:]

@@ -1,0 +1,125 @@
+"""The sums that answer a message for a group of clients, as they grow and as they travel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from wardround.common.errors import ReplyRefused
+from wardround.common.figures.sums import Sums
+from wardround.common.flower.arrays import Arrays, check_finite
+from wardround.common.protocol import names as m
+from wardround.common.protocol.cohort import CohortEvaluateReply, CohortTrainReply, StackedSums
+from wardround.common.protocol.errors import failed
+from wardround.common.protocol.message import Content
+from wardround.common.text import one_line
+from wardround.server.strategies.aggregation import RunningMean
+
+Refused = dict[int, str]
+"""Why clients are not in a group's sums, by node."""
+
+
+@dataclass
+class TrainingSums:
+    """The answer to a training message.
+
+    mean : weighted sums of the clients' arrays, sum_i w_i y_i
+    accepted : nodes whose updates are in it
+    loss, steps : weighted sums too
+    """
+
+    mean: RunningMean
+    accepted: list[int] = field(default_factory=list)
+    refused: Refused = field(default_factory=dict)
+    loss: float = 0.0
+    steps: float = 0.0
+
+    def add_client(
+        self, node_id: int, arrays: Arrays, *, weight: float, loss: float, steps: int
+    ) -> None:
+        """Fold one client's arrays in, as the server would. Raises ReplyRefused for bad ones."""
+        if not math.isfinite(loss):
+            raise ReplyRefused(f"{m.TRAIN_LOSS} is not a finite number; lower training.lr?")
+        for name, value in arrays.items():
+            check_finite(name, value)
+        self.mean.add(arrays, weight)
+        self._count([node_id], loss * weight, steps * weight)
+
+    def add_sums(
+        self, node_ids: Sequence[int], sums: Arrays, *, weight: float, loss: float, steps: float
+    ) -> None:
+        """Fold in what others have added already."""
+        self.mean.add_sums(sums, weight, len(node_ids))
+        self._count(node_ids, loss, steps)
+
+    def _count(self, node_ids: Sequence[int], loss: float, steps: float) -> None:
+        self.accepted += node_ids
+        self.loss += loss
+        self.steps += steps
+
+    def content(self) -> Content:
+        """What a reply to the group's message holds."""
+        return CohortTrainReply(
+            accepted=tuple(self.accepted),
+            refused=self.refused,
+            weight=self.mean.weight,
+            loss=self.loss,
+            steps=self.steps,
+            sums=self.mean.sums(),
+        ).to_records()
+
+    def add_content(self, content: Content) -> None:
+        """Fold in what a worker's ``content`` gave. Raises ReplyRefused for anything else."""
+        reply = CohortTrainReply.from_records(content)
+        self.refused |= reply.refused
+        if reply.accepted:
+            self.add_sums(
+                reply.accepted,
+                dict(reply.sums),
+                weight=reply.weight,
+                loss=reply.loss,
+                steps=reply.steps,
+            )
+
+
+class EvaluationSums:
+    """Metric sums by client and split; clients whose sums have equal names and shapes together."""
+
+    def __init__(self) -> None:
+        self.refused: Refused = {}
+        self._alike: dict[tuple[object, ...], tuple[str, list[int], list[Sums]]] = {}
+
+    def add(self, split: str, node_id: int, sums: Sums) -> None:
+        """One client's sums of one split."""
+        key = (split, *((name, value.shape) for name, value in sums.items()))
+        _, nodes, parts = self._alike.setdefault(key, (split, [], []))
+        nodes.append(node_id)
+        parts.append(sums)
+
+    def content(self) -> Content:
+        """What a reply holds: sums stacked over the clients that have them alike."""
+        parts = (
+            StackedSums(
+                split,
+                tuple(nodes),
+                {name: np.stack([part[name] for part in parts]) for name in parts[0]},
+            )
+            for split, nodes, parts in self._alike.values()
+        )
+        return CohortEvaluateReply(tuple(parts), self.refused).to_records()
+
+    def add_content(self, content: Content) -> None:
+        """Add what a worker's ``content`` gave, client by client, as it would be had here."""
+        reply = CohortEvaluateReply.from_records(content)
+        self.refused |= reply.refused
+        for part in reply.parts:
+            for index, node in enumerate(part.clients):
+                self.add(part.split, node, {key: value[index] for key, value in part.sums.items()})
+
+
+def failed_with(reason: str) -> str:
+    """The line of a client that failed, as the server words it."""
+    return failed(one_line(reason))
