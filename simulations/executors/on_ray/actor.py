@@ -15,6 +15,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from wardround.client.app import reason_of
 from wardround.common.errors import WardroundError
+from wardround.common.flower.hosting import become_client
 from wardround.common.protocol import names as m
 from wardround.common.protocol.cohort import refused_values
 from wardround.common.text import one_line
@@ -43,6 +44,7 @@ class RayActor:
     def open(self) -> list[str]:
         """Make the hospitals; gives this machine's name, and why it can't be done or ''."""
         torch.set_num_threads(1)
+        become_client()  # Flower's messages ask whose process this is
         try:
             population = self._recipe.population()
         except WardroundError as error:

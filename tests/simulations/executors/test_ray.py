@@ -82,10 +82,16 @@ def cluster(nodes: TwoNodes) -> list[str]:
     return ["simulation.executor=ray", f"simulation.ray_address='{nodes.address}'"]
 
 
-def same(one: Result, other: Result) -> None:
-    ours, theirs = one.model.state_dict(), other.model.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(np.array_equal(ours[name].numpy(), theirs[name].numpy()) for name in ours)
+def same(one: Result, other: Result, personal: bool = False) -> None:
+    """One model; ``personal``: one of each hospital's own."""
+    hospitals = [f"hospital-{number}" for number in range(1, 7)] if personal else [None]
+    for hospital in hospitals:
+        ours, theirs = (
+            (found.model if hospital is None else found.model_of(hospital)).state_dict()
+            for found in (one, other)
+        )
+        assert ours.keys() == theirs.keys()
+        assert all(np.array_equal(ours[name].numpy(), theirs[name].numpy()) for name in ours)
     for row, expected in zip(one.rounds, other.rounds, strict=True):
         assert row["accepted"] == expected["accepted"] and not row["refused"]
         for split, figures in row["overall"].items():
@@ -109,6 +115,7 @@ def test_it_is_what_processes_give(nodes, tmp_path: Path, small_tasks) -> None:
     same(
         run(tmp_path, [*settings, *cluster(nodes)]),
         run(tmp_path, [*settings, "simulation.executor=processes"]),
+        personal=True,
     )
 
 
