@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 from wardround.server.members.member import Member
+
+
+class Phase(StrEnum):
+    """What a run is at, in the order in which a round comes to them."""
+
+    WAITING = "waiting"
+    PREPARING = "preparing"
+    TRAINING = "training"
+    COLLECTING = "collecting"
+    UNMASKING = "unmasking"
+    EVALUATING = "evaluating"
+    COMMITTED = "committed"
 
 
 class Observer:
@@ -14,8 +27,11 @@ class Observer:
     def begins(self, lines: list[str]) -> None:
         """What kind of run it is, before anything else: what it protects, what it leaves out."""
 
-    def phase(self, text: str) -> None:
-        """A step of the set-up begins."""
+    def phase(self, phase: Phase) -> None:
+        """The set-up has come to WAITING or PREPARING; a round's phases follow from its events."""
+
+    def progress(self, text: str) -> None:
+        """A line for people on what happens now; nothing is decided by it."""
 
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
         """The federation is known; ``refused`` names who could not join and why."""

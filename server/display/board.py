@@ -21,13 +21,13 @@ from wardround.server.display.board_rows import (
     AWAY,
     CONNECTED,
     NEVER_SEEN,
-    PHASES,
     REFUSED,
     REFUSES,
     REVOKED,
     STEPS,
     WITHDREW,
     HospitalRow,
+    RunFacts,
     Tally,
     audit_row,
     curve_row,
@@ -39,7 +39,7 @@ from wardround.server.display.board_rows import (
     short,
 )
 from wardround.server.members.member import Member
-from wardround.server.observer import Observer
+from wardround.server.observer import Observer, Phase
 
 MOST_HOSPITALS = 1000
 
@@ -52,23 +52,15 @@ class Board(Observer):
 
     Parameters
     ----------
-    run : its name; it may be told later by ``describe_run``
-    rounds : how many are planned
-    hospitals : the roster's names, shown as 'never seen' until they come
-    hidden : secure aggregation is on: single hospitals' figures can't be known
-    primary : the metric that the page shows first
+    facts : of the run; what isn't known yet may be told later by ``describe_run``
     forward : another observer of the run, told everything after the board (e.g. a terminal)
     clock : gives seconds since 1970
     """
 
     def __init__(
         self,
-        run: str = "",
-        rounds: int = 0,
-        hospitals: Iterable[str] = (),
+        facts: RunFacts | None = None,
         *,
-        hidden: bool = False,
-        primary: str = "",
         forward: Observer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -82,30 +74,14 @@ class Board(Observer):
         self._audit: deque[dict[str, Any]] = deque(maxlen=_MOST_AUDIT)
         self._tally = Tally()
         self._wire = False  # bytes were counted on a connection; a simulation has only the rows'
-        facts = {"name": run, "rounds": rounds, "hidden": hidden, "primary": primary}
-        self._run = run_row(clock()) | facts
-        for name in hospitals:
-            self._hospital(name)
+        self._run = run_row(clock())
+        self._note_facts(facts or RunFacts())
 
     # --- what the host tells --------------------------------------------------------------------
-    def describe_run(
-        self,
-        *,
-        run: str | None = None,
-        rounds: int | None = None,
-        hospitals: Iterable[str] = (),
-        hidden: bool | None = None,
-        primary: str | None = None,
-        titles: Mapping[str, str] | None = None,
-    ) -> None:
-        """Facts that were not known at the start; a hospital named here is added. ``titles``: what
-        hospitals are called, by name, where that is something else."""
-        facts = {"name": run, "rounds": rounds, "hidden": hidden, "primary": primary}
+    def describe_run(self, facts: RunFacts) -> None:
+        """Facts that were not known at the start; a hospital named here is added."""
         with self._changed:
-            self._run |= {key: value for key, value in facts.items() if value is not None}
-            for name in hospitals:
-                if hospital := self._hospital(name):
-                    hospital.title = short((titles or {}).get(name))
+            self._note_facts(facts)
             self._touch("run", "hospitals")
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -208,15 +184,17 @@ class Board(Observer):
             self._touch("audit")
 
     # --- Observer -------------------------------------------------------------------------------
-    def phase(self, text: str) -> None:
+    def phase(self, phase: Phase) -> None:
         with self._changed:
-            if text.startswith("waiting"):
-                self._set_phase("waiting")
-            elif text.startswith("preparing"):
-                self._set_phase("preparing")
+            self._set_phase(phase)
+            self._touch("run")
+        self._forward.phase(phase)
+
+    def progress(self, text: str) -> None:
+        with self._changed:
             self._run["detail"] = one_line(text)
             self._touch("run")
-        self._forward.phase(text)
+        self._forward.progress(text)
 
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
         with self._changed:
@@ -244,7 +222,7 @@ class Board(Observer):
 
     def round_started(self, server_round: int, cohort: list[str], attempt: int) -> None:
         with self._changed:
-            self._set_phase("training")
+            self._set_phase(Phase.TRAINING)
             self._run |= {"round": server_round, "attempt": attempt, "expected": len(cohort)}
             self._run |= {"answered": 0, "not_accepted": 0, "evaluated": 0, "detail": ""}
             asked = set(cohort)
@@ -286,7 +264,7 @@ class Board(Observer):
 
     def round_committed(self, row: dict[str, Any]) -> None:
         with self._changed:
-            self._set_phase("committed")
+            self._set_phase(Phase.COMMITTED)
             self._note_row(row)
             for hospital in self._hospitals.values():
                 hospital.step = ""
@@ -338,6 +316,12 @@ class Board(Observer):
         self._at |= dict.fromkeys(sections, self._version)
         self._changed.notify_all()
 
+    def _note_facts(self, facts: RunFacts) -> None:
+        self._run |= facts.row()
+        for name in facts.hospitals:
+            if hospital := self._hospital(name):
+                hospital.title = short(facts.titles.get(name))
+
     def _hospital(self, name: str) -> HospitalRow | None:
         """The entry of a hospital, new if need be; None when the list is full."""
         if name not in self._hospitals:
@@ -350,7 +334,7 @@ class Board(Observer):
         hospital.state, hospital.since = state, self._clock()
         hospital.reason = one_line(reason) if reason else ""
 
-    def _set_phase(self, phase: str) -> None:
+    def _set_phase(self, phase: Phase) -> None:
         if self._run["phase"] != phase:
             self._run |= {"phase": phase, "phase_since": self._clock()}
 
@@ -391,7 +375,7 @@ class Board(Observer):
                 hospital.figures = figure_table(figures)
 
     def _run_section(self) -> dict[str, Any]:
-        phases = [phase for phase in PHASES if phase != "unmasking" or self._run["hidden"]]
+        phases = [x for x in Phase if x != Phase.UNMASKING or self._run["hidden"]]
         sizes = {"bytes_in": self._tally.bytes_in, "bytes_out": self._tally.bytes_out}
         return self._run | sizes | {"phases": phases}
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import bisect
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from wardround.common.figures.figure import is_number
 from wardround.common.text import one_line
+from wardround.server.observer import Phase
 
-PHASES = ("waiting", "preparing", "training", "collecting", "unmasking", "evaluating", "committed")
 NEVER_SEEN, CONNECTED, AWAY = "never seen", "connected", "away"
 REFUSES, REFUSED, REVOKED = "refuses the run", "refused", "revoked"
 WITHDREW = "withdrew"
@@ -25,6 +25,32 @@ STEPS = frozenset("connect manifest describe statistics layout keys train unmask
 _GRPC_PEER = re.compile(r"ipv[46]:([0-9A-Fa-f.:%BD]{1,80})")
 _CHAIN = {"seq", "time", "event", "prev", "hash"}
 _MOST_FIGURES, _MOST_SPLITS, _MOST_FIELDS = 64, 8, 24
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What doesn't change while a run goes on; None: not known, or as it was told before.
+
+    run : its name
+    rounds : how many are planned
+    hospitals : the roster's names, shown as 'never seen' until they come
+    hidden : secure aggregation is on: single hospitals' figures can't be known
+    primary : the metric that the page shows first
+    titles : what hospitals are called, by name, where that is something else
+    """
+
+    run: str | None = None
+    rounds: int | None = None
+    hospitals: Collection[str] = ()
+    hidden: bool | None = None
+    primary: str | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """Those that are known, as the run's section of a snapshot has them."""
+        known = {"name": self.run, "rounds": self.rounds}
+        known |= {"hidden": self.hidden, "primary": self.primary}
+        return {key: value for key, value in known.items() if value is not None}
 
 
 @dataclass
@@ -95,24 +121,28 @@ class Tally:
         self.seconds_sum += seconds
 
 
-def next_phase(now: str, step: str) -> str:
+def next_phase(now: Phase, step: str) -> Phase:
     """The phase that a step of a round shows; evaluating also unmasks, and stays so."""
     if step == "evaluate":
-        return "evaluating"
-    if step == "unmask" and now in ("training", "collecting"):
-        return "unmasking"
-    return "collecting" if step == "train" and now == "training" else now
+        return Phase.EVALUATING
+    if step == "unmask" and now in (Phase.TRAINING, Phase.COLLECTING):
+        return Phase.UNMASKING
+    return Phase.COLLECTING if step == "train" and now == Phase.TRAINING else now
 
 
 def run_row(now: float) -> dict[str, Any]:
     """The run before anything happened; counts are of the present round's attempt."""
     return {
+        "name": "",
+        "rounds": 0,
+        "hidden": False,
+        "primary": "",
         "status": "running",
         "started": now,
         "ended": None,
         "round": 0,
         "attempt": 0,
-        "phase": PHASES[0],
+        "phase": Phase.WAITING,
         "phase_since": now,
         "detail": "",
         "expected": 0,

@@ -72,7 +72,7 @@ class Progress(Observer):
         for line in lines:
             self._print(line)
 
-    def phase(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         self._say(text)
 
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:

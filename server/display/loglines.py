@@ -19,7 +19,7 @@ class LogLines(Observer):
         for line in lines:
             log_event(log, "run", text=line)
 
-    def phase(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         log_event(log, "phase", text=text)
 
     def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:

@@ -1,19 +1,32 @@
 """One exchange: send a request to each member of a cohort, yield the replies as they arrive.
 
 The host decides what runs where; this loop only needs ``push_messages`` and ``pull_messages`` of a
-Flower ``Grid``. Replies that never come are yielded as None when the time is over; a second reply
-to one request, or one to none, is dropped.
+Flower ``Grid``, and asks again and again unless the host can tell when a reply is here. Replies
+that never come are yielded as None when the time is over; a second reply to one request, or one to
+none, is dropped.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.02, 1.0
+
+
+@runtime_checkable
+class KnowsArrivals(Protocol):
+    """What a host's ``Grid`` may do beyond Flower's: it knows when a reply is here."""
+
+    def wait(self, message_ids: Iterable[str], seconds: float) -> None:
+        """Until a reply to one of these is here, at most so long."""
+
+    def withdraw(self, message_ids: Iterable[str]) -> None:
+        """Nobody waits for these any more."""
 
 
 def exchange(
@@ -29,7 +42,7 @@ def exchange(
     on its way is waited for.
     """
     pending = dict(zip(grid.push_messages(requests), requests, strict=True))
-    wait = getattr(grid, "wait", None)  # of a host that knows when a reply is here
+    mailbox = grid if isinstance(grid, KnowsArrivals) else None
     deadline, poll_s = time.monotonic() + timeout_s, _SHORTEST_POLL_S
     while pending:
         arrived = False
@@ -44,14 +57,13 @@ def exchange(
         if pending and not arrived:
             if enough() or time.monotonic() > deadline:
                 break
-            if wait is not None:
-                wait(pending, poll_s)
+            if mailbox is not None:
+                mailbox.wait(pending, poll_s)
             else:
                 time.sleep(poll_s)
             # a pull may be a remote call: wait longer the longer nothing comes
             poll_s = min(2 * poll_s, _LONGEST_POLL_S)
-    withdraw = getattr(grid, "withdraw", None)
-    if withdraw is not None:
-        withdraw(list(pending))
+    if mailbox is not None:
+        mailbox.withdraw(list(pending))
     for request in pending.values():
         yield request, None

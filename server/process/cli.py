@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # every command would pay for the import
     from wardround.common.figures.figure import Figure
     from wardround.server.display.board import Board
     from wardround.server.observer import Observer
+    from wardround.server.process.main import Coordinator
 
 commands = new_commands()
 
@@ -51,7 +52,6 @@ def server(
     hold_to_tls13()  # before the imports below import grpc
     from wardround.common.config.load import load_config
     from wardround.common.config.task import make_task
-    from wardround.common.errors import Interrupted
     from wardround.common.process.logs import setup_logging
     from wardround.common.process.signals import interrupt_once
     from wardround.server.display.board import Board
@@ -69,17 +69,26 @@ def server(
         display.begins([settings.privacy.sentence, *settings.notes])
         if dashboard:
             names = settings.server.dashboard_hosts
-            display.phase(_dashboard(board, dashboard, dashboard_remote, names, stack))
+            display.progress(_dashboard(board, dashboard, dashboard_remote, names, stack))
         coordinator = Coordinator(
-            ServerSetup(config=settings, task=task, folder=folder, board=board, say=display.phase)
+            ServerSetup(
+                config=settings, task=task, folder=folder, board=board, say=display.progress
+            )
         )
-        try:
-            coordinator.run(new)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped; started again, the server goes on") from None
-        finally:
-            if coordinator.run_path is not None:
-                _report(coordinator.run_path, display)
+        _run(coordinator, new, display)
+
+
+def _run(coordinator: Coordinator, new: bool, display: Observer) -> None:
+    """Run to the end, whatever ends it, and write the report."""
+    from wardround.common.errors import Interrupted
+
+    try:
+        coordinator.run(new)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; started again, the server goes on") from None
+    finally:
+        if coordinator.run_path is not None:
+            _report(coordinator.run_path, display)
 
 
 def _dashboard(board: Board, address: str, remote: bool, names: list[str], stack: ExitStack) -> str:
@@ -109,7 +118,7 @@ def _report(run: Path, display: Observer) -> None:
     try:
         report = report_run(RunDirectory.open(run))
     except OSError as error:  # a full disk must not hide what happened before
-        display.phase(f"no report: {error.strerror}; later: wardround report {shown_path(run)}")
+        display.progress(f"no report: {error.strerror}; later: wardround report {shown_path(run)}")
         return
-    display.phase(f"run directory: {shown_path(run)}")
-    display.phase(f"report:        {shown_path(report)}")
+    display.progress(f"run directory: {shown_path(run)}")
+    display.progress(f"report:        {shown_path(report)}")

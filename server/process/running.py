@@ -30,6 +30,7 @@ from wardround.common.tasks.base import Task
 from wardround.common.transport import tls
 from wardround.server.app import run_federation
 from wardround.server.display.board import Board
+from wardround.server.display.board_rows import RunFacts
 from wardround.server.gathering.host import Host
 from wardround.server.process.admission import Admission
 from wardround.server.process.attendance import Attendance
@@ -165,12 +166,14 @@ class RunningServer:
         called = self._config.server.titles.items()
         titles = {name: title for name, title in called if name != title}
         self._board.describe_run(
-            run=self._run.path.name,
-            rounds=self._config.federation.rounds,
-            hospitals=self._description.now.hospitals,
-            hidden=self._config.secure_aggregation.enabled,
-            primary=self._setup.task.primary_metric,
-            titles=titles,
+            RunFacts(
+                run=self._run.path.name,
+                rounds=self._config.federation.rounds,
+                hospitals=self._description.now.hospitals,
+                hidden=self._config.secure_aggregation.enabled,
+                primary=self._setup.task.primary_metric,
+                titles=titles,
+            )
         )
         self._run.update(titles=titles)
         self._board.restore(self._run.rounds())

@@ -217,7 +217,7 @@ class Federation:
         state.model = {name: state.model[name] for name in shared}
         restore_state(plan.strategy, state.strategy_arrays, state.strategy_tree)
         self._run_directory.keep_rounds(state.round)
-        self._observer.phase(f"going on after round {state.round}")
+        self._observer.progress(f"going on after round {state.round}")
 
     # --- rounds ------------------------------------------------------------------------------
     def _round(
@@ -322,7 +322,7 @@ class Federation:
         form.write(folder / MODEL, chosen.model, chosen.round, seed)
         write_preparation(folder, chosen.totals)
         if personal := form.entries.personal:
-            self._observer.phase(
+            self._observer.progress(
                 f"{MODEL} leaves out what stays with each hospital: {listed(personal)}"
             )
         self._run_directory.update(status="complete", chosen_round=chosen.round)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Protocol, runtime_checkable
 
 from flwr.serverapp import Grid
 
@@ -23,6 +24,13 @@ from wardround.server.rounds.setup import describe, gather_members
 
 _TRIES = 3
 """How often one that can't say who it is is asked again, an attempt later."""
+
+
+@runtime_checkable
+class HostsPopulation(Protocol):
+    """A ``Grid`` whose host may say who its members are without asking them."""
+
+    members: VirtualMembers | None
 
 
 class Membership:
@@ -45,7 +53,7 @@ class Membership:
         self._grid, self._config, self._observer, self._roster = grid, config, observer, roster
         self.members: Sequence[Member]
         self.refused: dict[str, str] = {}
-        virtual: VirtualMembers | None = getattr(grid, "members", None)
+        virtual = grid.members if isinstance(grid, HostsPopulation) else None
         self._stay = virtual is not None
         self.roster: dict[str, bytes] = dict(roster)
         if virtual is not None:

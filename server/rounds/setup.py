@@ -23,7 +23,7 @@ from wardround.server.gathering.replies import check_description
 from wardround.server.gathering.requests import Totals, queries
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import training
-from wardround.server.observer import Observer
+from wardround.server.observer import Observer, Phase
 
 _POLL_S = 0.2
 
@@ -38,7 +38,8 @@ def gather_members(
     """
     needed, timeout_s = config.federation.min_clients, config.federation.round_timeout_s
     deadline = time.monotonic() + timeout_s
-    observer.phase("waiting for hospitals")
+    observer.phase(Phase.WAITING)
+    observer.progress("waiting for hospitals")
     while len(node_ids := sorted(grid.get_node_ids())) < needed:
         if time.monotonic() > deadline:
             raise RoundFailed(
@@ -116,7 +117,8 @@ def sum_statistics(
     """
     totals: Sums = {}
     for phase in range(task.phases):
-        observer.phase(f"preparing data together, step {phase + 1} of {task.phases}")
+        observer.phase(Phase.PREPARING)
+        observer.progress(f"preparing data together, step {phase + 1} of {task.phases}")
         totals = totals | gatherer.statistics(members, phase, Totals(totals))
     totals = task.condense(totals)
     if lines := task.agreed(totals):

@@ -237,7 +237,7 @@ class SumRunner:
         self._budgets.spent.update(entry.spent)
         answers, traffic = self._journal.answers(entry), self._messenger.traffic
         if answers is None:
-            self._messenger.observer.phase(f"opening '{asked.purpose}' from the journal")
+            self._messenger.observer.progress(f"opening '{asked.purpose}' from the journal")
             traffic.resume(entry.traffic)
             total = self._open(asked, masked, self._keys.members, entry.requests)
         else:

@@ -30,9 +30,7 @@ class FedNova(MeanStrategy):
 
     def step(self, mean: Arrays, records: dict[str, Arrays], metrics: MetricRecord) -> Arrays:
         tau_eff = metrics[LOCAL_STEPS]
-        assert isinstance(
-            tau_eff, float
-        )  # server/gathering/replies.py checked every part of this mean
+        assert isinstance(tau_eff, float)  # a gatherer's mean of numbers that were checked
         return {
             name: self.x[name] + tau_eff * (mean[name] - self.x[name]) for name in self.trainable
         }

@@ -59,7 +59,7 @@ def compare(
     names = sorted(set(federated) - {OVERALL})
     columns: dict[str, Figures] = {"federated": federated | {OVERALL: row["overall"]["test"]}}
     if config.simulation.baselines and population.members is None:
-        observer.phase("training local and pooled models to compare with")
+        observer.progress("training local and pooled models to compare with")
         made = rounds[-1]["round"]  # fewer than configured where the run ended early
         trained = took_part(outcome.members, rounds)
         own = [name for name in names if name in trained]

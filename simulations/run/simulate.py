@@ -322,7 +322,7 @@ def _executor(population: Population, run: RunDirectory, observer: Observer) -> 
 
     def picked(name: str, why: str) -> None:
         run.update(executor={"name": name, "why": why})
-        observer.phase(f"executor '{name}': {why}")
+        observer.progress(f"executor '{name}': {why}")
 
     return make_executor(name, picked)
 

@@ -57,7 +57,7 @@ class Words(Observer):
     def warnings(self, lines: Sequence[str]) -> None:
         self.said += lines
 
-    def phase(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         self.said.append(text)
 
     def replied(self, hospital: str, step: str, reason: str | None) -> None:

@@ -23,6 +23,7 @@ from wardround.server.dashboard.app import Dashboard, serve_dashboard
 from wardround.server.dashboard.guard import bare_host
 from wardround.server.dashboard.metrics import Metrics
 from wardround.server.display.board import Board
+from wardround.server.display.board_rows import RunFacts
 
 EVIL = "<img src=x onerror=alert(1)>"
 PAGES = ["/", "/page.css", "/page.js", "/api/state", "/metrics", "/healthz", "/nowhere"]
@@ -44,7 +45,7 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def served() -> Iterator[tuple[Board, Dashboard]]:
-    board = Board("run-1", 5, ["north", "south"])
+    board = Board(RunFacts("run-1", 5, ["north", "south"]))
     dashboard = serve_dashboard(board, "127.0.0.1:0", also=["FL.example.org"])
     yield board, dashboard
     dashboard.stop()
@@ -204,7 +205,7 @@ def drive_stream(
 
 
 def test_a_busy_board_is_pushed_twice_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    board = Board("busy")
+    board = Board(RunFacts("busy"))
 
     def change() -> None:
         for _ in range(100):
@@ -215,7 +216,7 @@ def test_a_busy_board_is_pushed_twice_a_second_at_most(monkeypatch: pytest.Monke
 
 
 def test_a_quiet_stream_has_a_heartbeat_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    events = drive_stream(monkeypatch, Board("quiet"), 60, lambda: None)
+    events = drive_stream(monkeypatch, Board(RunFacts("quiet")), 60, lambda: None)
     whole, *beats = events
     assert whole.startswith("event: whole\n")
     assert len(beats) == 2
@@ -263,7 +264,7 @@ def test_a_port_in_use_is_said_so_and_stopping_frees_it(served: tuple[Board, Das
     with pytest.raises(ConfigError, match="another port"):
         serve_dashboard(Board(), f"127.0.0.1:{port}")
     served[1].stop()
-    again = serve_dashboard(Board("second"), f"localhost:{port}")
+    again = serve_dashboard(Board(RunFacts("second")), f"localhost:{port}")
     assert b"second" in ask(again, "/api/state")[1]
     again.stop()
     again.stop()
@@ -303,7 +304,7 @@ def samples(board: Board) -> dict[tuple[str, tuple[tuple[str, str], ...]], float
 
 
 def test_metrics_say_what_happened() -> None:
-    board = Board("run-1", 5, ["north", "south"])
+    board = Board(RunFacts("run-1", 5, ["north", "south"]))
     board.connected("north", "a", "1")
     board.sent("north", "train", 70)
     board.received("north", "train", 30)
@@ -336,7 +337,7 @@ def test_metrics_say_what_happened() -> None:
 
 def test_labels_are_bounded_and_escaped(served: tuple[Board, Dashboard]) -> None:
     board, dashboard = served
-    board.describe_run(hospitals=[f'{EVIL}"\\\n'])
+    board.describe_run(RunFacts(hospitals=[f'{EVIL}"\\\n']))
     for number in range(500):
         board.refused(f"10.0.0.{number}:1", "unknown")
         board.replied(f"stranger-{number}", f"step-{number}", "no")

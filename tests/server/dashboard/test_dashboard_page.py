@@ -12,6 +12,7 @@ import pytest
 from tests.server.dashboard.browser import MISSING, Browser
 from wardround.server.dashboard.app import Dashboard, serve_dashboard
 from wardround.server.display.board import Board
+from wardround.server.display.board_rows import RunFacts
 from wardround.simulations.run.simulate import simulate
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -29,7 +30,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def served() -> Iterator[tuple[Board, Dashboard]]:
-    board = Board("run-1", 5, ["north", "south"], primary="auc")
+    board = Board(RunFacts("run-1", 5, ["north", "south"], primary="auc"))
     dashboard = serve_dashboard(board, "127.0.0.1:0")
     yield board, dashboard
     dashboard.stop()
@@ -57,7 +58,7 @@ def shown(browser: Browser, selector: str) -> bool:
 
 
 def test_a_simulated_run_is_seen_in_the_browser(browser: Browser, tmp_path: Path) -> None:
-    board = Board("breast-cancer-1", 3)
+    board = Board(RunFacts("breast-cancer-1", 3))
     dashboard = serve_dashboard(board, "127.0.0.1:0")
     browser.open(dashboard.url)
     browser.wait("document.querySelector('#link').innerText === 'live'")
@@ -90,11 +91,11 @@ def test_names_from_the_network_stay_text(
     browser: Browser, served: tuple[Board, Dashboard]
 ) -> None:
     board, dashboard = served
-    board.describe_run(run=EVIL, hospitals=[EVIL], primary=EVIL)
+    board.describe_run(RunFacts(run=EVIL, hospitals=[EVIL], primary=EVIL))
     board.connected(EVIL, EVIL, EVIL)
     board.disconnected(EVIL, EVIL)
     board.warnings([EVIL])
-    board.phase(EVIL)
+    board.progress(EVIL)
     board.round_committed(row(1, overall={EVIL: {EVIL: 0.5}}))
     board.replied(EVIL, EVIL, EVIL)
     board.round_failed(2, 1, EVIL)
@@ -179,7 +180,7 @@ def test_a_broken_stream_shows_a_banner_until_the_server_is_back(
     dashboard.stop()
     browser.wait("document.querySelector('#banner').checkVisibility()")
     assert "reconnecting" in text(browser, "#banner")
-    after = Board("run-1", 5, ["north", "south"])
+    after = Board(RunFacts("run-1", 5, ["north", "south"]))
     after.restore([row(1), row(2)])  # the third was not committed
     again = serve_dashboard(after, f"127.0.0.1:{urllib.parse.urlsplit(dashboard.url).port}")
     browser.wait("!document.querySelector('#banner').checkVisibility()", 60)
@@ -193,7 +194,7 @@ def test_it_fits_a_phone_and_a_desk_light_and_dark(
 ) -> None:
     board, dashboard = served
     board.connected("north", "10.0.0.7:44110", "0.1.0")
-    board.describe_run(run="x" * 64, hospitals=["y" * 64])
+    board.describe_run(RunFacts(run="x" * 64, hospitals=["y" * 64]))
     board.refused("y" * 64, "z" * 300)
     board.restore([row(n) for n in range(1, 40)])
     board.audit({"seq": 1, "event": "sent", "digest": "a" * 64, "to": "b" * 40, "c": "d" * 99})

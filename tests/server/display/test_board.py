@@ -8,17 +8,19 @@ from typing import Any
 
 from wardround.server.dashboard.metrics import Metrics
 from wardround.server.display.board import MOST_HOSPITALS, Board
-from wardround.server.display.board_rows import curve_row
+from wardround.server.display.board_rows import RunFacts, curve_row
 from wardround.server.members.member import Member
-from wardround.server.observer import Observer
+from wardround.server.observer import Observer, Phase
 
 SIZES = {"train": 70, "validation": 0, "test": 30}
 
 
 def make_board(**more: Any) -> Board:
     ticks = iter(range(1000, 10**9))
+    told = {key: more.pop(key) for key in ("rounds", "hospitals", "hidden") if key in more}
     options: dict[str, Any] = {"rounds": 5, "hospitals": ["north", "south"]}
-    return Board("heart-1", clock=lambda: float(next(ticks)), **options | more)
+    facts = RunFacts("heart-1", **options | told)
+    return Board(facts, clock=lambda: float(next(ticks)), **more)
 
 
 def row(number: int = 1, **more: Any) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def test_a_hospital_goes_through_its_states() -> None:
     assert hospital(board, "north")["state"] == "refuses the run"
     board.not_admitted("north", "no more", withdrew=True)
     assert hospital(board, "north")["state"] == "withdrew"
-    board.describe_run(hospitals=["north"], titles={"north": "Klinik Nord, Tübingen"})
+    board.describe_run(RunFacts(hospitals=["north"], titles={"north": "Klinik Nord, Tübingen"}))
     assert hospital(board, "north")["title"] == "Klinik Nord, Tübingen"
     assert board.tally().refusals["north", "manifest"] == 2
     board.revoked("north")
@@ -108,7 +110,7 @@ def test_bytes_and_signs_of_life() -> None:
 def test_phases_of_a_secure_round() -> None:
     board = make_board(hidden=True)
     assert phase(board) == "waiting"
-    board.phase("preparing data together, step 1 of 2")
+    board.phase(Phase.PREPARING)
     board.sent("north", "query.unmask", 1)
     assert phase(board) == "preparing"
     board.round_started(1, ["north", "south"], 1)
@@ -248,8 +250,8 @@ def test_another_observer_is_told_everything() -> None:
     told: list[tuple[Any, ...]] = []
 
     class Second(Observer):
-        def phase(self, text: str) -> None:
-            told.append(("phase", text))
+        def progress(self, text: str) -> None:
+            told.append(("progress", text))
 
         def members(self, members: list[Member], refused: list[dict[str, str]]) -> None:
             told.append(("members", len(members)))
@@ -270,7 +272,7 @@ def test_another_observer_is_told_everything() -> None:
             told.append(("committed", row["round"]))
 
     board = make_board(forward=Second())
-    board.phase("waiting for hospitals")
+    board.progress("waiting for hospitals")
     board.members([], [])
     board.warnings(["w"])
     board.round_started(1, [], 1)
@@ -278,7 +280,7 @@ def test_another_observer_is_told_everything() -> None:
     board.round_failed(1, 1, "why")
     board.round_committed(row())
     assert told == [
-        ("phase", "waiting for hospitals"),
+        ("progress", "waiting for hospitals"),
         ("members", 0),
         ("warnings", ["w"]),
         ("started", 1, 1),
@@ -333,7 +335,7 @@ def test_waiting_ends_with_a_change_or_the_time() -> None:
 
 
 def test_one_that_refuses_the_run_stays_connected_and_one_never_seen_is_not_drawn() -> None:
-    board = Board("run", 3, ["a", "b", "c", "d"])
+    board = Board(RunFacts("run", 3, ["a", "b", "c", "d"]))
     for name in "abc":
         board.connected(name, "ipv4:127.0.0.1:1", "1")
         board.not_admitted(name, "waits for approval")
