@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wardround.common.durable.private import denied, hand_over, may_write
+from wardround.common.durable.files import hand_over, sync, write_atomically
+from wardround.common.durable.private import denied, may_write
 from wardround.common.errors import PrivacyRefused
 
 APPLICATION, VERSION = 0x5752_4C47, 1
@@ -137,24 +138,5 @@ def read_head(path: Path) -> Row:
 
 def write_head(path: Path, head: Row, durable: bool = True) -> None:
     """At once or not at all; and durably, as in ``connect``."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(dump(asdict(head)) + "\n")
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    hand_over(new)
-    os.rename(new, path)
-    if durable:
-        sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or a folder's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    text = dump(asdict(head)) + "\n"
+    write_atomically(path, text.encode(), private=True, durable=durable)

@@ -10,10 +10,12 @@ its digest tells whether it is whole; the journal that says an answer was given 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from pathlib import Path
 
-from wardround.common.durable.private import hand_over, private_folder
+from wardround.common.durable.files import write_atomically
+from wardround.common.durable.private import private_folder
 from wardround.common.errors import TransportError
 from wardround.common.flower.content import Body, BodyDigest
 from wardround.common.transport.frames import CHUNK_BYTES, Start
@@ -53,18 +55,10 @@ class Answers:
         Raises OSError if it can't be written.
         """
         path = self._path(run, request_id)
-        temporary = path.with_suffix(".tmp")
         head = start.model_dump_json().encode() + b"\n"
-        try:
-            with open(temporary, "wb", opener=_private) as file:
-                file.write(head)
-                for offset in range(0, body.size_bytes, CHUNK_BYTES):
-                    file.write(body.read(offset, CHUNK_BYTES))
-            hand_over(temporary)
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        places = range(0, body.size_bytes, CHUNK_BYTES)
+        pieces = (body.read(offset, CHUNK_BYTES) for offset in places)
+        write_atomically(path, itertools.chain([head], pieces), private=True, durable=False)
         kept = sorted(self._folder.iterdir(), key=lambda one: one.stat().st_mtime_ns)
         for old in kept[:-_KEEP]:
             old.unlink()
@@ -88,7 +82,3 @@ class Answers:
 
     def _path(self, run: str, request_id: str) -> Path:
         return self._folder / f"{hashlib.sha256(run.encode()).hexdigest()[:16]}-{request_id}"
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

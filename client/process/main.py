@@ -39,8 +39,9 @@ from wardround.client.transport.connection import Connection
 from wardround.common.audit.lines import SignedHead
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.task import make_task
+from wardround.common.durable.files import hand_over
 from wardround.common.durable.lock import take_lock
-from wardround.common.durable.private import denied, hand_over
+from wardround.common.durable.private import denied
 from wardround.common.errors import AuditError, ProvisionError, TransportError, WardroundError
 from wardround.common.flower.hosting import CLIENT_NODE_ID, become_client
 from wardround.common.run.shaping import differences

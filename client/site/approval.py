@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from wardround.client.site.decisions import Decisions
 from wardround.client.site.plan_text import plan_text
-from wardround.common.durable.files import sync_folder
+from wardround.common.durable.files import sync
 from wardround.common.durable.private import private_folder, why, write_private
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import PolicyRefused, ProvisionError, WardroundError
@@ -212,7 +212,7 @@ class Approvals:
             over.append(self._folder / f"{name}.rejected")
         for path in over:
             path.unlink(missing_ok=True)
-        sync_folder(self._folder)
+        sync(self._folder)
         self.log.append(
             manifest=name,
             run=manifest.run,

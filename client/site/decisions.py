@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from wardround.common.audit.log import AuditLog
-from wardround.common.durable.private import hand_over, read_public, write_private
+from wardround.common.durable.files import append_lines
+from wardround.common.durable.private import read_public, write_private
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError
 from wardround.common.trust.identity import Identity, digest, verify
@@ -46,12 +46,7 @@ class Decisions:
         signature = self._identity.sign(digest("decision", text.encode())).hex()
         line = json.dumps(_FORMAT.seal({"decision": text, "signature": signature})) + "\n"
         try:
-            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
-            with os.fdopen(os.open(self._path, flags, 0o600), "ab") as file:
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            hand_over(self._path)
+            append_lines(self._path, line.encode(), private=True)
         except OSError as error:
             raise ProvisionError(f"{self._path}: can't be written ({error.strerror})") from None
 

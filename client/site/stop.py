@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from wardround.common.durable.files import hand_over
 from wardround.common.durable.lock import lock_holder
-from wardround.common.durable.private import hand_over, private_folder, why
+from wardround.common.durable.private import private_folder, why
 from wardround.common.errors import ProvisionError, TransportError
 
 STOPPED = "stopped"

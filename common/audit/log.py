@@ -54,9 +54,9 @@ from wardround.common.audit.lines import (
     raw_lines,
     read_records,
 )
-from wardround.common.durable.files import sync_folder
+from wardround.common.durable.files import hand_over, sync
 from wardround.common.durable.lock import Lock, told_holder, try_lock
-from wardround.common.durable.private import hand_over, why
+from wardround.common.durable.private import why
 from wardround.common.errors import AuditError
 from wardround.common.names import HOSPITAL_NAME
 from wardround.common.trust.identity import Identity, verify
@@ -130,7 +130,7 @@ class AuditLog:
                 f"countersigned: it was truncated; {restart_advice(self.path)}"
             )
         self._descriptors = [_open_to_append(self.path), _open_to_append(heads)]
-        sync_folder(self.path.parent)
+        sync(self.path.parent)
         mine = self._identity.public.hex() if self._identity else None
         if not self.head.seq:
             self.append(BEGAN, format=FORMAT, party=self.party, public=mine, previous=None)

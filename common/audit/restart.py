@@ -30,7 +30,7 @@ from wardround.common.audit.lines import (
 )
 from wardround.common.audit.log import lock_log
 from wardround.common.audit.verify import check_log
-from wardround.common.durable.files import sync_folder
+from wardround.common.durable.files import sync
 from wardround.common.durable.private import why, write_private
 from wardround.common.errors import AuditError
 from wardround.common.names import HOSPITAL_NAME
@@ -120,9 +120,8 @@ def _keep(path: Path) -> Path:
         os.link(path, kept)
     except OSError:  # a file system without hard links
         shutil.copy2(path, kept)
-        with open(kept, "rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(path.parent)
+        sync(kept)
+    sync(path.parent)
     return kept
 
 

@@ -13,7 +13,8 @@ import json
 import os
 from pathlib import Path
 
-from wardround.common.durable.private import hand_over, why
+from wardround.common.durable.files import hand_over
+from wardround.common.durable.private import why
 from wardround.common.errors import TransportError
 
 

@@ -12,7 +12,7 @@ import pwd
 import stat
 from pathlib import Path
 
-from wardround.common.durable.files import sync_folder, write_atomically
+from wardround.common.durable.files import hand_over, write_atomically
 from wardround.common.errors import ProvisionError
 
 _OTHERS = 0o077
@@ -28,14 +28,6 @@ def private_folder(path: Path) -> Path:
     except OSError as error:
         raise ProvisionError(f"{path}: can't be made ({why(error, path)})") from None
     return path
-
-
-def hand_over(path: Path) -> None:
-    """Give what root has just made to the owner of the folder that it lies in. Raises OSError."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        if owner.st_uid != path.stat().st_uid:
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def denied(error: PermissionError) -> str:
@@ -85,17 +77,8 @@ def _user(number: int) -> str:
 
 def write_private(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data``, readable by its owner only, whole after any crash."""
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.unlink(missing_ok=True)  # what a crash left may have been another's
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        hand_over(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        write_atomically(path, data, private=True)
     except OSError as error:
         raise _unwritable(path, error) from None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from wardround.common.durable.files import sync_folder
+from wardround.common.durable.files import write_atomically
 from wardround.common.errors import CheckpointError
 from wardround.common.flower.arrays import Arrays, digest_arrays, raw_bytes
 from wardround.common.text import to_json
@@ -42,14 +41,7 @@ def write_tensors(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
     """Write arrays and state; equal input gives equal bytes."""
     text = to_json(state)
     envelope = to_json({"sha256": _checksum(arrays, text), "state": text})
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        for part in _pieces(arrays, envelope):
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    write_atomically(path, _pieces(arrays, envelope))
 
 
 def _pieces(arrays: Arrays, envelope: str) -> Iterator[bytes | memoryview]:

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from wardround.common.durable.files import sync_folder, write_atomically
+from wardround.common.durable.files import append_lines, sync, write_atomically
 from wardround.common.errors import RunDirectoryError
 from wardround.common.text import to_json
 
@@ -71,7 +71,7 @@ class RunDirectory:
                 )
                 run.update(**about)
                 write_atomically(run._config, config_toml.encode())
-                sync_folder(folder)
+                sync(folder)
                 return run
         except OSError as error:
             raise RunDirectoryError(
@@ -110,10 +110,7 @@ class RunDirectory:
     # --- rounds ----------------------------------------------------------------------------
     def append_round(self, row: dict[str, Any]) -> None:
         """Add one round's line and make it durable."""
-        with open(self._metrics, "ab") as file:
-            file.write(to_json(row).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self._metrics, to_json(row).encode() + b"\n")
 
     def rounds(self) -> list[dict[str, Any]]:
         """All whole lines of ``metrics.jsonl``; a line torn by a crash is not one."""

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wardround.common.durable.files import sync_folder
+from wardround.common.durable.files import sync
 from wardround.common.durable.private import (
     private_folder,
     read_private,
@@ -248,7 +248,7 @@ class Authority:
             write_private(new / "ca.key", key_to_pem(key))
             write_public(new / "ca.pem", ca_pem)
             os.rename(new, folder)
-            sync_folder(folder.parent)
+            sync(folder.parent)
         except OSError as error:
             raise ProvisionError(f"{folder}: can't be made ({error.strerror})") from None
         return cls(federation, ca_pem, key)

@@ -14,7 +14,6 @@ whatever was cut short is finished by the next run.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from wardround.common.address import split_address
 from wardround.common.config.load import Config
-from wardround.common.durable.files import sync_folder
+from wardround.common.durable.files import append_lines
 from wardround.common.durable.lock import try_lock
 from wardround.common.durable.private import private_folder, read_public, why, write_public
 from wardround.common.durable.versioned import Format
@@ -233,19 +232,11 @@ class Registry:
         )
 
     def _append(self, rows: Sequence[Row]) -> None:
-        """Add lines and make them durable; a torn last line is ended first."""
+        """Add lines and make them durable."""
         if not rows:
             return
         text = "".join(json.dumps(_FORMAT.seal(asdict(row))) + "\n" for row in rows).encode()
-        made = not self._record.exists()
-        with open(self._record, "a+b") as file:
-            if file.tell() and not _ends_line(file.name):
-                text = b"\n" + text
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if made:
-            sync_folder(self.folder)
+        append_lines(self._record, text)
         self.rows.extend(rows)
 
     def _read_rows(self) -> list[Row]:
@@ -294,9 +285,3 @@ def _party(name: str | None) -> tuple[str, str]:
 
 def _says(one: Description) -> tuple[object, ...]:
     return (one.address, one.config_toml, one.server, one.hospitals, one.revoked)
-
-
-def _ends_line(path: str) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wardround.common.durable.files import sync_folder, write_atomically
+from wardround.common.durable.files import sync, write_atomically
 from wardround.common.errors import CheckpointError, ProtocolRefused, WardroundError
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import VectorLayout
@@ -210,10 +210,10 @@ class Journal:
         try:
             if not self._folder.is_dir():
                 self._folder.mkdir(mode=0o700)
-                sync_folder(self._folder.parent)
+                sync(self._folder.parent)
             digest = _write(temporary, entry.model_dump_json().encode(), vector.data())
             os.replace(temporary, path)
-            sync_folder(self._folder)
+            sync(self._folder)
             self._stored[entry.purpose] = _Stored(entry, digest)
         except OSError as error:
             log.warning(
@@ -243,7 +243,7 @@ class Journal:
         if self._stored.pop(purpose, None) is not None and self._folder is not None:
             self._remove(self._path(purpose, end) for end in _ENDS)
             with suppress(OSError):
-                sync_folder(self._folder)
+                sync(self._folder)
 
     def drop_unopened(self) -> None:
         """Forget the sums that would need hospitals who are about to forget their keys."""

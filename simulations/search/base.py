@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wardround.common.config.load import Config, config_text, parse_config
 from wardround.common.config.task import make_task
-from wardround.common.durable.files import sync_folder
+from wardround.common.durable.files import sync
 from wardround.common.errors import ConfigError, RunDirectoryError, WardroundError
 from wardround.server.strategies import build_strategy
 from wardround.simulations.default import default_config_text
@@ -93,7 +93,7 @@ def make_folder(parent: Path, stem: str) -> Path:
                 path.mkdir()
             except FileExistsError:
                 continue
-            sync_folder(parent)
+            sync(parent)
             return path
     except OSError as error:
         raise RunDirectoryError(

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from wardround.common.config.load import Config
-from wardround.common.durable.files import sync_folder, write_atomically
+from wardround.common.durable.files import sync, write_atomically
 from wardround.common.errors import Interrupted, WardroundError
 from wardround.common.figures.figure import Better, FigureTable
 from wardround.common.figures.records import evaluation_of, model_bound, model_figure
@@ -68,7 +68,7 @@ def prepare_folder(folder: Path, config: Config) -> str:
     federation = config.federation.model_copy(update={"runs": str(folder.resolve())})
     text = config.model_copy(update={"federation": federation}).to_toml()
     write_atomically(folder / CONFIG, text.encode())
-    sync_folder(folder.parent)
+    sync(folder.parent)
     return text
 
 
