@@ -7,14 +7,16 @@ gradients are the same, also through dropout, whose draws are repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from wardround.client.training.precision import WholeVolumes
 from wardround.common.errors import TaskError
 
 
@@ -41,7 +43,14 @@ def recomputing(model: nn.Module) -> Iterator[None]:
 
 
 def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    # torch enters autocast again for the second forward pass, but no other context
+    if torch.is_autocast_enabled("cpu"):
+        kwargs["context_fn"] = _second_pass
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def _second_pass() -> tuple[AbstractContextManager[None], AbstractContextManager[Any]]:
+    return nullcontext(), WholeVolumes()
 
 
 def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -1,16 +1,19 @@
 """Mixed precision: forward and loss in 16 bits where torch deems it safe, all else in float32.
 
 ``torch.autocast`` (Micikevicius et al. 2018, arXiv 1710.03740). Parameters, their gradients,
-optimiser and updates stay float32; so do outputs, losses and figures.
+optimiser and updates stay float32; so do outputs, losses and figures, and convolutions over
+volumes on a CPU.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from wardround.client.training.devices import no_device
 from wardround.common.config.load import Config
@@ -19,6 +22,7 @@ from wardround.common.tables import TrainingTable
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FIRST_SCALE = 2.0**10
 """Low enough that a round, which begins anew, loses hardly a step in finding its scale."""
+_OVER_VOLUMES = (torch.conv3d, torch.conv_transpose3d)
 
 
 def check_precision(config: Config) -> None:
@@ -49,7 +53,40 @@ def autocast(training: TrainingTable) -> AbstractContextManager[Any]:
         return nullcontext()
     kind = torch.device(training.device).type
     # without its cache: gradients of functions (``torch.func``) mustn't meet each other's copies
-    return torch.autocast(kind, _TYPES[training.precision], cache_enabled=False)
+    context = torch.autocast(kind, _TYPES[training.precision], cache_enabled=False)
+    return _on_a_cpu(context) if kind == "cpu" else context
+
+
+@contextmanager
+def _on_a_cpu(context: AbstractContextManager[Any]) -> Iterator[None]:
+    with context, WholeVolumes():
+        yield
+
+
+class WholeVolumes(TorchFunctionMode):
+    """Within a CPU's autocast, convolutions over volumes are computed in float32.
+
+    In 16 bits oneDNN (3.12, with AVX-512) leaves parts of a weight's gradient unwritten where the
+    volume is hardly larger than its padding, as in the last stages of a network: what lay in that
+    memory before would be trained on, and sent.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if func not in _OVER_VOLUMES or not torch.is_autocast_enabled("cpu"):
+            return func(*args, **given)
+        with torch.autocast("cpu", enabled=False):
+            return func(*map(_widened, args), **{k: _widened(v) for k, v in given.items()})
+
+
+def _widened(argument: Any) -> Any:
+    return whole(argument) if isinstance(argument, Tensor) else argument
 
 
 def whole(values: Tensor) -> Tensor:

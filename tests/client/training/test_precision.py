@@ -23,6 +23,7 @@ from wardround.common.errors import ConfigError
 from wardround.common.privacy.schedule import Bound
 from wardround.common.secagg.content import descriptor
 from wardround.common.tables import PrivacyTable, TrainingTable
+from wardround.common.tasks.base import Examples
 
 SEED = (7, 2, "a")
 BF16 = TrainingTable(precision="bf16")
@@ -64,6 +65,63 @@ def test_forward_is_in_16_bits_and_all_that_stays_in_32() -> None:
     outputs = model_outputs(model, rows(), BF16)
     assert model.types == {torch.bfloat16} and outputs.dtype == torch.float32
     torch.testing.assert_close(outputs, model_outputs(model, rows()), rtol=0.05, atol=0.05)
+
+
+class Thin(nn.Module):
+    """Convolutions over volumes as small as those of a network's last stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(self._block() for _ in range(2)))
+        self.head = nn.Linear(16, 3)
+
+    @staticmethod
+    def _block() -> nn.Module:
+        up = nn.ConvTranspose3d(16, 16, 3, padding=1)
+        return nn.Sequential(nn.Conv3d(16, 16, 3, padding=1), nn.ReLU(), up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.blocks(x).mean((2, 3, 4)))
+        return out
+
+
+def volumes() -> Examples:
+    generator = torch.Generator().manual_seed(2)
+    inputs = torch.randn(16, 16, 2, 2, 2, generator=generator)
+    return Examples(inputs, torch.arange(16) % 3)
+
+
+def dirty_memory(*_: Any) -> None:
+    """What is allocated next holds NaN, as memory may."""
+    for count in (4096, 6912, 8192, 16384, 27648):
+        kept = [torch.full((count,), torch.nan) for _ in range(8)]
+        del kept
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_gradients_over_thin_volumes_hold_nothing_of_the_memory(again: bool) -> None:
+    """oneDNN's own in 16 bits do: parts of a weight's gradient are never written."""
+    torch.manual_seed(0)
+    model = Thin()
+    model.head.register_full_backward_hook(dirty_memory)
+    plain, start = copy.deepcopy(model), vector(model)
+    settings = {"checkpoint_activations": again, "local_epochs": 4}
+    train_on_batches(model, volumes(), Classes(), configured(precision="bf16", **settings), SEED)
+    train_on_batches(plain, volumes(), Classes(), configured(**settings), SEED)
+    moved, near = vector(plain) - start, vector(model) - start
+    assert 0 < float((moved - near).norm() / moved.norm()) < 0.03
+
+
+def test_a_unit_s_gradient_over_thin_volumes_is_near_too() -> None:
+    torch.manual_seed(0)
+    thin, data, found = Thin(), volumes(), []
+    thin.head.register_full_backward_hook(dirty_memory)
+    for training in (TrainingTable(), BF16):
+        engine = make_unit_gradients(thin, Classes().loss, "auto", lambda t=training: autocast(t))
+        total = engine.clipped_sum(data.inputs[:2], data.targets[:2], None, 2, Clipping(1e3))
+        found.append(torch.cat([one.flatten() for one in total.gradients]))
+    exact, near = found
+    assert 0 < float((exact - near).norm() / exact.norm()) < 0.03
 
 
 FORMS = ("auto", "bookkeeping", "functional", "loop")
