@@ -21,7 +21,7 @@ $(BIN)/python:
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (once; some minutes)"
-	$(PIP) --editable .
+	$(PIP) --editable '.[simulate]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

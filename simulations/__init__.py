@@ -33,6 +33,8 @@ __all__ = [
     "sweep",
     "tune",
 ]
+_BROUGHT = {"plotly", "jinja2", "markupsafe", "sklearn"}
+"""What the extra ``simulate`` brings."""
 _PLACES = {
     "Config": "wardround.common.config.load",
     "load_config": "wardround.common.config.load",
@@ -52,4 +54,11 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    try:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _BROUGHT:
+            raise
+        text = f"simulations need {missing}: pip install 'wardround[simulate]'"
+        raise ModuleNotFoundError(text, name=error.name) from error

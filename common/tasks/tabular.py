@@ -47,6 +47,7 @@ from wardround.common.tasks.columns import (
     unscaled_lines,
     unused_columns,
 )
+from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
 from wardround.common.tasks.data.shards import shard_sites
@@ -305,10 +306,11 @@ def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = Tr
 
 
 def breast_cancer() -> Table:
-    """scikit-learn's Wisconsin breast cancer data (UCI, 1995) as a table; no file is read."""
-    from sklearn.datasets import load_breast_cancer
+    """scikit-learn's Wisconsin breast cancer data (UCI, 1995) as a table; no file is read.
 
-    data = load_breast_cancer()
+    Raises DataError without scikit-learn.
+    """
+    data = example_sets().load_breast_cancer()
     columns = {
         str(name): to_cells((repr(float(v)) for v in values), ())
         for name, values in zip(data.feature_names, data.data.T, strict=True)

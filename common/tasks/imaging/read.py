@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from wardround.common.errors import DataError
+from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.imaging.arrays import read_npz
 from wardround.common.tasks.imaging.folders import read_folders
 from wardround.common.tasks.imaging.gather import check_room
@@ -40,10 +41,11 @@ def read_images(path: Path, options: ImagingOptions) -> Images:
 
 
 def digits(options: ImagingOptions) -> Images:
-    """scikit-learn's 1797 handwritten digits, 8 x 8, as the example that needs no file."""
-    from sklearn.datasets import load_digits
+    """scikit-learn's 1797 handwritten digits, 8 x 8, as the example that needs no file.
 
-    images, labels = load_digits(return_X_y=True)
+    Raises DataError without scikit-learn.
+    """
+    images, labels = example_sets().load_digits(return_X_y=True)
     pictures = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     if len(options.classes) != 10 or len(options.size) != 2:
         raise DataError(

@@ -1,0 +1,128 @@
+"""What each side needs installed: a hospital neither dashboard nor plots."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
+from wardround.common.errors import DataError
+
+ROOT = Path(__file__).parent.parent
+SIDES = ("client", "common", "server", "simulations")
+MODULES = {"scikit-learn": "sklearn", "grpcio-health-checking": "grpc_health"}
+"""What a package is imported as, where that isn't its name with underscores."""
+SITES = {
+    "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
+    "common/tasks/data/example.py": {"sklearn"},
+    "server/dashboard/app.py": {"fastapi", "uvicorn"},
+    "server/dashboard/guard.py": {"starlette"},
+    "server/dashboard/metrics.py": {"prometheus_client"},
+    "server/process/running.py": {"grpc_health"},
+    "server/transport/service.py": {"grpc_health"},
+    "simulations/privacy/attacks/membership_inference.py": {"sklearn"},
+    "simulations/search/study.py": {"optuna"},
+}
+"""All imports, at whatever depth, of what the plain install lacks (formats of data apart)."""
+WALK = """
+import builtins, importlib, sys
+blocked, sides = set(sys.argv[1].split(",")), sys.argv[2].split(",")
+real = builtins.__import__
+def checked(name, globals=None, *rest):
+    by = str((globals or {}).get("__name__"))
+    if name.partition(".")[0] in blocked and by.startswith("wardround"):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return real(name, globals, *rest)
+builtins.__import__ = checked
+for module in sys.stdin.read().split():
+    if module.split(".")[1] in sides:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            print(module, error.name)
+"""
+
+
+def packages(extra: str | None) -> set[str]:
+    """What an extra (None: the plain install) brings, as it is imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    names = [re.split(r"[<>=\[]", line)[0] for line in lines]
+    return {MODULES.get(name, name.replace("-", "_")) for name in names if name != "wardround"}
+
+
+BROUGHT = packages("server") | packages("simulate") | {"starlette", "optuna"}
+
+
+def modules() -> list[str]:
+    found = []
+    for side in SIDES:
+        for path in (ROOT / side).rglob("*.py"):
+            name = ".".join(["wardround", *path.relative_to(ROOT).with_suffix("").parts])
+            if "ray" not in path.stem.split("_"):
+                found.append(name.removesuffix(".__init__"))
+    return sorted(found)
+
+
+def test_the_plain_install_is_what_a_hospital_needs() -> None:
+    assert packages(None).isdisjoint(BROUGHT)
+    assert packages("server") >= {"fastapi", "uvicorn", "prometheus_client", "plotly", "jinja2"}
+    assert packages("simulate") == {"sklearn", "plotly", "jinja2", "markupsafe"}
+
+
+def test_what_extras_bring_is_imported_where_it_is_known() -> None:
+    found: dict[str, set[str]] = {}
+    for side in SIDES:
+        for path in (ROOT / side).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom):
+                    names = [node.module or ""]
+                for name in {one.partition(".")[0] for one in names} & BROUGHT:
+                    found.setdefault(str(path.relative_to(ROOT)), set()).add(name)
+    assert found == SITES
+
+
+@pytest.mark.parametrize(
+    ("sides", "blocked", "missing"),
+    [
+        # reports are written by others
+        (("client", "common"), BROUGHT, {"wardround.common.run.report"}),
+        (("server", "common"), BROUGHT - packages("server") - {"starlette"}, set()),
+        (
+            ("simulations",),
+            BROUGHT - packages("simulate"),
+            {"wardround.simulations.search.study"},
+        ),
+    ],
+    ids=["wardround", "wardround[server]", "wardround[simulate]"],
+)
+def test_a_side_is_imported_with_what_is_installed_for_it(sides, blocked, missing) -> None:
+    command = [sys.executable, "-c", WALK, ",".join(blocked), ",".join(sides)]
+    done = subprocess.run(
+        command, input="\n".join(modules()), capture_output=True, text=True, check=True
+    )
+    lacking = {line.split()[0] for line in done.stdout.splitlines()}
+    assert {one for one in lacking if not any(one.startswith(m) for m in missing)} == set()
+    assert missing <= lacking, "the walk sees what is missing"
+    assert done.stdout.count("\n") < 20
+
+
+def test_the_example_data_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(DataError, match=r"pip install 'wardround\[simulate\]'; or name data"):
+        make_task(parse_config("")).load(None)
+
+
+def test_simulate_from_python_says_what_it_needs() -> None:
+    code = "import sys; sys.modules['plotly'] = None; from wardround.simulations import simulate"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.endswith("simulations need plotly: pip install 'wardround[simulate]'"), last
