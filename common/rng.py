@@ -23,7 +23,15 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def derive_seed(seed: int, purpose: str, *parts: int | str) -> int:
-    """A seed in [0, 2^63) that is a hash (SHA-256) of the run seed, the purpose and the parts."""
+    """A seed in [0, 2^63) that is a hash (SHA-256) of the run seed, the purpose and the parts.
+
+    Parts are hashed with their type: 1 and '1' are two clients.
+
+    >>> derive_seed(1, "batches", 3, "north") == derive_seed(1, "batches", 3, "north")
+    True
+    >>> derive_seed(1, "batches", 3, 1) == derive_seed(1, "batches", 3, "1")
+    False
+    """
     text = "\x1f".join([str(seed), purpose, *(f"{type(part).__name__}:{part}" for part in parts)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -41,7 +49,10 @@ def _name_key(name: str) -> int:
 def client_keys(
     seed: int, purpose: str, server_round: int, names: Sequence[str]
 ) -> NDArray[np.uint64]:
-    """A 64-bit key for each client's draws of this purpose and round; thousands at once."""
+    """A 64-bit key for each client's draws of this purpose and round, uint64; thousands at once.
+
+    names : of K clients; a client's key doesn't depend on who else is asked for
+    """
     base = np.array([derive_seed(seed, purpose, server_round)], dtype=np.uint64)
     names_key = np.array([_name_key(name) for name in names], dtype=np.uint64)
     keys: NDArray[np.uint64] = _mixed(_mixed(base + _GOLDEN) ^ names_key)

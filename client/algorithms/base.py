@@ -56,7 +56,8 @@ class LocalAlgorithm:
 
     @staticmethod
     def scale(steps: Any) -> Any:
-        """What y - x is multiplied with before it leaves, by a number (or an array) of steps."""
+        """What y - x is multiplied with before it leaves, by a number (or an array) of steps: 1,
+        of the shape of ``steps``. FedNova's is 1 / steps."""
         return steps * 0.0 + 1.0
 
     def adjust_gradients(self) -> None:
@@ -76,7 +77,8 @@ class LocalAlgorithm:
         return to_tensors(self.request.record(name, layout_of(to_arrays(self.start))))
 
     def remembered(self, name: str) -> dict[str, Tensor]:
-        """This client's own arrays from its last accepted round; zeros before the first."""
+        """This client's own arrays from its last accepted round; zeros before the first. Not from
+        its newest: a round that the server refused, or repeats, must find what was there before."""
         arrays = self.state.load(name, self.state_round)
         if arrays is None:
             return {key: torch.zeros_like(value) for key, value in self.start.items()}

@@ -133,11 +133,13 @@ def _of_groups(
     """The part of each row, the same for all rows of a group."""
     found, label = np.unique(labels, return_inverse=True)
     names, unit = np.unique(groups, return_inverse=True)
+    # (group, label) pairs that occur, as one number each: groups x labels would be mostly zeros
     pairs, counts = np.unique(unit * len(found) + label, return_counts=True)
     owner, column = pairs // len(found), pairs % len(found)
     share = counts / np.bincount(label)[column]
     starts = np.searchsorted(owner, np.arange(len(names) + 1))
     weight = np.bincount(owner, share**2)
+    # the largest first, while there is room to even out; equal ones by chance
     order = generator.permutation(len(names))
     order = order[np.argsort(-weight[order], kind="stable")]
     part_of = _dealt(order.tolist(), starts.tolist(), column.tolist(), share.tolist(), shares)

@@ -75,6 +75,7 @@ class Functional(_InParts):
         total = [torch.zeros_like(p, requires_grad=False) for _, p in self.parameters]
         norms, losses = total[0].new_zeros(count), total[0].new_zeros(len(targets))
         dropped = 0
+        # units at a time, and examples of them at a time: both kinds of gradients are formed
         most = max(1, MOST_FLOATS // sum(p.numel() for _, p in self.parameters))
         for rows in self._parts(units, len(targets), count, most):
             rows = rows.to(targets.device)

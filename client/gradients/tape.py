@@ -98,7 +98,8 @@ class Tape:
             original = output
             lead = given.shape[0] if given.dim() else 0
             if lead == 1 and self.size > 1:
-                # Shared by all examples (positions, a prompt): give each its own copy to derive by.
+                # Shared by all examples (positions, a prompt): give each its own copy to derive by,
+                # or there would be one gradient, of them all.
                 output = output.expand(self.size, *output.shape[1:])
                 given = given.expand(self.size, *given.shape[1:])
             elif lead != self.size:

@@ -56,7 +56,7 @@ def batches(
     order = np.empty(0, dtype=np.int64)
     for step in range(training.local_steps or training.local_epochs * per_epoch):
         position = step % per_epoch
-        if position == 0:
+        if position == 0:  # an epoch's order is a function of its number: nothing is drawn before
             (order,) = orders(keys, size, step // per_epoch)
         end = size if position == per_epoch - 1 else (position + 1) * most
         yield order[position * most : end]

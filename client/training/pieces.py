@@ -76,6 +76,7 @@ class Pieces:
             )
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+        # rounded up, so that the halves of a batch are two and not three
         self.most = (failed + 1) // 2
         _fitting.setdefault(self._model, {})[self._what] = self.most
         log.warning(

@@ -81,7 +81,7 @@ def encoded_view(value: NDArray[Any]) -> NDArray[Any]:
 
 
 def raw_bytes(value: NDArray[Any]) -> memoryview:
-    """The bytes of a C-ordered array, not copied."""
+    """The bytes of a C-ordered array, not copied: as uint8, since memoryviews know no float16."""
     return value.reshape(-1).view(np.uint8).data
 
 
@@ -119,6 +119,7 @@ def decode_array(name: str, array: Array) -> NDArray[Any]:
         raise ReplyRefused(
             f"array '{name}' has {len(data)} bytes, but its shape {shape} needs {size_bytes}"
         )
+    # another header than ours, as another version of numpy may write it: numpy parses it, unpickled
     try:
         value = array.numpy()
     except Exception as error:  # numpy raises many types for a damaged header

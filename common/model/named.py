@@ -20,7 +20,8 @@ from wardround.common.tasks.base import Task
 
 @with_ordinary_torch
 def build_model(task: Task[Any], totals: Sums, seed: int) -> nn.Module:
-    """The task's model with the initial weights of this run: the same at every party."""
+    """The task's model with the initial weights of this run: the same at every party, since
+    torch's generator is seeded by (seed, 'model') and restored. So frozen entries never travel."""
     with seeded_globals(seed, "model"):
         return task.model(totals)
 

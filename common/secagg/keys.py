@@ -28,7 +28,11 @@ _UNIFORM_BYTES = 48
 
 
 def derive(key: bytes, purpose: str, *info: bytes, length: int = KEY_BYTES) -> bytes:
-    """HKDF-SHA-256 of ``key`` for one purpose; ``length`` bytes, at most 8,160."""
+    """HKDF-SHA-256 of ``key`` for one purpose; ``length`` bytes, at most 8,160.
+
+    info : what the result is bound to besides; parts are encoded with their lengths, so that no two
+        lists of them are the same bytes
+    """
     bound = encode_parts(VERSION, purpose.encode(), *info)
     return HKDF(hashes.SHA256(), length, salt=None, info=bound).derive(key)
 
@@ -161,7 +165,8 @@ def _secret(link: bytes, purpose: str) -> bytes:
 
 
 def _polynomial(seed: bytes, threshold: int) -> list[int]:
-    """The threshold - 1 random coefficients of a sharing."""
+    """The threshold - 1 random coefficients of a sharing: from a seed, so that shares can be made
+    again without keeping the polynomial."""
     count = threshold - 1
     if count == 0:
         return []

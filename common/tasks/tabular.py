@@ -258,7 +258,7 @@ class TabularTask(Task[Table]):
         return class_loss(self.kind, outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
-        """Sums of ``common.metrics`` for the kind, and ``loss``: the summed loss, shape 1.
+        """Sums of ``common/figures`` for the kind, and ``loss``: the summed loss, shape 1.
 
         Raises TaskError if an output isn't finite: no figure of such a model would mean anything.
         """
@@ -285,7 +285,8 @@ class TabularTask(Task[Table]):
 
 
 def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = True) -> nn.Module:
-    """A linear layer, or an MLP of linear, norm, ReLU and dropout blocks."""
+    """A linear layer, or an MLP of blocks linear, norm, ReLU, dropout (each of ``options.hidden``
+    wide) and a linear head. Cox regression has no bias: it cancels in the partial likelihood."""
     if options.kind != "mlp":
         layer = nn.Linear(inputs, outputs, bias=bias)
         if options.zero_init:

@@ -16,6 +16,10 @@ class InOrder(Generic[T]):
 
     What waits is kept, so it should lie on a disk where it is large. If it takes over
     ``MOST_HELD_BYTES`` of memory, all that is here is handed on: then the order is that of arrival.
+
+    >>> order = InOrder[int](["east", "north", "south"])
+    >>> order.put("north", 2), order.put("east", 1), order.put("south", None)
+    ([], [1, 2], [])
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -23,6 +23,13 @@ class RunningMean:
 
     Memory is 8 bytes per coordinate, independent of how many sets are added; an added set is looked
     at one array at a time. ``mean`` gives the sums' memory back as it goes.
+
+    >>> from wardround.common.flower.arrays import ArraySpec
+    >>> mean = RunningMean({"w": ArraySpec((2,), "float32")})
+    >>> mean.add({"w": np.array([1.0, 4.0], np.float32)}, weight=1.0)
+    >>> mean.add({"w": np.array([4.0, 1.0], np.float32)}, weight=2.0)
+    >>> mean.mean()["w"].tolist()
+    [3.0, 2.0]
     """
 
     def __init__(self, layout: Layout) -> None:

@@ -7,7 +7,8 @@
     trainer example_pool       chunks of clients, and their examples in one tensor
     engines/                   the arithmetic of many clients' steps
 
-The grid drives an executor; it drives trainers or workers, and those the code of a hospital. Every
+What a cohort can't do with ``[training]`` is said by one function, ``trainer.one_at_a_time``. The
+grid drives an executor; it drives trainers or workers, and those the code of a hospital. Every
 executor gives what the sequential one gives. It never changes what a hospital computes.
 """
 

@@ -69,6 +69,8 @@ def _draw(
     if kind == "quantity":
         rows = generator.permutation(len(labels))
         return _cut(rows, generator.dirichlet(np.full(clients, alpha)))
+    # a draw of proportions for each label, over clients: not for each client, over labels, which
+    # would ask for more rows of a label than there are
     parts: list[list[Rows]] = [[] for _ in range(clients)]
     for label in np.unique(labels):
         rows = generator.permutation(np.flatnonzero(labels == label))
@@ -212,7 +214,8 @@ def _check_size(rows: int, config: Config) -> None:
 
 
 def _drawn(config: Config, deal: Callable[[np.random.Generator], list[Rows]]) -> list[Rows]:
-    """The first deal that gives every client enough rows, each client's sorted."""
+    """The first deal that gives every client enough rows, each client's sorted. Redrawing, not
+    moving rows over: what is left is the partition's own distribution, given that it is enough."""
     table = config.simulation
     generator = numpy_generator(config.federation.seed, "partition", table.partition)
     for _ in range(_TRIES):
@@ -229,6 +232,7 @@ def _drawn(config: Config, deal: Callable[[np.random.Generator], list[Rows]]) ->
 
 
 def _cut(rows: Rows, proportions: NDArray[np.float64]) -> list[Rows]:
+    """Pieces of about these proportions, together all rows: sums are rounded, not the pieces."""
     cuts = np.rint(np.cumsum(proportions)[:-1] * len(rows)).astype(np.int64)
     return list(np.split(rows, cuts))
 

@@ -44,7 +44,8 @@ class CohortBatches:
     sizes: Whole
 
     def active(self, step: int) -> int:
-        """How many clients, from the first on, have more than ``step`` steps."""
+        """How many clients, from the first on, have more than ``step`` steps: steps descend, so it
+        is the place of the first that hasn't."""
         return int(np.searchsorted(-self.steps, -step, side="left"))
 
     @property
@@ -60,6 +61,7 @@ def cohort_batches(
 
     keys : C, of each client's order in this round
     """
+    # thousands of clients have a few sizes: what depends on the size is worked out once for each
     different, which = np.unique(sizes, return_inverse=True)
     steps = np.array([steps_of(int(size), training) for size in different], dtype=np.int64)[which]
     clients = np.lexsort((-sizes, -steps))
@@ -72,6 +74,7 @@ def cohort_batches(
         part = slice(int(start), int(end))
         _fill(rows[:, part], counts[:, part], int(sizes[start]), keys[part], training)
         rows[:, part] += offsets[part, None]
+    # an empty slot takes some example, at weight 0: every look-up stays within the tensor
     filled = np.arange(slots) < counts[..., None]
     rows[~filled] = 0
     weights = filled / np.maximum(counts, 1)[..., None].astype(np.float32)

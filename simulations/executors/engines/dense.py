@@ -138,7 +138,8 @@ class Dense(Engine):
 
 
 def _dual_pays(weight: torch.Size, examples: int) -> bool:
-    """Whether a client's D and Gram matrix are much smaller than its weights."""
+    """Whether a client's D (N x O) and Gram matrix (N x N) are much smaller than its weights
+    (O x I)."""
     return weight.numel() > _DUAL_PAYS * examples * max(examples, weight[0])
 
 
@@ -237,8 +238,10 @@ class _Run:
                 assert self._dual is not None
                 self._dual.move(step, active, d)
                 break
+            # before the weights move: the layer below learns by those that the forward pass had
             below = torch.bmm(d, now[layer.weight]) if number else None
             if self._plain:
+                # W <- W - lr d^T h in one call; the gradient itself is never stored
                 now[layer.weight].baddbmm_(d.transpose(1, 2), h, alpha=-self._work.lr)
                 if layer.bias:
                     now[layer.bias].sub_(d.sum(1), alpha=self._work.lr)
@@ -297,7 +300,8 @@ class _DualLayer:
         self.steps = torch.zeros_like(self._first)  # D
 
     def outputs(self, step: int, active: int) -> Tensor:
-        """A x B x O, of this step's batches."""
+        """A x B x O, of this step's batches: x W_0^T + (x X^T) D, whose two parts were worked out
+        for all examples before the first step and are only looked up."""
         index = self._local[step, :active, :, None]
         first, gram = self._first[:active], self._gram[:active]
         z = first.gather(1, index.expand(-1, -1, first.shape[2]))
@@ -308,6 +312,7 @@ class _DualLayer:
 
     def move(self, step: int, active: int, d: Tensor) -> None:
         """A step of SGD, by the loss's derivative at the outputs, A x B x O."""
+        # scatter_add: an example that is in a batch twice (empty slots are, at d = 0) adds twice
         index = self._local[step, :active, :, None].expand_as(d)
         self.steps[:active].scatter_add_(1, index, d * -self._lr)
 
@@ -330,6 +335,7 @@ class _DualResult(CohortResult):
 
     def weighted_change(self, weights: Tensor) -> dict[str, Tensor]:
         dual, layer = self._dual, self._dual.layer
+        # sum_i w_i D_i^T X_i: one product over all clients' examples, and no client's weights
         scaled = (dual.steps * weights[:, None, None]).flatten(0, 1)
         change = self._others.weighted_change(weights)
         change[layer.weight] = torch.mm(scaled.t(), dual.examples.flatten(0, 1)).double()

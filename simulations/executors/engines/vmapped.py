@@ -75,6 +75,7 @@ class Vmapped(Engine):
         return 4 * (5 * need.parameters + 10 * need.example_numbers * need.slots)
 
     def train(self, work: CohortWork) -> CohortResult:
+        # a forward pass that writes into a buffer would write one client's into all: seen once
         if self._knows_buffers:
             return self._train(work)
         before = {name: value.clone() for name, value in work.fixed.items()}
