@@ -13,10 +13,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from flwr.app import ConfigRecord, Context, Message, RecordDict
-from flwr.clientapp import ClientApp
+from typing import Protocol
 
 from wardround.client.process.answers import Answers, FileBody
 from wardround.client.process.store import DurableState
@@ -24,9 +21,12 @@ from wardround.client.site.outward import Outward
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, TransportError, WardroundError
 from wardround.common.flower.content import decode_content, encode_content
-from wardround.common.flower.hosting import received_message
+from wardround.common.flower.hosting import ClientApp, Context, Message, received_message
 from wardround.common.privacy.claims import claimed_epsilon
 from wardround.common.protocol import names as m
+from wardround.common.protocol.message import Content
+from wardround.common.protocol.model import round_of
+from wardround.common.protocol.train import claim_in
 from wardround.common.text import one_line
 from wardround.common.transport.frames import Start
 from wardround.common.transport.items import Incoming, Readable
@@ -45,16 +45,16 @@ class Guard(Protocol):
     def run(self) -> str:
         """The name of the run whose manifest is accepted; '' where none is."""
 
-    def admit(self, content: RecordDict) -> RecordDict:
+    def admit(self, content: Content) -> Content:
         """The answer to a run manifest. Raises WardroundError if the policy forbids the run."""
 
-    def may_begin(self, message_type: str, request: RecordDict | None) -> None:
+    def may_begin(self, message_type: str, request: Content | None) -> None:
         """Raise PolicyRefused unless an accepted manifest has requests of this type."""
 
     def may_spend(self) -> None:
         """Before training. Raise PrivacyRefused if the hospital's rules forbid another round."""
 
-    def may_leave(self, message_type: str, content: RecordDict) -> str:
+    def may_leave(self, message_type: str, content: Content) -> str:
         """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""
 
 
@@ -64,7 +64,7 @@ _MOST_AT_ONCE = 8
 @dataclass
 class _Work:
     start: Start
-    content: RecordDict
+    content: Content
 
 
 _Answer = tuple[Start, Readable | None]
@@ -188,7 +188,7 @@ class Worker:
 
     def _answer(self, work: _Work) -> _Answer:
         start = work.start
-        number = _round_of(work.content)
+        number = round_of(work.content)
         self._audit.append(
             "received",
             kind=start.type,
@@ -228,7 +228,7 @@ class Worker:
         request = received_message(work.content, work.start.type, work.start.id)
         return self._app(request, self._context())
 
-    def _reply(self, start: Start, content: RecordDict, number: int, protection: str) -> _Answer:
+    def _reply(self, start: Start, content: Content, number: int, protection: str) -> _Answer:
         """An answer that is kept, written down, and may leave."""
         body = encode_content(content)
         digest = body.digest()
@@ -282,17 +282,6 @@ class Worker:
         )
 
 
-def _round_of(content: RecordDict) -> int:
-    config: Any = content.get(m.CONFIG)
-    number = config.get(m.ROUND, 0) if isinstance(config, ConfigRecord) else 0
-    return number if isinstance(number, int) else 0
-
-
-def _epsilon(content: RecordDict) -> float | None:
+def _epsilon(content: Content) -> float | None:
     """What this hospital has spent, by the claim in a reply."""
-    for name in (m.PRIVACY, m.SECAGG):
-        record = content.get(name)
-        claim = record.get(m.CLAIM) if isinstance(record, ConfigRecord) else None
-        if (epsilon := claimed_epsilon(claim)) is not None:
-            return epsilon
-    return None
+    return claimed_epsilon(claim_in(content))

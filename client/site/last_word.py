@@ -11,8 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from flwr.app import ConfigRecord, RecordDict
-
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.approval import Approvals
 from wardround.client.site.gate import Gate
@@ -24,7 +22,8 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused, WardroundError
 from wardround.common.manifest.manifest import Manifest, summary
-from wardround.common.protocol import names as m
+from wardround.common.protocol.manifest import ManifestReply, ManifestRequest
+from wardround.common.protocol.message import Content
 
 LEDGER = "ledger.sqlite"
 BEGUN = "begun"
@@ -77,12 +76,9 @@ class Rules:
         """The signed description is another: what was accepted under the old one is over."""
         self._kit, self._gate = kit, Gate()
 
-    def admit(self, content: RecordDict) -> RecordDict:
+    def admit(self, content: Content) -> Content:
         """Accept a run manifest. Raises WardroundError, and keeps nothing, if it may not be."""
-        record = content.get(m.MANIFEST_RECORD)
-        data = record.get(m.MESSAGE) if isinstance(record, ConfigRecord) else None
-        if not isinstance(data, bytes):
-            raise PolicyRefused("the request has no run manifest")
+        data = ManifestRequest.from_records(content).manifest
         manifest = Manifest.read(data, self._kit.description.server)
         digest = manifest.digest().hex()
         try:
@@ -99,8 +95,7 @@ class Rules:
             "manifest", manifest=digest, run=manifest.run, stage=manifest.stage, accepted=True
         )
         log.info("run %s is accepted (manifest of stage %d)", manifest.run, manifest.stage)
-        accepted = ConfigRecord({m.MESSAGE: manifest.digest()})
-        return RecordDict({m.MANIFEST_RECORD: accepted})
+        return ManifestReply(manifest.digest()).to_records()
 
     def _check(self, manifest: Manifest) -> None:
         site = load_site(self._kit.site_path)
@@ -108,7 +103,7 @@ class Rules:
         site.check(manifest, self._kit.description, config, self._units())
         self._approvals.request(manifest, ask=site.approval == "ask")
 
-    def may_begin(self, message_type: str, request: RecordDict | None) -> None:
+    def may_begin(self, message_type: str, request: Content | None) -> None:
         """Raise PolicyRefused unless the accepted plan has such requests, and stands."""
         self._check_consent()
         self._gate.may_begin(message_type, request)
@@ -122,7 +117,7 @@ class Rules:
                 entries = ledger.entries()
             load_site(self._kit.site_path).check_spent(entries, self.config(), manifest.run)
 
-    def may_leave(self, message_type: str, content: RecordDict) -> str:
+    def may_leave(self, message_type: str, content: Content) -> str:
         """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest, or a
         person has withdrawn from the run."""
         self._check_consent()

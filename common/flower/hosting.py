@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.date import now
@@ -19,8 +20,12 @@ from flwr.supercore.task_identity import TaskIdentity
 
 __all__ = [
     "RUN_ID",
+    "ClientApp",
+    "Context",
     "CohortGrid",
+    "Grid",
     "HostGrid",
+    "Message",
     "Run",
     "become_client",
     "become_server",

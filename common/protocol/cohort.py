@@ -33,6 +33,7 @@ from wardround.common.protocol.message import (
     wholes,
 )
 from wardround.common.protocol.model import CLIENTS
+from wardround.common.protocol.train import WEIGHTING
 
 ACCEPTED = Value(m.CONFIG, "accepted", wholes())
 REFUSED = Value(m.CONFIG, "refused", wholes())
@@ -54,6 +55,11 @@ def with_clients(content: Content, clients: Iterable[int]) -> Content:
     """The same request, for these clients."""
     config = dict(Came(content, REQUEST).config()) | values((CLIENTS, tuple(clients)))
     return Content({**content, m.CONFIG: ConfigRecord(config)})
+
+
+def add_weighting(content: Content, weighting: str) -> None:
+    """Say in a training request what each client counts for: 'examples' or 'uniform'."""
+    Came(content, REQUEST).config()[WEIGHTING.key] = weighting
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from wardround.common.errors import ReplyRefused
@@ -54,6 +54,10 @@ class EvaluateRequest:
         }
         return model_content(model, config, self.totals, self.masked, first)
 
+    def completed(self, model: SentModel, settings: Mapping[str, Any]) -> EvaluateRequest:
+        """This request with a strategy's model and the settings that it gave with it."""
+        return replace(self, model=model, strategy=further(settings, BEST_ROUND))
+
     @classmethod
     def from_records(cls, content: Content) -> EvaluateRequest:
         """Raises RequestRefused. The model's arrays aren't decoded."""
@@ -63,7 +67,7 @@ class EvaluateRequest:
             Totals.read(came),
             came.find(BEST_ROUND) or 0,
             MaskedTask.read(content),
-            further(came, BEST_ROUND),
+            further(came.config(), BEST_ROUND),
         )
 
 

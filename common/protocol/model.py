@@ -85,10 +85,17 @@ class SentModel:
         return values((STATE_ROUND, self.state_round), (CLIENTS, self.clients or None))
 
 
-def further(came: Came, *known: Value[Any]) -> Mapping[str, Any]:
+def further(settings: Mapping[str, Any], *known: Value[Any]) -> dict[str, Any]:
     """Settings that a strategy has added: all that aren't the protocol's own."""
     own = {value.key for value in (*_SHARED, *known)}
-    return {key: one for key, one in came.config().items() if key not in own}
+    return {key: one for key, one in settings.items() if key not in own}
+
+
+def round_of(content: Content) -> int:
+    """The round that any request is of; 0 where it names none."""
+    record = content.get(m.CONFIG)
+    number = ROUND.kind.take(record.get(ROUND.key)) if isinstance(record, ConfigRecord) else None
+    return number or 0
 
 
 def model_content(

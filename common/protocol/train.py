@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
@@ -162,6 +162,10 @@ class TrainRequest:
             self.masked.add_to(content)
         return content
 
+    def completed(self, model: SentModel, settings: Mapping[str, Any]) -> TrainRequest:
+        """This request with a strategy's model and the settings that it gave with it."""
+        return replace(self, model=model, strategy={**further(settings, *_KNOWN), **self.strategy})
+
     @classmethod
     def from_records(cls, content: Content) -> TrainRequest:
         """Raises RequestRefused. No array is decoded."""
@@ -175,7 +179,7 @@ class TrainRequest:
             PrivacyTerms.read(came),
             MaskedTask.read(content),
             came.find(WEIGHTING) or "",
-            further(came, *_KNOWN),
+            further(came.config(), *_KNOWN),
             {name: one for name, one in records.items() if name not in (m.ARRAYS, m.TOTALS)},
         )
 
@@ -297,6 +301,15 @@ class TrainReply:
         if adapts(privacy):
             leaves += arrays_leaves(m.QUANTILE, QUANTILE_LAYOUT[m.QUANTILE], lambda name: moved)
         return leaves
+
+
+def claim_in(content: Content) -> bytes | None:
+    """The claim in a training reply, masked or not; None where it has none."""
+    for value in (CLAIM, MASKED_CLAIM):
+        record = content.get(value.record)
+        if isinstance(record, ConfigRecord) and value.key in record:
+            return value.kind.take(record[value.key])
+    return None
 
 
 def adapts(privacy: PrivacyTable) -> bool:

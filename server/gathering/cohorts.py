@@ -8,19 +8,24 @@ the strategy see what they always see: the mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
 from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import Arrays, ArraySpec, decode_arrays, encoded_bytes
+from wardround.common.flower.arrays import MAX_ABS_SUM, ArraySpec, encoded_bytes
 from wardround.common.flower.hosting import HostGrid
 from wardround.common.protocol import names as m
+from wardround.common.protocol.cohort import (
+    CohortEvaluateReply,
+    CohortTrainReply,
+    add_weighting,
+    clients_of,
+)
+from wardround.common.protocol.errors import has_failed
+from wardround.common.protocol.totals import Totals
 from wardround.common.text import one_line
 from wardround.server.gathering.gatherer import (
     Budgets,
@@ -34,7 +39,6 @@ from wardround.server.gathering.gatherer import (
 from wardround.server.gathering.messenger import Messenger, Refusal
 from wardround.server.gathering.plain import PlainGatherer
 from wardround.server.gathering.replies import check_error
-from wardround.server.gathering.requests import Totals
 from wardround.server.members.member import Member
 from wardround.server.strategies import MEAN
 from wardround.server.strategies.aggregation import RunningMean
@@ -62,18 +66,6 @@ def asks_cohorts(grid: Grid, settings: RunSettings) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class _TrainedCohort:
-    """A checked training reply: sums over the accepted members."""
-
-    sums: Arrays
-    weight: float
-    loss: float
-    steps: float
-    accepted: list[Member]
-    refused: dict[str, str]
-
-
 class CohortGatherer(Gatherer):
     """Sees sums over the cohort. Statistics, and a single client, are asked as ever."""
 
@@ -94,28 +86,28 @@ class CohortGatherer(Gatherer):
             return self._single.train(server_round, requests, cohort, expected)
         request = requests[0]
         result = Trained([], [], bytes_down=_request_bytes(request) * len(cohort))
-        _config(request)[m.WEIGHTING] = self._settings.plan.weighting
+        add_weighting(request.content, self._settings.plan.weighting)
         ((_, _, reply),) = self._messenger.exchange(requests, cohort[:1])
         try:
-            found = _check_training(self._messenger.in_time(reply), expected, cohort)
+            answer = self._messenger.in_time(reply)
+            found, accepted, refused = _check_training(answer, expected, cohort)
         except ReplyRefused as error:
             raise RoundFailed(f"the cohort could not be trained: {error}") from None
-        result.accepted = [member.name for member in found.accepted]
-        result.refused = self._refuse(found.refused, "train")
+        result.accepted, result.refused = accepted, self._refuse(refused, "train")
         for name in result.accepted:
             self._messenger.tell_used(name, "train")
         self._settings.check_enough(
-            len(found.accepted),
+            len(accepted),
             cohort=len(cohort),
             needed=self._settings.fewest_replies,
             refused=result.refused,
         )
         model = m.records_of(request.content, ArrayRecord)[m.ARRAYS]
         reply_bytes = sum(len(array.data) for array in model.values()) + _METRICS_BYTES
-        lost = sum(reason.startswith("failed: ") for reason in found.refused.values())
-        result.bytes_up = reply_bytes * (len(found.accepted) + len(found.refused) - lost)
+        came = len(accepted) + sum(not has_failed(line) for line in refused.values())
+        result.bytes_up = reply_bytes * came
         mean = RunningMean(expected.layout)
-        mean.add_sums(found.sums, found.weight, len(found.accepted))
+        mean.add_sums(found.sums, found.weight, len(accepted))
         metrics = {
             m.TRAIN_LOSS: found.loss / found.weight,
             m.LOCAL_STEPS: found.steps / found.weight,
@@ -149,75 +141,48 @@ class CohortGatherer(Gatherer):
         ]
 
 
-def _config(message: Message) -> ConfigRecord:
-    record = message.content.get(m.CONFIG)
-    if not isinstance(record, ConfigRecord):
-        raise ReplyRefused(f"record '{m.CONFIG}' is missing")
-    return record
-
-
 def _request_bytes(request: Message) -> int:
     """What one client's own request would have held."""
-    ids = _config(request).get(m.CLIENTS, [])
-    return m.payload_bytes(request.content) - 8 * len(ids if isinstance(ids, list) else [])
+    return m.payload_bytes(request.content) - 8 * len(clients_of(request.content))
 
 
-def _check_training(reply: Message, expected: Expected, cohort: list[Member]) -> _TrainedCohort:
+def _check_training(
+    reply: Message, expected: Expected, cohort: Sequence[Member]
+) -> tuple[CohortTrainReply, list[str], dict[str, str]]:
+    """The sums, names of whose updates are in them, in their order, and why others' are not."""
     check_error(reply)
-    accepted, refused = _who(_config(reply), m.ACCEPTED, cohort)
-    metrics, record = reply.content.get(m.METRICS), reply.content.get(m.ARRAYS)
-    if not isinstance(metrics, MetricRecord) or not isinstance(record, ArrayRecord):
-        raise ReplyRefused("the cohort's reply has no sums")
     layout = {name: ArraySpec(spec.shape, "float64") for name, spec in expected.layout.items()}
-    values = [metrics.get(key) for key in (m.WEIGHT, m.TRAIN_LOSS, m.LOCAL_STEPS)]
-    numbers = [float(v) for v in values if isinstance(v, int | float)]
-    if len(numbers) != 3 or not np.isfinite(numbers).all() or (accepted and numbers[0] <= 0):
-        raise ReplyRefused("the cohort's weight, loss or steps are no numbers")
-    sums = decode_arrays(record, layout, max_abs=_MOST_SUM)
-    weight, loss, steps = numbers
-    return _TrainedCohort(sums, weight, loss, steps, accepted, refused)
+    found = CohortTrainReply.from_records(reply.content, layout, max_abs=_MOST_SUM)
+    accepted = [member.name for member in _members(found.accepted, cohort)]
+    return found, sorted(accepted), _reasons(found.refused, cohort)
 
 
 def _check_evaluation(
-    reply: Message, members: list[Member]
+    reply: Message, members: Sequence[Member]
 ) -> tuple[dict[str, dict[str, Sums]], dict[str, str]]:
     """Metric sums by hospital and split, in the order of ``members``; and who was refused."""
     check_error(reply)
-    config, found = _config(reply), dict[str, dict[str, Sums]]()
-    refused: dict[str, str] = {}
-    for name, record in m.records_of(reply.content, ArrayRecord).items():
-        split = name.partition("/")[0]
-        if split not in ("validation", "test"):
-            raise ReplyRefused(f"record '{name[:100]}' is of no split")
-        accepted, refused = _who(config, name, members, in_order=False)
-        stacked = decode_arrays(record, max_abs=1e200)
-        if any(len(value) != len(accepted) for value in stacked.values()):
-            raise ReplyRefused("the cohort's metric sums are not one for each client")
-        for index, member in enumerate(accepted):
-            sums = {key: value[index] for key, value in stacked.items()}
-            found.setdefault(member.name, {})[split] = sums
-    if not found:
-        _, refused = _who(config, m.ACCEPTED, members)
+    reported = CohortEvaluateReply.from_records(reply.content, max_abs=MAX_ABS_SUM)
+    found: dict[str, dict[str, Sums]] = {}
+    for part in reported.parts:
+        for index, member in enumerate(_members(part.clients, members)):
+            sums = {key: value[index] for key, value in part.sums.items()}
+            found.setdefault(member.name, {})[part.split] = sums
+    refused = _reasons(reported.refused, members)
     return {x.name: found[x.name] for x in members if x.name in found}, refused
 
 
-def _who(
-    config: ConfigRecord, key: str, members: Sequence[Member], in_order: bool = True
-) -> tuple[list[Member], dict[str, str]]:
-    """Members named under ``key`` (in their own order, if wanted), and reasons of the refused."""
+def _members(nodes: Iterable[int], members: Sequence[Member]) -> list[Member]:
+    """The members with these node ids. Raises ReplyRefused for one that wasn't asked."""
     by_node = {member.node_id: member for member in members}
-    lists: list[Any] = [config.get(k, []) for k in (key, m.REFUSED, m.REASONS)]
-    if not all(isinstance(one, list) for one in lists) or len(lists[1]) != len(lists[2]):
-        raise ReplyRefused("the cohort's reply doesn't say who is in it")
-    if any(node not in by_node for node in [*lists[0], *lists[1]]):
-        raise ReplyRefused("the cohort's reply names a client that wasn't asked")
-    if len(set(lists[0])) < len(lists[0]):
-        raise ReplyRefused("the cohort's reply names a client twice")
-    taken = [by_node[node] for node in lists[0]]
-    if in_order:
-        taken.sort(key=lambda member: member.name)
-    reasons = {
-        by_node[node].name: one_line(str(reason))
-        for node, reason in zip(lists[1], lists[2], strict=True)
-    }
-    return taken, dict(sorted(reasons.items()))
+    try:
+        return [by_node[node] for node in nodes]
+    except KeyError:
+        raise ReplyRefused("the cohort's reply names a client that wasn't asked") from None
+
+
+def _reasons(refused: Mapping[int, str], members: Sequence[Member]) -> dict[str, str]:
+    """Why clients are not in it, by name, each as one harmless line."""
+    names = [member.name for member in _members(refused, members)]
+    lines = map(one_line, refused.values())
+    return dict(sorted(zip(names, lines, strict=True)))

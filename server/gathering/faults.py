@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wardround.common.errors import RoundFailed
+from wardround.common.protocol.errors import FAILED
 
 _MOST = 3
 
@@ -27,4 +28,4 @@ def round_failed(what: str, refused: Sequence[Mapping[str, str]]) -> RoundFailed
 
 
 def _reason(refusal: Mapping[str, str]) -> str:
-    return refusal["reason"].removeprefix("failed: ")
+    return refusal["reason"].removeprefix(FAILED)

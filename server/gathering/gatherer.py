@@ -21,10 +21,10 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, Layout, encode_arrays
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol import names as m
+from wardround.common.protocol.totals import Totals
 from wardround.common.tasks.base import Task
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.messenger import Refusal
-from wardround.server.gathering.requests import Totals
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.strategies import StrategyPlan

@@ -9,7 +9,7 @@ whoever was fast, so a run between machines gives what a simulation gives, bit f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from flwr.app import Message
@@ -18,6 +18,8 @@ from wardround.common.errors import ReplyRefused
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import Arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.statistics import StatisticsRequest
+from wardround.common.protocol.totals import Totals
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.fitting import unused_sums
 from wardround.server.gathering.gatherer import (
@@ -38,7 +40,7 @@ from wardround.server.gathering.replies import (
     check_statistics,
     check_update,
 )
-from wardround.server.gathering.requests import Totals, queries
+from wardround.server.gathering.requests import queries
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.strategies import StrategyPlan
@@ -55,7 +57,7 @@ class PlainGatherer(Gatherer):
         return [[member] for member in members]
 
     def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
-        requests = queries(m.STATISTICS, members, {m.PHASE: phase}, totals)
+        requests = queries(StatisticsRequest(phase, totals), members)
         total: Sums = {}
         keys: dict[str, frozenset[str]] = {}
         order = InOrder[tuple[str, Sums]](member.name for member in members)
@@ -114,7 +116,7 @@ class PlainGatherer(Gatherer):
         self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
     ) -> Evaluated:
         result = Evaluated(bytes_down=sizes(requests))
-        order = InOrder[tuple[str, dict[str, Sums]]](_asked(requests, members))
+        order = InOrder[tuple[str, Mapping[str, Sums]]](_asked(requests, members))
         for member, _, reply in self._messenger.exchange(requests, members):
             ready = None
             try:
@@ -127,7 +129,7 @@ class PlainGatherer(Gatherer):
                 self.add_figures(result, name, sums)
         return result
 
-    def add_figures(self, result: Evaluated, name: str, sums: dict[str, Sums]) -> None:
+    def add_figures(self, result: Evaluated, name: str, sums: Mapping[str, Sums]) -> None:
         """Add a hospital's metric sums, by split, and its own figures; or say why they don't fit
         the task or the others'."""
         try:
@@ -160,15 +162,16 @@ class _Fold:
 
     def add(self, update: Update, member: Member, request: Message) -> None:
         """Fold one checked update in."""
-        weight = float(update.num_examples) if self._plan.weighting == "examples" else 1.0
+        reply = update.reply
+        weight = float(reply.num_examples) if self._plan.weighting == "examples" else 1.0
         self._request = self._request or request
         self.accepted.append(member.name)
         if self._plan.individual:
-            records = {m.ARRAYS: update.arrays}
+            records = {m.ARRAYS: reply.arrays}
             self._single.append(mean_reply(request, records, update.metrics, weight))
             return
-        self._mean.add(update.arrays, weight)
-        for name, arrays in update.records.items():
+        self._mean.add(reply.arrays, weight)
+        for name, arrays in reply.records.items():
             self._record_means[name].add(arrays, 1.0)
         for key, value in update.metrics.items():
             self._metrics[key] += value * weight

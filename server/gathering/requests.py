@@ -3,85 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message
 
-from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import digest_arrays, encode_arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.describe import DescribeRequest
+from wardround.common.protocol.evaluate import EvaluateRequest
+from wardround.common.protocol.message import Content
+from wardround.common.protocol.statistics import StatisticsRequest
+from wardround.common.protocol.train import TrainRequest
 from wardround.server.members.member import Member
-
-ConfigValues = Mapping[str, int | float | str | list[str]]
-
-
-class Totals:
-    """The federation's summed preparation as a record, encoded once for all requests."""
-
-    def __init__(self, sums: Sums) -> None:
-        self.sums = sums
-        self._record = encode_arrays(sums)
-        self._digest = digest_arrays(sums)
-
-    def add_to(self, records: dict[str, ArrayRecord | MetricRecord | ConfigRecord]) -> None:
-        """Put the totals and their digest into a request's records."""
-        config = records[m.CONFIG]
-        assert isinstance(config, ConfigRecord)
-        config[m.TOTALS_DIGEST] = self._digest
-        records[m.TOTALS] = self._record
 
 
 def queries(
-    message_type: str, members: Iterable[Member | int], config: ConfigValues, totals: Totals
+    request: DescribeRequest | StatisticsRequest,
+    members: Iterable[Member | int],
+    message_type: str = "",
 ) -> list[Message]:
-    """The same question to each member (or node id)."""
-    messages = []
-    for member in members:
-        records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
-            m.CONFIG: ConfigRecord(dict(config))
-        }
-        totals.add_to(records)
-        node_id = member.node_id if isinstance(member, Member) else member
-        messages.append(Message(RecordDict(records), node_id, message_type))
-    return messages
+    """The same question to each member (or node id). ``message_type``: by default the request's."""
+    return [
+        Message(
+            request.to_records(),
+            member.node_id if isinstance(member, Member) else member,
+            message_type or request.type,
+        )
+        for member in members
+    ]
 
 
 def complete(
     messages: Iterable[Message],
-    groups: Sequence[Sequence[Member]],
-    totals: Totals,
-    extra: Mapping[str, ArrayRecord],
-    config: ConfigValues,
+    addressees: Sequence[Sequence[Member]],
+    request: TrainRequest | EvaluateRequest,
     state_rounds: Mapping[str, int],
 ) -> list[Message]:
-    """A strategy's messages, ordered by hospital, with all that a client needs besides the model.
+    """A strategy's messages, ordered by hospital, with all that a client needs besides what the
+    strategy gives: the model and settings of its own.
 
-    groups : whom each message is for; one hospital, or many of one host, of which the first gets it
+    addressees : whom each message is for; one hospital, or many of one host, of which the first
+        gets it
+    request : what is the same for all; its model has no arrays yet
 
-    Every message gets a config record of its own (strategies share one between all).
+    Every message gets records of its own (strategies share one between all).
     """
-    by_node = {group[0].node_id: group for group in groups}
+    by_node = {those[0].node_id: those for those in addressees}
     completed = {}
     for message in messages:
-        group = by_node[message.metadata.dst_node_id]
-        member = group[0]
-        records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = dict(
-            message.content.items()
+        those = by_node[message.metadata.dst_node_id]
+        name = those[0].name
+        settings = m.records_of(message.content, ConfigRecord).get(m.CONFIG, ConfigRecord())
+        arrays = m.records_of(message.content, ArrayRecord).get(m.ARRAYS, ArrayRecord())
+        model = replace(
+            request.model,
+            arrays=arrays,
+            state_round=state_rounds.get(name, 0),
+            clients=tuple(one.node_id for one in those) if len(those) > 1 else (),
         )
-        shared = records.get(m.CONFIG)
-        values = dict(shared) if isinstance(shared, ConfigRecord) else {}
-        values |= dict(config) | {m.STATE_ROUND: state_rounds.get(member.name, 0)}
-        if len(group) > 1:
-            values[m.CLIENTS] = [one.node_id for one in group]
-        records[m.CONFIG] = ConfigRecord(values)
-        totals.add_to(records)
-        message.content = RecordDict({**records, **extra})
-        completed[member.name] = message
-    return [completed[group[0].name] for group in groups if group[0].name in completed]
+        whole = request.completed(model, settings)
+        message.content = whole.to_records(first=settings)
+        completed[name] = message
+    return [completed[first.name] for first, *_ in addressees if first.name in completed]
 
 
 def as_layout_queries(requests: list[Message]) -> list[Message]:
     """The evaluation requests as questions for names and shapes."""
     return [
-        Message(RecordDict(dict(request.content)), request.metadata.dst_node_id, m.LAYOUT)
+        Message(Content(dict(request.content)), request.metadata.dst_node_id, m.LAYOUT)
         for request in requests
     ]

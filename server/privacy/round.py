@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wardround.common.config.load import Config
-from wardround.common.flower.arrays import Arrays, ArraySpec, Layout
+from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.privacy.accounting import share_of_noise
 from wardround.common.privacy.mechanism import Grid, ring_reach
 from wardround.common.privacy.noise import NoiseSource
@@ -25,7 +25,7 @@ from wardround.common.privacy.schedule import (
     summed_sampling,
     summed_schedule,
 )
-from wardround.common.protocol import names as m
+from wardround.common.protocol.train import QUANTILE_LAYOUT, PrivacyTerms
 from wardround.common.secagg.encoding import LARGEST_CLIP, SMALLEST_CLIP, add_whole
 from wardround.common.secagg.ring import Words
 from wardround.common.trust.identity import Roster
@@ -71,7 +71,7 @@ class Release:
         """Further array records of a reply."""
         if not self.bound.quantile_scale:
             return {}
-        return {m.QUANTILE: {m.QUANTILE: ArraySpec((1,), "float32")}}
+        return QUANTILE_LAYOUT
 
     def reach(self, clients: int, survivors: int) -> float:
         """What a client's coordinate may need in the ring: the ``clip`` of a fine encoding.
@@ -149,16 +149,9 @@ class PrivacyPlan:
         elif config.privacy.unit == "hospital":
             self.schedule = hospital_schedule(config, self.rounds)
 
-    def request_config(self, cohort: int, norm: float) -> dict[str, float | int | str]:
-        """What a training request's config holds."""
-        return {
-            m.RUN: self.run,
-            m.PLANNED_ROUNDS: self.rounds,
-            m.COHORT: cohort,
-            m.SAMPLING_RATE: self.rate,
-            m.EXPECTED_UNITS: self.expected_units,
-            m.CLIPPING_NORM: norm,
-        }
+    def terms(self, cohort: int, norm: float) -> PrivacyTerms:
+        """What a training request proposes to a cohort of so many hospitals."""
+        return PrivacyTerms(self.run, self.rounds, cohort, self.rate, self.expected_units, norm)
 
     def release(self, server_round: int, norm: float, cohort: int) -> Release:
         """The round's release by a cohort of so many hospitals, at the clipping norm ``norm``."""

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from flwr.app import ConfigRecord, Message, RecordDict
-
 from wardround.common.errors import WardroundError
+from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
+from wardround.common.protocol.manifest import ManifestRequest
 from wardround.server.gathering.gatherer import Expected
 from wardround.server.process.manifest import ManifestSigner
 from wardround.server.process.present_description import PresentDescription
@@ -116,8 +116,7 @@ class Admission:
             with self._renewed:
                 self._renewed.wait_for(lambda: not self._announcing)
                 signed = self._signed
-            content = RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
-            message = Message(content, link.node_id, m.MANIFEST)
+            message = Message(ManifestRequest(signed).to_records(), link.node_id, m.MANIFEST)
             for reply in self._grid.send_and_receive([message], timeout=_ANSWER_WITHIN_S):
                 if signed != self._signed:
                     break

@@ -11,22 +11,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flwr.serverapp import Grid
 from torch import nn
 
 from wardround.common.errors import CheckpointError, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, layout_of
+from wardround.common.flower.hosting import Grid
 from wardround.common.model.entries import SHARED, entries_of
 from wardround.common.model.initial import Initial, read_initial
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import MODEL, ModelForm, listed, write_preparation
 from wardround.common.privacy.incompatible import check_model, check_task
+from wardround.common.protocol.totals import Totals
 from wardround.server.gathering.cohorts import STATELESS
 from wardround.server.gathering.fitting import Unfit
 from wardround.server.gathering.gatherer import RunSettings
 from wardround.server.gathering.host import Attempts
-from wardround.server.gathering.requests import Totals
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import draw_cohort, fewest_hospitals, preparing, training
@@ -102,7 +102,7 @@ class Federation:
         check_task(self._config, self._task)
         check_model(self._config, model, entries.personal)
         runner = RoundRunner(
-            settings, grid=grid, participants=participants, totals=Totals(totals), form=form
+            settings, grid=grid, participants=participants, totals=Totals.of(totals), form=form
         )
         norm = state.clipping_norm or self._config.privacy.clipping_norm
         cohort = len(training(participants.members))

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
-from flwr.serverapp import Grid
-
 from wardround.common.config.load import Config
+from wardround.common.flower.hosting import Grid
 from wardround.common.trust.identity import Roster
 from wardround.server.gathering.host import Host
 from wardround.server.members.lazy import VirtualMembers

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flwr.serverapp import Grid
-
 from wardround.common.errors import ConfigError, DataError, RoundFailed
+from wardround.common.flower.hosting import Grid
 from wardround.server.gathering.cohorts import CohortGatherer, asks_cohorts
 from wardround.server.gathering.gatherer import Budgets, Gatherer, RunSettings
 from wardround.server.gathering.messenger import Messenger

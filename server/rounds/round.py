@@ -1,7 +1,7 @@
 """One round: configure, train, aggregate, evaluate. Committing it is ``federation.py``'s.
 
-What hospitals send is combined by a gatherer; this module makes the requests and lets the strategy
-work on the outcome.
+The strategy makes the requests and works on the outcome (``gathering/strategy.py``); what hospitals
+send is combined by a gatherer.
 """
 
 from __future__ import annotations
@@ -10,27 +10,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
-
-from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
+from wardround.common.errors import ReplyRefused
 from wardround.common.figures.records import Means
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import means_of, taken_out
-from wardround.common.flower.arrays import (
-    Arrays,
-    Layout,
-    check_finite,
-    check_names,
-    decode_arrays,
-    encode_arrays,
-    layout_of,
-)
-from wardround.common.flower.hosting import CohortGrid
+from wardround.common.flower.arrays import Arrays, Layout, layout_of
+from wardround.common.flower.hosting import Grid, Message
 from wardround.common.model.saved import ModelForm
-from wardround.common.protocol import names as m
-from wardround.common.rng import seeded_globals
+from wardround.common.protocol.totals import Totals
 from wardround.server.gathering.gatherer import (
     Evaluated,
     Expected,
@@ -40,13 +27,11 @@ from wardround.server.gathering.gatherer import (
     summarise,
 )
 from wardround.server.gathering.messenger import Refusal
-from wardround.server.gathering.requests import Totals, complete
+from wardround.server.gathering.strategy import AskedStrategy
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import holding_out
 from wardround.server.privacy.round import PrivacyPlan
 from wardround.server.rounds.participants import Participants
-from wardround.server.strategies.aggregation import conform
-from wardround.server.strategies.view import StrategyView
 
 
 @dataclass
@@ -112,9 +97,10 @@ class RoundRunner:
         form: ModelForm,
     ) -> None:
         self.config, self.plan, self._task = settings.config, settings.plan, settings.task
-        self.grid, self.participants = grid, participants
-        self.totals, self.entries, self.frozen = totals, form.entries, form.frozen_digest
-        self.view = StrategyView(form.entries, settings.plan.individual)
+        self.participants, self.entries = participants, form.entries
+        self._strategy = AskedStrategy(
+            self.plan, seed=self.config.federation.seed, grid=grid, totals=totals, form=form
+        )
 
     @property
     def gatherer(self) -> Gatherer:
@@ -141,7 +127,7 @@ class RoundRunner:
         expected = self.expected(server_round, shared, len(cohort), norm)
         layout, release = expected.layout, expected.release
         gathered = self.gatherer.train(server_round, requests, cohort, expected)
-        model, loss = self._aggregate(server_round, gathered, layout)
+        model, loss = self._strategy.aggregate(server_round, gathered, layout)
         if release is not None and gathered.quantile is not None:
             norm = release.next_norm(norm, gathered.quantile)
         seconds = time.monotonic() - started
@@ -176,8 +162,11 @@ class RoundRunner:
         members = holding_out(members)
         if not members:
             return result
-        best = {m.BEST_ROUND: best_round} if best_round and self.entries.personal else {}
-        requests = self._evaluate_requests(server_round, shared, members, state_rounds, best)
+        addressees = self.gatherer.addressees(members)
+        best = (best_round or 0) if self.entries.personal else 0
+        requests = self._strategy.evaluate_requests(
+            server_round, shared, addressees, state_rounds, best
+        )
         result.gathered = self.gatherer.evaluate(server_round, requests, members, what)
         for split, sums in result.gathered.sums.items():
             result.overall[split], result.within[split] = self._figures(
@@ -200,7 +189,6 @@ class RoundRunner:
         parts = [part[split] for part in hospitals.values() if split in part]
         return summarise(self._task, sums), means or means_of(parts, within)
 
-    # --- requests --------------------------------------------------------------------------
     def _train_requests(
         self,
         server_round: int,
@@ -209,91 +197,14 @@ class RoundRunner:
         states: dict[str, int],
         clipping_norm: float,
     ) -> list[Message]:
-        seed = self.config.federation.seed
+        terms = self.privacy.terms(len(cohort), clipping_norm) if self.privacy else None
         addressees = self.gatherer.addressees(cohort)
-        with seeded_globals(seed, "strategy", server_round, "configure"):
-            messages = self.plan.strategy.configure_train(
-                server_round,
-                self.view.shown(shared),
-                ConfigRecord(),
-                CohortGrid(self.grid, [first.node_id for first, *_ in addressees]),
-            )
-        messages = self.view.completed(messages, shared)
-        ours = self.plan.ours
-        extra = {k: encode_arrays(v) for k, v in ours.request_records().items()} if ours else {}
-        config: dict[str, Any] = {m.ALGORITHM: self.plan.algorithm, m.ROUND: server_round}
-        config |= ours.request_config() if ours else {}
-        config |= self._of_model()
-        if self.privacy is not None:
-            config |= self.privacy.request_config(len(cohort), clipping_norm)
-        return complete(messages, addressees, self.totals, extra, config, states)
-
-    def _evaluate_requests(
-        self,
-        server_round: int,
-        shared: Arrays,
-        members: list[Member],
-        states: dict[str, int],
-        best: dict[str, int],
-    ) -> list[Message]:
-        addressees = self.gatherer.addressees(members)
-        with seeded_globals(self.config.federation.seed, "strategy", server_round, "evaluate"):
-            messages = self.plan.strategy.configure_evaluate(
-                server_round,
-                encode_arrays(shared),
-                ConfigRecord(),
-                CohortGrid(self.grid, [first.node_id for first, *_ in addressees]),
-            )
-        config: dict[str, Any] = {m.ROUND: server_round} | self._of_model() | best
-        return complete(messages, addressees, self.totals, {}, config, states)
-
-    def _of_model(self) -> dict[str, Any]:
-        """What a request says of entries that it doesn't hold."""
-        personal = {m.LOCAL_KEYS: self.entries.personal} if self.entries.personal else {}
-        return personal | ({m.FROZEN: self.frozen} if self.frozen else {})
+        return self._strategy.train_requests(server_round, shared, addressees, states, terms)
 
     def _record_layouts(self, layout: Layout) -> dict[str, Layout]:
         ours = self.plan.ours
         trainable = {name: layout[name] for name in self.entries.parameters}
         return ours.reply_records(trainable) if ours else {}
-
-    # --- strategy --------------------------------------------------------------------------
-    def _aggregate(
-        self, server_round: int, gathered: Trained, layout: Layout
-    ) -> tuple[Arrays, float]:
-        ours = self.plan.ours
-        if ours:
-            ours.accepted = len(gathered.accepted)
-        with seeded_globals(self.config.federation.seed, "strategy", server_round, "aggregate"):
-            try:
-                averaged = self.view.taken(gathered.replies)
-                arrays, metrics = self._aggregated(server_round, gathered.replies)
-            except Exception as error:
-                raise StrategyError(
-                    f"strategy '{self.plan.name}' failed in round {server_round}: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-        if arrays is None:
-            raise RoundFailed(f"strategy '{self.plan.name}' returned no model")
-        moved = {name: spec for name, spec in layout.items() if name not in averaged}
-        found = _conforming(self.plan.name, arrays, moved) | averaged
-        return {name: found[name] for name in layout}, _loss(metrics)
-
-    def _aggregated(
-        self, server_round: int, replies: list[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """What the strategy makes of the replies. FedAvg's mean of one reply is that reply, and
-        isn't calculated: for a large model that would take two more copies of it."""
-        strategy = self.plan.strategy
-        if len(replies) == 1 and type(strategy).aggregate_train is FedAvg.aggregate_train:
-            content = replies[0].content
-            arrays = m.records_of(content, ArrayRecord).get(m.ARRAYS)
-            return arrays, m.records_of(content, MetricRecord).get(m.METRICS)
-        try:
-            return strategy.aggregate_train(server_round, replies)
-        finally:
-            for reply in replies:  # its views of them are cycles that would keep the arrays
-                reply.content.clear()
 
     def tell_strategy(self, server_round: int, result: EvaluationResult) -> None:
         """Hand a round's overall figures, once, to strategies that steer by them."""
@@ -303,27 +214,4 @@ class RoundRunner:
             for name, value in part.items()
         }
         if figures and result.request is not None:
-            record = MetricRecord(figures | {m.NUM_EXAMPLES: 1})  # type: ignore[arg-type]
-            reply = Message(RecordDict({m.METRICS: record}), reply_to=result.request)
-            self.plan.strategy.aggregate_evaluate(server_round, [reply])
-
-
-def _conforming(name: str, record: ArrayRecord, layout: Layout) -> Arrays:
-    """A strategy's result in the model's own dtypes. Raises StrategyError if it doesn't fit."""
-    try:
-        check_names(record.keys(), layout)
-        arrays = {}
-        for key, value in decode_arrays(record).items():
-            if value.shape != layout[key].shape:
-                raise ReplyRefused(f"array '{key}' has shape {value.shape}")
-            arrays[key] = conform(value, layout[key].dtype)
-            if arrays[key] is not value:  # else it was checked when it was decoded
-                check_finite(key, arrays[key])
-    except ReplyRefused as error:
-        raise StrategyError(f"strategy '{name}' returned an unusable model: {error}") from None
-    return arrays
-
-
-def _loss(metrics: MetricRecord | None) -> float:
-    value = metrics.get(m.TRAIN_LOSS) if metrics else None
-    return float(value) if isinstance(value, int | float) else float("nan")
+            self._strategy.tell(server_round, result.request, figures)

@@ -6,21 +6,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flwr.serverapp import Grid
-
 from wardround.common.config.load import Config
 from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.hosting import HostGrid
+from wardround.common.flower.hosting import Grid, HostGrid
 from wardround.common.mends import Mend
-from wardround.common.protocol import names as m
+from wardround.common.protocol.describe import DescribeRequest
+from wardround.common.protocol.totals import Totals
 from wardround.common.tasks.base import Task
 from wardround.server.gathering.exchange import exchange
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.gatherer import Gatherer
 from wardround.server.gathering.host import Attempts, Host
 from wardround.server.gathering.replies import check_description
-from wardround.server.gathering.requests import Totals, queries
+from wardround.server.gathering.requests import queries
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import training
 from wardround.server.observer import Observer, Phase
@@ -91,7 +90,7 @@ def describe(
     members: dict[str, Member] = {}
     taken = {member.name for member in present}
     refused: list[dict[str, str]] = []
-    requests = queries(m.DESCRIBE, node_ids, {m.PROTOCOL_KEY: m.PROTOCOL}, Totals({}))
+    requests = queries(DescribeRequest(totals=Totals.of({})), node_ids)
     for request, reply in exchange(grid, requests, timeout_s):
         try:
             if reply is None:
@@ -119,7 +118,7 @@ def sum_statistics(
     for phase in range(task.phases):
         observer.phase(Phase.PREPARING)
         observer.progress(f"preparing data together, step {phase + 1} of {task.phases}")
-        totals = totals | gatherer.statistics(members, phase, Totals(totals))
+        totals = totals | gatherer.statistics(members, phase, Totals.of(totals))
     totals = task.condense(totals)
     if lines := task.agreed(totals):
         observer.warnings(lines)

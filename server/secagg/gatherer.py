@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from flwr.app import Message
-
 from wardround.common.errors import RoundFailed
 from wardround.common.figures.sums import Sums
+from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
+from wardround.common.protocol.statistics import StatisticsRequest
+from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.content import LOSS, STEPS, training_layout
 from wardround.common.secagg.encoding import CLIPPED, COUNT, WEIGHT, VectorLayout
 from wardround.server.gathering.faults import round_failed
@@ -26,7 +27,7 @@ from wardround.server.gathering.gatherer import (
     mean_reply,
 )
 from wardround.server.gathering.host import Host
-from wardround.server.gathering.requests import Totals, queries
+from wardround.server.gathering.requests import queries
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import evaluating_groups
 from wardround.server.secagg.decoding import by_split, means, named_sums, resolution
@@ -66,13 +67,13 @@ class SecureGatherer(Gatherer):
 
     # --- preparation ----------------------------------------------------------------------------
     def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
-        traffic, config = self._messenger.begin_step(), {m.PHASE: phase}
-        requests = queries(m.STATISTICS, members, config, totals)
+        traffic, question = self._messenger.begin_step(), StatisticsRequest(phase, totals)
+        requests = queries(question, members)
         asked = SumRequest(f"statistics {phase}", requests, members)
         self._runner.forget_other_cohort(asked)  # the phases would be of different hospitals
         total = self._runner.reopen(asked)
         if total is None:
-            layout_queries = queries(m.LAYOUT, members, config, totals)
+            layout_queries = queries(question, members, m.LAYOUT)
             asked.agree(self._layouts.of_statistics(layout_queries, members, fitting=phase == 0))
             try:
                 total = self._runner.run(asked)

@@ -10,10 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flwr.app import ConfigRecord, Message
-
 from wardround.common.errors import ReplyRefused, RoundFailed
-from wardround.common.protocol import names as m
+from wardround.common.flower.hosting import Message
 from wardround.common.secagg.content import encode_sums_layout, sums_layout
 from wardround.common.secagg.encoding import OWN_NAMES
 from wardround.common.tasks.base import Task
@@ -21,7 +19,7 @@ from wardround.server.gathering.fitting import unused_sums
 from wardround.server.gathering.messenger import Refusal
 from wardround.server.gathering.requests import as_layout_queries
 from wardround.server.members.member import Member
-from wardround.server.secagg.messenger import SecureMessenger, data_of
+from wardround.server.secagg.messenger import SecureMessenger, with_message
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -81,8 +79,8 @@ class Layouts:
         """
         by_name: dict[str, Shapes] = {}
 
-        def keep(name: str, answer: ConfigRecord) -> None:
-            parts = sums_layout(data_of(answer, m.MESSAGE)).exact.items()
+        def keep(name: str, message: bytes) -> None:
+            parts = sums_layout(message).exact.items()
             by_name[name] = {
                 key: spec.shape
                 for key, spec in parts
@@ -90,7 +88,7 @@ class Layouts:
             }
 
         before = len(self._messenger.traffic.refused)
-        self._messenger.ask(requests, members, "layout", keep)
+        self._messenger.ask(requests, members, "layout", with_message(keep))
         shapes = _usual_shapes([by_name[name] for name in sorted(by_name)])
         for name, own in sorted(by_name.items()):
             if odd := [key for key in own if own[key] != shapes[key]]:

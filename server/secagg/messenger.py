@@ -7,12 +7,11 @@ counted; what an answer means is the caller's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from flwr.app import ConfigRecord, Message, RecordDict
 
 from wardround.common.errors import ReplyRefused
-from wardround.common.protocol import names as m
+from wardround.common.flower.hosting import Message
+from wardround.common.protocol.masked import KeyReply, KeyRequest
+from wardround.common.protocol.message import Content
 from wardround.server.gathering.gatherer import Budgets
 from wardround.server.gathering.messenger import Messenger, sizes
 from wardround.server.gathering.replies import check_error
@@ -52,28 +51,30 @@ class SecureMessenger:
         message_type: str,
         members: Sequence[Member],
         data: Mapping[str, bytes],
-        config: Mapping[str, Any] | None = None,
+        server_round: int | None = None,
     ) -> list[Message]:
         """A message of the protocol to each member that ``data`` has one for."""
-        messages = []
-        for member in members:
-            if member.name in data:
-                content = RecordDict({m.SECAGG: ConfigRecord({m.MESSAGE: data[member.name]})})
-                content[m.CONFIG] = ConfigRecord(dict(config or {}))
-                messages.append(Message(content, member.node_id, message_type))
-        return messages
+        return [
+            Message(
+                KeyRequest(data[member.name], server_round).to_records(),
+                member.node_id,
+                message_type,
+            )
+            for member in members
+            if member.name in data
+        ]
 
     def ask(
         self,
         requests: list[Message],
         members: Sequence[Member],
         step: str,
-        use: Callable[[str, ConfigRecord], None],
+        use: Callable[[str, Content], None],
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Send, use each answer's record as it arrives, and note who failed.
+        """Send, use each answer as it arrives, and note who failed.
 
-        use : is given name and record; raises ReplyRefused for what it won't take
+        use : is given name and the answer's records; raises ReplyRefused for what it won't take
         enough : once true, nobody else is waited for, and who hasn't answered isn't refused
         """
         self.traffic.down += sizes(requests)
@@ -84,25 +85,14 @@ class SecureMessenger:
                 reply = self._messenger.in_time(reply)
                 self.traffic.up += sizes([reply]) if reply.has_content() else 0
                 check_error(reply)
-                record = reply.content.get(m.SECAGG)
-                if not isinstance(record, ConfigRecord) or len(reply.content) != 1:
-                    raise ReplyRefused("its answer is not one of secure aggregation")
-                use(member.name, record)
+                use(member.name, reply.content)
                 self._messenger.tell_used(member.name, step)
             except ReplyRefused as error:
                 self._budgets.note_refusal(member.name, error)
                 self.refuse(member.name, step, error)
-            reply = record = None  # else its vector would stay while the next one is read
+            reply = None  # else its vector would stay while the next one is read
 
 
-def with_message(use: Callable[[str, bytes], None]) -> Callable[[str, ConfigRecord], None]:
-    """``use`` for an answer's message alone."""
-    return lambda name, record: use(name, data_of(record, m.MESSAGE))
-
-
-def data_of(record: ConfigRecord, key: str) -> bytes:
-    """The bytes under a key of an answer. Raises ReplyRefused if there are none."""
-    value = record.get(key)
-    if not isinstance(value, bytes):
-        raise ReplyRefused(f"its answer lacks '{key}'")
-    return value
+def with_message(use: Callable[[str, bytes], None]) -> Callable[[str, Content], None]:
+    """``use`` for the one message that an answer holds."""
+    return lambda name, content: use(name, KeyReply.from_records(content).message)

@@ -16,11 +16,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flwr.app import ConfigRecord, Message
-
 from wardround.common.errors import CheckpointError, ReplyRefused, RoundFailed
+from wardround.common.flower.hosting import Message
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol import names as m
+from wardround.common.protocol.masked import MaskedReply, MaskedTask
+from wardround.common.protocol.message import Content
+from wardround.common.protocol.model import round_of
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import content_digest, sums_layout
 from wardround.common.secagg.encoding import VectorLayout
@@ -31,7 +33,7 @@ from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.secagg.journal import Entry, Journal
 from wardround.server.secagg.keys import KeyExchange
-from wardround.server.secagg.messenger import SecureMessenger, data_of
+from wardround.server.secagg.messenger import SecureMessenger, with_message
 from wardround.server.secagg.sum import KeyGroup, MaskedSum, Total
 
 log = logging.getLogger("wardround.server")
@@ -68,9 +70,7 @@ class SumRequest:
     @property
     def server_round(self) -> int:
         """The round that the requests are of; 0 for the preparation's."""
-        config = self.requests[0].content.get(m.CONFIG)
-        number = config.get(m.ROUND, 0) if isinstance(config, ConfigRecord) else 0
-        return number if isinstance(number, int) else 0
+        return round_of(self.requests[0].content)
 
 
 class SumRunner:
@@ -137,22 +137,20 @@ class SumRunner:
         """Add up vectors as they come; the hospitals' claims. Raises RoundFailed if too few do."""
         claims: dict[str, bytes] = {}
 
-        def add_upload(name: str, answer: ConfigRecord) -> None:
-            data = answer.get(m.CLAIM)
-            claim = Claim.read(data, name, asked.release.roster) if asked.release else None
-            masked.add_upload(name, data_of(answer, m.MESSAGE), data_of(answer, m.VECTOR))
+        def add_upload(name: str, content: Content) -> None:
+            reply, release = MaskedReply.from_records(content), asked.release
+            claim = Claim.read(reply.claim, name, release.roster) if release else None
+            masked.add_upload(name, reply.message, reply.vector)
             if claim is not None:
-                claims[name] = data_of(answer, m.CLAIM)
+                claims[name] = reply.claim or b""
                 self._note_claim(asked, claim)
 
-        record = {m.MESSAGE: masked.task.to_bytes()}
-        if asked.sums:
-            record[m.SUMS_LAYOUT] = asked.sums
+        task = MaskedTask(masked.task.to_bytes(), asked.sums or None)
         by_node = {member.node_id: member.name for member in asked.members}
         requests = []
         for request in asked.requests:
             if by_node[request.metadata.dst_node_id] in masked.group.accepted:
-                request.content[m.SECAGG] = ConfigRecord(dict(record))
+                task.add_to(request.content)
                 requests.append(request)
         step = asked.purpose.partition(" ")[0]
         self._messenger.ask(requests, asked.members, step, add_upload)
@@ -180,15 +178,13 @@ class SumRunner:
         traffic = self._messenger.traffic
         before = len(traffic.refused)
 
-        def add_shares(name: str, answer: ConfigRecord) -> None:
-            masked.add_shares(name, data_of(answer, m.MESSAGE))
-
         while True:
             standing = self._host.standing()
             open_ones = {n: data for n, data in requests.items() if n not in masked.answers}
-            config = {m.ROUND: asked.server_round}
-            messages = self._messenger.messages(m.UNMASK, members, open_ones, config)
-            self._messenger.ask(messages, members, "unmask", add_shares, masked.enough)
+            number = asked.server_round
+            messages = self._messenger.messages(m.UNMASK, members, open_ones, number)
+            use = with_message(masked.add_shares)
+            self._messenger.ask(messages, members, "unmask", use, masked.enough)
             if masked.enough() or standing == self._host.standing():
                 break
             del traffic.refused[before:]

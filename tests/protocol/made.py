@@ -6,12 +6,13 @@ Each entry is a few lines of text; keys are made of fixed secrets, vectors have 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from tests.protocol.capture import Capture
 from wardround.client.secagg.masking import finish_private, finish_training, sums_shapes
@@ -25,7 +26,10 @@ from wardround.common.manifest.leaves import preparation_leaves, training_leaves
 from wardround.common.manifest.manifest import Manifest, Versions
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol.leaf import Leaf
-from wardround.common.protocol.train import TrainReply
+from wardround.common.protocol.model import SentModel
+from wardround.common.protocol.statistics import StatisticsRequest
+from wardround.common.protocol.totals import Totals
+from wardround.common.protocol.train import PrivacyTerms, TrainReply, TrainRequest
 from wardround.common.secagg.content import descriptor, training_layout
 from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.messages import TaskRequest
@@ -48,7 +52,7 @@ from wardround.common.transport.frames import (
 )
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.gathering.requests import Totals, as_layout_queries, complete, queries
+from wardround.server.gathering.requests import as_layout_queries, complete, queries
 from wardround.server.members.member import Member
 from wardround.server.process.manifest import preparation_manifest, training_manifest
 
@@ -197,20 +201,11 @@ _MEMBERS = [
 
 
 def _requests() -> dict[str, list[str]]:
-    totals = Totals(_TOTALS)
-    phase = queries("query.statistics", _MEMBERS, {"phase": 1}, totals)
-    config: dict[str, Any] = {
-        "algorithm": "scaffold",
-        "server-round": 4,
-        "local-keys": ["1.weight", "1.bias"],
-        "frozen": "ab" * 32,
-        "run": "golden-1",
-        "planned-rounds": 9,
-        "cohort": 2,
-        "sampling-rate": 0.125,
-        "expected-units": 2.5,
-        "clipping-norm": 0.75,
-    }
+    totals = Totals.of(_TOTALS)
+    phase = queries(StatisticsRequest(1, totals), _MEMBERS)
+    model = SentModel(ArrayRecord(), 4, 0, ("1.weight", "1.bias"), "ab" * 32)
+    terms = PrivacyTerms("golden-1", 9, 2, 0.125, 2.5, 0.75)
+    request = TrainRequest(model, "scaffold", totals, terms)
     extra = {"control": encode_arrays({"0.weight": _MODEL["0.weight"]})}
 
     def strategys(*nodes: int) -> list[Message]:
@@ -218,10 +213,9 @@ def _requests() -> dict[str, list[str]]:
         records: dict[str, Any] = {"arrays": encode_arrays(_MODEL), "config": shared}
         return [Message(RecordDict(dict(records)), node, "train") for node in nodes]
 
-    each = complete(
-        strategys(2, 1), [[one] for one in _MEMBERS], totals, extra, config, {"south": 3}
-    )
-    group = complete(strategys(1), [_MEMBERS], totals, {}, config, {"north": 2})
+    with_control = replace(request, records=extra)
+    each = complete(strategys(2, 1), [[one] for one in _MEMBERS], with_control, {"south": 3})
+    group = complete(strategys(1), [_MEMBERS], request, {"north": 2})
     return {
         "request: query.statistics": _messages(phase),
         "request: train": _messages(each),
