@@ -102,9 +102,7 @@ def constant(place: str, value: Any) -> None:
 
 def version(text: str) -> None:
     """A hospital that says it has another version."""
-    import wardround.client.transport.connection as connection
-
-    connection.own_version = lambda: text  # type: ignore[assignment]
+    constant("wardround.client.transport.connection:own_version", lambda: text)
 
 
 def record_unmasking(file: str) -> None:
@@ -136,7 +134,6 @@ def spoil(kinds: list[str]) -> None:
     from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
     from wardround.client.process.worker import Worker
-    from wardround.client.site.last_word import Rules
     from wardround.common.flower.arrays import encode_arrays
     from wardround.common.protocol import names as m
 
@@ -188,7 +185,7 @@ def spoil(kinds: list[str]) -> None:
         return reply
 
     wrap("wardround.client.process.worker:Worker._run_app", run)
-    Rules.may_leave = lambda *_: "none"  # type: ignore[method-assign, assignment]
+    constant("wardround.client.site.last_word:Rules.may_leave", lambda *_: "none")
 
 
 def repeat_answers() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from harness import Federation
 
+from tests.deployment.harness import Federation
 from wardround.common.audit.verify import verify_log
 
 

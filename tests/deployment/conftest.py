@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from harness import Federation, Zygote, federation
+from tests.deployment.harness import Federation, Zygote, federation
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from proxy import FaultProxy
 from safetensors.numpy import load_file
 
-HERE = Path(__file__).parent
+from tests.deployment.proxy import FaultProxy
+
+ROOT = Path(__file__).parents[2]
 PATIENCE_S = float(os.environ.get("WARDROUND_TEST_PATIENCE", "90"))
 Patch = tuple[str, dict[str, Any]]
 TOML = """
@@ -73,7 +74,8 @@ class Zygote:
         for name in ("https_proxy", "GRPC_VERBOSITY"):  # flwr sets the latter
             env.pop(name, None)
         self._process = subprocess.Popen(
-            [sys.executable, HERE / "zygote.py"],
+            [sys.executable, "-m", "tests.deployment.zygote"],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=env,

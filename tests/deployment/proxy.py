@@ -12,8 +12,11 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+_T = TypeVar("_T")
 _PIECE_BYTES = 16384
 
 
@@ -58,7 +61,7 @@ class FaultProxy:
         self._loop = _shared[0].loop
         self._server = self._call(self._listen())
 
-    def _call(self, work):  # type: ignore[no-untyped-def]
+    def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _listen(self) -> asyncio.Server:
@@ -73,7 +76,8 @@ class FaultProxy:
 
     def reset(self) -> None:
         """Reset every connection that there is."""
-        self._loop.call_soon_threadsafe(lambda: [_reset(one) for one in list(self._writers)])
+        for writer in list(self._writers):
+            self._loop.call_soon_threadsafe(_reset, writer)
 
     def heal(self) -> None:
         """No fault any more."""

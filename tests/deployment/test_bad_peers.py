@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from checks import assert_same_model, assert_sound
-from harness import Federation, federation, until
+
+from tests.deployment.checks import assert_same_model, assert_sound
+from tests.deployment.harness import Federation, federation, until
 
 KINDS = {
     "nan": "NaN",

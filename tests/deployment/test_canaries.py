@@ -10,8 +10,9 @@ import struct
 from pathlib import Path
 
 import pytest
-from checks import assert_sound
-from harness import federation
+
+from tests.deployment.checks import assert_sound
+from tests.deployment.harness import federation
 
 CANARIES = [73219.53125, -48611.28125, 91837.65625]
 

@@ -20,11 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from checks import assert_same_model, assert_sound
-from harness import Federation, Patch, federation, until
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.deployment.checks import assert_same_model, assert_sound
+from tests.deployment.harness import Federation, Patch, federation, until
 
 CAMPAIGNS = int(os.environ.get("CHAOS_CAMPAIGNS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from checks import assert_sound
-from harness import Federation, Patch, Process, federation, until
+from tests.deployment.checks import assert_sound
+from tests.deployment.harness import Federation, Patch, Process, federation, until
 
 SLOW: list[Patch] = [
     ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import Federation
 from safetensors.numpy import load_file
 
+from tests.deployment.harness import Federation
 from wardround.simulations import simulate
 
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from checks import assert_sound
-from harness import Federation, Process, federation, until
 
+from tests.deployment.checks import assert_sound
+from tests.deployment.harness import Federation, Process, federation, until
 from wardround.common.config.load import load_config
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision.kits import provision, renew, revoke

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from checks import assert_sound
-from harness import Patch, federation, until, write_csv
 
+from tests.deployment.checks import assert_sound
+from tests.deployment.harness import Patch, federation, until, write_csv
 from wardround.common.config.load import load_config
 from wardround.server.provision.kits import provision
 

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from checks import assert_same_model, assert_sound
-from harness import Federation, Patch, federation
+
+from tests.deployment.checks import assert_same_model, assert_sound
+from tests.deployment.harness import Federation, Patch, federation
 
 SERVER_PLAIN = {
     "configure": dict(place="wardround.server.rounds.round:RoundRunner._train_requests", count=1),

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checks import assert_sound
-from harness import Federation, Patch, Process, free_port, until, write_csv
 
+from tests.deployment.checks import assert_sound
+from tests.deployment.harness import Federation, Patch, Process, free_port, until, write_csv
 from wardround.common.config.load import load_config
 from wardround.common.run.directory import RunDirectory
 from wardround.server.provision.kits import provision, renew, revoke

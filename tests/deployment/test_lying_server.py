@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from checks import assert_sound
-from harness import Federation, federation, until
+
+from tests.deployment.checks import assert_sound
+from tests.deployment.harness import Federation, federation, until
 
 
 def opened(folder: Path, names: tuple[str, ...]) -> dict[tuple[str, int], set[tuple[int, ...]]]:

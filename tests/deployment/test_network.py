@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from checks import assert_same_model, assert_sound
-from harness import Federation, Patch, federation, until
+
+from tests.deployment.checks import assert_same_model, assert_sound
+from tests.deployment.harness import Federation, Patch, federation, until
 
 LONG = pytest.mark.skipif("CHAOS_CAMPAIGNS" not in os.environ, reason="part of make chaos")
 SLOW: list[Patch] = [

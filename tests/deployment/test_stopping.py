@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from checks import assert_same_model, assert_sound
-from harness import Federation, Patch, Process, federation, until
 
+from tests.deployment.checks import assert_same_model, assert_sound
+from tests.deployment.harness import Federation, Patch, Process, federation, until
 from wardround.common.errors import AuditError
 
 SLOW: list[Patch] = [

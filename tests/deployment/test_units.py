@@ -7,8 +7,7 @@ import shlex
 import signal
 from pathlib import Path
 
-from harness import federation
-
+from tests.deployment.harness import federation
 from wardround.common.config.load import load_config
 from wardround.server.provision.kits import provision
 

@@ -21,21 +21,15 @@ import os
 import select
 import signal
 import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import behaviours
 
 import wardround.client.process.cli
 import wardround.client.process.doctor
 import wardround.client.process.main
 import wardround.common.run.report
 import wardround.server.dashboard.app  # noqa: F401
-import wardround.server.process.cli
-import wardround.server.process.main
-from wardround.common.process.main import main as wardround
+from tests.deployment import behaviours
+from wardround.common.process.main import main as wardround_main
 
 
 def run(job: dict[str, Any]) -> None:
@@ -51,7 +45,7 @@ def run(job: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, arguments in job["patches"]:
         getattr(behaviours, name)(**arguments)
-    wardround()
+    wardround_main()
 
 
 def spawn(job: dict[str, Any]) -> int:

@@ -1,8 +1,9 @@
 """For test_kill_resume.py: kill a run at its n-th durable write, resume it, print its hash.
 
-Usage: kill_points.py CONFIG FOLDER. One line of JSON per case: {"case": ..., "sha256": ...}.
-Every case is a fork of this process, so that the imports are paid once; no torch work is done
-before the forks.
+    python -m tests.integration.kill_points CONFIG FOLDER
+
+One line of JSON per case: {"case": ..., "sha256": ...}. Every case is a fork
+of this process, so that the imports are paid once; no torch work is done before the forks.
 """
 
 from __future__ import annotations

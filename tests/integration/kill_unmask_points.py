@@ -1,9 +1,11 @@
 """For test_kill_unmask_points.py: SIGKILL a server at its n-th durable write, start it again, tell
 what its hospitals were asked.
 
-Usage: kill_unmask_points.py FOLDER STRIDE. One line of JSON per case. Every case is a fork of this
-process. Server and hospitals die together, but a hospital's memory is on disk before its answer
-exists, as a real one's is; so is the log of what it was asked.
+    python -m tests.integration.kill_unmask_points FOLDER STRIDE
+
+One line of JSON per case. Every case is a fork of this process. Server and hospitals die together,
+but a hospital's memory is on disk before its answer exists, as a real one's is; so is the log of
+what it was asked.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import ConfigRecord, Context, RecordDict
-from kill_points import in_child, kill_before
 
+from tests.integration.kill_points import in_child, kill_before
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital
 from wardround.common.config.load import Config, parse_config

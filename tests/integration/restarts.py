@@ -11,11 +11,18 @@ from typing import Any
 import pytest
 
 from wardround.common.protocol import names as m
+from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg import messages as wire
 
 
 class Killed(BaseException):
-    """Not an Exception: nothing on the way may catch it, as nothing catches SIGKILL."""
+    """Not an Exception: nothing on the way may catch it, as nothing catches SIGKILL.
+
+    grid, directory : what lives on (the fixture ``federate`` sets both)
+    """
+
+    grid: Any
+    directory: RunDirectory
 
 
 @dataclass
@@ -124,7 +131,7 @@ def lives(federate: Any, config: Any, five: Any, watch: Watch, **more: Any) -> A
         try:
             return federate(config, five, wrap=watch, grid=grid, directory=directory, **more)
         except Killed as error:
-            grid, directory = error.grid, error.directory  # type: ignore[attr-defined]
+            grid, directory = error.grid, error.directory
             watch.deaths += 1
     raise AssertionError("killed for ever")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-TASK = HERE.parent.parent / "examples" / "own_task" / "task.py"
+ROOT = Path(__file__).parents[2]
+TASK = ROOT / "examples" / "own_task" / "task.py"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,8 @@ def test_killed_at_any_durable_write_and_resumed_is_the_same_run(
         "min_examples = 30\n"
     )
     done = subprocess.run(
-        [sys.executable, HERE / "kill_points.py", config, tmp_path / "runs"],
+        [sys.executable, "-m", "tests.integration.kill_points", config, tmp_path / "runs"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=400,

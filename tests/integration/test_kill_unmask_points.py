@@ -8,13 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 STRIDE = os.environ.get("KILL_STRIDE", "4")
 
 
 def test_killed_at_any_durable_write_and_started_again(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, HERE / "kill_unmask_points.py", tmp_path / "cases", STRIDE],
+        [
+            *(sys.executable, "-m", "tests.integration.kill_unmask_points"),
+            *(tmp_path / "cases", STRIDE),
+        ],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=400,

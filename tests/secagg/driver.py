@@ -279,7 +279,8 @@ class Federation:
 
 def task_of(group: KeyGroup, **parameters: Any) -> wire.TaskRequest:
     """The group's next task."""
-    usual = {"purpose": "train 1", "bits": 32, "clip": 4.0, "largest_weight": 100, "fine": 0}
+    usual: dict[str, Any] = {"purpose": "train 1", "bits": 32, "clip": 4.0, "fine": 0}
+    usual["largest_weight"] = 100
     return wire.TaskRequest(group.id, group.take_index(), **(usual | parameters))
 
 

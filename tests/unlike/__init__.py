@@ -17,6 +17,8 @@ from tests.unlike.images import flat_images, volumes
 from tests.unlike.tables import binary, multiclass, regression, survival
 from tests.unlike.texts import classes_of_text, entities
 
+__all__ = ["MAKERS", "Consortium", "make_consortium"]
+
 MAKERS = {
     "binary": binary,
     "multiclass": multiclass,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def _inputs(
 def _write(folder: Path, kind: str, columns: list[str], target: Target, options: str) -> Consortium:
     generator = np.random.default_rng(11)
     for hospital, rows in SIZES.items():
-        form = "NFD" if hospital in ("south", "rare") else "NFC"
+        form: Literal["NFC", "NFD"] = "NFD" if hospital in ("south", "rare") else "NFC"
         header = [unicodedata.normalize(form, name) for name in (*INPUTS, *columns)]
         lines = []
         for number in range(rows):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ import grpc
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
+from tests.deployment.harness import free_port, until
+from tests.deployment.proxy import FaultProxy
 from wardround.client.site.kit import Kit
 from wardround.client.transport.connection import Connection
 from wardround.common.config.load import load_config
@@ -29,11 +30,6 @@ from wardround.server.provision.kits import load_server_folder, provision
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.service import Door, Terms, open_port
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "deployment"))
-
-from harness import free_port, until
-from proxy import FaultProxy
 
 
 @dataclass

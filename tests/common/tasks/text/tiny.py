@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -42,6 +43,7 @@ def tiny_encoder(
     settings = sizes | {"vocab_size": len(known), "pad_token_id": pad} | config
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModel.from_config(AutoConfig.for_model(family, **settings))
+        made: Any = AutoModel  # it has no types
+        model = made.from_config(AutoConfig.for_model(family, **settings))
     model.save_pretrained(folder)
     return folder
