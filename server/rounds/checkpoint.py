@@ -13,12 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encoded_view
 
+FORMAT = Format("checkpoint", "remove it to go on from an older one")
 _PATTERN = re.compile(r"^round-(\d+)\.safetensors$")
 _KEEP = 2
+
+
+class _OfAnotherVersion(CheckpointError):
+    """A whole checkpoint that can't be read here. It isn't passed over as a torn one is: the run
+    would go back to an older round and forget this one."""
 
 
 @dataclass
@@ -71,14 +78,18 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
     if state.frozen:
         tree["frozen"] = state.frozen
     path = checkpoint_path(folder, state.round)
-    write_tensors(path, arrays, tree)
+    write_tensors(path, arrays, FORMAT.seal(tree))
     prune(folder, state.best_round)
     return path
 
 
 def read_checkpoint(path: Path) -> FederationState:
-    """The state in a checkpoint file. Raises CheckpointError if it can't be used."""
-    arrays, tree = read_tensors(path)
+    """The state in a checkpoint file. Raises CheckpointError if it can't be used.
+
+    Files of before there were versions lack what ``get`` asks for.
+    """
+    arrays, stored = read_tensors(path)
+    tree = FORMAT.read(stored, _OfAnotherVersion, str(path))
     try:
         return FederationState(
             round=int(tree["round"]),
@@ -96,19 +107,22 @@ def read_checkpoint(path: Path) -> FederationState:
             frozen=str(tree.get("frozen", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: written by another version of wardround") from error
+        raise _OfAnotherVersion(f"{path}: written by another version of wardround") from error
 
 
 def newest_checkpoint(folder: Path) -> FederationState | None:
     """The newest readable checkpoint; None if there is none at all.
 
     A damaged newer file is passed over for an older good one; if only damaged ones are left,
-    CheckpointError tells about the newest.
+    CheckpointError tells about the newest, and in any case about one that is whole and of another
+    version.
     """
     problem: CheckpointError | None = None
     for number in sorted(committed_rounds(folder), reverse=True):
         try:
             return read_checkpoint(checkpoint_path(folder, number))
+        except _OfAnotherVersion:
+            raise
         except CheckpointError as error:
             problem = problem or error
     if problem:

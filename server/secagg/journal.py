@@ -34,6 +34,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wardround.common.durable.files import sync, write_atomically
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError, ProtocolRefused, WardroundError
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import VectorLayout
@@ -42,6 +43,11 @@ from wardround.server.secagg.sum import KeyGroup, MaskedSum
 
 log = logging.getLogger("wardround.server")
 
+FORMAT = Format(
+    "journal of a sum", "remove the file: what it was to open is asked of the hospitals anew"
+)
+"""Of the head. A field more or less in ``Entry`` or ``Answers`` (whose file belongs to one journal,
+by its digest) is another version."""
 _MAGIC = b"wardround journal 1\n"
 _SIZES = struct.Struct(">QQ")
 _DIGEST_BYTES = 32
@@ -109,6 +115,10 @@ class Answers(_Kept):
     traffic: Traffic
 
 
+class _OfAnotherVersion(CheckpointError):
+    """A whole journal that can't be read here: not dropped, for its hospitals have uploaded."""
+
+
 class _Stored(NamedTuple):
     entry: Entry
     digest: bytes
@@ -141,6 +151,8 @@ class Journal:
 
         session_of : gives the name of an entry's session under the present settings; journals of
             other settings are dropped, and so are unreadable ones
+
+        Raises CheckpointError, with the mend, for one that a newer wardround wrote.
         """
         if self._folder is None or not self._folder.is_dir():
             return
@@ -154,6 +166,8 @@ class Journal:
                     if group.session != session_of(stored.entry):
                         raise CheckpointError("it is of other settings")
                     self._stored[stored.entry.purpose] = stored
+                except _OfAnotherVersion:
+                    raise
                 except (OSError, CheckpointError, ProtocolRefused) as error:
                     log.warning("%s is not used: %s", path.name, error)
         kept = {self._path(purpose, end) for purpose in self._stored for end in _ENDS}
@@ -211,7 +225,8 @@ class Journal:
             if not self._folder.is_dir():
                 self._folder.mkdir(mode=0o700)
                 sync(self._folder.parent)
-            digest = _write(temporary, entry.model_dump_json().encode(), vector.data())
+            head = json.dumps(FORMAT.seal(entry.model_dump(mode="json")))
+            digest = _write(temporary, head.encode(), vector.data())
             os.replace(temporary, path)
             sync(self._folder)
             self._stored[entry.purpose] = _Stored(entry, digest)
@@ -347,9 +362,10 @@ def _read_head(path: Path) -> _Stored:
         if file.read() != state.digest():
             raise CheckpointError("its checksum doesn't match")
     try:
-        return _Stored(Entry.model_validate_json(data), state.digest())
-    except ValidationError:
-        raise CheckpointError("it is of another version") from None
+        values = FORMAT.read(json.loads(data), _OfAnotherVersion, str(path))
+        return _Stored(Entry.model_validate_json(json.dumps(values)), state.digest())
+    except (ValueError, ValidationError):
+        raise CheckpointError("its head is not that of a sum") from None
 
 
 def _read_vector(path: Path, vector: RingVector) -> None:

@@ -243,7 +243,7 @@ def test_who_left_the_roster_meanwhile_is_in_the_sum_all_the_same(
     config, watch = settings(FIVE), Watch()
     stopped, _ = killed_in_round_2(federate, config, five, watch, answered)
     four = {name: shard for name, shard in five.items() if name != "e"}
-    stopped.grid._names = list(four)
+    stopped.grid.clients.names = list(four)
     run = federate(config, four, grid=stopped.grid, directory=stopped.directory)
     assert run.directory.rounds()[1]["accepted"] == list("abcde")
     assert {watch.trained[2, name] for name in "abcde"} == {1}, "nobody trained it again"

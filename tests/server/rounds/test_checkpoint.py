@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,30 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(tmp_path: Path, damage: 
     checkpoint_path(tmp_path, 1).unlink()
     with pytest.raises(CheckpointError, match=r"round-0002\.safetensors"):
         newest_checkpoint(tmp_path)
+
+
+def rewritten(path: Path, change: dict[str, object], without: Sequence[str] = ()) -> None:
+    """The same checkpoint with other keys."""
+    arrays, tree = read_tensors(path)
+    kept = {key: one for key, one in tree.items() if key not in without}
+    write_tensors(path, arrays, kept | change)
+
+
+def test_a_checkpoint_of_before_there_were_versions_is_read(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, state(2))
+    rewritten(path, {}, without=("format", "version", "spent", "best_over"))
+    back = newest_checkpoint(tmp_path)
+    assert back is not None and (back.round, back.spent, back.best_over) == (2, [], None)
+
+
+def test_a_newer_checkpoint_is_not_passed_over_for_an_older_round(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, state(1))
+    rewritten(write_checkpoint(tmp_path, state(2)), {"version": 2, "another": 1})
+    with pytest.raises(CheckpointError) as caught:
+        newest_checkpoint(tmp_path)
+    text = str(caught.value)
+    assert "round-0002.safetensors: the stored checkpoint has version 2, and this" in text
+    assert "install the version of wardround that wrote it, or remove it to go on" in text
 
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import struct
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +118,39 @@ def test_a_sum_is_opened_by_the_next_server_and_by_the_one_after_it(kept: Round)
     total = again.open()
     assert is_plain_sum(again, total, kept.numbers, names)
     assert total.largest_weight == kept.masked.task.largest_weight
+
+
+def with_head(whole: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """A journal whose head is another, and the checksum right."""
+    start = whole.index(b"\n") + 1
+    size, vector_size = struct.unpack_from(">QQ", whole, start)
+    start += 16
+    head = json.loads(whole[start : start + size])
+    change(head)
+    data = json.dumps(head).encode()
+    body = whole[: start - 16] + struct.pack(">QQ", len(data), vector_size) + data
+    body += whole[start + size : -32]
+    return body + hashlib.sha256(body).digest()
+
+
+def test_a_journal_of_before_there_were_versions_is_read(kept: Round) -> None:
+    def older(head: dict[str, Any]) -> None:
+        assert head.pop("format") == "journal of a sum" and head.pop("version") == 1
+
+    kept.path.write_bytes(with_head(kept.whole, older))
+    assert kept.reborn().find(PURPOSE) == kept.entry
+
+
+def test_a_newer_journal_stops_the_server_and_stays(kept: Round) -> None:
+    """Its hospitals have uploaded: the version that wrote it can still open the sum."""
+    newer = with_head(kept.whole, lambda head: head.update(version=2, another="field"))
+    kept.path.write_bytes(newer)
+    with pytest.raises(CheckpointError) as caught:
+        kept.reborn()
+    text = str(caught.value)
+    assert "train-1.journal: the stored journal of a sum has version 2, and this wardround" in text
+    assert "install the version of wardround that wrote it, or remove the file" in text
+    assert kept.path.read_bytes() == newer
 
 
 def test_nothing_but_the_vector_of_a_restored_sum_can_be_used(kept: Round) -> None:
