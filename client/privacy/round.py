@@ -248,7 +248,8 @@ class PrivateRound:
         )
         entry = spending.entry(hospital)
         with open_ledger(hospital) as ledger:
-            # the same request in a simulation draws the same noise: nothing more is told
+            # the same request in a simulation draws the same noise: nothing more is told. A real
+            # hospital draws anew, so it pays anew
             if hospital.simulated and ledger.find(request) is not None:
                 epsilon = ledger.spent(limit.delta, limit.unit)
             else:

@@ -157,7 +157,9 @@ def _summed(
     private: PrivateRound,
     seed: Seed,
 ) -> LocalUpdate:
-    """-lr / b times the sum of clipped gradients of the drawn units."""
+    """-lr / b times the sum of clipped gradients of the drawn units, b the expected number of
+    them: the step that plain SGD would take, of which the server adds up all hospitals'. The model
+    itself isn't moved."""
     run_seed, server_round, name = _secret_seed(hospital, seed)
     units, schedule, bound = hospital.units(), private.schedule, private.bound()
     lr = hospital.config.lr_of(server_round)

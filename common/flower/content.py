@@ -66,6 +66,7 @@ class Body:
         total = hashlib.sha256(hashlib.sha256(self._parts[0]).digest())
         for blob in self._parts[1:]:
             kept = known.get(id(blob)) if known is not None else None
+            # by identity: the blob is kept beside its digest, so its id can't become another's
             found = kept[1] if kept else hashlib.sha256(blob).digest()
             if known is not None:
                 known[id(blob)] = (blob, found)

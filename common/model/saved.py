@@ -93,7 +93,8 @@ class ModelForm:
         write_tensors(path, {name: values[name] for name in self.names(bool(hospital))}, state)
 
     def check(self, path: Path, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        """Raise CheckpointError unless a file's content is this model, whole."""
+        """Raise CheckpointError unless a file's content is this model, whole: every array that it
+        needs, none that it doesn't know, and trained over the files that are pinned."""
         wanted, found = self.names(hospital=True), set(arrays)
         if lacking := [name for name in wanted if name not in found]:
             raise CheckpointError(f"{path}: it lacks {listed(lacking)}, which the model needs")

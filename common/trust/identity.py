@@ -23,12 +23,18 @@ Roster = Mapping[str, bytes]
 
 
 def encode_parts(*parts: bytes) -> bytes:
-    """The parts with their lengths in front (uint32, big-endian), so that no two lists collide."""
+    """The parts with their lengths in front (uint32, big-endian), so that no two lists collide.
+
+    >>> encode_parts(b"ab", b"c") == encode_parts(b"a", b"bc")
+    False
+    """
     return b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
 
 def digest(purpose: str, *parts: bytes) -> bytes:
-    """SHA-256 over purpose and parts, 32 bytes."""
+    """SHA-256 over version, purpose and parts, each with its length in front: 32 bytes. The same
+    parts for another purpose give another digest, so no signature of one can serve as the other's.
+    """
     return hashlib.sha256(encode_parts(VERSION, purpose.encode(), *parts)).digest()
 
 
@@ -71,7 +77,8 @@ class Identity:
 
 
 def verify(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether the signature is that key's, of that message."""
+    """Whether the signature (64 bytes) is that key's (32), of that message; False for anything
+    malformed, so an unknown name may be looked up as b""."""
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):

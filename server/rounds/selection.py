@@ -60,6 +60,7 @@ def note_figure(
             "allow one): it can choose no round; raise data.validation_fraction, or set "
             "evaluation.select = 'last' and evaluation.patience = 0"
         )
+    # the order: who it is over, then whether the best is to be compared anew, then the comparison
     over, noted = _digest(evaluation), Noted()
     if state.best_round is not None and state.best_over not in (None, over):
         noted = _renew(state, over, figure, again)

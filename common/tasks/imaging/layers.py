@@ -67,6 +67,7 @@ class Augment(nn.Module):
 
         Rotations are of pixels, so that an image that isn't square isn't sheared.
         """
+        # a grid says where a pixel comes from, so each map is the inverse of what is seen
         options, axes = self.options, len(size)
         maps = torch.eye(axes).repeat(count, 1, 1)
         if options.rotation:
@@ -80,6 +81,7 @@ class Augment(nn.Module):
             maps[:, :, _AXES[name]] = torch.where(
                 mirrored[:, None], -maps[:, :, _AXES[name]], maps[:, :, _AXES[name]]
             )
+        # the rotation was of pixels; the grid's axes all run from -1 to 1, whatever their lengths
         extent = torch.tensor(list(size)[::-1], dtype=torch.float32)
         maps = maps * extent[None, None, :] / extent[None, :, None]
         shift = _uniform(count, axes, 2 * options.translation)

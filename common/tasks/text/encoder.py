@@ -92,7 +92,9 @@ def width(config: dict[str, Any]) -> int:
 
 
 def digest_words(folder: Path) -> NDArray[np.float64]:
-    """SHA-256 over the encoder's files as 16 whole numbers below 65536: exact in float64 sums."""
+    """SHA-256 over the encoder's files as 16 whole numbers below 65536: exact in float64 sums. So
+    it shows, under masks too, whether n hospitals have the server's files: their sum is n times its
+    own."""
     state = tuple((folder / name).stat() for name in FILES)
     digest = _digest(folder, tuple((one.st_size, one.st_mtime_ns) for one in state))
     return np.frombuffer(digest, dtype=">u2").astype(np.float64)
@@ -210,7 +212,9 @@ class WordTokenizer:
         self._unknown = known[0]
 
     def word_tokens(self, sentences: list[list[str]]) -> list[list[list[int]]]:
-        """For each sentence and word the ids of its tokens, at least one."""
+        """For each sentence and word the ids of its tokens, at least one: a tag needs a token to
+        stand at. What the tokenizer drops becomes its unknown token, and so does a word that would
+        be the padding's id, which the model doesn't look at."""
         encoded = self._tokenizer.encode_batch(
             sentences, is_pretokenized=True, add_special_tokens=False
         )
