@@ -47,8 +47,17 @@ class LocalAlgorithm:
         self.server_round = request.model.server_round
         self.state_round = request.model.state_round
         self.start: dict[str, Tensor] = {}
+        self._given = start
         if self.keeps_start:
-            self.start = copies(parameters) if start is None else start
+            self.keep_start()
+        self.begin()
+
+    def keep_start(self) -> None:
+        """Have ``start``."""
+        self.start = copies(self.parameters) if self._given is None else self._given
+
+    def begin(self) -> None:
+        """What is read once, before the first step: from the request, and what is remembered."""
 
     def shift(self) -> dict[str, Tensor]:
         """What is added to the gradient of each parameter at every step; {} for nothing."""
@@ -98,17 +107,10 @@ class Plain(LocalAlgorithm):
 
     keeps_start = False
 
-    def __init__(
-        self,
-        parameters: dict[str, Tensor],
-        request: TrainRequest,
-        state: ClientState,
-        start: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(parameters, request, state, start)
-        self.proximal = request.setting(PROXIMAL_MU, 0.0)
+    def begin(self) -> None:
+        self.proximal = self.request.setting(PROXIMAL_MU, 0.0)
         if self.proximal:
-            self.start = copies(parameters) if start is None else start
+            self.keep_start()
 
 
 def adjust(

@@ -9,9 +9,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from wardround.client.algorithms.base import LocalAlgorithm
-from wardround.client.state import ClientState
 from wardround.common.flower.arrays import Arrays
-from wardround.common.protocol.train import FEDDYN_ALPHA, TrainRequest
+from wardround.common.protocol.train import FEDDYN_ALPHA
 
 LAGRANGE = "lagrange"
 
@@ -19,15 +18,8 @@ LAGRANGE = "lagrange"
 class FedDyn(LocalAlgorithm):
     """Adds the dynamic regulariser's gradient, alpha (y - x) - h_i, and keeps h_i."""
 
-    def __init__(
-        self,
-        parameters: dict[str, Tensor],
-        request: TrainRequest,
-        state: ClientState,
-        start: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(parameters, request, state, start)
-        self.proximal = request.setting(FEDDYN_ALPHA)
+    def begin(self) -> None:
+        self.proximal = self.request.setting(FEDDYN_ALPHA)
         h_i = {k: v.to(self.start[k].device) for k, v in self.remembered(LAGRANGE).items()}
         self._minus_h_i = {name: -value for name, value in h_i.items()}
 

@@ -11,23 +11,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from wardround.client.algorithms.base import LocalAlgorithm, to_arrays
-from wardround.client.state import ClientState
 from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.protocol.names import CONTROL
-from wardround.common.protocol.train import TrainRequest
 
 
 class Scaffold(LocalAlgorithm):
     """Corrects every gradient by c - c_i and reports the change of c_i as record ``control``."""
 
-    def __init__(
-        self,
-        parameters: dict[str, Tensor],
-        request: TrainRequest,
-        state: ClientState,
-        start: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(parameters, request, state, start)
+    def begin(self) -> None:
         self.c = {k: v.to(self.start[k].device) for k, v in self.received(CONTROL).items()}
         self.c_i = {k: v.to(self.start[k].device) for k, v in self.remembered(CONTROL).items()}
         self.correction = {name: self.c[name] - self.c_i[name] for name in self.c}

@@ -91,6 +91,23 @@ class ClippedSum:
     dropped: int
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What is asked of a form.
+
+    inputs : B x ..., or a tuple or dict of such, handed to the model as (keyword) arguments
+    targets : B x ...
+    units : B, int64, the unit of each example, in 0..count-1; None: each example is a unit
+    count : U; units without examples have gradient zero
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    units: Tensor | None
+    count: int
+    clipping: Clipping
+
+
 class UnitGradients(ABC):
     """Sums of clipped gradients of one model.
 
@@ -122,14 +139,7 @@ class UnitGradients(ABC):
         count: int,
         clipping: Clipping,
     ) -> ClippedSum:
-        """The sum over units of their clipped gradients.
-
-        Parameters
-        ----------
-        inputs : B x ..., or a tuple or dict of such, handed to the model as (keyword) arguments
-        targets : B x ...
-        units : B, int64, the unit of each example, in 0..count-1; None: each example is a unit
-        count : U; units without examples have gradient zero
+        """The sum over units of their clipped gradients; the arguments are those of ``Batch``.
 
         Raises TaskError for a model or loss that can't be bounded per unit, ValueError for
         arguments that don't fit each other.
@@ -142,18 +152,11 @@ class UnitGradients(ABC):
             zeros = [torch.zeros_like(p, requires_grad=False) for _, p in self.parameters]
             like = zeros[0]
             return ClippedSum(zeros, like.new_zeros(count), like.new_zeros(0), 0)
-        return self._clipped_sum(inputs, targets, units, count, clipping)
+        return self._clipped_sum(Batch(inputs, targets, units, count, clipping))
 
     @abstractmethod
-    def _clipped_sum(
-        self,
-        inputs: Inputs,
-        targets: Tensor,
-        units: Tensor | None,
-        count: int,
-        clipping: Clipping,
-    ) -> ClippedSum:
-        """``clipped_sum`` for checked arguments and B > 0."""
+    def _clipped_sum(self, batch: Batch) -> ClippedSum:
+        """``clipped_sum`` for a checked batch with B > 0."""
 
 
 def layer_numbers(names: list[str]) -> list[int]:

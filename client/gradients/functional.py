@@ -16,6 +16,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wardround.client.gradients.base import (
+    Batch,
     ClippedSum,
     Clipping,
     Inputs,
@@ -39,7 +40,7 @@ class _InParts(UnitGradients):
             squares[layer] = square if before is None else before + square
         return [square for square in squares if square is not None]
 
-    def _clip(self, gradients: list[Tensor], count: int, clipping: Clipping) -> ClippedSum:
+    def _clip(self, gradients: list[Tensor], clipping: Clipping) -> ClippedSum:
         """The clipped sum of units' gradients, U x ... for each parameter; losses are left out."""
         factors = clip_factors(self._squares(gradients), clipping)
         by_layer = factors.by_layer * (1 if clipping.per_layer else self.layers)
@@ -49,7 +50,7 @@ class _InParts(UnitGradients):
         ]
         return ClippedSum(sums, factors.norms, factors.norms.new_zeros(0), factors.dropped)
 
-    def _parts(self, units: Tensor | None, size: int, count: int, most: int) -> Iterator[Tensor]:
+    def _parts(self, units: Tensor | None, size: int, most: int) -> Iterator[Tensor]:
         """Rows of the examples of at most ``most`` units at a time, in order of units: a unit is
         never in two parts, for its examples' gradients are added before it is clipped."""
         numbers = torch.arange(size) if units is None else units.cpu()
@@ -64,30 +65,24 @@ class Functional(_InParts):
 
     form = "functional"
 
-    def _clipped_sum(
-        self,
-        inputs: Inputs,
-        targets: Tensor,
-        units: Tensor | None,
-        count: int,
-        clipping: Clipping,
-    ) -> ClippedSum:
+    def _clipped_sum(self, batch: Batch) -> ClippedSum:
+        targets, units = batch.targets, batch.units
         total = [torch.zeros_like(p, requires_grad=False) for _, p in self.parameters]
-        norms, losses = total[0].new_zeros(count), total[0].new_zeros(len(targets))
+        norms, losses = total[0].new_zeros(batch.count), total[0].new_zeros(len(targets))
         dropped = 0
         # units at a time, and examples of them at a time: both kinds of gradients are formed
         most = max(1, MOST_FLOATS // sum(p.numel() for _, p in self.parameters))
-        for rows in self._parts(units, len(targets), count, most):
+        for rows in self._parts(units, len(targets), most):
             rows = rows.to(targets.device)
             owners = rows if units is None else units[rows]
             found, place = torch.unique(owners, return_inverse=True)
             gradients = [p.new_zeros(len(found), *p.shape) for p in total]
             for chunk, unit in zip(torch.split(rows, most), torch.split(place, most), strict=True):
-                each, values = self._each(select(inputs, chunk), targets[chunk])
+                each, values = self._each(select(batch.inputs, chunk), targets[chunk])
                 losses[chunk] = values.detach()
                 for gradient, one in zip(gradients, each, strict=True):
                     gradient.index_add_(0, unit, one)
-            part = self._clip(gradients, len(found), clipping)
+            part = self._clip(gradients, batch.clipping)
             norms[found] = part.norms
             dropped += part.dropped
             for sum_, one in zip(total, part.gradients, strict=True):
@@ -132,23 +127,17 @@ class Loop(_InParts):
 
     form = "loop"
 
-    def _clipped_sum(
-        self,
-        inputs: Inputs,
-        targets: Tensor,
-        units: Tensor | None,
-        count: int,
-        clipping: Clipping,
-    ) -> ClippedSum:
+    def _clipped_sum(self, batch: Batch) -> ClippedSum:
+        targets, units = batch.targets, batch.units
         parameters: list[nn.Parameter] = [p for _, p in self.parameters]
         total = [torch.zeros_like(p, requires_grad=False) for p in parameters]
-        norms, losses = total[0].new_zeros(count), total[0].new_zeros(len(targets))
+        norms, losses = total[0].new_zeros(batch.count), total[0].new_zeros(len(targets))
         dropped = 0
-        for rows in self._parts(units, len(targets), count, 1):
+        for rows in self._parts(units, len(targets), 1):
             rows = rows.to(targets.device)
             unit = rows[0] if units is None else units[rows[0]]
             with torch.enable_grad():
-                one = select(inputs, rows)
+                one = select(batch.inputs, rows)
                 values = losses_of(self.model, self.loss, one, targets[rows], self.context)
                 found = torch.autograd.grad(
                     values, parameters, torch.ones_like(values), allow_unused=True
@@ -158,7 +147,7 @@ class Loop(_InParts):
                 (torch.zeros_like(p) if one is None else one).detach()[None]
                 for p, one in zip(parameters, found, strict=True)
             ]
-            part = self._clip(gradients, 1, clipping)
+            part = self._clip(gradients, batch.clipping)
             norms[unit] = part.norms[0]
             dropped += part.dropped
             for sum_, one in zip(total, part.gradients, strict=True):

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.gradients.base import (
+    Batch,
     ClippedSum,
     Clipping,
     Context,
-    Inputs,
     Loss,
     UnitGradients,
     Unsupported,
@@ -94,16 +94,10 @@ class BookKeeping(UnitGradients):
         self._names = {p: name for name, p in self.parameters}
         self._checked: set[tuple[int, ...]] = set()
 
-    def _clipped_sum(
-        self,
-        inputs: Inputs,
-        targets: Tensor,
-        units: Tensor | None,
-        count: int,
-        clipping: Clipping,
-    ) -> ClippedSum:
-        tape = Tape(self._layers, len(targets))
-        losses = tape.run(self.model, self.loss, inputs, targets, self.context)
+    def _clipped_sum(self, batch: Batch) -> ClippedSum:
+        size = len(batch.targets)
+        tape = Tape(self._layers, size)
+        losses = tape.run(self.model, self.loss, batch.inputs, batch.targets, self.context)
         # how often each layer was called tells one way through the model from another: to walk the
         # graph once for each of them is enough
         pattern = tuple(len(uses) for uses in tape.uses.values())
@@ -112,7 +106,8 @@ class BookKeeping(UnitGradients):
             self._checked.add(pattern)
         tape.backward(losses)
         with torch.no_grad():
-            return self._finish(tape, losses.detach(), Groups(units, len(targets), count), clipping)
+            groups = Groups(batch.units, size, batch.count)
+            return self._finish(tape, losses.detach(), groups, batch.clipping)
 
     def _finish(self, tape: Tape, losses: Tensor, groups: Groups, clipping: Clipping) -> ClippedSum:
         found: list[LayerGradients | None] = []

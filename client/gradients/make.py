@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.gradients.base import (
+    Batch,
     ClippedSum,
     Clipping,
     Context,
@@ -81,16 +82,9 @@ class _Strict(UnitGradients):
         except Unsupported as error:
             raise _refusal(error) from None
 
-    def _clipped_sum(
-        self,
-        inputs: Inputs,
-        targets: Tensor,
-        units: Tensor | None,
-        count: int,
-        clipping: Clipping,
-    ) -> ClippedSum:
+    def _clipped_sum(self, batch: Batch) -> ClippedSum:
         try:
-            return self._engine._clipped_sum(inputs, targets, units, count, clipping)
+            return self._engine._clipped_sum(batch)
         except Unsupported as error:
             raise _refusal(error) from None
 
@@ -124,26 +118,18 @@ class _Automatic(UnitGradients):
         names = tuple(name for name, _ in self.parameters)
         return names, tuple(module.training for module in self.model.modules())
 
-    def _clipped_sum(
-        self,
-        inputs: Inputs,
-        targets: Tensor,
-        units: Tensor | None,
-        count: int,
-        clipping: Clipping,
-    ) -> ClippedSum:
-        arguments = (inputs, targets, units, count, clipping)
+    def _clipped_sum(self, batch: Batch) -> ClippedSum:
         try:
             if self._proof != self._signature():
-                self._examine(inputs, targets)
+                self._examine(batch.inputs, batch.targets)
             if isinstance(self._engine, BookKeeping):
-                return self._engine._clipped_sum(*arguments)
+                return self._engine._clipped_sum(batch)
         except Unsupported as error:
             self._fall_back(Functional(self.model, self.loss, self.context), str(error))
         if isinstance(self._engine, Functional) and not self._transformable:
             state = torch.get_rng_state()
             try:
-                result = self._engine._clipped_sum(*arguments)
+                result = self._engine._clipped_sum(batch)
                 self._transformable = True
                 return result
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
@@ -151,7 +137,7 @@ class _Automatic(UnitGradients):
                 log.debug("vmap: %s", error)
                 loop = Loop(self.model, self.loss, self.context)
                 self._fall_back(loop, "vmap can't transform the model")
-        return self._engine._clipped_sum(*arguments)
+        return self._engine._clipped_sum(batch)
 
     def _examine(self, inputs: Inputs, targets: Tensor) -> None:
         """Unsupported if book-keeping, where that is the form, is wrong for this model.
@@ -183,8 +169,8 @@ class _Automatic(UnitGradients):
             norms = loop.clipped_sum(inputs, targets, None, len(targets), Clipping(1.0)).norms
             known = norms[torch.isfinite(norms) & (norms > 0)]
             bound = float(known.median()) if len(known) else 1.0
-            arguments = (inputs, targets, None, len(targets), Clipping(bound))
-            wanted, found = loop._clipped_sum(*arguments), engine._clipped_sum(*arguments)
+            batch = Batch(inputs, targets, None, len(targets), Clipping(bound))
+            wanted, found = loop._clipped_sum(batch), engine._clipped_sum(batch)
         error = sum(
             float((one - other).square().sum())
             for one, other in zip(wanted.gradients, found.gradients, strict=True)

@@ -19,7 +19,7 @@ from wardround.client.secagg.party import PendingUpload, SecureClient
 from wardround.client.secagg.state import Policy
 from wardround.client.state import ClientState
 from wardround.common.errors import ProtocolRefused, RequestRefused
-from wardround.common.figures.sums import Sums
+from wardround.common.figures.sums import Sums, scalar
 from wardround.common.flower.arrays import Arrays
 from wardround.common.protocol import names as m
 from wardround.common.protocol.masked import KeyReply, KeyRequest, MaskedReply, MaskedTask
@@ -161,8 +161,8 @@ def finish_training(
     """
     weight = min(reply.num_examples, pending.task.largest_weight)
     exact: dict[str, NDArray[Any]] = {
-        LOSS: _one((reply.train_loss or 0.0) * weight),
-        STEPS: _one(reply.local_steps * weight),
+        LOSS: scalar((reply.train_loss or 0.0) * weight),
+        STEPS: scalar(reply.local_steps * weight),
     }
     update: Arrays = {}
     for name, value in reply.arrays.items():
@@ -186,7 +186,7 @@ def finish_private(
     """The masked answer of whole numbers, by their names in the layout, that carry their noise (or
     to whose sum it will be added)."""
     exact = {name: received[name.partition("/")[2]] for name in pending.layout.exact if "/" in name}
-    return finish_upload(pending, hospital, whole, {STEPS: _one(1.0)} | exact, 1, claim)
+    return finish_upload(pending, hospital, whole, {STEPS: scalar(1.0)} | exact, 1, claim)
 
 
 def begin_upload(asked: MaskedAsk, layout: VectorLayout, fine: bool) -> PendingUpload:
@@ -222,7 +222,3 @@ def _rounding_key(hospital: Hospital, purpose: str) -> bytes | None:
         return None
     seed = derive_seed(hospital.config.federation.seed, "rounding", purpose, hospital.name)
     return hashlib.sha256(str(seed).encode()).digest()[:16]
-
-
-def _one(value: float) -> NDArray[np.float64]:
-    return np.array([float(value)])
