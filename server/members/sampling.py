@@ -53,14 +53,14 @@ def holding_out(members: Sequence[Member]) -> list[Member]:
     return [member for member in members if any(member.sizes[split] for split in HELD_OUT)]
 
 
-def evaluating_groups(members: Sequence[Member]) -> dict[frozenset[str], list[str]]:
+def splits_by_holders(members: Sequence[Member]) -> dict[frozenset[str], list[str]]:
     """The held-out splits by the names of the hospitals that have rows of them: a masked sum of a
     split is of these alone, for zeros of others would hide nothing."""
-    groups: dict[frozenset[str], list[str]] = {}
+    found: dict[frozenset[str], list[str]] = {}
     for split in HELD_OUT:
         if having := frozenset(member.name for member in members if member.sizes[split]):
-            groups.setdefault(having, []).append(split)
-    return groups
+            found.setdefault(having, []).append(split)
+    return found
 
 
 def evaluated(members: Sequence[Member], config: Config) -> list[Member]:

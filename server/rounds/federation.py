@@ -227,6 +227,11 @@ class Federation:
         state: FederationState,
         server_round: int,
     ) -> None:
+        """One round, to its commit: train, evaluate, the line, the checkpoint.
+
+        The line of ``metrics.jsonl`` comes first: a resumed run forgets lines that no checkpoint
+        follows, while a checkpoint without its line would leave a gap for good.
+        """
         trained, cohort, attempt = self._train(runner, state, server_round)
         state.model = trained.model
         # who can't remember a round needn't be told of it: a virtual population's list would grow
@@ -261,7 +266,16 @@ class Federation:
     def _train(
         self, runner: RoundRunner, state: FederationState, server_round: int
     ) -> tuple[TrainResult, list[Member], int]:
+        """The model, the cohort that made it, and which attempt it was.
+
+        Each attempt looks at the members anew and draws another cohort, from (seed, round,
+        attempt), so that a resumed run draws the same. A failed one leaves nothing: its sums'
+        journals go, its keys are burnt, the state that clients begin from is the last accepted one.
+
+        Raises RoundFailed after the last attempt, and _BudgetsSpent where none can be made.
+        """
         federation, participants = self._config.federation, runner.participants
+        # a sum that a server who died had begun to open is of that attempt, and of its cohort
         kept = self._journal.find(f"train {server_round}")
         first = kept.attempt if kept else 1
         attempts = Attempts(federation.round_attempts, self._host, first)
@@ -302,6 +316,8 @@ class Federation:
         return server_round == self._config.federation.rounds
 
     def _commit(self, state: FederationState, plan: StrategyPlan) -> None:
+        """Make a round count: the clients' states of a simulation, then the checkpoint. Only when
+        that is renamed into place is the round's journal of no use any more."""
         state.strategy_arrays, state.strategy_tree = capture_state(plan.strategy)
         self._parts.before_commit(state.round)
         write_checkpoint(self._run_directory.checkpoints, state)

@@ -29,7 +29,7 @@ from wardround.server.gathering.gatherer import (
 from wardround.server.gathering.host import Host
 from wardround.server.gathering.requests import queries
 from wardround.server.members.member import Member
-from wardround.server.members.sampling import evaluating_groups
+from wardround.server.members.sampling import splits_by_holders
 from wardround.server.secagg.decoding import by_split, means, named_sums, resolution
 from wardround.server.secagg.layouts import Layouts
 from wardround.server.secagg.messenger import SecureMessenger
@@ -119,15 +119,15 @@ class SecureGatherer(Gatherer):
         traffic = self._messenger.begin_step()
         result = Evaluated(refused=traffic.refused)
         name = f"evaluate {server_round}{f' {what}' if what else ''}"
-        groups = evaluating_groups(members)
-        for having, splits in groups.items():
+        by_holders = splits_by_holders(members)
+        for having, splits in by_holders.items():
             asked = [member for member in members if member.name in having]
             if len(asked) < self._table.min_cohort:
                 self._tell_few(splits, sorted(having))
                 continue
             nodes = {member.node_id for member in asked}
             theirs = [one for one in requests if one.metadata.dst_node_id in nodes]
-            purpose = name if len(groups) == 1 else f"{name} {splits[0]}"
+            purpose = name if len(by_holders) == 1 else f"{name} {splits[0]}"
             self._evaluate_splits(SumRequest(purpose, theirs, asked), splits, result)
         result.bytes_up, result.bytes_down = traffic.up, traffic.down
         return result

@@ -20,7 +20,7 @@ from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.trust.identity import Roster
 from wardround.server.gathering.gatherer import RunSettings
 from wardround.server.members.member import Member
-from wardround.server.members.sampling import evaluated, evaluating_groups, training
+from wardround.server.members.sampling import evaluated, splits_by_holders, training
 from wardround.server.secagg.journal import Entry, Journal
 from wardround.server.secagg.messenger import SecureMessenger, with_message
 from wardround.server.secagg.sum import KeyGroup, SecureSession
@@ -56,7 +56,7 @@ class KeyExchange:
         self._config, self._table = config, config.secure_aggregation
         self._messenger, self._journal = messenger, journal
         trains = training(members)
-        evaluating = evaluating_groups(evaluated(members, config))
+        evaluating = splits_by_holders(evaluated(members, config))
         self._lasting = {names_of(trains), *evaluating}
         self._descriptor = descriptor(config)
         self.session = SecureSession(self._descriptor, roster)

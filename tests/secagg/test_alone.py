@@ -19,7 +19,7 @@ from wardround.common.figures.figure import Figure
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.tasks.base import Fit
-from wardround.server.members.sampling import evaluating_groups
+from wardround.server.members.sampling import splits_by_holders
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
 
@@ -91,7 +91,7 @@ def test_hospitals_without_rows_of_a_split_are_no_company_for_its_figures(
         return {frozenset(member.name for member in members): list(HELD_OUT)}
 
     for place in ("gatherer", "keys"):
-        monkeypatch.setattr(f"wardround.server.secagg.{place}.evaluating_groups", lying)
+        monkeypatch.setattr(f"wardround.server.secagg.{place}.splits_by_holders", lying)
     (row,) = simulate(path).rounds
     assert row["overall"] == {}
     assert "this hospital has no test rows" in str(row["refused"])
@@ -149,9 +149,9 @@ def test_groups_are_by_who_has_rows() -> None:
             self.name, self.sizes = name, {"validation": validation, "test": test}
 
     both: Any = [Sized("a", 1, 2), Sized("b", 3, 4), Sized("c", 0, 0)]
-    assert evaluating_groups(both) == {frozenset("ab"): ["validation", "test"]}
+    assert splits_by_holders(both) == {frozenset("ab"): ["validation", "test"]}
     other: Any = [Sized("a", 1, 0), Sized("b", 3, 4)]
-    assert list(evaluating_groups(other).values()) == [["validation"], ["test"]]
+    assert list(splits_by_holders(other).values()) == [["validation"], ["test"]]
 
 
 # --- figures of its own ---------------------------------------------------------------------------
