@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from tests.unlike import Consortium, make_consortium
 from wardround.client.app import create_client_app
-from wardround.client.data.hospital import Hospital
+from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
 from wardround.common.privacy.noise import NoiseSource
@@ -217,9 +217,8 @@ def federate(tmp_path: Path) -> Federate:
                 task,
                 config,
                 lambda shard=shard: shard,  # type: ignore[misc]
-                identities[name],
-                roster,
-                simulated=True,
+                keys=Keys(identities[name], roster),
+                place=Place(simulated=True),
             )
             for name, shard in shards.items()
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,30 @@ class Units:
         return cls(order[taken].astype(np.int64), capped)
 
 
+@dataclass(frozen=True)
+class Keys:
+    """For secure aggregation: a hospital's long-term key, and every hospital's public key."""
+
+    identity: Identity | None = None
+    roster: Roster = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a hospital is, and what it has there.
+
+    simulated : True in a simulation, where rounding and noise derive from the run's seed
+    ledger_path : the privacy ledger, if ``[privacy]`` is on
+    model_folder : where its own whole model is kept, if entries of the model are personal
+    processes : for ``training.processes``, where the configuration is what makes the task
+    """
+
+    simulated: bool = False
+    ledger_path: Path | None = None
+    model_folder: Path | None = None
+    processes: TrainingProcesses | None = None
+
+
 class Hospital:
     """A hospital's private data behind the task's methods.
 
@@ -77,11 +101,7 @@ class Hospital:
     task : the federation's task
     config : the federation's configuration
     open_shard : called once, when the data is first needed; returns the unprepared shard
-    identity, roster : for secure aggregation: its long-term key, and every hospital's public key
-    simulated : True in a simulation, where rounding and noise derive from the run's seed
-    ledger_path : the privacy ledger, if ``[privacy]`` is on
-    processes : for ``training.processes``, where ``config`` is what makes the task
-    model_folder : where its own whole model is kept, if entries of the model are personal
+    keys : the roster may be replaced later, as the federation changes
 
     Attributes
     ----------
@@ -94,20 +114,15 @@ class Hospital:
         task: Task[Any],
         config: Config,
         open_shard: Callable[[], Any],
-        identity: Identity | None = None,
-        roster: Roster | None = None,
-        simulated: bool = False,
-        ledger_path: Path | None = None,
-        processes: TrainingProcesses | None = None,
-        model_folder: Path | None = None,
+        *,
+        keys: Keys | None = None,
+        place: Place | None = None,
     ) -> None:
-        self.name = name
-        self.task = task
-        self.config = config
-        self.identity, self.roster, self.simulated = identity, roster or {}, simulated
-        self.ledger_path = ledger_path
-        self.processes = processes
-        self.model_folder = model_folder
+        keys, place = keys or Keys(), place or Place()
+        self.name, self.task, self.config = name, task, config
+        self.identity, self.roster = keys.identity, keys.roster
+        self.simulated, self.ledger_path = place.simulated, place.ledger_path
+        self.model_folder, self.processes = place.model_folder, place.processes
         self.totals: Sums = {}
         self._open_shard = open_shard
         self._parts: dict[str, Any] | None = None

@@ -21,12 +21,12 @@ from pathlib import Path
 from flwr.app import Context
 
 from wardround.client.app import create_client_app
-from wardround.client.data.hospital import Hospital
+from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.watch import DataWatch
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.process.answers import Answers
+from wardround.client.process.responder import Kept, Responder
 from wardround.client.process.store import DurableState
-from wardround.client.process.worker import Worker
 from wardround.client.requests.own_model import FOLDER
 from wardround.client.site.kit import Kit
 from wardround.client.site.last_word import BEGUN, LEDGER, Rules
@@ -66,7 +66,8 @@ class HospitalProcess:
     """
 
     def __init__(self, kit: Kit, shard: Path | None, device: str | None = None) -> None:
-        self.kit = kit
+        self.kit, self._shard = kit, shard
+        self._over, self._said = threading.Event(), ""
         with ExitStack() as opened:
             opened.enter_context(take_lock(kit.state / LOCK))
             if is_stopped(kit.state):
@@ -76,52 +77,44 @@ class HospitalProcess:
                 )
             path = kit.state / "audit.jsonl"
             self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
-            self._prepare(kit, shard, device)
+            self.rules = Rules(kit, self.audit, device, self._units, self._begin)
+            _create_ledger(kit)
+            self.hospital = self._open_hospital()
+            self.data = DataWatch(shard, lambda: self.hospital, self.audit, kit.state / "data.json")
+            log.info("%s", told(self.hospital.config.training.device))
+            self.hospital.parts()  # a mistake in the data is told now, not in the first round
+            self._state = DurableState(kit.state / "store")
+            self.connection = Connection(lambda: self.kit, self)
+            outward = Outward(shard, [kit.folder, Path.cwd()])
+            app = create_client_app(lambda context: self.hospital, outward=outward)
+            self.responder = Responder(
+                lambda message: app(message, self._context()),
+                Kept(self._state, Answers(kit.state / "answers")),
+                self.audit,
+                self.rules,
+                mailbox=self.connection.mailbox,
+                on_round=self._on_round,
+                outward=outward,
+            )
+            become_client()
             self._opened = opened.pop_all()
-
-    def _prepare(self, kit: Kit, shard: Path | None, device: str | None) -> None:
-        self._over, self._said = threading.Event(), ""
-        self.rules = Rules(kit, self.audit, device, self._units, self._begin)
-        ledger = kit.state / LEDGER
-        self._create_ledger(ledger)
-        self._shard = shard
-        self.hospital = self._open_hospital()
-        self.data = DataWatch(shard, lambda: self.hospital, self.audit, kit.state / "data.json")
-        log.info("%s", told(self.hospital.config.training.device))
-        self.hospital.parts()  # a mistake in the data is told now, not in the first round
-        self._state = DurableState(kit.state / "store")
-        self.connection = Connection(lambda: self.kit, self)
-        outward = Outward(shard, [kit.folder, Path.cwd()])
-        self.worker = Worker(
-            create_client_app(lambda context: self.hospital, outward=outward),
-            self._context,
-            self._state,
-            Answers(kit.state / "answers"),
-            self.audit,
-            self.rules,
-            self.connection.mailbox,
-            self._on_round,
-            outward,
-        )
-        become_client()
 
     def _open_hospital(self) -> Hospital:
         """The hospital under the present settings; its data are read when they are needed."""
         kit, config = self.kit, self.rules.config()
         task = make_task(config)
         check_training(config, task)
-        self._processes = TrainingProcesses(config) if config.training.processes > 1 else None
         return Hospital(
             kit.name,
             task,
             config,
             lambda: task.load(self._shard),
-            kit.identity,
-            kit.description.roster,
-            simulated=False,
-            ledger_path=kit.state / LEDGER,
-            processes=self._processes,
-            model_folder=kit.folder / FOLDER,
+            keys=Keys(kit.identity, kit.description.roster),
+            place=Place(
+                ledger_path=kit.state / LEDGER,
+                model_folder=kit.folder / FOLDER,
+                processes=TrainingProcesses(config) if config.training.processes > 1 else None,
+            ),
         )
 
     def _begin(self, run: str) -> None:
@@ -129,21 +122,23 @@ class HospitalProcess:
         self.data.begin(run)
 
     def _renew(self) -> None:
-        """Before a plan is looked at, in the worker's thread: settings that were provisioned since
-        this process began hold from now on. Raises WardroundError if they can't."""
+        """Before a plan is looked at, in the responder's thread: settings that were provisioned
+        since this process began hold from now on. Raises WardroundError if they can't."""
         began, now = (shared_settings(x) for x in (self.hospital.config, self.rules.config()))
         if others := differences(began, now):
-            if self._processes is not None:
-                self._processes.close()
+            self._end_processes()
             self.hospital = self._open_hospital()
             self.hospital.parts()
             log.info("the federation's settings are others now: %s", others)
 
     def close(self) -> None:
         """Release files and lock of a process that isn't run."""
-        if self._processes is not None:
-            self._processes.close()
+        self._end_processes()
         self._opened.close()
+
+    def _end_processes(self) -> None:
+        if self.hospital.processes is not None:
+            self.hospital.processes.close()
 
     def run(self) -> None:
         """Serve the federation until SIGTERM or SIGINT."""
@@ -152,7 +147,10 @@ class HospitalProcess:
         self.audit.append("started", version=own_version(), pid=os.getpid())
         threads = [
             threading.Thread(target=_guarded, args=(target,), name=name, daemon=True)
-            for name, target in (("connection", self.connection.run), ("worker", self.worker.run))
+            for name, target in (
+                ("connection", self.connection.run),
+                ("responder", self.responder.run),
+            )
         ]
         for thread in threads:
             thread.start()
@@ -161,7 +159,7 @@ class HospitalProcess:
             self._note_decisions()
         why = "kill switch" if is_stopped(state) else "signal"
         self.connection.stop(why)
-        self.worker.stop()
+        self.responder.stop()
         threads[0].join(_GOODBYE_S)
         self.audit.append("stopped", reason=why)
         log.info("stopped (%s)", why)
@@ -172,10 +170,10 @@ class HospitalProcess:
     def _note_decisions(self) -> None:
         try:
             if withdrawn := self.rules.note_decisions():
-                self.worker.withdraw(withdrawn)
+                self.responder.withdraw(withdrawn)
         except AuditError:
             raise  # what can't be written down isn't done: the process ends
-        except WardroundError as error:  # nothing leaves meanwhile: the worker looks, too
+        except WardroundError as error:  # nothing leaves meanwhile: the responder looks, too
             if str(error) != self._said:
                 self._said = str(error)
                 log.warning("%s", error)
@@ -193,15 +191,6 @@ class HospitalProcess:
         """How many protected units this hospital trains on."""
         return len(self.hospital.units()) if self.hospital.config.privacy.enabled else None
 
-    def _create_ledger(self, ledger: Path) -> None:
-        """At the very first start only: later a missing ledger stops private training."""
-        begun = self.kit.state / BEGUN
-        if not begun.exists():
-            if not ledger.exists():
-                Ledger.create(ledger, self.kit.name).close()
-            begun.touch()
-            hand_over(begun)
-
     # --- events of the connection --------------------------------------------------------------
     def dialling(self) -> None:
         try:
@@ -215,7 +204,7 @@ class HospitalProcess:
 
     def connected(self, server: str) -> None:
         self.audit.append("connected", server=server, address=self.kit.description.address)
-        self.worker.drop_all()
+        self.responder.drop_all()
         self._send_head()
 
     def described(self, data: bytes) -> None:
@@ -227,10 +216,10 @@ class HospitalProcess:
         log.info("the federation's description is now version %d", version)
 
     def wanted(self, start: Start) -> str | None:
-        return self.worker.wanted(start)
+        return self.responder.wanted(start)
 
     def request(self, message: Incoming) -> None:
-        self.worker.request(message)
+        self.responder.request(message)
 
     def delivered(self, start: Start) -> None:
         log.debug("%s has arrived", start.type)
@@ -239,7 +228,7 @@ class HospitalProcess:
         log.warning("the server refused an answer to %s: %s", start.type, reason)
 
     def dropped(self, request_id: str) -> None:
-        self.worker.drop(request_id)
+        self.responder.drop(request_id)
 
     def heads(self, heads: Heads) -> None:
         server = self.kit.description.server
@@ -267,6 +256,16 @@ class HospitalProcess:
 
     def _head(self) -> str:
         return self.audit.signed_head().to_bytes().decode()
+
+
+def _create_ledger(kit: Kit) -> None:
+    """At the very first start only: later a missing ledger stops private training."""
+    ledger, begun = kit.state / LEDGER, kit.state / BEGUN
+    if not begun.exists():
+        if not ledger.exists():
+            Ledger.create(ledger, kit.name).close()
+        begun.touch()
+        hand_over(begun)
 
 
 def _guarded(target: Callable[[], None]) -> None:

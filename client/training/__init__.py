@@ -6,7 +6,8 @@
     pieces         how many examples at once; halved where memory runs out
     checkpointing  blocks that compute their activations again
     compiling      torch.compile in place, or a note
-    distributed    the processes that train one model together (distributed_worker), and their end
+    distributed    the processes that train one model together, and their end: each a ``replica``
+                   that takes its ``shares`` of every batch
     evaluation     metric sums of a model on one split
     settings       what a task, or this machine (devices), can't do: said before anyone trains
 

@@ -6,6 +6,7 @@ Batches are drawn by a key of (run seed, round, hospital): a round that is repea
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +21,19 @@ from wardround.common.tasks.base import Examples
 Rows = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]
 """Inputs and targets of a batch, on the device."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What one client's steps of a round see: its examples, in the order that ``keys`` give."""
+
+    examples: Examples
+    training: TrainingTable
+    keys: NDArray[np.uint64]
+
+    def rows(self, least: int = 1) -> Iterator[Rows]:
+        """Positions of each batch; see ``batches``."""
+        return batches(len(self.examples), self.training, self.keys, least)
 
 
 def steps_of(size: int, training: TrainingTable) -> int:

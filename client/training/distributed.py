@@ -1,7 +1,7 @@
 """A hospital's local training by several processes, each on its share of every batch: on the GPUs
 of one machine, or on the CPU.
 
-The result is one process's, up to rounding. The processes (``distributed_worker.py``) start in the
+The result is one process's, up to rounding. The processes (``replica.py``) start in the
 first round and stay; one that fails ends the round with the reason, and the next round starts them
 again. They end with this process, however it ends. They meet over a file in a private folder and
 the loopback interface.
@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from wardround.client.algorithms import LocalAlgorithm
-from wardround.client.training.distributed_worker import Order, Setup, SharedTensors, work
 from wardround.client.training.pieces import obstacle
+from wardround.client.training.replica import Order, Setup, work
+from wardround.client.training.shared_tensors import SharedTensors
 from wardround.client.training.steps import Seed, TrainingOutcome
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError, WardroundError
@@ -83,12 +84,12 @@ class TrainingProcesses:
                 self._team = _Team(self._config, examples, totals, model_entries(model), shift)
             run_seed, server_round, name = seed
             order = Order(
-                run_seed,
-                server_round,
-                name,
-                [*algorithm.parameters],
-                algorithm.proximal,
-                bool(shift),
+                seed=run_seed,
+                server_round=server_round,
+                name=name,
+                parameters=[*algorithm.parameters],
+                proximal=algorithm.proximal,
+                shifted=bool(shift),
             )
             return self._team.train(model, order, shift)
         except BaseException:
@@ -169,15 +170,15 @@ class _Team:
         context = torch.multiprocessing.get_context("spawn")
         for rank in range(count):
             setup = Setup(
-                rank,
-                count,
-                self._folder,
-                config,
-                totals,
-                threads,
-                self._examples,
-                self._entries,
-                self._shift,
+                rank=rank,
+                processes=count,
+                folder=self._folder,
+                config=config,
+                totals=totals,
+                threads=threads,
+                examples=self._examples,
+                entries=self._entries,
+                shift=self._shift,
             )
             ours, theirs = context.Pipe()
             self._connections.append(ours)

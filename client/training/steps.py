@@ -11,12 +11,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.client.training.batches import batches, least_rows, on_device
+from wardround.client.training.batches import Drawn, least_rows, on_device
 from wardround.client.training.checkpointing import recomputing
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.distillation import Teacher
@@ -109,20 +107,18 @@ class BatchGradients:
     def __init__(
         self,
         model: nn.Module,
-        examples: Examples,
-        training: TrainingTable,
-        keys: NDArray[np.uint64],
+        drawn: Drawn,
         objective: Objective,
+        *,
         obstacle: Callable[[], str] = lambda: "",
         scaler: Scaler = None,
     ) -> None:
-        self._model, self._examples, self._objective = model, examples, objective
-        self._training, self._keys, self._scaler = training, keys, scaler
-        self._obstacle = obstacle
+        self._model, self._drawn, self._objective = model, drawn, objective
+        self._obstacle, self._scaler = obstacle, scaler
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def __iter__(self) -> Iterator[Tensor]:
-        training, size = self._training, len(self._examples)
+        training, size = self._drawn.training, len(self._drawn.examples)
         most = training.micro_batch_size or training.batch_size
         why = self._obstacle()
         if why and most < min(training.batch_size, size):
@@ -130,8 +126,8 @@ class BatchGradients:
         least = least_rows(self._model)
         most = max(most, training.batch_size + least - 1) if why else most  # a batch is whole
         pieces = Pieces(self._model, "training", most, training.device, why)
-        rows = batches(size, training, self._keys, least)
-        for inputs, targets in on_device(self._examples, rows, training.device):
+        rows = self._drawn.rows(least)
+        for inputs, targets in on_device(self._drawn.examples, rows, training.device):
 
             def step(most: int, inputs: Tensor = inputs, targets: Tensor = targets) -> Tensor:
                 return self._step(inputs, targets, most)
@@ -231,7 +227,11 @@ def train_on_batches(
     forward = Compiled(model) if training.compile else model
     objective = Objective(forward, task, training, teacher)
     gradients = BatchGradients(
-        model, examples, training, keys, objective, lambda: obstacle(model, task), scaler
+        model,
+        Drawn(examples, training, keys),
+        objective,
+        obstacle=lambda: obstacle(model, task),
+        scaler=scaler,
     )
     with recomputing(model) if training.checkpoint_activations else nullcontext():
         return train_model(model, gradients, config, seed, algorithm, scaler)

@@ -10,7 +10,7 @@ from typing import Any
 
 from flwr.app import Context
 
-from wardround.client.data.hospital import Hospital
+from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.training.settings import check_training
 from wardround.common.config.load import Config
@@ -152,9 +152,8 @@ class Population:
                 self.task,
                 self.config,
                 shard,
-                identities.get(name),
-                self.roster,
-                simulated=True,
+                keys=Keys(identities.get(name), self.roster),
+                place=Place(simulated=True),
             )
         return hospitals
 

@@ -21,7 +21,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.data.hospital import Hospital
+from wardround.client.data.hospital import Hospital, Place
 from wardround.client.data.splitting import split_rows
 from wardround.common.config.load import Config
 from wardround.common.errors import DataError, TaskError
@@ -166,7 +166,7 @@ class PooledShards:
         kind: Callable[..., Hospital] = DrawingHospital
         if noise_variance:
             kind = partial(NoisyDrawingHospital, noise_variance=noise_variance)
-        kind = partial(kind, shards=self, client=client, simulated=True)
+        kind = partial(kind, shards=self, client=client, place=Place(simulated=True))
         return kind(name, self._task, self._config, partial(self.parts, client))
 
     def parts(self, client: int) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def spoil(kinds: list[str]) -> None:
     import numpy as np
     from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-    from wardround.client.process.worker import Worker
+    from wardround.client.process.responder import Responder
     from wardround.common.flower.arrays import encode_arrays
     from wardround.common.protocol import names as m
 
@@ -178,13 +178,13 @@ def spoil(kinds: list[str]) -> None:
         }
         return RecordDict(records | extra)
 
-    def run(original: Callable[..., Message], self: Worker, work: Any) -> Message:
+    def run(original: Callable[..., Message], self: Responder, work: Any) -> Message:
         reply = original(self, work)
         if work.start.type == m.TRAIN and left and reply.has_content():
             reply.content = bad(left.pop(0), reply.content)
         return reply
 
-    wrap("wardround.client.process.worker:Worker._run_app", run)
+    wrap("wardround.client.process.responder:Responder._run_app", run)
     constant("wardround.client.site.last_word:Rules.may_leave", lambda *_: "none")
 
 

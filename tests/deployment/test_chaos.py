@@ -88,7 +88,7 @@ class Campaign(RuleBasedStateMachine):
             ]
         slow: Patch = (
             "slow",
-            {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.03},
+            {"place": "wardround.client.process.responder:Responder._run_app", "seconds": 0.03},
         )
         return [slow, ("record_unmasking", {"file": str(self.folder / f"{who}.unmasked")})]
 

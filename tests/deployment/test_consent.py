@@ -8,7 +8,7 @@ from tests.deployment.checks import assert_sound
 from tests.deployment.harness import Federation, Patch, Process, federation, until
 
 SLOW: list[Patch] = [
-    ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})
+    ("slow", {"place": "wardround.client.process.responder:Responder._run_app", "seconds": 0.1})
 ]
 
 

@@ -130,7 +130,10 @@ def test_a_second_start(running: Federation) -> None:
 
 
 def test_revoked_while_it_runs(tmp_path: Path) -> None:
-    slow = ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})
+    slow = (
+        "slow",
+        {"place": "wardround.client.process.responder:Responder._run_app", "seconds": 0.1},
+    )
     with federation(tmp_path, rounds=900, min_clients=2) as made:
         made.start(clients={name: [slow] for name in made.names})
         made.reach_round(1)
@@ -148,7 +151,10 @@ def test_revoked_while_it_runs(tmp_path: Path) -> None:
 
 def test_members_change_all_the_time_and_no_attempt_is_left(tmp_path: Path) -> None:
     """With ``round_attempts = 1``: whatever step a revocation or an admission falls into."""
-    slow = ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.05})
+    slow = (
+        "slow",
+        {"place": "wardround.client.process.responder:Responder._run_app", "seconds": 0.05},
+    )
     names = ("a", "b", "c", "d")
     with federation(
         tmp_path, names=names, rounds=900, min_clients=3, secure=True, attempts=1

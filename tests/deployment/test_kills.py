@@ -23,9 +23,11 @@ SERVER_PLAIN = {
 }
 CLIENT_PLAIN = {
     "statistics": dict(
-        place="wardround.client.process.worker:Worker._run_app", has="type='query.statistics'"
+        place="wardround.client.process.responder:Responder._run_app", has="type='query.statistics'"
     ),
-    "training": dict(place="wardround.client.process.worker:Worker._run_app", has="type='train'"),
+    "training": dict(
+        place="wardround.client.process.responder:Responder._run_app", has="type='train'"
+    ),
     "before the answer is kept": dict(
         place="wardround.client.process.answers:Answers.keep", has="type='train'", count=2
     ),
@@ -33,7 +35,9 @@ CLIENT_PLAIN = {
         place="wardround.client.process.answers:Answers.keep", has="type='train'", when="after"
     ),
     "written down": dict(
-        place="wardround.client.process.worker:Worker._answer", has="type='train'", when="after"
+        place="wardround.client.process.responder:Responder._answer",
+        has="type='train'",
+        when="after",
     ),
     "upload": dict(
         place="wardround.common.transport.mailbox:Mailbox._chunk", has="type='train'", when="after"
@@ -105,25 +109,29 @@ SERVER_SECURE = {
 }
 CLIENT_SECURE = {
     "group": dict(
-        place="wardround.client.process.worker:Worker._run_app", has="type='query.group'"
+        place="wardround.client.process.responder:Responder._run_app", has="type='query.group'"
     ),
     "keys": dict(
-        place="wardround.client.process.worker:Worker._answer",
+        place="wardround.client.process.responder:Responder._answer",
         has="type='query.keys'",
         when="after",
     ),
-    "training": dict(place="wardround.client.process.worker:Worker._run_app", has="type='train'"),
+    "training": dict(
+        place="wardround.client.process.responder:Responder._run_app", has="type='train'"
+    ),
     "written down": dict(
-        place="wardround.client.process.worker:Worker._answer", has="type='train'", when="after"
+        place="wardround.client.process.responder:Responder._answer",
+        has="type='train'",
+        when="after",
     ),
     "upload": dict(
         place="wardround.common.transport.mailbox:Mailbox._chunk", has="type='train'", when="after"
     ),
     "unmask": dict(
-        place="wardround.client.process.worker:Worker._run_app", has="type='query.unmask'"
+        place="wardround.client.process.responder:Responder._run_app", has="type='query.unmask'"
     ),
     "unmasked": dict(
-        place="wardround.client.process.worker:Worker._answer",
+        place="wardround.client.process.responder:Responder._answer",
         has="type='query.unmask'",
         when="after",
     ),

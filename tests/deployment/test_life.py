@@ -319,7 +319,7 @@ SLOW_SERVER: list[Patch] = [
     ("slow", {"place": "wardround.server.rounds.federation:write_checkpoint", "seconds": 0.1})
 ]
 SLOW_CLIENT: list[Patch] = [
-    ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.02})
+    ("slow", {"place": "wardround.client.process.responder:Responder._run_app", "seconds": 0.02})
 ]
 
 MOVES = (

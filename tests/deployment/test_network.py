@@ -14,7 +14,7 @@ from tests.deployment.harness import Federation, Patch, federation, until
 
 LONG = pytest.mark.skipif("CHAOS_CAMPAIGNS" not in os.environ, reason="part of make chaos")
 SLOW: list[Patch] = [
-    ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})
+    ("slow", {"place": "wardround.client.process.responder:Responder._run_app", "seconds": 0.1})
 ]
 
 

@@ -14,7 +14,7 @@ from tests.deployment.harness import Federation, Patch, Process, federation, unt
 from wardround.common.errors import AuditError
 
 SLOW: list[Patch] = [
-    ("slow", {"place": "wardround.client.process.worker:Worker._run_app", "seconds": 0.1})
+    ("slow", {"place": "wardround.client.process.responder:Responder._run_app", "seconds": 0.1})
 ]
 
 

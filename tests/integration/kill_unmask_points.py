@@ -24,7 +24,7 @@ from flwr.app import ConfigRecord, Context, RecordDict
 
 from tests.integration.kill_points import in_child, kill_before
 from wardround.client.app import create_client_app
-from wardround.client.data.hospital import Hospital
+from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol import names as m
@@ -124,9 +124,8 @@ def serve(folder: Path, config: Config) -> None:
             task,
             config,
             lambda slope=index: Examples(x, x[:, 0] * slope),  # type: ignore[misc]
-            identities[name],
-            roster,
-            simulated=True,
+            keys=Keys(identities[name], roster),
+            place=Place(simulated=True),
         )
         for index, name in enumerate(NAMES)
     }

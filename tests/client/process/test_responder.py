@@ -14,8 +14,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.process.answers import Answers
+from wardround.client.process.responder import Kept, Responder
 from wardround.client.process.store import DurableState
-from wardround.client.process.worker import Worker
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import PolicyRefused, ReplyRefused
 from wardround.common.flower.arrays import encode_arrays
@@ -70,7 +70,7 @@ class OpenDoor:
 
 
 class Bench:
-    """A worker with its surroundings, driven in this thread."""
+    """A responder with its surroundings, driven in this thread."""
 
     def __init__(self, folder: Path, handler: Callable[[Message, Context], Message]) -> None:
         become_client()
@@ -81,19 +81,17 @@ class Bench:
         self.state = DurableState(folder / "store")
         self.audit = AuditLog.open(folder / "audit.jsonl", "north", Identity.generate())
         self.rounds: list[int] = []
-        self.worker = Worker(
-            app,
-            lambda: Context(1, 2, {}, self.state.records, {}),
-            self.state,
-            Answers(folder / "answers"),
+        self.responder = Responder(
+            lambda message: app(message, Context(1, 2, {}, self.state.records, {})),
+            Kept(self.state, Answers(folder / "answers")),
             self.audit,
             self.door,
-            self.outbox,
-            self.rounds.append,
+            mailbox=self.outbox,
+            on_round=self.rounds.append,
         )
 
     def ask(self, content: RecordDict, kind: str = m.TRAIN) -> Start:
-        """Hand over a request and let the worker work until it has nothing left."""
+        """Hand over a request and let the responder work until it has nothing left."""
         body = encode_content(content)
         digest = body.digest()
         request_id = hashlib.sha256((kind + digest).encode()).hexdigest()
@@ -105,11 +103,11 @@ class Bench:
             size_bytes=body.size_bytes,
             digest=digest,
         )
-        if self.worker.wanted(start) is None:
+        if self.responder.wanted(start) is None:
             file = io.BytesIO(body.read(0, body.size_bytes))
-            self.worker.request(Incoming(start, file))
-            self.worker.stop()
-            self.worker.run()
+            self.responder.request(Incoming(start, file))
+            self.responder.stop()
+            self.responder.run()
         return start
 
     def last(self) -> tuple[Start, RecordDict | None]:
@@ -256,12 +254,12 @@ def test_a_dropped_request_is_not_begun_and_one_asked_for_again_is(tmp_path: Pat
             size_bytes=body.size_bytes,
             digest=body.digest(),
         )
-        bench.worker.request(Incoming(start, io.BytesIO(body.read(0, body.size_bytes))))
+        bench.responder.request(Incoming(start, io.BytesIO(body.read(0, body.size_bytes))))
         starts.append(start)
-    bench.worker.drop_all()
-    assert bench.worker.wanted(starts[1]) == ""  # it is here already, and wanted again
-    bench.worker.stop()
-    bench.worker.run()
+    bench.responder.drop_all()
+    assert bench.responder.wanted(starts[1]) == ""  # it is here already, and wanted again
+    bench.responder.stop()
+    bench.responder.run()
     assert calls == [1] and bench.outbox.sent[-1][0].reply_to == starts[1].id
 
 
@@ -277,9 +275,9 @@ def test_a_flood_of_requests_is_turned_away(bench: Bench) -> None:
             size_bytes=body.size_bytes,
             digest=body.digest(),
         )
-        answers.append(bench.worker.wanted(start))
+        answers.append(bench.responder.wanted(start))
         if answers[-1] is None:
-            bench.worker.request(Incoming(start, io.BytesIO(body.read(0, body.size_bytes))))
+            bench.responder.request(Incoming(start, io.BytesIO(body.read(0, body.size_bytes))))
     assert answers[0] is None and answers[-1] == "more than 8 requests at once"
 
 
@@ -289,7 +287,7 @@ def test_an_answer_of_a_run_that_was_withdrawn_from_does_not_leave_in_the_next_o
     """It was kept and not sent; the server asks for it by its number under another plan."""
     bench.ask(request())
     answer = bench.outbox.sent[-1]
-    bench.worker.withdraw("this hospital rejected the plan of run 'one'")
+    bench.responder.withdraw("this hospital rejected the plan of run 'one'")
     assert bench.outbox.sent[-1][0].kind == "error"
     plan = RecordDict({**MANIFEST, "plan": ConfigRecord({"run": "two"})})
     bench.ask(plan, m.MANIFEST)

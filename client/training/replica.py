@@ -16,68 +16,36 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import tee
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wardround.client.algorithms.base import adjust, copies
-from wardround.client.training.batches import Rows, batches, on_device
+from wardround.client.training.batches import Drawn
 from wardround.client.training.checkpointing import recomputing
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.distillation import Teacher
 from wardround.client.training.objective import Objective
 from wardround.client.training.pieces import is_out_of_memory
 from wardround.client.training.precision import make_scaler
-from wardround.client.training.steps import Scaler, train_model
+from wardround.client.training.shared_tensors import SharedTensors
+from wardround.client.training.shares import ShareGradients
+from wardround.client.training.steps import train_model
 from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import WardroundError
 from wardround.common.figures.sums import Sums
 from wardround.common.model.named import build_model, model_entries
 from wardround.common.rng import client_keys, derive_seed
-from wardround.common.tables import TrainingTable
 from wardround.common.tasks.base import Examples
-
-_ALIGNED = 64
-
-
-class SharedTensors:
-    """Tensors by name in one block of shared memory: whoever gets this object sees the same."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._places: dict[str, tuple[int, int, torch.dtype, tuple[int, ...]]] = {}
-        end = 0
-        for name, tensor in tensors.items():
-            size = tensor.numel() * tensor.element_size()
-            self._places[name] = (end, size, tensor.dtype, tuple(tensor.shape))
-            end += -(-size // _ALIGNED) * _ALIGNED
-        self._block = torch.empty(end, dtype=torch.uint8)
-        self._block.share_memory_()  # type: ignore[no-untyped-call]
-
-    def views(self) -> dict[str, Tensor]:
-        """The tensors in the block."""
-        return {
-            name: self._block[start : start + size].view(dtype).reshape(shape)
-            for name, (start, size, dtype, shape) in self._places.items()
-        }
-
-    def write(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy values in; names and shapes are those it was made for."""
-        views = self.views()
-        for name, tensor in tensors.items():
-            views[name].copy_(tensor.detach())
 
 
 @dataclass(frozen=True)
@@ -249,9 +217,13 @@ class Replica:
         teacher = Teacher(self._model, training) if training.distillation else None
         objective = Objective(self._parallel, self._task, training, teacher)
         scaler = make_scaler(training)
-        share = (setup.rank, setup.processes)
         gradients = ShareGradients(
-            self._parallel, setup.examples, training, keys, objective, share, scaler
+            self._parallel,
+            Drawn(setup.examples, training, keys),
+            objective,
+            rank=setup.rank,
+            processes=setup.processes,
+            scaler=scaler,
         )
         with recomputing(self._model) if training.checkpoint_activations else nullcontext():
             done = train_model(self._model, gradients, config, seed, self._terms(order), scaler)
@@ -267,60 +239,3 @@ class Replica:
         parameters: dict[str, Tensor] = {name: named[name] for name in order.parameters}
         start = copies(parameters) if order.proximal else {}
         return Terms(parameters, start, order.proximal, shift)
-
-
-class ShareGradients:
-    """Gradients of a batch's mean loss, of which this process computes its share.
-
-    Iterating sets ``.grad``, in all processes alike, and gives this process's part of each loss.
-    Each takes every P-th example, from its own number on. The reduction means over P processes, so
-    a share's summed loss counts P times, over the size of the whole batch. A process that a small
-    batch has no example for goes through the first one, at weight 0: all must take part.
-
-    share : this process's number, and P
-    """
-
-    def __init__(
-        self,
-        model: DistributedDataParallel,
-        examples: Examples,
-        training: TrainingTable,
-        keys: NDArray[np.uint64],
-        objective: Callable[[Tensor, Tensor], Tensor],
-        share: tuple[int, int],
-        scaler: Scaler = None,
-    ) -> None:
-        self._model, self._examples, self._objective = model, examples, objective
-        self._training, self._keys, self._scaler = training, keys, scaler
-        self._rank, self._processes = share
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        whole, ahead = tee(batches(len(self._examples), self._training, self._keys))
-        shares = (self._share(rows) for rows in ahead)
-        coming = on_device(self._examples, shares, self._training.device)
-        for rows, (inputs, targets) in zip(whole, coming, strict=True):
-            weight = 1.0 / len(rows) if self._rank < len(rows) else 0.0
-            yield self._step(inputs, targets, weight)
-
-    def _share(self, rows: Rows) -> Rows:
-        own = rows[self._rank :: self._processes]
-        return own if len(own) else rows[:1]
-
-    def _step(self, inputs: Tensor, targets: Tensor, weight: float) -> Tensor:
-        """The gradient, ``micro_batch_size`` examples at a time; it is reduced with the last."""
-        for p in self._parameters:
-            p.grad = None
-        size = len(targets)
-        most = self._training.micro_batch_size or size
-        total = torch.zeros((), device=inputs.device)
-        for start in range(0, size, most):
-            last = start + most >= size
-            with nullcontext() if last else self._model.no_sync():
-                piece = slice(start, start + most)
-                loss = self._objective(inputs[piece], targets[piece]).sum() * weight
-                scaled = loss * self._processes
-                scaled = scaled if self._scaler is None else self._scaler.scale(scaled)
-                scaled.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total

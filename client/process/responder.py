@@ -21,7 +21,7 @@ from wardround.client.site.outward import Outward
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, TransportError, WardroundError
 from wardround.common.flower.content import decode_content, encode_content
-from wardround.common.flower.hosting import ClientApp, Context, Message, received_message
+from wardround.common.flower.hosting import Message, received_message
 from wardround.common.privacy.claims import claimed_epsilon
 from wardround.common.protocol import names as m
 from wardround.common.protocol.message import Content
@@ -71,29 +71,37 @@ _Answer = tuple[Start, Readable | None]
 """What is to be sent: its announcement and its body."""
 
 
-class Worker:
-    """Answers requests in a thread of its own.
+@dataclass(frozen=True)
+class Kept:
+    """What outlives this process: what handlers have promised, and the answers that were given."""
+
+    state: DurableState
+    answers: Answers
+
+
+class Responder:
+    """Answers requests in a thread of its own: the connection hands them over, the app works.
 
     Parameters
     ----------
-    context : makes the Flower context of a request around the durable state
+    app : the reply to a request; it alone computes on patients' data
+    kept : whose state the app's handlers change
     on_round : is told when a training request of a new round comes
     outward : what may leave of an error's text; by default no path
     """
 
     def __init__(
         self,
-        app: ClientApp,
-        context: Callable[[], Context],
-        state: DurableState,
-        answers: Answers,
+        app: Callable[[Message], Message],
+        kept: Kept,
         audit: AuditLog,
         guard: Guard,
+        *,
         mailbox: Mailbox,
         on_round: Callable[[int], None],
         outward: Callable[[str], str] | None = None,
     ) -> None:
-        self._app, self._context, self._state, self._answers = app, context, state, answers
+        self._app, self._state, self._answers = app, kept.state, kept.answers
         self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
         self._outward = outward or Outward()
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -226,7 +234,7 @@ class Worker:
 
     def _run_app(self, work: _Work) -> Message:
         request = received_message(work.content, work.start.type, work.start.id)
-        return self._app(request, self._context())
+        return self._app(request)
 
     def _reply(self, start: Start, content: Content, number: int, protection: str) -> _Answer:
         """An answer that is kept, written down, and may leave."""
