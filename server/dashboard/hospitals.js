@@ -149,4 +149,3 @@ function ownFigure(cell, hospital, run) {
   setText(cell.main, figure(own[name]));
   return below(cell, `${words(name)} on ${split}`);
 }
-
