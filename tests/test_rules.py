@@ -19,6 +19,26 @@ MAY_IMPORT = {
 }
 FLOWER = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
 HOST = "common/flower/hosting.py"
+HANDLES_FLOWER = {
+    "common/flower": "records, bytes, hosts: the others have Flower's handles from here",
+    "common/process/logs.py": "what Flower has done to the log",
+    "common/protocol": "typed messages",
+    "common/secagg/content.py": "the digest of a request as it came",
+    "client/app.py": "the hospital's app",
+    "client/site/gate.py": "judges the records that would leave",
+    "client/state.py": "what a context remembers",
+    "server/app.py": "the server's app",
+    "server/gathering": "between the strategy's messages and ours",
+    "server/strategies": "Flower's strategies, and ours behind the same interface",
+    "server/transport": "a grid over connections",
+    "simulations/clients.py": "a grid in one process",
+    "simulations/grid.py": "the same",
+    "simulations/executors": "who runs its clients",
+    "simulations/flower.py": "Flower's own engine",
+    "simulations/run/client_states.py": "what simulated contexts remember, in files",
+}
+"""Rooms and files that import flwr, and why; nobody else does, so that an upgrade of Flower is
+theirs alone."""
 FORBIDDEN = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 
@@ -60,6 +80,24 @@ def violations(root: Path) -> list[str]:
                     if "weights_only=True" not in ast.unparse(node):
                         found.append(f"{file}:{node.lineno}: torch.load without weights_only")
     return found
+
+
+def who_imports_flower(root: Path) -> set[str]:
+    """Files of the product that import flwr."""
+    return {
+        str(path.relative_to(root))
+        for part in MAY_IMPORT
+        for path in (root / part).rglob("*.py")
+        for _, name in imports(ast.parse(path.read_text()))
+        if name.partition(".")[0] == "flwr"
+    }
+
+
+def test_flowers_types_stay_where_they_are_handled() -> None:
+    found = who_imports_flower(ROOT)
+    known = {x: {f for f in found if f == x or f.startswith(f"{x}/")} for x in HANDLES_FLOWER}
+    assert found - set().union(*known.values()) == set()
+    assert [place for place, files in known.items() if not files] == [], "take it off the list"
 
 
 def test_nobody_breaks_the_rules() -> None:

@@ -18,8 +18,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from flwr.app import Context
-
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.watch import DataWatch
@@ -43,7 +41,7 @@ from wardround.common.durable.files import hand_over
 from wardround.common.durable.lock import take_lock
 from wardround.common.durable.private import denied
 from wardround.common.errors import AuditError, ProvisionError, TransportError, WardroundError
-from wardround.common.flower.hosting import CLIENT_NODE_ID, become_client
+from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, become_client
 from wardround.common.run.shaping import differences
 from wardround.common.secagg.content import shared_settings
 from wardround.common.transport.frames import Heads, Start

@@ -13,12 +13,11 @@ import io
 import json
 from pathlib import Path
 
-from flwr.app import RecordDict
-
 from wardround.common.durable.private import private_folder, write_private
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError, TransportError
 from wardround.common.flower.content import Record, decode_content, encode_content
+from wardround.common.protocol.message import Content
 
 _INDEX = "index.json"
 _LOST = "keys of open rounds and personal layers are then lost"
@@ -35,7 +34,7 @@ class DurableState:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         private_folder(folder)
-        self.records = RecordDict()
+        self.records = Content()
         self._files: dict[str, str] = {}
         self._saved: dict[str, Record] = {}
         self._number = 0
@@ -56,7 +55,7 @@ class DurableState:
             if name in changed:
                 self._number += 1
                 files[name] = f"{self._number:08d}.record"
-                body = encode_content(RecordDict({name: record}))
+                body = encode_content(Content({name: record}))
                 write_private(self._folder / files[name], body.read(0, body.size_bytes))
             else:
                 files[name] = self._files[name]

@@ -33,7 +33,7 @@ from wardround.common.durable.private import private_folder, why, write_private
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import PolicyRefused, ProvisionError, WardroundError
 from wardround.common.manifest.manifest import Manifest
-from wardround.common.protocol.names import REJECTED
+from wardround.common.protocol.errors import REJECTED
 from wardround.common.text import one_line
 from wardround.common.trust.identity import Identity, digest, verify
 

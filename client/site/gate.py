@@ -8,20 +8,20 @@ be: that a number carries its noise, that a vector is masked, that a sum's name 
 
 from __future__ import annotations
 
-import functools
-import io
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import PolicyRefused, ProtocolRefused
-from wardround.common.flower.arrays import ALLOWED_DTYPES
+from wardround.common.flower.arrays import ALLOWED_DTYPES, is_npy
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
+from wardround.common.protocol import train
 from wardround.common.protocol.leaf import ANY, Leaf
+from wardround.common.protocol.masked import MOST_CLAIM_BYTES
+from wardround.common.protocol.totals import MOST_SUM_NUMBERS, MOST_SUMS, is_sum_name
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import MOST_ELEMENTS
 from wardround.common.secagg.encoding import OWN_NAMES
@@ -39,8 +39,6 @@ _MESSAGES: dict[str, type[wire.Message]] = {
     m.TRAIN: wire.Upload,
     m.EVALUATE: wire.Upload,
 }
-_MOST_SUMS, _MOST_SUM_NAME = 100_000, 256
-_MOST_CLAIM_BYTES = 2048
 _VALUES = {
     ArrayRecord: ALLOWED_DTYPES,
     MetricRecord: {"int", "float"},
@@ -144,8 +142,8 @@ def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> 
     """A training or evaluation request within the plan."""
     for key, most in (
         (m.ROUND, manifest.rounds),
-        (m.PLANNED_ROUNDS, manifest.rounds),
-        (m.COHORT, manifest.cohort),
+        (train.PLANNED_ROUNDS.key, manifest.rounds),
+        (train.COHORT.key, manifest.cohort),
     ):
         value = config.get(key)
         if key != m.ROUND and value is None:
@@ -155,12 +153,12 @@ def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> 
                 f"{message_type}: the request's {key} is {_short(value)}, the accepted manifest "
                 f"plans 1 to {most}"
             )
-    run = config.get(m.RUN)
+    run = config.get(train.RUN.key)
     if run is not None and run != manifest.run:
         raise PolicyRefused(
             f"{message_type}: the request is of run {_short(run)}, accepted was '{manifest.run}'"
         )
-    algorithm = config.get(m.ALGORITHM)
+    algorithm = config.get(train.ALGORITHM.key)
     if message_type == m.TRAIN and algorithm not in manifest.algorithms:
         accepted = ", ".join(manifest.algorithms)
         raise PolicyRefused(
@@ -207,26 +205,11 @@ def _check_array(leaf: Leaf, array: Array, place: Place) -> None:
         raise PolicyRefused(
             f"{_where(place)} is serialised as '{one_line(array.stype, 40)}', not numpy"
         )
-    size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
-    headers = [_npy_header(shape, array.dtype, order) for order in (False, True)]
-    if not any(
-        len(array.data) == len(header) + size_bytes and array.data.startswith(header)
-        for header in headers
-    ):
+    if not is_npy(array):
         raise PolicyRefused(
             f"{_where(place)}: its {len(array.data)} bytes are not just an array of {array.dtype}"
             f"{list(shape)}"
         )
-
-
-@functools.lru_cache(maxsize=8192)
-def _npy_header(shape: tuple[int, ...], dtype: str, fortran_order: bool) -> bytes:
-    """What numpy writes before the values."""
-    buffer = io.BytesIO()
-    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    header = {"descr": description, "fortran_order": fortran_order, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, header)
-    return buffer.getvalue()
 
 
 def _check_bytes(leaf: Leaf, value: bytes, place: Place) -> None:
@@ -242,7 +225,7 @@ def _check_bytes(leaf: Leaf, value: bytes, place: Place) -> None:
                 f"{_where(place)} has {len(value)} bytes, which no masked sums have"
             )
     elif leaf.name == m.CLAIM:
-        if len(value) > _MOST_CLAIM_BYTES:
+        if len(value) > MOST_CLAIM_BYTES:
             raise PolicyRefused(f"{_where(place)} has {len(value)} bytes, no claim has so many")
     else:
         try:
@@ -273,9 +256,9 @@ def _check_sums(message_type: str, content: Mapping[str, Any], leaves: list[Leaf
         return
     arrays = content[m.ARRAYS]
     elements = sum(math.prod(array.shape) for array in arrays.values())
-    if len(arrays) > _MOST_SUMS or elements > MOST_ELEMENTS:
+    if len(arrays) > MOST_SUMS or elements > MOST_SUM_NUMBERS:
         raise PolicyRefused(f"'{m.ARRAYS}' of {message_type} holds too many sums")
     for name in arrays:
-        if len(name) > _MOST_SUM_NAME or not name.isprintable():
+        if not is_sum_name(name):
             place = (message_type, m.ARRAYS, name)
             raise PolicyRefused(f"{_where(place)}: a sum's name is a printable line of at most 256")

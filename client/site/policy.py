@@ -23,7 +23,7 @@ from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused, 
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256, task_name
 from wardround.common.privacy.accounting import unit_epsilon
-from wardround.common.protocol.names import BUDGET
+from wardround.common.protocol.errors import BUDGET
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.tables import Precision, Table, TaskTable
 from wardround.common.text import one_line

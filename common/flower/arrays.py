@@ -129,15 +129,27 @@ def decode_array(name: str, array: Array) -> NDArray[Any]:
     return value
 
 
-@functools.lru_cache(maxsize=4096)
-def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
-    """The header that numpy writes for a C-ordered array: what starts with it needs no parsing."""
+def is_npy(array: Array) -> bool:
+    """Whether its bytes are just what numpy writes of such an array, in either order of its sides,
+    and no more: nothing is parsed."""
+    shape = tuple(array.shape)
+    size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
+    headers = (_npy_header(shape, array.dtype, order) for order in (False, True))
+    return any(
+        len(array.data) == len(header) + size_bytes and array.data.startswith(header)
+        for header in headers
+    )
+
+
+@functools.lru_cache(maxsize=8192)
+def _npy_header(shape: tuple[int, ...], dtype: str, fortran_order: bool = False) -> bytes:
+    """The header that numpy writes: what starts with it needs no parsing."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         buffer,
         {
             "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-            "fortran_order": False,
+            "fortran_order": fortran_order,
             "shape": shape,
         },
     )

@@ -1,31 +1,19 @@
-"""The vocabulary of the federation: message types, record names, and their sizes.
+"""Names that messages share: their types, records, and what of them several modules know.
 
-Every request carries ``config`` and, from round 1 on, the summed preparation ``totals``; training
-and evaluation requests carry the model in ``arrays``. What a reply must hold is checked in
-``server/gathering/replies.py``.
+Which request and reply is what is said by their classes:
 
-| message type       | request                             | reply                               |
-|--------------------|-------------------------------------|-------------------------------------|
-| query.describe     | config                              | describe (config), sizes (metrics)  |
-| query.statistics   | config (phase), totals              | arrays: this hospital's sums        |
-| train              | config, totals, arrays, strategy's  | arrays, metrics, strategy's         |
-| evaluate           | config, totals, arrays              | arrays: metric sums, metrics        |
+| message type                        | request               | reply               |
+|-------------------------------------|-----------------------|---------------------|
+| query.manifest                      | ``ManifestRequest``   | ``ManifestReply``   |
+| query.describe                      | ``DescribeRequest``   | ``DescribeReply``   |
+| query.statistics                    | ``StatisticsRequest`` | ``StatisticsReply`` |
+| query.hello, .group, .keys, .unmask | ``KeyRequest``        | ``KeyReply``        |
+| query.layout                        | as for the sums       | ``KeyReply``        |
+| train                               | ``TrainRequest``      | ``TrainReply``      |
+| evaluate                            | ``EvaluateRequest``   | ``EvaluateReply``   |
 
-In a simulation, one train or evaluate message may be for a group of clients (config: clients,
-weighting); the reply holds weighted sums over them, and who is in them (config: accepted, refused,
-reasons). See ``server/gathering/cohorts.py``.
-
-With privacy a training reply has no loss, and a ``privacy`` record with a signed claim (or the
-claim in the ``secagg`` record); with an adaptive clipping norm also the array record ``quantile``.
-
-With secure aggregation the last three carry a ``secagg`` record (the task) in the request, and in
-the reply nothing but that record: a masked vector. These come with it, each a message of
-``common/secagg/messages.py`` in a ``secagg`` record, both ways:
-
-| query.hello, query.group, query.keys   | the keys, once per session and bundle                   |
-| query.layout                           | names and shapes of sums (config, totals, arrays as for |
-|                                        | the sums themselves), no value                          |
-| query.unmask                           | the survivor set; shares of masks                       |
+With secure aggregation a request carries a ``MaskedTask``, and is answered with a ``MaskedReply``.
+In a simulation one train or evaluate message may be for many clients (``cohort.py``).
 """
 
 from __future__ import annotations
@@ -58,12 +46,7 @@ METRICS = "metrics"
 TOTALS = "totals"
 SIZES = "sizes"
 SECAGG = "secagg"
-MANIFEST_RECORD = "manifest"
 PRIVACY = "privacy"
-BUDGET = "privacy: "
-"""How the reason begins with which a client refuses what its privacy budget forbids."""
-REJECTED = "this hospital rejected the plan of run "
-"""How the reason begins with which a client refuses what a person there has rejected."""
 QUANTILE = "quantile"
 CONTROL = "control"
 """SCAFFOLD's control variates, in requests and replies."""
@@ -74,38 +57,8 @@ VECTOR = "vector"
 SUMS_LAYOUT = "layout"
 CLAIM = "claim"
 
-# Keys of the config record. Those with a hyphen that Flower's strategies set keep Flower's names.
 ROUND = "server-round"
-STATE_ROUND = "state-round"
-ALGORITHM = "algorithm"
-LOCAL_KEYS = "local-keys"
-BEST_ROUND = "best-round"
-"""Of evaluation requests: the best round before this one, where the best is the result."""
-FROZEN = "frozen"
-"""Digest of frozen entries that every party makes by itself, so that all have the same."""
-PROXIMAL_MU = "proximal-mu"
-PHASE = "phase"
-TOTALS_DIGEST = "totals-digest"
-PROTOCOL_KEY = "protocol"
-
-# The same, for privacy: what the server proposes and a hospital accounts for.
-RUN = "run"
-PLANNED_ROUNDS = "planned-rounds"
-COHORT = "cohort"
-SAMPLING_RATE = "sampling-rate"
-EXPECTED_UNITS = "expected-units"
-CLIPPING_NORM = "clipping-norm"
-
-# The same, for a message to a group of clients of one process (a simulation's).
-CLIENTS = "clients"
-"""Node ids of all whom the message is for; it is sent to the first."""
-WEIGHTING = "weighting"
-
-# Keys of the config and metrics records of such a group's reply.
-ACCEPTED = "accepted"
-REFUSED = "refused"
-REASONS = "reasons"
-WEIGHT = "weight"
+"""In the config record of every request of a round; the key is Flower's."""
 
 # Keys of the metrics record of a training reply.
 NUM_EXAMPLES = "num-examples"

@@ -17,6 +17,7 @@ from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import ArraySpec, Layout
 from wardround.common.protocol import names as m
+from wardround.common.protocol.model import STATE_ROUND
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.messages import SumsLayout
 from wardround.common.tables import OWN_TRAINING, without_folders
@@ -24,7 +25,7 @@ from wardround.common.trust.identity import digest, encode_parts
 
 LOSS, STEPS = "loss", "steps"
 MOST_ELEMENTS = 10_000_000
-_LOCAL_CONFIG = {m.STATE_ROUND}
+_LOCAL_CONFIG = {STATE_ROUND.key}
 """Keys of a request that differ between clients, by design."""
 _EXACT = ArraySpec((1,), "float64")
 

@@ -22,7 +22,8 @@ from flwr.app import Message
 from wardround.common.errors import TransportError
 from wardround.common.flower.content import Body, decode_content
 from wardround.common.flower.hosting import error_reply, message_with, timestamp
-from wardround.common.protocol.names import MANIFEST, REJECTED
+from wardround.common.protocol.errors import Code, code_of
+from wardround.common.protocol.names import MANIFEST
 from wardround.common.text import one_line
 from wardround.common.transport.frames import Frame, Heads, Start
 from wardround.common.transport.mailbox import Incoming, Mailbox
@@ -61,8 +62,11 @@ class Asked:
 
     def reply(self) -> Message:
         """The reply, decoded; what can't be decoded is an error of the hospital's."""
-        reply = error_reply(self.request, one_line(self.error)) if self.error is not None else None
-        if reply is None:
+        reply = None
+        if self.error is not None:
+            line = one_line(self.error)
+            reply = error_reply(self.request, line, code_of(line))
+        else:
             assert self.file is not None
             try:
                 content = decode_content(self.file, self.size_bytes, stored=True)
@@ -133,7 +137,7 @@ class Link:
     @property
     def withdrew(self) -> bool:
         """Whether it took part, and a person there rejects the run now."""
-        return self._took_part and self.refusal.startswith(REJECTED)
+        return self._took_part and code_of(self.refusal) is Code.REJECTED
 
     def stays_away(self, lease_s: float) -> bool:
         """Whether it refuses the run, or said goodbye and isn't back within a lease: it won't
@@ -240,7 +244,8 @@ class Link:
             if asked is None or asked.answered:
                 message.file.close()
                 return
-            withdrawn = start.type != MANIFEST and start.reason.startswith(REJECTED)
+            rejected = start.kind == "error" and code_of(start.reason) is Code.REJECTED
+            withdrawn = start.type != MANIFEST and rejected
             if start.kind == "error":
                 message.file.close()
                 asked.error = start.reason

@@ -8,13 +8,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Context
-
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.training.settings import check_training
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, DataError, WardroundError
+from wardround.common.flower.hosting import Context
 from wardround.common.model.initial import Initial, read_initial
 from wardround.common.names import names_of
 from wardround.common.privacy.incompatible import check_settings, check_task

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Message
 from numpy.typing import NDArray
 
 from wardround.common.config.load import Config
 from wardround.common.errors import RoundFailed
 from wardround.common.flower.arrays import Layout
+from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
+from wardround.common.protocol.model import round_of
 from wardround.common.rng import numpy_generator
 from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg.content import training_layout
@@ -109,8 +110,7 @@ class Scenario:
         kind = message.metadata.message_type
         if not self._may_fail(kind):
             return None
-        server_round = m.records_of(message.content, ConfigRecord)[m.CONFIG][m.ROUND]
-        assert isinstance(server_round, int)
+        server_round = round_of(message.content)
         return self.failures(kind, server_round, [name]).get(name)
 
     def failures(self, kind: str, server_round: int, names: Sequence[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ def told(local: list[str], more: dict[str, Any]) -> Any:
     def wrap(app: Any) -> Any:
         def answer(message: Message, context: Any) -> Message:
             if message.metadata.message_type == m.TRAIN:
-                config = dict(message.content[m.CONFIG]) | {m.LOCAL_KEYS: local}
+                config = dict(message.content[m.CONFIG]) | {"local-keys": local}
                 message.content[m.CONFIG] = ConfigRecord(config)
                 sent = {**message.content[m.ARRAYS], **encode_arrays(more)}
                 kept = {name: array for name, array in sent.items() if name not in local}

@@ -26,7 +26,7 @@ from wardround.common.transport.frames import Start
 from wardround.common.transport.mailbox import Incoming
 from wardround.common.trust.identity import Identity
 
-MANIFEST = RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: b"plan"})})
+MANIFEST = RecordDict({"manifest": ConfigRecord({m.MESSAGE: b"plan"})})
 
 
 class Outbox:

@@ -368,10 +368,10 @@ def test_a_request_beyond_the_plan_is_not_begun(run_gated) -> None:
         (m.ROUND, 2, "server-round is 2"),
         (m.ROUND, 0, "server-round is 0"),
         (m.ROUND, "1", "server-round is '1'"),
-        (m.PLANNED_ROUNDS, 2, "planned-rounds is 2"),
-        (m.COHORT, 4, "cohort is 4"),
-        (m.RUN, "another", "run 'another'"),
-        (m.ALGORITHM, "scaffold", "algorithm 'scaffold'"),
+        ("planned-rounds", 2, "planned-rounds is 2"),
+        ("cohort", 4, "cohort is 4"),
+        ("run", "another", "run 'another'"),
+        ("algorithm", "scaffold", "algorithm 'scaffold'"),
     ):
         asked = copy(request)
         asked[m.CONFIG][key] = value

@@ -49,7 +49,7 @@ def plan(site: Site, signer: Identity | None = None, run: str = "run-1") -> Reco
     task = make_task(site.config)
     manifest = preparation_manifest(site.config, task, server.description, run)
     signed = manifest.signed(signer or server.identity)
-    return RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
+    return RecordDict({"manifest": ConfigRecord({m.MESSAGE: signed})})
 
 
 def events(site: Site) -> list[dict]:
@@ -209,4 +209,4 @@ def with_model(site: Site) -> RecordDict:
     first = preparation_manifest(site.config, make_task(site.config), server.description, "run-1")
     layout = {"weight": ArraySpec((1, 30), "float32"), "bias": ArraySpec((1,), "float32")}
     signed = training_manifest(first, layout, list(layout), {}).signed(server.identity)
-    return RecordDict({m.MANIFEST_RECORD: ConfigRecord({m.MESSAGE: signed})})
+    return RecordDict({"manifest": ConfigRecord({m.MESSAGE: signed})})

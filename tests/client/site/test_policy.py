@@ -21,6 +21,7 @@ from wardround.common.manifest.manifest import Manifest, Versions
 from wardround.common.manifest.planned import DEFAULT_FAMILIES, model_family
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.protocol import names as m
+from wardround.common.protocol.errors import BUDGET
 from wardround.common.protocol.leaf import Leaf
 from wardround.common.secagg.content import descriptor
 from wardround.common.tasks.imaging.options import NetworkOptions
@@ -227,9 +228,7 @@ def test_rounds_that_are_repeated_never_pass_what_one_run_may_cost(site) -> None
     spent = [sizes, *others, *[entry("run-1", one)] * 3]
     with pytest.raises(PrivacyRefused) as refused:
         policy.check_spent(spent, config, "run-1")
-    assert str(refused.value).startswith(
-        f"{m.BUDGET}site.toml:1: max_epsilon_per_run: this hospital"
-    )
+    assert str(refused.value).startswith(f"{BUDGET}site.toml:1: max_epsilon_per_run: this hospital")
     policy.check_spent(spent, config, "run-2")
     policy.check_spent(spent, parse_config(""), "run-1")
     site("").check_spent(spent, config, "run-1")

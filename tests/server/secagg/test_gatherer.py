@@ -328,7 +328,7 @@ def test_a_hospital_that_is_shown_another_model_spoils_the_sum_and_nothing_is_le
         def answer(message, context):
             if message.metadata.message_type == m.TRAIN and context.node_config["hospital"] == "a":
                 config = dict(message.content[m.CONFIG])
-                message.content[m.CONFIG] = ConfigRecord(config | {m.PROXIMAL_MU: 0.5})
+                message.content[m.CONFIG] = ConfigRecord(config | {"proximal-mu": 0.5})
             return app(message, context)
 
         return answer

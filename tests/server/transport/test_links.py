@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from wardround.common.flower.content import encode_content
 from wardround.common.protocol import names as m
+from wardround.common.protocol.errors import REJECTED
 from wardround.common.transport import frames as f
 from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.transport.events import ServerEvents
@@ -215,7 +216,7 @@ def test_a_withdrawal_is_a_departure_and_what_is_asked_then_is_answered_at_once(
     assert not told and grid.departures() == 0 and not grid.gone() and replies(grid, ids)
     ids = list(grid.push_messages([question(link, number=1)]))
     settle()
-    refuse(process, process.requests[1], f"{m.REJECTED}'run': no more")
+    refuse(process, process.requests[1], f"{REJECTED}'run': no more")
     settle()
     assert link.withdrew and grid.gone() == {"a"} and grid.departures() == 1 and len(told) == 1
     ids += grid.push_messages([question(link, number=2)])
