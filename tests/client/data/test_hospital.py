@@ -88,10 +88,18 @@ def test_a_split_in_the_data_wins() -> None:
 
 def test_patients_that_nobody_names_are_asked_for_by_every_tasks_key() -> None:
     text = "[privacy]\nunit = 'patient'\nepsilon = 1.0\n"
-    hospital = Hospital("north", Fake([0] * 9), parse_config(text), lambda: None)
+
+    class Rows(Fake):
+        def left_out(self, raw):
+            return []
+
+        def select(self, raw, rows):
+            return raw
+
+    hospital = Hospital("north", Rows([0] * 9), parse_config(text), lambda: None)
     keys = "task.columns.patient_id; imaging: task.files.patient_id"
     with pytest.raises(ConfigError, match=f"north: .*privacy.unit: .*{keys}"):
-        hospital._groups(None)
+        hospital.unit_counts()
 
 
 def test_an_empty_shard_is_named(line) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError
-from wardround.simulations.population.partition import _patients, partition_rows, patient_rows
+from wardround.simulations.population.partition import partition, partition_rows, patient_rows
 
 ROW_COUNT = "rows per hospital in 1000 draws"
 
@@ -113,7 +113,7 @@ def test_rows_of_nobody_are_not_dealt_and_every_tasks_key_is_named() -> None:
 
     keys = "task.columns.patient_id; imaging: task.files.patient_id"
     with pytest.raises(ConfigError, match=f"simulation.partition: 'patient' needs .*{keys}"):
-        _patients(Nobodys(), None, config("patient", 2))
+        partition(Nobodys(), None, config("patient", 2))
 
 
 def test_patients_whose_rows_do_not_suffice_are_refused() -> None:

@@ -280,7 +280,7 @@ def test_a_file_that_lacks_an_entry_is_refused(folder: Path, tmp_path: Path) -> 
 
     totals = read_tensors(result.run_directory / "model" / "preparation.safetensors")[0]
     write_tensors(tmp_path / "preparation.safetensors", totals, {})
-    saved = SavedModel(tmp_path, result.saved._task, 1)
+    saved = SavedModel(tmp_path, make_task(result.config), 1)
     write_tensors(tmp_path / "model.safetensors", {"weight": arrays["weight"]}, state)
     with pytest.raises(CheckpointError, match="it lacks bias, which the model needs"):
         saved.load()
