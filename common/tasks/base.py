@@ -5,6 +5,10 @@ hospital it reads the shard, contributes sums to the federated preparation and t
 tensors; on the server it only builds the model and turns summed metrics into figures. Nothing but
 sums (``Sums``) and model arrays ever crosses.
 
+The order at a hospital: ``load``; a split by ``given_split`` or ``labels`` and ``together``;
+``statistics`` of the training part for phase 0, 1, ...; ``prepare``. On the server: ``fit`` in
+phase 0, before anything is added; after the last phase ``condense``, then ``agreed`` and ``model``.
+
 Shapes: B examples in a batch, N examples in a shard, O model outputs.
 """
 
@@ -307,14 +311,22 @@ class Task(ABC, Generic[Raw]):
 
     @abstractmethod
     def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
-        """Sums from which ``summarise`` makes figures. Must be additive over disjoint examples."""
+        """Sums from which ``summarise`` makes figures. Must be additive over disjoint examples.
+
+        outputs : of all examples of a hospital's split, float32, on the CPU
+        targets : as ``prepare`` gave them, in the same order
+        """
 
     @abstractmethod
     def summarise(self, sums: Sums) -> dict[str, float]:
         """Figures from (added) sums; a figure that is undefined here is left out or NaN."""
 
     def figure_table(self) -> FigureTable:
-        """What this task's figures are, for all that stars, ranks, selects or plots."""
+        """What this task's figures are, for all that stars, ranks, selects or plots.
+
+        Of the primary one ``figures`` decides which way is better; else ``higher_is_better``, where
+        a subclass or the object says it, or the name is unknown; else what is known of the name.
+        """
         known = [*STANDARD, *self.figures]
         primary = self.primary_metric
         described = any(figure.name == primary for figure in self.figures)
@@ -325,6 +337,7 @@ class Task(ABC, Generic[Raw]):
         return FigureTable(known, primary)
 
     def _says_higher(self) -> bool:
-        """Whether the subclass or the object itself has set ``higher_is_better``."""
+        """Whether the subclass or the object itself has set ``higher_is_better``: the False that
+        ``Task`` has is no statement, and must not turn round a figure known by its name."""
         classes = [one for one in type(self).__mro__ if issubclass(one, Task) and one is not Task]
         return any("higher_is_better" in vars(one) for one in (self, *classes))

@@ -118,7 +118,11 @@ def empty_columns(totals: Sums, options: TabularOptions) -> list[str]:
 
 
 def category_sums(train: Table, options: TabularOptions) -> Sums:
-    """This hospital's counts: of declared categories where needed, of others in ``WORDS``."""
+    """This hospital's counts: of declared categories where needed, of others in ``WORDS``.
+
+    Classes of an undeclared target are named however rare they are: a row of a class that the model
+    doesn't have could neither be trained on nor measured (``targets.py`` refuses it).
+    """
     sums: Sums = {}
     words: dict[str, int] = {}
     agreed = undeclared(options)
@@ -157,8 +161,8 @@ def indicators(table: Table, name: str, totals: Sums, options: TabularOptions) -
     """One column per category, 1 where it is the row's; all 0 where it is missing or rare.
 
     N x K float64, in the order of ``vocabulary``; with ``encoding = "dummy"`` the first category
-    has no column, since it follows from the others. Raises DataError for a cell outside declared
-    categories, unless they are to be ignored.
+    has no column, since it follows from the others: a missing or rare value then counts as the
+    first. Raises DataError for a cell outside declared categories, unless they are to be ignored.
     """
     known = {text: index for index, text in enumerate(vocabulary(totals, name, options))}
     declared = name in options.columns.categories

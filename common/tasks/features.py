@@ -75,7 +75,12 @@ def statistics(train: Table, options: TabularOptions, phase: int, totals: Sums) 
 
 
 def condense(totals: Sums, options: TabularOptions) -> Sums:
-    """What hospitals need to prepare their rows: means, deviations, medians, vocabularies."""
+    """What hospitals need to prepare their rows: means, deviations, medians, vocabularies.
+
+    Of each numeric column ``numeric/NAME/count`` (which columns there are is read from it) and,
+    where federated, ``mean``, ``std`` and ``median``, in the column's unit; counts of rows, binary
+    values and categories. The words of ``WORDS`` become a key each.
+    """
     condensed: Sums = {
         key: value
         for key, value in totals.items()
@@ -99,7 +104,11 @@ def condense(totals: Sums, options: TabularOptions) -> Sums:
 
 
 def feature_names(totals: Sums, options: TabularOptions) -> list[str]:
-    """Names of the model's inputs, in order: numeric, binary, then indicators."""
+    """Names of the model's inputs, in order: numeric, binary, then indicators.
+
+    Sorted within each kind, so the order is every hospital's, whatever its file's: weights of one
+    input are averaged with those of the same input.
+    """
     first = 1 if options.encoding == "dummy" else 0
     return [
         *numeric_names(totals),
@@ -190,7 +199,8 @@ def _fill(
     train: Table,
     options: TabularOptions,
 ) -> float:
-    """The value that stands for a missing number."""
+    """The value that stands for a missing number: the federation's median where one is agreed, else
+    that of this hospital's training rows; 0 where they have none."""
     _refuse_gap(table, name, gaps, options)
     key = f"numeric/{quote(name, safe='')}/median"
     if key in totals:
@@ -201,7 +211,8 @@ def _fill(
 
 
 def _mode(name: str, totals: Sums, train: Table, options: TabularOptions) -> float:
-    """The more frequent value of a binary column, over the federation or at this hospital."""
+    """The more frequent value of a binary column, over the federation, or with ``normalise =
+    "local"`` at this hospital; a tie is 0."""
     if options.normalise == "local":
         known = options.binary_values(name).read(train, name)
         known = known[~np.isnan(known)]
@@ -257,7 +268,7 @@ def _median(totals: Sums, key: str) -> float:
 
 
 def mean_of(totals: Sums, key: str) -> float:
-    """Mean of what phase 0 summed under a key."""
+    """Mean of what phase 0 summed under a key, or of what ``condense`` made of it; 0 of nothing."""
     if f"{key}/mean" in totals:
         return float(totals[f"{key}/mean"][0])
     return float(totals[f"{key}/sum"][0] / max(1.0, totals[f"{key}/count"][0]))
@@ -271,7 +282,11 @@ def std_of(totals: Sums, key: str) -> float:
 
 
 def _is_constant(mean: Any, std: Any) -> Any:
-    """Whether a deviation is only the rounding of the mean, whatever the unit; vectorised."""
+    """Whether a deviation is only the rounding of the mean, whatever the unit; vectorised.
+
+    float64 has a relative step of 2e-16, and a sum over many rows loses some digits more; what
+    really varies, but by less than 1e-12 of its mean, counts as constant too.
+    """
     return std <= 1e-12 * mean
 
 

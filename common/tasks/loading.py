@@ -79,7 +79,7 @@ def _module(path: Path, error: type[WardroundError]) -> ModuleType:
         sys.modules[name] = module  # dataclasses and typing look their module up there
         try:
             _run(module, path, error)
-        except BaseException:
+        except BaseException:  # half a module must not be found by the next who asks
             sys.modules.pop(name, None)
             raise
         _loaded[path, digest.digest()] = module

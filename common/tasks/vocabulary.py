@@ -96,6 +96,8 @@ def _only_word(cell: NDArray[np.float64]) -> str | None:
 
 
 def _row(word: str, hospitals: float, count: float) -> NDArray[np.float64]:
+    """What so many hospitals with that word leave in each of its cells: their number, their counts'
+    sum, and the word's own numbers (check, length, 5 bytes each) once for every hospital."""
     data = word.encode()
     if not 0 < len(data) <= LONGEST_WORD_BYTES:
         raise ValueError(f"a word of {len(data)} bytes; at most {LONGEST_WORD_BYTES}")
@@ -114,5 +116,6 @@ def _places(word: str) -> list[int]:
 
 
 def _hash(word: str, purpose: str) -> int:
+    """40 bits: as a check number, it lets sums of several words pass for one word once in 2^40."""
     digest = hashlib.sha256(f"{purpose}\x1f{word}".encode()).digest()
     return int.from_bytes(digest[:_CHUNK_BYTES], "big")

@@ -82,6 +82,7 @@ class TwoValues:
                 f"mean 1 to {self.key}, list those that mean 0 in {self.negative_key}, and the "
                 "others in task.missing_values"
             )
+        # no text of the column is in the list, and the only one there often means 1
         if len(set(others)) == len(set(texts)) and not _YES.isdisjoint(found):
             place = table.place(texts.index(found[0]), column)
             raise DataError(

@@ -64,7 +64,11 @@ class Gathered:
 
 
 def check_room(size_bytes: int) -> None:
-    """Raise DataError where images of so many bytes can't be kept: once apart, once as one."""
+    """Raise DataError where images of so many bytes can't be kept: once apart, once as one tensor.
+
+    Asked with every image, so that a shard that is too large fails early and not by the system's
+    hand, which names no reason.
+    """
     if 2 * size_bytes > most_bytes():
         raise DataError(
             f"images of task.size take over {2 * size_bytes >> 30} GiB, and there are "

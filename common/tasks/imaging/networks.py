@@ -42,7 +42,12 @@ def make_network(
 
 
 def small_cnn(axes: int, channels: int, outputs: int, options: NetworkOptions) -> nn.Module:
-    """Three stages of two convolutions, halved in between, then the mean over positions."""
+    """Three stages of two convolutions, halved in between, then the mean over positions.
+
+    N x C x size to N x outputs. Stages are 1, 2 and 4 times ``width`` channels wide. A convolution
+    has a bias only where no normalisation follows: that has a shift of its own, and a batch's mean
+    would take the bias out again.
+    """
     convolution = nn.Conv2d if axes == 2 else nn.Conv3d
     pool = nn.MaxPool2d if axes == 2 else nn.MaxPool3d
     norm = nn.BatchNorm2d if axes == 2 else nn.BatchNorm3d

@@ -185,7 +185,8 @@ def _numbers(values: Any, count: int) -> tuple[float, ...] | None:
 
 
 def _first_unlike(values: Sequence[Any]) -> int | None:
-    """The position of the first that isn't like the first one; spacings are rounded by exports."""
+    """The position of the first that isn't like the first one; None if all are. Spacings are
+    rounded by exports, so those within 1 % are alike."""
     first = values[0]
     for number, value in enumerate(values):
         if isinstance(value, tuple) and isinstance(first, tuple) and isinstance(value[0], float):

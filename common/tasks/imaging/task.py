@@ -94,7 +94,9 @@ class ImagingTask(Task[Images]):
     # --- preparation ---------------------------------------------------------------------------
     def statistics(self, train: Images, phase: int, totals: Sums) -> Sums:
         """``images``: how many; ``mean`` and ``squares``, C: sums over images of the channel's mean
-        and mean square."""
+        and mean square. Images are of one size, so their mean is that over pixels; and pixels are
+        in [0, 1], so E[x^2] - E[x]^2 loses few digits and one phase is enough (a table needs two).
+        """
         mean = np.zeros(self.options.channels)
         squares = np.zeros(self.options.channels)
         for start in range(0, len(train), _AT_A_TIME):
@@ -128,6 +130,7 @@ class ImagingTask(Task[Images]):
         if not count >= 1:
             raise TaskError("the hospitals have no training image")
         mean = np.asarray(totals["mean"]) / count
+        # of pixels that are all alike, rounding may leave a little less than nothing
         variance = np.maximum(np.asarray(totals["squares"]) / count - mean**2, 0.0)
         deviation = np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
         return make_network(self.options, mean.tolist(), deviation.tolist())

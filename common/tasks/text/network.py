@@ -58,7 +58,8 @@ class TextModel(nn.Module):
     def _forward(self, tokens: Tensor) -> Tensor:
         if torch.is_grad_enabled() or self.training or len(tokens) <= _ROWS_AT_A_TIME:
             return self._outputs(tokens)
-        order = (tokens != self._pad).sum(1).argsort()  # rows of like length go together
+        # rows of like length go together: each piece is as long as its longest row
+        order = (tokens != self._pad).sum(1).argsort()
         parts = [self._outputs(tokens[rows]) for rows in torch.split(order, _ROWS_AT_A_TIME)]
         return torch.cat(parts)[order.argsort()]
 

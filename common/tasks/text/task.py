@@ -186,7 +186,10 @@ class TextTask(Task[Rows]):
         return [name for name, _ in model.named_parameters() if ".lora_" not in name]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy, B: the mean over a sentence's words (0 if it has none), or the text's."""
+        """Cross entropy, B: the mean over a sentence's words (0 if it has none), or the text's.
+
+        outputs B x T x L and targets B x T with ``IGNORED``; of texts see ``class_loss``.
+        """
         if not self.tagging:
             return class_loss(self.classes, outputs, targets)
         losses = F.cross_entropy(
