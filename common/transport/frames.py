@@ -3,6 +3,11 @@
 The first byte tells the kind; a ``Chunk`` is a piece of a message's body, all others are small JSON
 objects, checked strictly: another type, an unknown key or an impossible number is refused.
 
+A message has an ``id``, the same wherever and however often it is sent, and on each connection a
+``number`` that its sender gives it, from 1 and without a gap: the two directions count apart. What
+a receiver says of a message that is coming (Have, Got) names the number; what is said for good
+(Done, Failed, Drop) names the id, and so may also come over a later connection.
+
     hospital                                   server
     Hello                              ->
                                        <-      Welcome, or Refused
@@ -64,7 +69,10 @@ class Hello(Frame):
 
 
 class Welcome(Frame):
-    """The server accepts. ``description``: the signed description, if the hospital's is older."""
+    """The server accepts. ``description``: the signed description, if the hospital's is older.
+
+    Said once more on a connection when the description has changed; only that counts then.
+    """
 
     instance: Instance
     heartbeat_s: Seconds
@@ -97,14 +105,16 @@ class Start(Frame):
 
 
 class Have(Frame):
-    """So much of a message is here; send the rest."""
+    """So much of a message is here (0 of a new one); send the rest. A large message's sender waits
+    for it: what came over an earlier connection isn't sent twice."""
 
     number: Number
     offset: Size
 
 
 class Got(Frame):
-    """So much of a message has come; the sender may send more. For large messages only."""
+    """So much of a message has come; the sender may send more. For large messages only: it keeps
+    few chunks on their way, and tells the sender how fast the link is."""
 
     number: Number
     offset: Size
@@ -117,7 +127,8 @@ class Done(Frame):
 
 
 class Failed(Frame):
-    """A message is refused. ``again``: it was damaged on the way, so send it once more."""
+    """A message is refused. ``again``: it was damaged on the way, so send it once more, from its
+    beginning; a sender does so twice."""
 
     id: Id
     reason: Text
@@ -135,7 +146,11 @@ class Ping(Frame):
 
 
 class Heads(Frame):
-    """The sender's signed audit head, and its countersignature (hex) of the receiver's last one."""
+    """The sender's signed audit head, and its countersignature (hex) of the receiver's last one.
+
+    head : ``SignedHead.to_bytes``; '' where there is none to be countersigned
+    countersigned : the receiver's head that ``signature`` is over, as it came; '' for no signature
+    """
 
     head: Text
     countersigned: Text = ""
@@ -174,6 +189,7 @@ _KINDS: list[type[Frame]] = [
     Bye,
     Got,
 ]
+# a kind's tag on the wire is its place in the list: a new one goes to the end
 _TAGS = {kind: tag for tag, kind in enumerate(_KINDS, 1)}
 
 

@@ -1,4 +1,17 @@
-"""What a mailbox holds, and what it tells its owner (``common/transport/mailbox.py``)."""
+"""What a mailbox holds, and what it tells its owner (``common/transport/mailbox.py``).
+
+A message's way, and what is left of it where it is cut short:
+
+    put -> Start -> [Have] -> Chunk ... -> arrived -> Done -> gone
+                                                   -> Failed -> failed
+
+* The connection breaks: until it has Done or Failed the sender keeps the message and begins again
+  with Start on the next connection; the receiver keeps what came, and Have says from where.
+* Done is lost: Start comes once more, ``wanted`` answers "", and Done is said again.
+* One of the two processes ends: what its mailbox held is lost. The server asks the next process of
+  a hospital again (``server/transport/links.py``); a hospital finds the answer that it had given
+  (``client/process/answers.py``).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +36,10 @@ class Readable(Protocol):
 class Outgoing:
     """A message to be sent. ``start.number`` is the mailbox's to give.
 
-    offset, got : up to where it was sent, and up to where it has come
+    announced : on the present connection
+    ready : its body may be sent: a small one's at once, a large one's after Have
+    attempts : how often it was sent whole, as far as the receiver found it damaged
+    offset, got : up to where it was sent, and up to where it has come, in bytes
     times : ends of the chunks on their way, and when they were sent
     """
 
@@ -44,7 +60,11 @@ class Outgoing:
 
 @dataclass
 class Incoming:
-    """A message that came, or is coming; ``file`` is at its beginning once it is whole."""
+    """A message that came, or is coming; ``file`` is at its beginning once it is whole, and whoever
+    is told that it arrived closes it.
+
+    digest : of what came so far, so that a large message isn't read a second time
+    """
 
     start: Start
     file: IO[bytes]
@@ -52,7 +72,8 @@ class Incoming:
     digest: BodyDigest = field(default_factory=BodyDigest)
 
     def continues(self, start: Start) -> bool:
-        """Whether ``start`` announces this very message again."""
+        """Whether ``start`` announces this very message again: all but its number, which is of a
+        connection, is the same. Otherwise what came is dropped and it begins anew."""
         return self.start == start.model_copy(update={"number": self.start.number})
 
 
@@ -60,7 +81,8 @@ class Events(Protocol):
     """What a mailbox tells its owner; called without its lock, one frame at a time."""
 
     def wanted(self, start: Start) -> str | None:
-        """Whether an announced message is to come: None, or why it isn't ("": it came before)."""
+        """Whether an announced message is to come: None, or why it isn't, which its sender gets as
+        Failed. "": it came before, or nobody needs it; its sender gets Done and forgets it."""
 
     def arrived(self, message: Incoming) -> None:
         """A message is whole. When this returns, its sender may forget it."""

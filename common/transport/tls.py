@@ -28,7 +28,8 @@ def server_credentials(
 ) -> grpc.ServerCredentials:
     """Of a server that asks every client for a certificate of the CA.
 
-    renewed : asked at every handshake for other files to go on with
+    renewed : asked at every handshake for other files to go on with; connections that stand keep
+        theirs
 
     Raises WardroundError in a process that isn't held to TLS 1.3.
     """

@@ -7,7 +7,10 @@ from wardround.common.transport.mailbox import Mailbox
 
 
 class ServerEvents:
-    """Does nothing; the coordinator's overrides write it down. Called from several threads."""
+    """Does nothing; the coordinator's overrides write it down. Called from several threads.
+
+    What can't be written down raises AuditError, and isn't done: the connection ends by it.
+    """
 
     def connected(self, name: str, address: str, version: str) -> None:
         """A hospital's connection was accepted."""

@@ -101,12 +101,14 @@ class HospitalGrid(HostGrid):
             return {name for name, link in links if link.stays_away(self.lease_s)}
 
     def departures(self) -> int:
-        """Requests that nobody answered for such a decision; it only grows."""
+        """Requests that nobody answered for such a decision; it only grows. Who compares it before
+        and after an attempt knows whether anybody went meanwhile."""
         with self.changed:
             return sum(link.departures for link in self.links.values())
 
     def give_up_silent(self) -> None:
-        """Answer for hospitals that are away; called again and again."""
+        """Answer for hospitals that are away: what they were asked gets an error, and whoever waits
+        goes on. Called again and again, by the server's watch."""
         for link in list(self.links.values()):
             if link.asked and not link.connected and link.silent_s() > self.lease_s:
                 link.fail_all(
@@ -122,11 +124,20 @@ class HospitalGrid(HostGrid):
         return [node_id_of(name) for name in self.admitted()]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Ask, and give each message its id: request, node and serial, joined by '-'.
+
+        Where nobody has the node, the reply is an error; so it is at once where the hospital has
+        been away for a lease. Raises what ``fail`` was told.
+        """
         self.check()
-        known: BlobDigests = {}
+        known: BlobDigests = {}  # arrays that all are sent are hashed once
         return [self._push(message, known) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """The replies that are here, each read from its spool when it is its turn, and forgotten.
+
+        An id that isn't answered yet, or was pulled before, gives nothing.
+        """
         self.check()
         for message_id in message_ids:
             stray = self._strays.pop(message_id, None)
@@ -141,6 +152,8 @@ class HospitalGrid(HostGrid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
+        """The replies within ``timeout`` seconds, as they come; the others aren't waited for, and
+        what was asked is taken back."""
         pending, replies = set(self.push_messages(messages)), []
         deadline = time.monotonic() + (timeout if timeout is not None else float("inf"))
         while pending and time.monotonic() < deadline:
@@ -154,7 +167,8 @@ class HospitalGrid(HostGrid):
 
     # --- what a loop over replies also needs -------------------------------------------------
     def wait(self, message_ids: Iterable[str], seconds: float) -> None:
-        """Until a reply to one of these is here, at most so long."""
+        """Until a reply to one of these is here, or anything else changed, at most so long: who
+        waits looks again."""
         ids = list(message_ids)
         with self.changed:
             if not any(self._is_answered(message_id) for message_id in ids):

@@ -31,7 +31,8 @@ from wardround.server.transport.events import ServerEvents
 
 
 def node_id_of(name: str) -> int:
-    """A hospital's Flower node id: the same in every run and whoever else takes part."""
+    """A hospital's Flower node id: the same in every run and whoever else takes part. 63 bits, so
+    no sign is lost where it is stored as a signed number."""
     return int.from_bytes(hashlib.sha256(f"hospital {name}".encode()).digest()[:8], "big") >> 1
 
 
@@ -41,8 +42,11 @@ class Asked:
 
     Large arrays of a reply stay in its spool, and are read when they are looked at.
 
-    serial : tells two askings of one request apart
+    serial : tells two askings of one request apart: they have one id, so the first asking's reply
+        would otherwise answer the second, which may be of another attempt
     sent : whether the hospital's present process is being asked
+    size_bytes : of the reply's body
+    arrived_at : Unix time, s
     """
 
     request: Message
@@ -61,7 +65,8 @@ class Asked:
         return self.file is not None or self.error is not None
 
     def reply(self) -> Message:
-        """The reply, decoded; what can't be decoded is an error of the hospital's."""
+        """The reply, decoded; what can't be decoded is an error of the hospital's. Only once it is
+        ``answered``."""
         reply = None
         if self.error is not None:
             line = one_line(self.error)
@@ -153,7 +158,11 @@ class Link:
         self._fail(lambda asked: not asked.sent, why, left=True)
 
     def begin(self, instance: str, address: str) -> int:
-        """A connection of the hospital's process ``instance`` begins; gives its epoch."""
+        """A connection of the hospital's process ``instance`` begins; gives its epoch.
+
+        Of the same process everything goes on where it was. A new one is not admitted until it has
+        accepted the manifest; then what the last one hadn't answered is sent to it.
+        """
         epoch = self.mailbox.open()
         self.left = ""
         if instance != self.instance:  # it knows nothing of what the last process was asked
@@ -174,6 +183,7 @@ class Link:
             if before is not None and before.file is not None:
                 before.file.close()
             self.asked[asked.start.id] = asked
+            # the manifest is what it is admitted by; all else waits for that
             if self._admitted or asked.start.type == MANIFEST:
                 self._send(asked)
             elif self.connected and self.refusal:
@@ -226,6 +236,7 @@ class Link:
 
     # --- events of the mailbox ---------------------------------------------------------------
     def wanted(self, start: Start) -> str | None:
+        """Only the first answer to what is being asked, of the question's own type."""
         if start.kind == "request":
             return "a hospital answers, it doesn't ask"
         with self._changed:
@@ -238,7 +249,7 @@ class Link:
 
     def arrived(self, message: Incoming) -> None:
         start = message.start
-        self._events.received(self.name, start)
+        self._events.received(self.name, start)  # in the audit log before anyone can use it
         with self._changed:
             asked = self.asked.get(start.reply_to)
             if asked is None or asked.answered:
@@ -254,7 +265,7 @@ class Link:
                 asked.file, asked.size_bytes = message.file, start.size_bytes
             asked.arrived_at = timestamp()
             self._changed.notify_all()
-        if withdrawn:
+        if withdrawn:  # after the lock: it takes others, and asks this hospital again
             self._on_withdrawn(self, start.reason)
 
     def gone(self, start: Start) -> None:

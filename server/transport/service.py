@@ -225,7 +225,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
                 f"the server has wardround {own}, the hospital {hello.version}; install the same",
             )
         link = self._grid.link(info.name)
-        with self._turn:
+        with self._turn:  # else two processes could both find the place free
             twin = link.connected and link.instance != hello.instance
             if twin and link.silent_s() <= self._grid.lease_s:
                 raise _Turned(
@@ -233,6 +233,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
                     f"another process is connected as {info.name}; stop one of them (if it "
                     f"crashed, its place is free after {self._grid.lease_s:g} s)",
                 )
+            # the same process again, which lost its connection before we did: the new one counts
             epoch = link.begin(hello.instance, context.peer())
             stream = self._streams[info.name] = _Stream(link, epoch, info, context)
         self._events.connected(info.name, context.peer(), hello.version)
@@ -250,7 +251,11 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     # --- for the coordinator -------------------------------------------------------------------
     def check_all(self, new_description: bool) -> None:
-        """End connections that were silent for a lease, or whose hospital may no longer be here."""
+        """End connections that were silent for a lease, or whose hospital may no longer be here:
+        its certificate expired while it was connected, or the description revokes it.
+
+        new_description : send it to those who stay
+        """
         for stream in list(self._streams.values()):
             if not stream.link.connected:
                 continue
