@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from wardround.client.training.precision import WholeVolumes
+from wardround.client.training.precision import WholeConvolutions
 from wardround.common.errors import TaskError
 
 
@@ -50,7 +50,7 @@ def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _second_pass() -> tuple[AbstractContextManager[None], AbstractContextManager[Any]]:
-    return nullcontext(), WholeVolumes()
+    return nullcontext(), WholeConvolutions()
 
 
 def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:

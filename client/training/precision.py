@@ -1,8 +1,8 @@
 """Mixed precision: forward and loss in 16 bits where torch deems it safe, all else in float32.
 
 ``torch.autocast`` (Micikevicius et al. 2018, arXiv 1710.03740). Parameters, their gradients,
-optimiser and updates stay float32; so do outputs, losses and figures, and convolutions over
-volumes on a CPU.
+optimiser and updates stay float32; so do outputs, losses and figures, and on a CPU the
+convolutions that its library gets wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FIRST_SCALE = 2.0**10
 """Low enough that a round, which begins anew, loses hardly a step in finding its scale."""
 _OVER_VOLUMES = (torch.conv3d, torch.conv_transpose3d)
+_AXES = {torch.conv1d: 1, torch.conv_transpose1d: 1, torch.conv2d: 2, torch.conv_transpose2d: 2}
 
 
 def check_precision(config: Config) -> None:
@@ -59,16 +60,17 @@ def autocast(training: TrainingTable) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _on_a_cpu(context: AbstractContextManager[Any]) -> Iterator[None]:
-    with context, WholeVolumes():
+    with context, WholeConvolutions():
         yield
 
 
-class WholeVolumes(TorchFunctionMode):
-    """Within a CPU's autocast, convolutions over volumes are computed in float32.
+class WholeConvolutions(TorchFunctionMode):
+    """Within a CPU's autocast, convolutions over volumes are computed in float32, and others where
+    an axis has a single position.
 
-    In 16 bits oneDNN (3.12, with AVX-512) leaves parts of a weight's gradient unwritten where the
-    volume is hardly larger than its padding, as in the last stages of a network: what lay in that
-    memory before would be trained on, and sent.
+    In 16 bits oneDNN (3.12, with AVX-512) leaves parts of a weight's gradient unwritten where a
+    volume is hardly larger than its padding, or a stride leaves one position, as in the last stages
+    of a network: what lay in that memory before would be trained on, and sent.
     """
 
     def __torch_function__(
@@ -79,10 +81,19 @@ class WholeVolumes(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = kwargs or {}
-        if func not in _OVER_VOLUMES or not torch.is_autocast_enabled("cpu"):
+        if not torch.is_autocast_enabled("cpu"):
             return func(*args, **given)
+        if func not in _OVER_VOLUMES:
+            found = func(*args, **given)
+            inputs = args[0] if args else given.get("input")
+            if func not in _AXES or not _single(_AXES[func], found, inputs):
+                return found
         with torch.autocast("cpu", enabled=False):
             return func(*map(_widened, args), **{k: _widened(v) for k, v in given.items()})
+
+
+def _single(axes: int, *tensors: Any) -> bool:
+    return any(1 in one.shape[-axes:] for one in tensors)
 
 
 def _widened(argument: Any) -> Any:
