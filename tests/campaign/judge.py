@@ -33,9 +33,8 @@ from wardround.common.run.directory import RunDirectory
 from wardround.simulations.population.hospitals import Population
 
 Figures = dict[str, float]
+Outputs = NDArray[np.float64]
 _CLOSE = 1e-5
-_HALF_CLOSE = 0.03
-"""Where hospitals evaluate in half precision; here all is float32."""
 _IGNORED = -100
 
 
@@ -55,16 +54,52 @@ def judge(path: Path) -> list[str]:
         model = next(saved.each([name if saved.personal else None]))[1]
         hospital = population.hospital(name)
         examples = hospital.examples(totals, digest_arrays(totals))["test"]
-        with torch.inference_mode():
-            parts = [model(examples.inputs[i : i + 256]) for i in range(0, len(examples), 256)]
-        outputs = torch.cat(parts).double().numpy()
-        found = figures_of(config, outputs, examples.targets.numpy())
-        close = _CLOSE if config.training.precision == "float32" else _HALF_CLOSE
-        faults += list(_apart(name, found, row["federated"], close))
+        outputs, targets = _outputs(model, examples.inputs), examples.targets.numpy()
+        found = figures_of(config, outputs, targets)
+        near: list[Figures] = []
+        if config.training.precision != "float32":
+            rounded = _outputs(model, examples.inputs, in_16_bits=True)
+            off = 2 * float(np.abs(rounded - outputs).max())
+            near = list(nearest(config, outputs, targets, off))
+        faults += list(_apart(name, found, row["federated"], near))
     return faults
 
 
-def _apart(name: str, found: Figures, reported: dict[str, Any], close: float) -> Iterator[str]:
+def _outputs(model: torch.nn.Module, inputs: torch.Tensor, in_16_bits: bool = False) -> Outputs:
+    """float64, whatever they are computed in."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_16_bits):
+        parts = [model(inputs[i : i + 256]) for i in range(0, len(inputs), 256)]
+    return torch.cat(parts).double().numpy()
+
+
+def nearest(
+    config: Config, outputs: Outputs, targets: NDArray[Any], off: float
+) -> Iterator[Figures]:
+    """The worst and the best figures of outputs that may each be off by so much.
+
+    A hospital in 16 bits differs from here by its rounding. What that is shows in the same model's
+    outputs in 16 bits here; its sums may be taken in another order, and be off as much again.
+    Figures get worse as outputs move away from what is true, so theirs lie between these two.
+    """
+    for toward in (-off, off):
+        if config.task.options.get("kind") == "survival":
+            risk, times, events = outputs.reshape(-1), targets[:, 0], targets[:, 1]
+            yield {"c_index": c_index(risk, times, events, ahead=-2 * toward)}
+            continue
+        if config.task.options.get("kind") == "regression":
+            gap = targets[:, 0].reshape(outputs.shape) - outputs
+            ends = outputs + np.sign(gap) * np.minimum(toward, np.abs(gap))
+        elif outputs.shape[-1] == 1:
+            ends = outputs + toward * (2 * targets.reshape(outputs.shape) - 1)
+        else:
+            right = targets[..., None] == np.arange(outputs.shape[-1])
+            ends = outputs + toward * (2 * right - 1)
+        yield figures_of(config, ends, targets)
+
+
+def _apart(
+    name: str, found: Figures, reported: dict[str, Any], near: list[Figures]
+) -> Iterator[str]:
     for figure, value in found.items():
         other = reported.get(figure)
         bound = reported.get(f"{figure}_error_bound") or 0.0
@@ -72,7 +107,9 @@ def _apart(name: str, found: Figures, reported: dict[str, Any], close: float) ->
             if not math.isnan(value) and other is not None and figure != "average_precision":
                 yield f"{name}: {figure} is {value:.6g}, reported as undefined"
             continue
-        if abs(value - other) > bound + close * max(1.0, abs(value)):
+        ends = [value, *(one.get(figure, value) for one in near)]
+        outside = max(min(ends) - other, other - max(ends))
+        if outside > bound + _CLOSE * max(1.0, abs(value)):
             yield f"{name}: {figure} is {value:.6g}, reported as {other:.6g} (bound {bound:.2g})"
 
 
@@ -116,14 +153,20 @@ def _classes(outputs: NDArray[Any], truth: NDArray[np.int64]) -> Figures:
     return found
 
 
-def c_index(risk: NDArray[Any], times: NDArray[Any], events: NDArray[Any]) -> float:
-    """Harrell's: of the pairs whose order is known, the share that risks order so; ties a half."""
+def c_index(
+    risk: NDArray[Any], times: NDArray[Any], events: NDArray[Any], ahead: float = 0.0
+) -> float:
+    """Harrell's: of the pairs whose order is known, the share that risks order so; ties a half.
+
+    ahead : by how much the earlier event's risk must be above the other
+    """
     known, right = 0, 0.0
     for i in np.flatnonzero(events > 0):
         later = (times > times[i]) | ((times == times[i]) & (events == 0))
         later[i] = False
         known += int(later.sum())
-        right += float((risk[i] > risk[later]).sum() + 0.5 * (risk[i] == risk[later]).sum())
+        least = risk[later] + ahead
+        right += float((risk[i] > least).sum() + 0.5 * (risk[i] == least).sum())
     return right / known if known else math.nan
 
 

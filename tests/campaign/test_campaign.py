@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.campaign.__main__ import Campaign
 from tests.campaign.draw import Case, cases
+from tests.campaign.judge import nearest
 from tests.campaign.play import follow, inside
 from tests.campaign.space import LEFT_OUT, TASKS, space, without_values
-from wardround.common.config.load import Config
+from wardround.common.config.load import Config, parse_config
 
 CASES = int(os.environ.get("CAMPAIGN_CASES", "48"))
 SEED = int(os.environ.get("CAMPAIGN_SEED", "25"))
@@ -83,3 +86,29 @@ def test_advice_is_followed_as_it_is_said() -> None:
 def test_places_in_the_code_are_found() -> None:
     assert inside("failed: KeyError at hospital.py:139")
     assert not inside(f"{Path('a/b.py')}: no such file")
+
+
+@pytest.mark.parametrize(
+    ("table", "outputs", "targets", "figure", "ends"),
+    [
+        ("kind = 'binary'", [[0.1], [-0.3], [0.3], [-0.1]], [0, 0, 1, 1], "accuracy", (0.5, 1.0)),
+        ("kind = 'binary'", [[0.1], [-0.3], [0.3], [-0.1]], [0, 0, 1, 1], "auc", (0.25, 1.0)),
+        ("kind = 'multiclass'", [[0.1, 0.0, -1.0]], [1], "accuracy", (0.0, 1.0)),
+        ("kind = 'multiclass'", [[0.5, 0.0, -1.0]], [1], "accuracy", (0.0, 0.0)),
+        ("kind = 'regression'", [[1.0], [3.05]], [[2.0, 1.0], [3.0, 1.0]], "mae", (0.675, 0.425)),
+        (
+            "kind = 'survival'",
+            [[0.1], [0.0], [5.0]],
+            [[1, 1], [2, 1], [3, 0]],
+            "c_index",
+            (0, 1 / 3),
+        ),
+    ],
+)
+def test_what_16_bits_may_change_is_counted_out(
+    table: str, outputs: list[Any], targets: list[Any], figure: str, ends: tuple[float, float]
+) -> None:
+    """Each output may be off by 0.15."""
+    config = parse_config(f"[task]\nname = 'tabular'\n{table}\n[task.columns]\ntarget = 'y'\n")
+    worst, best = nearest(config, np.array(outputs, float), np.array(targets, float), 0.15)
+    assert (worst[figure], best[figure]) == pytest.approx(ends)
