@@ -126,7 +126,8 @@ def chain_problems(log: ReadLog) -> list[Problem]:
     """What doesn't fit in the file itself; sets ``log.last``.
 
     Of the sound lines the longest rising series of numbers is taken as the log; the other lines
-    are extra, and numbers that it lacks are missing.
+    are extra, and numbers that it lacks are missing. So the fewest lines are called tampered with
+    that can be: of a line moved to the front that line, and not all behind it.
     """
     if log.lines and not any(line for _, line in log.lines):
         return [log.problem(1, "edited", "this is not an audit log")]
@@ -193,7 +194,11 @@ def _longest_rising(lines: list[_Placed]) -> list[_Placed]:
 
 
 def _extra_lines(log: ReadLog, series: list[_Placed]) -> Iterator[tuple[int, Line, str]]:
-    """The sound lines outside the series: place, line and what became of it."""
+    """The sound lines outside the series: place, line and what became of it.
+
+    A line is of this log, and was moved, where another one chains to it or it chains to the one
+    before its number; else somebody made it.
+    """
     inside = {line.seq: line for _, line in series}
     places = {place for place, _ in series}
     followed = {line.prev for _, line in log.sound()}
@@ -214,6 +219,7 @@ def _extra_problem(log: ReadLog, place: int, line: Line, kind: str) -> Problem:
         return log.problem(place, kind, f"number {line.seq} stands here once more")
     if kind == "inserted":
         return log.problem(place, kind, f"its number {line.seq} is not of this log's chain")
+    # where it is now, or where it belongs: from the earlier one on, the file isn't what was written
     first = max(1, min(place, line.seq - log.first + 1))
     return log.problem(first, kind, f"number {line.seq} stands on line {place}")
 
@@ -221,7 +227,12 @@ def _extra_problem(log: ReadLog, place: int, line: Line, kind: str) -> Problem:
 def _gap(
     log: ReadLog, unsound: list[tuple[int, Line | None]], start: int, end: int, moved: set[int]
 ) -> Iterator[Problem]:
-    """Between two lines of the series: numbers from ``start`` to before ``end`` are due."""
+    """Between two lines of the series: numbers from ``start`` to before ``end`` are due.
+
+    An unsound line that claims one of them is that line, edited. Any other stands for a number that
+    none claims, edited beyond its number, as long as there are such numbers; what is left over was
+    inserted, and numbers for which no line is left were removed.
+    """
     if end - start > _MOST_COUNTED:
         text = f"numbers {start} to {end - 1} are missing"
         yield log.problem(start - log.first + 1, "removed", text)

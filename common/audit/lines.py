@@ -91,7 +91,11 @@ def timestamp(seconds: float) -> str:
 def encode_line(
     seq: int, seconds: float, event: str, fields: Mapping[str, Any], prev: str
 ) -> tuple[bytes, str]:
-    """A line with its newline, and its hash. Raises ValueError for what a line can't hold."""
+    """A line with its newline, and its hash. Raises ValueError for what a line can't hold.
+
+    seconds : Unix time
+    prev : hash of the line before, hexadecimal
+    """
     if taken := RESERVED & fields.keys():
         raise ValueError(f"audit event '{event}': '{min(taken)}' is the log's own field")
     cleaned = _clean(event, dict(fields), 0)
@@ -104,7 +108,11 @@ def encode_line(
 
 
 def decode_line(raw: bytes) -> Line | None:
-    """A line with its newline; None if it isn't one at all."""
+    """A line with its newline; None if it isn't one at all.
+
+    The hash is taken of the bytes as they stand, never of values written anew: so a blank more, or
+    a number written otherwise, shows too.
+    """
     found = _LINE.fullmatch(raw)
     if not found:
         return None
@@ -116,6 +124,7 @@ def decode_line(raw: bytes) -> Line | None:
     except (ValueError, RecursionError):
         return Line(seq, prev, claimed, False, {})
     texts = (values.get("time"), values.get("event"))
+    # in JSON a key may stand twice, and the last one counts: the number read is the one in front
     honest = values.get("seq") == seq and all(isinstance(text, str) for text in texts)
     return Line(seq, prev, claimed, honest, values if honest else {})
 
@@ -167,7 +176,7 @@ class SignedHead:
 
     @staticmethod
     def signed(party: str, seq: int, hashed: str) -> bytes:
-        """The bytes under the party's signature."""
+        """The bytes under the party's signature; the number as uint64, big-endian."""
         return digest("audit head", party.encode(), struct.pack(">Q", seq), bytes.fromhex(hashed))
 
     def is_by(self, public: bytes) -> bool:
@@ -234,7 +243,8 @@ class Countersigned:
     signature: bytes
 
     def is_valid(self) -> bool:
-        """Whether both signatures are those of the keys that it names."""
+        """Whether both signatures are those of the keys that it names. Whether these keys are the
+        parties' own is for who knows a description to say (``publics`` in ``verify.py``)."""
         countersigned = self.head.countersigned(self.by)
         return self.head.is_by(self.public) and verify(
             self.by_public, self.signature, countersigned

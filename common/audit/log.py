@@ -252,8 +252,9 @@ class AuditLog:
     def countersign(self, head: SignedHead, public: bytes) -> bytes:
         """Our signature over a peer's head, which is kept for good; ``public`` is the peer's key.
 
-        Raises AuditError if the head isn't signed by it, or goes back behind one that we signed
-        before: the peer's log was truncated or begun anew.
+        The same head again gets the same signature. Raises AuditError if the head isn't signed by
+        it, or goes back behind one that we signed before, of the same key: the peer's log was
+        truncated or begun anew. (With a new key, of a new kit, a peer may begin a new log.)
         """
         signer = self._signer()
         if head.party == self.party or not head.is_by(public):
@@ -280,7 +281,8 @@ class AuditLog:
     def add_countersignature(
         self, head: SignedHead, peer: str, public: bytes, signature: bytes
     ) -> None:
-        """Keep a peer's signature over one of our heads. Raises AuditError if it isn't one."""
+        """Keep a peer's signature over one of our heads; one that is kept already changes nothing.
+        Raises AuditError if it isn't one."""
         signer = self._signer()
         if head.party != self.party or not head.is_by(signer.public):
             raise AuditError(f"'{peer}' countersigned a head that is not of this audit log")

@@ -84,6 +84,7 @@ def _restart(path: Path, party: str | None, after: int, clock: Callable[[], floa
         _mend_heads(heads, data, bad)
     fields = {"format": FORMAT, "party": party, "public": log.public, "previous": previous}
     number = max(head.seq, after) + 1
+    # the log last: after a crash before this the damaged one is still in its place, to begin again
     line, _ = encode_line(number, clock(), BEGAN, fields, head.hash)
     write_private(path, line)
     return kept

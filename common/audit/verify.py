@@ -87,7 +87,12 @@ def _read(path: Path) -> bytes:
 
 # --- heads, keys, the files before ---------------------------------------------------------------
 def head_problems(log: ReadLog, heads: Iterable[tuple[SignedHead, str]]) -> Iterator[Problem]:
-    """Heads of this log, with who countersigned each, against its lines."""
+    """Heads of this log, with who countersigned each, against its lines.
+
+    A head that agrees vouches for every line up to it, since each holds the hash of the one before.
+    So the first one that doesn't agree says between which numbers something changed, and later ones
+    could say no more.
+    """
     stated, good = stated_with_previous(log), log.first - 1
     for head, by in sorted(heads, key=lambda pair: pair[0].seq):
         if head.seq > log.last:
