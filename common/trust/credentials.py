@@ -58,6 +58,10 @@ class Credentials:
 def read_credentials(folder: Path, kind: Kind, now: datetime | None = None) -> Credentials:
     """A party's folder, whole and consistent; ``now`` defaults to this machine's clock.
 
+    Each file is believed only by one that was looked at before: the authority, the certificate that
+    it issued, the two keys that this is for, the description that the authority signed, and at last
+    whether that still has this party.
+
     Raises ProvisionError for the first thing that is missing, readable by others, expired or not
     valid yet, of another key, identity, authority or federation, revoked, or not in the roster.
     """

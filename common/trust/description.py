@@ -138,7 +138,11 @@ def is_signed_description(data: bytes) -> bool:
 
 
 def shared_toml(config: Config) -> str:
-    """The settings that every party gets: nothing that only one party needs, no path of one's."""
+    """The settings that every party gets: nothing that only one party needs, no path of one's.
+
+    Equal settings give equal text, and another text a new version of the description: so a path of
+    the coordinator's machine in it would be a version for nothing, and told to all.
+    """
     tables = config.model_dump(mode="json", exclude_none=True)
     del tables["simulation"], tables["data"]["path"]
     del tables["federation"]["runs"], tables["federation"]["initial"]

@@ -42,7 +42,7 @@ from wardround.common.names import HOSPITAL_NAME, SERVER
 from wardround.common.trust.identity import KEY_BYTES
 
 AUTHORITY_DAYS, CERTIFICATE_DAYS = 3652, 365
-"""The server's name, which no hospital may have."""
+"""How long a certificate is valid; no party's beyond its authority's."""
 
 PublicKey = ec.EllipticCurvePublicKey
 PrivateKey = ec.EllipticCurvePrivateKey

@@ -144,6 +144,7 @@ class Registry:
         else:
             pem = self.authority.issue_hospital(name, key, identity, self.now)
         info = pki.read_certificate(pem)
+        # a file without its line is nobody's; a line without its file would stop the next command
         write_public(self._certificates / f"{info.serial:x}.pem", pem)
         self._append([self._row(action, info)])
         return pem
@@ -182,7 +183,8 @@ class Registry:
         return self.issue(name, key, identity, host)
 
     def revoke(self, name: str | None) -> None:
-        """Record every certificate of a party as revoked."""
+        """Record every certificate of a party as revoked, expired ones too; those that are already
+        get no second line."""
         held = {row.serial: row for row in self._rows(*_party(name)) if row.action != "revoked"}
         done = {row.serial for row in self.rows if row.action == "revoked"}
         when = self.now.isoformat(timespec="seconds")
@@ -260,6 +262,8 @@ class Registry:
         return rows
 
     def _read_previous(self) -> Description | None:
+        """The newest description, of the authority's folder, or of the server's where that is lost:
+        versions must not begin at 1 again, since hospitals never go back to a lower one."""
         copies = (self.signed_path, self.folder.parent / "server" / DESCRIPTION)
         for path in copies:
             if path.exists():

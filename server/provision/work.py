@@ -84,7 +84,7 @@ class Work:
 
     def make_kits(self, names: Sequence[str]) -> None:
         """A kit for each name that never had a certificate."""
-        for name in names:
+        for name in names:  # all before the first kit is made
             check_name(name)
         for name in names:
             if self.registry.is_revoked(name):
@@ -178,7 +178,8 @@ class Work:
         )
 
     def _complete(self, name: str, ca: bytes, data: bytes) -> None:
-        """Bring a kit with keys up to date, and finish one that a crash cut short."""
+        """Bring a kit with keys up to date, and finish one that a crash cut short. A kit that was
+        handed over and deleted is left alone: who has it gets a description from the server."""
         kit, names = self.kits_folder / name, NAMES["hospital"]
         if not (kit / names.key).exists():
             return
