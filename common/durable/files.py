@@ -47,6 +47,8 @@ def write_atomically(
 ) -> None:
     """Replace ``path`` by ``data`` so that a crash at any moment leaves the old or the new file.
 
+    For one writer at a time: the temporary name follows from the path.
+
     data : whole, or piece by piece
     private : readable by its owner only, from the first byte on, and its folder's owner owns it
     durable : it has reached the disk when this returns; else a power cut may leave a torn file,

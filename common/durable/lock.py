@@ -1,7 +1,8 @@
 """Locks of running processes: a second start is refused, and one can ask who runs.
 
-Flock on a file that stays where it is: held by a process and its forks, let go by the system
-whatever becomes of them. The library filelock has no way to ask who holds a lock without waiting
+Flock on a file that stays where it is (a lock on a file that was removed keeps nobody out of the
+next one of that name): held by a process and its forks, let go by the system whatever becomes of
+them. The library filelock has no way to ask who holds a lock without waiting
 for it, and none to keep one in forks; both are needed here.
 """
 

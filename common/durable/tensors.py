@@ -38,7 +38,10 @@ _TYPES = {
 
 
 def write_tensors(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
-    """Write arrays and state; equal input gives equal bytes."""
+    """Write arrays and state; equal input gives equal bytes, in whatever order the arrays come.
+
+    Raises OSError, and KeyError for numbers that aren't of ``_TYPES``.
+    """
     text = to_json(state)
     envelope = to_json({"sha256": _checksum(arrays, text), "state": text})
     write_atomically(path, _pieces(arrays, envelope))
@@ -85,4 +88,5 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
 
 
 def _checksum(arrays: Arrays, text: str) -> str:
+    """SHA-256 over the arrays' own digest (hexadecimal) and the state's JSON, as it is stored."""
     return hashlib.sha256((digest_arrays(arrays) + text).encode()).hexdigest()

@@ -45,7 +45,8 @@ class Format:
         return {_FORMAT: self.name, _VERSION: self.version, **values}
 
     def read(self, stored: Any, error: type[WardroundError], who: str = "") -> Values:
-        """The values of what was stored, in the form of the newest version.
+        """The values of what was stored, in the form of the newest version. Which keys there must
+        be is for ``make`` or the caller to say.
 
         who : the file, where the error may name it
 

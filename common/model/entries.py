@@ -55,7 +55,12 @@ class Entries:
 
     @classmethod
     def of(cls, model: nn.Module, personal: Collection[str] = ()) -> Entries:
-        """The entries of this model, of which those named ``personal`` stay at each hospital."""
+        """The entries of this model, of which those named ``personal`` stay at each hospital.
+
+        Of an entry with several names the first in the state dict is it, the others are tied; it is
+        personal if any of its names is. A frozen parameter stays frozen, personal or not: it is the
+        same everywhere.
+        """
         first: dict[int, str] = {}
         objects = _objects(model)
         for name, one in objects.items():
@@ -90,7 +95,8 @@ class Entries:
 def entries_of(config: Config, model: nn.Module) -> Entries:
     """The entries of this run's model: ``strategy.personal_layers``, and FedBN's norm layers, stay.
 
-    FedBN: Li et al. 2021, arXiv 2102.07623. Raises StrategyError if nothing would be shared, or if
+    FedBN: Li et al. 2021, arXiv 2102.07623; running statistics stay too, not only
+    the weights. Raises StrategyError if nothing would be shared, or if
     fedbn finds no batch normalisation.
     """
     kinds = Entries.of(model).kinds

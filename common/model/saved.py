@@ -144,7 +144,8 @@ class SavedModel:
 
     def each(self, names: Iterable[Name]) -> Iterator[tuple[Name, nn.Module]]:
         """The hospitals' models as they were trained, one after the other: the same module, loaded
-        anew."""
+        anew, so use each before asking for the next. Outputs are as in training, a regression's
+        standardised; ``load`` gives them in their own unit."""
         model, last = build_model(self._task, self._totals, self._seed), Path()
         for name in names:
             path = self._path(name)
