@@ -21,10 +21,15 @@ from wardround.common.flower.content import Body, BodyDigest
 from wardround.common.transport.frames import CHUNK_BYTES, Start
 
 _KEEP = 4
+"""Newest answers, of all runs: a server that begins again asks for what its last round was at."""
 
 
 class FileBody:
-    """A body in a file, from an offset on, read in pieces; the file may be removed meanwhile."""
+    """A body in a file, from an offset on, read in pieces. It may be removed meanwhile: the open
+    descriptor keeps its bytes until they have been sent.
+
+    skip : bytes of the line before it
+    """
 
     def __init__(self, path: Path, skip: int) -> None:
         self._skip = skip

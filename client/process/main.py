@@ -66,6 +66,8 @@ class HospitalProcess:
     def __init__(self, kit: Kit, shard: Path | None, device: str | None = None) -> None:
         self.kit, self._shard = kit, shard
         self._over, self._said = threading.Event(), ""
+        # lock, then the kill switch, then the audit log: nobody else writes here, and a hospital
+        # that was stopped leaves no line
         with ExitStack() as opened:
             opened.enter_context(take_lock(kit.state / LOCK))
             if is_stopped(kit.state):
@@ -156,7 +158,7 @@ class HospitalProcess:
         while not self._over.wait(0.5) and not is_stopped(state):
             self._note_decisions()
         why = "kill switch" if is_stopped(state) else "signal"
-        self.connection.stop(why)
+        self.connection.stop(why)  # first: from here on no answer leaves, whatever is still at work
         self.responder.stop()
         threads[0].join(_GOODBYE_S)
         self.audit.append("stopped", reason=why)
@@ -166,6 +168,8 @@ class HospitalProcess:
         os._exit(0)  # training may hold other threads for minutes; nothing of it may leave any more
 
     def _note_decisions(self) -> None:
+        """Twice a second: a person decides in another process, and a withdrawal breaks off even an
+        answer that is on its way."""
         try:
             if withdrawn := self.rules.note_decisions():
                 self.responder.withdraw(withdrawn)

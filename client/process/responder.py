@@ -112,7 +112,11 @@ class Responder:
 
     # --- called by the connection ----------------------------------------------------------------
     def wanted(self, start: Start) -> str | None:
-        """Whether a request's body is to come: not if it is being answered, or was."""
+        """Whether a request's body is to come: not if it is being answered, or was.
+
+        If it is being answered, a Drop that came before is undone. If it was, the kept answer is
+        sent, after a line in the audit log; nothing is computed or paid again.
+        """
         with self._lock:
             if start.id in self._busy:
                 self._dropped.discard(start.id)
@@ -168,7 +172,8 @@ class Responder:
             self._dropped |= self._busy
 
     def withdraw(self, reason: str) -> None:
-        """Break off the answers that are on their way; the server is told why instead."""
+        """Break off the answers that are on their way, or wait for a connection; the server is told
+        why instead."""
         for start in self._mailbox.waiting():
             if start.kind == "reply":
                 self._mailbox.take_back(start.id)
@@ -209,6 +214,8 @@ class Responder:
             self._round = number
             self._on_round(number)
         try:
+            # the order: may it begin and be paid, work, state on disk, may it leave, answer kept,
+            # audit line on disk; only then bytes
             if start.type == m.MANIFEST:
                 content, protection = self._guard.admit(work.content), "none"
             else:
@@ -237,7 +244,11 @@ class Responder:
         return self._app(request)
 
     def _reply(self, start: Start, content: Content, number: int, protection: str) -> _Answer:
-        """An answer that is kept, written down, and may leave."""
+        """An answer that is kept, written down, and may leave.
+
+        Its id is of request and content, so another answer to the same request is another message.
+        Kept before the audit log says that it leaves: what is said to have left can be sent again.
+        """
         body = encode_content(content)
         digest = body.digest()
         reply = Start(

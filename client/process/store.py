@@ -45,7 +45,10 @@ class DurableState:
                 file.unlink()
 
     def save(self) -> None:
-        """Make the present records durable. Raises ProvisionError if they can't be written."""
+        """Make the present records durable. Raises ProvisionError if they can't be written.
+
+        A record is known by identity: replace it, since one that was changed in place isn't seen.
+        """
         records = dict(self.records)
         changed = [name for name, one in records.items() if self._saved.get(name) is not one]
         if not changed and list(records) == list(self._saved):
@@ -61,6 +64,7 @@ class DurableState:
                 files[name] = self._files[name]
         index = {"number": self._number, "files": files}
         write_private(self._folder / _INDEX, json.dumps(FORMAT.seal(index)).encode())
+        # only now, since the old index names them
         for old in set(self._files.values()) - set(files.values()):
             (self._folder / old).unlink(missing_ok=True)
         self._files, self._saved = files, records

@@ -103,7 +103,11 @@ class Approvals:
                 )
 
     def accept(self, manifest: Manifest) -> None:
-        """The hospital takes part by this plan from now on, and by no other."""
+        """The hospital takes part by this plan from now on, and by no other.
+
+        Written before the earlier ones are removed: after a crash in between there are two, never
+        none, and a person who wants to withdraw finds it.
+        """
         path = self._folder / f"{manifest.digest().hex()}{_ACCEPTED}"
         if not path.exists():
             write_private(path, manifest.body())

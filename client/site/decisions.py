@@ -57,7 +57,8 @@ class Decisions:
         return False
 
     def note(self, audit: AuditLog) -> list[dict[str, Any]]:
-        """Write what is new into the audit log; returns it.
+        """Write what is new into the audit log; returns it. A line that isn't whole yet, or that
+        this hospital didn't sign, is none.
 
         Raises ProvisionError if the files can't be read or written, AuditError.
         """

@@ -91,6 +91,7 @@ def accept(answer_path: Path, folder: Path, now: datetime | None = None) -> Kit:
         write_public(folder / DESCRIPTION, answer.description)
     if not (folder / SITE).exists():
         write_public(folder / SITE, site_text(info.federation))
+    # the certificate last: until it is there the folder is no kit, and takes the answer again
     write_public(folder / _CERTIFICATE, pem)
     return Kit.open(folder, now)
 
@@ -137,6 +138,8 @@ def _check_authority(ca_pem: bytes, folder: Path, file: str) -> None:
 
 
 def _held_version(folder: Path, ca_pem: bytes) -> int:
+    """Of the folder's description, 0 without one: an answer that lay about for a while may bring an
+    older one than the server has sent since."""
     path = folder / DESCRIPTION
     if not path.exists():
         return 0

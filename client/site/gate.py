@@ -4,6 +4,11 @@ Every reply is held against the manifest's leaves: records, names, shapes, types
 exactly. The gate stands behind all that computes, so a mistake or a stranger in there can't send
 more than was accepted. What it can't know is whether a value of the right form is what it claims to
 be: that a number carries its noise, that a vector is masked, that a sum's name isn't a patient's.
+
+What each check keeps from riding along: a record, name or value that isn't listed; a listed one in
+plain that was promised inside a masked vector; a record with a telling name and nothing in it;
+bytes behind an array, or in its header; a number or flag of another type; a byte string that isn't
+exactly its message; a long text, or one with characters that nobody sees.
 """
 
 from __future__ import annotations
@@ -85,7 +90,8 @@ class Gate:
 
     # --- replies ----------------------------------------------------------------------------------
     def check(self, message_type: str, content: RecordDict) -> list[Leaf]:
-        """The leaves that this reply consists of.
+        """The leaves that this reply consists of. A reply may lack what the manifest lists: less
+        than was accepted may leave, never more.
 
         Raises PolicyRefused, naming what it is, if anything in it isn't in the manifest.
         """
@@ -139,7 +145,8 @@ def _where(place: Place) -> str:
 
 
 def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> None:
-    """A training or evaluation request within the plan."""
+    """A training or evaluation request within the plan: no round beyond it, no larger number of
+    rounds or cohort than it was accepted with, no other run or algorithm."""
     for key, most in (
         (m.ROUND, manifest.rounds),
         (train.PLANNED_ROUNDS.key, manifest.rounds),

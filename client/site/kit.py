@@ -76,6 +76,7 @@ class Kit(Credentials):
         path = self.folder / DESCRIPTION
         new = Description.read(data, self.ca_pem, "the description that came")
         held = Description.read(read_public(path, NAMES["hospital"].mend), self.ca_pem, str(path))
+        # a person may have put a newer one there while this process runs with its own
         newest = max(held, self.description, key=lambda one: one.version)
         if new.federation != self.info.federation:
             raise ProvisionError(

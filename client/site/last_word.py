@@ -77,7 +77,11 @@ class Rules:
         self._kit, self._gate = kit, Gate()
 
     def admit(self, content: Content) -> Content:
-        """Accept a run manifest. Raises WardroundError, and keeps nothing, if it may not be."""
+        """Accept a run manifest. Raises WardroundError, and keeps nothing, if it may not be.
+
+        What was accepted before stands until another plan is: one that is refused changes nothing.
+        Gives the digest of what was accepted, for the server to compare.
+        """
         data = ManifestRequest.from_records(content).manifest
         manifest = Manifest.read(data, self._kit.description.server)
         digest = manifest.digest().hex()

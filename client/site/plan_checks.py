@@ -94,7 +94,11 @@ def _same_table(table: str, theirs: Any, own: Any, but: set[str]) -> None:
 
 def _check_leaves(manifest: Manifest, config: Config) -> None:
     """The list of what leaves is what this program would send; stage 2 may name any arrays in the
-    records that stage 1 left open, protected as those are."""
+    records that stage 1 left open, protected as those are.
+
+    Both ways: a leaf too many would let out what the settings keep in, and one too few would have a
+    person approve less than leaves.
+    """
     secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config.privacy)
     known = {m.METRICS, m.PRIVACY, m.SECAGG, m.QUANTILE, m.ARRAYS}
     records = dict.fromkeys(
@@ -143,7 +147,11 @@ def describe(leaf: Leaf) -> str:
 
 def planned_epsilon(manifest: Manifest, config: Config, units: int | None) -> float:
     """Epsilon of the whole run for this hospital, if every round is trained once; inf without
-    privacy. ``units`` of its training part; None: as many as would cost most."""
+    privacy. ``units`` of its training part; None: as many as would cost most.
+
+    Costs grow with the rate q at which a unit is drawn for a step. Over the federation q = batch
+    size x hospitals / units of all, of which the other hospitals have at least one each.
+    """
     table, rounds = config.privacy, manifest.rounds
     if not table.enabled:
         return math.inf

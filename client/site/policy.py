@@ -285,7 +285,11 @@ class SitePolicy(Table):
             self._check_group(manifest, hospitals, config.secure_aggregation.colluding)
 
     def _check_group(self, manifest: Manifest, hospitals: int, colluding: int) -> None:
-        """A sum over so many hospitals must be one that this hospital will help to open."""
+        """A sum over so many hospitals must be one that this hospital will help to open.
+
+        The fewest that it may be opened of are those of the manifest's own table, which all keep
+        to; who may collude is as this hospital assumes.
+        """
         table = manifest.secure_aggregation
         found = thresholds(hospitals, table.threshold)
         survivors = max(found.survivors, table.min_cohort)

@@ -51,7 +51,7 @@ def stop_hospital(kit: Path, undo: bool, kill: Callable[[int, int], None] = os.k
         except OSError as error:
             raise ProvisionError(f"{mark}: can't be removed ({why(error, mark)})") from None
         return f"{kit}: may be started again"
-    unmarked = _set(mark)
+    unmarked = _set(mark)  # before the process ends: what starts it again must find the mark
     try:
         ended = _end(state / LOCK, kill)
     except ProvisionError as error:
