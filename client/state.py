@@ -15,7 +15,6 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from wardround.common.errors import ReplyRefused
 from wardround.common.flower.arrays import Arrays, check_finite, decode_arrays, encode_arrays
 from wardround.common.protocol.names import records_of
 
@@ -41,11 +40,8 @@ class ClientState:
         Raises ReplyRefused, and keeps what there was, for arrays that no later round could take up:
         training has run away.
         """
-        try:
-            for key, value in arrays.items():
-                check_finite(key, value)
-        except ReplyRefused as error:
-            raise ReplyRefused(f"{error}; lower training.lr?") from None
+        for key, value in arrays.items():
+            check_finite(key, value, trained=True)
         keep = f"{name}{_SEPARATOR}{state_round}"
         for key in [key for key in self._records if key.startswith(name + _SEPARATOR)]:
             if key != keep:

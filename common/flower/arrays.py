@@ -228,15 +228,16 @@ class RecordArrays(Mapping[str, NDArray[Any]]):
         return sum(len(one.data) for one in arrays if not isinstance(one, StoredArray))
 
 
-def checked_arrays(record: ArrayRecord, layout: Layout, max_abs: float = MAX_ABS) -> RecordArrays:
-    """What ``decode_arrays`` gives, after the same checks, decoded one at a time.
+def checked_arrays(record: ArrayRecord, layout: Layout) -> RecordArrays:
+    """What ``decode_arrays`` gives of arrays that were trained, after the same checks, decoded one
+    at a time.
 
     Raises ReplyRefused.
     """
     _check_layout(record, layout)
     arrays = RecordArrays(record)
     for name, value in arrays.items():
-        check_finite(name, value, max_abs)
+        check_finite(name, value, trained=True)
     return arrays
 
 
@@ -261,17 +262,25 @@ def check_names(found: Any, layout: Mapping[str, Any]) -> None:
         raise ReplyRefused(f"array '{extra[0][:100]}' is not expected ({len(extra)} in all)")
 
 
-def check_finite(name: str, value: NDArray[Any], max_abs: float = MAX_ABS) -> None:
-    """Raise ReplyRefused if a float array holds NaN, infinity or anything beyond ``max_abs``."""
+def check_finite(
+    name: str, value: NDArray[Any], max_abs: float = MAX_ABS, trained: bool = False
+) -> None:
+    """Raise ReplyRefused if a float array holds NaN, infinity or anything beyond ``max_abs``.
+
+    trained : the array comes out of training, which has run away: the mend is named
+    """
     if value.dtype.kind != "f" or value.size == 0:
         return
     low, high = float(value.min()), float(value.max())
     if math.isnan(low) or math.isnan(high):
-        raise ReplyRefused(f"array '{name}' holds NaN")
-    if math.isinf(low) or math.isinf(high):
-        raise ReplyRefused(f"array '{name}' holds infinity")
-    if max(-low, high) > max_abs:
-        raise ReplyRefused(f"array '{name}' holds values beyond {max_abs:g}")
+        found = "NaN"
+    elif math.isinf(low) or math.isinf(high):
+        found = "infinity"
+    elif max(-low, high) > max_abs:
+        found = f"values beyond {max_abs:g}"
+    else:
+        return
+    raise ReplyRefused(f"array '{name}' holds {found}{'; lower training.lr?' if trained else ''}")
 
 
 def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -174,7 +174,7 @@ class Federation:
             return None
         return (
             f"{len(spent)} of {len(members)} hospitals have spent their privacy budget, and a "
-            f"round needs {needed}"
+            f"round needs {needed}; set privacy.epsilon below their epsilon_limit"
         )
 
     def _first_arrays(self, initial: Initial | None, model: nn.Module, form: ModelForm) -> Arrays:

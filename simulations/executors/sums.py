@@ -44,7 +44,7 @@ class TrainingSums:
         if not math.isfinite(loss):
             raise ReplyRefused(f"{m.TRAIN_LOSS} is not a finite number; lower training.lr?")
         for name, value in arrays.items():
-            check_finite(name, value)
+            check_finite(name, value, trained=True)
         self.mean.add(arrays, weight)
         self._count([node_id], loss * weight, steps * weight)
 

@@ -162,6 +162,10 @@ def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]
         lower = settings.get("training.lr", CONSORTIUM_LR) / 10
         if lower > 1e-7:
             yield replace(case, settings=settings | {"training.lr": lower})
+    if "set privacy.epsilon below" in message and "privacy.epsilon" in settings:
+        yield replace(
+            case, settings=settings | {"privacy.epsilon": settings["privacy.epsilon"] / 2}
+        )
     for key, value in _ADVICE.findall(message):
         if key == "secure_aggregation.enabled":
             yield replace(case, masked=bool(_value(value)))

@@ -53,7 +53,10 @@ BAD: dict[str, tuple[Callable[[RecordDict], RecordDict], str]] = {
         lambda c: RecordDict({"arrays": MetricRecord({"a": 1}), "metrics": c["metrics"]}),
         "record 'arrays' is not an array record",
     ),
-    "NaN": (rewrite({"weight": np.full((1, 1), np.nan, np.float32)}), "'weight' holds NaN"),
+    "NaN": (
+        rewrite({"weight": np.full((1, 1), np.nan, np.float32)}),
+        "'weight' holds NaN; lower training.lr",
+    ),
     "infinity": (rewrite({"weight": np.full((1, 1), np.inf, np.float32)}), "holds infinity"),
     "huge": (rewrite({"weight": np.full((1, 1), 3e38, np.float32)}), "holds values beyond 1e\\+12"),
     "shape": (rewrite({"weight": np.ones(1, np.float32)}), r"float32\[1\], expected float32\[1, 1"),
