@@ -22,7 +22,7 @@ $(BIN)/python:
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (once; some minutes)"
-	$(PIP) --editable '.[simulate]'
+	$(PIP) --editable '.[simulate,server]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

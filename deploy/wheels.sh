@@ -9,6 +9,7 @@ set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 folder="${1:-$root/wheels}"
 mkdir -p "$folder"
+rm -rf -- "$root/build/lib"  # an earlier version's modules would go into the wheel
 "${PYTHON:-python3}" -m pip wheel --quiet --disable-pip-version-check \
     --constraint "$root/constraints.txt" --wheel-dir "$folder" "$root[server]"
 (cd "$folder" && sha256sum -- *.whl > SHA256SUMS)

@@ -1,4 +1,4 @@
-"""Many clients on one machine, and the command line. May import every other package.
+"""Many clients on one machine. May import every other side.
 
 From Python: ``from wardround.simulations import simulate, sweep, tune``. What computes is imported
 when it is first asked for: ``wardround client stop`` must not wait for torch.

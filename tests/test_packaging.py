@@ -47,7 +47,9 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_the_packages_list_is_the_folder_tree() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert set(listed) == folders(ROOT)
+    assert set(listed) == folders(ROOT), (
+        f"pyproject.toml, [tool.setuptools] packages: {sorted(set(listed) ^ folders(ROOT))}"
+    )
 
 
 def test_the_comparison_sees_an_unlisted_folder(tmp_path: Path) -> None:

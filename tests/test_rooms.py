@@ -102,8 +102,10 @@ def upward(root: Path) -> list[str]:
         side, _, rest = importing.partition(".")
         other, _, below = imported.partition(".")
         here, there = rest.partition(".")[0], below.partition(".")[0]
-        if side != other or not here or here == there or (side, there) not in floors:
+        if side != other or not here or here == there:
             continue
+        if not {(side, here), (side, there)} <= set(floors):
+            continue  # has no line yet, or is the side's own: the next test names it
         if floors[side, here] <= floors[side, there]:
             found.append(f"{place}: {here} imports {there}")
     return found
@@ -115,7 +117,10 @@ def test_rooms_are_imported_downwards_only() -> None:
 
 def test_every_room_has_its_place_and_says_what_it_is_for() -> None:
     for side, order in ORDER.items():
-        assert rooms(ROOT, side) == set(" ".join(order).split())
+        differ = rooms(ROOT, side) ^ set(" ".join(order).split())
+        assert not differ, (
+            f"ORDER and {side}/ differ in {sorted(differ)}: a room has its place in ORDER"
+        )
         for path in (ROOT / side).glob("*/__init__.py"):
             text = ast.get_docstring(ast.parse(path.read_text())) or ""
             assert len(text.splitlines()) > 2, f"{path.parent}: say what it is for, and what not"

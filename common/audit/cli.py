@@ -32,7 +32,9 @@ FileArgument = Annotated[
 
 
 @audit.command(
-    epilog=example("wardround audit verify kits/north/audit.jsonl --against server/audit.jsonl")
+    epilog=example(
+        "wardround audit verify kits/north/state/audit.jsonl --against server/audit.jsonl"
+    )
 )
 def verify(
     file: FileArgument,
@@ -75,7 +77,9 @@ def verify(
     console.print(Text(text), soft_wrap=True)
 
 
-@audit.command(epilog=example("wardround audit show kits/north/audit.jsonl --since 2026-01-31"))
+@audit.command(
+    epilog=example("wardround audit show kits/north/state/audit.jsonl --since 2026-01-31")
+)
 def show(
     file: FileArgument,
     since: Annotated[
@@ -114,7 +118,7 @@ def show(
         console.print(_events(rows))
 
 
-@audit.command(epilog=example("wardround audit restart kits/north/audit.jsonl"))
+@audit.command(epilog=example("wardround audit restart kits/north/state/audit.jsonl"))
 def restart(
     file: FileArgument,
     party: Annotated[
