@@ -88,7 +88,8 @@ class TrainingAtOnce:
 
 def _fold(group: Group, chunk: list[Client], trained: Trained, sums: TrainingSums) -> None:
     """Add what a chunk's clients have learnt: sum_i w_i (x + s_i (y_i - x)), where the strategy
-    scales a client's change by s_i."""
+    scales a client's change by s_i. Worked out as (sum_i w_i) x + sum_i w_i s_i (y_i - x), so that
+    no client's array is needed."""
     clients, result = [chunk[index] for index in trained.order], trained.result
     weights = group.weights([client.rows for client in clients])  # C float64
     steps = trained.steps  # C

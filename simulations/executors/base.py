@@ -2,8 +2,10 @@
 
 An executor is given the messages that wait and yields a reply to each. Whatever it does to be
 faster, the replies are those of the sequential one, to the rounding of float32; a contract suite
-holds every executor to that. Two kinds of training message reach it: one client's, and one for a
-*group* of clients (``group.py``), which asks for nothing but the sums of their updates.
+holds every executor to that. It is the reference since it has no arithmetic of its own: each client
+is trained by the very code that runs at a hospital. Two kinds of training message reach an
+executor: one client's, and one for a *group* of clients (``group.py``), which asks for nothing but
+the sums of their updates.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ def is_group(message: Message) -> bool:
 
 
 class Group:
-    """The clients that one message asks, and what it sends them.
+    """The clients that one message asks, and what it sends them. The model is one object that
+    all groups use, one after the other: ``load`` puts what was sent into it.
 
     Attributes
     ----------
@@ -136,8 +137,10 @@ class Group:
 class GroupWork:
     """How an executor does what a group is asked.
 
-    train : trains these clients and folds their updates into the sums, reasons of failures too
-    evaluate : metric sums of the group's clients, of the model as it is
+    train : trains these clients, who don't fail by the simulation's will, and folds their updates
+        into the sums, reasons of failures too
+    evaluate : metric sums of the group's clients, of the model as it is; those of ``Group.failed``
+        are refused
     """
 
     train: Callable[[Group, list[int], TrainingSums], None]

@@ -14,7 +14,11 @@ from wardround.simulations.executors.sums import EvaluationSums, TrainingSums, f
 
 
 def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> None:
-    """Train these clients one after the other, each from x, and fold them in."""
+    """Train these clients one after the other, each from x, and fold them in.
+
+    They share one model object, loaded anew for each. Whoever fails is refused by itself, with the
+    reason, and the others go on.
+    """
     entries = group.model.state_dict()
     for node_id in node_ids:
         hospital = group.clients.hospital(node_id)

@@ -46,7 +46,11 @@ class _Begun:
 def train_messages(
     messages: Sequence[Message], clients: Clients, trainers: Trainers
 ) -> Iterator[Message]:
-    """A reply to each training message."""
+    """A reply to each training message, of those trained together in their order.
+
+    Collected as long as they send the same arrays, and no more at once than a chunk holds. What
+    can't be shared is answered at once: the model that all use is loaded anew before it moves.
+    """
     begun: list[_Begun] = []
     limit, start = _MOST_JOBS, None
     for message in messages:
@@ -127,7 +131,8 @@ def _finish(begun: list[_Begun], clients: Clients, trainers: Trainers) -> Iterat
 
 
 def _taken(trained: Trained, index: int, begun: _Begun) -> LocalUpdate:
-    """One client's part of what was trained together."""
+    """One client's part of what was trained together, as ``client/requests/local.py`` has it of one
+    by itself: its algorithm's parameters are its own slice."""
     job, values = begun.job, trained.result.client(index)
     job.algorithm.parameters = {name: values[name] for name in job.algorithm.parameters}
     arrays = {

@@ -51,7 +51,8 @@ class TrainingSums:
     def add_sums(
         self, node_ids: Sequence[int], sums: Arrays, *, weight: float, loss: float, steps: float
     ) -> None:
-        """Fold in what others have added already."""
+        """Fold in what others have added already: ``sums``, ``weight``, ``loss`` and ``steps`` are
+        weighted sums over these nodes."""
         self.mean.add_sums(sums, weight, len(node_ids))
         self._count(node_ids, loss, steps)
 

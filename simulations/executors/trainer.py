@@ -38,6 +38,7 @@ from wardround.simulations.executors.example_pool import Client, ExamplePool
 CHUNK_BYTES = 8 << 20
 """What the clients of a chunk take together on a CPU: about a core's share of a cache."""
 _GPU_SHARE = 4
+"""On a GPU: a part in so many of its memory."""
 _MOST_CLIENTS = 4096
 
 
@@ -148,7 +149,8 @@ class CohortTrainer:
         return self._engine.name if self._engine else "sequential"
 
     def chunks(self, clients: Sequence[Sized], corrected: bool) -> Iterator[list[Sized]]:
-        """The clients, those with most steps first, in chunks to be trained at once.
+        """The clients, those with most steps first, in chunks to be trained at once: clients of
+        like size stand together, so few slots and steps of a chunk are empty.
 
         corrected : whether the strategy adds something to their gradients
         """

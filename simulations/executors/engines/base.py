@@ -44,7 +44,7 @@ class CohortWork:
     proximal, shift : every gradient gets proximal (y - x) + shift; shift is C x P by name, for the
         parameters that have one; proximal takes part only for ``shared``
     shared : names that ``proximal`` is for
-    seeds : gives C seeds, of each client's generator for dropout
+    seeds : gives C seeds, of each client's generator for dropout; called only where there is any
     """
 
     batches: CohortBatches
@@ -99,7 +99,7 @@ def rows_of(pool: Tensor, rows: Tensor) -> Tensor:
 
 
 class CohortResult(ABC):
-    """What C clients have learnt.
+    """What C clients have learnt, in the order of their batches (``CohortBatches.clients``).
 
     losses : C float32, each client's mean over its steps of the batch's mean loss
     """
@@ -140,6 +140,7 @@ class StackedResult(CohortResult):
         return change
 
     def is_sound(self) -> bool:
+        # far below where float32's squares overflow (1.8e19); a NaN is neither above nor below
         limit = 1e12
         for value in self._parameters.values():
             low, high = torch.aminmax(value)
@@ -157,8 +158,10 @@ class Engine(ABC):
 
     @abstractmethod
     def train(self, work: CohortWork) -> CohortResult:
-        """Train all clients. Raises Unsuited where this form can't."""
+        """Train all clients; what ``work`` holds stays as it is. Raises Unsuited where this form
+        can't: another may."""
 
     @abstractmethod
     def client_bytes(self, need: Need) -> int:
-        """About how much memory one client takes while it trains."""
+        """About how much memory one client takes while it trains. Of model and data alone, so that
+        chunks, and with them every rounding, are the same in each run on a machine."""

@@ -64,6 +64,7 @@ def cohort_batches(
     # thousands of clients have a few sizes: what depends on the size is worked out once for each
     different, which = np.unique(sizes, return_inverse=True)
     steps = np.array([steps_of(int(size), training) for size in different], dtype=np.int64)[which]
+    # by steps, then by size: equal sizes, which have equal steps, stand together
     clients = np.lexsort((-sizes, -steps))
     sizes, offsets, keys, steps = sizes[clients], offsets[clients], keys[clients], steps[clients]
     most, slots = int(steps[0]), min(training.batch_size, int(sizes.max()))
@@ -92,7 +93,11 @@ def cohort_batches(
 def _fill(
     rows: Whole, counts: Whole, size: int, keys: NDArray[np.uint64], training: TrainingTable
 ) -> None:
-    """The batches of clients that have ``size`` examples each: positions from 0 on, in place."""
+    """The batches of clients that have ``size`` examples each: positions from 0 on, in place.
+
+    Each epoch has an order of its own; its last batch has what is left over, and the last epoch
+    ends where ``training.local_steps`` does.
+    """
     batch, slots = training.batch_size, rows.shape[2]
     per_epoch, steps = -(-size // batch), steps_of(size, training)
     last = size - (per_epoch - 1) * batch

@@ -114,6 +114,9 @@ class Dense(Engine):
         self._masks: Masks | None = None
 
     def client_bytes(self, need: Need) -> int:
+        # batched: weights, else also gradients and two moments; inputs of a batch, some times over.
+        # dual: the other layers, and for each example its input, its Gram row, its rows of D and of
+        # x W_0^T
         parameters, state = need.parameters, 1 if need.plain_sgd else 4
         first = need.shapes[self._layers[0].weight]
         if need.plain_sgd and _dual_pays(first, need.examples):
@@ -210,7 +213,11 @@ class _Run:
     def _loss_gradient(
         self, outputs: Tensor, targets: Tensor, weights: Tensor, active: int
     ) -> Tensor:
-        """d loss / d outputs, A x B x O; adds each client's loss up."""
+        """d loss / d outputs, A x B x O; adds each client's loss up.
+
+        One backward pass for all: a client's loss, its batch's mean (the weights are 1 / b, 0 in an
+        empty slot), depends on its own outputs only, so the sum's gradient is each one's own.
+        """
         with torch.enable_grad():
             flat = outputs.flatten(0, 1).requires_grad_()
             losses = self._task.loss(flat, targets.flatten(0, 1))
@@ -325,6 +332,7 @@ class _DualResult(CohortResult):
         self.losses = others.losses
 
     def client(self, index: int) -> dict[str, Tensor]:
+        # W_0 + D^T X, formed only where a single client's weights are asked for
         dual, layer = self._dual, self._dual.layer
         steps = dual.steps[index]
         weight = torch.addmm(dual.start[layer.weight], steps.t(), dual.examples[index])

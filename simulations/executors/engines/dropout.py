@@ -68,7 +68,7 @@ class Masks:
     Parameters
     ----------
     model : from ``with_given_masks``
-    inputs : two or more examples of any client, to see which shapes are asked for
+    inputs : an example or more of any client, to see which shapes are asked for, in which order
 
     Raises ValueError if a module is used twice in a forward pass.
     """
@@ -105,7 +105,11 @@ class Masks:
     def draw(
         self, generators: Sequence[torch.Generator], sizes: Sequence[int], slots: int
     ) -> dict[str, Tensor]:
-        """The masks of one step, by the buffer's name, A x B x ...; ``sizes``: A batch sizes."""
+        """The masks of one step, by the buffer's name, A x B x ...; ``sizes``: A batch sizes.
+
+        A client draws for its own batch, never for the empty slots behind it, which stay 0: so its
+        generator goes on as it would alone.
+        """
         if not self._asked:
             return {}
         masks = {

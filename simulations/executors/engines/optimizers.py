@@ -58,6 +58,7 @@ class StackedAdam(StackedOptimizer):
         self, training: TrainingTable, lr: float, parameters: list[Tensor], decoupled: bool
     ) -> None:
         super().__init__(training, lr, parameters)
+        # one count for all: they begin together, and who has finished isn't moved any more
         self._decoupled, self._steps = decoupled, 0
         self._mean = [torch.zeros_like(p) for p in parameters]
         self._square = [torch.zeros_like(p) for p in parameters]
@@ -86,7 +87,8 @@ def make_stacked(training: TrainingTable, lr: float, parameters: list[Tensor]) -
 
 
 def clip_each(gradients: list[Tensor], max_norm: float) -> None:
-    """``torch.nn.utils.clip_grad_norm_`` for each client by itself, in place."""
+    """``torch.nn.utils.clip_grad_norm_`` for each client by itself, in place: times
+    min(1, max_norm / (norm + 1e-6)), the norm being over all of a client's gradients."""
     norms = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]
     total = torch.linalg.vector_norm(torch.stack(norms), dim=0)
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)

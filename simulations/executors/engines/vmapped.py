@@ -161,6 +161,8 @@ class Vmapped(Engine):
         targets: Tensor,
         weights: Tensor,
     ) -> Tensor:
+        """One client's: its batch's mean loss. vmap maps it over parameters, masks, inputs, targets
+        and weights; ``fixed`` is one for all."""
         outputs = functional_call(self._model, {**fixed, **parameters, **masks}, (inputs,))
         losses = self._task.loss(outputs, targets)
         if losses.shape != weights.shape:
@@ -171,7 +173,8 @@ class Vmapped(Engine):
 def correct(
     gradients: dict[str, Tensor], parameters: dict[str, Tensor], work: CohortWork, active: int
 ) -> None:
-    """Add the strategy's terms to the gradients of the first ``active`` clients, in place."""
+    """Add the strategy's terms to the gradients of the first ``active`` clients, in place:
+    proximal (y - x) + shift. Before clipping and the optimiser, as in ``client/training``."""
     if work.proximal:
         for name in work.shared:
             gradients[name].add_(parameters[name] - work.start[name], alpha=work.proximal)
