@@ -21,7 +21,7 @@ from wardround.common.tasks.base import Examples
 
 
 class NoisyHospital(Hospital):
-    """A simulated hospital with noise on its inputs.
+    """A simulated hospital with noise on its prepared inputs, so in units of their scale.
 
     noise_variance : of each input; other parameters as of ``Hospital``
     """

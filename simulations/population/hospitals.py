@@ -175,7 +175,8 @@ class Population:
         return VirtualHospitals(names, make, self.keep)
 
     def keep_ledgers(self, folder: Path) -> None:
-        """Where the hospitals' privacy ledgers are, if ``[privacy]`` is on."""
+        """Where the hospitals' privacy ledgers are, if ``[privacy]`` is on; this makes
+        none (``create_ledgers``)."""
         if self.config.privacy.enabled:
             for name, hospital in self._hospitals.items():
                 hospital.ledger_path = folder / f"{name}.sqlite"

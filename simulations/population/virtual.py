@@ -148,6 +148,8 @@ class PooledShards:
         self._prepared: tuple[str, Examples] | None = None
 
     def _sizes(self, pool: dict[str, int]) -> dict[str, int]:
+        """Rows of a client by split, in the pool's proportions: held-out ones are rounded, and the
+        training part has the rest."""
         rows, total = self._config.simulation.rows_per_client, sum(pool.values())
         sizes = {name: round(rows * count / total) for name, count in pool.items()}
         sizes["train"] = rows - sizes["validation"] - sizes["test"]
@@ -193,7 +195,8 @@ class PooledShards:
         return {name: pool.select(rows) for name, rows in self.rows(client).items() if len(rows)}
 
     def rows(self, client: int) -> dict[str, Rows]:
-        """The client's rows of the pool by split, sorted."""
+        """The client's rows of the pool by split, sorted. One mix of labels for all its splits, so
+        it is tested on what it is trained on."""
         generator = numpy_generator(self._config.federation.seed, "virtual", client)
         mix = label_mix(self._mix, self._config.simulation.alpha, generator)
         return {

@@ -120,6 +120,8 @@ def figures_of(run: RunDirectory) -> Figures:
 
 
 def _epsilon(rounds: list[dict[str, Any]]) -> float | None:
+    """The most that a hospital claims to have spent; None where one of them claims no number: the
+    most of the others would look like all."""
     spent = [claim["epsilon"] for claim in latest_claims(rounds).values()]
     finite = [value for value in spent if value is not None]
     return max(finite) if finite and len(finite) == len(spent) else None

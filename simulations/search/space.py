@@ -84,7 +84,9 @@ def check_space(space: Space) -> None:
 
 
 def corners(space: Space) -> list[Settings]:
-    """Settings in which each end of each range, and each choice, comes up once or more."""
+    """Settings in which each end of each range, and each choice, comes up once or more: the first
+    of all, then one key at a time. So a mistake is found before the first trial, by a number of
+    checks that grows with the keys and not with their combinations."""
     ends = {
         key: list(one.values) if isinstance(one, Choice) else [one.low, one.high]
         for key, one in space.items()

@@ -98,6 +98,7 @@ class Study:
 
     def finish(self, trial: Trial, score: float, chosen_round: int | None) -> Trial:
         """Note the score of a running trial."""
+        # the notes first: one that is told is over, and a crash in between would leave it without
         self._note(trial, "round", chosen_round)
         self._note(trial, "score", score)
         self._study.tell(self._frozen(trial).number, self._value(score))

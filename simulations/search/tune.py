@@ -276,6 +276,7 @@ def _run(folder: Path, plan: Plan, base: Base, study: Study, trial: Trial) -> Tr
     watch = _Watch(study, trial, figure, plan.prune)
     begun = run_of(place)
     rounds = RunDirectory.open(begun).rounds() if begun and plan.prune else []
+    # a list: every round is noted, also those behind the hopeless one
     if any([watch.is_hopeless(row) for row in rounds]):  # killed before it was noted
         return study.fail(trial, "pruned: below the median of the others", pruned=True)
     found = run_in(place, watch)

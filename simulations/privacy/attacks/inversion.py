@@ -65,6 +65,9 @@ def correlation(one: Tensor, other: Tensor) -> float:
 
 
 def _by_first_layer(model: nn.Module, gradients: Gradients, shape: torch.Size) -> Tensor | None:
+    """The row by division: of z = W x + b with d = dL/dz, dL/dW = d x^T and dL/db = d, so a row of
+    the one over an entry of the other is x. The unit with the largest d, where rounding and noise
+    weigh least. None where the model doesn't begin so; zeros where no unit learns anything."""
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     layers = [(path, m) for path, m in model.named_modules() if not list(m.children())]
     if not layers:
@@ -91,6 +94,7 @@ def _by_search(
     steps: int,
     seed: int,
 ) -> Tensor:
+    """The row by Geiping et al.'s search, from one start and by few steps: they take thousands."""
     generator = torch.Generator().manual_seed(seed)
     row = torch.randn(shape, generator=generator).requires_grad_()
     optimizer = torch.optim.Adam([row], lr=0.1)

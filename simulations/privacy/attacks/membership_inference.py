@@ -66,13 +66,20 @@ def loss_threshold(
 
 
 def _deviation(auc: float, members: int, others: int) -> float:
+    """Of an AUC A over m and n records (Hanley, McNeil 1982): the root of
+    (A (1 - A) + (m - 1) (Q1 - A^2) + (n - 1) (Q2 - A^2)) / (m n),
+    with Q1 = A / (2 - A) and Q2 = 2 A^2 / (1 + A)."""
     one, two = auc / (2 - auc), 2 * auc * auc / (1 + auc)
     variance = auc * (1 - auc) + (members - 1) * (one - auc**2) + (others - 1) * (two - auc**2)
     return math.sqrt(max(variance, 0.0) / (members * others))
 
 
 def _lower_bound(truth: Losses, scores: Losses, delta: float, seed: int) -> float:
-    """log of (TPR - delta) / FPR, both at the pessimistic end, either way round."""
+    """log of (TPR - delta) / FPR, both at the pessimistic end, either way round.
+
+    Under (epsilon, delta)-DP TPR <= e^epsilon FPR + delta for every test. The test is chosen on one
+    half of the records and counted on the other, so that the choice itself proves nothing.
+    """
     half = np.random.default_rng(seed).permutation(len(truth)) % 2 == 0
     best, chosen = -math.inf, (0.0, True)
     for threshold in np.unique(np.quantile(scores[half], np.linspace(0, 1, _THRESHOLDS))):
@@ -84,6 +91,8 @@ def _lower_bound(truth: Losses, scores: Losses, delta: float, seed: int) -> floa
 
 
 def _bound(truth: Losses, scores: Losses, threshold: float, above: bool, delta: float) -> float:
+    """Of one test: ``above`` takes scores from the threshold on for members; else scores below it
+    for others, with the two sides' roles exchanged. Clopper-Pearson, 2.5 % at each end."""
     guessed = scores >= threshold if above else scores < threshold
     inside, outside = (truth == 1, truth == 0) if above else (truth == 0, truth == 1)
     hits, all_in = int(guessed[inside].sum()), int(inside.sum())

@@ -42,7 +42,11 @@ class OneRun:
 
 
 def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """How likely so many right guesses are under (epsilon, delta)-DP, at most (theorem 5.2)."""
+    """How likely so many right guesses are under (epsilon, delta)-DP, at most (theorem 5.2).
+
+    f(v) + 2 m delta max_i (f(v - i) - f(v)) / i over i = 1..v, for v right ones of r guesses among
+    m canaries, where f(v) = P[Binomial(r, e^epsilon / (1 + e^epsilon)) >= v].
+    """
     right = 1 / (1 + math.exp(-epsilon))
     tail = float(binom.sf(correct - 1, guesses, right))
     if delta == 0 or correct == 0:

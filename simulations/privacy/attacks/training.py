@@ -33,7 +33,8 @@ from wardround.simulations.run.baselines import own_totals
 
 
 class _WithCanaries:
-    """A hospital's clipped sums with the canaries' coordinates behind the parameters'."""
+    """A hospital's clipped sums with the canaries' coordinates behind the parameters', and before
+    what else is released with them (the count that an adaptive norm needs): that stays last."""
 
     def __init__(self, own: ClippedGradients, units: int, canaries: Canaries) -> None:
         self._own, self._units, self._canaries = own, units, canaries
