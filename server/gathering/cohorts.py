@@ -48,6 +48,7 @@ STATELESS = ("plain", "fednova")
 _METRICS_BYTES = 3 * 8
 """Of a single client's training reply."""
 _MOST_SUM = 1e30
+"""Of a weighted sum: a model's largest number (1e12) times the weights of all clients, and more."""
 
 
 def asks_cohorts(grid: Grid, settings: RunSettings) -> bool:

@@ -182,7 +182,12 @@ def mean_reply(
     metrics: dict[str, float],
     weight: float,
 ) -> Message:
-    """A training reply as a strategy expects it."""
+    """A training reply as a strategy expects it: records of arrays, and of metrics with the weight
+    under ``num-examples``.
+
+    metrics : means over what the reply stands for
+    weight : examples, or hospitals, that it stands for
+    """
     content: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
         name: encode_arrays(arrays) for name, arrays in records.items()
     }

@@ -63,6 +63,7 @@ class Attempts:
         return self._host.standing(), self._host.departures()
 
     def another(self) -> bool:
-        """After a failure: whether there is another attempt."""
+        """After a failure: whether there is another attempt. To be asked once for each failure,
+        before the next begins: it counts."""
         self._left -= not self.disturbed
         return self._left > 0

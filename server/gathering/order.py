@@ -28,6 +28,7 @@ class InOrder(Generic[T]):
 
     def put(self, name: str, item: T | None, memory_bytes: int = 0) -> list[T]:
         """Take what came from one (None: nothing will come), and give what is next, if anything.
+        Each name comes once; one that never comes holds back all behind it.
 
         memory_bytes : what the item keeps occupied
         """

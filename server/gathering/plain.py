@@ -109,6 +109,7 @@ class PlainGatherer(Gatherer):
             needed=self._settings.fewest_replies,
             refused=result.refused,
         )
+        # only now: below the fewest replies nothing is averaged, and no noise is drawn for it
         result.replies, result.quantile = fold.replies()
         return result
 
@@ -197,7 +198,9 @@ class _Fold:
 def _with_central_noise(
     records: dict[str, Arrays], expected: Expected, release: Release, hospitals: int
 ) -> dict[str, Arrays]:
-    """The means with the noise of a trusted server on the change of the parameters."""
+    """The means with the noise of a trusted server on the change of the parameters: x + (mean of y
+    - x, noised), since it is the changes that were clipped. Statistics and counters get none: a
+    private run has no such, or doesn't start (``common/privacy/incompatible.py``)."""
     model = records[m.ARRAYS]
     change = {
         name: np.subtract(model[name], expected.received[name], dtype=np.float64)

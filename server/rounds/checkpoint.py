@@ -33,6 +33,8 @@ class FederationState:
     """What the coordinator must not lose. ``round`` is the last committed one (0: initial).
 
     model : the shared entries: personal ones are their hospitals', frozen ones each party makes
+    accepted : by hospital, the round whose state it has that counts
+    clipping_norm : of the next round, in a private run
     frozen : digest of the frozen entries that a party makes; '' where there are none
     best_over : digest of whose rows the best value is over
     not_better : evaluations since the best round
@@ -42,6 +44,7 @@ class FederationState:
     round: int
     model: Arrays
     totals: Sums
+    # as ``server/strategies/state.py`` captures them: arrays by name, and all else around them
     strategy_arrays: Arrays = field(default_factory=dict)
     strategy_tree: dict[str, Any] = field(default_factory=dict)
     accepted: dict[str, int] = field(default_factory=dict)
@@ -60,7 +63,11 @@ def checkpoint_path(folder: Path, server_round: int) -> Path:
 
 
 def write_checkpoint(folder: Path, state: FederationState) -> Path:
-    """Commit the state and remove what is no longer needed."""
+    """Commit the state and remove what is no longer needed.
+
+    Arrays lie in sections: ``model/``, ``totals/``, ``strategy/``. Raises OSError, and then nothing
+    was committed or removed.
+    """
     arrays = {f"model/{k}": v for k, v in state.model.items()}
     arrays |= {f"totals/{k}": v for k, v in state.totals.items()}
     arrays |= {f"strategy/{k}": v for k, v in state.strategy_arrays.items()}

@@ -64,7 +64,7 @@ class Evaluator:
 
         what : which model it is, where it isn't the round's own: strategies aren't told of it
         """
-        while True:
+        while True:  # each turn needs another change of the membership, made by people
             standing = self._host.standing()
             try:
                 runner.participants.look_again()

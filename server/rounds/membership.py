@@ -72,7 +72,11 @@ class Membership:
         self.members = [member for member in self.members if member.name not in names]
 
     def changed(self) -> bool:
-        """Look again. True if members, or keys of the roster, are others than before."""
+        """Look again. True if members, or keys of the roster, are others than before.
+
+        The order: who isn't in the roster any more leaves; then those who are connected and unknown
+        are asked who they are, each a few times, and anew once the host's standing is another.
+        """
         if self._stay:
             return False
         before, known = list(self.members), self.roster

@@ -65,6 +65,7 @@ class Participants:
 
         Raises RoundFailed if those who are left can't run a round.
         """
+        # it stays so until a gatherer could be made: an attempt that fails must not hide the change
         self._stale |= self._membership.changed()
         if not self._stale:
             return

@@ -120,7 +120,12 @@ class RoundRunner:
         state_rounds: dict[str, int],
         clipping_norm: float | None = None,
     ) -> TrainResult:
-        """Train one cohort and aggregate. Raises RoundFailed if too few replies are accepted."""
+        """Train one cohort and aggregate. Raises RoundFailed if too few replies are accepted.
+
+        shared : the model's shared entries, as the last round left them; they stay as they are
+        state_rounds : by hospital, the round it was last accepted in
+        clipping_norm : None in the first round: the configuration's
+        """
         started = time.monotonic()
         norm = clipping_norm or self.config.privacy.clipping_norm
         requests = self._train_requests(server_round, shared, cohort, state_rounds, norm)

@@ -54,7 +54,8 @@ def gather_members(
             break
         host.wait_ready(False)
         asked, node_ids = set(node_ids), sorted(grid.get_node_ids())
-        if asked.issuperset(node_ids) and not attempts.another():  # nobody came meanwhile
+        # who came meanwhile is asked without counting; else it was an attempt
+        if asked.issuperset(node_ids) and not attempts.another():
             break
         time.sleep(config.federation.retry_wait_s)
     observer.members(found, refused)
@@ -112,7 +113,8 @@ def sum_statistics(
     """The federated preparation: each phase's sums over all members.
 
     Every member must contribute: a hospital whose columns don't fit would fail in every round.
-    Raises RoundFailed with the hospital's reason.
+    Each phase is asked with the totals of those before it. What comes back is what the task's
+    ``condense`` leaves. Raises RoundFailed with the hospital's reason.
     """
     totals: Sums = {}
     for phase in range(task.phases):
