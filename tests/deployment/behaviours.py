@@ -271,7 +271,7 @@ def ask_for_both_shares(file: str) -> None:
         total = original(self, step, masked, members, requests)
         lies = {n: _fewer(UnmaskRequest.from_bytes(r)).to_bytes() for n, r in requests.items()}
         messenger = self._messenger
-        messages = messenger.messages(m.UNMASK, members, lies, {m.ROUND: 1})
+        messages = messenger.messages(m.UNMASK, members, lies, 1)
         for member, _, reply in messenger._messenger.exchange(messages, members):
             said = (
                 "none" if reply is None else reply.error.reason if reply.has_error() else "SHARES"
