@@ -122,7 +122,7 @@ class GeneratedShards:
         if noise_variance:
             kind = partial(NoisyHospital, noise_variance=noise_variance)
         shard = partial(self.open, client)
-        return kind(name, self._task, self._config, shard, simulated=True)
+        return kind(name, self._task, self._config, shard, place=Place(simulated=True))
 
 
 class PooledShards:

@@ -184,14 +184,14 @@ def test_who_could_not_say_who_it_is_is_asked_again_after_a_change(federate, set
     roster, version = {name: bytes([index] * 32) for index, name in enumerate(SHARDS)}, [1]
     refusing = Change(m.DESCRIBE, "told", 0)
     grid = run.grid
-    original, away = grid.answer, {"d"}
+    original, away = grid.clients.answer, {"d"}
 
     def answer(message: Message) -> Message:
         if grid.name(message.metadata.dst_node_id) in away:
             return error_reply(message, "it is away")
         return original(message)
 
-    grid.answer = answer
+    grid.clients.answer = answer
     config = settings("[federation]\nmin_clients = 2\n")
     host = Host(standing=lambda: version[0])
     membership = Membership(grid=grid, config=config, observer=Observer(), roster=roster, host=host)
