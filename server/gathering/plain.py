@@ -199,8 +199,8 @@ def _with_central_noise(
     records: dict[str, Arrays], expected: Expected, release: Release, hospitals: int
 ) -> dict[str, Arrays]:
     """The means with the noise of a trusted server on the change of the parameters: x + (mean of y
-    - x, noised), since it is the changes that were clipped. Statistics and counters get none: a
-    private run has no such, or doesn't start (``common/privacy/incompatible.py``)."""
+    - x, noised), since it is the changes that were clipped. Statistics and counters get none, which
+    is why a private run refuses batch normalisation (``common/privacy/incompatible.py``)."""
     model = records[m.ARRAYS]
     change = {
         name: np.subtract(model[name], expected.received[name], dtype=np.float64)
