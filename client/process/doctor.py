@@ -49,6 +49,11 @@ def examine(folder: Path, data: Path | None) -> Iterator[Finding]:
     yield from checks.looking("state", lambda: _state(kit))
     if data is not None:
         yield checks.check("data", lambda: _data(kit, data))
+    else:
+        text = (
+            "none was named (--data SHARD): a client without it trains on the task's example data"
+        )
+        yield Finding("data", "warning", text)
 
 
 def _state(kit: Kit) -> Iterator[Finding]:

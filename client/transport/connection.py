@@ -98,6 +98,8 @@ class Connection:
         self._said = ""
         self._pause_s = _FIRST_PAUSE_S
         self._steady = False
+        self._left = ""
+        """What was said when the server left in order; until it is back."""
 
     def run(self) -> None:
         """Until ``stop``, whatever the network or the server does. Raises AuditError."""
@@ -106,7 +108,7 @@ class Connection:
             reason = self._once()
             if self._stopped.is_set():
                 return
-            self._say(one_line(reason), ok=False)
+            self._say(one_line(reason), ok=reason == self._left)
             if self._steady and time.monotonic() - began > _STEADY_S:
                 self._pause_s = _FIRST_PAUSE_S
             self._stopped.wait(self._pause_s * random.uniform(0.5, 1.0))
@@ -176,7 +178,8 @@ class Connection:
                     self._pause_s = _LONGEST_PAUSE_S
                 return f"the server refuses this hospital: {frame.reason}"
             if isinstance(frame, Bye):
-                return f"the server said goodbye: {frame.reason}"
+                self._left = f"the server said goodbye ({frame.reason}); waiting until it is back"
+                return self._left
             if isinstance(frame, Welcome):
                 self._welcome(frame, watch)
             elif not watch.welcomed.is_set():
@@ -194,7 +197,7 @@ class Connection:
             self.mailbox.forget_partial()
             self.mailbox.take_back_all()
             self._server = frame.instance
-        self.mailbox.most_bytes = frame.most_bytes
+        self.mailbox.most_bytes, self._left = frame.most_bytes, ""
         watch.begin(frame.heartbeat_s, frame.lease_s)
         self._steady = True
         self._pause_s = min(self._pause_s, _LONGEST_PAUSE_S)
@@ -204,6 +207,8 @@ class Connection:
     def _why(self, error: grpc.RpcError) -> str:
         if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
             return "the server has too many connections (server.max_connections)"
+        if self._left and error.code() == grpc.StatusCode.UNAVAILABLE:
+            return self._left  # it isn't there, as it said: no fault of anybody's
         found = diagnose(self._kit())
         if found:
             return found

@@ -84,7 +84,11 @@ class RunDirectory:
         """An existing run. Raises RunDirectoryError if ``path`` isn't one."""
         run = cls(path)
         if not run._config.is_file():
-            raise RunDirectoryError(f"{path}: not a run directory (it has no config.toml)")
+            runs = sorted(one.parent for one in path.glob("**/config.toml"))[:1]
+            mend = f"a run in there is {runs[0]}" if runs else ""
+            raise RunDirectoryError(
+                "not a run directory (it has no config.toml)", who=str(path), mend=mend
+            )
         run.checkpoints.mkdir(exist_ok=True)
         run.model.mkdir(exist_ok=True)
         return run

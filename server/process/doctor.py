@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from wardround.common.secagg.content import descriptor
 from wardround.server.provision.kits import ServerFolder, load_server_folder, standings
 from wardround.server.strategies import build_strategy
 
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "grpc_health", "plotly", "jinja2")
+
 
 def examine(path: Path, data: Path | None = None) -> Iterator[Finding]:
     """Each check's finding, as it comes. ``data``: a shard to hold against the task."""
@@ -30,6 +33,7 @@ def examine(path: Path, data: Path | None = None) -> Iterator[Finding]:
         yield Finding("configuration", "error", checks.said(error))
         return
     yield Finding("configuration", "ok", f"{path}: federation '{config.federation.name}'")
+    yield checks.check("packages", _packages)
     if data is not None:
         yield checks.check("data", lambda: checks.rows(task, data))
     try:
@@ -49,6 +53,15 @@ def examine(path: Path, data: Path | None = None) -> Iterator[Finding]:
     yield checks.disk(runs if runs.exists() else config.folder)
     if folder.audit_path.exists():
         yield checks.check("audit log", lambda: _audit(folder))
+
+
+def _packages() -> str:
+    """What `wardround server` imports beyond a hospital's packages is installed."""
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise ProvisionError(
+            f"wardround server needs {', '.join(missing)}: pip install 'wardround[server]'"
+        )
+    return "what the server needs is installed"
 
 
 def _description(config: Config, folder: ServerFolder) -> str:
