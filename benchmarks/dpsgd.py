@@ -41,7 +41,7 @@ from wardround.client.privacy.steps import ClippedGradients, PrivateSteps
 from wardround.client.training.steps import PlainSGD
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.privacy.schedule import Schedule
-from wardround.common.tables import PrivacyTable
+from wardround.common.settings import PrivacyTable
 from wardround.common.tasks.base import Examples
 
 BATCH, SHARD, PATIENTS, NORM, LR = 64, 1024, 16, 1.0, 0.1

@@ -21,9 +21,9 @@ from pydantic.fields import FieldInfo
 from wardround.client.site.policy import SitePolicy
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
-from wardround.common.tables.effects import Effect
-from wardround.common.tables.known_effects import EFFECTS
-from wardround.common.tables.strategies import STRATEGIES
+from wardround.common.settings.effects import Effect
+from wardround.common.settings.known_effects import EFFECTS
+from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.tasks.declared import Options
 from wardround.common.tasks.imaging.options import (
     AugmentOptions,

@@ -20,7 +20,7 @@ ORDER = {
     "common": (
         "address errors figures memory mends rng text versions",
         "flower names",
-        "durable tables transport",
+        "durable settings transport",
         "protocol tasks",
         "config",
         "command_line",

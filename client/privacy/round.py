@@ -44,7 +44,7 @@ from wardround.common.protocol.train import (
     TrainRequest,
     adapts,
 )
-from wardround.common.tables import PrivacyTable
+from wardround.common.settings import PrivacyTable
 from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")

@@ -22,7 +22,7 @@ from wardround.client.training.precision import autocast, whole
 from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import Integers, NoiseSource
 from wardround.common.privacy.schedule import Bound, Schedule, adapted_norm, clipping_bound
-from wardround.common.tables import PrivacyTable, TrainingTable
+from wardround.common.settings import PrivacyTable, TrainingTable
 from wardround.common.tasks.base import Examples
 
 log = logging.getLogger("wardround.client")

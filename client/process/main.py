@@ -27,7 +27,7 @@ from wardround.client.process.responder import Kept, Responder
 from wardround.client.process.store import DurableState
 from wardround.client.requests.own_model import FOLDER
 from wardround.client.site.kit import Kit
-from wardround.client.site.last_word import BEGUN, LEDGER, Rules
+from wardround.client.site.last_word import BEGUN, LEDGER, LastWord
 from wardround.client.site.outward import Outward
 from wardround.client.site.stop import LOCK, is_stopped
 from wardround.client.training.devices import told
@@ -77,7 +77,7 @@ class HospitalProcess:
                 )
             path = kit.state / "audit.jsonl"
             self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
-            self.rules = Rules(kit, self.audit, device, self._units, self._begin)
+            self.rules = LastWord(kit, self.audit, device, self._units, self._begin)
             _create_ledger(kit)
             self.hospital = self._open_hospital()
             self.data = DataWatch(shard, lambda: self.hospital, self.audit, kit.state / "data.json")

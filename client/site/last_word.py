@@ -31,7 +31,7 @@ BEGUN = "begun"
 log = logging.getLogger("wardround.client")
 
 
-class Rules:
+class LastWord:
     """Policy, approval and gate of one hospital.
 
     Parameters

@@ -25,7 +25,7 @@ from wardround.common.manifest.planned import file_sha256, task_name
 from wardround.common.privacy.accounting import unit_epsilon
 from wardround.common.protocol.errors import BUDGET
 from wardround.common.secagg.graph import Thresholds, thresholds
-from wardround.common.tables import Precision, Table, TaskTable
+from wardround.common.settings import Precision, Table, TaskTable
 from wardround.common.text import one_line
 from wardround.common.trust.description import Description
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.rng import orders
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples
 
 Rows = NDArray[np.int64]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wardround.client.training.precision import whole
 from wardround.common.errors import TaskError
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 
 UNLABELLED = -100
 """The target of a token that no loss is for, as torch's cross entropy has it."""

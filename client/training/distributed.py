@@ -33,7 +33,7 @@ from wardround.common.config.load import Config
 from wardround.common.errors import TaskError, WardroundError
 from wardround.common.figures.sums import Sums
 from wardround.common.model.named import model_entries
-from wardround.common.tables import (
+from wardround.common.settings import (
     DataTable,
     EvaluationTable,
     FederationTable,

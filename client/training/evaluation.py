@@ -12,7 +12,7 @@ from wardround.client.training.pieces import Pieces
 from wardround.client.training.precision import autocast, whole
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.model.torch_state import with_ordinary_torch
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, Task
 
 ROWS_AT_A_TIME = 8192

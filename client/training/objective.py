@@ -10,7 +10,7 @@ from torch import Tensor
 from wardround.client.training.distillation import Teacher
 from wardround.client.training.precision import autocast, whole
 from wardround.common.errors import TaskError
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Task
 
 

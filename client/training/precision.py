@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from wardround.client.training.devices import no_device
 from wardround.common.config.load import Config
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FIRST_SCALE = 2.0**10

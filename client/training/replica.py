@@ -29,15 +29,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wardround.client.algorithms.base import adjust, copies
+from wardround.client.training.activation_checkpointing import recomputing
 from wardround.client.training.batches import Drawn
-from wardround.client.training.checkpointing import recomputing
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.distillation import Teacher
+from wardround.client.training.gradient_shares import ShareGradients
 from wardround.client.training.objective import Objective
 from wardround.client.training.pieces import is_out_of_memory
 from wardround.client.training.precision import make_scaler
 from wardround.client.training.shared_tensors import SharedTensors
-from wardround.client.training.shares import ShareGradients
 from wardround.client.training.steps import train_model
 from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task

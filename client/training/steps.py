@@ -14,8 +14,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from wardround.client.training.activation_checkpointing import recomputing
 from wardround.client.training.batches import Drawn, least_rows, on_device
-from wardround.client.training.checkpointing import recomputing
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.distillation import Teacher
 from wardround.client.training.objective import Objective
@@ -24,7 +24,7 @@ from wardround.client.training.precision import make_scaler
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.rng import client_keys, seeded_globals
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, Task
 
 Seed = tuple[int, int, str]

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from wardround.common.config.load import Config
-from wardround.common.tables.strategies import STRATEGIES
+from wardround.common.settings.strategies import STRATEGIES
 
 
 def settings_like(incomplete: str) -> list[str]:

@@ -19,7 +19,7 @@ from wardround.common.config.overrides import Overridden
 from wardround.common.config.schedules import learning_rate
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, TaskError
-from wardround.common.tables import (
+from wardround.common.settings import (
     TASK_PATHS,
     DataTable,
     EvaluationTable,
@@ -34,8 +34,8 @@ from wardround.common.tables import (
     TrainingTable,
     is_built_in,
 )
-from wardround.common.tables.effects import check_effects, keys_without_effect
-from wardround.common.tables.known_effects import EFFECTS
+from wardround.common.settings.effects import check_effects, keys_without_effect
+from wardround.common.settings.known_effects import EFFECTS
 
 
 class Config(Table):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.errors import ConfigError
-from wardround.common.tables import StrategyTable, TaskTable
+from wardround.common.settings import StrategyTable, TaskTable
 
 Tables = dict[str, Any]
 

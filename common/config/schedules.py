@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 
 
 def learning_rate(training: TrainingTable, server_round: int, rounds: int) -> float:

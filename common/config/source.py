@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from wardround.common.errors import ConfigError
-from wardround.common.tables.key_errors import WrongKey
+from wardround.common.settings.key_errors import WrongKey
 
 
 class Source:

@@ -39,7 +39,7 @@ from wardround.common.protocol.train import (
 from wardround.common.secagg.content import LOSS, STEPS, training_layout
 from wardround.common.secagg.encoding import OWN_NAMES
 from wardround.common.secagg.ring import EXACT_BYTES, word_type
-from wardround.common.tables import PrivacyTable, SecureAggregationTable
+from wardround.common.settings import PrivacyTable, SecureAggregationTable
 
 
 def preparation_leaves(

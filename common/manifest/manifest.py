@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from wardround.common.errors import PolicyRefused, ReplyRefused
 from wardround.common.names import HospitalName
 from wardround.common.protocol.leaf import ANY, PROTECTIONS, Leaf, Text
-from wardround.common.tables import (
+from wardround.common.settings import (
     PrivacyTable,
     SecureAggregationTable,
     Table,

@@ -10,7 +10,7 @@ from pathlib import Path
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.manifest.manifest import Versions
-from wardround.common.tables import PrivacyTable, SecureAggregationTable
+from wardround.common.settings import PrivacyTable, SecureAggregationTable
 from wardround.common.versions import own_version
 
 DEFAULT_FAMILIES = {"tabular": "logistic", "imaging": "cnn", "text": "encoder"}

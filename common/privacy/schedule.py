@@ -24,7 +24,7 @@ from functools import lru_cache
 
 from wardround.common.config.load import Config
 from wardround.common.privacy.accounting import Release, adaptive_noise, calibrate, epsilon
-from wardround.common.tables import PrivacyTable
+from wardround.common.settings import PrivacyTable
 
 # Andrew et al. (2021) take the expected number of units over 20 for the deviation of the count
 _QUANTILE_SHARE = 20.0

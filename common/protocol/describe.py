@@ -26,7 +26,7 @@ from wardround.common.protocol.message import (
     whole,
 )
 from wardround.common.protocol.totals import Totals
-from wardround.common.tables import PrivacyTable, SecureAggregationTable
+from wardround.common.settings import PrivacyTable, SecureAggregationTable
 from wardround.common.text import one_line
 
 RECORD = "describe"

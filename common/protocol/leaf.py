@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from wardround.common.protocol import names as m
-from wardround.common.tables import Table
+from wardround.common.settings import Table
 
 ANY = "*"
 """The name of a leaf that stands for every name."""

@@ -23,7 +23,7 @@ from wardround.common.protocol.message import (
     whole,
 )
 from wardround.common.protocol.totals import Totals, read_sums, sums_content, sums_leaf
-from wardround.common.tables import SecureAggregationTable
+from wardround.common.settings import SecureAggregationTable
 
 PHASE = Value(m.CONFIG, "phase", whole())
 

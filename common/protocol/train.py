@@ -41,7 +41,7 @@ from wardround.common.protocol.message import (
 )
 from wardround.common.protocol.model import ROUND, SentModel, further, model_content
 from wardround.common.protocol.totals import Totals
-from wardround.common.tables import PrivacyTable, SecureAggregationTable
+from wardround.common.settings import PrivacyTable, SecureAggregationTable
 
 T = TypeVar("T")
 MOST_ROUNDS = 1_000_000

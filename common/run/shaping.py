@@ -16,7 +16,7 @@ from typing import Any
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError
 from wardround.common.run.directory import RunDirectory
-from wardround.common.tables import without_folders
+from wardround.common.settings import without_folders
 from wardround.common.versions import own_version
 
 SHAPES: dict[str, tuple[str, ...]] = {

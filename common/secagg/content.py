@@ -20,7 +20,7 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.model import STATE_ROUND
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.messages import SumsLayout
-from wardround.common.tables import OWN_TRAINING, without_folders
+from wardround.common.settings import OWN_TRAINING, without_folders
 from wardround.common.trust.identity import digest, encode_parts
 
 LOSS, STEPS = "loss", "steps"

@@ -12,7 +12,7 @@ from typing import Any
 
 from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
-from wardround.common.tables import absolute_paths
+from wardround.common.settings import absolute_paths
 from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.loading import load_object
 

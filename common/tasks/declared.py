@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from wardround.common.tables.effects import Effect, check_effects
+from wardround.common.settings.effects import Effect, check_effects
 from wardround.common.text import code, normal_text
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from wardround.common.tables.effects import Effect, NoEffect
-from wardround.common.tables.key_errors import WrongKey
+from wardround.common.settings.effects import Effect, NoEffect
+from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.two_values import TwoValues
 from wardround.common.tasks.declared import Codes, Name, Options

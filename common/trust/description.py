@@ -21,7 +21,7 @@ from wardround.common.address import ADDRESS, split_address
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ProvisionError
 from wardround.common.names import HOSPITAL_NAME, SERVER
-from wardround.common.tables import without_folders
+from wardround.common.settings import without_folders
 from wardround.common.trust.identity import KEY_BYTES, Roster, digest
 from wardround.common.trust.pki import verify_signature
 

@@ -23,7 +23,7 @@ from wardround.server.rounds.membership import Membership
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.secagg.gatherer import SecureGatherer
 from wardround.server.secagg.journal import Journal
-from wardround.server.secagg.keys import KeyExchange
+from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.server.secagg.messenger import SecureMessenger
 from wardround.server.secagg.sum_runner import SumRunner
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from wardround.common.figures.figure import Figure
 from wardround.common.figures.records import model_figure
-from wardround.common.tables import EvaluationTable
+from wardround.common.settings import EvaluationTable
 from wardround.common.tasks.base import Task
 from wardround.server.rounds.checkpoint import FederationState
 from wardround.server.rounds.round import EvaluationResult

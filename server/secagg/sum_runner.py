@@ -32,7 +32,7 @@ from wardround.server.gathering.host import Host
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.secagg.journal import Entry, Journal
-from wardround.server.secagg.keys import KeyExchange
+from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.server.secagg.messenger import SecureMessenger, with_message
 from wardround.server.secagg.sum import KeyGroup, MaskedSum, Total
 

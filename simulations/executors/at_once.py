@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wardround.client.app import reason_of
 from wardround.client.training.evaluation import ROWS_AT_A_TIME, model_outputs
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, concatenate
 from wardround.simulations.executors.example_pool import Client
 from wardround.simulations.executors.group import Group

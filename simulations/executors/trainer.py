@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wardround.client.training.batches import steps_of
 from wardround.common.config.load import Config
 from wardround.common.rng import client_keys, derive_seed
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Task
 from wardround.common.text import one_line
 from wardround.simulations.clients import Clients

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.rng import numpy_generator
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.simulations.scenario.file import DAY_S, ClientTable, Draw, ScenarioFile
 
 Numbers = NDArray[np.float64]

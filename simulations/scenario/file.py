@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationError, mod
 from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError
-from wardround.common.tables import Positive, Table
+from wardround.common.settings import Positive, Table
 
 DAY_S = 86_400.0
 _WINDOW = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])")

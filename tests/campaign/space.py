@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from wardround.common.config.load import Config
-from wardround.common.tables.strategies import STRATEGIES
+from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.text.options import TextOptions

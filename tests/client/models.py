@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wardround.common.config.load import Config
 from wardround.common.figures.sums import Sums
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, Task
 
 

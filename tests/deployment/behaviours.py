@@ -185,7 +185,7 @@ def spoil(kinds: list[str]) -> None:
         return reply
 
     wrap("wardround.client.process.responder:Responder._run_app", run)
-    constant("wardround.client.site.last_word:Rules.may_leave", lambda *_: "none")
+    constant("wardround.client.site.last_word:LastWord.may_leave", lambda *_: "none")
 
 
 def repeat_answers() -> None:

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError, WardroundError
-from wardround.common.tables.known_effects import EFFECTS
-from wardround.common.tables.strategies import STRATEGIES
+from wardround.common.settings.known_effects import EFFECTS
+from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.tasks.declared import Options
 from wardround.common.tasks.imaging import ImagingTask
 from wardround.common.tasks.imaging.options import ImagingOptions

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from wardround.common.tables.effects import Effect
-from wardround.common.tables.key_errors import WrongKey
+from wardround.common.settings.effects import Effect
+from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.declared import Codes, Name, Options
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.simulations.executors.engines.batches import CohortBatches
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wardround.client.training.batches import steps_of
 from wardround.common.rng import orders
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 
 Whole = NDArray[np.int64]
 

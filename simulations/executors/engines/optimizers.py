@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 

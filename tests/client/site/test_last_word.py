@@ -13,7 +13,7 @@ from wardround.client.privacy.ledger import Entry, Ledger, Limit
 from wardround.client.site.approval import Approvals
 from wardround.client.site.consent import decide
 from wardround.client.site.kit import Kit
-from wardround.client.site.last_word import Rules, resolve_device
+from wardround.client.site.last_word import LastWord, resolve_device
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
@@ -38,10 +38,10 @@ def site(tmp_path: Path) -> Site:
     return Site(config, made.kits[0], None)  # type: ignore[arg-type]
 
 
-def rules_of(site: Site, policy: str = "") -> Rules:
+def rules_of(site: Site, policy: str = "") -> LastWord:
     kit = Kit.open(site.kit)
     kit.site_path.write_text(policy)
-    return Rules(kit, AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity), None)
+    return LastWord(kit, AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity), None)
 
 
 def plan(site: Site, signer: Identity | None = None, run: str = "run-1") -> RecordDict:

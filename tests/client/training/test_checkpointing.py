@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.client.models import Classes, Residual, configured, residual, rows, vector
-from wardround.client.training.checkpointing import blocks, recomputing
+from wardround.client.training.activation_checkpointing import blocks, recomputing
 from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import TaskError
 

@@ -15,7 +15,7 @@ from wardround.client.training.batches import batches, on_device
 from wardround.client.training.evaluation import model_outputs
 from wardround.client.training.steps import train_on_batches
 from wardround.common.rng import client_keys
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 
 SEED = (7, 2, "a")
 

@@ -19,7 +19,7 @@ from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, TaskError
 from wardround.common.privacy.incompatible import check_settings
 from wardround.common.rng import client_keys
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.tabular import TabularTask
 
 SEED = (7, 2, "a")

@@ -19,7 +19,7 @@ from wardround.client.training.pieces import Pieces, is_out_of_memory
 from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import TaskError
 from wardround.common.privacy.schedule import Bound
-from wardround.common.tables import PrivacyTable, TrainingTable
+from wardround.common.settings import PrivacyTable, TrainingTable
 
 SEED = (7, 2, "a")
 

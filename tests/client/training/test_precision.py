@@ -22,7 +22,7 @@ from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError
 from wardround.common.privacy.schedule import Bound
 from wardround.common.secagg.content import descriptor
-from wardround.common.tables import PrivacyTable, TrainingTable
+from wardround.common.settings import PrivacyTable, TrainingTable
 from wardround.common.tasks.base import Examples
 
 SEED = (7, 2, "a")

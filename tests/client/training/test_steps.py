@@ -15,7 +15,7 @@ from wardround.client.training.steps import make_optimizer, train_on_batches
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.rng import client_keys
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples
 
 

@@ -15,7 +15,7 @@ from wardround.common.manifest.leaves import preparation_leaves, training_leaves
 from wardround.common.manifest.manifest import Manifest, Versions, summary
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import PROTECTIONS, Leaf
-from wardround.common.tables import PrivacyTable, SecureAggregationTable
+from wardround.common.settings import PrivacyTable, SecureAggregationTable
 from wardround.common.trust.identity import Identity, digest
 
 modest = settings(deadline=None, max_examples=60)

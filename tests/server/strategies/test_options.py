@@ -9,7 +9,7 @@ import pytest
 
 from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError
-from wardround.common.tables.strategies import STRATEGIES
+from wardround.common.settings.strategies import STRATEGIES
 from wardround.server.strategies import INDIVIDUAL, MEAN, build_strategy, check_hospitals
 
 PLAIN = "[secure_aggregation]\nenabled = false\n[strategy]\n"

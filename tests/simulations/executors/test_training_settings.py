@@ -10,7 +10,7 @@ import pytest
 
 from tests.client.models import residual
 from wardround.common.config.load import parse_config
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.simulations.executors import make_executor
 from wardround.simulations.executors.trainer import one_at_a_time
 from wardround.simulations.executors.workers.processes import processes

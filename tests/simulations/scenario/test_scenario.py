@@ -17,7 +17,7 @@ from wardround.common.errors import ConfigError, RoundFailed
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.flower.hosting import become_server
 from wardround.common.protocol import names as m
-from wardround.common.tables import TrainingTable
+from wardround.common.settings import TrainingTable
 from wardround.server.gathering.gatherer import Expected
 from wardround.server.members.member import Member
 from wardround.simulations.scenario.clients import Presence, trained_examples

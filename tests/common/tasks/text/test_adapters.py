@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from wardround.client.training.checkpointing import recomputing
+from wardround.client.training.activation_checkpointing import recomputing
 from wardround.common.model.named import build_model, model_arrays, model_entries
 from wardround.common.tasks.text import TextTask
 from wardround.common.tasks.text.adapters import TripletLinear

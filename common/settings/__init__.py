@@ -4,23 +4,23 @@ A key that works only together with another is in ``known_effects``. Nothing her
 ``common/config/load.py`` puts the tables together, and says where a mistake stands.
 """
 
-from wardround.common.tables.base import Positive, Table
-from wardround.common.tables.machines import ServerTable, SimulationTable
-from wardround.common.tables.protection import PrivacyTable, SecureAggregationTable
-from wardround.common.tables.run import (
+from wardround.common.settings.base import Positive, Table
+from wardround.common.settings.machines import ServerTable, SimulationTable
+from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
+from wardround.common.settings.run import (
     DataTable,
     EvaluationTable,
     FederationTable,
     StrategyTable,
 )
-from wardround.common.tables.task import (
+from wardround.common.settings.task import (
     TASK_PATHS,
     TaskTable,
     absolute_paths,
     is_built_in,
     without_folders,
 )
-from wardround.common.tables.training import OWN_TRAINING, Precision, TrainingTable
+from wardround.common.settings.training import OWN_TRAINING, Precision, TrainingTable
 
 __all__ = [
     "DataTable",

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wardround.common.tables.base import PathText
-from wardround.common.tables.key_errors import WrongKey
+from wardround.common.settings.base import PathText
+from wardround.common.settings.key_errors import WrongKey
 
 
 class TaskTable(BaseModel):

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from wardround.common.tables.base import MANY, Table
+from wardround.common.settings.base import MANY, Table
 
 
 class StrategyOptions(Table):

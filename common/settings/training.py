@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from wardround.common.tables.base import MANY, Table
+from wardround.common.settings.base import MANY, Table
 
 Precision = Literal["float32", "bf16", "fp16"]
 OWN_TRAINING = (

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from wardround.common.tables.base import DAY_S, MANY, Fraction, PathText, Seconds, Table
-from wardround.common.tables.key_errors import WrongKey
-from wardround.common.tables.strategies import STRATEGIES, StrategyOptions
+from wardround.common.settings.base import DAY_S, MANY, Fraction, PathText, Seconds, Table
+from wardround.common.settings.key_errors import WrongKey
+from wardround.common.settings.strategies import STRATEGIES, StrategyOptions
 
 
 class FederationTable(Table):

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from wardround.common.tables.key_errors import WrongKey
+from wardround.common.settings.key_errors import WrongKey
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from wardround.common.address import ADDRESS, join_address, split_address
 from wardround.common.names import name_of
-from wardround.common.tables.base import (
+from wardround.common.settings.base import (
     DAY_S,
     MANY,
     Fraction,

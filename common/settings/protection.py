@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from wardround.common.tables.base import MANY, Table
+from wardround.common.settings.base import MANY, Table
 
 
 class SecureAggregationTable(Table):

@@ -9,8 +9,8 @@ import pytest
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, TaskError
-from wardround.common.tables.effects import Effect
-from wardround.common.tables.known_effects import EFFECTS
+from wardround.common.settings.effects import Effect
+from wardround.common.settings.known_effects import EFFECTS
 from wardround.common.tasks.imaging.options import ImagingOptions, NetworkOptions
 from wardround.common.tasks.options import ModelOptions, TabularOptions
 from wardround.common.tasks.text.options import TextOptions

@@ -6,8 +6,8 @@ beside them (``common/tasks/options.py``).
 
 from __future__ import annotations
 
-from wardround.common.tables.effects import Effect
-from wardround.common.tables.protection import PrivacyTable, SecureAggregationTable
+from wardround.common.settings.effects import Effect
+from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
 
 _UNWEIGHTED = ("fedmedian", "fedtrimmedavg", "krum", "bulyan")
 
