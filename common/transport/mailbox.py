@@ -306,19 +306,19 @@ class Mailbox:
         message = self._incoming.get(self._coming.get(chunk.number, ""))
         if message is None:
             return  # of a message that was refused or had come before
-        if chunk.offset < message.received:
-            return  # a repetition: what goes on from here was asked for
         if chunk.offset > message.received:
             raise TransportError("a piece of a message is missing")
-        if message.received + len(chunk.data) > message.start.size_bytes:
+        # a small body comes from its beginning until Have is read: what is here already is skipped
+        data = chunk.data[message.received - chunk.offset :]
+        if message.received + len(data) > message.start.size_bytes:
             raise TransportError("a message is longer than it was announced")
         try:
-            message.digest.update(chunk.data)
-            message.file.write(chunk.data)
-            message.received += len(chunk.data)
+            message.digest.update(data)
+            message.file.write(data)
+            message.received += len(data)
             if message.received == message.start.size_bytes:
                 self._finish(message)
-            elif not _is_small(message.start):
+            elif data and not _is_small(message.start):
                 self.put_control(Got(number=chunk.number, offset=message.received))
         except TransportError as error:
             self._refuse(message.start, str(error))

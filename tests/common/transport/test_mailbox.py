@@ -203,6 +203,10 @@ class Lossy(RuleBasedStateMachine):
         for _ in range(delivered):
             self.link.deliver(who)
 
+    @rule(who=st.integers(0, 1), chunk=st.integers(1, 100))
+    def the_link_is_slower_or_faster(self, who: int, chunk: int) -> None:
+        self.sides[who].mailbox._chunk_bytes = chunk
+
     @precondition(lambda self: self.link is not None)
     @rule()
     def cut(self) -> None:
@@ -286,6 +290,27 @@ def test_a_message_goes_on_where_it_broke() -> None:
         link.cut()
     assert lost > 0, "the link never lost anything: the test means nothing"
     assert sent == start.size_bytes + lost  # what had arrived was never sent again
+
+
+@pytest.mark.parametrize("come", range(1, 8))
+def test_a_small_message_goes_on_from_anywhere_in_a_chunk(come: int) -> None:
+    """Its chunks had shrunk on a slow link; on the next connection it begins at 0, not asked."""
+    left, right = Side(), Side()
+    start, body = message(150, 1)
+    assert body is not None and start.size_bytes <= AT_ONCE
+    left.put(start, body)
+    link = Link(left, right)
+    left.mailbox._chunk_bytes = 24
+    for _ in range(1 + come):
+        link.send(0), link.deliver(0)
+    assert right.mailbox._incoming[start.id].received == 24 * come
+    link.cut()
+    again = Link(left, right)
+    for _ in range(5):  # the whole body is on its way before Have is read
+        again.send(0)
+    again.settle()
+    assert right.arrived_bytes[start.id] == body.read(0, body.size_bytes)
+    assert not left.waiting and not right.mailbox._incoming
 
 
 def test_a_slow_link_gets_small_chunks_and_a_fast_one_large_ones() -> None:
