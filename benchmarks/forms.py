@@ -22,6 +22,7 @@ from torch import nn
 from benchmarks.report import Row, arguments, emit
 from benchmarks.simulation_work import BATCH, EXAMPLES, LR, WORKLOADS
 from wardround.client.data.hospital import Hospital
+from wardround.client.data.shard import OwnShard
 from wardround.client.training.steps import train_on_batches
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
@@ -106,7 +107,8 @@ def _clients(name: str, count: int) -> list[Client]:
     for number in range(count):
         inputs = torch.randn(EXAMPLES, *shape, generator=generator)
         shard = Examples(inputs, torch.randint(0, classes, (EXAMPLES,), generator=generator))
-        hospital = Hospital(f"h{number}", task, config, lambda x=shard: x)  # type: ignore[misc]
+        own = OwnShard(f"h{number}", task, config, lambda x=shard: x)  # type: ignore[misc]
+        hospital = Hospital(own)
         found.append(Client(number, hospital, shard))
     return found
 

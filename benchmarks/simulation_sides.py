@@ -99,6 +99,7 @@ def ours(side: str, name: str, clients: int, rounds: int) -> list[float]:
 def engine(name: str, clients: int, rounds: int) -> list[float]:
     """The cohort's training and the sum of its updates, without anything around them."""
     from wardround.client.data.hospital import Hospital
+    from wardround.client.data.shard import OwnShard
     from wardround.simulations import parse_config
     from wardround.simulations.executors.example_pool import Client
     from wardround.simulations.executors.trainer import CohortTrainer, Terms
@@ -113,10 +114,10 @@ def engine(name: str, clients: int, rounds: int) -> list[float]:
         examples.select(np.arange(start, start + EXAMPLES))
         for start in range(0, clients * EXAMPLES, EXAMPLES)
     ]
-    everyone = [
-        Client(number, Hospital(f"h{number}", task, config, lambda x=shard: x), shard)  # type: ignore[misc]
-        for number, shard in enumerate(shards)
-    ]
+    everyone = []
+    for number, shard in enumerate(shards):
+        own = OwnShard(f"h{number}", task, config, lambda x=shard: x)  # type: ignore[misc]
+        everyone.append(Client(number, Hospital(own), shard))
     model = WORKLOADS[name].make()
     trainer = CohortTrainer(model, task, config)
     start = {key: p.detach().clone() for key, p in model.named_parameters()}

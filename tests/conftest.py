@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from tests.unlike import Consortium, make_consortium
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
+from wardround.client.data.shard import OwnShard
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
 from wardround.common.privacy.noise import NoiseSource
@@ -213,10 +214,7 @@ def federate(tmp_path: Path) -> Federate:
         roster = {name: identities[name].public for name in shards}
         hospitals = {
             name: Hospital(
-                name,
-                task,
-                config,
-                lambda shard=shard: shard,  # type: ignore[misc]
+                OwnShard(name, task, config, lambda shard=shard: shard),  # type: ignore[misc]
                 keys=Keys(identities[name], roster),
                 place=Place(simulated=True),
             )

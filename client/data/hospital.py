@@ -7,8 +7,6 @@ federation's totals.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.data.splitting import split_notes, split_rows
+from wardround.client.data.shard import Opened, Parts, Shard
 from wardround.client.training.distributed import TrainingProcesses
-from wardround.common.config.load import Config
-from wardround.common.errors import DataError, TaskError, WardroundError
+from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol.names import SPLITS
 from wardround.common.rng import derive_seed, numpy_generator
 from wardround.common.secagg.content import descriptor
-from wardround.common.tasks.base import Examples, Task
+from wardround.common.tasks.base import Examples
 from wardround.common.trust.identity import Identity, Roster
-
-log = logging.getLogger("wardround.client")
 
 Rows = NDArray[np.int64]
 ONLY_EVALUATES = "it has no rows for training, so it takes part in evaluations only"
@@ -97,10 +92,8 @@ class Hospital:
 
     Parameters
     ----------
-    name : the hospital's name in the federation
-    task : the federation's task
-    config : the federation's configuration
-    open_shard : called once, when the data is first needed; returns the unprepared shard
+    shard : the hospital's data, its name, and the federation's task and configuration; opened once,
+        when it is first needed
     keys : the roster may be replaced later, as the federation changes
 
     Attributes
@@ -110,24 +103,19 @@ class Hospital:
 
     def __init__(
         self,
-        name: str,
-        task: Task[Any],
-        config: Config,
-        open_shard: Callable[[], Any],
+        shard: Shard,
         *,
         keys: Keys | None = None,
         place: Place | None = None,
     ) -> None:
         keys, place = keys or Keys(), place or Place()
-        self.name, self.task, self.config = name, task, config
+        self._shard = shard
+        self.name, self.task, self.config = shard.name, shard.task, shard.config
         self.identity, self.roster = keys.identity, keys.roster
         self.simulated, self.ledger_path = place.simulated, place.ledger_path
         self.model_folder, self.processes = place.model_folder, place.processes
         self.totals: Sums = {}
-        self._open_shard = open_shard
-        self._parts: dict[str, Any] | None = None
-        self._left_out: list[str] = []
-        self._split_notes: list[str] = []
+        self._opened: Opened | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None
         self._units: Units | None = None
 
@@ -136,23 +124,18 @@ class Hospital:
         """Digest of the settings that this hospital shares with the others."""
         return descriptor(self.config)
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> Parts:
         """The unprepared shard by split name; a split without rows is absent.
 
         Without 'train' the hospital takes part in evaluations only. Raises DataError if there is
         no row at all.
         """
-        if self._parts is None:
-            raw = self._open_shard()
-            if self.task.size(raw) == 0:
-                raise DataError("the shard has no usable rows; check the data path", who=self.name)
-            self._left_out = [str(one) for one in self.task.left_out(raw)]
-            split = split_rows(self.task, raw, self.config, self.name)
-            self._split_notes = split_notes(self.task, raw, self.config, split)
-            self._parts = {
-                part: self.task.select(raw, rows) for part, rows in split.items() if len(rows)
-            }
-        return self._parts
+        return self._read().parts
+
+    def _read(self) -> Opened:
+        if self._opened is None:
+            self._opened = self._shard.open()
+        return self._opened
 
     def training_part(self) -> Any:
         """The rows it trains on. Raises DataError where it takes part in evaluations only."""
@@ -163,19 +146,22 @@ class Hospital:
 
     def forget(self) -> None:
         """The data has changed: it is read again when it is next needed."""
-        self._parts, self._prepared, self._units = None, None, None
+        self._opened, self._prepared, self._units = None, None, None
 
     def sizes(self) -> dict[str, int]:
         """Rows of each split (0 where it is absent)."""
+        if self._shard.sizes is not None:
+            return dict(self._shard.sizes)
         parts = self.parts()
         return {name: self.task.size(parts[name]) if name in parts else 0 for name in SPLITS}
 
     def warnings(self) -> list[str]:
         """What the hospital's IT should look at, one line each, without patient-level values:
         first whatever was left out of its files."""
-        parts = self.parts()
-        lines = self.task.warnings(parts["train"]) if "train" in parts else [ONLY_EVALUATES]
-        return [f"{self.name}: {line}" for line in [*self._left_out, *lines, *self._split_notes]]
+        opened = self._read()
+        train = opened.parts.get("train")
+        lines = [ONLY_EVALUATES] if train is None else self.task.warnings(train)
+        return [f"{self.name}: {line}" for line in [*opened.left_out, *lines, *opened.notes]]
 
     def statistics(self, phase: int, totals: Sums) -> Sums:
         """The training part's sums for this phase of the federated preparation.
@@ -225,42 +211,13 @@ class Hospital:
             ).by(self.name)
         return patients
 
-    def _check_units(self, examples: int) -> None:
-        """Raise TaskError where it isn't known whose each training example is, but has to be."""
-        rows, unit = self.sizes()["train"], self.config.privacy.unit
-        if unit in ("example", "patient") and examples != rows:
-            raise TaskError(
-                f"the task's prepare() made {examples} examples of {rows} rows, so "
-                f"no single {unit} can be protected; return one for each row, in their order (rows "
-                "to leave out are load()'s), or set privacy.unit = 'hospital'",
-                who=self.name,
-            )
-
     def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
         """Prepared examples by split, cached for this version (``digest``) of the totals.
 
         Raises TaskError if the task's ``prepare`` fails, or breaks what ``[privacy]`` relies on.
         """
         if self._prepared is None or self._prepared[0] != digest:
-            parts = self.parts()
-            own = parts.get("train")  # for statistics of its own; else of the part that is prepared
-            try:
-                prepared = {
-                    name: self.task.prepare(part, totals, part if own is None else own)
-                    for name, part in parts.items()
-                }
-            except WardroundError:
-                raise
-            except (TypeError, ValueError, KeyError) as error:
-                raise TaskError(
-                    f"the task's prepare() failed with {type(error).__name__}", who=self.name
-                ) from error
-            if own is not None:
-                if len(prepared["train"]) == 0:
-                    raise DataError("preparation left no rows for training", who=self.name)
-                self._check_units(len(prepared["train"]))
-                for line in self.task.unused(own, totals):
-                    log.warning("%s: %s", self.name, line)
+            prepared = self._shard.prepare(self.parts, totals, digest)
             self._prepared = (digest, prepared)
             self.totals = totals
         return self._prepared[1]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
+from wardround.client.data.shard import OwnShard
 from wardround.client.data.watch import DataWatch
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.process.answers import Answers
@@ -105,10 +106,7 @@ class HospitalProcess:
         task = make_task(config)
         check_training(config, task)
         return Hospital(
-            kit.name,
-            task,
-            config,
-            lambda: task.load(self._shard),
+            OwnShard(kit.name, task, config, lambda: task.load(self._shard)),
             keys=Keys(kit.identity, kit.description.roster),
             place=Place(
                 ledger_path=kit.state / LEDGER,

@@ -9,46 +9,60 @@ row's is the same in every round. Statistics of the preparation are of the rows 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from wardround.client.data.hospital import Hospital
+from wardround.client.data.shard import Opened, Parts, Shard
+from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.rng import numpy_generator
-from wardround.common.tasks.base import Examples
+from wardround.common.tasks.base import Examples, Task
 
 
-class NoisyHospital(Hospital):
-    """A simulated hospital with noise on its prepared inputs, so in units of their scale.
+@dataclass(frozen=True)
+class NoisyShard:
+    """A simulated hospital's shard with noise on its prepared inputs, so in units of their scale.
 
-    noise_variance : of each input; other parameters as of ``Hospital``
+    noise_variance : of each input
     """
 
-    _noisy: tuple[str, dict[str, Examples]] | None = None
+    shard: Shard
+    noise_variance: float
 
-    def __init__(self, *args: Any, noise_variance: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.noise_variance = noise_variance
+    @property
+    def name(self) -> str:
+        return self.shard.name
 
-    def parts(self) -> dict[str, Any]:
-        parts = super().parts()
-        if not all(self.task.measured(part) for part in parts.values()):
+    @property
+    def task(self) -> Task[Any]:
+        return self.shard.task
+
+    @property
+    def config(self) -> Config:
+        return self.shard.config
+
+    @property
+    def sizes(self) -> dict[str, int] | None:
+        return self.shard.sizes
+
+    def open(self) -> Opened:
+        """As of the shard. Raises ConfigError for inputs that are no measurements."""
+        opened = self.shard.open()
+        if not all(self.task.measured(part) for part in opened.parts.values()):
             raise self.config.error(
                 "simulation.feature_noise",
                 "inputs are whole numbers, which noise would break",
                 "set it to 0",
             ).by(self.name)
-        return parts
+        return opened
 
-    def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
-        if self._noisy is None or self._noisy[0] != digest:
-            parts = super().examples(totals, digest)
-            noisy = {split: self._with_noise(split, part) for split, part in parts.items()}
-            self._noisy = (digest, noisy)
-            self._prepared = None  # each row's inputs are kept once
-        return self._noisy[1]
+    def prepare(self, parts: Callable[[], Parts], totals: Sums, digest: str) -> dict[str, Examples]:
+        prepared = self.shard.prepare(parts, totals, digest)
+        return {split: self._with_noise(split, part) for split, part in prepared.items()}
 
     def _with_noise(self, split: str, part: Examples) -> Examples:
         if not part.inputs.is_floating_point():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.client.data.hospital import Hospital, Keys, Place
+from wardround.client.data.shard import OwnShard, Shard
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.training.settings import check_training
 from wardround.common.config.load import Config
@@ -20,7 +21,7 @@ from wardround.common.privacy.incompatible import check_settings, check_task
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.shards import visible
 from wardround.server.members.lazy import VirtualMembers
-from wardround.simulations.population.feature_noise import NoisyHospital
+from wardround.simulations.population.feature_noise import NoisyShard
 from wardround.simulations.population.identities import Identities, fresh_identities
 from wardround.simulations.population.partition import partition
 from wardround.simulations.population.virtual import (
@@ -141,20 +142,20 @@ class Population:
         if self.config.secure_aggregation.enabled or self.config.privacy.enabled:
             identities = self._identities(list(shards))
             self.roster = {name: identity.public for name, identity in identities.items()}
-        make: Callable[..., Hospital] = Hospital
         hospitals = {}
-        for number, (name, shard) in enumerate(shards.items(), 1):
-            if sigma := self.config.simulation.feature_noise:
-                make = partial(NoisyHospital, noise_variance=sigma * number / len(shards))
-            hospitals[name] = make(
-                name,
-                self.task,
-                self.config,
-                shard,
+        for number, (name, open_shard) in enumerate(shards.items(), 1):
+            shard = OwnShard(name, self.task, self.config, open_shard)
+            hospitals[name] = Hospital(
+                self._with_noise(shard, number, len(shards)),
                 keys=Keys(identities.get(name), self.roster),
                 place=Place(simulated=True),
             )
         return hospitals
+
+    def _with_noise(self, shard: Shard, number: int, count: int) -> Shard:
+        """The shard of hospital ``number`` of ``count`` with its noise, if any is asked for."""
+        variance = self.config.simulation.feature_noise * number / count
+        return NoisyShard(shard, variance) if variance else shard
 
     def _virtual(self, path: Path | None) -> VirtualHospitals:
         names = self._clients = ClientNames(self.config.simulation.clients)
@@ -164,8 +165,8 @@ class Population:
             shards = PooledShards(self.task, self._pooled(path), self.config)
 
         def make(number: int, name: str) -> Hospital:
-            noise = self.config.simulation.feature_noise * number / len(names)
-            return shards.hospital(number, name, noise)
+            shard = self._with_noise(shards.shard(number, name), number, len(names))
+            return Hospital(shard, place=Place(simulated=True))
 
         def sizes(name: str) -> dict[str, int]:
             return shards.sizes or self._hospitals[name].sizes()

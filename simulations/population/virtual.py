@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.data.hospital import Hospital, Place
+from wardround.client.data.hospital import Hospital
+from wardround.client.data.shard import Opened, OwnShard, Parts, Shard, prepare_parts
 from wardround.client.data.splitting import split_rows
 from wardround.common.config.load import Config
 from wardround.common.errors import DataError, TaskError
@@ -29,7 +31,6 @@ from wardround.common.figures.sums import Sums
 from wardround.common.rng import numpy_generator
 from wardround.common.tasks.base import Examples, Task
 from wardround.server.members.sampling import MOST_EVALUATED
-from wardround.simulations.population.feature_noise import NoisyHospital
 
 Rows = NDArray[np.int64]
 _PREFIX = "client-"
@@ -116,18 +117,15 @@ class GeneratedShards:
         seed = self._config.federation.seed
         return self._task.generate(client, numpy_generator(seed, "virtual", client))
 
-    def hospital(self, client: int, name: str, noise_variance: float) -> Hospital:
-        """The client, with noise of this variance on its inputs."""
-        kind: Callable[..., Hospital] = Hospital
-        if noise_variance:
-            kind = partial(NoisyHospital, noise_variance=noise_variance)
-        shard = partial(self.open, client)
-        return kind(name, self._task, self._config, shard, place=Place(simulated=True))
+    def shard(self, client: int, name: str) -> Shard:
+        """The client's shard under its name."""
+        return OwnShard(name, self._task, self._config, partial(self.open, client))
 
 
 class PooledShards:
     """Shards that are drawn from a pool.
 
+    task, config : the federation's
     sizes : rows of each client by split, the same for all
 
     Raises ConfigError if a split of the pool would be nobody's, DataError for an empty pool.
@@ -136,7 +134,7 @@ class PooledShards:
     def __init__(self, task: Task[Any], pooled: Any, config: Config) -> None:
         if task.size(pooled) == 0:
             raise DataError(f"{config.data_path() or 'the example data'}: no usable rows")
-        self._task, self._pooled, self._config = task, pooled, config
+        self.task, self._pooled, self.config = task, pooled, config
         found, label = np.unique(task.labels(pooled), return_inverse=True)
         self._mix = np.bincount(label) / len(label)
         parts = split_rows(task, pooled, config, "virtual")
@@ -150,12 +148,12 @@ class PooledShards:
     def _sizes(self, pool: dict[str, int]) -> dict[str, int]:
         """Rows of a client by split, in the pool's proportions: held-out ones are rounded, and the
         training part has the rest."""
-        rows, total = self._config.simulation.rows_per_client, sum(pool.values())
+        rows, total = self.config.simulation.rows_per_client, sum(pool.values())
         sizes = {name: round(rows * count / total) for name, count in pool.items()}
         sizes["train"] = rows - sizes["validation"] - sizes["test"]
         for name, count in sizes.items():
             if count < 1 and (pool[name] or name == "train"):
-                raise self._config.error(
+                raise self.config.error(
                     "simulation.rows_per_client",
                     f"of {rows} rows no client would have any of split '{name}', which is "
                     f"{pool[name] / total:.1%} of the data; raise it, or change data.test_fraction "
@@ -163,31 +161,27 @@ class PooledShards:
                 )
         return sizes
 
-    def hospital(self, client: int, name: str, noise_variance: float) -> Hospital:
-        """The client, with noise of this variance on its inputs."""
-        kind: Callable[..., Hospital] = DrawingHospital
-        if noise_variance:
-            kind = partial(NoisyDrawingHospital, noise_variance=noise_variance)
-        kind = partial(kind, shards=self, client=client, place=Place(simulated=True))
-        return kind(name, self._task, self._config, partial(self.parts, client))
+    def shard(self, client: int, name: str) -> Shard:
+        """The client's shard under its name."""
+        return DrawnShard(name, self, client)
 
-    def parts(self, client: int) -> dict[str, Any]:
+    def parts(self, client: int) -> Parts:
         """The client's unprepared rows by split."""
         rows = self.rows(client)
         return {
-            name: self._task.select(self._pooled, part) for name, part in rows.items() if len(part)
+            name: self.task.select(self._pooled, part) for name, part in rows.items() if len(part)
         }
 
     def examples(self, client: int, totals: Sums, digest: str) -> dict[str, Examples] | None:
         """The client's prepared rows by split, selected from the prepared pool; None where the
         task prepares a row by others of its hospital."""
-        if not self._task.rowwise:
+        if not self.task.rowwise:
             return None
         if self._prepared is None or self._prepared[0] != digest:
-            made = self._task.prepare(self._pooled, totals, self._pooled)
-            if len(made) != (rows := self._task.size(self._pooled)):
+            made = self.task.prepare(self._pooled, totals, self._pooled)
+            if len(made) != (rows := self.task.size(self._pooled)):
                 raise TaskError(
-                    f"{type(self._task).__name__}.prepare made {len(made)} examples of {rows} "
+                    f"{type(self.task).__name__}.prepare made {len(made)} examples of {rows} "
                     "rows; return one for each, in their order, or set rowwise = False on the task"
                 )
             self._prepared = digest, made
@@ -197,8 +191,8 @@ class PooledShards:
     def rows(self, client: int) -> dict[str, Rows]:
         """The client's rows of the pool by split, sorted. One mix of labels for all its splits, so
         it is tested on what it is trained on."""
-        generator = numpy_generator(self._config.federation.seed, "virtual", client)
-        mix = label_mix(self._mix, self._config.simulation.alpha, generator)
+        generator = numpy_generator(self.config.federation.seed, "virtual", client)
+        mix = label_mix(self._mix, self.config.simulation.alpha, generator)
         return {
             name: self._draw(self._by_label[name], size, mix, generator)
             for name, size in self.sizes.items()
@@ -226,38 +220,35 @@ class PooledShards:
         return np.sort(np.concatenate(drawn))
 
 
-class DrawingHospital(Hospital):
-    """A client whose rows are a pool's, and prepared with it where the task allows that.
+@dataclass(frozen=True)
+class DrawnShard:
+    """A client's rows of a pool, prepared with it where the task allows that.
 
-    Parameters
-    ----------
-    shards, client : whose client, and its number; the others as of ``Hospital``, but that
-        ``open_shard`` gives the shard by split
+    pool, client : whose client, and its number
     """
 
-    def __init__(self, *args: Any, shards: PooledShards, client: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._shards, self._client = shards, client
+    name: str
+    pool: PooledShards
+    client: int
 
-    def parts(self) -> dict[str, Any]:
-        if self._parts is None:
-            self._parts = self._open_shard()
-        return self._parts
+    @property
+    def task(self) -> Task[Any]:
+        return self.pool.task
 
-    def sizes(self) -> dict[str, int]:
-        return dict(self._shards.sizes)
+    @property
+    def config(self) -> Config:
+        return self.pool.config
 
-    def examples(self, totals: Sums, digest: str) -> dict[str, Examples]:
-        if self._prepared is None or self._prepared[0] != digest:
-            drawn = self._shards.examples(self._client, totals, digest)
-            if drawn is None:
-                return super().examples(totals, digest)
-            self._prepared = digest, drawn
-        return self._prepared[1]
+    @property
+    def sizes(self) -> dict[str, int] | None:
+        return self.pool.sizes
 
+    def open(self) -> Opened:
+        return Opened(self.pool.parts(self.client))
 
-class NoisyDrawingHospital(NoisyHospital, DrawingHospital):
-    """The same with noise on its inputs."""
+    def prepare(self, parts: Callable[[], Parts], totals: Sums, digest: str) -> dict[str, Examples]:
+        drawn = self.pool.examples(self.client, totals, digest)
+        return prepare_parts(self, parts(), totals) if drawn is None else drawn
 
 
 def label_mix(

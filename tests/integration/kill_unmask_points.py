@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flwr.app import ConfigRecord, Context, RecordDict
 from tests.integration.kill_points import in_child, kill_before
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
+from wardround.client.data.shard import OwnShard
 from wardround.common.config.load import Config, parse_config
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol import names as m
@@ -118,12 +120,13 @@ def serve(folder: Path, config: Config) -> None:
     identities, task = shared_identities(NAMES, folder.parent / "identities"), Line()
     roster = {name: identity.public for name, identity in identities.items()}
     x = torch.linspace(0.5, 1.5, 20).view(-1, 1)
+
+    def shard(slope: int) -> Examples:
+        return Examples(x, x[:, 0] * slope)
+
     hospitals = {
         name: Hospital(
-            name,
-            task,
-            config,
-            lambda slope=index: Examples(x, x[:, 0] * slope),  # type: ignore[misc]
+            OwnShard(name, task, config, partial(shard, index)),
             keys=Keys(identities[name], roster),
             place=Place(simulated=True),
         )

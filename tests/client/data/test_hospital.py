@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.data.shard import OwnShard
 from wardround.client.data.splitting import split_notes, split_rows
 from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError, DataError
@@ -96,7 +97,7 @@ def test_patients_that_nobody_names_are_asked_for_by_every_tasks_key() -> None:
         def select(self, raw, rows):
             return raw
 
-    hospital = Hospital("north", Rows([0] * 9), parse_config(text), lambda: None)
+    hospital = Hospital(OwnShard("north", Rows([0] * 9), parse_config(text), lambda: None))
     keys = "task.columns.patient_id; imaging: task.files.patient_id"
     with pytest.raises(ConfigError, match=f"north: .*privacy.unit: .*{keys}"):
         hospital.unit_counts()
@@ -105,17 +106,17 @@ def test_patients_that_nobody_names_are_asked_for_by_every_tasks_key() -> None:
 def test_an_empty_shard_is_named(line) -> None:
     empty = Examples(torch.zeros(0, 1), torch.zeros(0))
     with pytest.raises(DataError, match="north: the shard has no usable rows"):
-        Hospital("north", line(), config(0.3, 0), lambda: empty).parts()
+        Hospital(OwnShard("north", line(), config(0.3, 0), lambda: empty)).parts()
 
 
 def test_the_last_row_of_a_label_stays_in_training_and_that_is_told(line) -> None:
     two = Examples(torch.zeros(4, 1), torch.tensor([0.0, 0.0, 1.0, 1.0]))
-    hospital = Hospital("north", line(), config(0.3, 0.3), lambda: two)
+    hospital = Hospital(OwnShard("north", line(), config(0.3, 0.3), lambda: two))
     assert hospital.sizes() == {"train": 2, "validation": 0, "test": 2}
     (told,) = hospital.warnings()
     assert "north: the validation part has no row of 2 of the 2 labels" in told
     one = Examples(torch.zeros(1, 1), torch.zeros(1))
-    hospital = Hospital("north", line(), config(0.9, 0), lambda: one)
+    hospital = Hospital(OwnShard("north", line(), config(0.9, 0), lambda: one))
     assert hospital.sizes() == {"train": 1, "validation": 0, "test": 0}
 
 
@@ -198,6 +199,6 @@ def test_what_was_left_out_is_said_first_and_once_for_the_whole_shard(tmp_path) 
     path.write_text("\n".join(["x,y", *rows]) + "\n")
     settings = config(0.2, 0.1)
     task = TabularTask(columns={"target": "y"})
-    hospital = Hospital("north", task, settings, lambda: task.load(path))
+    hospital = Hospital(OwnShard("north", task, settings, lambda: task.load(path)))
     assert hospital.warnings()[0] == "north: 3 rows were left out: column 'y' is empty"
     assert sum("left out" in line for line in hospital.warnings()) == 1

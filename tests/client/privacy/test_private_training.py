@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from wardround.client.algorithms.base import Plain
 from wardround.client.data.hospital import Hospital, Place, Units
+from wardround.client.data.shard import OwnShard
 from wardround.client.privacy.round import PrivateRound, Proposal
 from wardround.client.requests.local import local_update
 from wardround.client.state import ClientState
@@ -234,9 +235,8 @@ def test_dropout_in_private_steps_is_secret_but_in_simulations(
         f"[privacy]\nunit='example'\nnoise='{noise}'\n{QUIET}[training]\nlocal_steps=1\n"
     )
     data = Examples(torch.ones(20, 30), torch.ones(20))
-    hospital = Hospital(
-        "a", Dropping(features=30), config, lambda: data, place=Place(simulated=simulated)
-    )
+    shard = OwnShard("a", Dropping(features=30), config, lambda: data)
+    hospital = Hospital(shard, place=Place(simulated=simulated))
     request = TrainRequest(SentModel(ArrayRecord(), 1))
     found = []
     for _ in range(2):

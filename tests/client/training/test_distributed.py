@@ -23,6 +23,7 @@ from tests.client.models import Classes, configured, residual, rows, vector
 from tests.provisioning import federation
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital, Place
+from wardround.client.data.shard import OwnShard
 from wardround.client.process.main import HospitalProcess
 from wardround.client.requests.local import local_update
 from wardround.client.site.kit import Kit
@@ -93,9 +94,8 @@ def hospital(tmp_path: Path) -> Iterator[Callable[..., Hospital]]:
         task = make_task(config)
         check_training(config, task)
         group = TrainingProcesses(config) if processes > 1 else None
-        made.append(
-            Hospital("a", task, config, lambda: task.load(None), place=Place(processes=group))
-        )
+        shard = OwnShard("a", task, config, lambda: task.load(None))
+        made.append(Hospital(shard, place=Place(processes=group)))
         return made[-1]
 
     yield make
@@ -222,6 +222,7 @@ from pathlib import Path
 from tests.client.training import test_distributed as tests
 from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.data.hospital import Hospital, Place
+from wardround.client.data.shard import OwnShard
 from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 if __name__ == "__main__":
@@ -231,7 +232,7 @@ if __name__ == "__main__":
     )
     task = make_task(config)
     place = Place(processes=TrainingProcesses(config))
-    site = Hospital("a", task, config, lambda: task.load(None), place=place)
+    site = Hospital(OwnShard("a", task, config, lambda: task.load(None)), place=place)
     import threading
     threading.Thread(target=tests.trained, args=(site,), daemon=True).start()
     while site.processes._team is None:
@@ -319,7 +320,7 @@ def test_a_task_given_as_an_object_is_refused_and_a_simulation_has_one_process()
 
     def site(simulated: bool) -> Hospital:
         config = parse_config("[data]\ntest_fraction = 0.0\n[training]\nprocesses = 2\n")
-        return Hospital("a", Given(), config, rows, place=Place(simulated=simulated))
+        return Hospital(OwnShard("a", Given(), config, rows), place=Place(simulated=simulated))
 
     with pytest.raises(TaskError, match="training.processes = 2: each process makes the task"):
         trained(site(False))

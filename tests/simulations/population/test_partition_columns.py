@@ -11,13 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wardround.client.data.hospital import Hospital
+from wardround.client.data.shard import OwnShard
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError, RoundFailed, TaskError, WardroundError
 from wardround.common.names import HOSPITAL_NAME, names_of
 from wardround.common.tasks.base import Examples
 from wardround.simulations import simulate
-from wardround.simulations.population.feature_noise import NoisyHospital
+from wardround.simulations.population.feature_noise import NoisyShard
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.population.partition import partition, shifted_rows
 
@@ -159,7 +161,6 @@ def test_noise_grows_with_the_clients_number_and_is_the_same_again() -> None:
     populations = [Population(noisy, task), Population(noisy, task)]
     for number, name in enumerate(populations[0].names, 1):
         hospitals = [population.hospital(name) for population in populations]
-        assert isinstance(hospitals[0], NoisyHospital)
         totals = hospitals[0].statistics(0, {})
         for phase in range(1, task.phases):
             totals = totals | hospitals[0].statistics(phase, totals)
@@ -207,7 +208,8 @@ def test_noise_on_inputs_that_are_no_measurements_is_refused() -> None:
             return raw
 
     shard = Examples(torch.arange(8).view(8, 1), torch.zeros(8, dtype=torch.int64))
-    hospital = NoisyHospital("a", Tokens(), config(""), lambda: shard, noise_variance=1.0)
+    own = OwnShard("a", Tokens(), config(""), lambda: shard)
+    hospital = Hospital(NoisyShard(own, 1.0))
     with pytest.raises(TaskError, match="a: its inputs are whole numbers"):
         hospital.examples({}, "d")
 

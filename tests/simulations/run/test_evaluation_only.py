@@ -14,6 +14,7 @@ from PIL import Image
 from tests.common.tasks.text.tiny import tiny_encoder
 from tests.conftest import Line
 from wardround.client.data.hospital import Hospital
+from wardround.client.data.shard import OwnShard
 from wardround.client.privacy.ledger import Ledger
 from wardround.common.config.load import load_config, parse_config
 from wardround.common.config.task import make_task
@@ -156,7 +157,7 @@ def test_a_server_that_asks_it_to_train_gets_one_true_sentence(line: Any) -> Non
         def given_split(self, raw: Examples) -> Any:
             return np.array(["test"] * len(raw))
 
-    hospital = Hospital("abroad", Site(), parse_config(""), lambda: site)
+    hospital = Hospital(OwnShard("abroad", Site(), parse_config(""), lambda: site))
     with pytest.raises(DataError, match="abroad: it has no rows for training, so it takes part in"):
         hospital.training_part()
     with pytest.raises(DataError, match="it has no rows for training"):

@@ -1,0 +1,134 @@
+"""Where a hospital's rows come from, and how they become examples.
+
+A hospital holds one ``Shard``. ``OwnShard`` is that of a site: rows that are read, split and
+prepared there. Simulations have others: noise on the inputs, rows drawn from a pool.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from wardround.client.data.splitting import split_notes, split_rows
+from wardround.common.config.load import Config
+from wardround.common.errors import DataError, TaskError, WardroundError
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.base import Examples, Task
+
+log = logging.getLogger("wardround.client")
+
+Parts = dict[str, Any]
+"""Unprepared rows by split; a split without rows is absent."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A shard that was read and split.
+
+    left_out : what its reader left out, a line each
+    notes : what there is to say of the split, a line each
+    """
+
+    parts: Parts
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Shard(Protocol):
+    """The data of one hospital; the hospital keeps what it gives.
+
+    name : the hospital's name in the federation
+    task : the federation's task
+    config : the federation's configuration
+    sizes : rows of each split where they are known before it is opened; else None
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def task(self) -> Task[Any]: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def sizes(self) -> dict[str, int] | None: ...
+
+    def open(self) -> Opened:
+        """Read and split it. Raises DataError if there is no row at all."""
+
+    def prepare(self, parts: Callable[[], Parts], totals: Sums, digest: str) -> dict[str, Examples]:
+        """Prepared examples by split.
+
+        parts : gives what was opened; a shard that doesn't need it doesn't call it
+        digest : of the totals
+
+        Raises TaskError if the task's ``prepare`` fails, or breaks what ``[privacy]`` relies on.
+        """
+
+
+@dataclass(frozen=True)
+class OwnShard:
+    """Rows of the hospital's own.
+
+    open_shard : called when the data is first needed; returns the unprepared shard
+    """
+
+    name: str
+    task: Task[Any]
+    config: Config
+    open_shard: Callable[[], Any]
+
+    @property
+    def sizes(self) -> dict[str, int] | None:
+        return None
+
+    def open(self) -> Opened:
+        raw = self.open_shard()
+        if self.task.size(raw) == 0:
+            raise DataError("the shard has no usable rows; check the data path", who=self.name)
+        left_out = tuple(str(one) for one in self.task.left_out(raw))
+        split = split_rows(self.task, raw, self.config, self.name)
+        notes = tuple(split_notes(self.task, raw, self.config, split))
+        parts = {part: self.task.select(raw, rows) for part, rows in split.items() if len(rows)}
+        return Opened(parts, left_out, notes)
+
+    def prepare(self, parts: Callable[[], Parts], totals: Sums, digest: str) -> dict[str, Examples]:
+        return prepare_parts(self, parts(), totals)
+
+
+def prepare_parts(shard: Shard, parts: Parts, totals: Sums) -> dict[str, Examples]:
+    """The examples that the task makes of these parts, each by itself; raises as
+    ``Shard.prepare``."""
+    task, name = shard.task, shard.name
+    own = parts.get("train")  # for statistics of its own; else of the part that is prepared
+    try:
+        prepared = {
+            split: task.prepare(part, totals, part if own is None else own)
+            for split, part in parts.items()
+        }
+    except WardroundError:
+        raise
+    except (TypeError, ValueError, KeyError) as error:
+        raise TaskError(
+            f"the task's prepare() failed with {type(error).__name__}", who=name
+        ) from error
+    if own is not None:
+        if len(prepared["train"]) == 0:
+            raise DataError("preparation left no rows for training", who=name)
+        _check_units(shard, task.size(own), len(prepared["train"]))
+        for line in task.unused(own, totals):
+            log.warning("%s: %s", name, line)
+    return prepared
+
+
+def _check_units(shard: Shard, rows: int, examples: int) -> None:
+    """Raise TaskError where it isn't known whose each training example is, but has to be."""
+    unit = shard.config.privacy.unit
+    if unit in ("example", "patient") and examples != rows:
+        raise TaskError(
+            f"the task's prepare() made {examples} examples of {rows} rows, so "
+            f"no single {unit} can be protected; return one for each row, in their order (rows "
+            "to leave out are load()'s), or set privacy.unit = 'hospital'",
+            who=shard.name,
+        )
