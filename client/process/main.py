@@ -66,7 +66,7 @@ class HospitalProcess:
 
     def __init__(self, kit: Kit, shard: Path | None, device: str | None = None) -> None:
         self.kit, self._shard = kit, shard
-        self._over, self._said = threading.Event(), ""
+        self._over, self._said, self._server = threading.Event(), "", ""
         # lock, then the kill switch, then the audit log: nobody else writes here, and a hospital
         # that was stopped leaves no line
         with ExitStack() as opened:
@@ -204,7 +204,9 @@ class HospitalProcess:
 
     def connected(self, server: str) -> None:
         self.audit.append("connected", server=server, address=self.kit.description.address)
-        self.responder.drop_all()
+        if server != self._server:  # of the same one nothing is asked twice: it waits for answers
+            self._server = server
+            self.responder.drop_all()
         self._send_head()
 
     def described(self, data: bytes) -> None:

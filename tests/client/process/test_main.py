@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
 
+from tests.joined import join
 from tests.provisioning import federation
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.process.doctor import examine
@@ -22,8 +24,11 @@ from wardround.client.site.stop import stop_hospital
 from wardround.common.config.load import load_config
 from wardround.common.durable.lock import lock_holder, take_lock
 from wardround.common.errors import DataError, PrivacyRefused, ProvisionError, TransportError
+from wardround.common.protocol import names as m
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
+from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.grid import HospitalGrid
 
 HOLD = (
     "import sys, time, signal\nfrom pathlib import Path\n"
@@ -91,6 +96,43 @@ def test_a_description_that_was_brought_is_taken_up_at_the_next_connection(
     (kit / "federation.signed").write_text("not any more")
     process.dialling()
     assert process.kit.description.address == "moved.example:9443"
+    process.close()
+
+
+def test_what_had_come_is_answered_after_a_break_but_not_to_another_server(
+    kit: Path, tmp_path: Path
+) -> None:
+    """A server asks the same process of a hospital once, however often the connection breaks."""
+    process = HospitalProcess(Kit.open(kit), None)
+    grid = HospitalGrid("run", 5.0, 1 << 20, tmp_path, ServerEvents())
+    link = grid.link("north")
+
+    def connect(server: str) -> Callable[[], None]:
+        settle = join(link, process.connection)
+        process.connected(server)
+        return settle
+
+    def ask(number: int) -> str:
+        content = RecordDict({"c": ConfigRecord({"q": number})})
+        (message_id,) = grid.push_messages([Message(content, link.node_id, m.TRAIN)])
+        return message_id
+
+    settle = connect("5" * 32)
+    link.admitted = True
+    ids = [ask(1), ask(2)]
+    settle()
+    assert not link.mailbox.waiting()  # both have come as a whole, and neither is begun
+    settle = connect("5" * 32)
+    process.responder.stop()
+    process.responder.run()
+    settle()
+    assert len(list(grid.pull_messages(ids))) == 2
+    ask(3)
+    settle()
+    connect("6" * 32)
+    process.responder.stop()
+    process.responder.run()
+    assert not any(start.reply_to for start in process.connection.mailbox.waiting())
     process.close()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
+from tests.joined import join
 from wardround.common.flower.content import encode_content
 from wardround.common.protocol import names as m
 from wardround.common.protocol.errors import REJECTED
@@ -56,30 +57,6 @@ class Process:
             digest=body.digest(),
         )
         self.mailbox.put(reply.model_copy(update=changes), body)
-
-
-def join(link: Link, process: Process) -> Callable[[], None]:
-    """A connection; calling it moves everything that there is to move."""
-    ours = link.begin(process.instance, "here")
-    theirs = process.mailbox.open()
-    sides = (
-        (link.mailbox, ours, link.mailbox.frames(ours, 0.0), process.mailbox, theirs),
-        (process.mailbox, theirs, process.mailbox.frames(theirs, 0.0), link.mailbox, ours),
-    )
-
-    def settle() -> None:
-        busy = True
-        while busy:
-            busy = False
-            for _, _, out, other, epoch in sides:
-                for data in out:
-                    frame = f.read_frame(data)
-                    if isinstance(frame, f.Ping):
-                        break
-                    other.receive(epoch, frame)
-                    busy = True
-
-    return settle
 
 
 @pytest.fixture
