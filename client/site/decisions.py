@@ -88,6 +88,8 @@ class Decisions:
             stored = json.loads(raw)
         except ValueError:
             return None
+        if not isinstance(stored, dict):
+            return None
         values = _FORMAT.read(stored, ProvisionError, str(self._path))
         try:
             text, signature = values["decision"], bytes.fromhex(values["signature"])

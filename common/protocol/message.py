@@ -61,8 +61,12 @@ def number(
     def take(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        good = math.isfinite(value) and value >= least and above < value <= most
-        return float(value) if good else None
+        try:
+            found = float(value)
+        except OverflowError:  # a whole number beyond all floats
+            return None
+        good = math.isfinite(found) and found >= least and above < found <= most
+        return found if good else None
 
     return Kind(said or "a finite number", "float", take)
 

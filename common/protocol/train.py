@@ -49,7 +49,7 @@ QUANTILE_LAYOUT: dict[str, Layout] = {m.QUANTILE: {m.QUANTILE: ArraySpec((1,), "
 """The record of a reply where the clipping norm adapts: the share of units within it, shifted."""
 _POSITIVE = number(above=0.0, said="a positive number")
 
-ALGORITHM = Value(m.CONFIG, "algorithm", text(said="a name"))
+ALGORITHM = Value(m.CONFIG, "algorithm", text(fewest=1, said="a name"))
 WEIGHTING = Value(m.CONFIG, "weighting", text())
 RUN = Value(m.CONFIG, "run", text(200, 1), "name the run")
 PLANNED_ROUNDS = Value(

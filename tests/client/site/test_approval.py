@@ -353,9 +353,10 @@ def test_each_decision_is_noted_once_and_in_order(approvals, tmp_path) -> None:
         assert [one["accepted"] for one in approvals.log.note(audit)] == [False, True]
         assert not approvals.log.waiting() and approvals.log.note(audit) == []
         (tmp_path / "decisions.jsonl").write_bytes(
-            (tmp_path / "decisions.jsonl").read_bytes() + b'{"decision": "{}", "signature": "00"}\n'
+            (tmp_path / "decisions.jsonl").read_bytes()
+            + b'{"decision": "{}", "signature": "00"}\n7\nnull\n["decision"]\n'
         )
-        assert approvals.log.note(audit) == []  # nobody signed that
+        assert approvals.log.note(audit) == []  # nobody signed those
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     told = [(x["accepted"], x["who"], x["reason"]) for x in lines if x["event"] == "approval"]
     assert told == [(False, "A. Person", "no"), (True, "B. Person", "")]
