@@ -55,7 +55,7 @@ def local_figures(
     names: Sequence[str],
     totals: Sums,
     failures: Failures,
-    split: str = "test",
+    *,
     rounds: int | None = None,
 ) -> Figures:
     """Test figures of each named hospital's own model, and 'overall' from their added sums.
@@ -71,9 +71,9 @@ def local_figures(
     for name in names:
         with failures.costing(f"{name}: no local model"):
             examples = population.hospital(name).examples(totals, digest)
-            if split in examples and "train" in examples:
+            if "test" in examples and "train" in examples:
                 model = _train(population, examples["train"], totals, name, 1, rounds)
-                by_hospital[name] = _sums(population, model, examples[split])
+                by_hospital[name] = _sums(population, model, examples["test"])
     return summarise_all(population.task, by_hospital, failures)
 
 
@@ -82,19 +82,19 @@ def pooled_figures(
     names: Sequence[str],
     totals: Sums,
     failures: Failures,
-    split: str = "test",
-    shown: Sequence[str] | None = None,
+    *,
+    shown: Sequence[str],
     rounds: int | None = None,
 ) -> Figures:
-    """Test figures of each hospital in ``shown`` (default: all named), of one model trained on the
-    named hospitals' rows together.
+    """Test figures of each hospital in ``shown``, of one model trained on the named hospitals' rows
+    together.
 
     Each hospital's rows are prepared as in the federation (``totals``), so the two models see the
     same inputs.
     """
     digest = digest_arrays(totals)
     prepared: dict[str, dict[str, Examples]] = {}
-    for name in dict.fromkeys([*names, *(shown or [])]):
+    for name in dict.fromkeys([*names, *shown]):
         with failures.costing(f"{name}: not in the pooled model"):
             prepared[name] = population.hospital(name).examples(totals, digest)
     rows = [prepared[x]["train"] for x in names if x in prepared and "train" in prepared[x]]
@@ -103,9 +103,9 @@ def pooled_figures(
         with failures.costing("no pooled model"):
             pooled = population.task.join(rows)
             model = _train(population, pooled, totals, "pooled", len(rows), rounds)
-            for name in names if shown is None else shown:
-                if split in prepared.get(name, {}):
-                    by_hospital[name] = _sums(population, model, prepared[name][split])
+            for name in shown:
+                if "test" in prepared.get(name, {}):
+                    by_hospital[name] = _sums(population, model, prepared[name]["test"])
     return summarise_all(population.task, by_hospital, failures)
 
 
@@ -114,7 +114,6 @@ def federated_figures(
     outcome: FederationOutcome,
     saved: SavedModel,
     failures: Failures,
-    split: str = "test",
 ) -> Figures:
     """Test figures of the saved model at each hospital, as that hospital itself sees them.
 
@@ -123,7 +122,7 @@ def federated_figures(
     by_hospital = {}
     for name, model in saved.each(with_model(outcome, population.config)):
         with failures.costing(f"{name}: no figures of its own"):
-            sums = sums_of(population, outcome, name, model, split)
+            sums = sums_of(population, outcome, name, model, "test")
             if sums is not None:
                 by_hospital[name] = sums
     return summarise_all(population.task, by_hospital, failures)

@@ -30,6 +30,17 @@ class Inversion:
     correlation: float
 
 
+@dataclass(frozen=True)
+class Search:
+    """How inputs are searched: ``steps`` of Adam, from the start that ``seed`` draws."""
+
+    steps: int = 300
+    seed: int = 0
+
+
+_SHORT = Search()
+
+
 def gradient_of(model: nn.Module, loss: Loss, row: Tensor, target: Tensor) -> Gradients:
     """Of one row (1 x ...), for each trainable parameter."""
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -46,13 +57,13 @@ def invert(
     gradients: Gradients,
     truth: Tensor,
     target: Tensor,
-    steps: int = 300,
-    seed: int = 0,
+    *,
+    search: Search = _SHORT,
 ) -> Inversion:
     """Draw the row (1 x ...) that the gradients are of. The label is given to the attacker."""
     row = _by_first_layer(model, gradients, truth.shape)
     if row is None:
-        row = _by_search(model, loss, gradients, truth.shape, target, steps, seed)
+        row = _by_search(model, loss, gradients, truth.shape, target, search)
     return Inversion(row, correlation(row, truth))
 
 
@@ -91,13 +102,12 @@ def _by_search(
     gradients: Gradients,
     shape: torch.Size,
     target: Tensor,
-    steps: int,
-    seed: int,
+    search: Search,
 ) -> Tensor:
     """The row by Geiping et al.'s search, from one start and by few steps: they take thousands."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(search.seed)
     row = torch.randn(shape, generator=generator).requires_grad_()
-    optimizer = torch.optim.Adam([row], lr=0.1)
+    optimizer, steps = torch.optim.Adam([row], lr=0.1), search.steps
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, 4 * steps // 5], 0.3)
     parameters = [p for p in model.parameters() if p.requires_grad]
     wanted = torch.cat([g.flatten() for g in gradients])

@@ -20,7 +20,7 @@ from wardround.common.config.task import make_task
 from wardround.common.process.main import app
 from wardround.simulations.default import default_config_text
 from wardround.simulations.population.hospitals import Population
-from wardround.simulations.privacy.attacks.inversion import correlation, gradient_of, invert
+from wardround.simulations.privacy.attacks.inversion import Search, correlation, gradient_of, invert
 from wardround.simulations.privacy.attacks.membership_inference import loss_threshold
 from wardround.simulations.privacy.attacks.one_run import (
     Canaries,
@@ -180,10 +180,12 @@ def test_an_image_is_found_by_search_and_not_under_noise() -> None:
     target = torch.tensor([3])
     loss = nn.CrossEntropyLoss(reduction="none")
     bare = gradient_of(model, loss, image, target)
-    assert invert(model, loss, bare, image, target, steps=200).correlation > 0.8
+    assert invert(model, loss, bare, image, target, search=Search(steps=200)).correlation > 0.8
     size = torch.cat([g.flatten() for g in bare]).norm()
     noised = [g + size * torch.randn_like(g) for g in bare]
-    assert abs(invert(model, loss, noised, image, target, steps=200).correlation) < 0.5
+    assert (
+        abs(invert(model, loss, noised, image, target, search=Search(steps=200)).correlation) < 0.5
+    )
     assert correlation(image, 3 * image + 1) == pytest.approx(1)
     assert correlation(image, torch.ones_like(image)) == 0
 
