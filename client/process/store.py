@@ -77,7 +77,7 @@ class DurableState:
             for name, file in self._files.items():
                 data = (self._folder / Path(file).name).read_bytes()
                 self.records[name] = decode_content(io.BytesIO(data), len(data))[name]
-        except (OSError, ValueError, KeyError, TypeError, TransportError) as error:
+        except (OSError, ArithmeticError, ValueError, KeyError, TypeError, TransportError) as error:
             raise ProvisionError(
                 f"{self._folder}: what this hospital remembers is damaged "
                 f"({type(error).__name__}); {FORMAT.mend}"

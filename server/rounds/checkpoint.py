@@ -114,7 +114,8 @@ def read_checkpoint(path: Path) -> FederationState:
             frozen=str(tree.get("frozen", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _OfAnotherVersion(f"{path}: written by another version of wardround") from error
+        what = "written by another version of wardround"
+        raise _OfAnotherVersion(what, who=str(path), mend=FORMAT.mend) from error
 
 
 def newest_checkpoint(folder: Path) -> FederationState | None:
