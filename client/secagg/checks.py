@@ -8,7 +8,7 @@ from __future__ import annotations
 from wardround.client.secagg.state import Group, Policy, Session
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
-from wardround.common.secagg.graph import Thresholds
+from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.trust.identity import KEY_BYTES, Roster, verify
 
 _LAST_INDEX = 2**31
@@ -37,9 +37,9 @@ def check_group(
             f"a sum of {min(len(names), request.survivors)} of {len(names)} hospitals could be "
             f"opened; this hospital's secure_aggregation.min_cohort is {policy.min_cohort}"
         )
-    Thresholds(len(names), request.degree, request.threshold, request.survivors).check(
-        policy.colluding
-    )
+    asked = Thresholds(len(names), request.degree, request.threshold, request.survivors)
+    asked.check(policy.colluding)
+    _check_signed(asked, policy)
     if request.first < session.next_index:
         raise ProtocolRefused(
             f"aggregation {request.first} was already prepared; the next is {session.next_index}"
@@ -47,6 +47,18 @@ def check_group(
     if not 1 <= request.count <= wire.MOST_AGGREGATIONS or request.first >= _LAST_INDEX:
         raise ProtocolRefused(f"a bundle covers 1 to {wire.MOST_AGGREGATIONS} aggregations")
     return names
+
+
+def _check_signed(asked: Thresholds, policy: Policy) -> None:
+    """Neither graph nor thresholds are weaker than what the signed settings give a group of this
+    size: each share fewer is one hospital more that the server and its friends need not ask."""
+    signed = thresholds(asked.clients, policy.threshold)
+    for what in ("degree", "threshold", "survivors"):
+        if getattr(asked, what) < getattr(signed, what):
+            raise ProtocolRefused(
+                f"the group's {what} is {getattr(asked, what)}, the signed settings "
+                f"(secure_aggregation.threshold = {policy.threshold:g}) give {getattr(signed, what)}"
+            )
 
 
 def check_hello(hello: wire.Hello, session: bytes, roster: Roster) -> None:

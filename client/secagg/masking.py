@@ -71,7 +71,7 @@ def secure_client(hospital: Hospital, state: ClientState) -> SecureClient:
         )
     if hospital.identity is None:
         raise RequestRefused(f"{hospital.name} has no identity key for secure aggregation")
-    policy = Policy(table.min_cohort, table.colluding, table.threads)
+    policy = Policy(table.min_cohort, table.colluding, table.threads, table.threshold)
     return SecureClient(
         hospital.name,
         hospital.identity,

@@ -43,11 +43,14 @@ class Policy:
     min_cohort : fewest hospitals whose sum may be opened
     colluding : hospitals that may collude with the server
     threads : for masks of large models
+    threshold : the signed settings' share of a group whose shares open a sum; a group that asks
+        for fewer isn't joined (the default is the least that the settings can say)
     """
 
     min_cohort: int = 3
     colluding: int = 0
     threads: int = 1
+    threshold: float = 0.5
 
 
 @dataclass

@@ -16,7 +16,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from wardround.client.privacy.ledger import Entry
-from wardround.client.site.plan_checks import check_plan, planned_epsilon
+from wardround.client.site.plan_checks import check_plan
+from wardround.client.site.privacy_limits import Noise, Unit, check_privacy
 from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused, ProtocolRefused
@@ -85,6 +86,28 @@ class SitePolicy(Table):
         gt=0,
         le=1e12,
         description="the same for all runs together: the ledger's limit",
+    )
+    max_delta: float = Field(
+        1e-5,
+        gt=0,
+        lt=1,
+        description=(
+            "largest delta of a private run; well below 1 over the number of this hospital's units"
+        ),
+    )
+    privacy_units: list[Unit] = Field(
+        ["example", "patient", "hospital"],
+        description="what a private run may protect; an example protects no patient with many",
+    )
+    noise: list[Noise] = Field(
+        ["local", "distributed", "central"], description="who may make a private run's noise"
+    )
+    trust_server: bool = Field(
+        False,
+        description=(
+            "whether noise that the server adds (`central`) counts for `max_epsilon_*`; else it "
+            "protects from others only, and epsilon is infinite"
+        ),
     )
     max_rounds: int = Field(1000, ge=1, le=1_000_000, description="most rounds of one run")
     approval: Literal["always", "ask"] = Field(
@@ -247,7 +270,7 @@ class SitePolicy(Table):
         if ":" in manifest.task:
             self._check_task_file(manifest, config)
         self._check_secure(manifest, config)
-        self._check_epsilon(manifest, config, units)
+        check_privacy(self, manifest, config, units)
         check_plan(manifest, description, config)
 
     def _allowed(self, key: str, what: str, name: str) -> None:
@@ -305,20 +328,6 @@ class SitePolicy(Table):
             raise self.refused(
                 "colluding", f"this hospital assumes {colluding}, the run's {error}"
             ) from None
-
-    def _check_epsilon(self, manifest: Manifest, config: Config, units: int | None) -> None:
-        limits = {
-            key: limit
-            for key in ("max_epsilon_per_run", "max_epsilon_total")
-            if (limit := getattr(self, key)) is not None
-        }
-        if not limits:
-            return
-        planned = planned_epsilon(manifest, config, units)
-        for key, limit in limits.items():
-            if planned > limit:
-                plans = f"plans {planned:.4g}" if config.privacy.enabled else "has no privacy"
-                raise self.refused(key, f"this hospital allows epsilon {limit:g}, the run {plans}")
 
     def check_spent(self, entries: Iterable[Entry], config: Config, run: str) -> None:
         """Before a training request of a private run: would one more round like the last pass

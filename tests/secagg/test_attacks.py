@@ -526,6 +526,20 @@ def test_the_hospitals_own_policy_decides_not_the_servers(policy, reason) -> Non
     federation["h00"].bundle(group_request(federation).to_bytes())
 
 
+def test_a_threshold_below_the_signed_one_is_refused() -> None:
+    """At t = 3 of 5 the server needs one friend among five to open a vector; signed was t = 4."""
+    federation = Federation(5, Policy(threshold=0.667))
+    federation.begin()
+    for more, reason in (
+        ({"threshold": 3, "survivors": 3}, "the group's threshold is 3, .*0.667. give 4"),
+        ({"threshold": 4, "survivors": 3}, "a sum of 3 of 5 hospitals is not allowed"),
+    ):
+        lie = group_request(federation, **more)
+        with pytest.raises(ProtocolRefused, match=reason):
+            federation["h00"].bundle(lie.to_bytes())
+    federation["h00"].bundle(group_request(federation).to_bytes())
+
+
 def test_too_sparse_a_graph_of_seventy_is_refused() -> None:
     federation = Federation(70)
     federation.begin()

@@ -121,6 +121,14 @@ KEY_CASES = {
     ),
     "max_epsilon_per_run": (PRIVATE, "3.0", "2.9", "allows epsilon 2.9, the run plans 3"),
     "max_epsilon_total": (PRIVATE, "3.0", "2.9", "allows epsilon 2.9, the run plans 3"),
+    "max_delta": (
+        PRIVATE + "delta = 1e-6\n",
+        "1e-6",
+        "9e-7",
+        "allows delta 9e-07, the run has 1e-06",
+    ),
+    "privacy_units": (PRIVATE, '["example"]', '["patient", "hospital"]', "unit is 'example'"),
+    "noise": (PRIVATE, '["local"]', '["distributed", "central"]', "run's noise is 'local'"),
     "colluding": ("", "2", "3", "assumes 3, the run's threshold 4 of 5 is not above (5 + 3) / 2"),
 }
 
@@ -138,6 +146,7 @@ def test_a_key_allows_and_refuses_with_line_and_both_values(site, key: str) -> N
 
 def test_every_key_is_tested_here() -> None:
     elsewhere = {"approval", "threads", "device", "processes", "precision", "encoder", "task_files"}
+    elsewhere |= {"trust_server"}
     assert set(KEY_CASES) | elsewhere == set(SitePolicy.model_fields)
 
 
@@ -157,6 +166,27 @@ def test_a_run_without_privacy_has_no_epsilon_that_a_limit_allows(site) -> None:
     for key in ("max_epsilon_per_run", "max_epsilon_total"):
         with pytest.raises(PolicyRefused, match=f"{key}.* the run has no privacy"):
             check(site(f"{key} = 1e9\n"), *plan(""))
+
+
+def test_a_delta_that_protects_nobody_is_refused_by_the_defaults(site) -> None:
+    """At delta 0.1 noise of half the clipping norm has an epsilon below 3, and one unit in ten may
+    be shown whole."""
+    text = PRIVATE + "delta = 0.1\n"
+    for policy in (site(""), site("max_epsilon_per_run = 3.0\n")):
+        with pytest.raises(PolicyRefused, match="max_delta: this hospital allows delta 1e-05"):
+            check(policy, *plan(text))
+    check(site("max_delta = 0.1\nmax_epsilon_per_run = 3.0\n"), *plan(text))
+
+
+def test_noise_of_the_server_has_no_epsilon_unless_the_server_is_trusted(site) -> None:
+    text = "[training]\nlocal_steps = 1\n" + PRIVATE + "noise = 'central'\n"
+    check(site(""), *plan(text))
+    for key in ("max_epsilon_per_run", "max_epsilon_total"):
+        with pytest.raises(PolicyRefused, match=f"{key}.*noise of the server's only.*trust_server"):
+            check(site(f"{key} = 1e9\n"), *plan(text))
+        check(site(f"{key} = 3.0\ntrust_server = true\n"), *plan(text))
+        with pytest.raises(PolicyRefused, match=f"{key}.* plans 3"):
+            check(site(f"{key} = 2.9\ntrust_server = true\n"), *plan(text))
 
 
 def test_a_group_of_the_cohort_alone_counts_too(site) -> None:
