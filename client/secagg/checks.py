@@ -54,10 +54,11 @@ def _check_signed(asked: Thresholds, policy: Policy) -> None:
     size: each share fewer is one hospital more that the server and its friends need not ask."""
     signed = thresholds(asked.clients, policy.threshold)
     for what in ("degree", "threshold", "survivors"):
-        if getattr(asked, what) < getattr(signed, what):
+        here, least = getattr(asked, what), getattr(signed, what)
+        if here < least:
             raise ProtocolRefused(
-                f"the group's {what} is {getattr(asked, what)}, the signed settings "
-                f"(secure_aggregation.threshold = {policy.threshold:g}) give {getattr(signed, what)}"
+                f"the group's {what} is {here}, the signed settings "
+                f"(secure_aggregation.threshold = {policy.threshold:g}) give {least}"
             )
 
 
