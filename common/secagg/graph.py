@@ -67,8 +67,30 @@ class Thresholds:
                     f"{self.degree} neighbours with threshold {t} are too few for {n} hospitals; "
                     f"it takes {degree} and {least}"
                 )
+            self._check_neighbourhoods(colluding)
         if self.survivors > n or self.survivors < (t if complete else n // 2 + 1):
             raise ProtocolRefused(f"a sum of {self.survivors} of {n} hospitals is not allowed")
+
+    def _check_neighbourhoods(self, colluding: int) -> None:
+        """Two survivor sets can't both be answered about one client, whoever its neighbours are.
+
+        Of a client's k + 1 holders c_v collude and answer both sets, so two answers of t each need
+        2 t <= k + 1 + c_v. With c colluding of n clients, c_v is hypergeometric: for all clients
+        together the chance of c_v >= 2 t - k - 1 must stay below 2^-40.
+        """
+        spare = 2 * self.threshold - (self.degree + 1)  # more than 0: checked before
+        if colluding < spare:
+            return
+        from scipy.stats import hypergeom
+
+        others = self.clients - 1
+        chance = hypergeom.sf(spare - 1, others, min(colluding, others), self.degree)
+        if self.clients * chance >= 2.0**-_SECURITY_BITS:
+            raise ProtocolRefused(
+                f"threshold {self.threshold} of {self.degree + 1} holders withstands {spare - 1} "
+                f"colluding neighbours, and {colluding} of {self.clients} hospitals may collude: "
+                f"draw at most {COMPLETE} with federation.clients_per_round"
+            )
 
 
 def thresholds(clients: int, share: float = 0.667) -> Thresholds:

@@ -240,7 +240,6 @@ def test_the_default_parameters_of_many_clients_pass_their_own_check(n) -> None:
     found = thresholds(n)
     assert found == Thresholds(n, *k_regular(n), n // 2 + 1)
     found.check(0)
-    found.check(n)  # a k-regular graph's own bound covers the colluding
 
 
 @pytest.mark.parametrize("n", [100, 1000])
@@ -259,6 +258,40 @@ def test_weaker_parameters_of_many_clients_are_refused(n) -> None:
     for survivors in (n // 2, n + 1):
         with pytest.raises(ProtocolRefused, match=f"a sum of {survivors} of {n}"):
             Thresholds(n, degree, t, survivors).check(0)
+
+
+@pytest.mark.parametrize("clients", [65, 70, 200, 1000])
+def test_above_64_hospitals_those_that_collude_are_counted(clients) -> None:
+    """The default graph has a majority of holders by one: one that colludes is one too many."""
+    thresholds(clients).check(0)
+    for colluding in (1, 20):
+        with pytest.raises(
+            ProtocolRefused, match=f"{colluding} of {clients} hospitals may collude"
+        ):
+            thresholds(clients).check(colluding)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(66, 200), st.integers(20, 40), st.data())
+def test_colluding_neighbours_are_allowed_by_the_tail_done_by_hand(clients, half, data) -> None:
+    """n P(c_v >= 2t - k - 1) < 2^-40 for c_v hypergeometric: a sum of binomials."""
+    degree = min(2 * half, 2 * ((clients - 2) // 2))
+    t = data.draw(st.integers(degree // 2 + 1, degree))
+    colluding = data.draw(st.integers(1, clients - 1))
+    tail = sum(
+        comb(colluding, x) * comb(clients - 1 - colluding, degree - x)
+        for x in range(2 * t - degree - 1, min(colluding, degree) + 1)
+    )
+    chance = Fraction(clients * tail, comb(clients - 1, degree))
+    limits = Thresholds(clients, degree, t, clients // 2 + 1)
+    try:
+        limits.check(colluding)
+        allowed = True
+    except ProtocolRefused as error:
+        if "too few" in str(error):
+            return
+        allowed = False
+    assert allowed == (chance < Fraction(1, 2**40))
 
 
 def test_an_odd_degree_that_no_ring_has_is_refused() -> None:
