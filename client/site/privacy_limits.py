@@ -17,7 +17,7 @@ from wardround.client.site.plan_checks import planned_epsilon
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
 from wardround.common.manifest.manifest import Manifest
-from wardround.common.tables import PrivacyTable
+from wardround.common.settings import PrivacyTable
 
 Unit = Literal["example", "patient", "hospital"]
 Noise = Literal["local", "distributed", "central"]
