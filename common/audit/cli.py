@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.filesize import decimal
@@ -16,6 +16,9 @@ from rich.text import Text
 
 from wardround.common.command_line import example, new_commands, new_console, new_group
 from wardround.common.errors import AuditError, ConfigError
+
+if TYPE_CHECKING:
+    from wardround.common.audit.verify import Report
 
 # The modules that read logs are imported by the commands: --help answers without loading them.
 
@@ -71,10 +74,24 @@ def verify(
         console.print(Text(str(problem), style="bold red"), soft_wrap=True)
     if problems:
         raise typer.Exit(AuditError.exit_code)
-    lines, heads = len(own.log.lines), own.heads
     with_peer = f"; agrees with {against} of '{other.log.party}'" if against else ""
-    text = f"{lines} lines, {heads} countersigned heads: intact{with_peer}"
+    text = f"{len(own.log.lines)} lines, {own.heads} countersigned heads: intact{with_peer}"
     console.print(Text(text), soft_wrap=True)
+    if against is None:
+        console.print(Text(_proof(own)), soft_wrap=True)
+
+
+def _proof(own: Report) -> str:
+    """Up to where the log is proved by what the other side signed, and what isn't."""
+    after = sum(line.seq > own.proved for _, line in own.log.sound())
+    if not own.proved:
+        proved = "no countersigned head proves it"
+    else:
+        proved = f"countersigned heads prove it up to number {own.proved}"
+    return (
+        f"{proved}; that its last {after} lines are as they were, and that none were cut off after "
+        "them, only the other side's log can tell (--against)"
+    )
 
 
 @audit.command(

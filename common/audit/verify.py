@@ -33,11 +33,14 @@ from wardround.common.errors import AuditError
 
 @dataclass
 class Report:
-    """What ``check_log`` found. ``heads`` counts countersigned heads of this party; ``notes`` is
-    what a reader should know and what isn't tampering."""
+    """What ``check_log`` found. ``heads`` counts countersigned heads of this party; ``proved`` is
+    the number of the last line that one of them vouches for, 0 without any: what follows it, and
+    whether anything followed, the file can't prove. ``notes`` is what a reader should know and what
+    isn't tampering."""
 
     log: ReadLog
     heads: int = 0
+    proved: int = 0
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -168,6 +171,7 @@ def _check_records(
                 problems.append(Problem(name, number, "edited", text))
     own = [(record.head, record.by) for _, record in good if record.head.party == log.party]
     report.heads = len({head.seq for head, _ in own})
+    report.proved = max((head.seq for head, _ in own), default=0)
     problems += head_problems(log, own)
     kept = {(json.dumps(record.head.row()), record.by) for _, record in good}
     for place, key in _told(log):

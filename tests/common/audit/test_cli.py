@@ -10,6 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.common.audit.audit_runs import NORTH, OTHER, SERVER, exchange, message, run
+from wardround.common.audit.lines import heads_path, read_records
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, ConfigError
 from wardround.common.process.main import app
@@ -31,6 +32,24 @@ def test_an_intact_log_exits_with_0(tmp_path: Path) -> None:
     result = call("verify", north, "--against", server)
     assert result.exit_code == 0
     assert f"intact; agrees with {server} of 'server'" in result.stdout
+
+
+def test_what_is_intact_says_up_to_where_a_countersigned_head_proves_it(tmp_path: Path) -> None:
+    """Three lines cut off the end: the file alone can't know; it claims no more than it knows."""
+    north, server = run(tmp_path)
+    records = [one.head for _, one in read_records(heads_path(north).read_bytes())[0]]
+    assert max(head.seq for head in records if head.party == "north") == 11
+    whole = call("verify", north).stdout
+    assert "heads prove it up to number 11; that its last 2 lines are as they were" in whole
+    lines = north.read_bytes().splitlines(keepends=True)
+    north.write_bytes(b"".join(lines[:11]))
+    cut = call("verify", north)
+    assert cut.exit_code == 0 and "up to number 11; that its last 0 lines" in cut.stdout
+    assert "only the other side's log can tell" in cut.stdout
+    assert call("verify", north, "--against", server).exit_code == 13
+    heads_path(north).unlink()
+    north.write_bytes(b"".join(lines[:1]))
+    assert "no countersigned head proves it; that its last 1 lines" in call("verify", north).stdout
 
 
 def test_each_problem_is_a_line_and_the_exit_code_13(tmp_path: Path) -> None:
