@@ -37,7 +37,9 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 simulate: $(VENV)/.run
 	$(BIN)/wardround simulate $(ARGS)
 
-# two workers: the suite's time is mostly one core's
+# two workers: the suite's time is mostly one core's. Torch's threads wait without spinning, or the
+# two workers' take the cores from each other: a test of a second then takes half a minute
+test coverage: export OMP_WAIT_POLICY = PASSIVE
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 

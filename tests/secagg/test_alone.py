@@ -90,7 +90,7 @@ def test_hospitals_without_rows_of_a_split_are_no_company_for_its_figures(
     def lying(members: Any) -> dict[frozenset[str], list[str]]:
         return {frozenset(member.name for member in members): list(HELD_OUT)}
 
-    for place in ("gatherer", "keys"):
+    for place in ("gatherer", "key_exchange"):
         monkeypatch.setattr(f"wardround.server.secagg.{place}.splits_by_holders", lying)
     (row,) = simulate(path).rounds
     assert row["overall"] == {}
