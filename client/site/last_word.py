@@ -16,6 +16,7 @@ from wardround.client.site.approval import Approvals
 from wardround.client.site.gate import Gate
 from wardround.client.site.kit import Kit
 from wardround.client.site.policy import load_site
+from wardround.client.site.rules import check_rules, check_spent
 from wardround.client.training.devices import missing_device
 from wardround.client.training.precision import check_precision
 from wardround.common.audit.log import AuditLog
@@ -104,7 +105,7 @@ class LastWord:
     def _check(self, manifest: Manifest) -> None:
         site = load_site(self._kit.site_path)
         config = site.apply(self._kit.description.config())
-        site.check(manifest, self._kit.description, config, self._units())
+        check_rules(site, manifest, self._kit.description, config, self._units())
         self._approvals.request(manifest, ask=site.approval == "ask")
 
     def may_begin(self, message_type: str, request: Content | None) -> None:
@@ -119,7 +120,8 @@ class LastWord:
         if manifest is not None and manifest.privacy.enabled:
             with Ledger.open(self._kit.state / LEDGER, self._kit.name) as ledger:
                 entries = ledger.entries()
-            load_site(self._kit.site_path).check_spent(entries, self.config(), manifest.run)
+            site = load_site(self._kit.site_path)
+            check_spent(site, entries, self.config(), manifest.run)
 
     def may_leave(self, message_type: str, content: Content) -> str:
         """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest, or a

@@ -1,34 +1,24 @@
 """``site.toml``: a hospital's own rules, checked before anything runs.
 
 The coordinator can't change this file. Every refusal names its key, what the hospital allows and
-what the run plans; it is told to both ends. What the rules can't say by themselves (that the
-manifest is of this federation and promises what this program does) is in ``plan_checks.py``.
+what the run plans; it is told to both ends. What the keys say of a plan is in ``rules.py``.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from wardround.client.privacy.ledger import Entry
-from wardround.client.site.plan_checks import check_plan
-from wardround.client.site.privacy_limits import Noise, Unit, check_privacy
+from wardround.client.site.privacy_limits import Noise, Unit
 from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
-from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused, ProtocolRefused
-from wardround.common.manifest.manifest import Manifest
-from wardround.common.manifest.planned import file_sha256, task_name
-from wardround.common.privacy.accounting import unit_epsilon
-from wardround.common.protocol.errors import BUDGET
-from wardround.common.secagg.graph import Thresholds, thresholds
+from wardround.common.errors import ConfigError, PolicyRefused
+from wardround.common.manifest.planned import task_name
 from wardround.common.settings import Precision, Table, TaskTable
 from wardround.common.text import one_line
-from wardround.common.trust.description import Description
 
 FILE = "site.toml"
 _MOST_BYTES = 2**20
@@ -241,118 +231,6 @@ class SitePolicy(Table):
         if not path.is_file():
             raise self.refused("task_files", f"'{name}': there is no such file")
         return path
-
-    # --- the plan -------------------------------------------------------------------------------
-    def check(
-        self,
-        manifest: Manifest,
-        description: Description,
-        config: Config,
-        units: int | None = None,
-    ) -> None:
-        """Raise PolicyRefused, naming key and both values, unless the rules allow the plan.
-
-        Parameters
-        ----------
-        description : the federation's, from this hospital's own kit
-        config : this hospital's settings, from ``apply``
-        units : of this hospital's training part, for epsilon where only the noise is configured;
-            None: as many as would cost most
-        """
-        self._allowed("federations", "federation", manifest.federation)
-        self._allowed("tasks", "task", manifest.task)
-        self._allowed("model_families", "model family", manifest.model_family)
-        if manifest.rounds > self.max_rounds:
-            raise self.refused(
-                "max_rounds",
-                f"this hospital allows {self.max_rounds} rounds, the run plans {manifest.rounds}",
-            )
-        if ":" in manifest.task:
-            self._check_task_file(manifest, config)
-        self._check_secure(manifest, config)
-        check_privacy(self, manifest, config, units)
-        check_plan(manifest, description, config)
-
-    def _allowed(self, key: str, what: str, name: str) -> None:
-        patterns: list[str] = getattr(self, key)
-        if not any(fnmatchcase(name, pattern) for pattern in patterns):
-            allowed = ", ".join(patterns) or "none"
-            raise self.refused(key, f"this hospital allows {allowed}, the run's {what} is '{name}'")
-
-    def _check_task_file(self, manifest: Manifest, config: Config) -> None:
-        found = file_sha256(self.task_file(config))
-        if found != manifest.task_sha256:
-            raise self.refused(
-                "task_files",
-                f"this hospital's copy of '{manifest.task}' has SHA-256 {found[:16]}..., the "
-                f"server's {manifest.task_sha256[:16] or 'none'}...; compare the two files",
-            )
-
-    def _check_secure(self, manifest: Manifest, config: Config) -> None:
-        table = manifest.secure_aggregation
-        if not table.enabled:
-            if self.require_secure_aggregation:
-                raise self.refused(
-                    "require_secure_aggregation",
-                    "this hospital requires it (true), the run has secure_aggregation.enabled = "
-                    "false",
-                )
-            return
-        if config.privacy.noise == "distributed" and (self.colluding or 0) > table.colluding:
-            raise self.refused(
-                "colluding",
-                f"this hospital assumes {self.colluding}, the run's shares of noise are planned "
-                f"for {table.colluding}",
-            )
-        for hospitals in {manifest.cohort, len(manifest.roster)}:
-            self._check_group(manifest, hospitals, config.secure_aggregation.colluding)
-
-    def _check_group(self, manifest: Manifest, hospitals: int, colluding: int) -> None:
-        """A sum over so many hospitals must be one that this hospital will help to open.
-
-        The fewest that it may be opened of are those of the manifest's own table, which all keep
-        to; who may collude is as this hospital assumes.
-        """
-        table = manifest.secure_aggregation
-        found = thresholds(hospitals, table.threshold)
-        survivors = max(found.survivors, table.min_cohort)
-        if min(survivors, hospitals) < self.min_cohort:
-            raise self.refused(
-                "min_cohort",
-                f"this hospital allows sums of at least {self.min_cohort} hospitals, the run may "
-                f"open one of {min(survivors, hospitals)} (of {hospitals})",
-            )
-        try:
-            Thresholds(hospitals, found.degree, found.threshold, survivors).check(colluding)
-        except ProtocolRefused as error:
-            raise self.refused(
-                "colluding", f"this hospital assumes {colluding}, the run's {error}"
-            ) from None
-
-    def check_spent(self, entries: Iterable[Entry], config: Config, run: str) -> None:
-        """Before a training request of a private run: would one more round like the last pass
-        ``max_epsilon_per_run``? A round that is repeated costs again, so a plan can be overrun.
-
-        Parameters
-        ----------
-        entries : of this hospital's ledger
-
-        Raises PrivacyRefused, worded so that the server knows this hospital's budget is spent.
-        """
-        limit, table = self.max_epsilon_per_run, config.privacy
-        if limit is None or not table.enabled:
-            return
-        here = [x for x in entries if x.federation == config.federation.name]
-        sizes, rounds = ([x for x in here if x.run == name] for name in ("", run))
-        spent = [(x.unit, one) for x in (*sizes, *rounds, *rounds[-1:]) for one in x.releases]
-        after = unit_epsilon(spent, table.unit, table.delta)
-        if after > limit:
-            refused = self.refused(
-                "max_epsilon_per_run",
-                f"this hospital allows epsilon {limit:g}, with another round the run has "
-                f"{after:.4g}",
-            )
-            raise PrivacyRefused(f"{BUDGET}{refused}")
 
 
 def load_site(path: Path) -> SitePolicy:

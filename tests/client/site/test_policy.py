@@ -13,6 +13,7 @@ import pytest
 from wardround.client.privacy.ledger import Entry
 from wardround.client.site.plan_checks import planned_epsilon
 from wardround.client.site.policy import SitePolicy, load_site
+from wardround.client.site.rules import check_rules, check_spent
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
@@ -62,7 +63,7 @@ def site(tmp_path: Path) -> Callable[[str], SitePolicy]:
 
 
 def check(policy: SitePolicy, manifest: Manifest, described: Description, **more: Any) -> None:
-    policy.check(manifest, described, policy.apply(described.config()), **more)
+    check_rules(policy, manifest, described, policy.apply(described.config()), **more)
 
 
 # --- what a hospital has a copy of ---------------------------------------------------------------
@@ -254,18 +255,18 @@ def test_rounds_that_are_repeated_never_pass_what_one_run_may_cost(site) -> None
     policy = site(f"max_epsilon_per_run = {three + 1e-9}\n")
     others = [entry("run-0", one), entry("run-1", one, "elsewhere")] * 9
     for rounds in range(3):
-        policy.check_spent([sizes, *others, *[entry("run-1", one)] * rounds], config, "run-1")
+        check_spent(policy, [sizes, *others, *[entry("run-1", one)] * rounds], config, "run-1")
     spent = [sizes, *others, *[entry("run-1", one)] * 3]
     with pytest.raises(PrivacyRefused) as refused:
-        policy.check_spent(spent, config, "run-1")
+        check_spent(policy, spent, config, "run-1")
     assert str(refused.value).startswith(f"{BUDGET}site.toml:1: max_epsilon_per_run: this hospital")
-    policy.check_spent(spent, config, "run-2")
-    policy.check_spent(spent, parse_config(""), "run-1")
-    site("").check_spent(spent, config, "run-1")
+    check_spent(policy, spent, config, "run-2")
+    check_spent(policy, spent, parse_config(""), "run-1")
+    check_spent(site(""), spent, config, "run-1")
     without_sizes = epsilon([Release(1.0, 0.1, 30)], 1e-5)
     assert without_sizes < three
     with pytest.raises(PrivacyRefused):
-        site(f"max_epsilon_per_run = {without_sizes}\n").check_spent(spent[:-1], config, "run-1")
+        check_spent(site(f"max_epsilon_per_run = {without_sizes}\n"), spent[:-1], config, "run-1")
 
 
 # --- this hospital's own settings ---------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""What the keys of ``site.toml`` say of a plan: each refusal names its key and both values.
+
+What they can't say by themselves (that the manifest is of this federation and promises what this
+program does) is in ``plan_checks.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from wardround.client.privacy.ledger import Entry
+from wardround.client.site.plan_checks import check_plan
+from wardround.client.site.policy import SitePolicy
+from wardround.client.site.privacy_limits import check_privacy
+from wardround.common.config.load import Config
+from wardround.common.errors import PrivacyRefused, ProtocolRefused
+from wardround.common.manifest.manifest import Manifest
+from wardround.common.manifest.planned import file_sha256
+from wardround.common.privacy.accounting import unit_epsilon
+from wardround.common.protocol.errors import BUDGET
+from wardround.common.secagg.graph import Thresholds, thresholds
+from wardround.common.trust.description import Description
+
+
+def check_rules(
+    site: SitePolicy,
+    manifest: Manifest,
+    description: Description,
+    config: Config,
+    units: int | None = None,
+) -> None:
+    """Raise PolicyRefused, naming key and both values, unless the rules allow the plan.
+
+    Parameters
+    ----------
+    description : the federation's, from this hospital's own kit
+    config : this hospital's settings, from ``apply``
+    units : of this hospital's training part, for epsilon where only the noise is configured;
+        None: as many as would cost most
+    """
+    _allowed(site, "federations", "federation", manifest.federation)
+    _allowed(site, "tasks", "task", manifest.task)
+    _allowed(site, "model_families", "model family", manifest.model_family)
+    if manifest.rounds > site.max_rounds:
+        raise site.refused(
+            "max_rounds",
+            f"this hospital allows {site.max_rounds} rounds, the run plans {manifest.rounds}",
+        )
+    if ":" in manifest.task:
+        _check_task_file(site, manifest, config)
+    _check_secure(site, manifest, config)
+    check_privacy(site, manifest, config, units)
+    check_plan(manifest, description, config)
+
+
+def _allowed(site: SitePolicy, key: str, what: str, name: str) -> None:
+    patterns: list[str] = getattr(site, key)
+    if not any(fnmatchcase(name, pattern) for pattern in patterns):
+        allowed = ", ".join(patterns) or "none"
+        raise site.refused(key, f"this hospital allows {allowed}, the run's {what} is '{name}'")
+
+
+def _check_task_file(site: SitePolicy, manifest: Manifest, config: Config) -> None:
+    found = file_sha256(site.task_file(config))
+    if found != manifest.task_sha256:
+        raise site.refused(
+            "task_files",
+            f"this hospital's copy of '{manifest.task}' has SHA-256 {found[:16]}..., the "
+            f"server's {manifest.task_sha256[:16] or 'none'}...; compare the two files",
+        )
+
+
+def _check_secure(site: SitePolicy, manifest: Manifest, config: Config) -> None:
+    table = manifest.secure_aggregation
+    if not table.enabled:
+        if site.require_secure_aggregation:
+            raise site.refused(
+                "require_secure_aggregation",
+                "this hospital requires it (true), the run has secure_aggregation.enabled = false",
+            )
+        return
+    if config.privacy.noise == "distributed" and (site.colluding or 0) > table.colluding:
+        raise site.refused(
+            "colluding",
+            f"this hospital assumes {site.colluding}, the run's shares of noise are planned "
+            f"for {table.colluding}",
+        )
+    for hospitals in {manifest.cohort, len(manifest.roster)}:
+        _check_group(site, manifest, hospitals, config.secure_aggregation.colluding)
+
+
+def _check_group(site: SitePolicy, manifest: Manifest, hospitals: int, colluding: int) -> None:
+    """A sum over so many hospitals must be one that this hospital will help to open.
+
+    The fewest that it may be opened of are those of the manifest's own table, which all keep
+    to; who may collude is as this hospital assumes.
+    """
+    table = manifest.secure_aggregation
+    found = thresholds(hospitals, table.threshold)
+    survivors = max(found.survivors, table.min_cohort)
+    if min(survivors, hospitals) < site.min_cohort:
+        raise site.refused(
+            "min_cohort",
+            f"this hospital allows sums of at least {site.min_cohort} hospitals, the run may "
+            f"open one of {min(survivors, hospitals)} (of {hospitals})",
+        )
+    try:
+        Thresholds(hospitals, found.degree, found.threshold, survivors).check(colluding)
+    except ProtocolRefused as error:
+        raise site.refused(
+            "colluding", f"this hospital assumes {colluding}, the run's {error}"
+        ) from None
+
+
+def check_spent(site: SitePolicy, entries: Iterable[Entry], config: Config, run: str) -> None:
+    """Before a training request of a private run: would one more round like the last pass
+    ``max_epsilon_per_run``? A round that is repeated costs again, so a plan can be overrun.
+
+    Parameters
+    ----------
+    entries : of this hospital's ledger
+
+    Raises PrivacyRefused, worded so that the server knows this hospital's budget is spent.
+    """
+    limit, table = site.max_epsilon_per_run, config.privacy
+    if limit is None or not table.enabled:
+        return
+    here = [x for x in entries if x.federation == config.federation.name]
+    sizes, rounds = ([x for x in here if x.run == name] for name in ("", run))
+    spent = [(x.unit, one) for x in (*sizes, *rounds, *rounds[-1:]) for one in x.releases]
+    after = unit_epsilon(spent, table.unit, table.delta)
+    if after > limit:
+        refused = site.refused(
+            "max_epsilon_per_run",
+            f"this hospital allows epsilon {limit:g}, with another round the run has {after:.4g}",
+        )
+        raise PrivacyRefused(f"{BUDGET}{refused}")
