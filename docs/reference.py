@@ -18,6 +18,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from docs import sent
 from wardround.client.site.policy import SitePolicy
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
@@ -75,6 +76,8 @@ def _block(name: str) -> str:
 def _table(name: str) -> str:
     if name == "strategies":
         return _strategies()
+    if name in sent.TABLES:
+        return sent.table(name)
     if name == "site.toml":
         return _HEAD + "".join(_rows(SitePolicy, ()))
     if name in _TASKS:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from wardround.client.state import ClientState
 from wardround.common.flower.arrays import Arrays, Layout, layout_of
-from wardround.common.protocol.train import PROXIMAL_MU, TrainRequest
+from wardround.common.protocol.strategy import PROXIMAL_MU
+from wardround.common.protocol.train import TrainRequest
 
 
 class LocalAlgorithm:

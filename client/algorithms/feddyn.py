@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wardround.client.algorithms.base import LocalAlgorithm
 from wardround.common.flower.arrays import Arrays
-from wardround.common.protocol.train import FEDDYN_ALPHA
+from wardround.common.protocol.strategy import FEDDYN_ALPHA
 
 LAGRANGE = "lagrange"
 

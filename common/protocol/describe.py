@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from flwr.app import ConfigRecord, MetricRecord
 
+from wardround.common.decided import bound
 from wardround.common.errors import ReplyRefused, RequestRefused
 from wardround.common.names import RULE, is_name
 from wardround.common.protocol import names as m
@@ -34,7 +35,12 @@ DEVICES = ("cpu", "cuda")
 """All that is told of a hospital's machine; another kind isn't told."""
 MOST_WARNINGS, MOST_WARNING_CHARACTERS = 20, 2000
 
-PROTOCOL = Value(m.CONFIG, "protocol", whole())
+PROTOCOL = Value(
+    m.CONFIG,
+    "protocol",
+    whole(),
+    decided=bound("equal to its own", "common.protocol.describe.DescribeRequest.from_records"),
+)
 HOSPITAL = Value(RECORD, "hospital", text(64))
 WARNINGS = Value(RECORD, "warnings", texts(MOST_WARNINGS))
 DEVICE = Value(RECORD, "device", text())

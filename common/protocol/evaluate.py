@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from wardround.common.decided import position
 from wardround.common.errors import ReplyRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol import names as m
@@ -22,7 +23,14 @@ from wardround.common.protocol.message import (
 from wardround.common.protocol.model import ROUND, SentModel, further, model_content
 from wardround.common.protocol.totals import Totals, read_sums, sums_content
 
-BEST_ROUND = Value(m.CONFIG, "best-round", whole())
+BEST_ROUND = Value(
+    m.CONFIG,
+    "best-round",
+    whole(),
+    decided=position(
+        "nothing yet; it shapes no answer: which older one of its own models stays in KIT/model"
+    ),
+)
 
 
 @dataclass(frozen=True)

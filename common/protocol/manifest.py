@@ -10,12 +10,21 @@ from typing import ClassVar
 
 from flwr.app import ConfigRecord
 
+from wardround.common.decided import keys
 from wardround.common.errors import PolicyRefused, ReplyRefused
 from wardround.common.protocol import names as m
 from wardround.common.protocol.message import Came, Content, Value, Words, data, values
 
 RECORD = "manifest"
-MESSAGE = Value(RECORD, m.MESSAGE, data())
+MESSAGE = Value(
+    RECORD,
+    m.MESSAGE,
+    data(),
+    decided=keys(
+        "signed by the server that the authority's description names; its fields: a table below",
+        "common.manifest.manifest.Manifest.read",
+    ),
+)
 _NONE = "the request has no run manifest"
 _REQUEST = Words(PolicyRefused, _NONE, _NONE)
 _REPLY = Words(ReplyRefused, "its answer names no manifest", "its answer names no manifest")

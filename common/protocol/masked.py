@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord
 
+from wardround.common.decided import derived, keys, position
 from wardround.common.errors import ReplyRefused, RequestRefused
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import Leaf, Protection, leaf_of
@@ -26,11 +27,33 @@ from wardround.common.protocol.message import (
     whole,
 )
 
-MESSAGE = Value(m.SECAGG, m.MESSAGE, data())
+MESSAGE = Value(
+    m.SECAGG,
+    m.MESSAGE,
+    data(),
+    decided=keys(
+        "exactly one message of its kind, every field of it in its range; the next table",
+        "common.secagg.messages.Message.from_bytes",
+    ),
+)
 VECTOR = Value(m.SECAGG, m.VECTOR, data())
-SUMS_LAYOUT = Value(m.SECAGG, m.SUMS_LAYOUT, data())
+SUMS_LAYOUT = Value(
+    m.SECAGG,
+    m.SUMS_LAYOUT,
+    data(),
+    decided=derived(
+        "names and shapes of sums that it has itself", "client.secagg.masking.mask_sums"
+    ),
+)
 CLAIM = Value(m.SECAGG, m.CLAIM, data())
-ROUND = Value(m.CONFIG, m.ROUND, whole())
+ROUND = Value(
+    m.CONFIG,
+    m.ROUND,
+    whole(),
+    decided=position(
+        "nothing: a sum is opened by the number of its aggregation; this one is for the log"
+    ),
+)
 MOST_CLAIM_BYTES = 2048
 KEY_MESSAGES = (m.HELLO, m.GROUP, m.KEYS, m.UNMASK)
 

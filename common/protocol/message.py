@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from wardround.common.decided import Decided
 from wardround.common.errors import ReplyRefused, RequestRefused, WardroundError
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import Leaf, Protection, ValueType, leaf_of
@@ -115,18 +116,28 @@ class Value(Generic[T]):
 
     record, key : where it stands
     must : what is asked of it, where 'be' and the kind's words don't say it
+    decided : of a request's: who decides it; None where only hospitals send it
     """
 
     record: str
     key: str
     kind: Kind[T]
     must: str = ""
+    decided: Decided | None = None
 
     def leaf(
         self, message_type: str, protection: Protection, shape: tuple[int, ...] | None = ()
     ) -> Leaf:
         """What the manifest lists of it. ``shape``: as ``Leaf`` has it, of a number by default."""
         return leaf_of(message_type, self.record, self.key, shape, self.kind.dtype, protection)
+
+
+@dataclass(frozen=True)
+class SentArrays:
+    """A record of arrays of a request. ``record``: its name, or '*' for any other."""
+
+    record: str
+    decided: Decided
 
 
 @dataclass(frozen=True)
@@ -181,11 +192,11 @@ class Came:
             raise self.words.lacks(name)
         return record
 
-    def arrays(self, name: str = m.ARRAYS) -> ArrayRecord:
-        """A record of arrays, none of them decoded."""
-        record = self.content.get(name)
+    def arrays(self, sent: SentArrays) -> ArrayRecord:
+        """A record of a request's arrays, none of them decoded."""
+        record = self.content.get(sent.record)
         if not isinstance(record, ArrayRecord):
-            raise self.words.lacks(name)
+            raise self.words.lacks(sent.record)
         return record
 
     def take(self, value: Value[T]) -> T:
@@ -196,7 +207,12 @@ class Came:
         return found
 
     def find(self, value: Value[T]) -> T | None:
-        """A value, or None where there is none; one that is there must be right."""
+        """A value, or None where there is none; one that is there must be right.
+
+        Raises TypeError for a request's value that nobody has declared: it can't be read.
+        """
+        if value.decided is None and self.words.error is not ReplyRefused:
+            raise TypeError(f"'{value.key}' is read from a request, and nobody says who decides it")
         record = self.content.get(value.record)
         if not isinstance(record, ConfigRecord | MetricRecord):
             raise self.words.lacks(value.record)

@@ -8,6 +8,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord
 
+from wardround.common.decided import bound, data, derived, position
 from wardround.common.flower.arrays import Arrays, Layout, decode_arrays
 from wardround.common.protocol import names as m
 from wardround.common.protocol.masked import MaskedTask
@@ -15,6 +16,7 @@ from wardround.common.protocol.message import (
     Came,
     Content,
     Records,
+    SentArrays,
     Value,
     as_request,
     text,
@@ -25,11 +27,54 @@ from wardround.common.protocol.message import (
 )
 from wardround.common.protocol.totals import DIGEST, Totals
 
-ROUND = Value(m.CONFIG, m.ROUND, whole())
-STATE_ROUND = Value(m.CONFIG, "state-round", whole())
-LOCAL_KEYS = Value(m.CONFIG, "local-keys", texts(said="a list of names"))
-FROZEN = Value(m.CONFIG, "frozen", text(128))
-CLIENTS = Value(m.CONFIG, "clients", wholes())
+MODEL = SentArrays(
+    m.ARRAYS,
+    data(
+        "names, shapes, types and size of the values are its own model's; with masks all got the "
+        "same bytes; that it is the model of the round before: nothing yet",
+        "client.requests.received.shared_arrays",
+    ),
+)
+ROUND = Value(
+    m.CONFIG,
+    m.ROUND,
+    whole(),
+    decided=position(
+        "from 1 to the plan's rounds; that each is opened once: nothing yet",
+        "client.site.gate.Gate.may_begin",
+    ),
+)
+STATE_ROUND = Value(
+    m.CONFIG,
+    "state-round",
+    whole(),
+    decided=position(
+        "which of the (at most two) states that it keeps is gone on from; another one is none",
+        "client.state.ClientState.load",
+    ),
+)
+LOCAL_KEYS = Value(
+    m.CONFIG,
+    "local-keys",
+    texts(said="a list of names"),
+    decided=bound("equal to its settings'", "client.requests.received.receive"),
+)
+FROZEN = Value(
+    m.CONFIG,
+    "frozen",
+    text(128),
+    decided=derived(
+        "equal to the digest of those that it made itself, where it is there; tells that versions "
+        "of torch or files differ, nothing of rows",
+        "client.requests.received.receive",
+    ),
+)
+CLIENTS = Value(
+    m.CONFIG,
+    "clients",
+    wholes(),
+    decided=bound("that it isn't there, outside a simulation: nothing yet"),
+)
 _SHARED: tuple[Value[Any], ...] = (ROUND, STATE_ROUND, LOCAL_KEYS, FROZEN, CLIENTS, DIGEST)
 
 
@@ -68,7 +113,7 @@ class SentModel:
         """From a request."""
         came.config()
         return cls(
-            came.arrays(),
+            came.arrays(MODEL),
             came.take(ROUND),
             came.take(STATE_ROUND),
             came.find(LOCAL_KEYS) or (),

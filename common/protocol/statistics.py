@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from flwr.app import ConfigRecord
 
+from wardround.common.decided import position
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import Leaf
@@ -25,7 +26,12 @@ from wardround.common.protocol.message import (
 from wardround.common.protocol.totals import Totals, read_sums, sums_content, sums_leaf
 from wardround.common.settings import SecureAggregationTable
 
-PHASE = Value(m.CONFIG, "phase", whole())
+PHASE = Value(
+    m.CONFIG,
+    "phase",
+    whole(),
+    decided=position("that each phase is summed once: nothing yet"),
+)
 
 
 @dataclass(frozen=True)

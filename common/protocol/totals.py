@@ -14,6 +14,7 @@ from typing import Any
 from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
+from wardround.common.decided import data
 from wardround.common.errors import ReplyRefused, RequestRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import (
@@ -24,13 +25,20 @@ from wardround.common.flower.arrays import (
 )
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import ANY, Leaf, Protection, leaf_of
-from wardround.common.protocol.message import Came, Records, Value, as_request, text
+from wardround.common.protocol.message import Came, Records, SentArrays, Value, as_request, text
 
 MOST_SUMS = 100_000
 MOST_SUM_NUMBERS = 10_000_000
 MOST_SUM_NAME = 256
 """Characters."""
-DIGEST = Value(m.CONFIG, "totals-digest", text())
+_PINNED = "they are those of the digest; that they stay the same in a study: nothing yet"
+DIGEST = Value(
+    m.CONFIG,
+    "totals-digest",
+    text(),
+    decided=data(_PINNED, "common.protocol.totals.Totals.decoded"),
+)
+TOTALS = SentArrays(m.TOTALS, data(_PINNED, "common.protocol.totals.Totals.decoded"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Totals:
     def read(cls, came: Came) -> Totals | None:
         """From a request; None where it carries none."""
         digest = came.find(DIGEST)
-        return cls(came.arrays(m.TOTALS), digest) if m.TOTALS in came.content else None
+        return cls(came.arrays(TOTALS), digest) if m.TOTALS in came.content else None
 
     def add_to(self, records: Records, config: dict[str, Any]) -> None:
         """Put them into a request's records, and their digest into its settings."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from numpy.typing import NDArray
 
+from wardround.common.decided import bound
 from wardround.common.errors import ReplyRefused
 from wardround.common.flower.arrays import (
     Arrays,
@@ -49,21 +50,63 @@ QUANTILE_LAYOUT: dict[str, Layout] = {m.QUANTILE: {m.QUANTILE: ArraySpec((1,), "
 """The record of a reply where the clipping norm adapts: the share of units within it, shifted."""
 _POSITIVE = number(above=0.0, said="a positive number")
 
-ALGORITHM = Value(m.CONFIG, "algorithm", text(fewest=1, said="a name"))
-WEIGHTING = Value(m.CONFIG, "weighting", text())
-RUN = Value(m.CONFIG, "run", text(200, 1), "name the run")
+_GATE = "client.site.gate.Gate.may_begin"
+
+ALGORITHM = Value(
+    m.CONFIG,
+    "algorithm",
+    text(fewest=1, said="a name"),
+    decided=bound("one of the plan's", _GATE),
+)
+WEIGHTING = Value(
+    m.CONFIG,
+    "weighting",
+    text(),
+    decided=bound("that it isn't there, outside a simulation: nothing yet"),
+)
+RUN = Value(
+    m.CONFIG, "run", text(200, 1), "name the run", decided=bound("equal to the plan's", _GATE)
+)
 PLANNED_ROUNDS = Value(
-    m.CONFIG, "planned-rounds", whole(1, MOST_ROUNDS, said=f"in 1..{MOST_ROUNDS}")
+    m.CONFIG,
+    "planned-rounds",
+    whole(1, MOST_ROUNDS, said=f"in 1..{MOST_ROUNDS}"),
+    decided=bound("up to the plan's rounds; that it isn't fewer: nothing yet", _GATE),
 )
-COHORT = Value(m.CONFIG, "cohort", whole(1, said="a number of hospitals"))
+COHORT = Value(
+    m.CONFIG,
+    "cohort",
+    whole(1, said="a number of hospitals"),
+    decided=bound("up to the plan's; that it is the masked group's size: nothing yet", _GATE),
+)
 SAMPLING_RATE = Value(
-    m.CONFIG, "sampling-rate", number(above=0.0, most=1.0, said="a positive number up to 1")
+    m.CONFIG,
+    "sampling-rate",
+    number(above=0.0, most=1.0, said="a positive number up to 1"),
+    decided=bound(
+        "nothing yet; the ledger is charged for the rate that it really draws with",
+        "client.privacy.round.PrivateRound.begin",
+    ),
 )
-EXPECTED_UNITS = Value(m.CONFIG, "expected-units", _POSITIVE)
-CLIPPING_NORM = Value(m.CONFIG, "clipping-norm", _POSITIVE)
-PROXIMAL_MU = Value(m.CONFIG, "proximal-mu", number(least=0.0, said="a number of at least 0"))
-"""FedProx's mu; the key is Flower's."""
-FEDDYN_ALPHA = Value(m.CONFIG, "feddyn-alpha", _POSITIVE)
+EXPECTED_UNITS = Value(
+    m.CONFIG,
+    "expected-units",
+    _POSITIVE,
+    decided=bound(
+        "nothing yet; what is sent and its noise are both divided by it",
+        "client.privacy.round.PrivateRound.bound",
+    ),
+)
+CLIPPING_NORM = Value(
+    m.CONFIG,
+    "clipping-norm",
+    _POSITIVE,
+    decided=bound(
+        "its settings' are used, unless the norm adapts; then nothing yet, but the noise grows "
+        "with it",
+        "client.privacy.round.Proposal.of",
+    ),
+)
 _TERMS = (RUN, PLANNED_ROUNDS, COHORT, SAMPLING_RATE, EXPECTED_UNITS, CLIPPING_NORM)
 _KNOWN = (ALGORITHM, WEIGHTING, *_TERMS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from flwr.app import MetricRecord
 
 from wardround.common.flower.arrays import Arrays
-from wardround.common.protocol.train import FEDDYN_ALPHA
+from wardround.common.protocol.strategy import FEDDYN_ALPHA
 from wardround.server.strategies.base import MeanStrategy, zeros
 
 

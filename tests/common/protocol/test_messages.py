@@ -30,10 +30,9 @@ from wardround.common.protocol.masked import KeyReply, KeyRequest, MaskedReply, 
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import SentModel
 from wardround.common.protocol.statistics import StatisticsReply, StatisticsRequest
+from wardround.common.protocol.strategy import FEDDYN_ALPHA, PROXIMAL_MU
 from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import (
-    FEDDYN_ALPHA,
-    PROXIMAL_MU,
     PrivacyTerms,
     TrainReply,
     TrainRequest,

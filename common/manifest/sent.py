@@ -1,0 +1,38 @@
+"""Who decides each field of a run manifest: what a hospital holds it against."""
+
+from __future__ import annotations
+
+from wardround.common.decided import Decided, bound, derived, keys, position
+
+_PLAN, _POLICY = "client.site.plan_checks.check_plan", "client.site.policy.SitePolicy.check"
+_SETTINGS = "equal to its settings"
+
+SENT: dict[str, Decided] = {
+    "format": keys("this one", "common.manifest.manifest.Manifest.from_body"),
+    "stage": position(
+        "before the second nothing is trained; one that a person approved goes on as it is, with "
+        "the arrays filled in",
+        "client.site.approval.Approvals.is_approved",
+    ),
+    "run": position(
+        "one that nobody here rejected; requests and the ledger have it too",
+        "client.site.approval.Approvals.check_consent",
+    ),
+    "federation": bound("the signed description's", _PLAN),
+    "description": bound("digest of its own signed description", _PLAN),
+    "description_version": bound("its own signed description's", _PLAN),
+    "descriptor": derived("digest of its own settings", _PLAN),
+    "protocol": bound("its own", _PLAN),
+    "versions": bound("of wardround: its own; others are said in its log", _PLAN),
+    "task": bound(_SETTINGS, _PLAN),
+    "task_sha256": derived("of its own copy of the file", _POLICY),
+    "model_family": derived(_SETTINGS, _PLAN),
+    "rounds": bound("up to `max_rounds` of site.toml; what the person approves", _POLICY),
+    "cohort": bound("up to the roster; `min_cohort` and thresholds are held for it", _POLICY),
+    "strategy": bound(_SETTINGS, _PLAN),
+    "algorithms": bound("known here; that they are the strategy's: nothing yet", _PLAN),
+    "privacy": bound(f"{_SETTINGS}, key by key", _PLAN),
+    "secure_aggregation": bound(f"{_SETTINGS}, key by key, but for its own policy's", _PLAN),
+    "roster": bound("the signed description's", _PLAN),
+    "leaves": derived("exactly what its own program would send", _PLAN),
+}

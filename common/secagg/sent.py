@@ -1,0 +1,85 @@
+"""Who decides each field of the messages of secure aggregation that a server sends.
+
+Those of hospitals (``Hello``, ``BundleKeys``) come back through the server within its own.
+"""
+
+from __future__ import annotations
+
+from wardround.common.decided import Decided, bound, derived, keys, position
+from wardround.common.secagg import messages as wire
+
+_PARTY, _CHECKS = "client.secagg.party.SecureClient", "client.secagg.checks"
+_GROUP = f"{_CHECKS}.check_group"
+_SIGNED = "not below what the signed settings give a group of this size, and safe with `colluding`"
+
+SENT: dict[type[wire.Message], dict[str, Decided]] = {
+    wire.HelloRequest: {
+        "nonce": keys("a part of the session's name", f"{_PARTY}.hello"),
+        "session": derived(
+            "equal to the digest of its own settings and roster, and the nonce", f"{_PARTY}.hello"
+        ),
+    },
+    wire.Hello: {
+        "session": position("this session", f"{_CHECKS}.check_hello"),
+        "name": bound("in the roster, its own among them", _GROUP),
+        "exchange": keys("signed by that hospital", f"{_CHECKS}.check_hello"),
+        "signature": keys("of that hospital's key in the roster", f"{_CHECKS}.check_hello"),
+    },
+    wire.GroupRequest: {
+        "session": position("the present one", "client.secagg.state.Memory.session"),
+        "first": position("not before the last one that it made keys for", _GROUP),
+        "count": bound("1 to 64", _GROUP),
+        "degree": bound(_SIGNED, _GROUP),
+        "threshold": bound(_SIGNED, _GROUP),
+        "survivors": bound(f"{_SIGNED}; not below `min_cohort`", _GROUP),
+        "members": bound("distinct, in the roster, no fewer than `min_cohort`", _GROUP),
+    },
+    wire.KeysRequest: {
+        "group": position("one that it made keys for", "client.secagg.state.Memory.group"),
+        "digests": keys(
+            "shown once, its own among them; hashed into every mask", f"{_PARTY}.accept"
+        ),
+        "bundles": keys("one of each neighbour, of its digest", f"{_PARTY}.accept"),
+    },
+    wire.BundleKeys: {
+        "group": position("this group", f"{_CHECKS}.check_keys"),
+        "name": bound("the neighbour's", f"{_CHECKS}.check_keys"),
+        "public_keys": keys(
+            "one for each aggregation; signed by the neighbour", f"{_CHECKS}.check_keys"
+        ),
+        "commitments": keys(
+            "one for each aggregation; signed by the neighbour", f"{_CHECKS}.check_keys"
+        ),
+        "ciphertexts": keys("signed by the neighbour", f"{_CHECKS}.check_keys"),
+        "signature": keys("of that hospital's key in the roster", f"{_CHECKS}.check_keys"),
+    },
+    wire.TaskRequest: {
+        "group": position("one whose keys it accepted", f"{_CHECKS}.check_task"),
+        "index": position("of the group, and above all it uploaded for", f"{_CHECKS}.check_task"),
+        "purpose": position("that it is the request's, opened once: nothing yet"),
+        "bits": bound("that it is the settings': nothing yet"),
+        "clip": bound("that it is the settings': nothing yet"),
+        "largest_weight": bound("that it is the plan's: nothing yet"),
+        "fine": derived(
+            "whether its update carries noise, or gets it", "client.secagg.masking.begin_upload"
+        ),
+    },
+    wire.UnmaskRequest: {
+        "group": position("one that it made keys for", "client.secagg.state.Memory.group"),
+        "index": position("the last one that it uploaded for", f"{_PARTY}.unmask"),
+        "survivors": bound(
+            "distinct members, itself among them, no fewer than the group's and `min_cohort`; one "
+            "set for each aggregation",
+            f"{_CHECKS}.check_survivors",
+        ),
+        "ciphertexts": keys(
+            "one for each neighbour; each opens under the key that both have, bound to group and "
+            "aggregation",
+            f"{_PARTY}.unmask",
+        ),
+    },
+    wire.SumsLayout: {
+        "names": derived("of sums that it has itself", "client.secagg.masking.mask_sums"),
+        "shapes": derived("those of its own sums", "client.secagg.masking.mask_sums"),
+    },
+}
