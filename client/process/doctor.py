@@ -16,7 +16,7 @@ from wardround.client.site.policy import load_site
 from wardround.client.training.devices import told
 from wardround.client.transport.diagnose import diagnose, proxy_for
 from wardround.common.address import split_address
-from wardround.common.audit.verify import verify_log
+from wardround.common.audit.verify import check_log, proof_words
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused, WardroundError
@@ -105,9 +105,10 @@ def _server(kit: Kit) -> Iterator[Finding]:
 
 def _audit(kit: Kit, log: Path) -> str:
     publics = {kit.name: kit.identity.public, "server": kit.description.server}
-    if problems := verify_log(log, publics=publics):
-        raise PolicyRefused(f"{problems[0]} (wardround audit verify {log})")
-    return f"{log}: intact"
+    report = check_log(log, publics=publics)
+    if report.problems:
+        raise PolicyRefused(f"{report.problems[0]} (wardround audit verify {log})")
+    return f"{log}: no damage found; {proof_words(report)}"
 
 
 def _data(kit: Kit, data: Path) -> str:

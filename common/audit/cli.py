@@ -55,7 +55,7 @@ def verify(
     """Whether a log is what was written: names each edited, removed, reordered, inserted,
     duplicated or cut off line, and exits with 13 if there is one."""
     from wardround.common.audit.against import compare_logs
-    from wardround.common.audit.verify import check_log
+    from wardround.common.audit.verify import check_log, proof_words
 
     keys = _keys(publics, ca)
     own = check_log(file, publics=keys)
@@ -66,7 +66,9 @@ def verify(
         problems += other.problems + more
         notes += other.notes + remarks
     if not keys:
-        notes.append("keys are as the log names them; with --publics they are checked too")
+        notes.append(
+            f"keys are as the log names them{_signed_by(own)}; with --publics they are checked too"
+        )
     console = new_console(_WIDTH)
     for note in notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
@@ -74,24 +76,19 @@ def verify(
         console.print(Text(str(problem), style="bold red"), soft_wrap=True)
     if problems:
         raise typer.Exit(AuditError.exit_code)
-    with_peer = f"; agrees with {against} of '{other.log.party}'" if against else ""
-    text = f"{len(own.log.lines)} lines, {own.heads} countersigned heads: intact{with_peer}"
-    console.print(Text(text), soft_wrap=True)
-    if against is None:
-        console.print(Text(_proof(own)), soft_wrap=True)
-
-
-def _proof(own: Report) -> str:
-    """Up to where the log is proved by what the other side signed, and what isn't."""
-    after = sum(line.seq > own.proved for _, line in own.log.sound())
-    if not own.proved:
-        proved = "no countersigned head proves it"
+    counted = f"{len(own.log.lines)} lines, {own.heads} countersigned heads"
+    if against is not None:
+        text = f"{counted}: intact; agrees with {against} of '{other.log.party}'"
     else:
-        proved = f"countersigned heads prove it up to number {own.proved}"
-    return (
-        f"{proved}; that its last {after} lines are as they were, and that none were cut off after "
-        "them, only the other side's log can tell (--against)"
-    )
+        text = f"{counted}: no damage found; {proof_words(own)} (--against)"
+    console.print(Text(text), soft_wrap=True)
+
+
+def _signed_by(own: Report) -> str:
+    """Who countersigned with which keys: of a log made anew with keys of one's own, others."""
+    if not own.signers:
+        return ""
+    return " (" + ", ".join(f"'{name}': {key[:16]}" for name, key in sorted(own.signers)) + ")"
 
 
 @audit.command(

@@ -23,7 +23,7 @@ import math
 import re
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -228,6 +228,10 @@ class SignedHead:
         return cls(party, seq, hashed, _hex(row["signature"], SIGNATURE_BYTES))
 
 
+Told = tuple[str, str]
+"""Which countersigned head a line of the log tells of: the head as JSON, who countersigned."""
+
+
 @dataclass(frozen=True)
 class Countersigned:
     """A head that both sides signed: a line of ``audit.heads``, which each side keeps.
@@ -249,6 +253,10 @@ class Countersigned:
         return self.head.is_by(self.public) and verify(
             self.by_public, self.signature, countersigned
         )
+
+    def told(self) -> Told:
+        """What a line that tells of it is known by."""
+        return json.dumps(self.head.row()), self.by
 
     def to_bytes(self) -> bytes:
         """A line of JSON, without newline."""
@@ -305,3 +313,18 @@ def read_records(data: bytes) -> tuple[list[tuple[int, Countersigned]], list[int
         else:
             good.append((number, record))
     return good, bad
+
+
+def told_head(line: Line, party: str | None) -> Told | None:
+    """Which record of ``audit.heads`` a line in the log of ``party`` tells of; None if of none."""
+    if line.event not in (COUNTERSIGNED, PEER_HEAD):
+        return None
+    by = line.values.get("peer") if line.event == COUNTERSIGNED else party
+    return json.dumps(line.values.get("head")), str(by)
+
+
+def untold(records: Sequence[Countersigned], told: Collection[Told]) -> list[Countersigned]:
+    """The records at the end that no line tells of. A record is written before its line, so a crash
+    between the two leaves one, at most; the party writes the line when it opens the log again."""
+    count = next((n for n, one in enumerate(reversed(records)) if one.told() in told), len(records))
+    return list(records[len(records) - count :])

@@ -4,7 +4,8 @@ Invariants: one process writes a file (a lock beside it); a line is on the disk 
 returns; every line holds the hash of the one before (``common/audit/lines.py`` has the format);
 nothing is ever rewritten but a last line that a crash tore, and that is recorded. ``audit.heads``
 beside it keeps heads that both sides signed: it is written before the event that tells of it, so
-a log that has the event and no record, or a record and not its line, was tampered with.
+a log that has the event and no record, or a record and not its line, was tampered with. (A crash
+between the two is mended when the log is opened: the line is written then.)
 
 Both ends use these events, among others. A line that is about one of several hospitals names it
 in ``hospital``; at a hospital the other side is always the server. ``request`` is a request's id.
@@ -48,11 +49,14 @@ from wardround.common.audit.lines import (
     Head,
     Line,
     SignedHead,
+    Told,
     decode_line,
     encode_line,
     heads_path,
     raw_lines,
     read_records,
+    told_head,
+    untold,
 )
 from wardround.common.durable.files import hand_over, sync
 from wardround.common.durable.lock import Lock, told_holder, try_lock
@@ -85,6 +89,7 @@ class AuditLog:
         self._mutex = threading.RLock()
         self._lock, self._descriptors = lock, list[int]()
         self._broken: str | None = None
+        self._restarted = False
         self._seen: set[bytes] = set()
         self._peers: dict[str, Countersigned] = {}
 
@@ -122,8 +127,10 @@ class AuditLog:
     def _start(self) -> None:
         heads, existed = heads_path(self.path), self.path.exists()
         torn = {file.name: size for file in (heads, self.path) if (size := _cut(file))}
-        own = self._read_heads(heads)
-        party, public = self._read_lines(own) if existed else (None, None)
+        records = self._read_heads(heads)
+        own = {one.head.seq: one.head.hash for one in records if one.head.party == self.party}
+        told: set[Told] = set()
+        party, public = self._read_lines(own, told) if existed else (None, None)
         if own and self.head.seq < max(own):
             raise AuditError(
                 f"{self.path}: ends with line {self.head.seq}, but line {max(own)} was "
@@ -140,25 +147,28 @@ class AuditLog:
             self.append("identity", public=mine)
         for name, size in torn.items():
             self.append(TORN, file=name, bytes=size)
+        if told or not self._restarted:  # else the lines are in the file before
+            for record in untold(records, told):
+                self._tell(record)
 
-    def _read_heads(self, heads: Path) -> dict[int, str]:
-        """Take up what peers signed; returns our countersigned heads: number to hash."""
+    def _read_heads(self, heads: Path) -> list[Countersigned]:
+        """Take up what both sides signed, in the order in which it was written."""
         good, bad = read_records(heads.read_bytes()) if heads.exists() else ([], [])
         if bad:
             raise AuditError(
                 f"{heads}: line {bad[0]} is not a countersigned head; {restart_advice(self.path)}"
             )
-        own = {}
         for _, record in good:
             self._seen.add(record.to_bytes())
-            if record.head.party == self.party:
-                own[record.head.seq] = record.head.hash
-            else:
+            if record.head.party != self.party:
                 self._peers[record.head.party] = record
-        return own
+        return [record for _, record in good]
 
-    def _read_lines(self, own: Mapping[int, str]) -> tuple[str | None, str | None]:
-        """Follow the chain to its head; returns whose log it is and its newest public key."""
+    def _read_lines(self, own: Mapping[int, str], told: set[Told]) -> tuple[str | None, str | None]:
+        """Follow the chain to its head; returns whose log it is and its newest public key.
+
+        own : countersigned heads of it, number to hash; told : gets those that a line tells of
+        """
         party: str | None = None
         public: str | None = None
         for number, raw in enumerate(raw_lines(self.path), 1):
@@ -181,6 +191,9 @@ class AuditLog:
                         f"{restart_advice(self.path)}"
                     )
                 party = line.values.get("party")
+                self._restarted = line.values.get("previous") is not None
+            if (head := told_head(line, self.party)) is not None:
+                told.add(head)
             if line.event in (BEGAN, "identity"):
                 public = line.values.get("public")
         return party, public
@@ -275,7 +288,7 @@ class AuditLog:
             record = Countersigned(head, public, self.party, signer.public, signature)
             self._write(_HEADS, record.to_bytes() + b"\n")
             self._peers[head.party] = record
-            self.append(PEER_HEAD, public=public.hex(), head=head.row())
+            self._tell(record)
             return signature
 
     def add_countersignature(
@@ -291,12 +304,21 @@ class AuditLog:
         with self._mutex:
             if head.seq > self.head.seq:
                 raise AuditError(f"'{peer}' countersigned line {head.seq}, which isn't here yet")
-            record = Countersigned(head, signer.public, peer, public, signature).to_bytes()
-            if record in self._seen:
+            record = Countersigned(head, signer.public, peer, public, signature)
+            if record.to_bytes() in self._seen:
                 return
-            self._write(_HEADS, record + b"\n")
-            self._seen.add(record)
-            self.append(COUNTERSIGNED, peer=peer, public=public.hex(), head=head.row())
+            self._write(_HEADS, record.to_bytes() + b"\n")
+            self._seen.add(record.to_bytes())
+            self._tell(record)
+
+    def _tell(self, record: Countersigned) -> None:
+        """The line of a record of ``audit.heads``, after it: the file can't be cut unseen."""
+        head = record.head
+        if head.party == self.party:
+            public = record.by_public.hex()
+            self.append(COUNTERSIGNED, peer=record.by, public=public, head=head.row())
+        else:
+            self.append(PEER_HEAD, public=record.public.hex(), head=head.row())
 
     def _signer(self) -> Identity:
         if self._identity is None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wardround.common.address import split_address
-from wardround.common.audit.verify import verify_log
+from wardround.common.audit.verify import check_log, proof_words
 from wardround.common.config.load import Config, load_config
 from wardround.common.config.task import make_task
 from wardround.common.durable.lock import lock_holder
@@ -106,6 +106,8 @@ def _name(config: Config) -> str:
 
 def _audit(folder: ServerFolder) -> str:
     publics = {**folder.description.hospitals, "server": folder.identity.public}
-    if problems := verify_log(folder.audit_path, publics=publics):
-        raise ProvisionError(f"{problems[0]} (wardround audit verify {folder.audit_path})")
-    return f"{folder.audit_path}: intact"
+    report = check_log(folder.audit_path, publics=publics)
+    if report.problems:
+        problem = report.problems[0]
+        raise ProvisionError(f"{problem} (wardround audit verify {folder.audit_path})")
+    return f"{folder.audit_path}: no damage found; {proof_words(report)}"

@@ -26,20 +26,38 @@ def message(log: AuditLog, event: str, peer: str, request: str, digest: str = "a
     log.append(event, kind="train", round=1, bytes=1000, digest=digest, request=request, **fields)
 
 
-def run(folder: Path, rounds: int = 3) -> tuple[Path, Path]:
-    """Two parties' logs of a short run: paths of north's and the server's."""
+def run(folder: Path, rounds: int = 3, key: Identity = SERVER) -> tuple[Path, Path]:
+    """Two parties' logs of a short run: paths of north's and the server's, which signs with
+    ``key``."""
     with (
         AuditLog.open(folder / "north" / "audit.jsonl", "north", NORTH) as north,
-        AuditLog.open(folder / "server" / "audit.jsonl", "server", SERVER) as server,
+        AuditLog.open(folder / "server" / "audit.jsonl", "server", key) as server,
     ):
         for number in range(rounds):
             message(north, "sent", "server", f"up-{number}")
             message(server, "received", "north", f"up-{number}")
             message(server, "sent", "north", f"down-{number}")
             message(north, "received", "server", f"down-{number}")
-            exchange(north, server, NORTH, SERVER.public)
-            exchange(server, north, SERVER, NORTH.public)
+            exchange(north, server, NORTH, key.public)
+            exchange(server, north, key, NORTH.public)
     return north.path, server.path
+
+
+Files = tuple[tuple[bytes, ...], tuple[bytes, ...]]
+"""The lines of a log, those of its heads."""
+
+
+@functools.lru_cache
+def run_files(key: Identity = SERVER) -> tuple[Files, Files]:
+    """What ``run`` leaves: north's files, the server's."""
+    with tempfile.TemporaryDirectory() as folder:
+        north, server = (_files(path) for path in run(Path(folder), key=key))
+        return north, server
+
+
+def _files(path: Path) -> Files:
+    log, heads = path, path.with_suffix(".heads")
+    return tuple(log.read_bytes().splitlines(True)), tuple(heads.read_bytes().splitlines(True))
 
 
 @functools.lru_cache
@@ -58,12 +76,21 @@ def written(seed: int, count: int) -> tuple[tuple[bytes, ...], bytes, int]:
 
 def remade(lines: list[bytes], start: int) -> list[bytes]:
     """Line ``start`` edited, and all hashes from it on made anew: what a disk's owner can do."""
-    done = lines[: start - 1]
-    for raw in lines[start - 1 :]:
+    return _chained(lines, start - 1, {"bytes": 1})
+
+
+def renumbered(lines: list[bytes], start: int) -> list[bytes]:
+    """What is left of a log, some lines after the first ``start`` taken out, as a whole chain."""
+    return _chained(lines, start, {})
+
+
+def _chained(lines: list[bytes], start: int, more: dict[str, int]) -> list[bytes]:
+    done = lines[:start]
+    for raw in lines[start:]:
         line, before = decode_line(raw), decode_line(done[-1])
         assert line and before
         fields = {k: v for k, v in line.values.items() if k not in ("seq", "time", "prev", "hash")}
-        event = fields.pop("event")
-        new, _ = encode_line(line.seq, 1e9, event, fields | {"bytes": 1}, before.hash)
+        event = fields.pop("event", "?")
+        new, _ = encode_line(before.seq + 1, 1e9, event, fields | more, before.hash)
         done.append(new)
     return done

@@ -24,32 +24,47 @@ def call(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["audit", *map(str, arguments)])
 
 
-def test_an_intact_log_exits_with_0(tmp_path: Path) -> None:
+def test_a_log_without_damage_exits_with_0(tmp_path: Path) -> None:
     north, server = run(tmp_path)
     result = call("verify", north)
-    assert result.exit_code == 0 and "13 lines, 3 countersigned heads: intact\n" in result.stdout
-    assert "note: keys are as the log names them; with --publics" in result.stdout
+    assert result.exit_code == 0 and "intact" not in result.stdout
+    assert "13 lines, 3 countersigned heads: no damage found; countersigned heads" in result.stdout
+    key = SERVER.public.hex()[:16]
+    assert f"keys are as the log names them ('server': {key}); with --publics" in result.stdout
     result = call("verify", north, "--against", server)
     assert result.exit_code == 0
     assert f"intact; agrees with {server} of 'server'" in result.stdout
 
 
-def test_what_is_intact_says_up_to_where_a_countersigned_head_proves_it(tmp_path: Path) -> None:
-    """Three lines cut off the end: the file alone can't know; it claims no more than it knows."""
+def test_it_says_up_to_where_a_countersigned_head_proves_a_log(tmp_path: Path) -> None:
+    """Lines cut off the end: the file alone can't know of those after the last head."""
     north, server = run(tmp_path)
     records = [one.head for _, one in read_records(heads_path(north).read_bytes())[0]]
     assert max(head.seq for head in records if head.party == "north") == 11
     whole = call("verify", north).stdout
-    assert "heads prove it up to number 11; that its last 2 lines are as they were" in whole
+    rest = "only the other side's log can prove (--against)"
+    assert (
+        "heads prove it up to number 11; the last 2 lines after it, and whether any followed "
+        f"number 13, {rest}" in whole
+    )
     lines = north.read_bytes().splitlines(keepends=True)
+    kept = heads_path(north).read_bytes().splitlines(keepends=True)
     north.write_bytes(b"".join(lines[:11]))
     cut = call("verify", north)
-    assert cut.exit_code == 0 and "up to number 11; that its last 0 lines" in cut.stdout
-    assert "only the other side's log can tell" in cut.stdout
+    assert cut.exit_code == 13 and "line 12: truncated: no line tells of the count" in cut.stdout
+    # with the newest heads taken back the two fit: that is said of an older line, and no more
+    heads_path(north).write_bytes(b"".join(kept[:4]))
+    back = call("verify", north)
+    assert back.exit_code == 0
+    assert "up to number 7; the last 4 lines after it, and whether any followed" in back.stdout
     assert call("verify", north, "--against", server).exit_code == 13
-    heads_path(north).unlink()
     north.write_bytes(b"".join(lines[:1]))
-    assert "no countersigned head proves it; that its last 1 lines" in call("verify", north).stdout
+    heads_path(north).write_bytes(b"")
+    new = call("verify", north)
+    assert "no countersigned head proves any of its lines: they, and whether" in new.stdout
+    heads_path(north).unlink()
+    missing = call("verify", north)
+    assert missing.exit_code == 13 and "the file is missing, which a log has" in missing.stdout
 
 
 def test_each_problem_is_a_line_and_the_exit_code_13(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
@@ -12,9 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.common.audit.audit_runs import NORTH, OTHER, PUBLICS, exchange, remade, run, written
+from tests.common.audit.audit_runs import (
+    NORTH,
+    OTHER,
+    PUBLICS,
+    exchange,
+    remade,
+    renumbered,
+    run,
+    run_files,
+    written,
+)
+from wardround.common.audit.against import compare_logs
+from wardround.common.audit.lines import read_records
 from wardround.common.audit.log import AuditLog
-from wardround.common.audit.verify import check_log, verify_log
+from wardround.common.audit.verify import check_log, proof_words, verify_log
 from wardround.common.errors import AuditError
 
 
@@ -97,6 +110,123 @@ def test_several_tamperings_at_once_are_found(tampers, data: st.DataObject) -> N
         assert verify_log(path) or found[:last] == list(lines[:last])
 
 
+# --- what who has the disk, and the party's key, can do -------------------------------------------
+Both = tuple[list[bytes], list[bytes] | None]
+
+
+def cut_off(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    return log[: max(1, len(log) - number)], heads
+
+
+def change_one(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    place = number % len(log)
+    return [*log[:place], log[place].replace(b"1", b"2", 1), *log[place + 1 :]], heads
+
+
+def move_one(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    place = number % len(log)
+    return [*log[:place], *log[place + 1 :], log[place]], heads
+
+
+def rewrite_from(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    """Each line from there on another, in a chain that holds."""
+    return remade(log, 2 + number % len(log)) if len(log) > 1 else log, heads
+
+
+def rewrite_without(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    """Without the lines that tell of heads from there on, in a chain that holds."""
+    start = 1 + number % len(log)
+    kept = [*log[:start], *(raw for raw in log[start:] if b'"head":' not in raw)]
+    return renumbered(kept, start), heads
+
+
+def take_heads_back(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    return log, heads and heads[: max(0, len(heads) - number)]
+
+
+def empty_heads(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    return log, []
+
+
+def remove_heads(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    return log, None
+
+
+def sign_oneself(log: list[bytes], heads: list[bytes] | None, number: int) -> Both:
+    """All of it anew, with a key of one's own for the server."""
+    (log_files, head_files), _ = run_files(OTHER)
+    return list(log_files), list(head_files)
+
+
+FORGERIES = [
+    cut_off, change_one, move_one, rewrite_from, rewrite_without, take_heads_back, empty_heads,
+    remove_heads, sign_oneself,
+]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(FORGERIES), st.integers(1, 12)), min_size=1, max_size=4))
+def test_a_log_is_damaged_or_what_it_says_is_proved_is_true(forgeries) -> None:
+    """And what the file alone can't know, the other side's log does."""
+    (lines, heads), (peer_lines, peer_heads) = run_files()
+    log, kept = list(lines), list(heads)
+    for forge, number in forgeries:
+        log, kept = forge(log, kept, number)
+    with tempfile.TemporaryDirectory() as folder:
+        path, peer = Path(folder) / "audit.jsonl", Path(folder) / "peer.jsonl"
+        path.write_bytes(b"".join(log))
+        if kept is not None:
+            path.with_suffix(".heads").write_bytes(b"".join(kept))
+        peer.write_bytes(b"".join(peer_lines))
+        peer.with_suffix(".heads").write_bytes(b"".join(peer_heads))
+        report = check_log(path, publics=PUBLICS)
+        if report.problems:
+            return
+        assert kept is not None, "a heads file that is missing is damage"
+        assert report.proved == max(0, *own_numbers(kept)), "no more than the heads say"
+        assert log[: report.proved] == list(lines[: report.proved]), "what is proved is true"
+        if report.proved:
+            assert f"up to number {report.proved}" in proof_words(report)
+        else:
+            assert "no countersigned head" in proof_words(report)
+        if log[:11] != list(lines[:11]):  # the last line of it that the server countersigned
+            other = check_log(peer, publics=PUBLICS)
+            assert compare_logs(report, other, PUBLICS)[0]
+
+
+def own_numbers(heads: list[bytes]) -> list[int]:
+    """Numbers of north's lines that the server countersigned; with a 0 for none."""
+    records = [one.head for _, one in read_records(b"".join(heads))[0]]
+    return [0, *(head.seq for head in records if head.party == "north")]
+
+
+def test_an_emptied_heads_file_under_a_log_made_anew_is_damage(tmp_path: Path) -> None:
+    """It tells of messages that came after a first head, which it doesn't have."""
+    path, _ = run(tmp_path)
+    log, _ = rewrite_without(path.read_bytes().splitlines(keepends=True), None, 1)
+    path.write_bytes(b"".join(log))
+    path.with_suffix(".heads").write_bytes(b"")
+    (problem,) = check_log(path).problems
+    assert problem.kind == "unproved" and problem.line == len(log) + 1
+
+
+def test_a_crash_between_a_head_and_its_line_is_mended_by_the_next_start(tmp_path: Path) -> None:
+    path, _ = run(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert b'"peer head"' in lines[12] and b'"countersigned"' in lines[11]
+    for kept, who in ((12, "server"), (11, "north")):  # the second: as if both were lost
+        path.write_bytes(b"".join(lines[:kept]))
+        (problem,) = check_log(path).problems
+        assert problem.kind == "truncated"
+        assert f"no line tells of the countersigned head of '{who}'" in problem.text
+        AuditLog.open(path, "north", NORTH).close()
+        assert check_log(path).problems == [] and check_log(path).proved == 11
+        events = [json.loads(raw)["event"] for raw in path.read_bytes().splitlines()]
+        assert events[-2:] == ["countersigned", "peer head"]
+    AuditLog.open(path, "north", NORTH).close()
+    assert len(path.read_bytes().splitlines()) == 13, "once"
+
+
 # --- each kind by name ---------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("change", "expected"),
@@ -146,7 +276,8 @@ def test_tampered_heads_are_named(tmp_path: Path) -> None:
     assert "audit.heads: line 7: truncated" in problems(*lines, b'{"head":')
     heads.unlink()
     assert verify_log(path) == [
-        f"{heads}: removed: the file is missing, and the log tells of 6 heads in it"
+        f"{heads}: removed: the file is missing, which a log has from the start, with 6 heads in "
+        "this one"
     ]
     assert check_log(path, alone=True).problems == []
 
