@@ -37,8 +37,9 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Row, arguments, emit
 from benchmarks.secagg_flower import check_flower, flower_round
-from wardround.client.secagg.party import PendingUpload, SecureClient
+from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy, Values
+from wardround.client.secagg.upload import PendingUpload
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import WEIGHT, VectorLayout, dequantise

@@ -8,7 +8,6 @@ one-line reasons that carry no patient-level value.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -34,7 +33,7 @@ from wardround.client.site.outward import Outward
 from wardround.client.state import ClientState
 from wardround.client.training.devices import kind
 from wardround.client.training.evaluation import evaluate_model
-from wardround.common.errors import PrivacyRefused, WardroundError
+from wardround.common.errors import PrivacyRefused, RequestRefused, WardroundError, reason_of
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums
 from wardround.common.flower.hosting import error_reply
@@ -93,23 +92,14 @@ def create_client_app(
 def failure_reply(message: Message, error: Exception, told: Callable[[str], str] = str) -> Message:
     """The reply to a request that ended with an error, of which ``told`` says what may leave."""
     reason = reason_of(error)
+    if isinstance(error, PrivacyRefused):
+        reason = f"{BUDGET}{reason}"
+    elif not isinstance(error, WardroundError):
+        log.debug("a request failed", exc_info=error)  # only the hospital may see its text
     if (line := one_line(told(reason))) != one_line(reason):
         log.warning("%s", reason)  # the whole of it stays here
     code = Code.BUDGET if isinstance(error, PrivacyRefused) else Code.FAILED
     return error_reply(message, line, code)
-
-
-def reason_of(error: Exception) -> str:
-    """What may be told of an error: its text if it is ours, else where it happened. Not whose it
-    is: whoever asked knows whom."""
-    if isinstance(error, WardroundError):
-        text = f"{error.what}{f'; {error.mend}' if error.mend else ''}"
-        return f"{BUDGET}{text}" if isinstance(error, PrivacyRefused) else text
-    # its text might quote a cell: only the hospital may see it
-    log.debug("a request failed", exc_info=error)
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    name = where.filename.rpartition("/")[2]
-    return f"{type(error).__name__} at {name}:{where.lineno}"
 
 
 def describe(
@@ -138,9 +128,11 @@ def statistics(content: Content, hospital: Hospital, state: ClientState) -> Cont
     request = StatisticsRequest.from_records(content)
     totals, _ = totals_of(request.totals)
     if request.masked is not None:
+        if request.phase == 0 and totals:
+            raise RequestRefused("the first phase of the preparation is asked without totals")
         asked = MaskedAsk.of(request.masked, content, hospital, state)
         own = partial(hospital.statistics, request.phase, totals)
-        return mask_sums(asked, own, all_asked=False)
+        return mask_sums(asked, own, all_asked=False, told=request.phase == 0)
     return StatisticsReply(hospital.statistics(request.phase, totals)).to_records()
 
 
@@ -156,8 +148,7 @@ def layout(models: ModelCache, content: Content, hospital: Hospital, state: Clie
 
 def train(models: ModelCache, content: Content, hospital: Hospital, state: ClientState) -> Content:
     """Load the global model (and personal layers), train, and send the result."""
-    job = TrainingJob.begin(models, content, hospital, state)
-    return job.finish(job.work())
+    return TrainingJob.begin(models, content, hospital, state).answer()
 
 
 def evaluate(
@@ -183,12 +174,13 @@ def _metric_sums(
     splits: Sequence[str] = m.HELD_OUT,
 ) -> dict[str, Sums]:
     received = receive(request, hospital, state, models)
+    examples = received.examples
     keep_own_model(hospital, received, request.best_round)
     training, found, task = hospital.config.training, dict[str, Sums](), hospital.task
     within = task.figure_table().within() if is_secure(hospital) else []
     for split in m.HELD_OUT:
-        if split in splits and split in received.examples:
-            part = evaluate_model(received.model, received.examples[split], task, training)
+        if split in splits and split in examples:
+            part = evaluate_model(received.model, examples[split], task, training)
             if within:  # the server works them out itself where it may see a hospital's sums
                 part |= own_sums(_own_figures(hospital, part), within)
             found[split] = part

@@ -48,6 +48,18 @@ class ClientState:
                 del self._records[key]
         self._records[f"{name}{_SEPARATOR}{server_round}"] = encode_arrays(arrays)
 
+    def keep(self, server_round: int, state_round: int) -> None:
+        """Let every name be after ``server_round`` what it was after ``state_round``: this client
+        had no part in the round, though the server may believe so."""
+        versions = (key.rpartition(_SEPARATOR) for key in records_of(self._records, ArrayRecord))
+        for name in {name for name, separator, _ in versions if separator}:
+            before = self._records.get(f"{name}{_SEPARATOR}{state_round}")
+            after = f"{name}{_SEPARATOR}{server_round}"
+            if before is not None:
+                self._records[after] = before
+            elif after in self._records:
+                del self._records[after]
+
     # --- records of values: secure aggregation's store ------------------------------------------
     def values(self, name: str) -> dict[str, Any] | None:
         """The values kept under ``name``, or None."""

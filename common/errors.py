@@ -10,6 +10,7 @@ WardroundError             one line for people: the thing, the place, the mend
 │   ├── BudgetSpent        a hospital's privacy budget forbids it to take part
 │   └── ProtocolRefused    a message of secure aggregation was not accepted, by either side
 ├── RoundFailed            too few clients answered, after every retry
+│   └── NobodyContributed  too few had anything to add to a sum that was opened
 ├── CheckpointError        a checkpoint is missing, torn or of another run
 ├── RunDirectoryError      a run directory can't be made or read
 ├── PrivacyRefused         the privacy budget, or its ledger, forbids what was asked
@@ -32,6 +33,7 @@ reads "north (north.csv): no column 'age'; add it, or leave it out". An error of
 
 from __future__ import annotations
 
+import traceback
 from typing import Self
 
 
@@ -110,6 +112,11 @@ class RoundFailed(WardroundError):
     lasting = False
 
 
+class NobodyContributed(RoundFailed):
+    """A sum was opened to which too few hospitals could add anything. It isn't asked for again:
+    each answers one sum, and the same model fails on the same rows."""
+
+
 class CheckpointError(WardroundError):
     """A checkpoint can't be used; the message says which and why."""
 
@@ -157,3 +164,17 @@ class Interrupted(WardroundError):
 
     exit_code = 130
     lasting = False
+
+
+def reason_of(error: Exception) -> str:
+    """What may be told of an error: its text if it is ours, else where it happened, as its text
+    might quote a cell. Not whose it is: whoever asked knows whom.
+
+    >>> reason_of(DataError("no column 'age'", who="north", mend="add it"))
+    "no column 'age'; add it"
+    """
+    if isinstance(error, WardroundError):
+        return f"{error.what}{f'; {error.mend}' if error.mend else ''}"
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" at {where[0].filename.rpartition('/')[2]}:{where[0].lineno}" if where else ""
+    return f"{type(error).__name__}{place}"

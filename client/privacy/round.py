@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.ledger import Entry, Ledger, Limit
 from wardround.client.secagg.masking import finish_private
-from wardround.client.secagg.party import PendingUpload
+from wardround.client.secagg.upload import PendingUpload
 from wardround.common.config.load import Config
 from wardround.common.errors import DataError, PrivacyRefused
 from wardround.common.flower.arrays import Arrays, Layout

@@ -6,6 +6,7 @@ before and after is the same whoever does it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -13,15 +14,16 @@ from torch import Tensor, nn
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import PrivateRound, announced_sizes
-from wardround.client.requests.local import LocalUpdate, local_update
+from wardround.client.requests.local import LocalUpdate, local_update, noise_alone
 from wardround.client.requests.received import PERSONAL, ModelCache, Received, receive
+from wardround.client.secagg.failing import hiding_failures, zeros
 from wardround.client.secagg.masking import (
     MaskedAsk,
     begin_upload,
     finish_training,
     refuse_plain,
 )
-from wardround.client.secagg.party import PendingUpload
+from wardround.client.secagg.upload import PendingUpload
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.flower.arrays import layout_of
@@ -67,6 +69,8 @@ class TrainingJob:
         request = TrainRequest.from_records(content)
         hospital.training_part()  # before anything is paid for
         received = receive(request, hospital, state, models)
+        if request.masked is None:
+            received.examples  # noqa: B018  (what fails on the rows fails before it is paid for)
         local, name = list(request.model.local_keys), request.algorithm
         if name not in ALGORITHMS:
             raise RequestRefused(
@@ -90,6 +94,28 @@ class TrainingJob:
             pending = begin_upload(asked, training_layout(shared, parameters, records), fine)
         return cls(hospital, received, algorithm, sorted(local), count, private, pending)
 
+    def answer(self, work: Callable[[], LocalUpdate] | None = None) -> Content:
+        """Train, keep what stays, and make the reply of what leaves.
+
+        A masked one tells of no failure: then all that is kept stays as it was, and zeros leave, or
+        under privacy the noise that was paid for.
+
+        work : trains, in another way than here and now
+        """
+        work = work or self.work
+        if (pending := self.pending) is None:
+            return self._finish(work())
+
+        def nothing() -> Content:
+            algorithm, got, private = self.algorithm, self.received, self.private
+            algorithm.state.keep(algorithm.server_round, algorithm.state_round)
+            if private is None:
+                return zeros(pending)
+            noise = noise_alone(self.hospital, got.model, got.arrays, algorithm, private)
+            return self._reply(noise)
+
+        return hiding_failures(pending, self.hospital, lambda: self._finish(work()), nothing)
+
     def work(self) -> LocalUpdate:
         """Train, here and now."""
         got = self.received
@@ -102,12 +128,14 @@ class TrainingJob:
             self.private,
         )
 
-    def finish(self, work: LocalUpdate) -> Content:
-        """Keep what stays, and make the reply of what leaves."""
-        received, algorithm, private = self.received.arrays, self.algorithm, self.private
+    def _finish(self, work: LocalUpdate) -> Content:
         if self.local:
-            personal = {key: work.arrays[key] for key in self.local}
+            algorithm, personal = self.algorithm, {key: work.arrays[key] for key in self.local}
             algorithm.state.save(PERSONAL, personal, algorithm.server_round, algorithm.state_round)
+        return self._reply(work)
+
+    def _reply(self, work: LocalUpdate) -> Content:
+        received, algorithm, private = self.received.arrays, self.algorithm, self.private
         arrays = {key: work.arrays[key] for key in received}
         if private is not None:  # a buffer may depend on the rows, and no noise covers it
             moved = algorithm.parameters

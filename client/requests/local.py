@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from wardround.client.algorithms import LocalAlgorithm
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import PrivateRound
-from wardround.client.privacy.steps import ClippedGradients, PrivateSteps
+from wardround.client.privacy.steps import ClippedGradients, PrivateSteps, Summing
 from wardround.client.state import ClientState
 from wardround.client.training.steps import (
     Seed,
@@ -30,8 +31,9 @@ from wardround.client.training.steps import (
 )
 from wardround.common.errors import TaskError
 from wardround.common.flower.arrays import Arrays
-from wardround.common.model.named import model_arrays
+from wardround.common.model.named import load_arrays, model_arrays
 from wardround.common.model.torch_state import with_ordinary_torch
+from wardround.common.privacy.schedule import Bound
 from wardround.common.protocol.names import QUANTILE
 from wardround.common.rng import seeded_globals
 from wardround.common.tasks.base import Examples
@@ -75,6 +77,43 @@ def local_update(
         return updated(model_arrays(model), outcome, received, algorithm, private)
     outcome = _private_steps(hospital, model, examples, algorithm, private, seed)
     return LocalUpdate(model_arrays(model), outcome)
+
+
+def noise_alone(
+    hospital: Hospital,
+    model: nn.Module,
+    received: Arrays,
+    algorithm: LocalAlgorithm,
+    private: PrivateRound,
+) -> LocalUpdate:
+    """What a private round owes where nothing could be trained: an update of zeros, to which the
+    noise comes that was paid for. It is what a hospital without a unit would give; no row is
+    touched."""
+    seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
+    parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    load_arrays(model, received)
+    if not private.table.summed and private.table.unit != "hospital":
+        silent = _Silent(parameters, private.table.clipping == "adaptive")
+        outcome = _steps_on(silent, 0, hospital, model, algorithm, private, seed)
+        return LocalUpdate(model_arrays(model), outcome)
+    bound, lr = private.bound(), hospital.config.lr_of(algorithm.server_round)
+    scale = lr / private.schedule.expected_units if private.table.summed else 1.0
+    protect: Arrays = {name: np.zeros(received[name].shape) for name in algorithm.parameters}
+    if bound.quantile_scale:
+        protect[QUANTILE] = np.zeros(1)
+    outcome = TrainingOutcome(1, lr, float("nan"))
+    return LocalUpdate(model_arrays(model), outcome, protect, bound.sensitivity * scale)
+
+
+class _Silent:
+    """The sums of clipped gradients of no unit at all. As ``privacy.steps.Summing``."""
+
+    def __init__(self, parameters: list[tuple[str, nn.Parameter]], quantile: bool) -> None:
+        self.parameters = parameters
+        self.dimension = sum(p.numel() for _, p in parameters) + quantile
+
+    def total(self, chosen: NDArray[np.int64], bound: Bound) -> NDArray[np.float64]:
+        return np.zeros(self.dimension)
 
 
 def _ordinary(
@@ -123,13 +162,28 @@ def _private_steps(
     private: PrivateRound,
     seed: Seed,
 ) -> TrainingOutcome:
-    table, state = private.table, algorithm.state
-    units = hospital.units()
+    units, training = hospital.units(), hospital.config.training
     model.train()
-    training = hospital.config.training
-    gradients = ClippedGradients(model, hospital.task.loss, examples, units, table, training)
+    gradients = ClippedGradients(
+        model, hospital.task.loss, examples, units, private.table, training
+    )
+    return _steps_on(gradients, len(units), hospital, model, algorithm, private, seed)
+
+
+def _steps_on(
+    gradients: Summing,
+    units: int,
+    hospital: Hospital,
+    model: nn.Module,
+    algorithm: LocalAlgorithm,
+    private: PrivateRound,
+    seed: Seed,
+) -> TrainingOutcome:
+    """K steps of DP-SGD on so many units, whose sums of clipped gradients are these."""
+    table, state = private.table, algorithm.state
+    model.train()
     norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
-    steps = PrivateSteps(gradients, len(units), private.schedule, table, norm, private.source)
+    steps = PrivateSteps(gradients, units, private.schedule, table, norm, private.source)
     secret = _secret_seed(hospital, seed)
     outcome = train_model(model, steps, hospital.config, secret, algorithm)
     if table.clipping == "adaptive":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -60,13 +61,25 @@ class ModelCache:
         return self._frozen
 
 
-class Received(NamedTuple):
-    """A request, the hospital's examples, the model, and the arrays that it was sent."""
+@dataclass(frozen=True, eq=False)
+class Received:
+    """A request, the model, and the arrays that it was sent.
+
+    totals, digest : of the federation's preparation
+    """
 
     request: TrainRequest | EvaluateRequest
-    examples: dict[str, Examples]
+    hospital: Hospital
+    totals: Sums
+    digest: str
     model: nn.Module
     arrays: Arrays
+
+    @property
+    def examples(self) -> dict[str, Examples]:
+        """The hospital's examples by split. Here, and not before, its rows are touched: whatever
+        fails may depend on them."""
+        return self.hospital.examples(self.totals, self.digest)
 
 
 def receive(
@@ -75,13 +88,13 @@ def receive(
     state: ClientState,
     models: ModelCache,
 ) -> Received:
-    """The model loaded with what was sent (and personal layers), and all that goes with it.
+    """The model loaded with what was sent (and personal layers), and all that goes with it. No row
+    is looked at.
 
     Raises RequestRefused for a request that doesn't fit this hospital's model.
     """
     sent = request.model
     totals, digest = totals_of(request.totals)
-    examples = hospital.examples(totals, digest)
     model, initial = models.get(hospital, totals, digest)
     if sent.frozen and sent.frozen != models.frozen_digest(hospital.task):
         raise RequestRefused(
@@ -99,7 +112,7 @@ def receive(
     if local:
         personal = state.load(PERSONAL, sent.state_round)
         load_arrays(model, personal or {key: initial[key] for key in local})
-    return Received(request, examples, model, arrays)
+    return Received(request, hospital, totals, digest, model, arrays)
 
 
 def shared_arrays(sent: SentModel, initial: Arrays) -> Arrays:

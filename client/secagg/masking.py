@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.secagg.party import PendingUpload, SecureClient
+from wardround.client.secagg.failing import hiding_failures
+from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy
+from wardround.client.secagg.upload import PendingUpload
 from wardround.client.state import ClientState
 from wardround.common.errors import ProtocolRefused, RequestRefused
 from wardround.common.figures.sums import Sums, scalar
@@ -110,16 +112,29 @@ def sums_shapes(sums: Sums) -> Content:
     return KeyReply(data).to_records()
 
 
-def mask_sums(asked: MaskedAsk, sums: Callable[[], Sums], all_asked: bool = True) -> Content:
+def mask_sums(
+    asked: MaskedAsk, sums: Callable[[], Sums], all_asked: bool = True, told: bool = False
+) -> Content:
     """The masked answer to a request for sums; ``sums`` is called after the task was checked.
 
     all_asked : whether every sum must have its place, and one that isn't here counts as zero; else
         those that nobody asks for stay here, and one that isn't here is refused: zeros would leave
         another hospital's numbers alone in the sum
+    told : whether the server may know that, and why, ``sums`` fails: it has no part in what is
+        computed; else the answer is one of zeros
     """
     layout = sums_layout(asked.task.sums_layout())
     pending = begin_upload(asked, layout, fine=False)
-    values = sums()
+
+    def answer() -> Content:
+        values = _asked_values(layout, sums(), all_asked)
+        return finish_upload(pending, asked.hospital, {}, values, 1)
+
+    return answer() if told else hiding_failures(pending, asked.hospital, answer)
+
+
+def _asked_values(layout: VectorLayout, values: Sums, all_asked: bool) -> Sums:
+    """The sums, held against the layout that was asked for. Raises ProtocolRefused."""
     if not all_asked and (lacking := sorted(set(layout.exact) - set(values) - set(OWN_NAMES))):
         raise ProtocolRefused(
             f"this hospital has no sum '{lacking[0][:100]}', and its zeros would leave the others' "
@@ -131,7 +146,7 @@ def mask_sums(asked: MaskedAsk, sums: Callable[[], Sums], all_asked: bool = True
             continue
         if name not in layout.exact or layout.exact[name].shape != value.shape:
             raise ProtocolRefused(f"this hospital's sum '{name[:100]}' is not in the agreed layout")
-    return finish_upload(pending, asked.hospital, {}, values, 1)
+    return values
 
 
 def asked_splits(task: MaskedTask, sizes: Mapping[str, int]) -> list[str]:

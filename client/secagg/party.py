@@ -14,13 +14,9 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import ParamSpec, TypeVar
 
 from wardround.client.secagg.checks import (
     check_group,
@@ -30,6 +26,7 @@ from wardround.client.secagg.checks import (
     check_task,
 )
 from wardround.client.secagg.state import Group, Memory, Policy, Session, Store
+from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import (
@@ -43,25 +40,16 @@ from wardround.common.secagg.context import (
     transcript_digest,
 )
 from wardround.common.secagg.encoding import (
-    CLIPPED,
-    COUNT,
-    ROUNDING_KEY_BYTES,
-    WEIGHT,
-    Encoding,
     VectorLayout,
-    add_whole,
-    encode_exact,
-    quantise,
 )
 from wardround.common.secagg.graph import neighbours
 from wardround.common.secagg.keys import ExchangeKey, KeyChain, commitment, derive, seal, unseal
-from wardround.common.secagg.ring import RingVector, add_limbs
+from wardround.common.secagg.ring import RingVector
 from wardround.common.trust.identity import KEY_BYTES, Identity, Roster, digest
 
 P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger("wardround.client")
-_WORTH_A_THREAD_BYTES = 1 << 18
 
 
 _turn = threading.RLock()
@@ -306,79 +294,6 @@ class SecureClient:
             pair[KEY_BYTES:] if holder in survivors else pair[:KEY_BYTES]
             for holder, pair in sorted(pairs.items())
         )
-
-
-class PendingUpload:
-    """A vector whose masks are being prepared; ``finish`` adds the numbers to hide.
-
-    ``survivors``: the fewest vectors whose sum this hospital lets be opened.
-    """
-
-    def __init__(
-        self,
-        client: SecureClient,
-        task: wire.TaskRequest,
-        layout: VectorLayout,
-        encoding: Encoding,
-        survivors: int,
-        prepare: Callable[[], RingVector],
-    ) -> None:
-        self.task, self.layout, self.encoding = task, layout, encoding
-        self.survivors = survivors
-        self._client, self._prepare, self._spent = client, prepare, False
-        self._future: Future[RingVector] | None = None
-        if layout.update_size * task.bits // 8 >= _WORTH_A_THREAD_BYTES:
-            pool = ThreadPoolExecutor(1, "masks")
-            self._future = pool.submit(prepare)
-            pool.shutdown(wait=False)
-
-    def finish(
-        self,
-        update: Mapping[str, NDArray[Any]],
-        exact: Mapping[str, NDArray[Any]],
-        weight: int = 1,
-        rounding_key: bytes | None = None,
-    ) -> tuple[bytes, memoryview]:
-        """The Upload and the masked vector that goes with it (not copied: a host may cut it up).
-
-        Parameters
-        ----------
-        update : the arrays of the layout's update section, as changes to be averaged; int64 for a
-            fine encoding
-        exact : those of the exact section; a missing one counts as zero
-        weight : what the weighted arrays count with, from 1 to the task's largest weight
-        rounding_key : 16 secret bytes for stochastic rounding; None: from the operating system
-
-        Raises ProtocolRefused, with nothing given out and the aggregation not used, for NaN, an
-        infinity, or a number too large to be summed.
-        """
-        if self._spent:
-            raise ProtocolRefused("an upload is finished once, also after an error")
-        if not 1 <= weight <= self.task.largest_weight:
-            raise ProtocolRefused(f"the weight {weight} is not in 1..{self.task.largest_weight}")
-        self._spent = True
-        vector = self._future.result() if self._future else self._prepare()
-        key = rounding_key or secrets.token_bytes(ROUNDING_KEY_BYTES)
-        clipped, start = 0, 0
-        for number, (name, spec) in enumerate(self.layout.update.items()):
-            values = update[name].reshape(-1)
-            if update[name].shape != spec.shape:
-                raise ValueError(f"'{name}' has shape {update[name].shape}, not {spec.shape}")
-            target = vector.update[start : start + len(values)]
-            start += len(values)
-            if self.encoding.fine:
-                add_whole(values, target)
-                continue
-            share = weight / self.task.largest_weight if name in self.layout.weighted else 1.0
-            part_key = derive(key, "rounding", bytes([number % 256, number // 256]))
-            clipped += quantise(values, share, self.encoding, part_key[:16], target)
-        own = {COUNT: 1.0, WEIGHT: float(weight), CLIPPED: float(clipped)}
-        numbers = {name: np.array([value]) for name, value in own.items()} | dict(exact)
-        limbs = encode_exact(self.layout.exact_values(numbers), self.encoding.clients)
-        add_limbs(vector.exact, limbs)
-        self._client.mark_uploaded(self.task)
-        header = wire.Upload(self.task.group, self.task.index, self._client.name)
-        return header.to_bytes(), vector.data()
 
 
 @lru_cache(maxsize=2)  # simulated hospitals get the same bytes; a thousand members take time

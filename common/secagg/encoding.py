@@ -45,8 +45,9 @@ FRACTION_BITS = 96
 LARGEST_SUM = 2.0**94
 """Exact sums stay below this, half of what the ring can hold."""
 ROUNDING_KEY_BYTES = 16
-OWN_NAMES = COUNT, WEIGHT, CLIPPED = "count", "weight", "clipped"
-"""Coordinates of every exact section: how many clients, their weight, coordinates they clipped."""
+OWN_NAMES = COUNT, WEIGHT, CLIPPED, FAILED = "count", "weight", "clipped", "failed"
+"""Coordinates of every exact section: how many clients, their weight, coordinates they clipped, and
+how many of them had nothing to add (all else of theirs is zero)."""
 _PIECE = 1 << 15
 
 
@@ -258,7 +259,7 @@ class VectorLayout:
     def of(
         cls, update: Layout, exact: Layout, weighted: frozenset[str] = frozenset()
     ) -> VectorLayout:
-        """A layout whose exact section begins with count, weight and clipped coordinates.
+        """A layout whose exact section begins with the coordinates of ``OWN_NAMES``.
 
         Raises ProtocolRefused if ``exact`` uses one of these names.
         """

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from wardround.common.figures.figure import is_number
+from wardround.common.run.report.grouping import contributed
 from wardround.common.text import one_line
 from wardround.server.observer import Phase
 
@@ -162,7 +163,7 @@ def curve_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "round": row["round"],
         "attempt": row.get("attempt", 1),
         "cohort": len(row.get("cohort", ())),
-        "accepted": len(row.get("accepted", ())),
+        "accepted": contributed(row),
         "refused": len(row.get("refused", ())),
         "train_loss": _finite(row.get("train_loss")),
         "overall": figure_table(_standing(row)),

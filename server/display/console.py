@@ -17,6 +17,7 @@ from rich.text import Text
 from wardround.common.figures.compared import compared, intervals
 from wardround.common.figures.figure import BOUND_SENTENCE, Figure, is_number, with_bound
 from wardround.common.figures.records import model_bound, model_figure
+from wardround.common.run.report.grouping import contributed
 from wardround.common.run.report.page import human_bytes
 from wardround.server.members.member import Member
 from wardround.server.observer import Observer
@@ -143,7 +144,7 @@ class Progress(Observer):
         figures = row["overall"].get(split) or {}
         cells = {
             "round": f"{row['round']}/{self._rounds}",
-            "hospitals": f"{len(row['accepted'])}/{len(row['cohort'])}",
+            "hospitals": f"{contributed(row)}/{len(row['cohort'])}",
         }
         claims = row.get("privacy") or {}
         if claims:

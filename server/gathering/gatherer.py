@@ -61,6 +61,7 @@ class Trained:
     resolution : size of the update over that of its rounding; below 1 it is mostly rounding
     claims : what hospitals say of their privacy budgets, by name
     quantile : mean quantile coordinate, where the clipping norm adapts
+    failed : how many of the accepted added nothing to a masked sum; nobody but each knows who
     """
 
     replies: list[Message]
@@ -72,6 +73,7 @@ class Trained:
     resolution: float | None = None
     claims: dict[str, Claim] = field(default_factory=dict)
     quantile: float | None = None
+    failed: int = 0
 
 
 @dataclass
@@ -79,6 +81,7 @@ class Evaluated:
     """Metric sums by split: added up, and of each hospital where the server may see them.
 
     answered : by split, whose sums are in it
+    failed : by split, how many of these added nothing to a masked sum
     """
 
     sums: dict[str, Sums] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Evaluated:
     bytes_up: int = 0
     bytes_down: int = 0
     answered: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

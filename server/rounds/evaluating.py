@@ -114,7 +114,8 @@ def round_line(
     secure: bool,
 ) -> dict[str, Any]:
     """A line of ``metrics.jsonl``, without figures. ``hidden``: the server can't know those of
-    single hospitals."""
+    single hospitals. ``failed``: by step (``train``) or split, how many hospitals added nothing to
+    a masked sum."""
     training = trained.gathered
     return {
         "round": server_round,
@@ -122,6 +123,7 @@ def round_line(
         "cohort": [member.name for member in cohort],
         "accepted": training.accepted,
         "refused": training.refused,
+        "failed": {"train": training.failed} if training.failed else {},
         "train_loss": trained.loss,
         **EvaluationResult().record(),
         "hidden": secure,
@@ -143,6 +145,7 @@ def _with_figures(
 ) -> dict[str, Any]:
     """The line with its model's figures, and those of the best model by the same hospitals."""
     made, second = [evaluation], {}
+    failed = {split: count for split, count in evaluation.gathered.failed.items() if count}
     if again is not None:
         made.append(again)
         second = {"again": {"round": best_round, "refused": again.refused, **again.record()}}
@@ -152,6 +155,7 @@ def _with_figures(
         **row,
         **evaluation.record(),
         **second,
+        "failed": row.get("failed", {}) | failed,
         "refused": row["refused"] + [line for one in made for line in one.refused],
         "bytes_down": row["bytes_down"] + sum(one.gathered.bytes_down for one in made),
         "bytes_up": row["bytes_up"] + sum(one.gathered.bytes_up for one in made),

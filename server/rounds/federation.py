@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from wardround.common.errors import CheckpointError, RoundFailed
+from wardround.common.errors import CheckpointError, NobodyContributed, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, layout_of
 from wardround.common.flower.hosting import Grid
@@ -142,7 +142,7 @@ class Federation:
             except Unfit as error:
                 participants.leave_out(error.reasons)
             except RoundFailed as error:
-                if not attempts.another():
+                if isinstance(error, NobodyContributed) or not attempts.another():
                     raise
                 self._observer.round_failed(0, attempt, str(error))
                 time.sleep(self._config.federation.retry_wait_s)
@@ -304,7 +304,7 @@ class Federation:
                 self._journal.clear()
                 self._observer.round_failed(server_round, attempt, str(error))
                 self._able(participants)
-                if not attempts.another():
+                if isinstance(error, NobodyContributed) or not attempts.another():
                     raise RoundFailed(
                         f"round {server_round} failed after {attempt} attempts: {error}; "
                         f"round {state.round} is kept; {self._host.go_on}"

@@ -10,7 +10,6 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encoded_view
 from wardround.common.protocol import names as m
 from wardround.common.secagg.encoding import (
-    COUNT,
     OWN_NAMES,
     WEIGHT,
     VectorLayout,
@@ -38,9 +37,10 @@ def by_split(sums: Sums) -> dict[str, Sums]:
     return parts
 
 
-def resolution(layout: VectorLayout, total: Total) -> float:
+def resolution(layout: VectorLayout, total: Total, hospitals: float) -> float:
     """The summed update's root mean square over the largest standard deviation that stochastic
-    rounding can give it: half a level for each hospital, independently."""
+    rounding can give it: half a level for each of ``hospitals`` (those that added something),
+    independently."""
     square, size = 0.0, 0
     for key, words in layout.update_words(total.update).items():
         if key in layout.weighted:
@@ -49,21 +49,24 @@ def resolution(layout: VectorLayout, total: Total) -> float:
                 piece = signed[start : start + _PIECE].astype(np.float64)
                 square += float(piece @ piece)
             size += len(signed)
-    return math.sqrt(square / max(1, size)) / (0.5 * math.sqrt(len(total.survivors)))
+    return math.sqrt(square / max(1, size)) / (0.5 * math.sqrt(hospitals))
 
 
 def means(
-    layout: VectorLayout, total: Total, largest: int, expected: Expected
+    layout: VectorLayout, total: Total, count: float, expected: Expected
 ) -> dict[str, Arrays]:
     """The weighted mean model, and plain means of the strategy's further records.
 
-    With hospitals' weights w_i (at most ``largest``, W) and changes d_i, the ring held the sum of
-    round((w_i / W) d_i / step); so the mean change is that sum times step W / sum w_i. Records of a
-    strategy were sent with share 1: step / n. Buffers were summed exactly, as w_i times the value.
+    count : n, of the hospitals that added something
+
+    With hospitals' weights w_i (at most ``total.largest_weight``, W) and changes d_i, the ring held
+    the sum of round((w_i / W) d_i / step); so the mean change is that sum times step W / sum w_i.
+    Records of a strategy were sent with share 1: step / n. Buffers were summed exactly, as w_i
+    times the value.
     """
     layouts = {m.ARRAYS: expected.layout, **expected.all_records}
     exact = layout.exact_arrays(total.exact)
-    count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])
+    weight, largest = float(exact[WEIGHT][0]), total.largest_weight
     records: dict[str, Arrays] = {name: {} for name in (m.ARRAYS, *expected.all_records)}
     for key, words in layout.update_words(total.update).items():
         record, _, name = key.partition("/")

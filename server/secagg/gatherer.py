@@ -1,6 +1,7 @@
 """How the hospitals' numbers come together under secure aggregation: as sums only.
 
-What the server sees of one hospital is its rows per split, how long it took, and whether it failed.
+What the server sees of one hospital is its rows per split, how long it took, and whether it
+answered. That its rows allowed no answer is a count inside the sum: ``failed``.
 What a sum is of stands here; how one is added up and opened is ``sum_runner.py``'s.
 """
 
@@ -9,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from wardround.common.errors import RoundFailed
+from wardround.common.errors import NobodyContributed, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
 from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.content import LOSS, STEPS, training_layout
-from wardround.common.secagg.encoding import CLIPPED, COUNT, WEIGHT, VectorLayout
+from wardround.common.secagg.encoding import CLIPPED, COUNT, FAILED, WEIGHT, VectorLayout
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.gatherer import (
     Evaluated,
@@ -35,6 +36,8 @@ from wardround.server.secagg.layouts import Layouts
 from wardround.server.secagg.messenger import SecureMessenger
 from wardround.server.secagg.sum import Total
 from wardround.server.secagg.sum_runner import SumRequest, SumRunner
+
+OWN_LOG = "each hospital's own log says whether it was one, and why"
 
 
 class SecureGatherer(Gatherer):
@@ -84,6 +87,12 @@ class SecureGatherer(Gatherer):
             # its keys may lack one who had left, and is back by the next attempt
             self._runner.forget_keys()
             raise round_failed("data preparation stopped", traffic.refused)
+        if failed := _failed(asked.layout, total):
+            raise NobodyContributed(
+                f"{failed} of {len(total.survivors)} hospitals had nothing to add to step "
+                f"{phase + 1} of the data preparation",
+                mend=OWN_LOG,
+            )
         return named_sums(asked.layout, total)
 
     # --- training -------------------------------------------------------------------------------
@@ -106,7 +115,15 @@ class SecureGatherer(Gatherer):
             release=expected.release,
         )
         total = self._runner.reopen(asked) or self._runner.run(asked)
-        result = _trained(layout, total, requests[0], expected)
+        failed = self._tell_failed(f"round {server_round}", layout, total)
+        worked, needed = len(total.survivors) - failed, self._settings.config.federation.min_clients
+        if failed and worked < max(1, needed):
+            who = f"{failed} hospitals'" if worked else "every hospital's"
+            raise NobodyContributed(
+                f"{who} training failed; {worked} worked, and federation.min_clients is {needed}",
+                mend=f"lower training.lr? {OWN_LOG}",
+            )
+        result = _trained(layout, total, failed, requests[0], expected)
         result.claims = asked.claims
         result.accepted, result.refused = total.survivors, traffic.refused
         result.bytes_up, result.bytes_down = traffic.up, traffic.down
@@ -149,13 +166,24 @@ class SecureGatherer(Gatherer):
                 if total is None:
                     asked.agree(self._layouts.of_metrics(asked.requests, asked.members, splits))
                     total = self._runner.run(asked)
-                result.sums |= by_split(named_sums(asked.layout, total))
-                result.answered |= dict.fromkeys(splits, list(total.survivors))
+                what = f"the {' and '.join(splits)} figures of round {every.server_round}"
+                failed = self._tell_failed(what, asked.layout, total)
+                if len(total.survivors) - failed >= self._table.min_cohort:
+                    result.sums |= by_split(named_sums(asked.layout, total))
+                    result.answered |= dict.fromkeys(splits, list(total.survivors))
+                result.failed |= dict.fromkeys(splits, failed)
                 return
             except RoundFailed as error:
                 self._messenger.refuse("all hospitals", "evaluate", error)
                 if self._host.standing() != standing:
                     return  # the round loop asks again, those who are members then
+
+    def _tell_failed(self, what: str, layout: VectorLayout, total: Total) -> int:
+        """How many hospitals added nothing to a sum; said, as nobody else will."""
+        if failed := _failed(layout, total):
+            line = f"{failed} of {len(total.survivors)} hospitals contributed nothing to {what}"
+            self._messenger.observer.warnings([f"{line}; {OWN_LOG}"])
+        return failed
 
     def _tell_few(self, splits: Sequence[str], names: list[str]) -> None:
         """Say once of which splits too few hospitals have rows for a sum."""
@@ -168,16 +196,26 @@ class SecureGatherer(Gatherer):
                 self._messenger.observer.warnings([f"there are no {split} figures: {line}"])
 
 
-def _trained(layout: VectorLayout, total: Total, request: Message, expected: Expected) -> Trained:
-    """An opened sum as the one reply that a strategy gets: weighted means. Raises RoundFailed if
-    its weight is none that so many hospitals can have."""
+def _failed(layout: VectorLayout, total: Total) -> int:
+    """How many hospitals added nothing. Raises RoundFailed if it is no such number."""
+    failed, of = float(layout.exact_arrays(total.exact)[FAILED][0]), len(total.survivors)
+    if not (0 <= failed <= of and failed == int(failed)):
+        raise RoundFailed(f"the sum is impossible: {failed:g} of {of} hospitals failed")
+    return int(failed)
+
+
+def _trained(
+    layout: VectorLayout, total: Total, failed: int, request: Message, expected: Expected
+) -> Trained:
+    """An opened sum as the one reply that a strategy gets: weighted means over those that didn't
+    fail, at least one. Raises RoundFailed if its weight is none that so many can have."""
     release, largest = expected.release, total.largest_weight
     exact = layout.exact_arrays(total.exact)
-    count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])
+    count, weight = float(exact[COUNT][0]) - failed, float(exact[WEIGHT][0])
     if not count <= weight <= count * largest:
         raise RoundFailed(f"the sum is impossible: {count:g} hospitals weigh {weight:g}")
-    result = Trained([], [])
-    records = means(layout, total, largest, expected)
+    result = Trained([], [], failed=failed)
+    records = means(layout, total, count, expected)
     if (quantile := records.pop(m.QUANTILE, None)) is not None:
         result.quantile = float(quantile[m.QUANTILE][0])
     metrics = {
@@ -187,5 +225,5 @@ def _trained(layout: VectorLayout, total: Total, request: Message, expected: Exp
     result.replies = [mean_reply(request, records, metrics, weight)]
     if release is None or not release.protects:
         result.clipped = float(exact[CLIPPED][0]) / (count * max(1, layout.update_size))
-        result.resolution = resolution(layout, total)
+        result.resolution = resolution(layout, total, count)
     return result

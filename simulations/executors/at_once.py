@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wardround.client.app import reason_of
 from wardround.client.training.evaluation import ROWS_AT_A_TIME, model_outputs
+from wardround.common.errors import reason_of
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, concatenate
 from wardround.simulations.executors.example_pool import Client

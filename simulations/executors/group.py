@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
-from wardround.client.app import reason_of
 from wardround.client.requests.received import shared_arrays, totals_of
 from wardround.client.state import ClientState
+from wardround.common.errors import reason_of
 from wardround.common.flower.arrays import Arrays, layout_of
 from wardround.common.flower.hosting import error_reply, timestamp
 from wardround.common.model.named import load_arrays

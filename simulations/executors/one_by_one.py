@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wardround.client.app import reason_of
 from wardround.client.training.evaluation import evaluate_model
 from wardround.client.training.steps import train_on_batches
-from wardround.common.errors import ReplyRefused
+from wardround.common.errors import ReplyRefused, reason_of
 from wardround.common.text import one_line
 from wardround.simulations.executors.group import Group
 from wardround.simulations.executors.sums import EvaluationSums, TrainingSums, failed_with

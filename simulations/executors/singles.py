@@ -34,13 +34,18 @@ _MOST_JOBS = 256
 
 @dataclass
 class _Begun:
-    """A client's job. ``personal``: its own values of the entries that stay with it."""
+    """A client's job.
+
+    personal : its own values of the entries that stay with it
+    apart : whether it is worked at by itself
+    """
 
     message: Message
     node_id: int
     job: TrainingJob
     personal: Arrays
     began_s: float
+    apart: bool
 
 
 def train_messages(
@@ -61,7 +66,7 @@ def train_messages(
         if isinstance(found, Message):
             yield found
             continue
-        if not _is_shared_work(found.job):
+        if found.apart:
             yield _reply(found, _alone)
             continue
         begun.append(found)
@@ -87,7 +92,8 @@ def _begin(message: Message, clients: Clients, start: dict[str, Tensor] | None) 
         )
         state = job.received.model.state_dict()
         personal = {key: state[key].detach().cpu().numpy().copy() for key in job.local}
-        return _Begun(message, node_id, job, personal, time.monotonic() - began_s)
+        apart = not _is_shared_work(job)
+        return _Begun(message, node_id, job, personal, time.monotonic() - began_s, apart)
     except Exception as error:
         return failure_reply(message, error)
 
@@ -96,7 +102,8 @@ def _reply(begun: _Begun, work: Callable[[_Begun], LocalUpdate], shared_s: float
     """The reply, stamped as late as it would be if the client had been alone."""
     started_s = time.monotonic()
     try:
-        reply = Message(begun.job.finish(work(begun)), reply_to=begun.message)
+        answer = begun.job.answer(partial(work, begun))
+        reply = Message(answer, reply_to=begun.message)
     except Exception as error:
         reply = failure_reply(begun.message, error)
     took_s = begun.began_s + shared_s + time.monotonic() - started_s
@@ -177,7 +184,15 @@ def _is_shared_work(job: TrainingJob) -> bool:
         return False
     # entries that differ between clients and aren't trained would need a model each
     trained = {name for name, p in job.received.model.named_parameters() if p.requires_grad}
-    return all(name in trained for name in job.local)
+    return all(name in trained for name in job.local) and _has_examples(job)
+
+
+def _has_examples(job: TrainingJob) -> bool:
+    """Whether the rows can be prepared. If not that is its answer's to say, or not to say."""
+    try:
+        return "train" in job.received.examples
+    except Exception:
+        return False
 
 
 def _sends_the_same(one: Message, other: Message) -> bool:

@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import nn
 
-from wardround.client.app import reason_of
 from wardround.client.data.hospital import Hospital
 from wardround.client.training.evaluation import evaluate_model
 from wardround.client.training.steps import train_on_batches
 from wardround.common.config.load import Config
+from wardround.common.errors import reason_of
 from wardround.common.figures.records import OVERALL
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import digest_arrays

@@ -16,7 +16,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from tests.protocol.capture import Capture
 from wardround.client.secagg.masking import finish_private, finish_training, sums_shapes
-from wardround.client.secagg.party import PendingUpload, SecureClient
+from wardround.client.secagg.party import SecureClient
+from wardround.client.secagg.upload import PendingUpload
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.flower.arrays import Arrays, ArraySpec, encode_arrays

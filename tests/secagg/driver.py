@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wardround.client.secagg.party import PendingUpload, SecureClient
+from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Group, Memory, Policy, Session
+from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
@@ -26,7 +27,7 @@ from wardround.common.secagg.context import (
     pair_sign,
     self_seeds,
 )
-from wardround.common.secagg.encoding import VectorLayout, encode_exact, quantise
+from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout, encode_exact, quantise
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.secagg.keys import SHARE_BYTES, ExchangeKey, RoundSecrets, derive
 from wardround.common.secagg.ring import RingVector
@@ -307,7 +308,7 @@ def some_numbers(
     for number, name in enumerate(names):
         rng = np.random.default_rng([seed, number])
         exact = {}
-        for key, spec in list(layout.exact.items())[3:]:
+        for key, spec in list(layout.exact.items())[len(OWN_NAMES) :]:
             sign = rng.choice([-1.0, 0.0, 1.0], spec.shape)
             exact[key] = sign * 10.0 ** rng.uniform(-32, 26, spec.shape)
         result[name] = Numbers(

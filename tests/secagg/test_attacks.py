@@ -751,9 +751,9 @@ def test_another_ring_gives_a_vector_of_another_length() -> None:
     group = federation.ready()
     numbers, masked = some_numbers(group.names), summing(group)
     federation.upload(masked, "h00", numbers["h00"], task=replace(masked.task, bits=16))
-    # 19 words of 2 or 4 bytes, and 5 numbers of 24
+    # 19 words of 2 or 4 bytes, and 6 numbers of 24
     ((_, _, reason),) = federation.refusals
-    assert reason == "the masked vector has 158 bytes, expected 196"
+    assert reason == "the masked vector has 182 bytes, expected 220"
     for bits in (0, 8, 31, 64, 255):
         with pytest.raises(ProtocolRefused, match="parameters are out of range"):
             task = replace(masked.task, bits=bits).to_bytes()
@@ -788,7 +788,7 @@ def test_an_upload_counts_once_and_for_its_own_sender_and_aggregation() -> None:
         ("h03", new["h00"], vectors["h00"], "its message is that of 'h00'"),
         ("h00", new["h00"], vectors["h00"], "it uploaded twice"),
         ("h03", old["h03"], vectors["h00"], "its upload is of another aggregation"),
-        ("h03", new["h00"].replace(b"h00", b"h03"), vectors["h00"][:-1], "195 bytes, expected 196"),
+        ("h03", new["h00"].replace(b"h00", b"h03"), vectors["h00"][:-1], "219 bytes, expected 220"),
         ("h77", new["h00"].replace(b"h00", b"h77"), vectors["h00"], "it is not in the group"),
     ):
         with pytest.raises(ProtocolRefused, match=reason):
@@ -806,8 +806,8 @@ def test_a_vector_that_is_not_the_hospitals_own_does_not_cancel(case) -> None:
     vector = {
         "another hospital's": new["h00"],
         "the last aggregation's": vectors["h03"],
-        "zeros": bytes(196),
-        "ones": b"\1" * 196,
+        "zeros": bytes(220),
+        "ones": b"\1" * 220,
     }[case]
     masked.add_upload("h03", header, vector)
     requests = masked.unmask_requests()

@@ -36,7 +36,7 @@ from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import self_seeds
-from wardround.common.secagg.encoding import VectorLayout
+from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.secagg.ring import RingVector
 
@@ -172,7 +172,7 @@ def check_against_real_numbers(masked, total, numbers) -> None:
     sums = masked.layout.exact_arrays(total.exact)
     assert sums["count"] == [len(numbers)]
     assert sums["weight"] == [sum(one.weight for one in numbers)]
-    for name in list(masked.layout.exact)[3:]:
+    for name in list(masked.layout.exact)[len(OWN_NAMES) :]:
         for place, value in enumerate(sums[name]):
             real = sum(Fraction(float(one.exact[name][place])) for one in numbers)
             # each value is kept to 2^-97, and the float64 of the sum has three roundings

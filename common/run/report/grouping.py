@@ -33,6 +33,24 @@ def grouped_refusals(
     ]
 
 
+def grouped_failures(rounds: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How many hospitals had nothing to add to masked sums: by step and number, with the rounds."""
+    found: dict[tuple[str, int], list[int]] = {}
+    for row in rounds:
+        for step, count in row.get("failed", {}).items():
+            found.setdefault((step, count), []).append(row["round"])
+    return [
+        {"step": step, "hospitals": count, "rounds": ranges(numbers)}
+        for (step, count), numbers in sorted(found.items())
+    ]
+
+
+def contributed(row: Mapping[str, Any]) -> int:
+    """How many hospitals' updates are in a round's model."""
+    failed: int = row.get("failed", {}).get("train", 0)
+    return len(row.get("accepted", ())) - failed
+
+
 def _by_frequency(item: tuple[tuple[str, str, str], list[int]]) -> tuple[int, tuple[str, str, str]]:
     key, numbers = item
     return -len(numbers), key

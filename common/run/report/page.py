@@ -29,7 +29,13 @@ from wardround.common.figures.records import (
     human_seconds,
 )
 from wardround.common.run.report import plots
-from wardround.common.run.report.grouping import grouped_refusals, grouped_warnings, ranges
+from wardround.common.run.report.grouping import (
+    contributed,
+    grouped_failures,
+    grouped_refusals,
+    grouped_warnings,
+    ranges,
+)
 from wardround.common.text import to_json
 
 HIDDEN = "hidden"
@@ -128,6 +134,8 @@ def render(data: ReportData) -> str:
         kinds=[kind for kind in KINDS if any(row.get(kind) for row in data.comparison)],
         single=any(row["hospital"] not in (MEAN, OVERALL) for row in data.comparison),
         refused=grouped_refusals(data.rounds, data.titles),
+        failed=grouped_failures(data.rounds),
+        contributed=contributed,
         repeated=ranges(r["round"] for r in data.rounds if r["attempt"] > 1),
         warnings=grouped_warnings(data.hospitals, data.titles),
         positive="prevalence" in data.figures,

@@ -13,8 +13,7 @@ import socket
 import torch
 from flwr.app import ConfigRecord, RecordDict
 
-from wardround.client.app import reason_of
-from wardround.common.errors import WardroundError
+from wardround.common.errors import WardroundError, reason_of
 from wardround.common.flower.hosting import become_client
 from wardround.common.protocol import names as m
 from wardround.common.protocol.cohort import refused_values

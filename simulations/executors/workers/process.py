@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from wardround.client.app import reason_of
+from wardround.common.errors import reason_of
 from wardround.simulations.clients import Clients
 from wardround.simulations.executors.base import Executor
 from wardround.simulations.executors.workers.orders import Done, Order

@@ -1,0 +1,57 @@
+"""What a masked request gets where this hospital's rows allow no answer: zeros, and no reason.
+
+Model and totals are the server's. That they fail on a hospital's rows is an answer to a question
+about these rows, so nobody may see it of one hospital: its vector is as long as ever, holds zeros,
+and adds 1 to a count of failures that is opened as a sum only. The reason is for the hospital's own
+log. What is wrong with the request itself is told as ever: it was checked before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from wardround.client.data.hospital import Hospital
+from wardround.client.secagg.upload import PendingUpload
+from wardround.common.errors import Interrupted, WardroundError, reason_of
+from wardround.common.protocol.masked import MaskedReply
+from wardround.common.protocol.message import Content
+
+log = logging.getLogger("wardround.client")
+
+
+def hiding_failures(
+    pending: PendingUpload,
+    hospital: Hospital,
+    answer: Callable[[], Content],
+    instead: Callable[[], Content] | None = None,
+) -> Content:
+    """``answer()``; where that fails, whatever the reason, ``instead()``, by default zeros.
+
+    Raises only what ends the program, or what ``instead`` raises.
+    """
+    try:
+        return answer()
+    except Interrupted:
+        raise
+    except Exception as error:
+        note_failure(hospital, pending.task.purpose, error)
+    return instead() if instead else zeros(pending)
+
+
+def zeros(pending: PendingUpload) -> Content:
+    """The reply of a hospital that adds nothing but to the counts of hospitals and of failures."""
+    header, vector = pending.fail()
+    return MaskedReply(header, bytes(vector)).to_records()
+
+
+def note_failure(hospital: Hospital, purpose: str, error: Exception) -> None:
+    """Write down, at the hospital alone, why it added nothing."""
+    log.warning(
+        "%s: nothing was contributed to '%s', which only this log says: %s",
+        hospital.name,
+        purpose,
+        reason_of(error),
+    )
+    if not isinstance(error, WardroundError):
+        log.debug("a failure that the server doesn't see", exc_info=error)
