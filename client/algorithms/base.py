@@ -7,7 +7,7 @@ don't.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ class LocalAlgorithm:
     start : copies of ``parameters``, where the caller has them; they aren't changed
     """
 
+    request_records: ClassVar[tuple[str, ...]] = ()
+    """Names of the arrays' records that a request must have, besides the model."""
     keeps_start = True
     """Whether ``start``, a copy of x, is always needed."""
     proximal = 0.0

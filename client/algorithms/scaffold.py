@@ -18,6 +18,8 @@ from wardround.common.protocol.names import CONTROL
 class Scaffold(LocalAlgorithm):
     """Corrects every gradient by c - c_i and reports the change of c_i as record ``control``."""
 
+    request_records = (CONTROL,)
+
     def begin(self) -> None:
         self.c = {k: v.to(self.start[k].device) for k, v in self.received(CONTROL).items()}
         self.c_i = {k: v.to(self.start[k].device) for k, v in self.remembered(CONTROL).items()}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.ledger import Entry, Ledger, Limit
+from wardround.client.privacy.proposal import Proposal
 from wardround.client.secagg.masking import finish_private
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.config.load import Config
@@ -36,54 +37,15 @@ from wardround.common.privacy.schedule import (
     summed_schedule,
 )
 from wardround.common.protocol import names as m
-from wardround.common.protocol.message import REQUEST, Content
+from wardround.common.protocol.message import Content
 from wardround.common.protocol.train import (
     QUANTILE_LAYOUT,
-    RUN,
     TrainReply,
     TrainRequest,
     adapts,
 )
-from wardround.common.settings import PrivacyTable
-from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """What the server proposes for a round, as this hospital's settings take it.
-
-    rounds : in which the hospital is going to take part, for calibration
-    clients : hospitals in the cohort
-    rate, expected_units : of a summed step; 1 otherwise
-    norm : the clipping norm, where the server adapts it
-    """
-
-    run: str
-    server_round: int
-    rounds: int
-    clients: int
-    rate: float
-    expected_units: float
-    norm: float
-
-    @classmethod
-    def of(cls, request: TrainRequest, table: PrivacyTable) -> Proposal:
-        """Of a training request. Raises RequestRefused where it proposes nothing."""
-        terms = request.privacy
-        if terms is None:
-            raise REQUEST.is_wrong(RUN)
-        adaptive = table.clipping == "adaptive" and not table.stepwise
-        return cls(
-            one_line(terms.run),
-            request.model.server_round,
-            terms.planned_rounds,
-            terms.cohort,
-            terms.sampling_rate if table.summed else 1.0,
-            terms.expected_units if table.summed else 1.0,
-            terms.clipping_norm if adaptive else table.clipping_norm,
-        )
 
 
 @dataclass(frozen=True)
@@ -218,10 +180,11 @@ class PrivateRound:
         content : digest of the request as it came
         units : how many units this hospital announced
 
-        Raises PrivacyRefused if the hospital's limit forbids it.
+        Raises RequestRefused for a false proposal, PrivacyRefused if the hospital's limit forbids
+        it.
         """
         table = hospital.config.privacy
-        proposal = Proposal.of(request, table)
+        proposal = Proposal.of(request, hospital, units)
         if table.stepwise:
             schedule = stepwise_schedule(hospital.config, units, proposal.rounds)
         elif table.summed:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.requests.settings import check_settings
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
@@ -93,6 +94,7 @@ def receive(
 
     Raises RequestRefused for a request that doesn't fit this hospital's model.
     """
+    check_settings(request, hospital)
     sent = request.model
     totals, digest = totals_of(request.totals)
     model, initial = models.get(hospital, totals, digest)

@@ -145,20 +145,25 @@ def _where(place: Place) -> str:
 
 
 def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> None:
-    """A training or evaluation request within the plan: no round beyond it, no larger number of
-    rounds or cohort than it was accepted with, no other run or algorithm."""
-    for key, most in (
-        (m.ROUND, manifest.rounds),
-        (train.PLANNED_ROUNDS.key, manifest.rounds),
-        (train.COHORT.key, manifest.cohort),
+    """A training or evaluation request within the plan: no round beyond it, no other number of
+    rounds or cohort than it can have, no other run or algorithm.
+
+    Who is drawn most often is drawn for rounds x cohort / hospitals at least: with everyone in
+    each round for all of them. Fewer would mean less noise.
+    """
+    rounds, cohort = manifest.rounds, manifest.cohort
+    for key, least, most in (
+        (m.ROUND, 1, rounds),
+        (train.PLANNED_ROUNDS.key, -(-rounds * cohort // len(manifest.roster)), rounds),
+        (train.COHORT.key, 1, cohort),
     ):
         value = config.get(key)
         if key != m.ROUND and value is None:
             continue  # only private runs have it, and privacy checks that they do
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise PolicyRefused(
                 f"{message_type}: the request's {key} is {_short(value)}, the accepted manifest "
-                f"plans 1 to {most}"
+                f"plans {least} to {most}"
             )
     run = config.get(train.RUN.key)
     if run is not None and run != manifest.run:

@@ -72,6 +72,8 @@ def check_plan(manifest: Manifest, description: Description, config: Config) -> 
     if unknown := [name for name in manifest.algorithms if name not in ALGORITHMS]:
         known = ", ".join(ALGORITHMS)
         raise PolicyRefused(f"the run's algorithm '{unknown[0]}' is unknown here; known: {known}")
+    if (options := config.strategy.settings) is not None:
+        _same("algorithms", list(manifest.algorithms), [options.algorithm], _KIT)
     _check_leaves(manifest, config)
 
 

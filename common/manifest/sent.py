@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wardround.common.decided import Decided, bound, derived, keys, position
 
-_PLAN, _POLICY = "client.site.plan_checks.check_plan", "client.site.policy.SitePolicy.check"
+_PLAN, _POLICY = "client.site.plan_checks.check_plan", "client.site.rules.check_rules"
 _SETTINGS = "equal to its settings"
 
 SENT: dict[str, Decided] = {
@@ -30,7 +30,7 @@ SENT: dict[str, Decided] = {
     "rounds": bound("up to `max_rounds` of site.toml; what the person approves", _POLICY),
     "cohort": bound("up to the roster; `min_cohort` and thresholds are held for it", _POLICY),
     "strategy": bound(_SETTINGS, _PLAN),
-    "algorithms": bound("known here; that they are the strategy's: nothing yet", _PLAN),
+    "algorithms": bound("the strategy's; of a strategy of one's own, known here", _PLAN),
     "privacy": bound(f"{_SETTINGS}, key by key", _PLAN),
     "secure_aggregation": bound(f"{_SETTINGS}, key by key, but for its own policy's", _PLAN),
     "roster": bound("the signed description's", _PLAN),

@@ -31,6 +31,8 @@ _QUANTILE_SHARE = 20.0
 _QUANTILE_LEAST = 2.5
 """Noise on the count of unclipped units, in the mechanism's own multiplier: costs 2 % more noise on
 the gradient."""
+_MOST_EXPONENT = 600.0
+"""Of a clipping norm that adapts: beyond it there is no number."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,21 @@ def round_bound(
     """
     together = clients if table.noise != "local" else 1
     return clipping_bound(table, norm, noise_multiplier, expected_units * together)
+
+
+def norm_range(table: PrivacyTable, server_round: int) -> tuple[float, float]:
+    """The least and the largest clipping norm that a request of this round can have: the settings'
+    own, but where it adapts, moved by ``adapted_norm`` once for each round before."""
+    norm, reach = table.clipping_norm, table.clipping_lr * max(0, server_round - 1)
+    if table.clipping != "adaptive" or table.stepwise:
+        return norm, norm
+    down, up = (min(reach * share, _MOST_EXPONENT) for share in _shares(table))
+    return norm * math.exp(-down), norm * math.exp(up)
+
+
+def _shares(table: PrivacyTable) -> tuple[float, float]:
+    """How far a round moves the norm at most, in ``clipping_lr``: down and up."""
+    return 1.0 - table.target_quantile, table.target_quantile
 
 
 def adapted_norm(table: PrivacyTable, norm: float, unclipped: float) -> float:

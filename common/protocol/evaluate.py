@@ -28,7 +28,8 @@ BEST_ROUND = Value(
     "best-round",
     whole(),
     decided=position(
-        "nothing yet; it shapes no answer: which older one of its own models stays in KIT/model"
+        "before this round; it shapes no answer: which older one of its own models it keeps",
+        "client.requests.settings.check_settings",
     ),
 )
 

@@ -73,7 +73,7 @@ CLIENTS = Value(
     m.CONFIG,
     "clients",
     wholes(),
-    decided=bound("that it isn't there, outside a simulation: nothing yet"),
+    decided=bound("not there, outside a simulation", "client.requests.settings.check_settings"),
 )
 _SHARED: tuple[Value[Any], ...] = (ROUND, STATE_ROUND, LOCAL_KEYS, FROZEN, CLIENTS, DIGEST)
 

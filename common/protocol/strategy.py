@@ -7,30 +7,39 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import ANY
 from wardround.common.protocol.message import SentArrays, Value, number, text
 
+_OWN = "client.requests.settings.check_settings"
+
 PROXIMAL_MU = Value(
     m.CONFIG,
     "proximal-mu",
     number(least=0.0, said="a number of at least 0"),
-    decided=bound("that it is its settings': nothing yet"),
+    decided=bound("equal to its settings'", _OWN),
 )
 """FedProx's mu; the key is Flower's."""
 FEDDYN_ALPHA = Value(
     m.CONFIG,
     "feddyn-alpha",
     number(above=0.0, said="a positive number"),
-    decided=bound("that it is its settings': nothing yet"),
+    decided=bound("equal to its settings'", _OWN),
 )
 OTHER_SETTING = Value(
     m.CONFIG,
     ANY,
     text(),
-    decided=bound("nothing yet; none but the ones above is looked at"),
+    decided=bound(
+        "none with a built-in strategy; of one's own, where only sums are seen: equal to a key of "
+        "[strategy]",
+        _OWN,
+    ),
 )
 CONTROL = SentArrays(
     m.CONTROL,
     data(
-        "names and shapes of the parameters; with masks all got the same bytes",
+        "that the strategy has it; names and shapes of the parameters; with masks all got the same "
+        "bytes",
         "common.protocol.train.TrainRequest.record",
     ),
 )
-OTHER_ARRAYS = SentArrays(ANY, data("nothing yet; none but the ones above is looked at"))
+OTHER_ARRAYS = SentArrays(
+    ANY, data("none where only sums are seen, or with a built-in strategy", _OWN)
+)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from numpy.typing import NDArray
 
-from wardround.common.decided import bound
+from wardround.common.decided import bound, derived
 from wardround.common.errors import ReplyRefused
 from wardround.common.flower.arrays import (
     Arrays,
@@ -51,18 +51,19 @@ QUANTILE_LAYOUT: dict[str, Layout] = {m.QUANTILE: {m.QUANTILE: ArraySpec((1,), "
 _POSITIVE = number(above=0.0, said="a positive number")
 
 _GATE = "client.site.gate.Gate.may_begin"
+_OWN, _PROPOSAL = "client.requests.settings.check_settings", "client.privacy.proposal.Proposal.of"
 
 ALGORITHM = Value(
     m.CONFIG,
     "algorithm",
     text(fewest=1, said="a name"),
-    decided=bound("one of the plan's", _GATE),
+    decided=bound("one of the plan's, and its settings' strategy's", _OWN),
 )
 WEIGHTING = Value(
     m.CONFIG,
     "weighting",
     text(),
-    decided=bound("that it isn't there, outside a simulation: nothing yet"),
+    decided=bound("not there, outside a simulation", _OWN),
 )
 RUN = Value(
     m.CONFIG, "run", text(200, 1), "name the run", decided=bound("equal to the plan's", _GATE)
@@ -71,30 +72,35 @@ PLANNED_ROUNDS = Value(
     m.CONFIG,
     "planned-rounds",
     whole(1, MOST_ROUNDS, said=f"in 1..{MOST_ROUNDS}"),
-    decided=bound("up to the plan's rounds; that it isn't fewer: nothing yet", _GATE),
+    decided=bound(
+        "up to the plan's rounds, and no fewer than rounds x cohort / hospitals: all of them where "
+        "everyone is asked",
+        _GATE,
+    ),
 )
 COHORT = Value(
     m.CONFIG,
     "cohort",
     whole(1, said="a number of hospitals"),
-    decided=bound("up to the plan's; that it is the masked group's size: nothing yet", _GATE),
+    decided=bound("up to the plan's; that it isn't below the masked group's: nothing yet", _GATE),
 )
 SAMPLING_RATE = Value(
     m.CONFIG,
     "sampling-rate",
     number(above=0.0, most=1.0, said="a positive number up to 1"),
     decided=bound(
-        "nothing yet; the ledger is charged for the rate that it really draws with",
-        "client.privacy.round.PrivateRound.begin",
+        "up to batch size x hospitals / (its units + one for each other hospital); the ledger is "
+        "charged for the rate that it draws with",
+        _PROPOSAL,
     ),
 )
 EXPECTED_UNITS = Value(
     m.CONFIG,
     "expected-units",
     _POSITIVE,
-    decided=bound(
-        "nothing yet; what is sent and its noise are both divided by it",
-        "client.privacy.round.PrivateRound.bound",
+    decided=derived(
+        "the batch size; at a rate of 1 up to it. What is sent and its noise are divided by it",
+        _PROPOSAL,
     ),
 )
 CLIPPING_NORM = Value(
@@ -102,9 +108,9 @@ CLIPPING_NORM = Value(
     "clipping-norm",
     _POSITIVE,
     decided=bound(
-        "its settings' are used, unless the norm adapts; then nothing yet, but the noise grows "
-        "with it",
-        "client.privacy.round.Proposal.of",
+        "its settings'; where it adapts, within what so many rounds can have made of that. The "
+        "noise grows with it",
+        _PROPOSAL,
     ),
 )
 _TERMS = (RUN, PLANNED_ROUNDS, COHORT, SAMPLING_RATE, EXPECTED_UNITS, CLIPPING_NORM)

@@ -15,8 +15,10 @@ from wardround.common.settings.base import MANY, Table
 
 
 class StrategyOptions(Table):
-    """No options. ``paper``: authors, year, arXiv number; ``by``: whose code it is."""
+    """No options. ``paper``: authors, year, arXiv number; ``by``: whose code it is; ``algorithm``:
+    the hospitals' half."""
 
+    algorithm: ClassVar[str] = "plain"
     paper: ClassVar[str] = "McMahan et al. 2017, 1602.05629"
     by: ClassVar[str] = "Flower"
     remark: ClassVar[str] = ""
@@ -94,6 +96,7 @@ class FedBnOptions(StrategyOptions):
 class ScaffoldOptions(StrategyOptions):
     """Control variates."""
 
+    algorithm: ClassVar[str] = "scaffold"
     paper: ClassVar[str] = "Karimireddy et al. 2020, 1910.06378"
     by: ClassVar[str] = "ours"
 
@@ -105,6 +108,7 @@ class ScaffoldOptions(StrategyOptions):
 class FedNovaOptions(StrategyOptions):
     """Updates normalised by their steps."""
 
+    algorithm: ClassVar[str] = "fednova"
     paper: ClassVar[str] = "Wang et al. 2020, 2007.07481"
     by: ClassVar[str] = "ours"
 
@@ -112,6 +116,7 @@ class FedNovaOptions(StrategyOptions):
 class FedDynOptions(StrategyOptions):
     """Dynamic regularisation."""
 
+    algorithm: ClassVar[str] = "feddyn"
     paper: ClassVar[str] = "Acar et al. 2021, 2111.04263"
     by: ClassVar[str] = "ours"
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.privacy.round import PrivateRound, Proposal
+from wardround.client.privacy.proposal import Proposal
+from wardround.client.privacy.round import PrivateRound
 from wardround.client.privacy.steps import ClippedGradients, PrivateSteps
 from wardround.client.training.steps import train_model
 from wardround.common.config.load import Config

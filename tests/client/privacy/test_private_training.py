@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from wardround.client.algorithms.base import Plain
 from wardround.client.data.hospital import Hospital, Place, Units
 from wardround.client.data.shard import OwnShard
-from wardround.client.privacy.round import PrivateRound, Proposal
+from wardround.client.privacy.proposal import Proposal
+from wardround.client.privacy.round import PrivateRound
 from wardround.client.requests.local import local_update
 from wardround.client.state import ClientState
 from wardround.common.config.load import Config

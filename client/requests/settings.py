@@ -1,0 +1,87 @@
+"""A request's settings, held against this hospital's own.
+
+What a strategy sends beside the model is in ``[strategy]``, which the signed settings have: another
+number, name or array would be the server's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wardround.client.algorithms import ALGORITHMS
+from wardround.client.data.hospital import Hospital
+from wardround.common.config.load import Config
+from wardround.common.errors import RequestRefused
+from wardround.common.protocol.evaluate import EvaluateRequest
+from wardround.common.protocol.strategy import FEDDYN_ALPHA, PROXIMAL_MU
+from wardround.common.protocol.train import TrainRequest
+from wardround.common.text import one_line
+
+_OPTIONS = {PROXIMAL_MU.key: "proximal_mu", FEDDYN_ALPHA.key: "alpha"}
+"""The options of built-in strategies that requests carry, by the key of the request."""
+
+
+def check_settings(request: TrainRequest | EvaluateRequest, hospital: Hospital) -> None:
+    """Raise RequestRefused for what the plan doesn't have."""
+    training = isinstance(request, TrainRequest)
+    if not hospital.simulated:
+        if request.model.clients or (isinstance(request, TrainRequest) and request.weighting):
+            raise RequestRefused("the request is for many clients, and this is one hospital")
+    if isinstance(request, EvaluateRequest) and request.best_round:
+        if request.best_round >= request.model.server_round:
+            raise RequestRefused("the request's best-round is not before its server-round")
+    built_in = hospital.config.strategy.settings
+    if built_in is None and not _sees_sums_only(hospital.config):
+        return  # a strategy of one's own, of whose updates everything is seen anyway
+    _check_numbers(request.strategy, hospital.config, training)
+    if not isinstance(request, TrainRequest):
+        return
+    algorithm = request.algorithm
+    if algorithm not in ALGORITHMS:
+        return  # an unknown one is refused by its name (``job.py``)
+    if built_in is not None and algorithm != built_in.algorithm:
+        raise RequestRefused(
+            f"the request is for algorithm '{one_line(algorithm, 40)}', that of this hospital's "
+            f"strategy.name is '{built_in.algorithm}'"
+        )
+    if more := sorted(set(request.records) - set(ALGORITHMS[algorithm].request_records)):
+        raise RequestRefused(
+            f"the request has a record '{one_line(more[0], 40)}', which the algorithm "
+            f"'{algorithm}' doesn't take"
+        )
+
+
+def _sees_sums_only(config: Config) -> bool:
+    return config.secure_aggregation.enabled or config.privacy.enabled
+
+
+def _check_numbers(sent: Mapping[str, Any], config: Config, training: bool) -> None:
+    """Each is a key of ``[strategy]``, with that value; and what training takes is there."""
+    own = _own_numbers(config)
+    for key, found in sent.items():
+        name = one_line(str(key), 40)
+        if key not in own or (config.strategy.settings is not None and not training):
+            raise RequestRefused(
+                f"the request has a setting '{name}', and this hospital's [strategy] doesn't"
+            )
+        if found != own[key]:
+            raise RequestRefused(
+                f"the request's {name} is {one_line(repr(found), 40)}, this hospital's "
+                f"{own[key]!r:.40}"
+            )
+    if training and config.strategy.settings is not None:
+        if lacking := sorted(set(own) - set(sent)):
+            raise RequestRefused(f"the request lacks the strategy's setting '{lacking[0]}'")
+
+
+def _own_numbers(config: Config) -> dict[str, Any]:
+    """What requests may carry, by their keys, of the strategy's options. An own strategy's have
+    their option's name, with dashes or not."""
+    table = config.strategy
+    if table.settings is not None:
+        options = table.settings.model_dump()
+        return {key: options[name] for key, name in _OPTIONS.items() if name in options}
+    found = {key: table.options[name] for key, name in _OPTIONS.items() if name in table.options}
+    found |= table.options
+    return found | {name.replace("_", "-"): value for name, value in table.options.items()}
