@@ -14,6 +14,7 @@ from rich.console import Console
 
 from wardround.common.errors import ConfigError, RoundFailed, StrategyError
 from wardround.common.figures.figure import Figure
+from wardround.common.flower.arrays import decode_arrays, encode_arrays
 from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
 from wardround.common.tasks.base import Examples
@@ -327,8 +328,9 @@ def test_a_hospital_that_is_shown_another_model_spoils_the_sum_and_nothing_is_le
     def wrap(app):
         def answer(message, context):
             if message.metadata.message_type == m.TRAIN and context.node_config["hospital"] == "a":
-                config = dict(message.content[m.CONFIG])
-                message.content[m.CONFIG] = ConfigRecord(config | {"proximal-mu": 0.5})
+                shown = decode_arrays(message.content[m.ARRAYS])
+                other = {name: value + np.float32(1e-6) for name, value in shown.items()}
+                message.content[m.ARRAYS] = encode_arrays(other)
             return app(message, context)
 
         return answer
