@@ -17,12 +17,14 @@ from flwr.clientapp import ClientApp
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
 from wardround.client.requests.job import TrainingJob
+from wardround.client.requests.layouts import metrics_layout, statistics_layout
 from wardround.client.requests.own_model import keep_own_model
 from wardround.client.requests.received import ModelCache, receive, totals_of
 from wardround.client.secagg.masking import (
     MaskedAsk,
     answer_with,
     asked_splits,
+    check_lacking,
     is_secure,
     mask_sums,
     refuse_plain,
@@ -42,6 +44,7 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import MOST_WARNINGS, DescribeReply, DescribeRequest
 from wardround.common.protocol.errors import BUDGET, Code
 from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest, named
+from wardround.common.protocol.layout import LayoutRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.statistics import StatisticsReply, StatisticsRequest
 from wardround.common.text import one_line
@@ -128,22 +131,32 @@ def statistics(content: Content, hospital: Hospital, state: ClientState) -> Cont
     request = StatisticsRequest.from_records(content)
     totals, _ = totals_of(request.totals)
     if request.masked is not None:
-        if request.phase == 0 and totals:
-            raise RequestRefused("the first phase of the preparation is asked without totals")
+        if first := request.phase == 0:
+            _without_totals(totals)
+        else:
+            check_lacking(request.masked, statistics_layout(hospital, request.phase, totals))
         asked = MaskedAsk.of(request.masked, content, hospital, state)
         own = partial(hospital.statistics, request.phase, totals)
-        return mask_sums(asked, own, all_asked=False, told=request.phase == 0)
+        return mask_sums(asked, own, all_asked=False, told=first)
     return StatisticsReply(hospital.statistics(request.phase, totals)).to_records()
 
 
 def layout(models: ModelCache, content: Content, hospital: Hospital, state: ClientState) -> Content:
-    """Names and shapes of this hospital's sums: statistics of a phase, or metrics of a model."""
-    if m.ARRAYS in content:
-        metrics = EvaluateRequest.from_records(content)
-        return sums_shapes(named(_metric_sums(metrics, hospital, state, models)))
-    request = StatisticsRequest.from_records(content)
-    totals, _ = totals_of(request.totals)
-    return sums_shapes(hospital.statistics(request.phase, totals))
+    """Names and shapes of this hospital's sums: statistics of a phase, or metrics."""
+    request = LayoutRequest.from_records(content)
+    totals, digest = totals_of(request.totals)
+    if request.phase is None:
+        return sums_shapes(named(metrics_layout(hospital, totals, digest, models)))
+    if request.phase > 0:
+        return sums_shapes(statistics_layout(hospital, request.phase, totals))
+    _without_totals(totals)
+    return sums_shapes(hospital.statistics(0, {}))
+
+
+def _without_totals(totals: Sums) -> None:
+    """Hold that nothing of the server's has a part in the first phase: what fails is told."""
+    if totals:
+        raise RequestRefused("the first phase of the preparation is asked without totals")
 
 
 def train(models: ModelCache, content: Content, hospital: Hospital, state: ClientState) -> Content:

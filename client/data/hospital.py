@@ -137,6 +137,11 @@ class Hospital:
             self._opened = self._shard.open()
         return self._opened
 
+    def without_rows(self) -> Parts:
+        """The same of none of the rows: what is left is the form of the shard, such as columns."""
+        none = np.zeros(0, dtype=np.int64)
+        return {name: self.task.select(part, none) for name, part in self.parts().items()}
+
     def training_part(self) -> Any:
         """The rows it trains on. Raises DataError where it takes part in evaluations only."""
         parts = self.parts()

@@ -118,8 +118,7 @@ def mask_sums(
     """The masked answer to a request for sums; ``sums`` is called after the task was checked.
 
     all_asked : whether every sum must have its place, and one that isn't here counts as zero; else
-        those that nobody asks for stay here, and one that isn't here is refused: zeros would leave
-        another hospital's numbers alone in the sum
+        those that nobody asks for stay here, and all that are asked for must be here
     told : whether the server may know that, and why, ``sums`` fails: it has no part in what is
         computed; else the answer is one of zeros
     """
@@ -135,18 +134,29 @@ def mask_sums(
 
 def _asked_values(layout: VectorLayout, values: Sums, all_asked: bool) -> Sums:
     """The sums, held against the layout that was asked for. Raises ProtocolRefused."""
-    if not all_asked and (lacking := sorted(set(layout.exact) - set(values) - set(OWN_NAMES))):
-        raise ProtocolRefused(
-            f"this hospital has no sum '{lacking[0][:100]}', and its zeros would leave the others' "
-            "numbers alone in it; every hospital must have the same sums (its task's statistics, "
-            "its columns)"
-        )
+    if not all_asked:
+        _check_lacking(layout, values)
     for name, value in values.items():
         if not all_asked and name not in layout.exact:
             continue
         if name not in layout.exact or layout.exact[name].shape != value.shape:
             raise ProtocolRefused(f"this hospital's sum '{name[:100]}' is not in the agreed layout")
     return values
+
+
+def check_lacking(task: MaskedTask, own: Sums) -> None:
+    """Raise ProtocolRefused where sums are asked for that this hospital hasn't itself, by its own
+    ``layout``: its zeros would leave another hospital's numbers alone in the sum."""
+    _check_lacking(sums_layout(task.sums_layout()), own)
+
+
+def _check_lacking(layout: VectorLayout, own: Sums) -> None:
+    if lacking := sorted(set(layout.exact) - set(own) - set(OWN_NAMES)):
+        raise ProtocolRefused(
+            f"this hospital has no sum '{lacking[0][:100]}', and its zeros would leave the others' "
+            "numbers alone in it; every hospital must have the same sums (its task's statistics, "
+            "its columns)"
+        )
 
 
 def asked_splits(task: MaskedTask, sizes: Mapping[str, int]) -> list[str]:

@@ -36,7 +36,7 @@ BEST_ROUND = Value(
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """Asks for metric sums; as ``query.layout``, for their names and shapes.
+    """Asks for metric sums.
 
     best_round : the best round before this one, where the best is the result and entries are
         personal: which other model a hospital is to keep; 0: none

@@ -8,7 +8,7 @@ Which request and reply is what is said by their classes:
 | query.describe                      | ``DescribeRequest``   | ``DescribeReply``   |
 | query.statistics                    | ``StatisticsRequest`` | ``StatisticsReply`` |
 | query.hello, .group, .keys, .unmask | ``KeyRequest``        | ``KeyReply``        |
-| query.layout                        | as for the sums       | ``KeyReply``        |
+| query.layout                        | ``LayoutRequest``     | ``KeyReply``        |
 | train                               | ``TrainRequest``      | ``TrainReply``      |
 | evaluate                            | ``EvaluateRequest``   | ``EvaluateReply``   |
 

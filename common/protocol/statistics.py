@@ -36,7 +36,7 @@ PHASE = Value(
 
 @dataclass(frozen=True)
 class StatisticsRequest:
-    """Asks for sums; as ``query.layout``, for their names and shapes.
+    """Asks for sums.
 
     phase : from 0; the task has so many
     totals : the sums of all phases before

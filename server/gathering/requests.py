@@ -10,23 +10,24 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import DescribeRequest
 from wardround.common.protocol.evaluate import EvaluateRequest
-from wardround.common.protocol.message import Content
+from wardround.common.protocol.layout import LayoutRequest
+from wardround.common.protocol.message import REQUEST, Came
 from wardround.common.protocol.statistics import StatisticsRequest
+from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import TrainRequest
 from wardround.server.members.member import Member
 
 
 def queries(
-    request: DescribeRequest | StatisticsRequest,
+    request: DescribeRequest | StatisticsRequest | LayoutRequest,
     members: Iterable[Member | int],
-    message_type: str = "",
 ) -> list[Message]:
-    """The same question to each member (or node id). ``message_type``: by default the request's."""
+    """The same question to each member (or node id)."""
     return [
         Message(
             request.to_records(),
             member.node_id if isinstance(member, Member) else member,
-            message_type or request.type,
+            request.type,
         )
         for member in members
     ]
@@ -67,8 +68,8 @@ def complete(
 
 
 def as_layout_queries(requests: list[Message]) -> list[Message]:
-    """The evaluation requests as questions for names and shapes."""
-    return [
-        Message(Content(dict(request.content)), request.metadata.dst_node_id, m.LAYOUT)
-        for request in requests
-    ]
+    """Questions for names and shapes of metric sums, in place of the evaluation requests: without
+    the model, which they don't depend on."""
+    nodes = [request.metadata.dst_node_id for request in requests]
+    totals = Totals.read(Came(requests[0].content, REQUEST))
+    return queries(LayoutRequest(totals), nodes)

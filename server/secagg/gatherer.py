@@ -14,6 +14,7 @@ from wardround.common.errors import NobodyContributed, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
+from wardround.common.protocol.layout import LayoutRequest
 from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.content import LOSS, STEPS, training_layout
@@ -76,7 +77,7 @@ class SecureGatherer(Gatherer):
         self._runner.forget_other_cohort(asked)  # the phases would be of different hospitals
         total = self._runner.reopen(asked)
         if total is None:
-            layout_queries = queries(question, members, m.LAYOUT)
+            layout_queries = queries(LayoutRequest(totals, phase), members)
             asked.agree(self._layouts.of_statistics(layout_queries, members, fitting=phase == 0))
             try:
                 total = self._runner.run(asked)

@@ -73,8 +73,6 @@ VARYING: dict[str, Varying] = {
     "query.group < secagg/message": Varying(_KEYS, ((1, None),)),
     "query.keys > secagg/message": Varying(_KEYS, ((1, None),)),
     "query.keys < secagg/message": Varying(_KEYS, ((1, 33), (-32, None))),
-    # of a second group of splits: the first one's task, which nobody reads there
-    "query.layout > secagg/message": Varying(_GROUP, ((1, 33),)),
     "query.statistics > secagg/message": Varying(_GROUP, ((1, 33),)),
     "query.statistics < secagg/message": Varying(_GROUP, ((1, 33),)),
     "query.statistics < secagg/vector": Varying("masked", ((0, None),)),

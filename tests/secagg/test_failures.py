@@ -261,3 +261,48 @@ def test_an_audit_line_doesnt_tell_a_failure_from_an_answer(
     own = ("time", "hash", "prev", "digest")
     a, d = ({k: v for k, v in line.items() if k not in own} for line in lines.values())
     assert lines["a"].keys() == lines["d"].keys() and a == d
+
+
+def test_figures_that_fail_are_zeros_of_the_same_form_and_a_count(
+    federate: Federate, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The oracle of the issue: a model of the server's that is too much for one's rows."""
+    wire = Wire()
+    run = federate(settings(MASKED + HELD_OUT), SHARDS, Fragile(("evaluate",)), wrap=wire)
+    assert wire.shapes(m.EVALUATE, "d") == wire.shapes(m.EVALUATE, "a")
+    assert "finite" not in wire.texts() and str(POISON) not in wire.texts()
+    (row,) = run.directory.rounds()
+    assert row["refused"] == [] and row["failed"] == {"test": 1}
+    w = run.weight()
+    losses = [2 * (w - 2) ** 2 / 2, 4 * (w - 4) ** 2 / 2, 2 * (2 * w - 2) ** 2 / 2]
+    assert row["overall"]["test"]["loss"] == pytest.approx(sum(losses) / 8)
+    assert "an output for" in caplog.text
+
+
+def test_a_sum_of_fewer_than_min_cohort_that_worked_gives_no_figures(
+    federate: Federate, settings: Any
+) -> None:
+    shards = {name: SHARDS[name] for name in "abd"}
+    run = federate(settings(MASKED + HELD_OUT), shards, Fragile(("evaluate",)))
+    (row,) = run.directory.rounds()
+    assert row["failed"] == {"test": 1} and row["overall"] == {} and row["over"] == {}
+
+
+@pytest.mark.parametrize("fails", ["prepare", "statistics 1"])
+def test_rows_that_the_totals_make_unfit_are_hidden_too(
+    federate: Federate, settings: Any, fails: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire, task = Wire(), Prepared((fails,))
+    config = settings(MASKED + "[federation]\nretry_wait_s = 0\n")
+    if fails == "prepare":
+        run = federate(config, SHARDS, task, wrap=wire)
+        assert run.directory.rounds()[0]["failed"] == {"train": 1}
+        kind, reason = m.TRAIN, "MemoryError"
+    else:  # it would fail in every round
+        with pytest.raises(RoundFailed, match=r"1 of 4 .*nothing to add to step 2 of the data"):
+            federate(config, SHARDS, task, wrap=wire)
+        kind, reason = m.STATISTICS, "KeyError at test_failures.py"
+    assert wire.shapes(kind, "d") == wire.shapes(kind, "a")
+    assert "smith" not in wire.texts() + caplog.text and reason in caplog.text
+    asked = wire.replies[kind, "d"]
+    assert len(asked) == (1 if kind == m.TRAIN else 2)  # once for each purpose
