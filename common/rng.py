@@ -106,3 +106,19 @@ def seeded_globals(seed: int, purpose: str, *parts: int | str) -> Iterator[None]
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         torch.random.set_rng_state(torch_state)
+
+
+def random_state(device: torch.device) -> list[torch.Tensor]:
+    """Of torch's generators that a step on this device draws from: the CPU's, then the GPU's. A
+    GPU draws dropout by its own."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def restore_random_state(device: torch.device, states: list[torch.Tensor]) -> None:
+    """Draw from here on what was drawn after ``random_state``."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

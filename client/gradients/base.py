@@ -99,6 +99,7 @@ class Batch:
     targets : B x ...
     units : B, int64, the unit of each example, in 0..count-1; None: each example is a unit
     count : U; units without examples have gradient zero
+    only : U, bool: which units' gradients are summed; None: all. Norms and losses are of all
     """
 
     inputs: Inputs
@@ -106,6 +107,7 @@ class Batch:
     units: Tensor | None
     count: int
     clipping: Clipping
+    only: Tensor | None = None
 
 
 class UnitGradients(ABC):
@@ -114,9 +116,11 @@ class UnitGradients(ABC):
     form : how: 'bookkeeping', 'functional' or 'loop'; may change at the first call,
         when a form turns out not to fit
     parameters : name and parameter, of those with ``requires_grad``
+    largest : no batch has more examples than this, as far as the caller knows
     """
 
     form: str
+    largest: int | None = None
 
     def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:
         self.model, self.loss, self.context = model, loss, context
@@ -153,6 +157,10 @@ class UnitGradients(ABC):
             like = zeros[0]
             return ClippedSum(zeros, like.new_zeros(count), like.new_zeros(0), 0)
         return self._clipped_sum(Batch(inputs, targets, units, count, clipping))
+
+    def sum_of(self, batch: Batch) -> ClippedSum:
+        """``clipped_sum`` of a batch that was checked, with B > 0; the sum is over ``only``."""
+        return self._clipped_sum(batch)
 
     @abstractmethod
     def _clipped_sum(self, batch: Batch) -> ClippedSum:
@@ -256,8 +264,8 @@ class Factors:
     dropped: int
 
 
-def clip_factors(squares: list[Tensor], clipping: Clipping) -> Factors:
-    """min(1, C / norm) from L tensors of U squared norms.
+def clip_factors(squares: list[Tensor], clipping: Clipping, only: Tensor | None = None) -> Factors:
+    """min(1, C / norm) from L tensors of U squared norms; 0 for units that aren't in ``only``.
 
     Flat clipping scales a unit's whole gradient by one factor and keeps its direction; per layer
     each layer is cut to its own share. A unit that isn't finite anywhere gets 0 everywhere.
@@ -272,5 +280,6 @@ def clip_factors(squares: list[Tensor], clipping: Clipping) -> Factors:
     factors = []
     for bound, norm in zip(clipping.bounds(len(squares)), found, strict=True):
         factor = (bound / norm.clamp_min(1e-30)).clamp_(max=1.0)  # a zero gradient gives 1
-        factors.append(torch.where(finite, factor, 0.0) if dropped else factor)
+        factor = torch.where(finite, factor, 0.0) if dropped else factor
+        factors.append(factor if only is None else factor * only)
     return Factors(factors, norms, finite if dropped else None, dropped)

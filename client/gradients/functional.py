@@ -18,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from wardround.client.gradients.base import (
     Batch,
     ClippedSum,
-    Clipping,
     Inputs,
     UnitGradients,
     clip_factors,
@@ -40,10 +39,12 @@ class _InParts(UnitGradients):
             squares[layer] = square if before is None else before + square
         return [square for square in squares if square is not None]
 
-    def _clip(self, gradients: list[Tensor], clipping: Clipping) -> ClippedSum:
-        """The clipped sum of units' gradients, U x ... for each parameter; losses are left out."""
-        factors = clip_factors(self._squares(gradients), clipping)
-        by_layer = factors.by_layer * (1 if clipping.per_layer else self.layers)
+    def _clip(self, gradients: list[Tensor], batch: Batch, units: Tensor) -> ClippedSum:
+        """The clipped sum of gradients of these units, U x ... for each parameter; losses are left
+        out."""
+        only = None if batch.only is None else batch.only[units]
+        factors = clip_factors(self._squares(gradients), batch.clipping, only)
+        by_layer = factors.by_layer * (1 if batch.clipping.per_layer else self.layers)
         sums = [
             weighted_sum(gradient, by_layer[layer], factors.finite)
             for layer, gradient in zip(self.layer_of, gradients, strict=True)
@@ -82,7 +83,7 @@ class Functional(_InParts):
                 losses[chunk] = values.detach()
                 for gradient, one in zip(gradients, each, strict=True):
                     gradient.index_add_(0, unit, one)
-            part = self._clip(gradients, batch.clipping)
+            part = self._clip(gradients, batch, found)
             norms[found] = part.norms
             dropped += part.dropped
             for sum_, one in zip(total, part.gradients, strict=True):
@@ -147,7 +148,7 @@ class Loop(_InParts):
                 (torch.zeros_like(p) if one is None else one).detach()[None]
                 for p, one in zip(parameters, found, strict=True)
             ]
-            part = self._clip(gradients, batch.clipping)
+            part = self._clip(gradients, batch, unit[None])
             norms[unit] = part.norms[0]
             dropped += part.dropped
             for sum_, one in zip(total, part.gradients, strict=True):

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from wardround.client.gradients.base import (
     Batch,
     ClippedSum,
-    Clipping,
     Context,
     Loss,
     UnitGradients,
@@ -107,15 +106,16 @@ class BookKeeping(UnitGradients):
         tape.backward(losses)
         with torch.no_grad():
             groups = Groups(batch.units, size, batch.count)
-            return self._finish(tape, losses.detach(), groups, batch.clipping)
+            return self._finish(tape, losses.detach(), groups, batch)
 
-    def _finish(self, tape: Tape, losses: Tensor, groups: Groups, clipping: Clipping) -> ClippedSum:
+    def _finish(self, tape: Tape, losses: Tensor, groups: Groups, batch: Batch) -> ClippedSum:
         found: list[LayerGradients | None] = []
         for module, uses in tape.uses.items():
             found.append(RULES[type(module)](module, uses, groups) if uses else None)
         none = losses.new_zeros(groups.count)
-        factors = clip_factors([none if one is None else one.squares for one in found], clipping)
-        by_layer = factors.by_layer * (1 if clipping.per_layer else len(found))
+        squares = [none if one is None else one.squares for one in found]
+        factors = clip_factors(squares, batch.clipping, batch.only)
+        by_layer = factors.by_layer * (1 if batch.clipping.per_layer else len(found))
         sums: dict[str, Tensor] = {}
         for path, one, factor in zip(self._layers.values(), found, by_layer, strict=True):
             if one is not None:

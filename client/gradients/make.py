@@ -3,36 +3,55 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wardround.client.gradients.base import (
     Batch,
     ClippedSum,
     Clipping,
     Context,
-    Inputs,
     Loss,
     UnitGradients,
     Unsupported,
     refuse_mixing,
     select,
 )
+from wardround.client.gradients.company import (
+    AGREES,
+    differ,
+    evaluating,
+    forked,
+    half,
+    mixes_in_company,
+    mixes_in_smaller,
+    other_company,
+    repeated,
+    repeated_rows,
+)
 from wardround.client.gradients.functional import Functional, Loop
 from wardround.client.gradients.ghost import BookKeeping
-from wardround.client.gradients.probes import mixes_examples
+from wardround.client.gradients.memory import refuse_memory, twin
 from wardround.common.errors import TaskError
+from wardround.common.rng import random_state, restore_random_state
 
 log = logging.getLogger("wardround.client")
-_PROBES, _AGREES = 3, 2e-3
+_PROBES = 3
+EVERY = 200
+"""Batches of a model, of which one is compared in other company: two more passes, 1 % of the
+time."""
+_CHOICE = torch.Generator()
+_CHOICE.seed()
+_MEND = (
+    "no unit's part can be bounded; compute each example by itself while the model trains, or use "
+    "privacy.unit = 'hospital'"
+)
 _Signature = tuple[tuple[str, ...], tuple[bool, ...]]
-_trusted: WeakKeyDictionary[nn.Module, _Signature] = WeakKeyDictionary()
-"""Models whose book-keeping was proven right, with the names of their trained parameters and the
-mode of every module."""
 FORMS = ("auto", "bookkeeping", "functional", "loop")
 
 
@@ -50,8 +69,9 @@ def make_unit_gradients(
         finds out without
 
     'auto' holds book-keeping against autograd on three examples before it trusts it, looks whether
-    the model mixes them while it trains, and logs a warning that names the module when it takes a
-    slower form.
+    the model mixes units at the sizes that training has (``company.py``), and logs a warning that
+    names the module when it takes a slower form. Whatever the form, a model that keeps something of
+    a batch is refused (``memory.py``). One batch of ``EVERY`` is looked at again.
 
     Raises TaskError for a model that can't be bounded per unit, naming the module and the mend;
     with a form asked for, also for a module that this form can't do.
@@ -93,14 +113,29 @@ def _refusal(error: Unsupported) -> TaskError:
     return TaskError(f"{error}; use form 'auto', which has slower forms for such models")
 
 
+@dataclass
+class _Proof:
+    """What was seen of a model.
+
+    signature : the names of its trained parameters and the mode of every module, as it was seen
+    rows : the largest batch that was compared
+    calls : batches since the last comparison
+    """
+
+    signature: _Signature
+    rows: int
+    calls: int = 0
+
+
+_proofs: WeakKeyDictionary[nn.Module, _Proof] = WeakKeyDictionary()
+
+
 class _Automatic(UnitGradients):
     """The fastest form that fits; goes to the next one when a form finds that it doesn't."""
 
     def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:
         super().__init__(model, loss, context)
         self._engine: UnitGradients
-        self._proof = _trusted.get(model)
-        """For which parameters and modes the model was looked at."""
         self._transformable = False
         """Whether ``vmap`` has once worked: then its errors are the caller's."""
         try:
@@ -112,20 +147,32 @@ class _Automatic(UnitGradients):
     def _fall_back(self, engine: UnitGradients, reason: str) -> None:
         log.warning("%s; its clipped gradients take a slower form (%s)", reason, engine.form)
         self._engine, self.form = engine, engine.form
-        _trusted.pop(self.model, None)
+        _proofs.pop(self.model, None)
 
     def _signature(self) -> _Signature:
         names = tuple(name for name, _ in self.parameters)
         return names, tuple(module.training for module in self.model.modules())
 
     def _clipped_sum(self, batch: Batch) -> ClippedSum:
-        try:
-            if self._proof != self._signature():
-                self._examine(batch.inputs, batch.targets)
-            if isinstance(self._engine, BookKeeping):
+        proof = _proofs.get(self.model)
+        if proof is None or proof.signature != self._signature() or proof.rows < len(batch.targets):
+            try:
+                self._examine(batch)
+            except Unsupported as error:
+                self._fall_back(Functional(self.model, self.loss, self.context), str(error))
+            return self._sum(batch)
+        proof.calls += 1
+        if proof.calls < EVERY:
+            return self._sum(batch)
+        proof.calls = 0
+        return self._watched(batch)
+
+    def _sum(self, batch: Batch) -> ClippedSum:
+        if isinstance(self._engine, BookKeeping):
+            try:
                 return self._engine._clipped_sum(batch)
-        except Unsupported as error:
-            self._fall_back(Functional(self.model, self.loss, self.context), str(error))
+            except Unsupported as error:
+                self._fall_back(Functional(self.model, self.loss, self.context), str(error))
         if isinstance(self._engine, Functional) and not self._transformable:
             state = torch.get_rng_state()
             try:
@@ -139,56 +186,83 @@ class _Automatic(UnitGradients):
                 self._fall_back(loop, "vmap can't transform the model")
         return self._engine._clipped_sum(batch)
 
-    def _examine(self, inputs: Inputs, targets: Tensor) -> None:
-        """Unsupported if book-keeping, where that is the form, is wrong for this model.
+    def _examine(self, batch: Batch) -> None:
+        """Before a batch that is larger than any before it: whether the model keeps something of a
+        batch, and, for book-keeping, whether it mixes the units of one.
 
         It finds what no rule can see: code that mixes the examples of a batch, or puts them
         elsewhere than first. One example alone, or equal ones, prove nothing.
-        """
-        rows, signature = slice(0, _PROBES), self._signature()
-        inputs, targets = select(inputs, rows), targets[rows]
-        mixed = mixes_examples(self.model, self.loss, inputs, targets)
-        seen = mixed is not None
-        if isinstance(self._engine, BookKeeping):
-            if mixed:
-                raise Unsupported("the model mixes the examples of a batch")
-            exact = BookKeeping(self.model, self.loss)  # 16 bits would hide small differences
-            seen = self._compare(exact, inputs, targets) and seen
-            if seen:
-                _trusted[self.model] = signature
-        if seen:
-            self._proof = signature
 
-    def _compare(self, engine: BookKeeping, inputs: Inputs, targets: Tensor) -> bool:
-        """Whether several gradients were found equal to autograd's, example by example.
+        Raises TaskError for a model that keeps something, Unsupported if book-keeping, where that
+        is the form, is wrong for it.
+        """
+        losses = refuse_memory(self.model, self.loss, batch.inputs, batch.targets)
+        seen, rows = bool((losses != losses[:1]).any()), len(batch.targets)
+        if isinstance(self._engine, BookKeeping):
+            model = twin(self.model)
+            exact = BookKeeping(model, self.loss)  # 16 bits would hide small differences
+            bound = self._compare(exact, batch)
+            seen = seen and bound is not None
+            usual = replace(batch, clipping=Clipping(bound or 1.0))
+            rows = self._largest(rows)
+            larger = repeated_rows(usual, rows)
+            if mixes_in_smaller(exact, usual) or mixes_in_company(exact, larger):
+                raise Unsupported("the model mixes the examples of a batch")
+        if seen:
+            _proofs[self.model] = _Proof(self._signature(), rows)
+
+    def _largest(self, rows: int) -> int:
+        """As large as a draw of Poisson will hardly be, once this one came: a batch above it would
+        be examined anew. One is odd if the other is even."""
+        larger = rows + 3 * math.isqrt(rows) + 9
+        if self.largest is not None:
+            larger = max(rows, min(larger, self.largest))
+        return larger if larger == rows or (larger - rows) % 2 else larger - 1
+
+    def _compare(self, engine: BookKeeping, batch: Batch) -> float | None:
+        """The median norm, if several gradients were found equal to autograd's, example by example.
 
         Raises Unsupported for one that isn't.
         """
-        with evaluating(self.model):
-            loop = Loop(self.model, self.loss)
+        rows = slice(0, _PROBES)
+        inputs, targets = select(batch.inputs, rows), batch.targets[rows]
+        with evaluating(engine.model):
+            loop = Loop(engine.model, self.loss)
             norms = loop.clipped_sum(inputs, targets, None, len(targets), Clipping(1.0)).norms
             known = norms[torch.isfinite(norms) & (norms > 0)]
             bound = float(known.median()) if len(known) else 1.0
-            batch = Batch(inputs, targets, None, len(targets), Clipping(bound))
-            wanted, found = loop._clipped_sum(batch), engine._clipped_sum(batch)
+            few = Batch(inputs, targets, None, len(targets), Clipping(bound))
+            wanted, found = loop._clipped_sum(few), engine._clipped_sum(few)
         error = sum(
             float((one - other).square().sum())
             for one, other in zip(wanted.gradients, found.gradients, strict=True)
         )
-        same = torch.allclose(wanted.norms, found.norms, rtol=_AGREES, atol=_AGREES * bound)
-        if not same or not error**0.5 <= _AGREES * bound * len(targets):
+        same = torch.allclose(wanted.norms, found.norms, rtol=AGREES, atol=AGREES * bound)
+        if not same or not error**0.5 <= AGREES * bound * len(targets):
             raise Unsupported("the model mixes the examples of a batch")
-        return len(known) > 1
+        return bound if len(known) > 1 else None
 
+    def _watched(self, batch: Batch) -> ClippedSum:
+        """The sum, and whether a copy of the model still gives a half of the units the same in
+        other company, and all of them the same again after that.
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without dropout; after it every module is in its own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        for module in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+        Raises TaskError if not: what was proven doesn't hold, and nothing of this round leaves.
+        """
+        device, state = batch.targets.device, random_state(batch.targets.device)
+        model = twin(self.model)
+        result = self._sum(batch)
+        engine = type(self._engine)(model, self.loss, self.context)
+        only = half(batch.count, int(torch.randint(1 << 31, (), generator=_CHOICE)), device)
+        with forked(device):
+            restore_random_state(device, state)
+            other = engine.sum_of(other_company(batch, only))
+            restore_random_state(device, state)
+            again = engine.sum_of(replace(batch, only=only))
+        if not repeated(result, again):
+            raise TaskError(
+                f"the model or its loss keeps something of a batch, by which later ones change; "
+                f"{_MEND}"
+            )
+        if differ(again, other, batch, only):
+            raise TaskError(f"the model mixes the examples of some batches and not of all; {_MEND}")
+        return result

@@ -85,6 +85,7 @@ class ClippedGradients:
         """``most`` rows at a time, or one unit that has more."""
         total = np.zeros(self.dimension)
         dropped = 0
+        self._engine.largest = most
         for part in self._pieces(chosen, most):
             rows, numbers = self._rows(part)
             index = torch.from_numpy(rows)

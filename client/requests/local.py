@@ -11,10 +11,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -185,11 +188,29 @@ def _steps_on(
     norm = _remembered_norm(state, algorithm.state_round, table.clipping_norm)
     steps = PrivateSteps(gradients, units, private.schedule, table, norm, private.source)
     secret = _secret_seed(hospital, seed)
-    outcome = train_model(model, steps, hospital.config, secret, algorithm)
+    with _others_unmoved(model):
+        outcome = train_model(model, steps, hospital.config, secret, algorithm)
     if table.clipping == "adaptive":
         kept = {_NORM: np.array([steps.norm])}
         state.save(_NORM, kept, algorithm.server_round, algorithm.state_round)
     return outcome
+
+
+@contextmanager
+def _others_unmoved(model: nn.Module) -> Iterator[None]:
+    """Whatever isn't trained is afterwards as it was: buffers leave with the model, and no noise is
+    on what a forward pass has put into them."""
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    before = [(value, value.detach().clone()) for value in [*frozen, *model.buffers()]]
+    names = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
+    try:
+        yield
+    finally:
+        for module, buffers in names:  # one may have been set anew
+            module._buffers.update(buffers)
+        with torch.no_grad():
+            for value, was in before:
+                value.copy_(was)
 
 
 def _secret_seed(hospital: Hospital, seed: Seed) -> Seed:

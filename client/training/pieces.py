@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.errors import TaskError
+from wardround.common.rng import random_state, restore_random_state
 from wardround.common.tasks.base import Task
 
 log = logging.getLogger("wardround.client")
@@ -103,19 +104,3 @@ def obstacle(model: nn.Module, task: Task[Any]) -> str:
                 "batch; use layer or group normalisation"
             )
     return ""
-
-
-def random_state(device: torch.device) -> list[Tensor]:
-    """Of torch's generators that a step on this device draws from: the CPU's, then the GPU's. A
-    GPU draws dropout by its own."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
-def restore_random_state(device: torch.device, states: list[Tensor]) -> None:
-    """Draw from here on what was drawn after ``random_state``."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)

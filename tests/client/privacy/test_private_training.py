@@ -249,3 +249,41 @@ def test_dropout_in_private_steps_is_secret_but_in_simulations(
         work = local_update(hospital, model, data, model_arrays(model), plain, private)
         found.append((work.protect or work.arrays)["1.weight"])
     assert np.array_equal(*found) == simulated
+
+
+@pytest.mark.parametrize("unit", ["example", "hospital"])
+def test_a_buffer_leaves_as_it_came_whatever_a_forward_pass_puts_into_it(
+    settings: Settings, line: Any, unit: str
+) -> None:
+    """No noise is on it. Remembering the last batch is allowed, and so is a new tensor."""
+
+    class Showing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("written", torch.zeros(30))
+            self.register_buffer("anew", torch.zeros(30))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.written.copy_(x.detach().mean(0))
+            self.anew = x.detach().mean(0)
+            return x
+
+    class Kept(line):  # type: ignore[misc]
+        def model(self, totals: Any) -> nn.Module:
+            return nn.Sequential(Showing(), super().model(totals))
+
+    config = settings(f"[privacy]\nunit='{unit}'\n{QUIET}[training]\nlocal_steps=2\n")
+    data = Examples(torch.rand(20, 30), torch.rand(20))
+    shard = OwnShard("a", Kept(features=30), config, lambda: data)
+    hospital = Hospital(shard, place=Place(simulated=True))
+    model = build_model(hospital.task, {}, 1)
+    before = model_arrays(model)
+    private = PrivateRound(
+        hospital, Proposal("run", 1, 1, 1, 1.0, 20.0, 1.0), Schedule(0.02, 1.0, 2, 1, 20.0)
+    )
+    request = TrainRequest(SentModel(ArrayRecord(), 1))
+    plain = Plain(dict(model.named_parameters()), request, ClientState(RecordDict()))
+    work = local_update(hospital, model, data, before, plain, private)
+    told = work.arrays if work.protect is None else before | work.protect
+    for name in ("0.written", "0.anew"):
+        assert np.array_equal(told[name], before[name]) and not before[name].any()
