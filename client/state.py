@@ -19,6 +19,7 @@ from wardround.common.flower.arrays import Arrays, check_finite, decode_arrays, 
 from wardround.common.protocol.names import records_of
 
 _SEPARATOR = "@"
+_RUN = "run"
 
 
 class ClientState:
@@ -59,6 +60,17 @@ class ClientState:
                 self._records[after] = before
             elif after in self._records:
                 del self._records[after]
+
+    def begin_run(self, run: str) -> None:
+        """Forget the arrays of every round of another run: what was made under its plan serves no
+        other. (A state of an earlier version doesn't say whose it is, and stays.)"""
+        before = self.values(_RUN)
+        if before is not None and before["run"] == run:
+            return
+        kept = list(records_of(self._records, ArrayRecord)) if before is not None else []
+        for key in [key for key in kept if _SEPARATOR in key]:
+            del self._records[key]
+        self.set_values(_RUN, {"run": run})
 
     # --- records of values: secure aggregation's store ------------------------------------------
     def values(self, name: str) -> dict[str, Any] | None:

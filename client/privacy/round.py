@@ -6,6 +6,8 @@ in between counts what was never released; nothing is released that wasn't count
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -44,6 +46,7 @@ from wardround.common.protocol.train import (
     TrainRequest,
     adapts,
 )
+from wardround.common.secagg.content import shared_settings
 
 log = logging.getLogger("wardround.client")
 
@@ -84,8 +87,9 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
     """Sizes of the splits as the server may know them.
 
     Without privacy the true ones. For examples and patients: the number of units, with noise that
-    is drawn once per federation and paid for. For hospitals: 1 where there may be rows. That a
-    hospital trains on no rows at all is said as it is: the part that it plays, as who takes part.
+    is drawn once per federation and settings, and paid for. For hospitals: 1 where there may be
+    rows. That a hospital trains on no rows at all is said as it is: the part that it plays, as who
+    takes part.
     """
     true, table = hospital.sizes(), hospital.config.privacy
     if not table.enabled:
@@ -96,8 +100,7 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
     possible["test"] |= data.test_fraction > 0
     if table.unit == "hospital":
         return {split: int(possible[split]) for split in m.SPLITS}
-    federation = hospital.config.federation.name
-    key = f"sizes of {table.unit} in {federation}"
+    key = _sizes_key(hospital.config)
     with open_ledger(hospital) as ledger:
         found = ledger.recall(key)
         if found is None:
@@ -108,6 +111,15 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
             ledger.remember(key, found)
     numbers = dict(zip(m.SPLITS, map(int, found.split()), strict=True))
     return {split: max(1, numbers[split]) if possible[split] else 0 for split in m.SPLITS}
+
+
+def _sizes_key(config: Config) -> str:
+    """What announced sizes are remembered by: all of the settings that they follow from. Others
+    make other numbers, which are paid for again."""
+    shared = shared_settings(config)
+    parts = [config.federation.seed, shared["data"], shared["task"], config.privacy.size_noise]
+    settings = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return f"sizes of {config.privacy.unit} in {config.federation.name}, settings {settings[:16]}"
 
 
 def _check_split(hospital: Hospital) -> None:

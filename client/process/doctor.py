@@ -11,8 +11,9 @@ import grpc
 
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.kit import Kit
-from wardround.client.site.last_word import BEGUN, LEDGER, resolve_device
+from wardround.client.site.last_word import BEGUN, LEDGER
 from wardround.client.site.policy import load_site
+from wardround.client.site.terms import resolve_device
 from wardround.client.training.devices import told
 from wardround.client.transport.diagnose import diagnose, proxy_for
 from wardround.common.address import split_address

@@ -18,33 +18,28 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from wardround.client.app import create_client_app
-from wardround.client.data.hospital import Hospital, Keys, Place
-from wardround.client.data.shard import OwnShard
 from wardround.client.data.watch import DataWatch
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.process.answers import Answers
 from wardround.client.process.responder import Kept, Responder
 from wardround.client.process.store import DurableState
-from wardround.client.requests.own_model import FOLDER
+from wardround.client.process.workplace import Workplace
 from wardround.client.site.kit import Kit
 from wardround.client.site.last_word import BEGUN, LEDGER, LastWord
 from wardround.client.site.outward import Outward
 from wardround.client.site.stop import LOCK, is_stopped
+from wardround.client.site.terms import Terms
+from wardround.client.state import ClientState
 from wardround.client.training.devices import told
-from wardround.client.training.distributed import TrainingProcesses
-from wardround.client.training.settings import check_training
 from wardround.client.transport.connection import Connection
 from wardround.common.audit.lines import SignedHead
 from wardround.common.audit.log import AuditLog
-from wardround.common.config.task import make_task
 from wardround.common.durable.files import hand_over
 from wardround.common.durable.lock import take_lock
 from wardround.common.durable.private import denied
 from wardround.common.errors import AuditError, ProvisionError, TransportError, WardroundError
 from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, become_client
-from wardround.common.run.shaping import differences
-from wardround.common.secagg.content import shared_settings
+from wardround.common.text import one_line
 from wardround.common.transport.frames import Heads, Start
 from wardround.common.transport.mailbox import Incoming
 from wardround.common.versions import own_version
@@ -78,18 +73,18 @@ class HospitalProcess:
                 )
             path = kit.state / "audit.jsonl"
             self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
-            self.rules = LastWord(kit, self.audit, device, self._units, self._begin)
+            self.rules = LastWord(kit, self.audit, device, self._units, self._begin, self._accepted)
             _create_ledger(kit)
-            self.hospital = self._open_hospital()
-            self.data = DataWatch(shard, lambda: self.hospital, self.audit, kit.state / "data.json")
-            log.info("%s", told(self.hospital.config.training.device))
-            self.hospital.parts()  # a mistake in the data is told now, not in the first round
+            outward = Outward(shard, [kit.folder, Path.cwd()])
+            self.work = Workplace(shard, self.rules.terms, outward)
+            self.data = DataWatch(
+                shard, lambda: self.work.hospital, self.audit, kit.state / "data.json"
+            )
+            log.info("%s", told(self.work.hospital.config.training.device))
             self._state = DurableState(kit.state / "store")
             self.connection = Connection(lambda: self.kit, self)
-            outward = Outward(shard, [kit.folder, Path.cwd()])
-            app = create_client_app(lambda context: self.hospital, outward=outward)
             self.responder = Responder(
-                lambda message: app(message, self._context()),
+                lambda message: self.work.app(message, self._context()),
                 Kept(self._state, Answers(kit.state / "answers")),
                 self.audit,
                 self.rules,
@@ -100,43 +95,22 @@ class HospitalProcess:
             become_client()
             self._opened = opened.pop_all()
 
-    def _open_hospital(self) -> Hospital:
-        """The hospital under the present settings; its data are read when they are needed."""
-        kit, config = self.kit, self.rules.config()
-        task = make_task(config)
-        check_training(config, task)
-        return Hospital(
-            OwnShard(kit.name, task, config, lambda: task.load(self._shard)),
-            keys=Keys(kit.identity, kit.description.roster),
-            place=Place(
-                ledger_path=kit.state / LEDGER,
-                model_folder=kit.folder / FOLDER,
-                processes=TrainingProcesses(config) if config.training.processes > 1 else None,
-            ),
-        )
-
-    def _begin(self, run: str) -> None:
-        self._renew()
+    def _begin(self, run: str, terms: Terms) -> None:
+        """Before a plan is looked at, in the responder's thread: what was edited or provisioned
+        holds from now on. Raises WardroundError if it can't."""
+        if others := self.work.take_up(terms):
+            self.audit.append("settings", run=run, differ=one_line(others, 1000))
+            log.info("the settings are others now: %s", others)
         self.data.begin(run)
 
-    def _renew(self) -> None:
-        """Before a plan is looked at, in the responder's thread: settings that were provisioned
-        since this process began hold from now on. Raises WardroundError if they can't."""
-        began, now = (shared_settings(x) for x in (self.hospital.config, self.rules.config()))
-        if others := differences(began, now):
-            self._end_processes()
-            self.hospital = self._open_hospital()
-            self.hospital.parts()
-            log.info("the federation's settings are others now: %s", others)
+    def _accepted(self, run: str) -> None:
+        ClientState(self._state.records).begin_run(run)
+        self._state.save()
 
     def close(self) -> None:
         """Release files and lock of a process that isn't run."""
-        self._end_processes()
+        self.work.close()
         self._opened.close()
-
-    def _end_processes(self) -> None:
-        if self.hospital.processes is not None:
-            self.hospital.processes.close()
 
     def run(self) -> None:
         """Serve the federation until SIGTERM or SIGINT."""
@@ -189,7 +163,8 @@ class HospitalProcess:
 
     def _units(self) -> int | None:
         """How many protected units this hospital trains on."""
-        return len(self.hospital.units()) if self.hospital.config.privacy.enabled else None
+        hospital = self.work.hospital
+        return len(hospital.units()) if hospital.config.privacy.enabled else None
 
     # --- events of the connection --------------------------------------------------------------
     def dialling(self) -> None:
@@ -211,11 +186,11 @@ class HospitalProcess:
 
     def described(self, data: bytes) -> None:
         self.kit = self.kit.update_description(data)
-        version = self.kit.description.version
+        described = self.kit.description
         self.rules.described(self.kit)
-        self.hospital.roster = self.kit.description.roster
-        self.audit.append("description", version=version, hospitals=sorted(self.hospital.roster))
-        log.info("the federation's description is now version %d", version)
+        hospitals = sorted(described.roster)
+        self.audit.append("description", version=described.version, hospitals=hospitals)
+        log.info("the federation's description is now version %d", described.version)
 
     def wanted(self, start: Start) -> str | None:
         return self.responder.wanted(start)

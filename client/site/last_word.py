@@ -1,28 +1,28 @@
 """The hospital's last word, as its process asks for it.
 
 ``site.toml`` and the hospital's copy of the signed description say what is allowed; a plan that a
-person must approve waits for that; what was accepted is enforced by the gate. The policy is read
-again for every plan, so that an edit needs no restart; whether a person has withdrawn from the run
-is looked at before every request and before every answer.
+person must approve waits for that; what was accepted is enforced by the gate. Both are read again
+for every plan (``terms.py``), so that an edit needs no restart. Whether a person has withdrawn from
+the run, and whether the files are still those that it was accepted under, is looked at before every
+request and before every answer.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.approval import Approvals
 from wardround.client.site.gate import Gate
 from wardround.client.site.kit import Kit
-from wardround.client.site.policy import load_site
 from wardround.client.site.rules import check_rules, check_spent
-from wardround.client.training.devices import missing_device
-from wardround.client.training.precision import check_precision
+from wardround.client.site.terms import Terms
 from wardround.common.audit.log import AuditLog
-from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused, WardroundError
 from wardround.common.manifest.manifest import Manifest, summary
+from wardround.common.protocol.errors import EDITED
 from wardround.common.protocol.manifest import ManifestReply, ManifestRequest
 from wardround.common.protocol.message import Content
 
@@ -39,8 +39,14 @@ class LastWord:
     ----------
     device : overrides the one of ``site.toml``
     units : gives the number of this hospital's protected units, once its data is open
-    begin : is told the name of a run before its plan is looked at: settings and data must be the
-        present ones; may raise WardroundError
+    begin : is told the name of a run and the terms that hold from now on, before its plan is looked
+        at: what computes must be made of them, and the data be the present ones; may raise
+        WardroundError
+    accepted : is told the name of a run whose plan is accepted
+
+    Attributes
+    ----------
+    terms : those that what is accepted was accepted under, and that all is done by
     """
 
     def __init__(
@@ -49,13 +55,15 @@ class LastWord:
         audit: AuditLog,
         device: str | None,
         units: Callable[[], int | None] = lambda: None,
-        begin: Callable[[str], None] = lambda run: None,
+        begin: Callable[[str, Terms], None] = lambda run, terms: None,
+        accepted: Callable[[str], None] = lambda run: None,
     ) -> None:
         self._kit, self._audit, self._device, self._units = kit, audit, device, units
-        self._begin = begin
+        self._begin, self._accepted = begin, accepted
         self._approvals = Approvals(kit.state, kit.identity)
-        self._gate = Gate()
+        self._gate, self._turn = Gate(), threading.Lock()
         self._refused: tuple[str, str] = ("", "")
+        self.terms = Terms.read(kit, device)
 
     @property
     def run(self) -> str:
@@ -63,75 +71,94 @@ class LastWord:
         manifest = self._gate.manifest
         return manifest.run if manifest is not None else ""
 
-    def config(self) -> Config:
-        """This hospital's settings. Raises ConfigError, or PolicyRefused for a missing file."""
-        site, described = load_site(self._kit.site_path), self._kit.description.config()
-        config = site.apply(described)
-        device = resolve_device(self._device or config.training.device)
-        training = config.training.model_copy(update={"device": device})
-        config = config.model_copy(update={"training": training})
-        check_precision(config)
-        return config
-
     def described(self, kit: Kit) -> None:
-        """The signed description is another: what was accepted under the old one is over."""
-        self._kit, self._gate = kit, Gate()
+        """The signed description is another: what was accepted under the old one is over, and
+        nothing is done by the new one until a plan is accepted."""
+        with self._turn:
+            self._kit, self._gate = kit, Gate()
 
     def admit(self, content: Content) -> Content:
         """Accept a run manifest. Raises WardroundError, and keeps nothing, if it may not be.
 
         What was accepted before stands until another plan is: one that is refused changes nothing.
-        Gives the digest of what was accepted, for the server to compare.
+        But what was accepted under other terms is over as soon as these are taken up. Gives the
+        digest of what was accepted, for the server to compare.
         """
+        kit = self._kit
         data = ManifestRequest.from_records(content).manifest
-        manifest = Manifest.read(data, self._kit.description.server)
+        manifest = Manifest.read(data, kit.description.server)
         digest = manifest.digest().hex()
         try:
-            self._begin(manifest.run)
+            self._take_up(kit, manifest.run)
             self._check(manifest)
+            self._accept(kit, manifest)
         except WardroundError as error:
             if self._refused != (digest, str(error)):  # it is asked again and again
                 self._refused = (digest, str(error))
                 self._audit.append("policy", manifest=digest, run=manifest.run, refused=str(error))
             raise
-        self._approvals.accept(manifest)
-        self._gate = Gate(manifest)
         self._audit.append(
             "manifest", manifest=digest, run=manifest.run, stage=manifest.stage, accepted=True
         )
         log.info("run %s is accepted (manifest of stage %d)", manifest.run, manifest.stage)
         return ManifestReply(manifest.digest()).to_records()
 
+    def _take_up(self, kit: Kit, run: str) -> None:
+        """Let the present terms hold. Where they differ from the last ones, nothing is accepted."""
+        terms, before = Terms.read(kit, self._device), self.terms
+        if kit is not before.kit or terms.files != before.files or terms.others(before):
+            with self._turn:
+                self._gate = Gate()
+        self._begin(run, terms)
+        self.terms = terms
+
     def _check(self, manifest: Manifest) -> None:
-        site = load_site(self._kit.site_path)
-        config = site.apply(self._kit.description.config())
-        check_rules(site, manifest, self._kit.description, config, self._units())
+        site, kit, config = self.terms.site, self.terms.kit, self.terms.config
+        check_rules(site, manifest, kit.description, config, self._units())
         self._approvals.request(manifest, ask=site.approval == "ask")
+
+    def _accept(self, kit: Kit, manifest: Manifest) -> None:
+        """Unless the terms were changed while the plan was looked at."""
+        if edited := self.terms.edited():
+            raise PolicyRefused(f"{edited} was edited meanwhile; the plan is to be shown again")
+        with self._turn:
+            if kit is not self._kit:
+                raise PolicyRefused("the signed description was renewed meanwhile; show it again")
+            self._approvals.accept(manifest)
+            self._accepted(manifest.run)
+            self._gate = Gate(manifest)
 
     def may_begin(self, message_type: str, request: Content | None) -> None:
         """Raise PolicyRefused unless the accepted plan has such requests, and stands."""
-        self._check_consent()
+        self._check_standing()
         self._gate.may_begin(message_type, request)
 
     def may_spend(self) -> None:
         """Before training: raise PrivacyRefused if another round would pass what this hospital
         allows one run."""
-        manifest = self._gate.manifest
+        manifest, terms = self._gate.manifest, self.terms
         if manifest is not None and manifest.privacy.enabled:
             with Ledger.open(self._kit.state / LEDGER, self._kit.name) as ledger:
                 entries = ledger.entries()
-            site = load_site(self._kit.site_path)
-            check_spent(site, entries, self.config(), manifest.run)
+            check_spent(terms.site, entries, terms.config, manifest.run)
 
     def may_leave(self, message_type: str, content: Content) -> str:
-        """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest, or a
-        person has withdrawn from the run."""
-        self._check_consent()
+        """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest, or
+        the plan doesn't stand any more."""
+        self._check_standing()
         return summary(self._gate.check(message_type, content))
 
-    def _check_consent(self) -> None:
-        if self._gate.manifest is not None:
-            self._approvals.check_consent(self._gate.manifest)
+    def _check_standing(self) -> None:
+        """Raise PolicyRefused if a person has withdrawn from the run, or the hospital's own files
+        aren't those any more that the plan was accepted under."""
+        manifest = self._gate.manifest
+        if manifest is None:
+            return
+        self._approvals.check_consent(manifest)
+        if edited := self.terms.edited():
+            raise PolicyRefused(
+                f"{EDITED}'{manifest.run}': {edited} was edited; the plan is to be shown again"
+            )
 
     def note_decisions(self) -> str:
         """Write what a person has decided since into the audit log; why nothing of the present
@@ -140,19 +167,7 @@ class LastWord:
             word = "approved" if one["accepted"] else "rejected"
             log.info("run %s was %s by %s", one["run"], word, one["who"])
         try:
-            self._check_consent()
+            self._check_standing()
         except PolicyRefused as error:
             return str(error)
         return ""
-
-
-def resolve_device(device: str) -> str:
-    """'auto' is the first GPU that torch can use, else the CPU; others are checked.
-
-    Raises PolicyRefused for a device that isn't there.
-    """
-    if device == "auto":
-        return "cpu" if missing_device("cuda:0") else "cuda:0"
-    if why := missing_device(device):
-        raise PolicyRefused(f"device {device!r:.40}: {why}, or 'auto' (--device, or site.toml)")
-    return device

@@ -166,6 +166,11 @@ class SitePolicy(Table):
                 )
         return self
 
+    @property
+    def text(self) -> str:
+        """The file as it was read."""
+        return self._source.text
+
     def refused(self, key: str, message: str) -> PolicyRefused:
         """The error for a key, with its line in site.toml."""
         return PolicyRefused(one_line(f"{self._source.place(key)}{key}: {message}"))

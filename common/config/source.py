@@ -23,12 +23,12 @@ class Source:
         self.path = path
         self.folder = path.parent if path else Path()
         self.overridden = set(overridden)
-        self._text = text
+        self.text = text
 
     @cached_property
     def lines(self) -> dict[str, int]:
         """Line of each table and key; looked for at the first mistake only."""
-        return key_lines(self._text)
+        return key_lines(self.text)
 
     def place(self, key: str) -> str:
         """'file:line: ' of a dotted key, or of its nearest table; '--set ' for an override."""

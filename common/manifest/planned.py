@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import re
+from functools import cache
 from pathlib import Path
 
 from wardround.common.config.load import Config
@@ -49,8 +50,9 @@ def file_sha256(path: Path) -> str:
         raise TaskError(f"{path}: can't be read ({error.strerror})") from None
 
 
+@cache
 def own_versions() -> Versions:
-    """What this process computes with."""
+    """What this process computes with, whatever is installed while it runs."""
     flwr, torch = (importlib.metadata.version(name) for name in ("flwr", "torch"))
     return Versions(
         wardround=own_version(), flwr=flwr.partition("+")[0], torch=torch.partition("+")[0]

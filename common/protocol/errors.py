@@ -14,6 +14,9 @@ BUDGET = "privacy: "
 """How the reason begins with which a client refuses what its privacy budget forbids."""
 REJECTED = "this hospital rejected the plan of run "
 """How the reason begins with which a client refuses what a person there has rejected."""
+EDITED = "this hospital's own files have changed since it accepted the plan of run "
+"""How the reason begins with which a client refuses what its present rules haven't accepted yet: it
+is to be shown the plan again."""
 FAILED = "failed: "
 """How the server's own line of a client that failed begins."""
 
@@ -24,20 +27,24 @@ class Code(IntEnum):
     FAILED : nothing is known but the sentence; Flower's number for an app that raised an error
     BUDGET : the hospital's privacy budget, or its ledger, forbids it
     REJECTED : a person at the hospital has rejected the run's plan
+    EDITED : its own rules are others since it accepted the plan, and it must be shown that again
     """
 
     FAILED = 2
     BUDGET = 1001
     REJECTED = 1002
+    EDITED = 1003
 
 
 def code_of(reason: str | None, code: int = Code.FAILED) -> Code:
     """The code of an error reply: the one that it has, if that is one of ours; else (until
     PROTOCOL 3) the one that its sentence stands for."""
-    if code in (Code.BUDGET, Code.REJECTED):
+    if code in (Code.BUDGET, Code.REJECTED, Code.EDITED):
         return Code(code)
     if (reason or "").startswith(BUDGET):
         return Code.BUDGET
+    if (reason or "").startswith(EDITED):
+        return Code.EDITED
     return Code.REJECTED if (reason or "").startswith(REJECTED) else Code.FAILED
 
 

@@ -145,6 +145,11 @@ class RunDirectory:
         """Set entries of ``run.json``."""
         write_atomically(self._run, to_json(self.summary() | values, indent=2).encode())
 
+    def keep_plan(self, body: bytes) -> None:
+        """Write the manifest that hospitals are shown to ``plan.json``: settings, rounds, members,
+        and what leaves. Its digest stands in the audit log of each one that accepted it."""
+        write_atomically(self.path / "plan.json", body)
+
     def summary(self) -> dict[str, Any]:
         """The entries of ``run.json``; empty before the first ``update``."""
         try:

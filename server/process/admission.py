@@ -17,6 +17,7 @@ from wardround.common.errors import WardroundError
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
 from wardround.common.protocol.manifest import ManifestRequest
+from wardround.common.trust.identity import SIGNATURE_BYTES
 from wardround.server.gathering.gatherer import Expected
 from wardround.server.process.manifest import ManifestSigner
 from wardround.server.process.present_description import PresentDescription
@@ -37,6 +38,7 @@ class Admission:
     ----------
     signer : of this run's manifests
     description : the present one
+    keep : is given each manifest before it is shown: canonical JSON
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Admission:
         signer: ManifestSigner,
         description: PresentDescription,
         events: ServerEvents,
+        keep: Callable[[bytes], None] = lambda body: None,
     ) -> None:
         self._grid, self._signer, self._description = grid, signer, description
-        self._events = events
+        self._events, self._keep = events, keep
         self._expected: Expected | None = None
         self._signed = b""
         self._renewed = threading.Condition()
@@ -77,6 +80,7 @@ class Admission:
         with self._renewed:
             if signed == self._signed:
                 return
+            self._keep(signed[SIGNATURE_BYTES:])
             self._signed, self._announcing = signed, True
         links = [link for link in self._grid.links.values() if link.admitted]
         for link in links:

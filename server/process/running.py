@@ -84,7 +84,9 @@ class RunningServer:
         signer = ManifestSigner(
             config=config, task=setup.task, run_name=run.path.name, identity=folder.identity
         )
-        self._admission = Admission(self._grid, signer, self._description, self._diary)
+        self._admission = Admission(
+            self._grid, signer, self._description, self._diary, self._run.keep_plan
+        )
         self._door = Door(
             self._grid,
             Terms(

@@ -88,7 +88,8 @@ class Link:
     Parameters
     ----------
     changed : the condition that guards all links of a server, notified when a reply is here
-    on_withdrawn : is told that a person there withdraws from the run, and the reason
+    on_withdrawn : is told that what was accepted there is over, and the reason: a person withdraws
+        from the run, or its own rules were edited
 
     Attributes
     ----------
@@ -255,8 +256,8 @@ class Link:
             if asked is None or asked.answered:
                 message.file.close()
                 return
-            rejected = start.kind == "error" and code_of(start.reason) is Code.REJECTED
-            withdrawn = start.type != MANIFEST and rejected
+            over = start.kind == "error" and code_of(start.reason) in (Code.REJECTED, Code.EDITED)
+            withdrawn = start.type != MANIFEST and over
             if start.kind == "error":
                 message.file.close()
                 asked.error = start.reason

@@ -66,7 +66,8 @@ def test_a_second_start_is_refused_while_the_first_one_lives(tmp_path: Path) -> 
 
 def test_the_process_opens_the_kit_once_and_not_twice(kit: Path) -> None:
     process = HospitalProcess(Kit.open(kit), None)
-    assert process.hospital.sizes()["train"] > 0 and not process.hospital.simulated
+    hospital = process.work.hospital
+    assert hospital.sizes()["train"] > 0 and not hospital.simulated
     with pytest.raises(TransportError, match="already running"):
         HospitalProcess(Kit.open(kit), None)
     process.close()

@@ -13,7 +13,8 @@ from wardround.client.privacy.ledger import Entry, Ledger, Limit
 from wardround.client.site.approval import Approvals
 from wardround.client.site.consent import decide
 from wardround.client.site.kit import Kit
-from wardround.client.site.last_word import LastWord, resolve_device
+from wardround.client.site.last_word import LastWord
+from wardround.client.site.terms import Terms, resolve_device
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
@@ -147,15 +148,14 @@ def test_what_the_plan_does_not_list_does_not_leave(site: Site) -> None:
 
 def test_the_hospitals_own_device_and_limits_are_laid_over_the_settings(site: Site) -> None:
     rules = rules_of(site, "min_cohort = 7\nmax_epsilon_total = 2.5\n")
-    config = rules.config()
+    config, kit = rules.terms.config, Kit.open(site.kit)
     assert config.secure_aggregation.min_cohort == 7 and config.privacy.epsilon_limit == 2.5
     assert config.training.device == "cpu"
-    path = Kit.open(site.kit).site_path
-    path.write_text("precision = 'bf16'\n")
-    assert rules.config().training.precision == "bf16"
-    path.write_text("precision = 'fp16'\n")
+    kit.site_path.write_text("precision = 'bf16'\n")
+    assert Terms.read(kit).config.training.precision == "bf16"
+    kit.site_path.write_text("precision = 'fp16'\n")
     with pytest.raises(ConfigError, match="training.precision: 'fp16' needs a GPU"):
-        rules.config()
+        Terms.read(kit)
 
 
 def test_a_gpu_that_is_not_there_is_named() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.client.models import Classes, configured
-from wardround.client.site.last_word import resolve_device
 from wardround.client.site.policy import SitePolicy
+from wardround.client.site.terms import resolve_device
 from wardround.client.training.devices import told
 from wardround.client.training.precision import check_precision
 from wardround.client.training.settings import check_training

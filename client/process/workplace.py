@@ -1,0 +1,79 @@
+"""What a hospital's process computes with: hospital, task, and the app that answers by them.
+
+All of it is made of one set of terms (``client/site/terms.py``), and anew when these differ: with
+the app goes the model that it had built, with the hospital its split, prepared examples and units,
+with both the processes that train. So nothing that was made under other settings answers, however
+long the process lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from wardround.client.app import create_client_app
+from wardround.client.data.hospital import Hospital, Keys, Place
+from wardround.client.data.shard import OwnShard
+from wardround.client.requests.own_model import FOLDER
+from wardround.client.site.last_word import LEDGER
+from wardround.client.site.terms import Terms
+from wardround.client.training.distributed import TrainingProcesses
+from wardround.client.training.settings import check_training
+from wardround.common.config.task import make_task
+from wardround.common.errors import PolicyRefused
+
+
+class Workplace:
+    """Hospital and app of the present terms.
+
+    Parameters
+    ----------
+    shard : the data, as the task loads it; None for the task's own example data
+    outward : what may leave of an error's or a warning's text
+
+    Raises WardroundError, also for a mistake in the data, which are read at once.
+    """
+
+    def __init__(self, shard: Path | None, terms: Terms, outward: Callable[[str], str]) -> None:
+        self._shard, self._outward = shard, outward
+        self._terms: Terms | None = None
+        self._make(terms)
+
+    def take_up(self, terms: Terms) -> str:
+        """Let these terms hold. Gives what differs from the last ones; '' if they are the same.
+
+        Raises WardroundError if nothing can be made of them: then they are tried again next time,
+        and until then what there was is not to be asked for anything.
+        """
+        others = terms.others(self._terms) if self._terms is not None else "not made yet"
+        if others:
+            self._terms = None
+            self.close()
+            self.hospital.forget()  # its rows needn't be here twice
+            self._make(terms)
+        self.hospital.roster = terms.kit.description.roster
+        return others
+
+    def _make(self, terms: Terms) -> None:
+        kit, config = terms.kit, terms.config
+        task = make_task(config)
+        check_training(config, task)
+        hospital = Hospital(
+            OwnShard(kit.name, task, config, lambda: task.load(self._shard)),
+            keys=Keys(kit.identity, kit.description.roster),
+            place=Place(
+                ledger_path=kit.state / LEDGER,
+                model_folder=kit.folder / FOLDER,
+                processes=TrainingProcesses(config) if config.training.processes > 1 else None,
+            ),
+        )
+        hospital.parts()
+        if edited := terms.edited():
+            raise PolicyRefused(f"{edited} was edited while it was read; it is read again")
+        self.hospital, self._terms = hospital, terms
+        self.app = create_client_app(lambda context: hospital, outward=self._outward)
+
+    def close(self) -> None:
+        """End the processes that train."""
+        if self.hospital.processes is not None:
+            self.hospital.processes.close()
