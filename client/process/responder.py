@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wardround.client.process.answers import Answers, FileBody
+from wardround.client.process.public_words import PublicWords
 from wardround.client.process.store import DurableState
 from wardround.client.site.outward import Outward
 from wardround.common.audit.log import AuditLog
@@ -104,6 +105,7 @@ class Responder:
         self._app, self._state, self._answers = app, kept.state, kept.answers
         self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
         self._outward = outward or Outward()
+        self._words = PublicWords(audit.path)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._busy: set[str] = set()
         self._dropped: set[str] = set()
@@ -209,6 +211,7 @@ class Responder:
             bytes=start.size_bytes,
             digest=start.digest,
             request=start.id,
+            told=self._words.of(self._guard.run, start.type, work.content),
         )
         if start.type == m.TRAIN and number != self._round:
             self._round = number

@@ -95,11 +95,9 @@ class LastWord:
         except WardroundError as error:
             if self._refused != (digest, str(error)):  # it is asked again and again
                 self._refused = (digest, str(error))
-                self._audit.append("policy", manifest=digest, run=manifest.run, refused=str(error))
+                self._audit.append("policy", **_words(manifest), refused=str(error))
             raise
-        self._audit.append(
-            "manifest", manifest=digest, run=manifest.run, stage=manifest.stage, accepted=True
-        )
+        self._audit.append("manifest", **_words(manifest), accepted=True)
         log.info("run %s is accepted (manifest of stage %d)", manifest.run, manifest.stage)
         return ManifestReply(manifest.digest()).to_records()
 
@@ -171,3 +169,15 @@ class LastWord:
         except PolicyRefused as error:
             return str(error)
         return ""
+
+
+def _words(manifest: Manifest) -> dict[str, str | int]:
+    """What an audit line says of a plan: the same at every hospital that was shown it."""
+    return {
+        "manifest": manifest.digest().hex(),
+        "run": manifest.run,
+        "stage": manifest.stage,
+        "version": manifest.description_version,
+        "descriptor": manifest.descriptor,
+        "rounds": manifest.rounds,
+    }

@@ -25,7 +25,10 @@ from wardround.common.audit.lines import (
 from wardround.common.durable.private import why
 from wardround.common.errors import AuditError
 
-KEPT = frozenset({BEGAN, "identity", PEER_HEAD, COUNTERSIGNED, "sent", "received", "refused"})
+KEPT = frozenset(
+    {BEGAN, "identity", PEER_HEAD, COUNTERSIGNED, "sent", "received", "refused"}
+    | {"manifest", "policy"}
+)
 """Events whose fields are needed; of the others only the chain is kept in memory."""
 _MOST_COUNTED = 1_000_000
 

@@ -1,4 +1,4 @@
-"""``wardround audit``: is a log intact, what left this hospital, and a new log after damage."""
+"""``wardround audit``: is a log intact, what left, were all told the same, a log after damage."""
 
 from __future__ import annotations
 
@@ -26,11 +26,20 @@ _WIDTH = 140  # of the tables, where there is no terminal to ask
 _OWN_FIELDS = ("seq", "time", "event", "prev", "hash")
 
 commands = new_commands()
-audit = new_group("audit", "The audit log: verify it, see what left, begin it anew after damage.")
+audit = new_group(
+    "audit", "The audit log: verify it, compare several, see what left, begin it anew after damage."
+)
 commands.add_typer(audit)
 
 FileArgument = Annotated[
     Path, typer.Argument(help="An audit.jsonl.", show_default=False, readable=False)
+]
+PublicsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="federation.signed", help="Whose keys must have signed the heads."),
+]
+AuthorityOption = Annotated[
+    Path | None, typer.Option(help="The authority's certificate. Default: beside --publics.")
 ]
 
 
@@ -44,13 +53,8 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The other side's audit.jsonl.")
     ] = None,
-    publics: Annotated[
-        Path | None,
-        typer.Option(metavar="federation.signed", help="Whose keys must have signed the heads."),
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="The authority's certificate. Default: beside --publics.")
-    ] = None,
+    publics: PublicsOption = None,
+    ca: AuthorityOption = None,
 ) -> None:
     """Whether a log is what was written: names each edited, removed, reordered, inserted,
     duplicated or cut off line, and exits with 13 if there is one."""
@@ -82,6 +86,69 @@ def verify(
     else:
         text = f"{counted}: no damage found; {proof_words(own)} (--against)"
     console.print(Text(text), soft_wrap=True)
+
+
+@audit.command(epilog=example("wardround audit compare north.jsonl south.jsonl server/audit.jsonl"))
+def compare(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Hospitals' audit.jsonl, two or more, or copies; the server's too.",
+            show_default=False,
+            readable=False,
+        ),
+    ],
+    publics: PublicsOption = None,
+    ca: AuthorityOption = None,
+) -> None:
+    """Whether the server told several hospitals the same: cohorts, keys, models, settings, whose
+    sums were opened. Names the first difference, and exits with 1 if there is one; with 13 for a
+    log that isn't what was written."""
+    from wardround.common.audit.against import compare_logs
+    from wardround.common.audit.compare import compare_told
+    from wardround.common.audit.verify import check_log
+    from wardround.common.names import SERVER
+
+    keys = _keys(publics, ca)
+    reports = [check_log(file, publics=keys, alone=True) for file in files]
+    hospitals = [report for report in reports if report.log.party != SERVER]
+    _check_parties(reports, len(hospitals))
+    problems = [problem for report in reports for problem in report.problems]
+    notes = [note for report in reports for note in report.notes]
+    for server in (report for report in reports if report.log.party == SERVER):
+        for hospital in hospitals:
+            more, remarks = compare_logs(hospital, server, keys)
+            problems += more
+            notes += remarks
+    told = compare_told(hospitals)
+    console = new_console(_WIDTH)
+    for note in [*notes, *told.notes]:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+    for problem in problems:
+        console.print(Text(str(problem), style="bold red"), soft_wrap=True)
+    if told.differences:
+        more_of = f" (and {len(told.differences) - 1} more)" if len(told.differences) > 1 else ""
+        console.print(Text(told.differences[0] + more_of, style="bold red"), soft_wrap=True)
+    if problems:
+        raise typer.Exit(AuditError.exit_code)
+    if told.differences:
+        raise typer.Exit(1)
+    if not told.steps:
+        console.print("nothing to compare: no two of these hospitals were told of the same step")
+        raise typer.Exit(1)
+    who = ", ".join(f"'{report.log.party}'" for report in hospitals)
+    console.print(Text(f"{who}: the same in {told.steps} things that two or more were told of"))
+
+
+def _check_parties(reports: list[Report], hospitals: int) -> None:
+    """Raises ConfigError unless these are logs of at least two hospitals, each once."""
+    parties = [report.log.party for report in reports]
+    for report in reports:
+        if parties.count(report.log.party) > 1:
+            whose = report.log.party or "no party that it names"
+            raise ConfigError(f"{report.log.path}: of '{whose}', like another; give each log once")
+    if hospitals < 2:
+        raise ConfigError("give the audit logs of at least two hospitals")
 
 
 def _signed_by(own: Report) -> str:

@@ -14,17 +14,19 @@ in ``hospital``; at a hospital the other side is always the server. ``request`` 
 |---------------------------------|---------------------------------------------------------------|
 | started, stopped                | version, run, reason                                          |
 | connected, disconnected         | hospital, address, reason                                     |
-| refused, policy                 | reason, request                                               |
-| manifest, approval              | manifest (digest), run, stage, accepted                       |
+| refused                         | reason, request                                               |
+| manifest, policy, approval      | manifest (digest), run, stage, version, rounds, accepted      |
 | sent                            | hospital, kind, round, bytes, digest, request, protection,    |
 |                                 | epsilon                                                       |
-| received                        | hospital, kind, round, bytes, digest, request, error          |
+| received                        | hospital, kind, round, bytes, digest, request, error; told:   |
+|                                 | what all hospitals were told alike (``compare.py``)           |
 | peer head                       | public, head: {party, seq, hash, signature}                   |
 | countersigned                   | peer, public, head                                            |
 | began, identity, torn line ...  | this module's own                                             |
 
 A hospital appends ``sent`` before the first byte leaves: what the server has and the hospital's log
-hasn't can only mean tampering. No field holds a patient-level value.
+hasn't can only mean tampering. The server appends it once the hospital has all of the message, so a
+crash may cost the line. No field holds a patient-level value.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ COMMANDS = (
     Command(
         "audit",
         ANYONE,
-        "The audit log: verify it, see what left, begin it anew after damage.",
+        "The audit log: verify it, compare several, see what left, begin it anew after damage.",
         "wardround.common.audit.cli",
     ),
     Command(

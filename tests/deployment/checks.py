@@ -7,11 +7,13 @@ from collections import Counter
 import numpy as np
 
 from tests.deployment.harness import Federation
-from wardround.common.audit.verify import verify_log
+from wardround.common.audit.compare import compare_told
+from wardround.common.audit.verify import check_log, verify_log
 
 
-def assert_sound(made: Federation, rounds: int | None = None) -> None:
-    """Rounds once each, both ends' audit logs whole, every update counted once."""
+def assert_sound(made: Federation, rounds: int | None = None, honest: bool = True) -> None:
+    """Rounds once each, both ends' audit logs whole, every update counted once; and, of a server
+    that doesn't lie, all hospitals were told the same."""
     rows = made.rounds()
     numbers = [row["round"] for row in rows]
     assert numbers == list(range(1, len(numbers) + 1)), f"rounds {numbers}"
@@ -26,6 +28,13 @@ def assert_sound(made: Federation, rounds: int | None = None) -> None:
         if path.exists():
             problems = verify_log(path, path.with_name("audit.heads"))
             assert not problems, f"{party}: {problems}"
+    assert not honest or not told_otherwise(made)
+
+
+def told_otherwise(made: Federation) -> list[str]:
+    """What `wardround audit compare` says of the hospitals' logs: differences, the first first."""
+    paths = [path for name in made.names if (path := made.audit_path(name)).exists()]
+    return compare_told([check_log(path) for path in paths]).differences
 
 
 def assert_same_model(one: Federation, other: Federation, secure: bool = False) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.deployment.checks import assert_sound
+from tests.deployment.checks import assert_sound, told_otherwise
 from tests.deployment.harness import Federation, federation, until
 
 
@@ -41,7 +42,13 @@ def test_two_survivor_sets(tmp_path: Path) -> None:
         refusals = made.refusals("c")
         assert any("survivor set" in reason for reason in refusals), refusals
         assert {len(found) for found in opened(tmp_path, made.names).values()} == {1}
-        assert_sound(made, rounds=2)
+        assert_sound(made, rounds=2, honest=False)
+        first, *_ = told_otherwise(made)
+        assert re.search(
+            "differ in opening aggregation .* of round 1: survivors is with c for '[ab]' and "
+            "without for 'c'",
+            first,
+        )
 
 
 def test_both_kinds_of_share(tmp_path: Path) -> None:
@@ -54,7 +61,8 @@ def test_both_kinds_of_share(tmp_path: Path) -> None:
         assert len(lines) >= 6 and not [line for line in lines if "SHARES" in line]
         assert all("opened" in line for line in lines), lines
         assert {len(found) for found in opened(tmp_path, made.names).values()} == {1}
-        assert_sound(made, rounds=2)
+        assert_sound(made, rounds=2, honest=False)
+        assert "was told two things of opening aggregation" in told_otherwise(made)[0]
 
 
 @pytest.mark.parametrize(
@@ -108,3 +116,20 @@ def test_another_model_for_one_hospital(tmp_path: Path) -> None:
         until(lambda: made.server.code is not None or "attempt" in made.server.text, "a failure")
         assert made.rounds() == []
         made.server.kill()
+        found = told_otherwise(made)
+        assert re.search(
+            "differ in 'train 1' of round 1 .*: model is [0-9a-f]{12} for 'a'", found[0]
+        )
+        print(found)
+
+
+def test_another_cohort_for_one_hospital(tmp_path: Path) -> None:
+    """It refuses to be of two only; what it was told stands in its log, beside the others'."""
+    lie = ("another_group_for", {"name": "c", "once": str(tmp_path / "lied")})
+    with federation(tmp_path, secure=True, rounds=1) as made:
+        made.start(server=[lie])
+        made.finish()
+        assert_sound(made, rounds=1, honest=False)
+        first, *_ = told_otherwise(made)
+        assert "differ in the group of aggregations 0 to " in first
+        assert re.search("members is with a for '[ab]' and without for 'c'", first)
