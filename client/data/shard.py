@@ -16,6 +16,7 @@ from wardround.common.config.load import Config
 from wardround.common.errors import DataError, TaskError, WardroundError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Examples, Task
+from wardround.common.tasks.classes import UNLABELLED
 
 log = logging.getLogger("wardround.client")
 
@@ -119,6 +120,14 @@ def prepare_parts(shard: Shard, parts: Parts, totals: Sums) -> dict[str, Example
         _check_units(shard, task.size(own), len(prepared["train"]))
         for line in task.unused(own, totals):
             log.warning("%s: %s", name, line)
+    for split, examples in prepared.items():
+        targets = examples.targets
+        lost = 0 if targets.dim() > 1 else int((targets == UNLABELLED).sum())
+        if lost and split != "train":
+            log.warning(
+                "%s: %d of %d %s rows have a class that nobody trains on: no figure counts them",
+                *(name, lost, len(examples), split),
+            )
     return prepared
 
 

@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from wardround.client.training.precision import whole
 from wardround.common.errors import TaskError
 from wardround.common.settings import TrainingTable
-
-UNLABELLED = -100
-"""The target of a token that no loss is for, as torch's cross entropy has it."""
+from wardround.common.tasks.classes import UNLABELLED
 
 
 class Teacher:
@@ -45,7 +43,8 @@ def divergence(teacher: Tensor, student: Tensor, targets: Tensor, temperature: f
     Parameters
     ----------
     teacher, student : B x C; B x 1, the second of two classes' logit; or B x T x C, of which an
-        example's value is the mean over its tokens, the labelled ones if targets say which
+        example's value is the mean over its tokens, the labelled ones if targets say which; 0 for
+        one that is itself ``UNLABELLED``
 
     Raises TaskError for outputs of another shape.
     """
@@ -60,7 +59,7 @@ def divergence(teacher: Tensor, student: Tensor, targets: Tensor, temperature: f
     q = F.log_softmax(student / temperature, -1)
     found = F.kl_div(q, p, reduction="none", log_target=True).sum(-1) * temperature**2
     if found.dim() == 1:
-        return found
+        return torch.where(targets == UNLABELLED, 0.0, found)
     labelled = torch.ones_like(found)
     if targets.shape == found.shape:
         labelled = (targets != UNLABELLED).to(found.dtype)

@@ -2,8 +2,8 @@
 
 Categories that are not declared stand in a table of words (``vocabulary.py``), which the server
 reads once it is added up; no key comes from a cell. One that fewer than ``min_category_count`` rows
-of a hospital have is not sent: a rare value may point to a person. Classes of an undeclared target
-are agreed on in the same table.
+of a hospital have, or fewer patients where the data names them, is not sent: a rare value may point
+to a person. Classes of an undeclared target are agreed on in the same table by the same rule.
 """
 
 from __future__ import annotations
@@ -53,16 +53,21 @@ def undeclared(options: TabularOptions) -> list[str]:
 
 
 def frequent(table: Table, column: str, options: TabularOptions) -> dict[str, int]:
-    """The categories that this hospital names, by the keys of their words, with their counts.
+    """The categories that this hospital names, by the keys of their words, with their rows.
 
     Raises DataError for one that is too long.
     """
-    counts = Counter(cell for cell in table.categories(column) if cell is not None)
+    cells = table.categories(column)
+    rows = Counter(cell for cell in cells if cell is not None)
+    shared, patients = rows, options.columns.patient_id
+    if patients is not None:  # a patient's many rows are one who shares the value
+        pairs = set(zip(cells.tolist(), table.cells(patients).tolist(), strict=True))
+        shared = Counter(cell for cell, _ in pairs if cell is not None)
     least = options.min_category_count
     return {
         column_key(table, "category", column, text): count
-        for text, count in counts.items()
-        if count >= least
+        for text, count in rows.items()
+        if min(count, shared[text]) >= least
     }
 
 
@@ -93,7 +98,8 @@ def uncounted(table: Table, options: TabularOptions) -> list[LeftOut]:
 
 
 def lost_lines(train: Table, totals: Sums, options: TabularOptions) -> list[str]:
-    """For each column, how many of a hospital's rows have a value that nobody agreed on."""
+    """For each column, and the target's classes, how many of a hospital's rows have a value that
+    nobody agreed on."""
     lines = []
     for name in undeclared(options):
         known = set(vocabulary(totals, name, options))
@@ -103,7 +109,21 @@ def lost_lines(train: Table, totals: Sums, options: TabularOptions) -> list[str]
                 f"column '{name}': {lost} of {len(train)} training rows have a value that is rarer "
                 "than task.min_category_count at every hospital, and keep no category"
             )
+    if rows := without_class(train, totals, options):
+        lines.append(
+            f"{rows} of {len(train)} training rows have a class that is rarer than "
+            "task.min_category_count at every hospital: nothing is learned from them; declare "
+            "task.classes to use them"
+        )
     return lines
+
+
+def without_class(table: Table, totals: Sums, options: TabularOptions) -> int:
+    """How many rows have a class that nobody agreed on."""
+    if options.kind != "multiclass" or options.classes is not None:
+        return 0
+    known = set(classes(totals, options))
+    return sum(cell not in known for cell in table.categories(str(options.columns.target)))
 
 
 def empty_columns(totals: Sums, options: TabularOptions) -> list[str]:
@@ -118,11 +138,7 @@ def empty_columns(totals: Sums, options: TabularOptions) -> list[str]:
 
 
 def category_sums(train: Table, options: TabularOptions) -> Sums:
-    """This hospital's counts: of declared categories where needed, of others in ``WORDS``.
-
-    Classes of an undeclared target are named however rare they are: a row of a class that the model
-    doesn't have could neither be trained on nor measured (``targets.py`` refuses it).
-    """
+    """This hospital's counts: of declared categories where needed, of others in ``WORDS``."""
     sums: Sums = {}
     words: dict[str, int] = {}
     agreed = undeclared(options)
@@ -137,8 +153,7 @@ def category_sums(train: Table, options: TabularOptions) -> Sums:
     if options.kind == "multiclass" and options.classes is None:
         assert options.columns.target is not None  # checked by the options
         agreed.append(options.columns.target)
-        for text, count in Counter(train.categories(options.columns.target)).items():
-            key = column_key(train, "category", options.columns.target, str(text))
+        for key, count in frequent(train, options.columns.target, options).items():
             words["class/" + key.rsplit("/", 1)[1]] = count
     if agreed:
         sums[WORDS] = write_words(words)

@@ -28,6 +28,9 @@ PRIMARY: dict[Kind, str] = {"binary": "auc", "multiclass": "accuracy"}
 CLASS_FIGURES: dict[Kind, tuple[Figure, ...]] = {"binary": BINARY, "multiclass": MULTICLASS}
 """What ``class_figures`` makes."""
 
+UNLABELLED = -100
+"""The target of a row, or a token, that no loss is for and no figure counts, as torch's cross
+entropy has it."""
 MOST_CLASSES = 1000
 _MOST_CELLS = 2**22
 
@@ -45,15 +48,21 @@ def too_fine(classes: int, bins: int) -> str:
 
 
 def class_loss(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy of each example, B: outputs B x 1 and float targets, or B x C and int64."""
+    """Cross entropy of each example, B: outputs B x 1 and float targets, or B x C and int64;
+    0 where these are ``UNLABELLED``."""
     if kind == "multiclass":
-        return F.cross_entropy(outputs, targets, reduction="none")
+        return F.cross_entropy(outputs, targets, reduction="none", ignore_index=UNLABELLED)
     return F.binary_cross_entropy_with_logits(outputs[:, 0], targets, reduction="none")
 
 
 def class_sums(kind: Kind, outputs: Tensor, targets: Tensor, bins: int) -> Sums:
     """Sums of ``common/figures/sums.py`` for the kind: outputs N x 1 or N x C, float64 by then, to
-    probabilities by a sigmoid or a softmax. Raises ValueError for outputs that aren't finite."""
+    probabilities by a sigmoid or a softmax. Those that are ``UNLABELLED`` are left out.
+
+    Raises ValueError for outputs that aren't finite.
+    """
+    if kind == "multiclass" and bool((targets == UNLABELLED).any()):
+        outputs, targets = outputs[targets != UNLABELLED], targets[targets != UNLABELLED]
     values, truth = outputs.double(), targets.numpy()
     if kind == "binary":
         return binary_sums(torch.sigmoid(values[:, 0]).numpy(), truth, bins)

@@ -168,8 +168,8 @@ class TabularOptions(Options):
         ge=1,
         le=1_000_000,
         description=(
-            "rarer categories and classes of a hospital are not sent; only where some are agreed "
-            "from counts, not declared"
+            "categories and classes that fewer rows of a hospital have (or patients, with "
+            "patient_id) are not sent; only where some are agreed from counts, not declared"
         ),
     )
     bins: int = Field(

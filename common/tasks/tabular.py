@@ -243,8 +243,9 @@ class TabularTask(Task[Table]):
             )
         if self.kind == "multiclass" and outputs < 2:
             raise TaskError(
-                "the hospitals' training rows have fewer than two classes; check "
-                "task.columns.target, or declare task.classes"
+                f"fewer than two classes have {self.options.min_category_count} rows "
+                "(task.min_category_count) at a hospital; check task.columns.target, or declare "
+                "task.classes"
             )
         return make_model(inputs, outputs, self.options.model, bias=self.kind != "survival")
 

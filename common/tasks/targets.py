@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.categories import classes
+from wardround.common.tasks.classes import UNLABELLED
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import mean_of, one, std_of
 from wardround.common.tasks.options import TabularOptions
@@ -37,7 +38,8 @@ def target_columns(options: TabularOptions) -> list[str]:
 
 
 def read_targets(raw: Table, totals: Sums, options: TabularOptions) -> Tensor:
-    """float32 N (binary), int64 N (multiclass), float32 N x 2: time and event (survival), or the
+    """float32 N (binary), int64 N (multiclass; ``UNLABELLED`` where the class was not agreed on),
+    float32 N x 2: time and event (survival), or the
     standardised value and the federation's deviation (regression).
 
     Raises DataError for a cell that is none, by its place.
@@ -136,16 +138,13 @@ def _classes(raw: Table, totals: Sums, options: TabularOptions) -> NDArray[np.in
         return np.zeros(len(raw), dtype=np.int64)  # loading: classes not agreed yet
     index = {name: position for position, name in enumerate(names)}
     cells = raw.categories(str(options.columns.target))
+    if options.classes is None:
+        return np.array([index.get(str(cell), UNLABELLED) for cell in cells], dtype=np.int64)
     for row, cell in enumerate(cells):
         if cell not in index:
-            place = raw.place(row, str(options.columns.target))
-            if options.classes is None:
-                raise DataError(
-                    f"{place}: a class that no hospital's training rows have; declare all of them "
-                    "in task.classes"
-                )
             raise DataError(
-                f"{place}: a class that is none of task.classes; mend the cell (letters' case "
-                "counts), declare the class there, or name it in task.missing_values"
+                f"{raw.place(row, str(options.columns.target))}: a class that is none of "
+                "task.classes; mend the cell (letters' case counts), declare the class there, or "
+                "name it in task.missing_values"
             )
     return np.array([index[cell] for cell in cells], dtype=np.int64)

@@ -176,11 +176,6 @@ def test_a_class_outside_is_named_by_place_and_key(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a.csv:3: column 'y': .* none of task.classes") as caught:
         declared.load(path)
     assert "SECRET" not in str(caught.value)
-    agreed = TabularTask(kind="multiclass", columns=Y)
-    raw = agreed.load(path)
-    totals = agree(agreed, [raw.select(np.array([0]))])
-    with pytest.raises(DataError, match="a.csv:3: .*no hospital's training rows.*task.classes"):
-        agreed.prepare(raw, totals, raw)
 
 
 # --- rare categories ------------------------------------------------------------------------------

@@ -252,7 +252,9 @@ def test_a_column_that_is_mostly_missing_is_a_warning() -> None:
     ],
 )
 def test_each_kind_trains_and_is_measured(kind, targets, outputs, figure) -> None:
-    task = TabularTask(kind=kind, columns={"target": "y"}, model={"kind": "mlp", "hidden": [4]})
+    least = {"min_category_count": 1} if kind == "multiclass" else {}
+    mlp = {"kind": "mlp", "hidden": [4]}
+    task = TabularTask(kind=kind, columns={"target": "y"}, model=mlp, **least)
     shard = table(x=["1", "2", "3", "4"], y=targets)
     totals = agree(task, [shard])
     examples = task.prepare(shard, totals, shard)
@@ -436,7 +438,7 @@ def test_a_class_outside_the_declared_ones_is_named_at_loading(tmp_path: Path) -
 
 
 def test_classes_of_hospitals_that_lack_some_get_the_same_index() -> None:
-    task = TabularTask(kind="multiclass", columns={"target": "y"})
+    task = TabularTask(kind="multiclass", columns={"target": "y"}, min_category_count=1)
     here, there = table(x=["1", "2"], y=["c", "a"]), table(x=["1", "2"], y=["b", "c"])
     totals = agree(task, [here, there])
     assert task.prepare(here, totals, here).targets.tolist() == [2, 0]
