@@ -20,6 +20,7 @@ from wardround.client.requests.job import TrainingJob
 from wardround.client.requests.layouts import metrics_layout, statistics_layout
 from wardround.client.requests.own_model import keep_own_model
 from wardround.client.requests.received import ModelCache, receive, totals_of
+from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.masking import (
     MaskedAsk,
     answer_with,
@@ -135,7 +136,8 @@ def statistics(content: Content, hospital: Hospital, state: ClientState) -> Cont
             _without_totals(totals)
         else:
             check_lacking(request.masked, statistics_layout(hospital, request.phase, totals))
-        asked = MaskedAsk.of(request.masked, content, hospital, state)
+        step = Step("statistics", request.phase)
+        asked = MaskedAsk.of(request.masked, step, content, hospital, state)
         own = partial(hospital.statistics, request.phase, totals)
         return mask_sums(asked, own, all_asked=False, told=first)
     return StatisticsReply(hospital.statistics(request.phase, totals)).to_records()
@@ -172,7 +174,8 @@ def evaluate(
     request = EvaluateRequest.from_records(content)
     if request.masked is not None:
         splits = asked_splits(request.masked, announced_sizes(hospital))
-        asked = MaskedAsk.of(request.masked, content, hospital, state)
+        step = Step("evaluate", request.model.server_round, tuple(splits))
+        asked = MaskedAsk.of(request.masked, step, content, hospital, state)
         return mask_sums(
             asked, lambda: named(_metric_sums(request, hospital, state, models, splits))
         )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.client.data.plan import Plan
 from wardround.client.data.shard import Opened, Parts, Shard
 from wardround.client.training.distributed import TrainingProcesses
 from wardround.common.errors import DataError
@@ -99,6 +100,7 @@ class Hospital:
     Attributes
     ----------
     totals : those that the examples were last prepared with
+    plan : of the run that it takes part in; whoever accepts another one replaces it
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Hospital:
         self.identity, self.roster = keys.identity, keys.roster
         self.simulated, self.ledger_path = place.simulated, place.ledger_path
         self.model_folder, self.processes = place.model_folder, place.processes
+        self.plan = Plan.of_settings(self.config)
         self.totals: Sums = {}
         self._opened: Opened | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None

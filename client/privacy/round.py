@@ -36,6 +36,7 @@ from wardround.common.privacy.schedule import (
     hospital_schedule,
     round_bound,
     stepwise_schedule,
+    sum_reach,
     summed_schedule,
 )
 from wardround.common.protocol import names as m
@@ -47,6 +48,7 @@ from wardround.common.protocol.train import (
     adapts,
 )
 from wardround.common.secagg.content import shared_settings
+from wardround.common.secagg.encoding import clip_within
 
 log = logging.getLogger("wardround.client")
 
@@ -260,6 +262,15 @@ class PrivateRound:
         the server's ``round_bound`` gives the same, else its ring would not fit."""
         proposal, z = self.proposal, self.schedule.noise_multiplier
         return round_bound(self.table, proposal.norm, z, proposal.expected_units, proposal.clients)
+
+    def reach(self, clients: int, survivors: int) -> float:
+        """The ``clip`` of a masked sum of so many hospitals, that is opened of at least
+        ``survivors``: what the server must have worked out as well."""
+        config, schedule = self.hospital.config, self.schedule
+        sensitivity = self.bound().sensitivity
+        if self.table.summed:  # sent as -lr / b times itself
+            sensitivity *= config.lr_of(self.proposal.server_round) / schedule.expected_units
+        return clip_within(sum_reach(config, schedule, sensitivity, clients, survivors))
 
     def clip_update(self, update: Arrays, bound: Bound) -> Arrays:
         """The update scaled to a norm of at most C; zeros, with a warning, if it isn't finite.

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from wardround.client.data.plan import Plan
 from wardround.client.data.watch import DataWatch
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.process.answers import Answers
@@ -39,6 +40,7 @@ from wardround.common.durable.lock import take_lock
 from wardround.common.durable.private import denied
 from wardround.common.errors import AuditError, ProvisionError, TransportError, WardroundError
 from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, become_client
+from wardround.common.manifest.manifest import Manifest
 from wardround.common.text import one_line
 from wardround.common.transport.frames import Heads, Start
 from wardround.common.transport.mailbox import Incoming
@@ -103,8 +105,9 @@ class HospitalProcess:
             log.info("the settings are others now: %s", others)
         self.data.begin(run)
 
-    def _accepted(self, run: str) -> None:
-        ClientState(self._state.records).begin_run(run)
+    def _accepted(self, manifest: Manifest) -> None:
+        self.work.hospital.plan = Plan.accepted(manifest)
+        ClientState(self._state.records).begin_run(manifest.run)
         self._state.save()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import PrivateRound, announced_sizes
 from wardround.client.requests.local import LocalUpdate, local_update, noise_alone
 from wardround.client.requests.received import PERSONAL, ModelCache, Received, receive
+from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.failing import hiding_failures, zeros
 from wardround.client.secagg.masking import (
     MaskedAsk,
@@ -89,9 +90,10 @@ class TrainingJob:
             shared = layout_of(received.arrays)
             records = algorithm.reply_records({key: shared[key] for key in parameters})
             records = records | (private.records() if private else {})
-            fine = private is not None and not private.table.stepwise
-            asked = MaskedAsk.of(request.masked, content, hospital, state)
-            pending = begin_upload(asked, training_layout(shared, parameters, records), fine)
+            step = Step("train", request.model.server_round)
+            asked = MaskedAsk.of(request.masked, step, content, hospital, state)
+            reach = private.reach if private is not None and not private.table.stepwise else None
+            pending = begin_upload(asked, training_layout(shared, parameters, records), reach)
         return cls(hospital, received, algorithm, sorted(local), count, private, pending)
 
     def answer(self, work: Callable[[], LocalUpdate] | None = None) -> Content:

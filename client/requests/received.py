@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from wardround.client.data.hospital import Hospital
@@ -110,11 +111,29 @@ def receive(
         raise RequestRefused(
             f"the request names other personal layers than this hospital's settings ({own})"
         )
+    _check_first(request, hospital, arrays, initial)
     load_arrays(model, arrays)
     if local:
         personal = state.load(PERSONAL, sent.state_round)
         load_arrays(model, personal or {key: initial[key] for key in local})
     return Received(request, hospital, totals, digest, model, arrays)
+
+
+def _check_first(
+    request: TrainRequest | EvaluateRequest, hospital: Hospital, arrays: Arrays, initial: Arrays
+) -> None:
+    """The first weights are everybody's own: made from the run's seed, or a file's whose digest is
+    in the plan (``client/secagg/contributions.py`` holds the model against that)."""
+    if not isinstance(request, TrainRequest) or request.model.server_round != 1:
+        return
+    if hospital.config.federation.initial is None and not all(
+        np.array_equal(value, initial[key]) for key, value in arrays.items()
+    ):
+        raise RequestRefused(
+            "round 1 begins with other weights than this hospital makes from the federation's "
+            "seed; install the same versions of wardround and torch on both sides (or say "
+            "federation.initial in the settings, and provision them)"
+        )
 
 
 def shared_arrays(sent: SentModel, initial: Arrays) -> Arrays:

@@ -5,10 +5,12 @@ Each function returns, or raises ProtocolRefused with a sentence.
 
 from __future__ import annotations
 
+from wardround.client.secagg.contributions import Asked
 from wardround.client.secagg.state import Group, Policy, Session
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.graph import Thresholds, thresholds
+from wardround.common.text import one_line
 from wardround.common.trust.identity import KEY_BYTES, Roster, verify
 
 _LAST_INDEX = 2**31
@@ -82,9 +84,10 @@ def check_keys(group: Group, name: str, keys: wire.BundleKeys, roster: Roster) -
         raise ProtocolRefused(f"the keys of '{name}' are not signed by that hospital")
 
 
-def check_task(group: Group, task: wire.TaskRequest) -> None:
+def check_task(group: Group, task: wire.TaskRequest, asked: Asked) -> None:
     """The aggregation is one of the group's, and this hospital hasn't uploaded for it: two vectors
-    under one mask differ by their numbers alone."""
+    under one mask differ by their numbers alone. What it is for, and how its numbers are written,
+    are as the hospital itself reads the request and works them out."""
     if not group.transcript:
         raise ProtocolRefused("the group's keys were not accepted yet")
     if not group.first <= task.index < group.first + group.count:
@@ -94,6 +97,13 @@ def check_task(group: Group, task: wire.TaskRequest) -> None:
             f"aggregation {task.index}: a hospital uploads once, and this one has already sent "
             f"number {group.uploaded}"
         )
+    if not asked.step.is_purpose(task.purpose):
+        raise ProtocolRefused(
+            f"the task's purpose is '{one_line(task.purpose, 64)}', the request is for "
+            f"{asked.step.parts[0]}"
+        )
+    task.encoding(group.clients)  # in range at all
+    asked.terms.check(task, group.clients, group.survivors)
 
 
 def check_survivors(group: Group, request: wire.UnmaskRequest, policy: Policy) -> None:

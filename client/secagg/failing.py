@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.secagg.contributions import OtherThanBefore
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import Interrupted, WardroundError, reason_of
 from wardround.common.protocol.masked import MaskedReply
@@ -28,11 +29,12 @@ def hiding_failures(
 ) -> Content:
     """``answer()``; where that fails, whatever the reason, ``instead()``, by default zeros.
 
-    Raises only what ends the program, or what ``instead`` raises.
+    Raises only what ends the program, what is wrong with the request itself, or what ``instead``
+    raises.
     """
     try:
         return answer()
-    except Interrupted:
+    except (Interrupted, OtherThanBefore):
         raise
     except Exception as error:
         note_failure(hospital, pending.task.purpose, error)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.secagg.contributions import Asked, Clip, Step, Terms
 from wardround.client.secagg.failing import hiding_failures
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy
@@ -31,7 +33,8 @@ from wardround.common.rng import derive_seed
 from wardround.common.secagg.content import (
     LOSS,
     STEPS,
-    content_digest,
+    Digests,
+    digests_of,
     encode_sums_layout,
     sums_layout,
 )
@@ -47,20 +50,33 @@ def is_secure(hospital: Hospital) -> bool:
 class MaskedAsk:
     """A request for a masked answer, at the hospital that it came to.
 
-    content : gives the digest of all that the request holds, as it came
+    step : which sum of the run it is for, by the request itself
+    digests : gives the digests of all that the request holds, as it came
     """
 
     task: MaskedTask
-    content: Callable[[], bytes]
+    step: Step
+    digests: Callable[[], Digests]
     hospital: Hospital
     state: ClientState
 
     @classmethod
     def of(
-        cls, task: MaskedTask, request: Content, hospital: Hospital, state: ClientState
+        cls, task: MaskedTask, step: Step, request: Content, hospital: Hospital, state: ClientState
     ) -> MaskedAsk:
         """Of a request's records, which are the ones that are digested: raw, not as decoded."""
-        return cls(task, lambda: content_digest(request), hospital, state)
+        return cls(task, step, cache(lambda: digests_of(request)), hospital, state)
+
+    def asked(self, clip: Clip | None = None) -> Asked:
+        """The request with the terms that this hospital's settings and plan give its numbers.
+
+        clip : of a fine encoding, whose whole numbers carry noise or get it
+        """
+        table, plan = self.hospital.config.secure_aggregation, self.hospital.plan
+        largest = 1 if clip or self.step.kind != "train" else plan.largest_weight
+        terms = Terms(table.bits, clip or (lambda n, least: table.clip), bool(clip), largest)
+        first = bytes.fromhex(plan.first_model)
+        return Asked(self.step, plan.run, plan.uploads, first, terms, self.digests)
 
 
 def secure_client(hospital: Hospital, state: ClientState) -> SecureClient:
@@ -123,7 +139,7 @@ def mask_sums(
         computed; else the answer is one of zeros
     """
     layout = sums_layout(asked.task.sums_layout())
-    pending = begin_upload(asked, layout, fine=False)
+    pending = begin_upload(asked, layout)
 
     def answer() -> Content:
         values = _asked_values(layout, sums(), all_asked)
@@ -214,16 +230,13 @@ def finish_private(
     return finish_upload(pending, hospital, whole, {STEPS: scalar(1.0)} | exact, 1, claim)
 
 
-def begin_upload(asked: MaskedAsk, layout: VectorLayout, fine: bool) -> PendingUpload:
+def begin_upload(asked: MaskedAsk, layout: VectorLayout, clip: Clip | None = None) -> PendingUpload:
     """The upload that a request asks for, bound to what the request holds; its masks are begun.
 
-    fine : whether whole numbers are to be sent, which carry noise or get it
+    clip : where whole numbers are to be sent, which carry noise or get it: their reach in the ring
     """
     client = secure_client(asked.hospital, asked.state)
-    pending = client.begin(asked.task.message, layout, asked.content)
-    if pending.encoding.fine != fine:
-        raise ProtocolRefused("the task's encoding isn't the one that privacy asks for")
-    return pending
+    return client.begin(asked.task.message, layout, asked.asked(clip))
 
 
 def finish_upload(

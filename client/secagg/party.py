@@ -25,6 +25,7 @@ from wardround.client.secagg.checks import (
     check_survivors,
     check_task,
 )
+from wardround.client.secagg.contributions import Asked, aggregation_id
 from wardround.client.secagg.state import Group, Memory, Policy, Session, Store
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import ProtocolRefused
@@ -172,27 +173,27 @@ class SecureClient:
         return wire.Accepted(group.group, self.name, transcript).to_bytes()
 
     # --- one aggregation ---------------------------------------------------------------------
-    def begin(
-        self, data: bytes, layout: VectorLayout, content: Callable[[], bytes]
-    ) -> PendingUpload:
+    def begin(self, data: bytes, layout: VectorLayout, asked: Asked) -> PendingUpload:
         """Check the task and start to prepare the masks, in a thread where that pays.
 
         Parameters
         ----------
         data : the TaskRequest
         layout : what this hospital is going to send
-        content : gives the digest of what it received (model, settings); called once
+        asked : what the request is, as this hospital reads it: the task is held against it
         """
         task = wire.TaskRequest.from_bytes(data)
         group = self._memory.group(task.group)
-        check_task(group, task)
+        check_task(group, task, asked)
+        self._memory.contributions(asked.run).check(asked)
         encoding = task.encoding(group.clients)
 
         def prepare() -> RingVector:
-            context = aggregation_context(group.transcript, task, group.clients, layout, content())
+            content = asked.digests().content
+            context = aggregation_context(group.transcript, task, group.clients, layout, content)
             return self._masks(group, task, context, layout)
 
-        return PendingUpload(self, task, layout, encoding, group.survivors, prepare)
+        return PendingUpload(self, task, layout, encoding, group.survivors, asked, prepare)
 
     @_in_turn
     def unmask(self, data: bytes) -> bytes:
@@ -215,21 +216,30 @@ class SecureClient:
                 )
             return group.answer
         check_survivors(group, request, self.policy)
+        contributions = self._memory.contributions(group.run)
+        contributions.open(group.parts, aggregation_id(group.group, request.index))
         shares = self._open_shares(group, request)
         group.forget_before(request.index + 1)
         group.answer = wire.Shares(group.group, request.index, self.name, shares).to_bytes()
         group.answered, group.answered_request = request.index, asked
+        self._memory.save_contributions(contributions)
         self._memory.save_group(group)
         return group.answer
 
     @_in_turn
-    def mark_uploaded(self, task: wire.TaskRequest) -> None:
-        """Remember, before the upload exists, that its aggregation is used; forget older keys."""
+    def mark_uploaded(self, task: wire.TaskRequest, asked: Asked) -> None:
+        """Remember, before the upload exists, that its aggregation is used, and for what; forget
+        older keys. Raises ProtocolRefused, and remembers nothing, if the request brought another
+        model or other totals than the run's."""
         group = self._memory.group(task.group)
-        check_task(group, task)
+        check_task(group, task, asked)
+        contributions = self._memory.contributions(asked.run)
+        contributions.upload(asked)
         # not this one's: its shares must still be opened; what lies before can't be asked for again
         group.forget_before(task.index)
         group.uploaded = task.index
+        group.run, group.parts = asked.run, list(asked.step.parts)
+        self._memory.save_contributions(contributions)
         self._memory.save_group(group)
 
     # --- arithmetic --------------------------------------------------------------------------

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from wardround.client.secagg.contributions import Contributions
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.keys import KeyChain
+from wardround.common.trust.identity import digest
 
 Values = dict[str, Any]
-_SESSION, _GROUP = "secagg-session", "secagg-group-"
+_SESSION, _GROUP, _RUN = "secagg-session", "secagg-group-", "secagg-run-"
 _OPEN_GROUPS = 4
 _FORGET = (
     "move KIT/state/store away and restart the client (keys of open rounds and personal layers are "
@@ -18,6 +20,7 @@ _FORGET = (
 )
 SESSION_FORMAT = Format("secagg session", _FORGET)
 GROUP_FORMAT = Format("secagg group", _FORGET)
+RUN_FORMAT = Format("record of what was contributed to a run", _FORGET)
 
 
 class Store(Protocol):
@@ -76,6 +79,7 @@ class Group:
     own_keys : digest of this hospital's bundle; public_keys : the neighbours' round keys
     uploaded, answered : the last aggregation that a vector, or shares, were given out for; or -1
     answered_request, answer : what was asked then, and the bytes that were given
+    run, parts : of what the last vector was sent for: the run, and names of its sums
     """
 
     group: bytes
@@ -97,6 +101,8 @@ class Group:
     answered: int = -1
     answered_request: bytes = b""
     answer: bytes = field(default=b"", repr=False)
+    run: str = ""
+    parts: list[str] = field(default_factory=list)
 
     def chain_at(self, index: int) -> KeyChain:
         """The key chain at an aggregation that isn't over."""
@@ -159,3 +165,24 @@ class Memory:
         self._store.set_values(_GROUP + group.group.hex(), GROUP_FORMAT.seal(vars(group)))
         for name in self._store.names(_GROUP)[:-_OPEN_GROUPS]:
             self._store.remove(name)
+
+    def contributions(self, run: str) -> Contributions:
+        """What this hospital has contributed to a run: nothing yet, if it isn't known."""
+        stored = self._store.values(_run_record(run))
+        if stored is None:
+            return Contributions(run)
+        try:
+            return Contributions.of(RUN_FORMAT.read(stored, ProtocolRefused))
+        except (KeyError, TypeError, ValueError):
+            raise ProtocolRefused(
+                f"the {RUN_FORMAT.name} is damaged", mend=RUN_FORMAT.mend
+            ) from None
+
+    def save_contributions(self, contributions: Contributions) -> None:
+        """Replace a run's record. It outlives sessions, groups and other runs."""
+        values = RUN_FORMAT.seal(contributions.values())
+        self._store.set_values(_run_record(contributions.run), values)
+
+
+def _run_record(run: str) -> str:
+    return _RUN + digest("run", run.encode()).hex()

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.client.secagg.contributions import Asked
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import (
@@ -39,8 +40,9 @@ class Uploader(Protocol):
 
     name: str
 
-    def mark_uploaded(self, task: wire.TaskRequest) -> None:
-        """Remember that the aggregation is used. Raises ProtocolRefused if it was before."""
+    def mark_uploaded(self, task: wire.TaskRequest, asked: Asked) -> None:
+        """Remember that the aggregation is used, and for what. Raises ProtocolRefused if it was
+        before, or if the request brings something else than earlier ones of its run."""
 
 
 class PendingUpload:
@@ -56,10 +58,11 @@ class PendingUpload:
         layout: VectorLayout,
         encoding: Encoding,
         survivors: int,
+        asked: Asked,
         prepare: Callable[[], RingVector],
     ) -> None:
         self.task, self.layout, self.encoding = task, layout, encoding
-        self.survivors = survivors
+        self.survivors, self._asked = survivors, asked
         self._client, self._prepare = client, prepare
         self._spent = self._given = False
         self._future: Future[RingVector] | None = None
@@ -133,7 +136,7 @@ class PendingUpload:
         numbers = {name: np.array([value]) for name, value in own.items()} | dict(exact)
         limbs = encode_exact(self.layout.exact_values(numbers), self.encoding.clients)
         add_limbs(vector.exact, limbs)
-        self._client.mark_uploaded(self.task)
+        self._client.mark_uploaded(self.task, self._asked)
         self._given = True
         header = wire.Upload(self.task.group, self.task.index, self._client.name)
         return header.to_bytes(), vector.data()

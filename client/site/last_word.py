@@ -42,7 +42,7 @@ class LastWord:
     begin : is told the name of a run and the terms that hold from now on, before its plan is looked
         at: what computes must be made of them, and the data be the present ones; may raise
         WardroundError
-    accepted : is told the name of a run whose plan is accepted
+    accepted : is given each plan that is accepted, before anything is done by it
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class LastWord:
         device: str | None,
         units: Callable[[], int | None] = lambda: None,
         begin: Callable[[str, Terms], None] = lambda run, terms: None,
-        accepted: Callable[[str], None] = lambda run: None,
+        accepted: Callable[[Manifest], None] = lambda manifest: None,
     ) -> None:
         self._kit, self._audit, self._device, self._units = kit, audit, device, units
         self._begin, self._accepted = begin, accepted
@@ -123,7 +123,7 @@ class LastWord:
             if kit is not self._kit:
                 raise PolicyRefused("the signed description was renewed meanwhile; show it again")
             self._approvals.accept(manifest)
-            self._accepted(manifest.run)
+            self._accepted(manifest)
             self._gate = Gate(manifest)
 
     def may_begin(self, message_type: str, request: Content | None) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused, ReplyRefused
 from wardround.common.names import HospitalName
 from wardround.common.protocol.leaf import ANY, PROTECTIONS, Leaf, Text
@@ -52,6 +53,9 @@ class Manifest(Table):
     descriptor : digest of the settings that all parties share, hexadecimal
     task, task_sha256 : its name; of a file also the digest of its bytes, else ''
     cohort : hospitals that are asked in a round
+    uploads : most vectors that a hospital sends for one masked sum, of all attempts together
+    largest_weight : of a hospital's update in a masked sum; None in stage 1
+    first_model : digest of the shared arrays that round 1 trains from, hexadecimal; '' in stage 1
     algorithms : the hospitals' half of the strategy
     privacy, secure_aggregation : the server's tables; what is each hospital's own has its default
     roster : names of all hospitals, ordered
@@ -72,6 +76,9 @@ class Manifest(Table):
     model_family: Text
     rounds: int = Field(ge=1, le=1_000_000)
     cohort: int = Field(ge=1, le=MOST_HOSPITALS)
+    uploads: int = Field(ge=1, le=1_000_000)
+    largest_weight: int | None = Field(ge=1, lt=2**53)
+    first_model: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
     strategy: Text
     algorithms: Annotated[tuple[Text, ...], Field(min_length=1, max_length=8)]
     privacy: PrivacyTable
@@ -89,6 +96,8 @@ class Manifest(Table):
             raise ValueError("two leaves stand in one place")
         if self.stage == 2 and any(leaf.open for leaf in self.leaves):
             raise ValueError("stage 2 leaves arrays of the model open")
+        if self.stage == 2 and not (self.largest_weight and self.first_model):
+            raise ValueError("stage 2 lacks the largest weight or the first model's digest")
         return self
 
     def body(self) -> bytes:
@@ -138,10 +147,12 @@ class Manifest(Table):
         return manifest
 
     def continues(self, earlier: Manifest) -> bool:
-        """Whether this is ``earlier`` with nothing changed but the model's arrays filled in."""
+        """Whether this is ``earlier`` with nothing changed but what is known with the model filled
+        in: its arrays, the first one's digest, the largest weight."""
         if (earlier.stage, self.stage) != (1, 2):
             return False
-        if self.model_copy(update={"stage": 1, "leaves": earlier.leaves}) != earlier:
+        known = ("stage", "leaves", "largest_weight", "first_model")
+        if self.model_copy(update={key: getattr(earlier, key) for key in known}) != earlier:
             return False
         vectors = {leaf.place for leaf in earlier.leaves if leaf.open and leaf.name != ANY}
         records = {leaf.place[:2] for leaf in earlier.leaves if leaf.open and leaf.name == ANY}
@@ -155,6 +166,13 @@ class Manifest(Table):
         """Leaves whose record ``earlier`` had not listed with that protection."""
         known = {(*leaf.place[:2], leaf.protection) for leaf in earlier.leaves}
         return [x for x in self.leaves if (*x.place[:2], x.protection) not in known]
+
+
+def uploads_of(config: Config) -> int:
+    """Most vectors that a hospital sends for one masked sum. A server that is started again makes
+    ``federation.round_attempts`` further attempts, and what people change meanwhile is none: no
+    hospital should stand in the way of that. What is sent and not opened tells nothing."""
+    return 16 * config.federation.round_attempts
 
 
 def summary(leaves: list[Leaf]) -> str:

@@ -23,7 +23,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from wardround.common.config.load import Config
-from wardround.common.privacy.accounting import Release, adaptive_noise, calibrate, epsilon
+from wardround.common.privacy.accounting import (
+    Release,
+    adaptive_noise,
+    calibrate,
+    epsilon,
+    share_of_noise,
+)
+from wardround.common.privacy.mechanism import ring_reach
 from wardround.common.settings import PrivacyTable
 
 # Andrew et al. (2021) take the expected number of units over 20 for the deviation of the count
@@ -195,3 +202,22 @@ def adapted_norm(table: PrivacyTable, norm: float, unclipped: float) -> float:
     """
     share = min(1.0, max(0.0, unclipped))
     return norm * math.exp(-table.clipping_lr * (share - table.target_quantile))
+
+
+def sum_reach(
+    config: Config, schedule: Schedule, sensitivity: float, clients: int, survivors: int
+) -> float:
+    """The magnitude that one hospital's coordinate may need in a masked sum of ``clients``.
+
+    sensitivity : L2, of the sum to one unit, in the released unit
+    survivors : fewest hospitals that the sum is opened of
+
+    Server and hospital both work it out: the ring is sized by it. Every hospital works with the
+    same ring, so a large reach makes the grid coarse for all: the number of units that happen to be
+    drawn is bounded at twice the expected one (more would be clipped, which costs nothing but
+    accuracy).
+    """
+    z = schedule.noise_multiplier
+    if config.privacy.noise == "distributed":
+        z = share_of_noise(z, survivors, config.secure_aggregation.colluding)
+    return ring_reach(2 * sensitivity * schedule.expected_units, z * sensitivity, clients)

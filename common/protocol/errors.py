@@ -17,6 +17,8 @@ REJECTED = "this hospital rejected the plan of run "
 EDITED = "this hospital's own files have changed since it accepted the plan of run "
 """How the reason begins with which a client refuses what its present rules haven't accepted yet: it
 is to be shown the plan again."""
+GAVE_SHARES = "has given shares for a sum of it, and takes part in no other one"
+"""In the reason with which a hospital refuses another sum of a purpose."""
 FAILED = "failed: "
 """How the server's own line of a client that failed begins."""
 

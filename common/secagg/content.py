@@ -7,6 +7,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -47,7 +48,10 @@ def shared_settings(config: Config) -> dict[str, Any]:
     shared = ["name", "seed"]
     if config.training.has_horizon:  # else a run may have other rounds than were provisioned
         shared.append("rounds")
+    initial = tables["federation"]["initial"]
     tables["federation"] = {key: tables["federation"][key] for key in shared}
+    if initial is not None:  # else every hospital makes the first model itself
+        tables["federation"]["initial"] = PurePath(initial).name
     del tables["data"]["path"]
     for key in OWN_TRAINING:
         del tables["training"][key]
@@ -62,26 +66,64 @@ def shared_settings(config: Config) -> dict[str, Any]:
     return tables
 
 
-def content_digest(content: RecordDict) -> bytes:
-    """Digest of a request as every client of an aggregation must have received it.
+@dataclass(frozen=True)
+class Digests:
+    """What a request brings, by digests of 32 bytes.
 
-    Covers the arrays' names, types, shapes and bytes (model, totals, strategy's records) and the
-    settings, but for ``state-round``, which is each client's own.
+    records : of each record of arrays by its name: names, types, shapes and bytes of its arrays
+    content : of all of it and of the settings, but for ``state-round``, which is each client's own:
+        what every client of an aggregation must have received
     """
-    state = hashlib.sha256()
-    records = m.records_of(content, ArrayRecord)
-    for name, record in sorted(records.items()):
-        state.update(encode_parts(b"arrays", name.encode()))
-        for key, array in sorted(record.items()):
-            shape = struct.pack(f">{len(array.shape)}Q", *array.shape)
-            state.update(encode_parts(key.encode(), array.dtype.encode(), shape))
-            state.update(struct.pack(">Q", len(array.data)))
-            state.update(array.data)
-    config = content.get(m.CONFIG)
+
+    records: Mapping[str, bytes]
+    content: bytes
+
+    @property
+    def data(self) -> bytes:
+        """Of all arrays together: model, totals, the strategy's records."""
+        return _of_records(self.records)
+
+    @property
+    def model(self) -> bytes:
+        """Of the model's arrays; empty where the request brings none."""
+        return self.records.get(m.ARRAYS, b"")
+
+    @property
+    def totals(self) -> bytes:
+        """Of the summed preparation; empty where the request brings none."""
+        return self.records.get(m.TOTALS, b"")
+
+
+def digests_of(content: RecordDict) -> Digests:
+    """The digests of a request as it came: raw, not as decoded."""
+    arrays = m.records_of(content, ArrayRecord)
+    records = {name: record_digest(one) for name, one in sorted(arrays.items())}
+    config, shared = content.get(m.CONFIG), ""
     if isinstance(config, ConfigRecord):
-        shared = {key: value for key, value in config.items() if key not in _LOCAL_CONFIG}
-        state.update(encode_parts(b"config", repr(sorted(shared.items())).encode()))
+        kept = {key: value for key, value in config.items() if key not in _LOCAL_CONFIG}
+        shared = repr(sorted(kept.items()))
+    return Digests(records, digest("content", _of_records(records), shared.encode()))
+
+
+def content_digest(content: RecordDict) -> bytes:
+    """``digests_of(content).content``."""
+    return digests_of(content).content
+
+
+def record_digest(record: ArrayRecord) -> bytes:
+    """Of a record's arrays, whatever their order: names, types, shapes and bytes; 32 bytes."""
+    state = hashlib.sha256()
+    for key, array in sorted(record.items()):
+        shape = struct.pack(f">{len(array.shape)}Q", *array.shape)
+        state.update(encode_parts(key.encode(), array.dtype.encode(), shape))
+        state.update(struct.pack(">Q", len(array.data)))
+        state.update(array.data)
     return state.digest()
+
+
+def _of_records(records: Mapping[str, bytes]) -> bytes:
+    parts = [part for name, one in sorted(records.items()) for part in (name.encode(), one)]
+    return digest("records", *parts)
 
 
 def training_layout(

@@ -102,6 +102,11 @@ class Encoding:
         return struct.pack(">BdIQ?", *values)
 
 
+def clip_within(reach: float) -> float:
+    """The clip nearest to ``reach`` that an encoding can have."""
+    return min(max(reach, SMALLEST_CLIP), LARGEST_CLIP)
+
+
 def quantise(
     values: NDArray[np.floating[Any]],
     share: float,

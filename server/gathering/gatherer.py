@@ -39,6 +39,7 @@ class Expected:
     records : the strategy's further records
     received : the shared model as it was sent
     release : in a private run, what the hospitals release together
+    largest_weight : under masks, what a hospital's update counts for at most
     """
 
     layout: Layout
@@ -46,6 +47,7 @@ class Expected:
     records: Mapping[str, Layout]
     received: Arrays
     release: Release | None = None
+    largest_weight: int = 1
 
     @property
     def all_records(self) -> dict[str, Layout]:

@@ -10,6 +10,18 @@ from wardround.server.members.member import Member
 
 
 @dataclass(frozen=True)
+class KnownModel:
+    """What is known once the model is, for the plan that hospitals accept.
+
+    expected : what a training reply holds
+    first_model : digest (hexadecimal) of the shared arrays that round 1 trains from
+    """
+
+    expected: Expected
+    first_model: str
+
+
+@dataclass(frozen=True)
 class Host:
     """The host of a federation.
 
@@ -27,7 +39,7 @@ class Host:
     go_on : how a run that stopped goes on, as the end of a sentence
     """
 
-    on_model: Callable[[Expected], None] = lambda expected: None
+    on_model: Callable[[KnownModel], None] = lambda known: None
     wait_ready: Callable[[bool], None] = lambda everyone: None
     standing: Callable[[], object] = lambda: None
     departures: Callable[[], int] = lambda: 0

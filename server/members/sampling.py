@@ -5,7 +5,7 @@ A draw takes what it draws, whatever the number of members: a virtual population
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from wardround.common.config.load import Config
 from wardround.common.protocol.names import HELD_OUT
@@ -39,6 +39,12 @@ def training(members: Sequence[Member]) -> Sequence[Member]:
     if isinstance(members, VirtualMembers):
         return members
     return [member for member in members if member.trains]
+
+
+def here(members: Sequence[Member], gone: Collection[str]) -> Sequence[Member]:
+    """Those who haven't left, as long as anybody is: who is merely away is asked, and waited
+    for."""
+    return ([one for one in members if one.name not in gone] if gone else None) or members
 
 
 def preparing(members: Sequence[Member], config: Config) -> list[Member]:

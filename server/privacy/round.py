@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from wardround.common.config.load import Config
 from wardround.common.flower.arrays import Arrays, Layout
-from wardround.common.privacy.accounting import share_of_noise
-from wardround.common.privacy.mechanism import Grid, ring_reach
+from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.privacy.schedule import (
     Bound,
@@ -22,11 +21,12 @@ from wardround.common.privacy.schedule import (
     adapted_norm,
     hospital_schedule,
     round_bound,
+    sum_reach,
     summed_sampling,
     summed_schedule,
 )
 from wardround.common.protocol.train import QUANTILE_LAYOUT, PrivacyTerms
-from wardround.common.secagg.encoding import LARGEST_CLIP, SMALLEST_CLIP, add_whole
+from wardround.common.secagg.encoding import add_whole, clip_within
 from wardround.common.secagg.ring import Words
 from wardround.common.trust.identity import Roster
 from wardround.server.members.member import Member
@@ -74,20 +74,12 @@ class Release:
         return QUANTILE_LAYOUT
 
     def reach(self, clients: int, survivors: int) -> float:
-        """What a client's coordinate may need in the ring: the ``clip`` of a fine encoding.
-
-        Every hospital works with the same ring, so a large reach makes the grid coarse for all: the
-        number of units that happen to be drawn is bounded at twice the expected one.
-        """
+        """The ``clip`` of a fine encoding in a sum of so many hospitals, that is opened of at least
+        ``survivors``."""
         assert self.schedule is not None
-        z = self.schedule.noise_multiplier
-        if self.config.privacy.noise == "distributed":
-            colluding = self.config.secure_aggregation.colluding
-            z = share_of_noise(z, survivors, colluding)
-        # twice the expected batch: more would be clipped, which costs nothing but accuracy
-        bound = 2 * self.sensitivity * self.schedule.expected_units
-        reach = ring_reach(bound, z * self.sensitivity, clients)
-        return min(max(reach, SMALLEST_CLIP), LARGEST_CLIP)
+        return clip_within(
+            sum_reach(self.config, self.schedule, self.sensitivity, clients, survivors)
+        )
 
     def add_to_sum(self, words: Words, step: float) -> None:
         """Central noise on a masked sum, in place, before it is opened: however often it is opened,

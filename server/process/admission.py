@@ -18,7 +18,7 @@ from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
 from wardround.common.protocol.manifest import ManifestRequest
 from wardround.common.trust.identity import SIGNATURE_BYTES
-from wardround.server.gathering.gatherer import Expected
+from wardround.server.gathering.host import KnownModel
 from wardround.server.process.manifest import ManifestSigner
 from wardround.server.process.present_description import PresentDescription
 from wardround.server.transport.events import ServerEvents
@@ -51,7 +51,7 @@ class Admission:
     ) -> None:
         self._grid, self._signer, self._description = grid, signer, description
         self._events, self._keep = events, keep
-        self._expected: Expected | None = None
+        self._known: KnownModel | None = None
         self._signed = b""
         self._renewed = threading.Condition()
         self._announcing = False
@@ -76,7 +76,7 @@ class Admission:
         announce : sends hospitals the description that the manifest is about. Nothing is asked of
             them between the two: they would refuse it
         """
-        signed = self._signer.signed(self._description.now, self._expected)
+        signed = self._signer.signed(self._description.now, self._known)
         with self._renewed:
             if signed == self._signed:
                 return
@@ -94,10 +94,11 @@ class Admission:
         for link in links:
             self.begin(link)
 
-    def model_known(self, expected: Expected) -> None:
+    def model_known(self, known: KnownModel) -> None:
         """Complete the manifest; returns when those that took part so far have answered."""
         before = self._grid.admitted()
-        self._expected = replace(expected, received={})  # its layout is all that is needed
+        # of what was sent the layout is all that is needed
+        self._known = replace(known, expected=replace(known.expected, received={}))
         self.renew()
         deadline = time.monotonic() + _ANSWER_WITHIN_S
         with self._grid.changed:

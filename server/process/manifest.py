@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from wardround.common.config.load import Config
-from wardround.common.flower.arrays import Layout
 from wardround.common.manifest.leaves import preparation_leaves, training_leaves
-from wardround.common.manifest.manifest import Manifest
+from wardround.common.manifest.manifest import Manifest, uploads_of
 from wardround.common.manifest.planned import (
     model_family,
     own_versions,
@@ -23,7 +21,7 @@ from wardround.common.secagg.content import descriptor
 from wardround.common.tasks.base import Task
 from wardround.common.trust.description import Description
 from wardround.common.trust.identity import Identity
-from wardround.server.gathering.gatherer import Expected
+from wardround.server.gathering.host import KnownModel
 from wardround.server.strategies import build_strategy
 
 
@@ -40,16 +38,11 @@ class ManifestSigner:
     run_name: str
     identity: Identity
 
-    def signed(self, description: Description, expected: Expected | None) -> bytes:
-        """The manifest under this description.
-
-        expected : what a training reply holds, once the model is known
-        """
+    def signed(self, description: Description, known: KnownModel | None) -> bytes:
+        """The manifest under this description; of stage 2 once the model is ``known``."""
         manifest = preparation_manifest(self.config, self.task, description, self.run_name)
-        if expected is not None:
-            manifest = training_manifest(
-                manifest, expected.layout, expected.parameters, expected.all_records
-            )
+        if known is not None:
+            manifest = training_manifest(manifest, known)
         return manifest.signed(self.identity)
 
 
@@ -82,6 +75,9 @@ def preparation_manifest(
         model_family=model_family(config),
         rounds=config.federation.rounds,
         cohort=min(hospitals, config.federation.clients_per_round or hospitals),
+        uploads=uploads_of(config),
+        largest_weight=None,
+        first_model="",
         strategy=config.strategy.name,
         algorithms=(plan.algorithm,),
         privacy=privacy,
@@ -91,20 +87,17 @@ def preparation_manifest(
     )
 
 
-def training_manifest(
-    earlier: Manifest, layout: Layout, parameters: Iterable[str], records: Mapping[str, Layout]
-) -> Manifest:
-    """Stage 2: ``earlier`` with the model's arrays.
-
-    Parameters
-    ----------
-    layout : the model's shared arrays
-    parameters : names of those that optimisers move
-    records : the strategy's further array records
-    """
+def training_manifest(earlier: Manifest, known: KnownModel) -> Manifest:
+    """Stage 2: ``earlier`` with what the model decides."""
+    expected = known.expected
     filled = training_leaves(
-        earlier.secure_aggregation, earlier.privacy, layout, parameters, records
+        earlier.secure_aggregation,
+        earlier.privacy,
+        expected.layout,
+        expected.parameters,
+        expected.all_records,
     )
     leaves = (*(leaf for leaf in earlier.leaves if not leaf.open), *filled)
     values = {name: getattr(earlier, name) for name in Manifest.model_fields}
-    return Manifest(**values | {"stage": 2, "leaves": leaves})
+    decided = {"largest_weight": expected.largest_weight, "first_model": known.first_model}
+    return Manifest(**values | decided | {"stage": 2, "leaves": leaves})

@@ -39,6 +39,9 @@ class FederationState:
     best_over : digest of whose rows the best value is over
     not_better : evaluations since the best round
     spent : hospitals whose privacy budget was spent by then
+    largest_weight : what a hospital's update counts for at most in a masked sum; fixed with the
+        run's first model, as hospitals accept it with the plan. 0 in files of before
+    first_model : digest (hexadecimal) of the shared arrays of round 0; '' in files of before
     """
 
     round: int
@@ -55,6 +58,8 @@ class FederationState:
     not_better: int = 0
     spent: list[str] = field(default_factory=list)
     frozen: str = ""
+    largest_weight: int = 0
+    first_model: str = ""
 
 
 def checkpoint_path(folder: Path, server_round: int) -> Path:
@@ -81,6 +86,8 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
         "clipping_norm": state.clipping_norm,
         "not_better": state.not_better,
         "spent": state.spent,
+        "largest_weight": state.largest_weight,
+        "first_model": state.first_model,
     }
     if state.frozen:
         tree["frozen"] = state.frozen
@@ -112,6 +119,8 @@ def read_checkpoint(path: Path) -> FederationState:
             not_better=int(tree["not_better"]),
             spent=[str(name) for name in tree.get("spent", [])],
             frozen=str(tree.get("frozen", "")),
+            largest_weight=int(tree.get("largest_weight", 0)),
+            first_model=str(tree.get("first_model", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         what = "written by another version of wardround"

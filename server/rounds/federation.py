@@ -15,7 +15,7 @@ from torch import nn
 
 from wardround.common.errors import CheckpointError, NobodyContributed, RoundFailed
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import Arrays, layout_of
+from wardround.common.flower.arrays import Arrays, encode_arrays, layout_of
 from wardround.common.flower.hosting import Grid
 from wardround.common.model.entries import SHARED, entries_of
 from wardround.common.model.initial import Initial, read_initial
@@ -23,13 +23,13 @@ from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import MODEL, ModelForm, listed, write_preparation
 from wardround.common.privacy.incompatible import check_model, check_task
 from wardround.common.protocol.totals import Totals
+from wardround.common.secagg.content import record_digest
 from wardround.server.gathering.cohorts import STATELESS
-from wardround.server.gathering.fitting import Unfit
 from wardround.server.gathering.gatherer import RunSettings
-from wardround.server.gathering.host import Attempts
+from wardround.server.gathering.host import Attempts, KnownModel
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
-from wardround.server.members.sampling import draw_cohort, fewest_hospitals, preparing, training
+from wardround.server.members.sampling import draw_cohort, fewest_hospitals, here, training
 from wardround.server.rounds.checkpoint import (
     FederationState,
     checkpoint_path,
@@ -40,9 +40,9 @@ from wardround.server.rounds.checkpoint import (
 from wardround.server.rounds.evaluating import Evaluator, check_selection, round_line
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
+from wardround.server.rounds.preparation import Preparation
 from wardround.server.rounds.round import RoundRunner, TrainResult
 from wardround.server.rounds.selection import patience_spent
-from wardround.server.rounds.setup import sum_statistics
 from wardround.server.secagg.journal import Journal
 from wardround.server.strategies import StrategyPlan, build_strategy, check_hospitals
 from wardround.server.strategies.state import capture_state, restore_state
@@ -74,6 +74,7 @@ class Federation:
         self._run_directory, self._observer = parts.run_directory, parts.observer
         self._journal = Journal(parts.run_directory.journal if parts.keep_journal else None)
         self._evaluator = Evaluator(parts)
+        self._last_lost = -1
 
     def run(self, grid: Grid) -> FederationOutcome:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
@@ -86,14 +87,13 @@ class Federation:
         check_selection(self._config, participants.members)
         state = newest_checkpoint(self._run_directory.checkpoints)
         initial = read_initial(self._config) if state is None else None
-        totals = state.totals if state else self._prepare(participants)
+        totals = state.totals if state else Preparation(self._parts).run(participants)
         model = build_model(self._task, totals, self._config.federation.seed)
         entries = entries_of(self._config, model)
         form = ModelForm.of(self._task, model, entries)
         if state is None:
             arrays = self._first_arrays(initial, model, form)
-            population = len(training(participants.members))
-            state = self._first_state(plan, arrays, totals, form, population)
+            state = self._first_state(plan, arrays, totals, form, participants.members)
         else:
             self._resume(state, plan, model, form)
             if not self._parts.keep_journal:
@@ -102,20 +102,24 @@ class Federation:
         check_task(self._config, self._task)
         check_model(self._config, model, entries.personal)
         runner = RoundRunner(
-            settings, grid=grid, participants=participants, totals=Totals.of(totals), form=form
+            settings,
+            grid=grid,
+            participants=participants,
+            totals=Totals.of(totals),
+            form=form,
+            largest_weight=state.largest_weight,
         )
         norm = state.clipping_norm or self._config.privacy.clipping_norm
         cohort = len(training(participants.members))
         expected = runner.expected(state.round + 1, state.model, cohort, norm)
-        self._host.on_model(expected)
+        self._host.on_model(KnownModel(expected, state.first_model))
         del model, expected  # it would stay in memory for the rest of the run
         for server_round in range(state.round + 1, self._config.federation.rounds + 1):
             if (reason := patience_spent(state, self._config.evaluation, self._task)) is not None:
                 self._end_early(state, reason)
                 break
             try:
-                with self._journal.burnt_by_errors():
-                    self._round(runner, plan, state, server_round)
+                self._round(runner, plan, state, server_round)
             except _BudgetsSpent as error:
                 if state.round == 0:
                     raise RoundFailed(str(error)) from None
@@ -129,26 +133,6 @@ class Federation:
         self._observer.warnings([f"{reason}; {last}"])
         self._run_directory.update(ended_early=reason)
 
-    def _prepare(self, participants: Participants) -> Sums:
-        """The federated preparation, which takes every member; tried as often as a round."""
-        attempts = Attempts(self._config.federation.round_attempts, self._host)
-        for attempt in attempts:
-            try:
-                with self._journal.burnt_by_errors():
-                    participants.look_again()
-                    members = preparing(self._here(participants.members), self._config)
-                    gatherer = participants.gatherer
-                    return sum_statistics(gatherer, members, self._task, self._observer)
-            except Unfit as error:
-                participants.leave_out(error.reasons)
-            except RoundFailed as error:
-                if isinstance(error, NobodyContributed) or not attempts.another():
-                    raise
-                self._observer.round_failed(0, attempt, str(error))
-                time.sleep(self._config.federation.retry_wait_s)
-                self._host.wait_ready(True)
-        raise AssertionError("unreachable: attempts don't end by themselves")
-
     # --- set-up ------------------------------------------------------------------------------
     def _able(self, participants: Participants) -> Sequence[Member]:
         """Members whose privacy budget allows a round. Raises _BudgetsSpent if too few."""
@@ -156,12 +140,6 @@ class Federation:
             raise _BudgetsSpent(reason)
         members, spent = training(participants.members), participants.budgets.spent
         return [member for member in members if member.name not in spent] if spent else members
-
-    def _here(self, members: Sequence[Member]) -> Sequence[Member]:
-        """Those who haven't left, as long as anybody is: who is merely away is asked, and waited
-        for."""
-        gone = self._host.gone()
-        return ([one for one in members if one.name not in gone] if gone else None) or members
 
     def _budgets_spent(self, participants: Participants) -> str | None:
         """Why no further round can be made; None where one can."""
@@ -194,13 +172,30 @@ class Federation:
         arrays: Arrays,
         totals: Sums,
         form: ModelForm,
-        population: int,
+        members: Sequence[Member],
     ) -> FederationState:
         if plan.ours:
-            plan.ours.prepare(arrays, form.entries.parameters, population)
-        state = FederationState(0, arrays, totals, frozen=form.frozen_digest)
+            plan.ours.prepare(arrays, form.entries.parameters, len(training(members)))
+        state = FederationState(
+            0,
+            arrays,
+            totals,
+            frozen=form.frozen_digest,
+            largest_weight=self._largest_weight(plan, members),
+            first_model=record_digest(encode_arrays(arrays)).hex(),
+        )
         self._commit(state, plan)
         return state
+
+    def _largest_weight(self, plan: StrategyPlan, members: Sequence[Member]) -> int:
+        """What a hospital's update counts for at most in a masked sum, for the whole run: it is in
+        the plan that hospitals accept. Who joins later and is larger counts for that much."""
+        table = self._config.secure_aggregation
+        if not table.enabled or plan.weighting != "examples":
+            return 1
+        # a cap above the largest hospital caps nothing, and would only coarsen the rounding
+        largest = max(1, max(member.sizes["train"] for member in members))
+        return min(table.max_examples or largest, largest)
 
     def _resume(
         self, state: FederationState, plan: StrategyPlan, model: nn.Module, form: ModelForm
@@ -232,7 +227,14 @@ class Federation:
         The line of ``metrics.jsonl`` comes first: a resumed run forgets lines that no checkpoint
         follows, while a checkpoint without its line would leave a gap for good.
         """
-        trained, cohort, attempt = self._train(runner, state, server_round)
+        lost = ""
+        try:
+            trained, cohort, attempt = self._train(runner, state, server_round)
+        except _RoundLost as error:
+            lost, cohort, attempt = str(error), [], self._journal.attempt
+            self._last_lost = server_round
+            trained = TrainResult.nothing(state.model, state.clipping_norm)
+            self._observer.warnings([f"round {server_round} is lost: {lost}; the model stays"])
         state.model = trained.model
         # who can't remember a round needn't be told of it: a virtual population's list would grow
         stateless = not runner.entries.personal and plan.algorithm in STATELESS
@@ -244,6 +246,8 @@ class Federation:
         due = server_round % self._config.evaluation.every == 0 or self._is_last(server_round)
         secure = self._config.secure_aggregation.enabled
         row = round_line(server_round, attempt, cohort, trained, secure)
+        if lost:
+            row["lost"] = lost
         if due or self._budgets_spent(runner.participants) is not None:
             row = self._evaluator.add_figures(row, runner, state)
         self._run_directory.append_round(row)
@@ -257,8 +261,7 @@ class Federation:
         row = self._run_directory.rounds()[-1]
         if row["overall"]:
             return
-        with self._journal.burnt_by_errors():
-            row = self._evaluator.add_figures(row, runner, state)
+        row = self._evaluator.add_figures(row, runner, state)
         self._commit(state, plan)
         self._run_directory.replace_round(row)
         self._observer.round_evaluated(row)
@@ -269,31 +272,22 @@ class Federation:
         """The model, the cohort that made it, and which attempt it was.
 
         Each attempt looks at the members anew and draws another cohort, from (seed, round,
-        attempt), so that a resumed run draws the same. A failed one leaves nothing: its sums'
-        journals go, its keys are burnt, the state that clients begin from is the last accepted one.
+        attempt), so that a resumed run draws the same; but for a sum that somebody has given shares
+        for, which is tried to be opened again. A failed one leaves nothing else: its keys are
+        burnt, the state that clients begin from is the last accepted one.
 
-        Raises RoundFailed after the last attempt, and _BudgetsSpent where none can be made.
+        Raises RoundFailed after the last attempt, _RoundLost where the hospitals have taken part in
+        a sum of this round that can't be opened, and _BudgetsSpent where none can be made.
         """
         federation, participants = self._config.federation, runner.participants
         # a sum that a server who died had begun to open is of that attempt, and of its cohort
         kept = self._journal.find(f"train {server_round}")
-        first = kept.attempt if kept else 1
-        attempts = Attempts(federation.round_attempts, self._host, first)
+        attempts = Attempts(federation.round_attempts, self._host, kept.attempt if kept else 1)
         for attempt in attempts:
             self._host.wait_ready(False)
             try:
                 participants.look_again()
-                cohort = draw_cohort(
-                    self._here(self._host.present(self._able(participants))),
-                    federation.clients_per_round,
-                    federation.seed,
-                    server_round,
-                    attempt,
-                )
-                if kept and attempt == first:  # whoever of it is back
-                    cohort = [x for x in participants.members if x.name in kept.cohort] or cohort
-                if not cohort:  # a strategy would wait for somebody for ever
-                    raise RoundFailed("nobody who is here has rows to train on")
+                cohort = self._cohort(participants, server_round, attempt)
                 self._journal.attempt = attempt
                 self._observer.round_started(server_round, [x.name for x in cohort], attempt)
                 result = runner.train(
@@ -301,16 +295,49 @@ class Federation:
                 )
                 return result, cohort, attempt
             except RoundFailed as error:
-                self._journal.clear()
                 self._observer.round_failed(server_round, attempt, str(error))
                 self._able(participants)
-                if isinstance(error, NobodyContributed) or not attempts.another():
+                spoiled = self._journal.is_spoiled(f"train {server_round}")
+                over = spoiled or isinstance(error, NobodyContributed)
+                if over or not attempts.another():
+                    self._check_lost(participants, server_round, error)
                     raise RoundFailed(
                         f"round {server_round} failed after {attempt} attempts: {error}; "
                         f"round {state.round} is kept; {self._host.go_on}"
                     ) from None
                 time.sleep(federation.retry_wait_s)
         raise AssertionError("unreachable: attempts don't end by themselves")
+
+    def _cohort(self, participants: Participants, server_round: int, attempt: int) -> list[Member]:
+        """Whom an attempt at a round asks. Raises RoundFailed where nobody can be."""
+        federation, purpose = self._config.federation, f"train {server_round}"
+        if begun := self._journal.begun(purpose):  # whoever of it is here
+            if cohort := [one for one in participants.members if one.name in begun]:
+                return cohort
+        able = here(self._host.present(self._able(participants)), self._host.gone())
+        if out := self._journal.out(purpose):
+            able = [one for one in able if one.name not in out]
+        cohort = draw_cohort(
+            able, federation.clients_per_round, federation.seed, server_round, attempt
+        )
+        if not cohort:  # a strategy would wait for somebody for ever
+            raise RoundFailed("nobody who is here has rows to train on")
+        return cohort
+
+    def _check_lost(
+        self, participants: Participants, server_round: int, error: RoundFailed
+    ) -> None:
+        """Raise _RoundLost if hospitals have given shares for a sum of the round that isn't open:
+        no further attempt would be better, and those who are left can make the next round."""
+        purpose = f"train {server_round}"
+        given = self._journal.out(purpose) | self._journal.gave(purpose)
+        if self._journal.is_spoiled(purpose) or self._last_lost == server_round - 1:
+            return  # it would be the same in the next round: somebody must look
+        if given and len(training(participants.members)) >= fewest_hospitals(self._config):
+            raise _RoundLost(
+                f"{len(given)} hospitals gave shares for a sum that can't be opened, and take part "
+                f"in no other of this round: {error}"
+            ) from None
 
     def _is_last(self, server_round: int) -> bool:
         return server_round == self._config.federation.rounds
@@ -350,3 +377,7 @@ class Federation:
 
 class _BudgetsSpent(Exception):
     """Too few hospitals may go on."""
+
+
+class _RoundLost(Exception):
+    """The round's one sum can't be opened."""

@@ -139,9 +139,7 @@ class Participants:
             journal=self._journal,
             host=host,
         )
-        return SecureGatherer(
-            settings=settings, members=members, messenger=messenger, runner=runner, host=host
-        )
+        return SecureGatherer(settings=settings, messenger=messenger, runner=runner, host=host)
 
     def _check_known(self, what: str) -> None:
         unknown = next(

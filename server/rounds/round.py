@@ -6,6 +6,7 @@ send is combined by a gatherer.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,11 @@ class TrainResult:
     seconds: float
     gathered: Trained
     clipping_norm: float | None = None
+
+    @classmethod
+    def nothing(cls, model: Arrays, clipping_norm: float | None) -> TrainResult:
+        """Of a round that is lost: the model stays as it is."""
+        return cls(model, math.nan, 0.0, Trained([], []), clipping_norm)
 
 
 @dataclass
@@ -95,7 +101,9 @@ class RoundRunner:
         participants: Participants,
         totals: Totals,
         form: ModelForm,
+        largest_weight: int = 1,
     ) -> None:
+        self._largest_weight = largest_weight
         self.config, self.plan, self._task = settings.config, settings.plan, settings.task
         self.participants, self.entries = participants, form.entries
         self._strategy = AskedStrategy(
@@ -146,7 +154,9 @@ class RoundRunner:
         if self.privacy is not None:
             release = self.privacy.release(server_round, clipping_norm, cohort)
         records = self._record_layouts(layout)
-        return Expected(layout, self.entries.parameters, records, shared, release)
+        return Expected(
+            layout, self.entries.parameters, records, shared, release, self._largest_weight
+        )
 
     def evaluate(
         self,

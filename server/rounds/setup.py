@@ -1,22 +1,18 @@
-"""Before round 1: who is here, what the hospitals agree on, and the first model."""
+"""Before round 1: who is here."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from wardround.common.config.load import Config
 from wardround.common.errors import ReplyRefused, RoundFailed
-from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Grid, HostGrid
 from wardround.common.mends import Mend
 from wardround.common.protocol.describe import DescribeRequest
 from wardround.common.protocol.totals import Totals
-from wardround.common.tasks.base import Task
 from wardround.server.gathering.exchange import exchange
 from wardround.server.gathering.faults import round_failed
-from wardround.server.gathering.gatherer import Gatherer
 from wardround.server.gathering.host import Attempts, Host
 from wardround.server.gathering.replies import check_description
 from wardround.server.gathering.requests import queries
@@ -105,23 +101,3 @@ def describe(
             name = grid.name(node_id) if isinstance(grid, HostGrid) else f"node {node_id}"
             refused.append({"hospital": name, "reason": str(error)})
     return [members[name] for name in sorted(members)], refused
-
-
-def sum_statistics(
-    gatherer: Gatherer, members: list[Member], task: Task[Any], observer: Observer
-) -> Sums:
-    """The federated preparation: each phase's sums over all members.
-
-    Every member must contribute: a hospital whose columns don't fit would fail in every round.
-    Each phase is asked with the totals of those before it. What comes back is what the task's
-    ``condense`` leaves. Raises RoundFailed with the hospital's reason.
-    """
-    totals: Sums = {}
-    for phase in range(task.phases):
-        observer.phase(Phase.PREPARING)
-        observer.progress(f"preparing data together, step {phase + 1} of {task.phases}")
-        totals = totals | gatherer.statistics(members, phase, Totals.of(totals))
-    totals = task.condense(totals)
-    if lines := task.agreed(totals):
-        observer.warnings(lines)
-    return totals

@@ -19,7 +19,6 @@ from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.content import LOSS, STEPS, training_layout
 from wardround.common.secagg.encoding import CLIPPED, COUNT, FAILED, WEIGHT, VectorLayout
-from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.gatherer import (
     Evaluated,
     Expected,
@@ -46,7 +45,6 @@ class SecureGatherer(Gatherer):
 
     Parameters
     ----------
-    members : the federation: whose rows bound what one of them may weigh
     runner : adds up and opens each sum
     host : says when what hospitals accepted is over
     """
@@ -55,7 +53,6 @@ class SecureGatherer(Gatherer):
         self,
         *,
         settings: RunSettings,
-        members: Sequence[Member],
         messenger: SecureMessenger,
         runner: SumRunner,
         host: Host,
@@ -63,7 +60,6 @@ class SecureGatherer(Gatherer):
         self._settings, self._table = settings, settings.config.secure_aggregation
         self._messenger, self._runner, self._host = messenger, runner, host
         self._layouts = Layouts(messenger, settings.task)
-        self._largest = max(member.sizes["train"] for member in members)
         self._few: set[str] = set()  # splits of which it was told that few hospitals have rows
 
     def addressees(self, members: Sequence[Member]) -> list[list[Member]]:
@@ -71,10 +67,11 @@ class SecureGatherer(Gatherer):
 
     # --- preparation ----------------------------------------------------------------------------
     def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
-        traffic, question = self._messenger.begin_step(), StatisticsRequest(phase, totals)
+        self._messenger.begin_step()
+        question = StatisticsRequest(phase, totals)
         requests = queries(question, members)
-        asked = SumRequest(f"statistics {phase}", requests, members)
-        self._runner.forget_other_cohort(asked)  # the phases would be of different hospitals
+        # nothing is opened without one of them: no other sum of this phase could be had then
+        asked = SumRequest(f"statistics {phase}", requests, members, needed=len(members))
         total = self._runner.reopen(asked)
         if total is None:
             layout_queries = queries(LayoutRequest(totals, phase), members)
@@ -84,10 +81,6 @@ class SecureGatherer(Gatherer):
             except RoundFailed as error:
                 what = f"{error.what}; data preparation stopped"
                 raise RoundFailed(what, who=error.who) from None
-        if len(total.survivors) < len(members):  # one that fails here would fail in every round
-            # its keys may lack one who had left, and is back by the next attempt
-            self._runner.forget_keys()
-            raise round_failed("data preparation stopped", traffic.refused)
         if failed := _failed(asked.layout, total):
             raise NobodyContributed(
                 f"{failed} of {len(total.survivors)} hospitals had nothing to add to step "
@@ -102,16 +95,12 @@ class SecureGatherer(Gatherer):
     ) -> Trained:
         traffic = self._messenger.begin_step()
         layout = training_layout(expected.layout, expected.parameters, expected.all_records)
-        largest = 1
-        if self._settings.plan.weighting == "examples":
-            # a cap above the largest hospital caps nothing, and would only coarsen the rounding
-            largest = min(self._table.max_examples or self._largest, self._largest)
         asked = SumRequest(
             f"train {server_round}",
             requests,
             cohort,
             layout,
-            largest=largest,
+            largest=expected.largest_weight,
             needed=self._settings.config.federation.min_clients,
             release=expected.release,
         )
@@ -158,9 +147,10 @@ class SecureGatherer(Gatherer):
         """
         attempts = self._settings.config.federation.round_attempts
         purposes = [f"{every.purpose} {attempt}" for attempt in range(attempts)]
-        kept = [one for one in purposes if self._runner.is_kept(one)]
         standing = self._host.standing()
-        for purpose in purposes[purposes.index(kept[0]) if kept else 0 :]:
+        for attempt in range(attempts):
+            kept = [one for one in purposes if self._runner.is_kept(one)]
+            purpose = kept[0] if kept else purposes[attempt]
             asked = SumRequest(purpose, every.requests, every.members)
             try:
                 total = self._runner.reopen(asked)

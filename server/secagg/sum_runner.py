@@ -31,10 +31,10 @@ from wardround.server.gathering.gatherer import Budgets, RunSettings
 from wardround.server.gathering.host import Host
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
-from wardround.server.secagg.journal import Entry, Journal
+from wardround.server.secagg.journal import Entry, Journal, Pending
 from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.server.secagg.messenger import SecureMessenger, with_message
-from wardround.server.secagg.sum import KeyGroup, MaskedSum, Total
+from wardround.server.secagg.sum import KeyGroup, MaskedSum, Phase, Total
 
 log = logging.getLogger("wardround.server")
 
@@ -113,15 +113,21 @@ class SumRunner:
             if self._journal.active:
                 entry = self._entry(asked, masked, content, requests, claims)
                 self._journal.write(entry, masked.vector)
+            cohort = [member.name for member in asked.members]
+            self._journal.hold(asked.purpose, Pending(masked, requests, cohort))
             return self._open(asked, masked, asked.members, requests)
         except RoundFailed as error:
-            self._journal.drop(asked.purpose)
-            self.forget_keys()
-            raise round_failed(str(error), self._messenger.traffic.refused[before:]) from None
+            self._give_up(asked.purpose)
+            refused = self._messenger.traffic.refused[before:]
+            self._journal.note_refusals(asked.purpose, refused)
+            raise round_failed(str(error), refused) from None
 
-    def forget_keys(self) -> None:
-        """The next sum is of new groups of keys, of those who are here then."""
+    def _give_up(self, purpose: str) -> None:
+        """After a failure: a sum that somebody has given shares for may still be opened, and they
+        take part in no other; one that nobody has is done afresh, under fresh keys."""
         self._keys.forget_groups()
+        if not self._journal.has_shares(purpose):
+            self._journal.drop(purpose)
 
     def _task(self, asked: SumRequest, group: KeyGroup) -> wire.TaskRequest:
         """What every member is asked, under keys that are now used."""
@@ -189,7 +195,12 @@ class SumRunner:
                 break
             del traffic.refused[before:]
             self._host.wait_ready(False)
-        total = masked.open()
+        try:
+            total = masked.open()
+        except RoundFailed:
+            if masked.phase is Phase.DONE:  # a second time it would be no better
+                self._journal.spoil(asked.purpose)
+            raise
         for name in sorted(masked.liars):
             error = ReplyRefused("its shares of other hospitals' masks are false")
             self._messenger.refuse(name, "unmask", error)
@@ -198,29 +209,34 @@ class SumRunner:
 
     # --- after a crash --------------------------------------------------------------------------
     def is_kept(self, purpose: str) -> bool:
-        """Whether the journal has a sum of that purpose."""
-        return self._journal.find(purpose) is not None
-
-    def forget_other_cohort(self, asked: SumRequest) -> None:
-        """Drop a kept sum that is not of the members that are asked now."""
-        entry = self._journal.find(asked.purpose)
-        if entry is not None and set(entry.cohort) != {member.name for member in asked.members}:
-            self._journal.drop(asked.purpose)
+        """Whether a sum of that purpose was begun to be opened."""
+        journal = self._journal
+        return journal.find(purpose) is not None or journal.pending(purpose) is not None
 
     def reopen(self, asked: SumRequest) -> Total | None:
-        """The sum that an earlier life of this run has left in the journal: with the answers that
-        had opened it, or by asking its survivors again. None, and it is dropped for good, if that
-        can't be done."""
-        entry = self._journal.find(asked.purpose)
-        if entry is None:
+        """The sum that an earlier attempt, or life of this run, had begun to open: with the answers
+        that had opened it, or by asking its survivors again. None, and it is dropped for good, if
+        nobody gives a share for it any more.
+
+        Raises RoundFailed where some do and more are needed: they take part in no other sum of this
+        purpose.
+        """
+        pending, entry = self._journal.pending(asked.purpose), self._journal.find(asked.purpose)
+        if pending is None and entry is None:
             return None
         before = len(self._messenger.traffic.refused)
         try:
+            if pending is not None:
+                members = self._keys.members
+                return self._open(asked, pending.masked, members, pending.requests)
+            assert entry is not None
             return self._reopened(asked, entry)
         except (RoundFailed, CheckpointError, ReplyRefused) as error:
             why = round_failed(str(error), self._messenger.traffic.refused[before:])
+            self._give_up(asked.purpose)
+            if self._journal.pending(asked.purpose) is not None:
+                raise why from None
             log.warning("'%s' is done afresh, its journal is not used: %s", asked.purpose, why)
-            self._journal.drop(asked.purpose)
             return None
 
     def _reopened(self, asked: SumRequest, entry: Entry) -> Total:
@@ -235,6 +251,7 @@ class SumRunner:
         if answers is None:
             self._messenger.observer.progress(f"opening '{asked.purpose}' from the journal")
             traffic.resume(entry.traffic)
+            self._journal.hold(asked.purpose, Pending(masked, entry.requests, entry.cohort))
             total = self._open(asked, masked, self._keys.members, entry.requests)
         else:
             for name, shares in answers.shares.items():

@@ -29,8 +29,7 @@ from wardround.common.protocol.model import round_of
 from wardround.common.rng import numpy_generator
 from wardround.common.run.directory import RunDirectory
 from wardround.common.secagg.content import training_layout
-from wardround.server.gathering.gatherer import Expected
-from wardround.server.gathering.host import Host
+from wardround.server.gathering.host import Host, KnownModel
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import fewest_hospitals
 from wardround.simulations.population.virtual import ClientNames
@@ -189,8 +188,9 @@ class Scenario:
             self._seconds = clients.seconds(np.array(rows, dtype=np.float64), *self._bytes)
         return self._seconds
 
-    def on_model(self, expected: Expected) -> None:
+    def on_model(self, known: KnownModel) -> None:
         """What clients are sent, and send: the model, and what the strategy sends with it."""
+        expected = known.expected
         layouts = [expected.layout, *expected.records.values()]
         down = up = float(sum(_bytes(layout) for layout in layouts))
         secure = self._config.secure_aggregation

@@ -15,6 +15,8 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from tests.protocol.capture import Capture
+from tests.secagg.driver import asked_for
+from tests.stage_two import stage_two
 from wardround.client.secagg.masking import finish_private, finish_training, sums_shapes
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.upload import PendingUpload
@@ -55,7 +57,7 @@ from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
 from wardround.server.gathering.requests import as_layout_queries, complete, queries
 from wardround.server.members.member import Member
-from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.process.manifest import preparation_manifest
 
 KEY = Identity.from_bytes(bytes(range(32)))
 LAYOUT = {
@@ -140,7 +142,7 @@ def _manifests() -> dict[str, list[str]]:
         task, records = make_task(config), CONTROL if "scaffold" in name else {}
         first = preparation_manifest(config, task, described, "golden-20260101-000000")
         first = first.model_copy(update={"versions": versions})
-        second = training_manifest(first, LAYOUT, PARAMETERS, records)
+        second = stage_two(first, LAYOUT, PARAMETERS, records)
         found[f"manifest of preparation: {name}"] = _manifest_lines(first)
         found[f"manifest of training: {name}"] = _manifest_lines(second)
     return found
@@ -268,13 +270,15 @@ def _pending(bits: int, fine: bool, records: dict[str, Any]) -> PendingUpload:
     """An upload of three hospitals, whose masks are zeros."""
     layout = training_layout(LAYOUT, PARAMETERS, records)
     task = TaskRequest(b"g" * 32, 5, "train 4", bits, 8.0, 4 if not fine else 1, int(fine))
-    nobody = SimpleNamespace(name="north", mark_uploaded=lambda task: None)
+    nobody = SimpleNamespace(name="north", mark_uploaded=lambda task, asked: None)
 
     def zeros() -> RingVector:
         return RingVector(bits, layout.update_size, layout.exact_size)
 
     encoding: Encoding = task.encoding(3)
-    return PendingUpload(cast(SecureClient, nobody), task, layout, encoding, 3, zeros)
+    return PendingUpload(
+        cast(SecureClient, nobody), task, layout, encoding, 3, asked_for(task.to_bytes()), zeros
+    )
 
 
 def _messages(messages: Sequence[Message]) -> list[str]:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
+from wardround.client.secagg.contributions import Asked, Step, Terms
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Group, Memory, Policy, Session
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
+from wardround.common.secagg.content import Digests
 from wardround.common.secagg.context import (
     aggregation_context,
     pair_seeds,
@@ -233,7 +236,7 @@ class Federation:
         data = self.carry("TaskRequest", name, (task or masked.task).to_bytes())
 
         def prepare() -> tuple[bytes, bytes]:
-            pending = self[name].begin(data, layout or masked.layout, lambda: content)
+            pending = start(self[name], data, layout or masked.layout, content)
             return finish(pending, numbers)
 
         pair = self.attempt("TaskRequest", name, prepare)
@@ -276,6 +279,28 @@ class Federation:
                 self.upload(masked, name, numbers[name])
         self.unmask(masked, gone, lost)
         return masked, masked.open()
+
+
+def asked_for(data: bytes, content: bytes = CONTENT) -> Asked:
+    """The request that a task belongs to. Each aggregation is of a run of its own: what a run's
+    sums have to do with each other has its own tests (``test_opened_once.py``)."""
+    task = wire.TaskRequest.from_bytes(data)
+    found = re.fullmatch(r"(train|statistics) (\d{1,9})", task.purpose)
+    return Asked(
+        step=Step(found[1], int(found[2])) if found else Step("train", 1),
+        run=f"{task.group.hex()} {task.index}",
+        most_uploads=1,
+        first_model=b"",
+        terms=Terms(task.bits, lambda *_: task.clip, bool(task.fine), task.largest_weight),
+        digests=lambda: Digests({}, content),
+    )
+
+
+def start(
+    client: SecureClient, data: bytes, layout: VectorLayout = LAYOUT, content: bytes = CONTENT
+) -> PendingUpload:
+    """An upload as ``asked_for`` has it, begun."""
+    return client.begin(data, layout, asked_for(data, content))
 
 
 def task_of(group: KeyGroup, **parameters: Any) -> wire.TaskRequest:

@@ -76,7 +76,7 @@ def test_hospitals_that_only_evaluate_are_no_company_for_statistics(
     def lying(members: Any, config: Any) -> list[Any]:
         return [member for member in members if member.name in chosen]
 
-    monkeypatch.setattr("wardround.server.rounds.federation.preparing", lying)
+    monkeypatch.setattr("wardround.server.rounds.preparation.preparing", lying)
     with pytest.raises(RoundFailed, match="it has no rows for training"):
         simulate(path, overrides=["federation.retry_wait_s=0"])
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.secagg.driver import (
-    CONTENT,
     DESCRIPTOR,
     LAYOUT,
     Federation,
@@ -25,6 +24,7 @@ from tests.secagg.driver import (
     interpolated,
     is_plain_sum,
     some_numbers,
+    start,
     stripped,
     summing,
 )
@@ -235,7 +235,7 @@ def test_nothing_is_opened_before_the_upload() -> None:
     with pytest.raises(ProtocolRefused, match="last sent nothing"):
         federation["h00"].unmask(request)
     masked = summing(group)
-    federation["h00"].begin(masked.task.to_bytes(), LAYOUT, lambda: CONTENT)
+    start(federation["h00"], masked.task.to_bytes(), LAYOUT)
     with pytest.raises(ProtocolRefused, match="last sent nothing"):
         federation["h00"].unmask(request)
     federation.upload(masked, "h00", some_numbers(["h00"])["h00"])
@@ -258,11 +258,10 @@ def test_one_upload_for_each_index_and_no_way_back() -> None:
     group = federation.ready(count=3)
     numbers = some_numbers(group.names)["h00"]
     tasks = [summing(group).task for _ in range(3)]
-    early = federation["h00"].begin(tasks[1].to_bytes(), LAYOUT, lambda: CONTENT)
-    twin = federation["h00"].begin(
-        replace(tasks[1], purpose="train 2").to_bytes(), LAYOUT, lambda: b"another model".ljust(32)
-    )
-    older = federation["h00"].begin(tasks[0].to_bytes(), LAYOUT, lambda: CONTENT)
+    early = start(federation["h00"], tasks[1].to_bytes(), LAYOUT)
+    other = replace(tasks[1], purpose="train 2").to_bytes()
+    twin = start(federation["h00"], other, LAYOUT, b"another model".ljust(32))
+    older = start(federation["h00"], tasks[0].to_bytes(), LAYOUT)
     finish(early, numbers)
     for pending, why in (
         (early, "finished once"),
@@ -273,12 +272,15 @@ def test_one_upload_for_each_index_and_no_way_back() -> None:
             finish(pending, numbers)
     for task in (tasks[0], tasks[1], replace(tasks[1], purpose="train 2")):
         with pytest.raises(ProtocolRefused, match="this one has already sent number 1"):
-            federation["h00"].begin(task.to_bytes(), LAYOUT, lambda: CONTENT)
+            start(federation["h00"], task.to_bytes(), LAYOUT)
     for index in (3, 2**31, 2**32 - 1):
         with pytest.raises(ProtocolRefused, match="is not one of this group's"):
             task = replace(tasks[0], index=index).to_bytes()
-            federation["h00"].begin(task, LAYOUT, lambda: CONTENT)
-    finish(federation["h00"].begin(tasks[2].to_bytes(), LAYOUT, lambda: CONTENT), numbers)
+            start(federation["h00"], task, LAYOUT)
+    finish(
+        start(federation["h00"], tasks[2].to_bytes(), LAYOUT),
+        numbers,
+    )
 
 
 class Racing(Store):
@@ -638,7 +640,7 @@ def test_keys_that_are_not_the_neighbours_own_are_refused_and_the_right_ones_tak
     with pytest.raises(ProtocolRefused, match=reason):
         federation["h00"].accept(lie.to_bytes())
     with pytest.raises(ProtocolRefused, match="were not accepted yet"):
-        federation["h00"].begin(summing(group).task.to_bytes(), LAYOUT, lambda: CONTENT)
+        start(federation["h00"], summing(group).task.to_bytes(), LAYOUT)
     group.add_accepted("h00", federation["h00"].accept(data))
 
 
@@ -757,7 +759,7 @@ def test_another_ring_gives_a_vector_of_another_length() -> None:
     for bits in (0, 8, 31, 64, 255):
         with pytest.raises(ProtocolRefused, match="parameters are out of range"):
             task = replace(masked.task, bits=bits).to_bytes()
-            federation["h01"].begin(task, LAYOUT, lambda: CONTENT)
+            start(federation["h01"], task, LAYOUT)
 
 
 @pytest.mark.parametrize("clip", [0.0, -1.0, -0.0, 1.1e9, float("nan"), float("inf")])
@@ -765,7 +767,7 @@ def test_a_clip_that_is_none_is_refused(clip) -> None:
     federation = Federation(3)
     task = replace(summing(federation.ready()).task, clip=clip)
     with pytest.raises(ProtocolRefused, match="parameters are out of range"):
-        federation["h00"].begin(task.to_bytes(), LAYOUT, lambda: CONTENT)
+        start(federation["h00"], task.to_bytes(), LAYOUT)
 
 
 @pytest.mark.parametrize("clip", [1e-300, 1e-40])
@@ -773,7 +775,7 @@ def test_a_clip_too_small_for_float32_is_refused_as_such(clip) -> None:
     federation = Federation(3)
     task = replace(summing(federation.ready()).task, clip=clip)
     with pytest.raises(ProtocolRefused):
-        federation["h00"].begin(task.to_bytes(), LAYOUT, lambda: CONTENT)
+        start(federation["h00"], task.to_bytes(), LAYOUT)
 
 
 # --- swapped uploads ------------------------------------------------------------------------------
@@ -824,10 +826,7 @@ def test_the_same_vectors_in_other_hands_are_the_same_sum() -> None:
     group = federation.ready()
     numbers, masked = some_numbers(group.names), summing(group)
     task = masked.task.to_bytes()
-    pairs = {
-        n: finish(federation[n].begin(task, LAYOUT, lambda: CONTENT), numbers[n])
-        for n in group.names
-    }
+    pairs = {n: finish(start(federation[n], task, LAYOUT), numbers[n]) for n in group.names}
     for name, other in zip(group.names, ["h01", "h00", "h02", "h03"], strict=True):
         masked.add_upload(name, pairs[name][0], pairs[other][1])
     assert is_plain_sum(masked, opened(federation, masked), numbers, group.names)

@@ -19,6 +19,7 @@ from tests.secagg.driver import (
     forged_unmask,
     is_plain_sum,
     some_numbers,
+    start,
     summing,
 )
 from wardround.client.secagg.state import Policy
@@ -174,7 +175,7 @@ class Stages:
         masked, numbers = summing(group), some_numbers(group.names)
 
         def upload(client, data: bytes):
-            return finish(client.begin(data, LAYOUT, lambda: CONTENT), numbers["h00"])
+            return finish(start(client, data, LAYOUT), numbers["h00"])
 
         self._client("TaskRequest", masked.task.to_bytes(), upload)
         header, vector = upload(federation["h00"], masked.task.to_bytes())
@@ -324,7 +325,7 @@ def test_every_message_to_a_hospital_is_refused_before_its_turn_and_after_it() -
         for step in (
             lambda: client.bundle(group.request),
             lambda: client.accept(keys),
-            lambda: client.begin(task, LAYOUT, lambda: CONTENT),
+            lambda: start(client, task, LAYOUT),
             lambda: client.unmask(unmask),
         ):
             with pytest.raises(ProtocolRefused, match="no part in that session|know that group"):
@@ -341,7 +342,7 @@ def test_every_message_to_a_hospital_is_refused_before_its_turn_and_after_it() -
     with pytest.raises(ProtocolRefused, match="0 was already prepared"):
         client.bundle(group.request)
     with pytest.raises(ProtocolRefused, match="were not accepted yet"):
-        client.begin(task, LAYOUT, lambda: CONTENT)
+        start(client, task, LAYOUT)
     with pytest.raises(ProtocolRefused, match="last sent nothing"):
         client.unmask(unmask)
 
@@ -359,10 +360,10 @@ def test_every_message_to_a_hospital_is_refused_before_its_turn_and_after_it() -
     for name in group.names:
         federation.upload(masked, name, numbers[name])
     with pytest.raises(ProtocolRefused, match="already sent number 0"):
-        client.begin(task, LAYOUT, lambda: CONTENT)
+        start(client, task, LAYOUT)
     first = client.unmask(unmask)
     with pytest.raises(ProtocolRefused, match="already sent number 0"):
-        client.begin(task, LAYOUT, lambda: CONTENT)
+        start(client, task, LAYOUT)
     assert client.accept(requests["h00"]) == accepted and client.unmask(unmask) == first
     federation.unmask(masked)
     assert is_plain_sum(masked, masked.open(), numbers, group.names)

@@ -15,7 +15,6 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from tests.secagg.driver import (
-    CONTENT,
     LAYOUT,
     Federation,
     Store,
@@ -27,6 +26,7 @@ from tests.secagg.driver import (
     is_plain_sum,
     plain_sum,
     some_numbers,
+    start,
     stripped,
     summing,
 )
@@ -219,10 +219,10 @@ def test_a_client_forgets_the_oldest_of_many_open_groups() -> None:
     task = summing(first).task.to_bytes()
     for _ in range(3):
         federation.form()
-    federation["h00"].begin(task, LAYOUT, lambda: CONTENT)
+    start(federation["h00"], task, LAYOUT)
     federation.form()
     with pytest.raises(ProtocolRefused, match="doesn't know that group"):
-        federation["h00"].begin(task, LAYOUT, lambda: CONTENT)
+        start(federation["h00"], task, LAYOUT)
 
 
 # --- below the threshold --------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_a_late_upload_is_refused_and_all_answered_shares_do_not_open_it() -> No
     numbers, masked, late = some_numbers(group.names), summing(group), 4
     for name in group.names[:late]:
         federation.upload(masked, name, numbers[name])
-    pending = federation["h04"].begin(masked.task.to_bytes(), LAYOUT, lambda: CONTENT)
+    pending = start(federation["h04"], masked.task.to_bytes(), LAYOUT)
     federation.unmask(masked)
     header, vector = finish(pending, numbers["h04"])
     with pytest.raises(ProtocolRefused, match="came after the survivor set was fixed"):
@@ -326,7 +326,7 @@ def test_a_hospital_that_lost_its_store_answers_nothing_of_that_session_and_join
     for step in (
         lambda client: client.bundle(group.request),
         lambda client: client.accept(keys),
-        lambda client: client.begin(task, LAYOUT, lambda: CONTENT),
+        lambda client: start(client, task, LAYOUT),
         lambda client: client.unmask(unmask),
     ):
         with pytest.raises(ProtocolRefused, match="did it restart"):
@@ -340,7 +340,7 @@ def test_a_hospital_that_lost_its_store_answers_nothing_of_that_session_and_join
     masked, total = federation.aggregate(again, numbers)
     assert is_plain_sum(masked, total, numbers, group.names)
     with pytest.raises(ProtocolRefused, match="doesn't know that group"):
-        federation["h00"].begin(task, LAYOUT, lambda: CONTENT)
+        start(federation["h00"], task, LAYOUT)
 
 
 # --- threads, memory ------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def test_two_threads_give_the_same_bytes_and_the_same_sum() -> None:
     for threads in (1, 2):
         hospital = federation.hospitals["h01"].fork()
         hospital.policy = Policy(threads=threads)
-        pending = hospital.client.begin(task, layout, lambda: CONTENT)
+        pending = start(hospital.client, task, layout)
         vectors[threads] = finish(pending, numbers["h01"])
     assert vectors[1] == vectors[2]
     for name in group.names:
@@ -372,10 +372,7 @@ def test_the_server_keeps_one_vector_however_many_hospitals_upload() -> None:
     group = federation.ready()
     numbers = some_numbers(["h00"], layout)["h00"]
     task = wire.TaskRequest(group.id, 0, "train 1", 32, 4.0, 100, 0).to_bytes()
-    uploads = {
-        name: finish(federation[name].begin(task, layout, lambda: CONTENT), numbers)
-        for name in group.names
-    }
+    uploads = {name: finish(start(federation[name], task, layout), numbers) for name in group.names}
     vector = layout.update_size * 4
     tracemalloc.start()
     try:
@@ -450,7 +447,7 @@ def test_numbers_that_are_none_are_refused_and_the_aggregation_is_not_used(bad, 
     key = "w" if section == "update" else "loss"
     wrong[section][key] = np.full_like(wrong[section][key], bad)
     masked = summing(group)
-    pending = federation["h01"].begin(masked.task.to_bytes(), LAYOUT, lambda: CONTENT)
+    pending = start(federation["h01"], masked.task.to_bytes(), LAYOUT)
     with pytest.raises(ProtocolRefused, match="NaN, infinity|not finite"):
         finish(pending, replace(numbers["h01"], **wrong))
     for name in group.names:
@@ -468,7 +465,7 @@ def test_after_a_refusal_the_upload_can_be_begun_again_but_not_finished_twice(si
     federation = Federation(3)
     group = federation.ready()
     numbers, masked = some_numbers(group.names, layout), summing(group, layout)
-    pending = federation["h01"].begin(masked.task.to_bytes(), layout, lambda: CONTENT)
+    pending = start(federation["h01"], masked.task.to_bytes(), layout)
     with pytest.raises(ProtocolRefused, match="not finite"):
         finish(pending, replace(numbers["h01"], exact={"loss": np.full(2, np.inf)}))
     with pytest.raises(ProtocolRefused, match="finished once"):
@@ -490,7 +487,7 @@ def test_a_number_that_might_overflow_the_sum_is_refused_and_the_largest_allowed
     }
     masked = summing(group)
     too_large = {"loss": np.array([np.nextafter(largest, np.inf), 0.0])}
-    pending = federation["h00"].begin(masked.task.to_bytes(), LAYOUT, lambda: CONTENT)
+    pending = start(federation["h00"], masked.task.to_bytes(), LAYOUT)
     with pytest.raises(ProtocolRefused, match="use a larger unit"):
         finish(pending, replace(numbers["h00"], exact=too_large))
     for name in group.names:

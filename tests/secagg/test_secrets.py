@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tests.secagg.driver import (
-    CONTENT,
     LAYOUT,
     Federation,
     alone,
@@ -19,6 +18,7 @@ from tests.secagg.driver import (
     forged_unmask,
     is_plain_sum,
     some_numbers,
+    start,
     summing,
 )
 from wardround.client.secagg.state import Memory, Policy
@@ -91,7 +91,7 @@ def test_no_object_log_line_or_refusal_shows_a_secret(caplog) -> None:
         index = masked.task.index
         secrets |= secrets_of(federation, group, index)
         for name in group.names[:4]:
-            pending = federation[name].begin(masked.task.to_bytes(), LAYOUT, lambda: CONTENT)
+            pending = start(federation[name], masked.task.to_bytes(), LAYOUT)
             masked.add_upload(name, *finish(pending, numbers[name]))
             objects.append(pending)
         requests = masked.unmask_requests()
@@ -107,7 +107,7 @@ def test_no_object_log_line_or_refusal_shows_a_secret(caplog) -> None:
             lambda: federation["h00"].unmask(
                 forged_unmask(group, index, "h00", range(5)).to_bytes()
             ),
-            lambda: federation["h00"].begin(masked.task.to_bytes(), LAYOUT, lambda: CONTENT),
+            lambda: start(federation["h00"], masked.task.to_bytes(), LAYOUT),
             lambda: federation["h00"].bundle(group.request),
             lambda: federation["h04"].unmask(requests["h00"]),
             lambda: federation["h00"].accept(requests["h00"]),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.stage_two import stage_two
 from wardround.client.site import approval
 from wardround.client.site.approval import Approvals, plan_text
 from wardround.common.audit.log import AuditLog
@@ -23,7 +24,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.text import one_line
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.process.manifest import preparation_manifest
 
 KEYS = {f"h{number}": Identity.generate().public for number in range(3)}
 OWN, SERVER = Identity.generate(), Identity.generate()
@@ -120,7 +121,7 @@ def test_a_crash_between_two_answers_leaves_the_refusal(approvals, tmp_path) -> 
 # --- the second stage -----------------------------------------------------------------------------
 def test_the_second_stage_of_an_approved_plan_needs_no_second_approval(approvals) -> None:
     one = plan()
-    two = training_manifest(one, LAYOUT, ["weight"], {})
+    two = stage_two(one, LAYOUT, ["weight"], {})
     assert not approvals.is_approved(two)
     with pytest.raises(PolicyRefused):
         approvals.request(one)
@@ -136,8 +137,8 @@ def test_the_second_stage_of_an_approved_plan_needs_no_second_approval(approvals
 def test_weaker_protection_in_the_second_stage_asks_again(approvals) -> None:
     """A private run's model turns out to have running statistics, which carry no noise."""
     one = plan("[privacy]\nunit = 'hospital'\nepsilon = 3.0\n")
-    fine = training_manifest(one, {"weight": LAYOUT["weight"]}, ["weight"], {})
-    weak = training_manifest(one, LAYOUT, ["weight"], {})
+    fine = stage_two(one, {"weight": LAYOUT["weight"]}, ["weight"], {})
+    weak = stage_two(one, LAYOUT, ["weight"], {})
     with pytest.raises(PolicyRefused):
         approvals.request(one)
     approvals.approve(one.digest())
@@ -275,7 +276,7 @@ PLAIN = "[secure_aggregation]\nenabled = false\n"
 def test_the_plan_shows_every_leaf_and_what_protects_it(text: str) -> None:
     one = plan(text)
     records = {"control": {"weight": LAYOUT["weight"]}} if "scaffold" in text else {}
-    for manifest in (one, training_manifest(one, LAYOUT, ["weight"], records)):
+    for manifest in (one, stage_two(one, LAYOUT, ["weight"], records)):
         shown = plan_text(manifest)
         assert all(len(line) <= 100 for line in shown.splitlines())
         assert manifest.digest().hex() in shown and "run-1" in shown and "h0, h1, h2" in shown
@@ -296,7 +297,7 @@ def test_the_plan_says_plainly_what_is_off_and_how_much_is_planned() -> None:
     assert "epsilon 3 for the run" in plan_text(
         plan("[privacy]\nunit = 'patient'\nepsilon = 3.0\n")
     )
-    second = training_manifest(plan(PLAIN), LAYOUT, ["weight"], {})
+    second = stage_two(plan(PLAIN), LAYOUT, ["weight"], {})
     assert "float32 2 x 3" in plan_text(second) and "2: with the model's arrays" in plan_text(
         second
     )

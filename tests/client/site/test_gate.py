@@ -11,6 +11,7 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from tests.stage_two import stage_two
 from wardround.client.site.gate import Gate
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
@@ -24,7 +25,7 @@ from wardround.common.run.directory import RunDirectory
 from wardround.common.tasks.base import Examples
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.process.manifest import preparation_manifest
 from wardround.server.strategies import build_strategy
 
 # Where units are protected each is dealt by itself: with seed 2 all hospitals train and test.
@@ -147,7 +148,7 @@ def _with_model(first: Manifest, config: Config, task: Any) -> Manifest:
     trainable = entries.parameters
     ours = build_strategy(config).ours
     records = ours.reply_records({k: layout[k] for k in trainable}) if ours else {}
-    return training_manifest(first, layout, trainable, records)
+    return stage_two(first, layout, trainable, records)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -9,6 +9,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from tests.provisioning import Site, federation
+from tests.stage_two import stage_two
 from wardround.client.privacy.ledger import Entry, Ledger, Limit
 from wardround.client.site.approval import Approvals
 from wardround.client.site.consent import decide
@@ -25,7 +26,7 @@ from wardround.common.privacy.accounting import Release
 from wardround.common.protocol import names as m
 from wardround.common.trust.identity import Identity
 from wardround.common.trust.pki import now_utc
-from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.process.manifest import preparation_manifest
 from wardround.server.provision import kits as provision
 from wardround.server.provision.kits import load_server_folder
 
@@ -208,5 +209,5 @@ def with_model(site: Site) -> RecordDict:
     server = load_server_folder(site.config)
     first = preparation_manifest(site.config, make_task(site.config), server.description, "run-1")
     layout = {"weight": ArraySpec((1, 30), "float32"), "bias": ArraySpec((1,), "float32")}
-    signed = training_manifest(first, layout, list(layout), {}).signed(server.identity)
+    signed = stage_two(first, layout, list(layout), {}).signed(server.identity)
     return RecordDict({"manifest": ConfigRecord({m.MESSAGE: signed})})

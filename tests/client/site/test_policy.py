@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.stage_two import stage_two
 from wardround.client.privacy.ledger import Entry
 from wardround.client.site.plan_checks import planned_epsilon
 from wardround.client.site.policy import SitePolicy, load_site
@@ -30,7 +31,7 @@ from wardround.common.tasks.options import ModelOptions
 from wardround.common.trust.credentials import site_text
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.process.manifest import preparation_manifest
 
 ROOT = Path(__file__).parent.parent.parent.parent
 KEYS = {f"h{number}": Identity.generate().public for number in range(5)}
@@ -384,7 +385,7 @@ def test_a_plan_that_claims_other_settings_is_refused(site, claimed: str, names:
 
 def test_a_list_that_differs_from_what_this_program_sends_is_refused(site) -> None:
     manifest, described = plan("")
-    second = training_manifest(manifest, {"weight": VECTOR}, ["weight"], {})
+    second = stage_two(manifest, {"weight": VECTOR}, ["weight"], {})
     policy = site("")
     check(policy, second, described)
     for one in (manifest, second):
@@ -413,7 +414,7 @@ def test_a_list_that_differs_from_what_this_program_sends_is_refused(site) -> No
 def test_a_second_plan_with_buffers_beside_noise_is_this_programs_own(site) -> None:
     manifest, described = plan("[privacy]\nunit = 'hospital'\nepsilon = 3.0\n")
     layout = {"weight": VECTOR, "mean": VECTOR}
-    check(site(""), training_manifest(manifest, layout, ["weight"], {}), described)
+    check(site(""), stage_two(manifest, layout, ["weight"], {}), described)
 
 
 # --- the file, its template and its page --------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.stage_two import stage_two
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import StrategyError, TaskError
@@ -18,7 +19,7 @@ from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.process.manifest import preparation_manifest
 
 LAYOUT = {
     "0.weight": ArraySpec((4, 3), "float32"),
@@ -105,7 +106,7 @@ def test_what_leaves_with_secure_aggregation() -> None:
     counts = OWN | dict.fromkeys(("secagg/loss", "secagg/steps"), ((1,), "float64", "masked"))
     open_array = {"arrays/*": (None, "any", "masked")}
     assert listed(made, m.TRAIN) == MESSAGE | vector | counts | open_array
-    second = training_manifest(made, LAYOUT, PARAMETERS, {})
+    second = stage_two(made, LAYOUT, PARAMETERS, {})
     arrays = {f"arrays/{x}": (*spec, "masked") for x, spec in LAYOUT.items()}
     # 12 words of 32 bits; 24 bytes each for 5 counts, 3 means and a counter of batches
     sized = {"secagg/vector": ((12 * 4 + 24 * 9,), "bytes", "masked")}
@@ -123,7 +124,7 @@ def test_what_leaves_in_plain() -> None:
     }
     assert listed(made, m.DESCRIBE)["describe/warnings"] == ((20, 2000), "texts", "none")
     assert listed(made, m.STATISTICS) == {"arrays/*": (None, "float64", "none")}
-    second = training_manifest(made, LAYOUT, PARAMETERS, {})
+    second = stage_two(made, LAYOUT, PARAMETERS, {})
     assert listed(second, m.TRAIN) == {
         **{f"arrays/{x}": (*spec, "none") for x, spec in LAYOUT.items()},
         "metrics/num-examples": ((), "int", "sizes"),
@@ -134,7 +135,7 @@ def test_what_leaves_in_plain() -> None:
 
 def test_vectors_of_16_bits_of_records_and_of_a_quantile() -> None:
     def size(text: str, records: dict[str, Any]) -> int:
-        second = training_manifest(first(text), LAYOUT, PARAMETERS, records)
+        second = stage_two(first(text), LAYOUT, PARAMETERS, records)
         (shape, _, _) = listed(second, m.TRAIN)["secagg/vector"]
         return int(shape[0])
 
@@ -156,7 +157,7 @@ def test_protection_by_privacy(unit: str, noise: str, masked: bool) -> None:
     step = "[training]\nlocal_steps = 1\n" if unit != "hospital" and noise != "local" else ""
     text = f"[privacy]\nunit = '{unit}'\nnoise = '{noise}'\nepsilon = 3.0\n" + step
     made = first(text if masked else PLAIN + text)
-    second = training_manifest(made, LAYOUT, PARAMETERS, {})
+    second = stage_two(made, LAYOUT, PARAMETERS, {})
     train = listed(second, m.TRAIN)
     own = noise != "central"
     expected = {(True, True): "masked+noised", (True, False): "masked"}

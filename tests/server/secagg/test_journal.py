@@ -28,12 +28,13 @@ from tests.secagg.driver import (
     summing,
 )
 from wardround.common.errors import CheckpointError, ProtocolRefused, RoundFailed
+from wardround.common.protocol.errors import GAVE_SHARES
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import session_id
 from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.ring import RingVector
 from wardround.server.secagg import journal as journals
-from wardround.server.secagg.journal import Entry, Journal, Traffic
+from wardround.server.secagg.journal import Entry, Journal, Pending, Traffic
 from wardround.server.secagg.sum import KeyGroup, MaskedSum
 
 PURPOSE = "train 1"
@@ -311,14 +312,21 @@ def test_what_would_need_hospitals_that_forget_is_dropped_what_is_open_stays(kep
     assert kept.reborn().find("evaluate 1 0") is None
 
 
-def test_a_sentence_burns_the_round_a_crash_does_not(kept: Round) -> None:
-    with pytest.raises(KeyboardInterrupt), kept.journal.burnt_by_errors():
-        raise KeyboardInterrupt
-    assert kept.reborn().find(PURPOSE)
-    with pytest.raises(RoundFailed), kept.journal.burnt_by_errors():
-        raise RoundFailed("too few")
-    assert kept.journal.find(PURPOSE) is None and kept.reborn().find(PURPOSE) is None
-    kept.journal.close()
+def test_who_gave_shares_is_known_until_the_round_is_committed(kept: Round) -> None:
+    journal, masked = kept.journal, kept.masked
+    journal.hold(PURPOSE, Pending(masked, kept.entry.requests, kept.entry.cohort))
+    assert journal.begun(PURPOSE) == kept.entry.cohort and not journal.has_shares(PURPOSE)
+    masked.answers["b"] = b"its shares"
+    assert journal.gave(PURPOSE) == {"b"} and journal.has_shares(PURPOSE)
+    journal.spoil(PURPOSE)
+    assert journal.is_spoiled(PURPOSE) and not journal.begun(PURPOSE)
+    refused = {"hospital": "c", "reason": f"train 1: this hospital {GAVE_SHARES}"}
+    journal.note_refusals(PURPOSE, [refused, {"hospital": "d", "reason": "its disk is full"}])
+    assert journal.out(PURPOSE) == {"b", "c"}
+    assert kept.reborn().find(PURPOSE) is None
+    journal.clear()
+    assert not journal.out(PURPOSE) and not journal.is_spoiled(PURPOSE)
+    journal.close()
     assert not kept.folder.exists()
 
 

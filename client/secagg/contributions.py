@@ -1,0 +1,266 @@
+"""What this hospital has contributed to each sum of a run: a sum is opened once, and of one model.
+
+Two opened sums of the same numbers over hospitals that differ by one are that one's numbers. So a
+hospital that has given shares for a sum takes part in no other of the same purpose and round. An
+attempt that was never opened may be repeated, with others; then of any sums that were opened no
+combination tells fewer than the hospitals that answered for one of them
+(``tests/secagg/test_opened_once.py`` goes through all of them for few hospitals).
+
+Models and totals are fixed by the first request that brings them: a step that is repeated, and the
+one that goes on from it, bring the same again. It all lies in the hospital's store, by run, and is
+there before a byte leaves.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wardround.common.errors import ProtocolRefused
+from wardround.common.protocol.errors import GAVE_SHARES
+from wardround.common.secagg.content import Digests
+from wardround.common.secagg.messages import TaskRequest
+from wardround.common.trust.identity import digest
+
+Clip = Callable[[int, int], float]
+"""The clip of an encoding for a group of so many hospitals, whose sum is opened of at least so
+many."""
+_LATER = (
+    "has helped to open a later sum of the run, and is not asked again for what lies before; begin "
+    "another run"
+)
+_CLOSE = 1e-6
+"""Relative: what two machines' libraries may differ by in a number that both work out."""
+
+
+class OtherThanBefore(ProtocolRefused):
+    """A request brings another model or other totals than its run's. Told, as nothing of rows."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which sum of a run a request is for, as the hospital itself reads the request.
+
+    kind : 'statistics', 'train' or 'evaluate'
+    number : the phase of the preparation, or the round
+    splits : of an evaluation, those that are asked for
+    """
+
+    kind: str
+    number: int
+    splits: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Where it stands in a run: the preparation's phases come before all rounds."""
+        if self.kind == "statistics":
+            return 0, self.number
+        return self.number, int(self.kind == "evaluate")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is opened at most once: each split's figures by themselves."""
+        name = f"{self.kind} {self.number}"
+        return tuple(f"{name} {split}" for split in self.splits) or (name,)
+
+    def is_purpose(self, purpose: str) -> bool:
+        """Whether a TaskRequest's purpose says this step (an evaluation's also names one of the
+        splits, and its attempt)."""
+        name = f"{self.kind} {self.number}"
+        if not self.splits:
+            return purpose == name
+        splits = "|".join(self.splits)
+        return re.fullmatch(rf"{name}( {splits})?( \d{{1,9}})?", purpose) is not None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How numbers are written for a sum, as this hospital's settings and its plan have it.
+
+    largest_weight : None where no plan fixes it (a simulation's)
+    """
+
+    bits: int
+    clip: Clip
+    fine: bool
+    largest_weight: int | None
+
+    def check(self, task: TaskRequest, clients: int, survivors: int) -> None:
+        """Raise ProtocolRefused, naming field and both values, unless the task has these."""
+        clip = self.clip(clients, survivors)
+        if not math.isclose(task.clip, clip, rel_tol=_CLOSE):
+            self._refuse("clip", task.clip, clip)
+        for name, here, own in (
+            ("bits", task.bits, self.bits),
+            ("fine", task.fine, int(self.fine)),
+            ("largest_weight", task.largest_weight, self.largest_weight),
+        ):
+            if own is not None and here != own:
+                self._refuse(name, here, own)
+
+    @staticmethod
+    def _refuse(name: str, here: float, own: float) -> None:
+        raise ProtocolRefused(
+            f"the task's {name} is {here:g}, the accepted plan and this hospital's settings give "
+            f"{own:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request for a masked vector, as the hospital itself reads it.
+
+    run : the accepted run's name
+    most_uploads : for one sum, of all attempts
+    first_model : digest of the model that round 1 trains from; empty: not in the plan
+    digests : of what the request brings; worked out when it is first called
+    """
+
+    step: Step
+    run: str
+    most_uploads: int
+    first_model: bytes
+    terms: Terms
+    digests: Callable[[], Digests]
+
+
+@dataclass
+class Sum:
+    """This hospital's part in one sum that may still be asked for.
+
+    order : where it stands in the run
+    uploads : how often a vector was sent for it, in all attempts
+    data : digest of all arrays that came with the first request
+    opened : the aggregation that this hospital gave shares for (``aggregation_id``); empty: none
+    """
+
+    order: tuple[int, int]
+    uploads: int = 0
+    data: bytes = b""
+    opened: bytes = b""
+
+
+@dataclass
+class Contributions:
+    """This hospital's part in one run's sums.
+
+    at : where the newest sum stands that it gave shares for (``Step.order``); (-1, -1): none
+    sums : from there on, by name
+    totals : digest of the preparation that training and evaluation go by; empty before the first
+    models : of the newest two rounds: digest of the model that training left, which is evaluated
+        and gone on with
+    """
+
+    run: str
+    at: tuple[int, int] = (-1, -1)
+    sums: dict[str, Sum] = field(default_factory=dict)
+    totals: bytes = b""
+    models: dict[int, bytes] = field(default_factory=dict)
+
+    # --- what is asked ---------------------------------------------------------------------------
+    def check(self, asked: Asked) -> None:
+        """Raise ProtocolRefused if this hospital takes part in no (further) sum of the step."""
+        step = asked.step
+        if step.order < self.at:
+            raise ProtocolRefused(f"{step.parts[0]}: this hospital {_LATER}")
+        for part in step.parts:
+            known = self.sums.get(part)
+            if known is None:
+                continue
+            if known.opened:
+                raise ProtocolRefused(f"{part}: this hospital {GAVE_SHARES}")
+            if known.uploads >= asked.most_uploads:
+                raise ProtocolRefused(
+                    f"{part}: this hospital has sent a vector {known.uploads} times, as often as "
+                    "the accepted plan allows; begin another run"
+                )
+
+    def upload(self, asked: Asked) -> None:
+        """Count a vector that is about to be sent, and fix what came with its request.
+
+        Raises OtherThanBefore, and changes nothing, if that isn't what was fixed before.
+        """
+        self.check(asked)
+        step, digests = asked.step, asked.digests()
+        for part in step.parts:
+            if part in self.sums and self.sums[part].data != digests.data:
+                raise OtherThanBefore(
+                    f"{part}: the model, the totals or the strategy's arrays are others than in an "
+                    "earlier attempt"
+                )
+        models, totals = dict(self.models), self.totals
+        if asked.first_model:
+            models[0] = asked.first_model
+        if step.kind != "statistics":
+            left = step.number - (step.kind == "train")  # the round that left this model
+            if models.setdefault(left, digests.model) != digests.model:
+                known = "the plan has" if left == 0 else "this hospital was shown before"
+                raise OtherThanBefore(
+                    f"{step.parts[0]}: the model isn't the one of round {left} that {known}"
+                )
+            if (totals := totals or digests.totals) != digests.totals:
+                raise OtherThanBefore(
+                    f"{step.parts[0]}: the preparation's totals are others than before in this run"
+                )
+        self.totals = totals
+        self.models = dict(sorted(models.items())[-2:])
+        for part in step.parts:
+            one = self.sums.setdefault(part, Sum(step.order, data=digests.data))
+            one.uploads += 1
+
+    def open(self, parts: Sequence[str], aggregation: bytes) -> None:
+        """Note that shares are about to be given for a sum of these parts.
+
+        Raises ProtocolRefused, and changes nothing, where shares were given for another one.
+        """
+        for part in parts:
+            if part not in self.sums:
+                raise ProtocolRefused(f"{part}: this hospital {_LATER}")
+            if self.sums[part].opened not in (b"", aggregation):
+                raise ProtocolRefused(f"{part}: this hospital {GAVE_SHARES}")
+        for part in parts:
+            self.sums[part].opened = aggregation
+            self.at = max(self.at, self.sums[part].order)
+        self.sums = {name: one for name, one in self.sums.items() if one.order >= self.at}
+
+    # --- stored ----------------------------------------------------------------------------------
+    def values(self) -> dict[str, Any]:
+        """As flat values, for a store."""
+        sums = self.sums.values()
+        return {
+            "run": self.run,
+            "at": list(self.at),
+            "parts": list(self.sums),
+            "orders": [number for one in sums for number in one.order],
+            "uploads": [one.uploads for one in sums],
+            "data": [one.data for one in sums],
+            "opened": [one.opened for one in sums],
+            "totals": self.totals,
+            "rounds": list(self.models),
+            "models": list(self.models.values()),
+        }
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Contributions:
+        """From such values. Raises KeyError, TypeError or ValueError for others."""
+        orders = list(values["orders"])
+        pairs = zip(orders[::2], orders[1::2], strict=True)
+        columns = (values[key] for key in ("uploads", "data", "opened"))
+        rows = zip(pairs, *columns, strict=True)
+        first, second = values["at"]
+        return cls(
+            str(values["run"]),
+            (first, second),
+            dict(zip(values["parts"], (Sum(*row) for row in rows), strict=True)),
+            values["totals"],
+            dict(zip(values["rounds"], values["models"], strict=True)),
+        )
+
+
+def aggregation_id(group: bytes, index: int) -> bytes:
+    """Names one aggregation of all groups: 32 bytes."""
+    return digest("aggregation id", group, struct.pack(">Q", index))

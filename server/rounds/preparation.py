@@ -1,0 +1,80 @@
+"""The federated preparation: what the hospitals agree on before there is a model."""
+
+from __future__ import annotations
+
+import time
+
+from wardround.common.errors import NobodyContributed, RoundFailed
+from wardround.common.figures.sums import Sums
+from wardround.common.protocol.totals import Totals
+from wardround.server.gathering.fitting import Unfit
+from wardround.server.gathering.host import Attempts
+from wardround.server.members.member import Member
+from wardround.server.members.sampling import here, preparing
+from wardround.server.observer import Phase
+from wardround.server.rounds.participants import Participants
+from wardround.server.rounds.parts import FederationParts
+
+
+class Preparation:
+    """Sums over all members, phase after phase; each is asked with the totals of those before it.
+
+    A phase's sum is had once: hospitals take part in no second one (its difference to the first
+    would be the numbers of whoever came or left). So a failed attempt goes on with the phase that
+    it failed at, and asks nobody who wasn't in the phases before.
+    """
+
+    def __init__(self, parts: FederationParts) -> None:
+        self._config, self._host, self._task = parts.config, parts.host, parts.task
+        self._observer = parts.observer
+        self._totals: Sums = {}
+        self._phase = 0
+        self._names: set[str] | None = None
+
+    def run(self, participants: Participants) -> Sums:
+        """What the task's ``condense`` leaves of the totals. Tried as often as a round.
+
+        Every member must contribute: a hospital whose columns don't fit would fail in every round.
+        Raises RoundFailed with the hospital's reason.
+        """
+        attempts = Attempts(self._config.federation.round_attempts, self._host)
+        for attempt in attempts:
+            try:
+                participants.look_again()
+                return self._attempt(participants)
+            except Unfit as error:
+                participants.leave_out(error.reasons)
+            except RoundFailed as error:
+                if isinstance(error, NobodyContributed) or not attempts.another():
+                    raise
+                self._observer.round_failed(0, attempt, str(error))
+                time.sleep(self._config.federation.retry_wait_s)
+                self._host.wait_ready(True)
+        raise AssertionError("unreachable: attempts don't end by themselves")
+
+    def _attempt(self, participants: Participants) -> Sums:
+        task, observer = self._task, self._observer
+        while self._phase < task.phases:
+            members = self._members(participants)
+            observer.phase(Phase.PREPARING)
+            observer.progress(f"preparing data together, step {self._phase + 1} of {task.phases}")
+            asked = Totals.of(self._totals)
+            found = participants.gatherer.statistics(members, self._phase, asked)
+            self._totals, self._phase = self._totals | found, self._phase + 1
+            self._names = {member.name for member in members}
+        totals = task.condense(self._totals)
+        if lines := task.agreed(totals):
+            observer.warnings(lines)
+        return totals
+
+    def _members(self, participants: Participants) -> list[Member]:
+        members = preparing(here(participants.members, self._host.gone()), self._config)
+        if self._names is None:
+            return members
+        left = [member for member in members if member.name in self._names]
+        if gone := sorted(self._names - {member.name for member in left}):
+            who = f"{gone[0]} {'has' if len(gone) == 1 else f'and {len(gone) - 1} others have'}"
+            self._observer.warnings(
+                [f"{who} left while data was prepared: the steps that are left go on without it"]
+            )
+        return left
