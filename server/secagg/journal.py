@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
@@ -37,11 +37,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from wardround.common.durable.files import sync, write_atomically
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError, ProtocolRefused
+from wardround.common.privacy.claims import Claim
 from wardround.common.protocol.errors import GAVE_SHARES
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.ring import RingVector
-from wardround.server.secagg.sum import KeyGroup, MaskedSum
+from wardround.server.secagg.sum import KeyGroup, MaskedSum, Total
 
 log = logging.getLogger("wardround.server")
 
@@ -132,11 +133,17 @@ class Pending:
 
     requests : the UnmaskRequest of each survivor, by name
     cohort : who was asked for a vector
+    sums : the SumsLayout, of a sum of named sums
+    claims : what hospitals said of their privacy budgets, by name
+    total : once it is open
     """
 
     masked: MaskedSum
     requests: Mapping[str, bytes]
     cohort: Sequence[str]
+    sums: bytes = b""
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    total: Total | None = None
 
 
 class Journal:
@@ -166,7 +173,7 @@ class Journal:
         self._pending[purpose] = pending
 
     def pending(self, purpose: str) -> Pending | None:
-        """The sum of that purpose that this process tried to open, and may open yet."""
+        """The sum of that purpose that this process has opened, or may open yet."""
         return self._pending.get(purpose)
 
     def has_shares(self, purpose: str) -> bool:
@@ -195,7 +202,7 @@ class Journal:
     def gave(self, purpose: str) -> set[str]:
         """Who has given shares for a sum of that purpose that isn't open yet, as far as known."""
         pending = self._pending.get(purpose)
-        return set(pending.masked.answers) if pending else set()
+        return set(pending.masked.answers) if pending and pending.total is None else set()
 
     def begun(self, purpose: str) -> Sequence[str]:
         """The cohort of a sum of that purpose that was begun to be opened; empty: there is none."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wardround.common.errors import CheckpointError, ReplyRefused, RoundFailed
 from wardround.common.flower.hosting import Message
@@ -114,7 +114,8 @@ class SumRunner:
                 entry = self._entry(asked, masked, content, requests, claims)
                 self._journal.write(entry, masked.vector)
             cohort = [member.name for member in asked.members]
-            self._journal.hold(asked.purpose, Pending(masked, requests, cohort))
+            pending = Pending(masked, requests, cohort, asked.sums, asked.claims)
+            self._journal.hold(asked.purpose, pending)
             return self._open(asked, masked, asked.members, requests)
         except RoundFailed as error:
             self._give_up(asked.purpose)
@@ -205,6 +206,8 @@ class SumRunner:
             error = ReplyRefused("its shares of other hospitals' masks are false")
             self._messenger.refuse(name, "unmask", error)
         self._journal.write_answers(asked.purpose, masked.answers, traffic)
+        if (pending := self._journal.pending(asked.purpose)) is not None:
+            self._journal.hold(asked.purpose, replace(pending, total=total))
         return total
 
     # --- after a crash --------------------------------------------------------------------------
@@ -227,8 +230,7 @@ class SumRunner:
         before = len(self._messenger.traffic.refused)
         try:
             if pending is not None:
-                members = self._keys.members
-                return self._open(asked, pending.masked, members, pending.requests)
+                return self._opened(asked, pending)
             assert entry is not None
             return self._reopened(asked, entry)
         except (RoundFailed, CheckpointError, ReplyRefused) as error:
@@ -238,6 +240,15 @@ class SumRunner:
                 raise why from None
             log.warning("'%s' is done afresh, its journal is not used: %s", asked.purpose, why)
             return None
+
+    def _opened(self, asked: SumRequest, pending: Pending) -> Total:
+        """The sum that this process has opened, or tries to open again."""
+        if pending.sums:
+            asked.agree(pending.sums)
+        asked.claims |= pending.claims
+        if pending.total is not None:
+            return pending.total
+        return self._open(asked, pending.masked, self._keys.members, pending.requests)
 
     def _reopened(self, asked: SumRequest, entry: Entry) -> Total:
         if entry.sums:
@@ -251,7 +262,8 @@ class SumRunner:
         if answers is None:
             self._messenger.observer.progress(f"opening '{asked.purpose}' from the journal")
             traffic.resume(entry.traffic)
-            self._journal.hold(asked.purpose, Pending(masked, entry.requests, entry.cohort))
+            pending = Pending(masked, entry.requests, entry.cohort, entry.sums)
+            self._journal.hold(asked.purpose, pending)
             total = self._open(asked, masked, self._keys.members, entry.requests)
         else:
             for name, shares in answers.shares.items():
