@@ -297,7 +297,7 @@ class Federation:
             except RoundFailed as error:
                 self._observer.round_failed(server_round, attempt, str(error))
                 self._able(participants)
-                spoiled = self._journal.is_spoiled(f"train {server_round}")
+                spoiled = self._journal.pending.is_spoiled(f"train {server_round}")
                 over = spoiled or isinstance(error, NobodyContributed)
                 if over or not attempts.another():
                     self._check_lost(participants, server_round, error)
@@ -315,7 +315,7 @@ class Federation:
             if cohort := [one for one in participants.members if one.name in begun]:
                 return cohort
         able = here(self._host.present(self._able(participants)), self._host.gone())
-        if out := self._journal.out(purpose):
+        if out := self._journal.pending.out(purpose):
             able = [one for one in able if one.name not in out]
         cohort = draw_cohort(
             able, federation.clients_per_round, federation.seed, server_round, attempt
@@ -330,8 +330,8 @@ class Federation:
         """Raise _RoundLost if hospitals have given shares for a sum of the round that isn't open:
         no further attempt would be better, and those who are left can make the next round."""
         purpose = f"train {server_round}"
-        given = self._journal.out(purpose) | self._journal.gave(purpose)
-        if self._journal.is_spoiled(purpose) or self._last_lost == server_round - 1:
+        given = self._journal.pending.out(purpose) | self._journal.pending.gave(purpose)
+        if self._journal.pending.is_spoiled(purpose) or self._last_lost == server_round - 1:
             return  # it would be the same in the next round: somebody must look
         if given and len(training(participants.members)) >= fewest_hospitals(self._config):
             raise _RoundLost(

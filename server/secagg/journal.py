@@ -26,7 +26,6 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
@@ -37,12 +36,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from wardround.common.durable.files import sync, write_atomically
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError, ProtocolRefused
-from wardround.common.privacy.claims import Claim
-from wardround.common.protocol.errors import GAVE_SHARES
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.ring import RingVector
-from wardround.server.secagg.sum import KeyGroup, MaskedSum, Total
+from wardround.server.secagg.pending import PendingSums
+from wardround.server.secagg.sum import KeyGroup, MaskedSum
 
 log = logging.getLogger("wardround.server")
 
@@ -127,25 +125,6 @@ class _Stored(NamedTuple):
     digest: bytes
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A sum that is being opened: the survivor set is fixed, and hospitals may have given shares.
-
-    requests : the UnmaskRequest of each survivor, by name
-    cohort : who was asked for a vector
-    sums : the SumsLayout, of a sum of named sums
-    claims : what hospitals said of their privacy budgets, by name
-    total : once it is open
-    """
-
-    masked: MaskedSum
-    requests: Mapping[str, bytes]
-    cohort: Sequence[str]
-    sums: bytes = b""
-    claims: Mapping[str, Claim] = field(default_factory=dict)
-    total: Total | None = None
-
-
 class Journal:
     """The journals of one run's present round.
 
@@ -156,63 +135,20 @@ class Journal:
     Attributes
     ----------
     attempt : which attempt at a round's training runs; the round loop sets it
+    pending : what this process knows of sums that are being opened, on disk or not
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.attempt = 1
         self._folder = folder
         self._stored: dict[str, _Stored] = {}
-        self._pending: dict[str, Pending] = {}
-        self._out: dict[str, set[str]] = {}
-        self._spoiled: set[str] = set()
-
-    # --- sums that are being opened -----------------------------------------------------------
-    def hold(self, purpose: str, pending: Pending) -> None:
-        """A sum whose shares are about to be asked for. Who gives some takes part in no other sum
-        of that purpose, so it is held, on disk or not, until it is open or given up."""
-        self._pending[purpose] = pending
-
-    def pending(self, purpose: str) -> Pending | None:
-        """The sum of that purpose that this process has opened, or may open yet."""
-        return self._pending.get(purpose)
-
-    def has_shares(self, purpose: str) -> bool:
-        """Whether somebody has given shares for a sum of that purpose that may be opened yet."""
-        return bool(self.gave(purpose))
-
-    def spoil(self, purpose: str) -> None:
-        """The sum of that purpose was opened and is none: it is dropped, and who gave shares for it
-        is remembered."""
-        if purpose in self._pending:
-            given = self._pending[purpose].masked.answers
-            self._out.setdefault(purpose, set()).update(given)
-        self._spoiled.add(purpose)
-        self.drop(purpose)
-
-    def is_spoiled(self, purpose: str) -> bool:
-        """Whether a sum of that purpose was opened and is none."""
-        return purpose in self._spoiled
-
-    def note_refusals(self, purpose: str, refused: Sequence[Mapping[str, str]]) -> None:
-        """Remember who says that it gave shares for another sum of that purpose."""
-        names = {one["hospital"] for one in refused if GAVE_SHARES in one["reason"]}
-        if names:
-            self._out.setdefault(purpose, set()).update(names)
-
-    def gave(self, purpose: str) -> set[str]:
-        """Who has given shares for a sum of that purpose that isn't open yet, as far as known."""
-        pending = self._pending.get(purpose)
-        return set(pending.masked.answers) if pending and pending.total is None else set()
+        self.pending = PendingSums()
 
     def begun(self, purpose: str) -> Sequence[str]:
         """The cohort of a sum of that purpose that was begun to be opened; empty: there is none."""
-        if purpose in self._pending:
-            return self._pending[purpose].cohort
+        if pending := self.pending.find(purpose):
+            return pending.cohort
         return self._stored[purpose].entry.cohort if purpose in self._stored else ()
-
-    def out(self, purpose: str) -> set[str]:
-        """Who takes part in no further sum of that purpose."""
-        return self._out.get(purpose, set())
 
     @property
     def active(self) -> bool:
@@ -328,7 +264,7 @@ class Journal:
     # --- dropping ----------------------------------------------------------------------------
     def drop(self, purpose: str) -> None:
         """Forget a sum for good: its keys are burnt."""
-        self._pending.pop(purpose, None)
+        self.pending.drop(purpose)
         if self._stored.pop(purpose, None) is not None and self._folder is not None:
             self._remove(self._path(purpose, end) for end in _ENDS)
             with suppress(OSError):
@@ -336,7 +272,7 @@ class Journal:
 
     def drop_unopened(self) -> None:
         """Forget the sums that would need hospitals who are about to forget their keys."""
-        for purpose in {**self._pending, **self._stored}:
+        for purpose in {*self.pending.purposes(), *self._stored}:
             stored = self._stored.get(purpose)
             if stored is None or self.answers(stored.entry) is None:
                 self.drop(purpose)
@@ -346,9 +282,7 @@ class Journal:
         if self._folder is not None:
             self._remove(self._path(purpose, end) for purpose in self._stored for end in _ENDS)
         self._stored.clear()
-        self._pending.clear()
-        self._out.clear()
-        self._spoiled.clear()
+        self.pending.clear()
 
     def close(self) -> None:
         """Forget all, at the end of the run."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from wardround.common.errors import CheckpointError, ReplyRefused, RoundFailed
 from wardround.common.flower.hosting import Message
@@ -31,9 +31,10 @@ from wardround.server.gathering.gatherer import Budgets, RunSettings
 from wardround.server.gathering.host import Host
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
-from wardround.server.secagg.journal import Entry, Journal, Pending
+from wardround.server.secagg.journal import Entry, Journal
 from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.server.secagg.messenger import SecureMessenger, with_message
+from wardround.server.secagg.pending import Pending
 from wardround.server.secagg.sum import KeyGroup, MaskedSum, Phase, Total
 
 log = logging.getLogger("wardround.server")
@@ -115,19 +116,19 @@ class SumRunner:
                 self._journal.write(entry, masked.vector)
             cohort = [member.name for member in asked.members]
             pending = Pending(masked, requests, cohort, asked.sums, asked.claims)
-            self._journal.hold(asked.purpose, pending)
+            self._journal.pending.hold(asked.purpose, pending)
             return self._open(asked, masked, asked.members, requests)
         except RoundFailed as error:
             self._give_up(asked.purpose)
             refused = self._messenger.traffic.refused[before:]
-            self._journal.note_refusals(asked.purpose, refused)
+            self._journal.pending.note_refusals(asked.purpose, refused)
             raise round_failed(str(error), refused) from None
 
     def _give_up(self, purpose: str) -> None:
         """After a failure: a sum that somebody has given shares for may still be opened, and they
         take part in no other; one that nobody has is done afresh, under fresh keys."""
         self._keys.forget_groups()
-        if not self._journal.has_shares(purpose):
+        if not self._journal.pending.gave(purpose):
             self._journal.drop(purpose)
 
     def _task(self, asked: SumRequest, group: KeyGroup) -> wire.TaskRequest:
@@ -200,21 +201,20 @@ class SumRunner:
             total = masked.open()
         except RoundFailed:
             if masked.phase is Phase.DONE:  # a second time it would be no better
-                self._journal.spoil(asked.purpose)
+                self._journal.pending.spoil(asked.purpose)
+                self._journal.drop(asked.purpose)
             raise
         for name in sorted(masked.liars):
             error = ReplyRefused("its shares of other hospitals' masks are false")
             self._messenger.refuse(name, "unmask", error)
         self._journal.write_answers(asked.purpose, masked.answers, traffic)
-        if (pending := self._journal.pending(asked.purpose)) is not None:
-            self._journal.hold(asked.purpose, replace(pending, total=total))
+        self._journal.pending.opened(asked.purpose, total)
         return total
 
     # --- after a crash --------------------------------------------------------------------------
     def is_kept(self, purpose: str) -> bool:
         """Whether a sum of that purpose was begun to be opened."""
-        journal = self._journal
-        return journal.find(purpose) is not None or journal.pending(purpose) is not None
+        return bool(self._journal.begun(purpose))
 
     def reopen(self, asked: SumRequest) -> Total | None:
         """The sum that an earlier attempt, or life of this run, had begun to open: with the answers
@@ -224,7 +224,10 @@ class SumRunner:
         Raises RoundFailed where some do and more are needed: they take part in no other sum of this
         purpose.
         """
-        pending, entry = self._journal.pending(asked.purpose), self._journal.find(asked.purpose)
+        pending, entry = (
+            self._journal.pending.find(asked.purpose),
+            self._journal.find(asked.purpose),
+        )
         if pending is None and entry is None:
             return None
         before = len(self._messenger.traffic.refused)
@@ -236,7 +239,7 @@ class SumRunner:
         except (RoundFailed, CheckpointError, ReplyRefused) as error:
             why = round_failed(str(error), self._messenger.traffic.refused[before:])
             self._give_up(asked.purpose)
-            if self._journal.pending(asked.purpose) is not None:
+            if self._journal.pending.find(asked.purpose) is not None:
                 raise why from None
             log.warning("'%s' is done afresh, its journal is not used: %s", asked.purpose, why)
             return None
@@ -263,7 +266,7 @@ class SumRunner:
             self._messenger.observer.progress(f"opening '{asked.purpose}' from the journal")
             traffic.resume(entry.traffic)
             pending = Pending(masked, entry.requests, entry.cohort, entry.sums)
-            self._journal.hold(asked.purpose, pending)
+            self._journal.pending.hold(asked.purpose, pending)
             total = self._open(asked, masked, self._keys.members, entry.requests)
         else:
             for name, shares in answers.shares.items():

@@ -34,7 +34,8 @@ from wardround.common.secagg.context import session_id
 from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.ring import RingVector
 from wardround.server.secagg import journal as journals
-from wardround.server.secagg.journal import Entry, Journal, Pending, Traffic
+from wardround.server.secagg.journal import Entry, Journal, Traffic
+from wardround.server.secagg.pending import Pending
 from wardround.server.secagg.sum import KeyGroup, MaskedSum
 
 PURPOSE = "train 1"
@@ -313,19 +314,19 @@ def test_what_would_need_hospitals_that_forget_is_dropped_what_is_open_stays(kep
 
 
 def test_who_gave_shares_is_known_until_the_round_is_committed(kept: Round) -> None:
-    journal, masked = kept.journal, kept.masked
-    journal.hold(PURPOSE, Pending(masked, kept.entry.requests, kept.entry.cohort))
-    assert journal.begun(PURPOSE) == kept.entry.cohort and not journal.has_shares(PURPOSE)
+    journal, masked, pending = kept.journal, kept.masked, kept.journal.pending
+    pending.hold(PURPOSE, Pending(masked, kept.entry.requests, kept.entry.cohort))
+    assert journal.begun(PURPOSE) == kept.entry.cohort and not pending.gave(PURPOSE)
     masked.answers["b"] = b"its shares"
-    assert journal.gave(PURPOSE) == {"b"} and journal.has_shares(PURPOSE)
-    journal.spoil(PURPOSE)
-    assert journal.is_spoiled(PURPOSE) and not journal.begun(PURPOSE)
+    assert pending.gave(PURPOSE) == {"b"}
+    pending.spoil(PURPOSE)
+    assert pending.is_spoiled(PURPOSE) and pending.find(PURPOSE) is None
     refused = {"hospital": "c", "reason": f"train 1: this hospital {GAVE_SHARES}"}
-    journal.note_refusals(PURPOSE, [refused, {"hospital": "d", "reason": "its disk is full"}])
-    assert journal.out(PURPOSE) == {"b", "c"}
-    assert kept.reborn().find(PURPOSE) is None
+    pending.note_refusals(PURPOSE, [refused, {"hospital": "d", "reason": "its disk is full"}])
+    assert pending.out(PURPOSE) == {"b", "c"}
     journal.clear()
-    assert not journal.out(PURPOSE) and not journal.is_spoiled(PURPOSE)
+    assert not pending.out(PURPOSE) and not pending.is_spoiled(PURPOSE)
+    assert not journal.begun(PURPOSE) and kept.reborn().find(PURPOSE) is None
     journal.close()
     assert not kept.folder.exists()
 
