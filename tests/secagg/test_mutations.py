@@ -298,8 +298,12 @@ def test_well_formed_messages_with_any_fields_are_answered_or_refused(stages, da
     if wrong == message:
         return
     if kind in TO_SERVER:
-        with pytest.raises(ProtocolRefused):
+        try:
             receive(wrong.to_bytes())
+        except ProtocolRefused:
+            return
+        # shares of the right number and size are only found to be false when they are put together
+        assert kind == "Shares" and replace(wrong, shares=message.shares) == message
         return
     try:
         receive(wrong.to_bytes())

@@ -27,8 +27,7 @@ from wardround.common.protocol.manifest import ManifestRequest
 from wardround.common.run.directory import RunDirectory
 from wardround.common.trust.pki import now_utc
 from wardround.server.app import run_federation
-from wardround.server.gathering.gatherer import Expected
-from wardround.server.gathering.host import Host
+from wardround.server.gathering.host import Host, KnownModel
 from wardround.server.process.manifest import ManifestSigner
 from wardround.server.provision import kits as provision
 from wardround.server.provision.kits import load_server_folder
@@ -114,8 +113,8 @@ class Lives:
             config=config, task=task, run_name=run.path.name, identity=folder.identity
         )
 
-        def known(expected: Expected) -> None:
-            grid.show(signer.signed(folder.description, expected))
+        def known(model: KnownModel) -> None:
+            grid.show(signer.signed(folder.description, model))
 
         grid.show(signer.signed(folder.description, None))
         parts = FederationParts(

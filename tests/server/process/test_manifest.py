@@ -52,7 +52,8 @@ def listed(manifest: Manifest, kind: str) -> dict[str, tuple[Any, str, str]]:
 
 PLAIN = "[secure_aggregation]\nenabled = false\n"
 OWN = dict.fromkeys(
-    ("secagg/count", "secagg/weight", "secagg/clipped"), ((1,), "float64", "masked")
+    ("secagg/count", "secagg/weight", "secagg/clipped", "secagg/failed"),
+    ((1,), "float64", "masked"),
 )
 MESSAGE = {"secagg/message": (None, "bytes", "keys")}
 SUMS = (None, "float64", "masked")
@@ -109,7 +110,7 @@ def test_what_leaves_with_secure_aggregation() -> None:
     second = stage_two(made, LAYOUT, PARAMETERS, {})
     arrays = {f"arrays/{x}": (*spec, "masked") for x, spec in LAYOUT.items()}
     # 12 words of 32 bits; 24 bytes each for 5 counts, 3 means and a counter of batches
-    sized = {"secagg/vector": ((12 * 4 + 24 * 9,), "bytes", "masked")}
+    sized = {"secagg/vector": ((12 * 4 + 24 * 10,), "bytes", "masked")}
     assert listed(second, m.TRAIN) == MESSAGE | counts | arrays | sized
     assert second.continues(made) and not second.weaker_than(made)
 
@@ -140,10 +141,10 @@ def test_vectors_of_16_bits_of_records_and_of_a_quantile() -> None:
         return int(shape[0])
 
     control = {"control": {"0.weight": LAYOUT["0.weight"]}}
-    assert size("[secure_aggregation]\nbits = 16\n", {}) == 12 * 2 + 24 * 9
-    assert size("[strategy]\nname = 'scaffold'\n", control) == 24 * 4 + 24 * 9
+    assert size("[secure_aggregation]\nbits = 16\n", {}) == 12 * 2 + 24 * 10
+    assert size("[strategy]\nname = 'scaffold'\n", control) == 24 * 4 + 24 * 10
     private = "[privacy]\nunit = 'hospital'\nepsilon = 3.0\nclipping = 'adaptive'\n"
-    assert size(private, {}) == 13 * 4 + 24 * 9
+    assert size(private, {}) == 13 * 4 + 24 * 10
 
 
 @pytest.mark.parametrize("unit", ["example", "patient", "hospital"])
