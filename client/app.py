@@ -36,14 +36,14 @@ from wardround.client.site.outward import Outward
 from wardround.client.state import ClientState
 from wardround.client.training.devices import kind
 from wardround.client.training.evaluation import evaluate_model
-from wardround.common.errors import PrivacyRefused, RequestRefused, WardroundError, reason_of
+from wardround.common.errors import RequestRefused, WardroundError, reason_of
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums
 from wardround.common.flower.hosting import error_reply
 from wardround.common.model.torch_state import ordinary_torch
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import MOST_WARNINGS, DescribeReply, DescribeRequest
-from wardround.common.protocol.errors import BUDGET, Code
+from wardround.common.protocol.errors import code_for
 from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest, named
 from wardround.common.protocol.layout import LayoutRequest
 from wardround.common.protocol.message import Content
@@ -96,14 +96,11 @@ def create_client_app(
 def failure_reply(message: Message, error: Exception, told: Callable[[str], str] = str) -> Message:
     """The reply to a request that ended with an error, of which ``told`` says what may leave."""
     reason = reason_of(error)
-    if isinstance(error, PrivacyRefused):
-        reason = f"{BUDGET}{reason}"
-    elif not isinstance(error, WardroundError):
+    if not isinstance(error, WardroundError):
         log.debug("a request failed", exc_info=error)  # only the hospital may see its text
     if (line := one_line(told(reason))) != one_line(reason):
         log.warning("%s", reason)  # the whole of it stays here
-    code = Code.BUDGET if isinstance(error, PrivacyRefused) else Code.FAILED
-    return error_reply(message, line, code)
+    return error_reply(message, line, code_for(error))
 
 
 def describe(
@@ -179,7 +176,9 @@ def evaluate(
         return mask_sums(
             asked, lambda: named(_metric_sums(request, hospital, state, models, splits))
         )
-    return EvaluateReply(_metric_sums(request, hospital, state, models)).to_records()
+    sizes = announced_sizes(hospital)
+    splits = [split for split in m.HELD_OUT if sizes[split]]
+    return EvaluateReply(_metric_sums(request, hospital, state, models, splits)).to_records()
 
 
 def _metric_sums(
@@ -187,7 +186,7 @@ def _metric_sums(
     hospital: Hospital,
     state: ClientState,
     models: ModelCache,
-    splits: Sequence[str] = m.HELD_OUT,
+    splits: Sequence[str],
 ) -> dict[str, Sums]:
     received = receive(request, hospital, state, models)
     examples = received.examples

@@ -8,6 +8,8 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── RequestRefused         a hospital was asked something that it can't answer as it was asked
 ├── ReplyRefused           one client's reply was not accepted (the round may go on)
 │   ├── BudgetSpent        a hospital's privacy budget forbids it to take part
+│   ├── HospitalStopped    a hospital failed too often, and a person there must look
+│   ├── EvaluatesLater     a hospital evaluates in the last round only
 │   └── ProtocolRefused    a message of secure aggregation was not accepted, by either side
 ├── RoundFailed            too few clients answered, after every retry
 │   └── NobodyContributed  too few had anything to add to a sum that was opened
@@ -16,6 +18,10 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── PrivacyRefused         the privacy budget, or its ledger, forbids what was asked
 ├── ProvisionError         keys, certificates, start-up kits: missing, damaged, of another, expired
 ├── PolicyRefused          a hospital's own site.toml forbids what was asked
+│   ├── PlanRejected          a person there has rejected the plan
+│   ├── RulesEdited           its own files were edited since it accepted the plan
+│   ├── StoppedAfterFailures  it failed too often, and nobody there has looked
+│   └── NotEvaluating         it has no part in this round's evaluation
 ├── TransportError         a connection or a message on it was not accepted, or can't be had
 ├── AuditError             an audit log doesn't verify, or can't be written
 └── Interrupted            a person or the system stopped it; the message says how to go on
@@ -105,6 +111,14 @@ class BudgetSpent(ReplyRefused):
     """A hospital refused because its privacy budget, or its ledger, forbids the round."""
 
 
+class HospitalStopped(ReplyRefused):
+    """A hospital refused because it failed too often, and nobody there has looked."""
+
+
+class EvaluatesLater(ReplyRefused):
+    """A hospital refused to evaluate before the plan's last round."""
+
+
 class RoundFailed(WardroundError):
     """A round could not be completed; the last checkpoint is intact."""
 
@@ -145,6 +159,22 @@ class PolicyRefused(WardroundError):
     """A hospital's own policy forbids it; the message names the key of ``site.toml``."""
 
     exit_code = 11
+
+
+class PlanRejected(PolicyRefused):
+    """A person at the hospital has rejected the run's plan."""
+
+
+class RulesEdited(PolicyRefused):
+    """The hospital's own files aren't those any more that it accepted the plan under."""
+
+
+class StoppedAfterFailures(PolicyRefused):
+    """The hospital takes no part any more, as it failed too often, until a person there looks."""
+
+
+class NotEvaluating(PolicyRefused):
+    """The hospital's own policy keeps it out of this round's evaluation."""
 
 
 class TransportError(WardroundError):

@@ -7,10 +7,12 @@ federation's totals.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,10 @@ from wardround.common.tasks.base import Examples
 from wardround.common.trust.identity import Identity, Roster
 
 Rows = NDArray[np.int64]
+TOO_FEW_TO_TRAIN = (
+    "it has fewer rows for training than it asks of itself (min_training_rows), so it takes part "
+    "in evaluations only"
+)
 ONLY_EVALUATES = "it has no rows for training, so it takes part in evaluations only"
 
 
@@ -72,6 +78,28 @@ class Keys:
     roster: Roster = field(default_factory=dict)
 
 
+Evaluation = Literal["every_round", "last", "none"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What part a hospital plays, by its own will.
+
+    evaluation : of which rounds it gives figures; which round it is, its host holds
+    evaluation_rows, training_rows : fewest rows of a split to take part with it
+    """
+
+    evaluation: Evaluation = "every_round"
+    evaluation_rows: int = 1
+    training_rows: int = 1
+
+    def least(self, split: str) -> float:
+        """Fewest rows of a split to take part with."""
+        if split == "train":
+            return self.training_rows
+        return math.inf if self.evaluation == "none" else self.evaluation_rows
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a hospital is, and what it has there.
@@ -80,12 +108,16 @@ class Place:
     ledger_path : the privacy ledger, if ``[privacy]`` is on
     model_folder : where its own whole model is kept, if entries of the model are personal
     processes : for ``training.processes``, where the configuration is what makes the task
+    share : what part it plays
+    on_failure : is told purpose and reason of a failure that the server doesn't see
     """
 
     simulated: bool = False
     ledger_path: Path | None = None
     model_folder: Path | None = None
     processes: TrainingProcesses | None = None
+    share: Share = Share()
+    on_failure: Callable[[str, str], None] = lambda purpose, reason: None
 
 
 class Hospital:
@@ -116,6 +148,7 @@ class Hospital:
         self.identity, self.roster = keys.identity, keys.roster
         self.simulated, self.ledger_path = place.simulated, place.ledger_path
         self.model_folder, self.processes = place.model_folder, place.processes
+        self.share, self.on_failure = place.share, place.on_failure
         self.plan = Plan.of_settings(self.config)
         self.totals: Sums = {}
         self._opened: Opened | None = None
@@ -150,7 +183,13 @@ class Hospital:
         parts = self.parts()
         if "train" not in parts:
             raise DataError(ONLY_EVALUATES, who=self.name)
+        if not self.takes_part("train"):
+            raise DataError(TOO_FEW_TO_TRAIN, who=self.name)
         return parts["train"]
+
+    def takes_part(self, split: str) -> bool:
+        """Whether it has rows of the split, and as many as it wants to take part with."""
+        return max(1, self.share.least(split)) <= self.sizes()[split]
 
     def forget(self) -> None:
         """The data has changed: it is read again when it is next needed."""

@@ -90,16 +90,16 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
 
     Without privacy the true ones. For examples and patients: the number of units, with noise that
     is drawn once per federation and settings, and paid for. For hospitals: 1 where there may be
-    rows. That a hospital trains on no rows at all is said as it is: the part that it plays, as who
-    takes part.
+    rows. That a hospital takes no part with a split (no rows for training; fewer than it asks of
+    itself) is said as it is: 0, as who takes part.
     """
     true, table = hospital.sizes(), hospital.config.privacy
+    possible = {split: hospital.takes_part(split) for split in m.SPLITS}
     if not table.enabled:
-        return true
+        return {split: true[split] if possible[split] else 0 for split in m.SPLITS}
     data = hospital.config.data
-    possible = {split: true[split] > 0 for split in m.SPLITS}
-    possible["validation"] |= data.validation_fraction > 0
-    possible["test"] |= data.test_fraction > 0
+    for split, share in (("validation", data.validation_fraction), ("test", data.test_fraction)):
+        possible[split] |= share > 0 and hospital.share.least(split) <= 1
     if table.unit == "hospital":
         return {split: int(possible[split]) for split in m.SPLITS}
     key = _sizes_key(hospital.config)

@@ -139,6 +139,19 @@ def stop(
     print(stop_hospital(kit, undo))
 
 
+@client.command("resume", epilog=example("wardround client resume kits/north"))
+def resume(kit: KitArgument) -> None:
+    """Show why this hospital failed without the server seeing it, and let it take part again.
+
+    It stops by itself after `max_failures` of a run (`site.toml`).
+    """
+    from wardround.client.site.failures import resume as resume_hospital
+    from wardround.client.site.kit import Kit
+
+    for line in resume_hospital(Kit.open(kit).state):
+        print(line)
+
+
 @client.command(
     "deidentify", epilog=example("wardround client deidentify dicom copies --burned-in drop")
 )

@@ -78,7 +78,7 @@ class HospitalProcess:
             self.rules = LastWord(kit, self.audit, device, self._units, self._begin, self._accepted)
             _create_ledger(kit)
             outward = Outward(shard, [kit.folder, Path.cwd()])
-            self.work = Workplace(shard, self.rules.terms, outward)
+            self.work = Workplace(shard, self.rules.terms, outward, self.rules.note_failure)
             self.data = DataWatch(
                 shard, lambda: self.work.hospital, self.audit, kit.state / "data.json"
             )

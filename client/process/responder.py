@@ -25,6 +25,7 @@ from wardround.common.flower.content import decode_content, encode_content
 from wardround.common.flower.hosting import Message, received_message
 from wardround.common.privacy.claims import claimed_epsilon
 from wardround.common.protocol import names as m
+from wardround.common.protocol.errors import Code, code_for, code_of
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import round_of
 from wardround.common.protocol.train import claim_in
@@ -173,14 +174,14 @@ class Responder:
         with self._lock:
             self._dropped |= self._busy
 
-    def withdraw(self, reason: str) -> None:
+    def withdraw(self, why: WardroundError) -> None:
         """Break off the answers that are on their way, or wait for a connection; the server is told
         why instead."""
         for start in self._mailbox.waiting():
             if start.kind == "reply":
                 self._mailbox.take_back(start.id)
                 asked = start.model_copy(update={"id": start.reply_to})
-                self._mailbox.put(*self._error(asked, reason))
+                self._mailbox.put(*self._error(asked, str(why), code=code_for(why)))
 
     def stop(self) -> None:
         """``run`` returns after the request that it is at."""
@@ -228,14 +229,15 @@ class Responder:
                 reply = self._run_app(work)
                 self._state.save()  # what a handler has promised is on disk, whatever is answered
                 if reply.has_error():
-                    return self._error(start, reply.error.reason or "no reason", number)
+                    code = code_of(reply.error.code)
+                    return self._error(start, reply.error.reason or "no reason", number, code)
                 content = reply.content
                 protection = self._guard.may_leave(start.type, content)
             return self._reply(start, content, number, protection)
         except AuditError:
             raise  # what can't be written down isn't done: the process ends
         except WardroundError as error:
-            return self._error(start, str(error), number)
+            return self._error(start, str(error), number, code_for(error))
         except OSError as error:
             return self._error(start, f"its disk failed ({error.strerror})", number)
         except Exception as error:  # its text might quote a cell
@@ -285,7 +287,9 @@ class Responder:
         )
         return reply, kept or body
 
-    def _error(self, start: Start, reason: str, number: int = 0) -> _Answer:
+    def _error(
+        self, start: Start, reason: str, number: int = 0, code: Code = Code.FAILED
+    ) -> _Answer:
         """A line that says why there is no answer, written down."""
         line = one_line(self._outward(reason))
         log.warning("%s refused: %s", start.type, one_line(reason, 1000))
@@ -299,6 +303,7 @@ class Responder:
                 type=start.type,
                 reply_to=start.id,
                 reason=line,
+                code=code,
             ),
             None,
         )

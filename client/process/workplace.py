@@ -30,12 +30,19 @@ class Workplace:
     ----------
     shard : the data, as the task loads it; None for the task's own example data
     outward : what may leave of an error's or a warning's text
+    on_failure : as ``Place`` has it
 
     Raises WardroundError, also for a mistake in the data, which are read at once.
     """
 
-    def __init__(self, shard: Path | None, terms: Terms, outward: Callable[[str], str]) -> None:
-        self._shard, self._outward = shard, outward
+    def __init__(
+        self,
+        shard: Path | None,
+        terms: Terms,
+        outward: Callable[[str], str],
+        on_failure: Callable[[str, str], None],
+    ) -> None:
+        self._shard, self._outward, self._on_failure = shard, outward, on_failure
         self._terms: Terms | None = None
         self._make(terms)
 
@@ -65,6 +72,8 @@ class Workplace:
                 ledger_path=kit.state / LEDGER,
                 model_folder=kit.folder / FOLDER,
                 processes=TrainingProcesses(config) if config.training.processes > 1 else None,
+                share=terms.site.share(),
+                on_failure=self._on_failure,
             ),
         )
         hospital.parts()

@@ -53,7 +53,7 @@ def metrics_layout(
         parts = hospital.without_rows()
         model, _ = models.get(hospital, totals, digest)
         for split in HELD_OUT:
-            if split in parts:
+            if split in parts and hospital.takes_part(split):
                 none = task.prepare(parts[split], totals, parts.get("train", parts[split]))
                 outputs = model_outputs(model, _blank(none), training)[:0]
                 found[split] = task.metrics(outputs, none.targets) | own_sums({}, within)

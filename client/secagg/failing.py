@@ -49,11 +49,13 @@ def zeros(pending: PendingUpload) -> Content:
 
 def note_failure(hospital: Hospital, purpose: str, error: Exception) -> None:
     """Write down, at the hospital alone, why it added nothing."""
+    reason = reason_of(error)
     log.warning(
         "%s: nothing was contributed to '%s', which only this log says: %s",
         hospital.name,
         purpose,
-        reason_of(error),
+        reason,
     )
+    hospital.on_failure(purpose, reason)
     if not isinstance(error, WardroundError):
         log.debug("a failure that the server doesn't see", exc_info=error)

@@ -31,9 +31,8 @@ from wardround.client.site.plan_text import plan_text
 from wardround.common.durable.files import sync
 from wardround.common.durable.private import private_folder, why, write_private
 from wardround.common.durable.versioned import Format
-from wardround.common.errors import PolicyRefused, ProvisionError, WardroundError
+from wardround.common.errors import PlanRejected, PolicyRefused, ProvisionError, WardroundError
 from wardround.common.manifest.manifest import Manifest
-from wardround.common.protocol.errors import REJECTED
 from wardround.common.text import one_line
 from wardround.common.trust.identity import Identity, digest, verify
 
@@ -98,8 +97,11 @@ class Approvals:
             same = one.manifest.run == manifest.run if one else path.stem == manifest.digest().hex()
             if same:
                 reason = one.reason if one else ""
-                raise PolicyRefused(
-                    one_line(f"{REJECTED}'{manifest.run}': {reason or 'no reason given'}")
+                raise PlanRejected(
+                    one_line(
+                        f"this hospital rejected the plan of run '{manifest.run}': "
+                        f"{reason or 'no reason given'}"
+                    )
                 )
 
     def accept(self, manifest: Manifest) -> None:

@@ -15,20 +15,24 @@ from collections.abc import Callable
 
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.approval import Approvals
+from wardround.client.site.failures import Failures
 from wardround.client.site.gate import Gate
 from wardround.client.site.kit import Kit
+from wardround.client.site.policy import SitePolicy
 from wardround.client.site.rules import check_rules, check_spent
 from wardround.client.site.terms import Terms
 from wardround.common.audit.log import AuditLog
-from wardround.common.errors import PolicyRefused, WardroundError
+from wardround.common.errors import NotEvaluating, PolicyRefused, RulesEdited, WardroundError
 from wardround.common.manifest.manifest import Manifest, summary
-from wardround.common.protocol.errors import EDITED
+from wardround.common.protocol import names as m
 from wardround.common.protocol.manifest import ManifestReply, ManifestRequest
 from wardround.common.protocol.message import Content
+from wardround.common.protocol.model import round_of
 
 LEDGER = "ledger.sqlite"
 BEGUN = "begun"
 """The mark of the first start: a ledger that is missing later stops private training."""
+_WORK = {m.STATISTICS, m.TRAIN, m.EVALUATE}
 log = logging.getLogger("wardround.client")
 
 
@@ -61,6 +65,7 @@ class LastWord:
         self._kit, self._audit, self._device, self._units = kit, audit, device, units
         self._begin, self._accepted = begin, accepted
         self._approvals = Approvals(kit.state, kit.identity)
+        self._failures = Failures(kit.state)
         self._gate, self._turn = Gate(), threading.Lock()
         self._refused: tuple[str, str] = ("", "")
         self.terms = Terms.read(kit, device)
@@ -127,9 +132,31 @@ class LastWord:
             self._gate = Gate(manifest)
 
     def may_begin(self, message_type: str, request: Content | None) -> None:
-        """Raise PolicyRefused unless the accepted plan has such requests, and stands."""
+        """Raise PolicyRefused unless the accepted plan has such requests, and stands, and this
+        hospital hasn't failed too often in it.
+
+        request : None for an answer that is kept: it may be given again
+        """
         self._check_standing()
         self._gate.may_begin(message_type, request)
+        if request is not None and message_type in _WORK:
+            site = self.terms.site
+            self._failures.check(self.run, site.max_failures)
+            if message_type == m.EVALUATE:
+                self._check_evaluation(site, round_of(request))
+
+    def _check_evaluation(self, site: SitePolicy, server_round: int) -> None:
+        """Raise NotEvaluating for figures of a round that this hospital gives none of."""
+        manifest = self._gate.manifest
+        if site.evaluation == "none":
+            raise NotEvaluating(str(site.refused("evaluation", "this hospital gives no figures")))
+        if site.evaluation == "last" and manifest and server_round != manifest.rounds:
+            what = "this hospital gives figures of the plan's last round alone"
+            raise NotEvaluating(str(site.refused("evaluation", what)))
+
+    def note_failure(self, purpose: str, reason: str) -> None:
+        """Count a failure that the server doesn't see."""
+        self._failures.note(self.run, purpose, reason)
 
     def may_spend(self) -> None:
         """Before training: raise PrivacyRefused if another round would pass what this hospital
@@ -154,21 +181,22 @@ class LastWord:
             return
         self._approvals.check_consent(manifest)
         if edited := self.terms.edited():
-            raise PolicyRefused(
-                f"{EDITED}'{manifest.run}': {edited} was edited; the plan is to be shown again"
+            raise RulesEdited(
+                "this hospital's own files have changed since it accepted the plan of run "
+                f"'{manifest.run}': {edited} was edited; the plan is to be shown again"
             )
 
-    def note_decisions(self) -> str:
+    def note_decisions(self) -> PolicyRefused | None:
         """Write what a person has decided since into the audit log; why nothing of the present
-        run may leave any more, or ''."""
+        run may leave any more, or None."""
         for one in self._approvals.log.note(self._audit):
             word = "approved" if one["accepted"] else "rejected"
             log.info("run %s was %s by %s", one["run"], word, one["who"])
         try:
             self._check_standing()
         except PolicyRefused as error:
-            return str(error)
-        return ""
+            return error
+        return None
 
 
 def _words(manifest: Manifest) -> dict[str, str | int]:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from wardround.client.data.hospital import Evaluation, Share
 from wardround.client.site.privacy_limits import Noise, Unit
 from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
@@ -103,6 +104,40 @@ class SitePolicy(Table):
     approval: Literal["always", "ask"] = Field(
         "always",
         description="`always`: these rules decide. `ask`: a person approves each plan, too",
+    )
+    evaluation: Evaluation = Field(
+        "every_round",
+        description=(
+            "which rounds this hospital gives figures of: each that the run evaluates, the plan's "
+            "`last` one alone, or `none`"
+        ),
+    )
+    min_evaluation_rows: int = Field(
+        1,
+        ge=1,
+        le=1_000_000_000,
+        description=(
+            "fewest held-out rows of a split with which this hospital takes part in its figures; "
+            "with fewer it announces none"
+        ),
+    )
+    min_training_rows: int = Field(
+        1,
+        ge=1,
+        le=1_000_000_000,
+        description=(
+            "fewest rows with which it trains; with fewer it takes part in evaluations only"
+        ),
+    )
+    max_failures: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description=(
+            "so often this hospital may fail in a run with secure aggregation, which the server "
+            "doesn't see; then it takes no part until a person has looked (`wardround client "
+            "resume KIT`)"
+        ),
     )
     colluding: int | None = Field(
         None,
@@ -208,6 +243,10 @@ class SitePolicy(Table):
                 **{**config.task.options, "encoder": str(self.encoder_folder(config))},
             )
         return config.model_copy(update=tables)
+
+    def share(self) -> Share:
+        """What part this hospital plays."""
+        return Share(self.evaluation, self.min_evaluation_rows, self.min_training_rows)
 
     def encoder_folder(self, config: Config) -> Path:
         """This hospital's copy of the pretrained encoder that the federation trains from."""

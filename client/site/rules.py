@@ -18,7 +18,6 @@ from wardround.common.errors import PrivacyRefused, ProtocolRefused
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
 from wardround.common.privacy.accounting import unit_epsilon
-from wardround.common.protocol.errors import BUDGET
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.trust.description import Description
 
@@ -121,7 +120,7 @@ def check_spent(site: SitePolicy, entries: Iterable[Entry], config: Config, run:
     ----------
     entries : of this hospital's ledger
 
-    Raises PrivacyRefused, worded so that the server knows this hospital's budget is spent.
+    Raises PrivacyRefused.
     """
     limit, table = site.max_epsilon_per_run, config.privacy
     if limit is None or not table.enabled:
@@ -135,4 +134,4 @@ def check_spent(site: SitePolicy, entries: Iterable[Entry], config: Config, run:
             "max_epsilon_per_run",
             f"this hospital allows epsilon {limit:g}, with another round the run has {after:.4g}",
         )
-        raise PrivacyRefused(f"{BUDGET}{refused}")
+        raise PrivacyRefused(str(refused))

@@ -1,22 +1,21 @@
 """Why a request wasn't answered, as programs tell it apart: a code beside the sentence for people.
 
-Flower's error replies carry a code and a reason. Our own transport (``common/transport/frames.py``)
-carries the reason only, and a process of an earlier version knows and makes no codes: until
-PROTOCOL 3 whatever came over a network has the code that its sentence's beginning stands for, and
-these beginnings stay as they are.
+Flower's error replies carry a code and a reason, and so do ours over a network (``code`` in
+``common/transport/frames.py``'s Start). One sentence is looked into still: ``GAVE_SHARES``.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-BUDGET = "privacy: "
-"""How the reason begins with which a client refuses what its privacy budget forbids."""
-REJECTED = "this hospital rejected the plan of run "
-"""How the reason begins with which a client refuses what a person there has rejected."""
-EDITED = "this hospital's own files have changed since it accepted the plan of run "
-"""How the reason begins with which a client refuses what its present rules haven't accepted yet: it
-is to be shown the plan again."""
+from wardround.common.errors import (
+    NotEvaluating,
+    PlanRejected,
+    PrivacyRefused,
+    RulesEdited,
+    StoppedAfterFailures,
+)
+
 GAVE_SHARES = "has given shares for a sum of it, and takes part in no other one"
 """In the reason with which a hospital refuses another sum of a purpose."""
 FAILED = "failed: "
@@ -30,24 +29,35 @@ class Code(IntEnum):
     BUDGET : the hospital's privacy budget, or its ledger, forbids it
     REJECTED : a person at the hospital has rejected the run's plan
     EDITED : its own rules are others since it accepted the plan, and it must be shown that again
+    FAILURES : the hospital failed too often in this run, and a person there must look
+    NOT_NOW : the hospital's policy keeps it out of this round's evaluation
     """
 
     FAILED = 2
     BUDGET = 1001
     REJECTED = 1002
     EDITED = 1003
+    FAILURES = 1004
+    NOT_NOW = 1005
 
 
-def code_of(reason: str | None, code: int = Code.FAILED) -> Code:
-    """The code of an error reply: the one that it has, if that is one of ours; else (until
-    PROTOCOL 3) the one that its sentence stands for."""
-    if code in (Code.BUDGET, Code.REJECTED, Code.EDITED):
-        return Code(code)
-    if (reason or "").startswith(BUDGET):
-        return Code.BUDGET
-    if (reason or "").startswith(EDITED):
-        return Code.EDITED
-    return Code.REJECTED if (reason or "").startswith(REJECTED) else Code.FAILED
+_OF = {
+    PrivacyRefused: Code.BUDGET,
+    PlanRejected: Code.REJECTED,
+    RulesEdited: Code.EDITED,
+    StoppedAfterFailures: Code.FAILURES,
+    NotEvaluating: Code.NOT_NOW,
+}
+
+
+def code_for(error: Exception) -> Code:
+    """The code that goes with an error."""
+    return next((code for kind, code in _OF.items() if isinstance(error, kind)), Code.FAILED)
+
+
+def code_of(code: int) -> Code:
+    """The code of an error reply, if it is one of ours; else FAILED."""
+    return Code(code) if code in set(Code) else Code.FAILED
 
 
 def failed(reason: str) -> str:

@@ -25,7 +25,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from wardround.common.flower.arrays import array_bytes
 
 R = TypeVar("R", ArrayRecord, MetricRecord, ConfigRecord)
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of this vocabulary; both sides must speak the same."""
 
 MANIFEST = "query.manifest"

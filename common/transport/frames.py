@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 20
 MOST_FRAME_BYTES = 8 << 20
 """The signed description travels in one frame, a Welcome."""
 _MOST_CONTROL_BYTES = 1 << 16
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 """Version of these frames; both sides must speak the same."""
 METHOD = "/wardround.Federation/Connect"
 TIME_METHOD = "/wardround.Federation/Time"
@@ -91,7 +91,8 @@ class Refused(Frame):
 class Start(Frame):
     """A message begins: ``number`` names its chunks on this connection, ``id`` everywhere.
 
-    An error has a reason and no body. ``key``: (run, round, phase) in words, for logs.
+    An error has a reason for people, a code for programs (``common/protocol/errors.py``; 0: none)
+    and no body.
     """
 
     number: Number
@@ -102,6 +103,7 @@ class Start(Frame):
     size_bytes: Size = 0
     digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     reason: Text = ""
+    code: Number = 0
 
 
 class Have(Frame):

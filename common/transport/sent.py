@@ -41,6 +41,7 @@ SENT: dict[type[frames.Frame] | type[frames.Chunk], dict[str, Decided]] = {
         "size_bytes": bound("that it isn't above the signed limit: nothing yet", _BOX),
         "digest": keys("of what came", _BOX),
         "reason": keys("nothing: it is an error's, and none is taken from a server", ""),
+        "code": keys("nothing: as the reason", ""),
     },
     frames.Have: {
         "number": keys(_MESSAGE, _BOX),

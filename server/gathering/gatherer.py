@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from numpy.typing import NDArray
 
 from wardround.common.config.load import Config
-from wardround.common.errors import BudgetSpent, ReplyRefused
+from wardround.common.errors import BudgetSpent, EvaluatesLater, HospitalStopped, ReplyRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, Layout, encode_arrays
 from wardround.common.privacy.claims import Claim
@@ -127,13 +127,24 @@ class RunSettings:
 
 
 class Budgets:
-    """Hospitals whose privacy budget doesn't allow another round, by what they say of it.
+    """Hospitals that will refuse what they are asked, by what they say of it.
 
-    It outlives a gatherer: who has spent its budget is not asked again by the next one either.
+    It outlives a gatherer: they are not asked again by the next one either.
+
+    spent : whose privacy budget doesn't allow another round
+    stopped : who failed too often in this run
+    later : who evaluates in the last round only
     """
 
     def __init__(self) -> None:
         self.spent: set[str] = set()
+        self.stopped: set[str] = set()
+        self.later: set[str] = set()
+
+    def evaluating(self, members: Sequence[Member], last: bool) -> list[Member]:
+        """Those whom it is any use to ask for figures; ``last``: of the plan's last round."""
+        out = self.stopped if last else self.stopped | self.later
+        return [one for one in members if one.name not in out] if out else list(members)
 
     def note_claim(self, claim: Claim) -> None:
         """An accepted reply's claim says whether its hospital can take part again."""
@@ -141,9 +152,13 @@ class Budgets:
             self.spent.add(claim.hospital)
 
     def note_refusal(self, name: str, error: ReplyRefused) -> None:
-        """Keep in mind who refused for its budget."""
+        """Keep in mind who refused for a reason that stays."""
         if isinstance(error, BudgetSpent):
             self.spent.add(name)
+        elif isinstance(error, HospitalStopped):
+            self.stopped.add(name)
+        elif isinstance(error, EvaluatesLater):
+            self.later.add(name)
 
 
 class Gatherer(ABC):

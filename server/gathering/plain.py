@@ -125,6 +125,7 @@ class PlainGatherer(Gatherer):
                 ready = member.name, check_evaluation(reply)
                 result.bytes_up += m.payload_bytes(reply.content)
             except ReplyRefused as error:
+                self._budgets.note_refusal(member.name, error)
                 result.refused.append(self._messenger.tell_refused(member.name, "evaluate", error))
             for name, sums in order.put(member.name, ready):
                 self.add_figures(result, name, sums)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 
-from wardround.common.errors import BudgetSpent, ReplyRefused
+from wardround.common.errors import BudgetSpent, EvaluatesLater, HospitalStopped, ReplyRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Layout, RecordArrays
 from wardround.common.privacy.claims import Claim
@@ -26,6 +26,12 @@ from wardround.common.protocol.train import TrainReply
 from wardround.common.text import one_line
 from wardround.common.trust.identity import Roster
 from wardround.server.members.member import Member
+
+_MEANING: dict[Code, type[ReplyRefused]] = {
+    Code.BUDGET: BudgetSpent,
+    Code.FAILURES: HospitalStopped,
+    Code.NOT_NOW: EvaluatesLater,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +58,11 @@ class Update:
 
 
 def check_error(reply: Message) -> None:
-    """Raise ReplyRefused if the client reported a failure; BudgetSpent if its budget is why."""
+    """Raise ReplyRefused if the client reported a failure, of the kind that its code says."""
     if reply.has_error():
         reason = one_line(reply.error.reason)
-        if code_of(reason, reply.error.code) is Code.BUDGET:
-            raise BudgetSpent(reason)
-        raise ReplyRefused(failed(reason))
+        kind = _MEANING.get(code_of(reply.error.code))
+        raise kind(reason) if kind else ReplyRefused(failed(reason))
     if not reply.has_content() or not reply.content:
         raise ReplyRefused("the reply is empty")
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from wardround.common.errors import WardroundError
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
+from wardround.common.protocol.errors import Code, code_of
 from wardround.common.protocol.manifest import ManifestRequest
 from wardround.common.trust.identity import SIGNATURE_BYTES
 from wardround.server.gathering.host import KnownModel
@@ -130,7 +131,8 @@ class Admission:
                     if self._accepted(link, signed):
                         return
                     break
-                self._refused(link, reply.error.reason or "no reason")
+                code = code_of(reply.error.code)
+                self._refused(link, reply.error.reason or "no reason", code)
             with self._renewed:
                 if signed == self._signed:
                     self._renewed.wait(again_s)
@@ -143,20 +145,20 @@ class Admission:
                 self._set(link, True, "")
             return signed == self._signed
 
-    def _refused(self, link: Link, reason: str) -> None:
+    def _refused(self, link: Link, reason: str, code: Code) -> None:
         new = reason != link.refusal
-        self._set(link, False, reason)
+        self._set(link, False, reason, code)
         if new:
             self._events.not_admitted(link.name, reason, link.withdrew)
         link.turn_away(reason)
 
-    def _withdrawn(self, link: Link, reason: str) -> None:
+    def _withdrawn(self, link: Link, reason: str, code: Code) -> None:
         """It is asked from time to time whether it takes part again."""
         if link.admitted:
-            self._refused(link, reason)
+            self._refused(link, reason, code)
             self._begin(link)
 
-    def _set(self, link: Link, admitted: bool, refusal: str) -> None:
+    def _set(self, link: Link, admitted: bool, refusal: str, code: Code = Code.FAILED) -> None:
         with self._grid.changed:
-            link.admitted, link.refusal = admitted, refusal
+            link.admitted, link.refusal, link.refusal_code = admitted, refusal, code
             self._grid.changed.notify_all()

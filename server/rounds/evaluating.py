@@ -72,6 +72,8 @@ class Evaluator:
                 self._observer.warnings([f"round {state.round} is not evaluated: {error}"])
                 return EvaluationResult()
             asked = evaluated(runner.participants.members, self._config)
+            last = state.round == self._config.federation.rounds
+            asked = runner.participants.budgets.evaluating(asked, last)
             if runner.entries.personal:  # what is never trained there would be measured
                 asked = [member for member in asked if member.trains]
             best = state.best_round if self._config.evaluation.select == "best" else None

@@ -135,21 +135,30 @@ class Federation:
 
     # --- set-up ------------------------------------------------------------------------------
     def _able(self, participants: Participants) -> Sequence[Member]:
-        """Members whose privacy budget allows a round. Raises _BudgetsSpent if too few."""
+        """Members whose privacy budget allows a round, and who haven't stopped. Raises
+        _BudgetsSpent if too few."""
         if (reason := self._budgets_spent(participants)) is not None:
             raise _BudgetsSpent(reason)
-        members, spent = training(participants.members), participants.budgets.spent
-        return [member for member in members if member.name not in spent] if spent else members
+        members, budgets = training(participants.members), participants.budgets
+        out = budgets.spent | budgets.stopped
+        return [member for member in members if member.name not in out] if out else members
 
     def _budgets_spent(self, participants: Participants) -> str | None:
         """Why no further round can be made; None where one can."""
-        if not (spent := participants.budgets.spent):
+        spent, stopped = participants.budgets.spent, participants.budgets.stopped
+        if not (out := spent | stopped):
             return None
         members = training(participants.members)
-        able = sum(member.name not in spent for member in members)
+        able = sum(member.name not in out for member in members)
         needed = fewest_hospitals(self._config)
         if able >= needed:
             return None
+        if stopped:
+            return (
+                f"{', '.join(sorted(stopped))} stopped taking part after failures, {able} of "
+                f"{len(members)} hospitals are left, and a round needs {needed}; a person there "
+                "must look: `wardround client resume KIT`"
+            )
         return (
             f"{len(spent)} of {len(members)} hospitals have spent their privacy budget, and a "
             f"round needs {needed}; set privacy.epsilon below their epsilon_limit"

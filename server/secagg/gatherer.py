@@ -150,8 +150,13 @@ class SecureGatherer(Gatherer):
         standing = self._host.standing()
         for attempt in range(attempts):
             kept = [one for one in purposes if self._runner.is_kept(one)]
-            purpose = kept[0] if kept else purposes[attempt]
-            asked = SumRequest(purpose, every.requests, every.members)
+            asked = SumRequest(kept[0], every.requests, every.members) if kept else None
+            asked = asked or self._still_asked(every, purposes[attempt])
+            if len(asked.members) < self._table.min_cohort:
+                what = f"there are no {' and '.join(splits)} figures of round {every.server_round}"
+                line = f"{what}: too few hospitals evaluate in it for a masked sum"
+                self._messenger.observer.warnings([line])
+                return
             try:
                 total = self._runner.reopen(asked)
                 if total is None:
@@ -168,6 +173,14 @@ class SecureGatherer(Gatherer):
                 self._messenger.refuse("all hospitals", "evaluate", error)
                 if self._host.standing() != standing:
                     return  # the round loop asks again, those who are members then
+
+    def _still_asked(self, every: SumRequest, purpose: str) -> SumRequest:
+        """The sum without those who have said meanwhile that they have no part in it."""
+        last = every.server_round == self._settings.config.federation.rounds
+        members = self._messenger.evaluating(every.members, last)
+        nodes = {member.node_id for member in members}
+        requests = [one for one in every.requests if one.metadata.dst_node_id in nodes]
+        return SumRequest(purpose, requests, members)
 
     def _tell_failed(self, what: str, layout: VectorLayout, total: Total) -> int:
         """How many hospitals added nothing to a sum; said, as nobody else will."""

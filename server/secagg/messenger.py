@@ -37,6 +37,10 @@ class SecureMessenger:
         """Who is told of every reply."""
         return self._messenger.observer
 
+    def evaluating(self, members: Sequence[Member], last: bool) -> list[Member]:
+        """As ``Budgets.evaluating``, by all that was refused so far."""
+        return self._budgets.evaluating(members, last)
+
     def begin_step(self) -> Traffic:
         """Count from nothing: a step of the round loop begins."""
         self.traffic = Traffic()

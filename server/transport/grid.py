@@ -24,6 +24,7 @@ from wardround.common.flower.hosting import (
     set_message_id,
     timestamp,
 )
+from wardround.common.protocol.errors import Code
 from wardround.common.transport.frames import Start
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.links import Asked, Link, node_id_of
@@ -39,7 +40,7 @@ class HospitalGrid(HostGrid):
 
     Attributes
     ----------
-    on_withdrawn : is told of a hospital that withdraws from the run, and the reason
+    on_withdrawn : is told of a hospital that withdraws from the run, the reason and its code
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class HospitalGrid(HostGrid):
         self._serials = itertools.count(1)
         self._strays: dict[str, Message] = {}
         self._failure: WardroundError | None = None
-        self.on_withdrawn: Callable[[Link, str], None] = lambda link, reason: None
+        self.on_withdrawn: Callable[[Link, str, Code], None] = lambda link, reason, code: None
 
     def fail(self, error: WardroundError) -> None:
         """Nothing can be asked any more: whoever works with this grid gets the error."""
@@ -78,7 +79,7 @@ class HospitalGrid(HostGrid):
                     self._spool,
                     self.changed,
                     self._events,
-                    lambda link, reason: self.on_withdrawn(link, reason),
+                    lambda link, reason, code: self.on_withdrawn(link, reason, code),
                 )
                 self.links[name] = self._by_node[link.node_id] = link
             return self.links[name]

@@ -45,6 +45,7 @@ class Asked:
     serial : tells two askings of one request apart: they have one id, so the first asking's reply
         would otherwise answer the second, which may be of another attempt
     sent : whether the hospital's present process is being asked
+    code : of an error, as ``common/protocol/errors.py`` has it
     size_bytes : of the reply's body
     arrived_at : Unix time, s
     """
@@ -57,6 +58,7 @@ class Asked:
     file: IO[bytes] | None = None
     size_bytes: int = 0
     error: str | None = None
+    code: int = Code.FAILED
     arrived_at: float = 0.0
 
     @property
@@ -69,8 +71,7 @@ class Asked:
         ``answered``."""
         reply = None
         if self.error is not None:
-            line = one_line(self.error)
-            reply = error_reply(self.request, line, code_of(line))
+            reply = error_reply(self.request, one_line(self.error), code_of(self.code))
         else:
             assert self.file is not None
             try:
@@ -93,7 +94,7 @@ class Link:
 
     Attributes
     ----------
-    refusal : why it doesn't take part; "" before it was asked
+    refusal, refusal_code : why it doesn't take part; "" before it was asked
     left : the reason of its goodbye, until it connects again
     departures : requests that weren't answered as it had left or doesn't take part
     """
@@ -105,13 +106,14 @@ class Link:
         folder: Path,
         changed: threading.Condition,
         events: ServerEvents,
-        on_withdrawn: Callable[[Link, str], None] = lambda link, reason: None,
+        on_withdrawn: Callable[[Link, str, Code], None] = lambda link, reason, code: None,
     ) -> None:
         self.name, self.node_id = name, node_id_of(name)
         self.mailbox = Mailbox(self, most_bytes, folder)
         self.instance = ""
         self.address = ""
         self.refusal = self.left = ""
+        self.refusal_code = Code.FAILED
         self.departures, self._took_part = 0, False
         self._on_withdrawn = on_withdrawn
         self.asked: dict[str, Asked] = {}
@@ -143,7 +145,7 @@ class Link:
     @property
     def withdrew(self) -> bool:
         """Whether it took part, and a person there rejects the run now."""
-        return self._took_part and code_of(self.refusal) is Code.REJECTED
+        return self._took_part and bool(self.refusal) and self.refusal_code is Code.REJECTED
 
     def stays_away(self, lease_s: float) -> bool:
         """Whether it refuses the run, or said goodbye and isn't back within a lease: it won't
@@ -156,7 +158,8 @@ class Link:
         with self._changed:
             self._admitted = False
         why = reason if self.withdrew else f"its policy doesn't allow the run: {reason}"
-        self._fail(lambda asked: not asked.sent, why, left=True)
+        code = self.refusal_code if self.withdrew else Code.FAILED
+        self._fail(lambda asked: not asked.sent, why, left=True, code=code)
 
     def begin(self, instance: str, address: str) -> int:
         """A connection of the hospital's process ``instance`` begins; gives its epoch.
@@ -226,11 +229,17 @@ class Link:
             reason = f"it has left ({self.left}); {reason}"
         self._fail(lambda asked: True, reason, left=bool(self.left))
 
-    def _fail(self, which: Callable[[Asked], bool], reason: str, left: bool) -> None:
+    def _fail(
+        self,
+        which: Callable[[Asked], bool],
+        reason: str,
+        left: bool,
+        code: Code = Code.FAILED,
+    ) -> None:
         with self._changed:
             for message_id, asked in self.asked.items():
                 if not asked.answered and which(asked):
-                    asked.error, asked.arrived_at = reason, timestamp()
+                    asked.error, asked.code, asked.arrived_at = reason, code, timestamp()
                     self.departures += left
                     self.mailbox.take_back(message_id)
             self._changed.notify_all()
@@ -256,18 +265,18 @@ class Link:
             if asked is None or asked.answered:
                 message.file.close()
                 return
-            over = start.kind == "error" and code_of(start.reason) in (Code.REJECTED, Code.EDITED)
+            over = start.kind == "error" and code_of(start.code) in (Code.REJECTED, Code.EDITED)
             withdrawn = start.type != MANIFEST and over
             if start.kind == "error":
                 message.file.close()
-                asked.error = start.reason
+                asked.error, asked.code = start.reason, start.code
                 self.departures += withdrawn
             else:
                 asked.file, asked.size_bytes = message.file, start.size_bytes
             asked.arrived_at = timestamp()
             self._changed.notify_all()
         if withdrawn:  # after the lock: it takes others, and asks this hospital again
-            self._on_withdrawn(self, start.reason)
+            self._on_withdrawn(self, start.reason, code_of(start.code))
 
     def gone(self, start: Start) -> None:
         self._events.sent(self.name, start)

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from tests.client.process.test_responder import MANIFEST, Bench, request
 from tests.conftest import Federate, Line, Run, examples
+from wardround.client.app import failure_reply
 from wardround.client.state import ClientState
-from wardround.common.errors import RoundFailed, TaskError
+from wardround.common.errors import NotEvaluating, RoundFailed, StoppedAfterFailures, TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.content import encode_content
 from wardround.common.flower.hosting import own_copy
 from wardround.common.protocol import names as m
+from wardround.common.protocol.model import round_of
 from wardround.common.protocol.totals import Totals
 from wardround.common.tasks.base import Examples
 
@@ -242,6 +244,73 @@ def test_a_private_round_that_fails_is_its_noise_and_no_count(
     np.testing.assert_array_equal(silent.outcome.model["weight"], failed.outcome.model["weight"])
     (row,) = failed.directory.rounds()
     assert row["failed"] == {} and set(row["privacy"]) == set("abcd")
+
+
+# --- after three of them --------------------------------------------------------------------------
+def stopping(name: str, kind: str, first: int, error: Exception) -> Any:
+    """That hospital's host refuses such requests from round ``first`` on, as its policy does."""
+
+    def wrap(app: Any) -> Any:
+        def answer(message: Message, context: Any) -> Message:
+            mine = context.node_config["hospital"] == name
+            asked = message.metadata.message_type == kind
+            if mine and asked and round_of(message.content) >= first:
+                return failure_reply(message, error)
+            return app(message, context)
+
+        return answer
+
+    return wrap
+
+
+def test_a_hospital_that_stopped_is_asked_for_nothing_more(
+    federate: Federate, settings: Any
+) -> None:
+    text = MASKED + HELD_OUT + "[federation]\nrounds = 3\nretry_wait_s = 0\n"
+    wrap = stopping("d", m.TRAIN, 2, StoppedAfterFailures("a person must look"))
+    run = federate(settings(text), SHARDS, Line(), wrap=wrap)
+    first, second, third = run.directory.rounds()
+    assert first["accepted"] == list("abcd") and second["accepted"] == list("abc")
+    assert second["refused"] == [{"hospital": "d", "step": "train", "reason": "a person must look"}]
+    assert second["over"]["test"] == third["over"]["test"] == third["cohort"] == list("abc")
+    assert third["refused"] == []
+
+
+def test_a_run_ends_with_what_it_has_when_too_few_have_not_stopped(
+    federate: Federate, settings: Any
+) -> None:
+    text = MASKED + "[federation]\nrounds = 3\nretry_wait_s = 0\n"
+    shards = {name: SHARDS[name] for name in "abc"}
+    wrap = stopping("c", m.TRAIN, 2, StoppedAfterFailures("a person must look"))
+    run = federate(settings(text), shards, Line(), wrap=wrap)
+    assert len(run.directory.rounds()) == 1
+    ended = run.directory.summary()["ended_early"]
+    assert "c stopped taking part after failures" in ended and "client resume KIT" in ended
+
+
+def test_one_that_evaluates_last_is_asked_once_and_then_in_the_last_round(
+    federate: Federate, settings: Any
+) -> None:
+    asked: list[int] = []
+
+    def wrap(app: Any) -> Any:
+        def answer(message: Message, context: Any) -> Message:
+            kind, number = message.metadata.message_type, round_of(message.content)
+            if kind == m.EVALUATE and context.node_config["hospital"] == "d":
+                asked.append(number)
+                if number < 4:
+                    return failure_reply(message, NotEvaluating("in the last round only"))
+            return app(message, context)
+
+        return answer
+
+    text = HELD_OUT + "[federation]\nrounds = 4\n"
+    for form in (text + MASKED, text):
+        asked.clear()
+        run = federate(settings(form), SHARDS, Line(), wrap=wrap)
+        assert asked == [1, 4]
+        over = [row["over"]["test"] for row in run.directory.rounds()]
+        assert over == [list("abc")] * 3 + [list("abcd")]
 
 
 # --- the audit log --------------------------------------------------------------------------------

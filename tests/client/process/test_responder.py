@@ -17,7 +17,7 @@ from wardround.client.process.answers import Answers
 from wardround.client.process.responder import Kept, Responder
 from wardround.client.process.store import DurableState
 from wardround.common.audit.log import AuditLog
-from wardround.common.errors import PolicyRefused, ReplyRefused
+from wardround.common.errors import PlanRejected, PolicyRefused, ReplyRefused
 from wardround.common.flower.arrays import encode_arrays
 from wardround.common.flower.content import decode_content, encode_content
 from wardround.common.flower.hosting import become_client, error_reply
@@ -287,7 +287,7 @@ def test_an_answer_of_a_run_that_was_withdrawn_from_does_not_leave_in_the_next_o
     """It was kept and not sent; the server asks for it by its number under another plan."""
     bench.ask(request())
     answer = bench.outbox.sent[-1]
-    bench.responder.withdraw("this hospital rejected the plan of run 'one'")
+    bench.responder.withdraw(PlanRejected("this hospital rejected the plan of run 'one'"))
     assert bench.outbox.sent[-1][0].kind == "error"
     plan = RecordDict({**MANIFEST, "plan": ConfigRecord({"run": "two"})})
     bench.ask(plan, m.MANIFEST)

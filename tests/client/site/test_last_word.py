@@ -13,6 +13,7 @@ from tests.stage_two import stage_two
 from wardround.client.privacy.ledger import Entry, Ledger, Limit
 from wardround.client.site.approval import Approvals
 from wardround.client.site.consent import decide
+from wardround.client.site.failures import resume
 from wardround.client.site.kit import Kit
 from wardround.client.site.last_word import LastWord
 from wardround.client.site.terms import Terms, resolve_device
@@ -20,7 +21,13 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
 from wardround.common.durable.lock import take_lock
-from wardround.common.errors import ConfigError, PolicyRefused, PrivacyRefused
+from wardround.common.errors import (
+    ConfigError,
+    NotEvaluating,
+    PolicyRefused,
+    PrivacyRefused,
+    StoppedAfterFailures,
+)
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.privacy.accounting import Release
 from wardround.common.protocol import names as m
@@ -123,13 +130,49 @@ def test_a_withdrawn_consent_stops_the_next_answer_and_a_changed_mind_resumes(si
     ):
         with pytest.raises(PolicyRefused, match=refused):
             act()
-    assert refused in rules.note_decisions()
+    assert refused in str(rules.note_decisions())
     decide(site.kit, True, None, None, print, lambda text: False)
-    assert rules.note_decisions() == ""
+    assert rules.note_decisions() is None
     rules.may_begin(m.DESCRIBE, None)
     told = [one["accepted"] for one in events(site) if one["event"] == "approval"]
     assert told == [False, True]
     running.close()
+
+
+def test_after_too_many_hidden_failures_a_person_must_look(site: Site) -> None:
+    rules = rules_of(site, "max_failures = 2\n")
+    rules.admit(plan(site))
+    asked = RecordDict({m.CONFIG: ConfigRecord({m.ROUND: 1, "phase": 1})})
+    for number in (1, 2):
+        rules.may_begin(m.STATISTICS, asked)
+        rules.note_failure(f"train {number}", "an output is not finite")
+    told = "has stopped taking part after 2 failures; a person there must look"
+    with pytest.raises(StoppedAfterFailures, match=told):
+        rules.may_begin(m.STATISTICS, asked)
+    rules.may_begin(m.STATISTICS, None)  # an answer that is kept
+    rules.may_begin(m.UNMASK, asked)  # shares for the sum that it was last in
+    rules.admit(plan(site, run="run-2"))
+    rules.may_begin(m.STATISTICS, asked)
+    rules.admit(plan(site))
+    assert "an output is not finite" in resume(site.kit / "state")[0]
+    rules.may_begin(m.STATISTICS, asked)
+
+
+@pytest.mark.parametrize(
+    ("word", "refused"), [("every_round", []), ("last", [1, 19]), ("none", [1, 19, 20])]
+)
+def test_a_hospital_gives_figures_of_the_rounds_that_it_chooses(
+    site: Site, word: str, refused: list[int]
+) -> None:
+    rules = rules_of(site, f'evaluation = "{word}"\n')
+    rules.admit(with_model(site))
+    for number in (1, 19, 20):  # of 20
+        asked = RecordDict({m.CONFIG: ConfigRecord({m.ROUND: number})})
+        if number in refused:
+            with pytest.raises(NotEvaluating, match="site.toml:1: evaluation: this hospital gives"):
+                rules.may_begin(m.EVALUATE, asked)
+        else:
+            rules.may_begin(m.EVALUATE, asked)
 
 
 def test_another_description_ends_what_was_accepted(site: Site) -> None:

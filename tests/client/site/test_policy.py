@@ -23,7 +23,6 @@ from wardround.common.manifest.manifest import Manifest, Versions
 from wardround.common.manifest.planned import DEFAULT_FAMILIES, model_family
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.protocol import names as m
-from wardround.common.protocol.errors import BUDGET
 from wardround.common.protocol.leaf import Leaf
 from wardround.common.secagg.content import descriptor
 from wardround.common.tasks.imaging.options import NetworkOptions
@@ -148,7 +147,8 @@ def test_a_key_allows_and_refuses_with_line_and_both_values(site, key: str) -> N
 
 def test_every_key_is_tested_here() -> None:
     elsewhere = {"approval", "threads", "device", "processes", "precision", "encoder", "task_files"}
-    elsewhere |= {"trust_server"}
+    elsewhere |= {"trust_server", "evaluation", "max_failures"}
+    elsewhere |= {"min_evaluation_rows", "min_training_rows"}
     assert set(KEY_CASES) | elsewhere == set(SitePolicy.model_fields)
 
 
@@ -260,7 +260,7 @@ def test_rounds_that_are_repeated_never_pass_what_one_run_may_cost(site) -> None
     spent = [sizes, *others, *[entry("run-1", one)] * 3]
     with pytest.raises(PrivacyRefused) as refused:
         check_spent(policy, spent, config, "run-1")
-    assert str(refused.value).startswith(f"{BUDGET}site.toml:1: max_epsilon_per_run: this hospital")
+    assert str(refused.value).startswith("site.toml:1: max_epsilon_per_run: this hospital")
     check_spent(policy, spent, config, "run-2")
     check_spent(policy, spent, parse_config(""), "run-1")
     check_spent(site(""), spent, config, "run-1")

@@ -1,4 +1,4 @@
-"""Error replies are told apart by code; by their sentence where the other side knows no codes."""
+"""Error replies are told apart by their code, never by their sentence."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 
 from wardround.client.app import failure_reply
-from wardround.common.errors import BudgetSpent, DataError, PrivacyRefused, ReplyRefused
+from wardround.common.errors import (
+    BudgetSpent,
+    DataError,
+    EvaluatesLater,
+    HospitalStopped,
+    NotEvaluating,
+    PrivacyRefused,
+    ReplyRefused,
+    StoppedAfterFailures,
+)
 from wardround.common.flower.hosting import become_server, error_reply
 from wardround.common.protocol.errors import (
-    BUDGET,
-    REJECTED,
     Code,
     code_of,
     failed,
@@ -25,32 +32,41 @@ def request() -> Message:
 
 
 @pytest.mark.parametrize(
-    ("reason", "code", "expected"),
+    ("code", "expected"),
     [
-        ("anything at all", 1001, Code.BUDGET),
-        ("anything at all", 1002, Code.REJECTED),
-        (f"{BUDGET}nothing is left", 2, Code.BUDGET),
-        (f"{REJECTED}'run-1'", 2, Code.REJECTED),
-        ("it said privacy: nothing is left", 2, Code.FAILED),
-        ("no answer", 5, Code.FAILED),
-        (None, 0, Code.FAILED),
-        ("a number that nobody knows", 1003, Code.FAILED),
+        (1001, Code.BUDGET),
+        (1002, Code.REJECTED),
+        (1003, Code.EDITED),
+        (1004, Code.FAILURES),
+        (1005, Code.NOT_NOW),
+        (0, Code.FAILED),
+        (5, Code.FAILED),
+        (9999, Code.FAILED),
     ],
 )
-def test_a_code_is_the_replys_own_or_what_its_sentence_stands_for(
-    reason: str | None, code: int, expected: Code
+def test_a_code_is_ours_or_says_nothing(code: int, expected: Code) -> None:
+    assert code_of(code) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "meaning"),
+    [
+        (PrivacyRefused("nothing is left"), 1001, BudgetSpent),
+        (StoppedAfterFailures("nothing is left"), 1004, HospitalStopped),
+        (NotEvaluating("nothing is left"), 1005, EvaluatesLater),
+    ],
+)
+def test_what_a_hospital_says_by_a_code_is_an_error_of_its_own(
+    error: Exception, code: int, meaning: type[ReplyRefused]
 ) -> None:
-    assert code_of(reason, code) is expected
-
-
-def test_a_spent_budget_is_known_from_a_client_with_codes_and_from_one_without() -> None:
-    new = failure_reply(request(), PrivacyRefused("nothing is left"))
-    assert (new.error.code, new.error.reason) == (1001, "privacy: nothing is left")
-    old = error_reply(request(), "privacy: nothing is left")
-    assert old.error.code == 2
-    for reply in (new, old):
-        with pytest.raises(BudgetSpent, match="^privacy: nothing is left$"):
-            check_error(reply)
+    reply = failure_reply(request(), error)
+    assert (reply.error.code, reply.error.reason) == (code, "nothing is left")
+    with pytest.raises(meaning, match="^nothing is left$"):
+        check_error(reply)
+    same_words = error_reply(request(), "nothing is left")
+    with pytest.raises(ReplyRefused) as caught:
+        check_error(same_words)
+    assert type(caught.value) is ReplyRefused
 
 
 def test_any_other_failure_is_a_line_that_says_so() -> None:

@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from tests.joined import join
 from wardround.common.flower.content import encode_content
 from wardround.common.protocol import names as m
-from wardround.common.protocol.errors import REJECTED
+from wardround.common.protocol.errors import Code
 from wardround.common.transport import frames as f
 from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.transport.events import ServerEvents
@@ -166,9 +166,10 @@ def test_a_hospital_that_may_not_take_part_answers_what_waited(
     assert "max_rounds" in (reply.error.reason or "") and process.requests == []
 
 
-def refuse(process: Process, start: f.Start, reason: str) -> None:
+def refuse(process: Process, start: f.Start, reason: str, code: int = Code.FAILED) -> None:
     """An error instead of an answer."""
     update = {"id": "d" * 64, "kind": "error", "size_bytes": 0, "digest": "", "reason": reason}
+    update |= {"code": int(code)}
     process.mailbox.put(start.model_copy(update=update | {"reply_to": start.id}))
 
 
@@ -177,9 +178,9 @@ def test_a_withdrawal_is_a_departure_and_what_is_asked_then_is_answered_at_once(
 ) -> None:
     told: list[str] = []
 
-    def turn_away(link: Link, reason: str) -> None:
+    def turn_away(link: Link, reason: str, code: Code) -> None:
         told.append(reason)
-        link.refusal = reason
+        link.refusal, link.refusal_code = reason, code
         link.turn_away(reason)
 
     grid.on_withdrawn = turn_away
@@ -193,7 +194,7 @@ def test_a_withdrawal_is_a_departure_and_what_is_asked_then_is_answered_at_once(
     assert not told and grid.departures() == 0 and not grid.gone() and replies(grid, ids)
     ids = list(grid.push_messages([question(link, number=1)]))
     settle()
-    refuse(process, process.requests[1], f"{REJECTED}'run': no more")
+    refuse(process, process.requests[1], "'run': no more", Code.REJECTED)
     settle()
     assert link.withdrew and grid.gone() == {"a"} and grid.departures() == 1 and len(told) == 1
     ids += grid.push_messages([question(link, number=2)])

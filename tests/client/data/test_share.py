@@ -1,0 +1,44 @@
+"""What part a hospital plays, by its own site.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Line, examples
+from wardround.client.data.hospital import Hospital, Place, Share
+from wardround.client.data.shard import OwnShard
+from wardround.client.privacy.round import announced_sizes
+from wardround.client.requests.layouts import metrics_layout
+from wardround.client.requests.received import ModelCache
+from wardround.common.config.load import Config
+from wardround.common.errors import DataError
+
+
+def test_a_hospital_takes_part_with_as_many_rows_as_it_asks_of_itself(
+    settings: Callable[[str], Config],
+) -> None:
+    """Below them it announces none, so nobody asks it, and refuses when asked all the same."""
+    config = settings("[data]\ntest_fraction = 0.25\n")
+    shard = OwnShard("a", Line(), config, lambda: examples([1.0] * 12, [1.0] * 12))
+
+    def hospital(share: Share) -> Hospital:
+        return Hospital(shard, place=Place(share=share))
+
+    whole = {"train": 9, "validation": 0, "test": 3}
+    for share, train, test in (
+        (Share(), 9, 3),
+        (Share(training_rows=9, evaluation_rows=3), 9, 3),
+        (Share(training_rows=10), 0, 3),
+        (Share(evaluation_rows=4), 9, 0),
+        (Share("none"), 9, 0),
+        (Share("last"), 9, 3),
+    ):
+        one = hospital(share)
+        assert announced_sizes(one) == {"train": train, "validation": 0, "test": test}
+        assert one.sizes() == whole
+        layout = metrics_layout(one, {}, "none", ModelCache())
+        assert set(layout) == ({"test"} if test else set())
+    with pytest.raises(DataError, match="fewer rows for training than it asks of itself"):
+        hospital(Share(training_rows=10)).statistics(0, {})
