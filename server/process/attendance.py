@@ -39,6 +39,7 @@ class Attendance:
         """Until enough hospitals can be asked; with ``everyone`` the others are waited for, too,
         for at most ``server.wait_s`` after that. Raises what the grid was told to fail by."""
         patience_s, enough_at, said = self._wait_s * everyone, math.inf, ""
+        since = time.strftime("%Y-%m-%d %H:%M")
         while True:
             self._grid.check()
             named, ready = set(self._roster), set(self._grid.admitted())
@@ -49,7 +50,7 @@ class Attendance:
                 enough_at = min(enough_at, time.monotonic())
                 if not missing or time.monotonic() - enough_at >= patience_s:
                     return
-            line = self._line(len(ready), len(named), missing, idle)
+            line = self._line(since, len(ready), len(named), missing, idle)
             if line != said:
                 said = line
                 self._say(line)
@@ -63,14 +64,18 @@ class Attendance:
             if link is not None:
                 self._idle[one.name] = "" if one.trains else link.instance
 
-    def _line(self, ready: int, named: int, missing: Sequence[str], idle: Sequence[str]) -> str:
-        line = f"waiting for hospitals: {ready} of {named} are ready"
+    def _line(
+        self, since: str, ready: int, named: int, missing: Sequence[str], idle: Sequence[str]
+    ) -> str:
+        line = f"waiting for hospitals since {since}: {ready} of {named} are ready"
         if missing:
             line += f"; missing: {_list([self._missing(name) for name in missing])}"
         if idle:
             line += f"; in evaluations only: {_list(idle)}"
+        if ready - len(idle) < self._needed:
+            line += f"; a round needs {self._needed}"
         if named - len(idle) < self._needed:
-            line += f"; a round needs {self._needed}: admit more with wardround provision"
+            line += ", more than there are: admit more with wardround provision"
         return line
 
     def _evaluating_only(self, ready: Collection[str]) -> list[str]:

@@ -206,12 +206,18 @@ def _without_effect(config: Config) -> list[str]:
 
 def _check_min_clients(config: Config, hospitals: int) -> None:
     """Nobody else will ever connect: waiting for them would take all of ``round_timeout_s``."""
-    if hospitals < config.federation.min_clients:
-        raise config.error(
-            "federation.min_clients",
-            f"is {config.federation.min_clients}, and there are {hospitals} hospitals",
-            Mend.LOWER_MIN_CLIENTS,
-        )
+    needed, secure = config.federation.min_clients, config.secure_aggregation
+    if hospitals >= needed:
+        return
+    table = config.simulation
+    dealt = hospitals == table.clients  # else each file or folder, or a column's value, is one
+    where = f"simulation.clients = {hospitals}" if dealt else "in data.path"
+    also = f", secure_aggregation.min_cohort {secure.min_cohort}" if secure.enabled else ""
+    raise config.error(
+        "federation.min_clients",
+        f"is {needed}{also}, and there are {hospitals} hospitals ({where})",
+        Mend.LOWER_MIN_CLIENTS,
+    )
 
 
 def load(

@@ -79,7 +79,8 @@ def test_init_writes_a_file_that_runs_and_never_overwrites(tmp_path, capsys, mon
         (
             ["simulate", "--set", "federation.min_clients=6"],
             2,
-            "federation.min_clients: is 6, and there are 5 hospitals; lower it",
+            "federation.min_clients: is 6, secure_aggregation.min_cohort 3, and there are 5 "
+            "hospitals (simulation.clients = 5); lower it",
         ),
         (["report", "nothing"], 8, "not a run directory"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,9 +39,41 @@ def test_one_that_only_evaluates_is_not_counted_on(settings, tmp_path: Path) -> 
     waiting.start()
     waiting.join(0.6)
     assert waiting.is_alive()
-    assert lines == ["waiting for hospitals: 3 of 4 are ready; missing: d; in evaluations only: b"]
+    (line,) = lines
+    assert re.fullmatch(
+        r"waiting for hospitals since 20\d\d-\d\d-\d\d \d\d:\d\d: 3 of 4 are ready; missing: d; "
+        "in evaluations only: b; a round needs 3",
+        line,
+    )
     grid.link("b").begin("9" * 32, "a process with other data")
     grid.link("b").admitted = True
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_a_roster_that_can_never_be_enough_says_so_while_it_waits(settings, tmp_path: Path) -> None:
+    """Between machines more may be admitted; nobody has to guess what for."""
+    lines: list[str] = []
+    grid = HospitalGrid("run", 5.0, 1 << 20, tmp_path, ServerEvents())
+    masks = "[secure_aggregation]\nenabled = true\nmin_cohort = 3\n"
+    config = settings(f"{masks}[federation]\nmin_clients = 2\n")
+    roster = dict.fromkeys("ab", b"")
+    waiting = threading.Thread(
+        target=Attendance(config, grid, roster, lines.append).wait, args=(False,), daemon=True
+    )
+    for name in "ab":
+        grid.link(name).begin(name * 32, "here")
+        grid.link(name).admitted = True
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    assert lines[0].endswith(
+        "2 of 2 are ready; a round needs 3, more than there are: admit more with "
+        "wardround provision"
+    )
+    roster["c"] = b""
+    grid.link("c").begin("c" * 32, "here")
+    grid.link("c").admitted = True
     waiting.join(5)
     assert not waiting.is_alive()
 
