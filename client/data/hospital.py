@@ -8,7 +8,7 @@ federation's totals.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wardround.client.data.plan import Plan
 from wardround.client.data.shard import Opened, Parts, Shard
+from wardround.client.data.witness import Witness
 from wardround.client.training.distributed import TrainingProcesses
 from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
@@ -106,6 +107,8 @@ class Place:
 
     simulated : True in a simulation, where rounding and noise derive from the run's seed
     ledger_path : the privacy ledger, if ``[privacy]`` is on
+    witness : who knows how far that ledger had come; None in a simulation
+    each_patient : whether its limit is held for each patient by itself
     model_folder : where its own whole model is kept, if entries of the model are personal
     processes : for ``training.processes``, where the configuration is what makes the task
     share : what part it plays
@@ -114,6 +117,8 @@ class Place:
 
     simulated: bool = False
     ledger_path: Path | None = None
+    witness: Witness | None = None
+    each_patient: bool = False
     model_folder: Path | None = None
     processes: TrainingProcesses | None = None
     share: Share = Share()
@@ -147,6 +152,7 @@ class Hospital:
         self.name, self.task, self.config = shard.name, shard.task, shard.config
         self.identity, self.roster = keys.identity, keys.roster
         self.simulated, self.ledger_path = place.simulated, place.ledger_path
+        self.witness, self.each_patient = place.witness, place.each_patient
         self.model_folder, self.processes = place.model_folder, place.processes
         self.share, self.on_failure = place.share, place.on_failure
         self.plan = Plan.of_settings(self.config)
@@ -243,6 +249,15 @@ class Hospital:
         parts = self.parts()
         patients = self.task.patients(parts["train"]) if "train" in parts else None
         return None if patients is None else len(np.unique(patients))
+
+    def patients(self, splits: Iterable[str]) -> list[str] | None:
+        """Whose rows these splits have, each patient once; None where the data doesn't say."""
+        parts = self.parts()
+        found = [self.task.patients(parts[name]) for name in splits if name in parts]
+        named = [one for one in found if one is not None]
+        if not named or len(named) < len(found):
+            return None
+        return [str(one) for one in np.unique(np.concatenate(named))]
 
     def _groups(self, part: Any) -> NDArray[Any]:
         """The unit that each row of a part belongs to."""

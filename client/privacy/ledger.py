@@ -2,39 +2,42 @@
 
 One SQLite file (WAL, synchronous=FULL, mode 0600) to which rows are only added. Each row's hash
 covers the row before it. Beside it lies ``<file>.head``: number, hash and text of the newest row.
+Several kits of one hospital may share it, in several processes of one machine and user: whatever is
+checked and written is so under SQLite's write lock, after rows of others were taken in.
 
-Order of writing, under SQLite's write lock: the head (fsync, rename, fsync of the folder), then the
-row (committed and synced), then the caller may draw noise. So:
+Order of writing, under the lock: the head (fsync, rename, fsync of the folder), then the row
+(committed and synced), then the caller may draw noise. So:
 
 - a crash at any instant leaves a head that is at most one row ahead. The next ``open`` adds that
   row: it counts as spent, though nothing may have been released for it. Never the other way round.
 - removed rows, changed rows, an emptied file, a file or head that is missing: ``PrivacyRefused``.
   A ledger never starts at zero by itself; only ``create`` makes one.
 
-What it can't detect: both files put back together from an older backup, or both deleted and made
-anew, or a writer who calculates all hashes again. The hashes are no signature. Whoever restores a
-hospital from a backup must add what was spent since.
+What it can't detect by itself: both files put back together from an older backup, or both deleted
+and made anew, or a writer who calculates all hashes again. The hashes are no signature. For that
+its head stands in each kit's audit log (``witness.py``), which holds it against the ledger.
 
 *Units.* A limit is for one unit; ``accounting.unit_epsilon`` says what entries for other units
-count for it.
+count for it, ``entries.py`` which entries count for one patient.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import os
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wardround.client.privacy.entries import Entry, Limit, Spent, check_unit, hold
 from wardround.client.privacy.ledger_files import (
     APPLICATION,
+    OLD_VERSION,
     VERSION,
     Row,
     chain,
@@ -43,62 +46,28 @@ from wardround.client.privacy.ledger_files import (
     dump,
     head_path,
     insert_row,
+    insert_set,
     make_files,
     read_head,
     read_rows,
+    read_set,
+    upgrade,
     write_head,
 )
+from wardround.client.privacy.pseudonyms import (
+    check_value,
+    key_path,
+    make_key,
+    pseudonyms,
+    read_key,
+)
 from wardround.common.errors import PrivacyRefused
-from wardround.common.privacy.accounting import UNITS, Release, unit_epsilon
+from wardround.common.privacy.accounting import UNITS
 
 __all__ = ["UNITS", "Entry", "Ledger", "Limit", "hospital_of"]
 
-Totals = Counter[tuple[str, float, float]]
-"""Steps by unit, noise multiplier and sampling rate."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What a hospital never passes, over all runs and federations together."""
-
-    epsilon: float
-    delta: float
-    unit: str
-
-    def __post_init__(self) -> None:
-        _check_unit(self.unit)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one training request spends.
-
-    request : hexadecimal digest of the request
-    mechanism : for people, e.g. 'dp-sgd, own noise'
-    releases : all that this request releases
-    simulated : the noise came from a seed
-    time : UTC, in seconds; the ledger sets it where it is 0
-    """
-
-    federation: str
-    run: str
-    round: int
-    attempt: int
-    request: str
-    mechanism: str
-    unit: str
-    clipping_norm: float
-    releases: tuple[Release, ...]
-    simulated: bool
-    time: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_unit(self.unit)
-
-
-def _check_unit(unit: str) -> None:
-    if unit not in UNITS:
-        raise ValueError(f"unit '{unit}' must be one of {', '.join(UNITS)}")
+_KEY = "pseudonyms"
+"""The fact that tells the ledger's key from another one."""
 
 
 class Ledger:
@@ -113,11 +82,12 @@ class Ledger:
 
     def _forget(self) -> None:
         self._uncommitted = False
-        self._number, self._hash = 0, ""
+        self._hashes: list[str] = []
+        self._owners: dict[tuple[str, str], None] = {}
         self._entries: list[Entry] = []
         self._requests: dict[str, Entry] = {}
         self._facts: dict[str, str] = {}
-        self._totals: Totals = Counter()
+        self._spent = Spent()
 
     # --- opening ---------------------------------------------------------------------------------
     @classmethod
@@ -136,13 +106,14 @@ class Ledger:
     def open(cls, path: Path | str, hospital: str, durable: bool = True) -> Ledger:
         """The ledger at ``path``, all of it verified; ``durable`` as in ``create``.
 
-        Raises PrivacyRefused if it is missing, damaged, cut short or another hospital's.
+        Raises PrivacyRefused if it is missing, damaged, cut short or of none of this hospital's
+        kits.
         """
         path = Path(path)
         if not path.is_file():
             raise PrivacyRefused(
-                f"{path}: {hospital}'s privacy ledger is missing; restore it, or create a new one "
-                "if these patients were never trained on"
+                f"{path}: {hospital}'s privacy ledger is missing; restore it with its .head file "
+                "from the newest backup (see: wardround client ledger KIT)"
             )
         try:
             connection = connect(path, durable)
@@ -152,10 +123,19 @@ class Ledger:
         try:
             with self._locked():
                 pass
+            self._check_owner()
         except BaseException:
             connection.close()
             raise
         return self
+
+    def _check_owner(self) -> None:
+        names = list(dict.fromkeys(name for name, _ in self._owners))
+        if self.hospital not in names:
+            raise PrivacyRefused(
+                f"{self.path} is the privacy ledger of {', '.join(names)}, not of {self.hospital}; "
+                "use each hospital's own"
+            )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -188,56 +168,51 @@ class Ledger:
                 f"{self.path}: this privacy ledger has version {found[1]}, and this wardround "
                 f"reads up to {VERSION}; install the version of wardround that wrote it"
             )
-        if found != [APPLICATION, VERSION]:
+        if found[0] != APPLICATION or found[1] not in (OLD_VERSION, VERSION):
             raise damaged(self.path, "it is no ledger of this version")
+        self._old = found[1] == OLD_VERSION
 
     def _read_rows(self) -> None:
         """Take in rows that were added since, by this process or another one."""
-        for row in read_rows(self._connection, self._number):
-            expected = chain(self._hash, self._number + 1, row.body)
-            if (row.number, row.hash) != (self._number + 1, expected):
-                raise damaged(self.path, f"row {self._number + 1} isn't what was written")
+        for row in read_rows(self._connection, len(self._hashes)):
+            number, before = self.head
+            expected = chain(before, number + 1, row.body)
+            if (row.number, row.hash) != (number + 1, expected):
+                raise damaged(self.path, f"row {number + 1} isn't what was written")
             self._take_in(row)
 
     def _take_in(self, row: Row) -> None:
         try:
             content = json.loads(row.body)
             kind = content.pop("kind")
-            if row.number == 1:
-                self._check_owner(kind, content)
-            elif kind == "entry":
-                self._count(_entry_from(content))
+            if (row.number == 1) != (kind == "start"):
+                raise ValueError("it isn't the first one")
+            if kind == "entry":
+                self._count(Entry.of(content))
             elif kind == "fact":
                 self._facts[content["key"]] = content["value"]
-            else:
+            elif kind in ("start", "kit"):
+                self._owners[content["hospital"], content.get("federation", "")] = None
+            elif kind != "mended":
                 raise ValueError(f"unknown kind '{kind}'")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise damaged(self.path, f"row {row.number}: {error}") from None
-        self._number, self._hash = row.number, row.hash
-
-    def _check_owner(self, kind: str, content: dict[str, Any]) -> None:
-        if kind != "start":
-            raise ValueError("it isn't the first one")
-        if content["hospital"] != self.hospital:
-            raise PrivacyRefused(
-                f"{self.path} is the privacy ledger of {content['hospital']}, not of "
-                f"{self.hospital}; use each hospital's own"
-            )
+        self._hashes.append(row.hash)
 
     def _count(self, entry: Entry) -> None:
         self._entries.append(entry)
         self._requests[entry.request] = entry
-        _add(self._totals, entry.unit, entry.releases)
+        self._spent.add(entry)
 
     def _complete(self, head: Row) -> None:
         """Compare with the head; add the row of which only the head was written."""
-        if (head.number, head.hash) == (self._number, self._hash):
+        number, last = self.head
+        if (head.number, head.hash) == (number, last):
             return
-        ahead = head.number == self._number + 1
-        if self._number == 0 or not ahead or head.hash != chain(self._hash, head.number, head.body):
+        ahead = head.number == number + 1
+        if number == 0 or not ahead or head.hash != chain(last, head.number, head.body):
             raise damaged(
-                self.path,
-                f"it has {self._number} rows, {head_path(self.path).name} says {head.number}",
+                self.path, f"it has {number} rows, {head_path(self.path).name} says {head.number}"
             )
         self._take_in(head)
         self._insert(head)
@@ -245,8 +220,12 @@ class Ledger:
     # --- writing ---------------------------------------------------------------------------------
     def _append(self, content: dict[str, Any]) -> None:
         """Durably add a row. The caller holds the lock; the row is committed when it lets go."""
+        if self._old:
+            upgrade(self._connection)
+            self._old = False
+        number, before = self.head
         body = dump(content)
-        row = Row(self._number + 1, chain(self._hash, self._number + 1, body), body)
+        row = Row(number + 1, chain(before, number + 1, body), body)
         write_head(head_path(self.path), row, self._durable)
         self._insert(row)
         self._take_in(row)
@@ -255,15 +234,40 @@ class Ledger:
         self._uncommitted = True
         insert_row(self._connection, row)
 
-    def spend(self, entry: Entry, limit: Limit) -> float:
+    def spend(self, entry: Entry, limit: Limit, patients: Iterable[str] | None = None) -> float:
         """Check, then write down for good; epsilon afterwards, as ``check`` gives it.
+
+        patients : identifiers of those whom it touches; None or none at all: it counts for
+            everybody
 
         Raises PrivacyRefused, with nothing written, where the limit forbids it.
         """
+        who = list(patients or ())
+        members = pseudonyms(self._key(), who) if who else None
+        if members is not None:
+            entry = replace(entry, units=hashlib.sha256(members).hexdigest())
         with self._locked():
-            after = self._check(entry.unit, entry.releases, limit, None)
-            self._append(_entry_content(replace(entry, time=entry.time or time.time())))
+            if members is not None:
+                insert_set(self._connection, entry.units, members)
+            after = hold(self._spent, entry, limit, self.hospital, self._members)
+            entry = replace(entry, time=entry.time or time.time())
+            self._append({"kind": "entry", **entry.content()})
         return after
+
+    def _key(self) -> bytes:
+        """The key of the pseudonyms, made at the first need. Raises PrivacyRefused for another."""
+        path = key_path(self.path)
+        with self._locked():
+            known = self._facts.get(_KEY)
+            key = read_key(path) if known else make_key(path)
+            if known is None:
+                self._append({"kind": "fact", "key": _KEY, "value": check_value(key)})
+            elif known != check_value(key):
+                raise PrivacyRefused(
+                    f"{path}: this is the key of another ledger; restore its own, or set "
+                    "ledger_units = 'all' in site.toml"
+                )
+        return key
 
     def remember(self, key: str, value: str) -> None:
         """Keep a fact that is drawn once. Raises PrivacyRefused if it is known to be another."""
@@ -274,52 +278,83 @@ class Ledger:
             elif known != value:
                 raise PrivacyRefused(f"{self.path}: '{key}' is already {known}; it stays")
 
+    def join(self, hospital: str, federation: str) -> None:
+        """Write down that a kit, by what the hospital is called in it, uses the ledger."""
+        with self._locked():
+            if (hospital, federation) not in self._owners:
+                self._append({"kind": "kit", "hospital": hospital, "federation": federation})
+
+    def mend(self, lost: Iterable[Entry], reason: str) -> int:
+        """Add what was spent and isn't here, whatever limits say, and why; how many were added.
+
+        Two entries are one if all but their sets of patients is the same. What is added counts for
+        everybody: its set isn't known any more.
+        """
+        with self._locked():
+            here = {one.bare() for one in self._entries}
+            missing = dict.fromkeys(one.bare() for one in lost)
+            added = [one for one in missing if one not in here]
+            for one in added:
+                self._append({"kind": "entry", **one.content()})
+            self._append({"kind": "mended", "reason": reason, "added": len(added)})
+        return len(added)
+
     # --- reading ---------------------------------------------------------------------------------
+    @property
+    def head(self) -> tuple[int, str]:
+        """Number of rows, and the newest one's hash."""
+        return len(self._hashes), self._hashes[-1] if self._hashes else ""
+
+    def goes_on_from(self, number: int, digest: str) -> bool:
+        """Whether row ``number`` is here and has this hash, and so all rows before it."""
+        return 0 < number <= len(self._hashes) and self._hashes[number - 1] == digest
+
+    def kits(self) -> list[tuple[str, str]]:
+        """Hospital and federation of each kit that uses it; '' for the federation where none was
+        written down."""
+        return list(self._owners)
+
     def recall(self, key: str) -> str | None:
         """A remembered fact."""
         self._refresh()
         return self._facts.get(key)
 
-    def check(
-        self, releases: Iterable[Release], limit: Limit, federation: str | None = None
-    ) -> float:
-        """Epsilon at ``limit.delta`` after these releases for the limit's unit; changes nothing.
+    def check(self, entry: Entry, limit: Limit) -> float:
+        """Epsilon at ``limit.delta`` after this entry for the limit's unit, over all entries; with
+        ``limit.each_patient`` the largest one of the patients whom it touches. Changes nothing.
 
-        Composed with all entries, or with one federation's. Raises PrivacyRefused above the limit.
+        Raises PrivacyRefused above the limit.
         """
         self._refresh()
-        return self._check(limit.unit, tuple(releases), limit, federation)
+        return hold(self._spent, entry, limit, self.hospital, self._members)
 
-    def _check(
-        self, unit: str, releases: tuple[Release, ...], limit: Limit, federation: str | None
-    ) -> float:
-        totals = self._select(federation, None)
-        asked = totals.copy()
-        _add(asked, unit, releases)
-        after = _compose(asked, limit.unit, limit.delta)
-        if after <= limit.epsilon:
-            return after
-        where = f"at delta {limit.delta:g} per {limit.unit}"
-        finer = [known for known, z, q in asked if UNITS.index(known) < UNITS.index(limit.unit)]
-        if finer and math.isinf(after):
-            raise PrivacyRefused(
-                f"{self.hospital} refuses: no limit {where} can hold with releases that only "
-                f"protect each {finer[0]}; set the limit and privacy.unit to the same unit"
-            )
-        spent = _compose(totals, limit.unit, limit.delta)
-        left = max(0.0, limit.epsilon - spent)
-        raise PrivacyRefused(
-            f"{self.hospital} refuses: epsilon would be {after:.4g} {where}, its limit is "
-            f"{limit.epsilon:g}; {spent:.4g} is spent, {left:.4g} remains"
-        )
+    def _members(self, name: str) -> bytes | None:
+        try:
+            return None if self._old else read_set(self._connection, name)
+        except (sqlite3.Error, ValueError) as error:
+            raise damaged(self.path, str(error)) from None
 
     def spent(
         self, delta: float, unit: str, federation: str | None = None, run: str | None = None
     ) -> float:
-        """Epsilon so far: of all entries, or of one federation's or run's alone."""
-        _check_unit(unit)
+        """Epsilon so far, as if one unit had been in all: of all entries, or of one federation's
+        or run's alone."""
+        check_unit(unit)
         self._refresh()
-        return _compose(self._select(federation, run), unit, delta)
+        if federation is None and run is None:
+            return self._spent.epsilon(unit, delta)
+        chosen = (
+            one
+            for one in self._entries
+            if federation in (None, one.federation) and run in (None, one.run)
+        )
+        return Spent(chosen).epsilon(unit, delta)
+
+    def worst(self, delta: float, unit: str) -> float:
+        """Epsilon so far of the patient who has spent most, where it is known who was in what."""
+        check_unit(unit)
+        self._refresh()
+        return self._spent.worst(unit, delta, self._members)
 
     def entries(self) -> list[Entry]:
         """All, oldest first."""
@@ -336,15 +371,6 @@ class Ledger:
             self._read_rows()
         except sqlite3.Error as error:
             raise damaged(self.path, str(error)) from None
-
-    def _select(self, federation: str | None, run: str | None) -> Totals:
-        if federation is None and run is None:
-            return self._totals
-        totals: Totals = Counter()
-        for entry in self._entries:
-            if federation in (None, entry.federation) and run in (None, entry.run):
-                _add(totals, entry.unit, entry.releases)
-        return totals
 
     def close(self) -> None:
         """Let go of the file."""
@@ -369,22 +395,3 @@ def hospital_of(path: Path | str) -> str:
         return str(json.loads(first.body)["hospital"])
     except (sqlite3.Error, StopIteration, ValueError, KeyError, TypeError) as error:
         raise damaged(path, str(error) or "it is empty") from None
-
-
-def _add(totals: Totals, unit: str, releases: Iterable[Release]) -> None:
-    for one in releases:
-        totals[unit, one.noise_multiplier, one.sampling_rate] += one.steps
-
-
-def _compose(totals: Totals, unit: str, delta: float) -> float:
-    releases = [(known, Release(z, q, steps)) for (known, z, q), steps in totals.items()]
-    return unit_epsilon(releases, unit, delta)
-
-
-def _entry_content(entry: Entry) -> dict[str, Any]:
-    return {"kind": "entry", **asdict(entry)}
-
-
-def _entry_from(content: dict[str, Any]) -> Entry:
-    releases = tuple(Release(**one) for one in content.pop("releases"))
-    return Entry(**content, releases=releases)

@@ -19,10 +19,14 @@ from wardround.common.durable.files import hand_over, sync, write_atomically
 from wardround.common.durable.private import denied, may_write
 from wardround.common.errors import PrivacyRefused
 
-APPLICATION, VERSION = 0x5752_4C47, 1
-"""'WRLG', which SQLite keeps in the file's header, and the format's version."""
+APPLICATION, OLD_VERSION, VERSION = 0x5752_4C47, 1, 2
+"""'WRLG', which SQLite keeps in the file's header, and the format's versions. Version 1 knew no
+sets of patients and no kits; it is read as it is, and brought up with the next row."""
+LEDGER = "ledger.sqlite"
+"""The ledger's name in a kit's ``state/``, where ``site.toml`` names no other place."""
 _BUSY_S = 30.0
 _TABLE = "CREATE TABLE rows (number INTEGER PRIMARY KEY, body TEXT NOT NULL, hash TEXT NOT NULL)"
+_SETS = "CREATE TABLE IF NOT EXISTS sets (digest TEXT PRIMARY KEY, pseudonyms BLOB NOT NULL)"
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ def make_files(path: Path, body: str, durable: bool = True) -> None:
     first = Row(1, chain("", 1, body), body)
     connection = connect(new, durable)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(_TABLE)
+    upgrade(connection)
     insert_row(connection, first)
     connection.close()
     if durable:
@@ -78,7 +82,7 @@ def damaged(path: Path, what: str) -> PrivacyRefused:
         return PrivacyRefused(f"{path}: another process holds this privacy ledger; try again")
     return PrivacyRefused(
         f"{path}: this privacy ledger can't be trusted ({what}); restore it with its .head file "
-        "from the newest backup, and add what was spent since"
+        "from the newest backup, and add what was spent since: wardround client ledger KIT"
     )
 
 
@@ -107,6 +111,29 @@ def connect(path: Path, durable: bool = True) -> sqlite3.Connection:
 def insert_row(connection: sqlite3.Connection, row: Row) -> None:
     """Add a row to the table."""
     connection.execute("INSERT INTO rows VALUES (?, ?, ?)", (row.number, row.body, row.hash))
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the file to the newest version; its rows stay as they are."""
+    connection.execute(_SETS)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def insert_set(connection: sqlite3.Connection, digest: str, members: bytes) -> None:
+    """Keep a set of pseudonyms, once."""
+    connection.execute("INSERT OR IGNORE INTO sets VALUES (?, ?)", (digest, members))
+
+
+def read_set(connection: sqlite3.Connection, digest: str) -> bytes | None:
+    """A set of pseudonyms; None where a crash came before it. Raises ValueError for another."""
+    query = "SELECT pseudonyms FROM sets WHERE digest = ?"
+    found = connection.execute(query, (digest,)).fetchone()
+    if found is None:
+        return None
+    members = bytes(found[0])
+    if hashlib.sha256(members).hexdigest() != digest:
+        raise ValueError("a set of patients isn't what was written")
+    return members
 
 
 def read_rows(connection: sqlite3.Connection, after: int) -> Iterator[Row]:

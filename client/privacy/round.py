@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.privacy.ledger import Entry, Ledger, Limit
+from wardround.client.privacy.account import limit_of, open_ledger, pay
+from wardround.client.privacy.entries import Entry, Limit
 from wardround.client.privacy.proposal import Proposal
 from wardround.client.secagg.masking import finish_private
 from wardround.client.secagg.upload import PendingUpload
-from wardround.common.config.load import Config
 from wardround.common.errors import DataError, PrivacyRefused
 from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.privacy.accounting import Release, share_of_noise
@@ -102,26 +102,29 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
         possible[split] |= share > 0 and hospital.share.least(split) <= 1
     if table.unit == "hospital":
         return {split: int(possible[split]) for split in m.SPLITS}
-    key = _sizes_key(hospital.config)
+    key = _sizes_key(hospital)
     with open_ledger(hospital) as ledger:
         found = ledger.recall(key)
         if found is None:
             _check_split(hospital)
             spending = Spending("", 0, key, "announced sizes", 1.0, announcement(table))
-            ledger.spend(spending.entry(hospital), limit_of(hospital.config))
+            pay(hospital, ledger, spending.entry(hospital), m.SPLITS)
             found = " ".join(str(number) for number in _noised_counts(hospital))
             ledger.remember(key, found)
     numbers = dict(zip(m.SPLITS, map(int, found.split()), strict=True))
     return {split: max(1, numbers[split]) if possible[split] else 0 for split in m.SPLITS}
 
 
-def _sizes_key(config: Config) -> str:
-    """What announced sizes are remembered by: all of the settings that they follow from. Others
-    make other numbers, which are paid for again."""
+def _sizes_key(hospital: Hospital) -> str:
+    """What announced sizes are remembered by: all of the settings that they follow from, and the
+    kit, for two that share a ledger may be of federations of one name. Others make other numbers,
+    which are paid for again."""
+    config = hospital.config
     shared = shared_settings(config)
     parts = [config.federation.seed, shared["data"], shared["task"], config.privacy.size_noise]
     settings = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return f"sizes of {config.privacy.unit} in {config.federation.name}, settings {settings[:16]}"
+    name = f"sizes of {config.privacy.unit} in {config.federation.name}, settings {settings[:16]}"
+    return f"{name}, kit {hospital.witness.kit}" if hospital.witness else name
 
 
 def _check_split(hospital: Hospital) -> None:
@@ -150,20 +153,6 @@ def _noised_counts(hospital: Hospital) -> list[int]:
     counts = hospital.unit_counts()
     noise = source.discrete_gaussian(hospital.config.privacy.size_noise, len(m.SPLITS))
     return [counts[split] + int(one) for split, one in zip(m.SPLITS, noise, strict=True)]
-
-
-def open_ledger(hospital: Hospital) -> Ledger:
-    """The hospital's ledger. Raises PrivacyRefused if it is missing, damaged or another's."""
-    if hospital.ledger_path is None:
-        raise PrivacyRefused(f"{hospital.name} has no privacy ledger, so it can't train privately")
-    return Ledger.open(hospital.ledger_path, hospital.name, durable=not hospital.simulated)
-
-
-def limit_of(config: Config) -> Limit:
-    """The hospital's own limit, over everything its ledger knows of; infinite without
-    ``privacy.epsilon_limit`` or ``privacy.epsilon``."""
-    table = config.privacy
-    return Limit(table.limit, table.delta, table.unit)
 
 
 def noise_source(hospital: Hospital, purpose: str, server_round: int) -> NoiseSource:
@@ -211,7 +200,7 @@ class PrivateRound:
         return self
 
     def _spend(self, request: str) -> None:
-        hospital, limit = self.hospital, limit_of(self.hospital.config)
+        hospital, limit = self.hospital, limit_of(self.hospital)
         mechanism = {"local": "own noise", "distributed": "share of noise", "central": "no noise"}
         name = f"{'update' if self.table.unit == 'hospital' else 'dp-sgd'}, "
         name += mechanism[self.table.noise]
@@ -223,16 +212,17 @@ class PrivateRound:
             self.proposal.norm,
             (self.schedule.one_round(),),
         )
-        entry = spending.entry(hospital)
         with open_ledger(hospital) as ledger:
             # the same request in a simulation draws the same noise: nothing more is told. A real
             # hospital draws anew, so it pays anew
-            if hospital.simulated and ledger.find(request) is not None:
-                epsilon = ledger.spent(limit.delta, limit.unit)
-            else:
-                epsilon = ledger.spend(entry, limit)
+            if not hospital.simulated or ledger.find(request) is None:
+                pay(hospital, ledger, spending.entry(hospital), ("train",))
+            paid = ledger.find(request)
+            # of the sum over all entries, whoever they touched: what one patient has spent in
+            # other studies would tell that it was in them
+            epsilon = ledger.spent(limit.delta, limit.unit)
             try:
-                ledger.check(entry.releases, limit)
+                ledger.check(paid or spending.entry(hospital), limit)
                 more = True
             except PrivacyRefused:
                 more = False

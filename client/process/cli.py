@@ -128,6 +128,47 @@ def approve(
     decide(kit, yes, reject, plan, print, typer.confirm)
 
 
+@client.command("ledger", epilog=example("wardround client ledger kits/north"))
+def ledger(
+    kit: KitArgument,
+    accept: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="Go on from the ledger as it is, with what is missing added; for the audit log.",
+        ),
+    ] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from", metavar="LEDGER", help="Another ledger of these patients, to be taken over."
+        ),
+    ] = None,
+) -> None:
+    """Look at the hospital's privacy ledger, and mend what its audit log can't vouch for.
+
+    What the kit has spent stands in its audit log: `--accept` adds what the ledger lacks of it. A
+    ledger that several kits share is mended with each of them.
+    """
+    from wardround.client.site import ledger as ledgers
+    from wardround.client.site.kit import Kit
+    from wardround.client.site.policy import load_site
+    from wardround.common.errors import PrivacyRefused
+
+    opened = Kit.open(kit)
+    path = ledgers.ledger_of(load_site(opened.site_path), opened.folder)
+    if accept is not None:
+        added = ledgers.accept(opened, accept, sources or [])
+        print(f"{path}: {added} releases were added that it didn't have; it is accepted")
+        return
+    if missing := ledgers.lost(opened, path, sources or []):
+        raise PrivacyRefused(
+            f"{path}: lacks {len(missing)} releases that this kit has made; add them: wardround "
+            f"client ledger {kit} --accept REASON"
+        )
+    print(ledgers.state_of(opened))
+
+
 @client.command("stop", epilog=example("wardround client stop kits/north"))
 def stop(
     kit: KitArgument,

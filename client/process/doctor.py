@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 
-from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.kit import Kit
-from wardround.client.site.last_word import BEGUN, LEDGER
+from wardround.client.site.ledger import AUDIT, BEGUN, state_of
 from wardround.client.site.policy import load_site
+from wardround.client.site.siblings import shared_data
 from wardround.client.site.terms import resolve_device
 from wardround.client.training.devices import told
 from wardround.client.transport.diagnose import diagnose, proxy_for
@@ -30,8 +30,12 @@ _CLOCK_S = 30.0
 _TIMEOUT_S = 5.0
 
 
-def examine(folder: Path, data: Path | None) -> Iterator[Finding]:
-    """Each check's finding, as it comes. ``data``: the shard to hold against the task."""
+def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Iterator[Finding]:
+    """Each check's finding, as it comes.
+
+    data : the shard to hold against the task
+    others : further kits of this hospital, besides those that lie beside this one
+    """
     try:
         kit = Kit.open(folder)
     except (WardroundError, PermissionError) as error:
@@ -48,6 +52,7 @@ def examine(folder: Path, data: Path | None) -> Iterator[Finding]:
     yield from _server(kit)
     yield checks.check("device", lambda: _device(kit))
     yield from checks.looking("state", lambda: _state(kit))
+    yield from checks.looking("shared data", lambda: shared_data(kit.folder, others))
     if data is not None:
         yield checks.check("data", lambda: _data(kit, data))
     else:
@@ -62,16 +67,11 @@ def _state(kit: Kit) -> Iterator[Finding]:
     state = kit.folder / "state"
     begun = state.is_dir()
     yield checks.disk(state if begun else kit.folder)
-    log, ledger = state / "audit.jsonl", state / LEDGER
+    log = state / AUDIT
     if begun and log.exists():
         yield checks.check("audit log", lambda: _audit(kit, log))
     if begun and (state / BEGUN).exists():
-        yield checks.check("ledger", lambda: _ledger(kit, ledger))
-
-
-def _ledger(kit: Kit, path: Path) -> str:
-    with Ledger.open(path, kit.name) as ledger:
-        return f"{path}: intact, {len(ledger.entries())} releases"
+        yield checks.check("ledger", lambda: state_of(kit))
 
 
 def _device(kit: Kit) -> str:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from wardround.client.data.plan import Plan
 from wardround.client.data.watch import DataWatch
-from wardround.client.privacy.ledger import Ledger
 from wardround.client.process.answers import Answers
 from wardround.client.process.responder import Kept, Responder
 from wardround.client.process.store import DurableState
 from wardround.client.process.workplace import Workplace
 from wardround.client.site.kit import Kit
-from wardround.client.site.last_word import BEGUN, LEDGER, LastWord
+from wardround.client.site.last_word import LastWord
+from wardround.client.site.ledger import AUDIT, settle, witness_of
 from wardround.client.site.outward import Outward
 from wardround.client.site.stop import LOCK, is_stopped
 from wardround.client.site.terms import Terms
@@ -35,7 +35,6 @@ from wardround.client.training.devices import told
 from wardround.client.transport.connection import Connection
 from wardround.common.audit.lines import SignedHead
 from wardround.common.audit.log import AuditLog
-from wardround.common.durable.files import hand_over
 from wardround.common.durable.lock import take_lock
 from wardround.common.durable.private import denied
 from wardround.common.errors import AuditError, ProvisionError, TransportError, WardroundError
@@ -73,12 +72,15 @@ class HospitalProcess:
                     f"{kit.folder}: this hospital was stopped with `wardround client stop`; allow "
                     f"it again with `wardround client stop {kit.folder} --undo`"
                 )
-            path = kit.state / "audit.jsonl"
+            path = kit.state / AUDIT
             self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
             self.rules = LastWord(kit, self.audit, device, self._units, self._begin, self._accepted)
-            _create_ledger(kit)
+            self.witness = witness_of(kit, self.audit, self._send_head)
+            settle(kit, self.rules.terms.site, self.witness)
             outward = Outward(shard, [kit.folder, Path.cwd()])
-            self.work = Workplace(shard, self.rules.terms, outward, self.rules.note_failure)
+            self.work = Workplace(
+                shard, self.rules.terms, self.witness, outward, self.rules.note_failure
+            )
             self.data = DataWatch(
                 shard, lambda: self.work.hospital, self.audit, kit.state / "data.json"
             )
@@ -103,6 +105,7 @@ class HospitalProcess:
         if others := self.work.take_up(terms):
             self.audit.append("settings", run=run, differ=one_line(others, 1000))
             log.info("the settings are others now: %s", others)
+            settle(self.kit, terms.site, self.witness)  # they may name another ledger
         self.data.begin(run)
 
     def _accepted(self, manifest: Manifest) -> None:
@@ -216,7 +219,10 @@ class HospitalProcess:
             if heads.countersigned:
                 head = SignedHead.from_bytes(heads.countersigned.encode())
                 signature = bytes.fromhex(heads.signature)
-                self.audit.add_countersignature(head, "server", server, signature)
+                if self.witness.remembers(head, signature, server):
+                    self.audit.add_countersignature(head, "server", server, signature)
+                    if heads.head:  # else it is what the server remembers, from before
+                        self.witness.countersigned()
             if heads.head:
                 theirs = SignedHead.from_bytes(heads.head.encode())
                 signature = self.audit.countersign(theirs, server)
@@ -236,16 +242,6 @@ class HospitalProcess:
 
     def _head(self) -> str:
         return self.audit.signed_head().to_bytes().decode()
-
-
-def _create_ledger(kit: Kit) -> None:
-    """At the very first start only: later a missing ledger stops private training."""
-    ledger, begun = kit.state / LEDGER, kit.state / BEGUN
-    if not begun.exists():
-        if not ledger.exists():
-            Ledger.create(ledger, kit.name).close()
-        begun.touch()
-        hand_over(begun)
 
 
 def _guarded(target: Callable[[], None]) -> None:

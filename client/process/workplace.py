@@ -14,8 +14,9 @@ from pathlib import Path
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
+from wardround.client.data.witness import Witness
 from wardround.client.requests.own_model import FOLDER
-from wardround.client.site.last_word import LEDGER
+from wardround.client.site.ledger import ledger_of
 from wardround.client.site.terms import Terms
 from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.settings import check_training
@@ -29,6 +30,7 @@ class Workplace:
     Parameters
     ----------
     shard : the data, as the task loads it; None for the task's own example data
+    witness : who knows how far the hospital's ledger had come
     outward : what may leave of an error's or a warning's text
     on_failure : as ``Place`` has it
 
@@ -39,10 +41,12 @@ class Workplace:
         self,
         shard: Path | None,
         terms: Terms,
+        witness: Witness,
         outward: Callable[[str], str],
         on_failure: Callable[[str, str], None],
     ) -> None:
-        self._shard, self._outward, self._on_failure = shard, outward, on_failure
+        self._shard, self._witness = shard, witness
+        self._outward, self._on_failure = outward, on_failure
         self._terms: Terms | None = None
         self._make(terms)
 
@@ -69,7 +73,9 @@ class Workplace:
             OwnShard(kit.name, task, config, lambda: task.load(self._shard)),
             keys=Keys(kit.identity, kit.description.roster),
             place=Place(
-                ledger_path=kit.state / LEDGER,
+                ledger_path=ledger_of(terms.site, kit.folder),
+                witness=self._witness,
+                each_patient=terms.site.ledger_units == "patients",
                 model_folder=kit.folder / FOLDER,
                 processes=TrainingProcesses(config) if config.training.processes > 1 else None,
                 share=terms.site.share(),

@@ -18,6 +18,7 @@ from wardround.client.site.approval import Approvals
 from wardround.client.site.failures import Failures
 from wardround.client.site.gate import Gate
 from wardround.client.site.kit import Kit
+from wardround.client.site.ledger import ledger_of
 from wardround.client.site.policy import SitePolicy
 from wardround.client.site.rules import check_rules, check_spent
 from wardround.client.site.terms import Terms
@@ -29,9 +30,6 @@ from wardround.common.protocol.manifest import ManifestReply, ManifestRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import round_of
 
-LEDGER = "ledger.sqlite"
-BEGUN = "begun"
-"""The mark of the first start: a ledger that is missing later stops private training."""
 _WORK = {m.STATISTICS, m.TRAIN, m.EVALUATE}
 log = logging.getLogger("wardround.client")
 
@@ -163,7 +161,8 @@ class LastWord:
         allows one run."""
         manifest, terms = self._gate.manifest, self.terms
         if manifest is not None and manifest.privacy.enabled:
-            with Ledger.open(self._kit.state / LEDGER, self._kit.name) as ledger:
+            path = ledger_of(terms.site, self._kit.folder)
+            with Ledger.open(path, self._kit.name) as ledger:
                 entries = ledger.entries()
             check_spent(terms.site, entries, terms.config, manifest.run)
 

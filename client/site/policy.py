@@ -78,6 +78,21 @@ class SitePolicy(Table):
         le=1e12,
         description="the same for all runs together: the ledger's limit",
     )
+    ledger: LocalFile | None = Field(
+        None,
+        description=(
+            "the privacy ledger's file, from this file's folder; left out: `state/ledger.sqlite`. "
+            "Kits that name one file share it: [one ledger for all](privacy.md#one-ledger-for-all)"
+        ),
+    )
+    ledger_units: Literal["all", "patients"] = Field(
+        "all",
+        description=(
+            "`all`: whatever any study spent counts for everybody. `patients`: a patient pays for "
+            "the studies that had that patient's rows; needs one identifier in all exports, and "
+            "read [who paid](privacy.md#who-paid) first"
+        ),
+    )
     max_delta: float = Field(
         1e-5,
         gt=0,
@@ -247,6 +262,10 @@ class SitePolicy(Table):
     def share(self) -> Share:
         """What part this hospital plays."""
         return Share(self.evaluation, self.min_evaluation_rows, self.min_training_rows)
+
+    def beside(self, path: str) -> Path:
+        """A path of ``site.toml``, from that file's folder."""
+        return (self._folder / path).resolve()
 
     def encoder_folder(self, config: Config) -> Path:
         """This hospital's copy of the pretrained encoder that the federation trains from."""

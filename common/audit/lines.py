@@ -137,6 +137,17 @@ def raw_lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
+def told(path: Path, *events: str) -> Iterator[Mapping[str, Any]]:
+    """The fields of the sound lines of these events, in their order, without the whole log in
+    memory. Raises OSError if it can't be read."""
+    wanted = [f'"event":{dump(one)}'.encode() for one in events]
+    for raw in raw_lines(path):
+        if any(one in raw for one in wanted):
+            line = decode_line(raw)
+            if line and line.event in events:
+                yield line.values
+
+
 def dump(values: Any) -> str:
     """JSON without spaces, keys in their order. Raises ValueError for NaN and infinity."""
     return json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -18,6 +18,8 @@ in ``hospital``; at a hospital the other side is always the server. ``request`` 
 | manifest, policy, approval      | manifest (digest), run, stage, version, rounds, accepted      |
 | sent                            | hospital, kind, round, bytes, digest, request, protection,    |
 |                                 | epsilon                                                       |
+| ledger                          | rows, row_hash, entry, accepted                               |
+| log lost                        | head: {party, seq, hash, signature}                           |
 | received                        | hospital, kind, round, bytes, digest, request, error; told:   |
 |                                 | what all hospitals were told alike (``compare.py``)           |
 | peer head                       | public, head: {party, seq, hash, signature}                   |
@@ -36,6 +38,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,6 +75,8 @@ __all__ = ["AuditLog", "Head", "SignedHead", "lock_log", "restart_advice"]
 Clock = Callable[[], float]
 Listener = Callable[[dict[str, Any]], None]
 _LOG, _HEADS = 0, 1
+_MOST_KNOWN = 10_000
+"""Hashes of lines that are remembered; the file has them all."""
 
 
 class AuditLog:
@@ -94,6 +99,8 @@ class AuditLog:
         self._restarted = False
         self._seen: set[bytes] = set()
         self._peers: dict[str, Countersigned] = {}
+        self._own: dict[int, str] = {}
+        self._first = 1
 
     @classmethod
     def open(
@@ -162,7 +169,9 @@ class AuditLog:
             )
         for _, record in good:
             self._seen.add(record.to_bytes())
-            if record.head.party != self.party:
+            if record.head.party == self.party:
+                self._own[record.head.seq] = record.head.hash
+            else:
                 self._peers[record.head.party] = record
         return [record for _, record in good]
 
@@ -192,7 +201,7 @@ class AuditLog:
                         f"{FORMAT}; install the version of wardround that wrote it, or "
                         f"{restart_advice(self.path)}"
                     )
-                party = line.values.get("party")
+                party, self._first = line.values.get("party"), line.seq
                 self._restarted = line.values.get("previous") is not None
             if (head := told_head(line, self.party)) is not None:
                 told.add(head)
@@ -262,7 +271,27 @@ class AuditLog:
         with self._mutex:
             seq, hashed = self.head
             signature = self._signer().sign(SignedHead.signed(self.party, seq, hashed))
+            if len(self._own) > _MOST_KNOWN:
+                self._own.clear()
+            self._own[seq] = hashed
             return SignedHead(self.party, seq, hashed, signature)
+
+    def holds(self, head: SignedHead) -> bool:
+        """Whether a head of this party is of this log: its line is here, or is from before the log
+        was begun anew (which the first line says)."""
+        with self._mutex:
+            if not self._first <= head.seq <= self.head.seq:
+                return head.seq < self._first
+            if head.seq not in self._own:
+                lines = islice(raw_lines(self.path), head.seq - self._first, None)
+                line = decode_line(next(lines, b""))
+                self._own[head.seq] = line.hash if line else ""
+            return self._own[head.seq] == head.hash
+
+    def countersigned_of(self, party: str) -> Countersigned | None:
+        """The last head of a peer that we signed."""
+        with self._mutex:
+            return self._peers.get(party)
 
     def countersign(self, head: SignedHead, public: bytes) -> bytes:
         """Our signature over a peer's head, which is kept for good; ``public`` is the peer's key.
@@ -304,8 +333,8 @@ class AuditLog:
         if peer == self.party or not verify(public, signature, head.countersigned(peer)):
             raise AuditError(f"the countersignature of '{peer}' is not by its own key")
         with self._mutex:
-            if head.seq > self.head.seq:
-                raise AuditError(f"'{peer}' countersigned line {head.seq}, which isn't here yet")
+            if not self.holds(head):
+                raise AuditError(f"'{peer}' countersigned line {head.seq}, which isn't here")
             record = Countersigned(head, signer.public, peer, public, signature)
             if record.to_bytes() in self._seen:
                 return

@@ -40,6 +40,7 @@ class Diary(ServerEvents):
         self._audit, self._board, self._roster = audit, board, roster
         self._on_unwritable, self._refusals_of_disk = on_unwritable, 0
         self._over = False
+        self._greeted: set[str] = set()
 
     def _append(self, event: str, **fields: Any) -> None:
         """A line of the audit log. Raises AuditError: what can't be written down isn't done."""
@@ -65,6 +66,7 @@ class Diary(ServerEvents):
 
     def connected(self, name: str, address: str, version: str) -> None:
         self._append("connected", hospital=name, address=address, version=version)
+        self._greeted.discard(name)
         self._board.connected(name, address, version)
         log.info("%s is connected", name)
 
@@ -119,6 +121,12 @@ class Diary(ServerEvents):
         for mailbox in mailboxes:
             mailbox.put_control(own)
 
+    def _remind(self, name: str, mailbox: Mailbox) -> None:
+        """Send a hospital the last head of its log that was countersigned here."""
+        if last := self._audit.countersigned_of(name):
+            head, signature = last.head.to_bytes().decode(), last.signature.hex()
+            mailbox.put_control(Heads(head="", countersigned=head, signature=signature))
+
     def heads(self, name: str, heads: Heads, mailbox: Mailbox) -> None:
         public = self._roster.get(name, b"")
         try:
@@ -127,6 +135,9 @@ class Diary(ServerEvents):
                 signature = bytes.fromhex(heads.signature)
                 self._audit.add_countersignature(head, name, public, signature)
             if heads.head:
+                if name not in self._greeted:  # a log that was lost, or put back, shows there
+                    self._greeted.add(name)
+                    self._remind(name, mailbox)
                 theirs = SignedHead.from_bytes(heads.head.encode())
                 signature = self._audit.countersign(theirs, public)
                 own = self._audit.signed_head().to_bytes().decode()

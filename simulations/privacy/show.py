@@ -14,11 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.client.privacy.ledger import UNITS, Entry, Ledger, Limit, hospital_of
-from wardround.client.site.last_word import LEDGER
+from wardround.client.privacy.ledger_files import LEDGER
+from wardround.client.site.ledger import ledger_of
+from wardround.client.site.policy import load_site
 from wardround.common.config.load import load_config
 from wardround.common.errors import ConfigError
 from wardround.common.privacy.accounting import steps_left
 from wardround.common.run.directory import RunDirectory
+from wardround.common.trust.credentials import SITE
 
 _DELTA = 1e-5
 
@@ -33,6 +36,8 @@ def read_ledgers(
     PrivacyRefused for a ledger that can't be trusted, ConfigError for a place without one.
     """
     ledger_of_kit = place / "state" / LEDGER
+    if (place / SITE).is_file():
+        ledger_of_kit = ledger_of(load_site(place / SITE), place)
     if ledger_of_kit.exists():
         paths = [ledger_of_kit]
     elif place.is_dir():
