@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import struct
 import time
@@ -135,6 +136,26 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while line := file.readline(MOST_LINE):
             yield line
+
+
+def cut_torn(path: Path) -> int:
+    """Cut off what follows a file's last newline; returns its bytes."""
+    if not path.exists():
+        return 0
+    with open(path, "r+b") as file:
+        end = whole = file.seek(0, os.SEEK_END)
+        while whole:
+            start = max(0, whole - 65_536)
+            file.seek(start)
+            place = file.read(whole - start).rfind(b"\n")
+            if place >= 0:
+                whole = start + place + 1
+                break
+            whole = start
+        if whole < end:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+        return end - whole
 
 
 def told(path: Path, *events: str) -> Iterator[Mapping[str, Any]]:

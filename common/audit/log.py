@@ -55,6 +55,7 @@ from wardround.common.audit.lines import (
     Line,
     SignedHead,
     Told,
+    cut_torn,
     decode_line,
     encode_line,
     heads_path,
@@ -135,7 +136,7 @@ class AuditLog:
 
     def _start(self) -> None:
         heads, existed = heads_path(self.path), self.path.exists()
-        torn = {file.name: size for file in (heads, self.path) if (size := _cut(file))}
+        torn = {file.name: size for file in (heads, self.path) if (size := cut_torn(file))}
         records = self._read_heads(heads)
         own = {one.head.seq: one.head.hash for one in records if one.head.party == self.party}
         told: set[Told] = set()
@@ -396,23 +397,3 @@ def _open_to_append(path: Path) -> int:
     os.fchmod(descriptor, 0o600)
     hand_over(path)
     return descriptor
-
-
-def _cut(path: Path) -> int:
-    """Cut off what follows the last newline; returns its bytes."""
-    if not path.exists():
-        return 0
-    with open(path, "r+b") as file:
-        end = whole = file.seek(0, os.SEEK_END)
-        while whole:
-            start = max(0, whole - 65_536)
-            file.seek(start)
-            place = file.read(whole - start).rfind(b"\n")
-            if place >= 0:
-                whole = start + place + 1
-                break
-            whole = start
-        if whole < end:
-            file.truncate(whole)
-            os.fsync(file.fileno())
-        return end - whole

@@ -66,7 +66,9 @@ SENT: dict[type[frames.Frame] | type[frames.Chunk], dict[str, Decided]] = {
     frames.Ping: {},
     frames.Heads: {
         "head": keys("signed by the server; not below the last one", _HEADS),
-        "countersigned": keys("a head of its own log", _HEADS),
+        "countersigned": keys(
+            "a head of its own log; one that the log lacks stops private training", _HEADS
+        ),
         "signature": keys("of the server's key, over that head", _HEADS),
     },
     frames.Bye: {"reason": keys("a line for people", _DIAL)},
