@@ -86,6 +86,7 @@ class Lives:
             (own / "site.toml").write_text(site)
             shard = self._folder / "data" / f"{kit.name}.csv"
             self.processes[kit.name] = HospitalProcess(Kit.open(own), shard)
+            self.processes[kit.name].witness.countersigned()  # as a server does at a connection
 
     def close(self) -> None:
         for process in self.processes.values():
