@@ -158,7 +158,7 @@ def _start_hospital(processes: Processes, name: str) -> subprocess.Popen[bytes]:
         "federations = ['benchmark']\nrequire_secure_aggregation = false\n"
         f"[task_files]\n'{TASK_FILE.name}:RandomUpdates' = '{TASK_FILE}'\n"
     )
-    return processes.start(name, [*WARDROUND, "client", str(kit)])
+    return processes.start(name, [*WARDROUND, "client", str(kit), "--example-data"])
 
 
 def _hospitals(count: int) -> list[str]:

@@ -41,10 +41,16 @@ def run(
         Path | None,
         typer.Option(
             metavar="SHARD",
-            help="This hospital's data: a file or folder. Default: the task's example data.",
+            help="This hospital's data: a file or folder.",
             show_default=False,
         ),
     ] = None,
+    example_data: Annotated[
+        bool,
+        typer.Option(
+            "--example-data", help="To try it out: the task's public example data, no patients."
+        ),
+    ] = False,
     device: Annotated[
         str | None, typer.Option(metavar="auto|cpu|cuda:N", help="Default: what site.toml says.")
     ] = None,
@@ -58,6 +64,12 @@ def run(
     from wardround.common.process.logs import setup_logging
 
     setup_logging(logs)
+    if (data is None) != example_data:
+        raise DataError(
+            "--data and --example-data: give one of them, not both"
+            if example_data
+            else "no data is named: add --data SHARD (or, to try it out, --example-data)"
+        )
     if data is not None and not data.exists():
         raise DataError(f"{data}: no such file or folder (--data)")
     HospitalProcess(Kit.open(kit), data, device).run()

@@ -56,10 +56,7 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     if data is not None:
         yield checks.check("data", lambda: _data(kit, data))
     else:
-        text = (
-            "none was named (--data SHARD): a client without it trains on the task's example data"
-        )
-        yield Finding("data", "warning", text)
+        yield Finding("data", "warning", "none was named (--data SHARD): a client needs it")
 
 
 def _state(kit: Kit) -> Iterator[Finding]:

@@ -84,6 +84,10 @@ class HospitalProcess:
             self.data = DataWatch(
                 shard, lambda: self.work.hospital, self.audit, kit.state / "data.json"
             )
+            if shard is None:
+                log.warning(
+                    "trains on the task's public example data, on no patient of this hospital"
+                )
             log.info("%s", told(self.work.hospital.config.training.device))
             self._state = DurableState(kit.state / "store")
             self.connection = Connection(lambda: self.kit, self)

@@ -64,8 +64,11 @@ def test_a_second_start_is_refused_while_the_first_one_lives(tmp_path: Path) -> 
     take_lock(path).close()
 
 
-def test_the_process_opens_the_kit_once_and_not_twice(kit: Path) -> None:
+def test_the_process_opens_the_kit_once_and_not_twice(
+    kit: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     process = HospitalProcess(Kit.open(kit), None)
+    assert "on the task's public example data, on no patient" in caplog.text
     hospital = process.work.hospital
     assert hospital.sizes()["train"] > 0 and not hospital.simulated
     with pytest.raises(TransportError, match="already running"):

@@ -83,6 +83,8 @@ def test_init_writes_a_file_that_runs_and_never_overwrites(tmp_path, capsys, mon
             "hospitals (simulation.clients = 5); lower it",
         ),
         (["report", "nothing"], 8, "not a run directory"),
+        (["client", "kit"], 3, "no data is named: add --data SHARD (or, to try it out, --example"),
+        (["client", "kit", "--data", ".", "--example-data"], 3, "give one of them, not both"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch, arguments, code, message) -> None:
