@@ -19,7 +19,7 @@ from wardround.client.privacy.round import announced_sizes
 from wardround.client.requests.job import TrainingJob
 from wardround.client.requests.layouts import metrics_layout, statistics_layout
 from wardround.client.requests.own_model import keep_own_model
-from wardround.client.requests.received import ModelCache, receive, totals_of
+from wardround.client.requests.received import ModelCache, Received, receive, totals_of
 from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.masking import (
     MaskedAsk,
@@ -173,24 +173,20 @@ def evaluate(
         splits = asked_splits(request.masked, announced_sizes(hospital))
         step = Step("evaluate", request.model.server_round, tuple(splits))
         asked = MaskedAsk.of(request.masked, step, content, hospital, state)
-        return mask_sums(
-            asked, lambda: named(_metric_sums(request, hospital, state, models, splits))
-        )
+        # what is wrong with the request is told: no row has met it yet
+        received, best = receive(request, hospital, state, models), request.best_round
+        return mask_sums(asked, lambda: named(_metric_sums(received, hospital, best, splits)))
     sizes = announced_sizes(hospital)
     splits = [split for split in m.HELD_OUT if sizes[split]]
-    return EvaluateReply(_metric_sums(request, hospital, state, models, splits)).to_records()
+    received = receive(request, hospital, state, models)
+    return EvaluateReply(_metric_sums(received, hospital, request.best_round, splits)).to_records()
 
 
 def _metric_sums(
-    request: EvaluateRequest,
-    hospital: Hospital,
-    state: ClientState,
-    models: ModelCache,
-    splits: Sequence[str],
+    received: Received, hospital: Hospital, best_round: int, splits: Sequence[str]
 ) -> dict[str, Sums]:
-    received = receive(request, hospital, state, models)
     examples = received.examples
-    keep_own_model(hospital, received, request.best_round)
+    keep_own_model(hospital, received, best_round)
     training, found, task = hospital.config.training, dict[str, Sums](), hospital.task
     within = task.figure_table().within() if is_secure(hospital) else []
     for split in m.HELD_OUT:

@@ -23,7 +23,7 @@ from wardround.client.privacy.entries import Entry, Limit
 from wardround.client.privacy.proposal import Proposal
 from wardround.client.secagg.masking import finish_private
 from wardround.client.secagg.upload import PendingUpload
-from wardround.common.errors import DataError, PrivacyRefused
+from wardround.common.errors import DataError, PrivacyRefused, RequestRefused
 from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.privacy.accounting import Release, share_of_noise
 from wardround.common.privacy.claims import Claim
@@ -255,7 +255,12 @@ class PrivateRound:
 
     def reach(self, clients: int, survivors: int) -> float:
         """The ``clip`` of a masked sum of so many hospitals, that is opened of at least
-        ``survivors``: what the server must have worked out as well."""
+        ``survivors``: what the server must have worked out as well. Raises RequestRefused for a
+        group that is larger than the proposed cohort."""
+        if clients > self.proposal.clients:
+            raise RequestRefused(
+                f"the request's cohort is {self.proposal.clients}, and its group has {clients}"
+            )
         config, schedule = self.hospital.config, self.schedule
         sensitivity = self.bound().sensitivity
         if self.table.summed:  # sent as -lr / b times itself

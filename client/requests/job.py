@@ -16,6 +16,7 @@ from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import PrivateRound, announced_sizes
 from wardround.client.requests.local import LocalUpdate, local_update, noise_alone
 from wardround.client.requests.received import PERSONAL, ModelCache, Received, receive
+from wardround.client.requests.settings import check_weight
 from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.failing import hiding_failures, zeros
 from wardround.client.secagg.masking import (
@@ -81,6 +82,8 @@ class TrainingJob:
         parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
         algorithm = ALGORITHMS[name](dict(parameters), request, state, start)
         count = announced_sizes(hospital)["train"]
+        if request.masked is not None:
+            check_weight(hospital, count)  # before anything is paid for
         private = None
         if hospital.config.privacy.enabled:
             _check_private(hospital, received.model, sorted(local))

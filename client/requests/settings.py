@@ -85,3 +85,40 @@ def _own_numbers(config: Config) -> dict[str, Any]:
     found = {key: table.options[name] for key, name in _OPTIONS.items() if name in table.options}
     found |= table.options
     return found | {name.replace("_", "-"): value for name, value in table.options.items()}
+
+
+def check_weight(hospital: Hospital, count: int) -> None:
+    """Raise RequestRefused where the plan's largest weight isn't what the signed settings let this
+    hospital's ``count`` rows weigh.
+
+    A cap that cuts off would be a factor of the server's choice: in three runs of the same first
+    model three of them make three equations of three hospitals' sums. One that cuts nothing off
+    gives sums that are multiples of each other.
+    """
+    largest, config = hospital.plan.largest_weight, hospital.config
+    if largest is None:
+        return  # a simulation
+    cap = config.secure_aggregation.max_examples
+    weighting = _weighting(config)
+    least, most = min(count, cap or count), cap or largest
+    if largest == 1 if weighting == "uniform" else least <= largest <= most:
+        return
+    if largest == 1 and weighting == "":
+        return
+    says = "1" if weighting == "uniform" else f"{least} or more{f', up to {cap}' if cap else ''}"
+    raise RequestRefused(
+        f"the plan's largest weight is {largest}, by this hospital's rows and settings it is "
+        f"{says}; begin another run, whose plan has the largest hospital's rows, or set "
+        "secure_aggregation.max_examples"
+    )
+
+
+def _weighting(config: Config) -> str:
+    """What hospitals count with: 'examples', 'uniform', or '' where only the class of a strategy of
+    one's own says so."""
+    table, privacy = config.strategy, config.privacy
+    if table.weighting != "auto":
+        return table.weighting
+    if privacy.summed or privacy.unit == "hospital":
+        return "uniform"
+    return table.settings.weighting if table.settings else ""

@@ -29,6 +29,20 @@ SENT: dict[str, Decided] = {
     "model_family": derived(_SETTINGS, _PLAN),
     "rounds": bound("up to `max_rounds` of site.toml; what the person approves", _POLICY),
     "cohort": bound("up to the roster; `min_cohort` and thresholds are held for it", _POLICY),
+    "uploads": bound(
+        "how often it sends a vector for one sum; one that isn't opened tells nothing, and costs "
+        "privacy where there is any",
+        "client.secagg.contributions.Contributions.check",
+    ),
+    "largest_weight": derived(
+        "cuts off no more of its rows than `max_examples`; 1 where all count the same",
+        "client.requests.settings.check_weight",
+    ),
+    "first_model": derived(
+        "digest of what round 1 brings, which it makes from the seed itself (but with "
+        "federation.initial)",
+        "client.requests.received.receive",
+    ),
     "strategy": bound(_SETTINGS, _PLAN),
     "algorithms": bound("the strategy's; of a strategy of one's own, known here", _PLAN),
     "privacy": bound(f"{_SETTINGS}, key by key", _PLAN),

@@ -31,8 +31,8 @@ MODEL = SentArrays(
     m.ARRAYS,
     data(
         "names, shapes, types and size of the values are its own model's; with masks all got the "
-        "same bytes; that it is the model of the round before: nothing yet",
-        "client.requests.received.shared_arrays",
+        "same bytes, the first is the plan's, and each round has one, also in repeated attempts",
+        "client.secagg.contributions.Contributions.upload",
     ),
 )
 ROUND = Value(
@@ -40,8 +40,8 @@ ROUND = Value(
     m.ROUND,
     whole(),
     decided=position(
-        "from 1 to the plan's rounds; that each is opened once: nothing yet",
-        "client.site.gate.Gate.may_begin",
+        "from 1 to the plan's rounds; with masks one sum of each is opened, in their order",
+        "client.secagg.contributions.Contributions.check",
     ),
 )
 STATE_ROUND = Value(

@@ -30,7 +30,10 @@ PHASE = Value(
     m.CONFIG,
     "phase",
     whole(),
-    decided=position("that each phase is summed once: nothing yet"),
+    decided=position(
+        "with masks: one sum of each phase, in their order",
+        "client.secagg.contributions.Contributions.check",
+    ),
 )
 
 

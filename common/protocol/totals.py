@@ -31,14 +31,14 @@ MOST_SUMS = 100_000
 MOST_SUM_NUMBERS = 10_000_000
 MOST_SUM_NAME = 256
 """Characters."""
-_PINNED = "they are those of the digest; that they stay the same in a study: nothing yet"
+_PINNED = "they are those of the digest; with masks the same in all training of a run"
 DIGEST = Value(
     m.CONFIG,
     "totals-digest",
     text(),
-    decided=data(_PINNED, "common.protocol.totals.Totals.decoded"),
+    decided=data(_PINNED, "client.secagg.contributions.Contributions.upload"),
 )
-TOTALS = SentArrays(m.TOTALS, data(_PINNED, "common.protocol.totals.Totals.decoded"))
+TOTALS = SentArrays(m.TOTALS, data(_PINNED, "client.secagg.contributions.Contributions.upload"))
 
 
 @dataclass(frozen=True)

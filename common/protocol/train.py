@@ -82,7 +82,9 @@ COHORT = Value(
     m.CONFIG,
     "cohort",
     whole(1, said="a number of hospitals"),
-    decided=bound("up to the plan's; that it isn't below the masked group's: nothing yet", _GATE),
+    decided=bound(
+        "up to the plan's; no fewer than are in the group that a sum with noise is of", _GATE
+    ),
 )
 SAMPLING_RATE = Value(
     m.CONFIG,

@@ -10,6 +10,7 @@ from wardround.common.secagg import messages as wire
 
 _PARTY, _CHECKS = "client.secagg.party.SecureClient", "client.secagg.checks"
 _GROUP = f"{_CHECKS}.check_group"
+_TERMS = "client.secagg.contributions.Terms.check"
 _SIGNED = "not below what the signed settings give a group of this size, and safe with `colluding`"
 
 SENT: dict[type[wire.Message], dict[str, Decided]] = {
@@ -56,13 +57,13 @@ SENT: dict[type[wire.Message], dict[str, Decided]] = {
     wire.TaskRequest: {
         "group": position("one whose keys it accepted", f"{_CHECKS}.check_task"),
         "index": position("of the group, and above all it uploaded for", f"{_CHECKS}.check_task"),
-        "purpose": position("that it is the request's, opened once: nothing yet"),
-        "bits": bound("that it is the settings': nothing yet"),
-        "clip": bound("that it is the settings': nothing yet"),
-        "largest_weight": bound("that it is the plan's: nothing yet"),
-        "fine": derived(
-            "whether its update carries noise, or gets it", "client.secagg.masking.begin_upload"
+        "purpose": position(
+            "what the request itself is for; of each one sum is opened", f"{_CHECKS}.check_task"
         ),
+        "bits": bound("the settings'", _TERMS),
+        "clip": derived("the settings'; with noise, what it works out from them", _TERMS),
+        "largest_weight": bound("the plan's in training, else 1", _TERMS),
+        "fine": derived("whether its update carries noise, or gets it", _TERMS),
     },
     wire.UnmaskRequest: {
         "group": position("one that it made keys for", "client.secagg.state.Memory.group"),

@@ -16,9 +16,10 @@ from wardround.common.settings.base import MANY, Table
 
 class StrategyOptions(Table):
     """No options. ``paper``: authors, year, arXiv number; ``by``: whose code it is; ``algorithm``:
-    the hospitals' half."""
+    the hospitals' half; ``weighting``: what a hospital counts with, by the paper."""
 
     algorithm: ClassVar[str] = "plain"
+    weighting: ClassVar[str] = "examples"
     paper: ClassVar[str] = "McMahan et al. 2017, 1602.05629"
     by: ClassVar[str] = "Flower"
     remark: ClassVar[str] = ""
@@ -97,6 +98,7 @@ class ScaffoldOptions(StrategyOptions):
     """Control variates."""
 
     algorithm: ClassVar[str] = "scaffold"
+    weighting: ClassVar[str] = "uniform"
     paper: ClassVar[str] = "Karimireddy et al. 2020, 1910.06378"
     by: ClassVar[str] = "ours"
 
@@ -117,6 +119,7 @@ class FedDynOptions(StrategyOptions):
     """Dynamic regularisation."""
 
     algorithm: ClassVar[str] = "feddyn"
+    weighting: ClassVar[str] = "uniform"
     paper: ClassVar[str] = "Acar et al. 2021, 2111.04263"
     by: ClassVar[str] = "ours"
 

@@ -87,7 +87,7 @@ def test_every_field_of_a_message_or_frame_is_declared(kind: type) -> None:
 
 
 def test_every_field_of_a_chunk_and_of_the_manifest_is_declared() -> None:
-    assert set(of_frames.SENT[frames.Chunk]) == set(frames.Chunk._fields)
+    assert set(of_frames.SENT[frames.Chunk]) == set(frames.Chunk.__annotations__)
     assert set(of_manifest.SENT) == set(Manifest.model_fields)
 
 
