@@ -52,15 +52,12 @@ REASONS: dict[str, dict[str, str]] = {
     "common/transport/test_mailbox.py": {
         "_AT_ONCE_BYTES": _CUT,
         "_FIRST_CHUNK_BYTES": _CUT,
-        "_SPOOL_ABOVE_BYTES": _CUT,
         "_MOST_OPEN": _CUT,
         "_CHUNKS_ON_WAY": _CUT,
         "_chunk_bytes": "a size that follows the link's speed, set without waiting for one",
-        "_folder": "a disk that fails",
-        "_incoming": _LEFT,
         "_outgoing": _LEFT,
-        "_coming": _LEFT,
         "_control": _LEFT,
+        "_rolled": "Python's: whether a spool has gone to the disk",
     },
     "deployment/behaviours.py": {"_messenger": "a server that lies speaks through its own half"},
     "integration/test_kill_unmask.py": {

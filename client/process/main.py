@@ -49,6 +49,8 @@ log = logging.getLogger("wardround.client")
 
 _GOODBYE_S = 0.3
 """For the server to hear that this hospital leaves; `wardround client stop` kills after 0.6."""
+_PARTIAL_S = 3600.0
+"""A request of which nothing came for so long begins again."""
 
 
 class HospitalProcess:
@@ -116,6 +118,7 @@ class HospitalProcess:
         self.work.hospital.plan = Plan.accepted(manifest)
         ClientState(self._state.records).begin_run(manifest.run)
         self._state.save()
+        self.connection.set_limit()
 
     def close(self) -> None:
         """Release files and lock of a process that isn't run."""
@@ -139,6 +142,7 @@ class HospitalProcess:
         state = self.kit.folder / "state"
         while not self._over.wait(0.5) and not is_stopped(state):
             self._note_decisions()
+            self.connection.mailbox.expire(_PARTIAL_S)
         why = "kill switch" if is_stopped(state) else "signal"
         self.connection.stop(why)  # first: from here on no answer leaves, whatever is still at work
         self.responder.stop()
@@ -186,6 +190,9 @@ class HospitalProcess:
 
     def status(self, text: str, ok: bool) -> None:
         log.log(logging.INFO if ok else logging.WARNING, "%s", text)
+
+    def most_bytes(self) -> int:
+        return self.rules.terms.config.server.max_message_mb << 20
 
     def connected(self, server: str) -> None:
         self.audit.append("connected", server=server, address=self.kit.description.address)

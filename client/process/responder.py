@@ -23,6 +23,7 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, TransportError, WardroundError
 from wardround.common.flower.content import decode_content, encode_content
 from wardround.common.flower.hosting import Message, received_message
+from wardround.common.manifest.manifest import MOST_BYTES
 from wardround.common.privacy.claims import claimed_epsilon
 from wardround.common.protocol import names as m
 from wardround.common.protocol.errors import Code, code_for, code_of
@@ -61,6 +62,10 @@ class Guard(Protocol):
 
 
 _MOST_AT_ONCE = 8
+_LARGE = {m.TRAIN, m.EVALUATE, m.STATISTICS}
+"""Requests that may carry a model or totals."""
+MOST_SMALL_BYTES = MOST_BYTES + (1 << 16)
+"""Of all others: a manifest in its envelope is the largest."""
 
 
 @dataclass
@@ -126,8 +131,15 @@ class Responder:
                 return ""
             if len(self._busy) >= _MOST_AT_ONCE:
                 return f"more than {_MOST_AT_ONCE} requests at once"
+        if (reason := self._too_large(start)) or start.type == m.MANIFEST:
+            return reason or None
+        try:  # before anything of it comes: what isn't answered takes no room
+            self._guard.may_begin(start.type, None)
+        except WardroundError as error:
+            self._mailbox.put(*self._error(start, str(error), code=code_for(error)))
+            return ""
         kept = self._answers.find(self._guard.run, start.id)
-        if kept is None or not self._may_repeat(start.type):
+        if kept is None:
             return None
         answer, body = kept
         log.info("%s was asked again; the kept answer is sent", start.type)
@@ -142,13 +154,16 @@ class Responder:
         self._mailbox.put(answer, body)
         return ""
 
-    def _may_repeat(self, message_type: str) -> bool:
-        """Whether this process has accepted a manifest that has such answers."""
-        try:
-            self._guard.may_begin(message_type, None)
-        except WardroundError:
-            return False
-        return True
+    def _too_large(self, start: Start) -> str:
+        """Why a request's size can't be right; '' if it may be. Before a plan is accepted a server
+        has nothing to send but manifests, one after the other."""
+        if start.type in _LARGE:
+            return ""
+        begun = [one.start for one in self._mailbox.inbox.begun.values()]
+        others = [one for one in begun if one.type == start.type and one.id != start.id]
+        size = start.size_bytes + sum(one.size_bytes for one in others)
+        over = size > MOST_SMALL_BYTES
+        return f"{start.type} of {size} bytes; at most {MOST_SMALL_BYTES} are taken" if over else ""
 
     def request(self, message: Incoming) -> None:
         """Take a request that has come as a whole."""

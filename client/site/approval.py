@@ -32,7 +32,7 @@ from wardround.common.durable.files import sync
 from wardround.common.durable.private import private_folder, why, write_private
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import PlanRejected, PolicyRefused, ProvisionError, WardroundError
-from wardround.common.manifest.manifest import Manifest
+from wardround.common.manifest.manifest import MOST_BYTES, Manifest
 from wardround.common.text import one_line
 from wardround.common.trust.identity import Identity, digest, verify
 
@@ -41,7 +41,7 @@ __all__ = ["Approvals", "Decision", "plan_text"]
 Answer = Literal["approved", "rejected"]
 FOLDER = "approvals"
 MOST_PENDING = 20
-"""Older plans that wait are forgotten: a server may make many."""
+"""Older plans that wait are forgotten: a server may make many, and large ones."""
 _PENDING, _ACCEPTED = ".pending", ".accepted"
 _FORMAT = Format("decision on a plan", "remove the file and decide on the plan anew")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
@@ -121,8 +121,9 @@ class Approvals:
         path = self._folder / f"{name}{_PENDING}"
         if not path.exists():
             write_private(path, manifest.body())
-            for old in self._paths(_PENDING)[:-MOST_PENDING]:
-                old.unlink(missing_ok=True)
+            kept = self._paths(_PENDING)
+            while kept[1:] and (len(kept) > MOST_PENDING or _size(kept) > MOST_BYTES):
+                kept.pop(0).unlink(missing_ok=True)
 
     def is_approved(self, manifest: Manifest) -> bool:
         """Whether a person approved it, or the first stage that it continues without weaker
@@ -295,6 +296,15 @@ class Approvals:
             return Decision(manifest, **values)
         except (ValueError, TypeError, KeyError, AttributeError, WardroundError):
             return None
+
+
+def _size(paths: list[Path]) -> int:
+    """Bytes of files, of those that are still there."""
+    found = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found += path.stat().st_size
+    return found
 
 
 def _signed(values: dict[str, str]) -> bytes:

@@ -49,7 +49,6 @@ _REFUSED_PAUSE_S = 10.0
 _STEADY_S = 5.0
 """A connection that lasted so long was a good one: the next pause is short again."""
 _ANSWER_WITHIN_S = 12.0
-_MOST_BYTES = 1 << 42
 
 
 class ClientEvents(Protocol):
@@ -63,6 +62,9 @@ class ClientEvents(Protocol):
 
     def connected(self, server: str) -> None:
         """The server has accepted this hospital; ``server`` names its process."""
+
+    def most_bytes(self) -> int:
+        """Of a message, by the settings that this hospital takes part by."""
 
     def described(self, data: bytes) -> None:
         """A newer signed description has come. Raises ProvisionError if it can't be used."""
@@ -92,7 +94,7 @@ class Connection:
     def __init__(self, kit: Callable[[], Kit], events: ClientEvents) -> None:
         self._kit, self._events = kit, events
         self.instance = secrets.token_hex(16)
-        self.mailbox = Mailbox(self, _MOST_BYTES, kit().state)
+        self.mailbox, self._offered = Mailbox(self, 0, kit().state), 0
         self._stopped = threading.Event()
         self._server = ""
         self._said = ""
@@ -197,12 +199,18 @@ class Connection:
             self.mailbox.forget_partial()
             self.mailbox.take_back_all()
             self._server = frame.instance
-        self.mailbox.most_bytes, self._left = frame.most_bytes, ""
+        self._offered, self._left = frame.most_bytes, ""
+        self.set_limit()
         watch.begin(frame.heartbeat_s, frame.lease_s)
         self._steady = True
         self._pause_s = min(self._pause_s, _LONGEST_PAUSE_S)
         self._say(f"connected to {self._kit().description.address}", ok=True)
         self._events.connected(frame.instance)
+
+    def set_limit(self) -> None:
+        """How large a message may be: as both the server and this hospital's own settings say.
+        What the server says alone would let it fill this disk."""
+        self.mailbox.inbox.most_bytes = min(self._offered, self._events.most_bytes())
 
     def _why(self, error: grpc.RpcError) -> str:
         if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -92,6 +92,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
         "heartbeat_s",
         "lease_s",
         "max_message_mb",
+        "max_spool_mb",
         "max_connections",
     ),
 }

@@ -144,7 +144,18 @@ class ServerTable(Table):
         le=DAY_S,
         description="a connection that was silent so long is dead, and its identity free again",
     )
-    max_message_mb: int = Field(4096, ge=1, le=1_000_000, description="a larger message is refused")
+    max_message_mb: int = Field(
+        4096,
+        ge=1,
+        le=1_000_000,
+        description="a larger message is refused, and more that one party is sending at once",
+    )
+    max_spool_mb: int = Field(
+        65_536,
+        ge=1,
+        le=100_000_000,
+        description="of answers that wait at the server, or are coming; more are refused",
+    )
     max_connections: int = Field(
         256, ge=1, le=10_000, description="streams at a time, authenticated or not"
     )

@@ -64,12 +64,20 @@ class Incoming:
     is told that it arrived closes it.
 
     digest : of what came so far, so that a large message isn't read a second time
+    touched : when something of it came last; monotonic seconds
     """
 
     start: Start
     file: IO[bytes]
     received: int = 0
     digest: BodyDigest = field(default_factory=BodyDigest)
+    touched: float = 0.0
+
+    def add(self, data: bytes) -> None:
+        """Write what came. Raises TransportError, or OSError."""
+        self.digest.update(data)
+        self.file.write(data)
+        self.received += len(data)
 
     def continues(self, start: Start) -> bool:
         """Whether ``start`` announces this very message again: all but its number, which is of a

@@ -13,7 +13,6 @@ Only the newest connection counts. Frames are used one after the other, also whi
 from __future__ import annotations
 
 import math
-import tempfile
 import threading
 import time
 from collections import deque
@@ -33,11 +32,11 @@ from wardround.common.transport.frames import (
     Ping,
     Start,
 )
+from wardround.common.transport.inbox import Inbox
 from wardround.common.transport.items import Events, Incoming, Outgoing, Readable
 
 __all__ = ["Events", "Incoming", "Mailbox", "Outgoing", "Readable"]
 
-_SPOOL_ABOVE_BYTES = 1 << 18
 _AT_ONCE_BYTES = 1 << 18
 """A message of at most so many bytes isn't announced first: its body follows at once."""
 _FIRST_CHUNK_BYTES, _LEAST_CHUNK_BYTES = 1 << 16, 1 << 13
@@ -50,8 +49,6 @@ only where the way is long: they take memory at both ends."""
 _FAR_S = 0.05
 """No chunk of this connection came faster than this."""
 _MOST_ATTEMPTS = 3
-_MOST_OPEN = 16
-"""Messages that a peer may have begun and not finished."""
 
 
 class Mailbox:
@@ -60,7 +57,8 @@ class Mailbox:
     Parameters
     ----------
     events : is told what happens
-    most_bytes : a larger message is refused, naming ``server.max_message_mb``
+    most_bytes : a larger message is refused, naming ``server.max_message_mb``, and so is one that
+        with all others that are coming makes more
     folder : for spools
     clock : monotonic seconds
     """
@@ -72,16 +70,14 @@ class Mailbox:
         folder: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.most_bytes = most_bytes
-        self._events, self._folder, self._clock = events, folder, clock
+        self.inbox = Inbox(most_bytes, folder, clock)
+        self._events, self._clock = events, clock
         self._changed = threading.Condition()
         self._receiving = threading.RLock()
         """Held while a frame is used; taken before ``_changed``, never after."""
         self._outgoing: dict[str, Outgoing] = {}
         self._control: deque[Frame] = deque()
         self._numbers: dict[int, str] = {}
-        self._incoming: dict[str, Incoming] = {}
-        self._coming: dict[int, str] = {}
         self._epoch, self._next_number = 0, 0
         self._chunk_bytes, self._last_got = _FIRST_CHUNK_BYTES, 0.0
         self._fastest_s = math.inf
@@ -97,7 +93,7 @@ class Mailbox:
             self._epoch, self._open, self._last = self._epoch + 1, not self._stopped, None
             self._control.clear()
             self._numbers.clear()
-            self._coming.clear()
+            self.inbox.connect()
             self._next_number, self._chunk_bytes = 0, _FIRST_CHUNK_BYTES
             self._last_got, self._fastest_s = 0.0, math.inf
             for message in self._outgoing.values():
@@ -274,48 +270,30 @@ class Mailbox:
                 self._give_up(frame)
             elif not isinstance(frame, Ping):
                 if isinstance(frame, Drop):
-                    self._forget(frame.id)
+                    self.inbox.forget(frame.id)
                 self._events.control(frame)
 
     def _begin(self, start: Start) -> None:
-        if start.size_bytes > self.most_bytes:
-            size, most = start.size_bytes, self.most_bytes >> 20
-            reason = f"a message of {size} bytes; server.max_message_mb = {most} allows less"
+        if reason := self.inbox.why_not(start):
             return self._refuse(start, reason)
         reason_not = self._events.wanted(start)
         if reason_not is not None:
-            self._forget(start.id)
+            self.inbox.forget(start.id)
             answer = Failed(id=start.id, reason=reason_not) if reason_not else Done(id=start.id)
             return self.put_control(answer)
-        message = self._incoming.get(start.id)
-        if message is None or not message.continues(start):
-            self._forget(start.id)
-            if len(self._incoming) >= _MOST_OPEN:
-                raise TransportError(f"over {_MOST_OPEN} messages were begun and not finished")
-            file = tempfile.SpooledTemporaryFile(_SPOOL_ABOVE_BYTES, dir=str(self._folder))
-            message = self._incoming[start.id] = Incoming(start, file)
-        self._coming.pop(message.start.number, None)
-        message.start = start
-        self._coming[start.number] = start.id
+        message = self.inbox.begin(start)
         if start.size_bytes == 0:
             return self._finish(message)
         if not _is_small(start) or message.received:
             self.put_control(Have(number=start.number, offset=message.received))
 
     def _add_chunk(self, chunk: Chunk) -> None:
-        message = self._incoming.get(self._coming.get(chunk.number, ""))
-        if message is None:
-            return  # of a message that was refused or had come before
-        if chunk.offset > message.received:
-            raise TransportError("a piece of a message is missing")
-        # a small body comes from its beginning until Have is read: what is here already is skipped
-        data = chunk.data[message.received - chunk.offset :]
-        if message.received + len(data) > message.start.size_bytes:
-            raise TransportError("a message is longer than it was announced")
+        found = self.inbox.piece(chunk)
+        if found is None:
+            return
+        message, data = found
         try:
-            message.digest.update(data)
-            message.file.write(data)
-            message.received += len(data)
+            message.add(data)
             if message.received == message.start.size_bytes:
                 self._finish(message)
             elif data and not _is_small(message.start):
@@ -328,31 +306,38 @@ class Mailbox:
     def _finish(self, message: Incoming) -> None:
         start = message.start
         if start.size_bytes and message.digest.hexdigest() != start.digest:
-            self._forget(start.id)
+            self.inbox.forget(start.id)
             reason = "its bytes are not those of its digest"
             return self.put_control(Failed(id=start.id, reason=reason, again=True))
         message.file.seek(0)
-        del self._incoming[start.id]
-        self._coming.pop(start.number, None)
+        self.inbox.take(message)
         self._events.arrived(message)
         self.put_control(Done(id=start.id))
 
     def _refuse(self, start: Start, reason: str) -> None:
-        self._forget(start.id)
+        self.inbox.forget(start.id)
         self.put_control(Failed(id=start.id, reason=reason))
-
-    def _forget(self, message_id: str) -> None:
-        """Drop what came of a message."""
-        message = self._incoming.pop(message_id, None)
-        if message is not None:
-            self._coming.pop(message.start.number, None)
-            message.file.close()
 
     def forget_partial(self) -> None:
         """Drop what came only in part: nobody will send the rest."""
         with self._receiving:
-            for message_id in list(self._incoming):
-                self._forget(message_id)
+            self.inbox.forget_all()
+
+    def sweep(self) -> None:
+        """Drop what came in part and isn't wanted any more; its sender may forget it, too."""
+        with self._receiving:
+            for start in [one.start for one in self.inbox.begun.values()]:
+                if self._events.wanted(start) is not None:
+                    self.inbox.forget(start.id)
+                    self.put_control(Done(id=start.id))
+
+    def expire(self, age_s: float) -> None:
+        """Drop messages of which nothing came for so long; they are to begin again."""
+        with self._receiving:
+            for start in self.inbox.stale(age_s):
+                self.inbox.forget(start.id)
+                reason = f"nothing of it came for {age_s:g} s"
+                self.put_control(Failed(id=start.id, reason=reason, again=True))
 
     # --- what the other side says of our messages ----------------------------------------------
     def _done(self, frame: Done) -> None:

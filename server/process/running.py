@@ -79,7 +79,12 @@ class RunningServer:
         spool.mkdir(exist_ok=True)
         most_bytes = config.server.max_message_mb << 20
         self._grid = HospitalGrid(
-            run.path.name, config.server.lease_s, most_bytes, spool, self._diary
+            run.path.name,
+            config.server.lease_s,
+            most_bytes,
+            spool,
+            self._diary,
+            config.server.max_spool_mb << 20,
         )
         signer = ManifestSigner(
             config=config, task=setup.task, run_name=run.path.name, identity=folder.identity
@@ -203,6 +208,7 @@ class RunningServer:
             self._admission.renew(lambda: self._door.check_all(new_description=True))
         self._door.check_all(new_description=False)
         self._grid.give_up_silent()
+        self._grid.sweep()
         for name, link in list(self._grid.links.items()):
             if link.connected and link.silent_s() < 2 * _WATCH_S:
                 self._board.seen(name)

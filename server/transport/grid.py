@@ -37,6 +37,8 @@ class HospitalGrid(HostGrid):
     ----------
     run_name : bound into every request's id
     lease_s : a hospital that was silent so long is away
+    most_bytes : of a message, and of all that one hospital is sending
+    most_spool_bytes : of all answers that are here, or are coming
 
     Attributes
     ----------
@@ -44,9 +46,16 @@ class HospitalGrid(HostGrid):
     """
 
     def __init__(
-        self, run_name: str, lease_s: float, most_bytes: int, spool: Path, events: ServerEvents
+        self,
+        run_name: str,
+        lease_s: float,
+        most_bytes: int,
+        spool: Path,
+        events: ServerEvents,
+        most_spool_bytes: int | None = None,
     ) -> None:
         super().__init__()
+        self._most_spool_bytes = most_spool_bytes
         self.run_name, self.lease_s, self._most_bytes = run_name, lease_s, most_bytes
         self.changed = threading.Condition()
         self.links: dict[str, Link] = {}
@@ -80,9 +89,28 @@ class HospitalGrid(HostGrid):
                     self.changed,
                     self._events,
                     lambda link, reason, code: self.on_withdrawn(link, reason, code),
+                    self._full,
                 )
                 self.links[name] = self._by_node[link.node_id] = link
             return self.links[name]
+
+    def _full(self, link: Link, start: Start) -> str:
+        """Why the spool has no room for an answer of this hospital; '' if it has."""
+        if self._most_spool_bytes is None:
+            return ""
+        others = sum(x.spooled_bytes() for x in list(self.links.values()) if x is not link)
+        if others + link.spooled_bytes(start.id) + start.size_bytes <= self._most_spool_bytes:
+            return ""
+        return (
+            "the server's spool is full (server.max_spool_mb = "
+            f"{self._most_spool_bytes >> 20}: answers that are here or coming)"
+        )
+
+    def sweep(self) -> None:
+        """Drop what came in part of answers that nobody waits for any more: of hospitals that have
+        left, were revoked, or were too slow. Called again and again, by the server's watch."""
+        for link in list(self.links.values()):
+            link.mailbox.sweep()
 
     def connected(self) -> list[str]:
         """Names of the hospitals that have a connection."""

@@ -91,6 +91,7 @@ class Link:
     changed : the condition that guards all links of a server, notified when a reply is here
     on_withdrawn : is told that what was accepted there is over, and the reason: a person withdraws
         from the run, or its own rules were edited
+    full : why there is no room for a message; ''
 
     Attributes
     ----------
@@ -107,6 +108,7 @@ class Link:
         changed: threading.Condition,
         events: ServerEvents,
         on_withdrawn: Callable[[Link, str, Code], None] = lambda link, reason, code: None,
+        full: Callable[[Link, Start], str] = lambda link, start: "",
     ) -> None:
         self.name, self.node_id = name, node_id_of(name)
         self.mailbox = Mailbox(self, most_bytes, folder)
@@ -115,7 +117,7 @@ class Link:
         self.refusal = self.left = ""
         self.refusal_code = Code.FAILED
         self.departures, self._took_part = 0, False
-        self._on_withdrawn = on_withdrawn
+        self._on_withdrawn, self._full = on_withdrawn, full
         self.asked: dict[str, Asked] = {}
         self._admitted = False
         self._changed, self._events = changed, events
@@ -124,6 +126,11 @@ class Link:
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self.mailbox.is_open
+
+    def spooled_bytes(self, but: str = "") -> int:
+        """Of answers that are here and not pulled yet, or are coming; without message ``but``."""
+        here = [x.size_bytes for x in list(self.asked.values()) if x.file is not None]
+        return sum(here) + self.mailbox.inbox.size_bytes(but)
 
     def silent_s(self) -> float:
         """Seconds since it was last heard of."""
@@ -249,6 +256,10 @@ class Link:
         """Only the first answer to what is being asked, of the question's own type."""
         if start.kind == "request":
             return "a hospital answers, it doesn't ask"
+        if start.kind == "error" and start.size_bytes:
+            return "an error has no body"
+        if reason := self._full(self, start):
+            return reason
         with self._changed:
             asked = self.asked.get(start.reply_to)
             if asked is None or asked.answered:

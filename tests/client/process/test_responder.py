@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from wardround.common.flower.content import decode_content, encode_content
 from wardround.common.flower.hosting import become_client, error_reply
 from wardround.common.protocol import names as m
 from wardround.common.transport.frames import Start
+from wardround.common.transport.inbox import Inbox
 from wardround.common.transport.mailbox import Incoming
 from wardround.common.trust.identity import Identity
 
@@ -34,6 +37,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Start, bytes]] = []
+        self.inbox = Inbox(1 << 40, Path(), time.monotonic)
 
     def put(self, start: Start, body=None) -> None:
         data = body.read(0, body.size_bytes) if body is not None else b""
@@ -294,3 +298,24 @@ def test_an_answer_of_a_run_that_was_withdrawn_from_does_not_leave_in_the_next_o
     bench.ask(request())
     again = bench.outbox.sent[-1]
     assert again[1] != answer[1] and again[0].kind == "reply"  # trained anew, for run two
+
+
+def test_before_a_plan_is_accepted_nothing_large_is_taken(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lambda message, context: message)
+    start = Start(number=1, id="a" * 64, kind="request", type=m.TRAIN, size_bytes=1 << 30)
+    assert bench.responder.wanted(start) == ""  # it needn't come: this is its answer
+    (answer, _), before = bench.outbox.sent[-1], len(bench.outbox.sent)
+    assert answer.kind == "error" and "no run manifest was accepted" in answer.reason
+    shown = start.model_copy(update={"type": m.MANIFEST})
+    assert "at most" in (bench.responder.wanted(shown) or "")
+    small = shown.model_copy(update={"size_bytes": 40 << 20})
+    assert bench.responder.wanted(small) is None
+    bench.outbox.inbox.begun["b" * 64] = Incoming(
+        small.model_copy(update={"id": "b" * 64}), BytesIO()
+    )
+    assert "at most" in (bench.responder.wanted(small) or "")
+    bench.door.accepted = True
+    assert bench.responder.wanted(start) is None
+    keys = start.model_copy(update={"type": m.KEYS})
+    assert "at most" in (bench.responder.wanted(keys) or "")
+    assert len(bench.outbox.sent) == before

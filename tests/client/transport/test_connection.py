@@ -89,6 +89,7 @@ class Client:
 
     kit: Kit
     answer_bytes: int = 10
+    signed_bytes: int = 1 << 40
     said: list[str] = field(default_factory=list)
     served: int = 0
     dialled: int = 0
@@ -111,6 +112,9 @@ class Client:
         self.said.append(text)
 
     def connected(self, server: str) -> None: ...
+
+    def most_bytes(self) -> int:
+        return self.signed_bytes
 
     def described(self, data: bytes) -> None:
         self.kit = self.kit.update_description(data)
@@ -154,14 +158,15 @@ class Pair:
     server: Server
     clients: list[Client] = field(default_factory=list)
 
-    def client(self, answer_bytes: int = 10) -> Client:
+    def client(self, answer_bytes: int = 10, signed_bytes: int = 1 << 40) -> Client:
         kit = Kit.open(self.folder / "provision" / "kits" / "a")
-        self.clients.append(Client(kit, answer_bytes))
+        self.clients.append(Client(kit, answer_bytes, signed_bytes))
         return self.clients[-1]
 
-    def ask(self, timeout_s: float = 60.0) -> Message:
+    def ask(self, timeout_s: float = 60.0, size_bytes: int = 0) -> Message:
         link = self.server.grid.link("a")
-        message = Message(RecordDict({"c": ConfigRecord({})}), link.node_id, m.TRAIN)
+        content = RecordDict({"c": ConfigRecord({"k": bytes(size_bytes)})})
+        message = Message(content, link.node_id, m.TRAIN)
         (reply,) = self.server.grid.send_and_receive([message], timeout=timeout_s)
         return reply
 
@@ -193,6 +198,14 @@ def test_a_request_and_its_answer(pair: Pair) -> None:
     reply = pair.ask()
     assert reply.content["c"]["k"] == client.noise
     assert any("connected to" in line for line in client.said)
+
+
+def test_the_signed_limit_holds_whatever_the_server_says(pair: Pair) -> None:
+    client = pair.client(signed_bytes=1 << 20)
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    reply = pair.ask(size_bytes=2 << 20)
+    assert "server.max_message_mb = 1 allows less" in (reply.error.reason or "")
+    assert not pair.ask(size_bytes=1000).has_error() and client.served == 1
 
 
 def test_a_slow_link_carries_a_large_answer(pair: Pair) -> None:

@@ -40,6 +40,7 @@ OTHER = {
     "server.heartbeat_s": "1.0",
     "server.lease_s": "99.0",
     "server.max_message_mb": "1",
+    "server.max_spool_mb": "9",
     "server.max_connections": "2",
 }
 

@@ -7,22 +7,25 @@ be replaced while the old one still brings frames, and either side may be starte
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, RecordDict
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wardround.common.errors import TransportError
 from wardround.common.flower.content import Body, encode_content
 from wardround.common.transport import frames as f
+from wardround.common.transport import inbox
 from wardround.common.transport import mailbox as module
 from wardround.common.transport.items import Incoming
 from wardround.common.transport.mailbox import Mailbox
@@ -36,7 +39,7 @@ def small_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything a thousand times smaller; no spool is left open."""
     monkeypatch.setattr(module, "_AT_ONCE_BYTES", AT_ONCE)
     monkeypatch.setattr(module, "_FIRST_CHUNK_BYTES", 64)
-    monkeypatch.setattr(module, "_SPOOL_ABOVE_BYTES", 100)
+    monkeypatch.setattr(inbox, "SPOOL_ABOVE_BYTES", 200)
     yield
     for side in Side.made:
         side.mailbox.forget_partial()
@@ -60,7 +63,7 @@ class Side:
     def start_again(self) -> None:
         if hasattr(self, "mailbox"):
             self.mailbox.forget_partial()
-        self.mailbox = Mailbox(self, 10_000, Path(gettempdir()))
+        self.mailbox = Mailbox(self, 30_000, Path(gettempdir()))
         self.epoch = -1
         self.out: Iterator[bytes] = iter(())
         for start, body in self.waiting.values():
@@ -256,7 +259,7 @@ class Lossy(RuleBasedStateMachine):
                 arrived = message_id in self.sides[1 - who].arrived_bytes
                 failed = bool(side.failures.get(message_id))
                 assert arrived or failed or message_id in self.taken_back
-            assert not side.mailbox._incoming or self.taken_back
+            assert not side.mailbox.inbox.begun or self.taken_back
             assert not side.mailbox._outgoing and not side.mailbox._control
             side.mailbox.forget_partial()
 
@@ -303,14 +306,14 @@ def test_a_small_message_goes_on_from_anywhere_in_a_chunk(come: int) -> None:
     left.mailbox._chunk_bytes = 24
     for _ in range(1 + come):
         link.send(0), link.deliver(0)
-    assert right.mailbox._incoming[start.id].received == 24 * come
+    assert right.mailbox.inbox.begun[start.id].received == 24 * come
     link.cut()
     again = Link(left, right)
     for _ in range(5):  # the whole body is on its way before Have is read
         again.send(0)
     again.settle()
     assert right.arrived_bytes[start.id] == body.read(0, body.size_bytes)
-    assert not left.waiting and not right.mailbox._incoming
+    assert not left.waiting and not right.mailbox.inbox.begun
 
 
 def test_a_slow_link_gets_small_chunks_and_a_fast_one_large_ones() -> None:
@@ -399,16 +402,16 @@ def test_the_writer_of_an_old_connection_changes_nothing_of_the_new() -> None:
 
 def test_too_large_is_refused_with_the_setting_and_takes_no_space() -> None:
     left, right = Side(), Side()
-    start, body = message(11_000, 1)
+    start, body = message(31_000, 1)
     left.put(start, body)
     Link(left, right).settle()
     assert "server.max_message_mb" in left.failures[start.id]
-    assert not right.mailbox._incoming
+    assert not right.mailbox.inbox.begun
 
 
 def test_a_full_disk_fails_the_message_with_a_reason(tmp_path: Path) -> None:
     left, right = Side(), Side()
-    right.mailbox._folder = tmp_path / "gone"
+    right.mailbox.inbox.folder = tmp_path / "gone"
     start, body = message(1500, 1)
     left.put(start, body)
     Link(left, right).settle()
@@ -426,7 +429,7 @@ def test_a_body_that_ends_early_fails_its_message_and_no_other() -> None:
     left.put(*message(150, 2))
     Link(left, right).settle()
     assert "ended before" in left.failures[start.id]
-    assert len(right.arrived_bytes) == 1 and not right.mailbox._incoming
+    assert len(right.arrived_bytes) == 1 and not right.mailbox.inbox.begun
 
 
 @pytest.mark.parametrize(
@@ -450,9 +453,81 @@ def test_a_peer_can_begin_only_so_many_messages() -> None:
     side.connect()
     with pytest.raises(TransportError, match="begun and not finished"):
         for number in range(1000):
-            start, _ = message(1500, number)
+            start, _ = message(100, number)
             side.mailbox.receive(side.epoch, start.model_copy(update={"number": number}))
-    assert len(side.mailbox._incoming) <= module._MOST_OPEN
+    assert len(side.mailbox.inbox.begun) <= inbox._MOST_OPEN
+
+
+class Spool(SpooledTemporaryFile[bytes]):
+    """Tells how much of it lies on the disk."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        made.append(self)
+
+    def on_disk(self) -> int:
+        if self.closed or not self._rolled:  # type: ignore[attr-defined]
+            return 0
+        self.flush()
+        return os.fstat(self.fileno()).st_size
+
+
+made: list[Spool] = []
+MOST = 4000
+SENT = st.one_of(
+    st.tuples(st.just("start"), st.integers(0, 30), st.integers(0, 6000), st.integers(0, 9)),
+    st.tuples(st.just("chunk"), st.integers(0, 9), st.integers(0, 3000), st.integers(1, 3000)),
+    st.tuples(st.sampled_from(("drop", "connect", "expire")), st.integers(0, 30)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(SENT, max_size=40))
+def test_whatever_is_sent_the_disk_holds_no_more_than_the_limit(sent: list[Any]) -> None:
+    """Of messages that are coming. (What came as a whole is its owner's.)"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inbox.tempfile, "SpooledTemporaryFile", Spool)
+        side = Side()
+        side.mailbox.inbox.most_bytes = MOST
+        side.connect()
+        for kind, *values in sent:
+            with suppress(TransportError):
+                send(side, kind, *values)
+            assert sum(one.on_disk() for one in made) <= MOST
+        side.mailbox.forget_partial()
+        made.clear()
+
+
+def send(side: Side, kind: str, which: int, at: int = 0, more: int = 0) -> None:
+    name = f"{which:064x}"
+    if kind == "connect":
+        side.connect()
+    elif kind == "expire":
+        side.mailbox.expire(-1.0)
+    elif kind == "drop":
+        side.mailbox.receive(side.epoch, f.Drop(id=name))
+    elif kind == "chunk":
+        side.mailbox.receive(side.epoch, f.Chunk(which, at, bytes(more)))
+    else:
+        start = f.Start(number=more, id=name, kind="request", type="train", size_bytes=at)
+        side.mailbox.receive(side.epoch, start)
+
+
+def test_what_stopped_coming_is_dropped_and_begins_again() -> None:
+    left, right = Side(), Side()
+    link = Link(left, right)
+    start, body = message(1500, 1)
+    left.put(start, body)
+    while not any(one.received for one in right.mailbox.inbox.begun.values()):
+        for who in (0, 1):
+            link.send(who)
+            link.deliver(who)
+    right.mailbox.expire(3600.0)
+    assert right.mailbox.inbox.begun
+    right.mailbox.expire(-1.0)
+    assert not right.mailbox.inbox.begun
+    link.settle()
+    assert right.arrived_bytes.keys() == {start.id}
 
 
 def test_a_peer_that_repeats_itself_takes_no_memory() -> None:
@@ -462,7 +537,7 @@ def test_a_peer_that_repeats_itself_takes_no_memory() -> None:
     for number in range(1, 500):
         side.mailbox.receive(side.epoch, start.model_copy(update={"number": number}))
         next(side.out)
-    assert len(side.mailbox._coming) == 1
+    assert len(side.mailbox.inbox) == 1
 
 
 def test_stopped_means_that_nothing_leaves() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -312,3 +313,53 @@ def test_what_cant_be_decoded_is_an_error_of_the_hospital(
     process.mailbox.put(start.model_copy(update=reply))
     settle()
     assert "no readable header" in (replies(grid, ids)[0].error.reason or "")
+
+
+def begin(link: Link, epoch: int, asked: f.Start, size_bytes: int, number: int = 1) -> None:
+    """A large answer of which nothing has come yet."""
+    start = f.Start(
+        number=number,
+        id=f"{number:064x}",
+        kind="reply",
+        type=asked.type,
+        reply_to=asked.id,
+        size_bytes=size_bytes,
+    )
+    link.mailbox.receive(epoch, start)
+
+
+def test_what_came_of_an_answer_goes_when_nobody_waits_for_it(grid: HospitalGrid) -> None:
+    """Whoever sent it has left, was revoked, or was too slow: it never comes to an end."""
+    link = grid.link("a")
+    epoch = link.begin("1" * 32, "here")
+    link.admitted = True
+    grid.push_messages([question(link)])
+    (asked,) = link.asked.values()
+    begin(link, epoch, asked.start, 900_000)
+    grid.sweep()
+    assert link.spooled_bytes() == 900_000  # it may go on over another connection
+    link.mailbox.close(epoch)
+    link.mailbox.heard -= LEASE_S + 1
+    grid.give_up_silent()
+    grid.sweep()
+    assert link.spooled_bytes() == 0
+
+
+def test_one_hospital_and_all_of_them_have_a_limit(tmp_path: Path) -> None:
+    grid = HospitalGrid("run", LEASE_S, 1 << 20, tmp_path, ServerEvents(), 2 << 20)
+    links, epochs = [grid.link(name) for name in "abc"], []
+    for link in links:
+        epochs.append(link.begin(link.name * 32, "here"))
+        link.admitted = True
+        grid.push_messages([question(link)])
+    for link, epoch in zip(links, epochs, strict=True):
+        (asked,) = link.asked.values()
+        begin(link, epoch, asked.start, 1_000_000)
+        begin(link, epoch, asked.start, 900_000, number=2)
+    held = [link.spooled_bytes() for link in links]
+    assert held == [1_000_000, 1_000_000, 0]
+    frames = [f.read_frame(data) for data in islice(links[2].mailbox.frames(epochs[2], 9.0), 3)]
+    reasons = [one.reason for one in frames if isinstance(one, f.Failed)]
+    assert "server.max_spool_mb = 2" in reasons[0]
+    for link in links:
+        link.mailbox.forget_partial()
