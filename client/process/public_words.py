@@ -31,10 +31,11 @@ from typing import Any
 
 from wardround.common.audit.lines import decode_line, raw_lines
 from wardround.common.protocol import names as m
-from wardround.common.protocol.digests import phase_of, record_digests, settings_digest
 from wardround.common.protocol.masked import KeyRequest, MaskedTask
-from wardround.common.protocol.message import Content
+from wardround.common.protocol.message import REQUEST, Came, Content
+from wardround.common.protocol.statistics import PHASE
 from wardround.common.secagg import messages as wire
+from wardround.common.secagg.content import keep_digests
 from wardround.common.secagg.context import group_id, transcript_digest
 
 log = logging.getLogger("wardround.client")
@@ -69,7 +70,7 @@ class PublicWords:
         if message_type == m.MANIFEST:
             return {}  # the line of what became of it says which
         if message_type not in (m.HELLO, m.GROUP, m.KEYS, m.UNMASK):
-            return _of_work(content)
+            return _of_work(message_type, content)
         data = KeyRequest.from_records(content).message
         match message_type:
             case m.HELLO:
@@ -112,18 +113,19 @@ class PublicWords:
         self._groups[group] = names
 
 
-def _of_work(content: Content) -> dict[str, Any]:
-    digests = {name: one.hex() for name, one in record_digests(content).items()}
-    words: dict[str, Any] = {
-        word: digests.pop(name)
-        for word, name in (("model", m.ARRAYS), ("totals", m.TOTALS))
-        if name in digests
-    }
-    if digests:  # named by the strategy; a server may name any number, in any way
-        words["records"] = _text_digest(digests.items())
-    words["settings"] = settings_digest(content).hex()
-    if (phase := phase_of(content)) is not None:
-        words["phase"] = phase
+def _of_work(message_type: str, content: Content) -> dict[str, Any]:
+    found = keep_digests(content)
+    others = sorted(set(found.records) - {m.ARRAYS, m.TOTALS})
+    words: dict[str, Any] = {"settings": found.settings.hex()}
+    if found.model:
+        words["model"] = found.model.hex()
+    if found.totals:
+        words["totals"] = found.totals.hex()
+    if others:  # named by the strategy; a server may name any number, in any way
+        words["records"] = _text_digest((name, found.records[name]) for name in others)
+    if message_type in (m.STATISTICS, m.LAYOUT) and m.CONFIG in content:
+        phase = Came(content, REQUEST).find(PHASE)
+        words |= {} if phase is None else {"phase": phase}
     masked = MaskedTask.read(content)
     if masked is not None:
         task = wire.TaskRequest.from_bytes(masked.message)

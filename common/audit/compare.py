@@ -72,14 +72,16 @@ def compare_told(reports: Sequence[Report]) -> Compared:
     result = Compared()
     told: dict[Key, dict[int, list[_Item]]] = {}
     for number, report in enumerate(reports):
-        items, without = _items(report.log)
+        items, without, unreadable = _items(report.log)
         for item in items:
             told.setdefault(item.key, {}).setdefault(number, []).append(item)
+        path = report.log.path
         if without:
-            result.notes.append(
-                f"{report.log.path}: {without} requests are from before such words were written "
-                "down, and aren't compared"
-            )
+            text = "requests are from before such words were written down, and aren't compared"
+            result.notes.append(f"{path}: {without} {text}")
+        if unreadable:
+            text = "requests could not be read, and aren't compared"
+            result.notes.append(f"{path}: {unreadable} {text}")
     found: list[tuple[str, str]] = []
     for asked in told.values():
         result.steps += len(asked) > 1
@@ -91,10 +93,10 @@ def compare_told(reports: Sequence[Report]) -> Compared:
 
 
 # --- what a log says that its hospital was told --------------------------------------------------
-def _items(log: ReadLog) -> tuple[list[_Item], int]:
-    """The items, and how many requests have no words."""
+def _items(log: ReadLog) -> tuple[list[_Item], int, int]:
+    """The items; how many requests have no words, and how many could not be read."""
     items: list[_Item] = []
-    without, purposes = 0, dict[Key, str]()
+    without, unreadable, purposes = 0, 0, dict[Key, str]()
     for file in history(log):
         for place, line in file.sound():
             told = line.values.get("told")
@@ -103,9 +105,10 @@ def _items(log: ReadLog) -> tuple[list[_Item], int]:
             elif line.event == "received" and isinstance(told, dict):
                 words = {name: one for name, one in told.items() if name != "run"}
                 items += _of_request(line, str(told.get("run")), words, place, purposes)
+                unreadable += told.get("unreadable") is True
             elif line.event == "received":
                 without += 1
-    return items, without
+    return items, without, unreadable
 
 
 def _of_plan(line: Line, place: int) -> Iterator[_Item]:

@@ -18,6 +18,7 @@ from wardround.common.protocol.masked import KeyRequest, MaskedTask
 from wardround.common.protocol.model import SentModel
 from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import TrainRequest
+from wardround.common.secagg import content as secagg_content
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import group_id, transcript_digest
 
@@ -151,3 +152,20 @@ def test_a_long_list_of_hospitals_is_its_digest(tmp_path: Path, words: PublicWor
     other = words.of("run", m.GROUP, key_request(group(*names[:-1], "x")))
     assert told["members"] != other["members"]
     assert len(words.of("run", m.GROUP, key_request(group(*names[1:])))["members"]) == MOST_NAMES
+
+
+def test_a_model_is_hashed_once_for_the_log_and_for_the_masks(
+    words: PublicWords, monkeypatch
+) -> None:
+    """The masks are bound to this request, and to no other one that looks like it."""
+    hashed: list[object] = []
+    true = secagg_content.record_digest
+    monkeypatch.setattr(
+        secagg_content, "record_digest", lambda record: hashed.append(record) or true(record)
+    )
+    request = training()
+    told = words.of("run", m.TRAIN, request)
+    assert secagg_content.digests_of(request).model.hex() == told["model"]
+    assert len(hashed) == 2  # the model, the totals
+    assert secagg_content.digests_of(training(value=2.0)).model.hex() != told["model"]
+    assert len(hashed) == 4

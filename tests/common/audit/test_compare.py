@@ -224,8 +224,10 @@ def test_a_server_that_evaluates_two_models_in_a_round_shows_both_to_all(tmp_pat
 def test_logs_of_before_the_words_were_written_down(tmp_path: Path) -> None:
     made = honest(tmp_path, "ab")
     made[0].write("received", kind="train", round=2, bytes=1, digest="d" * 64, request="old")
+    made[1].told("train", 2, unreadable=True)
     result = compare(*made)
     assert result.exit_code == 0
+    assert f"note: {made[1].path}: 1 requests could not be read" in result.stdout
     assert f"note: {made[0].path}: 1 requests are from before such words were" in result.stdout
 
 
