@@ -11,6 +11,7 @@ WardroundError             one line for people: the thing, the place, the mend
 │   ├── HospitalStopped    a hospital failed too often, and a person there must look
 │   ├── EvaluatesLater     a hospital evaluates in the last round only
 │   └── ProtocolRefused    a message of secure aggregation was not accepted, by either side
+│       └── SharesGiven    a hospital has given shares for another sum of the same
 ├── RoundFailed            too few clients answered, after every retry
 │   └── NobodyContributed  too few had anything to add to a sum that was opened
 ├── CheckpointError        a checkpoint is missing, torn or of another run
@@ -105,6 +106,10 @@ class ReplyRefused(WardroundError):
 
 class ProtocolRefused(ReplyRefused):
     """A message of secure aggregation is malformed, out of turn, or asks for too much."""
+
+
+class SharesGiven(ProtocolRefused):
+    """A hospital has given shares for another sum of what it is asked for again."""
 
 
 class BudgetSpent(ReplyRefused):

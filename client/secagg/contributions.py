@@ -20,8 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wardround.common.errors import ProtocolRefused
-from wardround.common.protocol.errors import GAVE_SHARES
+from wardround.common.errors import ProtocolRefused, SharesGiven
 from wardround.common.secagg.content import Digests
 from wardround.common.secagg.messages import TaskRequest
 from wardround.common.trust.identity import digest
@@ -29,6 +28,7 @@ from wardround.common.trust.identity import digest
 Clip = Callable[[int, int], float]
 """The clip of an encoding for a group of so many hospitals, whose sum is opened of at least so
 many."""
+_GAVE_SHARES = "has given shares for a sum of it, and takes part in no other one"
 _LATER = (
     "has helped to open a later sum of the run, and is not asked again for what lies before; begin "
     "another run"
@@ -172,7 +172,7 @@ class Contributions:
             if known is None:
                 continue
             if known.opened:
-                raise ProtocolRefused(f"{part}: this hospital {GAVE_SHARES}")
+                raise SharesGiven(f"{part}: this hospital {_GAVE_SHARES}")
             if known.uploads >= asked.most_uploads:
                 raise ProtocolRefused(
                     f"{part}: this hospital has sent a vector {known.uploads} times, as often as "
@@ -221,7 +221,7 @@ class Contributions:
             if part not in self.sums:
                 raise ProtocolRefused(f"{part}: this hospital {_LATER}")
             if self.sums[part].opened not in (b"", aggregation):
-                raise ProtocolRefused(f"{part}: this hospital {GAVE_SHARES}")
+                raise SharesGiven(f"{part}: this hospital {_GAVE_SHARES}")
         for part in parts:
             self.sums[part].opened = aggregation
             self.at = max(self.at, self.sums[part].order)

@@ -1,7 +1,7 @@
 """Why a request wasn't answered, as programs tell it apart: a code beside the sentence for people.
 
 Flower's error replies carry a code and a reason, and so do ours over a network (``code`` in
-``common/transport/frames.py``'s Start). One sentence is looked into still: ``GAVE_SHARES``.
+``common/transport/frames.py``'s Start). No sentence is looked into.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from wardround.common.errors import (
     PlanRejected,
     PrivacyRefused,
     RulesEdited,
+    SharesGiven,
     StoppedAfterFailures,
 )
 
-GAVE_SHARES = "has given shares for a sum of it, and takes part in no other one"
-"""In the reason with which a hospital refuses another sum of a purpose."""
 FAILED = "failed: "
 """How the server's own line of a client that failed begins."""
 
@@ -31,6 +30,7 @@ class Code(IntEnum):
     EDITED : its own rules are others since it accepted the plan, and it must be shown that again
     FAILURES : the hospital failed too often in this run, and a person there must look
     NOT_NOW : the hospital's policy keeps it out of this round's evaluation
+    GAVE_SHARES : it has given shares for a sum of this purpose, and takes part in no other one
     """
 
     FAILED = 2
@@ -39,6 +39,7 @@ class Code(IntEnum):
     EDITED = 1003
     FAILURES = 1004
     NOT_NOW = 1005
+    GAVE_SHARES = 1006
 
 
 _OF = {
@@ -47,6 +48,7 @@ _OF = {
     RulesEdited: Code.EDITED,
     StoppedAfterFailures: Code.FAILURES,
     NotEvaluating: Code.NOT_NOW,
+    SharesGiven: Code.GAVE_SHARES,
 }
 
 

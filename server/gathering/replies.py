@@ -13,7 +13,13 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 
-from wardround.common.errors import BudgetSpent, EvaluatesLater, HospitalStopped, ReplyRefused
+from wardround.common.errors import (
+    BudgetSpent,
+    EvaluatesLater,
+    HospitalStopped,
+    ReplyRefused,
+    SharesGiven,
+)
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Layout, RecordArrays
 from wardround.common.privacy.claims import Claim
@@ -31,6 +37,7 @@ _MEANING: dict[Code, type[ReplyRefused]] = {
     Code.BUDGET: BudgetSpent,
     Code.FAILURES: HospitalStopped,
     Code.NOT_NOW: EvaluatesLater,
+    Code.GAVE_SHARES: SharesGiven,
 }
 
 

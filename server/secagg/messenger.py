@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from wardround.common.errors import ReplyRefused
+from wardround.common.errors import ReplyRefused, SharesGiven
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol.masked import KeyReply, KeyRequest
 from wardround.common.protocol.message import Content
@@ -26,11 +26,12 @@ class SecureMessenger:
     Attributes
     ----------
     traffic : of the present step of the round loop
+    gave_shares : who has refused since it was cleared, having given shares for another sum
     """
 
     def __init__(self, messenger: Messenger, budgets: Budgets) -> None:
         self._messenger, self._budgets = messenger, budgets
-        self.traffic = Traffic()
+        self.traffic, self.gave_shares = Traffic(), set[str]()
 
     @property
     def observer(self) -> Observer:
@@ -93,6 +94,8 @@ class SecureMessenger:
                 self._messenger.tell_used(member.name, step)
             except ReplyRefused as error:
                 self._budgets.note_refusal(member.name, error)
+                if isinstance(error, SharesGiven):
+                    self.gave_shares.add(member.name)
                 self.refuse(member.name, step, error)
             reply = None  # else its vector would stay while the next one is read
 

@@ -6,11 +6,10 @@ that can't be opened it is known who is out of the round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from wardround.common.privacy.claims import Claim
-from wardround.common.protocol.errors import GAVE_SHARES
 from wardround.server.secagg.sum import MaskedSum, Total
 
 
@@ -68,9 +67,8 @@ class PendingSums:
         """Whether a sum of that purpose was opened and is none."""
         return purpose in self._spoiled
 
-    def note_refusals(self, purpose: str, refused: Sequence[Mapping[str, str]]) -> None:
+    def note_out(self, purpose: str, names: Collection[str]) -> None:
         """Remember who says that it gave shares for another sum of that purpose."""
-        names = {one["hospital"] for one in refused if GAVE_SHARES in one["reason"]}
         if names:
             self._out.setdefault(purpose, set()).update(names)
 

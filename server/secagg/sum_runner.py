@@ -101,6 +101,7 @@ class SumRunner:
     def run(self, asked: SumRequest) -> Total:
         """Add up the members' vectors. Raises RoundFailed; then the keys used are burnt."""
         before = len(self._messenger.traffic.refused)
+        self._messenger.gave_shares.clear()
         try:
             group = self._keys.ready_group(asked.members)
             content = content_digest(asked.requests[0].content)
@@ -121,7 +122,7 @@ class SumRunner:
         except RoundFailed as error:
             self._give_up(asked.purpose)
             refused = self._messenger.traffic.refused[before:]
-            self._journal.pending.note_refusals(asked.purpose, refused)
+            self._journal.pending.note_out(asked.purpose, self._messenger.gave_shares)
             raise round_failed(str(error), refused) from None
 
     def _give_up(self, purpose: str) -> None:

@@ -14,6 +14,7 @@ from wardround.common.errors import (
     NotEvaluating,
     PrivacyRefused,
     ReplyRefused,
+    SharesGiven,
     StoppedAfterFailures,
 )
 from wardround.common.flower.hosting import become_server, error_reply
@@ -39,6 +40,7 @@ def request() -> Message:
         (1003, Code.EDITED),
         (1004, Code.FAILURES),
         (1005, Code.NOT_NOW),
+        (1006, Code.GAVE_SHARES),
         (0, Code.FAILED),
         (5, Code.FAILED),
         (9999, Code.FAILED),
@@ -54,6 +56,7 @@ def test_a_code_is_ours_or_says_nothing(code: int, expected: Code) -> None:
         (PrivacyRefused("nothing is left"), 1001, BudgetSpent),
         (StoppedAfterFailures("nothing is left"), 1004, HospitalStopped),
         (NotEvaluating("nothing is left"), 1005, EvaluatesLater),
+        (SharesGiven("nothing is left"), 1006, SharesGiven),
     ],
 )
 def test_what_a_hospital_says_by_a_code_is_an_error_of_its_own(

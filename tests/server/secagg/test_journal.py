@@ -28,7 +28,6 @@ from tests.secagg.driver import (
     summing,
 )
 from wardround.common.errors import CheckpointError, ProtocolRefused, RoundFailed
-from wardround.common.protocol.errors import GAVE_SHARES
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import session_id
 from wardround.common.secagg.graph import Thresholds
@@ -321,8 +320,7 @@ def test_who_gave_shares_is_known_until_the_round_is_committed(kept: Round) -> N
     assert pending.gave(PURPOSE) == {"b"}
     pending.spoil(PURPOSE)
     assert pending.is_spoiled(PURPOSE) and pending.find(PURPOSE) is None
-    refused = {"hospital": "c", "reason": f"train 1: this hospital {GAVE_SHARES}"}
-    pending.note_refusals(PURPOSE, [refused, {"hospital": "d", "reason": "its disk is full"}])
+    pending.note_out(PURPOSE, {"c"})
     assert pending.out(PURPOSE) == {"b", "c"}
     journal.clear()
     assert not pending.out(PURPOSE) and not pending.is_spoiled(PURPOSE)
