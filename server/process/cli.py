@@ -112,11 +112,14 @@ def _display(logs: str, config: Config, primary: Figure, stack: ExitStack) -> Ob
 
 def _report(run: Path, display: Observer) -> None:
     from wardround.common.run.directory import RunDirectory
-    from wardround.common.run.report import report_run
+    from wardround.common.run.report import final_lines, report_run
     from wardround.server.display.console import shown_path
 
     try:
-        report = report_run(RunDirectory.open(run))
+        directory = RunDirectory.open(run)
+        report = report_run(directory)
+        for line in final_lines(directory):
+            display.progress(line)
     except OSError as error:  # a full disk must not hide what happened before
         display.progress(f"no report: {error.strerror}; later: wardround report {shown_path(run)}")
         return

@@ -9,7 +9,8 @@ from typing import Any
 
 from wardround.common.config.load import Config, load_config
 from wardround.common.errors import WardroundError
-from wardround.common.figures.figure import Figure, FigureTable
+from wardround.common.figures.compared import compared, intervals
+from wardround.common.figures.figure import MEAN, OVERALL, Figure, FigureTable, is_number
 from wardround.common.figures.records import (
     changes_of_hospitals,
     evaluation_of,
@@ -17,6 +18,7 @@ from wardround.common.figures.records import (
     model_rows,
     simulated_time_notes,
 )
+from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
 from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
@@ -67,11 +69,45 @@ def _devices(summary: dict[str, Any]) -> dict[str, str]:
     return {"computed on": ", ".join(said)} if said else {}
 
 
+def final_lines(run: RunDirectory) -> list[str]:
+    """What the model that the run leaves has reached, a line for each held-out split: its primary
+    figure as the mean of the hospitals and of all rows. One line that says so if there is none.
+
+    Raises RunDirectoryError.
+    """
+    summary, rounds = run.summary(), run.rounds()
+    chosen, figure = _chosen(summary, rounds), FigureTable.read(summary).primary
+    lines = []
+    for split in HELD_OUT:
+        rows = model_rows(evaluation_of(rounds, chosen), split)
+        parts = []
+        for row in rows:
+            if row["hospital"] in (MEAN, OVERALL):
+                ((text, _),) = compared(row, ["federated"], figure, _number)
+                if text:
+                    parts.append(f"{text} ({figure.name_of(row['hospital'])})")
+        if parts:
+            line = f"model of round {chosen}, {split} rows: {figure.name} {', '.join(parts)}"
+            spans = intervals(rows, ["federated"], figure).removeprefix("federated ")
+            lines.append(line + (f"; 95 % interval of the mean: {spans}" if spans else ""))
+    if not lines and rounds:
+        lines.append(f"model of round {chosen or rounds[-1]['round']}: no figure was measured")
+    return lines
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if is_number(value) else ""
+
+
+def _chosen(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> int:
+    """The round whose model the run leaves; 0 if none was evaluated."""
+    evaluated = [row["round"] for row in rounds if row["overall"]]
+    return int(summary.get("chosen_round") or max(evaluated, default=0))
+
+
 def _model_rows(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The model's figures where nothing was computed to compare it with, as between machines."""
-    evaluated = [row["round"] for row in rounds if row["overall"]]
-    chosen = summary.get("chosen_round") or max(evaluated, default=0)
-    return model_rows(evaluation_of(rounds, chosen), "test")
+    return model_rows(evaluation_of(rounds, _chosen(summary, rounds)), "test")
 
 
 def _epsilon(row: dict[str, Any], claims: dict[str, dict[str, float | None]]) -> float | None:

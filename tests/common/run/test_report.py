@@ -16,7 +16,7 @@ import pytest
 from wardround.common.figures.figure import BINARY, BOUND_SENTENCE, FigureTable
 from wardround.common.figures.records import flat_records
 from wardround.common.run.directory import RunDirectory
-from wardround.common.run.report import report_run
+from wardround.common.run.report import final_lines, report_run
 from wardround.common.run.report.grouping import labels, ranges, shortened
 from wardround.common.run.report.page import ReportData, render
 
@@ -228,6 +228,16 @@ def test_a_run_that_nothing_is_compared_with_shows_its_models_figures(tmp_path: 
     page = report_run(run).read_text()
     assert "<b>0.625 ±0.012</b>" in page and "0.510" in page and "0.520" not in page
     assert page.count(BOUND_SENTENCE) == 1 and "figures of single hospitals aren" in page
+    (line,) = final_lines(run)
+    assert line.startswith(
+        "model of round 1, test rows: auc 0.625 ±0.012 (mean of hospitals), 0.510"
+    )
+    run = RunDirectory.create(tmp_path, "none", "")
+    run.update(status="complete", hospitals=[], kind="deployed", primary="auc")
+    run.update(figures={figure.name: asdict(figure) for figure in BINARY})
+    assert final_lines(run) == []
+    run.append_round(row(1, ["a"], hospitals={}, overall={}))
+    assert final_lines(run) == ["model of round 1: no figure was measured"]
 
 
 def test_the_page_speaks_of_what_was_made_and_says_what_sizes_are(tmp_path: Path) -> None:
