@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.common.audit.audit_runs import SERVER, exchange
+from wardround.common.audit.chain import ReadLog
+from wardround.common.audit.compare import Compared, compare_told
+from wardround.common.audit.lines import Line
 from wardround.common.audit.log import AuditLog
+from wardround.common.audit.verify import Report
 from wardround.common.errors import ConfigError
 from wardround.common.process.main import app
 from wardround.common.trust.identity import Identity
@@ -242,8 +249,8 @@ def test_nothing_in_common_is_no_agreement(tmp_path: Path) -> None:
 def test_what_is_no_pair_of_logs_is_refused_and_a_damaged_one_is_13(tmp_path: Path) -> None:
     a, b, _ = honest(tmp_path)
     server = tmp_path / "server" / "audit.jsonl"
-    for given, said in (((a, a), "give each log once"), ((a, server), "at least two hospitals")):
-        error = compare(*given).exception
+    for pair, said in (((a, a), "give each log once"), ((a, server), "at least two hospitals")):
+        error = compare(*pair).exception
         assert isinstance(error, ConfigError) and said in str(error)
     b.path.write_bytes(b.path.read_bytes().replace(MODEL.encode(), OTHER_MODEL.encode()))
     result = compare(a, b)
@@ -260,3 +267,63 @@ def test_the_server_s_own_log_is_held_against_each_hospital_s(tmp_path: Path) ->
     assert result.exit_code == 13 and "unproved" not in result.stdout
     assert "unmatched: received 'train' of round 1" in result.stdout
     assert "from 'server', whose log has other content for it" in result.stdout
+
+
+# --- any honest run, and any one lie in it --------------------------------------------------------
+Told = dict[str, list[dict[str, Any]]]
+"""The requests that each hospital was asked, as its log has them."""
+
+
+@st.composite
+def honest_runs(draw: st.DrawFn) -> Told:
+    """Rounds of several attempts, each of a group of its own; the last one's sum is opened."""
+    told: Told = {name: [] for name in "abcde"[: draw(st.integers(2, 5))]}
+    cohorts = st.lists(st.sampled_from(sorted(told)), min_size=2, unique=True).map(sorted)
+    first = 0
+    for number in range(1, draw(st.integers(1, 3)) + 1):
+        for attempt in range(attempts := draw(st.integers(1, 3))):
+            cohort, group = draw(cohorts), f"{first + 1:064}"
+            made = {"session": "0" * 64, "group": group, "first": first, "count": 1}
+            task = {"group": group, "aggregation": first, "purpose": f"train {number}"}
+            asked = [
+                ("query.group", {**made, "members": cohort}),
+                ("query.keys", {"group": group, "transcript": f"{first:064}"}),
+                ("train", {**task, "model": f"{number:064}", "settings": "e" * 64, "clip": 0.5}),
+            ]
+            last = {"group": group, "aggregation": first, "survivors": cohort}
+            asked += [("query.unmask", last)] if attempt == attempts - 1 else []
+            for name, (kind, words) in itertools.product(cohort, asked):
+                words = {"run": "trial", **words}
+                told[name].append({"kind": kind, "round": number, "told": words})
+            first += 1
+    return told
+
+
+def compared(told: Told) -> Compared:
+    reports = []
+    for name, requests in told.items():
+        log = ReadLog(Path(f"{name}.jsonl"), party=name, last=len(requests))
+        for seq, values in enumerate(requests, 1):
+            values = {"event": "received", "time": f"2026-01-01T00:00:{seq:02}.000Z", **values}
+            log.lines.append((seq, Line(seq, "", f"{seq:064}", True, values)))
+        reports.append(Report(log))
+    return compare_told(reports)
+
+
+@given(honest_runs(), st.data())
+def test_an_honest_run_has_no_difference_and_any_lie_is_one(
+    told: Told, data: st.DataObject
+) -> None:
+    assert compared(told).differences == []
+    name = data.draw(st.sampled_from(sorted(name for name in told if told[name])))
+    place = data.draw(st.integers(0, len(told[name]) - 1))
+    request = told[name][place]
+    words = sorted(set(request["told"]) & {"members", "transcript", "model", "clip", "survivors"})
+    word = data.draw(st.sampled_from(words))
+    before = request["told"][word]
+    lie = [*before, "x"] if isinstance(before, list) else 1.5 if word == "clip" else "f" * 64
+    lied = dict(told)
+    lied[name] = [*told[name]]
+    lied[name][place] = {**request, "told": {**request["told"], word: lie}}
+    first, *_ = compared(lied).differences
+    assert f"{word} is" in first and f"'{name}'" in first
