@@ -94,7 +94,8 @@ class Connection:
     def __init__(self, kit: Callable[[], Kit], events: ClientEvents) -> None:
         self._kit, self._events = kit, events
         self.instance = secrets.token_hex(16)
-        self.mailbox, self._offered = Mailbox(self, 0, kit().state), 0
+        self._offered = events.most_bytes()  # until the server says less
+        self.mailbox = Mailbox(self, self._offered, kit().state)
         self._stopped = threading.Event()
         self._server = ""
         self._said = ""

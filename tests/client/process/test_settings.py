@@ -237,7 +237,7 @@ def test_rules_that_are_edited_in_a_run_are_its_own_once_the_plan_is_shown_again
     ):
         with pytest.raises(PolicyRefused, match="site.toml was edited; the plan is to be shown"):
             act()
-    assert "site.toml was edited" in rules.note_decisions()
+    assert "site.toml was edited" in str(rules.note_decisions())
     assert work.hospital is before and before.config.training.precision == "float32"
     lives.site(SITE)
     rules.may_begin(m.DESCRIBE, None)  # it is what was accepted again
