@@ -8,7 +8,7 @@ federation's totals.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -250,12 +250,13 @@ class Hospital:
         patients = self.task.patients(parts["train"]) if "train" in parts else None
         return None if patients is None else len(np.unique(patients))
 
-    def patients(self, splits: Iterable[str]) -> list[str] | None:
-        """Whose rows these splits have, each patient once; None where the data doesn't say."""
-        parts = self.parts()
-        found = [self.task.patients(parts[name]) for name in splits if name in parts]
+    def patients(self, splits: Collection[str]) -> list[str] | None:
+        """Whose rows these splits have, each patient once; None where the data doesn't say it of
+        every row."""
+        parts = [part for name, part in self.parts().items() if name in splits]
+        found = [self.task.patients(part) for part in parts if self.task.names_all(part)]
         named = [one for one in found if one is not None]
-        if not named or len(named) < len(found):
+        if not named or len(named) < len(parts):
             return None
         return [str(one) for one in np.unique(np.concatenate(named))]
 

@@ -6,7 +6,7 @@ the row is on the disk; the audit log has its head; only then is anything traine
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.data.witness import Anchor
@@ -60,7 +60,7 @@ def limit_of(hospital: Hospital) -> Limit:
     return Limit(table.limit, table.delta, table.unit, each)
 
 
-def pay(hospital: Hospital, ledger: Ledger, entry: Entry, splits: Iterable[str]) -> None:
+def pay(hospital: Hospital, ledger: Ledger, entry: Entry, splits: Collection[str]) -> None:
     """Write down what is about to be released, of the rows in these splits, for good.
 
     Raises PrivacyRefused where the hospital's limit forbids it; nothing is written then.

@@ -2,7 +2,7 @@
 
 A pseudonym is HMAC-SHA-256 of the patient's identifier in its normal form, cut to 16 bytes, under
 32 bytes of the operating system's generator that lie beside the ledger (mode 0600). Pseudonyms and
-key never leave, and stand in no log. A set of them is sorted bytes, 16 for each patient.
+key never leave, and stand in no log. A set of them is sorted bytes, 16 for each pseudonym.
 
 Two patients with one pseudonym would only count too much; one patient with two would count too
 little. So the normal form is a loose one: compatible letters alike (NFKC), case, blanks and
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from wardround.common.durable.private import read_private, write_private
 from wardround.common.errors import PrivacyRefused, ProvisionError
+from wardround.common.text import code
 
 SIZE = 16
 _KEY_BYTES = 32
@@ -75,12 +76,19 @@ def check_value(key: bytes) -> str:
 
 
 def pseudonyms(key: bytes, patients: Iterable[str]) -> bytes:
-    """The set of these patients, each one once."""
+    """The set of these patients: for each of them one of the identifier, one of its digest."""
     found = {
-        hmac.digest(key, b"patient\x1f" + normal_identifier(one).encode(), hashlib.sha256)[:SIZE]
+        hmac.digest(key, b"patient\x1f" + normal_identifier(form).encode(), hashlib.sha256)[:SIZE]
         for one in patients
+        for form in (one, _as_of_images(one))
     }
     return b"".join(sorted(found))
+
+
+def _as_of_images(text: str) -> str:
+    """What the imaging task calls a patient of this identifier (``common/tasks/imaging``): a digest
+    of it. Each patient has a pseudonym of both forms, so one in a table and in images is one."""
+    return hashlib.sha256(code(text).encode()).hexdigest()[:12]
 
 
 def patterns(sets: Sequence[bytes], among: bytes | None = None) -> NDArray[np.bool_]:

@@ -170,6 +170,8 @@ def ledger(
     opened = Kit.open(kit)
     path = ledgers.ledger_of(load_site(opened.site_path), opened.folder)
     if accept is not None:
+        if not accept.strip():
+            raise typer.BadParameter("give the reason, for the audit log", param_hint="--accept")
         added = ledgers.accept(opened, accept, sources or [])
         print(f"{path}: {added} releases were added that it didn't have; it is accepted")
         return

@@ -28,6 +28,7 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.durable.files import hand_over
 from wardround.common.durable.private import private_folder
 from wardround.common.errors import PrivacyRefused, WardroundError
+from wardround.common.text import one_line
 from wardround.common.trust.credentials import SITE
 
 log = logging.getLogger("wardround.client")
@@ -210,7 +211,7 @@ def accept(kit: Kit, reason: str, sources: Sequence[Path]) -> int:
             Ledger.create(path, kit.name).close()
         with Ledger.open(path, hospital_of(path)) as ledger:
             ledger.join(kit.name, kit.info.federation)
-            added = ledger.mend(missing, reason)
-            witness.accept(Anchor(*ledger.head), reason)
+            added = ledger.mend(missing, one_line(reason))
+            witness.accept(Anchor(*ledger.head), one_line(reason))
     _mark(kit)
     return added

@@ -215,6 +215,11 @@ class Task(ABC, Generic[Raw]):
         """Patient of each row, so that a split keeps a patient whole; None where unknown."""
         return None
 
+    def names_all(self, raw: Raw) -> bool:
+        """Whether ``patients`` are all named by the data, and none made up for a row without one:
+        else a privacy ledger can't tell who it is in another study."""
+        return True
+
     def together(self, raw: Raw) -> NDArray[np.str_] | None:
         """What rows a split must not part, by equal values: by default a patient's; None: any."""
         return self.patients(raw)

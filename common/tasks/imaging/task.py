@@ -74,6 +74,9 @@ class ImagingTask(Task[Images]):
     def patients(self, raw: Images) -> NDArray[np.str_] | None:
         return raw.patients
 
+    def names_all(self, raw: Images) -> bool:
+        return not raw.unnamed
+
     def given_split(self, raw: Images) -> NDArray[np.str_] | None:
         return raw.splits
 

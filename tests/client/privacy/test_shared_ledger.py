@@ -28,6 +28,7 @@ from wardround.client.privacy.pseudonyms import (
 )
 from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import Release, epsilon
+from wardround.common.tasks.imaging.images import digest
 
 EACH = Limit(math.inf, DELTA, "patient", each_patient=True)
 ALL = Limit(math.inf, DELTA, "patient")
@@ -142,12 +143,20 @@ def test_different_identifiers_stay_so() -> None:
 def test_pseudonyms_are_keyed_sorted_and_once() -> None:
     key, other = bytes(32), bytes(31) + b"\1"
     found = pseudonyms(key, ["b", "a", "A "])
-    assert len(found) == 2 * SIZE and found[:SIZE] < found[SIZE:]
-    assert found == pseudonyms(key, ["a", "b"])
-    assert not {found[:SIZE], found[SIZE:]} & {
-        (by_other := pseudonyms(other, ["a", "b"]))[:SIZE],
-        by_other[SIZE:],
-    }
+    assert found == b"".join(sorted(each(found)))
+    assert len(each(found)) == 5, "'A' has the form of 'a', and a digest of its own"
+    assert not each(found) & each(pseudonyms(other, ["a", "b"]))
+
+
+def each(members: bytes) -> set[bytes]:
+    return {members[at : at + SIZE] for at in range(0, len(members), SIZE)}
+
+
+def test_a_patient_of_images_is_the_one_of_the_table() -> None:
+    """Images know a patient by a digest of the identifier."""
+    in_images = each(pseudonyms(bytes(32), [digest("4711")]))
+    assert in_images & each(pseudonyms(bytes(32), ["4711"]))
+    assert not in_images & each(pseudonyms(bytes(32), ["4712"]))
 
 
 def test_patterns_name_each_combination_once() -> None:

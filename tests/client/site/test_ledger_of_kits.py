@@ -24,6 +24,7 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.audit.restart import restart_log
 from wardround.common.errors import AuditError, PrivacyRefused
 from wardround.common.privacy.accounting import Release
+from wardround.common.process.main import main
 from wardround.common.trust.identity import Identity
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
@@ -419,3 +420,46 @@ def test_kits_that_share_data_but_no_ledger_are_named(kits, tmp_path: Path) -> N
         (kit / "site.toml").write_text("ledger = '../../shared/ledger.sqlite'\n")
     (found,) = shared_data(heart)
     assert found.state == "ok"
+
+
+# --- the command ----------------------------------------------------------------------------------
+def said(monkeypatch, capsys, *command: object) -> tuple[int, str]:
+    monkeypatch.setattr("sys.argv", ["wardround", *map(str, command)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    return int(ended.value.code or 0), " ".join((told.out + told.err).split())
+
+
+def test_a_person_looks_and_accepts_by_command(kits, monkeypatch, capsys) -> None:
+    heart, lungs = kits
+    with Client(heart) as client:
+        client.spend(4.0)
+        code, words = said(monkeypatch, capsys, "client", "ledger", heart, "--accept", "now")
+        assert code == AuditError.exit_code and "stop that one first" in words
+    code, words = said(monkeypatch, capsys, "client", "ledger", heart)
+    assert code == 0 and "intact, 1 releases" in words
+    shutil.rmtree(shared(heart).parent)
+    code, words = said(monkeypatch, capsys, "client", "ledger", heart)
+    assert code == PrivacyRefused.exit_code and "lacks 1 releases" in words
+    code, words = said(monkeypatch, capsys, "client", "ledger", heart, "--accept", " ")
+    assert code != 0 and "reason" in words
+    code, words = said(monkeypatch, capsys, "client", "ledger", heart, "--accept", "a fire")
+    assert code == 0 and "1 releases were added" in words
+    code, words = said(monkeypatch, capsys, "client", "ledger", heart)
+    assert code == 0 and "intact, 1 releases" in words
+    assert '"accepted":"a fire"' in (heart / "state" / "audit.jsonl").read_text()
+
+
+def test_the_doctor_takes_several_kits(kits, monkeypatch, capsys, tmp_path: Path) -> None:
+    heart, lungs = kits
+    for kit in kits:
+        (kit / "site.toml").write_text("")
+        with Client(kit) as client:
+            client.audit.append("data", run="run-1", digest="aa", rows=9)
+    elsewhere = tmp_path / "elsewhere" / "lungs"
+    shutil.copytree(lungs, elsewhere)
+    shutil.rmtree(lungs)
+    assert "shared data" not in said(monkeypatch, capsys, "doctor", heart)[1]
+    words = said(monkeypatch, capsys, "doctor", heart, elsewhere)[1]
+    assert words.count("shared data") == 2 and "has another privacy ledger" in words
