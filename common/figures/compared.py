@@ -47,6 +47,24 @@ def intervals(comparison: Sequence[Row], kinds: Sequence[str], figure: Figure) -
     return ", ".join(f"{kind} {low:.3f} to {high:.3f}" for kind, (low, high) in known.items())
 
 
+def mean_over(comparison: Sequence[Row], kinds: Sequence[str], figure: Figure) -> str:
+    """Of how many hospitals the mean is, where it isn't of all that are shown; else empty.
+
+    >>> from wardround.common.figures.figure import BINARY
+    >>> rows = [{"hospital": "a", "local": {"auc": 0.7}}, {"hospital": "b", "local": {"auc": None}}]
+    >>> mean_over(rows, ["local"], BINARY[0])
+    "the mean is of 1 of 2 hospitals: on the others' rows auc is undefined"
+    """
+    known = max((len(own_figures(comparison, kind, figure)) for kind in kinds), default=0)
+    shown = sum(row["hospital"] not in (MEAN, OVERALL) for row in comparison)
+    if figure.stands != MEAN or not 0 < known < shown:
+        return ""
+    return (
+        f"the mean is of {known} of {shown} hospitals: on the others' rows {figure.name} is "
+        "undefined"
+    )
+
+
 def own_figures(comparison: Sequence[Row], kind: str, figure: Figure) -> list[float]:
     """The hospitals' own figures of one kind of model, where they are defined."""
     rows = [row for row in comparison if row["hospital"] not in (MEAN, OVERALL)]

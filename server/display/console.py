@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from wardround.common.figures.compared import compared, intervals
+from wardround.common.figures.compared import compared, intervals, mean_over
 from wardround.common.figures.figure import BOUND_SENTENCE, Figure, is_number, with_bound
 from wardround.common.figures.records import model_bound, model_figure
 from wardround.common.run.report.grouping import contributed
@@ -207,6 +207,8 @@ def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
     notes = [BOUND_SENTENCE] if bounded else []
     if spans := intervals(comparison, kinds, figure):
         notes.insert(0, f"95 % interval of the mean over hospitals: {spans}")
+    if over := mean_over(comparison, kinds, figure):
+        notes.insert(0, over)
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
 

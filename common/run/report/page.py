@@ -17,7 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from wardround.common.durable.files import write_atomically
-from wardround.common.figures.compared import compared, intervals, standing_row
+from wardround.common.figures.compared import compared, intervals, mean_over, standing_row
 from wardround.common.figures.figure import BOUND_SENTENCE, FigureTable, is_number
 from wardround.common.figures.records import (
     EPSILON,
@@ -184,6 +184,8 @@ def _table(data: ReportData, metric: str) -> dict[str, Any]:
         rows.append({"name": name, "cells": cells, "summary": summary})
     spans = intervals(data.comparison, kinds, figure)
     notes = [f"95 % interval of the mean over hospitals: {spans}."] if spans else []
+    if over := mean_over(data.comparison, kinds, figure):
+        notes.insert(0, f"{over[:1].upper()}{over[1:]}.")
     if any("±" in text for row in rows for text, _ in row["cells"]):
         notes.append(f"{BOUND_SENTENCE}.")
     return {"metric": metric, "kinds": kinds, "rows": rows, "notes": notes}

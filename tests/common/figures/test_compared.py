@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from wardround.common.figures.compared import compared, intervals, mean_interval, standing_row
+from wardround.common.figures.compared import (
+    compared,
+    intervals,
+    mean_interval,
+    mean_over,
+    standing_row,
+)
 from wardround.common.figures.figure import BINARY, REGRESSION, FigureTable
 
 KINDS = ["local", "federated"]
@@ -43,3 +49,11 @@ def test_the_interval_over_hospitals_is_students() -> None:
 def test_a_bound_stands_beside_its_figure() -> None:
     row = {"hospital": "mean", "local": {"auc": 0.651, "auc_error_bound": 0.079}}
     assert compared(row, ["local", "pooled"], AUC, str)[0] == ("0.651 ±0.079", False)
+
+
+def test_a_mean_of_fewer_hospitals_than_are_shown_says_so() -> None:
+    """One has rows of one class only: no area under a curve is defined there."""
+    lone = {"hospital": "lone", "local": {"auc": None, "accuracy": 1.0}}
+    assert mean_over(TABLE, KINDS, AUC) == ""
+    assert "of 3 of 4 hospitals" in mean_over([lone, *TABLE], KINDS, AUC)
+    assert mean_over([lone], KINDS, AUC) == "", "no mean at all"
