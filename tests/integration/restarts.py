@@ -31,7 +31,7 @@ class Watch:
 
     kill : (message type, hospital, how many of that type came so far) to whether the server dies
         before this one reaches the hospital
-    away : hospitals that don't answer until the server greets someone anew
+    away : hospitals that each miss the next message, and are back then
     """
 
     kill: Callable[[str, str, int], bool] = lambda kind, name, count: False
@@ -57,8 +57,8 @@ class Watch:
             self.count[kind] += 1
             if self.kill(kind, name, self.count[kind]):
                 raise Killed
-            self.away = "" if kind == m.HELLO else self.away
             if name in self.away and kind != m.DESCRIBE:
+                self.away = self.away.replace(name, "")
                 raise ConnectionError("away")
             number = message.content[m.CONFIG].get(m.ROUND, 0)
             if kind == m.TRAIN:

@@ -19,6 +19,7 @@ from tests.integration.restarts import (
     lives,
     result,
 )
+from wardround.common.errors import RoundFailed
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
@@ -208,7 +209,7 @@ def test_a_journal_that_is_torn_or_of_another_round_is_not_used(
 ) -> None:
     config, watch = settings(FIVE), Watch()
     whole = federate(config, five)
-    stopped, path = killed_in_round_2(federate, config, five, watch, 2)
+    stopped, path = killed_in_round_2(federate, config, five, watch, 0)
     data = bytearray(path.read_bytes())
     if damage == "of another round":
         path.rename(path.with_name("train-3.journal"))
@@ -223,6 +224,29 @@ def test_a_journal_that_is_torn_or_of_another_round_is_not_used(
     assert {watch.trained[2, name] for name in "abcde"} == {2}, "afresh"
     assert len({group for group, _ in watch.asked}) == 2, "under other keys"
     assert watch.refused == []
+
+
+@pytest.mark.parametrize("answered", [2, 3])
+def test_who_gave_shares_for_a_lost_sum_takes_part_in_no_other(
+    federate: Any, settings: Any, five: Any, answered: int
+) -> None:
+    """Its difference to the first would be one hospital's numbers. The others make the round
+    without them; where they are too few it is lost, and the run goes on with the next."""
+    config, watch = settings(FIVE), Watch()
+    stopped, path = killed_in_round_2(federate, config, five, watch, answered)
+    path.unlink()
+    run = federate(config, five, grid=stopped.grid, directory=stopped.directory)
+    (row,) = run.recorder.rows
+    gave = "abcde"[:answered]
+    reasons = {one["hospital"]: one["reason"] for one in row["refused"]}
+    if answered == 2:
+        assert row["accepted"] == list("cde") and set(reasons) == set(gave)
+        assert all("takes part in no other one" in reason for reason in reasons.values())
+    else:
+        assert row["accepted"] == [] and "3 hospitals gave shares" in row["lost"]
+        before = stopped.directory.rounds()[0]
+        assert row["overall"] == before["overall"], "the model stays"
+    watch.check_one_set_each()
 
 
 def test_other_settings_or_another_roster(federate: Any, settings: Any, five: Any) -> None:
@@ -285,11 +309,10 @@ def test_a_server_that_swaps_the_survivors_in_its_journal_learns_nothing(
     federate: Any, settings: Any, five: Any, answered: int
 ) -> None:
     """With a right checksum. Those who had answered refuse; what the others give opens no sum, for
-    the masks of who was left out don't cancel. The round is then done afresh."""
+    the masks of who was left out don't cancel. No other sum of the round is to be had."""
     config, watch = settings(FIVE), Watch()
-    whole = federate(config, five)
     stopped, path = killed_in_round_2(federate, config, five, watch, answered)
-    entry, vector = journals._read_head(path).entry, RingVector(32, 1, 5)
+    entry, vector = journals._read_head(path).entry, RingVector(32, 1, 6)
     journals._read_vector(path, vector)
     fewer = {}
     for name in "abcd":
@@ -297,23 +320,25 @@ def test_a_server_that_swaps_the_survivors_in_its_journal_learns_nothing(
         fewer[name] = replace(request, survivors=(0, 1, 2, 3)).to_bytes()
     lie = entry.model_copy(update={"requests": fewer}).model_dump_json().encode()
     journals._write(path, lie, vector.data())
-    run = federate(config, five, grid=stopped.grid, directory=stopped.directory)
-    row = run.recorder.rows[0]
-    assert run.outcome.model["weight"] == whole.outcome.model["weight"]
-    assert row["accepted"] == list("abcde") and run.recorder.failures == []
-    reasons = [one["reason"] for one in row["refused"]]
-    assert len(reasons) == answered == len(watch.refused)
-    assert all("already opened, for another survivor set" in reason for reason in reasons)
-    assert {watch.trained[2, name] for name in "abcde"} == {2}
+    if not answered:
+        with pytest.raises(RoundFailed, match="the masks don't cancel"):
+            federate(config, five, grid=stopped.grid, directory=stopped.directory)
+    else:
+        run = federate(config, five, grid=stopped.grid, directory=stopped.directory)
+        row = run.recorder.rows[0]
+        assert row["accepted"] == [] and "take part in no other" in row["lost"]
+        refused = {reason for reason in watch.refused if "another survivor set" in reason}
+        assert len(refused) == 1 and len(watch.refused) >= answered
+    assert {watch.trained[2, name] for name in "abcde"} == {1}
     watch.check_one_answer_each()
 
 
-@pytest.mark.parametrize(("away", "trained"), [("cde", 2), ("ae", 1)])
+@pytest.mark.parametrize(("away", "attempts"), [("cde", 2), ("ae", 1)])
 def test_some_survivors_come_back(
-    federate: Any, settings: Any, five: Any, away: str, trained: int
+    federate: Any, settings: Any, five: Any, away: str, attempts: int
 ) -> None:
     """Three of five have to answer; all five are in the sum, also those who are gone. With fewer it
-    is done afresh, when the others are back."""
+    is opened when the others are back."""
     config, watch = settings(FIVE), Watch()
     whole = federate(config, five)
     stopped, _ = killed_in_round_2(federate, config, five, watch, 1)
@@ -321,5 +346,6 @@ def test_some_survivors_come_back(
     run = federate(config, five, grid=stopped.grid, directory=stopped.directory)
     assert result(run.directory)[0] == result(whole.directory)[0]
     assert run.recorder.rows[0]["accepted"] == list("abcde")
-    assert {watch.trained[2, name] for name in "abcde"} == {trained}
+    assert len(run.recorder.failures) == attempts - 1
+    assert {watch.trained[2, name] for name in "abcde"} == {1}
     watch.check_one_set_each()
