@@ -225,10 +225,8 @@ class SumRunner:
         Raises RoundFailed where some do and more are needed: they take part in no other sum of this
         purpose.
         """
-        pending, entry = (
-            self._journal.pending.find(asked.purpose),
-            self._journal.find(asked.purpose),
-        )
+        known, entry = self._journal.pending, self._journal.find(asked.purpose)
+        pending = known.find(asked.purpose)
         if pending is None and entry is None:
             return None
         before = len(self._messenger.traffic.refused)
@@ -240,7 +238,7 @@ class SumRunner:
         except (RoundFailed, CheckpointError, ReplyRefused) as error:
             why = round_failed(str(error), self._messenger.traffic.refused[before:])
             self._give_up(asked.purpose)
-            if self._journal.pending.find(asked.purpose) is not None:
+            if known.find(asked.purpose) or known.is_spoiled(asked.purpose):
                 raise why from None
             log.warning("'%s' is done afresh, its journal is not used: %s", asked.purpose, why)
             return None
