@@ -11,8 +11,8 @@ help:
 	@echo "make test       set up, then run the tests (ARGS='-k metrics')"
 	@echo "make coverage   the tests, and the lines they reach: no fewer than the floor in pyproject.toml"
 	@echo "make lint       ruff;  make types  mypy;  make check  all three, as CI does"
-	@echo "make chaos      500 random campaigns of faults and 100 lives of weeks, real processes (two"
-	@echo "                hours), then an hour of random settings over hospitals that differ"
+	@echo "make chaos      500 random campaigns of faults, 500 of lies and 100 lives of weeks, real processes"
+	@echo "                (two and a half hours), then an hour of random settings over hospitals that differ"
 	@echo "make bench      the quick benchmarks;  make bench-peers  set up peers that need their own"
 	@echo "make clean      remove the virtual environment"
 
@@ -53,7 +53,8 @@ coverage: $(VENV)/.dev
 chaos: export CHAOS_SEED := $(or $(CHAOS_SEED),$(shell date +%s))
 chaos: $(VENV)/.dev
 	@echo "CHAOS_SEED=$(CHAOS_SEED)"
-	LIVES=$${LIVES:-100} CHAOS_CAMPAIGNS=$${CHAOS_CAMPAIGNS:-500} $(BIN)/python -m pytest tests/deployment $(ARGS)
+	LIVES=$${LIVES:-100} CHAOS_CAMPAIGNS=$${CHAOS_CAMPAIGNS:-500} LYING_CAMPAIGNS=$${LYING_CAMPAIGNS:-500} \
+	$(BIN)/python -m pytest tests/deployment tests/lying $(ARGS)
 	$(BIN)/python -m tests.campaign --seconds $${CAMPAIGN_SECONDS:-3600}
 
 lint: $(VENV)/.dev

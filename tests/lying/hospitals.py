@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,7 +32,7 @@ from wardround.common.model.entries import SHARED, entries_of
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.protocol.message import Content
 from wardround.common.secagg.content import record_digest
-from wardround.common.tasks.base import Examples
+from wardround.common.tasks.base import Examples, Task
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
 from wardround.server.gathering.gatherer import Expected
@@ -130,25 +130,30 @@ class HereSite:
 class Study:
     """Hospitals and what a server knows of them.
 
+    first : the first model's shared arrays; none before they are known
     truth : what one hospital would answer in plain, to check with; no server has it
+    totals : those that the first model is made of
     """
 
     config: Config
-    task: Rows
+    task: Task[Any]
     description: Description
     sites: Mapping[str, Site]
     weights: Mapping[str, int]
     first: Arrays
     truth: Callable[[str, str, Content], Content]
+    totals: Sums = field(default_factory=dict)
 
     @property
     def roster(self) -> dict[str, bytes]:
         return dict(self.description.hospitals)
 
     def manifest(self, run: str, **false: Any) -> Manifest:
-        """The plan of a run, of stage 2; ``false``: fields that are others."""
+        """The plan of a run, with the model once it is known; ``false``: fields that are others."""
         first = preparation_manifest(self.config, self.task, self.description, run)
-        model = build_model(self.task, {}, self.config.federation.seed)
+        if not self.first:
+            return first.model_copy(update=false)
+        model = build_model(self.task, self.totals, self.config.federation.seed)
         expected = Expected(
             layout_of(self.first),
             entries_of(self.config, model).parameters,

@@ -103,10 +103,14 @@ class LyingServer:
     partial : sums in which somebody failed, as (question, how many worked): nobody knows of whom
     leaks : what it got besides sums of the plan, in words
     refusals : (hospital, why) of everything that wasn't answered
+
+    Parameters
+    ----------
+    prefix : of the names of its runs
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, study: Study, prefix: str = "") -> None:
+        self.study, self._prefix = study, prefix
         self.equations: list[Equation] = []
         self.partial: list[tuple[Any, int]] = []
         self.leaks: list[str] = []
@@ -114,10 +118,10 @@ class LyingServer:
         self._names = sorted(study.sites)
         self._session: SecureSession | None = None
         self._groups: dict[tuple[Any, ...], KeyGroup] = {}
-        self._shown: dict[str, tuple[str, Any]] = {}
+        self._shown: dict[str, tuple[Any, ...]] = {}
         self._models: dict[tuple[str, int], Arrays] = {}
-        self._totals: dict[str, Arrays] = {}
-        self._layouts: dict[str, bytes] = {}
+        self._totals: Arrays = {}
+        self._layouts: dict[tuple[str, int], bytes] = {}
 
     # --- one question ------------------------------------------------------------------------
     def play(self, ask: Ask) -> Total | None:
@@ -137,6 +141,15 @@ class LyingServer:
             self.refusals.append(("server", str(error)))
             return None
 
+    def start(self, totals: Arrays) -> None:
+        """Begin with the sums of an earlier preparation."""
+        self._totals = totals
+
+    @property
+    def totals(self) -> Arrays:
+        """The sums of the preparation."""
+        return self._totals
+
     def told(self, why: str) -> bool:
         """Whether a hospital (or the server's own arithmetic) gave such a reason."""
         return any(why in reason for _, reason in self.refusals)
@@ -150,9 +163,9 @@ class LyingServer:
 
     def _show(self, name: str, ask: Ask) -> None:
         """The plan of the run, where another one was shown last."""
-        key = (ask.run, tuple(sorted(ask.plan.items())))
+        key = (ask.run, tuple(sorted(ask.plan.items())), bool(self.study.first))
         if self._shown.get(name) != key:
-            manifest = self.study.manifest(ask.run, **ask.plan)
+            manifest = self.study.manifest(self._prefix + ask.run, **ask.plan)
             if why := self.study.sites[name].show(manifest):
                 self.refusals.append((name, why))
             self._shown[name] = key
@@ -266,17 +279,17 @@ class LyingServer:
         """Which sums are asked for: those that the first who says so has, but what is left out."""
         if ask.step == "train":
             return None
-        if ask.step not in self._layouts:
-            first = ask.step == "statistics" and ask.number == 0
-            totals = Totals.of({} if first else self._totals.get(ask.run, {}))
+        place = (ask.step, ask.number if ask.step == "statistics" else 0)
+        if place not in self._layouts:
+            totals = Totals.of({} if place == ("statistics", 0) else self._totals)
             phase = ask.number if ask.step == "statistics" else None
             request = LayoutRequest(totals, phase).to_records()
             answers = (self._ask(name, m.LAYOUT, request) for name in names)
             answer = next((one for one in answers if one is not None), None)
             if answer is None:
                 raise RoundFailed("nobody says which sums there are")
-            self._layouts[ask.step] = KeyReply.from_records(answer).message
-        exact = sums_layout(self._layouts[ask.step]).exact
+            self._layouts[place] = KeyReply.from_records(answer).message
+        exact = sums_layout(self._layouts[place]).exact
         left = {name: x.shape for name, x in exact.items() if name not in OWN_NAMES}
         return encode_sums_layout({name: x for name, x in left.items() if name != ask.sums})
 
@@ -287,10 +300,10 @@ class LyingServer:
     # --- requests --------------------------------------------------------------------------------
     def _content(self, ask: Ask, name: str) -> Content:
         """A request; with what is false in it for this hospital."""
-        totals = self._totals.get(ask.run)
+        totals = {} if (ask.step, ask.number) == ("statistics", 0) else self._totals
         if ask.totals == "crafted":
             totals = {"rows": np.array([3.0]), "sum": np.arange(4.0)}
-        sent = Totals.of(totals or {})
+        sent = Totals.of(totals)
         if ask.step == "statistics":
             content = StatisticsRequest(ask.number, sent).to_records()
         else:
@@ -338,7 +351,7 @@ class LyingServer:
         for name, value in found.items():
             self.equations.append(Equation((*question, name), ones, value.reshape(-1), shown))
         if ask.step == "statistics":
-            self._totals.setdefault(ask.run, found)
+            self._totals = found | self._totals  # the first of each is gone on with
 
     def _write_down_update(
         self, ask: Ask, layout: VectorLayout, total: Total, shown: bytes
