@@ -1,5 +1,5 @@
-"""The campaign of lies (``tests/lying``) against real client processes: one fixed form in the suite,
-drawn at random and at length by ``make chaos``."""
+"""The campaign of lies (``tests/lying``) against real client processes: one fixed form in the
+suite, drawn at random and at length by ``make chaos``."""
 
 from __future__ import annotations
 
