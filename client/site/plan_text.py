@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Sequence
 
 from rich.box import SIMPLE
@@ -11,8 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wardround.common.errors import WardroundError
 from wardround.common.manifest.manifest import Manifest
+from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import ANY, Leaf, Protection
+from wardround.common.secagg.graph import thresholds
 
 _WIDTH = 100
 _WORDS: dict[Protection, str] = {
@@ -72,8 +76,10 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("federation", f"{manifest.federation}, version {manifest.description_version}"),
         ("hospitals", _many(manifest.roster)),
         ("task", task),
-        ("model", manifest.model_family),
+        ("model", _model(manifest)),
+        ("first model", _first_model(manifest)),
         ("rounds", f"{manifest.rounds}, with {manifest.cohort} hospitals each"),
+        ("questions", _questions(manifest)),
         ("strategy", f"{manifest.strategy} (algorithm {', '.join(manifest.algorithms)})"),
         ("secure aggregation", _secure(manifest)),
         ("privacy", _privacy(manifest)),
@@ -90,13 +96,49 @@ def _many(names: Sequence[str], most: int = 20) -> str:
     return f"{len(names)}: {', '.join(names[:most])}{more}"
 
 
+def _model(manifest: Manifest) -> str:
+    if manifest.stage == 1:
+        return f"{manifest.model_family}; its arrays are known with the second manifest"
+    shared = [x for x in manifest.leaves if (x.message_type, x.record) == (m.TRAIN, m.ARRAYS)]
+    numbers = sum(math.prod(leaf.shape or ()) for leaf in shared)
+    return f"{manifest.model_family}: {numbers:,} numbers in {len(shared)} arrays, listed below"
+
+
+def _first_model(manifest: Manifest) -> str:
+    if manifest.stage == 1:
+        return "known with the second manifest"
+    return manifest.first_model or "not fixed: the server may begin from any"
+
+
+def _questions(manifest: Manifest) -> str:
+    """How often this hospital's rows are computed with, at most."""
+    rounds, uploads = manifest.rounds, manifest.uploads
+    prepared = any(leaf.message_type == m.STATISTICS for leaf in manifest.leaves)
+    parts = [
+        "sums that prepare the data, of the task's own names" if prepared else "",
+        f"training in {rounds} rounds",
+        f"figures after each of {rounds} rounds",
+    ]
+    text = "; ".join(part for part in parts if part)
+    if manifest.secure_aggregation.enabled:
+        return f"{text}; for each at most {uploads} masked vectors, of which one sum is opened"
+    return f"{text}; each as often as the server asks"
+
+
 def _secure(manifest: Manifest) -> str:
     table = manifest.secure_aggregation
     if not table.enabled:
         return "off: the server sees this hospital's own updates and figures"
+    try:
+        found = thresholds(manifest.cohort, table.threshold)
+        fewest = max(table.min_cohort, min(found.survivors, manifest.cohort))
+    except WardroundError:  # no graph of so many holds: the rules refuse the plan
+        fewest = table.min_cohort
+    weight = "known with the second manifest" if manifest.stage == 1 else manifest.largest_weight
     return (
-        f"on: sums of at least {table.min_cohort} hospitals, threshold {table.threshold:g}, "
-        f"{table.colluding} colluding, {table.bits} bits"
+        f"on: sums of at least {fewest} hospitals, threshold {table.threshold:g}, "
+        f"{table.colluding} colluding, {table.bits} bits; a coordinate's change is clipped at "
+        f"{table.clip:g}; largest weight of a hospital: {weight}"
     )
 
 

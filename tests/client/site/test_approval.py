@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import stat
@@ -301,6 +302,29 @@ def test_the_plan_says_plainly_what_is_off_and_how_much_is_planned() -> None:
     assert "float32 2 x 3" in plan_text(second) and "2: with the model's arrays" in plan_text(
         second
     )
+
+
+def words(manifest: Manifest) -> str:
+    """The plan as one line, however its cells are folded."""
+    return " ".join(plan_text(manifest).split())
+
+
+def test_the_plan_says_how_often_is_asked_and_what_bounds_an_answer() -> None:
+    """Of three hospitals' sums only those of all are opened: floor(0.667 x 3) + 1."""
+    first = plan("[federation]\nrounds = 7\n[secure_aggregation]\nclip = 0.25\nmin_cohort = 2\n")
+    second = stage_two(first, LAYOUT, ["weight"], {}).model_copy(
+        update={"largest_weight": 321, "first_model": "ab" * 32}
+    )
+    for shown in map(words, (first, second)):
+        assert "training in 7 rounds; figures after each of 7 rounds" in shown
+        assert f"for each at most {first.uploads} masked vectors, of which one sum" in shown
+        assert "sums of at least 3 hospitals" in shown and "is clipped at 0.25" in shown
+    assert "largest weight of a hospital: known with the second manifest" in words(first)
+    assert "largest weight of a hospital: 321" in words(second)
+    assert "ab" * 32 in words(second)
+    numbers = sum(math.prod(spec.shape) for spec in LAYOUT.values())
+    assert f"{numbers} numbers in {len(LAYOUT)} arrays" in words(second)
+    assert "each as often as the server asks" in words(plan(PLAIN))
 
 
 def test_names_from_the_server_are_shown_as_they_are(approvals) -> None:
