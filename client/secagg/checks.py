@@ -9,7 +9,12 @@ from wardround.client.secagg.contributions import Asked
 from wardround.client.secagg.state import Group, Policy, Session
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
-from wardround.common.secagg.graph import Thresholds, thresholds
+from wardround.common.secagg.graph import (
+    Thresholds,
+    check_spread,
+    complete_graph,
+    ring_places,
+)
 from wardround.common.text import one_line
 from wardround.common.trust.identity import KEY_BYTES, Roster, verify
 
@@ -21,9 +26,9 @@ def check_group(
 ) -> list[str]:
     """The members' names, if this hospital may make keys for the group.
 
-    That is: all in its roster, ordered, itself with its own key among them; thresholds safe with as
-    many colluders as *its* policy assumes; no fewer than its ``min_cohort``; numbers that it hasn't
-    made keys for before.
+    That is: all in its roster, ordered, itself with its own key among them; graph and thresholds
+    safe with as many colluders as *its* policy assumes; no fewer than its ``min_cohort``, even if
+    the server shows others another survivor set; numbers that it hasn't made keys for before.
     """
     names = [member.name for member in request.members]
     if names != sorted(set(names)):
@@ -39,8 +44,10 @@ def check_group(
             f"a sum of {min(len(names), request.survivors)} of {len(names)} hospitals could be "
             f"opened; this hospital's secure_aggregation.min_cohort is {policy.min_cohort}"
         )
-    asked = Thresholds(len(names), request.degree, request.threshold, request.survivors)
-    asked.check(policy.colluding)
+    asked = Thresholds(
+        len(names), request.degree, request.threshold, request.survivors, request.window
+    )
+    asked.check(policy.colluding, policy.min_cohort)
     _check_signed(asked, policy)
     if request.first < session.next_index:
         raise ProtocolRefused(
@@ -52,10 +59,16 @@ def check_group(
 
 
 def _check_signed(asked: Thresholds, policy: Policy) -> None:
-    """Neither graph nor thresholds are weaker than what the signed settings give a group of this
-    size: each share fewer is one hospital more that the server and its friends need not ask."""
-    signed = thresholds(asked.clients, policy.threshold)
-    for what in ("degree", "threshold", "survivors"):
+    """The threshold of a complete graph is no lower than what the signed settings give a group of
+    this size: each share fewer is one hospital more that the server and its friends need not ask.
+
+    That of a k-regular graph is nobody's choice: ``check`` works out what this hospital's numbers
+    take.
+    """
+    if not asked.complete:
+        return
+    signed = complete_graph(asked.clients, policy.threshold)
+    for what in ("threshold", "survivors"):
         here, least = getattr(asked, what), getattr(signed, what)
         if here < least:
             raise ProtocolRefused(
@@ -88,6 +101,7 @@ def check_task(group: Group, task: wire.TaskRequest, asked: Asked) -> None:
     """The aggregation is one of the group's, and this hospital hasn't uploaded for it: two vectors
     under one mask differ by their numbers alone. What it is for, and how its numbers are written,
     are as the hospital itself reads the request and works them out."""
+    check_ring(group)
     if not group.transcript:
         raise ProtocolRefused("the group's keys were not accepted yet")
     if not group.first <= task.index < group.first + group.count:
@@ -106,9 +120,18 @@ def check_task(group: Group, task: wire.TaskRequest, asked: Asked) -> None:
     asked.terms.check(task, group.clients, group.survivors)
 
 
+def check_ring(group: Group) -> None:
+    """What this hospital stored of a group is enough to check survivor sets."""
+    if not group.limits.complete and not group.ring:
+        raise ProtocolRefused(
+            "the group's keys were made by an earlier version of wardround, which did not check "
+            "who is near whom; the server must be started again"
+        )
+
+
 def check_survivors(group: Group, request: wire.UnmaskRequest, policy: Policy) -> None:
-    """The survivor set is one whose sum may be opened: large enough, and with this hospital in it,
-    as it has uploaded."""
+    """The survivor set is one whose sum may be opened: large enough, with this hospital in it, as
+    it has uploaded, and on a ring without gaps, for one may be a lie."""
     survivors = request.survivors
     # sorted, so the last position is the largest; none at all is refused for its number below
     if list(survivors) != sorted(set(survivors)) or survivors[-1:] >= (group.clients,):
@@ -120,5 +143,8 @@ def check_survivors(group: Group, request: wire.UnmaskRequest, policy: Policy) -
         raise ProtocolRefused(
             f"a sum of {len(survivors)} hospitals is not opened; it takes at least {least}"
         )
+    check_ring(group)
+    if group.ring and (wrong := check_spread(survivors, ring_places(group.ring), group.limits)):
+        raise ProtocolRefused(f"the survivor set has a gap: {wrong}")
     if len(request.ciphertexts) != len(group.holders):
         raise ProtocolRefused("the encrypted shares are not one for each neighbour")

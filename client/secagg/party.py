@@ -43,7 +43,7 @@ from wardround.common.secagg.context import (
 from wardround.common.secagg.encoding import (
     VectorLayout,
 )
-from wardround.common.secagg.graph import neighbours
+from wardround.common.secagg.graph import neighbours, ring_bytes
 from wardround.common.secagg.keys import ExchangeKey, KeyChain, commitment, derive, seal, unseal
 from wardround.common.secagg.ring import RingVector
 from wardround.common.trust.identity import KEY_BYTES, Identity, Roster, digest
@@ -136,6 +136,8 @@ class SecureClient:
             clients=len(names),
             threshold=request.threshold,
             survivors=request.survivors,
+            window=request.window,
+            ring=ring_bytes(tuple(names), request.degree, group_id(data)),
             position=position,
             holders=holders,
             names=[names[holder] for holder in holders],

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from wardround.client.secagg.contributions import Contributions
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProtocolRefused
+from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.keys import KeyChain
 from wardround.common.trust.identity import digest
 
@@ -19,8 +20,16 @@ _FORGET = (
     "then lost)"
 )
 SESSION_FORMAT = Format("secagg session", _FORGET)
-GROUP_FORMAT = Format("secagg group", _FORGET)
 RUN_FORMAT = Format("record of what was contributed to a run", _FORGET)
+
+
+def _say_which_graph(values: Values) -> Values:
+    """Version 2 has what the check of a survivor set needs. Of a k-regular group that was made
+    before nobody knows it: ``check_ring`` refuses it."""
+    return values | {"window": 0, "ring": b""}
+
+
+GROUP_FORMAT = Format("secagg group", _FORGET, (_say_which_graph,))
 
 
 class Store(Protocol):
@@ -74,6 +83,9 @@ class Group:
     transcript : digest of it with all members' keys; b"" until they are accepted
     first, count : the aggregations that its keys are for
     clients, threshold, survivors : n, t, and the fewest whose sum may be opened
+    window : fewest survivors of so many places in a row on the ring as half of the neighbours
+    ring : every member's position, in their order on the ring, two bytes each, the first one more
+        significant; b"" where everyone is everyone's neighbour
     position : this hospital's, in the order of names; holders, names, exchanges : of its neighbours
     link, link_index : the key chain at the oldest aggregation that isn't over
     own_keys : digest of this hospital's bundle; public_keys : the neighbours' round keys
@@ -88,6 +100,8 @@ class Group:
     clients: int
     threshold: int
     survivors: int
+    window: int
+    ring: bytes
     position: int
     holders: list[int]
     names: list[str]
@@ -103,6 +117,12 @@ class Group:
     answer: bytes = field(default=b"", repr=False)
     run: str = ""
     parts: list[str] = field(default_factory=list)
+
+    @property
+    def limits(self) -> Thresholds:
+        """Graph and thresholds."""
+        degree = len(self.holders)
+        return Thresholds(self.clients, degree, self.threshold, self.survivors, self.window)
 
     def chain_at(self, index: int) -> KeyChain:
         """The key chain at an aggregation that isn't over."""

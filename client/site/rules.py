@@ -18,7 +18,7 @@ from wardround.common.errors import PrivacyRefused, ProtocolRefused
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
 from wardround.common.privacy.accounting import unit_epsilon
-from wardround.common.secagg.graph import Thresholds, thresholds
+from wardround.common.secagg.graph import thresholds
 from wardround.common.trust.description import Description
 
 
@@ -96,16 +96,18 @@ def _check_group(site: SitePolicy, manifest: Manifest, hospitals: int, colluding
     to; who may collude is as this hospital assumes.
     """
     table = manifest.secure_aggregation
-    found = thresholds(hospitals, table.threshold)
-    survivors = max(found.survivors, table.min_cohort)
-    if min(survivors, hospitals) < site.min_cohort:
+    try:
+        found = thresholds(hospitals, table.threshold, table.colluding, table.min_cohort)
+    except ProtocolRefused as error:
+        raise site.refused("colluding", str(error)) from None
+    if found.survivors < site.min_cohort:
         raise site.refused(
             "min_cohort",
             f"this hospital allows sums of at least {site.min_cohort} hospitals, the run may "
-            f"open one of {min(survivors, hospitals)} (of {hospitals})",
+            f"open one of {found.survivors} (of {hospitals})",
         )
     try:
-        Thresholds(hospitals, found.degree, found.threshold, survivors).check(colluding)
+        found.check(colluding, site.min_cohort)
     except ProtocolRefused as error:
         raise site.refused(
             "colluding", f"this hospital assumes {colluding}, the run's {error}"

@@ -186,7 +186,8 @@ class Hello(Message):
 
 
 class GroupRequest(Message):
-    """Aggregations ``first`` to ``first + count - 1`` of the members, whose order is theirs."""
+    """Aggregations ``first`` to ``first + count - 1`` of the members, whose order is theirs;
+    ``degree`` to ``window``: as in ``Thresholds``."""
 
     session: bytes
     first: int
@@ -194,6 +195,7 @@ class GroupRequest(Message):
     degree: int
     threshold: int
     survivors: int
+    window: int
     members: tuple[Hello, ...]
     TAG = 3
     _SPEC = {
@@ -203,6 +205,7 @@ class GroupRequest(Message):
         "degree": _U16,
         "threshold": _U16,
         "survivors": _U16,
+        "window": _U16,
         "members": _list(_nested(Hello, 512), MOST_CLIENTS),
     }
 

@@ -11,7 +11,10 @@ from wardround.common.secagg import messages as wire
 _PARTY, _CHECKS = "client.secagg.party.SecureClient", "client.secagg.checks"
 _GROUP = f"{_CHECKS}.check_group"
 _TERMS = "client.secagg.contributions.Terms.check"
-_SIGNED = "not below what the signed settings give a group of this size, and safe with `colluding`"
+_SAFE = (
+    "safe with its own `colluding`: worked out from the proof's conditions (`common.secagg.safety`)"
+)
+_SIGNED = f"not below what the signed settings give a complete graph of this size; {_SAFE}"
 
 SENT: dict[type[wire.Message], dict[str, Decided]] = {
     wire.HelloRequest: {
@@ -30,9 +33,12 @@ SENT: dict[type[wire.Message], dict[str, Decided]] = {
         "session": position("the present one", "client.secagg.state.Memory.session"),
         "first": position("not before the last one that it made keys for", _GROUP),
         "count": bound("1 to 64", _GROUP),
-        "degree": bound(_SIGNED, _GROUP),
+        "degree": bound(f"everyone, up to 64; else {_SAFE}", _GROUP),
         "threshold": bound(_SIGNED, _GROUP),
-        "survivors": bound(f"{_SIGNED}; not below `min_cohort`", _GROUP),
+        "survivors": bound(
+            f"{_SIGNED}; no sum of fewer than `min_cohort`, whatever others are told", _GROUP
+        ),
+        "window": bound(_SAFE, _GROUP),
         "members": bound("distinct, in the roster, no fewer than `min_cohort`", _GROUP),
     },
     wire.KeysRequest: {
@@ -69,8 +75,8 @@ SENT: dict[type[wire.Message], dict[str, Decided]] = {
         "group": position("one that it made keys for", "client.secagg.state.Memory.group"),
         "index": position("the last one that it uploaded for", f"{_PARTY}.unmask"),
         "survivors": bound(
-            "distinct members, itself among them, no fewer than the group's and `min_cohort`; one "
-            "set for each aggregation",
+            "distinct members, itself among them, no fewer than the group's and `min_cohort`, and "
+            "without gaps on the ring; one set for each aggregation",
             f"{_CHECKS}.check_survivors",
         ),
         "ciphertexts": keys(

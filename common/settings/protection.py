@@ -46,7 +46,8 @@ class SecureAggregationTable(Table):
         ge=0,
         le=MANY,
         description=(
-            "hospitals that may collude with the server; the threshold must be above (n + c) / 2"
+            "hospitals that may collude with the server; the threshold must be above (n + c) / 2, "
+            "and above 64 hospitals the graph of masks grows with them"
         ),
     )
     min_cohort: int = Field(

@@ -128,10 +128,10 @@ class KeyExchange:
             raise RoundFailed(
                 f"{clients} hospitals are left; secure_aggregation.min_cohort is {least}"
             )
-        found = thresholds(clients, self._table.threshold)
-        limits = Thresholds(clients, found.degree, found.threshold, max(found.survivors, least))
+        colluding = self._table.colluding
         try:
-            limits.check(self._table.colluding)
+            limits = thresholds(clients, self._table.threshold, colluding, least)
+            limits.check(colluding, least)
         except ProtocolRefused as error:
             raise RoundFailed(str(error)) from None
         return limits

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import group_id, session_id, transcript_digest
-from wardround.common.secagg.graph import Thresholds, neighbours
+from wardround.common.secagg.graph import Thresholds, check_spread, neighbours, ring_order
 from wardround.common.secagg.keys import SHARE_BYTES, check_exchange
 from wardround.common.trust.identity import KEY_BYTES, Roster, verify
 
@@ -59,6 +59,7 @@ class SecureSession:
             degree=limits.degree,
             threshold=limits.threshold,
             survivors=limits.survivors,
+            window=limits.window,
             members=tuple(self.hellos[name] for name in sorted(names)),
         )
         return KeyGroup(request, self.roster)
@@ -71,6 +72,9 @@ class KeyGroup:
         self.parameters, self.request = request, request.to_bytes()
         self.id = group_id(self.request)
         self.names = [member.name for member in request.members]
+        self.limits = Thresholds(
+            len(self.names), request.degree, request.threshold, request.survivors, request.window
+        )
         self.neighbours = neighbours(tuple(self.names), request.degree, self.id)
         self.bundles: dict[str, wire.Bundle] = {}
         self.accepted: set[str] = set()
@@ -103,6 +107,13 @@ class KeyGroup:
         group.accepted = set(accepted)
         group._next = group.parameters.first + group.parameters.count
         return group
+
+    def gap(self, survivors: Collection[int]) -> str:
+        """What is wrong with the places of these survivors, as every hospital will say; "" if
+        nothing."""
+        if self.limits.complete:
+            return ""
+        return check_spread(sorted(survivors), ring_order(tuple(self.names), self.id), self.limits)
 
     def add_bundle(self, name: str, data: bytes) -> None:
         """Check and keep a member's bundle: its signature, keys of the right number that are usable

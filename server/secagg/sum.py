@@ -120,6 +120,7 @@ class MaskedSum:
         if (
             max(survivors, default=0) >= len(group.names)
             or len(survivors) < group.parameters.survivors
+            or group.gap(survivors)
         ):
             raise ProtocolRefused("the survivor set is not one of the group")
         if [group.names[position] for position in survivors] != sorted(asked):
@@ -148,7 +149,8 @@ class MaskedSum:
     def unmask_requests(self) -> dict[str, bytes]:
         """Fix the survivor set, for good, and ask each survivor for its shares.
 
-        Raises RoundFailed if too few have uploaded: nothing can be opened then.
+        Raises RoundFailed if too few have uploaded, or too few of some neighbours: nothing can be
+        opened then, and no hospital would help.
         """
         self._expect(Phase.UPLOADING, "the survivor set is fixed already")
         least = self.group.parameters.survivors
@@ -157,6 +159,8 @@ class MaskedSum:
                 f"{len(self.survivors)} of {len(self.group.names)} hospitals uploaded, and a sum "
                 f"of fewer than {least} is not opened"
             )
+        if gap := self.group.gap(self.survivors):
+            raise RoundFailed(f"too few hospitals uploaded: {gap}")
         self.phase = Phase.UNMASKING
         survivors = tuple(sorted(self.survivors))
         offset = SHARE_BYTES * (self.task.index - self.group.parameters.first)

@@ -31,7 +31,7 @@ from wardround.server.secagg.journal import Journal
 
 FIVE = (
     "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
-    "[secure_aggregation]\nenabled = true\nthreshold = 0.5\n"
+    "[secure_aggregation]\nenabled = true\nthreshold = 0.5\nmin_cohort = 2\n"
 )
 PRIVATE = FIVE + "[privacy]\nunit = 'hospital'\nnoise_multiplier = 1.0\nnoise = 'distributed'\n"
 ONCE = Counter({(number, name): 1 for number in (1, 2) for name in "abcde"})

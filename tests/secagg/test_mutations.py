@@ -36,7 +36,7 @@ SIGNED_OR_NAMED = ["HelloRequest", "Hello", "Bundle", "KeysRequest", "Accepted",
 
 
 def three_of(n: int) -> Thresholds:
-    return Thresholds(n, n - 1, 3, 3)
+    return Thresholds(n, n - 1, 3, 3)  # a lie leaves two in the sum
 
 
 # --- in a whole run -------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_one_changed_message_costs_at_most_its_own_hospitals_part(kind, victim, 
             assume(len(done[0]) != len(data))  # other numbers are poisoning, not protocol
         return done[0]
 
-    federation = Federation(5, tamper=tamper)
+    federation = Federation(5, Policy(min_cohort=2), tamper)
     federation.begin()
     group = federation.form(three_of, count=2)
     numbers = some_numbers(group.names)
@@ -260,6 +260,7 @@ FIELDS = {
         "degree": u16,
         "threshold": u16,
         "survivors": u16,
+        "window": u16,
         "members": st.integers(0, 4),
     },
     "TaskRequest": {

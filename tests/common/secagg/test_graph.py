@@ -5,20 +5,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
-from math import comb
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.errors import ProtocolRefused, StrategyError
+from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.graph import (
     COMPLETE,
-    CORRUPT_SHARE,
-    DROPPED_SHARE,
     Thresholds,
-    k_regular,
     neighbours,
     ring_order,
     thresholds,
@@ -87,15 +84,15 @@ def test_the_graph_depends_on_names_not_on_their_order(case, random) -> None:
 
 
 def test_the_ring_is_ordered_by_a_hash_of_seed_and_name() -> None:
-    names, seed = [f"hospital {i}" for i in range(30)], b"group"
+    names, seed = tuple(f"hospital {i}" for i in range(30)), b"group"
 
     def rank(i: int) -> bytes:
         parts = (seed, names[i].encode())
         return hashlib.sha256(b"".join(len(p).to_bytes(4, "big") + p for p in parts)).digest()
 
-    assert ring_order(names, seed) == sorted(range(30), key=rank)
+    assert list(ring_order(names, seed)) == sorted(range(30), key=rank)
     assert ring_order(names, seed) != ring_order(names, b"other group")
-    assert ring_order(names, seed) != list(range(30))
+    assert ring_order(names, seed) != tuple(range(30))
 
 
 def test_up_to_64_clients_everyone_is_everyones_neighbour() -> None:
@@ -121,9 +118,9 @@ def test_the_default_threshold_is_safe_and_the_smallest_above_two_thirds(n) -> N
     t = found.threshold
     assert Fraction(t, n) > Fraction(2, 3) >= Fraction(t - 1, n) and found.survivors == t
     for colluding in range(2 * t - n):
-        found.check(colluding)
+        found.check(colluding, 1)
     with pytest.raises(ProtocolRefused, match="different survivor sets"):
-        found.check(2 * t - n)
+        found.check(2 * t - n, 1)
 
 
 @pytest.mark.parametrize("n", range(1, 9))
@@ -144,10 +141,10 @@ def test_a_threshold_is_accepted_if_and_only_if_no_two_survivor_sets_can_be_open
         )
         outcomes[safe] += 1
         if safe:
-            Thresholds(n, n - 1, t, max(t, 1)).check(c)
+            Thresholds(n, n - 1, t, max(t, 1)).check(c, 1)
         else:
             with pytest.raises(ProtocolRefused):
-                Thresholds(n, n - 1, t, max(t, 1)).check(c)
+                Thresholds(n, n - 1, t, max(t, 1)).check(c, 1)
         assert safe == (n >= 2 and t <= n and 2 * t > n + c)
     assert outcomes[False] and (outcomes[True] or n == 1)
 
@@ -157,22 +154,22 @@ def test_a_sum_of_fewer_than_the_threshold_or_more_than_all_is_not_allowed(n) ->
     for survivors in range(n + 2):
         parameters = Thresholds(n, n - 1, n, survivors)
         if survivors == n:
-            parameters.check(0)
+            parameters.check(0, 1)
         else:
             with pytest.raises(ProtocolRefused, match=f"a sum of {survivors} of {n} hospitals"):
-                parameters.check(0)
+                parameters.check(0, 1)
 
 
 @pytest.mark.parametrize(("n", "t", "survivors"), [(8, 5, 5), (8, 5, 8), (8, 6, 7)])
 def test_survivors_may_be_anything_from_the_threshold_to_all(n, t, survivors) -> None:
-    Thresholds(n, n - 1, t, survivors).check(0)
+    Thresholds(n, n - 1, t, survivors).check(0, 1)
     with pytest.raises(ProtocolRefused, match=f"a sum of {t - 1} of {n}"):
-        Thresholds(n, n - 1, t, t - 1).check(0)
+        Thresholds(n, n - 1, t, t - 1).check(0, 1)
 
 
 def test_the_refusal_of_a_threshold_says_what_could_happen() -> None:
     with pytest.raises(ProtocolRefused) as refusal:
-        Thresholds(10, 9, 7, 7).check(4)
+        Thresholds(10, 9, 7, 7).check(4, 3)
     assert str(refusal.value) == (
         "threshold 7 of 10 is not above (10 + 4) / 2: a server that shows hospitals different "
         "survivor sets could open one hospital's update"
@@ -184,132 +181,71 @@ def test_the_refusal_of_a_threshold_says_what_could_happen() -> None:
 )
 def test_what_is_no_graph_is_refused(n, degree) -> None:
     with pytest.raises(ProtocolRefused, match="is no graph"):
-        Thresholds(n, degree, n, n).check(0)
+        Thresholds(n, degree, n, n).check(0, 1)
 
 
 # --- the k-regular graph --------------------------------------------------------------------------
-def tail(least: int, population: int, marked: int, drawn: int) -> Fraction:
-    """P[at least so many marked among the drawn], exactly: a hypergeometric tail."""
-    ways = sum(
-        comb(marked, hits) * comb(population - marked, drawn - hits)
-        for hits in range(max(0, least), min(marked, drawn) + 1)
-    )
-    return Fraction(ways, comb(population, drawn))
-
-
-def safe(n: int, degree: int, t: int) -> bool:
-    """The three bounds of the module's docstring, each by a union over n clients."""
-    corrupt, dropped = n * 5 // 100, n // 10
-    opened = n * tail(t, n - 1, corrupt, degree)
-    alone = n * tail(degree, n - 1, corrupt + dropped, degree)
-    stuck = n * (1 - tail(t, n - 1, n - 1 - dropped, degree))
-    return opened < Fraction(1, 2**40) and alone < Fraction(1, 2**40) and stuck < Fraction(1, 2**20)
-
-
-def test_the_tail_is_a_probability_done_by_hand() -> None:
-    """2 of 5 marked, 2 drawn: both 1/10, at least one 7/10."""
-    assert tail(2, 5, 2, 2) == Fraction(1, 10) and tail(1, 5, 2, 2) == Fraction(7, 10)
-    assert tail(0, 5, 2, 2) == 1 and tail(3, 5, 2, 2) == 0
-
-
-@pytest.mark.parametrize("n", [65, 100, 257, 1000])
-def test_the_k_regular_graph_keeps_its_bounds_and_nothing_smaller_does(n) -> None:
-    degree, t = k_regular(n)
-    holders = degree + 1
-    assert degree % 2 == 0 and 2 * t > holders and t <= degree
-    assert safe(n, degree, t)
-    # The smallest t of this degree, and no t above half of the holders for any smaller one.
-    assert not any(safe(n, degree, less) for less in range(holders // 2 + 1, t))
-    for smaller in range(4, degree, 2):
-        assert not any(safe(n, smaller, x) for x in range((smaller + 1) // 2 + 1, smaller + 1))
-
-
-def test_the_shares_that_a_graph_is_sized_for_are_those_of_the_test() -> None:
-    assert (CORRUPT_SHARE, DROPPED_SHARE) == (0.05, 0.1)
-    assert all(int(0.05 * n) == n * 5 // 100 and int(0.1 * n) == n // 10 for n in range(65, 5000))
-
-
 def test_degrees_grow_like_the_logarithm() -> None:
     """The point of the k-regular graph: ten times the clients cost a few more neighbours."""
-    degrees = [k_regular(n)[0] for n in (100, 1000, 5000)]
-    assert degrees == sorted(degrees) and degrees[-1] < 50
+    degrees = [thresholds(n).degree for n in (100, 1000, 5000)]
+    assert degrees == sorted(degrees) and degrees[-1] < 80
 
 
 @pytest.mark.parametrize("n", [65, 100, 1000])
-def test_the_default_parameters_of_many_clients_pass_their_own_check(n) -> None:
-    found = thresholds(n)
-    assert found == Thresholds(n, *k_regular(n), n // 2 + 1)
-    found.check(0)
-
-
-@pytest.mark.parametrize("n", [100, 1000])
 def test_weaker_parameters_of_many_clients_are_refused(n) -> None:
-    degree, t = k_regular(n)
-    most = n // 2 + 1
-    with pytest.raises(ProtocolRefused, match=f"it takes {degree} and {t}"):
-        Thresholds(n, degree - 2, t, most).check(0)
-    if 2 * (t - 1) > degree + 1:
-        with pytest.raises(ProtocolRefused, match=f"it takes {degree} and {t}"):
-            Thresholds(n, degree, t - 1, most).check(0)
-    with pytest.raises(ProtocolRefused, match="is not above"):
-        Thresholds(n, degree, (degree + 1) // 2, most).check(0)
-    with pytest.raises(ProtocolRefused, match="is not above"):
-        Thresholds(n, degree, degree + 2, most).check(0)
-    for survivors in (n // 2, n + 1):
-        with pytest.raises(ProtocolRefused, match=f"a sum of {survivors} of {n}"):
-            Thresholds(n, degree, t, survivors).check(0)
+    found = thresholds(n)
+    found.check(0, 3)
+    wider = {"degree": found.degree + 2, "threshold": found.threshold + 1}
+    replace(found, **wider, window=found.window + 1).check(0, 3)
+    low, high = (found.degree + 1) // 2, found.degree + 2
+    for change, why in (
+        ({"window": found.window - 1}, "open a part of the sum"),
+        ({"threshold": found.threshold - 1}, "open a part of the sum"),
+        ({"degree": 4, "threshold": 4, "window": 1}, "are too few"),
+        ({"threshold": low}, "is not above"),
+        ({"threshold": high}, "is not above"),
+        ({"survivors": n // 2}, f"a sum of {n // 2} of {n}"),
+        ({"survivors": n + 1}, f"a sum of {n + 1} of {n}"),
+        ({"window": found.degree // 2 + 1}, "is no graph"),
+        ({"degree": found.degree + 1}, "is no graph"),  # each has as many before it as behind it
+    ):
+        with pytest.raises(ProtocolRefused, match=why):
+            replace(found, **change).check(0, 3)
 
 
-@pytest.mark.parametrize("clients", [65, 70, 200, 1000])
-def test_above_64_hospitals_those_that_collude_are_counted(clients) -> None:
-    """The default graph has a majority of holders by one: one that colludes is one too many."""
-    thresholds(clients).check(0)
-    for colluding in (1, 20):
-        with pytest.raises(
-            ProtocolRefused, match=f"{colluding} of {clients} hospitals may collude"
-        ):
-            thresholds(clients).check(colluding)
+@pytest.mark.parametrize("n", [65, 70, 200, 1000])
+def test_above_64_hospitals_those_that_collude_are_counted(n) -> None:
+    """The graph for c that collude withstands c, and not c + 5; that for 5 is larger."""
+    degrees = []
+    for colluding in (0, 5):
+        found = thresholds(n, colluding=colluding)
+        found.check(colluding, 1)
+        with pytest.raises(ProtocolRefused):
+            found.check(colluding + 5, 3)
+        degrees.append(found.degree)
+    assert degrees[0] < degrees[1]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(66, 200), st.integers(20, 40), st.data())
-def test_colluding_neighbours_are_allowed_by_the_tail_done_by_hand(clients, half, data) -> None:
-    """n P(c_v >= 2t - k - 1) < 2^-40 for c_v hypergeometric: a sum of binomials."""
-    degree = min(2 * half, 2 * ((clients - 2) // 2))
-    t = data.draw(st.integers(degree // 2 + 1, degree))
-    colluding = data.draw(st.integers(1, clients - 1))
-    tail = sum(
-        comb(colluding, x) * comb(clients - 1 - colluding, degree - x)
-        for x in range(2 * t - degree - 1, min(colluding, degree) + 1)
-    )
-    chance = Fraction(clients * tail, comb(clients - 1, degree))
-    limits = Thresholds(clients, degree, t, clients // 2 + 1)
-    try:
-        limits.check(colluding)
-        allowed = True
-    except ProtocolRefused as error:
-        if "too few" in str(error):
-            return
-        allowed = False
-    assert allowed == (chance < Fraction(1, 2**40))
-
-
-def test_an_odd_degree_that_no_ring_has_is_refused() -> None:
-    """On a ring each has as many neighbours before it as behind it."""
-    degree, t = k_regular(100)
-    for odd in (degree + 1, degree - 1, 97):
-        with pytest.raises(ProtocolRefused, match=f"100 hospitals with {odd} neighbours each"):
-            Thresholds(100, odd, t + 1, 51).check(0)
-    Thresholds(100, degree + 2, t + 1, 51).check(0)  # larger than needed is as good
+def test_where_no_ring_withstands_who_may_collude_there_is_a_sentence_with_keys() -> None:
+    """More than two thirds of a complete graph, which end at a third."""
+    thresholds(70, colluding=33).check(33, 3)
+    reason = "70 hospitals withstands 34 that collude: draw at most 64 with federation.clients_per"
+    with pytest.raises(ProtocolRefused, match=f"{reason}.* secure_aggregation.colluding"):
+        thresholds(70, colluding=34)
 
 
 def test_a_complete_graph_of_many_clients_is_allowed() -> None:
-    Thresholds(100, 99, 67, 67).check(33)
+    Thresholds(100, 99, 67, 67).check(33, 2)
     with pytest.raises(ProtocolRefused, match="different survivor sets"):
-        Thresholds(100, 99, 67, 67).check(34)
+        Thresholds(100, 99, 67, 67).check(34, 2)
 
 
-def test_a_number_of_clients_that_no_graph_fits_is_refused() -> None:
-    """With 5 clients no even degree from 4 on is below n - 1."""
-    with pytest.raises(StrategyError, match="draw at most 64 with federation.clients_per_round"):
-        k_regular(5)
+def test_so_many_survive_that_no_lie_leaves_fewer_than_a_hospital_insists_on() -> None:
+    """By hand: 20 hospitals, t = 14, sums of 15: 20 * 5 / 14 = 7 may be called gone and 13 are
+    left; of 16 it is 5. Five hospitals with t = 3: test_safety."""
+    assert thresholds(20, min_cohort=15).survivors == 16
+    with pytest.raises(ProtocolRefused, match="could open a sum of 13, not 15"):
+        Thresholds(20, 19, 14, 15).check(0, 15)
+    assert [thresholds(5, 0.5, min_cohort=m).survivors for m in (2, 3, 5)] == [3, 4, 5]
+    with pytest.raises(ProtocolRefused, match="could open a sum of 2, not 3"):
+        Thresholds(5, 4, 3, 3).check(0, 3)

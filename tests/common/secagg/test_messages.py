@@ -34,7 +34,7 @@ bundle_keys = st.builds(wire.BundleKeys, key, name, blocks, blocks, key, signatu
 SOME = {
     "HelloRequest": st.builds(wire.HelloRequest, key, key),
     "Hello": hello,
-    "GroupRequest": st.builds(wire.GroupRequest, key, u32, u16, u16, u16, u16, several(hello)),
+    "GroupRequest": st.builds(wire.GroupRequest, key, u32, u16, u16, u16, u16, u16, several(hello)),
     "BundleKeys": bundle_keys,
     "Bundle": st.builds(wire.Bundle, bundle_keys, several(st.binary(max_size=200))),
     "KeysRequest": st.builds(wire.KeysRequest, key, several(key), several(bundle_keys)),
@@ -84,7 +84,7 @@ KEYS = wire.BundleKeys(G, "Köln", bytes(64), b"c" * 64, G, S)
 EXAMPLES: list[wire.Message] = [
     wire.HelloRequest(G, G[::-1]),
     HELLO,
-    wire.GroupRequest(G, 7, 2, 9, 6, 5, (HELLO, wire.Hello(G, "b", G, S))),
+    wire.GroupRequest(G, 7, 2, 9, 6, 5, 3, (HELLO, wire.Hello(G, "b", G, S))),
     KEYS,
     wire.Bundle(KEYS, (b"x" * 160, b"y" * 160)),
     wire.KeysRequest(G, (G, G[::-1]), (KEYS,)),
@@ -119,7 +119,7 @@ def test_the_format_done_by_hand() -> None:
     expected = [
         b"\x01" + G + G[::-1],
         h,
-        b"\x03" + G + b"\0\0\0\x07\0\x02\0\x09\0\x06\0\x05" + two + size_in_front(h)
+        b"\x03" + G + b"\0\0\0\x07\0\x02\0\x09\0\x06\0\x05\0\x03" + two + size_in_front(h)
         + size_in_front(b),
         k,
         b"\x05" + size_in_front(k) + two + size_in_front(b"x" * 160) + size_in_front(b"y" * 160),
@@ -187,8 +187,8 @@ NAMED = size_in_front(b"a")
 # What comes before the length, the field, its limit, and what the limit counts.
 LIMITS: list[tuple[type[wire.Message], bytes, str, int, str]] = [
     (wire.Hello, G, "name", 256, "bytes"),
-    (wire.GroupRequest, G + bytes(12), "members", 65_535, "entries"),
-    (wire.GroupRequest, G + bytes(12) + number(1), "members", 512, "bytes"),
+    (wire.GroupRequest, G + bytes(14), "members", 65_535, "entries"),
+    (wire.GroupRequest, G + bytes(14) + number(1), "members", 512, "bytes"),
     (wire.BundleKeys, G, "name", 256, "bytes"),
     (wire.BundleKeys, G + NAMED, "public_keys", 64 * 32, "bytes"),
     (wire.BundleKeys, G + NAMED + number(0), "commitments", 64 * 32, "bytes"),
@@ -266,7 +266,7 @@ def test_what_is_as_long_as_allowed_is_read() -> None:
 def test_the_longest_name_of_a_hospital_fits_into_a_group() -> None:
     """The server takes names of at most 64 characters, so 256 bytes."""
     member = wire.Hello(G, "\U0001f3e5" * 64, G, S)
-    group = wire.GroupRequest(G, 0, 1, 1, 1, 1, (member,))
+    group = wire.GroupRequest(G, 0, 1, 1, 1, 1, 0, (member,))
     assert wire.GroupRequest.from_bytes(group.to_bytes()) == group
 
 
@@ -295,7 +295,7 @@ def test_text_that_is_not_utf_8_is_refused(kind, front, field, rest, text) -> No
 @pytest.mark.parametrize(
     ("kind", "before", "inner"),
     [
-        (wire.GroupRequest, G + bytes(12) + number(1), HELLO),
+        (wire.GroupRequest, G + bytes(14) + number(1), HELLO),
         (wire.Bundle, b"", KEYS),
         (wire.KeysRequest, G + number(0) + number(1), KEYS),
     ],

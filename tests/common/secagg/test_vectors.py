@@ -165,7 +165,7 @@ def mask_graph(names: tuple[str], degree: int, seed: bytes) -> Vector:
 
 def default_thresholds(clients: int) -> list[int]:
     found = graph.thresholds(clients)
-    return [found.degree, found.threshold, found.survivors]
+    return [found.degree, found.threshold, found.survivors, found.window]
 
 
 RECIPES: dict[str, Callable[..., Any]] = {
@@ -314,7 +314,7 @@ def _message_inputs() -> dict[str, list[Vector]]:
     examples: list[messages.Message] = [
         messages.HelloRequest(some("n"), some("s")),
         hello,
-        messages.GroupRequest(some("s"), 7, 2, 9, 6, 5, (hello, other)),
+        messages.GroupRequest(some("s"), 7, 2, 9, 6, 5, 3, (hello, other)),
         bundle,
         messages.Bundle(bundle, ciphertexts),
         messages.KeysRequest(g, (some("a"), some("b")), (bundle,)),

@@ -23,7 +23,7 @@ from wardround.simulations.population.identities import fresh_identities, shared
 
 FIVE = "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
 SECURE = "[secure_aggregation]\nenabled = true\n"
-LOOSE = SECURE + "threshold = 0.5\n"
+LOOSE = SECURE + "threshold = 0.5\nmin_cohort = 2\n"
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_hospitals_own_policy_has_the_last_word(federate, settings, five) -> N
         table = config.secure_aggregation.model_copy(update=update)
         return config.model_copy(update={"secure_aggregation": table})
 
-    strict = LOOSE + "min_cohort = 4\n"
+    strict = SECURE + "threshold = 0.5\nmin_cohort = 4\n"
     with pytest.raises(RoundFailed, match="this hospital's secure_aggregation.min_cohort is 4"):
         federate(settings(FIVE + strict), five, server_config=lax)
     wary = LOOSE + "colluding = 2\n"

@@ -27,6 +27,7 @@ from tests.secagg.driver import (
     some_numbers,
     summing,
 )
+from wardround.client.secagg.state import Policy
 from wardround.common.errors import CheckpointError, ProtocolRefused, RoundFailed
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import session_id
@@ -45,7 +46,7 @@ class Round:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.federation = Federation(5)
+        self.federation = Federation(5, Policy(min_cohort=2))
         self.group = self.federation.ready(lambda n: Thresholds(n, n - 1, 3, 3), 2)
         self.numbers = some_numbers(self.group.names)
         self.masked = summing(self.group)
