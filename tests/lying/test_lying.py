@@ -4,26 +4,27 @@ Each of the holes that were found with real processes has a test of its own name
 
 | hole | its test |
 |---|---|
-| 1 weights and clips of the server's | here, ``test_a_field_is_held``, the controls |
+| 1 weights and clips of the server's | here, ``test_each_field_is_held``, the controls |
 | 2 a threshold below the signed one | here, ``FALSE``; tests/common/secagg/test_graph.py |
 | 3 failures that answer questions | tests/secagg/test_failures.py |
 | 4 persons counted by evaluations | here, ``test_a_second_question_about_a_round`` |
 | 5 epsilon without delta, unit and place | tests/client/site/test_policy.py |
 | 6 personal layers that the server names | tests/secagg/test_own_layers.py |
-| 7 settings of an earlier plan | tests/deployment |
-| 8 two ledgers of one patient | tests/client/privacy/test_ledger.py |
+| 7 settings of an earlier plan | tests/deployment/test_settings.py |
+| 8 two ledgers of one patient | tests/client/privacy/test_shared_ledger.py |
 | 9 colluding hospitals in a large group | tests/common/secagg/test_graph.py |
 | 10 rows in one opened sum | here, the first model is the plan's: ``FALSE`` |
-| 11 bytes on a disk | tests/client/transport, tests/server/transport |
-| 12 a class that one patient has | tests/common/tasks |
+| 11 bytes on a disk | tests/client/transport/test_connection.py |
+| 12 a class that one patient has | tests/common/tasks/test_rare.py |
 | 13 gradients that aren't per unit | tests/client/gradients/test_probes.py |
-| 14 descriptions that don't expire | tests/client/site |
+| 14 descriptions that don't expire | tests/client/site/test_kit.py |
 | 15 a log without its end | tests/common/audit/test_verify.py |
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,8 @@ from tests.lying.solving import solutions
 
 FEWEST = 3
 """``min_cohort`` of the study."""
-THREAT_MODEL = (Path(__file__).parents[2] / "docs" / "threat_model.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+THREAT_MODEL = (ROOT / "docs" / "threat_model.md").read_text("utf-8")
 CAMPAIGNS = int(os.environ.get("LYING_CAMPAIGNS", "6"))
 HONEST = [Ask("statistics", 0), Ask("train", 1), Ask("evaluate", 1), Ask("train", 2)]
 HONEST += [Ask("evaluate", 2), Ask("train", 3), Ask("evaluate", 3)]
@@ -77,6 +79,11 @@ def _parts(question: Hashable) -> tuple[Any, ...]:
     """A question without its run and its number."""
     assert isinstance(question, tuple)
     return (question[1], *question[3:])
+
+
+def test_the_table_of_holes_names_files_that_are_there() -> None:
+    found = re.findall(r"tests/[\w/]+\.py", __doc__ or "")
+    assert len(found) > 10 and all((ROOT / name).is_file() for name in found), found
 
 
 # --- the campaign -----------------------------------------------------------------------------
