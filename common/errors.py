@@ -133,7 +133,11 @@ class RoundFailed(WardroundError):
 
 class NobodyContributed(RoundFailed):
     """A sum was opened to which too few hospitals could add anything. It isn't asked for again:
-    each answers one sum, and the same model fails on the same rows."""
+    each answers one sum, and the same model fails on the same rows. So a run can't go on from it,
+    and what it ends with is the code of data that are wrong."""
+
+    exit_code = 3
+    lasting = True
 
 
 class CheckpointError(WardroundError):

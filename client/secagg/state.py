@@ -10,11 +10,11 @@ from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.keys import KeyChain
+from wardround.common.secagg.messages import OPEN_GROUPS
 from wardround.common.trust.identity import digest
 
 Values = dict[str, Any]
 _SESSION, _GROUP, _RUN = "secagg-session", "secagg-group-", "secagg-run-"
-_OPEN_GROUPS = 4
 _FORGET = (
     "move KIT/state/store away and restart the client (keys of open rounds and personal layers are "
     "then lost)"
@@ -181,9 +181,13 @@ class Memory:
         return GROUP_FORMAT.make(Group, values, ProtocolRefused)
 
     def save_group(self, group: Group) -> None:
-        """Replace a group's record; of many open groups the oldest are forgotten."""
-        self._store.set_values(_GROUP + group.group.hex(), GROUP_FORMAT.seal(vars(group)))
-        for name in self._store.names(_GROUP)[:-_OPEN_GROUPS]:
+        """Replace a group's record. Of many groups those that were used longest ago are forgotten,
+        so a server that knows the order in which it used them knows which are left."""
+        name = _GROUP + group.group.hex()
+        if self._store.values(name) is not None:
+            self._store.remove(name)  # it becomes the newest
+        self._store.set_values(name, GROUP_FORMAT.seal(vars(group)))
+        for name in self._store.names(_GROUP)[:-OPEN_GROUPS]:
             self._store.remove(name)
 
     def contributions(self, run: str) -> Contributions:

@@ -35,6 +35,8 @@ from wardround.common.trust.identity import KEY_BYTES, SIGNATURE_BYTES, digest
 MOST_CLIENTS = 65_535
 MOST_AGGREGATIONS = 64
 """Aggregations that one bundle of keys covers at most."""
+OPEN_GROUPS = 4
+"""Groups that a hospital knows keys of: those that it used last. A server counts on no other."""
 _MOST_KEYS = MOST_AGGREGATIONS * KEY_BYTES
 _MOST_SHARES = MOST_AGGREGATIONS * SHARE_BYTES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from wardround.common.errors import NobodyContributed, RoundFailed
 from wardround.server.gathering.gatherer import Expected
 from wardround.server.members.member import Member
 
@@ -37,6 +38,7 @@ class Host:
     present : of members that could train, those that a cohort may be drawn from now
     on_members : is told who was found to take part, before more of them are waited for
     go_on : how a run that stopped goes on, as the end of a sentence
+    anew : how another run is begun, the same
     """
 
     on_model: Callable[[KnownModel], None] = lambda known: None
@@ -47,6 +49,7 @@ class Host:
     present: Callable[[Sequence[Member]], Sequence[Member]] = lambda members: members
     on_members: Callable[[Sequence[Member]], None] = lambda members: None
     go_on: str = "go on with the same run directory"
+    anew: str = "begin another run"
 
 
 class Attempts:
@@ -79,3 +82,19 @@ class Attempts:
         before the next begins: it counts."""
         self._left -= not self.disturbed
         return self._left > 0
+
+
+def given_up(
+    error: RoundFailed, server_round: int, attempts: int, kept: int, host: Host
+) -> RoundFailed:
+    """The error of a round that isn't tried again: what happened, which round's model is left, and
+    whether this run can go on.
+
+    kept : the last round that counts
+    """
+    tries = f"{attempts} attempt{'s' if attempts != 1 else ''}"
+    what = f"round {server_round} failed after {tries}: {error}; round {kept} is kept; "
+    if isinstance(error, NobodyContributed):
+        what += f"this run would come to the same again: change settings or data, and {host.anew}"
+        return NobodyContributed(what)
+    return RoundFailed(f"{what}{host.go_on}")

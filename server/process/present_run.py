@@ -16,6 +16,8 @@ from wardround.server.display.console import shown_path
 _CURRENT = "current-run"
 COMMAND = "`wardround server` goes on with it"
 """How a run that stopped goes on."""
+ANEW = "begin another with `wardround server --new`"
+"""How another run begins."""
 
 
 def present_run(

@@ -38,7 +38,7 @@ from wardround.server.process.certificate import Certificate
 from wardround.server.process.diary import Diary
 from wardround.server.process.manifest import ManifestSigner
 from wardround.server.process.present_description import PresentDescription
-from wardround.server.process.present_run import COMMAND
+from wardround.server.process.present_run import ANEW, COMMAND
 from wardround.server.provision.kits import ServerFolder
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
@@ -167,6 +167,7 @@ class RunningServer:
             gone=self._grid.gone,
             on_members=self._attendance.note_members,
             go_on=COMMAND,
+            anew=ANEW,
         )
 
     def _describe_run(self) -> None:

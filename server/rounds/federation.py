@@ -26,7 +26,7 @@ from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.content import record_digest
 from wardround.server.gathering.cohorts import STATELESS
 from wardround.server.gathering.gatherer import RunSettings
-from wardround.server.gathering.host import Attempts, KnownModel
+from wardround.server.gathering.host import Attempts, KnownModel, given_up
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import draw_cohort, fewest_hospitals, here, training
@@ -310,10 +310,8 @@ class Federation:
                 over = spoiled or isinstance(error, NobodyContributed)
                 if over or not attempts.another():
                     self._check_lost(participants, server_round, error)
-                    raise RoundFailed(
-                        f"round {server_round} failed after {attempt} attempts: {error}; "
-                        f"round {state.round} is kept; {self._host.go_on}"
-                    ) from None
+                    kept = state.round
+                    raise given_up(error, server_round, attempt, kept, self._host) from None
                 time.sleep(federation.retry_wait_s)
         raise AssertionError("unreachable: attempts don't end by themselves")
 

@@ -108,7 +108,8 @@ class SecureGatherer(Gatherer):
         failed = self._tell_failed(f"round {server_round}", layout, total)
         worked, needed = len(total.survivors) - failed, self._settings.config.federation.min_clients
         if failed and worked < max(1, needed):
-            who = f"{failed} hospitals'" if worked else "every hospital's"
+            some = "1 hospital's" if failed == 1 else f"{failed} hospitals'"
+            who = some if worked else "every hospital's"
             raise NobodyContributed(
                 f"{who} training failed; {worked} worked, and federation.min_clients is {needed}",
                 mend=f"lower training.lr? {OWN_LOG}",
@@ -180,7 +181,7 @@ class SecureGatherer(Gatherer):
         members = self._messenger.evaluating(every.members, last)
         nodes = {member.node_id for member in members}
         requests = [one for one in every.requests if one.metadata.dst_node_id in nodes]
-        return SumRequest(purpose, requests, members)
+        return SumRequest(purpose, requests, members, again=True)
 
     def _tell_failed(self, what: str, layout: VectorLayout, total: Total) -> int:
         """How many hospitals added nothing to a sum; said, as nobody else will."""

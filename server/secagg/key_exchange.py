@@ -61,6 +61,7 @@ class KeyExchange:
         self._descriptor = descriptor(config)
         self.session = SecureSession(self._descriptor, roster)
         self._groups: dict[frozenset[str], KeyGroup] = {}
+        self._used: list[KeyGroup] = []
         self._planned = settings.task.phases + 2 * config.federation.rounds + _SPARE
         self._check_settings(len(trains), len(members))
 
@@ -72,16 +73,17 @@ class KeyExchange:
         """After a failure: whoever is gone isn't counted on in the next attempt."""
         self._groups.clear()
 
-    def ready_group(self, members: Sequence[Member]) -> KeyGroup:
+    def ready_group(self, members: Sequence[Member], again: bool = False) -> KeyGroup:
         """A group of the members with keys for another aggregation: the present one, or new.
 
         Raises RoundFailed where too few answer. Groups that may be asked again (all who train, all
-        who evaluate) prepare keys for what the run still plans, at most 64 at once; a drawn cohort
-        won't come again, so it prepares one.
+        who evaluate, and where ``again`` says so) prepare keys for what the run still plans, at
+        most 64 at once; a drawn cohort won't come again, so it prepares one.
         """
         names = names_of(members)
-        lasting = names in self._lasting
+        lasting = again or names in self._lasting
         if lasting and names in self._groups and self._groups[names].left:
+            self._use(self._groups[names])
             return self._groups[names]
         group = self._make_group(
             members, min(wire.MOST_AGGREGATIONS, self._planned if lasting else 1)
@@ -90,6 +92,11 @@ class KeyExchange:
         if lasting:
             self._groups[names] = group
         return group
+
+    def _use(self, group: KeyGroup) -> None:
+        """Note that hospitals use this group now, and forget those that they have forgotten."""
+        self._used = [*(one for one in self._used if one is not group), group][-wire.OPEN_GROUPS :]
+        self._groups = {name: one for name, one in self._groups.items() if one in self._used}
 
     def _make_group(self, members: Sequence[Member], count: int) -> KeyGroup:
         """Keys of those who answer; a group is made again without the others."""
@@ -100,6 +107,7 @@ class KeyExchange:
                 count = min(count, _SPARE)  # so that the others can come back soon
             limits = self._limits(len(present))
             group = self.session.group([member.name for member in present], count, limits)
+            self._use(group)
             requests = dict.fromkeys(group.names, group.request)
             messages = self._messenger.messages(m.GROUP, present, requests)
             self._messenger.ask(messages, present, "keys", with_message(group.add_bundle))

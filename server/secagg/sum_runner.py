@@ -50,6 +50,7 @@ class SumRequest:
     sums : the SumsLayout that it comes from; empty for training
     largest : weight of a member
     needed : fewest uploads
+    again : whether just these members will be asked for another sum, as for figures of each round
     release : of a private training round
     claims : what its hospitals say of their privacy budgets, by name; filled in as they upload
     """
@@ -61,6 +62,7 @@ class SumRequest:
     sums: bytes = b""
     largest: int = 1
     needed: int = 1
+    again: bool = False
     release: Release | None = None
     claims: dict[str, Claim] = field(default_factory=dict)
 
@@ -103,7 +105,7 @@ class SumRunner:
         before = len(self._messenger.traffic.refused)
         self._messenger.gave_shares.clear()
         try:
-            group = self._keys.ready_group(asked.members)
+            group = self._keys.ready_group(asked.members, asked.again)
             content = content_digest(asked.requests[0].content)
             task = self._task(asked, group)
             masked = MaskedSum(group, task, asked.layout, content, self._table.threads)

@@ -20,7 +20,13 @@ from tests.client.process.test_responder import MANIFEST, Bench, request
 from tests.conftest import Federate, Line, Run, examples
 from wardround.client.app import failure_reply
 from wardround.client.state import ClientState
-from wardround.common.errors import NotEvaluating, RoundFailed, StoppedAfterFailures, TaskError
+from wardround.common.errors import (
+    NobodyContributed,
+    NotEvaluating,
+    RoundFailed,
+    StoppedAfterFailures,
+    TaskError,
+)
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.content import encode_content
 from wardround.common.flower.hosting import own_copy
@@ -134,14 +140,16 @@ def test_training_that_fails_is_zeros_of_the_same_form_and_a_count(
 
 def test_where_all_fail_the_round_is_not_repeated(federate: Federate, settings: Any) -> None:
     wire, shards = Wire(), {name: SHARDS["d"] for name in "abc"}
-    with pytest.raises(RoundFailed, match=r"every hospital's training failed.*lower training.lr"):
+    said = r"1 attempt: every hospital's training failed.*lower training.lr.*begin another run$"
+    with pytest.raises(NobodyContributed, match=said) as caught:
         federate(settings(MASKED), shards, Fragile(), wrap=wire)
     assert len(wire.replies[m.TRAIN, "a"]) == 1
+    assert caught.value.lasting, "no service manager is to try it for ever"
 
 
 def test_fewer_than_min_clients_that_worked_are_no_round(federate: Federate, settings: Any) -> None:
     text = MASKED + "[federation]\nmin_clients = 3\n"
-    with pytest.raises(RoundFailed, match="1 hospitals' training failed; 2 worked"):
+    with pytest.raises(RoundFailed, match="1 hospital's training failed; 2 worked"):
         federate(settings(text), {name: SHARDS[name] for name in "abd"}, Fragile())
 
 
@@ -291,26 +299,33 @@ def test_a_run_ends_with_what_it_has_when_too_few_have_not_stopped(
 def test_one_that_evaluates_last_is_asked_once_and_then_in_the_last_round(
     federate: Federate, settings: Any
 ) -> None:
+    """And costs no attempt: a hospital knows few groups, and those that rounds go on with among
+    them, however often others evaluate than train."""
     asked: list[int] = []
+    groups: list[int] = []
 
     def wrap(app: Any) -> Any:
         def answer(message: Message, context: Any) -> Message:
             kind, number = message.metadata.message_type, round_of(message.content)
+            if kind == m.GROUP and context.node_config["hospital"] == "a":
+                groups.append(number)
             if kind == m.EVALUATE and context.node_config["hospital"] == "d":
                 asked.append(number)
-                if number < 4:
+                if number < 8:
                     return failure_reply(message, NotEvaluating("in the last round only"))
             return app(message, context)
 
         return answer
 
-    text = HELD_OUT + "[federation]\nrounds = 4\n"
+    text = HELD_OUT + "[federation]\nrounds = 8\n"
     for form in (text + MASKED, text):
         asked.clear()
         run = federate(settings(form), SHARDS, Line(), wrap=wrap)
-        assert asked == [1, 4]
+        assert asked == [1, 8]
         over = [row["over"]["test"] for row in run.directory.rounds()]
-        assert over == [list("abc")] * 3 + [list("abcd")]
+        assert over == [list("abc")] * 7 + [list("abcd")]
+        assert run.recorder.failures == []
+    assert len(groups) == 3  # all, and twice those who evaluate: each time for four rounds
 
 
 # --- the audit log --------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_an_error_of_any_kind_is_a_reason_and_leaves_its_trace(tmp_path, monkeyp
     sets = [*SETS, runs_in(tmp_path), "federation.rounds=1", "federation.round_attempts=1"]
     result = sweep(None, grid, overrides=[*sets, "federation.min_clients=5"])
     assert [one.status for one in result.combinations] == ["complete", "failed"]
-    assert (result.combinations[1].reason or "").startswith("round 1 failed after 1 attempts")
+    assert (result.combinations[1].reason or "").startswith("round 1 failed after 1 attempt")
 
     def broken(*args, **kwargs):
         raise RuntimeError("out of memory")
