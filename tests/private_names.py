@@ -50,6 +50,7 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "common/transport/test_frames.py": {"_KINDS": "the order of frames is the protocol"},
     "common/transport/test_mailbox.py": {
+        "_rolled": "the standard library's: whether a spooled file lies on the disk",
         "_AT_ONCE_BYTES": _CUT,
         "_FIRST_CHUNK_BYTES": _CUT,
         "_MOST_OPEN": _CUT,

@@ -49,6 +49,7 @@ from wardround.common.protocol.train import (
 )
 from wardround.common.secagg.content import shared_settings
 from wardround.common.secagg.encoding import clip_within
+from wardround.common.secagg.graph import Thresholds
 
 log = logging.getLogger("wardround.client")
 
@@ -253,19 +254,21 @@ class PrivateRound:
         proposal, z = self.proposal, self.schedule.noise_multiplier
         return round_bound(self.table, proposal.norm, z, proposal.expected_units, proposal.clients)
 
-    def reach(self, clients: int, survivors: int) -> float:
-        """The ``clip`` of a masked sum of so many hospitals, that is opened of at least
-        ``survivors``: what the server must have worked out as well. Raises RequestRefused for a
-        group that is larger than the proposed cohort."""
-        if clients > self.proposal.clients:
+    def reach(self, limits: Thresholds) -> float:
+        """The ``clip`` of a masked sum of such a group: what the server must have worked out as
+        well. Raises RequestRefused for a group that is larger than the proposed cohort."""
+        if limits.clients > self.proposal.clients:
             raise RequestRefused(
-                f"the request's cohort is {self.proposal.clients}, and its group has {clients}"
+                f"the request's cohort is {self.proposal.clients}, and its group has "
+                f"{limits.clients}"
             )
         config, schedule = self.hospital.config, self.schedule
         sensitivity = self.bound().sensitivity
         if self.table.summed:  # sent as -lr / b times itself
             sensitivity *= config.lr_of(self.proposal.server_round) / schedule.expected_units
-        return clip_within(sum_reach(config, schedule, sensitivity, clients, survivors))
+        return clip_within(
+            sum_reach(config, schedule, sensitivity, limits.clients, self._honest(limits))
+        )
 
     def clip_update(self, update: Arrays, bound: Bound) -> Arrays:
         """The update scaled to a norm of at most C; zeros, with a warning, if it isn't finite.
@@ -304,7 +307,7 @@ class PrivateRound:
         z = self.schedule.noise_multiplier
         if pending is not None:
             grid = Grid(pending.encoding.step, sensitivity, _dimension(update))
-            whole = self.whole_numbers(grid, update, pending.encoding.levels, pending.survivors)
+            whole = self.whole_numbers(grid, update, pending.encoding.levels, pending.limits)
             names = {name: f"{m.ARRAYS}/{name}" for name in whole} | {
                 m.QUANTILE: f"{m.QUANTILE}/{m.QUANTILE}"
             }
@@ -323,22 +326,25 @@ class PrivateRound:
         return TrainReply(received | moved, 1, 1, None, records, self.claim).to_records()
 
     def whole_numbers(
-        self, grid: Grid, update: Arrays, most: int, survivors: int
+        self, grid: Grid, update: Arrays, most: int, limits: Thresholds
     ) -> dict[str, NDArray[np.int64]]:
         """The update on the grid with what this hospital adds of the noise, for a masked sum.
 
-        most : largest magnitude before noise; survivors : the fewest that the sum is opened for
+        most : largest magnitude before noise; limits : of the group whose sum it goes into
         """
         whole = {name: grid.round(u, most) for name, u in update.items()}
         z, place = self.schedule.noise_multiplier, self.table.noise
         if place == "central":
             return whole
         if place == "distributed":
-            colluding = self.hospital.config.secure_aggregation.colluding
-            z = share_of_noise(z, survivors, colluding)
+            z = share_of_noise(z, self._honest(limits))
         for values in whole.values():
             values += grid.draw(self.source, z, values.size).reshape(values.shape)
         return whole
+
+    def _honest(self, limits: Thresholds) -> int:
+        """How many carry the noise at least, whatever the server says."""
+        return limits.honest(self.hospital.config.secure_aggregation.colluding)
 
 
 def _dimension(update: Mapping[str, NDArray[Any]]) -> int:

@@ -117,7 +117,7 @@ def check_task(group: Group, task: wire.TaskRequest, asked: Asked) -> None:
             f"{asked.step.parts[0]}"
         )
     task.encoding(group.clients)  # in range at all
-    asked.terms.check(task, group.clients, group.survivors)
+    asked.terms.check(task, group.limits)
 
 
 def check_ring(group: Group) -> None:

@@ -22,12 +22,12 @@ from typing import Any
 
 from wardround.common.errors import ProtocolRefused, SharesGiven
 from wardround.common.secagg.content import Digests
+from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.messages import TaskRequest
 from wardround.common.trust.identity import digest
 
-Clip = Callable[[int, int], float]
-"""The clip of an encoding for a group of so many hospitals, whose sum is opened of at least so
-many."""
+Clip = Callable[[Thresholds], float]
+"""The clip of an encoding for such a group."""
 _GAVE_SHARES = "has given shares for a sum of it, and takes part in no other one"
 _LATER = (
     "has helped to open a later sum of the run, and is not asked again for what lies before; begin "
@@ -89,9 +89,9 @@ class Terms:
     fine: bool
     largest_weight: int | None
 
-    def check(self, task: TaskRequest, clients: int, survivors: int) -> None:
+    def check(self, task: TaskRequest, limits: Thresholds) -> None:
         """Raise ProtocolRefused, naming field and both values, unless the task has these."""
-        clip = self.clip(clients, survivors)
+        clip = self.clip(limits)
         if not math.isclose(task.clip, clip, rel_tol=_CLOSE):
             self._refuse("clip", task.clip, clip)
         for name, here, own in (

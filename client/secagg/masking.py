@@ -74,7 +74,7 @@ class MaskedAsk:
         """
         table, plan = self.hospital.config.secure_aggregation, self.hospital.plan
         largest = 1 if clip or self.step.kind != "train" else plan.largest_weight
-        terms = Terms(table.bits, clip or (lambda n, least: table.clip), bool(clip), largest)
+        terms = Terms(table.bits, clip or (lambda limits: table.clip), bool(clip), largest)
         first = bytes.fromhex(plan.first_model)
         return Asked(self.step, plan.run, plan.uploads, first, terms, self.digests)
 

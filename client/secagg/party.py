@@ -195,7 +195,7 @@ class SecureClient:
             context = aggregation_context(group.transcript, task, group.clients, layout, content)
             return self._masks(group, task, context, layout)
 
-        return PendingUpload(self, task, layout, encoding, group.survivors, asked, prepare)
+        return PendingUpload(self, task, layout, encoding, group.limits, asked, prepare)
 
     @_in_turn
     def unmask(self, data: bytes) -> bytes:

@@ -29,6 +29,7 @@ from wardround.common.secagg.encoding import (
     encode_exact,
     quantise,
 )
+from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.keys import derive
 from wardround.common.secagg.ring import RingVector, add_limbs
 
@@ -48,7 +49,7 @@ class Uploader(Protocol):
 class PendingUpload:
     """A vector whose masks are being prepared; ``finish`` adds the numbers to hide.
 
-    ``survivors``: the fewest vectors whose sum this hospital lets be opened.
+    ``limits``: of the group whose sum it goes into.
     """
 
     def __init__(
@@ -57,12 +58,12 @@ class PendingUpload:
         task: wire.TaskRequest,
         layout: VectorLayout,
         encoding: Encoding,
-        survivors: int,
+        limits: Thresholds,
         asked: Asked,
         prepare: Callable[[], RingVector],
     ) -> None:
         self.task, self.layout, self.encoding = task, layout, encoding
-        self.survivors, self._asked = survivors, asked
+        self.limits, self._asked = limits, asked
         self._client, self._prepare = client, prepare
         self._spent = self._given = False
         self._future: Future[RingVector] | None = None

@@ -229,18 +229,19 @@ def adaptive_noise(noise_multiplier: float, count_noise: float) -> float:
     return float((noise_multiplier**-2 - (2 * count_noise) ** -2) ** -0.5)
 
 
-def share_of_noise(noise_multiplier: float, survivors: int, colluding: int) -> float:
-    """Each party's own noise multiplier z / sqrt(survivors - colluding), so that any so many of
-    them add up to the whole (variances add; who colludes can subtract its own share).
+def share_of_noise(noise_multiplier: float, honest: int) -> float:
+    """Each party's own noise multiplier z / sqrt(honest), so that any so many of them add up to the
+    whole (variances add; who colludes can subtract its own share).
 
-    More than ``survivors`` uploads carry more noise than is accounted for, never less. Raises
-    ValueError if nobody honest is left.
+    honest : the fewest honest hospitals in any sum that can be opened, also by a server that lies
+        (``Thresholds.honest``)
+
+    More uploads carry more noise than is accounted for, never less. Raises ValueError if nobody
+    honest is left.
     """
-    if not 0 <= colluding < survivors:
-        raise ValueError(
-            f"{colluding} colluding among {survivors} survivors leave nobody to carry the noise"
-        )
-    return noise_multiplier / math.sqrt(survivors - colluding)
+    if honest < 1:
+        raise ValueError("no honest hospital is left to carry the noise")
+    return noise_multiplier / math.sqrt(honest)
 
 
 def integer_noise_excess(sigma: float, parties: int) -> float:

@@ -205,12 +205,12 @@ def adapted_norm(table: PrivacyTable, norm: float, unclipped: float) -> float:
 
 
 def sum_reach(
-    config: Config, schedule: Schedule, sensitivity: float, clients: int, survivors: int
+    config: Config, schedule: Schedule, sensitivity: float, clients: int, honest: int
 ) -> float:
     """The magnitude that one hospital's coordinate may need in a masked sum of ``clients``.
 
     sensitivity : L2, of the sum to one unit, in the released unit
-    survivors : fewest hospitals that the sum is opened of
+    honest : the fewest honest hospitals in any sum that can be opened, who carry the noise
 
     Server and hospital both work it out: the ring is sized by it. Every hospital works with the
     same ring, so a large reach makes the grid coarse for all: the number of units that happen to be
@@ -219,5 +219,5 @@ def sum_reach(
     """
     z = schedule.noise_multiplier
     if config.privacy.noise == "distributed":
-        z = share_of_noise(z, survivors, config.secure_aggregation.colluding)
+        z = share_of_noise(z, honest)
     return ring_reach(2 * sensitivity * schedule.expected_units, z * sensitivity, clients)

@@ -27,6 +27,7 @@ from wardround.common.privacy.schedule import (
 )
 from wardround.common.protocol.train import QUANTILE_LAYOUT, PrivacyTerms
 from wardround.common.secagg.encoding import add_whole, clip_within
+from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.ring import Words
 from wardround.common.trust.identity import Roster
 from wardround.server.members.member import Member
@@ -73,13 +74,12 @@ class Release:
             return {}
         return QUANTILE_LAYOUT
 
-    def reach(self, clients: int, survivors: int) -> float:
-        """The ``clip`` of a fine encoding in a sum of so many hospitals, that is opened of at least
-        ``survivors``."""
+    def reach(self, limits: Thresholds) -> float:
+        """The ``clip`` of a fine encoding in a sum of such a group."""
         assert self.schedule is not None
-        return clip_within(
-            sum_reach(self.config, self.schedule, self.sensitivity, clients, survivors)
-        )
+        honest = limits.honest(self.config.secure_aggregation.colluding)
+        reach = sum_reach(self.config, self.schedule, self.sensitivity, limits.clients, honest)
+        return clip_within(reach)
 
     def add_to_sum(self, words: Words, step: float) -> None:
         """Central noise on a masked sum, in place, before it is opened: however often it is opened,

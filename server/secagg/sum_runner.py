@@ -139,7 +139,7 @@ class SumRunner:
         release, clip = asked.release, self._table.clip
         fine = release is not None and release.protects
         if release is not None and fine:
-            clip = release.reach(len(group.names), group.parameters.survivors)
+            clip = release.reach(group.limits)
         index, bits = group.take_index(), self._table.bits
         purpose, largest = asked.purpose, asked.largest
         return wire.TaskRequest(group.id, index, purpose, bits, clip, largest, int(fine))

@@ -190,7 +190,6 @@ def _noise(plans: list[HospitalPlan], config: Config, together: int) -> float:
     surplus = 1.0
     if place == "distributed":  # each one's share is made for the fewest that may be left
         table = config.secure_aggregation
-        stay = max(thresholds(together, table.threshold).survivors, table.min_cohort)
-        stay = max(1, min(stay, together) - table.colluding)
-        surplus = math.sqrt(together / stay)
+        limits = thresholds(together, table.threshold, table.colluding, table.min_cohort)
+        surplus = math.sqrt(together / max(1, limits.honest(table.colluding)))
     return surplus * max(own) / together

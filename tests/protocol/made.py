@@ -35,6 +35,7 @@ from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import PrivacyTerms, TrainReply, TrainRequest
 from wardround.common.secagg.content import descriptor, training_layout
 from wardround.common.secagg.encoding import Encoding
+from wardround.common.secagg.graph import complete_graph
 from wardround.common.secagg.messages import TaskRequest
 from wardround.common.secagg.ring import RingVector
 from wardround.common.transport.frames import (
@@ -277,7 +278,13 @@ def _pending(bits: int, fine: bool, records: dict[str, Any]) -> PendingUpload:
 
     encoding: Encoding = task.encoding(3)
     return PendingUpload(
-        cast(SecureClient, nobody), task, layout, encoding, 3, asked_for(task.to_bytes()), zeros
+        cast(SecureClient, nobody),
+        task,
+        layout,
+        encoding,
+        complete_graph(3, 0.667),
+        asked_for(task.to_bytes()),
+        zeros,
     )
 
 

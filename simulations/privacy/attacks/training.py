@@ -116,14 +116,15 @@ def _rounds(
         for index, (hospital, count) in enumerate(zip(hospitals, counts, strict=True))
     ]
     plan = PrivacyPlan(config, members, {}, "audit", lambda number: NoiseSource.system())
-    limits = thresholds(max(2, len(hospitals)), config.secure_aggregation.threshold)
+    secure = config.secure_aggregation
+    limits = thresholds(
+        max(2, len(hospitals)), secure.threshold, secure.colluding, secure.min_cohort
+    )
     norm, number = config.privacy.clipping_norm, len(canaries)
     for server_round in range(1, plan.rounds + 1):
         release = plan.release(server_round, norm, len(hospitals))
         assert release.schedule is not None
-        encoding = Encoding(
-            32, release.reach(len(hospitals), limits.survivors), len(hospitals), 1, fine=True
-        )
+        encoding = Encoding(32, release.reach(limits), len(hospitals), 1, fine=True)
         grid = Grid(encoding.step, release.sensitivity, number)
         words = np.zeros(number, np.uint32)
         for index, hospital in enumerate(hospitals):
@@ -138,7 +139,7 @@ def _rounds(
             )  # fmt: skip
             one = PrivateRound(hospital, proposal, _weaker(plans[hospital.name], noise_scale))
             one.source = source
-            whole = one.whole_numbers(grid, {"canaries": vector}, encoding.levels, limits.survivors)
+            whole = one.whole_numbers(grid, {"canaries": vector}, encoding.levels, limits)
             add_whole(whole["canaries"], words)
         if release.central:
             z = release.schedule.noise_multiplier * noise_scale

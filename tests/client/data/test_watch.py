@@ -38,7 +38,7 @@ def test_changed_rows_are_read_again_at_each_run_and_told(tmp_path: Path, caplog
     lines = shard.read_text().splitlines()
     shard.write_text("\n".join(lines[:41]) + "\n")
     process.data.begin("run-1")
-    assert sum(process.hospital.sizes().values()) == 40
+    assert sum(process.work.hospital.sizes().values()) == 40
     assert "read again: 40 rows" in caplog.text and "other rows than it began" in caplog.text
     shard.unlink()
     with pytest.raises(DataError, match="can't be read"):

@@ -85,11 +85,11 @@ def test_a_grid_too_coarse_for_gaussian_sums_is_refused() -> None:
 def test_the_ring_holds_the_sum_of_extremes(clients: int, z: float) -> None:
     """All clients at the bound and the sum of their noise twelve deviations out: no wrap."""
     sensitivity, bound = 1.0, 2.0
-    share = share_of_noise(z, clients, 0) * sensitivity
+    share = share_of_noise(z, clients) * sensitivity
     encoding = Encoding(32, ring_reach(bound, share, clients), clients, 1, fine=True)
     grid = Grid(encoding.step, sensitivity, 1)
     words, total = np.zeros(1, np.uint32), 0
-    reach = NOISE_REACH * grid.sigma(share_of_noise(z, clients, 0)) * math.sqrt(clients)
+    reach = NOISE_REACH * grid.sigma(share_of_noise(z, clients)) * math.sqrt(clients)
     for index in range(clients):
         own = int(grid.round(np.array([bound]), encoding.levels)[0])
         own += int(reach / 1.01) if index == 0 else 0  # as if one had drawn all of it

@@ -39,6 +39,9 @@ def manifest(**changes: Any) -> Manifest:
         "model_family": "logistic",
         "rounds": 20,
         "cohort": 2,
+        "uploads": 48,
+        "largest_weight": None,
+        "first_model": "",
         "strategy": "scaffold",
         "algorithms": ("scaffold",),
         "privacy": PRIVACY,
@@ -54,7 +57,7 @@ def second(first: Manifest, *extra: Leaf) -> Manifest:
         SECURE, PRIVACY, LAYOUT, ["weight"], {"control": {"weight": LAYOUT["weight"]}}
     )
     leaves = (*(leaf for leaf in first.leaves if not leaf.open), *filled, *extra)
-    return manifest(stage=2, leaves=leaves)
+    return manifest(stage=2, leaves=leaves, largest_weight=40, first_model="ef" * 32)
 
 
 def leaf(**changes: Any) -> Leaf:
@@ -104,8 +107,12 @@ tables = st.tuples(
 def manifests(draw: Any) -> Manifest:
     roster = sorted(draw(st.sets(hospital, min_size=1, max_size=5)))
     secure, privacy = draw(tables)
+    stage = draw(st.sampled_from([1, 2]))
     return manifest(
-        stage=draw(st.sampled_from([1, 2])),
+        stage=stage,
+        uploads=draw(st.integers(1, 1_000_000)),
+        largest_weight=draw(st.integers(1, 2**53 - 1)) if stage == 2 else None,
+        first_model=draw(sha) if stage == 2 else "",
         run=draw(text),
         federation=draw(hospital),
         description=draw(sha),
