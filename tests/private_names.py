@@ -50,7 +50,6 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "common/transport/test_frames.py": {"_KINDS": "the order of frames is the protocol"},
     "common/transport/test_mailbox.py": {
-        "_rolled": "the standard library's: whether a spooled file lies on the disk",
         "_AT_ONCE_BYTES": _CUT,
         "_FIRST_CHUNK_BYTES": _CUT,
         "_MOST_OPEN": _CUT,
@@ -58,7 +57,6 @@ REASONS: dict[str, dict[str, str]] = {
         "_chunk_bytes": "a size that follows the link's speed, set without waiting for one",
         "_outgoing": _LEFT,
         "_control": _LEFT,
-        "_rolled": "Python's: whether a spool has gone to the disk",
     },
     "deployment/behaviours.py": {"_messenger": "a server that lies speaks through its own half"},
     "integration/test_kill_unmask.py": {
