@@ -127,6 +127,7 @@ def statistics(content: Content, hospital: Hospital, state: ClientState) -> Cont
     """This hospital's sums for one phase of the federated preparation."""
     refuse_plain(content, hospital)
     request = StatisticsRequest.from_records(content)
+    _check_phase(hospital, request.phase)
     totals, _ = totals_of(request.totals)
     if request.masked is not None:
         if first := request.phase == 0:
@@ -146,10 +147,21 @@ def layout(models: ModelCache, content: Content, hospital: Hospital, state: Clie
     totals, digest = totals_of(request.totals)
     if request.phase is None:
         return sums_shapes(named(metrics_layout(hospital, totals, digest, models)))
+    _check_phase(hospital, request.phase)
     if request.phase > 0:
         return sums_shapes(statistics_layout(hospital, request.phase, totals))
     _without_totals(totals)
     return sums_shapes(hospital.statistics(0, {}))
+
+
+def _check_phase(hospital: Hospital, phase: int) -> None:
+    """Hold that the task has such a phase. Asked for another one it might give sums that it gave
+    before, over other hospitals, or of what a server chose."""
+    if phase >= hospital.task.phases:
+        raise RequestRefused(
+            f"the preparation of this hospital's task has {hospital.task.phases} phase"
+            f"{'s' * (hospital.task.phases != 1)}, and the request is for number {phase + 1}"
+        )
 
 
 def _without_totals(totals: Sums) -> None:

@@ -198,7 +198,7 @@ def stop(
 def resume(kit: KitArgument) -> None:
     """Show why this hospital failed without the server seeing it, and let it take part again.
 
-    It stops by itself after `max_failures` of a run (`site.toml`).
+    It stops by itself after `max_failures`, of all runs together (`site.toml`).
     """
     from wardround.client.site.failures import resume as resume_hospital
     from wardround.client.site.kit import Kit

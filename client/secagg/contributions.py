@@ -151,8 +151,8 @@ class Contributions:
     at : where the newest sum stands that it gave shares for (``Step.order``); (-1, -1): none
     sums : from there on, by name
     totals : digest of the preparation that training and evaluation go by; empty before the first
-    models : of the newest two rounds: digest of the model that training left, which is evaluated
-        and gone on with
+    models : by round, but for those that lie before what was opened: digest of the model that
+        training left, which is evaluated and gone on with
     """
 
     run: str
@@ -163,7 +163,12 @@ class Contributions:
 
     # --- what is asked ---------------------------------------------------------------------------
     def check(self, asked: Asked) -> None:
-        """Raise ProtocolRefused if this hospital takes part in no (further) sum of the step."""
+        """Raise ProtocolRefused if this hospital takes part in no (further) sum of the step, or
+        OtherThanBefore if the request brings what its run doesn't have: before a row meets it."""
+        self._check_position(asked)
+        self._fixed(asked)
+
+    def _check_position(self, asked: Asked) -> None:
         step = asked.step
         if step.order < self.at:
             raise ProtocolRefused(f"{step.parts[0]}: this hospital {_LATER}")
@@ -184,7 +189,15 @@ class Contributions:
 
         Raises OtherThanBefore, and changes nothing, if that isn't what was fixed before.
         """
-        self.check(asked)
+        self._check_position(asked)
+        models, self.totals = self._fixed(asked)
+        self.models = self._still_asked(models)
+        for part in asked.step.parts:
+            one = self.sums.setdefault(part, Sum(asked.step.order, data=asked.digests().data))
+            one.uploads += 1
+
+    def _fixed(self, asked: Asked) -> tuple[dict[int, bytes], bytes]:
+        """Models by round and totals, with those of this request."""
         step, digests = asked.step, asked.digests()
         for part in step.parts:
             if part in self.sums and self.sums[part].data != digests.data:
@@ -206,11 +219,12 @@ class Contributions:
                 raise OtherThanBefore(
                     f"{step.parts[0]}: the preparation's totals are others than before in this run"
                 )
-        self.totals = totals
-        self.models = dict(sorted(models.items())[-2:])
-        for part in step.parts:
-            one = self.sums.setdefault(part, Sum(step.order, data=digests.data))
-            one.uploads += 1
+        return models, totals
+
+    def _still_asked(self, models: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Without those of rounds that lie before what was opened: no others are forgotten, or a
+        round that nobody opens would make room for another model."""
+        return {number: one for number, one in models.items() if number >= self.at[0] - 1}
 
     def open(self, parts: Sequence[str], aggregation: bytes) -> None:
         """Note that shares are about to be given for a sum of these parts.
@@ -226,6 +240,7 @@ class Contributions:
             self.sums[part].opened = aggregation
             self.at = max(self.at, self.sums[part].order)
         self.sums = {name: one for name, one in self.sums.items() if one.order >= self.at}
+        self.models = self._still_asked(self.models)
 
     # --- stored ----------------------------------------------------------------------------------
     def values(self) -> dict[str, Any]:

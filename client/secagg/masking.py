@@ -97,6 +97,7 @@ def secure_client(hospital: Hospital, state: ClientState) -> SecureClient:
         hospital.descriptor,
         policy,
         state,
+        hospital.plan.run,
     )
 
 

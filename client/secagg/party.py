@@ -78,6 +78,7 @@ class SecureClient:
     descriptor : digest of the settings that all parties must share
     policy : the hospital's own limits
     store : what it remembers
+    run : the accepted run's name; shares are given for its sums alone. None: a host has no plans
     """
 
     def __init__(
@@ -88,10 +89,11 @@ class SecureClient:
         descriptor: bytes,
         policy: Policy,
         store: Store,
+        run: str | None = None,
     ) -> None:
         if roster.get(name) != identity.public:
             raise ProtocolRefused(f"{name}: the roster doesn't have this hospital's public key")
-        self.name, self.roster, self.policy = name, roster, policy
+        self.name, self.roster, self.policy, self._run = name, roster, policy, run
         self._identity, self._descriptor, self._memory = identity, descriptor, Memory(store)
 
     # --- set-up ------------------------------------------------------------------------------
@@ -209,6 +211,10 @@ class SecureClient:
             last = group.uploaded if group.uploaded >= 0 else "nothing"
             raise ProtocolRefused(
                 f"aggregation {request.index} can't be opened: this hospital last sent {last}"
+            )
+        if self._run not in (None, group.run):  # a person may have withdrawn from that one since
+            raise ProtocolRefused(
+                f"aggregation {request.index} is of another run than the one that is accepted now"
             )
         asked = digest("unmask", data)
         if group.answered == request.index:

@@ -1,8 +1,9 @@
-"""Failures that the server doesn't see: how many there were in each run, and the last reasons.
+"""Failures that the server doesn't see: how many there were, in which runs, and the last reasons.
 
 A masked answer of zeros tells no one that this hospital failed (``client/secagg/failing.py``). So
-it is counted here, before the answer leaves; a hospital that failed too often in a run stops taking
-part until a person has looked: model or data are wrong, or a server asks what it shouldn't.
+it is counted here, before the answer leaves; a hospital that failed too often stops taking part
+until a person has looked: model or data are wrong, or a server asks what it shouldn't. All runs
+count together: that a hospital stops is an answer, and a new run is the server's to begin.
 
     state/failures.json   counts by run, and the last reasons; its owner's alone
 """
@@ -24,6 +25,8 @@ log = logging.getLogger("wardround.client")
 _FILE = "failures.json"
 _FORMAT = Format("count of failures", f"move {_FILE} away (it begins at none)")
 _MOST_REASONS, _MOST_RUNS = 20, 50
+_OLDER = ""
+"""Stands for all runs before the last ones."""
 
 
 class Failures:
@@ -34,12 +37,12 @@ class Failures:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
-        self._unwritten: dict[str, int] = {}
+        self._unwritten = 0
 
-    def count(self, run: str) -> int:
-        """How often it failed in this run since a person looked."""
-        found: int = self._read()["runs"].get(run, 0)
-        return found + self._unwritten.get(run, 0)
+    def count(self) -> int:
+        """How often it failed since a person looked, in all runs together."""
+        counts: dict[str, int] = self._read()["runs"]
+        return sum(counts.values()) + self._unwritten
 
     def reasons(self) -> list[str]:
         """The last ones as lines, oldest first."""
@@ -54,20 +57,22 @@ class Failures:
         try:
             values = self._read()
             runs = values["runs"]
-            count = runs.pop(run, 0) + 1  # to the end: the oldest runs are forgotten
-            values["runs"] = dict([*runs.items(), (run, count)][-_MOST_RUNS:])
+            count = runs.pop(run, 0) + 1  # to the end: the oldest ones are put together
+            known = [*runs.items(), (run, count)]
+            older = sum(number for _, number in known[:-_MOST_RUNS])
+            values["runs"] = ({_OLDER: older} if older else {}) | dict(known[-_MOST_RUNS:])
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             row = {"time": now, "run": run, "purpose": purpose, "reason": one_line(reason, 500)}
             values["reasons"] = [*values["reasons"], row][-_MOST_REASONS:]
             write_private(self._path, json.dumps(_FORMAT.seal(values)).encode())
         except ProvisionError as error:
-            self._unwritten[run] = self._unwritten.get(run, 0) + 1
+            self._unwritten += 1
             log.error("a failure can't be kept: %s", error)
 
-    def check(self, run: str, most: int) -> None:
+    def check(self, most: int) -> None:
         """Raise StoppedAfterFailures, in words that depend on the setting alone, where it failed
-        ``most`` times in this run."""
-        if self.count(run) >= most:
+        ``most`` times since a person looked."""
+        if self.count() >= most:
             raise StoppedAfterFailures(
                 f"this hospital has stopped taking part after {most} "
                 f"failure{'s' if most > 1 else ''}; a person there must look: "

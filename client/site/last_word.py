@@ -139,7 +139,7 @@ class LastWord:
         self._gate.may_begin(message_type, request)
         if request is not None and message_type in _WORK:
             site = self.terms.site
-            self._failures.check(self.run, site.max_failures)
+            self._failures.check(site.max_failures)
             if message_type == m.EVALUATE:
                 self._check_evaluation(site, round_of(request))
 

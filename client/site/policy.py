@@ -149,9 +149,9 @@ class SitePolicy(Table):
         ge=1,
         le=1000,
         description=(
-            "so often this hospital may fail in a run with secure aggregation, which the server "
-            "doesn't see; then it takes no part until a person has looked (`wardround client "
-            "resume KIT`)"
+            "so often this hospital may fail with secure aggregation, in all runs together, which "
+            "the server doesn't see; then it takes no part until a person has looked (`wardround "
+            "client resume KIT`)"
         ),
     )
     colluding: int | None = Field(

@@ -31,7 +31,7 @@ PHASE = Value(
     "phase",
     whole(),
     decided=position(
-        "with masks: one sum of each phase, in their order",
+        "one that its task has; with masks one sum of each, in their order",
         "client.secagg.contributions.Contributions.check",
     ),
 )
