@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord
 from torch import nn
 
 from wardround.client.data.hospital import Hospital
@@ -145,7 +144,7 @@ def shared_arrays(sent: SentModel, initial: Arrays) -> Arrays:
     return sent.decoded(layout_of({k: one for k, one in initial.items() if k not in local}))
 
 
-_totals_cache: dict[str, tuple[ArrayRecord, Sums]] = {}
+_totals_cache: dict[str, tuple[Totals, Sums]] = {}
 
 
 def totals_of(totals: Totals | None) -> tuple[Sums, str]:
@@ -156,20 +155,10 @@ def totals_of(totals: Totals | None) -> tuple[Sums, str]:
     if totals is None:
         return {}, "none"
     if totals.digest is not None and totals.digest in _totals_cache:
-        record, sums = _totals_cache[totals.digest]
-        if _is_same(totals.record, record):  # a digest is the server's word: the bytes are pinned
+        before, sums = _totals_cache[totals.digest]
+        if totals.has_bytes_of(before):  # a digest is the server's word: the bytes are pinned
             return sums, totals.digest
     sums, digest = totals.decoded()
     _totals_cache.clear()  # one federation at a time: the newest is all that is asked for
-    _totals_cache[digest] = totals.record, sums
+    _totals_cache[digest] = totals, sums
     return sums, digest
-
-
-def _is_same(one: ArrayRecord, other: ArrayRecord) -> bool:
-    """Whether both hold the same bytes; without decoding or hashing any."""
-    if one is other:
-        return True
-    form = [(key, x.dtype, x.shape, x.stype) for key, x in one.items()]
-    return form == [(key, x.dtype, x.shape, x.stype) for key, x in other.items()] and all(
-        array.data == other[key].data for key, array in one.items()
-    )
