@@ -48,21 +48,39 @@ def intervals(comparison: Sequence[Row], kinds: Sequence[str], figure: Figure) -
 
 
 def mean_over(comparison: Sequence[Row], kinds: Sequence[str], figure: Figure) -> str:
-    """Of how many hospitals the mean is, where it isn't of all that are shown; else empty.
+    """Of how many hospitals the mean is, where it isn't of all that are shown; else empty. Of each
+    kind of model, where their means are of different hospitals.
 
     >>> from wardround.common.figures.figure import BINARY
     >>> rows = [{"hospital": "a", "local": {"auc": 0.7}}, {"hospital": "b", "local": {"auc": None}}]
     >>> mean_over(rows, ["local"], BINARY[0])
     "the mean is of 1 of 2 hospitals: on the others' rows auc is undefined"
     """
-    known = max((len(own_figures(comparison, kind, figure)) for kind in kinds), default=0)
+    counts = {kind: len(own_figures(comparison, kind, figure)) for kind in kinds}
+    known = max(counts.values(), default=0)
     shown = sum(row["hospital"] not in (MEAN, OVERALL) for row in comparison)
-    if figure.stands != MEAN or not 0 < known < shown:
+    undefined = f"on the others' rows {figure.name} is undefined"
+    if not known or min(counts.values()) == shown:
         return ""
-    return (
-        f"the mean is of {known} of {shown} hospitals: on the others' rows {figure.name} is "
-        "undefined"
-    )
+    if same_hospitals(comparison, kinds, figure):
+        return f"the mean is of {known} of {shown} hospitals: {undefined}"
+    of = ", ".join(f"{kind} of {count}" for kind, count in counts.items())
+    return f"the means are of different hospitals, and don't compare ({of} of {shown}): {undefined}"
+
+
+def same_hospitals(comparison: Sequence[Row], kinds: Sequence[str], figure: Figure) -> bool:
+    """Whether all kinds of model have the figure at the same hospitals: then only do their means
+    compare."""
+    defined = {
+        frozenset(
+            row["hospital"]
+            for row in comparison
+            if row["hospital"] not in (MEAN, OVERALL)
+            and is_number(row.get(kind, {}).get(figure.name))
+        )
+        for kind in kinds
+    }
+    return len(defined) == 1
 
 
 def own_figures(comparison: Sequence[Row], kind: str, figure: Figure) -> list[float]:

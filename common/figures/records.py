@@ -88,6 +88,15 @@ def _standing(
     return (float(value), figure.bound_in(figures)) if is_number(value) else (None, None)
 
 
+def mean_of_some(evaluation: Mapping[str, Any], split: str, figure: Figure) -> tuple[int, int]:
+    """Of how many hospitals the mean of a figure is, and how many evaluated; (0, 0) where there is
+    no mean, or it is of all of them."""
+    over = len(evaluation.get("over", {}).get(split, ()))
+    mean = evaluation.get("within", {}).get(split, {}).get(figure.name) or {}
+    of = mean.get("hospitals", 0)
+    return (of, over) if 0 < of < over else (0, 0)
+
+
 def evaluation_of(rounds: Iterable[Mapping[str, Any]], model_round: int) -> Mapping[str, Any]:
     """The newest evaluation of the model of a round: its own line, or where it was evaluated again
     (``server/rounds/selection.py``). Empty if there is none."""

@@ -58,9 +58,9 @@ class Metrics(Collector):
 
 def _counters(tally: Tally) -> Iterator[Metric]:
     rounds = CounterMetricFamily(
-        "wardround_rounds", "Rounds committed and attempts failed", labels=["outcome"]
+        "wardround_rounds", "Rounds committed or lost, and attempts failed", labels=["outcome"]
     )
-    for outcome in ("committed", "failed"):
+    for outcome in ("committed", "lost", "failed"):
         rounds.add_metric([outcome], tally.rounds.get(outcome, 0))
     yield rounds
     size = CounterMetricFamily(

@@ -271,7 +271,7 @@ class Board(Observer):
             if not self._wire:
                 self._tally.bytes_in += row.get("bytes_up", 0)
                 self._tally.bytes_out += row.get("bytes_down", 0)
-            self._tally.rounds["committed"] += 1
+            self._tally.rounds["lost" if row.get("lost") else "committed"] += 1
             self._tally.add_seconds(float((row.get("seconds") or {}).get("total", 0.0)))
             self._touch("run", "hospitals", "rounds")
         self._forward.round_committed(row)

@@ -104,7 +104,7 @@ class HospitalRow:
 class Tally:
     """Counts since this process began, none of them cut short.
 
-    rounds : by outcome, 'committed' or 'failed' (attempts)
+    rounds : by outcome, 'committed', 'lost' (the model stayed as it was) or 'failed' (attempts)
     refusals : by hospital ('other' for whoever isn't one of the federation) and step
     seconds : rounds per bucket of SECONDS_BOUNDS, and one more for longer ones; with their sum
     """

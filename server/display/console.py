@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from wardround.common.figures.compared import compared, intervals, mean_over
-from wardround.common.figures.figure import BOUND_SENTENCE, Figure, is_number, with_bound
+from wardround.common.figures.compared import compared, intervals, mean_over, same_hospitals
+from wardround.common.figures.figure import BOUND_SENTENCE, MEAN, Figure, is_number, with_bound
 from wardround.common.figures.records import model_bound, model_figure
-from wardround.common.run.report.grouping import contributed
+from wardround.common.run.report.grouping import hospitals_of
 from wardround.common.run.report.page import human_bytes
 from wardround.server.members.member import Member
 from wardround.server.observer import Observer
@@ -144,7 +144,7 @@ class Progress(Observer):
         figures = row["overall"].get(split) or {}
         cells = {
             "round": f"{row['round']}/{self._rounds}",
-            "hospitals": f"{contributed(row)}/{len(row['cohort'])}",
+            "hospitals": hospitals_of(row),
         }
         claims = row.get("privacy") or {}
         if claims:
@@ -198,6 +198,8 @@ def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
     bounded = False
     for index, row in enumerate(comparison):
         found = compared(row, kinds, figure, number)
+        if row["hospital"] == MEAN and not same_hospitals(comparison, kinds, figure):
+            found = [(text, False) for text, _ in found]
         bounded |= any("±" in text for text, _ in found)
         cells = [f"[bold]{text}*[/bold]" if star else f"{text} " for text, star in found]
         name = figure.name_of(row.get("title", row["hospital"]))

@@ -310,8 +310,8 @@ class Federation:
                 over = spoiled or isinstance(error, NobodyContributed)
                 if over or not attempts.another():
                     self._check_lost(participants, server_round, error)
-                    kept = state.round
-                    raise given_up(error, server_round, attempt, kept, self._host) from None
+                    left = state.round
+                    raise given_up(error, server_round, attempt, left, self._host) from None
                 time.sleep(federation.retry_wait_s)
         raise AssertionError("unreachable: attempts don't end by themselves")
 

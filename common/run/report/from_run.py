@@ -15,6 +15,7 @@ from wardround.common.figures.records import (
     changes_of_hospitals,
     evaluation_of,
     flat_records,
+    mean_of_some,
     model_rows,
     simulated_time_notes,
 )
@@ -77,15 +78,17 @@ def final_lines(run: RunDirectory) -> list[str]:
     """
     summary, rounds = run.summary(), run.rounds()
     chosen, figure = _chosen(summary, rounds), FigureTable.read(summary).primary
-    lines = []
+    lines, evaluation = [], evaluation_of(rounds, chosen)
     for split in HELD_OUT:
-        rows = model_rows(evaluation_of(rounds, chosen), split)
+        rows = model_rows(evaluation, split)
         parts = []
         for row in rows:
             if row["hospital"] in (MEAN, OVERALL):
                 ((text, _),) = compared(row, ["federated"], figure, _number)
+                of, over = mean_of_some(evaluation, split, figure)
+                some = f"mean of {of} of {over} hospitals" if row["hospital"] == MEAN and of else ""
                 if text:
-                    parts.append(f"{text} ({figure.name_of(row['hospital'])})")
+                    parts.append(f"{text} ({some or figure.name_of(row['hospital'])})")
         if parts:
             line = f"model of round {chosen}, {split} rows: {figure.name} {', '.join(parts)}"
             spans = intervals(rows, ["federated"], figure).removeprefix("federated ")
@@ -159,6 +162,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         *summary.get("left_out", []),
         *_aggregation_notes(config, rounds, simulated, bool(comparison)),
         *(privacy_notes(config, rounds, simulated, made) if config else []),
+        *_model_notes(summary, rounds),
         *_figure_notes(FigureTable.read(summary).primary, rounds),
     ]
     if any(row["overall"] for row in rounds):
@@ -198,6 +202,24 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         )
     notes += [f"{line[:1].upper()}{line[1:]}." for line in summary.get("comparison_notes", [])]
     return notes
+
+
+def _model_notes(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[str]:
+    """What the run's own evaluation of the model that it leaves is of, where no comparison of
+    single hospitals says it."""
+    if not rounds or summary.get("comparison"):
+        return []
+    chosen, figure = _chosen(summary, rounds), FigureTable.read(summary).primary
+    evaluation = evaluation_of(rounds, chosen)
+    if not evaluation.get("overall"):
+        return [f"No figure of the model of round {chosen or rounds[-1]['round']} was measured."]
+    of, over = mean_of_some(evaluation, "test", figure)
+    if not of or evaluation.get("hospitals"):
+        return []
+    return [
+        f"The mean of {figure.name} is of {of} of the {over} hospitals that evaluated: on the "
+        "others' rows it is undefined."
+    ]
 
 
 def _figure_notes(primary: Figure, rounds: list[dict[str, Any]]) -> list[str]:

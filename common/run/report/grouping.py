@@ -40,7 +40,7 @@ def grouped_failures(rounds: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
         for step, count in row.get("failed", {}).items():
             found.setdefault((step, count), []).append(row["round"])
     return [
-        {"step": step, "hospitals": count, "rounds": ranges(numbers)}
+        {"step": step, "hospitals": count, "rounds": in_rounds(numbers)}
         for (step, count), numbers in sorted(found.items())
     ]
 
@@ -49,6 +49,12 @@ def contributed(row: Mapping[str, Any]) -> int:
     """How many hospitals' updates are in a round's model."""
     failed: int = row.get("failed", {}).get("train", 0)
     return len(row.get("accepted", ())) - failed
+
+
+def hospitals_of(row: Mapping[str, Any]) -> str:
+    """How many hospitals' updates are in a round's model, of how many that were asked; that it is
+    lost, where its sum couldn't be opened and the model stayed."""
+    return "lost" if row.get("lost") else f"{contributed(row)}/{len(row['cohort'])}"
 
 
 def _by_frequency(item: tuple[tuple[str, str, str], list[int]]) -> tuple[int, tuple[str, str, str]]:
@@ -65,6 +71,12 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             spans.append([number, number])
     return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in spans)
+
+
+def in_rounds(numbers: Iterable[int]) -> str:
+    """'round 2', 'rounds 1–3, 7'; empty for none."""
+    text = ranges(numbers)
+    return f"round{'s' * (not text.isdecimal())} {text}" if text else ""
 
 
 def grouped_warnings(

@@ -17,7 +17,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from wardround.common.durable.files import write_atomically
-from wardround.common.figures.compared import compared, intervals, mean_over, standing_row
+from wardround.common.figures.compared import (
+    compared,
+    intervals,
+    mean_over,
+    same_hospitals,
+    standing_row,
+)
 from wardround.common.figures.figure import BOUND_SENTENCE, FigureTable, is_number
 from wardround.common.figures.records import (
     EPSILON,
@@ -30,11 +36,11 @@ from wardround.common.figures.records import (
 )
 from wardround.common.run.report import plots
 from wardround.common.run.report.grouping import (
-    contributed,
     grouped_failures,
     grouped_refusals,
     grouped_warnings,
-    ranges,
+    hospitals_of,
+    in_rounds,
 )
 from wardround.common.text import to_json
 
@@ -134,9 +140,13 @@ def render(data: ReportData) -> str:
         kinds=[kind for kind in KINDS if any(row.get(kind) for row in data.comparison)],
         single=any(row["hospital"] not in (MEAN, OVERALL) for row in data.comparison),
         refused=grouped_refusals(data.rounds, data.titles),
+        unmask=any(one["step"] == "unmask" for row in data.rounds for one in row["refused"]),
         failed=grouped_failures(data.rounds),
-        contributed=contributed,
-        repeated=ranges(r["round"] for r in data.rounds if r["attempt"] > 1),
+        hospitals_of=hospitals_of,
+        repeated=in_rounds(
+            r["round"] for r in data.rounds if r["attempt"] > 1 and not r.get("lost")
+        ),
+        lost=[row for row in data.rounds if row.get("lost")],
         warnings=grouped_warnings(data.hospitals, data.titles),
         positive="prevalence" in data.figures,
         long=_LONG,
@@ -179,6 +189,8 @@ def _table(data: ReportData, metric: str) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for row in data.comparison:
         cells = compared(row, kinds, figure, number)
+        if row["hospital"] == MEAN and not same_hospitals(data.comparison, kinds, figure):
+            cells = [(text, False) for text, _ in cells]
         name = figure.name_of(data.titles.get(row["hospital"], row["hospital"]))
         summary = row["hospital"] in (MEAN, OVERALL)
         rows.append({"name": name, "cells": cells, "summary": summary})

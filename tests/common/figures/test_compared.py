@@ -10,6 +10,7 @@ from wardround.common.figures.compared import (
     intervals,
     mean_interval,
     mean_over,
+    same_hospitals,
     standing_row,
 )
 from wardround.common.figures.figure import BINARY, REGRESSION, FigureTable
@@ -57,3 +58,18 @@ def test_a_mean_of_fewer_hospitals_than_are_shown_says_so() -> None:
     assert mean_over(TABLE, KINDS, AUC) == ""
     assert "of 3 of 4 hospitals" in mean_over([lone, *TABLE], KINDS, AUC)
     assert mean_over([lone], KINDS, AUC) == "", "no mean at all"
+
+
+def test_means_of_different_hospitals_are_said_to_be_no_comparison() -> None:
+    """Precision is undefined where a model finds nobody: of three hospitals for one, of one for the
+    other model."""
+    precision = FigureTable(BINARY, "auc")["precision"]
+    table = [
+        {"hospital": name, "local": {"precision": local}, "federated": {"precision": federated}}
+        for name, local, federated in [("a", 0.5, 0.9), ("b", 0.4, None), ("c", 0.6, None)]
+    ]
+    said = mean_over(table, KINDS, precision)
+    assert "different hospitals" in said and "(local of 3, federated of 1 of 3)" in said
+    assert not same_hospitals(table, KINDS, precision)
+    assert same_hospitals(table, ["local"], precision) and same_hospitals(TABLE, KINDS, AUC)
+    assert mean_over(table, ["local"], precision) == ""

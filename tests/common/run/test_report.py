@@ -217,20 +217,53 @@ def test_the_same_warning_of_many_hospitals_is_one_line() -> None:
     assert "h0, h1, h2, h3, h4, h5, h6, h7 and 4 more: column" in text
 
 
+def test_a_lost_round_and_what_did_leave_before_an_unmasking_are_said() -> None:
+    gone = {"hospital": "b", "step": "unmask", "reason": "it is not connected"}
+    lost = {"train_loss": None, "lost": "2 hospitals gave shares", "attempt": 3}
+    rounds = [
+        row(1, ["a", "b"], refused=[gone]),
+        row(2, [], overall={}, hospitals={}, **lost),
+        row(3, ["a"]),
+    ]
+    text = render(data(["a", "b"], rounds))
+    page = Page(text)
+    assert "Round 2 is lost, and the model stayed as it was: 2 hospitals gave shares." in text
+    assert "1 of them lost" in text and "More than one attempt" not in text
+    assert "lost" in page.cells and "0/0" not in page.cells and "2/2" in page.cells
+    assert "failed to unmask had sent a masked vector before, and that is in the sum" in text
+    assert "to unmask" not in render(
+        data(["a"], [row(1, ["a"], refused=[gone | {"step": "keys"}])])
+    )
+
+
+def test_a_mean_row_of_different_hospitals_has_no_star() -> None:
+    rows = [("a", 0.5, 0.9), ("b", 0.4, None), ("mean", 0.45, 0.9), ("overall", 0.5, 0.8)]
+    comparison = [
+        {"hospital": name, "local": {"precision": one}, "federated": {"precision": other}}
+        for name, one, other in rows
+    ]
+    text = render(data(["a", "b"], [row(1, ["a", "b"])], comparison=comparison))
+    table = text[text.index("precision on test rows") :]
+    assert table.count('class="num best"') == 2, "of a, and of all rows together"
+    assert "The means are of different hospitals" in table
+
+
 def test_a_run_that_nothing_is_compared_with_shows_its_models_figures(tmp_path: Path) -> None:
     """Between machines, masked: the mean and all rows, of the round that the model is of."""
     run = RunDirectory.create(tmp_path, "run", "")
     run.update(status="complete", chosen_round=1, hospitals=[], kind="deployed", primary="auc")
     run.update(figures={figure.name: asdict(figure) for figure in BINARY})
     means = {"test": {"auc": {"mean": 0.625, "bound": 0.012, "hospitals": 3}}}
+    over = {"test": list("abcd")}
     for number in (1, 2):
-        run.append_round(row(number, ["a"], hospitals={}, within=means, hidden=True))
+        run.append_round(row(number, ["a"], hospitals={}, within=means, hidden=True, over=over))
     page = report_run(run).read_text()
     assert "<b>0.625 ±0.012</b>" in page and "0.510" in page and "0.520" not in page
+    assert "The mean of auc is of 3 of the 4 hospitals that evaluated" in page
     assert page.count(BOUND_SENTENCE) == 1 and "figures of single hospitals aren" in page
     (line,) = final_lines(run)
     assert line.startswith(
-        "model of round 1, test rows: auc 0.625 ±0.012 (mean of hospitals), 0.510"
+        "model of round 1, test rows: auc 0.625 ±0.012 (mean of 3 of 4 hospitals), 0.510"
     )
     run = RunDirectory.create(tmp_path, "none", "")
     run.update(status="complete", hospitals=[], kind="deployed", primary="auc")
@@ -238,6 +271,7 @@ def test_a_run_that_nothing_is_compared_with_shows_its_models_figures(tmp_path: 
     assert final_lines(run) == []
     run.append_round(row(1, ["a"], hospitals={}, overall={}))
     assert final_lines(run) == ["model of round 1: no figure was measured"]
+    assert "No figure of the model of round 1 was measured." in report_run(run).read_text()
 
 
 def test_the_page_speaks_of_what_was_made_and_says_what_sizes_are(tmp_path: Path) -> None:

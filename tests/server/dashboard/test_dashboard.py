@@ -331,6 +331,11 @@ def test_metrics_say_what_happened() -> None:
     assert found["wardround_epsilon", (("hospital", "north"),)] == 1.5
     assert found["wardround_metric", (("name", "auc"), ("split", "test"))] == 0.75
     assert found["wardround_metric", (("name", "loss"), ("split", "train"))] == 0.5
+    assert found["wardround_rounds_total", (("outcome", "lost"),)] == 0
+    board.round_committed(row(3, cohort=[], accepted=[], train_loss=None, lost="gave shares"))
+    found = samples(board)
+    assert found["wardround_rounds_total", (("outcome", "lost"),)] == 1
+    assert ("wardround_metric", (("name", "loss"), ("split", "train"))) not in found
     assert ("wardround_metric", (("name", "loss"), ("split", "test"))) not in found  # undefined
     assert found["process_resident_memory_bytes", ()] > 0
 
