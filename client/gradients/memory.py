@@ -69,7 +69,7 @@ def refuse_memory(model: nn.Module, loss: Loss, inputs: Inputs, targets: Tensor)
         raise TaskError(f"parameter '{names[id(moved[0])]}' is changed by a forward pass; {_MEND}")
     if name := _difference(one[1], two[1]):
         raise TaskError(f"{name} of the model keeps something of a batch; {_MEND}")
-    if not torch.equal(one[0], two[0]) and not _same(one[0], two[0]):
+    if not _equal(one[0], two[0]) and not _same(one[0], two[0]):
         one, two = (
             _after(model, loss, inputs, targets, rows, again=False) for rows in (first, last)
         )

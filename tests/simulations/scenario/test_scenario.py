@@ -19,6 +19,7 @@ from wardround.common.flower.hosting import become_server
 from wardround.common.protocol import names as m
 from wardround.common.settings import TrainingTable
 from wardround.server.gathering.gatherer import Expected
+from wardround.server.gathering.host import KnownModel
 from wardround.server.members.member import Member
 from wardround.simulations.scenario.clients import Presence, trained_examples
 from wardround.simulations.scenario.file import load_scenario
@@ -46,7 +47,7 @@ def scenario(
 def told_the_model(made: Scenario, numbers: int = 25) -> Scenario:
     """100 bytes of float32 down, and as many up."""
     layout = {"weight": ArraySpec((numbers,), "float32")}
-    made.on_model(Expected(layout, ["weight"], {}, {}))
+    made.on_model(KnownModel(Expected(layout, ["weight"], {}, {}), "ab" * 32))
     return made
 
 
