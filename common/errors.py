@@ -18,6 +18,7 @@ WardroundError             one line for people: the thing, the place, the mend
 ├── RunDirectoryError      a run directory can't be made or read
 ├── PrivacyRefused         the privacy budget, or its ledger, forbids what was asked
 ├── ProvisionError         keys, certificates, start-up kits: missing, damaged, of another, expired
+│   └── DescriptionExpired    the signed description has ended, or isn't valid yet by the clock
 ├── PolicyRefused          a hospital's own site.toml forbids what was asked
 │   ├── PlanRejected          a person there has rejected the plan
 │   ├── RulesEdited           its own files were edited since it accepted the plan
@@ -162,6 +163,10 @@ class ProvisionError(WardroundError):
     """A key, certificate, signing request, signed description or start-up kit can't be used."""
 
     exit_code = 10
+
+
+class DescriptionExpired(ProvisionError):
+    """The federation's signed description isn't in force by this machine's clock."""
 
 
 class PolicyRefused(WardroundError):

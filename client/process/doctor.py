@@ -46,6 +46,7 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     text = f"of {kit.name} for '{federation}', description version {version}"
     yield Finding("kit", "ok", text)
     yield checks.certificate(kit.info, datetime.now(UTC))
+    yield checks.description(description, datetime.now(UTC))
     yield checks.check("policy", lambda: _policy(kit))
     proxy = proxy_for(split_address(description.address)[0])
     yield Finding("proxy", "ok", f"{proxy[0]}:{proxy[1]}" if proxy else "none: a direct connection")

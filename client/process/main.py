@@ -43,6 +43,8 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.text import one_line
 from wardround.common.transport.frames import Heads, Start
 from wardround.common.transport.mailbox import Incoming
+from wardround.common.trust.lifetime import warning
+from wardround.common.trust.pki import now_utc
 from wardround.common.versions import own_version
 
 log = logging.getLogger("wardround.client")
@@ -65,6 +67,7 @@ class HospitalProcess:
     def __init__(self, kit: Kit, shard: Path | None, device: str | None = None) -> None:
         self.kit, self._shard = kit, shard
         self._over, self._said, self._server = threading.Event(), "", ""
+        self._warned = ""
         # lock, then the kill switch, then the audit log: nobody else writes here, and a hospital
         # that was stopped leaves no line
         with ExitStack() as opened:
@@ -142,6 +145,7 @@ class HospitalProcess:
         state = self.kit.folder / "state"
         while not self._over.wait(0.5) and not is_stopped(state):
             self._note_decisions()
+            self._warn_of_end()
             self.connection.mailbox.expire(_PARTIAL_S)
         why = "kill switch" if is_stopped(state) else "signal"
         self.connection.stop(why)  # first: from here on no answer leaves, whatever is still at work
@@ -165,6 +169,14 @@ class HospitalProcess:
             if str(error) != self._said:
                 self._said = str(error)
                 log.warning("%s", error)
+
+    def _warn_of_end(self) -> None:
+        """Once a day, where the signed description ends soon, or has ended."""
+        line = warning(self.kit.description, now_utc())
+        if line != self._warned:
+            self._warned = line
+            if line:
+                log.warning("%s", line)
 
     def _context(self) -> Context:
         return Context(
@@ -206,8 +218,15 @@ class HospitalProcess:
         described = self.kit.description
         self.rules.described(self.kit)
         hospitals = sorted(described.roster)
-        self.audit.append("description", version=described.version, hospitals=hospitals)
-        log.info("the federation's description is now version %d", described.version)
+        until = described.valid_until
+        self.audit.append(
+            "description", version=described.version, hospitals=hospitals, valid_until=until
+        )
+        log.info(
+            "the federation's description is now version %d, valid until %s",
+            described.version,
+            until,
+        )
 
     def wanted(self, start: Start) -> str | None:
         return self.responder.wanted(start)

@@ -74,7 +74,7 @@ def accept(answer_path: Path, folder: Path, now: datetime | None = None) -> Kit:
     mend = "the coordinator writes it: wardround provision FILE --request NAME.request"
     data, file, now = read_public(answer_path, mend), str(answer_path), now or pki.now_utc()
     if is_signed_description(data):
-        return Kit.open(folder, now).update_description(data)
+        return Kit.open(folder, now).update_description(data, now)
     answer = Answer.read(data, file)
     pki.authority_federation(answer.ca_pem, now, file)
     _check_authority(answer.ca_pem, folder, file)
@@ -87,7 +87,7 @@ def accept(answer_path: Path, folder: Path, now: datetime | None = None) -> Kit:
     description = Description.read(answer.description, answer.ca_pem, file)
     check_membership(info, description, file)
     write_public(folder / CA, answer.ca_pem)
-    if description.version >= _held_version(folder, answer.ca_pem):
+    if description.order >= _held(folder, answer.ca_pem):
         write_public(folder / DESCRIPTION, answer.description)
     if not (folder / SITE).exists():
         write_public(folder / SITE, site_text(info.federation))
@@ -137,10 +137,10 @@ def _check_authority(ca_pem: bytes, folder: Path, file: str) -> None:
         )
 
 
-def _held_version(folder: Path, ca_pem: bytes) -> int:
-    """Of the folder's description, 0 without one: an answer that lay about for a while may bring an
-    older one than the server has sent since."""
+def _held(folder: Path, ca_pem: bytes) -> tuple[int, str]:
+    """The order of the folder's description, the lowest without one: an answer that lay about for a
+    while may bring an older one than the server has sent since."""
     path = folder / DESCRIPTION
     if not path.exists():
-        return 0
-    return Description.read(read_public(path, _FIRST), ca_pem, str(path)).version
+        return (0, "")
+    return Description.read(read_public(path, _FIRST), ca_pem, str(path)).order

@@ -22,7 +22,8 @@ from wardround.common.trust.credentials import (
     read_credentials,
 )
 from wardround.common.trust.description import Description
-from wardround.common.trust.pki import fingerprint
+from wardround.common.trust.lifetime import is_ahead
+from wardround.common.trust.pki import fingerprint, now_utc
 
 
 @dataclass(frozen=True)
@@ -64,35 +65,58 @@ class Kit(Credentials):
         path = self.folder / DESCRIPTION
         data = read_public(path, NAMES["hospital"].mend)
         found = Description.read(data, self.ca_pem, str(path))
-        return data if found.version > self.description.version else None
+        return data if found.order > self.description.order else None
 
-    def update_description(self, data: bytes) -> Kit:
+    def update_description(self, data: bytes, now: datetime | None = None) -> Kit:
         """Keep a newer ``federation.signed`` and return the kit with it; the same changes nothing.
 
+        now : defaults to this machine's clock
+
         Raises ProvisionError, and keeps the old one, unless the kit's own authority signed it for
-        this federation with a version not below the present one. A description that revokes this
-        hospital or leaves it out is kept, so that the next start knows it, and raises too.
+        this federation, not before the present one, with a version not below that, and not in this
+        clock's future: else one from a wrong clock would keep all right ones out. A description
+        that revokes this hospital or leaves it out is kept, so that the next start knows it, and
+        raises too.
         """
         path = self.folder / DESCRIPTION
         new = Description.read(data, self.ca_pem, "the description that came")
         held = Description.read(read_public(path, NAMES["hospital"].mend), self.ca_pem, str(path))
         # a person may have put a newer one there while this process runs with its own
-        newest = max(held, self.description, key=lambda one: one.version)
+        newest = max(held, self.description, key=lambda one: one.order)
         if new.federation != self.info.federation:
             raise ProvisionError(
                 f"a description of federation '{new.federation}' came, and this kit is for "
                 f"'{self.info.federation}'; it is not kept"
             )
-        if new.version < newest.version:
-            raise ProvisionError(
-                f"a description of version {new.version} came, and {path} has {newest.version}; "
-                "an older one is never kept"
-            )
-        if new.version == newest.version and new != newest:
-            raise ProvisionError(
-                f"another description of version {new.version} came than {path} has; the "
-                "coordinator must give out one per version"
-            )
+        _check_newer(new, newest, path, now or now_utc())
         write_public(path, data)
         check_membership(self.info, new, str(path))
         return dataclasses.replace(self, description=new)
+
+
+def _check_newer(new: Description, held: Description, path: Path, now: datetime) -> None:
+    """Raise ProvisionError unless a description is the one that is held, or a newer one.
+
+    A newer one has a higher version, or says the same and was signed later.
+    """
+    if new.version < held.version:
+        raise ProvisionError(
+            f"a description of version {new.version} came, and {path} has {held.version}; "
+            "an older one is never kept"
+        )
+    if new.issued < held.issued:
+        raise ProvisionError(
+            f"a description signed at {new.issued} came, and {path} is of {held.issued}; an older "
+            "one is never kept"
+        )
+    if is_ahead(new, now):
+        raise ProvisionError(
+            f"a description signed at {new.issued} came, which is later than this machine's clock; "
+            "it is not kept: set the clock, here or where it was signed"
+        )
+    anew = new.digest() == held.digest() and new.issued > held.issued
+    if new.version == held.version and new != held and not anew:
+        raise ProvisionError(
+            f"another description of version {new.version} came than {path} has; the "
+            "coordinator must give out one per version"
+        )

@@ -3,8 +3,9 @@
 ``site.toml`` and the hospital's copy of the signed description say what is allowed; a plan that a
 person must approve waits for that; what was accepted is enforced by the gate. Both are read again
 for every plan (``terms.py``), so that an edit needs no restart. Whether a person has withdrawn from
-the run, and whether the files are still those that it was accepted under, is looked at before every
-request and before every answer.
+the run, whether the files are still those that it was accepted under, and whether the signed
+description is still in force by this machine's clock, is looked at before every request and before
+every answer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.approval import Approvals
@@ -23,12 +25,20 @@ from wardround.client.site.policy import SitePolicy
 from wardround.client.site.rules import check_rules, check_spent
 from wardround.client.site.terms import Terms
 from wardround.common.audit.log import AuditLog
-from wardround.common.errors import NotEvaluating, PolicyRefused, RulesEdited, WardroundError
+from wardround.common.errors import (
+    DescriptionExpired,
+    NotEvaluating,
+    PolicyRefused,
+    RulesEdited,
+    WardroundError,
+)
 from wardround.common.manifest.manifest import Manifest, summary
 from wardround.common.protocol import names as m
 from wardround.common.protocol.manifest import ManifestReply, ManifestRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import round_of
+from wardround.common.trust.lifetime import check_in_force
+from wardround.common.trust.pki import now_utc
 
 _WORK = {m.STATISTICS, m.TRAIN, m.EVALUATE}
 log = logging.getLogger("wardround.client")
@@ -45,6 +55,7 @@ class LastWord:
         at: what computes must be made of them, and the data be the present ones; may raise
         WardroundError
     accepted : is given each plan that is accepted, before anything is done by it
+    now : the time, UTC; this machine's clock by default
 
     Attributes
     ----------
@@ -59,7 +70,9 @@ class LastWord:
         units: Callable[[], int | None] = lambda: None,
         begin: Callable[[str, Terms], None] = lambda run, terms: None,
         accepted: Callable[[Manifest], None] = lambda manifest: None,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
+        self._now = now or now_utc
         self._kit, self._audit, self._device, self._units = kit, audit, device, units
         self._begin, self._accepted = begin, accepted
         self._approvals = Approvals(kit.state, kit.identity)
@@ -76,9 +89,12 @@ class LastWord:
 
     def described(self, kit: Kit) -> None:
         """The signed description is another: what was accepted under the old one is over, and
-        nothing is done by the new one until a plan is accepted."""
+        nothing is done by the new one until a plan is accepted. One that was only signed anew, for
+        longer, changes nothing else."""
         with self._turn:
-            self._kit, self._gate = kit, Gate()
+            if _differ(kit, self._kit):
+                self._gate = Gate()
+            self._kit = kit
 
     def admit(self, content: Content) -> Content:
         """Accept a run manifest. Raises WardroundError, and keeps nothing, if it may not be.
@@ -92,6 +108,7 @@ class LastWord:
         manifest = Manifest.read(data, kit.description.server)
         digest = manifest.digest().hex()
         try:
+            check_in_force(kit.description, self._now())
             self._take_up(kit, manifest.run)
             self._check(manifest)
             self._accept(kit, manifest)
@@ -107,7 +124,7 @@ class LastWord:
     def _take_up(self, kit: Kit, run: str) -> None:
         """Let the present terms hold. Where they differ from the last ones, nothing is accepted."""
         terms, before = Terms.read(kit, self._device), self.terms
-        if kit is not before.kit or terms.files != before.files or terms.others(before):
+        if _differ(kit, before.kit) or terms.files != before.files or terms.others(before):
             with self._turn:
                 self._gate = Gate()
         self._begin(run, terms)
@@ -123,7 +140,7 @@ class LastWord:
         if edited := self.terms.edited():
             raise PolicyRefused(f"{edited} was edited meanwhile; the plan is to be shown again")
         with self._turn:
-            if kit is not self._kit:
+            if _differ(kit, self._kit):
                 raise PolicyRefused("the signed description was renewed meanwhile; show it again")
             self._approvals.accept(manifest)
             self._accepted(manifest)
@@ -174,10 +191,12 @@ class LastWord:
 
     def _check_standing(self) -> None:
         """Raise PolicyRefused if a person has withdrawn from the run, or the hospital's own files
-        aren't those any more that the plan was accepted under."""
+        aren't those any more that the plan was accepted under; DescriptionExpired if the signed
+        description isn't in force any more."""
         manifest = self._gate.manifest
         if manifest is None:
             return
+        check_in_force(self._kit.description, self._now())
         self._approvals.check_consent(manifest)
         if edited := self.terms.edited():
             raise RulesEdited(
@@ -185,7 +204,7 @@ class LastWord:
                 f"'{manifest.run}': {edited} was edited; the plan is to be shown again"
             )
 
-    def note_decisions(self) -> PolicyRefused | None:
+    def note_decisions(self) -> WardroundError | None:
         """Write what a person has decided since into the audit log; why nothing of the present
         run may leave any more, or None."""
         for one in self._approvals.log.note(self._audit):
@@ -193,9 +212,14 @@ class LastWord:
             log.info("run %s was %s by %s", one["run"], word, one["who"])
         try:
             self._check_standing()
-        except PolicyRefused as error:
+        except (PolicyRefused, DescriptionExpired) as error:
             return error
         return None
+
+
+def _differ(one: Kit, other: Kit) -> bool:
+    """Whether two kits of this hospital have descriptions that say two things, but for dates."""
+    return one is not other and one.description.digest() != other.description.digest()
 
 
 def _words(manifest: Manifest) -> dict[str, str | int]:

@@ -159,12 +159,13 @@ class Connection:
             channel.close()
 
     def _outgoing(self, epoch: int, watch: _Watch) -> Iterator[bytes]:
-        version = self._kit().description.version
+        description = self._kit().description
         hello = Hello(
             wire=WIRE_VERSION,
             version=own_version(),
             instance=self.instance,
-            description=version,
+            description=description.version,
+            issued=description.issued,
         )
         yield hello.to_bytes()
         if watch.welcomed.wait(_ANSWER_WITHIN_S):

@@ -19,7 +19,10 @@ SENT: dict[str, Decided] = {
         "client.site.approval.Approvals.check_consent",
     ),
     "federation": bound("the signed description's", _PLAN),
-    "description": bound("digest of its own signed description", _PLAN),
+    "description": bound(
+        "digest of what its own signed description says; its dates are held against its own clock",
+        _PLAN,
+    ),
     "description_version": bound("its own signed description's", _PLAN),
     "descriptor": derived("digest of its own settings", _PLAN),
     "protocol": bound("its own", _PLAN),

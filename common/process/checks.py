@@ -14,6 +14,8 @@ from typing import Any, Literal
 from wardround.common.durable.private import denied, may_write
 from wardround.common.errors import DataError, ProvisionError, WardroundError
 from wardround.common.tasks.base import Task
+from wardround.common.trust.description import Description
+from wardround.common.trust.lifetime import check_in_force, days_left, warning
 from wardround.common.trust.pki import CertificateInfo, check_validity
 
 _LOW_BYTES = 2 << 30
@@ -61,6 +63,18 @@ def certificate(info: CertificateInfo, now: datetime) -> Finding:
     if days < _SOON_DAYS:
         return Finding("certificate", "warning", f"{text}: have it renewed")
     return Finding("certificate", "ok", text)
+
+
+def description(one: Description, now: datetime) -> Finding:
+    """How long the signed description is good for."""
+    try:
+        check_in_force(one, now)
+    except ProvisionError as error:
+        return Finding("description", "error", str(error))
+    if line := warning(one, now):
+        return Finding("description", "warning", line)
+    text = f"version {one.version}, valid for {days_left(one, now)} days, until {one.valid_until}"
+    return Finding("description", "ok", text)
 
 
 def disk(folder: Path) -> Finding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from wardround.common.errors import (
+    DescriptionExpired,
     NotEvaluating,
     PlanRejected,
     PrivacyRefused,
@@ -31,6 +32,7 @@ class Code(IntEnum):
     FAILURES : the hospital failed too often in this run, and a person there must look
     NOT_NOW : the hospital's policy keeps it out of this round's evaluation
     GAVE_SHARES : it has given shares for a sum of this purpose, and takes part in no other one
+    EXPIRED : the signed description that the hospital has isn't in force by its clock
     """
 
     FAILED = 2
@@ -40,6 +42,7 @@ class Code(IntEnum):
     FAILURES = 1004
     NOT_NOW = 1005
     GAVE_SHARES = 1006
+    EXPIRED = 1007
 
 
 _OF = {
@@ -49,6 +52,7 @@ _OF = {
     StoppedAfterFailures: Code.FAILURES,
     NotEvaluating: Code.NOT_NOW,
     SharesGiven: Code.GAVE_SHARES,
+    DescriptionExpired: Code.EXPIRED,
 }
 
 

@@ -87,6 +87,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
         "listen",
         "dashboard_hosts",
         "hospitals",
+        "description_days",
         "folder",
         "wait_s",
         "heartbeat_s",

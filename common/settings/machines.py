@@ -131,6 +131,15 @@ class ServerTable(Table):
         description="the hospitals that `wardround provision` makes start-up kits for; whatever "
         "people call them: [names](deployment.md#names)",
     )
+    description_days: int = Field(
+        30,
+        ge=1,
+        le=366,
+        description=(
+            "how long a signed description is valid, and so how long a server could hide a "
+            "revocation: [renewing it](deployment.md#the-signed-description-ends)"
+        ),
+    )
     folder: PathText = Field("provision", description="where authority, server keys and kits lie")
     wait_s: Seconds = Field(
         60.0, description="once `min_clients` are connected: how long to wait for the others"

@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 20
 MOST_FRAME_BYTES = 8 << 20
 """The signed description travels in one frame, a Welcome."""
 _MOST_CONTROL_BYTES = 1 << 16
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 """Version of these frames; both sides must speak the same."""
 METHOD = "/wardround.Federation/Connect"
 TIME_METHOD = "/wardround.Federation/Time"
@@ -60,18 +60,21 @@ class Frame(BaseModel):
 
 class Hello(Frame):
     """A hospital introduces itself. ``instance`` is new with every start of its process;
-    ``description``: the version of the signed description that it has."""
+    ``description``: the version of the signed description that it has, ``issued`` when that was
+    signed (ISO 8601)."""
 
     wire: Number
     version: Short
     instance: Instance
     description: Number
+    issued: Short
 
 
 class Welcome(Frame):
     """The server accepts. ``description``: the signed description, if the hospital's is older.
 
-    Said once more on a connection when the description has changed; only that counts then.
+    Said once more on a connection when the description has changed, or was signed anew; only that
+    counts then.
     """
 
     instance: Instance

@@ -19,7 +19,8 @@ SENT: dict[type[frames.Frame] | type[frames.Chunk], dict[str, Decided]] = {
         "lease_s": keys(_WAITS, _DIAL),
         "most_bytes": bound("that it isn't above the signed limit: nothing yet", _BOX),
         "description": keys(
-            "signed by the authority, of this federation, newer than its own",
+            "signed by the authority, of this federation, newer than its own; its "
+            "`valid_until` is held against the hospital's own clock at each request",
             "client.site.kit.Kit.update_description",
         ),
     },

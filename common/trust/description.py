@@ -3,7 +3,9 @@
 The file ``federation.signed`` is JSON with the description's canonical JSON and the authority's
 signature over it (``common/trust/pki.py``), so the authority's certificate alone decides whether
 it is true. There is one byte sequence for each description: anything else is refused, whoever
-signed it. ``version`` only grows; a hospital never goes back to a lower one.
+signed it. ``version`` only grows, with what the description says; within one it is signed anew with
+later dates. A hospital never goes back to a lower version or an earlier date
+(``common/trust/lifetime.py``: how long it counts).
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ from wardround.common.settings import without_folders
 from wardround.common.trust.identity import KEY_BYTES, Roster, digest
 from wardround.common.trust.pki import verify_signature
 
-FORMAT = 1
+FORMAT = 2
+_UNDATED = 1  # without ``valid_until``: it is read, and nothing is done by it
+MOST_DAYS = 366
+"""No description is valid for longer."""
 MOST_HOSPITALS = 10_000
 MOST_REVOKED = 50_000
 _MOST_BYTES = 8 * 2**20
@@ -52,7 +57,8 @@ class Description:
     config_toml : the settings that all parties share
     server, hospitals : Ed25519 public keys; hospitals by name
     revoked : serial numbers of certificates that are not accepted any more, ascending
-    issued : ISO 8601 time, UTC
+    issued, valid_until : ISO 8601 times, UTC, to the second; ``valid_until`` is '' in one that was
+        signed before there was such a date
     """
 
     federation: str
@@ -63,6 +69,12 @@ class Description:
     hospitals: dict[str, bytes]
     revoked: tuple[int, ...]
     issued: str
+    valid_until: str
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """The larger, the newer."""
+        return (self.version, self.issued)
 
     @property
     def roster(self) -> Roster:
@@ -71,23 +83,26 @@ class Description:
 
     def body(self) -> bytes:
         """The canonical JSON that is signed."""
-        return _canonical(
-            {
-                "format": FORMAT,
-                "federation": self.federation,
-                "version": self.version,
-                "address": self.address,
-                "config": self.config_toml,
-                "server": self.server.hex(),
-                "hospitals": {name: key.hex() for name, key in self.hospitals.items()},
-                "revoked": [f"{serial:x}" for serial in self.revoked],
-                "issued": self.issued,
-            }
-        )
+        if not self.valid_until:
+            return _canonical({"format": _UNDATED, **self._says(), "issued": self.issued})
+        dates = {"issued": self.issued, "valid_until": self.valid_until}
+        return _canonical({"format": FORMAT, **self._says(), **dates})
 
     def digest(self) -> bytes:
-        """What stands for this description in manifests and logs."""
-        return digest("federation description", self.body())
+        """What stands for this description in manifests and logs: all that it says but its dates,
+        so that a plan stays the plan when it is signed anew."""
+        return digest("federation description", _canonical(self._says()))
+
+    def _says(self) -> dict[str, Any]:
+        return {
+            "federation": self.federation,
+            "version": self.version,
+            "address": self.address,
+            "config": self.config_toml,
+            "server": self.server.hex(),
+            "hospitals": {name: key.hex() for name, key in self.hospitals.items()},
+            "revoked": [f"{serial:x}" for serial in self.revoked],
+        }
 
     def signed(self, authority: Signer) -> bytes:
         """The file ``federation.signed``. Raises ProvisionError if no one could read it."""
@@ -176,7 +191,7 @@ def _open(data: bytes) -> tuple[bytes, bytes]:
 def _parse(body: bytes) -> Description:
     try:
         values = json.loads(body)
-        if values["format"] != FORMAT:
+        if values["format"] not in (FORMAT, _UNDATED):
             raise ProvisionError(
                 f"of format {values['format']!r:.20}, and this program reads {FORMAT}; install "
                 "the same version of wardround on both sides"
@@ -190,6 +205,7 @@ def _parse(body: bytes) -> Description:
             {name: _unhex(key) for name, key in values["hospitals"].items()},
             tuple(_serial(text) for text in values["revoked"]),
             values["issued"],
+            values["valid_until"] if values["format"] == FORMAT else "",
         )
         _check(description)
         if description.body() != body:
@@ -213,8 +229,19 @@ def _check(one: Description) -> None:
     _need(len(set(keys)) == len(keys), "hospitals", "two parties have one key")
     _need(len(one.revoked) <= MOST_REVOKED, "revoked", f"over {MOST_REVOKED}")
     _need(list(one.revoked) == sorted(set(one.revoked)), "revoked", "not ascending")
-    when = datetime.fromisoformat(one.issued)
-    _need(len(one.issued) <= 40 and when.utcoffset() == timedelta(0), "issued", "not UTC")
+    issued = _when(one.issued, "issued")
+    if one.valid_until:
+        life = _when(one.valid_until, "valid_until") - issued
+        _need(life > timedelta(0), "valid_until", "not after it was signed")
+        _need(life <= timedelta(days=MOST_DAYS), "valid_until", f"over {MOST_DAYS} days")
+
+
+def _when(text: str, field: str) -> datetime:
+    """A time that is written in the one way there is, so that texts are ordered as times are."""
+    when = datetime.fromisoformat(text)
+    utc = when.utcoffset() == timedelta(0)
+    _need(utc and when.isoformat(timespec="seconds") == text, field, "not UTC, to the second")
+    return when
 
 
 def _is_address(text: str) -> bool:

@@ -95,6 +95,11 @@ class Admission:
         for link in links:
             self.begin(link)
 
+    def ask_again(self) -> None:
+        """Those that refused are asked at once: why may be over."""
+        with self._renewed:
+            self._renewed.notify_all()
+
     def model_known(self, known: KnownModel) -> None:
         """Complete the manifest; returns when those that took part so far have answered."""
         before = self._grid.admitted()

@@ -42,6 +42,7 @@ def examine(path: Path, data: Path | None = None) -> Iterator[Finding]:
         yield Finding("server folder", "error", checks.said(error))
         return
     yield checks.certificate(folder.info, datetime.now(UTC))
+    yield checks.description(folder.description, datetime.now(UTC))
     yield checks.check("signed description", lambda: _description(config, folder))
     for standing in standings(config):
         if standing.state not in ("valid", "revoked"):

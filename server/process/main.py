@@ -14,6 +14,8 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.memory import one_arena
+from wardround.common.trust.lifetime import check_in_force
+from wardround.common.trust.pki import now_utc
 from wardround.server.process.present_run import COMMAND, present_run
 from wardround.server.process.running import RunningServer, ServerSetup
 from wardround.server.rounds.federation import FederationOutcome
@@ -41,6 +43,7 @@ class Coordinator:
         setup, folder = self._setup, self._setup.folder
         if not folder.description.hospitals:
             raise setup.config.error("server.hospitals", "no hospital is provisioned yet")
+        check_in_force(folder.description, now_utc())
         with ExitStack() as held:
             held.enter_context(writing(folder.folder, f"start again: {COMMAND}"))
             held.enter_context(take_lock(folder.folder / "lock"))

@@ -28,14 +28,15 @@ class PresentDescription:
         return self._path.read_text("utf-8")
 
     def look_again(self) -> bool:
-        """Whether the file is of another version than before, which is the present one now. Raises
-        OSError, or WardroundError for a file that can't be used: the one before stays."""
+        """Whether the file has another description than before, or the same signed anew, which is
+        the present one now. Raises OSError, or WardroundError for a file that can't be used: the
+        one before stays."""
         data = self._path.read_bytes()
         if data == self._seen:
             return False
         found = Description.read(data, self._ca_pem)
         self._seen = data
-        if found.version == self.now.version:
+        if found.order == self.now.order:
             return False
         self.now = found
         return True

@@ -28,6 +28,8 @@ from wardround.common.run.shaping import differences
 from wardround.common.secagg.content import shared_settings
 from wardround.common.tasks.base import Task
 from wardround.common.transport import tls
+from wardround.common.trust.lifetime import warning
+from wardround.common.trust.pki import now_utc
 from wardround.server.app import run_federation
 from wardround.server.display.board import Board
 from wardround.server.display.board_rows import RunFacts
@@ -104,7 +106,7 @@ class RunningServer:
             on_open=self._admission.begin,
         )
         self._attendance = Attendance(config, self._grid, self._description.roster, setup.say)
-        self._over = threading.Event()
+        self._over, self._warned = threading.Event(), ""
 
     def serve(self) -> FederationOutcome:
         """Open the port, run the rounds, and say goodbye, whatever ends them.
@@ -203,16 +205,35 @@ class RunningServer:
                     log.error("the watch: %s", error)
 
     def _look(self) -> None:
+        before = self._description.now
         if self._description.look_again():
-            self._tell_other_settings()
-            log.info("the description is now version %d", self._description.now.version)
-            self._admission.renew(lambda: self._door.check_all(new_description=True))
+            self._described(before.digest() == self._description.now.digest())
+        self._warn_of_end()
         self._door.check_all(new_description=False)
         self._grid.give_up_silent()
         self._grid.sweep()
         for name, link in list(self._grid.links.items()):
             if link.connected and link.silent_s() < 2 * _WATCH_S:
                 self._board.seen(name)
+
+    def _described(self, anew: bool) -> None:
+        """The signed description is another, or it was signed ``anew``, for longer: then plans and
+        members are what they were, and nothing is asked of those that take part."""
+        one = self._description.now
+        log.info("the description is now version %d, valid until %s", one.version, one.valid_until)
+        if anew:
+            self._door.check_all(new_description=True)
+            return self._admission.ask_again()
+        self._tell_other_settings()
+        self._admission.renew(lambda: self._door.check_all(new_description=True))
+
+    def _warn_of_end(self) -> None:
+        """Once a day, on console and dashboard, where the signed description ends soon, or has."""
+        line = warning(self._description.now, now_utc())
+        if line != self._warned:
+            self._warned = line
+            if line:
+                self._board.warnings([line])
 
     def _tell_other_settings(self) -> None:
         """Its members are taken up at once; its settings wait for another run."""

@@ -140,8 +140,8 @@ def _say(
     hospitals = f"{len(one.hospitals)} hospital{'s' * (len(one.hospitals) != 1)}"
     _line(
         console,
-        f"{one.federation}: description version {one.version}, {hospitals}, server at "
-        f"{one.address}",
+        f"{one.federation}: description version {one.version} (valid until "
+        f"{one.valid_until[:10]}), {hospitals}, server at {one.address}",
     )
     _line(console, f"authority (SHA-256): {done.authority_fingerprint}")
     if asked is not None:

@@ -16,8 +16,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from wardround.common.address import split_address
@@ -31,6 +31,7 @@ from wardround.common.names import SERVER
 from wardround.common.trust import pki
 from wardround.common.trust.credentials import DESCRIPTION
 from wardround.common.trust.description import Description, shared_toml
+from wardround.common.trust.lifetime import is_ahead, is_due, stamp
 
 _LOST = "restore it from the backup"
 _FORMAT = Format("record of a certificate", _LOST)
@@ -199,9 +200,20 @@ class Registry:
     def publish(self, config: Config, server: bytes) -> Description:
         """The description of what the record and the configuration say, signed and durable.
 
-        What says the same as the previous one is the previous one.
+        What says the same as the previous one is the previous one, or, once half of that one's
+        life is over, its version with later dates. Raises ProvisionError if this clock is behind
+        the previous one's date: hospitals keep no description that was signed before theirs.
         """
-        before = self.previous
+        before, life = self.previous, timedelta(days=config.server.description_days)
+        now = stamp(self.now)
+        if before is not None and before.issued > now:
+            if is_ahead(before, self.now):
+                raise ProvisionError(
+                    f"{self.signed_path}: signed at {before.issued}, which is later than this "
+                    f"machine's clock ({now}); set the clock, or, if it was wrong then, restore "
+                    "the folder from the backup: no hospital has kept what is of the future"
+                )
+            now = before.issued
         new = Description(
             config.federation.name,
             before.version + 1 if before else 1,
@@ -210,10 +222,14 @@ class Registry:
             server,
             self.roster(),
             self.revoked_serials(),
-            self.now.isoformat(timespec="seconds"),
+            now,
+            stamp(datetime.fromisoformat(now) + life),
         )
         if before is not None and _says(before) == _says(new):
-            return before
+            if not is_due(before, life, self.now):
+                return before
+            if before.issued < now:  # within one second only a version tells the two apart
+                new = replace(new, version=before.version)
         write_public(self.signed_path, new.signed(self.authority))
         self.previous = new
         return new

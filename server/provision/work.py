@@ -150,6 +150,15 @@ class Work:
         _, earlier = self._before
         if earlier is not None and earlier.address != description.address:
             self.note(_moved(earlier.address, description.address, self.folder / "server"))
+        if (
+            earlier is not None
+            and earlier.digest() == description.digest()
+            and (earlier.issued < description.issued)
+        ):
+            self.note(
+                f"the description is signed anew, valid until {description.valid_until}: the "
+                "server hands it on, and no plan is to be accepted again"
+            )
         data = registry.signed_path.read_bytes()
         answers = []
         for name, pem in self._certificates.items():

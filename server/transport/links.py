@@ -29,6 +29,9 @@ from wardround.common.transport.frames import Frame, Heads, Start
 from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.transport.events import ServerEvents
 
+_OVER = (Code.REJECTED, Code.EDITED, Code.EXPIRED)
+"""What says that nothing of the run is answered until the hospital accepts its plan again."""
+
 
 def node_id_of(name: str) -> int:
     """A hospital's Flower node id: the same in every run and whoever else takes part. 63 bits, so
@@ -90,7 +93,7 @@ class Link:
     ----------
     changed : the condition that guards all links of a server, notified when a reply is here
     on_withdrawn : is told that what was accepted there is over, and the reason: a person withdraws
-        from the run, or its own rules were edited
+        from the run, its own rules were edited, or its signed description has ended
     full : why there is no room for a message; ''
 
     Attributes
@@ -276,7 +279,7 @@ class Link:
             if asked is None or asked.answered:
                 message.file.close()
                 return
-            over = start.kind == "error" and code_of(start.code) in (Code.REJECTED, Code.EDITED)
+            over = start.kind == "error" and code_of(start.code) in _OVER
             withdrawn = start.type != MANIFEST and over
             if start.kind == "error":
                 message.file.close()

@@ -139,7 +139,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
             target=self._read, args=(stream, frames), name=f"read {link.name}", daemon=True
         )
         try:
-            yield self._welcome(hello.description).to_bytes()
+            yield self._welcome((hello.description, hello.issued)).to_bytes()
             reader.start()
             if not link.admitted:
                 self._on_open(link)
@@ -239,8 +239,9 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._events.connected(info.name, context.peer(), hello.version)
         return stream
 
-    def _welcome(self, version: int) -> Welcome:
-        newer = self._description.now.version > version
+    def _welcome(self, known: tuple[int, str]) -> Welcome:
+        """``known``: the order of the description that the hospital has."""
+        newer = self._description.now.order > known
         return Welcome(
             instance=self._terms.instance,
             heartbeat_s=self._terms.heartbeat_s,
@@ -272,7 +273,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
                 stream.end(str(error), Refused(code=code, reason=one_line(str(error))))
                 continue
             if new_description:
-                stream.link.mailbox.put_control(self._welcome(0))
+                stream.link.mailbox.put_control(self._welcome((0, "")))
 
     def goodbye(self, reason: str) -> None:
         """End all connections; the hospitals are told why."""

@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,17 @@ def hold(place: str, count: int, until: str) -> None:
         return original(*args, **kwargs)
 
     wrap(place, around)
+
+
+def shift_clock(places: list[str], days: str) -> None:
+    """Each of ``places``, which give the time, gives one that is as many days later as the file
+    ``days`` says now."""
+
+    def around(original: Callable[..., datetime], *args: Any, **kwargs: Any) -> datetime:
+        return original(*args, **kwargs) + timedelta(days=float(Path(days).read_text()))
+
+    for place in places:
+        wrap(place, around)
 
 
 def skip(place: str) -> None:

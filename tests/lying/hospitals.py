@@ -181,6 +181,7 @@ def study(count: int = 5, settings: str = SETTINGS) -> Study:
         {name: key.public for name, key in keys.items()},
         (),
         "2026-01-01T00:00:00+00:00",
+        "2026-01-31T00:00:00+00:00",
     )
     plain = config.model_copy(
         update={

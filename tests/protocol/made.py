@@ -127,7 +127,8 @@ def _description(config: Config) -> Description:
     keys = {f"h{number}": Identity.from_bytes(bytes([number] * 32)).public for number in range(3)}
     now, place = "2026-01-01T00:00:00+00:00", "localhost:8443"
     toml = shared_toml(config)
-    return Description(config.federation.name, 7, place, toml, KEY.public, keys, (5, 300), now)
+    until, name = "2026-01-31T00:00:00+00:00", config.federation.name
+    return Description(name, 7, place, toml, KEY.public, keys, (5, 300), now, until)
 
 
 def _manifests() -> dict[str, list[str]]:
@@ -159,7 +160,13 @@ def _manifest_lines(manifest: Manifest) -> list[str]:
 def _frames() -> dict[str, list[str]]:
     one, two = "1" * 32, "ab" * 32
     frames: Sequence[Frame | Chunk] = [
-        Hello(wire=1, version="0.1.0", instance=one, description=3),
+        Hello(
+            wire=1,
+            version="0.1.0",
+            instance=one,
+            description=3,
+            issued="2026-01-01T00:00:00+00:00",
+        ),
         Welcome(instance=one, heartbeat_s=15.0, lease_s=60.5, most_bytes=2**40),
         Welcome(instance=one, heartbeat_s=1.0, lease_s=2.0, most_bytes=5, description='{"ü": 1}'),
         Refused(code="twin", reason="two of it"),

@@ -32,12 +32,14 @@ OWN, SERVER = Identity.generate(), Identity.generate()
 WAITS = r"waits for approval: run `wardround client approve KIT`"
 LAYOUT = {"weight": ArraySpec((2, 3), "float32"), "mean": ArraySpec((3,), "float32")}
 
+UNTIL = "2026-01-31T00:00:00+00:00"
+
 
 def plan(text: str = "", run: str = "run-1") -> Manifest:
     config = parse_config(text)
     now = "2026-01-01T00:00:00+00:00"
     toml, key = shared_toml(config), SERVER.public
-    described = Description("federation", 1, "localhost:8443", toml, key, KEYS, (), now)
+    described = Description("federation", 1, "localhost:8443", toml, key, KEYS, (), now, UNTIL)
     return preparation_manifest(config, make_task(config), described, run)
 
 

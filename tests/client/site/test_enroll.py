@@ -221,7 +221,7 @@ def test_a_renewal_does_not_bring_an_older_description(site: Site, tmp_path: Pat
     folder = enrolled(site, tmp_path)
     answer = provision.renew(site.config, "east", now=LATER).answers[0].read_bytes()
     provision.add(site.config, "west", LATER)
-    Kit.open(folder, LATER).update_description(signed_file(site.config).read_bytes())
+    Kit.open(folder, LATER).update_description(signed_file(site.config).read_bytes(), LATER)
     (tmp_path / "late.answer").write_bytes(answer)
     kit = enroll.accept(tmp_path / "late.answer", folder, LATER)
     assert kit.description.version == 3 and kit.info.not_before > NOW

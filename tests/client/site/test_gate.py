@@ -131,6 +131,7 @@ def run_gated(settings, federate, line, tmp_path) -> Callable[[str], Gated]:
             keys,
             (),
             "2026-01-01T00:00:00+00:00",
+            "2026-01-31T00:00:00+00:00",
         )
         directory = RunDirectory.create(tmp_path, "gated", config.to_toml())
         first = preparation_manifest(config, task, described, directory.path.name)

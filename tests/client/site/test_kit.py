@@ -7,6 +7,7 @@ import stat
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from wardround.client.site.kit import Kit
 from wardround.common.errors import ProvisionError
 from wardround.common.trust import pki
 from wardround.common.trust.identity import Identity
+from wardround.common.trust.lifetime import stamp
 from wardround.server.provision import kits as provision
 
 LATER = NOW + timedelta(days=300)
@@ -141,13 +143,13 @@ def test_a_newer_description_is_kept(site: Site) -> None:
     kit = Kit.open(site.kit, NOW)
     provision.add(site.config, "west", NOW)
     data = signed_file(site.config).read_bytes()
-    new = kit.update_description(data)
+    new = kit.update_description(data, NOW)
     assert new.description.version == 2 and "west" in new.description.hospitals
     assert (site.kit / "federation.signed").read_bytes() == data
     assert (
         Kit.open(site.kit, NOW).description
         == new.description
-        == new.update_description(data).description
+        == new.update_description(data, NOW).description
     )
 
 
@@ -155,7 +157,7 @@ def test_an_older_or_foreign_description_changes_nothing(site: Site, tmp_path: P
     kit, path = Kit.open(site.kit, NOW), site.kit / "federation.signed"
     first = path.read_bytes()
     two = replace(kit.description, version=2)
-    new = kit.update_description(two.signed(site.authority))
+    new = kit.update_description(two.signed(site.authority), NOW)
     held = path.read_bytes()
     other = provision.provision(federation(tmp_path / "other"), now=NOW).folder
     twin = replace(two, address="evil.example.org:1").signed(site.authority)
@@ -170,8 +172,41 @@ def test_an_older_or_foreign_description_changes_nothing(site: Site, tmp_path: P
     ]:
         for one in (new, kit):  # what lies on the disk counts, too
             with pytest.raises(ProvisionError, match=message):
-                one.update_description(data)
+                one.update_description(data, NOW)
         assert path.read_bytes() == held
+
+
+def test_of_one_version_the_one_that_was_signed_last_is_kept(site: Site) -> None:
+    """Signed anew with later dates; not an earlier one, one of another content, nor one of a clock
+    that is ahead of the hospital's."""
+    kit, path = Kit.open(site.kit, NOW), site.kit / "federation.signed"
+    one, late = kit.description, NOW + timedelta(days=15)
+
+    def dated(at: datetime, days: int = 30, **changes: Any) -> bytes:
+        dates = {"issued": stamp(at), "valid_until": stamp(at + timedelta(days=days))}
+        return replace(one, **dates, **changes).signed(site.authority)
+
+    anew = kit.update_description(dated(late), late)
+    held = path.read_bytes()
+    assert anew.description.version == 1 and anew.description.issued == stamp(late)
+    for data, message in [
+        (dated(NOW), "an older one is never kept"),
+        (dated(late - timedelta(seconds=1), days=90), "an older one is never kept"),
+        (dated(late - timedelta(seconds=1), version=2), "an older one is never kept"),
+        (dated(late, days=90), "another description of version 1"),
+        (dated(late + timedelta(seconds=1), address="evil.example.org:1"), "another description"),
+        (dated(late + timedelta(hours=2)), "later than this machine's clock; it is not kept"),
+        (dated(late + timedelta(hours=2), version=2), "later than this machine's clock"),
+    ]:
+        for opened in (anew, kit):
+            with pytest.raises(ProvisionError, match=message):
+                opened.update_description(data, late)
+        assert path.read_bytes() == held
+    # the authority may let it end sooner
+    sooner = anew.update_description(dated(late + timedelta(minutes=1), days=7), late)
+    assert sooner.description.valid_until < anew.description.valid_until
+    path.write_bytes(dated(late + timedelta(minutes=2)))  # brought by hand
+    assert sooner.brought() == path.read_bytes()
 
 
 @pytest.mark.parametrize("change", ["revoked", "gone"])
@@ -183,5 +218,5 @@ def test_being_shut_out_is_kept_and_told(site: Site, change: str) -> None:
     else:
         one = replace(one, hospitals={})
     with pytest.raises(ProvisionError, match="revoked|not in the roster"):
-        kit.update_description(one.signed(site.authority))
+        kit.update_description(one.signed(site.authority), NOW)
     refused(site.kit, "revoked|not in the roster")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from wardround.common.config.task import make_task
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import (
     ConfigError,
+    DescriptionExpired,
     NotEvaluating,
     PolicyRefused,
     PrivacyRefused,
@@ -178,9 +180,67 @@ def test_a_hospital_gives_figures_of_the_rounds_that_it_chooses(
 def test_another_description_ends_what_was_accepted(site: Site) -> None:
     rules = rules_of(site)
     rules.admit(plan(site))
+    provision.revoke(site.config, "east")
     rules.described(Kit.open(site.kit))
     with pytest.raises(PolicyRefused, match="no run manifest"):
         rules.may_begin(m.DESCRIBE, None)
+
+
+def test_nothing_is_done_under_a_description_that_has_ended_until_it_is_signed_anew(
+    site: Site,
+) -> None:
+    """And then all goes on as it was accepted, with no person asked again."""
+    clock = [now_utc()]
+    kit = Kit.open(site.kit)
+    kit.site_path.write_text('approval = "ask"\n')
+    audit = AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity)
+    rules = LastWord(kit, audit, None, now=lambda: clock[0])
+    with pytest.raises(PolicyRefused, match="waits for approval"):
+        rules.admit(plan(site))
+    approvals = Approvals(kit.state, kit.identity)
+    approvals.approve(approvals.pending()[0].digest())
+    accepted = rules.admit(plan(site))
+    end = datetime.fromisoformat(kit.description.valid_until)
+    clock[0] = end
+    rules.may_begin(m.DESCRIBE, None)
+    clock[0] = end + timedelta(seconds=1)
+    acts = (
+        lambda: rules.may_begin(m.DESCRIBE, None),
+        lambda: rules.may_leave(m.DESCRIBE, RecordDict()),
+        lambda: rules.admit(plan(site)),
+        lambda: rules.admit(plan(site)),  # again and again, and written down once
+    )
+    for act in acts:
+        with pytest.raises(DescriptionExpired, match="has expired by this machine's clock"):
+            act()
+    assert isinstance(rules.note_decisions(), DescriptionExpired)
+    assert [line["event"] for line in events(site)].count("policy") == 2
+    provision.provision(site.config, now=clock[0])
+    rules.described(Kit.open(site.kit))
+    assert rules.note_decisions() is None
+    rules.may_begin(m.DESCRIBE, None)
+    assert str(rules.admit(plan(site))) == str(accepted)
+    rules.may_begin(m.DESCRIBE, None)
+    clock[0] -= timedelta(days=3)
+    with pytest.raises(DescriptionExpired, match="later than this machine's clock; set the clock"):
+        rules.may_begin(m.DESCRIBE, None)
+
+
+def test_a_plan_that_is_looked_at_while_the_description_is_signed_anew_is_accepted(
+    site: Site,
+) -> None:
+    kit = Kit.open(site.kit)
+    audit = AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity)
+    late = now_utc() + timedelta(days=20)
+
+    def begin(run: str, terms: Terms) -> None:
+        provision.provision(site.config, now=late)
+        rules.described(Kit.open(site.kit))
+
+    rules = LastWord(kit, audit, None, begin=begin, now=lambda: late)
+    rules.admit(plan(site))
+    assert Kit.open(site.kit).description.order > kit.description.order
+    rules.may_begin(m.DESCRIBE, None)
 
 
 def test_what_the_plan_does_not_list_does_not_leave(site: Site) -> None:

@@ -42,7 +42,8 @@ NOISE = "[privacy]\nunit = 'example'\nnoise_multiplier = 1.0\n"
 
 def description(config: Config) -> Description:
     now, toml = "2026-01-01T00:00:00+00:00", shared_toml(config)
-    return Description(config.federation.name, 1, "localhost:8443", toml, SERVER, KEYS, (), now)
+    name, until = config.federation.name, "2026-01-31T00:00:00+00:00"
+    return Description(name, 1, "localhost:8443", toml, SERVER, KEYS, (), now, until)
 
 
 def plan(text: str, path: Path | None = None) -> tuple[Manifest, Description]:

@@ -102,6 +102,7 @@ def test_the_description_s_keys_are_held_against_the_log_s(tmp_path: Path) -> No
         description = Description(
             "fed", 1, "localhost:8443", '[federation]\nname = "fed"\n', SERVER.public,
             {"north": hospital.public}, (), "2026-01-02T03:04:05+00:00",
+            "2026-02-02T03:04:05+00:00",
         )  # fmt: skip
         signed = tmp_path / "federation.signed"
         signed.write_bytes(description.signed(authority))

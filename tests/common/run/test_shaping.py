@@ -34,6 +34,7 @@ OTHER = {
     "server.address": "'elsewhere:9000'",
     "server.listen": "'0.0.0.0:9000'",
     "server.hospitals": '["north", "south"]',
+    "server.description_days": "9",
     "server.folder": "'keys'",
     "server.dashboard_hosts": '["board.example"]',
     "server.wait_s": "1.0",

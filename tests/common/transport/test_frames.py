@@ -20,7 +20,14 @@ sizes = st.integers(0, 2**63 - 1)
 seconds = st.floats(0.01, 3600)
 signatures = st.sampled_from(["", "0" * 128])
 control: list[st.SearchStrategy[f.Frame]] = [
-    st.builds(f.Hello, wire=numbers, version=short, instance=instances, description=numbers),
+    st.builds(
+        f.Hello,
+        wire=numbers,
+        version=short,
+        instance=instances,
+        description=numbers,
+        issued=short,
+    ),
     st.builds(
         f.Welcome,
         instance=instances,
@@ -119,4 +126,4 @@ def test_tags_are_what_they_were() -> None:
     """Another order of frames would be another protocol: then WIRE_VERSION must change."""
     kinds = "Hello Welcome Refused Start Have Done Failed Drop Ping Heads Bye Got"
     assert [kind.__name__ for kind in f._KINDS] == kinds.split()
-    assert f.WIRE_VERSION == 2
+    assert f.WIRE_VERSION == 3

@@ -34,6 +34,7 @@ ONE = Description(
     {"north": identity(), "south.2": identity()},
     (5, 2**160 - 1),
     "2026-03-04T12:00:00+00:00",
+    "2026-04-03T12:00:00+00:00",
 )
 
 
@@ -95,7 +96,7 @@ def test_it_is_read_as_it_was_signed(
     assert read == one and read.digest() == one.digest() and read.roster == one.hospitals
 
 
-def test_the_digest_tells_every_field_apart() -> None:
+def test_the_digest_tells_every_field_apart_but_dates() -> None:
     changes: dict[str, Any] = {
         "federation": "lung",
         "version": 4,
@@ -104,9 +105,11 @@ def test_the_digest_tells_every_field_apart() -> None:
         "server": identity(),
         "hospitals": {"north": ONE.hospitals["north"]},
         "revoked": (5,),
-        "issued": "2026-03-04T12:00:01+00:00",
     }
-    assert set(changes) == {field.name for field in fields(Description)}
+    dates = {"issued": "2026-03-04T12:00:01+00:00", "valid_until": "2026-04-03T12:00:01+00:00"}
+    assert set(changes | dates) == {field.name for field in fields(Description)}
+    assert replace(ONE, **dates).digest() == ONE.digest()
+    assert replace(ONE, **dates).body() != ONE.body()
     digests = {replace(ONE, **{name: value}).digest() for name, value in changes.items()}
     assert len(digests | {ONE.digest()}) == len(changes) + 1
 
@@ -163,7 +166,7 @@ def test_it_stands_alone_in_its_file(authority: pki.Authority, signed: bytes) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "of format 2.*same version of wardround"),
+        ({"format": 3}, "of format 3.*same version of wardround"),
         ({"federation": "a/b"}, "'federation'"),
         ({"federation": 5}, "impossible form"),
         ({"version": 0}, "'version'"),
@@ -195,6 +198,15 @@ def test_it_stands_alone_in_its_file(authority: pki.Authority, signed: bytes) ->
         ({"issued": "yesterday"}, "impossible form"),
         ({"issued": "2026-03-04T12:00:00"}, "not UTC"),
         ({"issued": "2026-03-04T12:00:00+01:00"}, "not UTC"),
+        ({"issued": "2026-03-04T12:00:00Z"}, "not UTC, to the second"),
+        ({"issued": "2026-03-04 12:00:00+00:00"}, "not UTC, to the second"),
+        ({"issued": "2026-03-04T12:00:00.5+00:00"}, "not UTC, to the second"),
+        ({"valid_until": ""}, "impossible form"),
+        ({"valid_until": "never"}, "impossible form"),
+        ({"valid_until": "2026-04-03T12:00:00"}, "'valid_until': not UTC"),
+        ({"valid_until": ONE.issued}, "'valid_until': not after it was signed"),
+        ({"valid_until": "2027-03-05T12:00:01+00:00"}, "'valid_until': over 366 days"),
+        ({"format": 1}, "impossible form"),
         ({"more": 1}, "impossible form"),
     ],
 )

@@ -34,7 +34,9 @@ def description(config: Config, hospitals: int = 4) -> Description:
     server = Identity.generate().public
     now = "2026-01-01T00:00:00+00:00"
     toml = shared_toml(config)
-    return Description(config.federation.name, 7, "localhost:8443", toml, server, keys, (), now)
+    until = "2026-01-31T00:00:00+00:00"
+    name, place = config.federation.name, "localhost:8443"
+    return Description(name, 7, place, toml, server, keys, (), now, until)
 
 
 def first(text: str = "", hospitals: int = 4) -> Manifest:

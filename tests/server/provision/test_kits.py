@@ -8,6 +8,7 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from wardround.client.site import enroll
 from wardround.client.site.kit import Kit
 from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ConfigError, ProvisionError
+from wardround.common.trust import pki
+from wardround.common.trust.lifetime import stamp
 from wardround.server.provision import kits as p
 
 SOON = NOW + timedelta(days=10)
@@ -122,6 +125,59 @@ def test_a_change_of_address_or_settings_is_signed_anew(tmp_path: Path) -> None:
     assert p.load_server_folder(late, NOW).description.config().training.lr == 0.5
 
 
+# --- the description's life -------------------------------------------------------------------
+def test_a_description_is_signed_anew_when_half_of_its_life_is_over(tmp_path: Path) -> None:
+    """By the one plain command, for cron: the same version, which says the same, with new dates."""
+    config = federation(tmp_path)
+    first = p.provision(config, now=NOW).description
+    assert (first.issued, first.valid_until) == (stamp(NOW), stamp(NOW + timedelta(days=30)))
+    assert not p.provision(config, now=NOW + timedelta(days=14.9)).changed
+    late = NOW + timedelta(days=15)
+    done = p.provision(config, now=late)
+    new = done.description
+    assert done.changed and "signed anew, valid until 2026-04-18" in done.notes[0]
+    assert new.digest() == first.digest() and new.version == 1
+    assert (new.issued, new.valid_until) == (stamp(late), stamp(late + timedelta(days=30)))
+    assert Kit.open(kits(config) / "north", late).description == new
+    assert p.load_server_folder(config, late).description == new
+    assert not p.provision(config, now=late).changed
+    # what changes what it says has a new version, and a whole life
+    added = p.add(config, "west", late + timedelta(days=1)).description
+    assert (added.version, added.issued) == (2, stamp(late + timedelta(days=1)))
+    short = load_config(tmp_path / "federation.toml", ["server.description_days=7"])
+    short = short.model_copy(update={"folder": config.folder})
+    shorter = p.provision(short, now=late + timedelta(days=2)).description
+    assert (shorter.version, shorter.valid_until) == (2, stamp(late + timedelta(days=9)))
+
+
+def test_a_clock_that_went_back_signs_nothing_earlier(tmp_path: Path) -> None:
+    config = federation(tmp_path)
+    p.provision(config, now=NOW)
+    late = NOW + timedelta(days=20)
+    new = p.provision(config, now=late).description
+    added = p.add(config, "west", late - timedelta(minutes=4)).description
+    assert (added.version, added.issued) == (2, new.issued)
+    with pytest.raises(ProvisionError, match=r"later than this machine's clock.*set the clock"):
+        p.revoke(config, "west", now=late - timedelta(hours=2))
+    assert "west" not in p.provision(config, now=late).description.hospitals  # as was asked
+
+
+def test_one_from_before_there_was_an_end_is_followed_by_one_with_an_end(tmp_path: Path) -> None:
+    config = federation(tmp_path)
+    done = p.provision(config, now=NOW)
+    old = replace(done.description, valid_until="")
+    data = old.signed(pki.Authority.open(done.folder / "authority", "heart", NOW))
+    assert b'\\"format\\":1' in data
+    for folder in (done.folder / "authority", done.folder / "server", *done.kits):
+        (folder / "federation.signed").write_bytes(data)
+    kit = Kit.open(kits(config) / "north", NOW)
+    assert kit.description == old
+    new = p.provision(config, now=SOON).description
+    assert (new.version, new.valid_until) == (1, stamp(SOON + timedelta(days=30)))
+    held = kit.update_description(signed_file(config).read_bytes(), SOON)
+    assert held.description == new
+
+
 # --- renew, revoke -------------------------------------------------------------------------------
 @pytest.mark.parametrize("days", [100, 500])
 def test_a_certificate_is_renewed_for_the_same_keys(tmp_path: Path, days: int) -> None:
@@ -132,7 +188,7 @@ def test_a_certificate_is_renewed_for_the_same_keys(tmp_path: Path, days: int) -
     watched = os.stat(server.description_path)
     for name in ("north", "server"):
         done = p.renew(config, name, now=late)
-        assert done.changed and done.description == kit.description
+        assert done.changed and done.description.digest() == kit.description.digest()
     new = Kit.open(kits(config) / "north", late)
     assert new.key_pem == kit.key_pem and new.info.identity == kit.info.identity
     assert new.info.serial != kit.info.serial and new.info.not_after == late + timedelta(days=365)
