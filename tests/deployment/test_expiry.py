@@ -59,7 +59,8 @@ def goes_on(made: Federation) -> None:
 
 
 def test_a_run_goes_on_over_a_renewal_and_stops_when_the_description_ends(tmp_path: Path) -> None:
-    """A renewal shows no plan again, so no person is asked again, and costs no attempt; after the end nothing is answered until the coordinator has it signed anew."""
+    """A renewal shows no plan again, so no person is asked again, and costs no attempt; after
+    the end nothing is answered until the coordinator has it signed anew."""
     clock = Clock(tmp_path)
     with federation(tmp_path, rounds=900, secure=True, attempts=1) as made:
         config = load_config(made.config)
