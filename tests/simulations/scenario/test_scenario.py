@@ -76,8 +76,8 @@ def test_a_round_takes_as_long_as_its_slowest_client() -> None:
 
 def test_masked_uploads_have_the_size_of_the_ring() -> None:
     made = told_the_model(scenario("", "secure_aggregation.enabled=true"))
-    # 25 coordinates of 32 bits; count, weight, clipped, loss and steps of 192 bits
-    assert made._bytes == (100.0, 25 * 4 + 5 * 24)
+    # 25 coordinates of 32 bits; count, weight, clipped, failed, loss and steps of 192
+    assert made._bytes == (100.0, 25 * 4 + 6 * 24)
 
 
 def test_who_needs_longer_than_the_deadline_is_late_and_the_round_takes_the_deadline() -> None:
