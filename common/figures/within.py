@@ -4,6 +4,10 @@ A figure that ranks rows by their scores is each hospital's own affair (``Figure
 the server sees every hospital's sums it works the figures out itself. With secure aggregation each
 hospital adds its own to the masked sum: [1, figure, bound], or zeros where it has none. So the
 server learns the mean and how many hospitals it is over, and no spread, which could tell two apart.
+
+What is added is rounded. Such a figure is a fraction whose denominator is of the hospital's own
+counts (positives times negatives, for an area): of an exact sum of three such fractions there are
+few solutions, and over some rounds one, so that each hospital's figure and classes came out.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from wardround.common.figures.figure import Figure, is_number
 from wardround.common.figures.records import Means
 from wardround.common.figures.sums import Floats
 
+STEPS = 4096
+"""A hospital's own figure is rounded to one of so many parts of 1."""
 PREFIX = "within:"
 """How the names of such sums begin."""
 
@@ -25,14 +31,22 @@ PREFIX = "within:"
 def own_sums(figures: Mapping[str, float], within: Iterable[Figure]) -> dict[str, Floats]:
     """What one hospital adds to a masked sum: for each figure 3 numbers, [1, figure, bound].
 
-    The 1 counts: a hospital whose rows allow no such figure adds zeros and is in no mean.
+    The 1 counts: a hospital whose rows allow no such figure adds zeros and is in no mean. Figure
+    and bound are whole multiples of 1 / ``STEPS``; the bound has the rounding in it.
     """
     sums = {}
     for figure in within:
         value, bound = figures.get(figure.name), figures.get(figure.bound or "", 0.0)
-        known = is_number(value) and is_number(bound)
-        sums[f"{PREFIX}{figure.name}"] = np.array([1.0, value, bound] if known else [0.0] * 3)
+        own = [0.0] * 3
+        if is_number(value) and is_number(bound):
+            own = [1.0, *_rounded(value, bound)]
+        sums[f"{PREFIX}{figure.name}"] = np.array(own)
     return sums
+
+
+def _rounded(value: float, bound: float) -> tuple[float, float]:
+    """To whole steps. The bound is rounded up, with the half step that the value may have moved."""
+    return round(value * STEPS) / STEPS, math.ceil(bound * STEPS + 0.5) / STEPS
 
 
 def taken_out(sums: Mapping[str, Floats]) -> tuple[dict[str, Floats], Means]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,9 @@ from tests.lying.hospitals import HereSite, Rows, Study, study
 from tests.lying.server import Ask, LyingServer
 from wardround.client.requests.received import totals_of
 from wardround.common.errors import RequestRefused
-from wardround.common.figures.sums import Sums
+from wardround.common.figures.figure import BINARY
+from wardround.common.figures.sums import Sums, binary_figures, binary_sums
+from wardround.common.figures.within import STEPS, own_sums
 from wardround.common.protocol.totals import Totals
 
 HONEST = [Ask("statistics", 0), Ask("train", 1), Ask("evaluate", 1)]
@@ -94,3 +98,47 @@ def test_shares_for_a_run_that_is_over() -> None:
     assert server.play(Ask("statistics", 0, run="run-2")) is not None
     assert server.play(Ask("train", 1)) is None
     assert server.told("is of another run than the one that is accepted now")
+
+
+def solutions(total: float, rows: tuple[int, int, int], positives: int, close: float) -> set[Any]:
+    """Classes and areas of three hospitals whose areas have this sum: all of
+    (p1, p2, p3, area 1, area 2, area 3). An area is k / (2 p (n - p)) for a whole k."""
+    found = set()
+    for p1, p2 in itertools.product(range(1, rows[0]), range(1, rows[1])):
+        p3 = positives - p1 - p2
+        if not 1 <= p3 < rows[2]:
+            continue
+        sizes = [2 * p * (n - p) for p, n in zip((p1, p2, p3), rows, strict=True)]
+        areas = [np.arange(size + 1) / size for size in sizes]
+        third = total - areas[0][:, None] - areas[1][None]
+        whole = np.round(third * sizes[2])
+        fits = (np.abs(third - whole / sizes[2]) < close) & (whole >= 0) & (whole <= sizes[2])
+        for a, b in zip(*np.nonzero(fits), strict=True):
+            found.add((p1, p2, p3, areas[0][a], areas[1][b], whole[a, b] / sizes[2]))
+    return found
+
+
+def test_three_areas_from_their_sum() -> None:
+    """By an honest server, too: rows are announced, positives are summed. Of some rounds' exact
+    sums four choices of the hospitals' positives are left of 90, and few areas for each."""
+    rng, rows = np.random.default_rng(4), (13, 17, 19)
+    truth = [rng.permutation(np.arange(n) < n // 3) for n in rows]
+    within = [figure for figure in BINARY if figure.name == "auc"]
+    exact, told = [], []
+    for _ in range(3):  # rounds
+        own = [
+            binary_figures(binary_sums(rng.permutation(n) / n, y.astype(int)))
+            for n, y in zip(rows, truth, strict=True)
+        ]
+        exact.append(math.fsum(one["auc"] for one in own))
+        told.append(math.fsum(own_sums(one, within)["within:auc"][1] for one in own))
+    positives = sum(n // 3 for n in rows)
+
+    def classes(sums: list[float], close: float) -> set[Any]:
+        each = [{one[:3] for one in solutions(x, rows, positives, close)} for x in sums]
+        return set.intersection(*each)
+
+    right = tuple(n // 3 for n in rows)
+    assert right in classes(exact, 1e-12) and len(classes(exact, 1e-12)) <= 4
+    assert right in classes(told, 1.5 / STEPS) and len(classes(told, 1.5 / STEPS)) > 60
+    assert len(solutions(told[0], rows, positives, 1.5 / STEPS)) > 10_000

@@ -181,4 +181,4 @@ def test_that_rows_allow_no_figure_is_no_error_that_the_server_gets(
     assert run.recorder.refusals == []
     (row,) = run.directory.rounds()
     assert row["over"]["test"] == list("abcd")
-    assert row["within"]["test"]["spread"] == {"mean": 1.0, "bound": 0.0, "hospitals": 3}
+    assert row["within"]["test"]["spread"] == {"mean": 1.0, "bound": 1 / 4096, "hospitals": 3}

@@ -17,7 +17,7 @@ from wardround.common.errors import ConfigError
 from wardround.common.figures.figure import BINARY
 from wardround.common.figures.records import changes_of_hospitals, model_figure
 from wardround.common.figures.sums import Sums, binary_figures, binary_sums
-from wardround.common.figures.within import means_of, own_sums, taken_out
+from wardround.common.figures.within import STEPS, means_of, own_sums, taken_out
 from wardround.common.protocol import names as m
 from wardround.common.tasks.base import Examples
 from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint
@@ -220,7 +220,8 @@ def test_means_of_masked_sums_are_those_of_single_hospitals() -> None:
     plain = means_of(parts, within)
     assert list(rest) == ["loss"] and masked.keys() == plain.keys()
     for name, one in plain.items():
-        assert one["hospitals"] == 3 and masked[name] == pytest.approx(one, rel=1e-12)
+        assert one["hospitals"] == 3 and abs(masked[name]["mean"] - one["mean"]) <= 0.5 / STEPS
+        assert 0.5 / STEPS <= masked[name]["bound"] - one["bound"] <= 1.5 / STEPS
     expected = np.mean([part["auc"] for part in parts[:3]])
     evaluation = {"overall": {"test": {"auc": 0.1}}, "within": {"test": plain}}
     assert model_figure(evaluation, "test", within[0]) == pytest.approx(expected)
