@@ -191,6 +191,7 @@ def test_the_doctor_says_what_is_wrong_and_goes_on(kit: Path, tmp_path: Path) ->
     assert found["server"].state == "error" and "refused the connection" in found["server"].text
     assert found["data"].state == "error" and "wrong.csv" in found["data"].text
     assert found["policy"].state == "ok"
+    assert found["description"].state == "ok" and "valid for 29 days" in found["description"].text
     (kit / "client.key").chmod(0o644)
     (only,) = examine(kit, None)
     assert only.state == "error" and "client.key" in only.text

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,28 @@ def test_the_signed_limit_holds_whatever_the_server_says(pair: Pair) -> None:
     reply = pair.ask(size_bytes=2 << 20)
     assert "server.max_message_mb = 1 allows less" in (reply.error.reason or "")
     assert not pair.ask(size_bytes=1000).has_error() and client.served == 1
+
+
+def test_who_comes_with_an_older_date_gets_what_was_signed_anew(pair: Pair) -> None:
+    """And who has the later one, as the server was put back, gets nothing, and is let in."""
+    old = (pair.folder / "provision" / "server" / "federation.signed").read_bytes()
+    kit = Kit.open(pair.folder / "provision" / "kits" / "a")
+    soon = datetime.now(UTC) + timedelta(seconds=5)
+    shorter = load_config(pair.folder / "federation.toml", ["server.description_days=9"])
+    renewed = provision(shorter, now=soon).description
+    assert renewed.order > kit.description.order and renewed.digest() == kit.description.digest()
+    (kit.folder / "federation.signed").write_bytes(old)
+    assert pair.server.description.look_again() and not pair.server.description.look_again()
+    client = pair.client()
+    until(lambda: pair.server.grid.admitted() == ["a"], "the hospital")
+    until(lambda: client.kit.description == renewed, "the description")
+    client.stop()
+    pair.clients.remove(client)
+    (pair.folder / "provision" / "server" / "federation.signed").write_bytes(old)
+    assert pair.server.description.look_again()
+    again = pair.client()
+    until(lambda: len(pair.server.entered) == 2 and again.connection.mailbox.is_open, "it again")
+    assert pair.ask().content["c"]["k"] == again.noise and again.kit.description == renewed
 
 
 def test_a_slow_link_carries_a_large_answer(pair: Pair) -> None:
