@@ -228,12 +228,14 @@ class RunningServer:
         self._admission.renew(lambda: self._door.check_all(new_description=True))
 
     def _warn_of_end(self) -> None:
-        """Once a day, on console and dashboard, where the signed description ends soon, or has."""
-        line = warning(self._description.now, now_utc())
+        """Once a day, on console and dashboard, where the signed description ends soon, or has; and
+        that it doesn't any more, as what was said stays on the dashboard."""
+        one = self._description.now
+        line = warning(one, now_utc())
         if line != self._warned:
             self._warned = line
-            if line:
-                self._board.warnings([line])
+            renewed = f"the federation's signed description was renewed, until {one.valid_until}"
+            self._board.warnings([line or renewed])
 
     def _tell_other_settings(self) -> None:
         """Its members are taken up at once; its settings wait for another run."""

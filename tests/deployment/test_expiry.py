@@ -85,6 +85,7 @@ def test_a_run_goes_on_over_a_renewal_and_stops_when_the_description_ends(tmp_pa
         made.server.says(ended)
         again = provision(config, now=now).description
         goes_on(made)
+        made.server.says(f"was renewed, until {again.valid_until}")
         assert described(made)[1:] == [(1, again.valid_until[:10])]
         made.server.kill()
         assert_sound(made)
