@@ -68,6 +68,7 @@ def settle(kit: Kit, site: SitePolicy, witness: LogWitness) -> None:
         if witness.known.anchor is None:
             with _alone(path):
                 _first(kit, path, witness.known)
+        _check_begun(kit, path)
         with Ledger.open(path, kit.name) as ledger:
             if witness.known.anchor is not None:
                 check_anchor(ledger, witness.known.anchor)
@@ -106,6 +107,18 @@ def _first(kit: Kit, path: Path, known: Known) -> None:
             )
         with Ledger.open(path, hospital_of(path)) as ledger:
             ledger.join(kit.name, kit.info.federation)
+
+
+def _check_begun(kit: Kit, path: Path) -> None:
+    """Raise PrivacyRefused where ``site.toml`` names a ledger that isn't there, of a kit that has
+    one of its own: most likely it is to be begun, and nothing is lost."""
+    own = (kit.folder / "state" / LEDGER).resolve()
+    if path != own and own.exists() and not path.exists():
+        raise PrivacyRefused(
+            f"{path}: there is no such privacy ledger, and this kit has had {own}; if it was there "
+            "before, restore it; else begin it with what this kit has spent: stop the client, then "
+            f"wardround client ledger {kit.folder} --accept REASON"
+        )
 
 
 def _check_unused(kit: Kit, path: Path) -> None:
@@ -190,6 +203,7 @@ def state_of(kit: Kit) -> str:
     path, audit = ledger_of(load_site(kit.site_path), kit.folder), kit.folder / "state" / AUDIT
     known = Known.read(audit) if audit.exists() else Known()
     known.check(audit)
+    _check_begun(kit, path)
     with Ledger.open(path, kit.name) as ledger:
         if known.anchor is not None:
             check_anchor(ledger, known.anchor)

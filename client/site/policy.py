@@ -76,7 +76,10 @@ class SitePolicy(Table):
         None,
         gt=0,
         le=1e12,
-        description="the same for all runs together: the ledger's limit",
+        description=(
+            "the same for all runs together: the ledger's limit. Left out: the federation's "
+            "`privacy.epsilon_limit`, or its `privacy.epsilon`: a second run needs one here"
+        ),
     )
     ledger: LocalFile | None = Field(
         None,

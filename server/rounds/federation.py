@@ -161,7 +161,7 @@ class Federation:
             )
         return (
             f"{len(spent)} of {len(members)} hospitals have spent their privacy budget, and a "
-            f"round needs {needed}; set privacy.epsilon below their epsilon_limit"
+            f"round needs {needed}; {_LIMIT}"
         )
 
     def _first_arrays(self, initial: Initial | None, model: nn.Module, form: ModelForm) -> Arrays:
@@ -380,6 +380,12 @@ class Federation:
         return FederationOutcome(
             chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted
         )
+
+
+_LIMIT = (
+    "privacy.epsilon must fit into what is left of a hospital's limit over all its runs: "
+    "max_epsilon_total of its site.toml, else privacy.epsilon_limit, else privacy.epsilon itself"
+)
 
 
 class _BudgetsSpent(Exception):

@@ -371,6 +371,23 @@ def test_a_kit_of_an_older_wardround_goes_on_with_its_own(kits) -> None:
     assert "missing" in refused(heart)
 
 
+def test_a_kit_that_was_in_use_begins_a_shared_ledger_when_a_person_says_so(kits) -> None:
+    """It is told how, and not that anything is lost."""
+    heart, _ = kits
+    text = (heart / "site.toml").read_text()
+    (heart / "site.toml").write_text("")
+    with Client(heart) as client:
+        client.spend(4.0)
+    (heart / "site.toml").write_text(text)
+    assert "this kit has had" in refused(heart) and "--accept REASON" in refused(heart)
+    with pytest.raises(PrivacyRefused, match="if it was there before, restore it"):
+        state_of(Kit.open(heart))
+    assert accept(Kit.open(heart), "one ledger for all", []) == 1
+    with Client(heart) as client:
+        client.spend(5.0, 1)
+    assert spent(shared(heart)) == pytest.approx(gaussian(4.0, 5.0), rel=1e-9)
+
+
 def test_a_ledger_of_another_kit_is_taken_over_by_name(kits, tmp_path: Path) -> None:
     heart, lungs = kits
     (lungs / "site.toml").write_text("")

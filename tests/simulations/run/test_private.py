@@ -153,7 +153,9 @@ def test_when_budgets_are_spent_the_run_ends_with_what_it_has(overrides: list[st
     assert [row["round"] for row in result.rounds] == list(range(1, 8))
     summary = json.loads((result.run_directory / "run.json").read_text())
     assert summary["status"] == "complete" and "privacy budget" in summary["ended_early"]
-    assert summary["ended_early"].endswith("; set privacy.epsilon below their epsilon_limit")
+    assert (
+        "max_epsilon_total of its site.toml, else privacy.epsilon_limit" in summary["ended_early"]
+    )
     assert "ended early" in (result.run_directory / "report.html").read_text()
     assert result.figure("loss") == whole.rounds[6]["overall"]["test"]["loss"]
 
