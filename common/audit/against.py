@@ -120,7 +120,8 @@ def _unreceived(log: ReadLog, peer: ReadLog) -> Iterator[str]:
         if _key(line) not in received:
             yield (
                 f"{file.path}: line {place}: sent {_words(line)} to '{peer.party}', whose log "
-                "doesn't have it received: lost on the way, or not written down there"
+                "doesn't have it received: lost on the way, not needed any more when it came, or "
+                "not written down there"
             )
 
 

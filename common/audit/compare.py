@@ -262,17 +262,29 @@ def _short(value: Any) -> str:
 def _not_asked(
     reports: Sequence[Report], told: Mapping[Key, Mapping[int, Sequence[_Item]]]
 ) -> Iterator[str]:
-    """Which steps of a run a hospital was not told of, and others were."""
+    """Which steps of a run a hospital was not told of, and others were; which runs not at all."""
     for number, report in enumerate(reports):
         lacking: dict[str, list[str]] = {}
+        took_part: set[str] = set()
         for key, asked in told.items():
-            if key[0] == "step" and number not in asked:
+            if key[0] != "step":
+                continue
+            run = str(key[1]) or "no run"
+            if number in asked:
+                took_part.add(run)
+            else:
                 label = next(iter(asked.values()))[0].label
-                lacking.setdefault(str(key[1]) or "no run", []).append(label)
+                lacking.setdefault(run, []).append(label)
         for run, labels in lacking.items():
+            if run in took_part:
+                yield (
+                    f"'{report.log.party}' was not asked {_listed(labels)} (run {run}), which "
+                    "others were: nothing to compare there"
+                )
+        if none := [run for run in lacking if run not in took_part]:
             yield (
-                f"'{report.log.party}' was not asked {_listed(labels)} (run {run}), which others "
-                "were: nothing to compare there"
+                f"'{report.log.party}' was asked nothing of {_listed(none)}, which others were: "
+                "nothing to compare there"
             )
 
 

@@ -216,6 +216,17 @@ def test_an_attempt_with_others_is_no_difference_and_what_one_missed_is_said(
     assert "without a log here: 'd'" in result.stdout
 
 
+def test_a_run_of_others_is_one_note(tmp_path: Path) -> None:
+    a, b, c = honest(tmp_path)
+    for log in (a, b):
+        for number in (1, 2):
+            log.train(number, run="later")
+    result = compare(a, b, c)
+    assert result.exit_code == 0, result.output
+    assert "note: 'c' was asked nothing of later, which others were" in result.stdout
+    assert "was not asked" not in result.stdout
+
+
 def test_a_server_that_evaluates_two_models_in_a_round_shows_both_to_all(tmp_path: Path) -> None:
     a, b = logs(tmp_path, "ab")
     for log, models in ((a, (MODEL, OTHER_MODEL)), (b, (OTHER_MODEL, MODEL))):
