@@ -34,6 +34,7 @@ from wardround.common.privacy.incompatible import check_model, check_settings, c
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.train import TrainReply, TrainRequest
 from wardround.common.secagg.content import content_digest, training_layout
+from wardround.common.secagg.equations import too_few
 from wardround.common.text import one_line
 
 
@@ -97,6 +98,8 @@ class TrainingJob:
             asked = MaskedAsk.of(request.masked, step, content, hospital, state)
             reach = private.reach if private is not None and not private.table.stepwise else None
             pending = begin_upload(asked, training_layout(shared, parameters, records), reach)
+            if why := too_few(hospital.config, name, pending.limits):
+                raise RequestRefused(why)
         return cls(hospital, received, algorithm, sorted(local), count, private, pending)
 
     def answer(self, work: Callable[[], LocalUpdate] | None = None) -> Content:

@@ -16,6 +16,7 @@ from wardround.common.errors import RequestRefused
 from wardround.common.protocol.evaluate import EvaluateRequest
 from wardround.common.protocol.strategy import FEDDYN_ALPHA, PROXIMAL_MU
 from wardround.common.protocol.train import TrainRequest
+from wardround.common.secagg.equations import weighting_of
 from wardround.common.text import one_line
 
 _OPTIONS = {PROXIMAL_MU.key: "proximal_mu", FEDDYN_ALPHA.key: "alpha"}
@@ -99,7 +100,7 @@ def check_weight(hospital: Hospital, count: int) -> None:
     if largest is None:
         return  # a simulation
     cap = config.secure_aggregation.max_examples
-    weighting = _weighting(config)
+    weighting = weighting_of(config)
     least, most = min(count, cap or count), cap or largest
     if largest == 1 if weighting == "uniform" else least <= largest <= most:
         return
@@ -111,14 +112,3 @@ def check_weight(hospital: Hospital, count: int) -> None:
         f"{says}; begin another run, whose plan has the largest hospital's rows, or set "
         "secure_aggregation.max_examples"
     )
-
-
-def _weighting(config: Config) -> str:
-    """What hospitals count with: 'examples', 'uniform', or '' where only the class of a strategy of
-    one's own says so."""
-    table, privacy = config.strategy, config.privacy
-    if table.weighting != "auto":
-        return table.weighting
-    if privacy.summed or privacy.unit == "hospital":
-        return "uniform"
-    return table.settings.weighting if table.settings else ""

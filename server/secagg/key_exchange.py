@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.mends import Mend
 from wardround.common.protocol import names as m
@@ -16,6 +17,7 @@ from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import descriptor
 from wardround.common.secagg.context import session_id
 from wardround.common.secagg.encoding import Encoding
+from wardround.common.secagg.equations import too_few
 from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.common.trust.identity import Roster
 from wardround.server.gathering.gatherer import RunSettings
@@ -157,9 +159,16 @@ class KeyExchange:
         try:
             for clients in (cohort, trains, members):
                 Encoding(self._table.bits, self._table.clip, clients, 1)
-                self._limits(clients)
+                limits = self._limits(clients)
+                if why := too_few(self._config, _algorithm(self._config), limits):
+                    raise RoundFailed(why)
         except (ProtocolRefused, RoundFailed) as error:
             raise self._config.error("secure_aggregation", str(error)) from None
+
+
+def _algorithm(config: Config) -> str:
+    """Of a strategy of one's own only its class says it."""
+    return config.strategy.settings.algorithm if config.strategy.settings else ""
 
 
 def names_of(members: Sequence[Member]) -> frozenset[str]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.conftest import Federate, Line, examples
 from tests.lying.hospitals import HereSite, Rows, Study, study
 from tests.lying.server import Ask, LyingServer
+from wardround.client.algorithms import ALGORITHMS
 from wardround.client.requests.received import totals_of
-from wardround.common.errors import RequestRefused
+from wardround.client.secagg import masking
+from wardround.common.errors import ConfigError, RequestRefused, RoundFailed
 from wardround.common.figures.figure import BINARY
 from wardround.common.figures.sums import Sums, binary_figures, binary_sums
 from wardround.common.figures.within import STEPS, own_sums
 from wardround.common.protocol.totals import Totals
+from wardround.common.secagg.equations import FURTHER
+from wardround.server.secagg import gatherer
 
 HONEST = [Ask("statistics", 0), Ask("train", 1), Ask("evaluate", 1)]
 
@@ -142,3 +148,69 @@ def test_three_areas_from_their_sum() -> None:
     assert right in classes(exact, 1e-12) and len(classes(exact, 1e-12)) <= 4
     assert right in classes(told, 1.5 / STEPS) and len(classes(told, 1.5 / STEPS)) > 60
     assert len(solutions(told[0], rows, positives, 1.5 / STEPS)) > 10_000
+
+
+SCAFFOLD = """
+[strategy]
+name = "scaffold"
+[training]
+local_epochs = 1
+batch_size = 4
+[secure_aggregation]
+enabled = true
+min_cohort = 3
+colluding = 1
+clip = 8.0
+"""
+
+
+def test_two_sums_of_one_update(
+    federate: Federate, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SCAFFOLD's control variates are the update once more, with another factor: of the two
+    hospitals that are left beside one that colludes, both updates came out. By an honest server."""
+    shards = {
+        name: examples([float(i + 1)] * n, [2.0 + i] * n)
+        for i, (name, n) in enumerate(zip("abc", (4, 8, 16), strict=True))
+    }
+    with pytest.raises(ConfigError, match="an update is told in 2 sums with strategy 'scaffold'"):
+        federate(settings(SCAFFOLD), shards, Line())
+    monkeypatch.setattr("wardround.server.secagg.key_exchange.too_few", lambda *args: "")
+    with pytest.raises(RoundFailed, match="an update is told in 2 sums with strategy 'scaffold'"):
+        federate(settings(SCAFFOLD), shards, Line())
+    own, opened = dict[str, Any](), dict[str, Any]()
+    finish, means = masking.finish_upload, gatherer.means
+
+    def watched(pending: Any, hospital: Any, update: Any, *args: Any) -> Any:
+        own[hospital.name] = {key: float(x.reshape(-1)[0]) for key, x in update.items()}
+        return finish(pending, hospital, update, *args)
+
+    def seen(layout: Any, total: Any, *args: Any) -> Any:
+        for name, words in layout.update_words(total.update).items():
+            opened[name] = float(words.view(np.int32)[0]) * total.step
+        return means(layout, total, *args)
+
+    monkeypatch.setattr(masking, "finish_upload", watched)
+    monkeypatch.setattr(gatherer, "means", seen)
+    monkeypatch.setattr("wardround.client.requests.job.too_few", lambda *args: "")
+    federate(settings(SCAFFOLD), shards, Line())
+    weight, control = "arrays/weight", "control/weight"
+    factors = -1 / (np.array([1, 2]) * settings(SCAFFOLD).training.lr)  # steps follow from rows
+    left = [opened[name] - own["c"][name] for name in (weight, control)]
+    solved = np.linalg.solve(np.array([np.ones(2), factors]), left)
+    assert solved == pytest.approx([own["a"][weight], own["b"][weight]], rel=1e-3)
+
+
+def test_what_is_told_twice_is_known() -> None:
+    for name, algorithm in ALGORITHMS.items():
+        job = SimpleNamespace()
+        assert len(algorithm.reply_records(job, {})) == FURTHER.get(name, 0)  # type: ignore[arg-type]
+
+
+def test_as_many_steps_everywhere_make_one_sum(federate: Federate, settings: Any) -> None:
+    """Then the control variates are a multiple of the update, and tell nothing more."""
+    shards = {
+        name: examples([1.0] * n, [2.0] * n) for name, n in zip("abc", (4, 8, 16), strict=True)
+    }
+    run = federate(settings(SCAFFOLD.replace("epochs", "steps")), shards, Line())
+    assert len(run.directory.rounds()) == 1
