@@ -161,6 +161,14 @@ def _form(leaf: Leaf) -> str:
     if leaf.dtype == "bytes":
         return f"{shape} bytes" if shape else "bytes"
     if leaf.dtype in ("text", "texts"):
-        return f"text, at most {shape}"
+        return _text_form(leaf.shape or ())
     dtype = "as the model has it" if leaf.dtype == "any" else leaf.dtype
     return f"{dtype} {shape or ''}".strip() + (", in the vector" if leaf.inside else "")
+
+
+def _text_form(shape: Sequence[object]) -> str:
+    """How much text: characters, or lines of so many characters; nothing where none may leave."""
+    if 0 in shape:
+        return "nothing in this run"
+    lines = f"{shape[0]} lines of " if len(shape) == 2 else ""
+    return f"text, at most {lines}{shape[-1]} characters"

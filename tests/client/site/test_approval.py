@@ -329,6 +329,14 @@ def test_the_plan_says_how_often_is_asked_and_what_bounds_an_answer() -> None:
     assert "each as often as the server asks" in words(plan(PLAIN))
 
 
+def test_the_plan_says_how_much_text_may_leave() -> None:
+    """With masks no warning does; in plain so many lines of so many characters."""
+    masked, plain = words(plan("")), words(plan(PLAIN))
+    assert "warnings nothing in this run keys" in masked
+    assert "hospital text, at most 64" in masked and "characters" in masked
+    assert "warnings text, at most" in plain and "lines of" in plain and "0 x 0" not in masked
+
+
 def test_names_from_the_server_are_shown_as_they_are(approvals) -> None:
     """No markup, no control characters: a run can't dress up its plan."""
     shown = plan_text(plan(run="[bold red]fine[/]"))
