@@ -41,9 +41,12 @@ def hiding_failures(
     return instead() if instead else zeros(pending)
 
 
-def zeros(pending: PendingUpload) -> Content:
-    """The reply of a hospital that adds nothing but to the counts of hospitals and of failures."""
-    header, vector = pending.fail()
+def zeros(pending: PendingUpload, spoil: bool = False) -> Content:
+    """The reply of a hospital that adds nothing but to the counts of hospitals and of failures.
+
+    spoil : the others' sum is not to be opened alone: nobody gets anything but these counts
+    """
+    header, vector = pending.fail(spoil)
     return MaskedReply(header, bytes(vector)).to_records()
 
 

@@ -114,15 +114,23 @@ class PendingUpload:
         own = {COUNT: 1.0, WEIGHT: float(weight), CLIPPED: float(clipped)}
         return self._give_out(vector, own, exact)
 
-    def fail(self) -> tuple[bytes, memoryview]:
+    def fail(self, spoil: bool = False) -> tuple[bytes, memoryview]:
         """The same of a hospital that has nothing to add: zeros, but for its count and ``failed``.
+
+        spoil : random numbers instead of the zeros, so that the sum tells nothing but those two
 
         Also after ``finish`` has raised: nothing was given out then, so that one vector leaves
         under these masks, this one. Raises ProtocolRefused after an upload.
         """
         if self._given:
             raise ProtocolRefused("an upload is finished once")
-        return self._give_out(self._masks(), {COUNT: 1.0, FAILED: 1.0}, {})
+        own = {COUNT: 1.0, FAILED: 1.0}
+        vector = self._masks()
+        if spoil:
+            told = self.layout.exact_values({name: np.ones(1) for name in own}) > 0
+            noise = np.frombuffer(secrets.token_bytes(vector.exact.nbytes), np.uint64)
+            vector.exact[~told] = noise.reshape(vector.exact.shape)[~told]
+        return self._give_out(vector, own, {})
 
     def _masks(self) -> RingVector:
         """The masks alone; made anew where numbers were already added to the first ones."""

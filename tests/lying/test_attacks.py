@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 
 from tests.conftest import Federate, Line, examples
+from tests.lying import hospitals
 from tests.lying.hospitals import HereSite, Rows, Study, study
 from tests.lying.server import Ask, LyingServer
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.requests.received import totals_of
 from wardround.client.secagg import masking
+from wardround.client.secagg.failing import zeros
 from wardround.common.errors import ConfigError, RequestRefused, RoundFailed
 from wardround.common.figures.figure import BINARY
 from wardround.common.figures.sums import Sums, binary_figures, binary_sums
 from wardround.common.figures.within import STEPS, own_sums
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.equations import FURTHER
+from wardround.common.tasks.base import Examples
 from wardround.server.secagg import gatherer
 
 HONEST = [Ask("statistics", 0), Ask("train", 1), Ask("evaluate", 1)]
@@ -214,3 +217,28 @@ def test_as_many_steps_everywhere_make_one_sum(federate: Federate, settings: Any
     }
     run = federate(settings(SCAFFOLD.replace("epochs", "steps")), shards, Line())
     assert len(run.directory.rounds()) == 1
+
+
+class Crafted(Rows):
+    """A second phase, for which all hospitals but a have rows that the totals don't fit."""
+
+    phases = 2
+
+    def statistics(self, train: Examples, phase: int, totals: Sums) -> Sums:
+        if phase and len(train) > 7:
+            raise KeyError("a category that the totals don't have")
+        return super().statistics(train, phase, totals)
+
+
+def test_totals_that_only_one_hospitals_rows_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others added zeros: the sum was this hospital's. Now they add what hides it."""
+    monkeypatch.setattr(hospitals, "Rows", Crafted)
+    for hidden in (True, False):
+        server = LyingServer(study(3))
+        assert server.play(Ask("statistics", 0)) is not None
+        total = server.play(Ask("statistics", 1))
+        assert total is not None and server.partial == [(("run-1", "statistics", 1), 1)]
+        truth = server.truth(Ask("statistics", 1), "a")
+        found = np.isclose(truth[:, None], total.exact[None]).any(1)
+        assert found.tolist() == [not hidden] * 5
+        monkeypatch.setattr(masking, "zeros", lambda pending, spoil: zeros(pending))
