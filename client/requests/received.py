@@ -124,9 +124,11 @@ def _check_first(
 ) -> None:
     """The first weights are everybody's own: made from the run's seed, or a file's whose digest is
     in the plan (``client/secagg/contributions.py`` holds the model against that)."""
-    if not isinstance(request, TrainRequest) or request.model.server_round != 1:
+    config = hospital.config
+    hidden = config.secure_aggregation.enabled or config.privacy.enabled
+    if not isinstance(request, TrainRequest) or request.model.server_round != 1 or not hidden:
         return
-    if hospital.config.federation.initial is None and not all(
+    if not config.federation.initial and not all(
         np.array_equal(value, initial[key]) for key, value in arrays.items()
     ):
         raise RequestRefused(

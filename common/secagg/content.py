@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import struct
 import weakref
 from collections.abc import Iterable, Mapping
@@ -51,8 +52,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
         shared.append("rounds")
     initial = tables["federation"]["initial"]
     tables["federation"] = {key: tables["federation"][key] for key in shared}
-    if initial is not None:  # else every hospital makes the first model itself
-        tables["federation"]["initial"] = PurePath(initial).name
+    if initial:  # else every hospital makes the first model itself
+        tables["federation"]["initial"] = re.split(r"[/\\]", initial)[-1]
     del tables["data"]["path"]
     for key in OWN_TRAINING:
         del tables["training"][key]

@@ -160,7 +160,9 @@ def shared_toml(config: Config) -> str:
     """
     tables = config.model_dump(mode="json", exclude_none=True)
     del tables["simulation"], tables["data"]["path"]
-    del tables["federation"]["runs"], tables["federation"]["initial"]
+    del tables["federation"]["runs"]
+    # that the first model is from a file is everybody's affair, where the file lies is not
+    tables["federation"]["initial"] = re.split(r"[/\\]", config.federation.initial)[-1]
     del tables["training"]["device"]
     tables["server"] = {key: tables["server"][key] for key in _SHARED_SERVER}
     name = re.split(r"[/\\]", config.task.name)[-1]  # each has its own folder

@@ -14,7 +14,7 @@ tries the next question. Masks and shares are the product's own server's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -396,10 +396,4 @@ def _arrays(content: Content) -> ArrayRecord:
 
 
 def _limits(clients: int, false: Mapping[str, int]) -> Thresholds:
-    usual = thresholds(clients)
-    values = {
-        "degree": usual.degree,
-        "threshold": usual.threshold,
-        "survivors": usual.survivors,
-    } | dict(false)
-    return Thresholds(clients, values["degree"], values["threshold"], values["survivors"])
+    return replace(thresholds(clients), **false)

@@ -242,3 +242,12 @@ def test_totals_that_only_one_hospitals_rows_fit(monkeypatch: pytest.MonkeyPatch
         found = np.isclose(truth[:, None], total.exact[None]).any(1)
         assert found.tolist() == [not hidden] * 5
         monkeypatch.setattr(masking, "zeros", lambda pending, spoil: zeros(pending))
+
+
+def test_a_first_model_of_the_servers_choice() -> None:
+    """Round 1's weights are what every hospital makes from the seed, or what the plan has."""
+    server = LyingServer(study())
+    assert server.play(Ask("statistics", 0)) is not None
+    assert server.play(Ask("train", 1, model="crafted")) is None
+    assert server.told("round 1 begins with other weights than this hospital makes")
+    assert server.play(Ask("train", 1)) is not None

@@ -96,6 +96,7 @@ FALSE: dict[str, tuple[str, Sequence[Any]]] = {
     "GroupRequest threshold": ("limits", [2, 3]),
     "GroupRequest survivors": ("limits", [1, 2, 3]),
     "GroupRequest degree": ("limits", [2, 3]),
+    "GroupRequest window": ("limits", [1, 2]),
     "train config/algorithm": ("config", ["scaffold", "fednova", "unknown"]),
     "train config/proximal-mu": ("config", [0.5, 1e6]),
     "train config/feddyn-alpha": ("config", [0.5]),

@@ -112,7 +112,7 @@ def test_every_command_says_whose_the_files_are(kit: Path, monkeypatch, capsys) 
     state, toml = kit / "state", kit.parent / "federation.toml"
     kit.chmod(0o700)
     for command in (
-        ["client", kit],
+        ["client", kit, "--example-data"],
         ["client", "approve", kit, "--reject", "no"],
         ["client", "stop", kit],
         ["client", "stop", kit, "--undo"],

@@ -248,7 +248,7 @@ def test_what_nobody_could_read_is_not_signed(authority: pki.Authority) -> None:
 def test_the_settings_are_everyones_and_nobodys_paths(tmp_path: Path) -> None:
     path = tmp_path / "federation.toml"
     path.write_text(
-        "[federation]\nname = 'heart'\nruns = 'secret-runs'\ninitial = 'secret-model'\n"
+        "[federation]\nname = 'heart'\nruns = 'secret-runs'\ninitial = 'secret/first.safetensors'\n"
         "[data]\npath = 'secret-data'\n[task]\nname = 'code/own.py:Mine'\ndepth = 3\n"
         "[training]\nlr = 0.25\ndevice = 'cuda:secret'\n"
         "[server]\nlisten = '10.0.0.1:1'\nfolder = 'secret-keys'\nhospitals = ['secret-name']\n"
@@ -261,6 +261,7 @@ def test_the_settings_are_everyones_and_nobodys_paths(tmp_path: Path) -> None:
     shared = replace(ONE, config_toml=text).config(["training.device='cpu'"])
     assert shared.task.name == "own.py:Mine" and shared.task.options == {"depth": 3}
     assert shared.server.heartbeat_s == 2.0 and shared.training.lr == 0.25
+    assert shared.federation.initial == "first.safetensors"
     assert descriptor(shared) == descriptor(config)
     assert shared_toml(shared) == text
 

@@ -330,6 +330,8 @@ def test_an_upload_that_is_no_vector_is_refused_and_the_others_go_on(
 def test_a_hospital_that_is_shown_another_model_spoils_the_sum_and_nothing_is_learned(
     federate, settings, five
 ) -> None:
+    """In round 2, whose model nobody has seen before where only the last round is evaluated."""
+
     def wrap(app):
         def answer(message, context):
             if message.metadata.message_type == m.TRAIN and context.node_config["hospital"] == "a":
@@ -341,7 +343,7 @@ def test_a_hospital_that_is_shown_another_model_spoils_the_sum_and_nothing_is_le
         return answer
 
     with pytest.raises(RoundFailed, match="the masks don't cancel: a hospital was shown another"):
-        federate(settings(FIVE + LOOSE), five, wrap=wrap)
+        federate(settings(FIVE + LOOSE + "[evaluation]\nevery = 2\n"), five, wrap=wrap)
 
 
 def test_processes_of_one_machine_share_simulated_identities(tmp_path) -> None:
