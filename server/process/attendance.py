@@ -57,6 +57,18 @@ class Attendance:
             with self._grid.changed:
                 self._grid.changed.wait(_LOOK_S)
 
+    def away(self) -> dict[str, str]:
+        """Hospitals of the roster that can't be asked now, and why, for the report."""
+        found = {}
+        for name in sorted(set(self._roster) - set(self._grid.admitted())):
+            link = self._grid.links.get(name)
+            if link is None or not link.connected:
+                found[name] = "it was not connected"
+            else:
+                why = f"refused the run: {link.refusal}" if link.refusal else "was still asked"
+                found[name] = f"it {why}"
+        return found
+
     def note_members(self, members: Sequence[Member]) -> None:
         """Remember which hospitals have nothing to train on, as long as their processes last."""
         for one in members:

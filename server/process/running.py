@@ -154,9 +154,12 @@ class RunningServer:
             outcome = run_federation(parts, self._grid)
         except (WardroundError, KeyboardInterrupt) as error:
             with suppress(OSError):  # must not hide why it ends
-                run.update(status=f"stopped: {error or 'interrupted'}")
+                run.update(
+                    status=f"stopped: {error or 'interrupted'}", away=self._attendance.away()
+                )
             board.run_ended(f"stopped: {error or 'interrupted'}")
             raise
+        run.update(away=self._attendance.away())
         board.run_ended("complete")
         return outcome
 

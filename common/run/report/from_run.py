@@ -178,6 +178,9 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         FigureTable.read(summary).primary,
         scenario.get("target") if isinstance(scenario, dict) else None,
     )
+    for name, why in summary.get("away", {}).items():
+        called = summary.get("titles", {}).get(name, name)
+        notes.insert(0, f"{called} wasn't there at the end: {why.rstrip('.')}.")
     for name, why in summary.get("unfit", {}).items():
         notes.insert(0, f"{name} took no part: {why}.")
     if early := summary.get("ended_early"):

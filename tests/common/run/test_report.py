@@ -265,6 +265,9 @@ def test_a_run_that_nothing_is_compared_with_shows_its_models_figures(tmp_path: 
     assert line.startswith(
         "model of round 1, test rows: auc 0.625 ±0.012 (mean of 3 of 4 hospitals), 0.510"
     )
+    run.update(away={"b": "it refused the run: <b>max_rounds</b>"}, titles={"b": "Bö"})
+    said = "wasn&#39;t there at the end: it refused the run: &lt;b&gt;max_rounds"
+    assert f"Bö {said}" not in page and f"Bö {said}" in report_run(run).read_text()
     run = RunDirectory.create(tmp_path, "none", "")
     run.update(status="complete", hospitals=[], kind="deployed", primary="auc")
     run.update(figures={figure.name: asdict(figure) for figure in BINARY})

@@ -49,6 +49,11 @@ def test_one_that_only_evaluates_is_not_counted_on(settings, tmp_path: Path) -> 
     grid.link("b").admitted = True
     waiting.join(5)
     assert not waiting.is_alive()
+    grid.link("c").admitted, grid.link("c").refusal = False, "max_rounds"
+    assert attendance.away() == {
+        "c": "it refused the run: max_rounds",
+        "d": "it was not connected",
+    }
 
 
 def test_a_roster_that_can_never_be_enough_says_so_while_it_waits(settings, tmp_path: Path) -> None:
