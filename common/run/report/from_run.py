@@ -178,13 +178,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         FigureTable.read(summary).primary,
         scenario.get("target") if isinstance(scenario, dict) else None,
     )
-    for name, why in summary.get("away", {}).items():
-        called = summary.get("titles", {}).get(name, name)
-        notes.insert(0, f"{called} wasn't there at the end: {why.rstrip('.')}.")
-    for name, why in summary.get("unfit", {}).items():
-        notes.insert(0, f"{name} took no part: {why}.")
-    if early := summary.get("ended_early"):
-        notes.insert(0, f"The run ended early: {early}.")
+    notes[:0] = _who_was_not_there(summary)
     if initial := summary.get("initial"):
         notes.append(f"The first model took {initial['taken']} arrays from {initial['file']}.")
     if not_chosen := summary.get("not_chosen"):
@@ -205,6 +199,19 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         )
     notes += [f"{line[:1].upper()}{line[1:]}." for line in summary.get("comparison_notes", [])]
     return notes
+
+
+def _who_was_not_there(summary: dict[str, Any]) -> list[str]:
+    """Why a run ended early, and whom it was without."""
+    early, titles = summary.get("ended_early"), summary.get("titles", {})
+    return [
+        *([f"The run ended early: {early}."] if early else []),
+        *(f"{name} took no part: {why}." for name, why in summary.get("unfit", {}).items()),
+        *(
+            f"{titles.get(name, name)} wasn't there at the end: {why.rstrip('.')}."
+            for name, why in summary.get("away", {}).items()
+        ),
+    ]
 
 
 def _model_notes(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[str]:
