@@ -20,6 +20,7 @@ from pathlib import Path
 
 from wardround.client.data.plan import Plan
 from wardround.client.data.watch import DataWatch
+from wardround.client.privacy.round import announced_sizes
 from wardround.client.process.answers import Answers
 from wardround.client.process.responder import Kept, Responder
 from wardround.client.process.store import DurableState
@@ -188,9 +189,10 @@ class HospitalProcess:
         )
 
     def _units(self) -> int | None:
-        """How many protected units this hospital trains on."""
+        """How many protected units this hospital says that it trains on: what a plan may cost, and
+        so whether it is refused, is told."""
         hospital = self.work.hospital
-        return len(hospital.units()) if hospital.config.privacy.enabled else None
+        return announced_sizes(hospital)["train"] if hospital.config.privacy.enabled else None
 
     # --- events of the connection --------------------------------------------------------------
     def dialling(self) -> None:

@@ -50,7 +50,7 @@ class LastWord:
     Parameters
     ----------
     device : overrides the one of ``site.toml``
-    units : gives the number of this hospital's protected units, once its data is open
+    units : gives the number of protected units that this hospital announces, once its data is open
     begin : is told the name of a run and the terms that hold from now on, before its plan is looked
         at: what computes must be made of them, and the data be the present ones; may raise
         WardroundError

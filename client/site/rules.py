@@ -35,8 +35,8 @@ def check_rules(
     ----------
     description : the federation's, from this hospital's own kit
     config : this hospital's settings, from ``apply``
-    units : of this hospital's training part, for epsilon where only the noise is configured;
-        None: as many as would cost most
+    units : that this hospital announces of its training part, for epsilon where only the noise is
+        configured; None: as many as would cost most
     """
     _allowed(site, "federations", "federation", manifest.federation)
     _allowed(site, "tasks", "task", manifest.task)

@@ -16,20 +16,39 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from tests.joined import join
 from tests.provisioning import federation
 from wardround.client.privacy.ledger import Ledger
+from wardround.client.privacy.round import announced_sizes
 from wardround.client.process.doctor import examine
 from wardround.client.process.main import HospitalProcess
 from wardround.client.site.enroll import accept
 from wardround.client.site.kit import Kit
+from wardround.client.site.plan_checks import planned_epsilon
 from wardround.client.site.stop import stop_hospital
 from wardround.common.config.load import load_config
+from wardround.common.config.task import make_task
 from wardround.common.durable.lock import lock_holder, take_lock
-from wardround.common.errors import DataError, PrivacyRefused, ProvisionError, TransportError
+from wardround.common.errors import (
+    DataError,
+    PolicyRefused,
+    PrivacyRefused,
+    ProvisionError,
+    TransportError,
+)
 from wardround.common.protocol import names as m
 from wardround.common.trust.pki import now_utc
+from wardround.server.process.manifest import preparation_manifest
 from wardround.server.provision import kits as provision
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 
+PRIVATE = """
+[training]
+batch_size = 16
+[privacy]
+unit = "example"
+noise = "local"
+noise_multiplier = 1.0
+clipping_norm = 1.0
+"""
 HOLD = (
     "import sys, time, signal\nfrom pathlib import Path\n"
     "from wardround.common.durable.lock import take_lock\n"
@@ -195,3 +214,26 @@ def test_the_doctor_says_what_is_wrong_and_goes_on(kit: Path, tmp_path: Path) ->
     (kit / "client.key").chmod(0o644)
     (only,) = examine(kit, None)
     assert only.state == "error" and "client.key" in only.text
+
+
+def test_what_a_plan_may_cost_is_of_the_announced_units(tmp_path: Path) -> None:
+    """A refusal says epsilon, of as many rounds as the server likes: of the true number of units it
+    told that number, which is announced with noise only."""
+    config = federation(tmp_path / "private", hospitals=("north", "south", "east"))
+    path = config.folder / "federation.toml"
+    path.write_text(path.read_text() + PRIVATE)
+    config = load_config(path)
+    own = provision.provision(config, now=now_utc()).kits[0]
+    (own / "site.toml").write_text("max_epsilon_per_run = 0.001\n")
+    process = HospitalProcess(Kit.open(own), None)
+    process.witness.countersigned()
+    server = provision.load_server_folder(config)
+    manifest = preparation_manifest(config, make_task(config), server.description, "run-1")
+    signed = manifest.signed(server.identity)
+    with pytest.raises(PolicyRefused, match="allows epsilon 0.001, the run plans ") as refused:
+        process.rules.admit(RecordDict({"manifest": ConfigRecord({m.MESSAGE: signed})}))
+    hospital = process.work.hospital
+    announced = announced_sizes(hospital)["train"]
+    planned = planned_epsilon(manifest, hospital.config, announced)
+    assert str(refused.value).split("plans ")[1].startswith(f"{planned:.4g}")
+    process.close()

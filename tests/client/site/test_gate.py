@@ -54,6 +54,7 @@ STRATEGIES = {
 MODES = {f"plain {name}": text for name, text in STRATEGIES.items()}
 MODES["plain krum"] = "[strategy]\nname = 'krum'\nnum_malicious_nodes = 0\n"
 MODES |= {f"masked {name}": MASKED + text for name, text in STRATEGIES.items()}
+MODES["masked scaffold"] += STEP  # a sum of two is opened, and two equations would solve it
 MODES["masked 16"] = MASKED + "bits = 16\n"
 for unit in ("example", "patient", "hospital"):
     for noise in ("local", "distributed", "central"):
