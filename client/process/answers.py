@@ -86,4 +86,4 @@ class Answers:
         return (start, body) if whole else None
 
     def _path(self, run: str, request_id: str) -> Path:
-        return self._folder / f"{hashlib.sha256(run.encode()).hexdigest()[:16]}-{request_id}"
+        return self._folder / f"{hashlib.sha256(run.encode()).hexdigest()}-{request_id}"
