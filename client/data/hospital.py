@@ -113,6 +113,7 @@ class Place:
     processes : for ``training.processes``, where the configuration is what makes the task
     share : what part it plays
     on_failure : is told purpose and reason of a failure that the server doesn't see
+    tells_failures : the server sees them: a simulation's reader is at the same machine
     """
 
     simulated: bool = False
@@ -123,6 +124,7 @@ class Place:
     processes: TrainingProcesses | None = None
     share: Share = Share()
     on_failure: Callable[[str, str], None] = lambda purpose, reason: None
+    tells_failures: bool = False
 
 
 class Hospital:
@@ -155,6 +157,7 @@ class Hospital:
         self.witness, self.each_patient = place.witness, place.each_patient
         self.model_folder, self.processes = place.model_folder, place.processes
         self.share, self.on_failure = place.share, place.on_failure
+        self.tells_failures = place.tells_failures
         self.plan = Plan.of_settings(self.config)
         self.totals: Sums = {}
         self._opened: Opened | None = None

@@ -29,6 +29,8 @@ def hiding_failures(
 ) -> Content:
     """``answer()``; where that fails, whatever the reason, ``instead()``, by default zeros.
 
+    A simulated hospital's reader wants the reason, and has all rows: there it is raised.
+
     Raises only what ends the program, what is wrong with the request itself, or what ``instead``
     raises.
     """
@@ -37,6 +39,8 @@ def hiding_failures(
     except (Interrupted, OtherThanBefore):
         raise
     except Exception as error:
+        if hospital.tells_failures:
+            raise
         note_failure(hospital, pending.task.purpose, error)
     return instead() if instead else zeros(pending)
 

@@ -148,7 +148,7 @@ class Population:
             hospitals[name] = Hospital(
                 self._with_noise(shard, number, len(shards)),
                 keys=Keys(identities.get(name), self.roster),
-                place=Place(simulated=True),
+                place=Place(simulated=True, tells_failures=True),
             )
         return hospitals
 
@@ -166,7 +166,7 @@ class Population:
 
         def make(number: int, name: str) -> Hospital:
             shard = self._with_noise(shards.shard(number, name), number, len(names))
-            return Hospital(shard, place=Place(simulated=True))
+            return Hospital(shard, place=Place(simulated=True, tells_failures=True))
 
         def sizes(name: str) -> dict[str, int]:
             return shards.sizes or self._hospitals[name].sizes()

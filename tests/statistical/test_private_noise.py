@@ -53,6 +53,13 @@ def released(
     return sum_of_noise / full, full, survivors
 
 
+def honest(colluding: int) -> int:
+    """The fewest honest hospitals in a sum: t must stay, by the threshold; each of the n - t others
+    that a server says are gone costs it t - c answers of n - c."""
+    t = math.floor(0.6 * CLIENTS) + 1
+    return CLIENTS - colluding - (CLIENTS - colluding) * (CLIENTS - t) // (t - colluding)
+
+
 @pytest.mark.parametrize(
     ("gone", "late", "colluding"),
     [
@@ -69,8 +76,7 @@ def test_survivors_without_colluders_carry_the_whole_noise(
 ) -> None:
     noise, _, survivors = released(settings, federate, line, gone, late, colluding)
     assert survivors == CLIENTS - len(gone)
-    least = math.floor(0.6 * CLIENTS) + 1  # who must stay, by the threshold
-    wanted = survivors / (least - colluding)  # each carries 1 / (least - colluding)
+    wanted = survivors / honest(colluding)  # each carries 1 / honest
     low, high = chi2.ppf([EACH, 1 - EACH], FEATURES)
     statistic = (noise**2).sum() / wanted
     assert low < statistic < 1.005 * high  # rounding adds a little
@@ -84,7 +90,7 @@ def test_noise_cut_to_three_quarters_would_be_noticed(
 ) -> None:
     """The comparison above has the power to fail."""
     noise, _, survivors = released(settings, federate, line, set(), set(), 0)
-    wanted = survivors / (math.floor(0.6 * CLIENTS) + 1)
+    wanted = survivors / honest(0)
     low, _ = chi2.ppf([EACH, 1 - EACH], FEATURES)
     assert ((0.75 * noise) ** 2).sum() / wanted < low
     assert kstest(0.75 * noise / math.sqrt(wanted), "norm").pvalue < EACH

@@ -44,7 +44,7 @@ def training(
 
 def group(*names: str, least: int = 3) -> bytes:
     members = tuple(wire.Hello(KEY, name, KEY, SIGNATURE) for name in names)
-    return wire.GroupRequest(KEY, 4, 2, len(names) - 1, 3, least, members).to_bytes()
+    return wire.GroupRequest(KEY, 4, 2, len(names) - 1, 3, least, 0, members).to_bytes()
 
 
 def key_request(data: bytes) -> RecordDict:

@@ -95,7 +95,9 @@ def test_other_choices_are_real_costs() -> None:
 @pytest.mark.parametrize("count", [4, 8, 50])
 @pytest.mark.parametrize("colluding", [0, 1])
 def test_the_noise_of_other_choices_is_that_of_all_hospitals(count: int, colluding: int) -> None:
-    """Also where a few of them stand for all; distributed shares are made for dropouts."""
+    """Also where a few of them stand for all; distributed shares are made for the fewest honest
+    hospitals in a sum: t of n stay, and each of the n - t that may be said to be gone costs a lying
+    server t - c answers of the n - c honest ones."""
     config = parse_config(
         "",
         [
@@ -107,10 +109,13 @@ def test_the_noise_of_other_choices_is_that_of_all_hospitals(count: int, colludi
     )
     found = alternatives(config, {f"hospital-{i}": 100 for i in range(count)}, None)
     noise = {x.noise_place: x.noise for x in found if x.unit == "example" and x.batch_size == 10}
-    stay = int(0.667 * count) + 1
+    t = int(0.667 * count) + 1
+    honest = count - colluding
+    lost = min(honest * (count - t) // (t - colluding),
+               (honest * (count - t) + colluding * (count - 1)) // t)  # fmt: skip
     assert noise["local"] == pytest.approx(0.1 / count**0.5)
     assert noise["central"] == pytest.approx(0.1 / count)
-    assert noise["distributed"] == pytest.approx(0.1 / (count * (stay - colluding)) ** 0.5)
+    assert noise["distributed"] == pytest.approx(0.1 / (count * (honest - lost)) ** 0.5)
 
 
 @pytest.mark.parametrize(
