@@ -19,9 +19,12 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from wardround.client.gradients.base import Batch, ClippedSum, UnitGradients, select
 
@@ -30,6 +33,12 @@ AGREES = 2e-3
 _EXACT, _TIGHT = 1e-3, 1e-4
 """Of a sum, over the bound on one unit; of a norm or loss, relative: at the same shapes."""
 _SMALL = 1e-6
+_DROPOUTS = {
+    F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout,
+    torch.dropout,
+}  # fmt: skip
+_ATTENTION_DROPOUT = 4
+"""Where ``scaled_dot_product_attention`` has its probability."""
 _DROPOUT = (
     nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
 )  # fmt: skip
@@ -87,8 +96,26 @@ def half(units: int, number: int, device: torch.device) -> Tensor:
 def mixes_in_company(engine: UnitGradients, batch: Batch) -> bool:
     """Whether units of this batch depend on the others', in the mode in which the model stands.
 
-    Each half is looked at in other company, so what goes from any unit to any other is seen but for
-    two of the same half; the halves' sums together are the batch's.
+    A difference that is gone without dropout was one of its draws: a model that cuts a batch to its
+    longest text draws more numbers where others are longer.
+    """
+    if not _mixes_in_company(engine, batch):
+        return False
+    with quiet(engine.model):
+        return _mixes_in_company(engine, batch)
+
+
+def differs_in_company(engine: UnitGradients, batch: Batch, only: Tensor) -> bool:
+    """Whether the units ``only`` (U, bool) have other losses, norms or gradients in other company,
+    without dropout."""
+    with quiet(engine.model):
+        one = seeded(engine, replace(batch, only=only))
+        return differ(one, seeded(engine, other_company(batch, only)), batch, only)
+
+
+def _mixes_in_company(engine: UnitGradients, batch: Batch) -> bool:
+    """Each half is looked at in other company, so what goes from any unit to any other is seen but
+    for two of the same half; the halves' sums together are the batch's.
     """
     first, wanted = half(batch.count, 0, batch.targets.device), seeded(engine, batch)
     one, two = (seeded(engine, other_company(batch, only)) for only in (first, ~first))
@@ -192,9 +219,27 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
-    """Without the dropout of torch's own layers; else in the mode in which it stands."""
-    with _in_evaluation(model, _DROPOUT):
+    """Without the dropout of torch's own layers and functions; else in the mode in which it
+    stands."""
+    with _in_evaluation(model, _DROPOUT), _NoDropout():
         yield
+
+
+class _NoDropout(TorchFunctionMode):
+    """Torch's functions for dropout give what they are given."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _DROPOUTS:
+            return kwargs.get("input", args[0] if args else None)
+        if func is F.scaled_dot_product_attention:
+            if len(args) > _ATTENTION_DROPOUT:
+                args = (*args[:_ATTENTION_DROPOUT], 0.0, *args[_ATTENTION_DROPOUT + 1 :])
+            else:
+                kwargs["dropout_p"] = 0.0
+        return func(*args, **kwargs)
 
 
 @contextmanager

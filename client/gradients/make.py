@@ -25,6 +25,7 @@ from wardround.client.gradients.base import (
 from wardround.client.gradients.company import (
     AGREES,
     differ,
+    differs_in_company,
     evaluating,
     forked,
     half,
@@ -263,6 +264,6 @@ class _Automatic(UnitGradients):
                 f"the model or its loss keeps something of a batch, by which later ones change; "
                 f"{_MEND}"
             )
-        if differ(again, other, batch, only):
+        if differ(again, other, batch, only) and differs_in_company(engine, batch, only):
             raise TaskError(f"the model mixes the examples of some batches and not of all; {_MEND}")
         return result

@@ -341,3 +341,29 @@ def test_a_larger_batch_than_any_before_is_looked_at_before_it_is_used() -> None
     assert engine.form == "bookkeeping"
     inputs[0] = 50.0
     assert moved(engine, inputs, targets, None) <= 1 + 1e-4 and engine.form == "functional"
+
+
+class Trimmed(nn.Module):
+    """Cuts a batch to its longest row, as tokenised texts are, and drops numbers: longer company
+    draws more of them."""
+
+    def __init__(self, mixes: bool = False) -> None:
+        super().__init__()
+        self.head, self.mixes = nn.Linear(1, 3), mixes
+
+    def forward(self, x: Tensor) -> Tensor:
+        longest = int((x != 0).sum(1).max())
+        x = F.dropout(x[:, :longest], 0.3, self.training).sum(1, keepdim=True)
+        return self.head(x - x.mean(0) if self.mixes and self.training else x)
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_other_draws_in_longer_company_are_no_mixing(mixes: bool) -> None:
+    torch.manual_seed(4)
+    lengths = torch.arange(1, SIZE + 1)
+    x = torch.rand(SIZE, SIZE) + 0.5
+    x = torch.where(torch.arange(SIZE)[None] < lengths[:, None], x, 0.0)
+    engine = make_unit_gradients(Trimmed(mixes), losses)
+    assert engine.form == "bookkeeping"
+    engine.clipped_sum(x, torch.arange(SIZE) % 3, None, SIZE, Clipping(1.0))
+    assert (engine.form == "bookkeeping") == (not mixes)
