@@ -17,7 +17,10 @@ SENT: dict[type[frames.Frame] | type[frames.Chunk], dict[str, Decided]] = {
         "instance": keys("whether it is another process: then what waited is forgotten", _DIAL),
         "heartbeat_s": keys(_WAITS, _DIAL),
         "lease_s": keys(_WAITS, _DIAL),
-        "most_bytes": bound("that it isn't above the signed limit: nothing yet", _BOX),
+        "most_bytes": bound(
+            "the smaller one of it and the signed limit holds",
+            "client.transport.connection.Connection.set_limit",
+        ),
         "description": keys(
             "signed by the authority, of this federation, newer than its own; its "
             "`valid_until` is held against the hospital's own clock at each request",
@@ -39,7 +42,10 @@ SENT: dict[type[frames.Frame] | type[frames.Chunk], dict[str, Decided]] = {
             "one that the accepted plan has answers to", "client.site.gate.Gate.may_begin"
         ),
         "reply_to": keys("nothing: an answer isn't taken from a server at all", ""),
-        "size_bytes": bound("that it isn't above the signed limit: nothing yet", _BOX),
+        "size_bytes": bound(
+            "within the signed limit, with all that is coming; a manifest's before one is accepted",
+            _BOX,
+        ),
         "digest": keys("of what came", _BOX),
         "reason": keys("nothing: it is an error's, and none is taken from a server", ""),
         "code": keys("nothing: as the reason", ""),
