@@ -105,7 +105,7 @@ def test_hospitals_as_units_are_held_together_always(hospital) -> None:
 
 def test_two_kits_of_federations_of_one_name_have_sizes_of_their_own(hospital) -> None:
     """Their federations, hospital and settings are called the same; their rows are others."""
-    few, many = hospital("one", [1] * 3), hospital("two", list(range(40)))
+    few, many = hospital("one", [1] * 3), hospital("two", list(range(400)))
     told = [announced_sizes(site)["train"] for site in (few, many, few, many)]
     assert told[0] == told[2] and told[1] == told[3] and told[0] < told[1]
     with open_ledger(few) as ledger:
