@@ -141,6 +141,17 @@ class NobodyContributed(RoundFailed):
     lasting = True
 
 
+class PartlyFailed(RoundFailed):
+    """Some hospitals had nothing to add to a sum, which so tells nothing but their number.
+
+    failed : of them
+    """
+
+    def __init__(self, what: str, failed: int, mend: str = "") -> None:
+        super().__init__(what, mend=mend)
+        self.failed = failed
+
+
 class CheckpointError(WardroundError):
     """A checkpoint can't be used; the message says which and why."""
 

@@ -18,7 +18,7 @@ from wardround.client.requests.local import LocalUpdate, local_update, noise_alo
 from wardround.client.requests.received import PERSONAL, ModelCache, Received, receive
 from wardround.client.requests.settings import check_weight
 from wardround.client.secagg.contributions import Step
-from wardround.client.secagg.failing import hiding_failures, zeros
+from wardround.client.secagg.failing import hidden, hiding_failures
 from wardround.client.secagg.masking import (
     MaskedAsk,
     begin_upload,
@@ -105,8 +105,8 @@ class TrainingJob:
     def answer(self, work: Callable[[], LocalUpdate] | None = None) -> Content:
         """Train, keep what stays, and make the reply of what leaves.
 
-        A masked one tells of no failure: then all that is kept stays as it was, and zeros leave, or
-        under privacy the noise that was paid for.
+        A masked one tells of no failure: then all that is kept stays as it was, and noise leaves
+        that keeps the sum from being opened, or under privacy the noise that was paid for.
 
         work : trains, in another way than here and now
         """
@@ -118,7 +118,7 @@ class TrainingJob:
             algorithm, got, private = self.algorithm, self.received, self.private
             algorithm.state.keep(algorithm.server_round, algorithm.state_round)
             if private is None:
-                return zeros(pending)
+                return hidden(pending)
             noise = noise_alone(self.hospital, got.model, got.arrays, algorithm, private)
             return self._reply(noise)
 

@@ -1,9 +1,11 @@
-"""What a masked request gets where this hospital's rows allow no answer: zeros, and no reason.
+"""What a masked request gets where this hospital's rows allow no answer: noise, and no reason.
 
 Model and totals are the server's. That they fail on a hospital's rows is an answer to a question
-about these rows, so nobody may see it of one hospital: its vector is as long as ever, holds zeros,
-and adds 1 to a count of failures that is opened as a sum only. The reason is for the hospital's own
-log. What is wrong with the request itself is told as ever: it was checked before.
+about these rows, so nobody may see it of one hospital: its vector is as long as ever, random, and
+adds 1 to a count of failures that is opened as a sum only. That count is all that the sum tells
+then: with zeros, a model that fails at all but one hospital would open that one's numbers. The
+reason is for the hospital's own log. What is wrong with the request itself is told as ever: it was
+checked before.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def hiding_failures(
     answer: Callable[[], Content],
     instead: Callable[[], Content] | None = None,
 ) -> Content:
-    """``answer()``; where that fails, whatever the reason, ``instead()``, by default zeros.
+    """``answer()``; where that fails, whatever the reason, ``instead()``, by default ``hidden``.
 
     A simulated hospital's reader wants the reason, and has all rows: there it is raised.
 
@@ -42,15 +44,13 @@ def hiding_failures(
         if hospital.tells_failures:
             raise
         note_failure(hospital, pending.task.purpose, error)
-    return instead() if instead else zeros(pending)
+    return instead() if instead else hidden(pending)
 
 
-def zeros(pending: PendingUpload, spoil: bool = False) -> Content:
-    """The reply of a hospital that adds nothing but to the counts of hospitals and of failures.
-
-    spoil : the others' sum is not to be opened alone: nobody gets anything but these counts
-    """
-    header, vector = pending.fail(spoil)
+def hidden(pending: PendingUpload) -> Content:
+    """The reply of a hospital that adds to the counts of hospitals and of failures, and keeps all
+    else of the sum from being opened: fewer would be alone in it."""
+    header, vector = pending.fail()
     return MaskedReply(header, bytes(vector)).to_records()
 
 

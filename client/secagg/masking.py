@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.secagg.contributions import Asked, Clip, Step, Terms
-from wardround.client.secagg.failing import hiding_failures, zeros
+from wardround.client.secagg.failing import hiding_failures
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy
 from wardround.client.secagg.upload import PendingUpload
@@ -148,9 +148,7 @@ def mask_sums(
 
     if told:
         return answer()
-    # no honest server goes on with a preparation that somebody has no part in
-    spoil = asked.step.kind == "statistics"
-    return hiding_failures(pending, asked.hospital, answer, partial(zeros, pending, spoil))
+    return hiding_failures(pending, asked.hospital, answer)
 
 
 def _asked_values(layout: VectorLayout, values: Sums, all_asked: bool) -> Sums:

@@ -114,10 +114,10 @@ class PendingUpload:
         own = {COUNT: 1.0, WEIGHT: float(weight), CLIPPED: float(clipped)}
         return self._give_out(vector, own, exact)
 
-    def fail(self, spoil: bool = False) -> tuple[bytes, memoryview]:
-        """The same of a hospital that has nothing to add: zeros, but for its count and ``failed``.
-
-        spoil : random numbers instead of the zeros, so that the sum tells nothing but those two
+    def fail(self) -> tuple[bytes, memoryview]:
+        """The same of a hospital that has nothing to add: random numbers, but for its count and
+        ``failed``, so that the sum tells nothing but those two. With zeros a model that fails at
+        all but one hospital would open that one's numbers.
 
         Also after ``finish`` has raised: nothing was given out then, so that one vector leaves
         under these masks, this one. Raises ProtocolRefused after an upload.
@@ -126,10 +126,12 @@ class PendingUpload:
             raise ProtocolRefused("an upload is finished once")
         own = {COUNT: 1.0, FAILED: 1.0}
         vector = self._masks()
-        if spoil:
-            told = self.layout.exact_values({name: np.ones(1) for name in own}) > 0
-            noise = np.frombuffer(secrets.token_bytes(vector.exact.nbytes), np.uint64)
-            vector.exact[~told] = noise.reshape(vector.exact.shape)[~told]
+        told = self.layout.exact_values({name: np.ones(1) for name in own}) > 0
+        noise = np.frombuffer(secrets.token_bytes(vector.exact.nbytes), np.uint64)
+        vector.exact[~told] = noise.reshape(vector.exact.shape)[~told]
+        vector.update[:] = np.frombuffer(
+            secrets.token_bytes(vector.update.nbytes), vector.update.dtype
+        )
         return self._give_out(vector, own, {})
 
     def _masks(self) -> RingVector:

@@ -47,7 +47,7 @@ LARGEST_SUM = 2.0**94
 ROUNDING_KEY_BYTES = 16
 OWN_NAMES = COUNT, WEIGHT, CLIPPED, FAILED = "count", "weight", "clipped", "failed"
 """Coordinates of every exact section: how many clients, their weight, coordinates they clipped, and
-how many of them had nothing to add (all else of theirs is zero)."""
+how many of them had nothing to add (all else of theirs is random, and so of the sum)."""
 _PIECE = 1 << 15
 
 

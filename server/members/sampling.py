@@ -34,6 +34,17 @@ def fewest_hospitals(config: Config) -> int:
     return max(config.federation.min_clients, secure.min_cohort if secure.enabled else 1)
 
 
+def largest_weight(config: Config, weighting: str, members: Sequence[Member]) -> int:
+    """What a hospital's update counts for at most in a masked sum, for the whole run: it is in the
+    plan that hospitals accept. Who joins later and is larger counts for that much."""
+    table = config.secure_aggregation
+    if not table.enabled or weighting != "examples":
+        return 1
+    # a cap above the largest hospital caps nothing, and would only coarsen the rounding
+    largest = max(1, max(member.sizes["train"] for member in members))
+    return min(table.max_examples or largest, largest)
+
+
 def training(members: Sequence[Member]) -> Sequence[Member]:
     """The members that have rows to train on. A virtual population is as it is."""
     if isinstance(members, VirtualMembers):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from wardround.common.errors import CheckpointError, NobodyContributed, RoundFailed
+from wardround.common.errors import CheckpointError, NobodyContributed, PartlyFailed, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encode_arrays, layout_of
 from wardround.common.flower.hosting import Grid
@@ -29,7 +29,13 @@ from wardround.server.gathering.gatherer import RunSettings
 from wardround.server.gathering.host import Attempts, KnownModel, given_up
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
-from wardround.server.members.sampling import draw_cohort, fewest_hospitals, here, training
+from wardround.server.members.sampling import (
+    draw_cohort,
+    fewest_hospitals,
+    here,
+    largest_weight,
+    training,
+)
 from wardround.server.rounds.checkpoint import (
     FederationState,
     checkpoint_path,
@@ -37,6 +43,7 @@ from wardround.server.rounds.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from wardround.server.rounds.ends import MOST_LOST, BudgetsSpent, RoundLost
 from wardround.server.rounds.evaluating import Evaluator, check_selection, round_line
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
@@ -74,7 +81,7 @@ class Federation:
         self._run_directory, self._observer = parts.run_directory, parts.observer
         self._journal = Journal(parts.run_directory.journal if parts.keep_journal else None)
         self._evaluator = Evaluator(parts)
-        self._last_lost = -1
+        self._lost = 0  # rounds in a row, up to the present one
 
     def run(self, grid: Grid) -> FederationOutcome:
         """All remaining rounds; writes the final model. Raises WardroundError subclasses."""
@@ -120,7 +127,7 @@ class Federation:
                 break
             try:
                 self._round(runner, plan, state, server_round)
-            except _BudgetsSpent as error:
+            except BudgetsSpent as error:
                 if state.round == 0:
                     raise RoundFailed(str(error)) from None
                 self._evaluate_last(runner, plan, state)
@@ -136,9 +143,9 @@ class Federation:
     # --- set-up ------------------------------------------------------------------------------
     def _able(self, participants: Participants) -> Sequence[Member]:
         """Members whose privacy budget allows a round, and who haven't stopped. Raises
-        _BudgetsSpent if too few."""
+        BudgetsSpent if too few."""
         if (reason := self._budgets_spent(participants)) is not None:
-            raise _BudgetsSpent(reason)
+            raise BudgetsSpent(reason)
         members, budgets = training(participants.members), participants.budgets
         out = budgets.spent | budgets.stopped
         return [member for member in members if member.name not in out] if out else members
@@ -190,21 +197,11 @@ class Federation:
             arrays,
             totals,
             frozen=form.frozen_digest,
-            largest_weight=self._largest_weight(plan, members),
+            largest_weight=largest_weight(self._config, plan.weighting, members),
             first_model=record_digest(encode_arrays(arrays)).hex(),
         )
         self._commit(state, plan)
         return state
-
-    def _largest_weight(self, plan: StrategyPlan, members: Sequence[Member]) -> int:
-        """What a hospital's update counts for at most in a masked sum, for the whole run: it is in
-        the plan that hospitals accept. Who joins later and is larger counts for that much."""
-        table = self._config.secure_aggregation
-        if not table.enabled or plan.weighting != "examples":
-            return 1
-        # a cap above the largest hospital caps nothing, and would only coarsen the rounding
-        largest = max(1, max(member.sizes["train"] for member in members))
-        return min(table.max_examples or largest, largest)
 
     def _resume(
         self, state: FederationState, plan: StrategyPlan, model: nn.Module, form: ModelForm
@@ -239,10 +236,11 @@ class Federation:
         lost = ""
         try:
             trained, cohort, attempt = self._train(runner, state, server_round)
-        except _RoundLost as error:
+            self._lost = 0
+        except RoundLost as error:
             lost, cohort, attempt = str(error), [], self._journal.attempt
-            self._last_lost = server_round
-            trained = TrainResult.nothing(state.model, state.clipping_norm)
+            self._lost += 1
+            trained = TrainResult.nothing(state.model, state.clipping_norm, error.failed)
             self._observer.warnings([f"round {server_round} is lost: {lost}; the model stays"])
         state.model = trained.model
         # who can't remember a round needn't be told of it: a virtual population's list would grow
@@ -285,8 +283,8 @@ class Federation:
         for, which is tried to be opened again. A failed one leaves nothing else: its keys are
         burnt, the state that clients begin from is the last accepted one.
 
-        Raises RoundFailed after the last attempt, _RoundLost where the hospitals have taken part in
-        a sum of this round that can't be opened, and _BudgetsSpent where none can be made.
+        Raises RoundFailed after the last attempt, RoundLost where the hospitals have taken part in
+        a sum of this round that can't be opened, and BudgetsSpent where none can be made.
         """
         federation, participants = self._config.federation, runner.participants
         # a sum that a server who died had begun to open is of that attempt, and of its cohort
@@ -307,7 +305,7 @@ class Federation:
                 self._observer.round_failed(server_round, attempt, str(error))
                 self._able(participants)
                 spoiled = self._journal.pending.is_spoiled(f"train {server_round}")
-                over = spoiled or isinstance(error, NobodyContributed)
+                over = spoiled or isinstance(error, NobodyContributed | PartlyFailed)
                 if over or not attempts.another():
                     self._check_lost(participants, server_round, error)
                     left = state.round
@@ -334,14 +332,17 @@ class Federation:
     def _check_lost(
         self, participants: Participants, server_round: int, error: RoundFailed
     ) -> None:
-        """Raise _RoundLost if hospitals have given shares for a sum of the round that isn't open:
-        no further attempt would be better, and those who are left can make the next round."""
+        """Raise RoundLost if hospitals have given shares for a sum of the round that isn't open,
+        or that some had nothing to add to: no further attempt would be better, and a next round may
+        be."""
+        if isinstance(error, PartlyFailed) and self._lost < MOST_LOST:
+            raise RoundLost(str(error), error.failed)  # who fails often stops by itself
         purpose = f"train {server_round}"
         given = self._journal.pending.out(purpose) | self._journal.pending.gave(purpose)
-        if self._journal.pending.is_spoiled(purpose) or self._last_lost == server_round - 1:
+        if self._journal.pending.is_spoiled(purpose) or self._lost:
             return  # it would be the same in the next round: somebody must look
         if given and len(training(participants.members)) >= fewest_hospitals(self._config):
-            raise _RoundLost(
+            raise RoundLost(
                 f"{len(given)} hospitals gave shares for a sum that can't be opened, and take part "
                 f"in no other of this round: {error}"
             ) from None
@@ -360,6 +361,8 @@ class Federation:
     def _finish(
         self, state: FederationState, members: Sequence[Member], form: ModelForm
     ) -> FederationOutcome:
+        if 0 < state.round == self._lost:
+            raise RoundFailed("no round was made: all were lost", mend=self._host.anew)
         chosen = state
         if self._config.evaluation.select == "best" and state.best_round is None:
             note = "no round had a validation figure to be chosen by: the last one's model is kept"
@@ -386,11 +389,3 @@ _LIMIT = (
     "privacy.epsilon must fit into what is left of a hospital's limit over all its runs: "
     "max_epsilon_total of its site.toml, else privacy.epsilon_limit, else privacy.epsilon itself"
 )
-
-
-class _BudgetsSpent(Exception):
-    """Too few hospitals may go on."""
-
-
-class _RoundLost(Exception):
-    """The round's one sum can't be opened."""

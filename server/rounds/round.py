@@ -49,9 +49,10 @@ class TrainResult:
     clipping_norm: float | None = None
 
     @classmethod
-    def nothing(cls, model: Arrays, clipping_norm: float | None) -> TrainResult:
-        """Of a round that is lost: the model stays as it is."""
-        return cls(model, math.nan, 0.0, Trained([], []), clipping_norm)
+    def nothing(cls, model: Arrays, clipping_norm: float | None, failed: int = 0) -> TrainResult:
+        """Of a round that is lost: the model stays as it is. ``failed``: how many hospitals'
+        training failed."""
+        return cls(model, math.nan, 0.0, Trained([], [], failed=failed), clipping_norm)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from wardround.common.errors import NobodyContributed, RoundFailed
+from wardround.common.errors import NobodyContributed, PartlyFailed, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
@@ -114,7 +114,14 @@ class SecureGatherer(Gatherer):
                 f"{who} training failed; {worked} worked, and federation.min_clients is {needed}",
                 mend=f"lower training.lr? {OWN_LOG}",
             )
-        result = _trained(layout, total, failed, requests[0], expected)
+        if failed:
+            raise PartlyFailed(
+                f"{failed} of {len(total.survivors)} hospitals' training failed, so that the sum "
+                "tells nothing",
+                failed,
+                mend=f"lower training.lr? {OWN_LOG}",
+            )
+        result = _trained(layout, total, requests[0], expected)
         result.claims = asked.claims
         result.accepted, result.refused = total.survivors, traffic.refused
         result.bytes_up, result.bytes_down = traffic.up, traffic.down
@@ -165,7 +172,7 @@ class SecureGatherer(Gatherer):
                     total = self._runner.run(asked)
                 what = f"the {' and '.join(splits)} figures of round {every.server_round}"
                 failed = self._tell_failed(what, asked.layout, total)
-                if len(total.survivors) - failed >= self._table.min_cohort:
+                if not failed:
                     result.sums |= by_split(named_sums(asked.layout, total))
                     result.answered |= dict.fromkeys(splits, list(total.survivors))
                 result.failed |= dict.fromkeys(splits, failed)
@@ -186,7 +193,8 @@ class SecureGatherer(Gatherer):
     def _tell_failed(self, what: str, layout: VectorLayout, total: Total) -> int:
         """How many hospitals added nothing to a sum; said, as nobody else will."""
         if failed := _failed(layout, total):
-            line = f"{failed} of {len(total.survivors)} hospitals contributed nothing to {what}"
+            line = f"{failed} of {len(total.survivors)} hospitals had nothing to add to {what}"
+            line += ", so that nothing of it can be read"
             self._messenger.observer.warnings([f"{line}; {OWN_LOG}"])
         return failed
 
@@ -209,17 +217,15 @@ def _failed(layout: VectorLayout, total: Total) -> int:
     return int(failed)
 
 
-def _trained(
-    layout: VectorLayout, total: Total, failed: int, request: Message, expected: Expected
-) -> Trained:
-    """An opened sum as the one reply that a strategy gets: weighted means over those that didn't
-    fail, at least one. Raises RoundFailed if its weight is none that so many can have."""
+def _trained(layout: VectorLayout, total: Total, request: Message, expected: Expected) -> Trained:
+    """An opened sum, to which all could add, as the one reply that a strategy gets: weighted means.
+    Raises RoundFailed if its weight is none that so many can have."""
     release, largest = expected.release, total.largest_weight
     exact = layout.exact_arrays(total.exact)
-    count, weight = float(exact[COUNT][0]) - failed, float(exact[WEIGHT][0])
+    count, weight = float(exact[COUNT][0]), float(exact[WEIGHT][0])
     if not count <= weight <= count * largest:
         raise RoundFailed(f"the sum is impossible: {count:g} hospitals weigh {weight:g}")
-    result = Trained([], [], failed=failed)
+    result = Trained([], [])
     records = means(layout, total, count, expected)
     if (quantile := records.pop(m.QUANTILE, None)) is not None:
         result.quantile = float(quantile[m.QUANTILE][0])

@@ -17,12 +17,13 @@ from tests.lying.server import Ask, LyingServer
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.requests.received import totals_of
 from wardround.client.secagg import masking
-from wardround.client.secagg.failing import zeros
+from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import ConfigError, RequestRefused, RoundFailed
 from wardround.common.figures.figure import BINARY
 from wardround.common.figures.sums import Sums, binary_figures, binary_sums
 from wardround.common.figures.within import STEPS, own_sums
 from wardround.common.protocol.totals import Totals
+from wardround.common.secagg.encoding import FAILED
 from wardround.common.secagg.equations import FURTHER
 from wardround.common.tasks.base import Examples
 from wardround.server.secagg import gatherer
@@ -219,6 +220,12 @@ def test_as_many_steps_everywhere_make_one_sum(federate: Federate, settings: Any
     assert len(run.directory.rounds()) == 1
 
 
+def zeros(pending: PendingUpload) -> tuple[bytes, memoryview]:
+    """What a hospital that fails sent before."""
+    nothing = {name: np.zeros(spec.shape) for name, spec in pending.layout.update.items()}
+    return pending.finish(nothing, {FAILED: np.ones(1)})
+
+
 class Crafted(Rows):
     """A second phase, for which all hospitals but a have rows that the totals don't fit."""
 
@@ -241,7 +248,7 @@ def test_totals_that_only_one_hospitals_rows_fit(monkeypatch: pytest.MonkeyPatch
         truth = server.truth(Ask("statistics", 1), "a")
         found = np.isclose(truth[:, None], total.exact[None]).any(1)
         assert found.tolist() == [not hidden] * 5
-        monkeypatch.setattr(masking, "zeros", lambda pending, spoil: zeros(pending))
+        monkeypatch.setattr(PendingUpload, "fail", zeros)
 
 
 def test_a_first_model_of_the_servers_choice() -> None:

@@ -48,7 +48,7 @@ def grouped_failures(rounds: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 def contributed(row: Mapping[str, Any]) -> int:
     """How many hospitals' updates are in a round's model."""
     failed: int = row.get("failed", {}).get("train", 0)
-    return len(row.get("accepted", ())) - failed
+    return max(0, len(row.get("accepted", ())) - failed)
 
 
 def hospitals_of(row: Mapping[str, Any]) -> str:
