@@ -127,6 +127,8 @@ class LyingServer:
     def play(self, ask: Ask) -> Total | None:
         """The opened sum, or None where the hospitals (or the arithmetic) don't let it be."""
         members = [name for name in self._names if name in (ask.members or self._names)]
+        if not members:
+            return None
         for name in members:
             self._show(name, ask)
         if ask.plain:
