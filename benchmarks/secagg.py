@@ -37,11 +37,13 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Row, arguments, emit
 from benchmarks.secagg_flower import check_flower, flower_round
+from wardround.client.secagg.contributions import Asked, Step, Terms
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy, Values
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.secagg import messages as wire
+from wardround.common.secagg.content import Digests
 from wardround.common.secagg.encoding import WEIGHT, VectorLayout, dequantise
 from wardround.common.secagg.graph import thresholds
 from wardround.common.trust.identity import Identity
@@ -246,8 +248,11 @@ class Group:
 
 
 def begin(client: SecureClient, task: wire.TaskRequest, layout: VectorLayout) -> PendingUpload:
-    """The first half of an upload, which needs no update yet."""
-    return client.begin(task.to_bytes(), layout, lambda: CONTENT)
+    """The first half of an upload, which needs no update yet. Each is of a run of its own."""
+    terms = Terms(task.bits, lambda limits: task.clip, bool(task.fine), task.largest_weight)
+    run, digests = f"{task.group.hex()} {task.index}", Digests({}, CONTENT)
+    asked = Asked(Step("train", 1), run, 1, b"", terms, lambda: digests)
+    return client.begin(task.to_bytes(), layout, asked)
 
 
 def finish(pending: PendingUpload, update: NDArray[np.float32]) -> tuple[bytes, bytes]:
