@@ -63,7 +63,7 @@ class Trained:
     resolution : size of the update over that of its rounding; below 1 it is mostly rounding
     claims : what hospitals say of their privacy budgets, by name
     quantile : mean quantile coordinate, where the clipping norm adapts
-    failed : how many of the accepted added nothing to a masked sum; nobody but each knows who
+    failed : how many had nothing to add to the masked sum, of which so nothing is known
     """
 
     replies: list[Message]

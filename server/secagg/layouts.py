@@ -1,7 +1,8 @@
 """Which sums hospitals add under masks: names and shapes, agreed on before any number is sent.
 
 A vector has one layout for all who add theirs. A hospital answers with what it has, without a
-value; the sums of all are asked for then, and who lacks one adds zeros to it.
+value; the sums of all are asked for then, and who lacks one refuses (a
+statistic) or adds zeros to it (a figure).
 """
 
 from __future__ import annotations

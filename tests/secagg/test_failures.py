@@ -363,6 +363,21 @@ def test_an_audit_line_doesnt_tell_a_failure_from_an_answer(
     assert lines["a"].keys() == lines["d"].keys() and a == d
 
 
+def test_a_run_goes_on_without_a_hospital_that_failed_until_it_stopped(
+    federate: Federate, settings: Any
+) -> None:
+    """Three rounds are lost to it, the model stays; then the others' rounds are as by hand."""
+    text = "[federation]\nrounds = 4\n" + MASKED
+    wrap = stopping("d", m.TRAIN, 4, StoppedAfterFailures("a person must look"))
+    run = federate(settings(text), SHARDS, Fragile(), wrap=wrap)
+    *lost, last = run.directory.rounds()
+    assert [bool(row["lost"]) for row in lost] == [True] * 3
+    assert [row["failed"] for row in lost] == [{"train": 1}] * 3
+    assert last["accepted"] == list("abc") and "lost" not in last
+    expected = trained({"a": 4.0, "b": 8.0, "c": 4.0})
+    assert run.weight() == pytest.approx(expected, abs=1e-5)
+
+
 def test_where_some_fail_in_every_round_the_run_ends(federate: Federate, settings: Any) -> None:
     wire = Wire()
     with pytest.raises(RoundFailed, match="round 5 failed .* 1 of 4 hospitals' training failed"):

@@ -46,9 +46,8 @@ def grouped_failures(rounds: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def contributed(row: Mapping[str, Any]) -> int:
-    """How many hospitals' updates are in a round's model."""
-    failed: int = row.get("failed", {}).get("train", 0)
-    return max(0, len(row.get("accepted", ())) - failed)
+    """How many hospitals' updates are in a round's model; of a round in which one failed none."""
+    return len(row.get("accepted", ()))
 
 
 def hospitals_of(row: Mapping[str, Any]) -> str:
