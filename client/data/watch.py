@@ -13,9 +13,9 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 from wardround.client.data.hospital import Hospital
-from wardround.common.audit.log import AuditLog
 from wardround.common.durable.private import read_public, why, write_private
 from wardround.common.durable.versioned import Format, Values
 from wardround.common.errors import DataError, ProvisionError
@@ -35,6 +35,13 @@ def _named(pair: list[str]) -> Values:
 _FORMAT = Format("digest of the data", "let this run write it anew", (_named,))
 
 
+class Lines(Protocol):
+    """Where lines of the audit log are written."""
+
+    def append(self, event: str, **fields: Any) -> object:
+        """Write a line, durably."""
+
+
 class DataWatch:
     """The shard of a hospital's process.
 
@@ -45,7 +52,7 @@ class DataWatch:
     """
 
     def __init__(
-        self, shard: Path | None, hospital: Callable[[], Hospital], audit: AuditLog, kept: Path
+        self, shard: Path | None, hospital: Callable[[], Hospital], audit: Lines, kept: Path
     ) -> None:
         self._shard, self._hospital, self._audit, self._kept = shard, hospital, audit, kept
         self._read_form = _form(shard) if shard is not None else ()

@@ -1,6 +1,8 @@
 """The hospital's process: it opens the kit, dials out, answers one request at a time.
 
     main          the one place where a hospital's parts are put together: ``HospitalProcess``
+    study         one study's rules, answers, place and thread, over what all studies share
+    place         where a study is computed: its hospital, its app, what they remember
     responder     check, let the app work, remember, write down, send
     store answers what outlives the process
     cli doctor    the command line, and what it finds wrong beforehand

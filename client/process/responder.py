@@ -17,7 +17,6 @@ from typing import Protocol
 
 from wardround.client.process.answers import Answers, FileBody
 from wardround.client.process.public_words import PublicWords
-from wardround.client.process.store import DurableState
 from wardround.client.site.outward import Outward
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, TransportError, WardroundError
@@ -78,21 +77,13 @@ _Answer = tuple[Start, Readable | None]
 """What is to be sent: its announcement and its body."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What outlives this process: what handlers have promised, and the answers that were given."""
-
-    state: DurableState
-    answers: Answers
-
-
 class Responder:
     """Answers requests in a thread of its own: the connection hands them over, the app works.
 
     Parameters
     ----------
-    app : the reply to a request; it alone computes on patients' data
-    kept : whose state the app's handlers change
+    app : the reply to a request; it alone computes on patients' data, and what the reply promises
+        is on disk when it returns
     on_round : is told when a training request of a new round comes
     outward : what may leave of an error's text; by default no path
     """
@@ -100,7 +91,7 @@ class Responder:
     def __init__(
         self,
         app: Callable[[Message], Message],
-        kept: Kept,
+        answers: Answers,
         audit: AuditLog,
         guard: Guard,
         *,
@@ -108,7 +99,7 @@ class Responder:
         on_round: Callable[[int], None],
         outward: Callable[[str], str] | None = None,
     ) -> None:
-        self._app, self._state, self._answers = app, kept.state, kept.answers
+        self._app, self._answers = app, answers
         self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
         self._outward = outward or Outward()
         self._words = PublicWords(audit.path)
@@ -242,7 +233,6 @@ class Responder:
                 if start.type == m.TRAIN:
                     self._guard.may_spend()
                 reply = self._run_app(work)
-                self._state.save()  # what a handler has promised is on disk, whatever is answered
                 if reply.has_error():
                     code = code_of(reply.error.code)
                     return self._error(start, reply.error.reason or "no reason", number, code)

@@ -14,6 +14,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.approval import Approvals
@@ -50,6 +51,7 @@ class LastWord:
     Parameters
     ----------
     device : overrides the one of ``site.toml``
+    folder : the state of what is decided on: approvals; the kit's own by default
     units : gives the number of protected units that this hospital announces, once its data is open
     begin : is told the name of a run and the terms that hold from now on, before its plan is looked
         at: what computes must be made of them, and the data be the present ones; may raise
@@ -67,6 +69,8 @@ class LastWord:
         kit: Kit,
         audit: AuditLog,
         device: str | None,
+        *,
+        folder: Path | None = None,
         units: Callable[[], int | None] = lambda: None,
         begin: Callable[[str, Terms], None] = lambda run, terms: None,
         accepted: Callable[[Manifest], None] = lambda manifest: None,
@@ -75,7 +79,7 @@ class LastWord:
         self._now = now or now_utc
         self._kit, self._audit, self._device, self._units = kit, audit, device, units
         self._begin, self._accepted = begin, accepted
-        self._approvals = Approvals(kit.state, kit.identity)
+        self._approvals = Approvals(folder or kit.state, kit.identity)
         self._failures = Failures(kit.state)
         self._gate, self._turn = Gate(), threading.Lock()
         self._refused: tuple[str, str] = ("", "")

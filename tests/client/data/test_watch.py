@@ -33,16 +33,16 @@ def test_changed_rows_are_read_again_at_each_run_and_told(tmp_path: Path, caplog
     shard = tmp_path / "north.csv"
     write(shard, 60)
     process = HospitalProcess(Kit.open(kit), shard)
-    process.data.begin("run-1")
-    process.data.begin("run-1")
+    process.own.place.begin("run-1")
+    process.own.place.begin("run-1")
     lines = shard.read_text().splitlines()
     shard.write_text("\n".join(lines[:41]) + "\n")
-    process.data.begin("run-1")
-    assert sum(process.work.hospital.sizes().values()) == 40
+    process.own.place.begin("run-1")
+    assert sum(process.own.place.work.hospital.sizes().values()) == 40
     assert "read again: 40 rows" in caplog.text and "other rows than it began" in caplog.text
     shard.unlink()
     with pytest.raises(DataError, match="can't be read"):
-        process.data.begin("run-2")
+        process.own.place.begin("run-2")
     process.close()
     told = [json.loads(x) for x in (kit / "state" / "audit.jsonl").read_text().splitlines()]
     assert [(x["run"], x["rows"]) for x in told if x["event"] == "data"] == [

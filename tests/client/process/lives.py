@@ -53,8 +53,8 @@ class Rounds(HospitalGrid):
         ids = list(super().push_messages(messages))
         for name, process in self._processes.items():
             self._settle[name]()
-            process.responder.stop()
-            process.responder.run()
+            process.own.responder.stop()
+            process.own.responder.run()
             self._settle[name]()
         return ids
 

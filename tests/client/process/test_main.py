@@ -88,7 +88,7 @@ def test_the_process_opens_the_kit_once_and_not_twice(
 ) -> None:
     process = HospitalProcess(Kit.open(kit), None)
     assert "on the task's public example data, on no patient" in caplog.text
-    hospital = process.work.hospital
+    hospital = process.own.place.work.hospital
     assert hospital.sizes()["train"] > 0 and not hospital.simulated
     with pytest.raises(TransportError, match="already running"):
         HospitalProcess(Kit.open(kit), None)
@@ -146,15 +146,15 @@ def test_what_had_come_is_answered_after_a_break_but_not_to_another_server(
     settle()
     assert not link.mailbox.waiting()  # both have come as a whole, and neither is begun
     settle = connect("5" * 32)
-    process.responder.stop()
-    process.responder.run()
+    process.own.responder.stop()
+    process.own.responder.run()
     settle()
     assert len(list(grid.pull_messages(ids))) == 2
     ask(3)
     settle()
     connect("6" * 32)
-    process.responder.stop()
-    process.responder.run()
+    process.own.responder.stop()
+    process.own.responder.run()
     assert not any(start.reply_to for start in process.connection.mailbox.waiting())
     process.close()
 
@@ -231,8 +231,8 @@ def test_what_a_plan_may_cost_is_of_the_announced_units(tmp_path: Path) -> None:
     manifest = preparation_manifest(config, make_task(config), server.description, "run-1")
     signed = manifest.signed(server.identity)
     with pytest.raises(PolicyRefused, match="allows epsilon 0.001, the run plans ") as refused:
-        process.rules.admit(RecordDict({"manifest": ConfigRecord({m.MESSAGE: signed})}))
-    hospital = process.work.hospital
+        process.own.rules.admit(RecordDict({"manifest": ConfigRecord({m.MESSAGE: signed})}))
+    hospital = process.own.place.work.hospital
     announced = announced_sizes(hospital)["train"]
     planned = planned_epsilon(manifest, hospital.config, announced)
     assert str(refused.value).split("plans ")[1].startswith(f"{planned:.4g}")

@@ -16,7 +16,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.process.answers import Answers
-from wardround.client.process.responder import Kept, Responder
+from wardround.client.process.responder import Responder
 from wardround.client.process.store import DurableState
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import PlanRejected, PolicyRefused, ReplyRefused
@@ -81,18 +81,23 @@ class Bench:
         app = ClientApp()
         app.train()(handler)
         app.evaluate()(handler)
-        self.folder, self.outbox, self.door = folder, Outbox(), OpenDoor()
+        self.folder, self.outbox, self.door, self.app = folder, Outbox(), OpenDoor(), app
         self.state = DurableState(folder / "store")
         self.audit = AuditLog.open(folder / "audit.jsonl", "north", Identity.generate())
         self.rounds: list[int] = []
         self.responder = Responder(
-            lambda message: app(message, Context(1, 2, {}, self.state.records, {})),
-            Kept(self.state, Answers(folder / "answers")),
+            self.answer,
+            Answers(folder / "answers"),
             self.audit,
             self.door,
             mailbox=self.outbox,
             on_round=self.rounds.append,
         )
+
+    def answer(self, message: Message) -> Message:
+        reply = self.app(message, Context(1, 2, {}, self.state.records, {}))
+        self.state.save()
+        return reply
 
     def ask(self, content: RecordDict, kind: str = m.TRAIN) -> Start:
         """Hand over a request and let the responder work until it has nothing left."""

@@ -178,7 +178,7 @@ def test_every_key_of_both_files_makes_other_terms(folder: Path) -> None:
     file = folder / "federation.toml"
     file.write_text(parse_config(BASE, [OPEN]).to_toml(folder))
     lives = Lives(file, SITE)
-    terms = lives.processes["a"].rules.terms
+    terms = lives.processes["a"].own.rules.terms
     lives.close()
     tables = terms.config.model_dump()
     for table, values in tables.items():
@@ -216,7 +216,7 @@ def test_a_task_file_that_is_edited_in_place_is_the_next_plans(folder: Path) -> 
     fresh.close()
     task.write_text(TASK.format(weight=3))
     with pytest.raises(PolicyRefused, match="mine.py was edited; the plan is to be shown again"):
-        lives.processes["a"].rules.may_begin(m.DESCRIBE, None)
+        lives.processes["a"].own.rules.may_begin(m.DESCRIBE, None)
     lives.close()
 
 
@@ -228,7 +228,7 @@ def test_rules_that_are_edited_in_a_run_are_its_own_once_the_plan_is_shown_again
     file.write_text(parse_config(BASE, [OPEN]).to_toml(folder))
     lives = Lives(file, SITE)
     lives.run()
-    rules, work = lives.processes["a"].rules, lives.processes["a"].work
+    rules, work = lives.processes["a"].own.rules, lives.processes["a"].own.place.work
     before = work.hospital
     lives.site(SITE + "precision = 'bf16'\n")
     for act in (
@@ -255,14 +255,14 @@ def test_a_new_description_touches_nothing_until_a_plan_is_accepted(folder: Path
     lives = Lives(file, SITE)
     lives.run()
     process = lives.processes["a"]
-    hospital, roster = process.work.hospital, process.work.hospital.roster
+    hospital, roster = process.own.place.work.hospital, process.own.place.work.hospital.roster
     more = [OPEN, "training.lr=0.3", "server.hospitals=['a', 'b', 'c', 'd']"]
     file.write_text(parse_config(BASE, more).to_toml(folder))
     made = provision(load_config(file), now=now_utc())
     process.described((made.folder / "server" / "federation.signed").read_bytes())
-    assert process.work.hospital is hospital and hospital.roster is roster
+    assert process.own.place.work.hospital is hospital and hospital.roster is roster
     assert hospital.config.training.lr == 0.05 and "d" not in roster
     assert "d" in process.kit.description.roster
     with pytest.raises(PolicyRefused, match="no run manifest was accepted"):
-        process.rules.may_begin(m.DESCRIBE, None)
+        process.own.rules.may_begin(m.DESCRIBE, None)
     lives.close()

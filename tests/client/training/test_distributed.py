@@ -288,8 +288,8 @@ def test_a_hospitals_process_takes_it_from_site_toml(tmp_path: Path) -> None:
     for line, expected in (("", 1), ("processes = 2\n", 2)):
         site.write_text(line + site.read_text())
         process = HospitalProcess(Kit.open(kit), None)
-        assert process.work.hospital.config.training.processes == expected
-        assert (process.work.hospital.processes is None) == (expected == 1)
+        assert process.own.place.work.hospital.config.training.processes == expected
+        assert (process.own.place.work.hospital.processes is None) == (expected == 1)
         process.close()
 
 
