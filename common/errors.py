@@ -25,6 +25,7 @@ WardroundError             one line for people: the thing, the place, the mend
 │   ├── StoppedAfterFailures  it failed too often, and nobody there has looked
 │   └── NotEvaluating         it has no part in this round's evaluation
 ├── TransportError         a connection or a message on it was not accepted, or can't be had
+├── StudyRefused           a study can't be asked, or isn't what it says it is
 ├── AuditError             an audit log doesn't verify, or can't be written
 └── Interrupted            a person or the system stopped it; the message says how to go on
 
@@ -212,6 +213,12 @@ class AuditError(WardroundError):
     """An audit log was altered, is another's, or can't be written."""
 
     exit_code = 13
+
+
+class StudyRefused(WardroundError):
+    """A study can't be asked of this network, isn't there, or isn't what it says it is."""
+
+    exit_code = 14
 
 
 class Interrupted(WardroundError):

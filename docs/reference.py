@@ -82,7 +82,7 @@ def _table(name: str) -> str:
         return _HEAD + "".join(_rows(SitePolicy, ()))
     if name in _TASKS:
         return _HEAD + "".join(_rows(_TASKS[name], _TASKS[name].effects))
-    model = Config.model_fields[name].annotation
+    (model, *_) = _kinds(Config.model_fields[name].annotation)
     assert isinstance(model, type) and issubclass(model, BaseModel)
     below = [
         Effect(e.key.partition(".")[2], e.switch.removeprefix(f"{name}."), e.values, e.but)
@@ -102,6 +102,8 @@ def _rows(model: type[BaseModel], effects: Iterable[Effect]) -> Iterator[str]:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
     value = field.get_default(call_default_factory=True)
     return "none" if value is None else f"`{toml_text(value)}`"
 

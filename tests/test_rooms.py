@@ -26,7 +26,7 @@ ORDER = {
         "config",
         "command_line",
         "model run trust",
-        "audit privacy secagg",
+        "audit privacy secagg study",
         "manifest process",
     ),
     "client": (

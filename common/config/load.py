@@ -24,11 +24,13 @@ from wardround.common.settings import (
     DataTable,
     EvaluationTable,
     FederationTable,
+    NetworkTable,
     PrivacyTable,
     SecureAggregationTable,
     ServerTable,
     SimulationTable,
     StrategyTable,
+    StudyTable,
     Table,
     TaskTable,
     TrainingTable,
@@ -62,12 +64,30 @@ class Config(Table):
     evaluation: EvaluationTable = EvaluationTable()
     simulation: SimulationTable = SimulationTable()
     server: ServerTable = ServerTable()
+    network: NetworkTable | None = None
+    study: StudyTable | None = None
     _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
     _notes: list[str] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _has_no_key_without_effect(self) -> Config:
         check_effects(self, EFFECTS)
+        return self
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Config:
+        if self.network is None:
+            return self
+        more = sorted(self.model_fields_set - {"federation", "server", "network"})
+        if more:
+            raise ValueError(
+                f"[{more[0]}] beside [network]: a network has studies, each of which has a file of "
+                "its own with it (wardround study submit)"
+            )
+        if keys := sorted(self.federation.model_fields_set - {"name", "runs"}):
+            raise ValueError(
+                f"federation.{keys[0]} beside [network]: a study's file says it, not the network's"
+            )
         return self
 
     @model_validator(mode="after")

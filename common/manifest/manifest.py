@@ -49,6 +49,7 @@ class Manifest(Table):
 
     stage : 1 before anything runs, 2 with the model's arrays
     run : the run directory's name, which privacy ledgers keep
+    study : of a network: its study's id; '' in a federation that is one study
     description, description_version : of the federation's signed description; hexadecimal digest
     descriptor : digest of the settings that all parties share, hexadecimal
     task, task_sha256 : its name; of a file also the digest of its bytes, else ''
@@ -65,6 +66,7 @@ class Manifest(Table):
     format: Literal[1] = FORMAT
     stage: Literal[1, 2]
     run: Text
+    study: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     federation: HospitalName
     description: Digest
     description_version: int = Field(ge=1, lt=2**31)
@@ -103,6 +105,8 @@ class Manifest(Table):
     def body(self) -> bytes:
         """The canonical JSON that is signed."""
         values = self.model_dump(mode="json")
+        if not self.study:  # as it was before there were networks: approvals of then go on
+            del values["study"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     def digest(self) -> bytes:

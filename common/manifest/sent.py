@@ -18,6 +18,11 @@ SENT: dict[str, Decided] = {
         "one that nobody here rejected; requests and the ledger have it too",
         "client.site.approval.Approvals.check_consent",
     ),
+    "study": bound(
+        "the id of the study that came with it, which both parties have signed; '' where the "
+        "network is one federation",
+        "client.site.plan_checks.check_plan",
+    ),
     "federation": bound("the signed description's", _PLAN),
     "description": bound(
         "digest of what its own signed description says; its dates are held against its own clock",

@@ -25,6 +25,16 @@ MESSAGE = Value(
         "common.manifest.manifest.Manifest.read",
     ),
 )
+STUDY = Value(
+    RECORD,
+    "study",
+    data(),
+    decided=keys(
+        "signed by its researcher and by the server that the authority's description names; a "
+        "study's settings are this hospital's once it has accepted the plan",
+        "common.study.study.SignedStudy.read",
+    ),
+)
 _NONE = "the request has no run manifest"
 _REQUEST = Words(PolicyRefused, _NONE, _NONE)
 _REPLY = Words(ReplyRefused, "its answer names no manifest", "its answer names no manifest")
@@ -32,18 +42,25 @@ _REPLY = Words(ReplyRefused, "its answer names no manifest", "its answer names n
 
 @dataclass(frozen=True)
 class ManifestRequest:
-    """Shows a run manifest. ``manifest``: signature and canonical JSON, of at most 64 MiB."""
+    """Shows a run manifest.
+
+    manifest : signature and canonical JSON, of at most 64 MiB
+    study : of a network's study, as ``SignedStudy`` is; b'' in a federation that is one
+    """
 
     type: ClassVar = m.MANIFEST
     manifest: bytes
+    study: bytes = b""
 
     def to_records(self) -> Content:
-        return Content({RECORD: ConfigRecord(values((MESSAGE, self.manifest)))})
+        pairs = ((MESSAGE, self.manifest), (STUDY, self.study or None))
+        return Content({RECORD: ConfigRecord(values(*pairs))})
 
     @classmethod
     def from_records(cls, content: Content) -> ManifestRequest:
         """Raises PolicyRefused."""
-        return cls(Came(content, _REQUEST).take(MESSAGE))
+        came = Came(content, _REQUEST)
+        return cls(came.take(MESSAGE), came.find(STUDY) or b"")
 
 
 @dataclass(frozen=True)

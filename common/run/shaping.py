@@ -107,6 +107,7 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     """The settings that shape a run's model, by dotted key; ``[simulation]`` is no part of a
     ``deployed`` one."""
     tables = config.model_dump(mode="json")
+    del tables["network"], tables["study"]  # who asks, and of whom
     tables["task"] = without_folders(config.task.name, tables["task"])
     found: dict[str, Any] = {}
     for table, values in tables.items():

@@ -45,7 +45,7 @@ def shared_settings(config: Config) -> dict[str, Any]:
     Left out is what a hospital decides for itself: paths, how its machine computes, its policy.
     """
     tables: dict[str, Any] = config.model_dump(mode="json")
-    for table in ("simulation", "evaluation", "server"):
+    for table in ("simulation", "evaluation", "server", "network", "study"):
         del tables[table]
     shared = ["name", "seed"]
     if config.training.has_horizon:  # else a run may have other rounds than were provisioned

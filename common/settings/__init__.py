@@ -6,6 +6,7 @@ A key that works only together with another is in ``known_effects``. Nothing her
 
 from wardround.common.settings.base import Positive, Table
 from wardround.common.settings.machines import ServerTable, SimulationTable
+from wardround.common.settings.network import NetworkTable, StudyTable
 from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
 from wardround.common.settings.run import (
     DataTable,
@@ -26,6 +27,7 @@ __all__ = [
     "DataTable",
     "EvaluationTable",
     "FederationTable",
+    "NetworkTable",
     "OWN_TRAINING",
     "Positive",
     "Precision",
@@ -34,6 +36,7 @@ __all__ = [
     "ServerTable",
     "SimulationTable",
     "StrategyTable",
+    "StudyTable",
     "TASK_PATHS",
     "Table",
     "TaskTable",

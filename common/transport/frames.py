@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 20
 MOST_FRAME_BYTES = 8 << 20
 """The signed description travels in one frame, a Welcome."""
 _MOST_CONTROL_BYTES = 1 << 16
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 """Version of these frames; both sides must speak the same."""
 METHOD = "/wardround.Federation/Connect"
 TIME_METHOD = "/wardround.Federation/Time"
@@ -42,6 +42,7 @@ MOST_TEXT = 2000
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
 Short = Annotated[str, Field(max_length=100, pattern=r"^[ -~]*$")]
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+StudyId = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Instance = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Number = Annotated[int, Field(ge=0, lt=2**32)]
 Size = Annotated[int, Field(ge=0, lt=2**63)]
@@ -93,6 +94,7 @@ class Refused(Frame):
 
 class Start(Frame):
     """A message begins: ``number`` names its chunks on this connection, ``id`` everywhere.
+    ``study``: which study of a network it is about; '' in a federation that is one.
 
     An error has a reason for people, a code for programs (``common/protocol/errors.py``; 0: none)
     and no body.
@@ -102,6 +104,7 @@ class Start(Frame):
     id: Id
     kind: Literal["request", "reply", "error"]
     type: Short
+    study: StudyId = ""
     reply_to: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     size_bytes: Size = 0
     digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""

@@ -41,6 +41,11 @@ SENT: dict[type[frames.Frame] | type[frames.Chunk], dict[str, Decided]] = {
         "type": bound(
             "one that the accepted plan has answers to", "client.site.gate.Gate.may_begin"
         ),
+        "study": bound(
+            "one whose plan was shown here, or a manifest that shows it; '' in a federation that "
+            "is one",
+            "client.process.main.HospitalProcess.request",
+        ),
         "reply_to": keys("nothing: an answer isn't taken from a server at all", ""),
         "size_bytes": bound(
             "within the signed limit, with all that is coming; a manifest's before one is accepted",

@@ -158,16 +158,27 @@ def shared_toml(config: Config) -> str:
     Equal settings give equal text, and another text a new version of the description: so a path of
     the coordinator's machine in it would be a version for nothing, and told to all.
     """
+    server = config.model_dump(mode="json")["server"]
+    shared = {"server": {key: server[key] for key in _SHARED_SERVER}}
+    if config.network is not None:  # it has no settings but these: each study has its own
+        named: dict[str, Any] = {"federation": {"name": config.federation.name}, "network": {}}
+        return tomli_w.dumps(named | shared)
+    return tomli_w.dumps(study_tables(config) | shared)
+
+
+def study_tables(config: Config) -> dict[str, Any]:
+    """The settings of a study that every party gets: all tables but ``[server]``."""
     tables = config.model_dump(mode="json", exclude_none=True)
-    del tables["simulation"], tables["data"]["path"]
+    for name in ("simulation", "server", "study"):
+        tables.pop(name, None)
+    del tables["data"]["path"]
     del tables["federation"]["runs"]
     # that the first model is from a file is everybody's affair, where the file lies is not
     tables["federation"]["initial"] = re.split(r"[/\\]", config.federation.initial)[-1]
     del tables["training"]["device"]
-    tables["server"] = {key: tables["server"][key] for key in _SHARED_SERVER}
     name = re.split(r"[/\\]", config.task.name)[-1]  # each has its own folder
     tables["task"] = without_folders(config.task.name, config.task.options) | {"name": name}
-    return tomli_w.dumps(tables)
+    return tables
 
 
 def _canonical(value: Any) -> bytes:

@@ -126,4 +126,4 @@ def test_tags_are_what_they_were() -> None:
     """Another order of frames would be another protocol: then WIRE_VERSION must change."""
     kinds = "Hello Welcome Refused Start Have Done Failed Drop Ping Heads Bye Got"
     assert [kind.__name__ for kind in f._KINDS] == kinds.split()
-    assert f.WIRE_VERSION == 3
+    assert f.WIRE_VERSION == 4
