@@ -11,7 +11,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,12 @@ SERVER = "server"
 RESERVED = frozenset([SERVER, OVERALL, MEAN])
 """The other party's name, and those of the rows beside the hospitals' in tables."""
 RULE = f"use letters, digits, '.', '_', '-', at most 64, and none of {', '.join(sorted(RESERVED))}"
+
+Kind = Literal["server", "hospital", "researcher", "coordinator"]
+Role = Literal["hospital", "researcher", "coordinator"]
+ROLES: tuple[Role, ...] = ("hospital", "researcher", "coordinator")
+"""What a member of a network can be. Names of all roles are in one name space: so a name says whose
+it is, in logs, folders and studies."""
 
 _SPELT = str.maketrans(
     {"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE"}

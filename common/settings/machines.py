@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from wardround.common.address import ADDRESS, join_address, split_address
-from wardround.common.names import name_of
+from wardround.common.names import ROLES, Role, name_of
 from wardround.common.settings.base import (
     DAY_S,
     MANY,
@@ -106,7 +106,7 @@ HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-]{1,253}$")]
 
 
 class ServerTable(Table):
-    """``[server]``: the coordinator's process, and the hospitals that are provisioned."""
+    """``[server]``: the coordinator's process, and the members that are provisioned."""
 
     address: str = Field(
         "localhost:8443",
@@ -130,6 +130,14 @@ class ServerTable(Table):
         [],
         description="the hospitals that `wardround provision` makes start-up kits for; whatever "
         "people call them: [names](deployment.md#names)",
+    )
+    researchers: list[str] = Field(
+        [],
+        description="who may submit studies to a network; kits as for hospitals: "
+        "[roles](deployment.md#roles)",
+    )
+    coordinators: list[str] = Field(
+        [], description="who sees all studies of a network and may end any; kits as for hospitals"
     )
     description_days: int = Field(
         30,
@@ -172,7 +180,18 @@ class ServerTable(Table):
     @property
     def titles(self) -> dict[str, str]:
         """What people call each of ``hospitals``, by its name."""
-        return {name_of(title): title for title in self.hospitals}
+        return self.titles_of("hospital")
+
+    def titles_of(self, role: Role) -> dict[str, str]:
+        """What people call the members of a role, by their names."""
+        return {name_of(title): title for title in self._listed(role)}
+
+    def _listed(self, role: Role) -> list[str]:
+        return {
+            "hospital": self.hospitals,
+            "researcher": self.researchers,
+            "coordinator": self.coordinators,
+        }[role]
 
     @field_validator("address", "listen")
     @classmethod
@@ -181,22 +200,35 @@ class ServerTable(Table):
 
     @model_validator(mode="after")
     def _is_sensible(self) -> ServerTable:
-        called: dict[str, str] = {}
-        for title in self.hospitals:
-            if not title.strip() or not title.isprintable() or len(title) > _LONGEST_TITLE:
-                raise ValueError(
-                    f"hospitals: {title!r:.60} is no name; write 1 to {_LONGEST_TITLE} characters"
-                )
-            name = name_of(title)
-            if (other := called.setdefault(name.casefold(), title)) != title:
-                raise ValueError(
-                    f"hospitals: {other!r:.60} and {title!r:.60} would both be '{name}' in "
-                    "certificates and folders; call one otherwise"
-                )
-        if len(set(self.hospitals)) < len(self.hospitals):
-            raise ValueError("hospitals: a name stands there twice")
+        self._check_titles()
         if self.lease_s < 2 * self.heartbeat_s:
             raise ValueError(
                 "lease_s must be at least twice heartbeat_s: one lost beat is no death"
             )
         return self
+
+    def _check_titles(self) -> None:
+        """Names of all roles are in one name space."""
+        called: dict[str, tuple[Role, str]] = {}
+        for role in ROLES:
+            titles = self._listed(role)
+            for title in titles:
+                if not title.strip() or not title.isprintable() or len(title) > _LONGEST_TITLE:
+                    raise ValueError(
+                        f"{role}s: {title!r:.60} is no name; write 1 to {_LONGEST_TITLE} characters"
+                    )
+                name = name_of(title)
+                other = called.setdefault(name.casefold(), (role, title))
+                if other == (role, title):
+                    continue
+                if other[1] == title:
+                    raise ValueError(
+                        f"{role}s: {title!r:.60} stands in {other[0]}s too; a name is one "
+                        "member's, whatever its role: call one otherwise"
+                    )
+                raise ValueError(
+                    f"{role}s: {other[1]!r:.60} and {title!r:.60} would both be '{name}' in "
+                    "certificates and folders; call one otherwise"
+                )
+            if len(set(titles)) < len(titles):
+                raise ValueError(f"{role}s: a name stands there twice")

@@ -2,6 +2,8 @@
 
     hospital (a start-up kit): ca.pem client.pem client.key identity.key federation.signed site.toml
     server:                    ca.pem server.pem server.key identity.key federation.signed
+    researcher:                ca.pem researcher.pem researcher.key identity.key federation.signed
+    coordinator:               ca.pem coordinator.pem coordinator.key identity.key federation.signed
 
 The two ``.key`` files are secrets (0600). Nothing is used before all of it fits together: every
 mistake is a ProvisionError that names the file and the mend.
@@ -12,15 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from wardround.common.durable.private import read_private, read_public
 from wardround.common.errors import ProvisionError
+from wardround.common.names import Kind
 from wardround.common.trust import pki
 from wardround.common.trust.description import Description
 from wardround.common.trust.identity import KEY_BYTES, Identity
 
-Kind = Literal["server", "hospital"]
 CA, IDENTITY, DESCRIPTION, SITE = "ca.pem", "identity.key", "federation.signed", "site.toml"
 
 
@@ -32,6 +34,7 @@ class Names(NamedTuple):
     mend: str
 
 
+_STUDY_KIT = "ask the coordinator for the kit, or make one: wardround study enroll NAME KIT"
 NAMES: dict[Kind, Names] = {
     "hospital": Names(
         "client.pem",
@@ -39,6 +42,8 @@ NAMES: dict[Kind, Names] = {
         "a start-up kit has it: ask the coordinator for the kit, or enroll again",
     ),
     "server": Names("server.pem", "server.key", "run wardround provision FILE first"),
+    "researcher": Names("researcher.pem", "researcher.key", _STUDY_KIT),
+    "coordinator": Names("coordinator.pem", "coordinator.key", _STUDY_KIT),
 }
 
 
@@ -137,10 +142,7 @@ def check_membership(info: pki.CertificateInfo, description: Description, file: 
             f"{file}: the certificate of {info} (serial {info.serial:x}) is revoked; ask the "
             "coordinator for a new kit"
         )
-    if info.kind == "server":
-        listed: bytes | None = description.server
-    else:
-        listed = description.hospitals.get(info.name)
+    listed = description.key_of(info.kind, info.name)
     if listed is None:
         raise ProvisionError(
             f"{file}: {info} is not in the roster (any more); ask the coordinator to add it"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -22,16 +22,19 @@ import tomli_w
 from wardround.common.address import ADDRESS, split_address
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ProvisionError
-from wardround.common.names import HOSPITAL_NAME, SERVER
+from wardround.common.names import HOSPITAL_NAME, SERVER, Kind, is_name
 from wardround.common.settings import without_folders
 from wardround.common.trust.identity import KEY_BYTES, Roster, digest
 from wardround.common.trust.pki import verify_signature
 
-FORMAT = 2
-_UNDATED = 1  # without ``valid_until``: it is read, and nothing is done by it
+FORMAT = 3
+_ONLY_HOSPITALS = 2  # without other members; written where there are none
+_UNDATED = 1  # without ``valid_until`` too: it is read, and nothing is done by it
 MOST_DAYS = 366
 """No description is valid for longer."""
 MOST_HOSPITALS = 10_000
+MOST_OTHERS = 10_000
+"""Researchers, and coordinators."""
 MOST_REVOKED = 50_000
 _MOST_BYTES = 8 * 2**20
 _MOST_CONFIG_BYTES = 2**20
@@ -59,6 +62,8 @@ class Description:
     revoked : serial numbers of certificates that are not accepted any more, ascending
     issued, valid_until : ISO 8601 times, UTC, to the second; ``valid_until`` is '' in one that was
         signed before there was such a date
+    researchers, coordinators : Ed25519 public keys by name, as hospitals; the former submit
+        studies, the latter look after all of them
     """
 
     federation: str
@@ -70,6 +75,8 @@ class Description:
     revoked: tuple[int, ...]
     issued: str
     valid_until: str
+    researchers: dict[str, bytes] = field(default_factory=dict)
+    coordinators: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[int, str]:
@@ -81,12 +88,29 @@ class Description:
         """Every hospital's Ed25519 public key."""
         return self.hospitals
 
+    def key_of(self, kind: Kind, name: str) -> bytes | None:
+        """The Ed25519 public key of the party of that role and name; None if there is none."""
+        if kind == "server":
+            return self.server
+        return self.members(kind).get(name)
+
+    def members(self, role: Kind) -> dict[str, bytes]:
+        """Name and key of all members of a role; none of the server's."""
+        of_role = {
+            "hospital": self.hospitals,
+            "researcher": self.researchers,
+            "coordinator": self.coordinators,
+        }
+        return of_role.get(role, {})
+
     def body(self) -> bytes:
-        """The canonical JSON that is signed."""
+        """The canonical JSON that is signed, in the oldest format that can say it: so a federation
+        of hospitals alone is read by hospitals of earlier versions."""
         if not self.valid_until:
             return _canonical({"format": _UNDATED, **self._says(), "issued": self.issued})
         dates = {"issued": self.issued, "valid_until": self.valid_until}
-        return _canonical({"format": FORMAT, **self._says(), **dates})
+        number = FORMAT if self.researchers or self.coordinators else _ONLY_HOSPITALS
+        return _canonical({"format": number, **self._says(), **dates})
 
     def digest(self) -> bytes:
         """What stands for this description in manifests and logs: all that it says but its dates,
@@ -100,8 +124,17 @@ class Description:
             "address": self.address,
             "config": self.config_toml,
             "server": self.server.hex(),
-            "hospitals": {name: key.hex() for name, key in self.hospitals.items()},
+            "hospitals": _hexed(self.hospitals),
             "revoked": [f"{serial:x}" for serial in self.revoked],
+            **self._others(),
+        }
+
+    def _others(self) -> dict[str, Any]:
+        if not self.researchers and not self.coordinators:
+            return {}
+        return {
+            "researchers": _hexed(self.researchers),
+            "coordinators": _hexed(self.coordinators),
         }
 
     def signed(self, authority: Signer) -> bytes:
@@ -204,9 +237,10 @@ def _open(data: bytes) -> tuple[bytes, bytes]:
 def _parse(body: bytes) -> Description:
     try:
         values = json.loads(body)
-        if values["format"] not in (FORMAT, _UNDATED):
+        number = values["format"]
+        if number not in (FORMAT, _ONLY_HOSPITALS, _UNDATED):
             raise ProvisionError(
-                f"of format {values['format']!r:.20}, and this program reads {FORMAT}; install "
+                f"of format {number!r:.20}, and this program reads {FORMAT}; install "
                 "the same version of wardround on both sides"
             )
         description = Description(
@@ -215,10 +249,12 @@ def _parse(body: bytes) -> Description:
             values["address"],
             values["config"],
             _unhex(values["server"]),
-            {name: _unhex(key) for name, key in values["hospitals"].items()},
+            _unhexed(values["hospitals"]),
             tuple(_serial(text) for text in values["revoked"]),
             values["issued"],
-            values["valid_until"] if values["format"] == FORMAT else "",
+            "" if number == _UNDATED else values["valid_until"],
+            _unhexed(values["researchers"]) if number == FORMAT else {},
+            _unhexed(values["coordinators"]) if number == FORMAT else {},
         )
         _check(description)
         if description.body() != body:
@@ -237,7 +273,9 @@ def _check(one: Description) -> None:
     _need(len(one.hospitals) <= MOST_HOSPITALS, "hospitals", f"over {MOST_HOSPITALS}")
     names = [name for name in one.hospitals if not _is_name(name) or name == SERVER]
     _need(not names, "hospitals", f"{names[:1]!r:.80} can't be a name")
-    keys = [one.server, *one.hospitals.values()]
+    _check_others(one)
+    everyone = (one.hospitals, one.researchers, one.coordinators)
+    keys = [one.server, *(key for members in everyone for key in members.values())]
     _need(all(len(key) == KEY_BYTES for key in keys), "hospitals", "a key has not 32 bytes")
     _need(len(set(keys)) == len(keys), "hospitals", "two parties have one key")
     _need(len(one.revoked) <= MOST_REVOKED, "revoked", f"over {MOST_REVOKED}")
@@ -247,6 +285,17 @@ def _check(one: Description) -> None:
         life = _when(one.valid_until, "valid_until") - issued
         _need(life > timedelta(0), "valid_until", "not after it was signed")
         _need(life <= timedelta(days=MOST_DAYS), "valid_until", f"over {MOST_DAYS} days")
+
+
+def _check_others(one: Description) -> None:
+    """Members that are no hospitals: their names are nobody else's, in whatever case."""
+    taken = {name.casefold() for name in one.hospitals}
+    for title, members in (("researchers", one.researchers), ("coordinators", one.coordinators)):
+        _need(len(members) <= MOST_OTHERS, title, f"over {MOST_OTHERS}")
+        for name in members:
+            _need(is_name(name), title, f"{name!r:.80} can't be a name")
+            _need(name.casefold() not in taken, title, f"'{name}' is another party's name")
+            taken.add(name.casefold())
 
 
 def _when(text: str, field: str) -> datetime:
@@ -271,6 +320,14 @@ def _need(holds: bool, field: str, what: str) -> None:
 
 def _is_name(value: Any) -> bool:
     return HOSPITAL_NAME.fullmatch(value) is not None
+
+
+def _hexed(members: dict[str, bytes]) -> dict[str, str]:
+    return {name: key.hex() for name, key in members.items()}
+
+
+def _unhexed(members: dict[str, Any]) -> dict[str, bytes]:
+    return {name: _unhex(key) for name, key in members.items()}
 
 
 def _unhex(text: Any) -> bytes:

@@ -1,9 +1,9 @@
-"""A hospital that makes its own keys: its signing request, and the coordinator's answer.
+"""A member that makes its own keys: its signing request, and the coordinator's answer.
 
 Both are JSON files without any secret. The request proves that its maker holds both private keys:
 the certificate signing request (PKCS #10) is signed with the TLS key, and the identity signs the
-hospital's name with the TLS public key. Whose they are is for two people to compare by phone: the
-request's fingerprint at both ends.
+member's role and name with the TLS public key. Whose they are is for two people to compare by
+phone: the request's fingerprint at both ends.
 
     {"csr": PEM, "signature": hex}                              NAME.request
     {"ca.pem": PEM, "client.pem": PEM, "federation.signed": text}  NAME.answer
@@ -22,20 +22,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from wardround.common.errors import ProvisionError
-from wardround.common.names import HOSPITAL_NAME, RULE, is_name
+from wardround.common.names import HOSPITAL_NAME, ROLES, RULE, Role, is_name
 from wardround.common.trust import pki
 from wardround.common.trust.identity import Identity, digest, verify
 
 _MOST_REQUEST_BYTES = 16_384
 _MOST_ANSWER_BYTES = 10 * 2**20
-_URI = re.compile(rf"wardround://request/hospital/({HOSPITAL_NAME.pattern})/([0-9a-f]{{64}})")
+_URI = re.compile(
+    rf"wardround://request/({'|'.join(ROLES)})/({HOSPITAL_NAME.pattern})/([0-9a-f]{{64}})"
+)
 _ANSWER = ("ca.pem", "client.pem", "federation.signed")
 
 
-def check_name(name: str) -> None:
-    """Raise ProvisionError for what no hospital can be called."""
+def check_name(name: str, role: Role = "hospital") -> None:
+    """Raise ProvisionError for what no member can be called."""
     if not is_name(name):
-        raise ProvisionError(f"{name[:80]!r} can't be a hospital's name; {RULE}")
+        raise ProvisionError(f"{name[:80]!r} can't be a {role}'s name; {RULE}")
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ class SigningRequest:
     name: str
     public_key: pki.PublicKey
     identity: bytes
+    role: Role = "hospital"
 
     @classmethod
-    def make(cls, name: str, key: pki.PrivateKey, identity: Identity) -> bytes:
+    def make(
+        cls, name: str, key: pki.PrivateKey, identity: Identity, role: Role = "hospital"
+    ) -> bytes:
         """The file that asks for a certificate. Raises ProvisionError for an impossible name."""
-        check_name(name)
-        uri = f"wardround://request/hospital/{name}/{identity.public.hex()}"
+        check_name(name, role)
+        uri = f"wardround://request/{role}/{name}/{identity.public.hex()}"
         csr = (
             x509.CertificateSigningRequestBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
@@ -60,7 +65,7 @@ class SigningRequest:
             .sign(key, hashes.SHA256())
         )
         text = csr.public_bytes(serialization.Encoding.PEM).decode()
-        signature = identity.sign(_proof(name, key.public_key()))
+        signature = identity.sign(_proof(name, key.public_key(), role))
         return json.dumps({"csr": text, "signature": signature.hex()}, indent=1).encode() + b"\n"
 
     @classmethod
@@ -76,23 +81,24 @@ class SigningRequest:
             signature = bytes.fromhex(values["signature"])
         except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):
             match = None
-        if match is None or common.value != match[1]:
-            raise ProvisionError(f"{file}: not a signing request of a hospital; make it again")
-        check_name(match[1])
+        if match is None or common.value != match[2]:
+            raise ProvisionError(f"{file}: not a signing request of a member; make it again")
+        role = next(one for one in ROLES if one == match[1])
+        name, identity = match[2], bytes.fromhex(match[3])
+        check_name(name, role)
         if not isinstance(key, pki.PublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ProvisionError(f"{file}: not for an ECDSA P-256 key; make it again")
         if not csr.is_signature_valid:
             raise ProvisionError(f"{file}: not signed with the key that it names; refuse it")
-        identity = bytes.fromhex(match[2])
-        if not verify(identity, signature, _proof(match[1], key)):
+        if not verify(identity, signature, _proof(name, key, role)):
             raise ProvisionError(f"{file}: not signed by the identity that it names; refuse it")
-        return cls(match[1], key, identity)
+        return cls(name, key, identity, role)
 
     @property
     def fingerprint(self) -> str:
         """128 bits of SHA-256 over name and keys, for two people to read to each other."""
         parts = (self.name.encode(), pki.key_bytes(self.public_key), self.identity)
-        return digest("enrolment fingerprint", *parts)[:16].hex(" ", 2).upper()
+        return digest(_purpose("enrolment fingerprint", self.role), *parts)[:16].hex(" ", 2).upper()
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,13 @@ class Answer:
         return cls(*(values[key].encode() for key in _ANSWER))
 
 
-def _proof(name: str, key: pki.PublicKey) -> bytes:
-    return digest("enrolment", name.encode(), pki.key_bytes(key))
+def _proof(name: str, key: pki.PublicKey, role: Role = "hospital") -> bytes:
+    return digest(_purpose("enrolment", role), name.encode(), pki.key_bytes(key))
+
+
+def _purpose(purpose: str, role: Role) -> str:
+    """Hospitals' are as they were before there were other roles."""
+    return purpose if role == "hospital" else f"{purpose} of a {role}"
 
 
 def _texts(data: bytes, keys: tuple[str, ...], most: int, file: str, what: str) -> dict[str, str]:

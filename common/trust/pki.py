@@ -1,10 +1,10 @@
-"""The consortium's certificates: one authority, the server's certificate, one per hospital.
+"""The consortium's certificates: one authority, the server's certificate, one per member.
 
 X.509 with ECDSA P-256 (RFC 5280; gRPC's TLS takes no Ed25519). A certificate *is* an identity: its
 one URI names federation, role, name and the Ed25519 key that signs everything else,
 
     wardround://<federation>/server/<64 hex digits>
-    wardround://<federation>/hospital/<name>/<64 hex digits>
+    wardround://<federation>/<hospital, researcher or coordinator>/<name>/<64 hex digits>
 
 and nothing else in it decides anything. The authority signs certificates and the federation's
 description with the same key; a description's signature has a prefix that no certificate starts
@@ -13,7 +13,6 @@ with, so neither can stand for the other.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import shutil
@@ -21,13 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from wardround.common.durable.files import sync
 from wardround.common.durable.private import (
@@ -38,22 +36,29 @@ from wardround.common.durable.private import (
     write_public,
 )
 from wardround.common.errors import ProvisionError
-from wardround.common.names import HOSPITAL_NAME, SERVER
+from wardround.common.names import HOSPITAL_NAME, ROLES, SERVER, Kind, Role
+from wardround.common.trust.certificate_form import (
+    builder,
+    host_name,
+    key_usage,
+    purpose_of,
+    self_signed,
+)
 from wardround.common.trust.identity import KEY_BYTES
 
-AUTHORITY_DAYS, CERTIFICATE_DAYS = 3652, 365
+CERTIFICATE_DAYS = 365
 """How long a certificate is valid; no party's beyond its authority's."""
 
 PublicKey = ec.EllipticCurvePublicKey
 PrivateKey = ec.EllipticCurvePrivateKey
 
-_BACKDATED = timedelta(minutes=5)  # a peer's clock may be a little behind
 _DESCRIPTION = b"wardround federation description 1\n"
 _NAME = HOSPITAL_NAME.pattern
-_URI = re.compile(rf"wardround://({_NAME})/(?:(server)|hospital/({_NAME}))/([0-9a-f]{{64}})")
+_URI = re.compile(
+    rf"wardround://({_NAME})/(?:(server)|({'|'.join(ROLES)})/({_NAME}))/([0-9a-f]{{64}})"
+)
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_USAGE = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "hospital": ExtendedKeyUsageOID.CLIENT_AUTH}
-_LOST = "restore it from the backup: a new authority means a new kit for every hospital"
+_LOST = "restore it from the backup: a new authority means a new kit for every member"
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class CertificateInfo:
     hosts : names and addresses under which a server is reached
     """
 
-    kind: Literal["server", "hospital"]
+    kind: Kind
     federation: str
     name: str
     identity: bytes
@@ -74,7 +79,7 @@ class CertificateInfo:
     hosts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "server" if self.kind == "server" else f"hospital '{self.name}'"
+        return "server" if self.kind == "server" else f"{self.kind} '{self.name}'"
 
 
 def now_utc() -> datetime:
@@ -117,7 +122,7 @@ def key_bytes(public: PublicKey) -> bytes:
 
 # --- certificates -----------------------------------------------------------------------------
 def read_certificate(pem: bytes, file: str = "certificate") -> CertificateInfo:
-    """What a server's or hospital's certificate says; not whether it is valid.
+    """What a server's or member's certificate says; not whether it is valid.
 
     Raises ProvisionError if it isn't exactly one certificate of the form that ``Authority`` issues.
     """
@@ -133,15 +138,15 @@ def read_certificate(pem: bytes, file: str = "certificate") -> CertificateInfo:
     match = _URI.fullmatch(uris[0]) if len(uris) == 1 else None
     if match is None or constraints.ca:
         raise ProvisionError(f"{file}: not a certificate of a wardround federation")
-    kind: Literal["server", "hospital"] = "server" if match[2] else "hospital"
-    name = match[3] or SERVER
-    if list(usage) != [_USAGE[kind]] or _common_name(certificate.subject) != name:
+    kind: Kind = next((role for role in ROLES if role == match[3]), "server")
+    name = match[4] or SERVER
+    if list(usage) != [purpose_of(kind)] or _common_name(certificate.subject) != name:
         raise ProvisionError(f"{file}: the certificate contradicts itself on whose it is")
     return CertificateInfo(
         kind,
         match[1],
         name,
-        bytes.fromhex(match[4]),
+        bytes.fromhex(match[5]),
         certificate.serial_number,
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
@@ -240,7 +245,7 @@ class Authority:
         if not HOSPITAL_NAME.fullmatch(federation):
             raise ProvisionError(f"{federation[:80]!r} can't be a federation's name")
         key = generate_key()
-        ca_pem = _self_signed(federation, key, now or now_utc())
+        ca_pem = self_signed(federation, key, now or now_utc())
         new = folder.with_name(f".{folder.name}.new")
         try:
             shutil.rmtree(new, ignore_errors=True)
@@ -269,13 +274,18 @@ class Authority:
             raise ProvisionError(f"{key_path}: not the key of {ca_path}; {_LOST}")
         return cls(federation, ca_pem, key)
 
-    def issue_hospital(
-        self, name: str, public_key: PublicKey, identity: bytes, now: datetime | None = None
+    def issue_member(
+        self,
+        role: Role,
+        name: str,
+        public_key: PublicKey,
+        identity: bytes,
+        now: datetime | None = None,
     ) -> bytes:
-        """A hospital's certificate, PEM: for its TLS key and its Ed25519 public key."""
+        """A member's certificate, PEM: for its TLS key and its Ed25519 public key."""
         if not HOSPITAL_NAME.fullmatch(name) or name == SERVER:
-            raise ProvisionError(f"{name[:80]!r} can't be a hospital's name")
-        return self._issue("hospital", name, public_key, identity, [], now)
+            raise ProvisionError(f"{name[:80]!r} can't be a {role}'s name")
+        return self._issue(role, name, public_key, identity, [], now)
 
     def issue_server(
         self,
@@ -299,7 +309,7 @@ class Authority:
 
     def _issue(
         self,
-        kind: Literal["server", "hospital"],
+        kind: Kind,
         name: str,
         public_key: PublicKey,
         identity: bytes,
@@ -308,20 +318,20 @@ class Authority:
     ) -> bytes:
         if len(identity) != KEY_BYTES or not isinstance(public_key.curve, ec.SECP256R1):
             raise ProvisionError(f"{name}: needs a P-256 key and a {KEY_BYTES}-byte identity")
-        middle = f"/hospital/{name}/" if kind == "hospital" else "/server/"
+        middle = "/server/" if kind == "server" else f"/{kind}/{name}/"
         uri = f"wardround://{self.federation}{middle}{identity.hex()}"
         now = now or now_utc()
         end = min(now + timedelta(days=CERTIFICATE_DAYS), self._certificate.not_valid_after_utc)
-        builder = (
-            _builder(public_key, now, end)
+        built = (
+            builder(public_key, now, end)
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
             .issuer_name(self._certificate.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([_USAGE[kind]]), critical=False)
+            .add_extension(key_usage(authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose_of(kind)]), critical=False)
             .add_extension(
                 x509.SubjectAlternativeName(
-                    [*map(_host, hosts), x509.UniformResourceIdentifier(uri)]
+                    [*map(host_name, hosts), x509.UniformResourceIdentifier(uri)]
                 ),
                 critical=False,
             )
@@ -330,57 +340,8 @@ class Authority:
                 critical=False,
             )
         )
-        signed = builder.sign(self._key, hashes.SHA256())
+        signed = built.sign(self._key, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.PEM)
-
-
-def _self_signed(federation: str, key: PrivateKey, now: datetime) -> bytes:
-    builder = (
-        _builder(key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS))
-        .subject_name(_authority_name(federation))
-        .issuer_name(_authority_name(federation))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
-    )
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def _builder(public_key: PublicKey, now: datetime, end: datetime) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    )
-
-
-def _authority_name(federation: str) -> x509.Name:
-    """Never a hospital's whole name, whatever that hospital is called."""
-    parts = {NameOID.ORGANIZATION_NAME: "wardround authority", NameOID.COMMON_NAME: federation}
-    return x509.Name([x509.NameAttribute(oid, value) for oid, value in parts.items()])
-
-
-def _key_usage(authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,  # the authority signs descriptions, the others their handshakes
-        key_cert_sign=authority,
-        crl_sign=authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _host(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def _load(pem: bytes, file: str) -> x509.Certificate:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from wardround.common.command_line import SetOption, example, new_commands, new_console
 from wardround.common.errors import ConfigError
-from wardround.common.names import SERVER, name_of
+from wardround.common.names import ROLES, SERVER, Role, name_of
 
 if TYPE_CHECKING:  # the command line answers --help without loading what works
     from wardround.common.config.load import Config
@@ -26,14 +26,22 @@ _STYLES = {"expires soon": "yellow", "expired": "red", "revoked": "red"}
 ConfigArgument = Annotated[Path, typer.Argument(metavar="FEDERATION_TOML", help="The consortium.")]
 RequestOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Answer the signing request of a hospital's own keys."),
+    typer.Option(metavar="FILE", help="Answer the signing request of a member's own keys."),
 ]
 RenewOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="A new certificate for a hospital, or for 'server'."),
+    typer.Option(metavar="NAME", help="A new certificate for a member, or for 'server'."),
 ]
 RevokeOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Shut a hospital out, also while running.")
+    str | None, typer.Option(metavar="NAME", help="Shut a member out, also while running.")
+]
+ResearcherOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Make a kit for one more researcher, who submits studies."),
+]
+CoordinatorOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Make a kit for one more coordinator, who may end any."),
 ]
 ListOption = Annotated[
     bool, typer.Option("--list", help="Show every certificate and change nothing.")
@@ -59,6 +67,8 @@ class _Asked(NamedTuple):
     show: bool
     zipped: bool
     new_key: bool
+    researcher: str | None
+    coordinator: str | None
 
     def check(self) -> None:
         """Raise ConfigError for options that don't go together."""
@@ -67,14 +77,26 @@ class _Asked(NamedTuple):
             "--renew": self.renew,
             "--revoke": self.revoke,
             "--list": self.show or None,
+            "--researcher": self.researcher,
+            "--coordinator": self.coordinator,
         }
         chosen = [name for name, value in values.items() if value is not None]
         if len(chosen) > 1:
             raise ConfigError(f"{' and '.join(chosen)}: give one at a time")
         if self.new_key and chosen not in (["--renew"], ["--request"]):
             raise ConfigError("--new-key: goes with --renew NAME or --request FILE")
-        if self.zipped and chosen not in ([], ["--renew"]):
+        makes_kits = ("--renew", "--researcher", "--coordinator")
+        if self.zipped and chosen and chosen[0] not in makes_kits:
             raise ConfigError(f"--zip: writes kits, and {chosen[0]} makes none")
+
+    @property
+    def added(self) -> tuple[Role, str] | None:
+        """The member that is to be added."""
+        if self.researcher is not None:
+            return "researcher", name_of(self.researcher)
+        if self.coordinator is not None:
+            return "coordinator", name_of(self.coordinator)
+        return None
 
 
 @commands.command("provision", epilog=example("wardround provision federation.toml --zip"))
@@ -86,16 +108,18 @@ def provision_command(
     show: ListOption = False,
     zipped: ZipOption = False,
     new_key: NewKeyOption = False,
+    researcher: ResearcherOption = None,
+    coordinator: CoordinatorOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Make the consortium's authority, the server's certificate and a start-up kit per hospital.
+    """Make the consortium's authority, the server's certificate and a kit per member.
 
-    Run it again after a change of federation.toml: it makes only what is missing, also while the
-    server runs.
+    Members are hospitals, and of a network researchers and coordinators. Run it again after a
+    change of federation.toml: it makes only what is missing, also while the server runs.
     """
     from wardround.common.config.load import load_config
 
-    asked = _Asked(request, renew, revoke, show, zipped, new_key)
+    asked = _Asked(request, renew, revoke, show, zipped, new_key, researcher, coordinator)
     asked.check()
     settings = load_config(config, overrides or [])
     console = new_console()
@@ -118,6 +142,9 @@ def _change(console: Console, file: Path, settings: Config, asked: _Asked) -> No
         done = work.renew(settings, name, asked.new_key)
     elif asked.revoke is not None:
         done = work.revoke(settings, name_of(asked.revoke))
+    elif asked.added is not None:
+        role, name = asked.added
+        done = work.add(settings, name, role=role)
     else:
         done = work.provision(settings)
     kits = done.kits or tuple(work.kits_with_keys(settings))
@@ -137,19 +164,24 @@ def _say(
     console: Console, done: Provisioned, asked: SigningRequest | None, zips: list[Path]
 ) -> None:
     one = done.description
-    hospitals = f"{len(one.hospitals)} hospital{'s' * (len(one.hospitals) != 1)}"
+    counts = [
+        f"{count} {role}{'s' * (count != 1)}"
+        for role in ROLES
+        if (count := len(one.members(role))) or role == "hospital"
+    ]
     _line(
         console,
         f"{one.federation}: description version {one.version} (valid until "
-        f"{one.valid_until[:10]}), {hospitals}, server at {one.address}",
+        f"{one.valid_until[:10]}), {', '.join(counts)}, server at {one.address}",
     )
     _line(console, f"authority (SHA-256): {done.authority_fingerprint}")
     if asked is not None:
-        _line(console, f"request of {asked.name}: {asked.fingerprint}")
+        of = "" if asked.role == "hospital" else f"{asked.role} "
+        _line(console, f"request of {of}{asked.name}: {asked.fingerprint}")
         _line(
             console,
-            "  ask the hospital by phone whether its own screen shows the same; if not: --revoke "
-            f"{asked.name}",
+            f"  ask the {asked.role} by phone whether its own screen shows the same; if not: "
+            f"--revoke {asked.name}",
         )
     if not done.changed:
         _line(console, "nothing was missing, nothing was changed")
@@ -160,17 +192,23 @@ def _say(
     if done.kits or zips:
         _line(
             console,
-            "Each kit holds its hospital's private keys: hand it over by a secure way (in person, "
+            "Each kit holds its owner's private keys: hand it over by a secure way (in person, "
             "or encrypted), then delete it here.",
         )
 
 
 def _next(file: Path, done: Provisioned, zips: list[Path]) -> str:
-    if not done.description.hospitals:
+    one = done.description
+    if not one.hospitals and not done.kits and not done.answers:
         return f"name the hospitals in server.hospitals of {file}, then run this again"
     if done.answers:
         answer = done.answers[0]
-        return f"send {_shown(answer)} to the hospital: wardround client enroll KIT --answer FILE"
+        owner, command = "its owner", "study"
+        if answer.stem in one.hospitals:
+            owner, command = "the hospital", "client"
+        return f"send {_shown(answer)} to {owner}: wardround {command} enroll KIT --answer FILE"
+    if done.kits and not {kit.name for kit in done.kits} & set(one.hospitals):
+        return f"hand over {_shown(done.kits[0])}; with it: wardround study list --kit KIT"
     if done.kits or zips:
         return f"wardround server {file}; at each hospital: wardround client KIT --data SHARD"
     return f"wardround server {file}; a server that runs takes this over by itself"
@@ -178,11 +216,12 @@ def _next(file: Path, done: Provisioned, zips: list[Path]) -> str:
 
 def _table(rows: list[Standing]) -> Table:
     table = Table()
-    for column in ("name", "serial", "expires", "state"):
+    for column in ("name", "role", "serial", "expires", "state"):
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(
             Text(row.name),
+            row.role,
             row.serial,
             f"{row.expires:%Y-%m-%d}",
             Text(row.state, _STYLES.get(row.state, "green")),

@@ -27,7 +27,7 @@ from wardround.common.durable.lock import try_lock
 from wardround.common.durable.private import private_folder, read_public, why, write_public
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError
-from wardround.common.names import SERVER
+from wardround.common.names import ROLES, SERVER, Kind, Role
 from wardround.common.trust import pki
 from wardround.common.trust.credentials import DESCRIPTION
 from wardround.common.trust.description import Description, shared_toml
@@ -44,7 +44,7 @@ class Row:
 
     time: str
     action: str
-    kind: str
+    kind: Kind
     name: str
     serial: str
     identity: str
@@ -96,30 +96,36 @@ class Registry:
         return cls(folder, pki.Authority.create(folder, federation, now), now)
 
     # --- the record ----------------------------------------------------------------------------
-    def last(self, kind: str, name: str) -> Row | None:
+    def last(self, kind: Kind, name: str) -> Row | None:
         """The newest line of a party."""
         return next(reversed(self._rows(kind, name)), None)
 
     def parties(self) -> list[Row]:
-        """The newest line of each party, the server first, then by name."""
+        """The newest line of each party: the server, then hospitals and other members by name."""
         newest = {(row.kind, row.name): row for row in self.rows}
-        return sorted(newest.values(), key=lambda row: (row.kind != "server", row.name))
+        order: tuple[Kind, ...] = ("server", *ROLES)
+        return sorted(newest.values(), key=lambda row: (order.index(row.kind), row.name))
 
-    def is_revoked(self, name: str) -> bool:
-        """Whether the hospital was revoked and not admitted again."""
-        row = self.last("hospital", name)
+    def role_of(self, name: str) -> Role | None:
+        """The role that a name stands for, also of one that was revoked; None for a new name."""
+        found = {row.name: row.kind for row in self.rows if row.name == name}
+        return next((role for role in ROLES if found.get(name) == role), None)
+
+    def is_revoked(self, role: Role, name: str) -> bool:
+        """Whether the member was revoked and not admitted again."""
+        row = self.last(role, name)
         return row is not None and row.action == "revoked"
 
-    def roster(self) -> dict[str, bytes]:
-        """Name and identity of every hospital that is not revoked, by name."""
-        rows = [row for row in self.parties() if row.kind == "hospital" and row.action != "revoked"]
+    def roster(self, role: Role) -> dict[str, bytes]:
+        """Name and identity of every member of a role that is not revoked, by name."""
+        rows = [row for row in self.parties() if row.kind == role and row.action != "revoked"]
         return {row.name: bytes.fromhex(row.identity) for row in rows}
 
     def revoked_serials(self) -> tuple[int, ...]:
         """Ascending."""
         return tuple(sorted({int(row.serial, 16) for row in self.rows if row.action == "revoked"}))
 
-    def newest_certificate(self, kind: str, name: str) -> bytes | None:
+    def newest_certificate(self, kind: Kind, name: str) -> bytes | None:
         """PEM of the party's newest certificate; None for one that has none."""
         row = self.last(kind, name)
         if row is None:
@@ -129,21 +135,24 @@ class Registry:
     # --- changes ---------------------------------------------------------------------------------
     def issue(
         self,
-        name: str | None,
+        kind: Kind,
+        name: str,
         key: pki.PublicKey,
         identity: bytes,
         host: str = "",
         action: str = "issued",
     ) -> bytes:
-        """A certificate, PEM, recorded first: a hospital's, or without ``name`` the server's.
+        """A certificate, PEM, recorded first; ``host``: where the server is dialled.
 
-        Raises ProvisionError for an identity that another party has, or that was revoked.
+        Raises ProvisionError for a name or an identity that another party has, or an identity that
+        was revoked.
         """
-        self.check_identity(name, identity)
-        if name is None:
+        self.check_name(kind, name)
+        self.check_identity(kind, name, identity)
+        if kind == "server":
             pem = self.authority.issue_server(host, key, identity, self.now, former=self._dialled())
         else:
-            pem = self.authority.issue_hospital(name, key, identity, self.now)
+            pem = self.authority.issue_member(kind, name, key, identity, self.now)
         info = pki.read_certificate(pem)
         # a file without its line is nobody's; a line without its file would stop the next command
         write_public(self._certificates / f"{info.serial:x}.pem", pem)
@@ -154,14 +163,25 @@ class Registry:
         """Where hospitals that don't have the next description yet look for the server."""
         return split_address(self.previous.address)[0] if self.previous is not None else ""
 
-    def check_identity(self, name: str | None, identity: bytes) -> None:
+    def check_name(self, kind: Kind, name: str) -> None:
+        """Raise ProvisionError for a name that a party of another role has, or had, or that differs
+        from one in upper and lower case only: a name is one party's for good."""
+        for row in self.rows:
+            same = (row.kind, row.name) == (kind, name)
+            if row.name.casefold() == name.casefold() and not same:
+                raise ProvisionError(
+                    f"'{name}' can't be a {kind}'s name: {row.kind} '{row.name}' is, or was, a "
+                    "member; names of all roles are in one name space, so choose another"
+                )
+
+    def check_identity(self, kind: Kind, name: str, identity: bytes) -> None:
         """Raise ProvisionError for an identity of another party, or a revoked one."""
         for row in self.rows:
             if row.identity != identity.hex():
                 continue
-            if (row.kind, row.name) != _party(name):
+            if (row.kind, row.name) != (kind, name):
                 raise ProvisionError(
-                    f"{name or SERVER}: has the identity of {row.kind} '{row.name}'; each "
+                    f"{name}: has the identity of {row.kind} '{row.name}'; each "
                     "party makes its own keys"
                 )
             if row.action == "revoked":
@@ -170,23 +190,23 @@ class Registry:
                 )
 
     def certificate_for(
-        self, name: str | None, key: pki.PublicKey, identity: bytes, host: str = ""
+        self, kind: Kind, name: str, key: pki.PublicKey, identity: bytes, host: str = ""
     ) -> bytes:
         """The party's newest certificate if it is for these keys and valid, else a new one."""
-        pem = self.newest_certificate(*_party(name))
-        row = self.last(*_party(name))
+        pem = self.newest_certificate(kind, name)
+        row = self.last(kind, name)
         if pem is not None and row is not None and row.action != "revoked":
             info = pki.read_certificate(pem)
             same_key = pki.key_bytes(pki.certificate_key(pem)) == pki.key_bytes(key)
             same = same_key and info.identity == identity and (not host or host in info.hosts)
             if same and self.now <= info.not_after:
                 return pem
-        return self.issue(name, key, identity, host)
+        return self.issue(kind, name, key, identity, host)
 
-    def revoke(self, name: str | None) -> None:
+    def revoke(self, kind: Kind, name: str) -> None:
         """Record every certificate of a party as revoked, expired ones too; those that are already
         get no second line."""
-        held = {row.serial: row for row in self._rows(*_party(name)) if row.action != "revoked"}
+        held = {row.serial: row for row in self._rows(kind, name) if row.action != "revoked"}
         done = {row.serial for row in self.rows if row.action == "revoked"}
         when = self.now.isoformat(timespec="seconds")
         self._append(
@@ -220,10 +240,12 @@ class Registry:
             config.server.address,
             shared_toml(config),
             server,
-            self.roster(),
+            self.roster("hospital"),
             self.revoked_serials(),
             now,
             stamp(datetime.fromisoformat(now) + life),
+            self.roster("researcher"),
+            self.roster("coordinator"),
         )
         if before is not None and _says(before) == _says(new):
             if not is_due(before, life, self.now):
@@ -235,7 +257,7 @@ class Registry:
         return new
 
     # --- inside --------------------------------------------------------------------------------
-    def _rows(self, kind: str, name: str) -> list[Row]:
+    def _rows(self, kind: Kind, name: str) -> list[Row]:
         return [row for row in self.rows if (row.kind, row.name) == (kind, name)]
 
     def _row(self, action: str, info: pki.CertificateInfo) -> Row:
@@ -272,8 +294,8 @@ class Registry:
                 bytes.fromhex(row.identity), int(row.serial, 16), row.not_after.strip()
             except (ValueError, TypeError, AttributeError):
                 continue
-            if row.action not in _ACTIONS:
-                raise ProvisionError(f"{self._record}:{number}: unknown action; {_LOST}")
+            if row.action not in _ACTIONS or row.kind not in (SERVER, *ROLES):
+                raise ProvisionError(f"{self._record}:{number}: unknown action or role; {_LOST}")
             rows.append(row)
         return rows
 
@@ -291,17 +313,14 @@ class Registry:
         """Raise ProvisionError if the record forgot what the description knows, or the reverse."""
         if self.previous is None:
             return
-        known = {row.name for row in self.rows if row.kind == "hospital"}
-        lost = set(self.previous.hospitals) - known
-        if lost or not set(self.previous.revoked) <= set(self.revoked_serials()):
+        known = {(row.kind, row.name) for row in self.rows}
+        members = {(role, name) for role in ROLES for name in self.previous.members(role)}
+        if members - known or not set(self.previous.revoked) <= set(self.revoked_serials()):
             raise ProvisionError(
                 f"{self._record}: lacks certificates that {self.signed_path} knows of; {_LOST}"
             )
 
 
-def _party(name: str | None) -> tuple[str, str]:
-    return ("server", SERVER) if name is None else ("hospital", name)
-
-
 def _says(one: Description) -> tuple[object, ...]:
-    return (one.address, one.config_toml, one.server, one.hospitals, one.revoked)
+    members = [one.members(role) for role in ROLES]
+    return (one.address, one.config_toml, one.server, members, one.revoked)

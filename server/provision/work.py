@@ -23,7 +23,7 @@ from wardround.common.durable.private import (
     write_public,
 )
 from wardround.common.errors import ProvisionError
-from wardround.common.names import SERVER
+from wardround.common.names import SERVER, Kind, Role
 from wardround.common.trust import pki
 from wardround.common.trust.credentials import (
     CA,
@@ -31,7 +31,6 @@ from wardround.common.trust.credentials import (
     IDENTITY,
     NAMES,
     SITE,
-    Kind,
     identity_text,
     read_identity,
     site_text,
@@ -40,6 +39,9 @@ from wardround.common.trust.description import Description
 from wardround.common.trust.enrolment import Answer, check_name
 from wardround.common.trust.identity import Identity
 from wardround.server.provision.registry import Registry, only_one
+
+Members = Sequence[tuple[Role, str]]
+"""Of members, the role and the name."""
 
 
 @dataclass(frozen=True)
@@ -82,37 +84,37 @@ class Work:
         """A line for people."""
         self.notes.append(line)
 
-    def make_kits(self, names: Sequence[str]) -> None:
+    def make_kits(self, members: Members) -> None:
         """A kit for each name that never had a certificate."""
-        for name in names:  # all before the first kit is made
-            check_name(name)
-        for name in names:
-            if self.registry.is_revoked(name):
+        for role, name in members:  # all before the first kit is made
+            check_name(name, role)
+            self.registry.check_name(role, name)
+        for role, name in members:
+            if self.registry.is_revoked(role, name):
                 self.note(
-                    f"{name}: revoked, so it gets no kit; take it out of server.hospitals, or "
+                    f"{name}: revoked, so it gets no kit; take it out of server.{role}s, or "
                     f"admit it again: --renew {name} --new-key"
                 )
-            elif self.registry.last("hospital", name) is None:
+            elif self.registry.last(role, name) is None:
                 folder = private_folder(self.kits_folder / name)
-                key, identity = _keys(folder, "hospital")
-                pem = self.registry.issue(name, key.public_key(), identity.public)
-                write_public(folder / NAMES["hospital"].certificate, pem)
+                key, identity = _keys(folder, role)
+                pem = self.registry.issue(role, name, key.public_key(), identity.public)
+                write_public(folder / NAMES[role].certificate, pem)
                 self.kits.append(folder)
 
     def renewed(self, kind: Kind, name: str) -> None:
         """A new certificate for the keys of the newest one."""
-        party = None if kind == "server" else name
         old = self.registry.newest_certificate(kind, name) or b""
         info, key = pki.read_certificate(old), pki.certificate_key(old)
-        host = host_of(self.config) if party is None else ""
-        pem = self.registry.issue(party, key, info.identity, host, "renewed")
-        if party is None:
+        host = host_of(self.config) if kind == "server" else ""
+        pem = self.registry.issue(kind, name, key, info.identity, host, "renewed")
+        if kind == "server":
             write_public(self.folder / "server" / NAMES["server"].certificate, pem)
         else:
             self.answer(name, pem)
             self.note(
-                f"{name}: takes its new certificate with: wardround client enroll KIT --answer "
-                f"{name}.answer"
+                f"{name}: takes its new certificate with: wardround {command_of(kind)} enroll KIT "
+                f"--answer {name}.answer"
             )
 
     def new_keys(self, kind: Kind, name: str) -> None:
@@ -121,16 +123,16 @@ class Work:
         The keys are written before the record knows them: then a crash leaves either a revoked
         party, or keys that the next command finds a certificate for.
         """
-        party = None if kind == "server" else name
-        folder = private_folder(self.kits_folder / name if party else self.folder / "server")
-        self.registry.revoke(party)
+        own = kind == "server"
+        folder = private_folder(self.folder / "server" if own else self.kits_folder / name)
+        self.registry.revoke(kind, name)
         key, identity = pki.generate_key(), Identity.generate()
         write_private(folder / NAMES[kind].key, pki.key_to_pem(key))
         write_private(folder / IDENTITY, identity_text(identity))
-        host = "" if party else host_of(self.config)
-        pem = self.registry.issue(party, key.public_key(), identity.public, host, "renewed")
+        host = host_of(self.config) if own else ""
+        pem = self.registry.issue(kind, name, key.public_key(), identity.public, host, "renewed")
         write_public(folder / NAMES[kind].certificate, pem)
-        if party is None:
+        if own:
             self.server_identity = identity.public
         else:
             self.kits.append(folder)
@@ -165,9 +167,9 @@ class Work:
             answers.append(self.kits_folder / f"{name}.answer")
             write_public(answers[-1], Answer(ca, pem, data).to_bytes())
         for row in registry.parties():
-            if row.kind == "hospital":
+            if row.kind != "server":
                 try:
-                    self._complete(row.name, ca, data)
+                    self._complete(row.kind, row.name, ca, data)
                 except ProvisionError as error:  # one kit keeps nothing from the server
                     self.note(str(error))
         server = self.folder / "server"
@@ -186,18 +188,20 @@ class Work:
             tuple(self.notes),
         )
 
-    def _complete(self, name: str, ca: bytes, data: bytes) -> None:
+    def _complete(self, role: Role, name: str, ca: bytes, data: bytes) -> None:
         """Bring a kit with keys up to date, and finish one that a crash cut short. A kit that was
         handed over and deleted is left alone: who has it gets a description from the server."""
-        kit, names = self.kits_folder / name, NAMES["hospital"]
+        kit, names = self.kits_folder / name, NAMES[role]
         if not (kit / names.key).exists():
             return
         write_public(kit / CA, ca)
         write_public(kit / DESCRIPTION, data)
-        pem = self.registry.newest_certificate("hospital", name) or b""
+        pem = self.registry.newest_certificate(role, name) or b""
         if _is_for_key(pem, kit / names.key):
             write_public(kit / names.certificate, pem)
-        if not (kit / SITE).exists():  # it is the hospital's: never written twice
+        if (
+            role == "hospital" and not (kit / SITE).exists()
+        ):  # it is the hospital's: never written twice
             write_public(kit / SITE, site_text(self.config.federation.name))
 
     def _make_server(self) -> None:
@@ -210,7 +214,7 @@ class Work:
         if row is not None and row.identity != identity.public.hex():
             self.note("server: its keys were missing, so it has new ones")
         pem = self.registry.certificate_for(
-            None, key.public_key(), identity.public, host_of(self.config)
+            "server", SERVER, key.public_key(), identity.public, host_of(self.config)
         )
         write_public(folder / NAMES["server"].certificate, pem)
 
@@ -224,6 +228,11 @@ def work_on(config: Config, now: datetime | None) -> Iterator[Work]:
     with only_one(folder):
         registry = Registry.open(folder / "authority", config.federation.name, now or pki.now_utc())
         yield Work(config, registry)
+
+
+def command_of(kind: Kind) -> str:
+    """The command that is a member's."""
+    return "client" if kind == "hospital" else "study"
 
 
 def folder_of(config: Config) -> Path:

@@ -68,7 +68,7 @@ def test_a_key_that_is_not_in_the_roster(tmp_path: Path, running: Federation) ->
 
     authority = Authority.open(running.folder / "provision" / "authority", "trial")
     key, identity = generate_key(), Identity.generate()
-    pem = authority.issue_hospital("c", key.public_key(), identity.public)
+    pem = authority.issue_member("hospital", "c", key.public_key(), identity.public)
     kit = tmp_path / "forged"
     shutil.copytree(running.kit("c"), kit)
     (kit / "client.key").write_bytes(key_to_pem(key))
@@ -92,7 +92,7 @@ def test_expired(tmp_path: Path, running: Federation) -> None:
     then = now_utc() - timedelta(days=365 * 10)
     key = certificate_key(pem)
     (kit / "client.pem").write_bytes(
-        authority.issue_hospital("c", key, read_certificate(pem).identity, then)
+        authority.issue_member("hospital", "c", key, read_certificate(pem).identity, then)
     )
     client = running.start_client("c", kit=kit)
     client.says("expired")

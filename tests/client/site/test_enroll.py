@@ -157,7 +157,7 @@ def test_a_request_names_one_hospital(site: Site, tmp_path: Path) -> None:
         if (name, uris) == ("east", [uri]):
             assert SigningRequest.read(path.read_bytes(), "x").name == "east"
             continue
-        with pytest.raises(ProvisionError, match="not a signing request of a hospital"):
+        with pytest.raises(ProvisionError, match="not a signing request of a member"):
             provision.enroll(site.config, path, now=NOW)
 
 

@@ -100,7 +100,7 @@ def test_a_certificate_of_another_role_or_federation_is_refused(site: Site) -> N
     (site.kit / "client.pem").write_bytes(server)
     refused(site.kit, "client.pem: the certificate of the server of federation 'heart', where a")
     site.authority.federation = "lung"  # an authority that lies
-    pem = site.authority.issue_hospital("north", key, kit.info.identity, NOW)
+    pem = site.authority.issue_member("hospital", "north", key, kit.info.identity, NOW)
     (site.kit / "client.pem").write_bytes(pem)
     refused(site.kit, "of federation 'lung', where a hospital's of 'heart'")
 
@@ -111,7 +111,7 @@ def test_time_is_checked_with_a_hint_at_the_clock(site: Site) -> None:
     authority = site.authority
     kit = Kit.open(site.kit, NOW)
     key = pki.read_key(kit.key_pem).public_key()
-    pem = authority.issue_hospital("north", key, kit.info.identity, LATER)
+    pem = authority.issue_member("hospital", "north", key, kit.info.identity, LATER)
     (site.kit / "client.pem").write_bytes(pem)
     refused(site.kit, "client.pem: .*not valid before 2026-12-29.*set the clock")
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from wardround.common.config.load import load_config, parse_config
 from wardround.common.errors import ConfigError, ProvisionError
+from wardround.common.names import is_name
 from wardround.common.secagg.content import descriptor
 from wardround.common.trust import pki
 from wardround.common.trust.description import Description, shared_toml
@@ -64,16 +65,15 @@ def refuse(data: bytes, ca_pem: bytes, message: str) -> None:
     assert str(caught.value).startswith("f.signed: ") and "\n" not in str(caught.value)
 
 
-NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True).filter(
-    lambda name: name != "server"
-)
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True).filter(is_name)
 KEYS = st.lists(st.binary(min_size=32, max_size=32), min_size=7, max_size=7, unique=True)
 
 
 @given(
-    names=st.lists(NAMES, max_size=6, unique=True),
+    names=st.lists(NAMES, max_size=6, unique_by=str.casefold),
     keys=KEYS,
     version=st.integers(1, 2**31 - 1),
+    parts=st.tuples(st.integers(0, 6), st.integers(0, 6)),
     revoked=st.sets(st.integers(1, 2**160 - 1), max_size=5),
     text=st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
 )
@@ -82,14 +82,18 @@ def test_it_is_read_as_it_was_signed(
     names: list[str],
     keys: list[bytes],
     version: int,
+    parts: tuple[int, int],
     revoked: set[int],
     text: str,
 ) -> None:
+    members, (first, second) = list(zip(names, keys, strict=False)), sorted(parts)
     one = replace(
         ONE,
         version=version,
         config_toml=text,
-        hospitals=dict(zip(names, keys, strict=False)),
+        hospitals=dict(members[:first]),
+        researchers=dict(members[first:second]),
+        coordinators=dict(members[second:]),
         revoked=tuple(sorted(revoked)),
     )
     read = Description.read(one.signed(authority), authority.ca_pem)
@@ -105,6 +109,8 @@ def test_the_digest_tells_every_field_apart_but_dates() -> None:
         "server": identity(),
         "hospitals": {"north": ONE.hospitals["north"]},
         "revoked": (5,),
+        "researchers": {"anna": identity()},
+        "coordinators": {"office": identity()},
     }
     dates = {"issued": "2026-03-04T12:00:01+00:00", "valid_until": "2026-04-03T12:00:01+00:00"}
     assert set(changes | dates) == {field.name for field in fields(Description)}
@@ -166,7 +172,7 @@ def test_it_stands_alone_in_its_file(authority: pki.Authority, signed: bytes) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "of format 3.*same version of wardround"),
+        ({"format": 4}, "of format 4.*same version of wardround"),
         ({"federation": "a/b"}, "'federation'"),
         ({"federation": 5}, "impossible form"),
         ({"version": 0}, "'version'"),
@@ -288,3 +294,45 @@ def test_settings_of_another_federation_are_refused() -> None:
     with pytest.raises(ConfigError, match="--set training.lr"):
         ONE.config(["training.lr=-1"])
     assert datetime.fromisoformat(ONE.issued).tzinfo == UTC
+
+
+# --- members that are no hospitals ----------------------------------------------------------------
+ROLES = replace(ONE, researchers={"anna": identity()}, coordinators={"office": identity()})
+
+
+def test_without_other_members_it_is_what_earlier_versions_read(authority: pki.Authority) -> None:
+    assert json.loads(ONE.body())["format"] == 2 and "researchers" not in ONE.body().decode()
+    assert json.loads(ROLES.body())["format"] == 3
+    assert Description.read(ONE.signed(authority), authority.ca_pem).researchers == {}
+    values = json.loads(ONE.body())  # one byte sequence for each description
+    values |= {"format": 3, "researchers": {}, "coordinators": {}}
+    refuse(wrapped(authority, canonical(values)), authority.ca_pem, "impossible form")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"researchers": {"north": identity()}}, "'researchers': 'north' is another party's name"),
+        ({"researchers": {"North": identity()}}, "'researchers': 'North' is another party's name"),
+        ({"coordinators": {"ANNA": identity()}}, "'coordinators': 'ANNA' is another party's name"),
+        ({"coordinators": {"server": identity()}}, "'server' can't be a name"),
+        ({"coordinators": {"Overall": identity()}}, "'Overall' can't be a name"),
+        ({"researchers": {"anna": ONE.server}}, "two parties have one key"),
+        ({"coordinators": {"b": ROLES.researchers["anna"]}}, "two parties have one key"),
+        ({"researchers": {"anna": b"short"}}, "a key has not 32 bytes"),
+        ({"valid_until": ""}, "of an impossible form"),  # no such format ever was
+    ],
+)
+def test_a_name_or_a_key_is_one_partys(
+    authority: pki.Authority, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ProvisionError, match=message):
+        replace(ROLES, **changes).signed(authority)
+
+
+def test_who_has_which_key() -> None:
+    keys = {role: ROLES.members(role) for role in ("hospital", "researcher", "coordinator")}  # type: ignore[arg-type]
+    assert [sorted(one) for one in keys.values()] == [["north", "south.2"], ["anna"], ["office"]]
+    assert ROLES.key_of("researcher", "anna") == ROLES.researchers["anna"]
+    assert ROLES.key_of("hospital", "anna") is ROLES.key_of("coordinator", "anna") is None
+    assert ROLES.key_of("server", "server") == ROLES.server

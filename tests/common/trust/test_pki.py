@@ -38,7 +38,7 @@ def mode(path: Path) -> int:
 
 # --- what is issued --------------------------------------------------------------------------
 def test_a_hospitals_certificate_says_who_it_is(authority: pki.Authority) -> None:
-    pem = authority.issue_hospital("north.2", PUBLIC, IDENTITY, NOW)
+    pem = authority.issue_member("hospital", "north.2", PUBLIC, IDENTITY, NOW)
     info = pki.read_certificate(pem)
     assert (info.kind, info.federation, info.name) == ("hospital", "heart_1.x", "north.2")
     assert info.identity == IDENTITY and info.hosts == ()
@@ -47,7 +47,9 @@ def test_a_hospitals_certificate_says_who_it_is(authority: pki.Authority) -> Non
     certificate = x509.load_pem_x509_certificate(pem)
     assert certificate.serial_number == info.serial
     assert pki.key_bytes(pki.certificate_key(pem)) == pki.key_bytes(PUBLIC)
-    other = pki.read_certificate(authority.issue_hospital("north.2", PUBLIC, IDENTITY, NOW))
+    other = pki.read_certificate(
+        authority.issue_member("hospital", "north.2", PUBLIC, IDENTITY, NOW)
+    )
     assert other.serial != info.serial
 
 
@@ -69,7 +71,9 @@ def test_the_servers_certificate_is_for_its_host(
 
 def test_usages_are_the_narrowest(authority: pki.Authority) -> None:
     ca = x509.load_pem_x509_certificate(authority.ca_pem)
-    hospital = x509.load_pem_x509_certificate(authority.issue_hospital("a", PUBLIC, IDENTITY, NOW))
+    hospital = x509.load_pem_x509_certificate(
+        authority.issue_member("hospital", "a", PUBLIC, IDENTITY, NOW)
+    )
     constraints = ca.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical and constraints.value == x509.BasicConstraints(True, 0)
     assert ca.not_valid_after_utc - NOW == timedelta(days=3652)
@@ -88,7 +92,7 @@ def test_openssl_accepts_the_chain_for_its_purpose_only(
     ca.write_bytes(authority.ca_pem)
     other = tmp_path / "other.pem"
     other.write_bytes(pki.Authority.create(tmp_path / "other", "heart_1.x", NOW).ca_pem)
-    hospital = authority.issue_hospital("heart_1.x", PUBLIC, IDENTITY, NOW)
+    hospital = authority.issue_member("hospital", "heart_1.x", PUBLIC, IDENTITY, NOW)
     server = authority.issue_server("localhost", PUBLIC, IDENTITY, NOW)
 
     def accepts(pem: bytes, purpose: str, root: Path = ca, late: int = 0) -> bool:
@@ -107,7 +111,9 @@ def test_openssl_accepts_the_chain_for_its_purpose_only(
 def test_another_verifier_accepts_the_chain(authority: pki.Authority) -> None:
     store = verification.Store([x509.load_pem_x509_certificate(authority.ca_pem)])
     builder = verification.PolicyBuilder().store(store).time(NOW)
-    hospital = x509.load_pem_x509_certificate(authority.issue_hospital("a", PUBLIC, IDENTITY, NOW))
+    hospital = x509.load_pem_x509_certificate(
+        authority.issue_member("hospital", "a", PUBLIC, IDENTITY, NOW)
+    )
     server = x509.load_pem_x509_certificate(
         authority.issue_server("fl.example.org", PUBLIC, IDENTITY, NOW)
     )
@@ -154,7 +160,7 @@ def test_both_ends_of_tls_know_each_other(tmp_path: Path) -> None:
         return made
 
     server_pem = authority.issue_server("fl.example.org", PUBLIC, IDENTITY)
-    hospital_pem = authority.issue_hospital("north", PUBLIC, IDENTITY)
+    hospital_pem = authority.issue_member("hospital", "north", PUBLIC, IDENTITY)
     server = context(ssl.PROTOCOL_TLS_SERVER, server_pem)
     client = context(ssl.PROTOCOL_TLS_CLIENT, hospital_pem)
     seen = handshake(server, client, "fl.example.org")
@@ -165,7 +171,9 @@ def test_both_ends_of_tls_know_each_other(tmp_path: Path) -> None:
         (context(ssl.PROTOCOL_TLS_SERVER, hospital_pem), client, "north"),
         (
             server,
-            context(ssl.PROTOCOL_TLS_CLIENT, twin.issue_hospital("north", PUBLIC, IDENTITY)),
+            context(
+                ssl.PROTOCOL_TLS_CLIENT, twin.issue_member("hospital", "north", PUBLIC, IDENTITY)
+            ),
             "fl.example.org",
         ),
     ]:
@@ -175,22 +183,22 @@ def test_both_ends_of_tls_know_each_other(tmp_path: Path) -> None:
 
 def test_no_certificate_outlives_the_authority(authority: pki.Authority) -> None:
     late = NOW + timedelta(days=3652 - 10)
-    info = pki.read_certificate(authority.issue_hospital("a", PUBLIC, IDENTITY, late))
+    info = pki.read_certificate(authority.issue_member("hospital", "a", PUBLIC, IDENTITY, late))
     assert info.not_after == NOW + timedelta(days=3652)
 
 
 @pytest.mark.parametrize("name", ["", "server", "a/b", "../x", "ä", "-a", "a" * 65, "a\n"])
 def test_a_name_that_is_none_gets_no_certificate(authority: pki.Authority, name: str) -> None:
     with pytest.raises(ProvisionError, match="can't be a hospital's name"):
-        authority.issue_hospital(name, PUBLIC, IDENTITY, NOW)
+        authority.issue_member("hospital", name, PUBLIC, IDENTITY, NOW)
 
 
 def test_other_keys_get_no_certificate(authority: pki.Authority) -> None:
     with pytest.raises(ProvisionError, match="needs a P-256 key"):
-        authority.issue_hospital("a", PUBLIC, IDENTITY[:31], NOW)
+        authority.issue_member("hospital", "a", PUBLIC, IDENTITY[:31], NOW)
     with pytest.raises(ProvisionError, match="needs a P-256 key"):
         wrong = ec.generate_private_key(ec.SECP384R1()).public_key()
-        authority.issue_hospital("a", wrong, IDENTITY, NOW)
+        authority.issue_member("hospital", "a", wrong, IDENTITY, NOW)
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -258,7 +266,7 @@ def test_a_certificate_of_another_kind_of_key_is_refused() -> None:
 
 
 def test_the_clock_decides_in_a_sentence_with_its_mend(authority: pki.Authority) -> None:
-    info = pki.read_certificate(authority.issue_hospital("north", PUBLIC, IDENTITY, NOW))
+    info = pki.read_certificate(authority.issue_member("hospital", "north", PUBLIC, IDENTITY, NOW))
     for now in (info.not_before, NOW, info.not_after):
         pki.check_validity(info, now)
     with pytest.raises(ProvisionError, match=r"^c: .*not valid before 2026-03-04 11:55 UTC.*clock"):
@@ -270,10 +278,10 @@ def test_the_clock_decides_in_a_sentence_with_its_mend(authority: pki.Authority)
 def test_another_authoritys_certificate_is_refused(
     authority: pki.Authority, tmp_path: Path
 ) -> None:
-    pem = authority.issue_hospital("a", PUBLIC, IDENTITY, NOW)
+    pem = authority.issue_member("hospital", "a", PUBLIC, IDENTITY, NOW)
     pki.check_issued(pem, authority.ca_pem, "c.pem")
     twin = pki.Authority.create(tmp_path / "twin", "heart_1.x", NOW)  # the same names
-    for wrong in (twin.issue_hospital("a", PUBLIC, IDENTITY, NOW), forged()):
+    for wrong in (twin.issue_member("hospital", "a", PUBLIC, IDENTITY, NOW), forged()):
         with pytest.raises(ProvisionError, match="c.pem: not signed by the authority"):
             pki.check_issued(wrong, authority.ca_pem, "c.pem")
     assert pki.fingerprint(twin.ca_pem) != pki.fingerprint(authority.ca_pem)
@@ -343,7 +351,7 @@ def test_a_signature_is_of_the_authority_and_of_descriptions_only(
     for body, wrong in ((b"bodY", signature), (b"body", signature[:-1]), (b"body", b"")):
         assert not pki.verify_signature(authority.ca_pem, body, wrong)
     certificate = x509.load_pem_x509_certificate(
-        authority.issue_hospital("a", PUBLIC, IDENTITY, NOW)
+        authority.issue_member("hospital", "a", PUBLIC, IDENTITY, NOW)
     )
     signed = certificate.tbs_certificate_bytes
     assert not pki.verify_signature(authority.ca_pem, signed, certificate.signature)

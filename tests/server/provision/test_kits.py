@@ -60,7 +60,9 @@ def test_everything_that_a_federation_needs_is_made(tmp_path: Path) -> None:
     for name in TWO:
         kit = Kit.open(kits(config) / name, NOW)
         assert kit.name == name and kit.description == done.description
-        assert sorted(path.name for path in kit.folder.iterdir()) == sorted(p._KIT_FILES)
+        assert sorted(path.name for path in kit.folder.iterdir()) == sorted(
+            p._KIT_FILES["hospital"]
+        )
     for path in (tmp_path / "provision").rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         if path.is_dir():
@@ -252,16 +254,16 @@ def test_a_revoked_hospital_stays_out_until_it_is_admitted_with_new_keys(tmp_pat
 def test_unknown_names_are_named(tmp_path: Path) -> None:
     config = federation(tmp_path)
     p.provision(config, now=NOW)
-    with pytest.raises(ProvisionError, match="'west' is no hospital .* north, south"):
+    with pytest.raises(ProvisionError, match="'west' is no member .* north, south"):
         p.revoke(config, "west", NOW)
-    with pytest.raises(ProvisionError, match="'server' is no hospital"):
+    with pytest.raises(ProvisionError, match="'server' is no member"):
         p.revoke(config, "server", NOW)
     with pytest.raises(ProvisionError, match="'west' has no certificate to renew"):
         p.renew(config, "west", now=NOW)
     before = tree(tmp_path)
     for name in ("server", "a/b", "../x"):
         with pytest.raises(ProvisionError, match="can't be a hospital's name"):
-            p.provision(config, ["new", name], NOW)
+            p.provision(config, [("hospital", "new"), ("hospital", name)], NOW)
     assert {key: v[2] for key, v in tree(tmp_path).items()} == {k: v[2] for k, v in before.items()}
     with pytest.raises(ConfigError, match="server.address: the port must be"):
         p.provision(load_config(tmp_path / "federation.toml", ["server.address='x:0'"]), now=NOW)
@@ -349,7 +351,9 @@ def test_a_kit_is_zipped_for_its_owner_only(tmp_path: Path) -> None:
     path = p.zip_kit(kit)
     assert path == kits(config) / "north.zip" and stat.S_IMODE(path.stat().st_mode) == 0o600
     with zipfile.ZipFile(path) as archive:
-        assert sorted(archive.namelist()) == sorted(f"north/{name}" for name in p._KIT_FILES)
+        assert sorted(archive.namelist()) == sorted(
+            f"north/{name}" for name in p._KIT_FILES["hospital"]
+        )
         archive.extractall(tmp_path / "out")
         modes = {info.filename: info.external_attr >> 16 & 0o777 for info in archive.infolist()}
     assert modes["north/client.key"] == modes["north/identity.key"] == 0o600
