@@ -37,7 +37,7 @@ ORDER = {
         "secagg",
         "privacy",
         "site",
-        "requests",
+        "requests researcher",
         "app transport",
         "process",
     ),

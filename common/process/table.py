@@ -46,6 +46,12 @@ COMMANDS = (
         "server",
     ),
     Command(
+        "study",
+        RESEARCHER,
+        "Ask a network of hospitals: submit studies, watch and fetch them.",
+        "wardround.client.researcher.cli",
+    ),
+    Command(
         "simulate",
         RESEARCHER,
         "Run a whole federation on this machine and compare it with local and pooled training.",

@@ -212,7 +212,7 @@ def test_completing_a_command_loads_none() -> None:
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["server", "simulate"]
+    assert done.stdout.split() == ["server", "study", "simulate"]
 
 
 @pytest.mark.parametrize(
