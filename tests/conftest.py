@@ -24,6 +24,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from tests.postgres import postgresql  # noqa: F401: a fixture
 from tests.unlike import Consortium, make_consortium
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place

@@ -26,6 +26,12 @@ SITES = {
     "server/dashboard/guard.py": {"starlette"},
     "server/dashboard/metrics.py": {"prometheus_client"},
     "server/process/running.py": {"grpc_health"},
+    **{
+        f"server/studies/{name}.py": {"sqlalchemy"}
+        for name in ("changes", "connecting", "course", "leases", "store", "tables")
+    },
+    "server/studies/schema.py": {"alembic", "sqlalchemy"},
+    "server/studies/migrations/versions/v0001_studies.py": {"alembic", "sqlalchemy"},
     "server/transport/service.py": {"grpc_health"},
     "simulations/privacy/attacks/membership_inference.py": {"sklearn"},
     "simulations/search/study.py": {"optuna"},

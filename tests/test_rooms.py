@@ -43,7 +43,7 @@ ORDER = {
     ),
     "server": (
         "members provision strategies transport",
-        "observer privacy",
+        "observer privacy studies",
         "display gathering",
         "dashboard secagg",
         "rounds",

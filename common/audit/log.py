@@ -23,6 +23,8 @@ in ``hospital``; at a hospital the other side is always the server. ``request`` 
 | received                        | hospital, kind, round, bytes, digest, request, error; told:   |
 |                                 | what all hospitals were told alike (``compare.py``)           |
 | peer head                       | public, head: {party, seq, hash, signature}                   |
+| study                           | database, number, study, kind, old, new, who, reason, at: the |
+|                                 | server's, one for each event of its database of studies       |
 | countersigned                   | peer, public, head                                            |
 | began, identity, torn line ...  | this module's own                                             |
 
