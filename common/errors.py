@@ -26,6 +26,9 @@ WardroundError             one line for people: the thing, the place, the mend
 │   └── NotEvaluating         it has no part in this round's evaluation
 ├── TransportError         a connection or a message on it was not accepted, or can't be had
 ├── StudyRefused           a study can't be asked, or isn't what it says it is
+│   ├── StudyUnknown          there is none of this name or id, or none that concerns who asks
+│   └── Overtaken             another has changed it, or leads, since this was decided
+├── DatabaseAway           the database of studies gives no answer now; the same again may succeed
 ├── AuditError             an audit log doesn't verify, or can't be written
 └── Interrupted            a person or the system stopped it; the message says how to go on
 
@@ -219,6 +222,25 @@ class StudyRefused(WardroundError):
     """A study can't be asked of this network, isn't there, or isn't what it says it is."""
 
     exit_code = 14
+
+
+class StudyUnknown(StudyRefused):
+    """The network has no such study, or none that concerns whoever asks."""
+
+
+class Overtaken(StudyRefused):
+    """A change came too late: the study isn't any more what it was decided for, or another server
+    leads. Nothing was written."""
+
+    lasting = False
+
+
+class DatabaseAway(WardroundError):
+    """The database of studies gives no answer now. Whether the last change was made may be
+    unknown; the same again is made once."""
+
+    exit_code = 16
+    lasting = False
 
 
 class Interrupted(WardroundError):

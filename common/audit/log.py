@@ -23,9 +23,8 @@ in ``hospital``; at a hospital the other side is always the server. ``request`` 
 | received                        | hospital, kind, round, bytes, digest, request, error; told:   |
 |                                 | what all hospitals were told alike (``compare.py``)           |
 | peer head                       | public, head: {party, seq, hash, signature}                   |
-| study                           | database, number, study, kind, old, new, who, reason, at: the |
-|                                 | server's, one for each event of its database of studies       |
 | countersigned                   | peer, public, head                                            |
+| study                           | the server's own: ``server/studies/outbox.py``                |
 | began, identity, torn line ...  | this module's own                                             |
 
 A hospital appends ``sent`` before the first byte leaves: what the server has and the hospital's log
