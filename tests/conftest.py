@@ -10,7 +10,7 @@ hold_to_tls13()
 import gc
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
-from tests.postgres import postgresql  # noqa: F401: a fixture
+from tests import postgres
 from tests.unlike import Consortium, make_consortium
 from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
@@ -271,6 +271,16 @@ def unlike(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Consorti
     changed; runs belong elsewhere (``config(..., runs=tmp_path)``)."""
     place = tmp_path_factory.mktemp("unlike")
     return cache(lambda kind: make_consortium(kind, place / kind))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgres.PostgreSQL]:
+    """The session's own PostgreSQL. What wants it is in ``xdist_group("postgresql")``, so that one
+    worker starts it. Skips, with the command that brings it, where it isn't installed."""
+    if postgres.programs() is None:
+        pytest.skip(f"PostgreSQL isn't installed: {postgres.BRING}")
+    with postgres.running() as server:
+        yield server
 
 
 @pytest.fixture

@@ -17,9 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-import pytest
-
 BRING = "apt-get install -y --no-install-recommends postgresql"
 _NAME = "ward"
 _START_S = 60
@@ -75,6 +72,8 @@ class PostgreSQL:
     def fresh(self) -> str:
         """The URL of a new, empty database."""
         self._made += 1
+        import psycopg
+
         name = f"studies{self._made}"
         with psycopg.connect(self.url("postgres", ""), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
@@ -126,13 +125,3 @@ def running(durable: bool = False) -> Iterator[PostgreSQL]:
             yield server
         finally:
             server.stop()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgreSQL]:
-    """The session's server; what wants it is in ``xdist_group("postgresql")``, so that one worker
-    starts it. Skips, with the command that brings it, where it isn't installed."""
-    if programs() is None:
-        pytest.skip(f"PostgreSQL isn't installed: {BRING}")
-    with running() as server:
-        yield server

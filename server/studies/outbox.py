@@ -17,13 +17,14 @@ from wardround.server.studies.rows import Event
 from wardround.server.studies.store import StudyStore
 
 EVENT = "study"
-"""The audit line: database, number, study, kind, old, new, who, reason, at (the database's time)."""
+"""The audit line: database, number, study, kind, old, new, who, reason, at (its time)."""
 
 
 class Outbox:
     """The events of a store on their way to the audit log of the server that leads.
 
-    Threads may share it. Raises ConfigError if the log tells of events that the database doesn't have.
+    Threads may share it. Raises ConfigError if the log tells of events that the database doesn't
+    have.
     """
 
     def __init__(self, store: StudyStore, log: AuditLog) -> None:
