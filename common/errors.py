@@ -29,6 +29,7 @@ WardroundError             one line for people: the thing, the place, the mend
 │   ├── StudyUnknown          there is none of this name or id, or none that concerns who asks
 │   └── Overtaken             another has changed it, or leads, since this was decided
 ├── DatabaseAway           the database of studies gives no answer now; the same again may succeed
+├── ResultsRefused         results aren't those that the server signed, or can't be taken here
 ├── AuditError             an audit log doesn't verify, or can't be written
 └── Interrupted            a person or the system stopped it; the message says how to go on
 
@@ -241,6 +242,12 @@ class DatabaseAway(WardroundError):
 
     exit_code = 16
     lasting = False
+
+
+class ResultsRefused(WardroundError):
+    """Results of a study aren't those that the server signed, or can't be made or taken here."""
+
+    exit_code = 15
 
 
 class Interrupted(WardroundError):

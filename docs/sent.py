@@ -28,6 +28,7 @@ REQUESTS = {
     "strategy": "train",
     "evaluate": "evaluate",
     "masked": "with secure aggregation",
+    "results": "study.file, study.ended",
 }
 """The messages that what is declared in a module of ``common/protocol`` stands in."""
 

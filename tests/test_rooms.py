@@ -26,7 +26,7 @@ ORDER = {
         "config",
         "command_line",
         "model run trust",
-        "audit privacy secagg study",
+        "audit privacy results secagg study",
         "manifest process",
     ),
     "client": (
@@ -47,7 +47,7 @@ ORDER = {
         "display gathering",
         "dashboard secagg",
         "rounds",
-        "app",
+        "app results",
         "process",
     ),
     "simulations": (

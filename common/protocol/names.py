@@ -11,6 +11,8 @@ Which request and reply is what is said by their classes:
 | query.layout                        | ``LayoutRequest``     | ``KeyReply``        |
 | train                               | ``TrainRequest``      | ``TrainReply``      |
 | evaluate                            | ``EvaluateRequest``   | ``EvaluateReply``   |
+| study.file                          | ``StudyFile``         | ``StudyReply``      |
+| study.ended                         | ``StudyEnded``        | ``StudyReply``      |
 
 With secure aggregation a request carries a ``MaskedTask``, and is answered with a ``MaskedReply``.
 In a simulation one train or evaluate message may be for many clients (``cohort.py``).
@@ -39,6 +41,10 @@ LAYOUT = "query.layout"
 UNMASK = "query.unmask"
 TRAIN = "train"
 EVALUATE = "evaluate"
+STUDY_FILE = "study.file"
+"""A part of the results of a run that has ended; it and the next are answered by a hospital's
+process, not by its app."""
+STUDY_ENDED = "study.ended"
 
 ARRAYS = "arrays"
 CONFIG = "config"

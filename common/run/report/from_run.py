@@ -50,6 +50,7 @@ def report_run(run: RunDirectory) -> Path:
         notes=_notes(run, config),
         protection=config.privacy.sentence if config else "",
         virtual_clients=int(summary.get("population", {}).get("clients", 0)),
+        members=int(summary.get("members", 0)),
         counted=_counted(config),
         titles=dict(summary.get("titles", {})),
         absent=list(summary.get("absent", [])),
@@ -217,7 +218,7 @@ def _who_was_not_there(summary: dict[str, Any]) -> list[str]:
 def _model_notes(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[str]:
     """What the run's own evaluation of the model that it leaves is of, where no comparison of
     single hospitals says it."""
-    if not rounds or summary.get("comparison"):
+    if not rounds or summary.get("comparison") or summary.get("too_few"):
         return []
     chosen, figure = _chosen(summary, rounds), FigureTable.read(summary).primary
     evaluation = evaluation_of(rounds, chosen)

@@ -46,14 +46,16 @@ def grouped_failures(rounds: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def contributed(row: Mapping[str, Any]) -> int:
-    """How many hospitals' updates are in a round's model; of a round in which one failed none."""
-    return len(row.get("accepted", ()))
+    """How many hospitals' updates are in a round's model; of a round in which one failed none.
+    Of results that name no hospital it is a number."""
+    return int(row["contributed"]) if "contributed" in row else len(row.get("accepted", ()))
 
 
 def hospitals_of(row: Mapping[str, Any]) -> str:
     """How many hospitals' updates are in a round's model, of how many that were asked; that it is
     lost, where its sum couldn't be opened and the model stayed."""
-    return "lost" if row.get("lost") else f"{contributed(row)}/{len(row['cohort'])}"
+    asked = row["asked"] if "asked" in row else len(row["cohort"])
+    return "lost" if row.get("lost") else f"{contributed(row)}/{asked}"
 
 
 def _by_frequency(item: tuple[tuple[str, str, str], list[int]]) -> tuple[int, tuple[str, str, str]]:

@@ -64,6 +64,7 @@ class ReportData:
     titles : what hospitals are called, by name, where that is something else
     absent : {hospital, reason} of those that can't take part
     virtual_clients : how many there are, where nobody lists them
+    members : how many hospitals there are, where the page is for those that are shown none of them
     comparison : {hospital, local, federated, pooled}, each of the last three {metric: value}
     """
 
@@ -80,6 +81,7 @@ class ReportData:
     notes: list[str]
     protection: str = ""
     virtual_clients: int = 0
+    members: int = 0
     counted: str = "rows"
     titles: dict[str, str] = field(default_factory=dict)
     absent: list[dict[str, str]] = field(default_factory=list)

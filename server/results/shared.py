@@ -1,0 +1,100 @@
+"""What of a run's record may be shown to all that took part in it, field by field.
+
+Named are fields that stay, never ones that go: what a later version writes into ``metrics.jsonl``
+or ``run.json`` is in no package until somebody has thought about it here. Numbers are sums or means
+over hospitals. Of two hospitals each could take its own off and have the other's, so:
+
+- under masks a figure is of at least two, as ``min_cohort`` of each hospital allowed its opening;
+- in a plain run it is of at least three;
+- of two evaluations of one model, over other hospitals, only the first is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wardround.common.protocol.names import SPLITS
+from wardround.common.run.directory import DEPLOYED
+
+FEWEST = 3
+"""Hospitals whose numbers are shown as one, in a run where nothing else says how many there must
+be."""
+FEWEST_MASKED = 2
+_LOST = "its sum could not be opened"
+_EARLY = "no further round was made"
+_ROUND = ("round", "attempt", "hidden", "clipped", "resolution", "clipping_norm")
+_TRAFFIC = ("bytes_down", "bytes_up", "seconds")
+_SUMMARY = ("name", "status", "strategy", "primary", "figures", "chosen_round", "not_chosen")
+
+
+def shared_round(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of ``metrics.jsonl``, without what is one hospital's.
+
+    Has ``asked``, ``contributed`` and ``evaluated`` (numbers of hospitals) for the names.
+    """
+    trained = len(row.get("accepted", ()))
+    fewest = FEWEST_MASKED if row.get("hidden") else FEWEST
+    # of a round that is lost the model is the one before: it was evaluated there
+    evaluated = {} if row.get("lost") else _evaluated(row)
+    shown = {split: count for split, count in evaluated.items() if count >= fewest}
+    line = {key: row[key] for key in (*_ROUND, *_TRAFFIC) if key in row}
+    line |= {
+        "asked": len(row.get("cohort", ())),
+        "contributed": trained,
+        "evaluated": shown,
+        "train_loss": row.get("train_loss") if trained >= fewest else None,
+        "overall": {split: dict(row["overall"][split]) for split in shown},
+        "within": {split: _means(row, split, count) for split, count in shown.items()},
+        "hospitals": {},
+        "refused": [],
+    }
+    return line | ({"lost": _LOST} if row.get("lost") else {})
+
+
+def _evaluated(row: Mapping[str, Any]) -> dict[str, int]:
+    """Of how many hospitals a round's figures are, by split."""
+    over = row.get("over", {})
+    return {split: len(over.get(split, ())) for split in row.get("overall", {})}
+
+
+def _means(row: Mapping[str, Any], split: str, evaluated: int) -> dict[str, dict[str, Any]]:
+    """Means of figures that are each hospital's own. One that is defined at few of those that
+    evaluated tells of these few."""
+    fewest, known = min(FEWEST, evaluated), row.get("within", {}).get(split, {})
+    return {name: dict(one) for name, one in known.items() if one.get("hospitals", 0) >= fewest}
+
+
+def too_few(rounds: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether there are figures, and all are left out."""
+    measured = [row for row in rounds if row.get("overall")]
+    return bool(measured) and not any(shared_round(row)["overall"] for row in measured)
+
+
+def shared_summary(
+    summary: Mapping[str, Any], rounds: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """``run.json`` without what is one hospital's or this machine's; ``rows``: of all hospitals
+    together, by split, as they were announced."""
+    found = {key: summary[key] for key in _SUMMARY if key in summary}
+    found |= {"kind": DEPLOYED, "hospitals": [], "absent": []}
+    if "ended_early" in summary:
+        found["ended_early"] = _EARLY
+    sizes = summary.get("hospitals", [])
+    found["members"] = len(sizes)
+    if len(sizes) >= FEWEST:
+        found["rows"] = {
+            split: total
+            for split in SPLITS
+            if (total := sum(one.get(split, 0) for one in sizes))
+            and sum(one.get(split, 0) > 0 for one in sizes) >= FEWEST
+        }
+    if too_few(rounds):
+        found |= {"too_few": True, "left_out": [TOO_FEW]}
+    return found
+
+
+TOO_FEW = (
+    f"Figures of fewer than {FEWEST} hospitals are in no results: each could take its own off, and "
+    "have another's."
+)
