@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -87,14 +88,23 @@ def _mixed(words: Any) -> Any:
         return words ^ (words >> np.uint64(31))
 
 
+_GLOBALS = threading.RLock()
+
+
 @contextmanager
 def seeded_globals(seed: int, purpose: str, *parts: int | str) -> Iterator[None]:
     """Seed the global generators of ``random``, numpy and torch (CPU) inside, restore them after.
 
     For code of others that draws from them: Flower's node sampling, a model's initialisation,
-    dropout.
+    dropout. One thread at a time: studies that run side by side in one server must each draw what
+    they would alone.
     """
     value = derive_seed(seed, purpose, *parts)
+    with _GLOBALS:
+        yield from _seeded(value)
+
+
+def _seeded(value: int) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()
     torch_state = torch.random.get_rng_state()
     random.seed(value)

@@ -19,11 +19,11 @@ class Dialling(Protocol):
 
 def join(link: Link, process: Dialling) -> Callable[[], None]:
     """A connection; calling it moves everything that there is to move."""
-    ours = link.begin(process.instance, "here")
+    ours = link.line.begin(process.instance, "here")
     theirs = process.mailbox.open()
     sides = (
-        (link.mailbox, ours, link.mailbox.frames(ours, 0.0), process.mailbox, theirs),
-        (process.mailbox, theirs, process.mailbox.frames(theirs, 0.0), link.mailbox, ours),
+        (link.line.mailbox, ours, link.line.mailbox.frames(ours, 0.0), process.mailbox, theirs),
+        (process.mailbox, theirs, process.mailbox.frames(theirs, 0.0), link.line.mailbox, ours),
     )
 
     def settle() -> None:

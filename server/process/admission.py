@@ -60,8 +60,14 @@ class Admission:
         grid.on_withdrawn = self._withdrawn
         self.renew()
 
+    def connected(self, name: str) -> None:
+        """A hospital has connected: unless it takes part already, it is asked."""
+        link = self._grid.link(name)
+        if not link.admitted:
+            self.begin(link)
+
     def begin(self, link: Link) -> None:
-        """A hospital has connected: ask it, in a thread, until it accepts or is gone."""
+        """Ask a hospital, in a thread, until it accepts or is gone."""
         with self._grid.changed:
             link.refusal = ""
         self._begin(link)

@@ -74,7 +74,7 @@ class Attendance:
         for one in members:
             link = self._grid.links.get(one.name)
             if link is not None:
-                self._idle[one.name] = "" if one.trains else link.instance
+                self._idle[one.name] = "" if one.trains else link.line.instance
 
     def _line(
         self, since: str, ready: int, named: int, missing: Sequence[str], idle: Sequence[str]
@@ -93,7 +93,9 @@ class Attendance:
     def _evaluating_only(self, ready: Collection[str]) -> list[str]:
         """Of those who are ready: who is known to have no rows to train on."""
         links = self._grid.links
-        return sorted(name for name in ready if self._idle.get(name) == links[name].instance != "")
+        return sorted(
+            name for name in ready if self._idle.get(name) == links[name].line.instance != ""
+        )
 
     def _missing(self, name: str) -> str:
         link = self._grid.links.get(name)

@@ -1,4 +1,4 @@
-"""The Flower ``Grid`` whose nodes are hospitals behind connections.
+"""The Flower ``Grid`` whose nodes are hospitals behind connections, for one study.
 
 Every request has an id made of run, hospital, type and digest: delivered again, by a reconnect or a
 server that started again, it is the same request, and the hospital does its work once. Replies lie
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from flwr.app import Message
 
@@ -27,6 +25,7 @@ from wardround.common.flower.hosting import (
 from wardround.common.protocol.errors import Code
 from wardround.common.transport.frames import Start
 from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.hall import Hall
 from wardround.server.transport.links import Asked, Link, node_id_of
 
 
@@ -36,9 +35,9 @@ class HospitalGrid(HostGrid):
     Parameters
     ----------
     run_name : bound into every request's id
-    lease_s : a hospital that was silent so long is away
-    most_bytes : of a message, and of all that one hospital is sending
-    most_spool_bytes : of all answers that are here, or are coming
+    hall : the connections
+    study : its id; '' in a federation that is one study
+    events : is told what is sent, received and accepted; default: what the hall has
 
     Attributes
     ----------
@@ -46,21 +45,14 @@ class HospitalGrid(HostGrid):
     """
 
     def __init__(
-        self,
-        run_name: str,
-        lease_s: float,
-        most_bytes: int,
-        spool: Path,
-        events: ServerEvents,
-        most_spool_bytes: int | None = None,
+        self, run_name: str, hall: Hall, study: str = "", events: ServerEvents | None = None
     ) -> None:
         super().__init__()
-        self._most_spool_bytes = most_spool_bytes
-        self.run_name, self.lease_s, self._most_bytes = run_name, lease_s, most_bytes
-        self.changed = threading.Condition()
+        self.run_name, self.hall, self.study = run_name, hall, study
+        self.lease_s, self.changed = hall.lease_s, hall.changed
         self.links: dict[str, Link] = {}
         self._by_node: dict[int, Link] = {}
-        self._spool, self._events = spool, events
+        self._events = events or hall.events
         self._serials = itertools.count(1)
         self._strays: dict[str, Message] = {}
         self._failure: WardroundError | None = None
@@ -83,39 +75,19 @@ class HospitalGrid(HostGrid):
         with self.changed:
             if name not in self.links:
                 link = Link(
-                    name,
-                    self._most_bytes,
-                    self._spool,
+                    self.hall.line(name),
+                    self.study,
                     self.changed,
                     self._events,
                     lambda link, reason, code: self.on_withdrawn(link, reason, code),
-                    self._full,
                 )
                 self.links[name] = self._by_node[link.node_id] = link
             return self.links[name]
 
-    def _full(self, link: Link, start: Start) -> str:
-        """Why the spool has no room for an answer of this hospital; '' if it has."""
-        if self._most_spool_bytes is None:
-            return ""
-        others = sum(x.spooled_bytes() for x in list(self.links.values()) if x is not link)
-        if others + link.spooled_bytes(start.id) + start.size_bytes <= self._most_spool_bytes:
-            return ""
-        return (
-            "the server's spool is full (server.max_spool_mb = "
-            f"{self._most_spool_bytes >> 20}: answers that are here or coming)"
-        )
-
-    def sweep(self) -> None:
-        """Drop what came in part of answers that nobody waits for any more: of hospitals that have
-        left, were revoked, or were too slow. Called again and again, by the server's watch."""
+    def close(self) -> None:
+        """The study is over: nothing of it is asked, or waited for, any more."""
         for link in list(self.links.values()):
-            link.mailbox.sweep()
-
-    def connected(self) -> list[str]:
-        """Names of the hospitals that have a connection."""
-        with self.changed:
-            return sorted(name for name, link in self.links.items() if link.connected)
+            link.close()
 
     def admitted(self) -> list[str]:
         """Names of those that may be asked."""
@@ -134,15 +106,6 @@ class HospitalGrid(HostGrid):
         and after an attempt knows whether anybody went meanwhile."""
         with self.changed:
             return sum(link.departures for link in self.links.values())
-
-    def give_up_silent(self) -> None:
-        """Answer for hospitals that are away: what they were asked gets an error, and whoever waits
-        goes on. Called again and again, by the server's watch."""
-        for link in list(self.links.values()):
-            if link.asked and not link.connected and link.silent_s() > self.lease_s:
-                link.fail_all(
-                    f"the connection is lost, and not back within server.lease_s = {self.lease_s:g}"
-                )
 
     # --- Grid --------------------------------------------------------------------------------
     def name(self, node_id: int) -> str:
@@ -247,6 +210,7 @@ class HospitalGrid(HostGrid):
             id=request_id,
             kind="request",
             type=metadata.message_type,
+            study=self.study,
             size_bytes=body.size_bytes,
             digest=digest,
         )

@@ -1,20 +1,18 @@
-"""The server's memory of each hospital: its connection, and what is asked of it.
+"""What one study asks of each hospital, and whether that takes part.
 
-A ``Link`` belongs to a name of the roster. It outlives connections: a request that was sent over
-one is answered over the next. It also outlives the hospital's process: what one process was asked
-and hasn't answered, the next one is asked again, once its policy has allowed the run. A hospital
-that was silent for ``server.lease_s`` is away: what it was asked is answered with an error that
-says so, and the round goes on without it.
+A ``Link`` is a hospital in one study, over the ``Line`` that all studies share. It outlives
+connections: a request that was sent over one is answered over the next. It also outlives the
+hospital's process: what one process was asked and hasn't answered, the next one is asked again,
+once its policy has allowed the run. A hospital that was silent for ``server.lease_s`` is away: what
+it was asked is answered with an error that says so, and the round goes on without it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from flwr.app import Message
@@ -25,9 +23,10 @@ from wardround.common.flower.hosting import error_reply, message_with, timestamp
 from wardround.common.protocol.errors import Code, code_of
 from wardround.common.protocol.names import MANIFEST
 from wardround.common.text import one_line
-from wardround.common.transport.frames import Frame, Heads, Start
-from wardround.common.transport.mailbox import Incoming, Mailbox
+from wardround.common.transport.frames import Start
+from wardround.common.transport.mailbox import Incoming
 from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.line import Line
 
 _OVER = (Code.REJECTED, Code.EDITED, Code.EXPIRED)
 """What says that nothing of the run is answered until the hospital accepts its plan again."""
@@ -87,57 +86,58 @@ class Asked:
 
 
 class Link:
-    """One hospital.
+    """One hospital in one study.
 
     Parameters
     ----------
+    study : its id; '' in a federation that is one study
     changed : the condition that guards all links of a server, notified when a reply is here
+    events : is told what is sent and received
     on_withdrawn : is told that what was accepted there is over, and the reason: a person withdraws
         from the run, its own rules were edited, or its signed description has ended
-    full : why there is no room for a message; ''
 
     Attributes
     ----------
     refusal, refusal_code : why it doesn't take part; "" before it was asked
-    left : the reason of its goodbye, until it connects again
     departures : requests that weren't answered as it had left or doesn't take part
     """
 
     def __init__(
         self,
-        name: str,
-        most_bytes: int,
-        folder: Path,
+        line: Line,
+        study: str,
         changed: threading.Condition,
         events: ServerEvents,
         on_withdrawn: Callable[[Link, str, Code], None] = lambda link, reason, code: None,
-        full: Callable[[Link, Start], str] = lambda link, start: "",
     ) -> None:
-        self.name, self.node_id = name, node_id_of(name)
-        self.mailbox = Mailbox(self, most_bytes, folder)
-        self.instance = ""
-        self.address = ""
-        self.refusal = self.left = ""
+        self.line, self.study = line, study
+        self.name, self.node_id = line.name, node_id_of(line.name)
+        self.refusal = ""
         self.refusal_code = Code.FAILED
         self.departures, self._took_part = 0, False
-        self._on_withdrawn, self._full = on_withdrawn, full
+        self._on_withdrawn = on_withdrawn
         self.asked: dict[str, Asked] = {}
         self._admitted = False
         self._changed, self._events = changed, events
+        line.studies[study] = self
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection now."""
-        return self.mailbox.is_open
-
-    def spooled_bytes(self, but: str = "") -> int:
-        """Of answers that are here and not pulled yet, or are coming; without message ``but``."""
-        here = [x.size_bytes for x in list(self.asked.values()) if x.file is not None]
-        return sum(here) + self.mailbox.inbox.size_bytes(but)
+        return self.line.connected
 
     def silent_s(self) -> float:
         """Seconds since it was last heard of."""
-        return time.monotonic() - self.mailbox.heard
+        return self.line.silent_s()
+
+    @property
+    def left(self) -> str:
+        """The reason of its goodbye, until it connects again."""
+        return self.line.left
+
+    def stored_bytes(self) -> int:
+        """Of answers that are here and not pulled yet."""
+        return sum(x.size_bytes for x in list(self.asked.values()) if x.file is not None)
 
     @property
     def admitted(self) -> bool:
@@ -171,23 +171,23 @@ class Link:
         code = self.refusal_code if self.withdrew else Code.FAILED
         self._fail(lambda asked: not asked.sent, why, left=True, code=code)
 
-    def begin(self, instance: str, address: str) -> int:
-        """A connection of the hospital's process ``instance`` begins; gives its epoch.
+    def begins_anew(self) -> None:
+        """Another process of the hospital is connected: it is not admitted until it has accepted
+        the manifest; then what the last one hadn't answered is sent to it."""
+        with self._changed:
+            self._admitted = False
+            for asked in self.asked.values():
+                asked.sent = False
 
-        Of the same process everything goes on where it was. A new one is not admitted until it has
-        accepted the manifest; then what the last one hadn't answered is sent to it.
-        """
-        epoch = self.mailbox.open()
-        self.left = ""
-        if instance != self.instance:  # it knows nothing of what the last process was asked
-            self.mailbox.forget_partial()
-            self.mailbox.take_back_all()
-            with self._changed:
-                self._admitted = False
-                for asked in self.asked.values():
-                    asked.sent = False
-        self.instance, self.address = instance, address
-        return epoch
+    def close(self) -> None:
+        """The study is over: nothing of it waits any more."""
+        with self._changed:
+            self.line.studies.pop(self.study, None)
+            over, self.asked = self.asked, {}
+        for message_id, asked in over.items():
+            self.line.mailbox.take_back(message_id)
+            if asked.file is not None:
+                asked.file.close()
 
     # --- asking ------------------------------------------------------------------------------
     def ask(self, asked: Asked) -> None:
@@ -206,7 +206,7 @@ class Link:
     def _send(self, asked: Asked) -> None:
         if not asked.answered and not asked.sent:
             asked.sent = True
-            self.mailbox.put(asked.start, asked.body)
+            self.line.mailbox.put(asked.start, asked.body)
 
     def find(self, message_id: str, serial: str) -> Asked | None:
         """A request that wasn't asked again since."""
@@ -231,7 +231,7 @@ class Link:
             del self.asked[message_id]
         if asked.file is not None:
             asked.file.close()
-        self.mailbox.take_back(message_id)
+        self.line.mailbox.take_back(message_id)
 
     def fail_all(self, reason: str) -> None:
         """Answer whatever is still open with an error."""
@@ -251,18 +251,12 @@ class Link:
                 if not asked.answered and which(asked):
                     asked.error, asked.code, asked.arrived_at = reason, code, timestamp()
                     self.departures += left
-                    self.mailbox.take_back(message_id)
+                    self.line.mailbox.take_back(message_id)
             self._changed.notify_all()
 
     # --- events of the mailbox ---------------------------------------------------------------
     def wanted(self, start: Start) -> str | None:
         """Only the first answer to what is being asked, of the question's own type."""
-        if start.kind == "request":
-            return "a hospital answers, it doesn't ask"
-        if start.kind == "error" and start.size_bytes:
-            return "an error has no body"
-        if reason := self._full(self, start):
-            return reason
         with self._changed:
             asked = self.asked.get(start.reply_to)
             if asked is None or asked.answered:
@@ -301,7 +295,3 @@ class Link:
             if asked is not None and not asked.answered:
                 asked.error, asked.arrived_at = f"it refused the request: {reason}", timestamp()
                 self._changed.notify_all()
-
-    def control(self, frame: Frame) -> None:
-        if isinstance(frame, Heads):
-            self._events.heads(self.name, frame, self.mailbox)

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,8 +39,8 @@ from wardround.common.trust.description import Description
 from wardround.common.trust.pki import CertificateInfo, check_validity, read_certificate
 from wardround.common.versions import own_version
 from wardround.server.transport.events import ServerEvents
-from wardround.server.transport.grid import HospitalGrid
-from wardround.server.transport.links import Link
+from wardround.server.transport.hall import Hall
+from wardround.server.transport.line import Line
 
 log = logging.getLogger("wardround.server")
 
@@ -84,19 +84,19 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
     Parameters
     ----------
     description : the present signed one
-    on_open : is told of each hospital that has come in and isn't admitted yet
+    on_open : is told of each hospital that has come in
     """
 
     def __init__(
         self,
-        grid: HospitalGrid,
+        hall: Hall,
         terms: Terms,
         *,
         description: DescriptionSource,
         events: ServerEvents,
-        on_open: Callable[[Link], None],
+        on_open: Callable[[str], None],
     ) -> None:
-        self._grid, self._terms, self._description = grid, terms, description
+        self._hall, self._terms, self._description = hall, terms, description
         self._events, self._on_open = events, on_open
         self._turn = threading.Lock()
         self._streams: dict[str, _Stream] = {}
@@ -132,33 +132,32 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._turn_away(who, code, str(error))
             yield Refused(code=code, reason=one_line(str(error))).to_bytes()
             return
-        link, epoch = stream.link, stream.epoch
-        if not context.add_callback(lambda: link.mailbox.close(epoch)):
-            link.mailbox.close(epoch)
+        line, epoch = stream.line, stream.epoch
+        if not context.add_callback(lambda: line.mailbox.close(epoch)):
+            line.mailbox.close(epoch)
         reader = threading.Thread(
-            target=self._read, args=(stream, frames), name=f"read {link.name}", daemon=True
+            target=self._read, args=(stream, frames), name=f"read {line.name}", daemon=True
         )
         try:
             yield self._welcome((hello.description, hello.issued)).to_bytes()
             reader.start()
-            if not link.admitted:
-                self._on_open(link)
-            yield from link.mailbox.frames(epoch, self._terms.heartbeat_s)
+            self._on_open(line.name)
+            yield from line.mailbox.frames(epoch, self._terms.heartbeat_s)
         finally:
-            link.mailbox.close(epoch)
-            if self._streams.get(link.name) is stream:
-                self._events.disconnected(link.name, stream.reason or "the connection broke")
-                with self._grid.changed:
-                    self._grid.changed.notify_all()
+            line.mailbox.close(epoch)
+            if self._streams.get(line.name) is stream:
+                self._events.disconnected(line.name, stream.reason or "the connection broke")
+                with self._hall.changed:
+                    self._hall.changed.notify_all()
 
     def _read(self, stream: _Stream, frames: Iterator[bytes]) -> None:
         try:
             for data in frames:
                 frame = read_frame(data)
                 if isinstance(frame, Bye):
-                    stream.link.left = one_line(frame.reason, 100)
-                    return stream.end(f"it said goodbye: {stream.link.left}")
-                stream.link.mailbox.receive(stream.epoch, frame)
+                    stream.line.goodbye(frame.reason)
+                    return stream.end(f"it said goodbye: {stream.line.left}")
+                stream.line.mailbox.receive(stream.epoch, frame)
             stream.end("it ended the connection")
         except TransportError as error:
             reason = f"it broke the protocol: {error}"
@@ -224,18 +223,18 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
                 "version",
                 f"the server has wardround {own}, the hospital {hello.version}; install the same",
             )
-        link = self._grid.link(info.name)
+        line = self._hall.line(info.name)
         with self._turn:  # else two processes could both find the place free
-            twin = link.connected and link.instance != hello.instance
-            if twin and link.silent_s() <= self._grid.lease_s:
+            twin = line.connected and line.instance != hello.instance
+            if twin and line.silent_s() <= self._hall.lease_s:
                 raise _Turned(
                     "twin",
                     f"another process is connected as {info.name}; stop one of them (if it "
-                    f"crashed, its place is free after {self._grid.lease_s:g} s)",
+                    f"crashed, its place is free after {self._hall.lease_s:g} s)",
                 )
             # the same process again, which lost its connection before we did: the new one counts
-            epoch = link.begin(hello.instance, context.peer())
-            stream = self._streams[info.name] = _Stream(link, epoch, info, context)
+            epoch = line.begin(hello.instance, context.peer())
+            stream = self._streams[info.name] = _Stream(line, epoch, info, context)
         self._events.connected(info.name, context.peer(), hello.version)
         return stream
 
@@ -245,7 +244,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
         return Welcome(
             instance=self._terms.instance,
             heartbeat_s=self._terms.heartbeat_s,
-            lease_s=self._grid.lease_s,
+            lease_s=self._hall.lease_s,
             most_bytes=self._terms.most_bytes,
             description=self._description.text() if newer else "",
         )
@@ -258,10 +257,10 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
         new_description : send it to those who stay
         """
         for stream in list(self._streams.values()):
-            if not stream.link.connected:
+            if not stream.line.connected:
                 continue
-            if stream.link.silent_s() > self._grid.lease_s:
-                stream.end(f"nothing came from it for server.lease_s = {self._grid.lease_s:g}")
+            if stream.line.silent_s() > self._hall.lease_s:
+                stream.end(f"nothing came from it for server.lease_s = {self._hall.lease_s:g}")
                 stream.context.cancel()
                 continue
             try:
@@ -269,11 +268,11 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
                 self._check_member(stream.info)
             except (_Turned, ProvisionError) as error:
                 code: Any = error.code if isinstance(error, _Turned) else "enrolment"
-                self._turn_away(stream.link.name, code, str(error))
+                self._turn_away(stream.line.name, code, str(error))
                 stream.end(str(error), Refused(code=code, reason=one_line(str(error))))
                 continue
             if new_description:
-                stream.link.mailbox.put_control(self._welcome((0, "")))
+                stream.line.mailbox.put_control(self._welcome((0, "")))
 
     def goodbye(self, reason: str) -> None:
         """End all connections; the hospitals are told why."""
@@ -285,7 +284,7 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
 class _Stream:
     """A connection that was accepted. ``reason``: why it ended, where that is known."""
 
-    link: Link
+    line: Line
     epoch: int
     info: CertificateInfo
     context: grpc.ServicerContext
@@ -293,7 +292,7 @@ class _Stream:
 
     def end(self, reason: str, last: Refused | Bye | None = None) -> None:
         """Over, if it isn't already; ``last`` is still sent."""
-        if self.link.mailbox.close(self.epoch, last):
+        if self.line.mailbox.close(self.epoch, last):
             self.reason = reason
 
 
@@ -329,9 +328,15 @@ def _first_frame(frames: Iterator[bytes], context: grpc.ServicerContext) -> Hell
 
 
 def open_port(
-    door: Door, listen: str, credentials: grpc.ServerCredentials, most_connections: int
+    door: Door,
+    listen: str,
+    credentials: grpc.ServerCredentials,
+    most_connections: int,
+    more: Sequence[grpc.GenericRpcHandler] = (),
 ) -> tuple[grpc.Server, health.HealthServicer, int]:
     """Start to listen. Gives gRPC's server, its health service and the port.
+
+    more : handlers of other methods on the same port, which see to themselves who calls
 
     Raises TransportError if the address can't be had.
     """
@@ -346,7 +351,7 @@ def open_port(
     ]
     server = grpc.server(
         workers,
-        handlers=[door],
+        handlers=[door, *more],
         options=options,
         maximum_concurrent_rpcs=most_connections + _SPARE_STREAMS,
     )

@@ -35,6 +35,7 @@ from wardround.server.process.present_description import PresentDescription
 from wardround.server.provision.kits import load_server_folder
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.hall import Hall
 from wardround.server.transport.links import node_id_of
 from wardround.server.transport.service import Door, Terms, open_port
 
@@ -68,13 +69,13 @@ def far_study(folder: Path, names: tuple[str, ...] = ("a", "b", "c", "d")) -> It
         config = load_config(made.config)
         own = load_server_folder(config)
         (folder / "spool").mkdir()
-        grid = HospitalGrid("lies", 60.0, 1 << 26, folder / "spool", ServerEvents())
+        grid = HospitalGrid("lies", Hall(60.0, 1 << 26, folder / "spool", ServerEvents()))
         door = Door(
-            grid,
+            grid.hall,
             Terms(instance=secrets.token_hex(16), heartbeat_s=0.4, most_bytes=1 << 26),
             description=PresentDescription(own),
             events=ServerEvents(),
-            on_open=lambda link: None,
+            on_open=lambda name: None,
         )
         certificate = Certificate(own)
         credentials = tls.server_credentials(certificate.files, certificate.renewed)
@@ -83,7 +84,7 @@ def far_study(folder: Path, names: tuple[str, ...] = ("a", "b", "c", "d")) -> It
         try:
             for name in names:
                 made.start_client(name)
-            until(lambda: grid.connected() == list(names), "the connections")
+            until(lambda: grid.hall.connected() == list(names), "the connections")
             for name in names:
                 grid.link(name).admitted = True  # it asks whatever the hospital has accepted
             sites = {name: FarSite(name, grid, own.identity) for name in names}

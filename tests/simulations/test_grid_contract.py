@@ -19,6 +19,7 @@ from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.gathering.exchange import exchange
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.hall import Hall
 from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 
@@ -45,23 +46,23 @@ class Wires:
     """A grid whose hospitals are at the other end of mailboxes, joined without a network."""
 
     def __init__(self, app: ClientApp, names: list[str], spool: Path) -> None:
-        self.grid = HospitalGrid("run", 10.0, 1 << 30, spool, ServerEvents())
+        self.grid = HospitalGrid("run", Hall(10.0, 1 << 30, spool, ServerEvents()))
         self._threads = []
         self._boxes = []
         for name in names:
             link = self.grid.link(name)
-            here = link.begin("0" * 32, "nowhere")
+            here = link.line.begin("0" * 32, "nowhere")
             end = FarEnd(app, link.node_id, spool)
             there = end.mailbox.open()
             link.admitted = True
             for source, own, target, theirs in (
-                (link.mailbox, here, end.mailbox, there),
-                (end.mailbox, there, link.mailbox, here),
+                (link.line.mailbox, here, end.mailbox, there),
+                (end.mailbox, there, link.line.mailbox, here),
             ):
                 pump = threading.Thread(target=self._pump, args=(source, own, target, theirs))
                 pump.start()
                 self._threads.append(pump)
-            self._boxes += [(link.mailbox, here), (end.mailbox, there)]
+            self._boxes += [(link.line.mailbox, here), (end.mailbox, there)]
 
     def _pump(self, source: Mailbox, own: int, target: Mailbox, theirs: int) -> None:
         for data in source.frames(own, 5.0):

@@ -39,6 +39,7 @@ from wardround.server.process.manifest import preparation_manifest
 from wardround.server.provision import kits as provision
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.hall import Hall
 
 PRIVATE = """
 [training]
@@ -127,7 +128,7 @@ def test_what_had_come_is_answered_after_a_break_but_not_to_another_server(
 ) -> None:
     """A server asks the same process of a hospital once, however often the connection breaks."""
     process = HospitalProcess(Kit.open(kit), None)
-    grid = HospitalGrid("run", 5.0, 1 << 20, tmp_path, ServerEvents())
+    grid = HospitalGrid("run", Hall(5.0, 1 << 20, tmp_path, ServerEvents()))
     link = grid.link("north")
 
     def connect(server: str) -> Callable[[], None]:
@@ -144,7 +145,7 @@ def test_what_had_come_is_answered_after_a_break_but_not_to_another_server(
     link.admitted = True
     ids = [ask(1), ask(2)]
     settle()
-    assert not link.mailbox.waiting()  # both have come as a whole, and neither is begun
+    assert not link.line.mailbox.waiting()  # both have come as a whole, and neither is begun
     settle = connect("5" * 32)
     process.own.responder.stop()
     process.own.responder.run()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -30,6 +29,7 @@ from wardround.server.process.present_description import PresentDescription
 from wardround.server.provision.kits import load_server_folder, provision
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.hall import Hall
 from wardround.server.transport.service import Door, Terms, open_port
 
 
@@ -49,9 +49,9 @@ class Server(ServerEvents):
         self.description = PresentDescription(kept)
         spool = self.folder / "spool"
         spool.mkdir()
-        self.grid = HospitalGrid("run", self.lease_s, 64 << 20, spool, self)
+        self.grid = HospitalGrid("run", Hall(self.lease_s, 64 << 20, spool, self))
         self.door = Door(
-            self.grid,
+            self.grid.hall,
             Terms(instance="5" * 32, heartbeat_s=0.3, most_bytes=64 << 20),
             description=self.description,
             events=self,
@@ -69,10 +69,10 @@ class Server(ServerEvents):
         """As the coordinator's."""
         while not self.over.wait(0.2):
             self.door.check_all(False)
-            self.grid.give_up_silent()
+            self.grid.hall.give_up_silent()
 
-    def admit(self, link: Any) -> None:
-        link.admitted = True
+    def admit(self, name: str) -> None:
+        self.grid.link(name).admitted = True
 
     def connected(self, name: str, address: str, version: str) -> None:
         self.entered.append(name)
@@ -189,7 +189,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     made.server.over.set()
     made.server.server.stop(0).wait()
     mailboxes = [client.connection.mailbox for client in made.clients]
-    for mailbox in [*mailboxes, *(link.mailbox for link in made.server.grid.links.values())]:
+    for mailbox in [*mailboxes, *(link.line.mailbox for link in made.server.grid.links.values())]:
         mailbox.forget_partial()
 
 

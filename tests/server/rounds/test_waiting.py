@@ -17,6 +17,7 @@ from wardround.server.process.attendance import Attendance
 from wardround.server.rounds.setup import gather_members
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.hall import Hall
 
 
 def sizes(train: int) -> dict[str, int]:
@@ -25,10 +26,10 @@ def sizes(train: int) -> dict[str, int]:
 
 def test_one_that_only_evaluates_is_not_counted_on(settings, tmp_path: Path) -> None:
     lines: list[str] = []
-    grid = HospitalGrid("run", 5.0, 1 << 20, tmp_path, ServerEvents())
+    grid = HospitalGrid("run", Hall(5.0, 1 << 20, tmp_path, ServerEvents()))
     for name in "abc":
         link = grid.link(name)
-        link.begin(name * 32, "here")
+        link.line.begin(name * 32, "here")
         link.admitted = True
     config = settings("[federation]\nmin_clients = 3\n")
     attendance = Attendance(config, grid, dict.fromkeys("abcd", b""), lines.append)
@@ -45,7 +46,7 @@ def test_one_that_only_evaluates_is_not_counted_on(settings, tmp_path: Path) -> 
         "in evaluations only: b; a round needs 3",
         line,
     )
-    grid.link("b").begin("9" * 32, "a process with other data")
+    grid.link("b").line.begin("9" * 32, "a process with other data")
     grid.link("b").admitted = True
     waiting.join(5)
     assert not waiting.is_alive()
@@ -59,7 +60,7 @@ def test_one_that_only_evaluates_is_not_counted_on(settings, tmp_path: Path) -> 
 def test_a_roster_that_can_never_be_enough_says_so_while_it_waits(settings, tmp_path: Path) -> None:
     """Between machines more may be admitted; nobody has to guess what for."""
     lines: list[str] = []
-    grid = HospitalGrid("run", 5.0, 1 << 20, tmp_path, ServerEvents())
+    grid = HospitalGrid("run", Hall(5.0, 1 << 20, tmp_path, ServerEvents()))
     masks = "[secure_aggregation]\nenabled = true\nmin_cohort = 3\n"
     config = settings(f"{masks}[federation]\nmin_clients = 2\n")
     roster = dict.fromkeys("ab", b"")
@@ -67,7 +68,7 @@ def test_a_roster_that_can_never_be_enough_says_so_while_it_waits(settings, tmp_
         target=Attendance(config, grid, roster, lines.append).wait, args=(False,), daemon=True
     )
     for name in "ab":
-        grid.link(name).begin(name * 32, "here")
+        grid.link(name).line.begin(name * 32, "here")
         grid.link(name).admitted = True
     waiting.start()
     waiting.join(0.5)
@@ -77,7 +78,7 @@ def test_a_roster_that_can_never_be_enough_says_so_while_it_waits(settings, tmp_
         "wardround provision"
     )
     roster["c"] = b""
-    grid.link("c").begin("c" * 32, "here")
+    grid.link("c").line.begin("c" * 32, "here")
     grid.link("c").admitted = True
     waiting.join(5)
     assert not waiting.is_alive()

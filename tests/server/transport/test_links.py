@@ -17,6 +17,7 @@ from wardround.common.transport import frames as f
 from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.hall import Hall
 from wardround.server.transport.links import Link
 
 LEASE_S = 5.0
@@ -62,7 +63,7 @@ class Process:
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Iterator[HospitalGrid]:
-    yield HospitalGrid("run", LEASE_S, 1 << 20, tmp_path, ServerEvents())
+    yield HospitalGrid("run", Hall(LEASE_S, 1 << 20, tmp_path, ServerEvents()))
 
 
 def question(link: Link, kind: str = m.TRAIN, number: int = 0) -> Message:
@@ -103,11 +104,11 @@ def test_the_same_question_has_the_same_id_and_is_sent_once(
     link.admitted = True
     grid.push_messages([question(link)])
     settle()
-    again = HospitalGrid("run", LEASE_S, 1 << 20, tmp_path, ServerEvents())
+    again = HospitalGrid("run", Hall(LEASE_S, 1 << 20, tmp_path, ServerEvents()))
     settle = join(again.link("a"), process)
     again.link("a").admitted = True
     again.push_messages([question(again.link("a"))])
-    other = HospitalGrid("another run", LEASE_S, 1 << 20, tmp_path, ServerEvents())
+    other = HospitalGrid("another run", Hall(LEASE_S, 1 << 20, tmp_path, ServerEvents()))
     settle()
     first, second = process.requests
     assert first.id == second.id
@@ -215,12 +216,12 @@ def test_a_goodbye_is_waited_for_like_a_lost_connection_and_then_a_departure(
         link.admitted = True
         ids = list(grid.push_messages([question(link, number=counted)]))
         settle()
-        link.left = left
-        link.mailbox.close(link.mailbox.epoch)
-        grid.give_up_silent()
+        link.line.left = left
+        link.line.mailbox.close(link.line.mailbox.epoch)
+        grid.hall.give_up_silent()
         assert replies(grid, ids) == [] and not grid.gone()
-        link.mailbox.heard -= LEASE_S + 1
-        grid.give_up_silent()
+        link.line.mailbox.heard -= LEASE_S + 1
+        grid.hall.give_up_silent()
         ids += grid.push_messages([question(link, number=counted + 1)])
         assert grid.departures() == counted and grid.gone() == ({"a"} if left else set())
         reasons = [str(one.error.reason) for one in replies(grid, ids)]
@@ -235,11 +236,11 @@ def test_an_absent_hospital_is_waited_for_as_long_as_its_lease(
     link.admitted = True
     ids = list(grid.push_messages([question(link)]))
     settle()
-    link.mailbox.close(link.mailbox.epoch)
-    grid.give_up_silent()
+    link.line.mailbox.close(link.line.mailbox.epoch)
+    grid.hall.give_up_silent()
     assert replies(grid, ids) == []
-    link.mailbox.heard -= LEASE_S + 1
-    grid.give_up_silent()
+    link.line.mailbox.heard -= LEASE_S + 1
+    grid.hall.give_up_silent()
     (reply,) = replies(grid, ids)
     assert "server.lease_s" in (reply.error.reason or "")
     late = list(grid.push_messages([question(link, number=1)]))
@@ -325,41 +326,72 @@ def begin(link: Link, epoch: int, asked: f.Start, size_bytes: int, number: int =
         reply_to=asked.id,
         size_bytes=size_bytes,
     )
-    link.mailbox.receive(epoch, start)
+    link.line.mailbox.receive(epoch, start)
 
 
 def test_what_came_of_an_answer_goes_when_nobody_waits_for_it(grid: HospitalGrid) -> None:
     """Whoever sent it has left, was revoked, or was too slow: it never comes to an end."""
     link = grid.link("a")
-    epoch = link.begin("1" * 32, "here")
+    epoch = link.line.begin("1" * 32, "here")
     link.admitted = True
     grid.push_messages([question(link)])
     (asked,) = link.asked.values()
     begin(link, epoch, asked.start, 900_000)
-    grid.sweep()
-    assert link.spooled_bytes() == 900_000  # it may go on over another connection
-    link.mailbox.close(epoch)
-    link.mailbox.heard -= LEASE_S + 1
-    grid.give_up_silent()
-    grid.sweep()
-    assert link.spooled_bytes() == 0
+    grid.hall.sweep()
+    assert link.line.spooled_bytes() == 900_000  # it may go on over another connection
+    link.line.mailbox.close(epoch)
+    link.line.mailbox.heard -= LEASE_S + 1
+    grid.hall.give_up_silent()
+    grid.hall.sweep()
+    assert link.line.spooled_bytes() == 0
 
 
 def test_one_hospital_and_all_of_them_have_a_limit(tmp_path: Path) -> None:
-    grid = HospitalGrid("run", LEASE_S, 1 << 20, tmp_path, ServerEvents(), 2 << 20)
+    grid = HospitalGrid("run", Hall(LEASE_S, 1 << 20, tmp_path, ServerEvents(), 2 << 20))
     links, epochs = [grid.link(name) for name in "abc"], []
     for link in links:
-        epochs.append(link.begin(link.name * 32, "here"))
+        epochs.append(link.line.begin(link.name * 32, "here"))
         link.admitted = True
         grid.push_messages([question(link)])
     for link, epoch in zip(links, epochs, strict=True):
         (asked,) = link.asked.values()
         begin(link, epoch, asked.start, 1_000_000)
         begin(link, epoch, asked.start, 900_000, number=2)
-    held = [link.spooled_bytes() for link in links]
+    held = [link.line.spooled_bytes() for link in links]
     assert held == [1_000_000, 1_000_000, 0]
-    frames = [f.read_frame(data) for data in islice(links[2].mailbox.frames(epochs[2], 9.0), 3)]
+    frames = [
+        f.read_frame(data) for data in islice(links[2].line.mailbox.frames(epochs[2], 9.0), 3)
+    ]
     reasons = [one.reason for one in frames if isinstance(one, f.Failed)]
     assert "server.max_spool_mb = 2" in reasons[0]
     for link in links:
-        link.mailbox.forget_partial()
+        link.line.mailbox.forget_partial()
+
+
+def test_two_studies_are_asked_over_one_connection_and_each_gets_its_own_answers(
+    tmp_path: Path,
+) -> None:
+    hall = Hall(LEASE_S, 1 << 20, tmp_path, ServerEvents())
+    grids = {key: HospitalGrid(f"run {key}", hall, key) for key in ("a" * 64, "b" * 64)}
+    process, ids = Process(tmp_path, "1" * 32), {}
+    settle = join(grids["a" * 64].link("north"), process)
+    for key, grid in grids.items():
+        grid.link("north").admitted = True
+        ids[key] = list(grid.push_messages([question(grid.link("north"))]))
+    settle()
+    first, second = process.requests
+    assert [first.study, second.study] == list(grids) and first.id != second.id
+    process.answer(second, 2, study=second.study)
+    process.answer(first, 1, study=second.study)  # an answer under another study's name is none
+    settle()
+    assert replies(grids["a" * 64], ids["a" * 64]) == []
+    (reply,) = replies(grids["b" * 64], ids["b" * 64])
+    assert reply.content["c"] == ConfigRecord({"n": 2})
+    grids["a" * 64].close()  # what its hospital still sends has nobody to take it
+    process.answer(first, 1, study=first.study)
+    settle()
+    assert hall.line("north").spooled_bytes() == 0 and list(hall.line("north").studies) == [
+        "b" * 64
+    ]
+    join(grids["b" * 64].link("north"), Process(tmp_path, "2" * 32))
+    assert not grids["b" * 64].link("north").admitted, "another process has accepted nothing"
