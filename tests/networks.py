@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,9 @@ from wardround.server.studies.rights import Caller
 from wardround.server.studies.rows import Decision, Event, NewStudy, StudyRow
 from wardround.server.studies.service import StudiesService
 from wardround.server.studies.store import StudyStore
+from wardround.server.transport.events import ServerEvents
+from wardround.server.transport.hall import Hall
+from wardround.server.transport.service import Door, Terms, open_port
 
 MEMBERS = {
     "hospital": ("east", "north", "south"),
@@ -135,9 +137,16 @@ class Network:
             poll_s=0.05,
         )
         files = tls.Files(kept.ca_pem, kept.certificate_pem, kept.key_pem)
-        self._server = grpc.server(ThreadPoolExecutor(24), handlers=[self.service])
-        self.port = self._server.add_secure_port("localhost:0", tls.server_credentials(files))
-        self._server.start()
+        events = ServerEvents()
+        door = Door(
+            Hall(3.0, 1 << 20, folder, events),
+            Terms(instance="5" * 32, heartbeat_s=0.3, most_bytes=1 << 20),
+            description=self.description,
+            events=events,
+            on_open=lambda name: None,
+        )
+        credentials = tls.server_credentials(files)
+        self._server, _, self.port = open_port(door, "localhost:0", credentials, 4, [self.service])
         self.address = f"localhost:{self.port}"
         self._channels: dict[Path, grpc.Channel] = {}
 

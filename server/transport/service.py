@@ -47,6 +47,8 @@ log = logging.getLogger("wardround.server")
 _HELLO_WITHIN_S = 10.0
 _SPARE_STREAMS = 8
 """For health checks and refusals beside the hospitals' own streams."""
+_MORE_STREAMS = 64
+"""For what other handlers answer, so that no hospital waits for it; they bound it themselves."""
 _MOST_GREETINGS = 3
 """Streams of one identity that haven't said hello yet."""
 _SAY_AGAIN_S = 600.0
@@ -340,7 +342,8 @@ def open_port(
 
     Raises TransportError if the address can't be had.
     """
-    workers = futures.ThreadPoolExecutor(most_connections + _SPARE_STREAMS, "stream")
+    most = most_connections + _SPARE_STREAMS + (_MORE_STREAMS if more else 0)
+    workers = futures.ThreadPoolExecutor(most, "stream")
     options = [
         ("grpc.max_receive_message_length", MOST_FRAME_BYTES),
         ("grpc.max_send_message_length", MOST_FRAME_BYTES),
@@ -353,7 +356,7 @@ def open_port(
         workers,
         handlers=[door, *more],
         options=options,
-        maximum_concurrent_rpcs=most_connections + _SPARE_STREAMS,
+        maximum_concurrent_rpcs=most,
     )
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

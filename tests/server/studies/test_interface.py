@@ -16,9 +16,18 @@ from grpc import StatusCode as Code
 from tests.networks import Network
 from wardround.common.study import frames as f
 from wardround.common.study.study import SignedStudy
+from wardround.common.transport.frames import (
+    METHOD,
+    WIRE_VERSION,
+    Hello,
+    Refused,
+    Welcome,
+    read_frame,
+)
 from wardround.common.trust import pki
 from wardround.common.trust.credentials import identity_text
 from wardround.common.trust.identity import Identity
+from wardround.common.versions import own_version
 from wardround.server.provision import kits as provision
 from wardround.server.studies.callers import Limits
 from wardround.server.studies.desk import Progress
@@ -138,6 +147,24 @@ def test_each_role_may_what_the_table_says(
         )
         never = ask(network, who, method, missing)
         assert never == (code, text.replace(id, NONE)), "it would learn that the study exists"
+
+
+@pytest.mark.parametrize(
+    ("who", "code"),
+    [("north", "welcome"), ("anna", "enrolment"), ("office", "enrolment"), ("gone", "revoked")],
+)
+def test_the_hospitals_stream_is_for_hospitals(
+    network: Network, others: None, who: str, code: str
+) -> None:
+    hello = Hello(
+        wire=WIRE_VERSION, version=own_version(), instance="a" * 32, description=0, issued=""
+    )
+    talk = network.channel(network.kits / who).stream_stream(METHOD)
+    stream = talk(iter([hello.to_bytes()]), timeout=20)
+    first = read_frame(next(stream))
+    stream.cancel()
+    assert (first.code if isinstance(first, Refused) else "welcome") == code
+    assert isinstance(first, Refused | Welcome)
 
 
 def test_who_is_listed_what(network: Network) -> None:
