@@ -21,13 +21,15 @@ WardroundError             one line for people: the thing, the place, the mend
 │   └── DescriptionExpired    the signed description has ended, or isn't valid yet by the clock
 ├── PolicyRefused          a hospital's own site.toml forbids what was asked
 │   ├── PlanRejected          a person there has rejected the plan
+│   ├── WaitsForApproval      a person there hasn't decided on the plan yet
 │   ├── RulesEdited           its own files were edited since it accepted the plan
 │   ├── StoppedAfterFailures  it failed too often, and nobody there has looked
 │   └── NotEvaluating         it has no part in this round's evaluation
 ├── TransportError         a connection or a message on it was not accepted, or can't be had
 ├── StudyRefused           a study can't be asked, or isn't what it says it is
 │   ├── StudyUnknown          there is none of this name or id, or none that concerns who asks
-│   └── Overtaken             another has changed it, or leads, since this was decided
+│   ├── Overtaken             another has changed it, or leads, since this was decided
+│   └── StudyIsOver           it has ended, or its end date has passed
 ├── DatabaseAway           the database of studies gives no answer now; the same again may succeed
 ├── ResultsRefused         results aren't those that the server signed, or can't be taken here
 ├── AuditError             an audit log doesn't verify, or can't be written
@@ -195,6 +197,10 @@ class PlanRejected(PolicyRefused):
     """A person at the hospital has rejected the run's plan."""
 
 
+class WaitsForApproval(PolicyRefused):
+    """A person at the hospital hasn't decided on the run's plan yet."""
+
+
 class RulesEdited(PolicyRefused):
     """The hospital's own files aren't those any more that it accepted the plan under."""
 
@@ -248,6 +254,10 @@ class ResultsRefused(WardroundError):
     """Results of a study aren't those that the server signed, or can't be made or taken here."""
 
     exit_code = 15
+
+
+class StudyIsOver(StudyRefused):
+    """Nothing is done for the study any more: its end date has passed, or it has ended."""
 
 
 class Interrupted(WardroundError):

@@ -119,7 +119,7 @@ class LogWitness:
     ) -> None:
         self._audit, self._kit, self._on_spent = audit, kit, on_spent
         self.known = Known.read(audit.path)
-        self._refused = ""
+        self._refused, self._turn = "", threading.Lock()
         self._heard = threading.Event()
 
     @property
@@ -177,13 +177,21 @@ class LogWitness:
 
     def add(self, anchor: Anchor, entry: Mapping[str, Any]) -> None:
         # whom it touched is the ledger's alone
-        self._write(anchor, entry={**entry, "units": EVERYBODY})
+        self._forward(anchor, entry={**entry, "units": EVERYBODY})
         self._on_spent()
 
     def begin(self, anchor: Anchor) -> None:
         """The ledger has come so far, by other kits, or is taken up."""
         if anchor != self.known.anchor:
-            self._write(anchor)
+            self._forward(anchor)
+
+    def _forward(self, anchor: Anchor, **more: Any) -> None:
+        """Write a head down, and never one that the log was past: two studies may have spent at
+        once, and be told of in the other order."""
+        with self._turn:
+            known = self.known.anchor
+            further = known is not None and known.number > anchor.number
+            self._write(known if known is not None and further else anchor, **more)
 
     def accept(self, anchor: Anchor, reason: str) -> None:
         """A person says that this is the ledger, whatever the log knew."""

@@ -18,19 +18,21 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from wardround.client.process.place import OwnPlace
+from wardround.client.process.studies import OWN, Studies
 from wardround.client.process.study import House, StudyWork
+from wardround.client.site.failures import Failures
 from wardround.client.site.kit import Kit
-from wardround.client.site.ledger import AUDIT, witness_of
-from wardround.client.site.outward import Outward
+from wardround.client.site.ledger import AUDIT, settle, witness_of
+from wardround.client.site.policy import load_site
 from wardround.client.site.stop import LOCK, is_stopped
+from wardround.client.site.terms import Data, resolve_device
 from wardround.client.training.devices import told
 from wardround.client.transport.connection import Connection
 from wardround.common.audit.lines import SignedHead
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.lock import take_lock
 from wardround.common.durable.private import denied
-from wardround.common.errors import AuditError, ProvisionError, TransportError, WardroundError
+from wardround.common.errors import AuditError, ProvisionError, TransportError
 from wardround.common.transport.frames import Heads, Start
 from wardround.common.transport.mailbox import Incoming
 from wardround.common.trust.lifetime import warning
@@ -39,8 +41,6 @@ from wardround.common.versions import own_version
 
 log = logging.getLogger("wardround.client")
 
-OWN = ""
-"""The federation's own study, in a federation that has one."""
 _GOODBYE_S = 0.3
 """For the server to hear that this hospital leaves; `wardround client stop` kills after 0.6."""
 _PARTIAL_S = 3600.0
@@ -52,14 +52,16 @@ class HospitalProcess:
 
     Parameters
     ----------
-    shard : the data, as the task loads it; None for the task's own example data
+    data : what it computes on: file or folder, as the task loads it; None for the task's own
+        example data; of a network's studies, those that ``site.toml`` names no data for
     device : overrides the hospital's policy
     """
 
-    def __init__(self, kit: Kit, shard: Path | None, device: str | None = None) -> None:
+    def __init__(self, kit: Kit, data: Path | Data | None, device: str | None = None) -> None:
         self.kit = kit
+        data = data if isinstance(data, Data) else Data(data)
         self._over, self._server, self._warned = threading.Event(), "", ""
-        self._said: dict[str, str] = {}
+        self._running = False
         # lock, then the kill switch, then the audit log: nobody else writes here, and a hospital
         # that was stopped leaves no line
         with ExitStack() as opened:
@@ -72,52 +74,68 @@ class HospitalProcess:
             path = kit.state / AUDIT
             self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
             self.witness = witness_of(kit, self.audit, self._send_head)
-            self.works: dict[str, StudyWork] = {}
+            site = load_site(kit.site_path)
+            settle(kit, site, self.witness)
+            self._studies: Studies | None = None
             self.connection = Connection(lambda: self.kit, self)
             house = House(
                 kit=lambda: self.kit,
                 audit=self.audit,
                 witness=self.witness,
+                failures=Failures(kit.state),
                 device=device,
+                data=data,
                 mailbox=self.connection.mailbox,
                 on_accepted=self.connection.set_limit,
-                on_round=self._on_round,
+                on_round=lambda number: self._send_head(),
             )
-            self.works[OWN] = self.own = StudyWork(
-                house,
-                kit.state,
-                Outward(shard, [kit.folder, Path.cwd()]),
-                lambda terms, around: OwnPlace(shard, terms, kit.state, around),
-            )
-            if shard is None:
+            self._studies = Studies(house, site.studies_at_once, self._begin, now_utc)
+            self._studies.open_all()
+            if data == Data():
                 log.warning(
                     "trains on the task's public example data, on no patient of this hospital"
                 )
-            log.info("%s", told(self.own.rules.terms.config.training.device))
+            log.info("%s", told(resolve_device(device or site.device)))
             self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Release files and lock of a process that isn't run."""
-        for work in self.works.values():
-            work.close()
+        self.studies.close()
         self._opened.close()
+
+    @property
+    def studies(self) -> Studies:
+        """All that this hospital takes part in."""
+        assert self._studies is not None
+        return self._studies
+
+    @property
+    def own(self) -> StudyWork:
+        """A federation's own study. Raises KeyError in a network."""
+        return self.studies.own
+
+    def _begin(self, target: Callable[[], None]) -> None:
+        """A study's thread, once this process runs."""
+        if self._running:
+            _start(target, "responder")
 
     def run(self) -> None:
         """Serve the federation until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._over.set())
         self.audit.append("started", version=own_version(), pid=os.getpid())
+        self._running = True
+        for work in self.studies.works.values():
+            self._begin(work.responder.run)
         connection = _start(self.connection.run, "connection")
-        for work in self.works.values():
-            _start(work.responder.run, "responder")
         state = self.kit.folder / "state"
         while not self._over.wait(0.5) and not is_stopped(state):
-            self._note_decisions()
+            self.studies.note_decisions()
             self._warn_of_end()
             self.connection.mailbox.expire(_PARTIAL_S)
         why = "kill switch" if is_stopped(state) else "signal"
         self.connection.stop(why)  # first: from here on no answer leaves, whatever is still at work
-        for work in self.works.values():
+        for work in list(self.studies.works.values()):
             work.responder.stop()
         connection.join(_GOODBYE_S)
         self.audit.append("stopped", reason=why)
@@ -125,18 +143,6 @@ class HospitalProcess:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # training may hold other threads for minutes; nothing of it may leave any more
-
-    def _note_decisions(self) -> None:
-        """Twice a second: a person decides in another process."""
-        for study, work in self.works.items():
-            try:
-                work.note_decisions()
-            except AuditError:
-                raise  # what can't be written down isn't done: the process ends
-            except WardroundError as error:  # nothing leaves meanwhile: the responder looks, too
-                if str(error) != self._said.get(study):
-                    self._said[study] = str(error)
-                    log.warning("%s", error)
 
     def _warn_of_end(self) -> None:
         """Once a day, where the signed description ends soon, or has ended."""
@@ -158,23 +164,22 @@ class HospitalProcess:
         log.log(logging.INFO if ok else logging.WARNING, "%s", text)
 
     def most_bytes(self) -> int:
-        if not self.works:
-            return self.kit.description.config().server.max_message_mb << 20
-        tables = [work.rules.terms.config.server for work in self.works.values()]
-        return max(one.max_message_mb for one in tables) << 20
+        own = self._studies.works.get(OWN) if self._studies is not None else None
+        config = own.rules.terms.config if own is not None else self.kit.description.config()
+        return config.server.max_message_mb << 20
 
     def connected(self, server: str) -> None:
         self.audit.append("connected", server=server, address=self.kit.description.address)
         if server != self._server:  # of the same one nothing is asked twice: it waits for answers
             self._server = server
-            for work in self.works.values():
+            for work in list(self.studies.works.values()):
                 work.responder.drop_all()
         self._send_head()
 
     def described(self, data: bytes) -> None:
         self.kit = self.kit.update_description(data)
         described = self.kit.description
-        for work in self.works.values():
+        for work in list(self.studies.works.values()):
             work.rules.described(self.kit)
         hospitals = sorted(described.roster)
         until = described.valid_until
@@ -188,10 +193,10 @@ class HospitalProcess:
         )
 
     def wanted(self, start: Start) -> str | None:
-        return self.own.responder.wanted(start)
+        return self.studies.wanted(start)
 
     def request(self, message: Incoming) -> None:
-        self.own.responder.request(message)
+        self.studies.request(message)
 
     def delivered(self, start: Start) -> None:
         log.debug("%s has arrived", start.type)
@@ -200,7 +205,7 @@ class HospitalProcess:
         log.warning("the server refused an answer to %s: %s", start.type, reason)
 
     def dropped(self, request_id: str) -> None:
-        for work in self.works.values():
+        for work in list(self.studies.works.values()):
             work.responder.drop(request_id)
 
     def heads(self, heads: Heads) -> None:
@@ -221,10 +226,6 @@ class HospitalProcess:
                 self.connection.mailbox.put_control(answer)
         except AuditError as error:
             log.warning("%s", error)
-
-    def _on_round(self, server_round: int) -> None:
-        log.info("round %d", server_round)
-        self._send_head()
 
     def _send_head(self) -> None:
         """Our audit head, for the server to countersign; it answers with its own."""

@@ -17,6 +17,7 @@ from wardround.client.data.witness import Witness
 from wardround.client.privacy.round import announced_sizes
 from wardround.client.process.store import DurableState
 from wardround.client.process.workplace import Workplace
+from wardround.client.requests.own_model import FOLDER
 from wardround.client.site.terms import Terms
 from wardround.client.state import ClientState
 from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, Message, become_client
@@ -71,18 +72,16 @@ class OwnPlace:
 
     Parameters
     ----------
-    shard : the data, as the task loads it; None for the task's own example data
     folder : the study's state
 
     Raises WardroundError, also for a mistake in the data, which are read at once.
     """
 
-    def __init__(
-        self, shard: Path | None, terms: Terms, folder: Path, around: Surroundings
-    ) -> None:
+    def __init__(self, terms: Terms, folder: Path, around: Surroundings) -> None:
         self._name = terms.kit.name
-        self.work = Workplace(shard, terms, around.witness, around.outward, around.on_failure)
-        self._data = DataWatch(shard, lambda: self.work.hospital, around.audit, folder / DATA)
+        model = (terms.kit.folder if terms.study is None else folder) / FOLDER
+        self.work = Workplace(terms, model, around.witness, around.outward, around.on_failure)
+        self._data = DataWatch(terms.shard, lambda: self.work.hospital, around.audit, folder / DATA)
         self._state = DurableState(folder / STORE)
         become_client()
 

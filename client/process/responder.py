@@ -11,7 +11,7 @@ import hashlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +77,18 @@ _Answer = tuple[Start, Readable | None]
 """What is to be sent: its announcement and its body."""
 
 
+def too_large(start: Start, mailbox: Mailbox) -> str:
+    """Why a request's size can't be right; '' if it may be. Before a plan is accepted a server has
+    nothing to send but manifests, one after the other."""
+    if start.type in _LARGE:
+        return ""
+    begun = [one.start for one in mailbox.inbox.begun.values()]
+    others = [one for one in begun if one.type == start.type and one.id != start.id]
+    size = start.size_bytes + sum(one.size_bytes for one in others)
+    over = size > MOST_SMALL_BYTES
+    return f"{start.type} of {size} bytes; at most {MOST_SMALL_BYTES} are taken" if over else ""
+
+
 class Responder:
     """Answers requests in a thread of its own: the connection hands them over, the app works.
 
@@ -84,8 +96,10 @@ class Responder:
     ----------
     app : the reply to a request; it alone computes on patients' data, and what the reply promises
         is on disk when it returns
+    study : id of the one of a network; '' in a federation that is one
     on_round : is told when a training request of a new round comes
     outward : what may leave of an error's text; by default no path
+    host : requests that the process answers itself, whatever was accepted, by type
     """
 
     def __init__(
@@ -97,8 +111,12 @@ class Responder:
         *,
         mailbox: Mailbox,
         on_round: Callable[[int], None],
+        study: str = "",
         outward: Callable[[str], str] | None = None,
+        host: Mapping[str, Callable[[Content], Content]] | None = None,
     ) -> None:
+        self._study, self._host = study, host or {}
+        self._over: WardroundError | None = None
         self._app, self._answers = app, answers
         self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
         self._outward = outward or Outward()
@@ -122,7 +140,9 @@ class Responder:
                 return ""
             if len(self._busy) >= _MOST_AT_ONCE:
                 return f"more than {_MOST_AT_ONCE} requests at once"
-        if (reason := self._too_large(start)) or start.type == m.MANIFEST:
+        if start.type in self._host:
+            return None
+        if (reason := too_large(start, self._mailbox)) or start.type == m.MANIFEST:
             return reason or None
         try:  # before anything of it comes: what isn't answered takes no room
             self._guard.may_begin(start.type, None)
@@ -144,17 +164,6 @@ class Responder:
         )
         self._mailbox.put(answer, body)
         return ""
-
-    def _too_large(self, start: Start) -> str:
-        """Why a request's size can't be right; '' if it may be. Before a plan is accepted a server
-        has nothing to send but manifests, one after the other."""
-        if start.type in _LARGE:
-            return ""
-        begun = [one.start for one in self._mailbox.inbox.begun.values()]
-        others = [one for one in begun if one.type == start.type and one.id != start.id]
-        size = start.size_bytes + sum(one.size_bytes for one in others)
-        over = size > MOST_SMALL_BYTES
-        return f"{start.type} of {size} bytes; at most {MOST_SMALL_BYTES} are taken" if over else ""
 
     def request(self, message: Incoming) -> None:
         """Take a request that has come as a whole."""
@@ -181,13 +190,20 @@ class Responder:
             self._dropped |= self._busy
 
     def withdraw(self, why: WardroundError) -> None:
-        """Break off the answers that are on their way, or wait for a connection; the server is told
-        why instead."""
+        """Break off this study's answers that are on their way, or wait for a connection; the
+        server is told why instead."""
         for start in self._mailbox.waiting():
-            if start.kind == "reply":
+            if start.kind == "reply" and start.study == self._study:
                 self._mailbox.take_back(start.id)
                 asked = start.model_copy(update={"id": start.reply_to})
                 self._mailbox.put(*self._error(asked, str(why), code=code_for(why)))
+
+    def end(self, why: WardroundError) -> None:
+        """The study is over: no answer leaves from now on, whatever is at work. ``run`` returns."""
+        with self._lock:
+            self._over = why
+        self.withdraw(why)
+        self.stop()
 
     def stop(self) -> None:
         """``run`` returns after the request that it is at."""
@@ -204,6 +220,8 @@ class Responder:
                     continue
             answer = self._answer(work)
             with self._lock:  # in one: who asks again finds it either at work or on its way
+                if self._over is not None and work.start.type not in self._host:
+                    answer = self._error(work.start, str(self._over), code=code_for(self._over))
                 self._busy.discard(work.start.id)
                 self._dropped.discard(work.start.id)
                 self._mailbox.put(*answer)
@@ -226,7 +244,9 @@ class Responder:
         try:
             # the order: may it begin and be paid, work, state on disk, may it leave, answer kept,
             # audit line on disk; only then bytes
-            if start.type == m.MANIFEST:
+            if start.type in self._host:
+                content, protection = self._host[start.type](work.content), "none"
+            elif start.type == m.MANIFEST:
                 content, protection = self._guard.admit(work.content), "none"
             else:
                 self._guard.may_begin(start.type, work.content)
@@ -266,6 +286,7 @@ class Responder:
             id=hashlib.sha256(f"{start.id}\x1f{digest}".encode()).hexdigest(),
             kind="reply",
             type=start.type,
+            study=start.study,
             reply_to=start.id,
             size_bytes=body.size_bytes,
             digest=digest,
@@ -295,23 +316,30 @@ class Responder:
     def _error(
         self, start: Start, reason: str, number: int = 0, code: Code = Code.FAILED
     ) -> _Answer:
-        """A line that says why there is no answer, written down."""
-        line = one_line(self._outward(reason))
         log.warning("%s refused: %s", start.type, one_line(reason, 1000))
-        self._audit.append("refused", kind=start.type, round=number, reason=line, request=start.id)
-        error_id = hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest()
-        return (
-            Start(
-                number=0,
-                id=error_id,
-                kind="error",
-                type=start.type,
-                reply_to=start.id,
-                reason=line,
-                code=code,
-            ),
-            None,
-        )
+        return refusal(start, self._outward(reason), self._audit, number, code), None
+
+
+def refusal(
+    start: Start, reason: str, audit: AuditLog, number: int = 0, code: Code = Code.FAILED
+) -> Start:
+    """A line that says why there is no answer to a request, written down.
+
+    reason : what may leave of it
+    number : of its round; 0 where it has none
+    """
+    line = one_line(reason)
+    audit.append("refused", kind=start.type, round=number, reason=line, request=start.id)
+    return Start(
+        number=0,
+        id=hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest(),
+        kind="error",
+        type=start.type,
+        study=start.study,
+        reply_to=start.id,
+        reason=line,
+        code=code,
+    )
 
 
 def _epsilon(content: Content) -> float | None:

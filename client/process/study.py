@@ -8,22 +8,26 @@ of failures and the connection are the hospital's, and shared by all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardround.client.privacy.witness import LogWitness
 from wardround.client.process.answers import Answers
 from wardround.client.process.place import Place, Surroundings
 from wardround.client.process.responder import Responder
+from wardround.client.site.failures import Failures
 from wardround.client.site.kit import Kit
 from wardround.client.site.last_word import LastWord
 from wardround.client.site.ledger import settle
 from wardround.client.site.outward import Outward
-from wardround.client.site.terms import Terms
+from wardround.client.site.terms import Data, Terms
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import WardroundError
 from wardround.common.manifest.manifest import Manifest
+from wardround.common.protocol.message import Content
+from wardround.common.study.study import Study
 from wardround.common.text import one_line
 from wardround.common.transport.mailbox import Mailbox
 
@@ -36,7 +40,8 @@ class House:
     """What all studies of a hospital share.
 
     kit : gives the present one: its description may be renewed
-    device : overrides the one of ``site.toml``
+    device, data : what the client was started with
+    mailbox : the connection's
     on_accepted : is called after a plan was accepted
     on_round : is told when a training request of a new round comes
     """
@@ -44,10 +49,18 @@ class House:
     kit: Callable[[], Kit]
     audit: AuditLog
     witness: LogWitness
+    failures: Failures
     device: str | None
+    data: Data
     mailbox: Mailbox
     on_accepted: Callable[[], None]
     on_round: Callable[[int], None]
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def settle(self, terms: Terms) -> None:
+        """The rules are others: they may name another ledger."""
+        with self._turn:
+            settle(self.kit(), terms.site, self.witness)
 
 
 class StudyWork:
@@ -56,8 +69,9 @@ class StudyWork:
     Parameters
     ----------
     folder : the study's state
-    outward : what may leave of an error's or a warning's text
     place : makes the place of these terms
+    study : None in a federation that is one
+    host : requests that the process answers itself, by type
 
     Attributes
     ----------
@@ -69,21 +83,27 @@ class StudyWork:
         self,
         house: House,
         folder: Path,
-        outward: Outward,
         place: Callable[[Terms, Surroundings], Place],
+        *,
+        study: Study | None = None,
+        host: Mapping[str, Callable[[Content], Content]] | None = None,
     ) -> None:
-        self._house = house
+        self._house, self.study = house, study
+        kit = house.kit()
+        self._folders = [kit.folder, Path.cwd()]
         self.rules = LastWord(
-            house.kit(),
+            kit,
             house.audit,
             house.device,
+            data=house.data,
             folder=folder,
+            study=study,
+            failures=house.failures,
             units=lambda: self.place.units(),
             begin=self._begin,
             accepted=self._accepted,
         )
-        settle(house.kit(), self.rules.terms.site, house.witness)
-        around = Surroundings(house.audit, house.witness, outward, self.rules.note_failure)
+        around = Surroundings(house.audit, house.witness, self._outward, self.rules.note_failure)
         self.place = place(self.rules.terms, around)
         self.responder = Responder(
             self.place.answer,
@@ -91,9 +111,15 @@ class StudyWork:
             house.audit,
             self.rules,
             mailbox=house.mailbox,
-            on_round=house.on_round,
-            outward=outward,
+            study=study.id if study is not None else "",
+            on_round=self._on_round,
+            outward=self._outward,
+            host=host,
         )
+
+    def _outward(self, text: str) -> str:
+        """By the data that the present terms name: ``site.toml`` may name others."""
+        return Outward(self.rules.terms.shard, self._folders)(text)
 
     def _begin(self, run: str, terms: Terms) -> None:
         """Before a plan is looked at, in the responder's thread: what was edited or provisioned
@@ -101,12 +127,17 @@ class StudyWork:
         if others := self.place.take_up(terms):
             self._house.audit.append("settings", run=run, differ=one_line(others, 1000))
             log.info("the settings are others now: %s", others)
-            settle(self._house.kit(), terms.site, self._house.witness)  # another ledger, maybe
+            self._house.settle(terms)
         self.place.begin(run)
 
     def _accepted(self, manifest: Manifest) -> None:
         self.place.accepted(manifest)
         self._house.on_accepted()
+
+    def _on_round(self, server_round: int) -> None:
+        name = f"study {self.study.name}: " if self.study is not None else ""
+        log.info("%sround %d", name, server_round)
+        self._house.on_round(server_round)
 
     def note_decisions(self) -> WardroundError | None:
         """What a person has decided since counts at once: a withdrawal breaks off even an answer
@@ -114,6 +145,12 @@ class StudyWork:
         if withdrawn := self.rules.note_decisions():
             self.responder.withdraw(withdrawn)
         return withdrawn
+
+    def end(self, why: WardroundError) -> None:
+        """The study is over: nothing of it leaves from now on, and nothing is computed."""
+        self.rules.end(str(why))
+        self.place.close()
+        self.responder.end(why)
 
     def close(self) -> None:
         """End what computes, and the thread."""

@@ -15,7 +15,6 @@ from wardround.client.app import create_client_app
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.data.witness import Witness
-from wardround.client.requests.own_model import FOLDER
 from wardround.client.site.ledger import ledger_of
 from wardround.client.site.terms import Terms
 from wardround.client.training.distributed import TrainingProcesses
@@ -29,7 +28,7 @@ class Workplace:
 
     Parameters
     ----------
-    shard : the data, as the task loads it; None for the task's own example data
+    model_folder : where the hospital's own whole model is kept, if entries of it are personal
     witness : who knows how far the hospital's ledger had come
     outward : what may leave of an error's or a warning's text
     on_failure : as ``Place`` has it
@@ -39,13 +38,13 @@ class Workplace:
 
     def __init__(
         self,
-        shard: Path | None,
         terms: Terms,
+        model_folder: Path,
         witness: Witness,
         outward: Callable[[str], str],
         on_failure: Callable[[str, str], None],
     ) -> None:
-        self._shard, self._witness = shard, witness
+        self._model_folder, self._witness = model_folder, witness
         self._outward, self._on_failure = outward, on_failure
         self._terms: Terms | None = None
         self._make(terms)
@@ -62,7 +61,7 @@ class Workplace:
             self.close()
             self.hospital.forget()  # its rows needn't be here twice
             self._make(terms)
-        self.hospital.roster = terms.kit.description.roster
+        self.hospital.roster = terms.roster
         return others
 
     def _make(self, terms: Terms) -> None:
@@ -70,13 +69,13 @@ class Workplace:
         task = make_task(config)
         check_training(config, task)
         hospital = Hospital(
-            OwnShard(kit.name, task, config, lambda: task.load(self._shard)),
-            keys=Keys(kit.identity, kit.description.roster),
+            OwnShard(kit.name, task, config, lambda: task.load(terms.shard)),
+            keys=Keys(kit.identity, terms.roster),
             place=Place(
                 ledger_path=ledger_of(terms.site, kit.folder),
                 witness=self._witness,
                 each_patient=terms.site.ledger_units == "patients",
-                model_folder=kit.folder / FOLDER,
+                model_folder=self._model_folder,
                 processes=TrainingProcesses(config) if config.training.processes > 1 else None,
                 share=terms.site.share(),
                 on_failure=self._on_failure,

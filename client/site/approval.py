@@ -31,7 +31,13 @@ from wardround.client.site.plan_text import plan_text
 from wardround.common.durable.files import sync
 from wardround.common.durable.private import private_folder, why, write_private
 from wardround.common.durable.versioned import Format
-from wardround.common.errors import PlanRejected, PolicyRefused, ProvisionError, WardroundError
+from wardround.common.errors import (
+    PlanRejected,
+    PolicyRefused,
+    ProvisionError,
+    WaitsForApproval,
+    WardroundError,
+)
 from wardround.common.manifest.manifest import MOST_BYTES, Manifest
 from wardround.common.text import one_line
 from wardround.common.trust.identity import Identity, digest, verify
@@ -71,7 +77,7 @@ class Approvals:
     # --- the hospital's process -------------------------------------------------------------------
     def request(self, manifest: Manifest, ask: bool = True) -> None:
         """Return if the plan may be taken part in; else keep it for a person, and raise
-        PolicyRefused.
+        WaitsForApproval, or PlanRejected.
 
         ask : a person must have approved it; else it is enough that nobody rejected its run
         """
@@ -85,9 +91,10 @@ class Approvals:
         if not ask or self.is_approved(manifest):
             return
         self._keep_pending(name, manifest)
-        raise PolicyRefused(
+        study = f" {manifest.study[:12]}" if manifest.study else ""
+        raise WaitsForApproval(
             f"the plan of run '{manifest.run}' waits for approval: run "
-            f"`wardround client approve KIT` (plan {name[:12]})"
+            f"`wardround client approve KIT{study}` (plan {name[:12]})"
         )
 
     def check_consent(self, manifest: Manifest) -> None:

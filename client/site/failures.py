@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,15 @@ _OLDER = ""
 
 
 class Failures:
-    """Of one hospital. Raises ProvisionError for a file that can't be read.
+    """Of one hospital, whose studies may fail side by side. Raises ProvisionError for a file that
+    can't be read.
 
     folder : the kit's ``state``
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
-        self._unwritten = 0
+        self._unwritten, self._turn = 0, threading.Lock()
 
     def count(self) -> int:
         """How often it failed since a person looked, in all runs together."""
@@ -54,6 +56,10 @@ class Failures:
     def note(self, run: str, purpose: str, reason: str) -> None:
         """One more. Never raises: what fails here must not show in the answer; it is counted for as
         long as this process lasts then."""
+        with self._turn:
+            self._note(run, purpose, reason)
+
+    def _note(self, run: str, purpose: str, reason: str) -> None:
         try:
             values = self._read()
             runs = values["runs"]

@@ -14,6 +14,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from wardround.client.privacy.ledger import Ledger
@@ -24,13 +25,16 @@ from wardround.client.site.kit import Kit
 from wardround.client.site.ledger import ledger_of
 from wardround.client.site.policy import SitePolicy
 from wardround.client.site.rules import check_rules, check_spent
-from wardround.client.site.terms import Terms
+from wardround.client.site.studies import check_plan_of, check_time, shown
+from wardround.client.site.terms import Data, Terms
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import (
     DescriptionExpired,
     NotEvaluating,
     PolicyRefused,
     RulesEdited,
+    StudyIsOver,
+    WaitsForApproval,
     WardroundError,
 )
 from wardround.common.manifest.manifest import Manifest, summary
@@ -38,6 +42,8 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.manifest import ManifestReply, ManifestRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import round_of
+from wardround.common.study.study import Study
+from wardround.common.text import one_line
 from wardround.common.trust.lifetime import check_in_force
 from wardround.common.trust.pki import now_utc
 
@@ -51,7 +57,10 @@ class LastWord:
     Parameters
     ----------
     device : overrides the one of ``site.toml``
+    data : what the client was started with
     folder : the state of what is decided on: approvals; the kit's own by default
+    study : of a network: the one that all this is about; None in a federation that is one
+    failures : the hospital's, of all its studies together
     units : gives the number of protected units that this hospital announces, once its data is open
     begin : is told the name of a run and the terms that hold from now on, before its plan is looked
         at: what computes must be made of them, and the data be the present ones; may raise
@@ -70,20 +79,26 @@ class LastWord:
         audit: AuditLog,
         device: str | None,
         *,
+        data: Data = Data(),  # noqa: B008 - it is frozen
         folder: Path | None = None,
+        study: Study | None = None,
+        failures: Failures | None = None,
         units: Callable[[], int | None] = lambda: None,
         begin: Callable[[str, Terms], None] = lambda run, terms: None,
         accepted: Callable[[Manifest], None] = lambda manifest: None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._now = now or now_utc
-        self._kit, self._audit, self._device, self._units = kit, audit, device, units
+        self._kit, self._audit, self._units = kit, audit, units
+        self._read = partial(Terms.read, device=device, data=data, study=study)
+        self._study, self._over = study, ""
         self._begin, self._accepted = begin, accepted
         self._approvals = Approvals(folder or kit.state, kit.identity)
-        self._failures = Failures(kit.state)
+        self._failures = failures or Failures(kit.state)
         self._gate, self._turn = Gate(), threading.Lock()
         self._refused: tuple[str, str] = ("", "")
-        self.terms = Terms.read(kit, device)
+        self._waits = ""  # digest of a plan that lacks nothing but a person's approval
+        self.terms = self._read(kit)
 
     @property
     def run(self) -> str:
@@ -100,6 +115,11 @@ class LastWord:
                 self._gate = Gate()
             self._kit = kit
 
+    def end(self, reason: str) -> None:
+        """The study is over here: nothing of it is begun or leaves any more."""
+        with self._turn:
+            self._gate, self._over = Gate(), one_line(reason)
+
     def admit(self, content: Content) -> Content:
         """Accept a run manifest. Raises WardroundError, and keeps nothing, if it may not be.
 
@@ -108,15 +128,18 @@ class LastWord:
         digest of what was accepted, for the server to compare.
         """
         kit = self._kit
-        data = ManifestRequest.from_records(content).manifest
-        manifest = Manifest.read(data, kit.description.server)
+        request = ManifestRequest.from_records(content)
+        manifest = Manifest.read(request.manifest, kit.description.server)
         digest = manifest.digest().hex()
         try:
             check_in_force(kit.description, self._now())
+            self._check_study(kit, request.study, manifest)
+            self._check_waiting(kit, manifest)
             self._take_up(kit, manifest.run)
             self._check(manifest)
             self._accept(kit, manifest)
         except WardroundError as error:
+            self._waits = digest if isinstance(error, WaitsForApproval) else ""
             if self._refused != (digest, str(error)):  # it is asked again and again
                 self._refused = (digest, str(error))
                 self._audit.append("policy", **_words(manifest), refused=str(error))
@@ -125,9 +148,30 @@ class LastWord:
         log.info("run %s is accepted (manifest of stage %d)", manifest.run, manifest.stage)
         return ManifestReply(manifest.digest()).to_records()
 
+    def _check_study(self, kit: Kit, data: bytes, manifest: Manifest) -> None:
+        """That the plan is of the study that this is about, which both signed and may be asked."""
+        self._check_over()
+        if self._study is not None:
+            shown(data, self._study.id, kit, self._now())
+        check_plan_of(self._study, data, manifest)
+
+    def _check_over(self) -> None:
+        if self._over:
+            raise StudyIsOver(self._over)
+        if self._study is not None:
+            check_time(self._study, self._now())
+
+    def _check_waiting(self, kit: Kit, manifest: Manifest) -> None:
+        """Raise WaitsForApproval for a plan that waited last time, and waits: it is asked every
+        few seconds, for days, and the data needn't be read for that."""
+        if self._waits == manifest.digest().hex() and not (
+            _differ(kit, self.terms.kit) or self.terms.edited()
+        ):
+            self._approvals.request(manifest)
+
     def _take_up(self, kit: Kit, run: str) -> None:
         """Let the present terms hold. Where they differ from the last ones, nothing is accepted."""
-        terms, before = Terms.read(kit, self._device), self.terms
+        terms, before = self._read(kit), self.terms
         if _differ(kit, before.kit) or terms.files != before.files or terms.others(before):
             with self._turn:
                 self._gate = Gate()
@@ -136,7 +180,7 @@ class LastWord:
 
     def _check(self, manifest: Manifest) -> None:
         site, kit, config = self.terms.site, self.terms.kit, self.terms.config
-        check_rules(site, manifest, kit.description, config, self._units())
+        check_rules(site, manifest, kit.description, config, self._units(), self._study)
         self._approvals.request(manifest, ask=site.approval == "ask")
 
     def _accept(self, kit: Kit, manifest: Manifest) -> None:
@@ -196,7 +240,8 @@ class LastWord:
     def _check_standing(self) -> None:
         """Raise PolicyRefused if a person has withdrawn from the run, or the hospital's own files
         aren't those any more that the plan was accepted under; DescriptionExpired if the signed
-        description isn't in force any more."""
+        description isn't in force any more, StudyIsOver if the study has ended."""
+        self._check_over()
         manifest = self._gate.manifest
         if manifest is None:
             return
@@ -216,7 +261,7 @@ class LastWord:
             log.info("run %s was %s by %s", one["run"], word, one["who"])
         try:
             self._check_standing()
-        except (PolicyRefused, DescriptionExpired) as error:
+        except (PolicyRefused, DescriptionExpired, StudyIsOver) as error:
             return error
         return None
 

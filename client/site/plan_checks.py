@@ -33,6 +33,7 @@ from wardround.common.privacy.schedule import (
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import Leaf
 from wardround.common.secagg.content import descriptor
+from wardround.common.study.study import Study
 from wardround.common.text import one_line
 from wardround.common.trust.description import Description
 
@@ -41,15 +42,19 @@ log = logging.getLogger("wardround.client")
 _OWN = {"min_cohort", "colluding", "threads"}
 """Keys of ``[secure_aggregation]`` that are each hospital's own."""
 _KIT, _VERSION = "ask the coordinator which is right", "install the same version on both sides"
+_STUDY = "the signed study says so"
 
 
-def check_plan(manifest: Manifest, description: Description, config: Config) -> None:
+def check_plan(
+    manifest: Manifest, description: Description, config: Config, study: Study | None = None
+) -> None:
     """Raise PolicyRefused, naming the field and both values, for the first that differs.
 
     Parameters
     ----------
     description : from this hospital's own kit
     config : this hospital's settings
+    study : of a network, that they are of
     """
     own = own_versions()
     _same("protocol", manifest.protocol, m.PROTOCOL, _VERSION)
@@ -61,9 +66,13 @@ def check_plan(manifest: Manifest, description: Description, config: Config) -> 
     _same("federation", manifest.federation, description.federation, _KIT)
     _same("description's version", manifest.description_version, description.version, _KIT)
     _same("description", manifest.description, description.digest().hex(), _KIT)
-    _same("roster", list(manifest.roster), sorted(description.hospitals), _KIT)
+    if study is None:
+        _same("roster", list(manifest.roster), sorted(description.hospitals), _KIT)
+    else:
+        _check_study(manifest, description, study)
     _same("task", manifest.task, task_name(config), _KIT)
     _same("model family", manifest.model_family, model_family(config), _KIT)
+    _same("rounds", manifest.rounds, config.federation.rounds, _KIT)
     _same("strategy", manifest.strategy, config.strategy.name, _KIT)
     _same_table("privacy", manifest.privacy, shared_privacy(config.privacy), set())
     secure = shared_secure(config.secure_aggregation)
@@ -75,6 +84,15 @@ def check_plan(manifest: Manifest, description: Description, config: Config) -> 
     if (options := config.strategy.settings) is not None:
         _same("algorithms", list(manifest.algorithms), [options.algorithm], _KIT)
     _check_leaves(manifest, config)
+
+
+def _check_study(manifest: Manifest, description: Description, study: Study) -> None:
+    """That the plan is what the study asks for, of those of its hospitals that there still are."""
+    _same("study", manifest.study, study.id, _STUDY)
+    _same("name", manifest.run, study.run, _STUDY)
+    asked = [name for name in study.hospitals if name in description.hospitals]
+    _same("roster", list(manifest.roster), asked, _STUDY)
+    _same("task's SHA-256", manifest.task_sha256, study.task_sha256, _STUDY)
 
 
 def _same(what: str, theirs: Any, own: Any, mend: str) -> None:

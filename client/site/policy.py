@@ -14,11 +14,13 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from wardround.client.data.hospital import Evaluation, Share
 from wardround.client.site.privacy_limits import Noise, Unit
+from wardround.client.site.study_rules import DataSource, StudyRules, check_names, first_of
 from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, PolicyRefused
 from wardround.common.manifest.planned import task_name
 from wardround.common.settings import Precision, Table, TaskTable
+from wardround.common.settings.key_errors import WrongKey
 from wardround.common.text import one_line
 
 FILE = "site.toml"
@@ -28,6 +30,7 @@ Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Patterns = Annotated[list[Pattern], Field(max_length=1000)]
 TaskFile = Annotated[str, Field(pattern=r"^[^/\\:]{1,150}:[A-Za-z_]\w{0,99}$")]
 LocalFile = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
 class SitePolicy(Table):
@@ -121,8 +124,12 @@ class SitePolicy(Table):
     max_rounds: int = Field(1000, ge=1, le=1_000_000, description="most rounds of one run")
     approval: Literal["always", "ask"] = Field(
         "always",
-        description="`always`: these rules decide. `ask`: a person approves each plan, too",
+        description=(
+            "`always`: these rules decide. `ask`: a person approves each plan, too. Left out, a "
+            "network's studies are asked about"
+        ),
     )
+    researchers: Patterns = Field(["*"], description="whose studies, in a network; `[]`: nobody's")
     evaluation: Evaluation = Field(
         "every_round",
         description=(
@@ -207,8 +214,33 @@ class SitePolicy(Table):
             "this hospital's copies of the federation's task files, from this file's folder"
         ),
     )
+    studies_at_once: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description=(
+            "studies of a network that may compute side by side, each in a process of its own; "
+            "read when the client starts"
+        ),
+    )
+    data: dict[DataName, DataSource] = Field(
+        {},
+        max_length=1000,
+        description="this hospital's data by name, for a network's studies: `[data.NAME] path`",
+    )
+    studies: dict[Pattern, StudyRules] = Field(
+        {},
+        max_length=1000,
+        description=(
+            "by patterns of a study's name: its `data`, and any rule of this page that is to hold "
+            "instead; the first that fits decides"
+        ),
+    )
     _source: Source = PrivateAttr(default_factory=lambda: Source("", Path(FILE)))
     _folder: Path = PrivateAttr(default=Path())
+    _table: str = PrivateAttr(default="")
+    """In a study's rules: the table that they are from."""
+    _chosen: DataSource | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _files_keep_their_names(self) -> SitePolicy:
@@ -219,6 +251,38 @@ class SitePolicy(Table):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _studies_have_rules_that_there_are(self) -> SitePolicy:
+        check_names(self.studies, self.data, set(SitePolicy.model_fields))
+        for pattern, table in self.studies.items():
+            try:
+                SitePolicy.model_validate(table.rules)
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join(["studies", pattern, *(str(part) for part in first["loc"])])
+                raise WrongKey(key, first["msg"].removeprefix("Value error, ")) from None
+        return self
+
+    def for_study(self, name: str) -> SitePolicy:
+        """The rules for a network's study: of the first pattern that its name fits, over these. A
+        person is asked, unless the file says otherwise."""
+        pattern = first_of(self.studies, name)
+        table = self.studies[pattern] if pattern is not None else StudyRules()
+        own = SitePolicy.model_validate(table.rules)
+        rules = {key: getattr(own, key) for key in table.rules}
+        if "approval" not in {*rules, *self.model_fields_set}:
+            rules["approval"] = "ask"
+        chosen = {table.data: self.data[table.data]} if table.data is not None else {}
+        found = self.model_copy(update=rules | {"data": chosen, "studies": {}})
+        found._table = f"studies.{pattern}" if pattern is not None else ""
+        found._chosen = chosen.get(table.data or "")
+        return found
+
+    @property
+    def mapped(self) -> Path | None:
+        """In a study's rules: where its data lie; None where they don't say it."""
+        return self.beside(self._chosen.path) if self._chosen is not None else None
+
     @property
     def text(self) -> str:
         """The file as it was read."""
@@ -226,6 +290,9 @@ class SitePolicy(Table):
 
     def refused(self, key: str, message: str) -> PolicyRefused:
         """The error for a key, with its line in site.toml."""
+        own = f"{self._table}.{key}"
+        if self._table and own in self._source.lines:
+            key = own
         return PolicyRefused(one_line(f"{self._source.place(key)}{key}: {message}"))
 
     # --- this hospital's settings ---------------------------------------------------------------

@@ -19,6 +19,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
 from wardround.common.privacy.accounting import unit_epsilon
 from wardround.common.secagg.graph import thresholds
+from wardround.common.study.study import Study
 from wardround.common.trust.description import Description
 
 
@@ -28,6 +29,7 @@ def check_rules(
     description: Description,
     config: Config,
     units: int | None = None,
+    study: Study | None = None,
 ) -> None:
     """Raise PolicyRefused, naming key and both values, unless the rules allow the plan.
 
@@ -37,7 +39,10 @@ def check_rules(
     config : this hospital's settings, from ``apply``
     units : that this hospital announces of its training part, for epsilon where only the noise is
         configured; None: as many as would cost most
+    study : of a network, that the plan is of
     """
+    if study is not None:
+        _allowed(site, "researchers", "researcher", study.researcher)
     _allowed(site, "federations", "federation", manifest.federation)
     _allowed(site, "tasks", "task", manifest.task)
     _allowed(site, "model_families", "model family", manifest.model_family)
@@ -50,7 +55,7 @@ def check_rules(
         _check_task_file(site, manifest, config)
     _check_secure(site, manifest, config)
     check_privacy(site, manifest, config, units)
-    check_plan(manifest, description, config)
+    check_plan(manifest, description, config, study)
 
 
 def _allowed(site: SitePolicy, key: str, what: str, name: str) -> None:

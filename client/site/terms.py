@@ -22,8 +22,26 @@ from wardround.client.training.precision import check_precision
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused, ProvisionError
 from wardround.common.run.shaping import differences
+from wardround.common.study.study import Study
+from wardround.common.trust.identity import Roster
 
+_KIND = (
+    "this is a network, which is asked by studies; a client that was started before it was one is "
+    "to be started again"
+)
 _Form = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a client was started with.
+
+    path : file or folder; None for the task's own example data
+    none : no data at all: ``site.toml`` must say for each study where they are
+    """
+
+    path: Path | None = None
+    none: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,27 +51,64 @@ class Terms:
     config : this hospital's settings: the federation's with its own over them
     files : of its own files that shape what is done, by path, the SHA-256 of their content: its
         rules, its copy of a task's file, of an encoder's folder
+    shard : its data, as the task loads it; None for the task's own example data
+    study : of a network: which of its studies; None in a federation that is one
     """
 
     kit: Kit
     site: SitePolicy
     config: Config
     files: dict[Path, str]
+    shard: Path | None = None
+    study: Study | None = None
 
     @classmethod
-    def read(cls, kit: Kit, device: str | None = None) -> Terms:
-        """The present ones. ``device`` overrides the one of ``site.toml``.
+    def read(
+        cls,
+        kit: Kit,
+        device: str | None = None,
+        *,
+        data: Data = Data(),  # noqa: B008 - it is frozen
+        study: Study | None = None,
+    ) -> Terms:
+        """The present ones.
 
-        Raises ConfigError, or PolicyRefused for a missing file or device.
+        Parameters
+        ----------
+        device : overrides the one of ``site.toml``
+        data : what the client was started with
+        study : makes its settings the ones that all is done by, and its rules
+
+        Raises ConfigError, StudyRefused, or PolicyRefused for a missing file, device or data.
         """
-        site = load_site(kit.site_path)
-        config = site.apply(kit.description.config())
+        site, config = load_site(kit.site_path), kit.description.config()
+        if (config.network is None) != (study is None):
+            raise PolicyRefused(_KIND if study is None else "this federation has no studies")
+        if study is not None:
+            site, config = site.for_study(study.name), study.config(kit.description)
+        config = site.apply(config)
         found = resolve_device(device or config.training.device)
         training = config.training.model_copy(update={"device": found})
         config = config.model_copy(update={"training": training})
         check_precision(config)
         own = hashlib.sha256(site.text.encode()).hexdigest()
-        return cls(kit, site, config, {kit.site_path: own} | _copies(config))
+        shard = data.path if study is None else _shard(site, study.name, data)
+        return cls(kit, site, config, {kit.site_path: own} | _copies(config), shard, study)
+
+    @property
+    def roster(self) -> Roster:
+        """Public keys of those who take part: of a study, of whom it is asked."""
+        every = self.kit.description.roster
+        if self.study is None:
+            return every
+        return {name: every[name] for name in self.study.hospitals if name in every}
+
+    def mark(self) -> str:
+        """Stands for all of it, and for the signed description but its dates: two processes that
+        read equal terms have equal marks."""
+        files = {path.name: one for path, one in self.files.items()}
+        said = [self._values(), files, self.kit.description.digest().hex()]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def edited(self) -> str:
         """Which of the hospital's own files isn't any more what was read; '' if all are."""
@@ -79,7 +134,22 @@ class Terms:
     def _values(self) -> dict[str, Any]:
         rules = self.site.model_dump(mode="json")
         copies = {path.name: one for path, one in self.files.items() if path != self.kit.site_path}
-        return self.config.model_dump(mode="json") | {"site.toml": rules, "SHA-256 of": copies}
+        own: dict[str, Any] = {"site.toml": rules, "SHA-256 of": copies}
+        if self.study is not None:  # the data of a federation's own study are the command line's
+            own["data"] = str(self.shard.absolute()) if self.shard is not None else ""
+        return self.config.model_dump(mode="json") | own
+
+
+def _shard(site: SitePolicy, name: str, data: Data) -> Path | None:
+    """Where a study's data lie. Raises PolicyRefused where nothing says it."""
+    if site.mapped is None and data.none:
+        raise site.refused(
+            "studies",
+            f"nothing says on which data study '{name}' is computed; write [data.NAME] with "
+            f'path = "...", and [studies."{name}"] with data = "NAME"; or start the client with '
+            "--data",
+        )
+    return site.mapped or data.path
 
 
 def _text(values: dict[str, Any]) -> str:

@@ -16,6 +16,8 @@ from wardround.common.errors import (
     RulesEdited,
     SharesGiven,
     StoppedAfterFailures,
+    StudyIsOver,
+    WaitsForApproval,
 )
 
 FAILED = "failed: "
@@ -33,6 +35,8 @@ class Code(IntEnum):
     NOT_NOW : the hospital's policy keeps it out of this round's evaluation
     GAVE_SHARES : it has given shares for a sum of this purpose, and takes part in no other one
     EXPIRED : the signed description that the hospital has isn't in force by its clock
+    WAITING : a person at the hospital hasn't decided on the run's plan yet
+    OVER : the study is over at the hospital: by its clock, or since it was told so
     """
 
     FAILED = 2
@@ -43,6 +47,8 @@ class Code(IntEnum):
     NOT_NOW = 1005
     GAVE_SHARES = 1006
     EXPIRED = 1007
+    WAITING = 1008
+    OVER = 1009
 
 
 _OF = {
@@ -53,6 +59,8 @@ _OF = {
     NotEvaluating: Code.NOT_NOW,
     SharesGiven: Code.GAVE_SHARES,
     DescriptionExpired: Code.EXPIRED,
+    WaitsForApproval: Code.WAITING,
+    StudyIsOver: Code.OVER,
 }
 
 

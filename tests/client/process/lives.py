@@ -34,6 +34,7 @@ from wardround.server.provision.kits import load_server_folder
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.hall import Hall
 
 _servers = itertools.count(1)
 
@@ -42,7 +43,7 @@ class Rounds(HospitalGrid):
     """A grid whose hospitals answer as soon as they are asked."""
 
     def __init__(self, run: str, spool: Path, processes: dict[str, HospitalProcess]) -> None:
-        super().__init__(run, 60.0, 1 << 28, spool, ServerEvents())
+        super().__init__(run, Hall(60.0, 1 << 28, spool, ServerEvents()))
         self._processes = processes
         self._settle: dict[str, Callable[[], None]] = {}
         for name, process in processes.items():

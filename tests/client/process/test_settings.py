@@ -182,7 +182,7 @@ def test_every_key_of_both_files_makes_other_terms(folder: Path) -> None:
     lives.close()
     tables = terms.config.model_dump()
     for table, values in tables.items():
-        for key in values:
+        for key in values or ():
             changed = getattr(terms.config, table).model_copy(update={key: "another"})
             config = terms.config.model_copy(update={table: changed})
             assert f"{table}.{key}" in replace(terms, config=config).others(terms)

@@ -150,6 +150,7 @@ def test_every_key_is_tested_here() -> None:
     elsewhere = {"approval", "threads", "device", "processes", "precision", "encoder", "task_files"}
     elsewhere |= {"trust_server", "evaluation", "max_failures", "ledger", "ledger_units"}
     elsewhere |= {"min_evaluation_rows", "min_training_rows"}
+    elsewhere |= {"researchers", "studies_at_once", "data", "studies"}
     assert set(KEY_CASES) | elsewhere == set(SitePolicy.model_fields)
 
 
@@ -461,7 +462,8 @@ def test_the_template_names_every_key_and_its_commented_defaults_are_the_default
     named = site('federations = ["heart"]\n')
     assert site(text).model_dump() == named.model_dump()
     found = dict(re.findall(r"^(?:# )?(\w+) = (.+?)(?:\s+#.*)?$", text, re.M))
-    assert set(found) | {"task_files"} == set(SitePolicy.model_fields) and "[task_files]" in text
+    tables = {"task_files", "data", "studies"}
+    assert set(found) | tables == set(SitePolicy.model_fields) and "[task_files]" in text
     examples = set(re.findall(r"^# (\w+) = .*# example:", text, re.M))
     for key, value in found.items():
         given = getattr(site(f"{key} = {value}\n"), key)

@@ -49,7 +49,7 @@ def test_what_no_key_can_be_is_refused_by_its_name(key: str, tmp_path: Path) -> 
 def test_the_file_of_a_kit_shows_every_key_with_its_default() -> None:
     text, fields = site_text("abc").decode(), SitePolicy.model_fields
     shown = re.findall(r"^(?:# )?(\w+) = (.+?)\s+# (example)?", text, re.M)
-    assert {key for key, _, _ in shown} | {"task_files"} == set(fields)
+    assert {key for key, _, _ in shown} | {"task_files", "data", "studies"} == set(fields)
     for key, value, example in shown:
         if not example and key != "federations":
             assert tomllib.loads(f"x = {value}")["x"] == fields[key].default, key

@@ -1,0 +1,262 @@
+"""The studies at this hospital: which one a message is about, since when, and until when.
+
+A federation that is one has its own study, ``''``, computed in this process. A network's studies
+are opened when they are shown with a plan and found in order, and again at a start; each is
+computed in a child process. One that is over is closed and marked, its keys are burnt, and nothing
+of it is answered any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from wardround.client.process.child import ChildPlace, Children, Setup
+from wardround.client.process.place import OwnPlace, Place, Surroundings
+from wardround.client.process.responder import refusal, too_large
+from wardround.client.process.study import House, StudyWork
+from wardround.client.site.outward import Outward
+from wardround.client.site.studies import Over, StudyFolders, shown
+from wardround.client.site.terms import Terms
+from wardround.common.errors import (
+    AuditError,
+    PolicyRefused,
+    RequestRefused,
+    StudyIsOver,
+    StudyRefused,
+    WardroundError,
+)
+from wardround.common.flower.content import decode_content, encode_content
+from wardround.common.protocol import names as m
+from wardround.common.protocol.errors import code_for
+from wardround.common.protocol.manifest import ManifestRequest
+from wardround.common.protocol.message import Content
+from wardround.common.protocol.results import StudyEnded, StudyReply
+from wardround.common.study.study import Study
+from wardround.common.text import one_line
+from wardround.common.transport.frames import Start
+from wardround.common.transport.mailbox import Incoming
+
+log = logging.getLogger("wardround.client")
+
+COMPLETE = "complete"
+OWN = ""
+"""The federation's own study, in a federation that has one."""
+_NONE = "no run manifest was accepted: nothing but errors leaves"
+
+
+class Studies:
+    """All of one hospital's process.
+
+    Parameters
+    ----------
+    children : how many of a network's studies may compute at once
+    start : is given each study's ``run``, to be called in a thread of its own
+    now : the time, UTC, by this machine's clock
+    """
+
+    def __init__(
+        self,
+        house: House,
+        children: int,
+        start: Callable[[Callable[[], None]], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._house, self._start, self._now = house, start, now
+        self._children, self._turn = Children(children), threading.RLock()
+        self._said: dict[str, str] = {}
+        self.folders = StudyFolders(house.kit().state)
+        self.works: dict[str, StudyWork] = {}
+
+    @property
+    def own(self) -> StudyWork:
+        """The federation's own. Raises KeyError in a network."""
+        return self.works[OWN]
+
+    # --- beginning and ending ---------------------------------------------------------------------
+    def open_all(self) -> None:
+        """At a start. Raises WardroundError for what the federation's own study lacks; a network's
+        study that lacks something says so when its plan is shown."""
+        kit = self._house.kit()
+        if kit.description.config().network is None:
+            self.works[OWN] = StudyWork(
+                self._house, kit.state, lambda terms, around: OwnPlace(terms, kit.state, around)
+            )
+            return
+        for name in self.folders.unburnt():
+            self.folders.burn(name)
+        for name in self.folders.open_ids():
+            try:
+                self._open(self.folders.read(name, kit.description))
+            except WardroundError as error:
+                log.warning("study %s isn't taken up yet: %s", name[:12], error)
+
+    def _open(self, study: Study) -> StudyWork:
+        kit, folder = self._house.kit(), self.folders.folder(study.id)
+        setup = Setup(kit.folder, study.id, self._house.device, self._house.data)
+
+        def place(terms: Terms, around: Surroundings) -> Place:
+            return ChildPlace(setup, self._children, folder, around)
+
+        host = {m.STUDY_ENDED: partial(self._complete, study.id)}
+        work = StudyWork(self._house, folder, place, study=study, host=host)
+        self.works[study.id] = work
+        return work
+
+    def end(self, study: str, over: Over) -> None:
+        """A study is over at this hospital: told by the server, or by this machine's clock."""
+        with self._turn:
+            if not self.folders.is_kept(study) or self.folders.over(study) is not None:
+                return
+            work = self.works.pop(study, None)
+            reason = f"the study is over here: {over.state} ({over.reason or 'no reason given'})"
+            if work is not None:
+                work.end(StudyIsOver(one_line(reason)))
+            self.folders.end(study, over)
+        self._house.audit.append(
+            "study", study=study, state=over.state, reason=one_line(over.reason)
+        )
+        log.info("study %s is over: %s %s", study[:12], over.state, over.reason)
+
+    def note_decisions(self) -> None:
+        """Twice a second: a person decides in another process, and studies reach their ends."""
+        for study, work in list(self.works.items()):
+            try:
+                why = work.note_decisions()
+            except AuditError:
+                raise  # what can't be written down isn't done: the process ends
+            except WardroundError as error:  # nothing leaves meanwhile: the responder looks, too
+                if str(error) != self._said.get(study):
+                    self._said[study] = str(error)
+                    log.warning("%s", error)
+            else:
+                if isinstance(why, StudyIsOver):
+                    self.end(study, self.over("expired", str(why)))
+
+    def over(self, state: str, reason: str) -> Over:
+        """The mark of a study that is over since now."""
+        return Over(state, one_line(reason), self._now().isoformat(timespec="seconds"))
+
+    def close(self) -> None:
+        """Release what all of them hold."""
+        for work in self.works.values():
+            work.close()
+
+    # --- messages, in the connection's thread -----------------------------------------------------
+    def wanted(self, start: Start) -> str | None:
+        """As ``Responder.wanted``, of the study that a request is about."""
+        if start.type == m.STUDY_ENDED:
+            return too_large(start, self._house.mailbox) or None
+        if (work := self.works.get(start.study)) is not None:
+            return work.responder.wanted(start)
+        if start.type == m.MANIFEST and OWN not in self.works and start.study:
+            return too_large(start, self._house.mailbox) or None
+        self._refuse(start, self._why_not(start))
+        return ""
+
+    def _why_not(self, start: Start) -> WardroundError:
+        """Why nothing is answered about a study that isn't open."""
+        if OWN in self.works:
+            return StudyRefused("this federation has no studies: it is one")
+        if not start.study:
+            return PolicyRefused("this is a network: a request is about one of its studies")
+        try:
+            over = self.folders.over(start.study)
+        except WardroundError as error:
+            return error
+        if over is not None:
+            return StudyIsOver(f"the study is over here: {over.state} ({over.reason})")
+        return PolicyRefused(_NONE)
+
+    def request(self, message: Incoming) -> None:
+        """Take a request that has come as a whole. That a study was broken off counts at once,
+        whatever is at work; that it is complete, after what came before."""
+        start = message.start
+        try:
+            if start.type == m.STUDY_ENDED and self._ended(message):
+                return
+            work = self.works.get(start.study) or self._shown(message)
+        except AuditError:
+            raise
+        except WardroundError as error:
+            with message.file:
+                self._refuse(start, error)
+        else:
+            work.responder.request(message)
+
+    def _shown(self, message: Incoming) -> StudyWork:
+        """Open the study that came with a plan. Raises WardroundError unless it is in order."""
+        start, kit = message.start, self._house.kit()
+        if start.type != m.MANIFEST or self.folders.over(start.study) is not None:
+            raise self._why_not(start)
+        content = decode_content(message.file, start.size_bytes)
+        message.file.seek(0)
+        data = ManifestRequest.from_records(content).study
+        signed = shown(data, start.study, kit, self._now())
+        with self._turn:
+            new = not self.folders.is_kept(start.study)
+            self.folders.keep(signed, self._now())
+            work = self._open(signed.study)
+        if new:
+            study = signed.study
+            self._house.audit.append(
+                "study",
+                study=study.id,
+                run=study.run,
+                state="shown",
+                researcher=study.researcher,
+                ends=study.ends,
+            )
+            log.info(
+                "study %s of %s is shown here for the first time: %s",
+                *(study.name, study.researcher, one_line(study.purpose, 200)),
+            )
+        self._start(work.responder.run)
+        return work
+
+    def _ended(self, message: Incoming) -> bool:
+        """Whether that was all that there is to do: the server says that a study is over. Again is
+        the same."""
+        start = message.start
+        ended = StudyEnded.from_records(decode_content(message.file, start.size_bytes))
+        message.file.seek(0)
+        if ended.study != start.study:
+            raise RequestRefused("another study is said to be over than the message is about")
+        if start.study in self.works and (ended.state == COMPLETE or not start.study):
+            return False
+        with message.file:
+            self.end(start.study, self.over(ended.state, ended.reason))
+            self._take(start)
+        return True
+
+    def _complete(self, study: str, content: Content) -> Content:
+        """In the study's own thread: nothing more comes of it."""
+        ended = StudyEnded.from_records(content)
+        self.end(study, self.over(ended.state, ended.reason))
+        return StudyReply().to_records()
+
+    def _take(self, start: Start) -> None:
+        """Answer that a message was taken."""
+        body = encode_content(StudyReply().to_records())
+        reply = Start(
+            number=0,
+            id=hashlib.sha256(f"{start.id}\x1f{body.digest()}".encode()).hexdigest(),
+            kind="reply",
+            type=start.type,
+            study=start.study,
+            reply_to=start.id,
+            size_bytes=body.size_bytes,
+            digest=body.digest(),
+        )
+        self._house.mailbox.put(reply, body)
+
+    def _refuse(self, start: Start, error: WardroundError) -> None:
+        kit = self._house.kit()
+        outward = Outward(self._house.data.path, [kit.folder, Path.cwd()])
+        line = refusal(start, outward(str(error)), self._house.audit, code=code_for(error))
+        self._house.mailbox.put(line)
