@@ -8,7 +8,7 @@ from wardround.common.flower.arrays import Layout
 from wardround.common.manifest.manifest import Manifest
 from wardround.server.gathering.gatherer import Expected
 from wardround.server.gathering.host import KnownModel
-from wardround.server.process.manifest import training_manifest
+from wardround.server.reception.manifest import training_manifest
 
 FIRST_MODEL = "ab" * 32
 

@@ -45,9 +45,10 @@ ORDER = {
         "members provision strategies transport",
         "observer privacy studies",
         "display gathering",
-        "dashboard secagg",
+        "dashboard reception secagg",
         "rounds",
         "app results",
+        "network",
         "process",
     ),
     "simulations": (

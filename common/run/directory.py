@@ -63,21 +63,40 @@ class RunDirectory:
                     path.mkdir()
                 except FileExistsError:
                     continue
-                run = cls(path)
-                run.checkpoints.mkdir()
-                run.model.mkdir()
-                write_atomically(
-                    path / "environment.json", to_json(environment(), indent=2).encode()
-                )
-                run.update(**about)
-                write_atomically(run._config, config_toml.encode())
-                sync(folder)
-                return run
+                return cls(path)._begin(config_toml, about)
         except OSError as error:
             raise RunDirectoryError(
                 f"{folder}: can't make a run directory ({error.strerror}); set federation.runs"
             ) from None
         raise RunDirectoryError(f"{folder}: too many runs of this second")
+
+    @classmethod
+    def at(cls, path: Path, config_toml: str, **about: Any) -> RunDirectory:
+        """The run directory of this very path, made as ``create`` does if it isn't one yet.
+
+        Raises RunDirectoryError if it can't be made.
+        """
+        run = cls(path)
+        if run._config.is_file():
+            return cls.open(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            return run._begin(config_toml, about)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{path}: can't make a run directory ({error.strerror}); set federation.runs"
+            ) from None
+
+    def _begin(self, config_toml: str, about: dict[str, Any]) -> RunDirectory:
+        """Fill a new directory; its configuration comes last, and makes it one. Raises OSError."""
+        self.checkpoints.mkdir(exist_ok=True)
+        self.model.mkdir(exist_ok=True)
+        found = to_json(environment(), indent=2).encode()
+        write_atomically(self.path / "environment.json", found)
+        self.update(**about)
+        write_atomically(self._config, config_toml.encode())
+        sync(self.path.parent)
+        return self
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:

@@ -279,11 +279,7 @@ class SignedStudy:
         be asked now is another matter (``Study.check``)."""
         if not 0 < len(data) <= 2 * MOST_BYTES:
             raise StudyRefused(f"is of an impossible size ({len(data)} bytes)")
-        try:
-            outer = _Outer.model_validate_json(data)
-            datetime.fromisoformat(outer.accepted)
-        except ValueError:
-            raise StudyRefused("is no accepted study") from None
+        outer = _Outer.of(data)
         signature = bytes.fromhex(outer.researcher)
         submission = Submission.read(signature + outer.study.encode(), members)
         one = cls(submission, outer.accepted, bytes.fromhex(outer.server))
@@ -294,12 +290,28 @@ class SignedStudy:
             raise StudyRefused("is not in its one canonical form")
         return one
 
+    @staticmethod
+    def known(data: bytes) -> Study:
+        """The study in bytes that were held against its signatures when they came: for people, also
+        when its researcher is no member any more. Raises StudyRefused."""
+        return Study.from_body(_Outer.of(data).study.encode())
+
 
 class _Outer(Table):
     accepted: Annotated[str, Field(max_length=40)]
     server: Hex
     researcher: Hex
     study: Annotated[str, Field(max_length=MOST_BYTES)]
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """Raises StudyRefused."""
+        try:
+            outer = cls.model_validate_json(data)
+            datetime.fromisoformat(outer.accepted)
+        except ValueError:
+            raise StudyRefused("is no accepted study") from None
+        return outer
 
 
 def study_toml(config: Config) -> str:

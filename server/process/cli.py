@@ -61,6 +61,8 @@ def server(
 
     setup_logging(logs)
     settings = load_config(config, overrides or ())
+    if settings.network is not None:
+        return _network(settings, new, dashboard, dashboard_remote)
     folder, task = load_server_folder(settings), make_task(settings)
     interrupt_once()
     with ExitStack() as stack:
@@ -76,6 +78,29 @@ def server(
             )
         )
         _run(coordinator, new, display)
+
+
+def _network(config: Config, new: bool, dashboard: str | None, remote: bool) -> None:
+    """Stand, until somebody stops it."""
+    from wardround.common.errors import ConfigError, Interrupted
+    from wardround.common.process.signals import interrupt_once
+    from wardround.server.display.studies import StudiesBoard
+    from wardround.server.network.standing import NetworkServer, NetworkSetup
+    from wardround.server.provision.kits import load_server_folder
+
+    if new:
+        raise ConfigError("--new: a network's server begins no run; submit a study")
+    folder, board = load_server_folder(config), StudiesBoard(config.federation.name)
+    console = new_console()
+    interrupt_once()
+    with ExitStack() as stack:
+        server = NetworkServer(
+            NetworkSetup(config=config, folder=folder, board=board, say=console.print)
+        )
+        try:
+            server.run()
+        except KeyboardInterrupt:
+            raise Interrupted("stopped; started again, the server goes on") from None
 
 
 def _run(coordinator: Coordinator, new: bool, display: Observer) -> None:

@@ -25,12 +25,12 @@ from wardround.server.app import run_federation
 from wardround.server.display.board import Board
 from wardround.server.display.board_rows import RunFacts
 from wardround.server.gathering.host import Host
-from wardround.server.process.admission import Admission
-from wardround.server.process.attendance import Attendance
-from wardround.server.process.manifest import ManifestSigner
-from wardround.server.process.port import Port, PortEvents
 from wardround.server.process.present_run import ANEW, COMMAND
 from wardround.server.provision.kits import ServerFolder
+from wardround.server.reception.admission import Admission
+from wardround.server.reception.attendance import Attendance
+from wardround.server.reception.manifest import ManifestSigner
+from wardround.server.reception.port import Port, PortEvents
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.transport.grid import HospitalGrid
@@ -156,7 +156,8 @@ class RunningServer:
             self._port.tell_description()
             return self._admission.ask_again()
         self._tell_other_settings()
-        self._admission.renew(self._port.tell_description)
+        with self._admission.renewing():
+            self._port.tell_description()
 
     def _tell_other_settings(self) -> None:
         """Its members are taken up at once; its settings wait for another run."""

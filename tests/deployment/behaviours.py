@@ -303,7 +303,7 @@ def lie_in_manifest(**values: Any) -> None:
     def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return original(*args, **kwargs).model_copy(update=values)
 
-    wrap("wardround.server.process.manifest:preparation_manifest", around)
+    wrap("wardround.server.reception.manifest:preparation_manifest", around)
 
 
 def swap_roster() -> None:

@@ -37,7 +37,7 @@ from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
 from wardround.server.gathering.gatherer import Expected
 from wardround.server.gathering.host import KnownModel
-from wardround.server.process.manifest import preparation_manifest, training_manifest
+from wardround.server.reception.manifest import preparation_manifest, training_manifest
 
 SETTINGS = """
 [federation]

@@ -30,9 +30,9 @@ from wardround.common.protocol.message import Content
 from wardround.common.protocol.totals import Totals
 from wardround.common.transport import tls
 from wardround.common.trust.identity import Identity
-from wardround.server.process.certificate import Certificate
-from wardround.server.process.present_description import PresentDescription
 from wardround.server.provision.kits import load_server_folder
+from wardround.server.reception.certificate import Certificate
+from wardround.server.reception.present_description import PresentDescription
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.hall import Hall

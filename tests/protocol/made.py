@@ -58,7 +58,7 @@ from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
 from wardround.server.gathering.requests import as_layout_queries, complete, queries
 from wardround.server.members.member import Member
-from wardround.server.process.manifest import preparation_manifest
+from wardround.server.reception.manifest import preparation_manifest
 
 KEY = Identity.from_bytes(bytes(range(32)))
 LAYOUT = {

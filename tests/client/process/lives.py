@@ -28,9 +28,9 @@ from wardround.common.run.directory import RunDirectory
 from wardround.common.trust.pki import now_utc
 from wardround.server.app import run_federation
 from wardround.server.gathering.host import Host, KnownModel
-from wardround.server.process.manifest import ManifestSigner
 from wardround.server.provision import kits as provision
 from wardround.server.provision.kits import load_server_folder
+from wardround.server.reception.manifest import ManifestSigner
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid

@@ -35,8 +35,8 @@ from wardround.common.errors import (
 )
 from wardround.common.protocol import names as m
 from wardround.common.trust.pki import now_utc
-from wardround.server.process.manifest import preparation_manifest
 from wardround.server.provision import kits as provision
+from wardround.server.reception.manifest import preparation_manifest
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.hall import Hall

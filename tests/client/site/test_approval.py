@@ -25,7 +25,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.text import one_line
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.process.manifest import preparation_manifest
+from wardround.server.reception.manifest import preparation_manifest
 
 KEYS = {f"h{number}": Identity.generate().public for number in range(3)}
 OWN, SERVER = Identity.generate(), Identity.generate()

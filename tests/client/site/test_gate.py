@@ -25,7 +25,7 @@ from wardround.common.run.directory import RunDirectory
 from wardround.common.tasks.base import Examples
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.process.manifest import preparation_manifest
+from wardround.server.reception.manifest import preparation_manifest
 from wardround.server.strategies import build_strategy
 
 # Where units are protected each is dealt by itself: with seed 2 all hospitals train and test.

@@ -35,9 +35,9 @@ from wardround.common.privacy.accounting import Release
 from wardround.common.protocol import names as m
 from wardround.common.trust.identity import Identity
 from wardround.common.trust.pki import now_utc
-from wardround.server.process.manifest import preparation_manifest
 from wardround.server.provision import kits as provision
 from wardround.server.provision.kits import load_server_folder
+from wardround.server.reception.manifest import preparation_manifest
 
 THREE = ("north", "south", "east")
 

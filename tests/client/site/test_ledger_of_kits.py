@@ -217,7 +217,7 @@ class Server:
         self.log = AuditLog.open(folder / "server.jsonl", "server", self.identity)
 
     def greet(self, client: Client) -> None:
-        """As ``server/process/diary.py`` and ``client/process/main.py`` do it."""
+        """As ``server/reception/diary.py`` and ``client/process/main.py`` do it."""
         public = client.kit.identity.public
         head = client.audit.signed_head()
         told = []

@@ -30,7 +30,7 @@ from wardround.common.tasks.options import ModelOptions
 from wardround.common.trust.credentials import site_text
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.process.manifest import preparation_manifest
+from wardround.server.reception.manifest import preparation_manifest
 
 ROOT = Path(__file__).parent.parent.parent.parent
 KEYS = {f"h{number}": Identity.generate().public for number in range(5)}

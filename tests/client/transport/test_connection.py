@@ -25,8 +25,8 @@ from wardround.common.protocol import names as m
 from wardround.common.transport import frames as f
 from wardround.common.transport import tls
 from wardround.common.transport.mailbox import Incoming
-from wardround.server.process.present_description import PresentDescription
 from wardround.server.provision.kits import load_server_folder, provision
+from wardround.server.reception.present_description import PresentDescription
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.hall import Hall

@@ -13,7 +13,7 @@ from wardround.common.errors import RoundFailed
 from wardround.server.gathering.host import Host
 from wardround.server.members.member import Member
 from wardround.server.observer import Observer
-from wardround.server.process.attendance import Attendance
+from wardround.server.reception.attendance import Attendance
 from wardround.server.rounds.setup import gather_members
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid

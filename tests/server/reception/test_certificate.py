@@ -17,9 +17,9 @@ from cryptography import x509
 from tests.provisioning import federation
 from wardround.common.transport import tls
 from wardround.common.trust.pki import now_utc
-from wardround.server.process.certificate import Certificate
 from wardround.server.provision import kits as provision
 from wardround.server.provision.kits import load_server_folder
+from wardround.server.reception.certificate import Certificate
 
 
 @pytest.fixture

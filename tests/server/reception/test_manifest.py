@@ -19,7 +19,7 @@ from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
 from wardround.common.trust.description import Description, shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.process.manifest import preparation_manifest
+from wardround.server.reception.manifest import preparation_manifest
 
 LAYOUT = {
     "0.weight": ArraySpec((4, 3), "float32"),

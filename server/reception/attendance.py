@@ -22,6 +22,7 @@ class Attendance:
     ----------
     roster : a live view
     say : a line for people, said when it changes
+    may_come : whether one that is missing is worth waiting for, where enough are here
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class Attendance:
         grid: HospitalGrid,
         roster: Mapping[str, bytes],
         say: Callable[[str], None],
+        may_come: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self._grid, self._roster, self._say = grid, roster, say
+        self._may_come = may_come
         self._needed, self._wait_s = fewest_hospitals(config), config.server.wait_s
         self._idle: dict[str, str] = {}  # processes of hospitals that have nothing to train on
 
@@ -48,7 +51,8 @@ class Attendance:
                 enough_at = math.inf
             else:
                 enough_at = min(enough_at, time.monotonic())
-                if not missing or time.monotonic() - enough_at >= patience_s:
+                come = any(self._may_come(name) for name in missing)
+                if not come or time.monotonic() - enough_at >= patience_s:
                     return
             line = self._line(since, len(ready), len(named), missing, idle)
             if line != said:

@@ -18,6 +18,7 @@ from wardround.common.manifest.planned import (
 )
 from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
+from wardround.common.study.study import Study
 from wardround.common.tasks.base import Task
 from wardround.common.trust.description import Description
 from wardround.common.trust.identity import Identity
@@ -31,39 +32,50 @@ class ManifestSigner:
 
     run_name : the run directory's, as training requests of a private run have it
     identity : the server's
+    study : of a network's study; None in a federation that is one
     """
 
     config: Config
     task: Task[Any]
     run_name: str
     identity: Identity
+    study: Study | None = None
 
     def signed(self, description: Description, known: KnownModel | None) -> bytes:
         """The manifest under this description; of stage 2 once the model is ``known``."""
-        manifest = preparation_manifest(self.config, self.task, description, self.run_name)
+        manifest = preparation_manifest(
+            self.config, self.task, description, self.run_name, self.study
+        )
         if known is not None:
             manifest = training_manifest(manifest, known)
         return manifest.signed(self.identity)
 
 
 def preparation_manifest(
-    config: Config, task: Task[Any], description: Description, run_name: str
+    config: Config,
+    task: Task[Any],
+    description: Description,
+    run_name: str,
+    study: Study | None = None,
 ) -> Manifest:
     """Stage 1: all but the model's arrays.
 
     Parameters
     ----------
     run_name : the run directory's, as training requests of a private run have it
+    study : whose hospitals alone are the roster; None: all are
 
     Raises ConfigError, StrategyError or TaskError for settings that no run could have.
     """
     plan = build_strategy(config)
     records = list(plan.ours.reply_records({})) if plan.ours else []
     secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config.privacy)
-    hospitals = len(description.hospitals)
+    wanted = description.hospitals if study is None else study.hospitals
+    roster = tuple(sorted(set(description.hospitals) & set(wanted)))
     return Manifest(
         stage=1,
         run=run_name,
+        study=study.id if study is not None else "",
         federation=description.federation,
         description=description.digest().hex(),
         description_version=description.version,
@@ -74,7 +86,7 @@ def preparation_manifest(
         task_sha256=task_sha256(config),
         model_family=model_family(config),
         rounds=config.federation.rounds,
-        cohort=min(hospitals, config.federation.clients_per_round or hospitals),
+        cohort=min(len(roster), config.federation.clients_per_round or len(roster)),
         uploads=uploads_of(config),
         largest_weight=None,
         first_model="",
@@ -82,7 +94,7 @@ def preparation_manifest(
         algorithms=(plan.algorithm,),
         privacy=privacy,
         secure_aggregation=secure,
-        roster=tuple(sorted(description.hospitals)),
+        roster=roster,
         leaves=preparation_leaves(secure, privacy, records, task.phases > 0),
     )
 

@@ -13,7 +13,7 @@ from wardround.common.transport.frames import Heads
 from wardround.common.transport.mailbox import Mailbox
 from wardround.common.trust.identity import Identity
 from wardround.server.display.board import Board
-from wardround.server.process.diary import Diary
+from wardround.server.reception.diary import Diary
 from wardround.server.transport.events import ServerEvents
 
 

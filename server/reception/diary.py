@@ -82,12 +82,20 @@ class Diary(ServerEvents):
         self._board.refused(who, reason)
         log.warning("%s was refused: %s", who, reason)
 
+    def accepts(self, name: str, study: str = "") -> None:
+        """A hospital accepts the plan, of a network's ``study``."""
+        self._append("manifest", hospital=name, accepted=True, **_of(study))
+
+    def refuses(self, name: str, reason: str, study: str = "") -> None:
+        """It refuses it."""
+        self._append("manifest", hospital=name, accepted=False, reason=reason, **_of(study))
+
     def admitted(self, name: str) -> None:
-        self._append("manifest", hospital=name, accepted=True)
+        self.accepts(name)
         self._board.admitted(name)
 
     def not_admitted(self, name: str, reason: str, withdrew: bool) -> None:
-        self._append("manifest", hospital=name, accepted=False, reason=reason)
+        self.refuses(name, reason)
         self._board.not_admitted(name, reason, withdrew)
         log.warning("%s %s: %s", name, "withdrew" if withdrew else "doesn't take part", reason)
 
@@ -99,6 +107,7 @@ class Diary(ServerEvents):
             bytes=start.size_bytes,
             digest=start.digest,
             request=start.id,
+            **_of(start.study),
         )
         self._board.sent(name, start.type, start.size_bytes)
 
@@ -112,6 +121,7 @@ class Diary(ServerEvents):
             digest=start.digest,
             request=start.reply_to,
             error=start.reason or None,
+            **_of(start.study),
         )
         self._board.received(name, start.type, start.size_bytes)
 
@@ -147,3 +157,8 @@ class Diary(ServerEvents):
         except AuditError as error:
             if not self._over:
                 log.warning("%s: %s", name, error)
+
+
+def _of(study: str) -> dict[str, str]:
+    """What a line says of the study that it is about."""
+    return {"study": study} if study else {}

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from wardround.common.errors import WardroundError
@@ -20,8 +21,8 @@ from wardround.common.protocol.errors import Code, code_of
 from wardround.common.protocol.manifest import ManifestRequest
 from wardround.common.trust.identity import SIGNATURE_BYTES
 from wardround.server.gathering.host import KnownModel
-from wardround.server.process.manifest import ManifestSigner
-from wardround.server.process.present_description import PresentDescription
+from wardround.server.reception.manifest import ManifestSigner
+from wardround.server.reception.present_description import PresentDescription
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 from wardround.server.transport.links import Link
@@ -40,6 +41,7 @@ class Admission:
     signer : of this run's manifests
     description : the present one
     keep : is given each manifest before it is shown: canonical JSON
+    study : the signed study that goes with each; b'' in a federation that is one
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class Admission:
         description: PresentDescription,
         events: ServerEvents,
         keep: Callable[[bytes], None] = lambda body: None,
+        study: bytes = b"",
     ) -> None:
         self._grid, self._signer, self._description = grid, signer, description
-        self._events, self._keep = events, keep
+        self._events, self._keep, self._study = events, keep, study
         self._known: KnownModel | None = None
         self._signed = b""
         self._renewed = threading.Condition()
@@ -77,23 +80,32 @@ class Admission:
             turn = self._turns[link.name] = self._turns.get(link.name, 0) + 1
         threading.Thread(target=self._asking, args=(link, turn), daemon=True).start()
 
-    def renew(self, announce: Callable[[], None] = lambda: None) -> None:
+    def renew(self) -> None:
+        """The model is known: what was accepted isn't enough."""
+        with self.renewing():
+            pass
+
+    @contextmanager
+    def renewing(self) -> Iterator[None]:
         """The description has changed, or the model is known: what was accepted isn't enough.
 
-        announce : sends hospitals the description that the manifest is about. Nothing is asked of
-            them between the two: they would refuse it
+        Inside hospitals are sent the description that the manifest is about. Nothing is asked of
+        them before its end: they would refuse it.
         """
         signed = self._signer.signed(self._description.now, self._known)
         with self._renewed:
-            if signed == self._signed:
-                return
-            self._keep(signed[SIGNATURE_BYTES:])
-            self._signed, self._announcing = signed, True
+            same = signed == self._signed
+            if not same:
+                self._keep(signed[SIGNATURE_BYTES:])
+                self._signed, self._announcing = signed, True
+        if same:
+            yield
+            return
         links = [link for link in self._grid.links.values() if link.admitted]
         for link in links:
             link.admitted = False
         try:
-            announce()
+            yield
         finally:
             with self._renewed:
                 self._announcing = False
@@ -133,7 +145,9 @@ class Admission:
             with self._renewed:
                 self._renewed.wait_for(lambda: not self._announcing)
                 signed = self._signed
-            message = Message(ManifestRequest(signed).to_records(), link.node_id, m.MANIFEST)
+            message = Message(
+                ManifestRequest(signed, self._study).to_records(), link.node_id, m.MANIFEST
+            )
             for reply in self._grid.send_and_receive([message], timeout=_ANSWER_WITHIN_S):
                 if signed != self._signed:
                     break

@@ -26,10 +26,10 @@ from wardround.common.trust.description import Description
 from wardround.common.trust.lifetime import warning
 from wardround.common.trust.pki import now_utc
 from wardround.server.display.board import Board
-from wardround.server.process.certificate import Certificate
-from wardround.server.process.diary import Diary
-from wardround.server.process.present_description import PresentDescription
 from wardround.server.provision.kits import ServerFolder
+from wardround.server.reception.certificate import Certificate
+from wardround.server.reception.diary import Diary
+from wardround.server.reception.present_description import PresentDescription
 from wardround.server.transport.hall import Hall
 from wardround.server.transport.service import Door, Terms, open_port
 
