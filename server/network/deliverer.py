@@ -12,9 +12,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 
-from flwr.app import Message
-
 from wardround.common.errors import StudyUnknown, WardroundError
+from wardround.common.flower.hosting import Message
 from wardround.common.protocol.results import StudyEnded, StudyFile, StudyReply
 from wardround.server.network.study_run import Premises, run_folder
 from wardround.server.results.deliver import deliveries, ended

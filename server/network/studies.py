@@ -97,8 +97,8 @@ class Studies:
         for row in rows:
             with suppress(Overtaken):  # somebody was faster: the next look sees it
                 self._advance(row, now)
-        while (row := self._claim()) is not None:
-            self._begin(row)
+        while (claimed := self._claim()) is not None:
+            self._begin(claimed)
         self.tell()
 
     def tell(self) -> None:

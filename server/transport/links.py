@@ -28,7 +28,7 @@ from wardround.common.transport.mailbox import Incoming
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.line import Line
 
-_OVER = (Code.REJECTED, Code.EDITED, Code.EXPIRED)
+_OVER = (Code.REJECTED, Code.EDITED, Code.EXPIRED, Code.OVER)
 """What says that nothing of the run is answered until the hospital accepts its plan again."""
 
 
