@@ -94,6 +94,9 @@ def _network(config: Config, new: bool, dashboard: str | None, remote: bool) -> 
     console = new_console()
     interrupt_once()
     with ExitStack() as stack:
+        if dashboard:
+            names = config.server.dashboard_hosts
+            console.print(_dashboard(board.network, dashboard, remote, names, stack))
         server = NetworkServer(
             NetworkSetup(config=config, folder=folder, board=board, say=console.print)
         )
