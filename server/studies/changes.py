@@ -75,14 +75,14 @@ def read_row(connection: sa.Connection, id: str) -> StudyRow:
 
 def read_rows(connection: sa.Connection, query: sa.Select[tuple[object, ...]]) -> list[StudyRow]:
     """The studies of a query for ``COLUMNS``, in its order."""
-    rows = connection.execute(query).all()
-    wanted: dict[str, list[str]] = {row.id: [] for row in rows}
+    rows = connection.execute(query).mappings().all()
+    wanted: dict[str, list[str]] = {row["id"]: [] for row in rows}
     for some in _parts(list(wanted)):
         of_these = sa.select(decisions.c.study, decisions.c.hospital)
         of_these = of_these.where(decisions.c.study.in_(some)).order_by(decisions.c.place)
         for study, hospital in connection.execute(of_these):
             wanted[study].append(hospital)
-    return [StudyRow(**row._mapping, hospitals=tuple(wanted[row.id])) for row in rows]
+    return [StudyRow(**row, hospitals=tuple(wanted[row["id"]])) for row in rows]
 
 
 def _parts(ids: Sequence[str], size: int = 500) -> list[Sequence[str]]:

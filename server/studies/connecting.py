@@ -132,6 +132,12 @@ def _url_of(database: str | Path) -> sa.URL:
         url = make_url(database)
     except (ArgumentError, ValueError):  # its text may hold a password
         raise ConfigError("is no URL of a database", who=KEY, mend=f"give {_FORMS}") from None
+    if (
+        not url.drivername.startswith("sqlite") and "@" in f"{url.host}{url.database}"
+    ):  # what is taken for them is the end of a password
+        raise ConfigError(
+            "has an '@' too many", who=KEY, mend="write a password's '@' as %40, '/' as %2F"
+        )
     if url.drivername in ("postgresql", "postgres", _POSTGRESQL):
         url = url.set(drivername=_POSTGRESQL)
         _check_way(url)

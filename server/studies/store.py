@@ -40,7 +40,8 @@ MOST_EVENTS = 1000
 
 
 class StudyStore:
-    """An open database of studies. Threads may share it; processes open it each.
+    """An open database of studies: use it as a context manager or close it. Threads may share it;
+    processes open it each.
 
     name : of the database in messages, without a password
     database : its own mark, made with it: numbers of events mean something together with it
@@ -79,6 +80,12 @@ class StudyStore:
     def close(self) -> None:
         """Let go of its connections."""
         self._engine.dispose()
+
+    def __enter__(self) -> StudyStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # --- transactions -------------------------------------------------------------------------
     @contextmanager
@@ -268,8 +275,8 @@ class StudyStore:
         kept = decisions.c
         query = sa.select(kept.hospital, kept.word, kept.reason, kept.time).where(kept.study == id)
         with self._reading() as connection:
-            rows = connection.execute(query.order_by(kept.place))
-            return [Decision(**row._mapping) for row in rows]
+            rows = connection.execute(query.order_by(kept.place)).mappings()
+            return [Decision(**row) for row in rows]
 
     def deliver(self, id: str, hospital: str, what: What, *, lead: int | None = None) -> bool:
         """Note that a hospital has what it was owed; False if that is noted. Raises StudyUnknown
@@ -289,7 +296,7 @@ class StudyStore:
             studies.c.number, deliveries.c.hospital, deliveries.c.what == "ended"
         )
         with self._reading() as connection:
-            return [Delivery(**row._mapping) for row in connection.execute(query)]
+            return [Delivery(**row) for row in connection.execute(query).mappings()]
 
     # --- events -------------------------------------------------------------------------------
     def events(self, id: str, after: int = 0) -> Events:
@@ -304,7 +311,7 @@ class StudyStore:
     def _events(self, *where: sa.ColumnElement[bool]) -> Events:
         query = sa.select(events).where(*where).order_by(events.c.number).limit(MOST_EVENTS)
         with self._reading() as connection:
-            return [Event(**row._mapping) for row in connection.execute(query)]
+            return [Event(**row) for row in connection.execute(query).mappings()]
 
     def audited(self, number: int) -> None:
         """Note that the audit log has all events up to this one.
