@@ -72,12 +72,18 @@ class PostgreSQL:
     def fresh(self) -> str:
         """The URL of a new, empty database."""
         self._made += 1
+        self._ask(f"CREATE DATABASE studies{self._made}")
+        return self.url(f"studies{self._made}")
+
+    def drop(self, url: str) -> None:
+        """Take a database away, whoever is connected."""
+        self._ask(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def _ask(self, line: str) -> None:
         import psycopg
 
-        name = f"studies{self._made}"
         with psycopg.connect(self.url("postgres", ""), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        return self.url(name)
+            connection.execute(line.encode())
 
     def url(self, database: str, driver: str = "+psycopg") -> str:
         """Of a database that is there."""

@@ -13,12 +13,15 @@ from wardround.server.studies.store import StudyStore
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
     """A new database: a file of SQLite, or a URL."""
     if request.param == "sqlite":
-        return tmp_path / "studies.sqlite"
+        yield tmp_path / "studies.sqlite"
+        return
     server: PostgreSQL = request.getfixturevalue("postgresql")
-    return server.fresh()
+    url = server.fresh()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
