@@ -38,7 +38,7 @@ ORDER = {
         "privacy",
         "site",
         "requests researcher",
-        "app transport",
+        "app results transport",
         "process",
     ),
     "server": (

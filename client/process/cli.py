@@ -207,6 +207,28 @@ def resume(kit: KitArgument) -> None:
         print(line)
 
 
+@client.command("results", epilog=example("wardround client results kits/north"))
+def results(
+    kit: KitArgument,
+    study: Annotated[
+        str,
+        typer.Argument(metavar="[STUDY]", help="How its name or id begins.", show_default=False),
+    ] = "",
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Hold every file against the server's signature again."),
+    ] = False,
+) -> None:
+    """List studies that are over: model, report, this hospital's own figures, and what left it."""
+    from wardround.client.results.listing import list_results, verify_results
+    from wardround.client.site.kit import Kit
+
+    folder = Kit.open(kit).folder
+    lines = list_results(folder, study) if not verify else verify_results(folder, study)
+    for line in lines:
+        print(line)
+
+
 @client.command(
     "deidentify", epilog=example("wardround client deidentify dicom copies --burned-in drop")
 )

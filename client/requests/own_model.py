@@ -42,9 +42,9 @@ def keep_own_model(hospital: Hospital, received: Received, best_round: int) -> N
     model, number = received.model, sent.server_round
     form = ModelForm.of(hospital.task, model, Entries.of(model, local))
     seed = hospital.config.federation.seed
-    form.write(_path(folder, number), model_arrays(model), number, seed, hospital.name)
+    form.write(own_model_path(folder, number), model_arrays(model), number, seed, hospital.name)
     write_preparation(folder, hospital.totals)
-    kept = {_path(folder, number), _path(folder, best_round)}
+    kept = {own_model_path(folder, number), own_model_path(folder, best_round)}
     for file in set(folder.glob(_FILES)) - kept:
         file.unlink()
 
@@ -59,7 +59,7 @@ def load_own_model(
     files = sorted(folder.glob(_FILES))
     path = files[-1] if files else folder / "round-0001.safetensors"
     if server_round is not None:
-        path = _path(folder, server_round)
+        path = own_model_path(folder, server_round)
     if not path.exists():
         here = ", ".join(file.stem for file in files) or "none"
         raise CheckpointError(f"{path}: there is no such model; there is {here}")
@@ -69,5 +69,6 @@ def load_own_model(
     return task.predictor(model.eval(), totals)
 
 
-def _path(folder: Path, server_round: int) -> Path:
+def own_model_path(folder: Path, server_round: int) -> Path:
+    """Where the whole model of a round stands, if it is kept."""
     return folder / f"round-{server_round:04d}.safetensors"

@@ -27,7 +27,7 @@ from wardround.common.errors import AuditError
 
 KEPT = frozenset(
     {BEGAN, "identity", PEER_HEAD, COUNTERSIGNED, "sent", "received", "refused"}
-    | {"manifest", "policy"}
+    | {"manifest", "policy", "results"}
 )
 """Events whose fields are needed; of the others only the chain is kept in memory."""
 _MOST_COUNTED = 1_000_000

@@ -22,8 +22,8 @@ in ``hospital``; at a hospital the other side is always the server. ``request`` 
 | log lost                        | head: {party, seq, hash, signature}                           |
 | received                        | hospital, kind, round, bytes, digest, request, error; told:   |
 |                                 | what all hospitals were told alike (``compare.py``)           |
-| peer head                       | public, head: {party, seq, hash, signature}                   |
-| countersigned                   | peer, public, head                                            |
+| results                         | hospital, study, run, state, digest, signer                   |
+| peer head, countersigned        | public, head: {party, seq, hash, signature}; peer             |
 | study                           | the server's own: ``server/studies/outbox.py``                |
 | began, identity, torn line ...  | this module's own                                             |
 

@@ -25,7 +25,7 @@ from wardround.common.run.report import report_run
 from wardround.common.text import to_json
 from wardround.common.trust.description import shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.results.shared import shared_round, shared_summary
+from wardround.server.results.shared import shared_rounds, shared_summary
 
 FOLDER = "results"
 """In a run directory."""
@@ -97,11 +97,12 @@ def _fill(making: Path, run: RunDirectory, signed_study: bytes) -> None:
     sync(model)
     _take(run.path / _PLAN, making / _PLAN)
     summary, rounds = run.summary(), run.rounds()
-    lines = "".join(to_json(shared_round(row)) + "\n" for row in rounds)
+    shown = shared_rounds(rounds, int(summary.get("chosen_round", 0)))
+    lines = "".join(to_json(row) + "\n" for row in shown)
     config = shared_toml(load_config(run.config_path))
     for name, text in (
         ("metrics.jsonl", lines),
-        ("run.json", to_json(shared_summary(summary, rounds), indent=2)),
+        ("run.json", to_json(shared_summary(summary, rounds, shown), indent=2)),
         ("config.toml", config),
     ):
         write_atomically(making / name, text.encode())

@@ -6,12 +6,14 @@ over hospitals. Of two hospitals each could take its own off and have the other'
 
 - under masks a figure is of at least two, as ``min_cohort`` of each hospital allowed its opening;
 - in a plain run it is of at least three;
-- of two evaluations of one model, over other hospitals, only the first is shown.
+- of two evaluations of one model, over other hospitals, only the first is shown; and of all rounds
+  only those that the same hospitals evaluated as the chosen one: what counts differ by when one
+  joins or leaves is that one's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wardround.common.protocol.names import SPLITS
@@ -28,15 +30,27 @@ _TRAFFIC = ("bytes_down", "bytes_up", "seconds")
 _SUMMARY = ("name", "status", "strategy", "primary", "figures", "chosen_round", "not_chosen")
 
 
-def shared_round(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of ``metrics.jsonl``, without what is one hospital's.
+def shared_rounds(rounds: Sequence[Mapping[str, Any]], chosen: int) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``, without what is one hospital's.
 
-    Has ``asked``, ``contributed`` and ``evaluated`` (numbers of hospitals) for the names.
+    chosen : the round whose model the run leaves
+    """
+    evaluated = [row for row in rounds if row.get("overall")]
+    one = next((row for row in evaluated if row["round"] == chosen), None)
+    over = (one or (evaluated[-1] if evaluated else {})).get("over", {})
+    return [shared_round(row, over) for row in rounds]
+
+
+def shared_round(row: Mapping[str, Any], over: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """One line; it has ``asked``, ``contributed`` and ``evaluated`` (numbers of hospitals) for the
+    names.
+
+    over : by split, of which hospitals figures are shown
     """
     trained = len(row.get("accepted", ()))
     fewest = FEWEST_MASKED if row.get("hidden") else FEWEST
     # of a round that is lost the model is the one before: it was evaluated there
-    evaluated = {} if row.get("lost") else _evaluated(row)
+    evaluated = {} if row.get("lost") else _evaluated(row, over)
     shown = {split: count for split, count in evaluated.items() if count >= fewest}
     line = {key: row[key] for key in (*_ROUND, *_TRAFFIC) if key in row}
     line |= {
@@ -52,10 +66,14 @@ def shared_round(row: Mapping[str, Any]) -> dict[str, Any]:
     return line | ({"lost": _LOST} if row.get("lost") else {})
 
 
-def _evaluated(row: Mapping[str, Any]) -> dict[str, int]:
-    """Of how many hospitals a round's figures are, by split."""
-    over = row.get("over", {})
-    return {split: len(over.get(split, ())) for split in row.get("overall", {})}
+def _evaluated(row: Mapping[str, Any], over: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Of how many hospitals a round's figures are, by split, where they are of these."""
+    theirs = row.get("over", {})
+    return {
+        split: len(theirs[split])
+        for split in row.get("overall", {})
+        if split in theirs and set(theirs[split]) == set(over.get(split, ()))
+    }
 
 
 def _means(row: Mapping[str, Any], split: str, evaluated: int) -> dict[str, dict[str, Any]]:
@@ -65,17 +83,13 @@ def _means(row: Mapping[str, Any], split: str, evaluated: int) -> dict[str, dict
     return {name: dict(one) for name, one in known.items() if one.get("hospitals", 0) >= fewest}
 
 
-def too_few(rounds: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether there are figures, and all are left out."""
-    measured = [row for row in rounds if row.get("overall")]
-    return bool(measured) and not any(shared_round(row)["overall"] for row in measured)
-
-
 def shared_summary(
-    summary: Mapping[str, Any], rounds: Iterable[Mapping[str, Any]]
+    summary: Mapping[str, Any],
+    rounds: Sequence[Mapping[str, Any]],
+    shown: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """``run.json`` without what is one hospital's or this machine's; ``rows``: of all hospitals
-    together, by split, as they were announced."""
+    together, by split, as they were announced. ``shown``: the lines that are shared."""
     found = {key: summary[key] for key in _SUMMARY if key in summary}
     found |= {"kind": DEPLOYED, "hospitals": [], "absent": []}
     if "ended_early" in summary:
@@ -89,7 +103,7 @@ def shared_summary(
             if (total := sum(one.get(split, 0) for one in sizes))
             and sum(one.get(split, 0) > 0 for one in sizes) >= FEWEST
         }
-    if too_few(rounds):
+    if any(row.get("overall") for row in rounds) and not any(row["overall"] for row in shown):
         found |= {"too_few": True, "left_out": [TOO_FEW]}
     return found
 

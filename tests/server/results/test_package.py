@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,18 @@ from wardround.common.trust.identity import Identity
 from wardround.server.results import package as module
 from wardround.server.results.deliver import deliveries, ended
 from wardround.server.results.package import make_package, package_of
-from wardround.server.results.shared import TOO_FEW, shared_round, shared_summary
+from wardround.server.results.shared import TOO_FEW, shared_rounds, shared_summary
 
 SERVER = Identity.from_bytes(bytes(range(32)))
 NAMES = ("canary-north", "canary-south", "canary-east")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_reaches_the_disk() -> Iterator[None]:
+    """No power is cut here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture
@@ -115,25 +123,45 @@ ROW = {
 }
 
 
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The line of a run of this one round."""
+    return shared_rounds([row], 3)[0]
+
+
 def test_masked_sums_are_shown_as_they_were_opened_and_never_those_of_one() -> None:
-    line = shared_round(ROW)
+    line = shown(ROW)
     assert (line["asked"], line["contributed"], line["train_loss"]) == (4, 2, 0.5)
     assert line["overall"] == {"test": {"auc": 0.8}} and line["within"] == {"test": {}}
     both = ROW | {"within": {"test": {"auc": {"mean": 0.8, "bound": 0.1, "hospitals": 2}}}}
-    assert shared_round(both)["within"]["test"]["auc"]["mean"] == 0.8
+    assert shown(both)["within"]["test"]["auc"]["mean"] == 0.8
     # of five that evaluated, two where it is defined don't know each other: each is told nothing
     five = both | {"over": {"test": list("abcde")}}
-    assert shared_round(five)["within"] == {"test": {}}
+    assert shown(five)["within"] == {"test": {}}
 
 
 def test_a_lost_rounds_model_is_the_one_before_and_is_not_shown_over_others_again() -> None:
-    line = shared_round(ROW | {"lost": "a and b gave shares"})
+    line = shown(ROW | {"lost": "a and b gave shares"})
     assert line["overall"] == {} and line["lost"] == "its sum could not be opened"
+
+
+def test_figures_are_shown_over_one_set_of_hospitals_only() -> None:
+    """Counts of two sets that differ by one hospital are that one's, whatever the model."""
+    counts = {"test": {"auc": 0.8, "examples": 30.0}}
+    rows = [
+        ROW | {"round": number, "overall": counts, "over": {"test": over}}
+        for number, over in ((1, ["a", "b"]), (2, ["a", "b", "c"]), (3, ["c", "a", "b"]))
+    ]
+    assert [one["evaluated"] for one in shared_rounds(rows, 3)] == [{}, {"test": 3}, {"test": 3}]
+    assert [one["evaluated"] for one in shared_rounds(rows, 1)] == [{"test": 2}, {}, {}]
+    # the chosen one wasn't evaluated: as the last one that was
+    assert [one["overall"] for one in shared_rounds(rows, 7)] == [{}, counts, counts]
 
 
 def test_sizes_are_shown_as_a_sum_of_three_that_have_such_rows() -> None:
     sizes = [{"hospital": name, "train": 3, "test": test} for name, test in (("a", 1), ("b", 2))]
-    found = shared_summary({"hospitals": [*sizes, {"hospital": "c", "train": 4, "test": 0}]}, [])
+    found = shared_summary(
+        {"hospitals": [*sizes, {"hospital": "c", "train": 4, "test": 0}]}, [], []
+    )
     assert found["rows"] == {"train": 10}
 
 
@@ -154,12 +182,12 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "module_and_call", [(module, "write_atomically"), (os, "rename"), (os, "link")]
+    ("place", "call"), [(module, "write_atomically"), (os, "rename"), (os, "link")]
 )
 def test_killed_at_any_point_and_made_again_it_is_the_same(
-    run_of: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module_and_call: Any
+    run_of: Any, monkeypatch: pytest.MonkeyPatch, place: Any, call: str
 ) -> None:
-    run, (place, call) = run_of(), module_and_call
+    run = run_of()
     signed = make_package(run, SERVER, network="net").joinpath("files.json").read_bytes()
     real, calls = getattr(place, call), 0
     while True:

@@ -1,0 +1,183 @@
+"""A hospital's own figures: those that the server got of it in plain, worked out at home.
+
+Hospitals are unlike: one has one row, one two, one a single class, one none of a category.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.client.results.federated import Federated, federated
+from tests.unlike import Consortium
+from wardround.client.results.figures import OwnFigures, read_own, share
+from wardround.client.results.left import Left
+from wardround.client.results.own import own_figures
+from wardround.client.results.page import page
+from wardround.client.results.receiver import Receiver
+from wardround.common.audit.log import AuditLog
+from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.model.saved import SavedModel
+
+Ended = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_reaches_the_disk() -> Iterator[None]:
+    """No power is cut here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, unlike: Callable[[str], Consortium]) -> Any:
+    """A run by task kind and strategy."""
+    place = tmp_path_factory.mktemp("federated")
+
+    @cache
+    def run(kind: str, *overrides: str) -> Federated:
+        return federated(unlike(kind), place / f"{kind}-{len(overrides)}", *overrides)
+
+    return run
+
+
+def ended(run: Federated, name: str, kit: Path) -> Path:
+    """The results of a run at one hospital."""
+    with AuditLog.open(kit / "audit.jsonl", "north", None) as audit:
+        receiver: Receiver = run.receiver(kit, audit, name=name)
+        for message in run.messages():
+            receiver.answer(message.type, message.to_records())
+    return kit / "results" / run.run.path.name
+
+
+@pytest.fixture(scope="module")
+def at_home(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The results of a run at every hospital, by name."""
+    place = tmp_path_factory.mktemp("home")
+
+    @cache
+    def results(kind: str) -> dict[str, Path]:
+        run = runs(kind)
+        return {name: ended(run, name, place / f"{kind}-{name}") for name in run.hospitals}
+
+    return results
+
+
+@pytest.mark.parametrize("kind", ["binary", "survival"])
+def test_figures_at_home_are_those_that_a_request_gets(runs: Any, at_home: Any, kind: str) -> None:
+    """Exactly: the same sums. In a plain run the server has each hospital's own."""
+    run = runs(kind)
+    theirs = run.run.rounds()[-1]
+    table, compared = next(iter(run.hospitals.values())).task.figure_table(), 0
+    for name, folder in at_home(kind).items():
+        found = read_own(folder)
+        assert (found.hospital, found.round, found.primary) == (name, 2, table.primary.name)
+        expected = theirs["hospitals"].get(name, {})
+        for split in ("validation", "test"):
+            shown = {k: v if v == v else None for k, v in expected.get(split, {}).items()}
+            assert found.figures.get(split, {}) == shown, (name, split)
+            compared += len(shown)
+            assert (split in expected) or f"This hospital has no {split} rows." in found.notes
+        assert found.federation["test"]["overall"] == theirs["overall"]["test"]
+        text = (folder / "own" / "report.html").read_text()
+        assert name in text and "–" in text
+    assert compared >= 20
+
+
+def test_one_row_no_rows_and_one_class_are_sentences(at_home: Any) -> None:
+    folders = at_home("binary")
+    notes = {name: " ".join(read_own(folder).notes) for name, folder in folders.items()}
+    assert "This hospital has no test rows." in notes["1002"]  # it has one row
+    assert "auc" in notes["rare"] and "they lack a class" in notes["rare"]
+    assert re.search(r"Of \w+ rows \(test\) a figure says little", notes["south"])
+
+
+def test_personal_layers_are_joined_and_evaluated_as_in_the_run(runs: Any, tmp_path: Path) -> None:
+    run = runs("binary", "strategy.personal_layers=['bias']")
+    theirs = run.run.rounds()[-1]["hospitals"]
+    for name, hospital in run.hospitals.items():
+        folder = ended(run, name, tmp_path / name)
+        found = read_own(folder)
+        if name not in theirs:  # it trains nothing, so it has no layers of its own
+            assert found.figures == {} and any("stay with each hospital" in x for x in found.notes)
+            continue
+        shown = {k: v if v == v else None for k, v in theirs[name]["test"].items()}
+        assert found.figures["test"] == shown
+        saved = SavedModel(folder / "model", hospital.task, hospital.config.federation.seed)
+        assert saved.hospitals() == [name] and saved.personal
+        whole = saved.load(name)
+        own, _ = read_tensors(hospital.model_folder / "round-0002.safetensors")  # type: ignore[operator]
+        for key, value in own.items():
+            assert torch.equal(whole.state_dict()[key], torch.from_numpy(value)), key
+
+
+def test_own_layers_dont_join_another_model_than_was_evaluated_here(
+    runs: Any, tmp_path: Path
+) -> None:
+    run = runs("binary", "strategy.personal_layers=['bias']")
+    folder = ended(run, "north", tmp_path)
+    path = folder / "model" / "model.safetensors"
+    arrays, state = read_tensors(path)
+    name = next(name for name, value in arrays.items() if value.dtype == np.float32)
+    write_tensors(path, arrays | {name: arrays[name] + np.float32(1)}, state)
+    found = own_figures(run.hospitals["north"], folder)
+    assert found.figures == {} and f"'{name}' in the results isn't what" in found.notes[0]
+
+
+def test_a_model_or_a_record_that_cant_be_read_is_a_note(runs: Any, tmp_path: Path) -> None:
+    run = runs("binary")
+    folder = ended(run, "north", tmp_path)
+    (folder / "model" / "model.safetensors").write_bytes(b"torn")
+    for text in (
+        '{"round":2,"overall":3}',
+        '{"round":[1]}\n',
+        "[]",
+        '{"round":2,"overall":{"test":{}}}',
+    ):
+        (folder / "metrics.jsonl").write_text(text)
+        (folder / "run.json").write_text('{"chosen_round":2,"rows":{"train":-1,"test":1e9}}')
+        found = own_figures(run.hospitals["north"], folder)
+        assert "can't be evaluated here" in found.notes[0]
+        assert found.federation == {} and found.all_rows == {}
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_runs_nothing_loads_nothing_and_escapes_all(runs: Any) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=y>\"'"
+    table = runs("binary").hospitals["north"].task.figure_table()
+    figures: dict[str, float | None] = {evil: 0.5, "auc": 0.75}
+    found = OwnFigures(
+        "", evil, evil, 3, evil, {"test": 5}, {"test": 20}, {"test": figures},
+        {"test": {"mean": {"auc": 0.5, evil: 1.0}, "overall": {}}}, [evil],
+    )  # fmt: skip
+    left = Left("", evil, [], {evil: 1500, "masked": 0}, 1.5, {"seq": 3, "hash": evil})
+    tags = Tags()
+    tags.feed(text := page(found, table, left))
+    assert {tag for tag, _ in tags.found} == {
+        *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ul", "li", "b"),
+        *("span", "div", "table", "thead", "tbody", "tr", "th", "td", "code"),
+    }
+    names = {name for _, attrs in tags.found for name in attrs}
+    assert names == {"lang", "charset", "http-equiv", "content", "name", "class"}
+    assert '<td class="num">0.750</td><td class="num">0.500</td>' in text
+    assert "25.0%" in text and "1.5 kB" in text and share(found, "train") != share(found, "train")
+    json.dumps(text)
