@@ -22,6 +22,7 @@ from docs import sent
 from wardround.client.site.policy import SitePolicy
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
+from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.known_effects import EFFECTS
 from wardround.common.settings.strategies import STRATEGIES
@@ -82,6 +83,8 @@ def _table(name: str) -> str:
         return _HEAD + "".join(_rows(SitePolicy, ()))
     if name in _TASKS:
         return _HEAD + "".join(_rows(_TASKS[name], _TASKS[name].effects))
+    if name == "server.dashboard":
+        return _HEAD + "".join(_rows(DashboardTable, ()))
     (model, *_) = _kinds(Config.model_fields[name].annotation)
     assert isinstance(model, type) and issubclass(model, BaseModel)
     below = [

@@ -76,8 +76,8 @@ def test_the_composed_dashboard_is_reached_from_its_machine_only() -> None:
     service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["server"]
     words = service["command"]
     host, port = words[words.index("--dashboard") + 1].split(":")
-    assert "--dashboard-remote" in words and f"127.0.0.1:{port}:{port}" in service["ports"]
-    page = serve_dashboard(Board(), f"{host}:0", allow_remote=True)
+    assert "--dashboard-open" in words and f"127.0.0.1:{port}:{port}" in service["ports"]
+    page = serve_dashboard(Board(), f"{host}:0", open_to_all=True)
     try:
         inside = int(page.url.rstrip("/").rpartition(":")[2])
         for name in ("localhost", "127.0.0.1"):

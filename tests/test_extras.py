@@ -18,12 +18,17 @@ from wardround.common.errors import DataError
 ROOT = Path(__file__).parent.parent
 SIDES = ("client", "common", "server", "simulations")
 MODULES = {"scikit-learn": "sklearn", "grpcio-health-checking": "grpc_health"}
+MODULES["argon2-cffi"] = "argon2"
 """What a package is imported as, where that isn't its name with underscores."""
 SITES = {
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
     "common/tasks/data/example.py": {"sklearn"},
-    "server/dashboard/app.py": {"fastapi", "uvicorn"},
+    "server/dashboard/app.py": {"fastapi", "starlette", "uvicorn"},
     "server/dashboard/guard.py": {"starlette"},
+    "server/dashboard/sign_in/door.py": {"starlette"},
+    "server/dashboard/sign_in/oidc.py": {"authlib", "joserfc"},
+    "server/dashboard/sign_in/pages.py": {"fastapi", "starlette"},
+    "server/dashboard/sign_in/passwords.py": {"argon2"},
     "server/dashboard/metrics.py": {"prometheus_client"},
     "server/process/running.py": {"grpc_health"},
     **{

@@ -52,6 +52,13 @@ COMMANDS = (
         "wardround.client.researcher.cli",
     ),
     Command(
+        "account",
+        COORDINATOR,
+        "Who may sign in to the dashboard: add, list, remove.",
+        "wardround.server.dashboard.cli",
+        "server",
+    ),
+    Command(
         "simulate",
         RESEARCHER,
         "Run a whole federation on this machine and compare it with local and pooled training.",

@@ -86,6 +86,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
         "address",
         "listen",
         "dashboard_hosts",
+        "dashboard",
         "hospitals",
         "description_days",
         "folder",

@@ -16,6 +16,7 @@ from wardround.common.settings.base import (
     Seconds,
     Table,
 )
+from wardround.common.settings.dashboard import DashboardTable
 
 
 class SimulationTable(Table):
@@ -125,6 +126,9 @@ class ServerTable(Table):
         [],
         max_length=100,
         description="names under which a proxy in front asks for the dashboard, without port",
+    )
+    dashboard: DashboardTable = Field(
+        DashboardTable(), description="who may look at the dashboard: `[server.dashboard]`"
     )
     hospitals: list[str] = Field(
         [],

@@ -1,4 +1,4 @@
-"""What every request to the dashboard passes: is it a read, addressed to this server?
+"""What every request to the dashboard passes: is it a read, or a sign-in, addressed to us?
 
 The answer forbids inline scripts, framing and caching, whatever it is.
 """
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
         "object-src 'none'"
     ),
     "X-Frame-Options": "DENY",
@@ -26,10 +26,20 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses what isn't a read addressed to this server; puts the security headers on all."""
+    """Refuses what isn't a read addressed to this server; puts the security headers on all.
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], any_address: bool) -> None:
+    posts : paths that take a form: to sign in, and out
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: frozenset[str],
+        any_address: bool,
+        posts: frozenset[str] = frozenset(),
+    ) -> None:
         self._app, self._hosts, self._any_address = app, hosts, any_address
+        self._forms = {("POST", path) for path in posts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or pass on one request."""
@@ -51,7 +61,7 @@ class Guard:
                 "server.dashboard_hosts\n",
                 status_code=421,
             )
-        if scope["method"] != "GET":
+        if scope["method"] != "GET" and (scope["method"], scope["path"]) not in self._forms:
             allow = {"Allow": "GET"}
             return PlainTextResponse("this page is read-only\n", status_code=405, headers=allow)
         return None

@@ -23,13 +23,15 @@ const COLUMNS = [
 ];
 
 export class Hospitals {
-  constructor(head, body, empty) {
-    Object.assign(this, { head, body, empty, rows: new Map(), columns: "" });
+  // only: keys of the columns that are shown; left out: all that have something to show
+  constructor(head, body, empty, only) {
+    Object.assign(this, { head, body, empty, only, rows: new Map(), columns: "" });
   }
 
   show(hospitals, run, now) {
     this.empty.hidden = hospitals.length > 0;
-    const columns = COLUMNS.filter((column) => !column.when || column.when(hospitals));
+    const columns = COLUMNS.filter((column) => (!this.only || this.only.includes(column.key))
+      && (!column.when || column.when(hospitals)));
     const keys = columns.map((column) => column.key).join();
     if (keys !== this.columns) this.start(columns, keys);
     const present = new Set(hospitals.map((h) => h.name));

@@ -1,7 +1,9 @@
-"""The board as Prometheus metrics, in a registry of their own.
+"""What the dashboard shows as Prometheus metrics, in a registry of their own.
 
 Every label's values are bounded: hospitals are those on the board (whoever isn't one counts as
-'other'), steps, outcomes and directions are fixed sets, and a metric's name comes from the task.
+'other'), steps, outcomes and directions are fixed sets, and a metric's name comes from the task. Of
+a network: its connections, its studies by state, and the same of each study that runs (not of those
+that ran), labelled with its short name; 16 at most.
 Counters count since this process began. With secure aggregation nothing is shown per hospital but
 its connection, its refusals and the epsilon it claims.
 """
@@ -24,15 +26,17 @@ from prometheus_client.registry import Collector
 
 from wardround.server.display.board import Board
 from wardround.server.display.board_rows import SECONDS_BOUNDS, Tally
+from wardround.server.display.studies import StudiesBoard
 
+_MOST_STUDIES = 16
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics(Collector):
-    """Reads the board whenever it is scraped; nothing is kept here."""
+    """Reads what is shown whenever it is scraped; nothing is kept here."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, shown: Board | StudiesBoard) -> None:
+        self._shown = shown
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -46,14 +50,42 @@ class Metrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """One family after the other, from one picture of the board."""
-        picture, tally = self._board.snapshot(), self._board.tally()
-        yield GaugeMetricFamily(
-            "wardround_round", "Round that runs, or ran last", value=picture["run"]["round"]
-        )
-        yield from _of_hospitals(picture["hospitals"])
-        yield from _counters(tally)
-        yield _figures(picture["rounds"])
+        """One family after the other, from one picture of each board."""
+        if isinstance(self._shown, Board):
+            yield from _of_run(self._shown)
+        else:
+            yield from _of_network(self._shown)
+
+
+def _of_run(board: Board) -> Iterator[Metric]:
+    picture, tally = board.snapshot(), board.tally()
+    yield GaugeMetricFamily(
+        "wardround_round", "Round that runs, or ran last", value=picture["run"]["round"]
+    )
+    yield from _of_hospitals(picture["hospitals"])
+    yield from _counters(tally)
+    yield _figures(picture["rounds"])
+
+
+def _of_network(studies: StudiesBoard) -> Iterator[Metric]:
+    """The network's connections, how many studies there are, and each running one's own."""
+    family = GaugeMetricFamily("wardround_studies", "Studies by state", labels=["state"])
+    for state, count in sorted(studies.states().items()):
+        family.add_metric([state], count)
+    yield family
+    picture = studies.network.snapshot()
+    yield from list(_of_hospitals(picture["hospitals"]))[:-1]  # budgets are each study's
+    merged: dict[str, Metric] = {}
+    for study, board in sorted(studies.running().items())[:_MOST_STUDIES]:
+        line = studies.line(study)
+        label = {"study": f"{line.name if line else ''}-{study[:12]}"}
+        for one in _of_run(board):
+            name = one.name.replace("wardround_", "wardround_study_", 1)
+            into = merged.setdefault(name, Metric(name, one.documentation, one.type))
+            for sample in one.samples:
+                own = sample.name.replace("wardround_", "wardround_study_", 1)
+                into.add_sample(own, label | sample.labels, sample.value)
+    yield from merged.values()
 
 
 def _counters(tally: Tally) -> Iterator[Metric]:

@@ -3,10 +3,10 @@
 
 import { Curve, element } from "./curves.js";
 import { Hospitals } from "./hospitals.js";
+import { showMe, Stream } from "./stream.js";
+import { showStudy, STUDY, whyNoRun } from "./study.js";
 import { bytes, clock, count, duration, elapsed, setText, words } from "./text.js";
 
-const SILENT_S = 25; // the server says something at least every 10 s
-const RETRY_S = 3;
 const ANNOUNCE_S = 4;
 const FIRST_CURVES = matchMedia("(max-width: 52rem)").matches ? 2 : 6;
 const LAST = ["prevalence", "examples"]; // they hardly move
@@ -18,47 +18,25 @@ const board = { run: null, hospitals: [], rounds: [], refusals: [], audit: [] };
 const table = new Hospitals($("hospital-head"), $("hospital-rows"), $("no-hospitals"));
 const curves = new Map();
 let skew = 0; // server's clock minus ours, seconds
-let heard = 0, source = null, allCurves = false;
+let allCurves = false;
 
 const now = () => Date.now() / 1000 + skew;
 
-// --- the stream -----------------------------------------------------------------------------------
-function listen() {
-  if (source) source.close();
-  source = new EventSource("api/events");
-  heard = Date.now();
-  source.addEventListener("whole", (event) => take(JSON.parse(event.data), true));
-  source.addEventListener("change", (event) => take(JSON.parse(event.data), false));
-  source.addEventListener("alive", live);
-  source.onerror = () => {
-    lost();
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_S * 1000);
-  };
-}
-
-function live() {
-  heard = Date.now();
-  $("banner").hidden = true;
-  setText($("link"), "live");
-}
-
-function lost() {
-  setText($("banner"), "The connection to the server is lost; reconnecting. What is shown may be old.");
-  $("banner").hidden = false;
-  setText($("link"), "reconnecting");
-}
-
+// --- what the stream brings ---------------------------------------------------------------------
 function take(picture, whole) {
   skew = picture.now - Date.now() / 1000;
-  if (whole) board.rounds = [];
+  if (whole) Object.assign(board, { run: null, hospitals: [], rounds: [], refusals: [], audit: [] });
   for (const row of picture.rounds || []) {
     while (board.rounds.length && board.rounds[board.rounds.length - 1].round >= row.round) board.rounds.pop();
     board.rounds.push(row);
   }
   board.rounds.splice(0, board.rounds.length - 1000);
   for (const key of ["run", "hospitals", "refusals", "audit"]) if (key in picture) board[key] = picture[key];
-  live();
-  show(picture);
+  if (picture.study) showStudy(picture.study, now());
+  $("run").hidden = !board.run;
+  $("no-run").hidden = Boolean(board.run);
+  if (!board.run && picture.study) setText($("no-run"), whyNoRun(picture.study));
+  if (board.run) show(picture);
 }
 
 // --- showing --------------------------------------------------------------------------------------
@@ -73,10 +51,12 @@ function show(picture) {
 function showRun() {
   const { run } = board, last = board.rounds[board.rounds.length - 1];
   const done = last ? last.round : 0, running = run.status === "running";
-  document.title = `${run.name || "run"}: round ${run.round || 0} – Wardround`;
-  setText($("run-name"), run.name || "(no name yet)");
-  setText($("status"), run.status);
-  $("status").className = `badge ${running || run.status === "complete" ? "good" : "bad"}`;
+  if (!STUDY) document.title = `${run.name || "run"}: round ${run.round || 0} – Wardround`;
+  if (!STUDY) { // a study's own state stands there
+    setText($("run-name"), run.name || "(no name yet)");
+    setText($("status"), run.status);
+    $("status").className = `badge ${running || run.status === "complete" ? "good" : "bad"}`;
+  }
   $("secure").hidden = !run.hidden;
   setText($("round"), String(run.round || "–"));
   setText($("of"), run.rounds ? `of ${run.rounds}` : "");
@@ -241,7 +221,7 @@ function announce(words) {
 setInterval(() => {
   tick();
   if (board.run) table.show(board.hospitals, board.run, now());
-  if (Date.now() - heard > SILENT_S * 1000) { lost(); listen(); }
 }, 1000);
 $("more-curves").addEventListener("click", () => { allCurves = true; showCurves(); });
-listen();
+new Stream(STUDY ? `api/studies/${STUDY}` : "api", take);
+showMe();

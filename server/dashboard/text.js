@@ -27,6 +27,13 @@ export function ago(seconds) {
   return seconds < 2 ? "just now" : `${elapsed(seconds)} ago`;
 }
 
+// A time that nobody counts the seconds of.
+export function roughly(seconds) {
+  if (seconds < 120) return elapsed(seconds);
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 120 ? `${minutes} min` : duration(seconds);
+}
+
 export function clock(time) {
   return new Date(time * 1000).toLocaleTimeString([], { hourCycle: "h23" });
 }
@@ -44,4 +51,15 @@ export function words(name) {
 
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
+}
+
+// Day and time, in the reader's own zone.
+export function when(time) {
+  if (!time) return "–";
+  const at = new Date(time * 1000), short = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  return at.toLocaleString("en-GB", at.getFullYear() === new Date().getFullYear() ? short : { ...short, year: "numeric" });
+}
+
+export function day(time) {
+  return time ? new Date(time * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" }) : "–";
 }

@@ -305,6 +305,11 @@ class Board(Observer):
             head = {"version": self._version, "now": self._clock()}
             return head | {k: make() for k, make in sections.items() if self._at[k] > since}
 
+    def hospitals(self) -> list[str]:
+        """The names of those in the table."""
+        with self._changed:
+            return sorted(self._hospitals)
+
     def tally(self) -> Tally:
         """The counts behind the metrics."""
         with self._changed:

@@ -124,6 +124,10 @@ class StudiesBoard:
         """Grows with every change of the list; a study's own board has its own."""
         return self._version
 
+    def now(self) -> float:
+        """The clock that all times here are of."""
+        return self._clock()
+
     def line(self, study: str) -> StudyLine | None:
         """One study's line; None: no such study is known here."""
         with self._lock:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # every command would pay for the import
     from wardround.common.config.load import Config
     from wardround.common.figures.figure import Figure
     from wardround.server.display.board import Board
+    from wardround.server.display.studies import StudiesBoard
     from wardround.server.observer import Observer
     from wardround.server.process.main import Coordinator
 
@@ -42,9 +43,12 @@ def server(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Show the run, read-only, e.g. 127.0.0.1:8080."),
     ] = None,
-    dashboard_remote: Annotated[
+    dashboard_open: Annotated[
         bool,
-        typer.Option("--dashboard-remote", help="Let the dashboard listen beyond this machine."),
+        typer.Option(
+            "--dashboard-open",
+            help="Let others than this machine reach the dashboard without signing in.",
+        ),
     ] = False,
     logs: LogOption = "text",
 ) -> None:
@@ -70,8 +74,7 @@ def server(
         board = Board(forward=display)
         display.begins([settings.privacy.sentence, *settings.notes])
         if dashboard:
-            names = settings.server.dashboard_hosts
-            display.progress(_dashboard(board, dashboard, dashboard_remote, names, stack))
+            display.progress(_dashboard(board, dashboard, dashboard_open, settings, stack))
         coordinator = Coordinator(
             ServerSetup(
                 config=settings, task=task, folder=folder, board=board, say=display.progress
@@ -119,12 +122,29 @@ def _run(coordinator: Coordinator, new: bool, display: Observer) -> None:
             _report(coordinator.run_path, display)
 
 
-def _dashboard(board: Board, address: str, remote: bool, names: list[str], stack: ExitStack) -> str:
+def _dashboard(
+    shown: Board | StudiesBoard,
+    address: str,
+    open_to_all: bool,
+    config: Config,
+    stack: ExitStack,
+) -> str:
+    """Serve a run, or a network's studies, until the stack ends; a line that says where."""
     from wardround.server.dashboard.app import serve_dashboard
+    from wardround.server.dashboard.sign_in.setup import open_sign_in
 
-    page = serve_dashboard(board, address, allow_remote=remote, also=names)
+    sign_in = open_sign_in(config)
+    page = serve_dashboard(
+        shown,
+        address,
+        settings=config.server.dashboard,
+        sign_in=sign_in,
+        open_to_all=open_to_all,
+        also=config.server.dashboard_hosts,
+        folder=config.folder,
+    )
     stack.callback(page.stop)
-    return f"dashboard: {page.url}"
+    return f"dashboard: {page.url}{' (people sign in)' if sign_in else ''}"
 
 
 def _display(logs: str, config: Config, primary: Figure, stack: ExitStack) -> Observer:

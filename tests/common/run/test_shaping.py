@@ -10,6 +10,7 @@ import pytest
 from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.errors import ConfigError
 from wardround.common.run.shaping import OPERATIONAL, SHAPES, check_same, digest, shaping
+from wardround.common.settings.dashboard import DashboardTable
 
 OTHER = {
     "federation.min_clients": "5",
@@ -37,6 +38,7 @@ OTHER = {
     "server.description_days": "9",
     "server.folder": "'keys'",
     "server.dashboard_hosts": '["board.example"]',
+    "server.dashboard": "{session_hours = 1.0}",
     "server.wait_s": "1.0",
     "server.heartbeat_s": "1.0",
     "server.lease_s": "99.0",
@@ -61,7 +63,8 @@ def test_what_is_operational_is_outside_the_identity() -> None:
     assert declared == set(OTHER), "give each a value here"
     for key, value in OTHER.items():
         table, _, name = key.partition(".")
-        given = {name: tomllib.loads(f"x = {value}")["x"]}
+        x = tomllib.loads(f"x = {value}")["x"]
+        given = {name: DashboardTable(**x) if key == "server.dashboard" else x}
         one = getattr(plain, table).model_copy(update=given)  # unchecked: some need another key
         changed = plain.model_copy(update={table: one})
         assert changed.model_dump() != plain.model_dump(), key

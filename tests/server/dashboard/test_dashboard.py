@@ -22,6 +22,7 @@ from wardround.server.dashboard import streams
 from wardround.server.dashboard.app import Dashboard, serve_dashboard
 from wardround.server.dashboard.guard import bare_host
 from wardround.server.dashboard.metrics import Metrics
+from wardround.server.dashboard.sign_in.roles import ANYBODY
 from wardround.server.display.board import Board
 from wardround.server.display.board_rows import RunFacts
 
@@ -194,10 +195,10 @@ def drive_stream(
             stopping.set()
 
     monkeypatch.setattr(streams.asyncio, "sleep", pause)
-    source = streams.Streams(board, stopping)
+    source, told = streams.Streams(stopping), streams.BoardSource(board, ANYBODY, "all")
 
     async def collect() -> list[str]:
-        return [text async for text in source.events()]
+        return [text async for text in source.events(told, lambda: True)]
 
     found = asyncio.run(collect())
     assert set(slept) == {0.5} and source.open == 0
@@ -242,9 +243,9 @@ def test_too_many_open_pages_are_refused(
 @pytest.mark.parametrize(
     ("address", "what"),
     [
-        ("0.0.0.0:0", "--dashboard-remote"),
-        ("[::]:0", "--dashboard-remote"),
-        ("192.0.2.7:8080", "--dashboard-remote"),
+        ("0.0.0.0:0", "--dashboard-open"),
+        ("[::]:0", "--dashboard-open"),
+        ("192.0.2.7:8080", "--dashboard-open"),
         ("127.0.0.1", "host:port"),
         ("127.0.0.1:99999", "host:port"),
         (":8080", "host:port"),
@@ -271,7 +272,7 @@ def test_a_port_in_use_is_said_so_and_stopping_frees_it(served: tuple[Board, Das
 
 
 def test_remote_must_be_allowed_and_then_goes_by_addresses_only() -> None:
-    dashboard = serve_dashboard(Board(), "0.0.0.0:0", allow_remote=True)
+    dashboard = serve_dashboard(Board(), "0.0.0.0:0", open_to_all=True)
     try:
         statuses = [
             ask(dashboard, "/healthz", Host=host)[0].status

@@ -71,7 +71,8 @@ def test_a_simulated_run_is_seen_in_the_browser(browser: Browser, tmp_path: Path
     assert text(browser, "h1") == "breast-cancer-1"
     assert (text(browser, "#round"), text(browser, "#of")) == ("3", "of 3")
     assert text(browser, "#connected") == "5 of 5" and shown(browser, "#secure")
-    assert text(browser, "#refusal-count") == "0" and text(browser, "#bytes-in").endswith("MB")
+    received = f"{picture['run']['bytes_in'] / 1000:.0f} kB"
+    assert (text(browser, "#refusal-count"), text(browser, "#bytes-in")) == ("0", received)
     assert browser.run(f"return [...{ROWS}].map(r => r.firstChild.innerText)") == [
         each["name"] for each in picture["hospitals"]
     ]
