@@ -30,7 +30,6 @@ SITES = {
     "server/dashboard/sign_in/pages.py": {"fastapi", "starlette"},
     "server/dashboard/sign_in/passwords.py": {"argon2"},
     "server/dashboard/metrics.py": {"prometheus_client"},
-    "server/process/running.py": {"grpc_health"},
     **{
         f"server/studies/{name}.py": {"sqlalchemy"}
         for name in ("changes", "connecting", "course", "leases", "store", "tables")

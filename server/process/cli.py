@@ -66,7 +66,7 @@ def server(
     setup_logging(logs)
     settings = load_config(config, overrides or ())
     if settings.network is not None:
-        return _network(settings, new, dashboard, dashboard_remote)
+        return _network(settings, new, dashboard, dashboard_open)
     folder, task = load_server_folder(settings), make_task(settings)
     interrupt_once()
     with ExitStack() as stack:
@@ -83,7 +83,7 @@ def server(
         _run(coordinator, new, display)
 
 
-def _network(config: Config, new: bool, dashboard: str | None, remote: bool) -> None:
+def _network(config: Config, new: bool, dashboard: str | None, open_to_all: bool) -> None:
     """Stand, until somebody stops it."""
     from wardround.common.errors import ConfigError, Interrupted
     from wardround.common.process.signals import interrupt_once
@@ -98,8 +98,7 @@ def _network(config: Config, new: bool, dashboard: str | None, remote: bool) -> 
     interrupt_once()
     with ExitStack() as stack:
         if dashboard:
-            names = config.server.dashboard_hosts
-            console.print(_dashboard(board.network, dashboard, remote, names, stack))
+            console.print(_dashboard(board, dashboard, open_to_all, config, stack))
         server = NetworkServer(
             NetworkSetup(config=config, folder=folder, board=board, say=console.print)
         )

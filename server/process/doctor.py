@@ -20,7 +20,17 @@ from wardround.common.secagg.content import descriptor
 from wardround.server.provision.kits import ServerFolder, load_server_folder, standings
 from wardround.server.strategies import build_strategy
 
-_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "grpc_health", "plotly", "jinja2")
+_NEEDED = (
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
+    "grpc_health",
+    "plotly",
+    "jinja2",
+    "argon2",
+    "authlib",
+    "joserfc",
+)
 
 
 def examine(path: Path, data: Path | None = None) -> Iterator[Finding]:
