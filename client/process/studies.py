@@ -67,7 +67,7 @@ class Studies:
         start: Callable[[Callable[[], None]], None],
         now: Callable[[], datetime],
     ) -> None:
-        self._house, self._start, self._now = house, start, now
+        self._house, self._start, self.now = house, start, now
         self._children, self._turn = Children(children), threading.RLock()
         self._said: dict[str, str] = {}
         self.folders = StudyFolders(house.kit().state)
@@ -140,7 +140,7 @@ class Studies:
 
     def over(self, state: str, reason: str) -> Over:
         """The mark of a study that is over since now."""
-        return Over(state, one_line(reason), self._now().isoformat(timespec="seconds"))
+        return Over(state, one_line(reason), self.now().isoformat(timespec="seconds"))
 
     def close(self) -> None:
         """Release what all of them hold."""
@@ -197,10 +197,10 @@ class Studies:
         content = decode_content(message.file, start.size_bytes)
         message.file.seek(0)
         data = ManifestRequest.from_records(content).study
-        signed = shown(data, start.study, kit, self._now())
+        signed = shown(data, start.study, kit, self.now())
         with self._turn:
             new = not self.folders.is_kept(start.study)
-            self.folders.keep(signed, self._now())
+            self.folders.keep(signed, self.now())
             work = self._open(signed.study)
         if new:
             study = signed.study
