@@ -28,7 +28,7 @@ REQUESTS = {
     "strategy": "train",
     "evaluate": "evaluate",
     "masked": "with secure aggregation",
-    "results": "study.file, study.ended",
+    "results": "query.study_file, query.study_ended",
 }
 """The messages that what is declared in a module of ``common/protocol`` stands in."""
 

@@ -11,8 +11,8 @@ Which request and reply is what is said by their classes:
 | query.layout                        | ``LayoutRequest``     | ``KeyReply``        |
 | train                               | ``TrainRequest``      | ``TrainReply``      |
 | evaluate                            | ``EvaluateRequest``   | ``EvaluateReply``   |
-| study.file                          | ``StudyFile``         | ``StudyReply``      |
-| study.ended                         | ``StudyEnded``        | ``StudyReply``      |
+| query.study_file                    | ``StudyFile``         | ``StudyReply``      |
+| query.study_ended                   | ``StudyEnded``        | ``StudyReply``      |
 
 With secure aggregation a request carries a ``MaskedTask``, and is answered with a ``MaskedReply``.
 In a simulation one train or evaluate message may be for many clients (``cohort.py``).
@@ -41,10 +41,11 @@ LAYOUT = "query.layout"
 UNMASK = "query.unmask"
 TRAIN = "train"
 EVALUATE = "evaluate"
-STUDY_FILE = "study.file"
+STUDY_FILE = "query.study_file"
 """A part of the results of a run that has ended; it and the next are answered by a hospital's
 process, not by its app."""
-STUDY_ENDED = "study.ended"
+STUDY_ENDED = "query.study_ended"
+"""Flower has no other kinds of message types than train, evaluate and query."""
 
 ARRAYS = "arrays"
 CONFIG = "config"

@@ -1,4 +1,4 @@
-"""``study.file`` and ``study.ended``: the results of a run, to a hospital that took part in it.
+"""``query.study_file`` and ``query.study_ended``: a run's results, to a hospital that took part.
 
 Answered by a hospital's process, not by its app. The signed list (``common/results/package.py``)
 comes first, then its files in pieces, then that the study has ended. Nothing of a hospital's is in

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from tests.joined import join
 from wardround.client.process.main import HospitalProcess
@@ -31,8 +31,8 @@ from wardround.common.study.study import SignedStudy, Study
 from wardround.common.trust.pki import now_utc
 from wardround.server.app import run_federation
 from wardround.server.gathering.host import Host, KnownModel
-from wardround.server.process.manifest import preparation_manifest, training_manifest
 from wardround.server.provision import kits as provision
+from wardround.server.reception.manifest import preparation_manifest, training_manifest
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
@@ -162,7 +162,8 @@ class StudyRounds(HospitalGrid):
         super().__init__(study.run + again, network.hall, study.id)
         self.network, self.signed = network, signed
         self.config = study.config(network.server.description)
-        self.again, self.between = again, lambda: None
+        self.again = again
+        self.between: Callable[[], None] = _nothing
         for name in study.hospitals:
             self.link(name)
 
@@ -186,10 +187,7 @@ class StudyRounds(HospitalGrid):
         """Stage 1 of the study's plan."""
         study = self.signed.study
         description, task = self.network.server.description, make_task(self.config)
-        plan = preparation_manifest(self.config, task, description, study.run)
-        values = {key: getattr(plan, key) for key in Manifest.model_fields}
-        asked = {"roster": study.hospitals, "cohort": len(study.hospitals), "study": study.id}
-        return Manifest(**values | asked)
+        return preparation_manifest(self.config, task, description, study.run, study)
 
     def show(self, manifest: Manifest, to: Iterable[str] = ()) -> None:
         """A plan, to every hospital. Raises WardroundError with the first refusal."""
@@ -204,7 +202,7 @@ class StudyRounds(HospitalGrid):
                     raise WardroundError(f"{name}: {reply.error.reason}")
                 link.admitted = True
 
-    def ask(self, name: str, content, kind: str) -> Message:
+    def ask(self, name: str, content: RecordDict, kind: str) -> Message:
         """One request; its reply."""
         link = self.link(name)
         link.admitted = True
@@ -220,6 +218,7 @@ class StudyRounds(HospitalGrid):
     def train(self) -> bytes:
         """The whole run: the model's bytes."""
         earlier, study = self.manifest(), self.signed.study
+        every = self.network.server.description.hospitals
         self.show(earlier)
         made = RunDirectory.create(self.network.folder / "new", study.run, self.config.to_toml())
         path = self.network.folder / f"runs{self.again}"
@@ -233,8 +232,12 @@ class StudyRounds(HospitalGrid):
             config=self.config,
             task=make_task(self.config),
             run_directory=run,
-            roster=study.hospitals,
+            roster={one: every[one] for one in study.hospitals},
             host=Host(on_model=known),
         )
         run_federation(parts, self)
         return (run.path / "model" / "model.safetensors").read_bytes()
+
+
+def _nothing() -> None:
+    """Between two requests."""

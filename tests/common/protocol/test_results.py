@@ -1,4 +1,4 @@
-"""``study.file`` and ``study.ended``: they come back as they were, and what is wrong is refused."""
+"""The messages that bring results come back as they were, and what is wrong is refused."""
 
 from __future__ import annotations
 
