@@ -2,4 +2,5 @@
 
 from wardround.common.process.main import main
 
-main()
+if __name__ == "__main__":  # a process that this one starts may import it again
+    main()
