@@ -33,6 +33,7 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.durable.lock import take_lock
 from wardround.common.durable.private import denied
 from wardround.common.errors import AuditError, ProvisionError, TransportError
+from wardround.common.flower.hosting import become_client
 from wardround.common.transport.frames import Heads, Start
 from wardround.common.transport.mailbox import Incoming
 from wardround.common.trust.lifetime import warning
@@ -62,6 +63,7 @@ class HospitalProcess:
         data = data if isinstance(data, Data) else Data(data)
         self._over, self._server, self._warned = threading.Event(), "", ""
         self._running = False
+        become_client()  # requests are Flower's messages here, too, wherever they are answered
         # lock, then the kill switch, then the audit log: nobody else writes here, and a hospital
         # that was stopped leaves no line
         with ExitStack() as opened:
