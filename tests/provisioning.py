@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from wardround.client.data.held_out import simulated_key
+from wardround.client.site.held_out import FILE
 from wardround.common.config.load import Config, load_config
+from wardround.common.durable.private import private_folder, write_private
 from wardround.common.trust import pki
 from wardround.server.provision import kits as provision
 
@@ -49,3 +52,9 @@ def kits(config: Config) -> Path:
 def signed_file(config: Config) -> Path:
     """The server's description."""
     return config.folder / "provision" / "server" / "federation.signed"
+
+
+def hold_out_as_simulated(kit: Path, seed: int, name: str) -> None:
+    """The rows that a simulation holds out, so that models can be compared: else a kit's key is of
+    the system's generator."""
+    write_private(private_folder(kit / "state") / FILE, simulated_key(seed, name))

@@ -1,6 +1,6 @@
 """One hospital as the client sees it: its shard, its split, its prepared examples.
 
-The split (``splitting.py``) is drawn once. A hospital without rows for training, such as an
+The split (``splitting.py``) is made once. A hospital without rows for training, such as an
 external validation site, takes part in evaluations only. Preparation is cached per version of the
 federation's totals.
 """
@@ -114,6 +114,7 @@ class Place:
     share : what part it plays
     on_failure : is told purpose and reason of a failure that the server doesn't see
     tells_failures : the server sees them: a simulation's reader is at the same machine
+    held_out : digest of the key that chooses its held-out rows; '' where it is of the run's seed
     """
 
     simulated: bool = False
@@ -125,6 +126,7 @@ class Place:
     share: Share = Share()
     on_failure: Callable[[str, str], None] = lambda purpose, reason: None
     tells_failures: bool = False
+    held_out: str = ""
 
 
 class Hospital:
@@ -157,7 +159,7 @@ class Hospital:
         self.witness, self.each_patient = place.witness, place.each_patient
         self.model_folder, self.processes = place.model_folder, place.processes
         self.share, self.on_failure = place.share, place.on_failure
-        self.tells_failures = place.tells_failures
+        self.tells_failures, self.held_out = place.tells_failures, place.held_out
         self.plan = Plan.of_settings(self.config)
         self.totals: Sums = {}
         self._opened: Opened | None = None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from wardround.client.data.held_out import simulated_key
 from wardround.client.data.splitting import split_notes, split_rows
 from wardround.common.config.load import Config
 from wardround.common.errors import DataError, TaskError, WardroundError
@@ -73,12 +74,15 @@ class OwnShard:
     """Rows of the hospital's own.
 
     open_shard : called when the data is first needed; returns the unprepared shard
+    held_out_key : the hospital's own; None in a simulation, where it is of the run's seed and the
+        hospital's name
     """
 
     name: str
     task: Task[Any]
     config: Config
     open_shard: Callable[[], Any]
+    held_out_key: bytes | None = None
 
     @property
     def sizes(self) -> dict[str, int] | None:
@@ -89,7 +93,8 @@ class OwnShard:
         if self.task.size(raw) == 0:
             raise DataError("the shard has no usable rows; check the data path", who=self.name)
         left_out = tuple(str(one) for one in self.task.left_out(raw))
-        split = split_rows(self.task, raw, self.config, self.name)
+        key = self.held_out_key or simulated_key(self.config.federation.seed, self.name)
+        split = split_rows(self.task, raw, self.config, key)
         notes = tuple(split_notes(self.task, raw, self.config, split))
         parts = {part: self.task.select(raw, rows) for part, rows in split.items() if len(rows)}
         return Opened(parts, left_out, notes)

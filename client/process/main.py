@@ -21,6 +21,7 @@ from pathlib import Path
 from wardround.client.process.studies import OWN, Studies
 from wardround.client.process.study import House, StudyWork
 from wardround.client.site.failures import Failures
+from wardround.client.site.held_out import tell_held_out
 from wardround.client.site.kit import Kit
 from wardround.client.site.ledger import AUDIT, settle, witness_of
 from wardround.client.site.policy import load_site
@@ -78,6 +79,7 @@ class HospitalProcess:
             self.witness = witness_of(kit, self.audit, self._send_head)
             site = load_site(kit.site_path)
             settle(kit, site, self.witness)
+            tell_held_out(site, kit.folder, self.audit)
             self._studies: Studies | None = None
             self.connection = Connection(lambda: self.kit, self)
             house = House(

@@ -18,6 +18,7 @@ from wardround.client.process.answers import Answers
 from wardround.client.process.place import Place, Surroundings
 from wardround.client.process.responder import Responder
 from wardround.client.site.failures import Failures
+from wardround.client.site.held_out import tell_held_out
 from wardround.client.site.kit import Kit
 from wardround.client.site.last_word import LastWord
 from wardround.client.site.ledger import settle
@@ -58,9 +59,10 @@ class House:
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self, terms: Terms) -> None:
-        """The rules are others: they may name another ledger."""
+        """The rules are others: they may name another ledger, or held-out key."""
         with self._turn:
             settle(self.kit(), terms.site, self.witness)
+            tell_held_out(terms.site, self.kit().folder, self.audit)
 
 
 class StudyWork:

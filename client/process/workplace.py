@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wardround.client.app import create_client_app
+from wardround.client.data.held_out import key_digest
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.data.witness import Witness
+from wardround.client.site.held_out import held_out_key
 from wardround.client.site.ledger import ledger_of
 from wardround.client.site.terms import Terms
 from wardround.client.training.distributed import TrainingProcesses
@@ -68,8 +70,9 @@ class Workplace:
         kit, config = terms.kit, terms.config
         task = make_task(config)
         check_training(config, task)
+        key = held_out_key(terms.site, kit.folder)
         hospital = Hospital(
-            OwnShard(kit.name, task, config, lambda: task.load(terms.shard)),
+            OwnShard(kit.name, task, config, lambda: task.load(terms.shard), held_out_key=key),
             keys=Keys(kit.identity, terms.roster),
             place=Place(
                 ledger_path=ledger_of(terms.site, kit.folder),
@@ -79,6 +82,7 @@ class Workplace:
                 processes=TrainingProcesses(config) if config.training.processes > 1 else None,
                 share=terms.site.share(),
                 on_failure=self._on_failure,
+                held_out=key_digest(key),
             ),
         )
         hospital.parts()

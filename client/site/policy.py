@@ -91,6 +91,14 @@ class SitePolicy(Table):
             "Kits that name one file share it: [one ledger for all](privacy.md#one-ledger-for-all)"
         ),
     )
+    held_out_key: LocalFile | None = Field(
+        None,
+        description=(
+            "the key that decides which rows are held out, from this file's folder; left out: "
+            "`state/held_out.key`. Made at the first start. Kits that name one file [hold out the "
+            "same rows](tasks.md#training-validation-and-test-rows)"
+        ),
+    )
     ledger_units: Literal["all", "patients"] = Field(
         "all",
         description=(

@@ -18,6 +18,7 @@ from wardround.common.settings.key_errors import WrongKey
 HOSPITALS_OWN = frozenset(
     (
         "federations",
+        "held_out_key",
         "ledger",
         "ledger_units",
         "max_failures",
@@ -26,7 +27,8 @@ HOSPITALS_OWN = frozenset(
         "studies_at_once",
     )
 )
-"""Keys of the hospital as a whole, which no study's table has: one ledger counts for all."""
+"""Keys of the hospital as a whole, which no study's table has: one ledger counts for all, one key
+holds rows out."""
 
 
 class DataSource(Table):

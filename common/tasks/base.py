@@ -5,9 +5,9 @@ hospital it reads the shard, contributes sums to the federated preparation and t
 tensors; on the server it only builds the model and turns summed metrics into figures. Nothing but
 sums (``Sums``) and model arrays ever crosses.
 
-The order at a hospital: ``load``; a split by ``given_split`` or ``labels`` and ``together``;
-``statistics`` of the training part for phase 0, 1, ...; ``prepare``. On the server: ``fit`` in
-phase 0, before anything is added; after the last phase ``condense``, then ``agreed`` and ``model``.
+The order at a hospital: ``load``; a split by ``given_split`` or ``row_keys``; ``statistics``
+of the training part for phase 0, 1, ...; ``prepare``. On the server: ``fit`` in phase 0, before
+anything is added; after the last phase ``condense``, then ``agreed`` and ``model``.
 
 Shapes: B examples in a batch, N examples in a shard, O model outputs.
 """
@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from wardround.common.figures.figure import STANDARD, Better, Figure, FigureTable
 from wardround.common.figures.sums import Sums as Sums
 from wardround.common.tasks.data.left_out import LeftOut
+from wardround.common.tasks.data.row_keys import identifier_keys, place_keys, tensor_keys
 from wardround.common.tasks.data.shards import shard_sites, splits_of
 
 _READ_AT_A_TIME = 256
@@ -223,6 +224,19 @@ class Task(ABC, Generic[Raw]):
     def together(self, raw: Raw) -> NDArray[np.str_] | None:
         """What rows a split must not part, by equal values: by default a patient's; None: any."""
         return self.patients(raw)
+
+    def row_keys(self, raw: Raw) -> NDArray[np.str_]:
+        """What tells each row from the others, in every study of the same data: the hospital's
+        held-out rows are chosen by it, rows with equal keys together. It should follow from the
+        data alone, from nothing that a study chooses (labels, columns, sizes).
+
+        Default: a digest of what ``together`` gives; else of an example's input, where a shard is
+        ``Examples``; else the row's number, which holds only while rows are added at the end.
+        """
+        groups = self.together(raw)
+        if groups is not None:
+            return identifier_keys(groups)
+        return tensor_keys(raw.inputs) if isinstance(raw, Examples) else place_keys(self.size(raw))
 
     def measured(self, raw: Raw) -> bool:
         """Whether inputs are measurements, which noise may be added to, and no whole numbers."""

@@ -50,6 +50,7 @@ from wardround.common.tasks.columns import (
 from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
+from wardround.common.tasks.data.row_keys import record_keys
 from wardround.common.tasks.data.shards import shard_sites
 from wardround.common.tasks.data.table import READABLE, Table, read_table, to_cells
 from wardround.common.tasks.losses import cox_loss
@@ -145,6 +146,11 @@ class TabularTask(Task[Table]):
         if name is None:
             return None
         return patient_cells(raw, name)
+
+    def row_keys(self, raw: Table) -> NDArray[np.str_]:
+        """A patient's, else of all cells of the row, whether this task uses them or not."""
+        named = self.options.columns.patient_id is not None
+        return super().row_keys(raw) if named or raw.keys is None else raw.keys
 
     def column(self, raw: Table, name: str) -> NDArray[np.str_]:
         return value_cells(raw, name)
@@ -319,8 +325,9 @@ def breast_cancer() -> Table:
     }
     columns["malignant"] = to_cells((str(int(1 - label)) for label in data.target), ())
     rows = len(data.target)
+    keys = record_keys([columns[name] for name in sorted(columns)])
     origin = np.column_stack([np.zeros(rows), np.arange(1, rows + 1)]).astype(np.int64)
-    return Table(columns, (_EXAMPLE,), origin)
+    return Table(columns, (_EXAMPLE,), origin, keys=keys)
 
 
 def _csv_options_without_effect(table: Table, options: TabularOptions) -> list[str]:

@@ -22,6 +22,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.client.data.held_out import simulated_key
 from wardround.client.data.hospital import Hospital
 from wardround.client.data.shard import Opened, OwnShard, Parts, Shard, prepare_parts
 from wardround.client.data.splitting import split_rows
@@ -137,7 +138,8 @@ class PooledShards:
         self.task, self._pooled, self.config = task, pooled, config
         found, label = np.unique(task.labels(pooled), return_inverse=True)
         self._mix = np.bincount(label) / len(label)
-        parts = split_rows(task, pooled, config, "virtual")
+        key = simulated_key(config.federation.seed, "virtual")
+        parts = split_rows(task, pooled, config, key)
         self._by_label: dict[str, list[Rows]] = {
             name: [rows[label[rows] == one] for one in range(len(found))]
             for name, rows in parts.items()

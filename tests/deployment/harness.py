@@ -27,6 +27,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from tests.deployment.proxy import FaultProxy
+from tests.provisioning import hold_out_as_simulated
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = float(os.environ.get("WARDROUND_TEST_PATIENCE", "90"))
@@ -250,6 +251,8 @@ class Federation:
             + extra
         )
         provision(load_config(self.config))
+        for name in names:
+            hold_out_as_simulated(self.kit(name), load_config(self.config).federation.seed, name)
         for name in names if not secure or policy else []:
             site = self.kit(name) / "site.toml"
             rule = "" if secure else "require_secure_aggregation = false\n"
@@ -268,6 +271,7 @@ class Federation:
         if not self.secure:
             site = self.kit(name) / "site.toml"
             site.write_text("require_secure_aggregation = false\n" + site.read_text())
+        hold_out_as_simulated(self.kit(name), load_config(self.config).federation.seed, name)
         self.names += (name,)
         self.proxies[name] = FaultProxy()
 

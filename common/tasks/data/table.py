@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.tasks.data.row_keys import record_keys
 from wardround.common.tasks.data.shards import shard_files
 from wardround.common.text import code, near, normal_text
 
@@ -41,6 +42,8 @@ class Table:
     origin : N x 2 int64: index into ``files``, line number (from 1)
     left_out : of these files, when they were read; a selection of rows has read nothing
     file_splits : the split that each file's name says; empty where names say none
+    keys : N texts, what tells rows apart by all of their cells (``row_keys.py``); None of a table
+        that is of no file
     hide_names : whether messages keep names found in the files to themselves
     """
 
@@ -50,6 +53,7 @@ class Table:
     left_out: tuple[LeftOut, ...] = ()
     hide_names: bool = False
     file_splits: tuple[str, ...] = ()
+    keys: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -58,7 +62,8 @@ class Table:
         """The given rows, in that order."""
         index = np.asarray(rows, dtype=np.int64)
         columns = {name: cells[index] for name, cells in self.columns.items()}
-        return replace(self, columns=columns, origin=self.origin[index], left_out=())
+        keys = None if self.keys is None else self.keys[index]
+        return replace(self, columns=columns, origin=self.origin[index], left_out=(), keys=keys)
 
     def keep(self, mask: NDArray[np.bool_], reason: str) -> Table:
         """The rows where the mask is true; the others are left out, for that reason."""
@@ -163,7 +168,8 @@ def read_table(
     }
     rows = np.concatenate(origin).astype(np.int64)
     splits = tuple(split for _, split in shard.files if split)
-    return Table(columns, tuple(files), rows, shard.left_out, hide_names, splits)
+    keys = np.concatenate([table.keys for table in tables if table.keys is not None])
+    return Table(columns, tuple(files), rows, shard.left_out, hide_names, splits, keys)
 
 
 def _read_file(
@@ -200,7 +206,7 @@ def _read_file(
     names = [normal_text(name) for name in names]
     _check_names(path, names, hide_names)
     columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*rows, strict=True), strict=True))
-    return _table(path, columns, lines, missing)
+    return _table(path, columns, lines, missing, named=header is None)
 
 
 def read_text(path: Path) -> str:
@@ -237,10 +243,17 @@ def _read_parquet(path: Path, missing: frozenset[str], hide_names: bool) -> Tabl
 
 
 def _table(
-    path: Path, columns: dict[str, Sequence[Any]], lines: list[int], missing: frozenset[str]
+    path: Path,
+    columns: dict[str, Sequence[Any]],
+    lines: list[int],
+    missing: frozenset[str],
+    named: bool = True,
 ) -> Table:
+    """named : by the file; names that settings give say nothing of a row, nor does their order"""
     origin = np.column_stack([np.zeros(len(lines)), np.array(lines)]).astype(np.int64)
-    return Table({k: to_cells(v, missing) for k, v in columns.items()}, (path,), origin)
+    keys = record_keys([columns[name] for name in (sorted(columns) if named else columns)])
+    cells = {k: to_cells(v, missing) for k, v in columns.items()}
+    return Table(cells, (path,), origin, keys=keys)
 
 
 def to_cells(values: Iterable[Any], missing: Collection[str]) -> Cells:

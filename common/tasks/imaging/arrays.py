@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
+from wardround.common.tasks.data.row_keys import array_key
 from wardround.common.tasks.data.shards import SPLIT_NAMES, visible
 from wardround.common.tasks.imaging.gather import Gathered
 from wardround.common.tasks.imaging.images import Images
@@ -35,7 +37,8 @@ def read_npz(path: Path, options: ImagingOptions) -> Images:
         labels = _npz_labels(images, targets, options, f"{path}: {prefix}labels")
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             place = f"{path}: {prefix}images[{number}]"
-            gathered.add(_npz_image(image, options, place), int(label), split)
+            key = partial(array_key, image)
+            gathered.add(_npz_image(image, options, place), int(label), split, key)
     if not len(gathered):
         raise DataError(f"{path}: there are no images in it")
     return gathered.images()

@@ -5,9 +5,11 @@ Whatever lies elsewhere has no label: it is counted, or refused where it looks l
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from wardround.common.errors import DataError
+from wardround.common.tasks.data.row_keys import file_key
 from wardround.common.tasks.data.shards import splits_of, visible
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.gather import NO_IMAGE, Gathered
@@ -65,7 +67,8 @@ def _read_classes(folder: Path, split: str, options: ImagingOptions, gathered: G
         images = [entry for entry in entries if entry.is_dir() or kind_of(entry) is not None]
         gathered.leave_out(len(entries) - len(images), "files", NO_IMAGE)
         for number, entry in enumerate(images, 1):
-            gathered.add(decode(entry, options, f"{place}: image {number} by name"), label, split)
+            image = decode(entry, options, f"{place}: image {number} by name")
+            gathered.add(image, label, split, partial(file_key, entry))
 
 
 def _class_folders(folder: Path, options: ImagingOptions) -> dict[int, Path]:

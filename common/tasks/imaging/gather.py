@@ -20,21 +20,25 @@ class Gathered:
     """Images with labels and splits ('' where the data says none), and what is left out."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[Decoded, int, str]] = []
+        self._found: list[tuple[Decoded, int, str, str]] = []
         self._left: list[LeftOut] = []
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, image: Decoded | LeftOut, label: int, split: str) -> None:
-        """An image, or why there is none."""
+    def add(self, image: Decoded | LeftOut, label: int, split: str, key: Callable[[], str]) -> None:
+        """An image, or why there is none.
+
+        key : tells it from others by its content; asked for where neither patient nor split do
+        """
         if isinstance(image, LeftOut):
             self._left.append(image)
             return
         self._bytes += image.pixels.nbytes
         check_room(self._bytes)
-        self._found.append((image, label, split))
+        known = split or image.patient is not None
+        self._found.append((image, label, split, "" if known else key()))
         self._left += image.left_out
 
     def leave_out(self, count: int, what: str, reason: str) -> None:
@@ -44,22 +48,27 @@ class Gathered:
     def images(self) -> Images:
         """The shard; at least one image must be there."""
         found = self._found
-        patients = [image.patient for image, _, _ in found]
+        keys = [key for *_, key in found]
+        patients = [image.patient for image, *_ in found]
         unnamed = patients.count(None)
         if unnamed < len(patients):  # nobody knows whether those without a name are one patient
-            patients = [name or f"unnamed image {number}" for number, name in enumerate(patients)]
-        splits = np.array([split for _, _, split in found])
+            patients = [
+                name or f"unnamed image {key or number}"
+                for number, (name, key) in enumerate(zip(patients, keys, strict=True))
+            ]
+        splits = np.array([split for _, _, split, _ in found])
         noted: dict[str, int] = {}
-        for line in (line for image, _, _ in found for line in image.noted):
+        for line in (line for image, *_ in found for line in image.noted):
             noted[line] = noted.get(line, 0) + 1
         return Images(
-            stacked([image.pixels for image, _, _ in found]),
-            np.array([label for _, label, _ in found], dtype=np.int64),
+            stacked([image.pixels for image, *_ in found]),
+            np.array([label for _, label, *_ in found], dtype=np.int64),
             np.array(patients) if unnamed < len(found) else None,
             splits if splits[0] else None,
             added(self._left),
             unnamed=unnamed if unnamed < len(found) else 0,
             noted=noted,
+            keys=np.array(keys),
         )
 
 

@@ -6,7 +6,6 @@ the folder, in the order of names, or its line in the CSV.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.common.tasks.data.left_out import LeftOut
-from wardround.common.text import code
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,7 @@ class Images:
     splits : N of 'train', 'validation' and 'test'; None where the data doesn't say
     left_out : of the files, when they were read
     unnamed : images of which the patient isn't known, where that of others is
+    keys : N texts, of the content of each image's file ('' where the data says the split)
     noted : what the hospital should know, and of how many images that it read
     """
 
@@ -39,6 +38,7 @@ class Images:
     left_out: tuple[LeftOut, ...] = ()
     unnamed: int = 0
     noted: Mapping[str, int] = field(default_factory=dict)
+    keys: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,10 +52,5 @@ class Images:
             labels=self.labels[rows],
             patients=None if self.patients is None else self.patients[rows],
             splits=None if self.splits is None else self.splits[rows],
+            keys=None if self.keys is None else self.keys[rows],
         )
-
-
-def digest(text: str) -> str:
-    """Twelve hexadecimal digits of a code's SHA-256: to tell patients apart. Who guesses a text can
-    confirm it, so it is in no message."""
-    return hashlib.sha256(code(text).encode()).hexdigest()[:12]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.roles import split_cells
+from wardround.common.tasks.data.row_keys import file_key, identifier_digest
 from wardround.common.tasks.data.shards import visible
 from wardround.common.tasks.data.table import Table, read_table
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.gather import Gathered
-from wardround.common.tasks.imaging.images import Images, digest
+from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.kinds import kind_of
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.text import code
@@ -32,7 +34,7 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
         place = table.place(row, names.image)
         file = _inside(path.parent, cell, place)
         label = class_of(labels[row], options, table.place(row, names.label))
-        patient = digest(patients[row]) if patients is not None else ""
+        patient = identifier_digest(patients[row]) if patients is not None else ""
         said = (label, str(splits[row]), patient)
         known = named.setdefault(file.resolve(), said)
         if known != said:
@@ -46,7 +48,7 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
         image = decode(file, options, place)
         if patient and not isinstance(image, LeftOut):
             image = replace(image, patient=patient)
-        gathered.add(image, label, said[1])
+        gathered.add(image, label, said[1], partial(file_key, file))
     if not len(gathered):
         raise DataError(f"{path}: no image is left")
     unnamed = _unnamed(path, named)

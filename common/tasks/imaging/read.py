@@ -13,6 +13,7 @@ import torch
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.example import example_sets
+from wardround.common.tasks.data.row_keys import array_key
 from wardround.common.tasks.imaging.arrays import read_npz
 from wardround.common.tasks.imaging.folders import read_folders
 from wardround.common.tasks.imaging.gather import check_room
@@ -53,4 +54,5 @@ def digits(options: ImagingOptions) -> Images:
         )
     check_room(len(pictures) * options.channels * math.prod(options.size))
     pixels = torch.stack([fit(picture, options, "the example data").pixels for picture in pictures])
-    return Images(pixels, labels.astype(np.int64))
+    keys = np.array([array_key(picture) for picture in pictures])
+    return Images(pixels, labels.astype(np.int64), keys=keys)

@@ -14,6 +14,7 @@ import numpy as np
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.tasks.data.row_keys import identifier_digest
 from wardround.common.tasks.data.shards import visible
 from wardround.common.tasks.imaging.deidentify import burned_in, read_dicom
 from wardround.common.tasks.imaging.dicom import (
@@ -22,7 +23,6 @@ from wardround.common.tasks.imaging.dicom import (
     in_colours,
     is_inverted,
 )
-from wardround.common.tasks.imaging.images import digest
 from wardround.common.tasks.imaging.kinds import kind_of
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.pixels import NO_NUMBER, Decoded, fit
@@ -90,7 +90,10 @@ def _fitted(
     # padding is no number either, and nothing to be told
     noted = tuple(line for line in image.noted if line != NO_NUMBER) + volume.noted
     return Decoded(
-        image.pixels, digest(name) if name else None, added([*left, *volume.left_out]), noted
+        image.pixels,
+        identifier_digest(name) if name else None,
+        added([*left, *volume.left_out]),
+        noted,
     )
 
 

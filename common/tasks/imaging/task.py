@@ -74,6 +74,11 @@ class ImagingTask(Task[Images]):
     def patients(self, raw: Images) -> NDArray[np.str_] | None:
         return raw.patients
 
+    def row_keys(self, raw: Images) -> NDArray[np.str_]:
+        """Patients, who are digests already; else of the content of the images' files."""
+        known = raw.patients if raw.patients is not None else raw.keys
+        return super().row_keys(raw) if known is None else known
+
     def names_all(self, raw: Images) -> bool:
         return not raw.unnamed
 

@@ -28,6 +28,7 @@ class Rows:
     splits : N, 'train', 'validation' or 'test'; None where the data doesn't say
     patients : N, None where the data doesn't name them
     left_out : of the files, when they were read: rows, and the ends of words or texts
+    keys : N, what tells sentences or texts apart (``data/row_keys.py``), the same for all pieces
     pieces : sentences that were longer than T and became several rows
     """
 
@@ -39,6 +40,7 @@ class Rows:
     patients: NDArray[np.str_] | None = None
     left_out: tuple[LeftOut, ...] = ()
     pieces: int = 0
+    keys: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -54,4 +56,5 @@ class Rows:
             origin=self.origin[index],
             splits=None if self.splits is None else self.splits[index],
             patients=None if self.patients is None else self.patients[index],
+            keys=None if self.keys is None else self.keys[index],
         )

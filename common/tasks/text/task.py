@@ -110,9 +110,11 @@ class TextTask(Task[Rows]):
 
     def together(self, raw: Rows) -> NDArray[np.str_] | None:
         """A patient's rows; where no patients are known, the pieces of a long sentence."""
-        if raw.patients is not None or not raw.pieces:
-            return raw.patients
-        return np.array([f"{file}:{line}" for file, line in raw.origin])
+        return raw.patients if raw.patients is not None or not raw.pieces else raw.keys
+
+    def row_keys(self, raw: Rows) -> NDArray[np.str_]:
+        """A patient's; else of a sentence's words, or of all cells of a text's row."""
+        return super().row_keys(raw) if raw.patients is not None or raw.keys is None else raw.keys
 
     def given_split(self, raw: Rows) -> NDArray[np.str_] | None:
         return raw.splits

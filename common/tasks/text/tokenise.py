@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.roles import patient_cells, split_cells
+from wardround.common.tasks.data.row_keys import content_key, record_keys
 from wardround.common.tasks.data.shards import shard_files
 from wardround.common.tasks.data.table import Table, read_table
 from wardround.common.tasks.text.encoder import WordTokenizer
@@ -91,6 +92,7 @@ def sentence_rows(
         np.array(patients)[index] if patients and patients[0] else None,
         left_out=_left_out([], "words", shortened),
         pieces=int((np.bincount(index) > 1).sum()),
+        keys=np.array([content_key("\x1f".join(one.words).encode()) for one in sentences])[index],
     )
 
 
@@ -169,6 +171,7 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
             "texts",
             shortened,
         ),
+        keys=np.concatenate([table.keys for table in kept if table.keys is not None]),
     )
 
 
@@ -190,7 +193,8 @@ def text_rows(
     )
     ids, shortened = _text_tokens([table], options, tokenizer)
     targets = np.array(labels, dtype=np.int64)
-    return Rows(ids, targets, (file,), table.origin, left_out=_left_out([], "texts", shortened))
+    left_out = _left_out([], "texts", shortened)
+    return Rows(ids, targets, (file,), table.origin, left_out=left_out, keys=record_keys([texts]))
 
 
 def _left_out(rows: Iterable[LeftOut], what: str, shortened: int) -> tuple[LeftOut, ...]:

@@ -21,19 +21,24 @@ def test_a_hospital_takes_part_with_as_many_rows_as_it_asks_of_itself(
 ) -> None:
     """Below them it announces none, so nobody asks it, and refuses when asked all the same."""
     config = settings("[data]\ntest_fraction = 0.25\n")
-    shard = OwnShard("a", Line(), config, lambda: examples([1.0] * 12, [1.0] * 12))
+    rows = examples([float(n) for n in range(12)], [1.0] * 12)
+    shard = OwnShard(
+        "a", Line(), config, lambda: examples([float(n) for n in range(12)], [1.0] * 12)
+    )
 
     def hospital(share: Share) -> Hospital:
         return Hospital(shard, place=Place(share=share))
 
-    whole = {"train": 9, "validation": 0, "test": 3}
+    whole = hospital(Share()).sizes()
+    trained, tested = whole["train"], whole["test"]
+    assert trained > tested > 0 == whole["validation"] and trained + tested == 12
     for share, train, test in (
-        (Share(), 9, 3),
-        (Share(training_rows=9, evaluation_rows=3), 9, 3),
-        (Share(training_rows=10), 0, 3),
-        (Share(evaluation_rows=4), 9, 0),
-        (Share("none"), 9, 0),
-        (Share("last"), 9, 3),
+        (Share(), trained, tested),
+        (Share(training_rows=trained, evaluation_rows=tested), trained, tested),
+        (Share(training_rows=trained + 1), 0, tested),
+        (Share(evaluation_rows=tested + 1), trained, 0),
+        (Share("none"), trained, 0),
+        (Share("last"), trained, tested),
     ):
         one = hospital(share)
         assert announced_sizes(one) == {"train": train, "validation": 0, "test": test}
@@ -41,4 +46,4 @@ def test_a_hospital_takes_part_with_as_many_rows_as_it_asks_of_itself(
         layout = metrics_layout(one, {}, "none", ModelCache())
         assert set(layout) == ({"test"} if test else set())
     with pytest.raises(DataError, match="fewer rows for training than it asks of itself"):
-        hospital(Share(training_rows=10)).statistics(0, {})
+        hospital(Share(training_rows=trained + 1)).statistics(0, {})

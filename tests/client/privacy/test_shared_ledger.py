@@ -28,7 +28,7 @@ from wardround.client.privacy.pseudonyms import (
 )
 from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import Release, epsilon
-from wardround.common.tasks.imaging.images import digest
+from wardround.common.tasks.data.row_keys import identifier_digest as digest
 
 EACH = Limit(math.inf, DELTA, "patient", each_patient=True)
 ALL = Limit(math.inf, DELTA, "patient")

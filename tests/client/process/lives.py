@@ -16,6 +16,7 @@ from flwr.app import Message
 from safetensors.numpy import load_file
 
 from tests.joined import join
+from tests.provisioning import hold_out_as_simulated
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.process.main import HospitalProcess
 from wardround.client.site.kit import Kit
@@ -85,6 +86,7 @@ class Lives:
             own = self._folder / state / kit.name
             shutil.copytree(kit, own)
             (own / "site.toml").write_text(site)
+            hold_out_as_simulated(own, 1, kit.name)  # every life of a hospital holds out the same
             shard = self._folder / "data" / f"{kit.name}.csv"
             self.processes[kit.name] = HospitalProcess(Kit.open(own), shard)
             self.processes[kit.name].witness.countersigned()  # as a server does at a connection

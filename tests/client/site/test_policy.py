@@ -149,6 +149,7 @@ def test_a_key_allows_and_refuses_with_line_and_both_values(site, key: str) -> N
 def test_every_key_is_tested_here() -> None:
     elsewhere = {"approval", "threads", "device", "processes", "precision", "encoder", "task_files"}
     elsewhere |= {"trust_server", "evaluation", "max_failures", "ledger", "ledger_units"}
+    elsewhere |= {"held_out_key"}
     elsewhere |= {"min_evaluation_rows", "min_training_rows"}
     elsewhere |= {"researchers", "studies_at_once", "data", "studies"}
     assert set(KEY_CASES) | elsewhere == set(SitePolicy.model_fields)

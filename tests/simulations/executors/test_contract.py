@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from wardround.client.data.hospital import Hospital
+from wardround.client.data.shard import OwnShard
 from wardround.common.errors import RoundFailed
 from wardround.common.flower.arrays import Arrays
 from wardround.simulations.executors import make_executor, trainer
@@ -183,14 +185,21 @@ def test_an_update_that_is_no_number_is_its_own_clients_alone(
 def test_figures_that_fail_are_their_own_clients_alone(
     settings, federate, net, make_hospitals
 ) -> None:
+    shards = make_hospitals(SIZES)
+    config = settings(text("fedavg", "[data]\ntest_fraction = 0.3\n"))
+    tested = {
+        name: Hospital(OwnShard(name, net(), config, lambda rows=rows: rows)).sizes()["test"]
+        for name, rows in shards.items()
+    }
+    most = max(tested.values())
+    assert [name for name, rows in tested.items() if rows == most] == ["h03"]
+
     class Picky(net):  # type: ignore[misc]
         def metrics(self, outputs, targets):
-            if len(targets) == 9:
-                raise ValueError("nine")
+            if len(targets) == most:
+                raise ValueError("most")
             return super().metrics(outputs, targets)
 
-    shards = make_hospitals(SIZES)  # of 30 rows, 9 are tested on
-    config = settings(text("fedavg", "[data]\ntest_fraction = 0.3\n"))
     single = federate(config, shards, Picky())
     other = federate(config, shards, Picky(), executor=make_executor("cohort"))
     refused = single.recorder.rows[0]["refused"]

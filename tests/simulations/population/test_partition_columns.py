@@ -18,6 +18,7 @@ from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError, RoundFailed, TaskError, WardroundError
 from wardround.common.names import HOSPITAL_NAME, names_of
 from wardround.common.tasks.base import Examples
+from wardround.common.tasks.data.row_keys import tensor_keys
 from wardround.simulations import simulate
 from wardround.simulations.population.feature_noise import NoisyShard
 from wardround.simulations.population.hospitals import Population
@@ -193,6 +194,7 @@ def test_parts_of_equal_size_where_only_noise_tells_clients_apart() -> None:
 def test_noise_on_inputs_that_are_no_measurements_is_refused() -> None:
     class Tokens:
         size = staticmethod(len)
+        row_keys = staticmethod(lambda raw: tensor_keys(raw.inputs))
         patients = together = given_split = staticmethod(lambda raw: None)
         left_out = staticmethod(lambda raw: [])
         measured = staticmethod(lambda raw: True)

@@ -305,7 +305,7 @@ def test_split_is_the_same_however_often_it_is_asked() -> None:
 
     task, config = TabularTask(), parse_config("")
     raw = task.load(None)
-    one, two = (split_rows(task, raw, config, "x") for _ in range(2))
+    one, two = (split_rows(task, raw, config, bytes(32)) for _ in range(2))
     assert all((one[k] == two[k]).all() for k in one)
 
 

@@ -75,6 +75,6 @@ def test_pieces_of_a_sentence_are_on_one_side_of_the_split(encoder: Path) -> Non
     rows = task.load(None)
     assert rows.pieces > 20
     config = parse_config("[data]\ntest_fraction = 0.4\n")
-    parts = split_rows(task, rows, config, "north")
+    parts = split_rows(task, rows, config, bytes(32))
     sentences = [set(rows.origin[index, 1].tolist()) for index in parts.values() if len(index)]
     assert len(sentences) == 2 and not sentences[0] & sentences[1]

@@ -1,0 +1,96 @@
+"""A row is known again by what the data say of it, whatever a study makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.common.tasks.imaging.shards import png
+from tests.common.tasks.text.tiny import tiny_encoder
+from wardround.common.tasks.data.row_keys import identifier_digest, record_keys, tensor_keys
+from wardround.common.tasks.data.table import read_table
+from wardround.common.tasks.imaging.task import ImagingTask
+from wardround.common.tasks.tabular import TabularTask
+from wardround.common.tasks.text.task import TextTask
+
+
+def test_cells_are_compared_as_codes_and_stay_apart() -> None:
+    one = record_keys([["1.0", " Ä b"], [None, "x"]])
+    assert list(one) == list(record_keys([[1, "Ä  b"], ["", "x"]]))
+    assert len(set(record_keys([["ab", "a"], ["c", "bc"]]))) == 2
+
+
+def test_neither_columns_that_a_study_drops_nor_their_order_nor_missing_texts_change_a_key(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.csv").write_text("x,note,y\n1,-9,0\n2,b,1\n3,c,\n1,-9,0\n")
+    (tmp_path / "b.csv").write_text("y,x,note\n1,2.0,b\n,3,c\n0,1,-9\n0,1,-9\n")
+    a = read_table(tmp_path / "a.csv").keys
+    b = read_table(tmp_path / "b.csv", missing_values=["-9", ""]).keys
+    assert a is not None and b is not None
+    assert sorted(a) == sorted(b) and len(set(a)) == 3 and a[0] == a[3]
+    task = TabularTask(columns={"target": "y", "numeric": ["x"]}, missing_values=["", "b"])
+    assert list(task.row_keys(task.load(tmp_path / "a.csv"))) == [a[0], a[1], a[3]]
+    named = read_table(tmp_path / "a.csv", header=["p", "q", "r"]).keys
+    other = read_table(tmp_path / "a.csv", header=["z", "y", "x"]).keys
+    assert named is not None and list(named) == list(other)  # the header's line is a row there
+
+
+def test_a_patient_is_one_in_a_table_and_in_images(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("patient,x,y\n7.0,1,0\n8,2,1\n")
+    columns = {"target": "y", "numeric": ["x"], "patient_id": "patient"}
+    table = TabularTask(columns=columns)
+    images = listed(tmp_path / "images", "file,label,who\n0.png,a,8\n1.png,b,7\n")
+    keys = ImagingTask(**OPTIONS, files={"patient_id": "who"})
+    assert list(table.row_keys(table.load(tmp_path / "a.csv"))) == [
+        *keys.row_keys(keys.load(images))[::-1]
+    ]
+    assert list(table.row_keys(table.load(tmp_path / "a.csv")))[0] == identifier_digest("7")
+
+
+OPTIONS = {"classes": ["a", "b"], "size": [8, 8]}
+
+
+def listed(folder: Path, lines: str) -> Path:
+    for number in range(2):
+        png(folder / f"{number}.png", np.full((8, 8), number, dtype=np.uint8))
+    (folder / "list.csv").write_text(lines)
+    return folder
+
+
+def test_an_image_is_known_by_its_files_content(tmp_path: Path) -> None:
+    """Not by its name, its size in a study, or the layout that it lies in."""
+    folder = listed(tmp_path / "listed", "file,label\n0.png,a\n1.png,b\n")
+    task, small = ImagingTask(**OPTIONS), ImagingTask(classes=["a", "b"], size=[16, 12])
+    keys = list(task.row_keys(task.load(folder)))
+    assert len(set(keys)) == 2 and keys == list(small.row_keys(small.load(folder)))
+    for number, name in ((0, "b"), (1, "a")):
+        (tmp_path / "folders" / name).mkdir(parents=True)
+        content = (folder / f"{number}.png").read_bytes()
+        (tmp_path / "folders" / name / "renamed.png").write_bytes(content)
+    assert list(task.row_keys(task.load(tmp_path / "folders"))) == keys[::-1]
+    raw = task.load(folder)
+    assert list(task.row_keys(task.select(raw, np.array([1])))) == keys[1:]
+
+
+def test_a_sentence_is_known_by_its_words_in_all_its_pieces(tmp_path: Path) -> None:
+    encoder = tiny_encoder(tmp_path / "encoder")
+    text = "\n".join([*(f"word{n % 5}\tO" for n in range(20)), "", "short\tB-Disease", ""])
+    (tmp_path / "a.tsv").write_text(text)
+    found = []
+    for length in (8, 64):
+        task = TextTask(encoder=str(encoder), max_length=length)
+        raw = task.load(tmp_path / "a.tsv")
+        assert (len(raw) > 2) == (length == 8)
+        found.append(dict.fromkeys(task.row_keys(raw).tolist()))
+    assert list(found[0]) == list(found[1]) and len(found[0]) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_examples_of_any_type_have_keys(dtype: torch.dtype) -> None:
+    inputs = torch.arange(6).reshape(3, 2).to(dtype)
+    assert len(set(tensor_keys(inputs))) == 3 and len(tensor_keys(inputs[:0])) == 0
+    assert list(tensor_keys(inputs[:, 0])) != list(tensor_keys(inputs[:, 1]))
