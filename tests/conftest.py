@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from tests import postgres
 from tests.unlike import Consortium, make_consortium
 from wardround.client.app import create_client_app
+from wardround.client.data import splitting
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.common.config.load import Config, parse_config
@@ -154,6 +155,15 @@ Federate = Callable[..., Run]
 def examples(x: list[float], y: list[float]) -> Examples:
     """One feature per row."""
     return Examples(torch.tensor(x).view(-1, 1), torch.tensor(y))
+
+
+@pytest.fixture
+def exact_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of exactly their fractions, first the test rows and last the validation rows: for tests
+    of other things, with hospitals of a few rows or of equal ones."""
+    monkeypatch.setattr(
+        splitting, "places", lambda key, rows: (np.arange(len(rows)) + 0.5) / len(rows)
+    )
 
 
 @pytest.fixture

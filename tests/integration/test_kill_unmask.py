@@ -29,6 +29,8 @@ from wardround.server.rounds import federation as round_loop
 from wardround.server.secagg import journal as journals
 from wardround.server.secagg.journal import Journal
 
+pytestmark = pytest.mark.usefixtures("exact_parts")
+
 FIVE = (
     "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
     "[secure_aggregation]\nenabled = true\nthreshold = 0.5\nmin_cohort = 2\n"

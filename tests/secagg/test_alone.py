@@ -23,6 +23,8 @@ from wardround.server.members.sampling import splits_by_holders
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
 
+pytestmark = pytest.mark.usefixtures("exact_parts")
+
 CONFIG = """
 [federation]
 rounds = 1

@@ -35,6 +35,8 @@ from wardround.common.protocol.model import round_of
 from wardround.common.protocol.totals import Totals
 from wardround.common.tasks.base import Examples
 
+pytestmark = pytest.mark.usefixtures("exact_parts")
+
 MASKED = "[secure_aggregation]\nenabled = true\nmin_cohort = 3\nclip = 8.0\n"
 HELD_OUT = "[data]\ntest_fraction = 0.5\n"
 POISON = 77.0

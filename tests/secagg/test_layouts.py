@@ -26,6 +26,8 @@ from wardround.common.flower.arrays import digest_arrays, encode_arrays
 from wardround.common.flower.hosting import own_copy
 from wardround.common.protocol import names as m
 
+pytestmark = pytest.mark.usefixtures("exact_parts")
+
 
 def hospitals(made: Consortium, runs: Path) -> list[Hospital]:
     config = made.config("data.validation_fraction=0.2", runs=runs)

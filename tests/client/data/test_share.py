@@ -22,9 +22,7 @@ def test_a_hospital_takes_part_with_as_many_rows_as_it_asks_of_itself(
     """Below them it announces none, so nobody asks it, and refuses when asked all the same."""
     config = settings("[data]\ntest_fraction = 0.25\n")
     rows = examples([float(n) for n in range(12)], [1.0] * 12)
-    shard = OwnShard(
-        "a", Line(), config, lambda: examples([float(n) for n in range(12)], [1.0] * 12)
-    )
+    shard = OwnShard("a", Line(), config, lambda: rows)
 
     def hospital(share: Share) -> Hospital:
         return Hospital(shard, place=Place(share=share))

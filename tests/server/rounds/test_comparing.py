@@ -26,6 +26,8 @@ from wardround.server.secagg.sum_runner import SumRunner
 from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 
+pytestmark = pytest.mark.usefixtures("exact_parts")
+
 FOUR = {name: examples([1.0] * 4, [1.0] * 4) for name in ("a", "b", "c")}
 FOUR["d"] = examples([1.0] * 4, [-1.0] * 4)
 PLAIN = """

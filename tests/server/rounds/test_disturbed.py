@@ -18,6 +18,8 @@ from wardround.server.gathering.host import Attempts, Host
 from wardround.server.observer import Observer
 from wardround.server.rounds.membership import Membership
 
+pytestmark = pytest.mark.usefixtures("exact_parts")
+
 SHARDS = {name: examples([1.0, 2.0, 3.0], [1.0, 1.0, 0.0]) for name in ("a", "b", "c", "d")}
 ONCE = (
     "[federation]\nrounds = 3\nmin_clients = 3\nround_attempts = 1\n[data]\ntest_fraction = 0.4\n"

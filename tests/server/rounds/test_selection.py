@@ -16,6 +16,8 @@ from wardround.server.rounds.checkpoint import FederationState, newest_checkpoin
 from wardround.server.rounds.round import EvaluationResult
 from wardround.server.rounds.selection import note_figure, patience_spent
 
+pytestmark = pytest.mark.usefixtures("exact_parts")
+
 TEXT = (
     "[federation]\nrounds = {rounds}\n[data]\nvalidation_fraction = 0.2\n"
     "[evaluation]\npatience = {patience}\nevery = {every}\n"

@@ -21,6 +21,8 @@ from wardround.common.tasks.base import Examples
 from wardround.server.display.console import Progress
 from wardround.simulations.population.identities import fresh_identities, shared_identities
 
+pytestmark = pytest.mark.usefixtures("exact_parts")
+
 FIVE = "[federation]\nrounds = 2\nmin_clients = 3\n[data]\ntest_fraction = 0.25\n"
 SECURE = "[secure_aggregation]\nenabled = true\n"
 LOOSE = SECURE + "threshold = 0.5\nmin_cohort = 2\n"
