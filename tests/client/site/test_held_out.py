@@ -69,7 +69,7 @@ def test_a_process_holds_out_by_its_key_and_says_when_it_is_another(
 
     def start() -> bytes:
         process = HospitalProcess(Kit.open(kit), None)
-        key, hospital = path.read_bytes(), process.work.hospital
+        key, hospital = path.read_bytes(), process.own.place.work.hospital
         rows = split_rows(hospital.task, hospital.task.load(None), hospital.config, key)
         assert hospital.sizes() == {name: len(found) for name, found in rows.items()}
         assert hospital.held_out == key_digest(key)
