@@ -92,12 +92,7 @@ class SitePolicy(Table):
         ),
     )
     held_out_key: LocalFile | None = Field(
-        None,
-        description=(
-            "the key that decides which rows are held out, from this file's folder; left out: "
-            "`state/held_out.key`. Made at the first start. Kits that name one file [hold out the "
-            "same rows](tasks.md#training-validation-and-test-rows)"
-        ),
+        None, description="the file of [the held-out key](tasks.md#the-hospitals-key); as `ledger`"
     )
     ledger_units: Literal["all", "patients"] = Field(
         "all",
