@@ -19,6 +19,7 @@ NAMES = (
     "accountant",
     "dpsgd",
     "deployment",
+    "studies",
     "pneumonia",
     "ner",
     "large_model",

@@ -73,8 +73,8 @@ def read_row(connection: sa.Connection, id: str) -> StudyRow:
     return found[0]
 
 
-def read_rows(connection: sa.Connection, query: sa.Select[tuple[object, ...]]) -> list[StudyRow]:
-    """The studies of a query for ``COLUMNS``, in its order."""
+def read_rows(connection: sa.Connection, query: sa.Executable) -> list[StudyRow]:
+    """The studies that a statement gives the ``COLUMNS`` of, in its order."""
     rows = connection.execute(query).mappings().all()
     wanted: dict[str, list[str]] = {row["id"]: [] for row in rows}
     for some in _parts(list(wanted)):

@@ -35,7 +35,7 @@ _WAIT_S = 5
 _POSTGRESQL = "postgresql+psycopg"
 _SESSION = (
     "SET statement_timeout = '10s'; SET lock_timeout = '10s'; "
-    "SET idle_in_transaction_session_timeout = '10s'; "
+    "SET idle_in_transaction_session_timeout = '5s'; "
     "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3"
 )
 _ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -41,14 +43,13 @@ def move(
     if unwanted := set(results) - set(row.hospitals) or (to not in OVER and set(results)):
         raise StudyRefused(f"no results for {sorted(unwanted)[0]!r}", who=told(row))
     number = change.event(id, "state", row.state, to, who, reason)
-    values = {"state": to, "reason": line(reason), "owner": "", "lease_until": 0.0}
+    new: dict[str, Any] = {"state": to, "reason": line(reason), "owner": "", "lease_until": 0.0}
     turn = {"turn": number} if to == "queued" else {}
-    connection.execute(
-        studies.update().where(studies.c.id == id).values(**values, **turn, changed=clock())
-    )
+    made = studies.update().where(studies.c.id == id).values(**new, **turn, changed=clock())
+    changed = connection.execute(made.returning(studies.c.changed)).scalar_one()
     if to in OVER and row.state != "submitted":  # before that no hospital has heard of it
         _owe(change, row, results)
-    return read_row(connection, id)
+    return replace(row, **new, changed=changed)
 
 
 def told(row: StudyRow) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from wardround.server.studies.changes import Change, line, read_row
+from wardround.server.studies.changes import COLUMNS, Change, line, read_rows
 from wardround.server.studies.rows import MOST_WHO, StudyRow
 from wardround.server.studies.tables import clock, network, studies
 
@@ -52,7 +52,7 @@ def claim(change: Change, owner: str, lease_s: float, at_once: int) -> StudyRow 
     if found is None:
         return None
     values = {"state": "running", "owner": owner, "fence": found.fence + 1}
-    connection.execute(
+    query = (
         studies.update()
         .where(studies.c.id == found.id)
         .values(**values, lease_until=clock() + lease_s, changed=clock(), reason="")
@@ -61,7 +61,7 @@ def claim(change: Change, owner: str, lease_s: float, at_once: int) -> StudyRow 
         change.event(found.id, "state", "queued", "running", owner)
     else:
         change.event(found.id, "claim", "running", "running", owner, "taken over")
-    return read_row(connection, found.id)
+    return read_rows(connection, query.returning(*COLUMNS))[0]
 
 
 def renew(change: Change, id: str, fence: int, lease_s: float) -> bool:
