@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 
+from tests.deployment.harness import free_port
 from wardround.client.site.kit import MemberKit, open_kit
 from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.errors import ResultsRefused
@@ -122,39 +123,52 @@ class Network:
         folder.mkdir(parents=True, exist_ok=True)
         lists = "\n".join(f"{role}s = {list(names)}" for role, names in MEMBERS.items())
         self.file = folder / "network.toml"
-        self.file.write_text(f"[federation]\nname = 'trust'\n[network]\n[server]\n{lists}\n")
+        self.address = f"localhost:{free_port()}"
+        self.file.write_text(
+            "[federation]\nname = 'trust'\n[network]\n"
+            f"[server]\naddress = '{self.address}'\n{lists}\n"
+        )
         self.kits = folder / "provision" / "kits"
         self.config: Config = load_config(self.file)
         provision.provision(self.config)
         kept = provision.load_server_folder(self.config)
         self.description = PresentDescription(kept)
         self.desk = Desk(StudyStore.open(folder / "studies.sqlite"), kept.identity)
-        self.service = StudiesService(
+        self._limits, self._most_open = limits or Limits(burst=10_000), most_open
+        self._files = tls.Files(kept.ca_pem, kept.certificate_pem, kept.key_pem)
+        self._spool = folder
+        self._channels: dict[Path, grpc.Channel] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Listen."""
+        self._service = StudiesService(
             self.desk,
             self.description,
-            most_open=most_open,
-            limits=limits or Limits(burst=10_000),
+            most_open=self._most_open,
+            limits=self._limits,
             poll_s=0.05,
         )
-        files = tls.Files(kept.ca_pem, kept.certificate_pem, kept.key_pem)
         events = ServerEvents()
         door = Door(
-            Hall(3.0, 1 << 20, folder, events),
+            Hall(3.0, 1 << 20, self._spool, events),
             Terms(instance="5" * 32, heartbeat_s=0.3, most_bytes=1 << 20),
             description=self.description,
             events=events,
             on_open=lambda name: None,
         )
-        credentials = tls.server_credentials(files)
-        self._server, _, self.port = open_port(door, "localhost:0", credentials, 4, [self.service])
-        self.address = f"localhost:{self.port}"
-        self._channels: dict[Path, grpc.Channel] = {}
+        credentials = tls.server_credentials(self._files)
+        self._server, _, _ = open_port(door, self.address, credentials, 4, [self._service])
+
+    def stop(self) -> None:
+        """As a server that stops; it can be started again."""
+        self._service.close()
+        self._server.stop(0).wait()
 
     def close(self) -> None:
-        self.service.close()
         for channel in self._channels.values():
             channel.close()
-        self._server.stop(0).wait()
+        self.stop()
         self.desk.store.close()
 
     def kit(self, name: str) -> MemberKit:

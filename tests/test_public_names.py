@@ -41,6 +41,9 @@ NAMES: dict[str, dict[str, str | None]] = {
     "wardround.client.app": {
         "create_client_app": "open_hospital models outward",
     },
+    "wardround.client.researcher": {
+        "Network": None,
+    },
     "wardround.simulations.flower": {
         "open_federation": "context",
         "open_hospital": "context",
@@ -85,7 +88,10 @@ def imported_by_examples() -> Iterator[tuple[str, str, str]]:
                     yield str(path.relative_to(ROOT)), str(node.module), one.name
 
 
-@pytest.mark.parametrize("module", ["wardround.simulations", "wardround.common.tasks"])
+@pytest.mark.parametrize(
+    "module",
+    ["wardround.simulations", "wardround.common.tasks", "wardround.client.researcher"],
+)
 def test_what_a_module_offers_is_what_is_written_here(module: str) -> None:
     offered = importlib.import_module(module).__all__
     assert sorted(offered) == sorted(NAMES[module])

@@ -37,9 +37,9 @@ ORDER = {
         "secagg",
         "privacy",
         "site",
-        "requests researcher",
+        "requests",
         "app results transport",
-        "process",
+        "process researcher",
     ),
     "server": (
         "members provision strategies transport",

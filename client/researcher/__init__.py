@@ -1,5 +1,23 @@
 """The researcher's side: studies are made, signed, submitted, watched and fetched.
 
-It never sees a hospital: all that it knows is what the server says to its role. What comes is
-believed as far as the server's key, which the network's signed description names, has signed it.
+From Python: ``from wardround.client.researcher import Network``. It never sees a hospital: all that
+it knows is what the server says to its role. What comes is believed as far as the server's key,
+which the network's signed description names, has signed it.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wardround.client.researcher.network import Network
+
+__all__ = ["Network"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when it is asked for: the command line answers --help without it."""
+    if name != "Network":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("wardround.client.researcher.network").Network

@@ -1,7 +1,7 @@
 """What is wrong with a connection, in a sentence: gRPC itself says little more than 'unavailable'.
 
 Tries by hand, step by step, what gRPC does: the name, the proxy, the port, the TLS handshake with
-this hospital's certificate. For the status line and for ``wardround doctor``.
+this member's certificate. For the status line and for ``wardround doctor``.
 """
 
 from __future__ import annotations
@@ -14,38 +14,43 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wardround.client.site.kit import Kit
+from wardround.client.site.kit import MemberKit
 from wardround.common.address import split_address
 from wardround.common.errors import ProvisionError
+from wardround.common.trust.credentials import NAMES
 from wardround.common.trust.pki import check_validity
 
 _TIMEOUT_S = 3.0
 _MOST_ANSWER_BYTES = 4096
-_MOVED = (
-    " (if the server has moved, the coordinator has a new federation.signed: wardround client "
-    "enroll KIT --answer federation.signed)"
-)
 
 
-def diagnose(kit: Kit) -> str:
+def _moved(kit: MemberKit) -> str:
+    command = "client" if kit.role == "hospital" else "study"
+    return (
+        " (if the server has moved, the coordinator has a new federation.signed: wardround "
+        f"{command} enroll KIT --answer federation.signed)"
+    )
+
+
+def diagnose(kit: MemberKit) -> str:
     """Why the server can't be reached; "" if nothing is found to be wrong."""
     host, port = split_address(kit.description.address)
     try:
         check_validity(kit.info, datetime.now(UTC))
     except ProvisionError as error:
         return str(error)
-    proxy = proxy_for(host)
+    proxy, moved = proxy_for(host), _moved(kit)
     try:
         where = f"the proxy {proxy[0]}:{proxy[1]}" if proxy else kit.description.address
         connection = socket.create_connection(proxy or (host, port), _TIMEOUT_S)
     except socket.gaierror:
-        return f"the name in {where} can't be resolved; check the address and the DNS{_MOVED}"
+        return f"the name in {where} can't be resolved; check the address and the DNS{moved}"
     except ConnectionRefusedError:
-        return f"{where} refused the connection; is the server running, and the port right?{_MOVED}"
+        return f"{where} refused the connection; is the server running, and the port right?{moved}"
     except TimeoutError:
-        return f"{where} didn't answer within {_TIMEOUT_S:g} s; a firewall may drop it{_MOVED}"
+        return f"{where} didn't answer within {_TIMEOUT_S:g} s; a firewall may drop it{moved}"
     except OSError as error:
-        return f"{where} can't be reached ({error.strerror or type(error).__name__}){_MOVED}"
+        return f"{where} can't be reached ({error.strerror or type(error).__name__}){moved}"
     with connection:
         if proxy and (reason := _through_proxy(connection, kit.description.address)):
             return reason
@@ -85,12 +90,12 @@ def _through_proxy(connection: socket.socket, address: str) -> str:
     return ""
 
 
-def _handshake(connection: socket.socket, kit: Kit, host: str) -> str:
+def _handshake(connection: socket.socket, kit: MemberKit, host: str) -> str:
     context = ssl.create_default_context(cadata=kit.ca_pem.decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
-    folder = Path(kit.folder)
-    context.load_cert_chain(folder / "client.pem", folder / "client.key")
+    folder, names = Path(kit.folder), NAMES[kit.role]
+    context.load_cert_chain(folder / names.certificate, folder / names.key)
     try:
         with context.wrap_socket(connection, server_hostname=host) as secure:
             secure.settimeout(_TIMEOUT_S)
@@ -110,7 +115,7 @@ def _handshake(connection: socket.socket, kit: Kit, host: str) -> str:
             f"answers at {kit.description.address}, or something in between"
         )
     except ssl.SSLError as error:
-        return f"the server refused this hospital's certificate, or TLS 1.3 ({error.reason})"
+        return f"the server refused this {kit.role}'s certificate, or TLS 1.3 ({error.reason})"
     except OSError as error:
         return f"the TLS handshake broke ({error.strerror or type(error).__name__})"
     return ""

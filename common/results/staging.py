@@ -129,6 +129,15 @@ class Staging:
             if offset + len(data) == one.size:
                 self._whole(one, part, path)
 
+    def have(self, name: str) -> int:
+        """How many bytes of a file are here, from its beginning: none is to come before these."""
+        folder = self.target if self.is_there else self._folder
+        path = folder / name
+        for one in (path, path.with_name(f".{path.name}.part")):
+            if one.is_file():
+                return one.stat().st_size
+        return 0
+
     def finish(self) -> Package:
         """Give the folder its name; again does nothing. Raises ResultsRefused if a file has not
         come, or isn't what came any more."""

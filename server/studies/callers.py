@@ -41,7 +41,7 @@ class Limits:
 
     burst, per_s : calls that one may make at once, and so many more each second
     own, all : calls under way, of one and of everybody: each holds a thread
-    stream_s : a stream is ended after so long; its caller goes on with another
+    stream_s : a stream ends after so long, without an error; its caller goes on with another
     """
 
     burst: int = 60

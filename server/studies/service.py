@@ -140,8 +140,10 @@ class StudiesService(grpc.GenericRpcHandler):  # type: ignore[misc]
                     for piece in stream(caller, kind.read(data), info, gone):
                         yield piece
                         self._check_still(info)
-                        if self._over.is_set() or time.monotonic() > until:
-                            raise DatabaseAway("the server ends this stream", mend="ask again")
+                        if time.monotonic() > until:
+                            return
+                        if self._over.is_set():
+                            raise DatabaseAway("the server stops", mend="ask again")
             except Exception as error:
                 _fail(context, error)
 

@@ -1,0 +1,87 @@
+"""From a researcher's file to a study: what is asked, as it is signed and as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from wardround.common.config.load import Config, load_config, parse_config
+from wardround.common.manifest.planned import task_sha256
+from wardround.common.study.study import Study
+from wardround.common.text import one_line
+from wardround.common.trust.description import Description
+
+Asked = Path | str | Config | Mapping[str, Any]
+"""A study.toml, or what stands in one."""
+
+
+def read_asked(asked: Asked, overrides: Sequence[str] = ()) -> Config:
+    """The settings of a file, of tables, or of a Config. Raises ConfigError, naming the key."""
+    if isinstance(asked, Config):
+        if not overrides:
+            return asked
+        return parse_config(asked.to_toml(), overrides)
+    if isinstance(asked, Mapping):
+        return parse_config(tomli_w.dumps(dict(asked)), overrides)
+    return load_config(Path(asked), overrides)
+
+
+def make_study(
+    config: Config, description: Description, researcher: str, now: datetime, repeat: int = 0
+) -> Study:
+    """The study that a file asks for, with the digest of its task's own file.
+
+    Raises StudyRefused, naming the key, for what can't be asked of this network; TaskError where
+    the task's file isn't there.
+    """
+    return Study.of(
+        config,
+        description,
+        researcher,
+        now=now,
+        task_sha256=task_sha256(config),
+        repeat=repeat,
+    )
+
+
+def facts(study: Study, description: Description) -> list[tuple[str, str]]:
+    """What is asked, line by line: (what, how it is)."""
+    config = study.config(description)
+    columns = config.task.options.get("columns")
+    secure, private = config.secure_aggregation.enabled, config.privacy.enabled
+    repeat = f", repeat {study.repeat}" if study.repeat else ""
+    found = [
+        ("study", f"{study.name} ({study.id[:12]}{repeat})"),
+        ("purpose", one_line(study.purpose, 2000)),
+        ("of", ", ".join(study.hospitals)),
+        ("fewest that do", f"{config.federation.min_clients} of {len(study.hospitals)}"),
+        ("waits for others", f"{study.wait_s / 3600:g} hours, once so many have accepted"),
+        ("until", f"{study.end:%Y-%m-%d %H:%M} UTC"),
+        ("task", config.task.name),
+    ]
+    if study.task_sha256:
+        found.append(("task's file", f"SHA-256 {study.task_sha256}; it travels by other means"))
+    if isinstance(columns, Mapping):
+        found += [(f"  {key}", _columns(value)) for key, value in sorted(columns.items())]
+    rounds = config.federation.rounds
+    return [
+        *found,
+        ("training", f"{rounds} round{'s' * (rounds != 1)} of {config.strategy.name}"),
+        ("aggregation", "secure: the server learns sums only" if secure else "PLAIN"),
+        ("privacy", _privacy(config) if private else "no differential privacy"),
+    ]
+
+
+def _privacy(config: Config) -> str:
+    table = config.privacy
+    return f"{table.noise} noise, of each {table.unit}"
+
+
+def _columns(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return one_line(", ".join(map(str, value)), 300)
+    return one_line(str(value), 300)
