@@ -18,8 +18,8 @@ from wardround.common.study.states import State
 from wardround.common.study.study import Study, Submission
 from wardround.common.transport import tls
 from wardround.common.trust.identity import Identity
-from wardround.server.process.present_description import PresentDescription
 from wardround.server.provision import kits as provision
+from wardround.server.reception.present_description import PresentDescription
 from wardround.server.studies.callers import Limits
 from wardround.server.studies.desk import Progress
 from wardround.server.studies.rights import Caller
