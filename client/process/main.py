@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 from wardround.client.process.studies import OWN, Studies
@@ -57,9 +58,16 @@ class HospitalProcess:
     data : what it computes on: file or folder, as the task loads it; None for the task's own
         example data; of a network's studies, those that ``site.toml`` names no data for
     device : overrides the hospital's policy
+    now : the time, UTC; this machine's clock
     """
 
-    def __init__(self, kit: Kit, data: Path | Data | None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        data: Path | Data | None,
+        device: str | None = None,
+        now: Callable[[], datetime] = now_utc,
+    ) -> None:
         self.kit = kit
         data = data if isinstance(data, Data) else Data(data)
         self._over, self._server, self._warned = threading.Event(), "", ""
@@ -90,10 +98,11 @@ class HospitalProcess:
                 device=device,
                 data=data,
                 mailbox=self.connection.mailbox,
+                now=now,
                 on_accepted=self.connection.set_limit,
                 on_round=lambda number: self._send_head(),
             )
-            self._studies = Studies(house, site.studies_at_once, self._begin, now_utc)
+            self._studies = Studies(house, site.studies_at_once, self._begin)
             self._studies.open_all()
             if data == Data():
                 log.warning(

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +56,6 @@ class Studies:
     ----------
     children : how many of a network's studies may compute at once
     start : is given each study's ``run``, to be called in a thread of its own
-    now : the time, UTC, by this machine's clock
     """
 
     def __init__(
@@ -65,9 +63,8 @@ class Studies:
         house: House,
         children: int,
         start: Callable[[Callable[[], None]], None],
-        now: Callable[[], datetime],
     ) -> None:
-        self._house, self._start, self.now = house, start, now
+        self._house, self._start = house, start
         self._children, self._turn = Children(children), threading.RLock()
         self._said: dict[str, str] = {}
         self.folders = StudyFolders(house.kit().state)
@@ -140,7 +137,7 @@ class Studies:
 
     def over(self, state: str, reason: str) -> Over:
         """The mark of a study that is over since now."""
-        return Over(state, one_line(reason), self.now().isoformat(timespec="seconds"))
+        return Over(state, one_line(reason), self._house.now().isoformat(timespec="seconds"))
 
     def close(self) -> None:
         """Release what all of them hold."""
@@ -197,10 +194,10 @@ class Studies:
         content = decode_content(message.file, start.size_bytes)
         message.file.seek(0)
         data = ManifestRequest.from_records(content).study
-        signed = shown(data, start.study, kit, self.now())
+        signed = shown(data, start.study, kit, self._house.now())
         with self._turn:
             new = not self.folders.is_kept(start.study)
-            self.folders.keep(signed, self.now())
+            self.folders.keep(signed, self._house.now())
             work = self._open(signed.study)
         if new:
             study = signed.study

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from wardround.client.privacy.witness import LogWitness
@@ -43,6 +44,7 @@ class House:
     kit : gives the present one: its description may be renewed
     device, data : what the client was started with
     mailbox : the connection's
+    now : the time, UTC, by this machine's clock
     on_accepted : is called after a plan was accepted
     on_round : is told when a training request of a new round comes
     """
@@ -54,6 +56,7 @@ class House:
     device: str | None
     data: Data
     mailbox: Mailbox
+    now: Callable[[], datetime]
     on_accepted: Callable[[], None]
     on_round: Callable[[int], None]
     _turn: threading.Lock = field(default_factory=threading.Lock)
@@ -104,6 +107,7 @@ class StudyWork:
             units=lambda: self.place.units(),
             begin=self._begin,
             accepted=self._accepted,
+            now=house.now,
         )
         around = Surroundings(house.audit, house.witness, self._outward, self.rules.note_failure)
         self.place = place(self.rules.terms, around)

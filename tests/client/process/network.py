@@ -24,6 +24,7 @@ from wardround.common.config.task import make_task
 from wardround.common.errors import WardroundError
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
+from wardround.common.protocol.errors import Code
 from wardround.common.protocol.manifest import ManifestRequest
 from wardround.common.protocol.results import StudyEnded
 from wardround.common.run.directory import RunDirectory
@@ -105,8 +106,7 @@ class Network:
     def start(self, name: str, data: bool = True) -> None:
         """A hospital's process, from what is on its disk."""
         shard = Data(self.folder / f"{name}.csv") if data else Data(none=True)
-        process = HospitalProcess(Kit.open(self.kits[name]), shard)
-        process.studies.now = lambda: self.clock[0]
+        process = HospitalProcess(Kit.open(self.kits[name]), shard, now=lambda: self.clock[0])
         self.processes[name] = process
         self.connect(name)
 
@@ -162,7 +162,7 @@ class StudyRounds(HospitalGrid):
         super().__init__(study.run + again, network.hall, study.id)
         self.network, self.signed = network, signed
         self.config = study.config(network.server.description)
-        self.again = again
+        self.again, self.refusal = again, Code.FAILED
         self.between: Callable[[], None] = _nothing
         for name in study.hospitals:
             self.link(name)
@@ -172,7 +172,7 @@ class StudyRounds(HospitalGrid):
         self.between()
         with network.turn:
             ids = list(super().push_messages(messages))
-        for name in self.signed.study.hospitals:
+        for name in HOSPITALS:
             with network.turn:
                 network.settle[name]()
                 work = network.studies(name).works.get(self.study)
@@ -199,6 +199,7 @@ class StudyRounds(HospitalGrid):
             message = Message(content, link.node_id, m.MANIFEST)
             for reply in self.send_and_receive([message], timeout=5.0):
                 if reply.has_error():
+                    self.refusal = Code(reply.error.code)
                     raise WardroundError(f"{name}: {reply.error.reason}")
                 link.admitted = True
 
