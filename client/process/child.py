@@ -172,6 +172,9 @@ class ChildPlace:
             return error_reply(message, str(head["failed"]), int(head["code"]))
         return message_with(content, message)
 
+    def figures(self, folder: Path) -> None:
+        self._ask({"do": "figures", "folder": str(folder.absolute())})
+
     def end(self) -> None:
         """End the child, whatever it is at; the next request starts it again."""
         if self._child is not None:

@@ -100,6 +100,8 @@ class _Bench:
                 place.accepted(Manifest.from_body(body))
             case "units":
                 return {"done": place.units()}, None
+            case "figures":
+                place.figures(Path(str(head["folder"])))
             case "answer":
                 message = received_message(content, str(head["type"]), str(head["id"]))
                 return _reply(place.answer(message))

@@ -18,6 +18,7 @@ from wardround.client.privacy.round import announced_sizes
 from wardround.client.process.store import DurableState
 from wardround.client.process.workplace import Workplace
 from wardround.client.requests.own_model import FOLDER
+from wardround.client.results.own import own_figures
 from wardround.client.site.terms import Terms
 from wardround.client.state import ClientState
 from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, Message, become_client
@@ -46,6 +47,10 @@ class Place(Protocol):
     def answer(self, message: Message) -> Message:
         """The reply to a request. What it promises is on disk when this returns, whatever the
         reply is. Raises WardroundError, OSError if it can't be kept."""
+
+    def figures(self, folder: Path) -> None:
+        """Work out the hospital's own figures of the results in a folder, and write them there.
+        Raises WardroundError, OSError if they can't be had."""
 
     def close(self) -> None:
         """End the processes that compute, and release what is held."""
@@ -106,6 +111,9 @@ class OwnPlace:
         reply = self.work.app(message, self._context())
         self._state.save()  # what a handler has promised is on disk, whatever is answered
         return reply
+
+    def figures(self, folder: Path) -> None:
+        own_figures(self.work.hospital, folder)
 
     def close(self) -> None:
         self.work.close()

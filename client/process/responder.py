@@ -141,7 +141,7 @@ class Responder:
             if len(self._busy) >= _MOST_AT_ONCE:
                 return f"more than {_MOST_AT_ONCE} requests at once"
         if start.type in self._host:
-            return None
+            return too_large(start, self._mailbox) or None
         if (reason := too_large(start, self._mailbox)) or start.type == m.MANIFEST:
             return reason or None
         try:  # before anything of it comes: what isn't answered takes no room

@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from wardround.client.process.child import ChildPlace, Children, Setup
+from wardround.client.process.endings import OF_RESULTS, Endings
 from wardround.client.process.place import OwnPlace, Place, Surroundings
 from wardround.client.process.responder import refusal, too_large
 from wardround.client.process.study import House, StudyWork
+from wardround.client.results.receiver import COMPLETE, Receiver
 from wardround.client.site.outward import Outward
 from wardround.client.site.studies import Over, StudyFolders, shown
 from wardround.client.site.terms import Terms
@@ -43,7 +45,6 @@ from wardround.common.transport.mailbox import Incoming
 
 log = logging.getLogger("wardround.client")
 
-COMPLETE = "complete"
 OWN = ""
 """The federation's own study, in a federation that has one."""
 _NONE = "no run manifest was accepted: nothing but errors leaves"
@@ -68,6 +69,7 @@ class Studies:
         self._children, self._turn = Children(children), threading.RLock()
         self._said: dict[str, str] = {}
         self.folders = StudyFolders(house.kit().state)
+        self._endings = Endings(house, self.folders)
         self.works: dict[str, StudyWork] = {}
 
     @property
@@ -100,7 +102,11 @@ class Studies:
         def place(terms: Terms, around: Surroundings) -> Place:
             return ChildPlace(setup, self._children, folder, around)
 
-        host = {m.STUDY_ENDED: partial(self._complete, study.id)}
+        receiver = self._endings.receiver(study, lambda folder: work.figures(folder))
+        host = {
+            m.STUDY_FILE: partial(receiver.answer, m.STUDY_FILE),
+            m.STUDY_ENDED: partial(self._complete, study.id, receiver),
+        }
         work = StudyWork(self._house, folder, place, study=study, host=host)
         self.works[study.id] = work
         return work
@@ -147,7 +153,7 @@ class Studies:
     # --- messages, in the connection's thread -----------------------------------------------------
     def wanted(self, start: Start) -> str | None:
         """As ``Responder.wanted``, of the study that a request is about."""
-        if start.type == m.STUDY_ENDED:
+        if start.type in OF_RESULTS and start.study not in self.works:
             return too_large(start, self._house.mailbox) or None
         if (work := self.works.get(start.study)) is not None:
             return work.responder.wanted(start)
@@ -175,7 +181,7 @@ class Studies:
         whatever is at work; that it is complete, after what came before."""
         start = message.start
         try:
-            if start.type == m.STUDY_ENDED and self._ended(message):
+            if start.type in OF_RESULTS and self._ended(message):
                 return
             work = self.works.get(start.study) or self._shown(message)
         except AuditError:
@@ -217,29 +223,40 @@ class Studies:
         return work
 
     def _ended(self, message: Incoming) -> bool:
-        """Whether that was all that there is to do: the server says that a study is over. Again is
-        the same."""
+        """Whether that was all that there is to do: a study is broken off, or it is closed here and
+        its results come. Again is the same."""
         start = message.start
-        ended = StudyEnded.from_records(decode_content(message.file, start.size_bytes))
+        content = decode_content(message.file, start.size_bytes)
         message.file.seek(0)
-        if ended.study != start.study:
-            raise RequestRefused("another study is said to be over than the message is about")
-        if start.study in self.works and (ended.state == COMPLETE or not start.study):
+        if start.type == m.STUDY_ENDED:
+            ended = StudyEnded.from_records(content)
+            if ended.study != start.study:
+                raise RequestRefused("another study is said to be over than the message is about")
+            if not start.study or (start.study in self.works and ended.state == COMPLETE):
+                return False
+            self.end(start.study, self.over(ended.state, ended.reason))
+        elif start.study in self.works or not start.study:
             return False
         with message.file:
-            self.end(start.study, self.over(ended.state, ended.reason))
-            self._take(start)
+            if self.folders.is_kept(start.study):
+                content = self._endings.late(start.study, start.type, content)
+            elif start.type == m.STUDY_ENDED:
+                content = StudyReply().to_records()
+            else:
+                raise self._why_not(start)
+            self._take(start, content)
         return True
 
-    def _complete(self, study: str, content: Content) -> Content:
-        """In the study's own thread: nothing more comes of it."""
+    def _complete(self, study: str, receiver: Receiver, content: Content) -> Content:
+        """In the study's own thread: its results are here, and nothing more comes of it."""
+        reply = receiver.answer(m.STUDY_ENDED, content)
         ended = StudyEnded.from_records(content)
         self.end(study, self.over(ended.state, ended.reason))
-        return StudyReply().to_records()
+        return reply
 
-    def _take(self, start: Start) -> None:
+    def _take(self, start: Start, content: Content) -> None:
         """Answer that a message was taken."""
-        body = encode_content(StudyReply().to_records())
+        body = encode_content(content)
         reply = Start(
             number=0,
             id=hashlib.sha256(f"{start.id}\x1f{body.digest()}".encode()).hexdigest(),

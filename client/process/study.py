@@ -152,6 +152,12 @@ class StudyWork:
             self.responder.withdraw(withdrawn)
         return withdrawn
 
+    def figures(self, folder: Path) -> None:
+        """The hospital's own figures of the results in a folder, worked out where it computes.
+        Raises WardroundError, OSError if they can't be had."""
+        self.place.take_up(self.rules.terms)  # since a start no plan may have been shown
+        self.place.figures(folder)
+
     def end(self, why: WardroundError) -> None:
         """The study is over: nothing of it leaves from now on, and nothing is computed."""
         self.rules.end(str(why))

@@ -21,10 +21,12 @@ from wardround.common.audit.verify import history
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ResultsRefused
+from wardround.common.protocol import names as m
 from wardround.common.text import to_json
 
 LEFT = "left.json"
 FORMAT = Format("list of what left", "read it out of the audit log: wardround audit show")
+_OF_THE_PROCESS = (m.MANIFEST, m.STUDY_FILE, m.STUDY_ENDED)
 _FIELDS = ("kind", "round", "bytes", "digest", "protection", "epsilon", "again")
 
 
@@ -49,6 +51,11 @@ class Left:
     def size_bytes(self) -> int:
         """Of all messages."""
         return sum(self.by_protection.values())
+
+    @property
+    def took_part(self) -> bool:
+        """Whether anything left but answers to plans, and to results of before."""
+        return any(one.get("kind") not in _OF_THE_PROCESS for one in self.messages)
 
 
 def what_left(audit: Path, study: str, run: str) -> Left:
@@ -76,12 +83,10 @@ def _lines(audit: Path) -> Iterator[Line]:
             yield line
 
 
-def write_left(folder: Path, audit: Path, study: str, run: str) -> Left:
-    """Write ``left.json``. Raises AuditError, OSError."""
-    left = what_left(audit, study, run)
+def write_left(folder: Path, left: Left) -> None:
+    """Write ``left.json``. Raises OSError."""
     text = to_json(FORMAT.seal(vars(left)), indent=1)
     write_atomically(folder / LEFT, text.encode(), private=True)
-    return left
 
 
 def read_left(folder: Path) -> Left:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.client.results.left import write_left
+from wardround.client.results.left import Left, what_left, write_left
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.private import private_folder
@@ -87,9 +87,13 @@ class Receiver:
         return self.ended(StudyEnded.from_records(content)).to_records()
 
     def file(self, message: StudyFile) -> StudyReply:
-        """Keep a piece of a file, if the signed list names it."""
+        """Keep a piece of a file, if the signed list names it and anything has left for the run."""
         expected, staging = self._of(message.study)
         if message.name == FILES:
+            if not self._left(expected).took_part:
+                raise RequestRefused(
+                    "this hospital took no part in the study, and takes no results"
+                )
             private_folder(self._folder)
             staging.begin(message.data)
         else:
@@ -98,20 +102,21 @@ class Receiver:
 
     def ended(self, message: StudyEnded) -> StudyReply:
         """The study is over: what has come gets its folder, and what is the hospital's own is added
-        to it. Again changes nothing."""
+        to it. Again changes nothing. Of a study that nothing has left for there is no folder."""
         if message.state not in STATES:
             raise RequestRefused(f"a study doesn't end as '{one_line(message.state, 20)}'")
         expected, staging = self._of(message.study)
         target = staging.target
         if (target / ENDED).is_file():
             return StudyReply()
-        package = None
-        if message.state == COMPLETE:
+        package, left = None, self._left(expected)
+        if message.state == COMPLETE and message.files:
             staging.begin(message.files)
             package = staging.finish()
         else:
             staging.discard()
-        self._complete(message, expected, target, package)
+        if package is not None or left.took_part:
+            self._complete(message, expected, target, package, left)
         return StudyReply()
 
     # --- inside -----------------------------------------------------------------------------------
@@ -121,14 +126,22 @@ class Receiver:
             raise RequestRefused("the results are of another study than the one they are sent for")
         return expected, Staging(self._folder / expected.run, expected, private=True)
 
+    def _left(self, expected: Expected) -> Left:
+        return what_left(self._audit.path, expected.study, expected.run)
+
     def _complete(
-        self, message: StudyEnded, expected: Expected, target: Path, package: Package | None
+        self,
+        message: StudyEnded,
+        expected: Expected,
+        target: Path,
+        package: Package | None,
+        left: Left,
     ) -> None:
         digest = list_digest(message.files) if package is not None else ""
         try:
             private_folder(self._folder)
             private_folder(target)
-            write_left(target, self._audit.path, expected.study, expected.run)
+            write_left(target, left)
             if package is not None:
                 self._own(target)
             reason = one_line(message.reason, 500)

@@ -92,6 +92,12 @@ class StudyFolders:
             raise StudyRefused(f"{path}: is another study than its folder says", mend=_MEND)
         return found
 
+    def kept(self, study: str) -> Study:
+        """The study of a folder, whose signatures were checked when it was shown: also one whose
+        researcher is none any more. Raises StudyRefused, ProvisionError."""
+        data = json.loads(read_public(self.folder(study) / _SIGNED, _MEND))
+        return Study.from_body(data["study"].encode())
+
     def keep(self, signed: SignedStudy, now: datetime) -> Path:
         """A study's folder, made if it isn't there.
 
@@ -117,17 +123,13 @@ class StudyFolders:
         """Forget what is over and would be refused by its date. Raises StudyRefused where that
         isn't enough."""
         while len(every := self.ids()) >= MOST_KEPT + MOST_OPEN:
-            ended = [one for one in every if self.over(one) and self._end(one) <= now]
+            ended = [one for one in every if self.over(one) and self.kept(one).end <= now]
             if not ended:
                 raise StudyRefused(
                     f"this hospital keeps {MOST_KEPT} studies that are over and haven't reached "
                     "their end dates, and takes no more"
                 )
             shutil.rmtree(self.folder(ended[0]))
-
-    def _end(self, study: str) -> datetime:
-        data = json.loads(read_public(self.folder(study) / _SIGNED, _MEND))
-        return Study.from_body(data["study"].encode()).end
 
     # --- the end ----------------------------------------------------------------------------------
     def over(self, study: str) -> Over | None:

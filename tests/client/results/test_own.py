@@ -55,6 +55,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, unlike: Callable[[str], Conso
 def ended(run: Federated, name: str, kit: Path) -> Path:
     """The results of a run at one hospital."""
     with AuditLog.open(kit / "audit.jsonl", "north", None) as audit:
+        audit.append("received", kind="train", request="a", told={"run": run.run.path.name})
+        audit.append("sent", kind="train", request="a", bytes=10, protection="none")
         receiver: Receiver = run.receiver(kit, audit, name=name)
         for message in run.messages():
             receiver.answer(message.type, message.to_records())

@@ -176,6 +176,21 @@ def test_killed_at_any_point_and_sent_again_they_are_whole_and_told_of(
     raise AssertionError("it never ended")
 
 
+def test_a_hospital_that_took_no_part_takes_no_results_and_has_no_folder(
+    kit: Kit, messages: Messages, tmp_path: Path
+) -> None:
+    """It rejected the study, say: it is told how that ended all the same."""
+    kit.expected = replace(EXPECTED, run="run-9")
+    with pytest.raises(RequestRefused, match="took no part"):
+        kit.take(messages)
+    for state in ("complete", "aborted"):
+        kit.take([StudyEnded("", state)])
+    assert not kit.results.exists() and kit.lines() == []
+    kit.expected = EXPECTED  # one that took part, and isn't sent any
+    kit.take([StudyEnded("", "complete")])
+    assert sorted(found(kit.results / "run-1")) == ["ended.json", "left.json"]
+
+
 def test_a_full_disk_is_an_answer_and_they_are_taken_when_there_is_room(
     kit: Kit, messages: Messages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +239,7 @@ def test_another_studys_another_servers_or_an_unknown_end_is_refused(
         (StudyEnded("cd" * 32, "aborted"), "of another study"),
         (StudyEnded("", "running"), "doesn't end as 'running'"),
         (StudyEnded("", "complete", "", b"{}"), "no signed list"),
+        (replace(head, data=b"[]"), "no signed list"),
     ):
         with pytest.raises((RequestRefused, ResultsRefused), match=why):
             kit.take([message])
