@@ -80,21 +80,25 @@ class ListSource:
 
     def __init__(self, studies: StudiesBoard, visitor: Visitor) -> None:
         self._studies, self._visitor, self._told = studies, visitor, 0
+        self._known: list[str] | None = None
         self._network = BoardSource(studies.network, visitor, "all") if visitor.sees_all else None
 
     def news(self) -> tuple[str, dict[str, Any]] | None:
-        """The studies that changed, and which there are."""
+        """The studies that changed, and which there are; of what this visitor may not see not even
+        that something changed."""
         network = self._network.news() if self._network else None
         if self._studies.version <= self._told and network is None:
             return None
-        kind = "change" if self._told else "whole"
         picture = self._studies.snapshot(self._told)
-        self._told = picture["version"]
-        return kind, picture | {
-            "studies": self._seen(picture["studies"]),
-            "known": [study for study in picture["known"] if self._may_see(study)],
-            "connections": network[1] if network else None,
-        }
+        self._told = picture.pop("version")
+        seen = self._seen(picture["studies"])
+        known = [study for study in picture["known"] if self._may_see(study)]
+        first, same = self._known is None, known == self._known and not seen
+        self._known = known
+        if same and network is None:
+            return None
+        told = {"studies": seen, "known": known, "connections": network[1] if network else None}
+        return "whole" if first else "change", picture | told
 
     def _may_see(self, study: str) -> bool:
         line = self._studies.line(study)

@@ -102,7 +102,10 @@ function fill({ link, owner, cells, bar }, one) {
   bar.setAttribute("aria-valuenow", one.round);
   bar.firstChild.style.width = `${one.rounds ? Math.min(100, (100 * one.round) / one.rounds) : 0}%`;
   const by = (word) => one.hospitals.filter((h) => h.word === word);
-  setText(cells.hospitals.main, `${by("accepted").length} of ${one.hospitals.length} accepted`);
+  // a hospital's own people are told its word only
+  const own = one.hospitals.some((h) => !h.word) ? one.hospitals.filter((h) => h.word) : null;
+  setText(cells.hospitals.main, own && own.length ? `${own.map((h) => `${h.name}: ${h.word}`).join(", ")}; ${one.hospitals.length} asked`
+    : `${by("accepted").length} of ${one.hospitals.length} accepted`);
   setText(cells.hospitals.sub, by("rejected").map((h) => `${h.name} rejected it${h.reason ? `: ${h.reason}` : ""}`).join("; "));
   const waiting = one.waiting_for;
   setText(cells.waiting.main, waiting.slice(0, LATELY).join(", ") || "–");

@@ -35,17 +35,26 @@ export function showStudy(study) {
   setText($("study-id"), study.id);
   $("said").replaceChildren(...study.hospitals.map(({ name, word, reason }) => {
     const item = element("li");
-    item.append(element("b", "", name), element("span", `word ${word}`, word));
+    item.append(element("b", "", name));
+    if (word) item.append(element("span", `word ${word}`, word)); // another hospital's isn't told
     if (reason) item.append(element("span", "sub", reason));
     return item;
   }));
   $("events").replaceChildren(...study.events.slice().reverse().map((event) => {
     const item = element("li");
-    item.append(element("time", "", when(event.time)), element("b", "", WORDS[event.new] || event.new));
-    if (event.who) item.append(element("span", "soft", `by ${event.who}`));
-    if (event.reason) item.append(element("span", "sub", event.reason));
+    const [what, whose, why] = told(event);
+    item.append(element("time", "", when(event.time)), element("b", "", what), element("span", "soft", whose));
+    if (why) item.append(element("span", "sub", why));
     return item;
   }));
+}
+
+// An event as what happened, by or to whom, and why.
+function told({ kind, old, new: now, who, reason }) {
+  if (kind === "delivery") return [reason === "results" ? "results delivered" : "told how it ended", who && `to ${who}`, ""];
+  if (kind === "claim") return ["taken in hand", who && `by ${who}`, reason];
+  if (kind === "decision" && now === "waiting") return ["undecided again", who && `at ${who}`, reason];
+  return [WORDS[now] || now || old, who && `by ${who}`, reason];
 }
 
 export function whyNoRun(study) {

@@ -1,8 +1,9 @@
-"""What each role sees of a study: the rules of the port that hospitals dial, for a page.
+"""What each role sees of a study: the rules of the port that hospitals dial, for a page
+(``server/studies/rights.py``).
 
 A coordinator sees all. A researcher sees their own studies, without connections and the audit log,
-which are the network's. A hospital sees the studies that it is wanted in: of the others there that
-they take part, not why they refuse, and no number of theirs; the rounds only once it has accepted.
+which are the network's. A hospital sees the studies that it is wanted in, of decisions its own
+only; the rounds once it has accepted, and there of others who they are, and no number of theirs.
 Whoever may not see a study can't tell it from one that doesn't exist.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 from wardround.server.dashboard.sign_in.roles import Visitor
 from wardround.server.display.board_rows import HospitalRow
-from wardround.server.display.study_lines import OVER, StudyLine
+from wardround.server.display.study_lines import StudyLine
 
 Sight = Literal["all", "owner", "hospital"]
 _PLAIN = vars(HospitalRow())
@@ -42,11 +43,18 @@ def study_for(visitor: Visitor, line: StudyLine, shown: dict[str, Any]) -> dict[
     if sight_of(visitor, line) != "hospital":
         return shown
     own = visitor.parties("hospital")
-    said = [row if row["name"] in own else row | {"reason": ""} for row in shown["hospitals"]]
-    events = [row if row["new"] in OVER else row | {"reason": ""} for row in shown["events"]]
+    said = [
+        row if row["name"] in own else row | {"word": "", "reason": ""}
+        for row in shown["hospitals"]
+    ]
+    events = [
+        row for row in shown["events"] if row["kind"] in ("state", "claim") or row["who"] in own
+    ]
+    others = {name for name in line.hospitals if name not in own}
     return shown | {
         "hospitals": said,
         "events": events,
+        "waiting_for": [name for name in shown["waiting_for"] if name not in others],
         "board": shown["board"] and sees_rounds(visitor, line),
     }
 

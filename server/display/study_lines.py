@@ -95,10 +95,12 @@ class StudyLine:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyEvent:
-    """A change of a study: when (seconds since 1970), from which state to which, who and why.
+    """What happened to a study: when (seconds since 1970), from what to what, who and why.
 
     number : grows with every event of the network, as the database counts them; one that the board
-        has already is not shown twice
+        has already is not shown twice. Nobody is shown it: it tells of other studies
+    kind : 'state' or 'claim' (a server took it in hand): ``old`` and ``new`` are states;
+        'decision': the words of the hospital ``who``; 'delivery': to it
     """
 
     number: int
@@ -107,11 +109,12 @@ class StudyEvent:
     new: str
     who: str = ""
     reason: str = ""
+    kind: str = "state"
 
     def shown(self) -> dict[str, Any]:
         """Ready for JSON, every text cut."""
         return {
-            "number": self.number,
+            "kind": short(self.kind),
             "time": self.time,
             "old": short(self.old),
             "new": short(self.new),

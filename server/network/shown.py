@@ -62,6 +62,7 @@ class Shown:
                 new=one.new,
                 who=one.who,
                 reason=one.reason,
+                kind=one.kind,
             )
             self._board.event(one.study, said)
 

@@ -65,22 +65,29 @@ def network() -> StudiesBoard:
         studies.network.connected(name, f"10.0.{number}.7:4411", "0.1.0")
     accepted, no = Said(word="accepted"), Said(word="rejected", reason="no lactate here")
     sepsis = {"north": accepted, "south": accepted, "east": no}
+    wanted = {"east": Said(), "south": Said(word="accepted")}
     for line in (
         StudyLine(id=SEPSIS, name="sepsis", owner="anna", state="running", hospitals=sepsis),
-        StudyLine(
-            id=IMAGES, name="images", owner="ben", state="waiting", hospitals={"east": Said()}
-        ),
+        StudyLine(id=IMAGES, name="images", owner="ben", state="waiting", hospitals=wanted),
         StudyLine(
             id=FALLS, name="falls", owner="anna", state="aborted", hospitals={"north": Said()}
         ),
     ):
         studies.put(line)
-    studies.event(
-        SEPSIS,
-        StudyEvent(
-            number=1, time=1.0, old="waiting", new="queued", reason="without east: no lactate"
-        ),
-    )
+    for number, (kind, new, who, reason) in enumerate(
+        (
+            ("decision", "accepted", "north", ""),
+            ("decision", "rejected", "east", "no lactate here"),
+            ("state", "queued", "server", ""),
+            ("delivery", "done", "south", "results"),
+        )
+    ):
+        studies.event(
+            SEPSIS,
+            StudyEvent(
+                number=number, time=1.0, old="waiting", new=new, who=who, reason=reason, kind=kind
+            ),
+        )
     facts = RunFacts(run="sepsis-1", rounds=5, hospitals=["north", "south"], primary="auc")
     board = studies.begin(SEPSIS, facts)
     board.round_started(1, ["north", "south"], 1)

@@ -26,7 +26,7 @@ SEEN = [
     ("researcher:carla", set(), set()),
     ("researcher:north", set(), set()),  # the name of a hospital is no key to its studies
     ("hospital:north", {SEPSIS, FALLS}, {SEPSIS}),
-    ("hospital:south", {SEPSIS}, {SEPSIS}),
+    ("hospital:south", {SEPSIS, IMAGES}, {SEPSIS}),
     ("hospital:east", {SEPSIS, IMAGES}, set()),  # it rejected the one, and hasn't decided
     ("hospital:anna", set(), set()),
     ("hospital:west", set(), set()),
@@ -92,11 +92,26 @@ def test_a_hospital_sees_no_number_and_no_reason_of_another(studies: StudiesBoar
     assert (south["name"], south["up"]) == ("south", True)
     assert south["figures"] == {} and south["rounds"] == south["bytes_in"] == 0
     words = {row["name"]: row["word"] for row in picture["study"]["hospitals"]}
-    assert words == {"north": "accepted", "south": "accepted", "east": "rejected"}
+    assert words == {"north": "accepted", "south": "", "east": ""}
     # its own reason it may see
     east = whole(ListSource(studies, visitor("hospital:east")))
     (sepsis,) = [row for row in east["studies"] if row["id"] == SEPSIS]
     assert [row["reason"] for row in sepsis["hospitals"]] == ["no lactate here", "", ""]
+
+
+def test_a_hospital_is_shown_its_own_decisions_and_deliveries(studies: StudiesBoard) -> None:
+    shown = whole(StudySource(studies, SEPSIS, visitor("hospital:east")))["study"]
+    assert [(row["kind"], row["who"]) for row in shown["events"]] == [
+        ("decision", "east"),
+        ("state", "server"),
+    ]
+    owner = whole(StudySource(studies, SEPSIS, visitor("researcher:anna")))["study"]
+    assert len(owner["events"]) == 4
+    images = whole(StudySource(studies, IMAGES, visitor("hospital:east")))["study"]
+    assert images["waiting_for"] == ["east"]
+    assert (
+        whole(StudySource(studies, IMAGES, visitor("hospital:south")))["study"]["waiting_for"] == []
+    )
 
 
 def test_an_owner_sees_why_and_not_whence(studies: StudiesBoard) -> None:
@@ -126,7 +141,10 @@ def test_a_change_is_filtered_as_the_whole_was() -> None:
     assert news is not None and news[0] == "change"
     assert [row["id"] for row in news[1]["studies"]] == [SEPSIS]
     assert FALLS not in news[1]["known"]
+    # of what it may not see not even that something happened, nor how often
+    studies.put(StudyLine(id=FALLS, name="falls", owner="anna", state="aborted"))
     assert source.news() is None
+    assert "version" not in news[1] and "number" not in json.dumps(news[1])
 
 
 def test_a_stream_follows_its_study_to_the_rounds_and_out_of_sight() -> None:

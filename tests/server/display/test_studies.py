@@ -76,12 +76,12 @@ def test_events_are_kept_once_and_the_newest() -> None:
     studies = StudiesBoard("trust")
     studies.put(line(1))
     for number in [*range(250), 249, 240]:
-        event = StudyEvent(number=number, time=1.0, old="waiting", new="queued", who="server")
+        event = StudyEvent(number=number, time=float(number), old="waiting", new="queued")
         studies.event(study_id(1), event)
     studies.event(study_id(9), StudyEvent(number=1, time=1.0, old="", new="submitted"))  # unknown
     shown = studies.one(study_id(1))
     assert shown is not None
-    assert [one["number"] for one in shown["events"]] == list(range(150, 250))
+    assert [one["time"] for one in shown["events"]] == list(range(150, 250))
     assert studies.one(study_id(9)) is None
 
 
