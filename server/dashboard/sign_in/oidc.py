@@ -239,7 +239,7 @@ def _of_claims(claims: Mapping[str, Any], name: str) -> Person:
 def _said(error: Exception) -> str:
     """An error's kind, and what a provider said: no token, no address stands there."""
     if isinstance(error, AuthlibBaseError | JoseError):
-        return one_line(str(error.error), 80)
+        return one_line(f"{error.error}: {error.description}", 100)
     return (
         type(error).__name__ if isinstance(error, OSError | KeyError) else one_line(str(error), 80)
     )
