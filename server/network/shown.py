@@ -9,10 +9,10 @@ from contextlib import suppress
 from wardround.common.errors import WardroundError
 from wardround.common.study.study import SignedStudy, Study
 from wardround.server.display.board import Board
-from wardround.server.display.loglines import LogLines
 from wardround.server.display.studies import StudiesBoard
 from wardround.server.display.study_lines import Said, StudyEvent, StudyLine
 from wardround.server.network.study_run import StudyRun
+from wardround.server.network.told import StudyLog, tell_event
 from wardround.server.studies.rows import Event, StudyRow
 from wardround.server.studies.store import StudyStore
 
@@ -38,14 +38,19 @@ class Shown:
     def new(self, events: Iterable[Event]) -> None:
         """Show what has happened."""
         events = list(events)
-        for id in dict.fromkeys(event.study for event in events):
-            self._put(self._store.get(id))
+        rows = {id: self._store.get(id) for id in dict.fromkeys(one.study for one in events)}
+        for row in rows.values():
+            self._put(row)
+        for event in events:
+            tell_event(rows[event.study].name, event)
         self._events(events)
 
     def begin(self, run: StudyRun) -> Board:
         """The board that a study's rounds are told to."""
         self._put(self._store.get(run.study.id))
-        board = self._board.begin(run.study.id, run.facts(), forward=LogLines())
+        name = f"{run.study.name} ({run.study.id[:12]})"
+        told = StudyLog(name, run.config.federation.rounds, run.task.figure_table().primary)
+        board = self._board.begin(run.study.id, run.facts(), forward=told)
         board.restore(run.run.rounds())
         return board
 

@@ -70,6 +70,7 @@ class StudyRun:
     Attributes
     ----------
     run : its directory
+    events : what happens in it is told there
     error : why its rounds ended; None while they run, and where they ended well
     over : its rounds have ended
     """
@@ -80,8 +81,8 @@ class StudyRun:
         config = at_server(self.study, port.description.now, premises.library)
         self.config, self.task = config, make_task(config)
         self.run = self._directory()
-        self._events = _StudyEvents(self, port.diary, said)
-        self.grid = HospitalGrid(self.study.run, port.hall, self.study.id, self._events)
+        self.events = _StudyEvents(self, port.diary, said)
+        self.grid = HospitalGrid(self.study.run, port.hall, self.study.id, self.events)
         signer = ManifestSigner(
             config=config,
             task=self.task,
@@ -93,7 +94,7 @@ class StudyRun:
             self.grid,
             signer,
             port.description,
-            self._events,
+            self.events,
             self.run.keep_plan,
             signed.to_bytes(),
         )
@@ -146,7 +147,7 @@ class StudyRun:
 
     def begin(self, board: Board, ended: Callable[[], None]) -> None:
         """Run its rounds in a thread, or go on with them. ``ended``: called when they end."""
-        self._events.board = board
+        self.events.board = board
         self._thread = threading.Thread(
             target=self._rounds, args=(board, ended), name=self.study.run, daemon=True
         )
