@@ -70,10 +70,10 @@ class Place:
 
     def says(self, error: BaseException) -> str:
         """What a driver says, in a line without a password."""
-        text = one_line(str(error), 300)
+        text = str(error)
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return one_line(text)
 
     def away(self, what: str) -> DatabaseAway:
         """The error that passes, or that is mended beside a running server."""

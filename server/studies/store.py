@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -37,6 +37,7 @@ Events = list[Event]
 Decisions = list[Decision]
 Deliveries = list[Delivery]
 MOST_EVENTS = 1000
+_TURN_S = 10.0
 
 
 class StudyStore:
@@ -51,9 +52,8 @@ class StudyStore:
 
     def __init__(self, place: Place, engine: sa.Engine) -> None:
         self.name, self._place, self._engine = place.name, place, engine
-        # SQLite has one writer: threads of this process take turns here, where waiting is fair
-        turns = engine.dialect.name == "sqlite"
-        self._turn: AbstractContextManager[object] = threading.Lock() if turns else nullcontext()
+        # SQLite has one writer: threads of this process take turns here, and not by its polling
+        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else None
         self.database = ""
 
     @classmethod
@@ -90,9 +90,21 @@ class StudyStore:
     # --- transactions -------------------------------------------------------------------------
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        with self._place.translated(), self._turn, self._engine.connect() as connection:
+        with self._place.translated(), self._taking_turns(), self._engine.connect() as connection:
             with connection.execution_options(**{WRITES: True}).begin():
                 yield connection
+
+    @contextmanager
+    def _taking_turns(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+        elif not self._turn.acquire(timeout=_TURN_S):
+            raise self._place.away("other threads of this server wait for it")
+        else:
+            try:
+                yield
+            finally:
+                self._turn.release()
 
     @contextmanager
     def _changing(self, lead: int | None = None) -> Iterator[Change]:
