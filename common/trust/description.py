@@ -3,9 +3,10 @@
 The file ``federation.signed`` is JSON with the description's canonical JSON and the authority's
 signature over it (``common/trust/pki.py``), so the authority's certificate alone decides whether
 it is true. There is one byte sequence for each description: anything else is refused, whoever
-signed it. ``version`` only grows, with what the description says; within one it is signed anew with
-later dates. A hospital never goes back to a lower version or an earlier date
-(``common/trust/lifetime.py``: how long it counts).
+signed it. ``version`` only grows, with what plans rest on (hospitals, address, settings,
+revocations); within one it is signed anew with later dates, and with other researchers and
+coordinators, whose coming and going disturbs no run. A hospital never goes back to a lower version
+or an earlier date (``common/trust/lifetime.py``: how long it counts).
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Description:
     address : host:port that hospitals dial
     config_toml : the settings that all parties share
     server, hospitals : Ed25519 public keys; hospitals by name
-    revoked : serial numbers of certificates that are not accepted any more, ascending
+    revoked : serial numbers of hospitals' and servers' certificates that are not accepted any more,
+        ascending; others are not once their keys are in no list
     issued, valid_until : ISO 8601 times, UTC, to the second; ``valid_until`` is '' in one that was
         signed before there was such a date
     researchers, coordinators : Ed25519 public keys by name, as hospitals; the former submit
@@ -110,11 +112,11 @@ class Description:
             return _canonical({"format": _UNDATED, **self._says(), "issued": self.issued})
         dates = {"issued": self.issued, "valid_until": self.valid_until}
         number = FORMAT if self.researchers or self.coordinators else _ONLY_HOSPITALS
-        return _canonical({"format": number, **self._says(), **dates})
+        return _canonical({"format": number, **self._says(), **self._others(), **dates})
 
     def digest(self) -> bytes:
-        """What stands for this description in manifests and logs: all that it says but its dates,
-        so that a plan stays the plan when it is signed anew."""
+        """What stands for this description in manifests and logs: all that a plan rests on, so
+        that it stays the plan when dates, researchers or coordinators are others."""
         return digest("federation description", _canonical(self._says()))
 
     def _says(self) -> dict[str, Any]:
@@ -126,7 +128,6 @@ class Description:
             "server": self.server.hex(),
             "hospitals": _hexed(self.hospitals),
             "revoked": [f"{serial:x}" for serial in self.revoked],
-            **self._others(),
         }
 
     def _others(self) -> dict[str, Any]:

@@ -122,8 +122,12 @@ class Registry:
         return {row.name: bytes.fromhex(row.identity) for row in rows}
 
     def revoked_serials(self) -> tuple[int, ...]:
-        """Ascending."""
-        return tuple(sorted({int(row.serial, 16) for row in self.rows if row.action == "revoked"}))
+        """Of hospitals and of the server, ascending. What a researcher or a coordinator had is not
+        accepted as its keys are in the roster no more, nor ever again (``check_identity``): a
+        serial number would be a new version of the description, and plans accepted anew."""
+        rows = [row for row in self.rows if row.action == "revoked"]
+        counted = [row for row in rows if row.kind in (SERVER, "hospital")]
+        return tuple(sorted({int(row.serial, 16) for row in counted}))
 
     def newest_certificate(self, kind: Kind, name: str) -> bytes | None:
         """PEM of the party's newest certificate; None for one that has none."""
@@ -221,7 +225,8 @@ class Registry:
         """The description of what the record and the configuration say, signed and durable.
 
         What says the same as the previous one is the previous one, or, once half of that one's
-        life is over, its version with later dates. Raises ProvisionError if this clock is behind
+        life is over, its version with later dates; so it is with other researchers and
+        coordinators. Raises ProvisionError if this clock is behind
         the previous one's date: hospitals keep no description that was signed before theirs.
         """
         before, life = self.previous, timedelta(days=config.server.description_days)
@@ -250,6 +255,7 @@ class Registry:
         if before is not None and _says(before) == _says(new):
             if not is_due(before, life, self.now):
                 return before
+        if before is not None and before.digest() == replace(new, version=before.version).digest():
             if before.issued < now:  # within one second only a version tells the two apart
                 new = replace(new, version=before.version)
         write_public(self.signed_path, new.signed(self.authority))

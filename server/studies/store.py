@@ -235,14 +235,16 @@ class StudyStore:
             return read_rows(connection, query)[::-1]
 
     def find(self, text: str, researcher: str = "", most: int = 100) -> Rows:
-        """Studies whose id begins with ``text``, or whose name it is, oldest first."""
+        """Studies whose id begins with ``text``, or whose name it is, in the order of their
+        submission; at most so many, the newest."""
         query = sa.select(*COLUMNS).where(
             studies.c.id.startswith(text, autoescape=True) | (studies.c.name == text)
         )
         if researcher:
             query = query.where(studies.c.researcher == researcher)
         with self._reading() as connection:
-            return read_rows(connection, query.order_by(studies.c.number).limit(most))
+            newest = query.order_by(studies.c.number.desc()).limit(most)
+            return read_rows(connection, newest)[::-1]
 
     def change(
         self,
