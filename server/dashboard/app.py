@@ -48,7 +48,6 @@ from wardround.server.dashboard.views import sight_in_run, sight_of
 from wardround.server.display.board import Board
 from wardround.server.display.studies import StudiesBoard
 
-MOST_STREAMS = 32
 _START_S, _STOP_S = 20.0, 5.0
 _MOST_CONNECTIONS = 128
 _STUDY = re.compile(r"[0-9a-f]{64}")
@@ -204,9 +203,10 @@ def _told(source: Source | None) -> Response:
 def _streamed(request: Request, source: Source | None, streams: Streams) -> Response:
     if source is None:
         return JSONResponse({"error": "nothing of that name"}, 404)
-    if streams.open >= MOST_STREAMS:
+    name = request.scope["visitor"].name
+    if streams.full(name):
         return PlainTextResponse("too many pages are open; close one\n", status_code=503)
-    events = streams.events(source, request.scope["still"])
+    events = streams.events(source, request.scope["still"], name)
     return StreamingResponse(events, media_type="text/event-stream")
 
 

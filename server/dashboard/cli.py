@@ -12,6 +12,7 @@ from rich.text import Text
 
 from wardround.common.command_line import example, new_commands, new_console, new_group
 from wardround.common.errors import ConfigError
+from wardround.common.names import name_of
 
 commands = new_commands()
 account = new_group("account", "Who may sign in to the dashboard: add, list, remove.")
@@ -51,11 +52,14 @@ def add(
 
     The password is asked for; without a terminal it is the first line of the standard input.
     """
+    from wardround.common.config.load import load_config
     from wardround.server.dashboard.sign_in.accounts import Account, Way, changing, is_account_name
     from wardround.server.dashboard.sign_in.passwords import hash_password
     from wardround.server.dashboard.sign_in.roles import read_roles
+    from wardround.server.dashboard.sign_in.setup import accounts_path
 
-    path, roles = _path(config), read_roles(role or [])
+    settings = load_config(config)
+    path, roles = accounts_path(settings), read_roles(role or [])
     if not is_account_name(name):
         raise ConfigError(f"account {name!r:.60}: use 1 to 200 characters that can be printed")
     kept = "" if provider else hash_password(_password(name))
@@ -65,6 +69,10 @@ def add(
         accounts[way, name] = Account(name=name, way=way, roles=roles, hash=kept)
     said = ", ".join(sorted(map(str, roles)))
     _line(f"{name}: {'changed' if known else 'added'}, {said}; kept in {path}")
+    named = {"hospital": settings.server.hospitals, "researcher": settings.server.researchers}
+    for one in sorted(roles):
+        if one.party and one.party not in map(name_of, named[one.kind]):
+            _line(f"note: no {one.kind} '{one.party}' is in {config}: {one} sees nothing")
     _line("a dashboard that has people sign in takes this over by itself; another one: start it")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from wardround.server.dashboard.views import (
 from wardround.server.display.board import Board
 from wardround.server.display.studies import StudiesBoard
 
+MOST_STREAMS, MOST_EACH = 32, 8
 PUSH_EVERY_S = 0.5
 HEARTBEAT_S = 10.0
 
@@ -38,12 +40,24 @@ class Streams:
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
-        self.open = 0
+        self._open: Counter[str] = Counter()
 
-    async def events(self, source: Source, still: Callable[[], bool]) -> AsyncIterator[str]:
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return self._open.total()
+
+    def full(self, name: str) -> bool:
+        """Whether there are too many, or of one who is signed in as ``name``, who must not take
+        all places."""
+        return self.open >= MOST_STREAMS or (bool(name) and self._open[name] >= MOST_EACH)
+
+    async def events(
+        self, source: Source, still: Callable[[], bool], name: str = ""
+    ) -> AsyncIterator[str]:
         """The text of one stream, which ends once ``still`` is false: who looks was signed out,
         or has another role now."""
-        self.open += 1
+        self._open[name] += 1
         try:
             silent_s = 0.0
             while not self._stopping.is_set() and still():
@@ -56,7 +70,8 @@ class Streams:
                 await asyncio.sleep(PUSH_EVERY_S)
                 silent_s += PUSH_EVERY_S
         finally:
-            self.open -= 1
+            self._open[name] -= 1
+            self._open += Counter()  # names without any are forgotten
 
 
 class BoardSource:

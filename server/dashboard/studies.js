@@ -95,7 +95,7 @@ function fill({ link, owner, cells, bar }, one) {
   setText(owner, `${one.owner} · ${one.id.slice(0, 12)}`);
   badge(cells.state.main, one.state);
   setText(cells.state.sub, one.reason);
-  setText(cells.round.main, one.round ? `${one.round} of ${one.rounds}` : one.rounds ? `${one.rounds} planned` : "–");
+  setText(cells.round.main, one.round ? `${one.round}${one.rounds ? ` of ${one.rounds}` : ""}` : one.rounds ? `${one.rounds} planned` : "–");
   bar.hidden = one.state !== "running";
   bar.setAttribute("aria-label", `Rounds of ${one.name}`);
   bar.setAttribute("aria-valuemax", one.rounds || 1);

@@ -26,6 +26,7 @@ export function showStudy(study) {
   setText($("run-name"), study.name);
   badge($("status"), study.state);
   setText($("purpose"), study.purpose);
+  $("purpose").hidden = !study.purpose;
   $("study-reason").hidden = !study.reason;
   setText($("study-reason"), study.reason);
   setText($("owner"), study.owner);

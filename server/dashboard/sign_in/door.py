@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -76,11 +76,7 @@ def cookie_name(base: str, sign_in: SignIn) -> str:
 def cookie(scope: Scope, name: str) -> str:
     """A cookie's value, '' where there is none."""
     raw = b"; ".join(value for key, value in scope["headers"] if key == b"cookie")
-    try:
-        found = SimpleCookie(raw[:_HEAVY].decode("latin-1")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    return cookie_parser(raw[:_HEAVY].decode("latin-1")).get(name, "")
 
 
 def session_token(scope: Scope, sign_in: SignIn) -> str:

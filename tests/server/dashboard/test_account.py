@@ -48,6 +48,7 @@ def test_accounts_are_added_listed_changed_and_removed(toml: str) -> None:
     roles = ["--role", "researcher:anna", "--role", "hospital:north"]
     run("add", "anna@example.org", toml, *roles, "--provider")
     kept = json.loads(path.read_text())
+    assert "note" not in said
     assert (kept["format"], kept["version"]) == ("accounts of the dashboard", 1)
     anna, office = kept["accounts"]
     assert anna == {
@@ -59,8 +60,9 @@ def test_accounts_are_added_listed_changed_and_removed(toml: str) -> None:
     assert is_password(PASSWORD, office["hash"]) and PASSWORD not in path.read_text()
     listed = run("list", toml)
     assert "office" in listed and "researcher:anna" in listed and "argon2" not in listed
-    said = run("add", "office", toml, "--role", "hospital:north", typed="another long password\n")
-    assert "office: changed, hospital:north" in said
+    said = run("add", "office", toml, "--role", "hospital:nroth", typed="another long password\n")
+    assert "office: changed, hospital:nroth" in said
+    assert "note: no hospital 'nroth' is in" in said
     with pytest.raises(ConfigError, match="isn't in .*--provider"):
         run("remove", "anna@example.org", toml)
     run("remove", "anna@example.org", toml, "--provider")

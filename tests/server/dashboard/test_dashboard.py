@@ -25,6 +25,8 @@ from wardround.server.dashboard.metrics import Metrics
 from wardround.server.dashboard.sign_in.roles import ANYBODY
 from wardround.server.display.board import Board
 from wardround.server.display.board_rows import RunFacts
+from wardround.server.display.studies import StudiesBoard
+from wardround.server.display.study_lines import StudyLine
 
 EVIL = "<img src=x onerror=alert(1)>"
 PAGES = ["/", "/page.css", "/page.js", "/api/state", "/metrics", "/healthz", "/nowhere"]
@@ -227,7 +229,7 @@ def test_a_quiet_stream_has_a_heartbeat_every_ten_seconds(monkeypatch: pytest.Mo
 def test_too_many_open_pages_are_refused(
     served: tuple[Board, Dashboard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboard_app, "MOST_STREAMS", 2)
+    monkeypatch.setattr(streams, "MOST_STREAMS", 2)
     open_ones = []
     for _ in range(2):
         open_ones.append(connect(served[1]))
@@ -295,7 +297,7 @@ def test_it_leaves_signal_handlers_alone(
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def samples(board: Board) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def samples(board: Board | StudiesBoard) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = text_string_to_metric_families(Metrics(board).text().decode())
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -358,3 +360,41 @@ def test_labels_are_bounded_and_escaped(served: tuple[Board, Dashboard]) -> None
     up = {dict(labels)["hospital"] for name, labels in found if name == "wardround_hospital_up"}
     assert up == {"north", "south", f'{EVIL}"\\\n'}
     assert len(body.splitlines()) < 100
+
+
+def test_a_networks_figures_are_of_so_many_studies_and_of_those_that_run() -> None:
+    studies = StudiesBoard("trust")
+    studies.network.connected("north", "a", "1")
+    for number in range(40):
+        id = f"{number:02x}" + "0" * 62
+        studies.put(StudyLine(id=id, name="s", owner="anna", state="running", rounds=5))
+        board = studies.begin(id, RunFacts(run="s", rounds=5, hospitals=["north"]))
+        board.round_started(number, ["north"], 1)
+        if number < 20:
+            studies.end(id)
+    found = samples(studies)
+    rounds = {labels: value for (name, labels), value in found.items() if name.endswith("y_round")}
+    assert len(rounds) == 16 and set(rounds.values()) == set(range(20, 36))
+    assert found["wardround_studies", (("state", "running"),)] == 40
+    assert found["wardround_hospitals_connected", ()] == 1
+    seconds = [labels for name, labels in found if name == "wardround_study_round_seconds_bucket"]
+    assert len(seconds) == 16 * 14  # thirteen bounds and one without, of each
+
+
+def test_one_person_cannot_take_all_streams() -> None:
+    source = streams.Streams(threading.Event())
+
+    async def held(names: list[str]) -> list[bool]:
+        kept, found = [], []
+        for name in names:
+            found.append(source.full(name))
+            if not found[-1]:
+                told = streams.BoardSource(Board(), ANYBODY, "all")
+                kept.append(source.events(told, lambda: True, name))
+                await anext(kept[-1])
+        for one in kept:
+            await one.aclose()
+        return found
+
+    assert asyncio.run(held(["anna"] * 9 + ["ben"])) == [False] * 8 + [True, False]
+    assert source.open == 0
