@@ -109,18 +109,39 @@ def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) ->
 @commands.command(epilog=example("wardround init federation.toml"))
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("federation.toml"),
+    network: Annotated[
+        bool,
+        typer.Option(
+            "--network", help="Write network.toml and study.toml instead, into PATH's folder."
+        ),
+    ] = False,
 ) -> None:
-    """Write a commented federation.toml to start from."""
-    from wardround.simulations.default import default_config_text
+    """Write a commented federation.toml to start from, or the files of a network and a study."""
+    from wardround.simulations.default import default_config_text, network_texts
 
+    if not network:
+        _write(path, default_config_text())
+        print(f"wrote {path}; try: wardround simulate {path}")
+        return
+    texts = {path.parent / name: text for name, text in network_texts().items()}
+    for file in texts:  # none of them, or all
+        if file.exists():
+            raise ConfigError(f"{file}: exists already; write into another folder")
+    for file, text in texts.items():
+        _write(file, text)
+    first, second = texts
+    print(f"wrote {first} and {second}; try: wardround simulate {second}")
+    print(f"next: wardround provision {first}")
+
+
+def _write(path: Path, text: str) -> None:
     try:
         with open(path, "x", encoding="utf-8") as file:
-            file.write(default_config_text())
+            file.write(text)
     except FileExistsError:
         raise ConfigError(f"{path}: exists already; name another file") from None
     except OSError as error:
         raise ConfigError(f"{path}: can't be written ({error.strerror})") from None
-    print(f"wrote {path}; try: wardround simulate {path}")
 
 
 def _task_path(task: str) -> str:

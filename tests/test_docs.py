@@ -11,8 +11,9 @@ import pytest
 from docs.reference import pages
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
+from wardround.common.settings import FederationTable, NetworkTable, ServerTable
 from wardround.server.strategies import INDIVIDUAL, MEAN
-from wardround.simulations.default import default_config_text
+from wardround.simulations.default import default_config_text, network_texts
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/**/*.md")])
@@ -93,3 +94,19 @@ def test_the_commented_defaults_of_the_default_file_are_the_defaults() -> None:
             if not same and f"{table}.{found[1]}" not in NO_DEFAULT:
                 changed.append(found[1])
     assert changed == [] and seen > 50
+
+
+def test_the_files_of_a_new_network_fit_together(tmp_path: Path) -> None:
+    """What `wardround init --network` writes: a network whose members can ask that study."""
+    texts = network_texts()
+    network, study = (parse_config(texts[name]) for name in ("network.toml", "study.toml"))
+    assert network.network == NetworkTable() and study.study is not None
+    make_task(study)
+    assert len(network.server.hospitals) >= study.federation.min_clients
+    commented = re.findall(r"# (\w+ = .+?)(?:\s+#.*|\s*)$", texts["network.toml"], re.M)
+    for key, value in (one for line in commented for one in tomllib.loads(line).items()):
+        tables = (NetworkTable, ServerTable, FederationTable)
+        fields = [table.model_fields[key] for table in tables if key in table.model_fields]
+        defaults = [field.get_default(call_default_factory=True) for field in fields]
+        assert value in defaults or key == "coordinators", key
+    assert len(commented) > 8

@@ -16,10 +16,9 @@ def new_run(config: Config) -> RunDirectory:
     """A run directory for a simulation with this configuration. Raises RunDirectoryError."""
     folder = config.runs_folder()
     text = config.to_toml(folder / "run")
+    name = config.study.name if config.study is not None else config.federation.name
     identity = digest(config, deployed=False)
-    return RunDirectory.create(
-        folder, config.federation.name, text, kind=SIMULATED, identity=identity
-    )
+    return RunDirectory.create(folder, name, text, kind=SIMULATED, identity=identity)
 
 
 def begun_settings(path: Path, overrides: Sequence[str]) -> Config:
