@@ -46,7 +46,7 @@ def claim(change: Change, owner: str, lease_s: float, at_once: int) -> StudyRow 
     found = connection.execute(
         sa.select(studies.c.id, studies.c.state, studies.c.fence)
         .where(_LEFT | (studies.c.state == "queued"))
-        .order_by(studies.c.state == "queued", studies.c.turn)
+        .order_by(studies.c.turn)  # what was left was queued before all that is
         .limit(1)
     ).first()
     if found is None:

@@ -183,21 +183,28 @@ def test_the_same_change_again_is_made_once(store: StudyStore) -> None:
     running = store.claim("A", 10, 1)
     assert running
 
-    def end(state: str, who: str, reason: str) -> object:
-        expect = ("queued", "running")
-        return store.change(study.id, state, expect=expect, fence=1, who=who, reason=reason)
+    def end(
+        state: str = "failed",
+        who: str = "A",
+        reason: str = "no\nmodel",
+        expect: tuple[str, ...] = ("queued", "running"),
+        fence: int = 1,
+    ) -> object:
+        return store.change(study.id, state, expect=expect, fence=fence, who=who, reason=reason)
 
-    ended = end("failed", "A", "no\nmodel")
+    ended = end()
     events = store.events(study.id)
-    assert end("failed", "A", "no\nmodel") == ended
+    assert end() == ended
     assert store.events(study.id) == events
     for other in (
-        ("failed", "A", "why"),
-        ("failed", "B", "no model"),
-        ("aborted", "A", "no model"),
+        {"reason": "why"},
+        {"who": "B"},
+        {"state": "aborted"},
+        {"expect": ("queued",)},
+        {"fence": 0},
     ):
         with pytest.raises(Overtaken):
-            end(*other)
+            end(**other)
     assert len(store.deliveries()) == len(HOSPITALS)
 
 
