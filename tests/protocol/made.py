@@ -30,9 +30,11 @@ from wardround.common.manifest.manifest import Manifest, Versions
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol.leaf import Leaf
 from wardround.common.protocol.model import SentModel
+from wardround.common.protocol.results import StudyEnded, StudyFile, StudyReply
 from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import PrivacyTerms, TrainReply, TrainRequest
+from wardround.common.results.package import Listed, Package
 from wardround.common.secagg.content import descriptor, training_layout
 from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.graph import complete_graph
@@ -191,11 +193,16 @@ def _frames() -> dict[str, list[str]]:
 
 
 def _signed() -> dict[str, list[str]]:
+    files = (Listed(name="a", sha256="0f" * 32, size=3),)
+    package = Package(network="f", study="", run="run-1", round=3, files=files)
     claim = Claim("f", "run-1", 3, "north", "hospital", "local", 0.5, 1e-5, 2.0, True, False)
     endless = Claim(
         "f", "run-1", 1, "n\u00f6", "patient", "central", 1.0, 0.125, float("inf"), False, True
     )
-    return {"claims": [repr(one.signed(KEY)) for one in (claim, endless)]}
+    return {
+        "claims": [repr(one.signed(KEY)) for one in (claim, endless)],
+        "files of results": [repr(package.signed(KEY))],
+    }
 
 
 # --- messages -------------------------------------------------------------------------------------
@@ -227,11 +234,15 @@ def _requests() -> dict[str, list[str]]:
     with_control = replace(request, records=extra)
     each = complete(strategys(2, 1), [[one] for one in _MEMBERS], with_control, {"south": 3})
     group = complete(strategys(1), [_MEMBERS], request, {"north": 2})
+    piece, study = StudyFile("ab" * 32, "model/m", 3, b"abc"), "cd" * 32
+    ends = StudyEnded(study, "aborted", "why"), StudyEnded(study, "complete", "", b"{}")
     return {
         "request: query.statistics": _messages(phase),
         "request: train": _messages(each),
         "request: train, of a group": _messages(group),
         "request: query.layout": _messages(as_layout_queries(each)),
+        "request: query.study_file": _lines(piece.to_records()),
+        "request: query.study_ended": [x for one in ends for x in _lines(one.to_records())],
     }
 
 
@@ -261,6 +272,7 @@ def _replies() -> dict[str, list[str]]:
         TrainReply(trained, 2, 3, None, claim=b"a claim"),
     )
     return {
+        "reply: query.study_file": _lines(StudyReply().to_records()),
         "reply: train": _lines(plain),
         "reply: train, private": _lines(private),
         "reply: query.layout": _lines(shapes),
