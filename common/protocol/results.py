@@ -46,7 +46,7 @@ STUDY = Value(
     text(64),
     decided=position(
         "the study that this part of its process is for; '' in a federation that is one",
-        "common.results.staging.Expected.read",
+        "client.results.receiver.Receiver.file",
     ),
 )
 NAME = Value(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from wardround.common.errors import StudyUnknown, WardroundError
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol.results import StudyEnded, StudyFile, StudyReply
+from wardround.common.results.package import list_digest
 from wardround.server.network.study_run import Premises, run_folder
 from wardround.server.results.deliver import deliveries, ended
 from wardround.server.results.package import FOLDER, package_of
@@ -98,11 +99,14 @@ class Deliverer:
 
     def _one(self, hospital: str, id: str, results: bool) -> None:
         row = self._store.get(id)
-        grid = HospitalGrid(run_folder(self._premises.runs, row).name, self._premises.port.hall, id)
+        run, digest = run_folder(self._premises.runs, row).name, ""
+        grid = HospitalGrid(run, self._premises.port.hall, id)
         link = grid.link(hospital)
         link.admitted = True  # it takes part in nothing any more: it is told the end
         try:
             for message in self._messages(row, results):
+                if isinstance(message, StudyEnded) and message.files:
+                    digest = list_digest(message.files)
                 asked = Message(message.to_records(), link.node_id, message.type)
                 for reply in grid.send_and_receive([asked], timeout=_ANSWER_WITHIN_S):
                     if reply.has_error():
@@ -113,6 +117,7 @@ class Deliverer:
                     raise WardroundError("it didn't answer")
         finally:
             grid.close()
+        self._premises.port.diary.brought(hospital, id, run, row.state, digest)
         for what in ("results", "ended") if results else ("ended",):
             try:
                 self._store.deliver(id, hospital, what, lead=self._lead)

@@ -125,6 +125,11 @@ class Diary(ServerEvents):
         )
         self._board.received(name, start.type, start.size_bytes)
 
+    def brought(self, name: str, study: str, run: str, state: str, digest: str) -> None:
+        """A hospital has what it is owed of a study that is over. ``digest``: of the signed list of
+        its results; '' where it got none."""
+        self._append("results", hospital=name, study=study, run=run, state=state, digest=digest)
+
     def ask_for_heads(self, mailboxes: Iterable[Mailbox]) -> None:
         """Have every hospital countersign what is here, and send its own head."""
         own = Heads(head=self._audit.signed_head().to_bytes().decode())
