@@ -15,6 +15,13 @@ KitArgument = Annotated[
     Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.", readable=False)
 ]
 
+StudyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[STUDY]", help="In a network: its name, or how its id begins.", show_default=False
+    ),
+]
+
 
 class _RunByDefault(TyperGroup):
     """``wardround client KIT ...`` is ``wardround client run KIT ...``."""
@@ -41,7 +48,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="SHARD",
-            help="This hospital's data: a file or folder.",
+            help="This hospital's data: a file or folder. In a network site.toml may name others.",
             show_default=False,
         ),
     ] = None,
@@ -60,19 +67,30 @@ def run(
     hold_to_tls13()  # before the imports below import grpc
     from wardround.client.process.main import HospitalProcess
     from wardround.client.site.kit import Kit
+    from wardround.client.site.terms import Data
     from wardround.common.errors import DataError
     from wardround.common.process.logs import setup_logging
 
     setup_logging(logs)
-    if (data is None) != example_data:
-        raise DataError(
-            "--data and --example-data: give one of them, not both"
-            if example_data
-            else "no data is named: add --data SHARD (or, to try it out, --example-data)"
-        )
+    if data is not None and example_data:
+        raise DataError("--data and --example-data: give one of them, not both")
     if data is not None and not data.exists():
         raise DataError(f"{data}: no such file or folder (--data)")
-    HospitalProcess(Kit.open(kit), data, device).run()
+    none = data is None and not example_data
+    if none and not _is_of_network(kit):
+        raise DataError("no data is named: add --data SHARD (or, to try it out, --example-data)")
+    HospitalProcess(Kit.open(kit), Data(data, none), device).run()
+
+
+def _is_of_network(kit: Path) -> bool:
+    """Whether it is a kit of a network, whose ``site.toml`` may say all about data."""
+    from wardround.client.site.kit import Kit
+    from wardround.common.errors import WardroundError
+
+    try:
+        return Kit.open(kit).description.config().network is not None
+    except WardroundError:
+        return False
 
 
 @client.command("enroll", epilog=example("wardround client enroll north kits/north"))
@@ -114,6 +132,7 @@ def enroll(
 @client.command("approve", epilog=example("wardround client approve kits/north"))
 def approve(
     kit: KitArgument,
+    study: StudyArgument = "",
     yes: Annotated[
         bool, typer.Option("--yes", help="Approve without asking, also what was rejected last.")
     ] = False,
@@ -137,7 +156,34 @@ def approve(
 
     if yes and reject is not None:
         raise typer.BadParameter("give --yes or --reject, not both")
-    decide(kit, yes, reject, plan, print, typer.confirm)
+    decide(kit, yes, reject, plan, print, typer.confirm, study)
+
+
+@client.command(
+    "reject", epilog=example("wardround client reject kits/north sepsis 'too few patients'")
+)
+def reject(
+    kit: KitArgument,
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Its name, or how its id begins.")],
+    reason: Annotated[str, typer.Argument(metavar="REASON", help="Told to who asks.")],
+) -> None:
+    """Reject a network's study, or withdraw from it: from now on nothing of it leaves.
+
+    `wardround client approve KIT STUDY --yes` changes that.
+    """
+    from wardround.client.site.consent import decide
+
+    decide(kit, False, reason, None, print, typer.confirm, study)
+
+
+@client.command("studies", epilog=example("wardround client studies kits/north"))
+def studies(kit: KitArgument) -> None:
+    """List a network's studies that this hospital was asked for: who asks, why, and where each
+    stands here."""
+    from wardround.client.site.consent import list_studies
+
+    for line in list_studies(kit):
+        print(line)
 
 
 @client.command("ledger", epilog=example("wardround client ledger kits/north"))

@@ -1,18 +1,68 @@
-"""``wardround client approve``: plans are shown, and decisions on them made and changed."""
+"""``wardround client approve|reject|studies``: plans are shown, and decisions made and changed.
+
+In a federation that is one there is one desk that plans wait on; in a network each study has one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.client.site.approval import Approvals
+from wardround.client.site.approval import Approvals, Decision
 from wardround.client.site.kit import Kit
 from wardround.client.site.plan_text import plan_text
 from wardround.client.site.stop import LOCK
+from wardround.client.site.studies import StudyFolders
+from wardround.client.site.study_text import Shown, study_text, what_is_new
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.lock import lock_holder
-from wardround.common.errors import AuditError, TransportError
+from wardround.common.errors import AuditError, PolicyRefused, TransportError, WardroundError
 from wardround.common.manifest.manifest import Manifest
+from wardround.common.study.study import Study
+from wardround.common.text import one_line
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where the plans of one study wait. ``study``: None in a federation that is one."""
+
+    approvals: Approvals
+    study: Study | None = None
+    over: str = ""
+
+    @property
+    def name(self) -> str:
+        """As people name it."""
+        return f"study {self.study.name} ({self.study.id[:12]})" if self.study is not None else ""
+
+
+def desks(kit: Kit, wanted: str = "") -> list[Desk]:
+    """All of a kit, in the order in which studies came.
+
+    wanted : how a study's name or id begins
+
+    Raises PolicyRefused unless there is just one of that.
+    """
+    folders = StudyFolders(kit.state)
+    found = [Desk(Approvals(kit.state, kit.identity))] if not folders.ids() else []
+    for id in folders.ids():
+        over = folders.over(id)
+        approvals = Approvals(folders.folder(id), kit.identity)
+        why = f"{over.state} {over.reason}".strip() if over is not None else ""
+        found.append(Desk(approvals, folders.kept(id), why))
+    if not wanted:
+        return found
+    named = [one for one in found if one.study is not None and _is_called(one.study, wanted)]
+    if len(named) != 1:
+        every = ", ".join(one.name for one in named or found if one.study is not None) or "none"
+        what = f"{len(named)} studies are" if named else "no study is"
+        raise PolicyRefused(f"{what} called '{one_line(wanted, 80)}'; there are: {every}")
+    return named
+
+
+def _is_called(study: Study, wanted: str) -> bool:
+    return study.name == wanted or study.id.startswith(wanted) or study.run == wanted
 
 
 def decide(
@@ -22,51 +72,134 @@ def decide(
     plan: str | None,
     say: Callable[[str], None],
     confirm: Callable[[str], bool],
+    study: str = "",
 ) -> None:
     """Show what waits and ask, approve, or reject.
 
     yes : approve what waits, else what was rejected last
     reject : a reason; reject what waits, and what the hospital takes part in
     plan : the beginning of a digest: this one only
+    study : how the name or id of one begins: this one's only
     """
     kit = Kit.open(folder)
-    approvals = Approvals(kit.state, kit.identity)
-    chosen = _chosen(approvals, yes, reject is not None, plan)
+    every = desks(kit, study)
+    chosen = _chosen(every, yes, reject is not None, plan, bool(study))
     if not chosen:
-        say(f"{folder}: no plan waits for approval{_standing(approvals)}")
-    for manifest in chosen:
-        say(plan_text(manifest))
+        said = "".join(f"{_standing(one)}" for one in every)
+        say(f"{folder}: no plan waits for approval{said}")
+    for desk, manifest in chosen:
+        _show(kit, desk, manifest, say)
         name = manifest.digest().hex()
         if reject is not None:
-            approvals.reject(name, reject)
+            desk.approvals.reject(name, reject)
             say(f"rejected: of run '{manifest.run}' nothing more leaves")
         elif yes or confirm("Approve this plan?"):
-            approvals.approve(name)
+            desk.approvals.approve(name)
             say("approved: the running client takes part within half a minute")
         else:
             say("nothing decided: the plan waits; to refuse it, say why with --reject REASON")
-    _note(kit, approvals)
+    _note(kit, every)
 
 
-def _chosen(approvals: Approvals, yes: bool, rejecting: bool, plan: str | None) -> list[Manifest]:
-    """The plans to decide on."""
+def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) -> None:
+    """The study, its plan, and what is new since a person here last said yes."""
+    now = _shown(kit, desk.study, manifest)
+    if now.study is not None and now.config is not None:
+        say(study_text(now.study, now.config))
+    say(plan_text(manifest))
+    before = _last_approved(kit, manifest)
+    if before is None:
+        return
+    decision, then = before
+    what = f"the plan of run '{decision.manifest.run}', approved at {decision.time}"
+    lines = what_is_new(now, then)
+    if not lines:
+        say(f"Nothing else than in {what}.\n")
+        return
+    say(f"New since {what}:")
+    for line in lines:
+        say(f"  {line}")
+
+
+def _shown(kit: Kit, study: Study | None, manifest: Manifest) -> Shown:
+    try:
+        config = study.config(kit.description) if study is not None else None
+    except WardroundError:  # it was shown under a description of before
+        config = None
+    return Shown(manifest, study, config)
+
+
+def _last_approved(kit: Kit, manifest: Manifest) -> tuple[Decision, Shown] | None:
+    """The last plan that a person approved: of the same study, else of one of the same name, else
+    of any."""
+    name, found = _name_of(manifest), list[tuple[tuple[bool, bool, str], Decision, Study | None]]()
+    for desk in desks(kit):
+        for one in desk.approvals.decisions("approved"):
+            if one.manifest.digest() != manifest.digest():
+                same = one.manifest.study == manifest.study
+                order = (same, _name_of(one.manifest) == name, one.time)
+                found.append((order, one, desk.study))
+    if not found:
+        return None
+    _, decision, study = max(found, key=lambda one: one[0])
+    return decision, _shown(kit, study, decision.manifest)
+
+
+def _name_of(manifest: Manifest) -> str:
+    """The study's name, which its run's begins with."""
+    return manifest.run.rpartition("-")[0] if manifest.study else ""
+
+
+def _chosen(
+    every: list[Desk], yes: bool, rejecting: bool, plan: str | None, named: bool
+) -> list[tuple[Desk, Manifest]]:
+    """The plans to decide on, with where they lie.
+
+    named : one study is meant
+    """
     if plan is not None:
-        return [approvals.find(plan)]
-    waiting = approvals.pending()
+        return _find(every, plan)
+    open_ = [one for one in every if not one.over]
+    waiting = [(desk, one) for desk in open_ for one in desk.approvals.pending()]
     if rejecting:
-        return waiting + [one for one in approvals.in_force() if one not in waiting]
-    last = approvals.last_rejected()
-    return waiting if waiting or not yes or last is None else [last.manifest]
+        for desk in open_:
+            taken = [one for one in desk.approvals.in_force() if (desk, one) not in waiting]
+            waiting += [(desk, one) for one in taken]
+            if named and not waiting:  # approved, and the client wasn't shown it since
+                said = list(desk.approvals.decisions("approved"))
+                waiting = [(desk, one.manifest) for one in said[-1:]]
+        return waiting
+    if waiting or not yes or (len(every) > 1 and not named):
+        return waiting
+    last = [(desk, one) for desk in open_ if (one := desk.approvals.last_rejected()) is not None]
+    return [(desk, one.manifest) for desk, one in last]
 
 
-def _standing(approvals: Approvals) -> str:
+def _find(every: list[Desk], plan: str) -> list[tuple[Desk, Manifest]]:
+    """The plan whose digest begins so. Raises PolicyRefused unless there is just one."""
+    found, said = list[tuple[Desk, Manifest]](), PolicyRefused("no plan waits here")
+    for desk in every:
+        try:
+            found.append((desk, desk.approvals.find(plan)))
+        except PolicyRefused as error:
+            said = error
+    if len(found) > 1:
+        raise PolicyRefused(f"plans of {len(found)} studies begin with {plan}")
+    if not found:
+        raise said
+    return found
+
+
+def _standing(desk: Desk) -> str:
     """What was decided last, and how to change it."""
+    if desk.over:
+        return ""
     lines = [
         f"; run '{one.run}' goes on with plan {one.digest().hex()[:12]}: withdraw from it with "
         "--reject REASON"
-        for one in approvals.in_force()
+        for one in desk.approvals.in_force()
     ]
-    if (last := approvals.last_rejected()) is not None:
+    if (last := desk.approvals.last_rejected()) is not None:
         lines.append(
             f"; run '{last.manifest.run}' was rejected at {last.time} by {last.who} "
             f"({last.reason or 'no reason given'}): take part after all with --yes"
@@ -74,9 +207,46 @@ def _standing(approvals: Approvals) -> str:
     return "".join(lines)
 
 
-def _note(kit: Kit, approvals: Approvals) -> None:
+def list_studies(folder: Path) -> list[str]:
+    """Two lines for each study that this hospital was shown: where it stands here, and what it is.
+
+    Raises PolicyRefused in a federation that is one.
+    """
+    kit = Kit.open(folder)
+    if kit.description.config().network is None:
+        raise PolicyRefused(
+            f"{folder}: this federation has no studies: it is one; its plans: wardround client "
+            "approve KIT"
+        )
+    lines = []
+    for desk in desks(kit):
+        study = desk.study
+        if study is not None:
+            purpose = one_line(study.purpose, 120)
+            lines.append(f"{study.id[:12]}  {study.name}  {_where(desk)}")
+            lines.append(f"              {study.researcher}, until {study.ends}: {purpose}")
+    return lines or [f"{folder}: no study was shown to this hospital yet"]
+
+
+def _where(desk: Desk) -> str:
+    """Where a study stands at this hospital."""
+    if desk.over:
+        return f"over: {desk.over}"
+    last = desk.approvals.last_rejected()
+    if last is not None:
+        return f"rejected by {last.who}: {last.reason or 'no reason given'}"
+    if desk.approvals.pending():
+        return "waits for approval"
+    if desk.approvals.in_force():
+        return "takes part"
+    approved = list(desk.approvals.decisions("approved"))
+    return f"approved by {approved[-1].who}" if approved else "shown, and not accepted"
+
+
+def _note(kit: Kit, every: list[Desk]) -> None:
     """The audit log is written by the running client, or else here."""
-    if not approvals.log.waiting():
+    waiting = [one.approvals.log for one in every if one.approvals.log.waiting()]
+    if not waiting:
         return
     try:
         if lock_holder(kit.state / LOCK) is not None:
@@ -86,6 +256,7 @@ def _note(kit: Kit, approvals: Approvals) -> None:
     try:
         path = kit.state / "audit.jsonl"
         with AuditLog.open(path, kit.name, kit.identity) as audit:
-            approvals.log.note(audit)
+            for log in waiting:
+                log.note(audit)
     except AuditError as error:
         raise AuditError(f"decided, and not yet in the audit log: {error}") from None

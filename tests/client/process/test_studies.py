@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.client.process.network import SITE, Network, StudyRounds
 from wardround.client.process.child import DIED
@@ -22,6 +23,7 @@ from wardround.client.site import studies as kept
 from wardround.client.site.approval import Approvals
 from wardround.client.site.failures import Failures
 from wardround.common.errors import WardroundError
+from wardround.common.process.main import app
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import DescribeReply, DescribeRequest
 from wardround.common.protocol.errors import Code
@@ -110,6 +112,43 @@ def test_a_new_study_is_asked_about_and_no_decision_touches_another_one(tmp_path
     assert not one.ask("north", ASK, m.DESCRIBE).has_error()
     said = [x for x in events(network) if x["event"] == "approval"]
     assert [x["accepted"] for x in said] == [True, False]
+    network.close()
+
+
+def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path: Path) -> None:
+    network = Network(tmp_path, "require_secure_aggregation = false\n")
+    kit = str(network.kits["north"])
+
+    def client(*words: str, says: str = "") -> str:
+        done = CliRunner().invoke(app, ["client", *words], input=says)
+        return done.output + str(done.exception or "")
+
+    assert "no study was shown" in client("studies", kit)
+    first = network.running(network.study("sepsis", hospitals=NORTH))
+    more = "[training]\nlr = 0.2\n"
+    second = network.running(network.study("sepsis", hospitals=NORTH, rounds=5, more=more))
+    other = network.running(network.study("age", "bert", NORTH, target="old"))
+    for rounds in (first, second, other):
+        waits(rounds)
+    assert client("studies", kit).count("waits for approval") == 3
+    assert "2 studies are called 'sepsis'" in client("approve", kit, "sepsis")
+    shown = client("approve", kit, first.study[:12], says="y\n")
+    for text in ("asked by            anna, of north", "target              ill", "lactate"):
+        assert (text in shown) == (text != "lactate")
+    for text in (first.signed.study.purpose, "numeric: first, second", "patient_id: patient"):
+        assert text in shown
+    assert "What leaves this hospital:" in shown and "New since" not in shown
+    shown = client("approve", kit, second.study[:12], says="n\n")
+    assert f"New since the plan of run '{first.signed.study.run}'" in shown
+    assert "plan: rounds was 2, is 5" in shown and "training.lr was 0.05, is 0.2" in shown
+    assert "nothing decided" in shown
+    assert "rejected: of run 'age-" in client("reject", kit, "age", "not this question")
+    said = client("studies", kit)
+    assert "rejected by" in said and "not this question" in said
+    assert said.count("waits for approval") == 1 and said.count("approved by") == 1
+    assert "not this question" in waits(other) and "waits for approval" in waits(second)
+    first.show(first.manifest())
+    assert client("studies", kit).count("takes part") == 1
     network.close()
 
 
