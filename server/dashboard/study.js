@@ -59,6 +59,7 @@ function told({ kind, old, new: now, who, reason }) {
 }
 
 export function whyNoRun(study) {
+  if (study.over && !study.events.some((event) => event.new === "running")) return "No round of it is shown here.";
   if (study.over) return "Its rounds are no longer shown here; they stand in its run directory, and in the report.";
   if (study.live && !study.board) return "Its rounds are seen once a hospital has accepted the study.";
   return "It hasn't begun: rounds, curves and hospitals are seen here once it runs.";

@@ -131,11 +131,12 @@ class LiveAccounts:
             found = os.stat(self._path)
             seen = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode)
         if seen != self._seen:
-            self._seen, self._accounts = seen, {}
+            accounts: Accounts = {}
             try:
-                self._accounts = read_accounts(self._path)
+                accounts = read_accounts(self._path)
             except WardroundError as error:
                 log.warning("nobody can sign in: %s", error)
+            self._seen, self._accounts = seen, accounts
         return self._accounts
 
     def of_password(self, name: str) -> Account | None:

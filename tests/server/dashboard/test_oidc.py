@@ -59,7 +59,8 @@ def begin(caller: Caller, then: str = "") -> str:
 def changed(url: str, **more: str) -> str:
     """The address with other values in its query."""
     parts = urlsplit(url)
-    return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | more)).geturl()
+    query = urlencode(dict(parse_qsl(parts.query)) | more)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}?{query}"
 
 
 def back(caller: Caller, url: str, home: str) -> tuple[int, str, str]:
