@@ -12,7 +12,7 @@ import grpc
 from wardround.client.site.kit import Kit
 from wardround.client.site.ledger import AUDIT, BEGUN, state_of
 from wardround.client.site.policy import load_site
-from wardround.client.site.siblings import shared_data
+from wardround.client.site.siblings import shared_data, unlike_held_out
 from wardround.client.site.terms import resolve_device
 from wardround.client.training.devices import told
 from wardround.client.transport.diagnose import diagnose, proxy_for
@@ -54,6 +54,7 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     yield checks.check("device", lambda: _device(kit))
     yield from checks.looking("state", lambda: _state(kit))
     yield from checks.looking("shared data", lambda: shared_data(kit.folder, others))
+    yield from checks.looking("held-out rows", lambda: unlike_held_out(kit.folder, others))
     if data is not None:
         yield checks.check("data", lambda: _data(kit, data))
     else:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wardround.client.privacy.ledger import Ledger, hospital_of
+from wardround.client.site.held_out import EVENT
 from wardround.client.site.ledger import AUDIT, beside, ledger_of
 from wardround.client.site.policy import load_site
 from wardround.common.audit.lines import told
@@ -20,13 +21,24 @@ from wardround.common.trust.credentials import SITE
 _DATA = "data"
 
 
+def unlike_held_out(kit: Path, others: Iterable[Path] = ()) -> Iterator[Finding]:
+    """A finding for each other kit, beside this one or named, that holds out other rows of its
+    data: what one tests on the other may train on."""
+    own = _held_out(kit)
+    for other in _with_its_data(kit, others):
+        if own and _held_out(other) not in ("", own):
+            yield Finding(
+                "held-out rows",
+                "warning",
+                f"{other} has trained on the same data and holds out other rows, so that what one "
+                "tests on the other may train on: name one file in both site.toml (held_out_key = "
+                "...), the key of the kit with more studies",
+            )
+
+
 def shared_data(kit: Path, others: Iterable[Path] = ()) -> Iterator[Finding]:
     """A finding for each other kit, beside this one or named, that has trained on its data."""
-    own = _digests(kit)
-    found = {one.resolve(): one for one in (*beside(kit), *others)}
-    for place, other in found.items():
-        if place == kit.resolve() or not own & _digests(other):
-            continue
+    for other in _with_its_data(kit, others):
         ledgers = [ledger_of(load_site(one / SITE), one) for one in (kit, other)]
         if ledgers[0] == ledgers[1]:
             yield Finding("shared data", "ok", f"as {other} has it, in one ledger: {ledgers[0]}")
@@ -38,6 +50,22 @@ def shared_data(kit: Path, others: Iterable[Path] = ()) -> Iterator[Finding]:
             "counts both: name one file in both site.toml (ledger = ...), then take over what was "
             f"spent: wardround client ledger KIT --accept REASON --from {ledgers[1]}",
         )
+
+
+def _with_its_data(kit: Path, others: Iterable[Path]) -> Iterator[Path]:
+    own = _digests(kit)
+    found = {one.resolve(): one for one in (*beside(kit), *others)}
+    for place, other in found.items():
+        if place != kit.resolve() and own & _digests(other):
+            yield other
+
+
+def _held_out(kit: Path) -> str:
+    """Digest of the newest held-out key that a kit's audit log knows; '' where none."""
+    audit, digest = kit / "state" / AUDIT, ""
+    for values in told(audit, EVENT) if audit.exists() else ():
+        digest = str(values.get("digest"))
+    return digest
 
 
 def _digests(kit: Path) -> set[str]:

@@ -16,10 +16,11 @@ from wardround.client.data.witness import Anchor
 from wardround.client.privacy.account import check_anchor
 from wardround.client.privacy.entries import Entry, Limit
 from wardround.client.privacy.ledger import Ledger, hospital_of
+from wardround.client.site.held_out import tell_held_out
 from wardround.client.site.kit import Kit
 from wardround.client.site.ledger import accept, ledger_of, lost, settle, state_of, witness_of
 from wardround.client.site.policy import load_site
-from wardround.client.site.siblings import shared_data
+from wardround.client.site.siblings import shared_data, unlike_held_out
 from wardround.common.audit.log import AuditLog
 from wardround.common.audit.restart import restart_log
 from wardround.common.errors import AuditError, PrivacyRefused
@@ -466,6 +467,21 @@ def test_a_person_looks_and_accepts_by_command(kits, monkeypatch, capsys) -> Non
     code, words = said(monkeypatch, capsys, "client", "ledger", heart)
     assert code == 0 and "intact, 1 releases" in words
     assert '"accepted":"a fire"' in (heart / "state" / "audit.jsonl").read_text()
+
+
+def test_kits_that_hold_out_unlike_rows_of_one_data_set_are_named(kits) -> None:
+    heart, lungs = kits
+    for kit in kits:
+        with Client(kit) as client:
+            client.audit.append("data", run="run-1", digest="aa", rows=9)
+            tell_held_out(load_site(kit / "site.toml"), kit, client.audit)
+    (found,) = unlike_held_out(heart)
+    assert found.state == "warning" and str(lungs) in found.text
+    for kit in kits:
+        (kit / "site.toml").write_text("held_out_key = '../../shared/held_out.key'\n")
+        with Client(kit) as client:
+            tell_held_out(load_site(kit / "site.toml"), kit, client.audit)
+    assert list(unlike_held_out(heart)) == []
 
 
 def test_the_doctor_takes_several_kits(kits, monkeypatch, capsys, tmp_path: Path) -> None:
