@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wardround.client.researcher.watching import Update
 
 KIT_VARIABLE = "WARDROUND_KIT"
+_SOON = timedelta(days=30)
 
 
 def kit_folder(kit: Path | str | None = None) -> Path:
@@ -76,8 +77,15 @@ class Network:
 
     @property
     def warning(self) -> str:
-        """A line if the signed description ends soon, or has; '' if all is well."""
-        return warning(self._kit.description, datetime.now(UTC))
+        """A line if the signed description or the kit's certificate ends soon; '' if all is
+        well."""
+        now, info = datetime.now(UTC), self._kit.info
+        if info.not_after - now < _SOON:
+            return (
+                f"the certificate of {info} expires on {info.not_after:%Y-%m-%d}; the coordinator "
+                f"renews it: wardround provision FILE --renew {info.name}"
+            )
+        return warning(self._kit.description, now)
 
     def prepare(self, asked: Asked, overrides: Sequence[str] = ()) -> Study:
         """The study that a file, tables or a Config ask for; nothing is sent.

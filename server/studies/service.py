@@ -240,7 +240,7 @@ class StudiesService(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _list(self, caller: Caller, call: frames.List) -> frames.Frame:
         rows = [row for row in self._desk.list(caller, call.states, call.most + 1)]
         seen = [row for row in reversed(rows) if sees(caller, row)]
-        lines = tuple(self._views.line(caller, row) for row in seen[: call.most])
+        lines = tuple(self._views.line(caller, row, listed=True) for row in seen[: call.most])
         return frames.Listed(studies=lines, more=len(seen) > call.most)
 
     def _show(self, caller: Caller, call: frames.Show) -> frames.Frame:

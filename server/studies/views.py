@@ -6,9 +6,13 @@ import json
 from collections.abc import Sequence
 
 from wardround.common.study import frames
-from wardround.server.studies.desk import StudyDesk
+from wardround.common.study.states import State
+from wardround.server.studies.desk import Progress, StudyDesk
 from wardround.server.studies.rights import Caller, shown_decisions, shown_events
 from wardround.server.studies.rows import Decision, Event, StudyRow
+
+_UNDECIDED: tuple[State, ...] = ("submitted", "waiting")
+_BEFORE: tuple[State, ...] = (*_UNDECIDED, "queued")
 
 
 class Views:
@@ -17,13 +21,15 @@ class Views:
     def __init__(self, desk: StudyDesk) -> None:
         self._desk = desk
 
-    def line(self, caller: Caller, row: StudyRow) -> frames.Line:
-        """Where a study stands."""
+    def line(self, caller: Caller, row: StudyRow, listed: bool = False) -> frames.Line:
+        """Where a study stands; ``listed``: among many, of which only those that run are asked how
+        far they are."""
         waiting: tuple[str, ...] = ()
-        if row.state in ("submitted", "waiting"):
+        if row.state in _UNDECIDED:
             said = shown_decisions(caller, self._desk.decisions(row.id))
             waiting = tuple(one.hospital for one in said if one.word == "waiting")
-        done = self._desk.progress(row.id)
+        none = row.state in _BEFORE or (listed and row.state != "running")
+        done = Progress(0, 0) if none else self._desk.progress(row.id)
         return frames.Line(
             id=row.id,
             name=row.name,
