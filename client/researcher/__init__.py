@@ -8,7 +8,11 @@ which the network's signed description names, has signed it.
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from wardround.common.errors import WardroundError
+from wardround.common.transport.only_tls13 import hold_to_tls13
 
 if TYPE_CHECKING:
     from wardround.client.researcher.network import Network
@@ -20,4 +24,6 @@ def __getattr__(name: str) -> Any:
     """Imported when it is asked for: the command line answers --help without it."""
     if name != "Network":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with suppress(WardroundError):  # gRPC is there already: ``Network`` goes on with it
+        hold_to_tls13()
     return importlib.import_module("wardround.client.researcher.network").Network

@@ -205,7 +205,7 @@ def fetch(
 
 
 def _open(kit: Path | None) -> Network:
-    from wardround.client.researcher.network import Network
+    from wardround.client.researcher import Network
 
     network = Network(kit)
     if line := network.warning:

@@ -97,7 +97,8 @@ def _event(event: f.Event) -> str:
     if event.kind == "decision":
         return f"{who} {_WORDS.get(event.new, new)}{reason}"
     if event.kind == "delivery":
-        return f"{who} has the {one_line(event.reason, 100)}"
+        what = "has the results" if event.reason == "results" else "has been told its end"
+        return f"{who} {what}"
     if event.kind == "claim":
         return "taken over by another server; it goes on"
     by = f" by {who}" if new == "aborted" else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -321,3 +323,13 @@ def test_enrolment_makes_a_kit(served: Served, tmp_path: Path) -> None:
     with Network(kit) as network:
         assert not network.studies() and "as researcher 'dora'" in repr(network)
         assert "dora" in network._repr_html_()
+
+
+def test_a_program_is_held_to_tls13_before_it_imports_grpc() -> None:
+    code = (
+        "from wardround.client.researcher import Network\n"
+        "from wardround.common.transport.only_tls13 import check_held\n"
+        "check_held()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.common.errors import TransportError
@@ -62,11 +62,13 @@ KINDS: dict[type[f.Frame], st.SearchStrategy[f.Frame]] = {
 FRAMES = st.sampled_from(list(KINDS.values())).flatmap(lambda one: one)
 
 
+@settings(max_examples=40)
 @given(frame=FRAMES)
 def test_a_frame_is_read_as_it_was_written(frame: f.Frame) -> None:
     assert type(frame).read(frame.to_bytes()) == frame
 
 
+@settings(max_examples=40)
 @given(frame=FRAMES, data=st.data())
 def test_an_altered_frame_is_refused_or_another_one(frame: f.Frame, data: st.DataObject) -> None:
     """A key more or less, another type: never read as something, never anything but a sentence."""
@@ -86,6 +88,7 @@ def test_an_altered_frame_is_refused_or_another_one(frame: f.Frame, data: st.Dat
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
+@settings(max_examples=40)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 def test_garbage_is_no_frame(data: bytes) -> None:
     for kind in (f.Submit, f.Watch, f.Listed, f.FileHead):
