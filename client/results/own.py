@@ -10,6 +10,7 @@ such rows, with one row, or without a class is told so in a sentence: nothing of
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from wardround.client.data.hospital import Hospital
@@ -49,7 +50,7 @@ def own_figures(hospital: Hospital, folder: Path) -> OwnFigures:
         primary=table.primary.name,
         rows=hospital.sizes(),
         all_rows=shared.rows,
-        figures=_evaluated(hospital, folder, notes),
+        figures=_evaluated(hospital, folder, {"test", *shared.rows, *shared.figures}, notes),
         federation=shared.figures,
         notes=notes,
     )
@@ -68,8 +69,11 @@ def write_own(folder: Path, found: OwnFigures, table: FigureTable, left: Left) -
 
 
 # --- at home ----------------------------------------------------------------------------------
-def _evaluated(hospital: Hospital, folder: Path, notes: list[str]) -> dict[str, Figures]:
-    """Figures by split. Whatever fails is a note: by type where its text might quote a cell."""
+def _evaluated(
+    hospital: Hospital, folder: Path, theirs: Collection[str], notes: list[str]
+) -> dict[str, Figures]:
+    """Figures by split. Whatever fails is a note: by type where its text might quote a cell; also
+    that rows are missing which others have (``theirs``)."""
     try:
         model, totals = load_results(hospital, folder)
         digest = file_digest(folder / FOLDER / PREPARATION)
@@ -85,7 +89,8 @@ def _evaluated(hospital: Hospital, folder: Path, notes: list[str]) -> dict[str, 
     found = {}
     for split in HELD_OUT:
         if split not in examples:
-            notes.append(f"This hospital has no {split} rows.")
+            if split in theirs:
+                notes.append(f"This hospital has no {split} rows.")
             continue
         try:
             sums = evaluate_model(model, examples[split], hospital.task, hospital.config.training)
@@ -100,6 +105,6 @@ def _evaluated(hospital: Hospital, folder: Path, notes: list[str]) -> dict[str, 
         if undefined := [name for name, value in found[split].items() if value is None]:
             notes.append(
                 f"On its {split} rows {', '.join(sorted(undefined))} can't be had: they lack a "
-                "class, or an event, that is needed for it."
+                "class or an event that is needed for it, or the model predicts none."
             )
     return found

@@ -95,7 +95,7 @@ def _answer(found: OwnFigures, table: FigureTable, left: Left, split: str) -> st
     cards = [
         ("own", "this hospital", number(own.get(figure.name)), f"{figure.name}, {split} rows"),
         ("", "all hospitals", number(theirs.get(figure.name)), figure.name_of(figure.stands)),
-        ("", "left this hospital", human_bytes(left.size_bytes), f"{len(left.messages)} messages"),
+        ("", "left this hospital", human_bytes(left.size_bytes), _messages(left)),
     ]
     if left.epsilon is not None:
         spent = f"{left.epsilon:.3g}"
@@ -107,6 +107,11 @@ def _answer(found: OwnFigures, table: FigureTable, left: Left, split: str) -> st
     )
     inside = "\n".join(items)
     return f'<ul class="answer">\n{inside}\n</ul>'
+
+
+def _messages(left: Left) -> str:
+    count = len(left.messages)
+    return "1 message" if count == 1 else f"{count} messages"
 
 
 def _table(found: OwnFigures, table: FigureTable, split: str) -> str:

@@ -78,7 +78,7 @@ class Receiver:
         self._expected, self._figures = expected, figures
 
     def answer(self, message_type: str, content: Content) -> Content:
-        """The answer to a message of ``study.file`` or ``study.ended``.
+        """The answer to a message of ``query.study_file`` or ``query.study_ended``.
 
         Raises RequestRefused, ResultsRefused, AuditError.
         """
