@@ -45,7 +45,7 @@ LEASE_S = 60.0
 def main() -> None:
     """Measure, print, write."""
     options = arguments(__doc__ or "")
-    studies, repeats = (150, 3) if options.quick else (1000, 5)
+    studies, repeats = (100, 3) if options.quick else (1000, 5)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure("SQLite", Path(folder) / "studies.sqlite", studies, repeats)
     if postgres.programs() is None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from wardround.common.errors import Overtaken, StudyRefused, StudyUnknown
 from wardround.common.study.states import OVER, State, may_follow
-from wardround.server.studies.changes import Change, is_repeat, line, read_row
+from wardround.server.studies.changes import Change, asked, is_repeat, line, read_row
 from wardround.server.studies.rows import StudyRow, What, Word
 from wardround.server.studies.tables import clock, decisions, deliveries, studies
 
@@ -66,7 +66,7 @@ def _owe(change: Change, row: StudyRow, results: Collection[str]) -> None:
 
 def decide(change: Change, id: str, hospital: str, word: Word, reason: str) -> bool:
     """``StudyStore.decide`` within its transaction."""
-    mine = (decisions.c.study == id) & (decisions.c.hospital == hospital)
+    mine = (decisions.c.study == asked(id)) & (decisions.c.hospital == asked(hospital))
     found = change.connection.execute(
         sa.select(decisions.c.word, decisions.c.reason).where(mine)
     ).first()
@@ -87,8 +87,8 @@ def decide(change: Change, id: str, hospital: str, word: Word, reason: str) -> b
 def deliver(change: Change, id: str, hospital: str, what: What) -> bool:
     """``StudyStore.deliver`` within its transaction."""
     mine = (
-        (deliveries.c.study == id)
-        & (deliveries.c.hospital == hospital)
+        (deliveries.c.study == asked(id))
+        & (deliveries.c.hospital == asked(hospital))
         & (deliveries.c.what == what)
     )
     found = change.connection.execute(sa.select(deliveries.c.done).where(mine)).first()

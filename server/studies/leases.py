@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from wardround.server.studies.changes import COLUMNS, Change, line, read_rows
+from wardround.server.studies.changes import COLUMNS, Change, asked, line, read_rows
 from wardround.server.studies.rows import MOST_WHO, StudyRow
 from wardround.server.studies.tables import clock, network, studies
 
@@ -17,9 +17,14 @@ _LIVE = (studies.c.state == "running") & (studies.c.lease_until > clock())
 _LEFT = (studies.c.state == "running") & (studies.c.lease_until <= clock())
 
 
+def _name(owner: str) -> str:
+    """As it is kept; '' is nobody's."""
+    return line(owner, MOST_WHO) or "?"
+
+
 def lead(change: Change, owner: str, lease_s: float) -> int | None:
     """Take the network's lease where it is free, has ended, or is this owner's: the new fence."""
-    owner = line(owner, MOST_WHO)
+    owner = _name(owner)
     free = (network.c.owner.in_(("", owner))) | (network.c.lease_until <= clock())
     taken = change.connection.execute(
         network.update()
@@ -31,7 +36,7 @@ def lead(change: Change, owner: str, lease_s: float) -> int | None:
 
 def keep_lead(change: Change, owner: str, fence: int, lease_s: float) -> bool:
     """Prolong it; 0 seconds let go of it. False if it has passed to another."""
-    mine = (network.c.owner == line(owner, MOST_WHO)) & (network.c.fence == fence)
+    mine = (network.c.owner == _name(owner)) & (network.c.fence == fence)
     values = {"lease_until": clock() + lease_s} if lease_s > 0 else {"lease_until": 0.0}
     return bool(change.connection.execute(network.update().where(mine).values(values)).rowcount)
 
@@ -39,7 +44,7 @@ def keep_lead(change: Change, owner: str, fence: int, lease_s: float) -> bool:
 def claim(change: Change, owner: str, lease_s: float, at_once: int) -> StudyRow | None:
     """The next study to be run, with its lease and a new fence; None if there is none, or
     ``at_once`` are in hand. One that was left comes before one that hasn't begun."""
-    connection, owner = change.connection, line(owner, MOST_WHO)
+    connection, owner = change.connection, _name(owner)
     live = connection.execute(sa.select(sa.func.count()).select_from(studies).where(_LIVE))
     if live.scalar_one() >= at_once:
         return None
@@ -67,6 +72,6 @@ def claim(change: Change, owner: str, lease_s: float, at_once: int) -> StudyRow 
 def renew(change: Change, id: str, fence: int, lease_s: float) -> bool:
     """Prolong a running study's lease; 0 seconds let go of it. False if it isn't this owner's any
     more: it is over, or was claimed anew."""
-    mine = (studies.c.id == id) & (studies.c.fence == fence) & (studies.c.state == "running")
+    mine = (studies.c.id == asked(id)) & (studies.c.fence == fence) & (studies.c.state == "running")
     values = {"lease_until": clock() + lease_s} if lease_s > 0 else {"lease_until": 0.0}
     return bool(change.connection.execute(studies.update().where(mine).values(values)).rowcount)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from wardround.common.errors import StudyUnknown
 from wardround.common.study.states import State
 from wardround.server.studies import course, leases
-from wardround.server.studies.changes import COLUMNS, Change, line, read_row, read_rows
+from wardround.server.studies.changes import COLUMNS, Change, asked, line, read_row, read_rows
 from wardround.server.studies.connecting import WRITES, Place, connect
 from wardround.server.studies.rows import (
     Decision,
@@ -205,7 +205,7 @@ class StudyStore:
     def body(self, id: str) -> bytes:
         """The signed study, as it was submitted. Raises StudyUnknown."""
         with self._reading() as connection:
-            query = sa.select(studies.c.body).where(studies.c.id == id)
+            query = sa.select(studies.c.body).where(studies.c.id == asked(id))
             if (found := connection.execute(query).first()) is None:
                 raise StudyUnknown("no such study", who=f"'{line(id, 64)}'")
             return bytes(found.body)
@@ -226,9 +226,9 @@ class StudyStore:
         if states:
             query = query.where(studies.c.state.in_(sorted(states)))
         if researcher:
-            query = query.where(studies.c.researcher == researcher)
+            query = query.where(studies.c.researcher == asked(researcher))
         if hospital:
-            wanted = sa.select(decisions.c.study).where(decisions.c.hospital == hospital)
+            wanted = sa.select(decisions.c.study).where(decisions.c.hospital == asked(hospital))
             query = query.where(studies.c.id.in_(wanted))
         query = query.order_by(studies.c.number.desc()).limit(newest)
         with self._reading() as connection:
@@ -237,11 +237,12 @@ class StudyStore:
     def find(self, text: str, researcher: str = "", most: int = 100) -> Rows:
         """Studies whose id begins with ``text``, or whose name it is, in the order of their
         submission; at most so many, the newest."""
+        text = asked(text)
         query = sa.select(*COLUMNS).where(
             studies.c.id.startswith(text, autoescape=True) | (studies.c.name == text)
         )
         if researcher:
-            query = query.where(studies.c.researcher == researcher)
+            query = query.where(studies.c.researcher == asked(researcher))
         with self._reading() as connection:
             newest = query.order_by(studies.c.number.desc()).limit(most)
             return read_rows(connection, newest)[::-1]
@@ -287,7 +288,9 @@ class StudyStore:
     def decisions(self, id: str) -> Decisions:
         """What each hospital that is wanted has said, in the order of the signed study."""
         kept = decisions.c
-        query = sa.select(kept.hospital, kept.word, kept.reason, kept.time).where(kept.study == id)
+        query = sa.select(kept.hospital, kept.word, kept.reason, kept.time).where(
+            kept.study == asked(id)
+        )
         with self._reading() as connection:
             rows = connection.execute(query.order_by(kept.place)).mappings()
             return [Decision(**row) for row in rows]
@@ -303,9 +306,9 @@ class StudyStore:
         oldest study first, a study's results before its notice."""
         query = sa.select(deliveries).join(studies).where(deliveries.c.done == done)
         if hospital:
-            query = query.where(deliveries.c.hospital == hospital)
+            query = query.where(deliveries.c.hospital == asked(hospital))
         if id:
-            query = query.where(deliveries.c.study == id)
+            query = query.where(deliveries.c.study == asked(id))
         query = query.order_by(
             studies.c.number, deliveries.c.hospital, deliveries.c.what == "ended"
         )
@@ -315,7 +318,7 @@ class StudyStore:
     # --- events -------------------------------------------------------------------------------
     def events(self, id: str, after: int = 0) -> Events:
         """What happened to a study after event number ``after``, at most ``MOST_EVENTS``."""
-        return self._events(events.c.study == id, events.c.number > after)
+        return self._events(events.c.study == asked(id), events.c.number > after)
 
     def unaudited(self) -> Events:
         """The oldest events that the audit log doesn't have yet, at most ``MOST_EVENTS``."""

@@ -185,6 +185,6 @@ def test_any_life_is_as_the_model_says(
     run_machine(
         machine,
         settings=settings(
-            max_examples=20 if isinstance(database, Path) else 8, stateful_step_count=40
+            max_examples=12 if isinstance(database, Path) else 6, stateful_step_count=40
         ),
     )

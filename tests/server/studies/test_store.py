@@ -298,6 +298,26 @@ def test_texts_from_outside_are_one_bounded_line(store: StudyStore) -> None:
     ]
 
 
+def test_no_text_is_more_than_one_that_nothing_is_called(store: StudyStore) -> None:
+    """PostgreSQL refuses zero bytes, drivers what isn't Unicode: neither may end a server."""
+    study = queued(store, 1)
+    for text in ("a\x00b", "\ud800", " ", "\n", "x" * 10**6, "' OR '' = '", "%"):
+        assert store.find(text) == store.list(researcher=text) == store.list(hospital=text) == []
+        assert store.events(text) == store.decisions(text) == store.deliveries(text, text) == []
+        assert not store.renew(text, 0, 1.0) and not store.keep_lead(text, 0, 1.0)
+        for ask in (
+            lambda: store.get(text),
+            lambda: store.body(text),
+            lambda: store.change(text, "failed", expect="queued", fence=0, who=text),
+            lambda: store.decide(text, "north", "accepted"),
+            lambda: store.decide(study.id, text, "accepted"),
+            lambda: store.deliver(study.id, text, "ended"),
+        ):
+            with pytest.raises(StudyUnknown) as caught:
+                ask()
+            assert len(str(caught.value)) < 200
+
+
 def test_the_real_clock_is_unix_time(database: str | Path) -> None:
     store = StudyStore.open(database)
     assert store.now() == pytest.approx(time.time(), abs=60)
