@@ -1,4 +1,7 @@
-"""``wardround doctor KIT``: is all that a hospital needs in place? Looks only, changes nothing."""
+"""``wardround doctor KIT``: is all that a hospital needs in place? Looks only, changes nothing.
+
+Of a researcher's or a coordinator's kit it looks at what they need: keys, dates, the server.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import grpc
 
-from wardround.client.site.kit import Kit
+from wardround.client.site.kit import Kit, MemberKit, open_kit
 from wardround.client.site.ledger import AUDIT, BEGUN, state_of
 from wardround.client.site.policy import load_site
 from wardround.client.site.siblings import shared_data, unlike_held_out
@@ -21,10 +24,12 @@ from wardround.common.audit.verify import check_log, proof_words
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused, WardroundError
+from wardround.common.names import ROLES
 from wardround.common.process import checks
 from wardround.common.process.checks import Finding
 from wardround.common.transport import tls
 from wardround.common.transport.frames import TIME_METHOD
+from wardround.common.trust.credentials import NAMES
 
 _CLOCK_S = 30.0
 _TIMEOUT_S = 5.0
@@ -37,7 +42,7 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     others : further kits of this hospital, besides those that lie beside this one
     """
     try:
-        kit = Kit.open(folder)
+        kit = open_kit(folder) if _is_other(folder) else Kit.open(folder)
     except (WardroundError, PermissionError) as error:
         yield Finding("kit", "error", checks.said(error))
         return
@@ -47,10 +52,11 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     yield Finding("kit", "ok", text)
     yield checks.certificate(kit.info, datetime.now(UTC))
     yield checks.description(description, datetime.now(UTC))
+    if not isinstance(kit, Kit):
+        yield from _way(kit)
+        return
     yield checks.check("policy", lambda: _policy(kit))
-    proxy = proxy_for(split_address(description.address)[0])
-    yield Finding("proxy", "ok", f"{proxy[0]}:{proxy[1]}" if proxy else "none: a direct connection")
-    yield from _server(kit)
+    yield from _way(kit)
     yield checks.check("device", lambda: _device(kit))
     yield from checks.looking("state", lambda: _state(kit))
     yield from checks.looking("shared data", lambda: shared_data(kit.folder, others))
@@ -59,6 +65,18 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
         yield checks.check("data", lambda: _data(kit, data))
     else:
         yield Finding("data", "warning", "none was named (--data SHARD): a client needs it")
+
+
+def _is_other(folder: Path) -> bool:
+    """Whether a folder is a researcher's or a coordinator's kit."""
+    return any((folder / NAMES[role].certificate).exists() for role in ROLES if role != Kit.role)
+
+
+def _way(kit: MemberKit) -> Iterator[Finding]:
+    """From here to the server."""
+    proxy = proxy_for(split_address(kit.description.address)[0])
+    yield Finding("proxy", "ok", f"{proxy[0]}:{proxy[1]}" if proxy else "none: a direct connection")
+    yield from _server(kit)
 
 
 def _state(kit: Kit) -> Iterator[Finding]:
@@ -82,7 +100,7 @@ def _policy(kit: Kit) -> str:
     return f"{kit.site_path}: approval = {site.approval}, min_cohort = {site.min_cohort}"
 
 
-def _server(kit: Kit) -> Iterator[Finding]:
+def _server(kit: MemberKit) -> Iterator[Finding]:
     address = kit.description.address
     if reason := diagnose(kit):
         yield Finding("server", "error", reason)
@@ -96,7 +114,7 @@ def _server(kit: Kit) -> Iterator[Finding]:
         except (grpc.RpcError, ValueError):
             yield Finding("server", "error", f"{address} answers, but not as a wardround server")
             return
-    yield Finding("server", "ok", f"{address} is reached, with this hospital's certificate")
+    yield Finding("server", "ok", f"{address} is reached, with this {kit.role}'s certificate")
     apart = own - theirs
     state = "ok" if abs(apart) < _CLOCK_S else "error"
     mend = "" if state == "ok" else ": set this machine's clock, or the server's"

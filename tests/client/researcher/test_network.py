@@ -325,6 +325,14 @@ def test_enrolment_makes_a_kit(served: Served, tmp_path: Path) -> None:
         assert "dora" in network._repr_html_()
 
 
+def test_doctor_looks_at_a_researchers_kit(served: Served) -> None:
+    done = CliRunner().invoke(app, ["doctor", str(served.kits / "bert")])
+    found = {line.split(":")[0].split()[-1]: line for line in done.output.splitlines()}
+    assert done.exit_code == 0 and "with this researcher's certificate" in done.output
+    assert {"kit", "certificate", "description", "server", "clock"} <= set(found)
+    assert "policy" not in found and "data" not in found
+
+
 def test_a_program_is_held_to_tls13_before_it_imports_grpc() -> None:
     code = (
         "from wardround.client.researcher import Network\n"
