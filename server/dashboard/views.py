@@ -15,6 +15,7 @@ from typing import Any, Literal
 from wardround.server.dashboard.sign_in.roles import Visitor
 from wardround.server.display.board_rows import HospitalRow
 from wardround.server.display.study_lines import StudyLine
+from wardround.server.studies.rights import FAILED
 
 Sight = Literal["all", "owner", "hospital"]
 _PLAIN = vars(HospitalRow())
@@ -50,8 +51,10 @@ def study_for(visitor: Visitor, line: StudyLine, shown: dict[str, Any]) -> dict[
     events = [
         row for row in shown["events"] if row["kind"] in ("state", "claim") or row["who"] in own
     ]
+    events = [row | {"reason": FAILED} if row["new"] == "failed" else row for row in events]
     others = {name for name in line.hospitals if name not in own}
     return shown | {
+        "reason": FAILED if line.state == "failed" else shown["reason"],
         "hospitals": said,
         "events": events,
         "waiting_for": [name for name in shown["waiting_for"] if name not in others],

@@ -19,6 +19,7 @@ from wardround.common.results.package import list_digest
 from wardround.server.network.study_run import Premises, run_folder
 from wardround.server.results.deliver import deliveries, ended
 from wardround.server.results.package import FOLDER, package_of
+from wardround.server.studies.rights import Caller, shown_reason
 from wardround.server.studies.rows import Delivery, StudyRow
 from wardround.server.studies.store import StudyStore
 from wardround.server.transport.grid import HospitalGrid
@@ -27,8 +28,6 @@ log = logging.getLogger("wardround.server")
 
 _ANSWER_WITHIN_S = 120.0
 _AGAIN_S = 30.0
-_FAILED = "its run failed; the researcher is told why"
-"""Why a run failed may be another hospital's affair."""
 
 
 class Deliverer:
@@ -104,7 +103,7 @@ class Deliverer:
         link = grid.link(hospital)
         link.admitted = True  # it takes part in nothing any more: it is told the end
         try:
-            for message in self._messages(row, results):
+            for message in self._messages(row, Caller("hospital", hospital), results):
                 if isinstance(message, StudyEnded) and message.files:
                     digest = list_digest(message.files)
                 asked = Message(message.to_records(), link.node_id, message.type)
@@ -124,10 +123,12 @@ class Deliverer:
             except StudyUnknown:
                 continue
 
-    def _messages(self, row: StudyRow, results: bool) -> Iterator[StudyFile | StudyEnded]:
+    def _messages(
+        self, row: StudyRow, to: Caller, results: bool
+    ) -> Iterator[StudyFile | StudyEnded]:
         if results:
             folder = run_folder(self._premises.runs, row) / FOLDER
             package = package_of(folder, self._premises.identity.public)
             yield from deliveries(folder, package, self._most_bytes)
         else:
-            yield ended(row.id, row.state, _FAILED if row.state == "failed" else row.reason)
+            yield ended(row.id, row.state, shown_reason(to, row.state, row.reason))

@@ -14,7 +14,7 @@ asked of it, so that every answer is the same as of one that never was.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from wardround.common.names import Role
@@ -36,6 +36,10 @@ _INSTEAD: dict[tuple[Role, Action], str] = {
     ("hospital", "rerun"): "its researcher does",
     ("hospital", "fetch"): "the results come to the hospitals that took part: KIT/results",
 }
+
+
+FAILED = "its run failed; the researcher is told why"
+"""What hospitals are told of it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ def sees(caller: Caller, row: StudyRow) -> bool:
     return caller.name in row.hospitals
 
 
+def shown_reason(caller: Caller, state: str, reason: str) -> str:
+    """Why a study is in its state. Why a run failed may be another hospital's affair."""
+    return FAILED if caller.role == "hospital" and state == "failed" else reason
+
+
 def shown_decisions(caller: Caller, decisions: Iterable[Decision]) -> list[Decision]:
     """What hospitals said; a hospital is shown its own word only."""
     if caller.role != "hospital":
@@ -80,4 +89,10 @@ def shown_events(caller: Caller, events: Iterable[Event]) -> list[Event]:
     """What happened; a hospital is shown no decision of, and no delivery to, another."""
     if caller.role != "hospital":
         return list(events)
-    return [one for one in events if one.kind in ("state", "claim") or one.who == caller.name]
+    shown = [one for one in events if one.kind in ("state", "claim") or one.who == caller.name]
+    return [
+        replace(one, reason=shown_reason(caller, one.new, one.reason))
+        if one.kind == "state"
+        else one
+        for one in shown
+    ]

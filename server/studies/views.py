@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from wardround.common.study import frames
 from wardround.common.study.states import State
 from wardround.server.studies.desk import Progress, StudyDesk
-from wardround.server.studies.rights import Caller, shown_decisions, shown_events
+from wardround.server.studies.rights import Caller, shown_decisions, shown_events, shown_reason
 from wardround.server.studies.rows import Decision, Event, StudyRow
 
 _UNDECIDED: tuple[State, ...] = ("submitted", "waiting")
@@ -35,7 +35,7 @@ class Views:
             name=row.name,
             researcher=row.researcher,
             state=row.state,
-            reason=row.reason,
+            reason=shown_reason(caller, row.state, row.reason),
             hospitals=row.hospitals,
             waiting_for=waiting,
             round=done.round,
