@@ -120,6 +120,9 @@ class ChildPlace:
         self._setup, self._children, self._spool = setup, children, spool
         self._around = around
         self._terms: Terms | None = None
+        self._last: Terms | None = (
+            None  # what last held, also where nothing can be made of new ones
+        )
         self._run = ""
         self._plan: Manifest | None = None
         self._child: _Child | None = None
@@ -137,13 +140,13 @@ class ChildPlace:
 
     def take_up(self, terms: Terms) -> str:
         before, self._terms = self._terms, None
-        others = terms.others(before) if before is not None else "not made yet"
         if before is None or terms.mark() != before.mark():
             self._plan = None
             with self._children.room(self):
                 self.end()
                 self._make(terms)
-        self._terms = terms
+        others = terms.others(self._last) if self._last is not None else ""
+        self._terms = self._last = terms
         return others
 
     def begin(self, run: str) -> None:

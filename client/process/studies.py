@@ -20,7 +20,7 @@ from wardround.client.process.endings import OF_RESULTS, Endings
 from wardround.client.process.place import OwnPlace, Place, Surroundings
 from wardround.client.process.responder import refusal, too_large
 from wardround.client.process.study import House, StudyWork
-from wardround.client.results.receiver import COMPLETE, Receiver
+from wardround.client.results.receiver import COMPLETE, STATES, Receiver
 from wardround.client.site.outward import Outward
 from wardround.client.site.studies import Over, StudyFolders, shown
 from wardround.client.site.terms import Terms
@@ -232,6 +232,8 @@ class Studies:
             ended = StudyEnded.from_records(content)
             if ended.study != start.study:
                 raise RequestRefused("another study is said to be over than the message is about")
+            if ended.state not in STATES:
+                raise RequestRefused(f"a study doesn't end as '{one_line(ended.state, 20)}'")
             if not start.study or (start.study in self.works and ended.state == COMPLETE):
                 return False
             self.end(start.study, self.over(ended.state, ended.reason))

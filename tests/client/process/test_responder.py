@@ -305,6 +305,28 @@ def test_an_answer_of_a_run_that_was_withdrawn_from_does_not_leave_in_the_next_o
     assert again[1] != answer[1] and again[0].kind == "reply"  # trained anew, for run two
 
 
+def test_a_withdrawal_breaks_off_its_own_study_alone(bench: Bench) -> None:
+    bench.ask(request())
+    (own, body), another = bench.outbox.sent[-1], "b" * 64
+    other = own.model_copy(update={"id": "a" * 64, "study": another})
+    bench.outbox.sent.append((other, body))
+    bench.responder.withdraw(PlanRejected("this hospital rejected the plan of run 'one'"))
+    assert bench.outbox.sent[-1] == (other, body)  # the last one is what waits
+    mine = Responder(
+        bench.answer,
+        Answers(bench.folder / "other"),
+        bench.audit,
+        bench.door,
+        mailbox=bench.outbox,
+        study=another,
+        on_round=bench.rounds.append,
+    )
+    mine.withdraw(PlanRejected("this hospital rejected the plan of run 'two'"))
+    error, _ = bench.outbox.sent[-1]
+    assert error.kind == "error" and error.study == another
+    assert (own, body) in bench.outbox.sent and (other, body) not in bench.outbox.sent
+
+
 def test_before_a_plan_is_accepted_nothing_large_is_taken(tmp_path: Path) -> None:
     bench = Bench(tmp_path, lambda message, context: message)
     start = Start(number=1, id="a" * 64, kind="request", type=m.TRAIN, size_bytes=1 << 30)

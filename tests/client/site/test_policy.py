@@ -483,3 +483,55 @@ def test_every_key_is_documented_with_its_default() -> None:
             assert tomllib.loads(f"x = {text.strip('`')}")["x"] == default, key
         else:
             assert default in (None, {}), key
+
+
+# --- a network's studies -------------------------------------------------------------------------
+STUDIES = """
+max_rounds = 50
+[data.icu]
+path = "icu.csv"
+[data.all]
+path = "/data/all.csv"
+[studies."sepsis-mortality"]
+data = "icu"
+approval = "always"
+max_epsilon_total = 8
+[studies."sepsis-*"]
+data = "all"
+max_rounds = 3
+researchers = ["anna", "b*"]
+"""
+
+
+def test_the_first_pattern_in_the_file_decides_alone(site: Any, tmp_path: Path) -> None:
+    found = {name: site(STUDIES).for_study(name) for name in ("sepsis-mortality", "sepsis-2", "x")}
+    said = [(one.approval, one.max_rounds, one.max_epsilon_total) for one in found.values()]
+    assert said == [("always", 50, 8), ("ask", 3, None), ("ask", 50, None)]
+    places = [one.mapped for one in found.values()]
+    assert places == [tmp_path / "icu.csv", Path("/data/all.csv"), None]
+    assert found["sepsis-2"].researchers == ["anna", "b*"] and found["x"].researchers == ["*"]
+    line = str(found["sepsis-2"].refused("max_rounds", "no"))
+    assert line.startswith("site.toml:13: ") and "max_rounds: no" in line
+    swapped = STUDIES.replace("sepsis-mortality", "y").replace("sepsis-*", "sepsis-m*")
+    assert site(swapped).for_study("sepsis-mortality").max_rounds == 3
+    assert site("approval = 'always'\n").for_study("x").approval == "always"
+    assert (
+        site("approval = 'always'\n[studies.x]\napproval = 'ask'").for_study("x").approval == "ask"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[studies.a]\ndata = 'b'", "site.toml:2: studies.a.data: there is no table .data.b."),
+        ("[studies.a]\nmax_round = 1", "site.toml:2: studies.a.max_round: unknown key"),
+        ("[studies.a]\nmax_rounds = 0", "site.toml:2: studies.a.max_rounds: "),
+        ("[studies.a]\nledger = 'x'", "studies.a.ledger: is the hospital's, not a study's"),
+        ("[studies.a]\nstudies_at_once = 3", "is the hospital's, not a study's"),
+        ("[data.a]\nfile = 'x'", "site.toml:"),
+        ("[data.'a b']\npath = 'x'", "data"),
+    ],
+)
+def test_a_study_s_table_has_rules_that_there_are(site: Any, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        site(text)
