@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -16,7 +17,8 @@ from wardround.client.site.kit import Kit, MemberKit, open_kit
 from wardround.client.site.ledger import AUDIT, BEGUN, state_of
 from wardround.client.site.policy import load_site
 from wardround.client.site.siblings import shared_data, unlike_held_out
-from wardround.client.site.terms import resolve_device
+from wardround.client.site.studies import StudyFolders
+from wardround.client.site.terms import Data, Terms, resolve_device
 from wardround.client.training.devices import told
 from wardround.client.transport.diagnose import diagnose, proxy_for
 from wardround.common.address import split_address
@@ -27,6 +29,7 @@ from wardround.common.errors import PolicyRefused, WardroundError
 from wardround.common.names import ROLES
 from wardround.common.process import checks
 from wardround.common.process.checks import Finding
+from wardround.common.study.study import Study
 from wardround.common.transport import tls
 from wardround.common.transport.frames import TIME_METHOD
 from wardround.common.trust.credentials import NAMES
@@ -61,7 +64,9 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     yield from checks.looking("state", lambda: _state(kit))
     yield from checks.looking("shared data", lambda: shared_data(kit.folder, others))
     yield from checks.looking("held-out rows", lambda: unlike_held_out(kit.folder, others))
-    if data is not None:
+    if description.config().network is not None:
+        yield from _of_network(kit, data)
+    elif data is not None:
         yield checks.check("data", lambda: _data(kit, data))
     else:
         yield Finding("data", "warning", "none was named (--data SHARD): a client needs it")
@@ -133,3 +138,23 @@ def _data(kit: Kit, data: Path) -> str:
     site = load_site(kit.site_path)
     config: Config = site.apply(kit.description.config())
     return checks.rows(make_task(config), data)
+
+
+def _of_network(kit: Kit, data: Path | None) -> Iterator[Finding]:
+    """The data that ``site.toml`` names, and those of each study that goes on, held against it."""
+    started = Data(data, none=data is None)
+    folders = StudyFolders(kit.folder / "state")
+    site = load_site(kit.site_path)
+    for name, source in site.data.items():
+        path = site.beside(source.path)
+        there = "is there" if path.exists() else "there is no such file or folder"
+        yield Finding(f"data.{name}", "ok" if path.exists() else "error", f"{path}: {there}")
+    for id in folders.open_ids():
+        study = folders.kept(id)
+        yield checks.check(f"study {study.name}", partial(_rows, kit, started, study))
+
+
+def _rows(kit: Kit, data: Data, study: Study) -> str:
+    terms = Terms.read(kit, data=data, study=study)
+    task = make_task(terms.config)
+    return checks.rows(task, terms.shard) if terms.shard is not None else "public example data"

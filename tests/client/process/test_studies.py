@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from tests.client.process.network import SITE, Network, StudyRounds
 from wardround.client.process.child import DIED
+from wardround.client.process.doctor import examine
 from wardround.client.process.studies import Studies
 from wardround.client.site import studies as kept
 from wardround.client.site.approval import Approvals
@@ -338,6 +339,8 @@ def test_a_study_without_data_says_which_table_to_write(tmp_path: Path) -> None:
     (network.kits["north"] / "site.toml").write_text(SITE + rows)
     rounds.show(rounds.manifest())
     assert not rounds.ask("north", ASK, m.DESCRIBE).has_error()
+    found = {one.what: one.text for one in examine(network.kits["north"], None)}
+    assert found["data.icu"].endswith("north.csv: is there") and "40 rows" in found["study sepsis"]
     (line,) = (x for x in events(network) if x["event"] == "data")
     assert line["rows"] == 40
     network.close()

@@ -520,6 +520,14 @@ def test_the_first_pattern_in_the_file_decides_alone(site: Any, tmp_path: Path) 
     )
 
 
+def test_the_page_for_a_hospital_has_rules_that_there_are(site: Any) -> None:
+    page = (ROOT / "docs" / "hospital.md").read_text()
+    text = "\n".join(re.findall(r"^    (.*)$", page, re.M))
+    rules = site(text)
+    assert rules.for_study("sepsis-x").mapped == Path("/data/icu.csv")
+    assert rules.for_study("heart-failure").max_epsilon_total == 8
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
