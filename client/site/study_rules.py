@@ -21,6 +21,7 @@ HOSPITALS_OWN = frozenset(
         "held_out_key",
         "ledger",
         "ledger_units",
+        "held_out_key",
         "max_failures",
         "data",
         "studies",

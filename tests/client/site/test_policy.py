@@ -535,6 +535,7 @@ def test_the_page_for_a_hospital_has_rules_that_there_are(site: Any) -> None:
         ("[studies.a]\nmax_round = 1", "site.toml:2: studies.a.max_round: unknown key"),
         ("[studies.a]\nmax_rounds = 0", "site.toml:2: studies.a.max_rounds: "),
         ("[studies.a]\nledger = 'x'", "studies.a.ledger: is the hospital's, not a study's"),
+        ("[studies.a]\nheld_out_key = 'x'", "held_out_key: is the hospital's, not a study's"),
         ("[studies.a]\nstudies_at_once = 3", "is the hospital's, not a study's"),
         ("[data.a]\nfile = 'x'", "site.toml:"),
         ("[data.'a b']\npath = 'x'", "data"),
