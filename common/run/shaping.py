@@ -88,6 +88,8 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
         "dashboard_hosts",
         "dashboard",
         "hospitals",
+        "researchers",
+        "coordinators",
         "description_days",
         "folder",
         "wait_s",

@@ -35,6 +35,8 @@ OTHER = {
     "server.address": "'elsewhere:9000'",
     "server.listen": "'0.0.0.0:9000'",
     "server.hospitals": '["north", "south"]',
+    "server.researchers": '["anna"]',
+    "server.coordinators": '["office"]',
     "server.description_days": "9",
     "server.folder": "'keys'",
     "server.dashboard_hosts": '["board.example"]',
@@ -51,6 +53,8 @@ OTHER = {
 def test_every_key_is_declared_once() -> None:
     """A new key: say in ``common/run/shaping.py`` whether it shapes the model or is operational."""
     for table, field in Config.model_fields.items():
+        if table in ("network", "study"):  # who asks, and of whom: all of both is left out
+            continue
         keys = set(field.annotation.model_fields)  # type: ignore[union-attr]
         shapes, operational = set(SHAPES.get(table, ())), set(OPERATIONAL.get(table, ()))
         assert not shapes & operational, f"[{table}] twice: {shapes & operational}"
@@ -118,3 +122,13 @@ def test_a_moved_folder_is_the_same_run(tmp_path: Path) -> None:
         load_config(tmp_path / "after" / "federation.toml"), False
     )
     assert str(before) not in config.to_toml(config.runs_folder() / "x")
+
+
+def test_who_asks_and_of_whom_is_no_part_of_a_run() -> None:
+    """Another researcher in the network ends no run that goes on."""
+    text = '[study]\nname = "sepsis"\npurpose = "why?"\n'
+    asked, again = parse_config(text), parse_config(text.replace("why?", "why then?"))
+    plain = parse_config("")
+    with_more = parse_config('server.researchers = ["anna"]\nserver.coordinators = ["office"]')
+    assert digest(asked, True) == digest(again, True) == digest(plain, True)
+    assert digest(with_more, True) == digest(plain, True)
