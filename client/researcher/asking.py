@@ -49,14 +49,19 @@ def make_study(
 
 
 def facts(study: Study, description: Description) -> list[tuple[str, str]]:
-    """What is asked, line by line: (what, how it is)."""
+    """What is asked, line by line: (what, how it is); each a harmless line, whoever wrote the
+    study."""
+    return [(one_line(what, 100), one_line(how, 2000)) for what, how in _facts(study, description)]
+
+
+def _facts(study: Study, description: Description) -> list[tuple[str, str]]:
     config = study.config(description)
     columns = config.task.options.get("columns")
     secure, private = config.secure_aggregation.enabled, config.privacy.enabled
     repeat = f", repeat {study.repeat}" if study.repeat else ""
     found = [
         ("study", f"{study.name} ({study.id[:12]}{repeat})"),
-        ("purpose", one_line(study.purpose, 2000)),
+        ("purpose", study.purpose),
         ("of", ", ".join(study.hospitals)),
         ("fewest that do", f"{config.federation.min_clients} of {len(study.hospitals)}"),
         ("waits for others", f"{study.wait_s / 3600:g} hours, once so many have accepted"),
@@ -66,7 +71,7 @@ def facts(study: Study, description: Description) -> list[tuple[str, str]]:
     if study.task_sha256:
         found.append(("task's file", f"SHA-256 {study.task_sha256}; it travels by other means"))
     if isinstance(columns, Mapping):
-        found += [(f"  {key}", _columns(value)) for key, value in sorted(columns.items())]
+        found += [(key, _columns(value)) for key, value in sorted(columns.items())]
     rounds = config.federation.rounds
     return [
         *found,
@@ -82,6 +87,4 @@ def _privacy(config: Config) -> str:
 
 
 def _columns(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return one_line(", ".join(map(str, value)), 300)
-    return one_line(str(value), 300)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

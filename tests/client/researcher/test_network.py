@@ -72,7 +72,7 @@ def test_a_file_becomes_a_study_once(served: Served, anna: Network, file: Path) 
     study = anna.prepare(file)
     shown = dict(anna.facts(study))
     assert shown["purpose"] == "Does it work?" and shown["of"] == "north, south"
-    assert shown["  target"] == "malignant" and shown["fewest that do"] == "2 of 2"
+    assert shown["target"] == "malignant" and shown["fewest that do"] == "2 of 2"
     assert shown["training"].startswith("3 rounds of ") and shown["aggregation"].startswith(
         "secure"
     )
@@ -126,6 +126,18 @@ def test_a_tasks_own_file_is_in_the_study(anna: Network, file: Path) -> None:
     assert one.task_sha256 == hashlib.sha256(b"# one\n").hexdigest()
     task.write_text("# two\n")
     assert anna.prepare(file).id != one.id
+
+
+def test_what_a_study_says_cant_write_on_a_terminal(
+    served: Served, anna: Network, file: Path
+) -> None:
+    text = file.read_text().replace('["*"]', '["a\\u001b[2Jb"]').replace("Does it work?", "x\\ny")
+    file.write_text(text)
+    handle = anna.submit(file)
+    with Network(served.kits / "office") as office:
+        shown = office.facts(office.study(handle.id).signed().study)
+    assert ("numeric", "a [2Jb") in shown and ("purpose", "x y") in shown
+    assert all(text.isprintable() for fact in shown for text in fact)
 
 
 def test_others_kits(served: Served, anna: Network, file: Path) -> None:
