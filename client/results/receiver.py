@@ -144,7 +144,7 @@ class Receiver:
             write_left(target, left)
             if package is not None:
                 self._own(target)
-            reason = one_line(message.reason, 500)
+            reason = one_line(message.reason, 500) if message.reason else ""
             self._audit.append(
                 "results",
                 run=expected.run,

@@ -137,6 +137,8 @@ class NetworkServer:
                 _Leading(self._setup, store, audit, lease, self._owner).serve()
         except (_LeaseLost, Overtaken):
             self._say("another server leads this network now; standing by")
+        except DatabaseAway as error:
+            self._say(f"waiting for the database: {error}")
         finally:
             with suppress(WardroundError):
                 store.keep_lead(self._owner, fence, 0)
