@@ -119,7 +119,7 @@ def test_results_lie_in_the_kit_with_what_left_and_are_in_the_audit_log(
     assert (line["run"], line["files"], line["bytes"]) == ("run-1", 4, 1288)
     kit.take(messages)  # the answer was lost
     assert found(folder) == here and len(kit.lines()) == 1
-    assert list_results(kit.folder)[0].startswith("run-1  complete")
+    assert list_results(kit.folder)[0] == "run-1  complete; 207 B left"
     assert verify_results(kit.folder)[0].startswith("run-1: 4 files as the server")
 
 
