@@ -17,18 +17,24 @@ from wardround.common.transport.only_tls13 import hold_to_tls13  # isort: skip
 hold_to_tls13()
 
 import json
+import multiprocessing.connection
 import os
 import select
 import signal
+import socket
 import sys
+import types
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import wardround.client.process.cli
 import wardround.client.process.doctor
 import wardround.client.process.main
 import wardround.common.run.report
-import wardround.server.dashboard.app  # noqa: F401
+import wardround.server.dashboard.app
+import wardround.server.network.standing  # noqa: F401
 from tests.deployment import behaviours
+from wardround.client.process.child_work import work
 from wardround.common.process.main import main as wardround_main
 
 
@@ -41,11 +47,39 @@ def run(job: dict[str, Any]) -> None:
         os.dup2(source, target)
     os.chdir(job["cwd"])
     os.environ.update(job["env"])
+    share_forkserver()
     sys.argv = ["wardround", *job["argv"]]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, arguments in job["patches"]:
         getattr(behaviours, name)(**arguments)
     wardround_main()
+
+
+def start_forkserver() -> int:
+    """The process that hospitals fork their computing children from; its number. In use each has
+    one of its own; here they share one that is a fork of this process, which has imported all."""
+    address = multiprocessing.connection.arbitrary_address("AF_UNIX")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    alive, keep = os.pipe()
+    resource_tracker.ensure_running()
+    sys.modules["__main__"] = types.ModuleType("__main__")  # children needn't import this file
+    child = os.fork()
+    if not child:
+        os.close(keep)
+        forkserver.main(listener.fileno(), alive, [work.__module__])
+        os._exit(0)
+    listener.close()
+    os.close(alive)
+    shared = forkserver._forkserver  # type: ignore[attr-defined]
+    shared._forkserver_address, shared._forkserver_alive_fd = address, keep
+    return child
+
+
+def share_forkserver() -> None:
+    """In a child: the server that is there is used, whose parent this process isn't."""
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
 
 
 def spawn(job: dict[str, Any]) -> int:
@@ -78,6 +112,7 @@ def main() -> None:
     """Until standard input ends; then kill whatever is left."""
     children: dict[int, int] = {}
     buffer = b""
+    forker = start_forkserver()
     say(ready=True)
     while True:
         readable, _, _ = select.select([0], [], [], 0.02)
@@ -91,12 +126,13 @@ def main() -> None:
                 pid = spawn(job)
                 children[pid] = job["id"]
                 say(id=job["id"], pid=pid)
-        while children:
+        while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 break
-            say(id=children.pop(pid), status=status)
-    for pid in children:
+            if pid in children:
+                say(id=children.pop(pid), status=status)
+    for pid in (*children, forker):
         os.kill(pid, signal.SIGKILL)
     os._exit(0)
 

@@ -1,0 +1,387 @@
+"""A small network of real processes on loopback, its researchers, and what can be done to it.
+
+As in ``harness.py`` everything waits for a condition. Hospitals are unlike: other numbers of rows,
+other means. What came of it is read from what is on the disks at both ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from tests.deployment.harness import Patch, Process, free_port, until
+from wardround.client.site.approval import Approvals
+from wardround.client.site.kit import Kit, ResearcherKit
+from wardround.common.config.load import load_config, parse_config
+from wardround.common.errors import WardroundError
+from wardround.common.study import frames as f
+from wardround.common.study.states import OVER
+from wardround.common.study.study import SignedStudy, Study
+from wardround.common.transport import tls
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision import kits as provision
+from wardround.server.studies.rows import StudyRow
+from wardround.server.studies.store import StudyStore
+
+HOSPITALS = ("east", "north", "south")
+RESEARCHERS = ("anna", "bert")
+NETWORK = """
+[federation]
+name = "trusts"
+[server]
+address = "localhost:{port}"
+listen = "127.0.0.1:{port}"
+hospitals = ["east", "north", "south"]
+researchers = ["anna", "bert"]
+heartbeat_s = 0.4
+lease_s = 2.5
+[network]
+at_once = 2
+lease_s = {lease_s}
+database = "{database}"
+"""
+STUDY = """
+[study]
+name = "{name}"
+purpose = "Does the first number tell who is ill?"
+hospitals = {hospitals}
+{ends}
+[federation]
+rounds = {rounds}
+min_clients = {fewest}
+round_timeout_s = 30
+round_attempts = 20
+retry_wait_s = 0.2
+[task.columns]
+target = "{target}"
+numeric = ["first", "second"]
+patient_id = "patient"
+[training]
+lr = {lr}
+[secure_aggregation]
+enabled = {secure}
+{more}
+"""
+SITE = """
+require_secure_aggregation = false
+approval = "always"
+{}
+[studies."asked-*"]
+approval = "ask"
+"""
+"""Every hospital's, around what its kit came with; studies named so wait for a person."""
+Sort = dict[str, Any]
+PLAIN: Sort = {"hospitals": HOSPITALS}
+PAIR: Sort = {"hospitals": ("east", "north"), "target": "old"}
+MASKED: Sort = {"hospitals": HOSPITALS, "secure": True}
+
+
+class NotServed(Exception):
+    """What the server answered a researcher instead; ``code``: gRPC's word."""
+
+    def __init__(self, error: grpc.RpcError) -> None:
+        self.code = error.code().name
+        super().__init__(f"{self.code}: {error.details()}")
+
+
+class StandingNetwork:
+    """One provisioned network in a folder. Two servers may run in it.
+
+    lease_s : of the network's lease and of a running study's
+    like : another network's folder: its keys are taken over, so that the same study gives the same
+        model here
+    """
+
+    def __init__(
+        self, folder: Path, lease_s: float = 1.5, database: str = "", like: Path | None = None
+    ) -> None:
+        self.folder, self.lease_s = folder, lease_s
+        self.port = free_port()
+        folder.mkdir(parents=True)
+        if like is not None:
+            shutil.copytree(like / "provision", folder / "provision")
+        self.file = folder / "network.toml"
+        text = NETWORK.format(port=self.port, lease_s=lease_s, database=database)
+        self.file.write_text(text)
+        self.config = load_config(self.file)
+        provision.provision(self.config)
+        for number, name in enumerate(HOSPITALS):
+            write_rows(folder / f"{name}.csv", number, 24 + 10 * number)
+            site = self.kit(name) / "site.toml"
+            if like is None:
+                site.write_text(SITE.format(site.read_text()))
+        self.servers: dict[str, Process] = {}
+        self.clients: dict[str, Process] = {}
+        self.sent: dict[str, Study] = {}
+        self._channels: dict[str, grpc.Channel] = {}
+        self._processes: list[Process] = []
+
+    # --- processes ----------------------------------------------------------------------------
+    def kit(self, name: str) -> Path:
+        """Any member's kit."""
+        return self.folder / "provision" / "kits" / name
+
+    def start_server(self, which: str = "first", patches: list[Patch] | None = None) -> Process:
+        """``wardround server network.toml``; a second one beside it is a standby."""
+        log = self.folder / f"server-{which}.log"
+        made = Process(["server", "network.toml"], self.folder, log, None, patches)
+        self.servers[which] = made
+        self._processes.append(made)
+        return made
+
+    def start_client(self, name: str, patches: list[Patch] | None = None) -> Process:
+        """``wardround client run KIT --data NAME.csv``."""
+        argv = ["client", "run", str(self.kit(name)), "--data", f"{name}.csv"]
+        made = Process(argv, self.folder, self.folder / f"{name}.log", None, patches)
+        self.clients[name] = made
+        self._processes.append(made)
+        return made
+
+    def start(self) -> None:
+        """A server, and all hospitals."""
+        self.start_server()
+        for name in HOSPITALS:
+            self.start_client(name)
+
+    def stop(self) -> None:
+        """SIGTERM to every process; each must end cleanly."""
+        every = {**self.clients, **{f"server-{k}": v for k, v in self.servers.items()}}
+        for process in every.values():
+            process.signal(signal.SIGTERM)
+        for name, process in every.items():
+            code = process.wait(30)
+            early = code == -signal.SIGTERM and not process.text  # it had hardly been started
+            assert code in (0, 130, -signal.SIGKILL) or early, f"{name}: {code}\n{process.tail()}"
+
+    def close(self) -> None:
+        """Kill whatever is left."""
+        for channel in self._channels.values():
+            channel.close()
+        for process in self._processes:
+            process.signal(signal.SIGCONT)
+            process.kill()
+
+    def children(self, name: str) -> list[int]:
+        """Process numbers of those that compute for a hospital: who holds a study's lock."""
+        folder = self.kit(name) / "state" / "studies"
+        found = []
+        for path in folder.glob("*/computing.lock"):
+            holder = lock_holder(path)
+            if holder:
+                found.append(holder)
+        return found
+
+    def tails(self) -> str:
+        """The ends of all logs."""
+        every = {**self.servers, **self.clients}
+        return "\n".join(f"--- {name}\n{one.tail()}" for name, one in every.items())
+
+    # --- researchers ----------------------------------------------------------------------------
+    def study(
+        self,
+        name: str,
+        researcher: str = "anna",
+        hospitals: tuple[str, ...] = HOSPITALS,
+        target: str = "ill",
+        secure: bool = False,
+        rounds: int = 3,
+        lr: float = 0.1,
+        fewest: int = 0,
+        ends: str = "",
+        more: str = "",
+    ) -> Study:
+        """What a researcher asks."""
+        text = STUDY.format(
+            name=name,
+            hospitals=list(hospitals),
+            target=target,
+            secure=str(secure).lower(),
+            rounds=rounds,
+            lr=lr,
+            fewest=fewest or len(hospitals),
+            ends=f'ends = "{ends}"' if ends else "",
+            more=more,
+        )
+        members = provision.load_server_folder(self.config).description
+        return Study.of(parse_config(text), members, researcher, now=now_utc())
+
+    def call(self, call: f.Call, answer: type[f.F], who: str = "anna") -> f.F:
+        """A researcher's call. Raises NotServed."""
+        if who not in self._channels:
+            kit = ResearcherKit.open(self.kit(who))
+            files = tls.Files(kit.ca_pem, kit.certificate_pem, kit.key_pem)
+            options = [("grpc.max_reconnect_backoff_ms", 200), ("grpc.use_local_subchannel_pool", 1)]
+            credentials = tls.channel_credentials(files)
+            self._channels[who] = grpc.secure_channel(f"localhost:{self.port}", credentials, options)
+        method = self._channels[who].unary_unary(f.SERVICE + type(call).__name__)
+        try:
+            return answer.read(method(call.to_bytes(), timeout=10, wait_for_ready=True))
+        except grpc.RpcError as error:
+            raise NotServed(error) from None
+
+    def submit(self, study: Study, patience_s: float = 30.0) -> str:
+        """Hand a study in, again where there is no answer; its id."""
+        signed = study.signed(ResearcherKit.open(self.kit(study.researcher)).identity)
+        call = f.Submit(study=study.body().decode(), signature=signed.signature.hex())
+        self.sent[study.id] = study
+
+        def taken() -> bool:
+            try:
+                self.call(call, f.Submitted, study.researcher)
+            except NotServed as error:
+                if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN"):
+                    raise
+                return False
+            return True
+
+        until(taken, f"study {study.name} to be taken\n{self.tails()}", patience_s)
+        return study.id
+
+    def abort(self, id: str, reason: str = "changed my mind") -> None:
+        """Its researcher ends a study. Raises NotServed."""
+        self.call(f.Abort(study=id, reason=reason), f.Changed, self.sent[id].researcher)
+
+    # --- a person at a hospital -----------------------------------------------------------------
+    def decide(self, name: str, id: str, approve: bool) -> bool:
+        """Approve or reject what a study asks of a hospital; False if it wasn't shown there yet."""
+        folder = self.kit(name) / "state" / "studies" / id
+        if not folder.is_dir():
+            return False
+        approvals = Approvals(folder, Kit.open(self.kit(name)).identity)
+        found = approvals.pending() or approvals.in_force()
+        for manifest in found:
+            with contextlib.suppress(WardroundError):  # decided on in between
+                if approve:
+                    approvals.approve(manifest.digest())
+                else:
+                    approvals.reject(manifest.digest(), "not with our patients")
+        return bool(found)
+
+    # --- what is on the disks -------------------------------------------------------------------
+    @contextmanager
+    def store(self) -> Iterator[StudyStore]:
+        """The servers' database."""
+        network = self.config.network
+        assert network is not None
+        default = self.folder / "provision" / "server" / "studies.sqlite"
+        with StudyStore.open(network.database or default) as store:
+            yield store
+
+    def row(self, id: str) -> StudyRow:
+        """Where a study stands."""
+        with self.store() as store:
+            return store.get(id)
+
+    def reach(self, id: str, *states: str, patience_s: float = 60.0) -> StudyRow:
+        """Wait until a study is in one of these states; in another last one it fails."""
+
+        def there() -> StudyRow | None:
+            row = self.row(id)
+            assert row.state in states or row.state not in OVER, f"{row}\n{self.tails()}"
+            return row if row.state in states else None
+
+        try:
+            return until(there, f"study {self.sent[id].name} to be {states}", patience_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.row(id)}\n{self.tails()}") from None
+
+    def delivered(self, id: str, patience_s: float = 60.0) -> None:
+        """Wait until no hospital is owed anything of a study."""
+
+        def done() -> bool:
+            with self.store() as store:
+                return not store.deliveries(id=id)
+
+        try:
+            until(done, f"the end of {self.sent[id].name} at every hospital", patience_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.tails()}") from None
+
+    def run(self, id: str) -> Path:
+        """A study's run directory."""
+        return self.folder / "runs" / self.sent[id].run
+
+    def rounds(self, id: str) -> list[dict[str, Any]]:
+        """Its committed rounds."""
+        path = self.run(id) / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def reach_round(self, id: str, number: int) -> None:
+        """Wait until a round of a study is committed."""
+        try:
+            until(lambda: len(self.rounds(id)) >= number, f"round {number}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.tails()}") from None
+
+    def model(self, id: str) -> bytes:
+        """The final model's file, at the server."""
+        return (self.run(id) / "model" / "model.safetensors").read_bytes()
+
+    def audit_path(self, party: str) -> Path:
+        """Where an audit log is."""
+        made = self.folder / "provision"
+        return (made / "server" if party == "server" else self.kit(party) / "state") / "audit.jsonl"
+
+    def audit(self, party: str) -> list[dict[str, Any]]:
+        """Lines of an audit log."""
+        path = self.audit_path(party)
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def signed(self, id: str) -> SignedStudy:
+        """A study as the server keeps it, its signatures checked."""
+        with self.store() as store:
+            body = store.body(id)
+        return SignedStudy.read(body, provision.load_server_folder(self.config).description)
+
+
+@contextmanager
+def standing(folder: Path, **options: Any) -> Iterator[StandingNetwork]:
+    """A network that is cleaned up."""
+    made = StandingNetwork(folder / "network", **options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def lock_holder(path: Path) -> int:
+    """The process that has a lock on a file; 0 if none."""
+    with contextlib.suppress(FileNotFoundError):
+        inode = path.stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if words[1] == "FLOCK" and int(words[5].rpartition(":")[2]) == inode:
+                return int(words[4])
+    return 0
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def write_rows(path: Path, seed: int, rows: int) -> None:
+    """Unlike hospitals: another number of rows, another mean, another share of the ill."""
+    draw = np.random.default_rng(seed)
+    lines = ["first,second,patient,ill,old"]
+    for number in range(rows):
+        x, y = draw.normal(seed % 3, 1 + seed % 2, size=2)
+        ill = int(x - 0.5 * y + draw.normal() > seed % 3)
+        lines.append(f"{x:.4f},{y:.4f},p{seed}-{number // 2},{ill},{int(y > seed % 3)}")
+    path.write_text("\n".join(lines) + "\n")
