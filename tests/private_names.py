@@ -59,6 +59,11 @@ REASONS: dict[str, dict[str, str]] = {
         "_outgoing": _LEFT,
         "_control": _LEFT,
     },
+    "deployment/zygote.py": {
+        "_forkserver": "Python's own: it has no way to say which server is there already",
+        "_forkserver_address": "as _forkserver",
+        "_forkserver_alive_fd": "as _forkserver",
+    },
     "deployment/behaviours.py": {"_messenger": "a server that lies speaks through its own half"},
     "integration/test_kill_unmask.py": {
         "_read_head": "a journal that lies is written as a whole one is",

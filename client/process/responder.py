@@ -116,6 +116,7 @@ class Responder:
         host: Mapping[str, Callable[[Content], Content]] | None = None,
     ) -> None:
         self._study, self._host = study, host or {}
+        self._named = f"study {study[:12]}: " if study else ""
         self._over: WardroundError | None = None
         self._app, self._answers = app, answers
         self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
@@ -161,6 +162,7 @@ class Responder:
             digest=answer.digest,
             request=start.id,
             again=True,
+            **_of(start),
         )
         self._mailbox.put(answer, body)
         return ""
@@ -237,6 +239,7 @@ class Responder:
             digest=start.digest,
             request=start.id,
             told=self._words.of(self._guard.run, start.type, work.content),
+            **_of(start),
         )
         if start.type == m.TRAIN and number != self._round:
             self._round = number
@@ -294,18 +297,23 @@ class Responder:
         kept: FileBody | None = None
         if start.type in _KEPT:
             kept = self._answers.keep(self._guard.run, start.id, reply, body)
-        self._audit.append(
-            "sent",
-            kind=start.type,
-            round=number,
-            bytes=body.size_bytes,
-            digest=digest,
-            request=start.id,
-            protection=protection,
-            epsilon=_epsilon(content),
-        )
+        with self._lock:  # of a study that is over no later line says that something left
+            if self._over is not None and start.type not in self._host:
+                raise self._over
+            self._audit.append(
+                "sent",
+                kind=start.type,
+                round=number,
+                bytes=body.size_bytes,
+                digest=digest,
+                request=start.id,
+                protection=protection,
+                epsilon=_epsilon(content),
+                **_of(start),
+            )
         log.info(
-            "%s%s: %d bytes leave (%s)",
+            "%s%s%s: %d bytes leave (%s)",
+            self._named,
             start.type,
             f" of round {number}" if number else "",
             body.size_bytes,
@@ -316,7 +324,7 @@ class Responder:
     def _error(
         self, start: Start, reason: str, number: int = 0, code: Code = Code.FAILED
     ) -> _Answer:
-        log.warning("%s refused: %s", start.type, one_line(reason, 1000))
+        log.warning("%s%s refused: %s", self._named, start.type, one_line(reason, 1000))
         return refusal(start, self._outward(reason), self._audit, number, code), None
 
 
@@ -329,7 +337,8 @@ def refusal(
     number : of its round; 0 where it has none
     """
     line = one_line(reason)
-    audit.append("refused", kind=start.type, round=number, reason=line, request=start.id)
+    of = _of(start)
+    audit.append("refused", kind=start.type, round=number, reason=line, request=start.id, **of)
     return Start(
         number=0,
         id=hashlib.sha256(f"{start.id}\x1ferror\x1f{line}".encode()).hexdigest(),
@@ -340,6 +349,11 @@ def refusal(
         reason=line,
         code=code,
     )
+
+
+def _of(start: Start) -> dict[str, str]:
+    """What an audit line says of the study that a message is about."""
+    return {"study": start.study} if start.study else {}
 
 
 def _epsilon(content: Content) -> float | None:

@@ -24,6 +24,7 @@ from wardround.client.results.receiver import COMPLETE, STATES, Receiver
 from wardround.client.site.outward import Outward
 from wardround.client.site.studies import Over, StudyFolders, shown
 from wardround.client.site.terms import Terms
+from wardround.common.audit.lines import told
 from wardround.common.errors import (
     AuditError,
     PolicyRefused,
@@ -38,6 +39,7 @@ from wardround.common.protocol.errors import code_for
 from wardround.common.protocol.manifest import ManifestRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.results import StudyEnded, StudyReply
+from wardround.common.study.states import OVER
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
 from wardround.common.transport.frames import Start
@@ -87,6 +89,7 @@ class Studies:
                 self._house, kit.state, lambda terms, around: OwnPlace(terms, kit.state, around)
             )
             return
+        self._note_ends()
         for name in self.folders.unburnt():
             self.folders.burn(name)
         for name in self.folders.open_ids():
@@ -121,10 +124,23 @@ class Studies:
             if work is not None:
                 work.end(StudyIsOver(one_line(reason)))
             self.folders.end(study, over)
+        self._note_end(study, over)
+        log.info("study %s is over: %s %s", study[:12], over.state, over.reason)
+
+    def _note_end(self, study: str, over: Over) -> None:
         self._house.audit.append(
             "study", study=study, state=over.state, reason=one_line(over.reason)
         )
-        log.info("study %s is over: %s %s", study[:12], over.state, over.reason)
+
+    def _note_ends(self) -> None:
+        """At a start: the lines of studies that were marked as over just before a crash."""
+        over = {name: mark for name in self.folders.ids() if (mark := self.folders.over(name))}
+        if over:
+            for values in told(self._house.audit.path, "study"):
+                if values.get("state") in OVER:
+                    over.pop(str(values.get("study")), None)
+        for name, mark in over.items():
+            self._note_end(name, mark)
 
     def note_decisions(self) -> None:
         """Twice a second: a person decides in another process, and studies reach their ends."""
@@ -236,9 +252,12 @@ class Studies:
                 raise RequestRefused(f"a study doesn't end as '{one_line(ended.state, 20)}'")
             if not start.study or (start.study in self.works and ended.state == COMPLETE):
                 return False
+            self._note(start)
             self.end(start.study, self.over(ended.state, ended.reason))
         elif start.study in self.works or not start.study:
             return False
+        else:
+            self._note(start)
         with message.file:
             if self.folders.is_kept(start.study):
                 content = self._endings.late(start.study, start.type, content)
@@ -249,6 +268,19 @@ class Studies:
             self._take(start, content)
         return True
 
+    def _note(self, start: Start) -> None:
+        """The line that a request has come, which no study's thread writes."""
+        self._house.audit.append(
+            "received",
+            kind=start.type,
+            round=0,
+            bytes=start.size_bytes,
+            digest=start.digest,
+            request=start.id,
+            told={"run": ""},
+            study=start.study,
+        )
+
     def _complete(self, study: str, receiver: Receiver, content: Content) -> Content:
         """In the study's own thread: its results are here, and nothing more comes of it."""
         reply = receiver.answer(m.STUDY_ENDED, content)
@@ -257,8 +289,18 @@ class Studies:
         return reply
 
     def _take(self, start: Start, content: Content) -> None:
-        """Answer that a message was taken."""
+        """Answer that a message was taken; its line first."""
         body = encode_content(content)
+        self._house.audit.append(
+            "sent",
+            kind=start.type,
+            round=0,
+            bytes=body.size_bytes,
+            digest=body.digest(),
+            request=start.id,
+            protection="none",
+            study=start.study,
+        )
         reply = Start(
             number=0,
             id=hashlib.sha256(f"{start.id}\x1f{body.digest()}".encode()).hexdigest(),

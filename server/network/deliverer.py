@@ -23,6 +23,7 @@ from wardround.server.studies.rights import Caller, shown_reason
 from wardround.server.studies.rows import Delivery, StudyRow
 from wardround.server.studies.store import StudyStore
 from wardround.server.transport.grid import HospitalGrid
+from wardround.server.transport.links import Link
 
 log = logging.getLogger("wardround.server")
 
@@ -46,6 +47,7 @@ class Deliverer:
         self._busy: set[str] = set()
         self._not_before: dict[str, float] = {}
         self._told: dict[tuple[str, str], str] = {}
+        self._links: dict[str, Link] = {}
         self._stopped = False
 
     def look(self) -> None:
@@ -66,9 +68,13 @@ class Deliverer:
             threading.Thread(target=self._bring, args=(hospital, those), daemon=True).start()
 
     def connected(self, hospital: str) -> None:
-        """A hospital is back: what it couldn't take before, it may take now."""
+        """A hospital is back: what it couldn't take before, it may take now; and what it was being
+        brought, its next process is brought."""
         with self._lock:
             self._not_before.pop(hospital, None)
+            link = self._links.get(hospital)
+        if link is not None:
+            link.admitted = True
 
     def stop(self) -> None:
         """Begin with nobody any more."""
@@ -102,6 +108,8 @@ class Deliverer:
         grid = HospitalGrid(run, self._premises.port.hall, id)
         link = grid.link(hospital)
         link.admitted = True  # it takes part in nothing any more: it is told the end
+        with self._lock:
+            self._links[hospital] = link
         try:
             for message in self._messages(row, Caller("hospital", hospital), results):
                 if isinstance(message, StudyEnded) and message.files:
@@ -115,6 +123,8 @@ class Deliverer:
                 else:
                     raise WardroundError("it didn't answer")
         finally:
+            with self._lock:
+                del self._links[hospital]
             grid.close()
         self._premises.port.diary.brought(hospital, id, run, row.state, digest)
         for what in ("results", "ended") if results else ("ended",):

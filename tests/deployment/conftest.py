@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deployment.harness import Federation, Zygote, federation
+from tests.deployment.network import SORTS, standing
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,3 +34,16 @@ def undisturbed_secure(tmp_path_factory: pytest.TempPathFactory) -> Federation:
         made.start()
         made.finish()
     return made
+
+
+@pytest.fixture(scope="session")
+def undisturbed_studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Models, by how names begin, of studies that were alone in an undisturbed network."""
+    with standing(tmp_path_factory.mktemp("undisturbed")) as made:
+        made.start()
+        models = {}
+        for name, sort in SORTS.items():
+            id = made.submit(made.study(f"{name}-0", **sort))
+            made.delivered(id)
+            models[name] = made.model(id)
+    return models

@@ -7,9 +7,9 @@ other means. What came of it is read from what is on the disks at both ends.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,8 @@ import numpy as np
 from tests.deployment.harness import Patch, Process, free_port, until
 from wardround.client.site.approval import Approvals
 from wardround.client.site.kit import Kit, ResearcherKit
-from wardround.common.config.load import load_config, parse_config
+from wardround.common.config.load import Config, load_config, parse_config
+from wardround.common.durable.private import write_private
 from wardround.common.errors import WardroundError
 from wardround.common.study import frames as f
 from wardround.common.study.states import OVER
@@ -78,12 +79,14 @@ approval = "always"
 {}
 [studies."asked-*"]
 approval = "ask"
+{}
 """
 """Every hospital's, around what its kit came with; studies named so wait for a person."""
 Sort = dict[str, Any]
-PLAIN: Sort = {"hospitals": HOSPITALS}
+MASKED: Sort = {"secure": True}
 PAIR: Sort = {"hospitals": ("east", "north"), "target": "old"}
-MASKED: Sort = {"hospitals": HOSPITALS, "secure": True}
+SORTS: dict[str, Sort] = {"plain": {}, "masked": MASKED, "pair": PAIR}
+"""By how names begin: what all asked hospitals must take part in, so that one model comes out."""
 
 
 class NotServed(Exception):
@@ -97,19 +100,19 @@ class NotServed(Exception):
 class StandingNetwork:
     """One provisioned network in a folder. Two servers may run in it.
 
+    Each hospital holds out the same rows in every such network: the same study, the same model.
+
     lease_s : of the network's lease and of a running study's
-    like : another network's folder: its keys are taken over, so that the same study gives the same
-        model here
+    database : as ``network.database``
+    site : lines for every hospital's rules
     """
 
     def __init__(
-        self, folder: Path, lease_s: float = 1.5, database: str = "", like: Path | None = None
+        self, folder: Path, lease_s: float = 1.0, database: str = "", site: str = ""
     ) -> None:
         self.folder, self.lease_s = folder, lease_s
         self.port = free_port()
         folder.mkdir(parents=True)
-        if like is not None:
-            shutil.copytree(like / "provision", folder / "provision")
         self.file = folder / "network.toml"
         text = NETWORK.format(port=self.port, lease_s=lease_s, database=database)
         self.file.write_text(text)
@@ -117,9 +120,11 @@ class StandingNetwork:
         provision.provision(self.config)
         for number, name in enumerate(HOSPITALS):
             write_rows(folder / f"{name}.csv", number, 24 + 10 * number)
-            site = self.kit(name) / "site.toml"
-            if like is None:
-                site.write_text(SITE.format(site.read_text()))
+            rules = self.kit(name) / "site.toml"
+            rules.write_text(SITE.format(rules.read_text(), site))
+            key = Kit.open(self.kit(name)).state / "held_out.key"
+            write_private(key, hashlib.sha256(name.encode()).digest())
+        self.names = HOSPITALS
         self.servers: dict[str, Process] = {}
         self.clients: dict[str, Process] = {}
         self.sent: dict[str, Study] = {}
@@ -220,31 +225,32 @@ class StandingNetwork:
         if who not in self._channels:
             kit = ResearcherKit.open(self.kit(who))
             files = tls.Files(kit.ca_pem, kit.certificate_pem, kit.key_pem)
-            options = [("grpc.max_reconnect_backoff_ms", 200), ("grpc.use_local_subchannel_pool", 1)]
-            credentials = tls.channel_credentials(files)
-            self._channels[who] = grpc.secure_channel(f"localhost:{self.port}", credentials, options)
+            options = [("grpc.max_reconnect_backoff_ms", 200)]
+            address, credentials = f"localhost:{self.port}", tls.channel_credentials(files)
+            self._channels[who] = grpc.secure_channel(address, credentials, options)
         method = self._channels[who].unary_unary(f.SERVICE + type(call).__name__)
         try:
-            return answer.read(method(call.to_bytes(), timeout=10, wait_for_ready=True))
+            return answer.read(method(call.to_bytes(), timeout=10))
         except grpc.RpcError as error:
             raise NotServed(error) from None
 
-    def submit(self, study: Study, patience_s: float = 30.0) -> str:
-        """Hand a study in, again where there is no answer; its id."""
+    def submitted(self, study: Study) -> bool:
+        """Hand a study in; whether there was an answer. Raises NotServed if it was refused."""
         signed = study.signed(ResearcherKit.open(self.kit(study.researcher)).identity)
         call = f.Submit(study=study.body().decode(), signature=signed.signature.hex())
         self.sent[study.id] = study
+        try:
+            self.call(call, f.Submitted, study.researcher)
+        except NotServed as error:
+            if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"):
+                raise
+            return False
+        return True
 
-        def taken() -> bool:
-            try:
-                self.call(call, f.Submitted, study.researcher)
-            except NotServed as error:
-                if error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN"):
-                    raise
-                return False
-            return True
-
-        until(taken, f"study {study.name} to be taken\n{self.tails()}", patience_s)
+    def submit(self, study: Study, patience_s: float = 30.0) -> str:
+        """Hand a study in, again where there is no answer; its id."""
+        what = f"study {study.name} to be taken\n{self.tails()}"
+        until(lambda: self.submitted(study), what, patience_s)
         return study.id
 
     def abort(self, id: str, reason: str = "changed my mind") -> None:
@@ -291,21 +297,28 @@ class StandingNetwork:
             return row if row.state in states else None
 
         try:
-            return until(there, f"study {self.sent[id].name} to be {states}", patience_s)
+            until(there, f"study {self.sent[id].name} to be {states}", patience_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.row(id)}\n{self.tails()}") from None
+        return self.row(id)
 
-    def delivered(self, id: str, patience_s: float = 60.0) -> None:
-        """Wait until no hospital is owed anything of a study."""
+    def is_delivered(self, *ids: str) -> bool:
+        """Whether studies are over, and no hospital is owed anything of them."""
+        with self.store() as store:
+            over = all(store.get(id).state in OVER for id in ids)
+            return over and not any(store.deliveries(id=id) for id in ids)
 
-        def done() -> bool:
-            with self.store() as store:
-                return not store.deliveries(id=id)
-
+    def delivered(self, *ids: str, patience_s: float = 60.0) -> None:
+        """Wait until that is so."""
         try:
-            until(done, f"the end of {self.sent[id].name} at every hospital", patience_s)
+            until(lambda: self.is_delivered(*ids), "the ends at every hospital", patience_s)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.tails()}") from None
+            rows = [self.row(id) for id in ids]
+            raise AssertionError(f"{error}\n{rows}\n{self.tails()}") from None
+
+    def config_of(self, id: str) -> Config:
+        """A study's settings, as all compute with them."""
+        return self.sent[id].config(provision.load_server_folder(self.config).description)
 
     def run(self, id: str) -> Path:
         """A study's run directory."""

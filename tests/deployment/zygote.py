@@ -17,14 +17,15 @@ from wardround.common.transport.only_tls13 import hold_to_tls13  # isort: skip
 hold_to_tls13()
 
 import json
-import multiprocessing.connection
 import os
 import select
 import signal
 import socket
 import sys
+import tempfile
 import types
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 from typing import Any
 
 import wardround.client.process.cli
@@ -58,7 +59,7 @@ def run(job: dict[str, Any]) -> None:
 def start_forkserver() -> int:
     """The process that hospitals fork their computing children from; its number. In use each has
     one of its own; here they share one that is a fork of this process, which has imported all."""
-    address = multiprocessing.connection.arbitrary_address("AF_UNIX")
+    address = str(Path(tempfile.mkdtemp(prefix="fork-")) / "listener")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
@@ -72,14 +73,15 @@ def start_forkserver() -> int:
         os._exit(0)
     listener.close()
     os.close(alive)
-    shared = forkserver._forkserver  # type: ignore[attr-defined]
+    shared: Any = forkserver._forkserver
     shared._forkserver_address, shared._forkserver_alive_fd = address, keep
     return child
 
 
 def share_forkserver() -> None:
     """In a child: the server that is there is used, whose parent this process isn't."""
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
+    shared: Any = forkserver._forkserver
+    shared.ensure_running = lambda: None
 
 
 def spawn(job: dict[str, Any]) -> int:
