@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from tests.common.tasks.imaging.shards import png
-from tests.common.tasks.text.tiny import tiny_encoder
 from wardround.common.tasks.data.row_keys import identifier_digest, record_keys, tensor_keys
 from wardround.common.tasks.data.table import read_table
 from wardround.common.tasks.imaging.task import ImagingTask
 from wardround.common.tasks.tabular import TabularTask
-from wardround.common.tasks.text.task import TextTask
 
 
 def test_cells_are_compared_as_codes_and_stay_apart() -> None:
@@ -74,19 +72,6 @@ def test_an_image_is_known_by_its_files_content(tmp_path: Path) -> None:
     assert list(task.row_keys(task.load(tmp_path / "folders"))) == keys[::-1]
     raw = task.load(folder)
     assert list(task.row_keys(task.select(raw, np.array([1])))) == keys[1:]
-
-
-def test_a_sentence_is_known_by_its_words_in_all_its_pieces(tmp_path: Path) -> None:
-    encoder = tiny_encoder(tmp_path / "encoder")
-    text = "\n".join([*(f"word{n % 5}\tO" for n in range(20)), "", "short\tB-Disease", ""])
-    (tmp_path / "a.tsv").write_text(text)
-    found = []
-    for length in (8, 64):
-        task = TextTask(encoder=str(encoder), max_length=length)
-        raw = task.load(tmp_path / "a.tsv")
-        assert (len(raw) > 2) == (length == 8)
-        found.append(dict.fromkeys(task.row_keys(raw).tolist()))
-    assert list(found[0]) == list(found[1]) and len(found[0]) == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])

@@ -78,3 +78,15 @@ def test_pieces_of_a_sentence_are_on_one_side_of_the_split(encoder: Path) -> Non
     parts = split_rows(task, rows, config, bytes(32))
     sentences = [set(rows.origin[index, 1].tolist()) for index in parts.values() if len(index)]
     assert len(sentences) == 2 and not sentences[0] & sentences[1]
+
+
+def test_a_sentence_is_known_by_its_words_in_all_its_pieces(tmp_path: Path, encoder: Path) -> None:
+    text = "\n".join([*(f"word{n % 5}\tO" for n in range(20)), "", "short\tB-Disease", ""])
+    (tmp_path / "a.tsv").write_text(text)
+    found = []
+    for length in (8, 64):
+        task = TextTask(encoder=str(encoder), max_length=length)
+        raw = task.load(tmp_path / "a.tsv")
+        assert (len(raw) > 2) == (length == 8)
+        found.append(dict.fromkeys(task.row_keys(raw).tolist()))
+    assert list(found[0]) == list(found[1]) and len(found[0]) == 2
