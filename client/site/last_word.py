@@ -92,6 +92,7 @@ class LastWord:
         self._kit, self._audit, self._units = kit, audit, units
         self._read = partial(Terms.read, device=device, data=data, study=study)
         self._study, self._over = study, ""
+        self._asker = self._asker_in(kit)
         self._begin, self._accepted = begin, accepted
         self._approvals = Approvals(folder or kit.state, kit.identity)
         self._failures = failures or Failures(kit.state)
@@ -99,6 +100,11 @@ class LastWord:
         self._refused: tuple[str, str] = ("", "")
         self._waits = ""  # digest of a plan that lacks nothing but a person's approval
         self.terms = self._read(kit)
+
+    def _asker_in(self, kit: Kit) -> bytes | None:
+        """The key of the study's researcher by a kit's description."""
+        asks = self._study.researcher if self._study is not None else ""
+        return kit.description.researchers.get(asks)
 
     @property
     def run(self) -> str:
@@ -133,6 +139,7 @@ class LastWord:
         digest = manifest.digest().hex()
         try:
             check_in_force(kit.description, self._now())
+            self._check_asker(kit)
             self._check_study(kit, request.study, manifest)
             self._check_waiting(kit, manifest)
             self._take_up(kit, manifest.run)
@@ -246,11 +253,21 @@ class LastWord:
         if manifest is None:
             return
         check_in_force(self._kit.description, self._now())
+        self._check_asker(self._kit)
         self._approvals.check_consent(manifest)
         if edited := self.terms.edited():
             raise RulesEdited(
                 "this hospital's own files have changed since it accepted the plan of run "
                 f"'{manifest.run}': {edited} was edited; the plan is to be shown again"
+            )
+
+    def _check_asker(self, kit: Kit) -> None:
+        """Raise PolicyRefused unless who signed the study is still a member, with the same key.
+        That a researcher was revoked disturbs no run of others: so it is no other description."""
+        if self._study is not None and self._asker_in(kit) != self._asker:
+            raise PolicyRefused(
+                f"'{self._study.researcher}', who asks the study, is no member of this network any "
+                "more, or has other keys"
             )
 
     def note_decisions(self) -> WardroundError | None:

@@ -110,7 +110,8 @@ class Studies:
     def _advance(self, row: StudyRow, now: float) -> None:
         if row.ends <= now:
             return self._over(row, "expired", "its end date has passed")
-        if row.researcher not in self._premises.port.description.now.researchers:
+        asker = self._premises.port.description.now.researchers.get(row.researcher)
+        if asker is None:
             return self._over(row, "aborted", f"'{row.researcher}' is no member any more")
         if row.state == "submitted":
             row = self._store.change(
@@ -119,6 +120,9 @@ class Studies:
         run = self._opened(row)
         if run is None:
             return
+        if run.researcher != asker:
+            why = f"'{row.researcher}' has other keys now, and asks anew (wardround study rerun)"
+            return self._over(row, "aborted", why)
         if row.state == "waiting" and self._may_begin(row, run, now):
             self._store.change(
                 row.id, "queued", expect="waiting", fence=row.fence, who=SERVER, lead=self._lead

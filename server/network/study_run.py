@@ -69,6 +69,7 @@ class StudyRun:
 
     Attributes
     ----------
+    researcher : the public key of who asks
     run : its directory
     events : what happens in it is told there
     error : why its rounds ended; None while they run, and where they ended well
@@ -78,6 +79,7 @@ class StudyRun:
     def __init__(self, signed: SignedStudy, premises: Premises, said: Said) -> None:
         self.study, self._premises = signed.study, premises
         port = premises.port
+        self.researcher = port.description.now.researchers[self.study.researcher]
         config = at_server(self.study, port.description.now, premises.library)
         self.config, self.task = config, make_task(config)
         self.run = self._directory()

@@ -23,13 +23,15 @@ from wardround.client.process.studies import Studies
 from wardround.client.site import studies as kept
 from wardround.client.site.approval import Approvals
 from wardround.client.site.failures import Failures
-from wardround.common.errors import WardroundError
+from wardround.common.config.load import load_config
+from wardround.common.errors import PolicyRefused, WardroundError
 from wardround.common.process.main import app
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import DescribeReply, DescribeRequest
 from wardround.common.protocol.errors import Code
 from wardround.common.study.study import Submission
 from wardround.common.transport.frames import Start
+from wardround.server.provision import kits as provision
 
 NORTH = ("north",)
 ASK = DescribeRequest().to_records()
@@ -360,3 +362,24 @@ def test_studies_have_no_place_in_a_federation_that_is_one(tmp_path: Path) -> No
     (answer,) = process.connection.mailbox.waiting()
     assert "this federation has no studies" in answer.reason and answer.study == "b" * 64
     process.close()
+
+
+def test_a_researcher_who_was_revoked_asks_nothing_any_more(network: Network) -> None:
+    """Whatever the server does: the hospital's own description says who is a member."""
+    signed = network.study(hospitals=("east", "north"), name="revoked")
+    running = network.running(signed)
+    running.show(running.manifest())
+    rules = network.studies("north").works[signed.study.id].rules
+    rules.may_begin(m.DESCRIBE, None)
+    config = load_config(network.folder / "network.toml")
+    done = provision.revoke(config, "anna")
+    data = (done.folder / "server" / "federation.signed").read_bytes()
+    before = network.processes["north"].kit.description
+    network.processes["north"].described(data)
+    after = network.processes["north"].kit.description
+    assert after.digest() == before.digest(), "no other plan is disturbed"
+    with pytest.raises(PolicyRefused, match="no member"):
+        rules.may_begin(m.DESCRIBE, None)
+    assert isinstance(rules.note_decisions(), PolicyRefused)
+    with pytest.raises(WardroundError, match="north: 'anna', who asks the study, is no member"):
+        running.show(running.manifest(), to=["north"])
