@@ -126,7 +126,8 @@ def test_results_reach_who_took_part_also_after_a_restart_or_the_studys_end(
                 assert not (folder / "own").exists()
                 continue
             own = read_own(folder)
-            assert own.figures["test"] == theirs[name]["test"]
+            # which rows are held out is drawn by each hospital's own key: maybe none
+            assert own.figures.get("test") == theirs.get(name, {}).get("test")
             assert own.all_rows["train"] > own.rows["train"] > 0
     finally:
         network.close()

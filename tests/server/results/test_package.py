@@ -41,9 +41,12 @@ def run_of(federate: Federate, settings: Callable[[str], Config], tmp_path: Path
     """A complete run of unlike hospitals, in plain, with what a deployed one leaves."""
 
     def make(names: tuple[str, ...] = NAMES) -> RunDirectory:
-        rows = {"canary-north": 12, "canary-south": 5, "canary-east": 31}
-        shards = {
-            name: examples([1.0] * rows[name], [float(rows[name])] * rows[name]) for name in names
+        rows = {"canary-north": 12, "canary-south": 9, "canary-east": 31}
+        shards = {  # no two rows alike: equal ones are held out together
+            name: examples(
+                [1 + i / 100 for i in range(rows[name])], [float(rows[name])] * rows[name]
+            )
+            for name in names
         }
         text = "[federation]\nrounds = 2\nmin_clients = 2\n[data]\ntest_fraction = 0.4\n"
         run = federate(settings(text), shards).directory
