@@ -124,6 +124,12 @@ def end_of(text: str) -> datetime:
         day = date.fromisoformat(text).toordinal() + 1
         return datetime.combine(date.fromordinal(day), datetime.min.time(), UTC)
     when = datetime.fromisoformat(text)
-    return (
-        (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
-    )
+    return in_utc(when if when.tzinfo else when.replace(tzinfo=UTC)).replace(microsecond=0)
+
+
+def in_utc(when: datetime) -> datetime:
+    """The same moment. Raises ValueError where the calendar has no such year."""
+    try:
+        return when.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None

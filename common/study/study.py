@@ -23,7 +23,7 @@ from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import StudyRefused, WardroundError
 from wardround.common.names import HospitalName, name_of
 from wardround.common.settings import Table
-from wardround.common.settings.network import MOST_PURPOSE, MOST_STUDY_DAYS, end_of
+from wardround.common.settings.network import MOST_PURPOSE, MOST_STUDY_DAYS, end_of, in_utc
 from wardround.common.text import one_line
 from wardround.common.trust.description import study_tables
 from wardround.common.trust.identity import SIGNATURE_BYTES, Identity, digest, verify
@@ -156,7 +156,7 @@ class Study(Table):
     @property
     def end(self) -> datetime:
         """When it ends, UTC. Raises ValueError."""
-        return datetime.fromisoformat(self.ends).astimezone(UTC)
+        return in_utc(datetime.fromisoformat(self.ends))
 
     # --- what it says --------------------------------------------------------------------------
     def config(self, members: Members) -> Config:

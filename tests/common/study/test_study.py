@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -109,6 +110,16 @@ def test_what_cant_be_asked_is_refused_by_its_key(old: str, new: str, said: str)
         text = text.split("[federation]")[1].join(["[federation]", ""])
     with pytest.raises(StudyRefused, match=said):
         make(text)
+
+
+@pytest.mark.parametrize("ends", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_time_that_is_in_no_year_is_none(ends: str) -> None:
+    """Also where nobody has signed it: a hospital's process reads what a server sends."""
+    body = json.dumps(make().model_dump(mode="json") | {"ends": ends}, separators=(",", ":"))
+    with pytest.raises(StudyRefused, match="can't be read"):
+        Study.from_body(body.encode())
+    with pytest.raises(ConfigError, match="is no date"):
+        make(STUDY.replace("2027-03-01", f'"{ends}"'))
 
 
 def test_a_networks_file_has_no_settings_of_a_study() -> None:
