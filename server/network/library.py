@@ -55,7 +55,7 @@ def _copy(library: Path, key: str, name: str) -> str:
 def _there(library: Path, key: str, name: str) -> Path:
     """A file or folder of the library; only its own, whatever it is called."""
     path = library / name
-    if Path(name).name != name or not path.exists():
+    if name == ".." or Path(name).name != name or not path.exists():
         raise StudyRefused(
             f"{key}: '{name}' isn't in this server's library",
             mend="ask the coordinator to put it there (network.library)",

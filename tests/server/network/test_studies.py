@@ -184,6 +184,8 @@ def test_what_the_library_lacks_is_told_by_its_key_and_keeps_nothing(network: Ne
     with pytest.raises(StudyRefused, match="task.name: 'own.py' isn't in this server's library"):
         network.studies.submit(ANNA, study.signed(identity))
     (network.folder / "library").mkdir()
+    with pytest.raises(StudyRefused, match="task.name: '..' isn't in this server's library"):
+        network.studies.submit(ANNA, network.study(task='name = "..:Own"').signed(identity))
     (network.folder / "library/own.py").write_text("class Own: ...")
     with pytest.raises(StudyRefused, match="SHA-256"):
         network.studies.submit(ANNA, study.signed(identity))
