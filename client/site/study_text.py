@@ -1,15 +1,20 @@
 """A network's study for people: who asks what of whom and why, and what is new since they last said
-yes."""
+yes.
+
+All of it is the researcher's own text, keys of tables too: shown as harmless lines, and whole, so
+that nothing can stand behind an ellipsis.
+"""
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from wardround.common.config.load import Config
 from wardround.common.manifest.manifest import Manifest
-from wardround.common.run.shaping import differences
+from wardround.common.run.shaping import flat
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
 
@@ -28,6 +33,8 @@ _PLAN = (
     "roster",
 )
 """What of a plan is compared; all else follows, or is told beside it."""
+_OTHERS = ("training", "strategy", "evaluation", "secure_aggregation", "privacy")
+"""Tables of which the settings that aren't the defaults are shown."""
 
 
 class Shown(NamedTuple):
@@ -65,9 +72,24 @@ def _asked(config: Config) -> Iterator[tuple[str, str]]:
     files = options.get("files")
     if isinstance(files, Mapping) and files:
         yield "files", "; ".join(f"{key}: {_value(value)}" for key, value in files.items())
-    others = {k: v for k, v in options.items() if k not in ("columns", "files", "model")}
+    others = {k: v for k, v in options.items() if k not in ("columns", "files")}
     if others:
         yield "task's settings", "; ".join(f"{key}: {_value(others[key])}" for key in others)
+    yield from _settings(config)
+
+
+def _settings(config: Config) -> Iterator[tuple[str, str]]:
+    """Which rows figures are of, and what else isn't as it is by default."""
+    data = config.data
+    yield "held out", f"{data.test_fraction:g} to test, {data.validation_fraction:g} to validate"
+    now, default = (
+        flat("", {name: one.model_dump(mode="json")[name] for name in _OTHERS})
+        for one in (config, Config())
+    )
+    own = {"device", "min_cohort", "colluding", "threads", "processes"}  # a hospital's own
+    others = [key for key in now if now[key] != default.get(key) and key.split(".")[1] not in own]
+    if others:
+        yield "other settings", "; ".join(f"{key}: {_value(now[key])}" for key in others)
 
 
 def _value(value: Any) -> str:
@@ -79,29 +101,47 @@ def _value(value: Any) -> str:
 
 
 def _row(name: str, text: str) -> list[str]:
-    lines = textwrap.wrap(text, _WIDTH - _NAME) or [""]
+    lines = textwrap.wrap(one_line(text, len(text)), _WIDTH - _NAME) or [""]
     return [f"{name if not i else '':<{_NAME}}{line}" for i, line in enumerate(lines)]
 
 
 def what_is_new(now: Shown, before: Shown) -> list[str]:
-    """What differs from a plan that was approved: settings with both values, and what leaves."""
-    lines = []
-    if said := differences(_plan(before.manifest), _plan(now.manifest)):
-        lines.append(f"plan: {said}")
+    """What differs from a plan that was approved, all of it: settings with both values, and what
+    leaves."""
+    lines = [f"plan: {one}" for one in _differences(_plan(before.manifest), _plan(now.manifest))]
     if now.config is not None and before.config is not None:
         values = [one.config.model_dump(mode="json") for one in (before, now) if one.config]
-        if said := differences(*values):
-            lines.append(f"settings: {said}")
+        lines += [f"settings: {one}" for one in _differences(*values)]
+    elif now.manifest.descriptor != before.manifest.descriptor:
+        lines.append("settings: others than then, and the earlier ones can't be shown any more")
     if now.study is not None and before.study is not None:
-        if said := differences(_said(before.study), _said(now.study)):
-            lines.append(f"study: {said}")
+        lines += [f"study: {one}" for one in _differences(_said(before.study), _said(now.study))]
     new, gone = (
         sorted({leaf.place[:2] + (leaf.protection,) for leaf in one.manifest.leaves})
         for one in (now, before)
     )
     for word, some, others in (("also leaves", new, gone), ("leaves no more", gone, new)):
         lines += [f"{word}: {a}/{b} ({how})" for a, b, how in some if (a, b, how) not in others]
-    return lines
+    return [one_line(line, len(line)) for line in lines]
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Of each key that differs both values, or of lists what is in one of them only."""
+    then, now = flat("", before), flat("", after)
+    for key in {**then, **now}:
+        old, new = then.get(key), now.get(key)
+        if old == new:
+            continue
+        if isinstance(old, list) and isinstance(new, list):
+            more, less = [x for x in new if x not in old], [x for x in old if x not in new]
+            said = [f"also {_value(more)}"] * bool(more) + [f"no more {_value(less)}"] * bool(less)
+            yield f"{key}: {'; '.join(said) or 'in another order'}"
+        else:
+            yield f"{key} was {_known(old)}, is {_known(new)}"
+
+
+def _known(value: Any) -> str:
+    return "left out" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _plan(manifest: Manifest) -> dict[str, Any]:

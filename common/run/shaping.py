@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -116,7 +117,7 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     for table, values in tables.items():
         if not (deployed and table == "simulation"):
             kept = {k: v for k, v in values.items() if k not in OPERATIONAL[table]}
-            found |= _flat(table, kept)
+            found |= flat(table, kept)
     for key in _PATHS:
         if isinstance(value := found.get(key), str):
             found[key] = PurePath(value).name
@@ -142,7 +143,7 @@ def check_same(begun: Config, now: Config, deployed: bool, who: str) -> None:
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> str:
     """Keys and both values of what differs, e.g. 'training.lr was 0.1, is 0.2'; '' if nothing."""
-    before, after = _flat("", before), _flat("", after)
+    before, after = flat("", before), flat("", after)
     others = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     lines = [f"{key} was {_shown(before, key)}, is {_shown(after, key)}" for key in others[:_MANY]]
     more = f" (and {len(others) - _MANY} more)" if len(others) > _MANY else ""
@@ -161,11 +162,16 @@ def check_unedited(run: RunDirectory, begun: Config) -> None:
         )
 
 
-def _flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+def flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables within tables as one, by dotted key.
+
+    >>> flat("", {"training": {"lr": 0.1}})
+    {'training.lr': 0.1}
+    """
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}.{key}" if prefix else key
-        found |= _flat(name, value) if isinstance(value, dict) else {name: value}
+        found |= flat(name, value) if isinstance(value, dict) else {name: value}
     return found
 
 

@@ -29,6 +29,7 @@ from wardround.common.process.main import app
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import DescribeReply, DescribeRequest
 from wardround.common.protocol.errors import Code
+from wardround.common.protocol.results import StudyEnded
 from wardround.common.study.study import Submission
 from wardround.common.transport.frames import Start
 from wardround.server.provision import kits as provision
@@ -128,7 +129,8 @@ def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path:
 
     assert "no study was shown" in client("studies", kit)
     first = network.running(network.study("sepsis", hospitals=NORTH))
-    more = "[training]\nlr = 0.2\n"
+    more = "[training]\nlr = 0.2\nbatch_size = 8\nlocal_epochs = 2\nmomentum = 0.1\n"
+    more += "[data]\nvalidation_fraction = 0.1\n[strategy]\nweighting = 'uniform'\n"
     second = network.running(network.study("sepsis", hospitals=NORTH, rounds=5, more=more))
     other = network.running(network.study("age", "bert", NORTH, target="old"))
     for rounds in (first, second, other):
@@ -144,6 +146,7 @@ def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path:
     shown = client("approve", kit, second.study[:12], says="n\n")
     assert f"New since the plan of run '{first.signed.study.run}'" in shown
     assert "plan: rounds was 2, is 5" in shown and "training.lr was 0.05, is 0.2" in shown
+    assert 'strategy.weighting was "auto", is "uniform"' in shown  # however many others there are
     assert "nothing decided" in shown
     assert "rejected: of run 'age-" in client("reject", kit, "age", "not this question")
     said = client("studies", kit)
@@ -331,6 +334,16 @@ def test_a_server_fills_no_disk_with_studies(
     each[0].end("aborted")
     assert "waits for approval" in waits(network.running(each[2].signed))
     network.close()
+
+
+def test_a_study_ends_in_one_of_four_ways(shared: Network) -> None:
+    """The word is shown to people, so it is none of the server's own."""
+    rounds = shared.running(shared.study("odd-end", hospitals=NORTH))
+    rounds.show(rounds.manifest())
+    ended = StudyEnded(rounds.study, "\x1b[2Jcomplete", "").to_records()
+    reply = rounds.ask("north", ended, m.STUDY_ENDED)
+    assert reply.error.reason == "a study doesn't end as '[2Jcomplete'"
+    assert not rounds.ask("north", ASK, m.DESCRIBE).has_error()
 
 
 def test_a_study_without_data_says_which_table_to_write(tmp_path: Path) -> None:

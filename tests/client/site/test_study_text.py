@@ -1,0 +1,59 @@
+"""What a person at a hospital reads before they say yes: all of it, and nothing but text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wardround.client.site.study_text import study_text
+from wardround.common.config.load import parse_config
+from wardround.common.settings import TaskTable
+from wardround.common.study.study import Study
+
+STUDY = Study(
+    network="trusts",
+    name="sepsis",
+    purpose="Does lactate\npredict mortality?",
+    researcher="anna",
+    hospitals=("north", "south"),
+    ends="2027-03-02T00:00:00+00:00",
+    repeat=0,
+    wait_s=0,
+    task_sha256="",
+    settings="",
+)
+SETTINGS = """
+[task.columns]
+target = "died"
+numeric = ["lactate"]
+[data]
+test_fraction = 0.2001
+[training]
+lr = 0.2
+device = "cpu"
+[strategy]
+personal_layers = ["head*"]
+"""
+
+
+def test_which_rows_are_held_out_and_what_isnt_as_usual_is_shown() -> None:
+    shown = study_text(STUDY, parse_config(SETTINGS))
+    for line in (
+        "purpose             Does lactate predict mortality?",
+        "columns asked for   numeric: lactate",
+        "held out            0.2001 to test, 0 to validate",
+        "other settings      training.lr: 0.2; strategy.personal_layers: head*",
+    ):
+        assert line + "\n" in shown
+    assert "other settings" not in study_text(STUDY, parse_config(""))
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_no_text_of_a_researcher_is_more_than_text(key: str, inner: str, value: str) -> None:
+    """Keys of a task of one's own, too: an escape sequence would write over what stands above."""
+    options = {f"k{key}": value, "table": {inner: [value]}}
+    config = parse_config("").model_copy(update={"task": TaskTable(name="own.py:Own", **options)})
+    names = ("study", "asked by", "purpose", "ends", "task's settings", "held out", "")
+    for line in study_text(STUDY, config).splitlines():
+        assert line.isprintable() and len(line) <= 100
+        assert line[:20].strip() in names, line
