@@ -118,6 +118,7 @@ class Responder:
         self._study, self._host = study, host or {}
         self._named = f"study {study[:12]}: " if study else ""
         self._over: WardroundError | None = None
+        self._said = ""
         self._app, self._answers = app, answers
         self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
         self._outward = outward or Outward()
@@ -324,7 +325,10 @@ class Responder:
     def _error(
         self, start: Start, reason: str, number: int = 0, code: Code = Code.FAILED
     ) -> _Answer:
-        log.warning("%s%s refused: %s", self._named, start.type, one_line(reason, 1000))
+        said = f"{self._named}{start.type} refused: {one_line(reason, 1000)}"
+        # a plan that waits for a person is shown every few seconds, for days
+        log.log(logging.DEBUG if said == self._said else logging.WARNING, "%s", said)
+        self._said = said
         return refusal(start, self._outward(reason), self._audit, number, code), None
 
 

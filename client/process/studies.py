@@ -49,6 +49,7 @@ log = logging.getLogger("wardround.client")
 
 OWN = ""
 """The federation's own study, in a federation that has one."""
+_NO_REASON = "no reason given"
 _NONE = "no run manifest was accepted: nothing but errors leaves"
 
 
@@ -120,7 +121,7 @@ class Studies:
             if not self.folders.is_kept(study) or self.folders.over(study) is not None:
                 return
             work = self.works.pop(study, None)
-            reason = f"the study is over here: {over.state} ({over.reason or 'no reason given'})"
+            reason = f"the study is over here: {over.state} ({over.reason or _NO_REASON})"
             if work is not None:
                 work.end(StudyIsOver(one_line(reason)))
             self.folders.end(study, over)
@@ -128,9 +129,7 @@ class Studies:
         log.info("study %s is over: %s %s", study[:12], over.state, over.reason)
 
     def _note_end(self, study: str, over: Over) -> None:
-        self._house.audit.append(
-            "study", study=study, state=over.state, reason=one_line(over.reason)
-        )
+        self._house.audit.append("study", study=study, state=over.state, reason=over.reason)
 
     def _note_ends(self) -> None:
         """At a start: the lines of studies that were marked as over just before a crash."""
@@ -159,7 +158,8 @@ class Studies:
 
     def over(self, state: str, reason: str) -> Over:
         """The mark of a study that is over since now."""
-        return Over(state, one_line(reason), self._house.now().isoformat(timespec="seconds"))
+        said = one_line(reason) if reason else ""
+        return Over(state, said, self._house.now().isoformat(timespec="seconds"))
 
     def close(self) -> None:
         """Release what all of them hold."""
@@ -189,7 +189,9 @@ class Studies:
         except WardroundError as error:
             return error
         if over is not None:
-            return StudyIsOver(f"the study is over here: {over.state} ({over.reason})")
+            return StudyIsOver(
+                f"the study is over here: {over.state} ({over.reason or _NO_REASON})"
+            )
         return PolicyRefused(_NONE)
 
     def request(self, message: Incoming) -> None:

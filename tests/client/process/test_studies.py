@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.client.process.network import SITE, Network, StudyRounds
-from wardround.client.process.child import DIED
+from wardround.client.process.child import DIED, Children
 from wardround.client.process.doctor import examine
 from wardround.client.process.studies import Studies
 from wardround.client.site import studies as kept
@@ -201,6 +201,29 @@ def test_more_studies_than_children_take_turns(tmp_path: Path) -> None:
     alive = [work.place.is_alive for work in network.studies("north").works.values()]
     assert alive == [True, False]
     network.close()
+
+
+def test_one_that_finds_all_others_at_work_waits_for_its_turn() -> None:
+    class Fake:
+        is_alive, ended = True, False
+
+        def end(self) -> None:
+            self.ended = True
+
+    children, first, second, order = Children(1), Fake(), Fake(), list[str]()
+
+    def work() -> None:
+        with children.room(second):  # type: ignore[arg-type]
+            order.append("second")
+
+    with children.room(first):  # type: ignore[arg-type]
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and not first.ended
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"] and first.ended and not second.ended
 
 
 # --- the end --------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +121,26 @@ def test_two_kits_share_a_ledger_and_each_log_has_its_head(kits) -> None:
         assert "intact, 3 releases" in text and f"north in '{names}'" in text
     log = (lungs / "state" / "audit.jsonl").read_text()
     assert log.count('"event":"ledger"') == 2  # its start, its spending
+
+
+def test_two_studies_that_are_told_of_in_the_other_order_never_put_the_log_back(kits) -> None:
+    """Both have paid when the first one's head is read, and the second one's comes first."""
+    heart, _ = kits
+    with Client(heart) as client:
+        client.spend(4.0)
+        first = client.witness.newest()
+        client.spend(5.0, 1)
+        second = client.witness.newest()
+        client.witness.add(first, {"late": True})
+        assert client.witness.newest() == second and second.number == first.number + 1
+    rows = [told for told in read_events(heart) if told["event"] == "ledger"]
+    assert [row["rows"] for row in rows[-3:]] == [first.number, second.number, second.number]
+    assert rows[-1]["entry"]["late"] is True  # what it paid stands there all the same
+
+
+def read_events(kit: Path) -> list[dict[str, Any]]:
+    path = kit / "state" / "audit.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_by_default_a_kit_has_its_own(kits) -> None:
