@@ -5,7 +5,7 @@ In a federation that is one there is one desk that plans wait on; in a network e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from wardround.client.site.kit import Kit
 from wardround.client.site.plan_text import plan_text
 from wardround.client.site.stop import LOCK
 from wardround.client.site.studies import StudyFolders
-from wardround.client.site.study_text import Shown, study_text, what_is_new
+from wardround.client.site.study_text import Shown, differs_by, study_text, what_is_new
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.lock import lock_holder
 from wardround.common.errors import AuditError, PolicyRefused, TransportError, WardroundError
@@ -76,7 +76,7 @@ def decide(
 ) -> None:
     """Show what waits and ask, approve, or reject.
 
-    yes : approve what waits, else what was rejected last
+    yes : approve what waits, of one study, else what was rejected last
     reject : a reason; reject what waits, and what the hospital takes part in
     plan : the beginning of a digest: this one only
     study : how the name or id of one begins: this one's only
@@ -107,6 +107,8 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
     if now.study is not None and now.config is not None:
         say(study_text(now.study, now.config))
     say(plan_text(manifest))
+    for line in _together(kit, now):
+        say(line)
     before = _last_approved(kit, manifest)
     if before is None:
         return
@@ -127,6 +129,20 @@ def _shown(kit: Kit, study: Study | None, manifest: Manifest) -> Shown:
     except WardroundError:  # it was shown under a description of before
         config = None
     return Shown(manifest, study, config)
+
+
+def _together(kit: Kit, now: Shown) -> Iterator[str]:
+    """What sums of this study would tell beside those of others that were approved here."""
+    for desk in desks(kit) if now.study is not None else []:
+        for one in desk.approvals.decisions("approved"):
+            if few := differs_by(now, _shown(kit, desk.study, one.manifest)):
+                yield (
+                    f"Beware: the plan of run '{one.manifest.run}', approved at {one.time}, asks "
+                    "about some of the same columns, of the same hospitals but for "
+                    f"{', '.join(few)}: its sums and this study's, one less the other, are theirs "
+                    "alone.\n"
+                )
+                break
 
 
 def _last_approved(kit: Kit, manifest: Manifest) -> tuple[Decision, Shown] | None:
@@ -169,6 +185,11 @@ def _chosen(
                 said = list(desk.approvals.decisions("approved"))
                 waiting = [(desk, one.manifest) for one in said[-1:]]
         return waiting
+    if yes and not named and len(names := {desk.name for desk, _ in waiting}) > 1:
+        raise PolicyRefused(
+            f"--yes: plans of {len(names)} studies wait; name the one that is meant: "
+            f"{', '.join(sorted(names))}"
+        )
     if waiting or not yes or (len(every) > 1 and not named):
         return waiting
     last = [(desk, one) for desk in open_ if (one := desk.approvals.last_rejected()) is not None]

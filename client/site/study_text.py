@@ -18,7 +18,7 @@ from wardround.common.run.shaping import flat
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
 
-_WIDTH, _NAME = 100, 20
+_WIDTH, _NAME, _FEWEST = 100, 20, 3
 _PLAN = (
     "task",
     "task_sha256",
@@ -123,6 +123,31 @@ def what_is_new(now: Shown, before: Shown) -> list[str]:
     for word, some, others in (("also leaves", new, gone), ("leaves no more", gone, new)):
         lines += [f"{word}: {a}/{b} ({how})" for a, b, how in some if (a, b, how) not in others]
     return [one_line(line, len(line)) for line in lines]
+
+
+def differs_by(now: Shown, other: Shown) -> list[str]:
+    """The few hospitals by which sums of two studies differ that ask about some of the same
+    columns: all sums of the one less those of the other are these hospitals' own.
+
+    Empty where there are as many as a sum must have, or the two ask about unlike things.
+    """
+    if now.study is None or other.study is None or now.config is None or other.config is None:
+        return []
+    few = sorted({*now.study.hospitals} ^ {*other.study.hospitals})
+    asked = [_asked_about(one.config) for one in (now, other) if one.config]
+    same = now.config.task.name == other.config.task.name and (
+        asked[0] & asked[1] or not any(asked)
+    )
+    fewest = max(_FEWEST, now.manifest.secure_aggregation.min_cohort)
+    return few if same and len(few) < fewest else []
+
+
+def _asked_about(config: Config) -> set[str]:
+    """Columns whose values are computed with; empty where a task has none, or computes with all."""
+    columns = config.task.options.get("columns")
+    found = dict(columns) if isinstance(columns, Mapping) else {}
+    values = [value for key, value in found.items() if key not in ("patient_id", "split", "ignore")]
+    return {name for one in values for name in ([one] if isinstance(one, str) else one)}
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

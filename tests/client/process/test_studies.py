@@ -32,6 +32,7 @@ from wardround.common.protocol.errors import Code
 from wardround.common.protocol.results import StudyEnded
 from wardround.common.study.study import Submission
 from wardround.common.transport.frames import Start
+from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
 
 NORTH = ("north",)
@@ -131,12 +132,15 @@ def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path:
     first = network.running(network.study("sepsis", hospitals=NORTH))
     more = "[training]\nlr = 0.2\nbatch_size = 8\nlocal_epochs = 2\nmomentum = 0.1\n"
     more += "[data]\nvalidation_fraction = 0.1\n[strategy]\nweighting = 'uniform'\n"
-    second = network.running(network.study("sepsis", hospitals=NORTH, rounds=5, more=more))
+    pair = ("north", "south")
+    second = network.running(network.study("sepsis", hospitals=pair, rounds=5, more=more))
     other = network.running(network.study("age", "bert", NORTH, target="old"))
     for rounds in (first, second, other):
         waits(rounds)
     assert client("studies", kit).count("waits for approval") == 3
     assert "2 studies are called 'sepsis'" in client("approve", kit, "sepsis")
+    assert "--yes: plans of 3 studies wait; name the one" in client("approve", kit, "--yes")
+    assert client("studies", kit).count("waits for approval") == 3
     shown = client("approve", kit, first.study[:12], says="y\n")
     for text in ("asked by            anna, of north", "target              ill", "lactate"):
         assert (text in shown) == (text != "lactate")
@@ -146,6 +150,7 @@ def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path:
     shown = client("approve", kit, second.study[:12], says="n\n")
     assert f"New since the plan of run '{first.signed.study.run}'" in shown
     assert "plan: rounds was 2, is 5" in shown and "training.lr was 0.05, is 0.2" in shown
+    assert "of the same hospitals but for south: its sums" in " ".join(shown.split())
     assert 'strategy.weighting was "auto", is "uniform"' in shown  # however many others there are
     assert "nothing decided" in shown
     assert "rejected: of run 'age-" in client("reject", kit, "age", "not this question")
@@ -388,7 +393,6 @@ def test_studies_have_no_place_in_a_federation_that_is_one(tmp_path: Path) -> No
     from tests.provisioning import federation
     from wardround.client.process.main import HospitalProcess
     from wardround.client.site.kit import Kit
-    from wardround.common.trust.pki import now_utc
     from wardround.server.provision import kits as provision
 
     config = federation(tmp_path, hospitals=("north", "south", "east"))
@@ -408,7 +412,8 @@ def test_a_researcher_who_was_revoked_asks_nothing_any_more(network: Network) ->
     rules = network.studies("north").works[signed.study.id].rules
     rules.may_begin(m.DESCRIBE, None)
     config = load_config(network.folder / "network.toml")
-    done = provision.revoke(config, "anna")
+    # within the second of the one before, a description has a new version
+    done = provision.revoke(config, "anna", now_utc() + timedelta(seconds=2))
     data = (done.folder / "server" / "federation.signed").read_bytes()
     before = network.processes["north"].kit.description
     network.processes["north"].described(data)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.client.site.study_text import study_text
+from wardround.client.site.study_text import Shown, differs_by, study_text
 from wardround.common.config.load import parse_config
+from wardround.common.manifest.manifest import Manifest
 from wardround.common.settings import TaskTable
 from wardround.common.study.study import Study
 
@@ -57,3 +61,23 @@ def test_no_text_of_a_researcher_is_more_than_text(key: str, inner: str, value: 
     for line in study_text(STUDY, config).splitlines():
         assert line.isprintable() and len(line) <= 100
         assert line[:20].strip() in names, line
+
+
+def test_two_studies_whose_sums_differ_by_few_hospitals_are_told_of() -> None:
+    """All sums of the one less those of the other are those hospitals' own."""
+
+    def shown(hospitals: str, columns: str = SETTINGS, fewest: int = 3) -> Shown:
+        config = parse_config(columns)
+        secure = config.secure_aggregation.model_copy(update={"min_cohort": fewest})
+        manifest = cast(Manifest, SimpleNamespace(secure_aggregation=secure))
+        return Shown(manifest, STUDY.model_copy(update={"hospitals": tuple(hospitals)}), config)
+
+    ours, survival = SETTINGS, SETTINGS.replace("died", "time").replace("lactate", "age")
+    assert differs_by(shown("abcd"), shown("abc")) == ["d"]
+    assert differs_by(shown("abc"), shown("abd")) == ["c", "d"]
+    assert differs_by(shown("abcdef"), shown("abc")) == []  # a sum of three
+    assert differs_by(shown("abcdef", fewest=4), shown("abc")) == ["d", "e", "f"]
+    assert differs_by(shown("abc"), shown("abc")) == []
+    assert differs_by(shown("abcd"), shown("abc", survival)) == []
+    assert differs_by(shown("abcd"), shown("abc", ours.replace('"died"', '"time"'))) == ["d"]
+    assert differs_by(shown("abcd", ""), shown("abc", "")) == ["d"]
