@@ -54,8 +54,8 @@ def test_what_is_left_out_exists() -> None:
 
 def _keys(table: str) -> list[str]:
     kind = Config.model_fields[table].annotation
-    assert kind is not None
-    return list(kind.model_fields)
+    fields = getattr(kind, "model_fields", None)
+    return list(fields or ())  # network and study: who asks what of whom
 
 
 def test_every_two_values_meet_in_the_end() -> None:
