@@ -11,8 +11,9 @@ help:
 	@echo "make test       set up, then run the tests (ARGS='-k metrics')"
 	@echo "make coverage   the tests, and the lines they reach: no fewer than the floor in pyproject.toml"
 	@echo "make lint       ruff;  make types  mypy;  make check  all three, as CI does"
-	@echo "make chaos      500 random campaigns of faults, 500 of lies and 100 lives of weeks, real processes"
-	@echo "                (two and a half hours), then an hour of random settings over hospitals that differ"
+	@echo "make chaos      500 random campaigns of faults, 500 of lies, 100 lives of weeks, and all"
+	@echo "                faults and 50 campaigns of a network, real processes"
+	@echo "                (three and a half hours), then an hour of random settings over hospitals that differ"
 	@echo "make bench      the quick benchmarks;  make bench-peers  set up peers that need their own"
 	@echo "make clean      remove the virtual environment"
 
@@ -53,7 +54,8 @@ coverage: $(VENV)/.dev
 chaos: export CHAOS_SEED := $(or $(CHAOS_SEED),$(shell date +%s))
 chaos: $(VENV)/.dev
 	@echo "CHAOS_SEED=$(CHAOS_SEED)"
-	LIVES=$${LIVES:-100} CHAOS_CAMPAIGNS=$${CHAOS_CAMPAIGNS:-500} LYING_CAMPAIGNS=$${LYING_CAMPAIGNS:-500} \
+	FAULTS=all LIVES=$${LIVES:-100} NETWORK_CAMPAIGNS=$${NETWORK_CAMPAIGNS:-50} \
+	CHAOS_CAMPAIGNS=$${CHAOS_CAMPAIGNS:-500} LYING_CAMPAIGNS=$${LYING_CAMPAIGNS:-500} \
 	$(BIN)/python -m pytest tests/deployment tests/lying $(ARGS)
 	$(BIN)/python -m tests.campaign --seconds $${CAMPAIGN_SECONDS:-3600}
 

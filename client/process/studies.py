@@ -207,6 +207,9 @@ class Studies:
         except WardroundError as error:
             with message.file:
                 self._refuse(start, error)
+        except OSError as error:  # nothing of it is promised: it is asked again
+            with message.file:
+                self._refuse(start, RequestRefused(f"its disk failed ({error.strerror})"))
         else:
             work.responder.request(message)
 

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -66,11 +67,15 @@ class StudyFolders:
         return self._folder / study
 
     def ids(self) -> list[str]:
-        """Of all that there are, in the order in which they came."""
+        """Of all that there are, in the order in which they came. A folder without its study, as a
+        crash or a full disk leaves it, is none: it is filled when the study is shown again."""
         if not self._folder.is_dir():
             return []
-        found = [one for one in self._folder.iterdir() if _ID.fullmatch(one.name)]
-        dated = [(path.stat().st_mtime_ns, one.name) for one in found if (path := one / _SIGNED)]
+        dated = []
+        for one in self._folder.iterdir():
+            if _ID.fullmatch(one.name):
+                with suppress(FileNotFoundError):
+                    dated.append(((one / _SIGNED).stat().st_mtime_ns, one.name))
         return [name for _, name in sorted(dated)]
 
     def is_kept(self, study: str) -> bool:

@@ -54,6 +54,8 @@ log = logging.getLogger("wardround.server")
 
 DATABASE = "studies.sqlite"
 _LOOK_S = 0.5
+_PATIENCE_S = 10.0
+"""For the rounds of each study, where the process ends."""
 _AGAIN = "`wardround server` goes on with all that it has"
 
 
@@ -259,6 +261,7 @@ class _Leading:
         self._audit.append("started", network=self._setup.config.federation.name, pid=os.getpid())
         self._setup.say(f"leads the network; hospitals and researchers dial port {port}")
         why: WardroundError = Interrupted("the server stops; started again, it goes on")
+        patience_s: float | None = _PATIENCE_S
         try:
             while True:
                 self._lease.check()
@@ -266,13 +269,16 @@ class _Leading:
                     raise self._broken
                 self._look()
                 self._studies.wake.wait(_LOOK_S)
+        except (_LeaseLost, Overtaken):
+            patience_s = None
+            raise
         except WardroundError as error:
             why = error
             raise
         finally:
             self._service.close()
             self._deliverer.stop()
-            self._studies.stop(why)
+            self._studies.stop(why, patience_s)
             with suppress(WardroundError):
                 self._studies.tell()
             self._port.close()

@@ -16,6 +16,7 @@ from pathlib import Path
 from wardround.common.config.task import make_task
 from wardround.common.errors import (
     AuditError,
+    DatabaseAway,
     Overtaken,
     ResultsRefused,
     RunDirectoryError,
@@ -141,6 +142,8 @@ class Studies:
                 self._premises,
                 lambda name, word, reason: self._said(row.id, name, word, reason),
             )
+        except (AuditError, DatabaseAway):
+            raise
         except RunDirectoryError as error:  # room can be made
             self._tell_once(row, str(error))
             return None
@@ -171,15 +174,10 @@ class Studies:
         if run is None:
             self._store.renew(row.id, row.fence, _AGAIN_S, lead=self._lead)
             return
-        if run.begun:  # it was ended by its disk, and is gone on with from its directory
-            with self._lock:
-                self.runs.pop(row.id).close()
-            run = self._opened(row)
-            if run is None:
-                return
-        run.begin(self._shown.begin(run), self.wake.set)
         with self._lock:
             self._rows[row.id] = row
+        if not run.begun:  # else its lease ended while the database was away, and its rounds go on
+            run.begin(self._shown.begin(run), self.wake.set)
 
     def renew(self) -> None:
         """Prolong the leases of what runs here; called well within ``lease_s``."""
@@ -199,6 +197,8 @@ class Studies:
         if isinstance(error, RunDirectoryError):
             self._tell_once(row, f"{error}; it is gone on with in {_AGAIN_S:g} s")
             self._store.renew(row.id, row.fence, _AGAIN_S, lead=self._lead)
+            with self._lock:  # it is opened anew, and begun once that lease has ended
+                self.runs.pop(row.id).close()
             return
         if error is not None:
             return self._over(row, "failed", str(error))
@@ -211,6 +211,8 @@ class Studies:
                 study=row.id,
                 signed_study=signed,
             )
+        except (AuditError, DatabaseAway):
+            raise
         except RunDirectoryError as error:
             self._tell_once(row, str(error))
             return
@@ -246,15 +248,19 @@ class Studies:
         self._shown.end(row.id)
         self.wake.set()
 
-    def stop(self, why: WardroundError) -> None:
+    def stop(self, why: WardroundError, patience_s: float | None = None) -> None:
         """This server leads no longer: every run stops where it is, and whoever leads next goes on
-        with it."""
+        with it.
+
+        patience_s : how long to wait for each; None: until it has, since this process lives on, and
+            a run directory has one writer
+        """
         with self._lock:
             runs = dict(self.runs)
         for run in runs.values():
             run.grid.fail(why)
         for id, run in runs.items():
-            run.stop(why)
+            run.stop(why, patience_s)
             if (row := self._rows.get(id)) and row.state == "running":
                 with suppress(WardroundError):
                     self._store.renew(id, row.fence, 0, lead=self._lead)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
+from wardround.common.durable.files import writing
 from wardround.common.errors import StudyRefused, WardroundError
 from wardround.common.protocol.errors import Code
 from wardround.common.run.directory import DEPLOYED, RunDirectory
@@ -157,10 +158,11 @@ class StudyRun:
 
     def _rounds(self, board: Board, ended: Callable[[], None]) -> None:
         try:
-            self.attendance.wait(everyone=True)
-            run_federation(self._parts(board), self.grid)
-            self.run.update(away=self.attendance.away())
-            report_run(self.run)
+            with writing(self.run.path, "its rounds go on by themselves"):
+                self.attendance.wait(everyone=True)
+                run_federation(self._parts(board), self.grid)
+                self.run.update(away=self.attendance.away())
+                report_run(self.run)
         except WardroundError as error:
             self.error = error
         except OSError as error:
@@ -215,8 +217,8 @@ class StudyRun:
                 found.update(names)
         return sorted(found & set(self.study.hospitals))
 
-    def stop(self, why: WardroundError, patience_s: float = 10.0) -> None:
-        """Ask nothing more; wait, for so long, until its rounds have ended."""
+    def stop(self, why: WardroundError, patience_s: float | None = 10.0) -> None:
+        """Ask nothing more; wait, for so long or for ever, until its rounds have ended."""
         self.grid.fail(why)
         self.grid.close()
         if self._thread is not None and self._thread is not threading.current_thread():

@@ -82,6 +82,8 @@ approval = "ask"
 {}
 """
 """Every hospital's, around what its kit came with; studies named so wait for a person."""
+ALL = os.environ.get("FAULTS") == "all"
+"""`make chaos`: every fault; with the suite runs what costs little for what it shows."""
 Sort = dict[str, Any]
 MASKED: Sort = {"secure": True}
 PAIR: Sort = {"hospitals": ("east", "north"), "target": "old"}

@@ -12,7 +12,7 @@ import pytest
 from wardround.common.audit.lines import told
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import load_config, parse_config
-from wardround.common.errors import Overtaken, StudyRefused
+from wardround.common.errors import DatabaseAway, Overtaken, RunDirectoryError, StudyRefused
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.study.study import SignedStudy, Study
 from wardround.common.trust.credentials import read_identity
@@ -255,3 +255,48 @@ def test_whoever_leads_next_goes_on_with_what_stands_in_the_database(network: Ne
     again.events.not_admitted("south", "no", withdrew=False)
     after.look()
     assert network.state(study)[0] == "running"
+
+
+def test_a_database_that_is_away_for_a_moment_ends_no_study(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = network.study()
+    network.submit(study)
+    network.studies.runs.pop(study.id).close()  # as after a change of leader
+
+    def away(id: str) -> bytes:
+        raise DatabaseAway("it gives no answer")
+
+    monkeypatch.setattr(network.store, "body", away)
+    with pytest.raises(DatabaseAway):
+        network.studies.look()
+    monkeypatch.undo()
+    assert network.state(study)[0] == "waiting"
+    network.studies.look()
+    assert study.id in network.studies.runs
+
+
+def test_a_run_whose_disk_failed_is_opened_anew_and_claimed_once_its_lease_has_ended(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StudyRun, "begin", lambda *_: None)
+    study = network.study()
+    run = network.submit(study)
+    for name in study.hospitals:
+        run.events.admitted(name)
+    network.studies.look()
+    network.studies.look()
+    before = network.store.get(study.id)
+    assert before.state == "running"
+    monkeypatch.setattr(StudyRun, "begun", property(lambda self: self is run))
+    run.error, run.over = RunDirectoryError("can't be written (No space left on device)"), True
+    network.studies.look()
+    again = network.studies.runs.get(study.id)
+    assert again is not run, "it would be looked at, and its lease prolonged, for ever"
+    lease = network.store.get(study.id).lease_until
+    network.studies.look()
+    after = network.store.get(study.id)
+    assert (after.state, after.lease_until, after.fence) == ("running", lease, before.fence)
+    assert network.store.renew(study.id, after.fence, 0)  # it is later
+    network.studies.look()
+    assert network.store.get(study.id).fence == before.fence + 1
