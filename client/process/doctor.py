@@ -102,7 +102,9 @@ def _device(kit: Kit) -> str:
 
 def _policy(kit: Kit) -> str:
     site = load_site(kit.site_path)
-    return f"{kit.site_path}: approval = {site.approval}, min_cohort = {site.min_cohort}"
+    studies = kit.description.config().network is not None
+    approval = site.of_studies if studies else site.approval
+    return f"{kit.site_path}: approval = {approval}, min_cohort = {site.min_cohort}"
 
 
 def _server(kit: MemberKit) -> Iterator[Finding]:

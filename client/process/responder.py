@@ -17,6 +17,7 @@ from typing import Protocol
 
 from wardround.client.process.answers import Answers, FileBody
 from wardround.client.process.public_words import PublicWords
+from wardround.client.process.said import Said
 from wardround.client.site.outward import Outward
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import AuditError, TransportError, WardroundError
@@ -97,6 +98,7 @@ class Responder:
     app : the reply to a request; it alone computes on patients' data, and what the reply promises
         is on disk when it returns
     study : id of the one of a network; '' in a federation that is one
+    name : of that study, for people
     on_round : is told when a training request of a new round comes
     outward : what may leave of an error's text; by default no path
     host : requests that the process answers itself, whatever was accepted, by type
@@ -112,13 +114,14 @@ class Responder:
         mailbox: Mailbox,
         on_round: Callable[[int], None],
         study: str = "",
+        name: str = "",
         outward: Callable[[str], str] | None = None,
         host: Mapping[str, Callable[[Content], Content]] | None = None,
     ) -> None:
         self._study, self._host = study, host or {}
-        self._named = f"study {study[:12]}: " if study else ""
+        self._named = f"study {name or study[:12]}: " if study else ""
+        self._said = Said()
         self._over: WardroundError | None = None
-        self._said = ""
         self._app, self._answers = app, answers
         self._audit, self._guard, self._mailbox, self._on_round = audit, guard, mailbox, on_round
         self._outward = outward or Outward()
@@ -312,7 +315,9 @@ class Responder:
                 epsilon=_epsilon(content),
                 **_of(start),
             )
-        log.info(
+        self._said.forget(start.type)
+        log.log(
+            logging.DEBUG if start.type in self._host else logging.INFO,
             "%s%s%s: %d bytes leave (%s)",
             self._named,
             start.type,
@@ -325,10 +330,10 @@ class Responder:
     def _error(
         self, start: Start, reason: str, number: int = 0, code: Code = Code.FAILED
     ) -> _Answer:
-        said = f"{self._named}{start.type} refused: {one_line(reason, 1000)}"
-        # a plan that waits for a person is shown every few seconds, for days
-        log.log(logging.DEBUG if said == self._said else logging.WARNING, "%s", said)
-        self._said = said
+        line = f"{self._named}{start.type} refused: {one_line(reason, 1000)}"
+        # a plan is shown again and again until a person has decided, or the rules are others
+        new = start.type != m.MANIFEST or self._said.is_new(start.type, line)
+        log.log(logging.WARNING if new else logging.DEBUG, "%s", line)
         return refusal(start, self._outward(reason), self._audit, number, code), None
 
 

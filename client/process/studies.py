@@ -19,6 +19,7 @@ from wardround.client.process.child import ChildPlace, Children, Setup
 from wardround.client.process.endings import OF_RESULTS, Endings
 from wardround.client.process.place import OwnPlace, Place, Surroundings
 from wardround.client.process.responder import refusal, too_large
+from wardround.client.process.said import Said
 from wardround.client.process.study import House, StudyWork
 from wardround.client.results.receiver import COMPLETE, STATES, Receiver
 from wardround.client.site.outward import Outward
@@ -49,7 +50,6 @@ log = logging.getLogger("wardround.client")
 
 OWN = ""
 """The federation's own study, in a federation that has one."""
-_NO_REASON = "no reason given"
 _NONE = "no run manifest was accepted: nothing but errors leaves"
 
 
@@ -70,7 +70,7 @@ class Studies:
     ) -> None:
         self._house, self._start = house, start
         self._children, self._turn = Children(children), threading.RLock()
-        self._said: dict[str, str] = {}
+        self._said = Said()
         self.folders = StudyFolders(house.kit().state)
         self._endings = Endings(house, self.folders)
         self.works: dict[str, StudyWork] = {}
@@ -121,12 +121,12 @@ class Studies:
             if not self.folders.is_kept(study) or self.folders.over(study) is not None:
                 return
             work = self.works.pop(study, None)
-            reason = f"the study is over here: {over.state} ({over.reason or _NO_REASON})"
             if work is not None:
-                work.end(StudyIsOver(one_line(reason)))
+                work.end(StudyIsOver(one_line(f"the study is over here: {over.words}")))
             self.folders.end(study, over)
         self._note_end(study, over)
-        log.info("study %s is over: %s %s", study[:12], over.state, over.reason)
+        name = f"{work.study.name} ({study[:12]})" if work and work.study else study[:12]
+        log.info("study %s is over: %s", name, over.words)
 
     def _note_end(self, study: str, over: Over) -> None:
         self._house.audit.append("study", study=study, state=over.state, reason=over.reason)
@@ -149,8 +149,7 @@ class Studies:
             except AuditError:
                 raise  # what can't be written down isn't done: the process ends
             except WardroundError as error:  # nothing leaves meanwhile: the responder looks, too
-                if str(error) != self._said.get(study):
-                    self._said[study] = str(error)
+                if self._said.is_new(study, str(error)):
                     log.warning("%s", error)
             else:
                 if isinstance(why, StudyIsOver):
@@ -158,8 +157,8 @@ class Studies:
 
     def over(self, state: str, reason: str) -> Over:
         """The mark of a study that is over since now."""
-        said = one_line(reason) if reason else ""
-        return Over(state, said, self._house.now().isoformat(timespec="seconds"))
+        reason = one_line(reason) if reason else ""
+        return Over(state, reason, self._house.now().isoformat(timespec="seconds"))
 
     def close(self) -> None:
         """Release what all of them hold."""
@@ -189,9 +188,7 @@ class Studies:
         except WardroundError as error:
             return error
         if over is not None:
-            return StudyIsOver(
-                f"the study is over here: {over.state} ({over.reason or _NO_REASON})"
-            )
+            return StudyIsOver(f"the study is over here: {over.words}")
         return PolicyRefused(_NONE)
 
     def request(self, message: Incoming) -> None:

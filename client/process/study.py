@@ -118,6 +118,7 @@ class StudyWork:
             self.rules,
             mailbox=house.mailbox,
             study=study.id if study is not None else "",
+            name=study.name if study is not None else "",
             on_round=self._on_round,
             outward=self._outward,
             host=host,

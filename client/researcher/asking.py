@@ -65,7 +65,7 @@ def _facts(study: Study, description: Description) -> list[tuple[str, str]]:
         ("of", ", ".join(study.hospitals)),
         ("fewest that do", f"{config.federation.min_clients} of {len(study.hospitals)}"),
         ("waits for others", f"{study.wait_s / 3600:g} hours, once so many have accepted"),
-        ("until", f"{study.end:%Y-%m-%d %H:%M} UTC"),
+        ("until", study.until),
         ("task", config.task.name),
     ]
     if study.task_sha256:

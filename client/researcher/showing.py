@@ -12,7 +12,10 @@ from rich.text import Text
 from wardround.common.study import frames as f
 from wardround.common.text import one_line
 
-HEADINGS = ("id", "study", "researcher", "state", "hospitals", "submitted")
+HEADINGS = ("id", "study", "submitted", "researcher", "state", "hospitals")
+_WIDTHS = {"study": 16, "state": 8, "hospitals": 9}
+_SHORT = 40
+"""Characters of a reason in a table; ``study show`` has all of it."""
 _STYLES = {
     "complete": "green",
     "running": "cyan",
@@ -27,13 +30,13 @@ def clock(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def standing(line: f.Line) -> str:
-    """Where a study stands, in a few words."""
+def standing(line: f.Line, most: int = 200) -> str:
+    """Where a study stands, in a few words; of a reason so many characters."""
     if line.state in ("submitted", "waiting") and line.waiting_for:
         return f"waiting for {', '.join(line.waiting_for)}"
     if line.state == "running" and line.rounds:
         return f"running, round {line.round} of {line.rounds}"
-    reason = f": {one_line(line.reason, 200)}" if line.reason else ""
+    reason = f": {one_line(line.reason, most)}" if line.reason else ""
     return f"{line.state}{reason}"
 
 
@@ -42,22 +45,23 @@ def cells(line: f.Line) -> tuple[str, ...]:
     return (
         line.id[:12],
         line.name,
-        line.researcher,
-        standing(line),
-        ", ".join(line.hospitals),
         clock(line.submitted)[:10],
+        line.researcher,
+        standing(line, _SHORT),
+        ", ".join(line.hospitals),
     )
 
 
 def table(lines: Sequence[f.Line]) -> Table:
     """A terminal's."""
-    shown = Table()
+    shown = Table(box=None, pad_edge=False, header_style="bold underline")
     for heading in HEADINGS:
-        shown.add_column(heading, overflow="fold", no_wrap=heading in ("id", "study"))
+        fixed = heading in ("id", "researcher", "submitted")
+        shown.add_column(heading, overflow="fold", no_wrap=fixed, min_width=_WIDTHS.get(heading))
     for line in lines:
         style = _STYLES.get(line.state, "")
         row = [Text(cell) for cell in cells(line)]
-        row[3].stylize(style)
+        row[4].stylize(style)
         shown.add_row(*row)
     return shown
 

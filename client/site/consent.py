@@ -49,7 +49,7 @@ def desks(kit: Kit, wanted: str = "") -> list[Desk]:
     for id in folders.ids():
         over = folders.over(id)
         approvals = Approvals(folders.folder(id), kit.identity)
-        why = f"{over.state} {over.reason}".strip() if over is not None else ""
+        why = over.words if over is not None else ""
         found.append(Desk(approvals, folders.kept(id), why))
     if not wanted:
         return found
@@ -245,7 +245,7 @@ def list_studies(folder: Path) -> list[str]:
         if study is not None:
             purpose = one_line(study.purpose, 120)
             lines.append(f"{study.id[:12]}  {study.name}  {_where(desk)}")
-            lines.append(f"              {study.researcher}, until {study.ends}: {purpose}")
+            lines.append(f"              {study.researcher}, until {study.until}: {purpose}")
     return lines or [f"{folder}: no study was shown to this hospital yet"]
 
 

@@ -207,7 +207,9 @@ def state_of(kit: Kit) -> str:
     with Ledger.open(path, kit.name) as ledger:
         if known.anchor is not None:
             check_anchor(ledger, known.anchor)
-        names = (f"{name} in '{of}'" if of else name for name, of in ledger.kits())
+        named = {name for name, of in ledger.kits() if of}  # one without says nothing more
+        kits = [(name, of) for name, of in ledger.kits() if of or name not in named]
+        names = (f"{name} in '{of}'" if of else name for name, of in kits)
         return f"{path}: intact, {len(ledger.entries())} releases, used by {', '.join(names)}"
 
 

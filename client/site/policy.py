@@ -267,19 +267,21 @@ class SitePolicy(Table):
         return self
 
     def for_study(self, name: str) -> SitePolicy:
-        """The rules for a network's study: of the first pattern that its name fits, over these. A
-        person is asked, unless the file says otherwise."""
+        """The rules for a network's study: of the first pattern that its name fits, over these."""
         pattern = first_of(self.studies, name)
         table = self.studies[pattern] if pattern is not None else StudyRules()
-        own = SitePolicy.model_validate(table.rules)
-        rules = {key: getattr(own, key) for key in table.rules}
-        if "approval" not in {*rules, *self.model_fields_set}:
-            rules["approval"] = "ask"
+        rules = {key: getattr(SitePolicy.model_validate(table.rules), key) for key in table.rules}
+        rules.setdefault("approval", self.of_studies)
         chosen = {table.data: self.data[table.data]} if table.data is not None else {}
         found = self.model_copy(update=rules | {"data": chosen, "studies": {}})
         found._table = f"studies.{pattern}" if pattern is not None else ""
         found._chosen = chosen.get(table.data or "")
         return found
+
+    @property
+    def of_studies(self) -> Literal["always", "ask"]:
+        """``approval`` of a network's studies whose table doesn't say it."""
+        return self.approval if "approval" in self.model_fields_set else "ask"
 
     @property
     def mapped(self) -> Path | None:

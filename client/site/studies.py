@@ -50,6 +50,11 @@ class Over:
     reason: str
     time: str
 
+    @property
+    def words(self) -> str:
+        """State and reason, in a line."""
+        return f"{self.state} ({self.reason})" if self.reason else self.state
+
 
 class StudyFolders:
     """Of one kit.

@@ -52,7 +52,7 @@ def study_text(study: Study, config: Config) -> str:
         ("study", f"{study.name} ({study.id[:12]}){again}"),
         ("asked by", f"{study.researcher}, of {', '.join(study.hospitals)}"),
         ("purpose", one_line(study.purpose, 2000)),
-        ("ends", f"{study.ends}: nothing is computed after it, by this machine's clock"),
+        ("ends", f"{study.until}: nothing is computed after it, by this machine's clock"),
         *_asked(config),
     ]
     return "\n".join(line for name, text in rows for line in _row(name, text)) + "\n"

@@ -90,7 +90,7 @@ def disk(folder: Path) -> Finding:
 def rows(task: Task[Any], data: Path) -> str:
     """What a shard has for the task. Raises DataError if it can't be read, or has no usable row."""
     if not data.exists():
-        raise DataError(f"{data}: no such file or folder (--data)")
+        raise DataError(f"{data}: no such file or folder")
     raw = task.load(data)
     if task.size(raw) == 0:
         raise DataError(f"{data}: no usable rows")

@@ -49,7 +49,7 @@ def doctor(
         for finding in _examine(place, data, [one for one in places if one != place]):
             findings.append(finding)
             mark = Text(f"{finding.state:<8}", style=_STYLES[finding.state])
-            console.print(mark + Text(f"{finding.what}: {finding.text}"))
+            console.print(mark + Text(f"{finding.what}: {finding.text}"), soft_wrap=True)
     raise typer.Exit(worst(findings))
 
 

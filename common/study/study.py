@@ -158,6 +158,11 @@ class Study(Table):
         """When it ends, UTC. Raises ValueError."""
         return in_utc(datetime.fromisoformat(self.ends))
 
+    @property
+    def until(self) -> str:
+        """When it ends, for people. Raises ValueError."""
+        return f"{self.end:%Y-%m-%d %H:%M} UTC"
+
     # --- what it says --------------------------------------------------------------------------
     def config(self, members: Members) -> Config:
         """The settings that all parties compute with: its own, under the network's name, and what

@@ -54,9 +54,11 @@ class OpenDoor:
     """A guard that allows everything once a plan was accepted, but for one reply."""
 
     def __init__(self) -> None:
-        self.accepted, self.forbidden, self.run = False, "", ""
+        self.accepted, self.forbidden, self.run, self.refused = False, "", "", ""
 
     def admit(self, content: RecordDict) -> RecordDict:
+        if self.refused:
+            raise PolicyRefused(self.refused)
         self.accepted, self.run = True, str(content["plan"]["run"]) if "plan" in content else "one"
         return RecordDict({"accepted": ConfigRecord({"ok": True})})
 
@@ -154,6 +156,22 @@ def test_nothing_is_answered_before_a_plan_was_accepted(tmp_path: Path) -> None:
     bench.ask(request())
     start, _ = bench.last()
     assert start.kind == "error" and "no run manifest" in start.reason and not calls
+
+
+def test_a_plan_that_waits_is_in_the_log_once_and_again_when_the_reason_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, answer_with_count([]))
+    caplog.set_level("INFO", "wardround.client")
+    for number, refused in enumerate(["waits", "waits", "max_rounds", "max_rounds", "", "waits"]):
+        bench.door.refused = refused
+        plan = RecordDict({"manifest": ConfigRecord({m.MESSAGE: b"plan %d" % number})})
+        bench.ask(plan, m.MANIFEST)
+    lines = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    said = ["waits", "max_rounds", "waits"]
+    assert lines == [f"query.manifest refused: {reason}" for reason in said]
+    # what left and what didn't stands in the audit log, each time
+    assert [line["event"] for line in bench.events()].count("refused") == 5
 
 
 def test_a_request_that_comes_again_gets_the_same_bytes_without_new_work(tmp_path: Path) -> None:
