@@ -13,7 +13,6 @@ from wardround.common.study import frames as f
 from wardround.common.text import one_line
 
 HEADINGS = ("id", "study", "submitted", "researcher", "state", "hospitals")
-_WIDTHS = {"study": 16, "state": 8, "hospitals": 9}
 _SHORT = 40
 """Characters of a reason in a table; ``study show`` has all of it."""
 _STYLES = {
@@ -54,10 +53,10 @@ def cells(line: f.Line) -> tuple[str, ...]:
 
 def table(lines: Sequence[f.Line]) -> Table:
     """A terminal's."""
-    shown = Table(box=None, pad_edge=False, header_style="bold underline")
+    shown = Table(box=None, header_style="bold underline")
     for heading in HEADINGS:
         fixed = heading in ("id", "researcher", "submitted")
-        shown.add_column(heading, overflow="fold", no_wrap=fixed, min_width=_WIDTHS.get(heading))
+        shown.add_column(heading, overflow="fold", no_wrap=fixed)
     for line in lines:
         style = _STYLES.get(line.state, "")
         row = [Text(cell) for cell in cells(line)]
