@@ -43,7 +43,7 @@ from wardround.common.protocol.results import StudyEnded, StudyReply
 from wardround.common.study.states import OVER
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
-from wardround.common.transport.frames import Start
+from wardround.common.transport.frames import Again, Start
 from wardround.common.transport.mailbox import Incoming
 
 log = logging.getLogger("wardround.client")
@@ -154,6 +154,8 @@ class Studies:
             else:
                 if isinstance(why, StudyIsOver):
                     self.end(study, self.over("expired", str(why)))
+                elif work.has_news():  # else the server would ask in some minutes
+                    self._house.mailbox.put_control(Again(study=study))
 
     def over(self, state: str, reason: str) -> Over:
         """The mark of a study that is over since now."""

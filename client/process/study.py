@@ -96,6 +96,7 @@ class StudyWork:
         self._house, self.study = house, study
         kit = house.kit()
         self._folders = [kit.folder, Path.cwd()]
+        self._news = (0, _edited(kit))
         self.rules = LastWord(
             kit,
             house.audit,
@@ -153,6 +154,11 @@ class StudyWork:
             self.responder.withdraw(withdrawn)
         return withdrawn
 
+    def has_news(self) -> bool:
+        """Whether people have decided something, or edited the rules, since it was asked last."""
+        before, self._news = self._news, (self.rules.decided, _edited(self._house.kit()))
+        return self._news != before
+
     def figures(self, folder: Path) -> None:
         """The hospital's own figures of the results in a folder, worked out where it computes.
         Raises WardroundError, OSError if they can't be had."""
@@ -169,3 +175,11 @@ class StudyWork:
         """End what computes, and the thread."""
         self.responder.stop()
         self.place.close()
+
+
+def _edited(kit: Kit) -> int:
+    """When the kit's rules were edited, ns; 0 where they are gone."""
+    try:
+        return kit.site_path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -71,6 +71,7 @@ class LastWord:
     Attributes
     ----------
     terms : those that what is accepted was accepted under, and that all is done by
+    decided : how many decisions of people this process has noted
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class LastWord:
         self._failures = failures or Failures(kit.state)
         self._gate, self._turn = Gate(), threading.Lock()
         self._refused: tuple[str, str] = ("", "")
+        self.decided = 0
         self._waits = ""  # digest of a plan that lacks nothing but a person's approval
         self.terms = self._read(kit)
 
@@ -274,6 +276,7 @@ class LastWord:
         """Write what a person has decided since into the audit log; why nothing of the present
         run may leave any more, or None."""
         for one in self._approvals.log.note(self._audit):
+            self.decided += 1
             word = "approved" if one["accepted"] else "rejected"
             log.info("run %s was %s by %s", one["run"], word, one["who"])
         try:

@@ -15,6 +15,7 @@ a receiver says of a message that is coming (Have, Got) names the number; what i
     Have (go on from here), Got, Done, Failed  about the other side's messages
     Ping                               <->     Ping                   every heartbeat
     Heads                              <->     Heads                  audit heads, countersigned
+    Again                              ->                             decided: show the plan again
 """
 
 from __future__ import annotations
@@ -165,6 +166,13 @@ class Heads(Frame):
     signature: Annotated[str, Field(pattern=r"^([0-9a-f]{128})?$")] = ""
 
 
+class Again(Frame):
+    """A hospital says that its people have decided something of a study, or edited its rules: show
+    its plan again now. ``study``: as ``Start`` has it."""
+
+    study: StudyId
+
+
 class Bye(Frame):
     """The sender ends the connection on purpose."""
 
@@ -196,6 +204,7 @@ _KINDS: list[type[Frame]] = [
     Heads,
     Bye,
     Got,
+    Again,
 ]
 # a kind's tag on the wire is its place in the list: a new one goes to the end
 _TAGS = {kind: tag for tag, kind in enumerate(_KINDS, 1)}

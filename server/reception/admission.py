@@ -29,7 +29,9 @@ from wardround.server.transport.links import Link
 
 log = logging.getLogger("wardround.server")
 
-_AGAIN_S, _LONGEST_AGAIN_S = 5.0, 30.0
+_AGAIN_S, _LONGEST_AGAIN_S = 5.0, 300.0
+"""A hospital says itself when its people have decided, so that this is for what it can't know."""
+_LEAST_AGAIN_S = 1.0
 _ANSWER_WITHIN_S = 60.0
 
 
@@ -60,6 +62,9 @@ class Admission:
         self._renewed = threading.Condition()
         self._announcing = False
         self._turns: dict[str, int] = {}
+        self._said = 0  # how often all were to be asked anew
+        self._decided: set[str] = set()
+        grid.on_again = self._again
         grid.on_withdrawn = self._withdrawn
         self.renew()
 
@@ -109,6 +114,7 @@ class Admission:
         finally:
             with self._renewed:
                 self._announcing = False
+                self._said += 1
                 self._renewed.notify_all()
         for link in links:
             self.begin(link)
@@ -116,6 +122,7 @@ class Admission:
     def ask_again(self) -> None:
         """Those that refused are asked at once: why may be over."""
         with self._renewed:
+            self._said += 1
             self._renewed.notify_all()
 
     def model_known(self, known: KnownModel) -> None:
@@ -160,8 +167,26 @@ class Admission:
                 self._refused(link, reply.error.reason or "no reason", code)
             with self._renewed:
                 if signed == self._signed:
-                    self._renewed.wait(again_s)
+                    self._wait(link.name, again_s)
             again_s = min(1.5 * again_s, _LONGEST_AGAIN_S)
+
+    def _wait(self, name: str, again_s: float) -> None:
+        """Until somebody says that it may be otherwise now, or it is time."""
+        began, said = time.monotonic(), self._said
+
+        def news() -> bool:
+            return name in self._decided or self._said != said
+
+        self._renewed.wait_for(news, again_s)
+        self._decided.discard(name)
+        if (early := began + _LEAST_AGAIN_S - time.monotonic()) > 0:
+            self._renewed.wait_for(lambda: self._said != said, early)
+
+    def _again(self, name: str) -> None:
+        """A hospital's people have decided something: it is asked at once."""
+        with self._renewed:
+            self._decided.add(name)
+            self._renewed.notify_all()
 
     def _accepted(self, link: Link, signed: bytes) -> bool:
         """Let a hospital take part, unless what it accepted has been replaced meanwhile."""

@@ -42,6 +42,7 @@ class HospitalGrid(HostGrid):
     Attributes
     ----------
     on_withdrawn : is told of a hospital that withdraws from the run, the reason and its code
+    on_again : is told of a hospital whose people have decided something
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class HospitalGrid(HostGrid):
         self._strays: dict[str, Message] = {}
         self._failure: WardroundError | None = None
         self.on_withdrawn: Callable[[Link, str, Code], None] = lambda link, reason, code: None
+        self.on_again: Callable[[str], None] = lambda name: None
 
     def fail(self, error: WardroundError) -> None:
         """Nothing can be asked any more: whoever works with this grid gets the error."""
@@ -80,6 +82,7 @@ class HospitalGrid(HostGrid):
                     self.changed,
                     self._events,
                     lambda link, reason, code: self.on_withdrawn(link, reason, code),
+                    lambda name: self.on_again(name),
                 )
                 self.links[name] = self._by_node[link.node_id] = link
             return self.links[name]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wardround.common.text import one_line
-from wardround.common.transport.frames import Frame, Heads, Start
+from wardround.common.transport.frames import Again, Frame, Heads, Start
 from wardround.common.transport.mailbox import Incoming, Mailbox
 from wardround.server.transport.events import ServerEvents
 
@@ -42,6 +42,9 @@ class StudyLink(Protocol):
 
     def stored_bytes(self) -> int:
         """Of answers that are here and not pulled yet."""
+
+    def again(self) -> None:
+        """People there have decided something."""
 
 
 class Line:
@@ -144,3 +147,5 @@ class Line:
     def control(self, frame: Frame) -> None:
         if isinstance(frame, Heads):
             self._events.heads(self.name, frame, self.mailbox)
+        elif isinstance(frame, Again) and (link := self.studies.get(frame.study)) is not None:
+            link.again()

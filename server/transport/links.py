@@ -95,6 +95,7 @@ class Link:
     events : is told what is sent and received
     on_withdrawn : is told that what was accepted there is over, and the reason: a person withdraws
         from the run, its own rules were edited, or its signed description has ended
+    on_again : is told that people there have decided something
 
     Attributes
     ----------
@@ -109,13 +110,14 @@ class Link:
         changed: threading.Condition,
         events: ServerEvents,
         on_withdrawn: Callable[[Link, str, Code], None] = lambda link, reason, code: None,
+        on_again: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.line, self.study = line, study
         self.name, self.node_id = line.name, node_id_of(line.name)
         self.refusal = ""
         self.refusal_code = Code.FAILED
         self.departures, self._took_part = 0, False
-        self._on_withdrawn = on_withdrawn
+        self._on_withdrawn, self._on_again = on_withdrawn, on_again
         self.asked: dict[str, Asked] = {}
         self._admitted = False
         self._changed, self._events = changed, events
@@ -178,6 +180,10 @@ class Link:
             self._admitted = False
             for asked in self.asked.values():
                 asked.sent = False
+
+    def again(self) -> None:
+        """People there have decided something of the study, or edited their rules."""
+        self._on_again(self.name)
 
     def close(self) -> None:
         """The study is over: nothing of it waits any more."""

@@ -424,3 +424,31 @@ def test_a_researcher_who_was_revoked_asks_nothing_any_more(network: Network) ->
     assert isinstance(rules.note_decisions(), PolicyRefused)
     with pytest.raises(WardroundError, match="north: 'anna', who asks the study, is no member"):
         running.show(running.manifest(), to=["north"])
+
+
+def test_the_server_is_told_at_once_that_a_person_has_decided(tmp_path: Path) -> None:
+    """Else it would ask in some minutes. Nothing but that is said."""
+    network = Network(tmp_path, site="require_secure_aggregation = false\n")
+    try:
+        rounds, told = network.running(network.study(hospitals=("north", "south"))), []
+        rounds.on_again = told.append
+        assert "waits for approval" in waits(rounds)
+        studies = network.studies("north")
+        studies.note_decisions()
+        network.settle["north"]()
+        assert told == []
+        (plan,) = Approvals(
+            studies.folders.folder(rounds.study), network.processes["north"].kit.identity
+        ).pending()
+        Approvals(
+            studies.folders.folder(rounds.study), network.processes["north"].kit.identity
+        ).approve(plan.digest())
+        studies.note_decisions()
+        network.settle["north"]()
+        assert told == ["north"]
+        rounds.show(rounds.manifest(), NORTH)
+        studies.note_decisions()
+        network.settle["north"]()
+        assert told == ["north"], "said once"
+    finally:
+        network.close()

@@ -124,6 +124,6 @@ def test_a_key_that_was_made_up_is_not_repeated_at_length() -> None:
 
 def test_tags_are_what_they_were() -> None:
     """Another order of frames would be another protocol: then WIRE_VERSION must change."""
-    kinds = "Hello Welcome Refused Start Have Done Failed Drop Ping Heads Bye Got"
+    kinds = "Hello Welcome Refused Start Have Done Failed Drop Ping Heads Bye Got Again"
     assert [kind.__name__ for kind in f._KINDS] == kinds.split()
     assert f.WIRE_VERSION == 4
