@@ -80,8 +80,8 @@ class SitePolicy(Table):
         gt=0,
         le=1e12,
         description=(
-            "the same for all runs together: the ledger's limit. Left out: the federation's "
-            "`privacy.epsilon_limit`, or its `privacy.epsilon`: a second run needs one here"
+            "the same for all runs together: the ledger's limit. Left out: `privacy.epsilon_limit` "
+            "(or `epsilon`) of the federation; in a network that is each researcher's: set it here"
         ),
     )
     ledger: LocalFile | None = Field(

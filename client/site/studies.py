@@ -121,7 +121,7 @@ class StudyFolders:
         if len(self.open_ids()) >= MOST_OPEN:
             raise StudyRefused(
                 f"this hospital has {MOST_OPEN} studies that aren't over, and takes no more",
-                mend="a person there approves or rejects them: wardround client studies KIT",
+                mend="who asks them, or a coordinator, ends some: wardround study abort",
             )
         self._make_room(now)
         private_folder(self._folder)

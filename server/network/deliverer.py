@@ -12,10 +12,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 
-from wardround.common.errors import StudyUnknown, WardroundError
+from wardround.common.errors import StudyRefused, StudyUnknown, WardroundError
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol.results import StudyEnded, StudyFile, StudyReply
 from wardround.common.results.package import list_digest
+from wardround.server.network.stored import asked
 from wardround.server.network.study_run import Premises, run_folder
 from wardround.server.results.deliver import deliveries, ended
 from wardround.server.results.package import FOLDER, package_of
@@ -104,7 +105,12 @@ class Deliverer:
 
     def _one(self, hospital: str, id: str, results: bool) -> None:
         row = self._store.get(id)
-        run, digest = run_folder(self._premises.runs, row).name, ""
+        study, digest = asked(self._store, row), ""
+        if hospital not in study.hospitals:
+            raise StudyRefused(
+                "the database has it that another hospital is owed it than was asked"
+            )
+        run = study.run
         grid = HospitalGrid(run, self._premises.port.hall, id)
         link = grid.link(hospital)
         link.admitted = True  # it takes part in nothing any more: it is told the end
@@ -114,8 +120,8 @@ class Deliverer:
             for message in self._messages(row, Caller("hospital", hospital), results):
                 if isinstance(message, StudyEnded) and message.files:
                     digest = list_digest(message.files)
-                asked = Message(message.to_records(), link.node_id, message.type)
-                for reply in grid.send_and_receive([asked], timeout=_ANSWER_WITHIN_S):
+                request = Message(message.to_records(), link.node_id, message.type)
+                for reply in grid.send_and_receive([request], timeout=_ANSWER_WITHIN_S):
                     if reply.has_error():
                         raise WardroundError(reply.error.reason or "it gave no reason")
                     StudyReply.from_records(reply.content)

@@ -34,6 +34,7 @@ from wardround.server.display.studies import StudiesBoard
 from wardround.server.members.sampling import fewest_hospitals
 from wardround.server.network.library import at_server
 from wardround.server.network.shown import Shown
+from wardround.server.network.stored import asked
 from wardround.server.network.study_run import Premises, StudyRun, run_folder
 from wardround.server.reception.manifest import preparation_manifest
 from wardround.server.results.package import FOLDER, make_package, package_of
@@ -136,6 +137,7 @@ class Studies:
         if (known := self.runs.get(row.id)) is not None:
             return known
         try:
+            asked(self._store, row)
             signed = SignedStudy.read(self._store.body(row.id), self._premises.port.description.now)
             run = StudyRun(
                 signed,
@@ -364,6 +366,7 @@ class Studies:
         row = self._store.get(id)
         if row.state != "complete":
             raise StudyRefused(f"is '{row.state}': there are no results", who=f"study '{row.name}'")
+        asked(self._store, row)
         folder = self._folder(row) / FOLDER
         if not folder.is_dir():
             raise ResultsRefused("its run directory isn't there any more", who=str(row.name))

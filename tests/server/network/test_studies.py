@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,7 @@ from wardround.common.study.study import SignedStudy, Study
 from wardround.common.trust.credentials import read_identity
 from wardround.common.trust.pki import now_utc
 from wardround.server.display.studies import StudiesBoard
+from wardround.server.network.stored import asked
 from wardround.server.network.studies import Studies
 from wardround.server.network.study_run import Premises, StudyRun
 from wardround.server.provision import kits as provision
@@ -300,3 +302,37 @@ def test_a_run_whose_disk_failed_is_opened_anew_and_claimed_once_its_lease_has_e
     assert network.store.renew(study.id, after.fence, 0)  # it is later
     network.studies.look()
     assert network.store.get(study.id).fence == before.fence + 1
+
+
+@pytest.mark.parametrize(
+    ("what", "statement"),
+    [
+        ("researcher", "UPDATE studies SET researcher = 'bert'"),
+        ("hospitals", "UPDATE decisions SET hospital = 'west' WHERE hospital = 'east'"),
+        ("name", "UPDATE studies SET name = '../sepsis'"),
+        ("ends", "UPDATE studies SET ends = ends + 86400"),
+        ("id", "UPDATE studies SET body = (SELECT body FROM studies ORDER BY number LIMIT 1)"),
+    ],
+)
+def test_what_a_database_says_is_held_against_what_was_signed(
+    network: Network, what: str, statement: str
+) -> None:
+    """Else whoever can write it, and has no key, takes the results of a study, or has one of before
+    run as another's."""
+    identity = read_identity(network.folder / "provision/kits/anna/identity.key", "")
+    earlier, study = network.study(), network.study(more=f"ends = {in_a_year()}")
+    for one in (earlier, study):
+        network.studies.submit(ANNA, one.signed(identity))
+    assert asked(network.store, network.store.get(study.id)) == study
+    with sqlite3.connect(network.folder / "studies.sqlite") as database:
+        database.execute(statement)
+    with pytest.raises(StudyRefused, match=f"other {what} than were signed"):
+        asked(network.store, network.store.get(study.id))
+    network.studies.look()
+    assert study.id not in network.studies.runs
+    if what != "researcher":  # 'bert' is no member, so it is aborted
+        assert "was altered" in network.state(study)[1]
+    with sqlite3.connect(network.folder / "studies.sqlite") as database:
+        database.execute("UPDATE studies SET state = 'complete'")
+    with pytest.raises(StudyRefused, match=f"other {what} than were signed"):
+        network.studies.results(study.id)
