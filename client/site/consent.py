@@ -95,7 +95,7 @@ def decide(
             say(f"rejected: of run '{manifest.run}' nothing more leaves")
         elif yes or confirm("Approve this plan?"):
             desk.approvals.approve(name)
-            say("approved: the running client takes part within half a minute")
+            say("approved: the running client takes part within seconds")
         else:
             say("nothing decided: the plan waits; to refuse it, say why with --reject REASON")
     _note(kit, every)
