@@ -21,7 +21,6 @@ HOSPITALS_OWN = frozenset(
         "held_out_key",
         "ledger",
         "ledger_units",
-        "held_out_key",
         "max_failures",
         "data",
         "studies",
