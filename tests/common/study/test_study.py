@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wardround.client.site.study_rules import DataSource, StudyRules
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ConfigError, StudyRefused
 from wardround.common.secagg.content import descriptor
-from wardround.common.settings.network import end_of
+from wardround.common.settings.network import NetworkTable, StudyTable, end_of
 from wardround.common.study.states import OVER, STATES, may_follow
 from wardround.common.study.study import SignedStudy, Study, Submission
 from wardround.common.trust.description import shared_toml
@@ -188,3 +191,14 @@ def test_a_study_that_is_over_stays_so() -> None:
         if state not in OVER:
             assert {"aborted", "expired"} <= following
     assert Config().study is None
+
+
+def test_every_field_and_key_has_a_row_in_the_threat_model() -> None:
+    """Whatever shapes what leaves a hospital is in what it accepted, or is worked out by it."""
+    text = (Path(__file__).parents[3] / "docs" / "threat_model.md").read_text("utf-8")
+    rows = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    keys = {word.rpartition(".")[2] for word in re.findall(r"[\w.]+", rows)}
+    fields = set(Study.model_fields) - {"format"}
+    tables = [set(one.model_fields) for one in (StudyTable, NetworkTable, DataSource, StudyRules)]
+    missing = {name for name in fields.union(*tables) if name not in keys}
+    assert missing == set()
