@@ -91,6 +91,21 @@ def hold(place: str, count: int, until: str) -> None:
     wrap(place, around)
 
 
+def hold_at(place: str, has: str, at: str, until: str) -> None:
+    """The first call of ``place`` whose arguments' text has this makes the file ``at``, and waits
+    for the file ``until``."""
+
+    def around(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        end_s = time.monotonic() + 120
+        if has in repr((args, kwargs)) and not Path(at).exists():
+            Path(at).touch()
+            while not Path(until).exists() and time.monotonic() < end_s:
+                time.sleep(0.02)
+        return original(*args, **kwargs)
+
+    wrap(place, around)
+
+
 def shift_clock(places: list[str], days: str) -> None:
     """Each of ``places``, which give the time, gives one that is as many days later as the file
     ``days`` says now."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deployment.harness import Federation, Zygote, federation
-from tests.deployment.network import SORTS, standing
+from tests.deployment.network import standing
+from tests.deployment.network_words import SORTS
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 
 from tests.deployment.harness import Patch, Process, free_port, until
+from tests.deployment.network_words import HOSPITALS, NETWORK, SITE, STUDY, write_rows
 from wardround.client.site.approval import Approvals
 from wardround.client.site.kit import Kit, ResearcherKit
 from wardround.common.config.load import Config, load_config, parse_config
@@ -33,62 +33,6 @@ from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
 from wardround.server.studies.rows import StudyRow
 from wardround.server.studies.store import StudyStore
-
-HOSPITALS = ("east", "north", "south")
-RESEARCHERS = ("anna", "bert")
-NETWORK = """
-[federation]
-name = "trusts"
-[server]
-address = "localhost:{port}"
-listen = "127.0.0.1:{port}"
-hospitals = ["east", "north", "south"]
-researchers = ["anna", "bert"]
-heartbeat_s = 0.4
-lease_s = 2.5
-[network]
-at_once = 2
-lease_s = {lease_s}
-database = "{database}"
-"""
-STUDY = """
-[study]
-name = "{name}"
-purpose = "Does the first number tell who is ill?"
-hospitals = {hospitals}
-{ends}
-[federation]
-rounds = {rounds}
-min_clients = {fewest}
-round_timeout_s = 30
-round_attempts = 20
-retry_wait_s = 0.2
-[task.columns]
-target = "{target}"
-numeric = ["first", "second"]
-patient_id = "patient"
-[training]
-lr = {lr}
-[secure_aggregation]
-enabled = {secure}
-{more}
-"""
-SITE = """
-require_secure_aggregation = false
-approval = "always"
-{}
-[studies."asked-*"]
-approval = "ask"
-{}
-"""
-"""Every hospital's, around what its kit came with; studies named so wait for a person."""
-ALL = os.environ.get("FAULTS") == "all"
-"""`make chaos`: every fault; with the suite runs what costs little for what it shows."""
-Sort = dict[str, Any]
-MASKED: Sort = {"secure": True}
-PAIR: Sort = {"hospitals": ("east", "north"), "target": "old"}
-SORTS: dict[str, Sort] = {"plain": {}, "masked": MASKED, "pair": PAIR}
-"""By how names begin: what all asked hospitals must take part in, so that one model comes out."""
 
 
 class NotServed(Exception):
@@ -110,13 +54,18 @@ class StandingNetwork:
     """
 
     def __init__(
-        self, folder: Path, lease_s: float = 1.0, database: str = "", site: str = ""
+        self,
+        folder: Path,
+        lease_s: float = 1.0,
+        database: str = "",
+        site: str = "",
+        at_once: int = 2,
     ) -> None:
         self.folder, self.lease_s = folder, lease_s
         self.port = free_port()
         folder.mkdir(parents=True)
         self.file = folder / "network.toml"
-        text = NETWORK.format(port=self.port, lease_s=lease_s, database=database)
+        text = NETWORK.format(port=self.port, lease_s=lease_s, database=database, at_once=at_once)
         self.file.write_text(text)
         self.config = load_config(self.file)
         provision.provision(self.config)
@@ -236,10 +185,16 @@ class StandingNetwork:
         except grpc.RpcError as error:
             raise NotServed(error) from None
 
-    def submitted(self, study: Study) -> bool:
-        """Hand a study in; whether there was an answer. Raises NotServed if it was refused."""
+    def submitted(self, study: Study, of: str = "") -> bool:
+        """Hand a study in; whether there was an answer. Raises NotServed if it was refused.
+
+        of : what it repeats
+        """
         signed = study.signed(ResearcherKit.open(self.kit(study.researcher)).identity)
-        call = f.Submit(study=study.body().decode(), signature=signed.signature.hex())
+        body, signature = study.body().decode(), signed.signature.hex()
+        call = f.Submit(study=body, signature=signature)
+        if of:
+            call = f.Rerun(study=body, signature=signature, of=of)
         self.sent[study.id] = study
         try:
             self.call(call, f.Submitted, study.researcher)
@@ -249,23 +204,32 @@ class StandingNetwork:
             return False
         return True
 
-    def submit(self, study: Study, patience_s: float = 30.0) -> str:
+    def submit(self, study: Study, of: str = "", patience_s: float = 30.0) -> str:
         """Hand a study in, again where there is no answer; its id."""
         what = f"study {study.name} to be taken\n{self.tails()}"
-        until(lambda: self.submitted(study), what, patience_s)
+        until(lambda: self.submitted(study, of), what, patience_s)
         return study.id
+
+    def rerun(self, id: str, repeat: int = 1) -> str:
+        """Its researcher asks the very same once more."""
+        return self.submit(self.sent[id].model_copy(update={"repeat": repeat}), of=id)
 
     def abort(self, id: str, reason: str = "changed my mind") -> None:
         """Its researcher ends a study. Raises NotServed."""
         self.call(f.Abort(study=id, reason=reason), f.Changed, self.sent[id].researcher)
 
     # --- a person at a hospital -----------------------------------------------------------------
-    def decide(self, name: str, id: str, approve: bool) -> bool:
-        """Approve or reject what a study asks of a hospital; False if it wasn't shown there yet."""
+    def approvals(self, name: str, id: str) -> Approvals | None:
+        """What a person there decides on; None for a study that wasn't shown there."""
         folder = self.kit(name) / "state" / "studies" / id
-        if not folder.is_dir():
+        if not (folder / "study.signed").exists():
+            return None
+        return Approvals(folder, Kit.open(self.kit(name)).identity)
+
+    def decide(self, name: str, id: str, approve: bool) -> bool:
+        """Approve or reject what a study asks, or withdraw; False if there is nothing to decide."""
+        if (approvals := self.approvals(name, id)) is None:
             return False
-        approvals = Approvals(folder, Kit.open(self.kit(name)).identity)
         found = approvals.pending() or approvals.in_force()
         for manifest in found:
             with contextlib.suppress(WardroundError):  # decided on in between
@@ -274,6 +238,14 @@ class StandingNetwork:
                 else:
                     approvals.reject(manifest.digest(), "not with our patients")
         return bool(found)
+
+    def consent(self, name: str, id: str) -> None:
+        """Approve what waits, and what was rejected."""
+        if (approvals := self.approvals(name, id)) is not None:
+            rejected = [one.manifest for one in approvals.decisions("rejected")]
+            for manifest in [*approvals.pending(), *rejected]:
+                with contextlib.suppress(WardroundError):
+                    approvals.approve(manifest.digest())
 
     # --- what is on the disks -------------------------------------------------------------------
     @contextmanager
@@ -389,14 +361,3 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def write_rows(path: Path, seed: int, rows: int) -> None:
-    """Unlike hospitals: another number of rows, another mean, another share of the ill."""
-    draw = np.random.default_rng(seed)
-    lines = ["first,second,patient,ill,old"]
-    for number in range(rows):
-        x, y = draw.normal(seed % 3, 1 + seed % 2, size=2)
-        ill = int(x - 0.5 * y + draw.normal() > seed % 3)
-        lines.append(f"{x:.4f},{y:.4f},p{seed}-{number // 2},{ill},{int(y > seed % 3)}")
-    path.write_text("\n".join(lines) + "\n")

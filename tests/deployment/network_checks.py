@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from tests.deployment.network import HOSPITALS, StandingNetwork
+from tests.deployment.network import StandingNetwork
+from tests.deployment.network_words import HOSPITALS
 from tests.server.studies.databases import check_events
+from wardround.client.privacy.ledger import Ledger
 from wardround.client.site.approval import Approvals
 from wardround.client.site.kit import Kit
 from wardround.common.audit.against import compare_logs
@@ -129,6 +131,19 @@ def check_hospital(made: StandingNetwork, name: str) -> None:
     for id, study in made.sent.items():
         if name in study.hospitals:
             check_approvals(made, name, id)
+    check_charged(made, name)
+
+
+def check_charged(made: StandingNetwork, name: str) -> None:
+    """No private update left that the hospital's ledger doesn't have."""
+    private = {id for id in made.sent if made.config_of(id).privacy.enabled}
+    sent = {
+        line["request"]
+        for line in made.audit(name)
+        if line["event"] == "sent" and line["kind"] == m.TRAIN and line["study"] in private
+    }
+    with Ledger.open(made.kit(name) / "state" / "ledger.sqlite", name) as ledger:
+        assert len(list(ledger.entries())) >= len(sent)
 
 
 def check_approvals(made: StandingNetwork, name: str, id: str) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.deployment.harness import Patch, until
-from tests.deployment.network import ALL, MASKED, StandingNetwork, alive, standing
+from tests.deployment.network import StandingNetwork, alive, standing
 from tests.deployment.network_checks import assert_network_sound
+from tests.deployment.network_words import ALL, MASKED
 from tests.postgres import PostgreSQL
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision.kits import revoke

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.deployment.harness import Patch
-from tests.deployment.network import ALL, MASKED, StandingNetwork, standing
+from tests.deployment.network import StandingNetwork, standing
 from tests.deployment.network_checks import assert_network_sound
+from tests.deployment.network_words import ALL, MASKED
 from tests.deployment.test_kills import deaths
 
 STORE, STUDIES = "wardround.server.studies.store:StudyStore", "wardround.server.network.studies"

@@ -1,0 +1,232 @@
+"""Random campaigns against a network of real processes: studies are submitted, repeated, approved,
+rejected and aborted, servers, hospitals and what computes there are killed, a standby takes over, a
+researcher is revoked. Whatever is drawn, all of ``network_checks.py`` holds at the end.
+
+One campaign runs with the suite, ``NETWORK_CAMPAIGNS`` of them by ``make chaos``, drawn from
+``CHAOS_SEED``; a failure prints the command that repeats it, and what was done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.deployment.harness import until
+from tests.deployment.network import NotServed, StandingNetwork
+from tests.deployment.network_checks import assert_network_sound
+from tests.deployment.network_words import HOSPITALS, SORTS, Sort
+from tests.deployment.test_network_faults import QUICK, SLOW, Models
+from wardround.common.study.states import OVER
+from wardround.server.provision.kits import revoke
+
+CAMPAIGNS = int(os.environ.get("NETWORK_CAMPAIGNS", "1"))
+FIRST = int(os.environ.get("NETWORK_CAMPAIGN", "0"))
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+WITHIN_S = float(os.environ.get("CHAOS_PATIENCE", "150"))
+STEPS, MOST_STUDIES = 12, 6
+PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.35, 0.6, 1.0)
+PRIVATE: Sort = {"more": '[privacy]\nunit = "example"\nnoise_multiplier = 2.0'}
+KINDS: dict[str, Sort] = {**SORTS, "asked": {"fewest": 2}, "private": PRIVATE}
+LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+"""Nobody leads just now."""
+
+
+class Campaign:
+    """Each move is something that people or machines do; between them the network runs."""
+
+    def __init__(self, number: int) -> None:
+        self.random, self.steps = random.Random(f"{SEED} {number}"), list[str]()
+        self.folder = Path(tempfile.mkdtemp(prefix="network-"))
+        self.made = StandingNetwork(self.folder / "network")
+        self.made.start_server("first", QUICK)
+        for name in HOSPITALS:
+            self.made.start_client(name, SLOW)
+        self.members = ["anna", "bert"]
+        self.kills = 0
+        self.submit()
+
+    def act(self) -> None:
+        """Something, at some moment."""
+        time.sleep(self.random.choice(PAUSES_S))
+        self.random.choice(MOVES)(self)
+
+    def note(self, *what: object) -> None:
+        self.steps.append(" ".join(map(str, what)))
+
+    def keep_up(self) -> None:
+        """Start what was killed; nothing else may have ended, and one server is enough."""
+        for name, process in {**self.made.servers, **self.made.clients}.items():
+            assert process.code in (None, -signal.SIGKILL), f"{name}: {process.code}"
+        if not any(one.running for one in self.made.servers.values()):
+            self.made.start_server("first", QUICK)
+        for name, client in self.made.clients.items():
+            if not client.running:
+                self.made.start_client(name, SLOW)
+
+    # --- researchers ----------------------------------------------------------------------------
+    def submit(self) -> None:
+        """A study of some kind."""
+        kind, who = self.random.choice(sorted(KINDS)), self.random.choice(self.members)
+        if len(self.made.sent) >= MOST_STUDIES:
+            return
+        study = self.made.study(f"{kind}-{len(self.made.sent)}", who, **KINDS[kind])
+        self.note("submit", study.name, who)
+        self.keep_up()
+        self.made.submit(study)
+
+    def some_study(self) -> str:
+        return self.random.choice(list(self.made.sent))
+
+    def abort(self) -> None:
+        id = self.some_study()
+        if self.made.sent[id].researcher not in self.members:
+            return
+        self.note("abort", self.made.sent[id].name)
+        with self.tolerated():
+            self.made.abort(id)
+
+    def rerun(self) -> None:
+        """The same once more, if it is over."""
+        id = self.some_study()
+        with self.made.store() as store:
+            over = store.get(id).state in OVER
+        repeats = {one.repeat for one in self.made.sent.values() if one.name == self.name(id)}
+        if not over or len(repeats) > 2 or self.made.sent[id].researcher not in self.members:
+            return
+        self.note("rerun", self.name(id))
+        self.keep_up()
+        self.made.rerun(id, repeat=max(repeats) + 1)
+
+    def name(self, id: str) -> str:
+        return self.made.sent[id].name
+
+    @contextlib.contextmanager
+    def tolerated(self):  # type: ignore[no-untyped-def]
+        """It may be over, or nobody may lead."""
+        try:
+            yield
+        except NotServed as error:
+            assert error.code in (*LOST, "FAILED_PRECONDITION"), error
+
+    def revoke(self) -> None:
+        if len(self.members) > 1 and self.random.random() < 0.4:
+            self.note("revoke bert")
+            self.members.remove("bert")
+            revoke(self.made.config, "bert")
+
+    # --- hospitals ------------------------------------------------------------------------------
+    def decide(self) -> None:
+        """A person approves, rejects, or withdraws from what goes on."""
+        name, id, yes = self.random.choice(HOSPITALS), self.some_study(), self.random.random() < 0.6
+        if self.made.decide(name, id, yes):
+            self.note(name, "approves" if yes else "rejects", self.name(id))
+
+    # --- machines -------------------------------------------------------------------------------
+    def kill_server(self) -> None:
+        which, gone_s = self.random.choice(("first", "second")), self.random.choice(PAUSES_S)
+        process = self.made.servers.get(which)
+        if process is None or not process.running:
+            return
+        self.note("kill server", which, gone_s)
+        process.kill()
+        self.kills += 1
+        time.sleep(gone_s)
+        if self.random.random() < 0.7:
+            self.made.start_server(which, QUICK)
+
+    def standby(self) -> None:
+        for which in ("first", "second"):
+            process = self.made.servers.get(which)
+            if process is None or not process.running:
+                self.note("start server", which)
+                self.made.start_server(which, QUICK)
+
+    def freeze_server(self) -> None:
+        """For longer than its lease."""
+        for which, process in self.made.servers.items():
+            if process.running and self.random.random() < 0.5:
+                self.note("freeze server", which)
+                process.signal(signal.SIGSTOP)
+                time.sleep(1.4)
+                process.signal(signal.SIGCONT)
+                return
+
+    def kill_client(self) -> None:
+        name, gone_s = self.random.choice(HOSPITALS), self.random.choice(PAUSES_S)
+        self.note("kill", name, gone_s)
+        self.made.clients[name].kill()
+        self.kills += 1
+        time.sleep(gone_s)
+        self.made.start_client(name, SLOW)
+
+    def kill_child(self) -> None:
+        name = self.random.choice(HOSPITALS)
+        for child in self.made.children(name):
+            self.note("kill a child of", name)
+            self.kills += 1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+    # --- the end --------------------------------------------------------------------------------
+    def finish(self) -> None:
+        """All faults end, people approve what waits for them; then every study must end."""
+        asked = 0.0
+
+        def over() -> bool:
+            nonlocal asked
+            self.keep_up()
+            if time.monotonic() - asked > 1:
+                asked = time.monotonic()
+                for id in self.made.sent:
+                    for name in HOSPITALS:
+                        self.made.consent(name, id)
+            return self.made.is_delivered(*self.made.sent)
+
+        try:
+            until(over, "the end of all studies", WITHIN_S)
+        except AssertionError as error:
+            rows = [self.made.row(id) for id in self.made.sent]
+            raise AssertionError(f"{error}\n{rows}\n{self.made.tails()}") from None
+
+
+MOVES = (
+    *(Campaign.submit,) * 4,
+    Campaign.abort,
+    Campaign.rerun,
+    Campaign.revoke,
+    *(Campaign.decide,) * 3,
+    *(Campaign.kill_server,) * 2,
+    Campaign.standby,
+    Campaign.freeze_server,
+    *(Campaign.kill_client,) * 2,
+    Campaign.kill_child,
+)
+
+
+@pytest.mark.parametrize("number", range(FIRST, FIRST + CAMPAIGNS))
+def test_a_campaign(number: int, undisturbed_studies: Models) -> None:
+    campaign = Campaign(number)
+    try:
+        for _ in range(STEPS):
+            campaign.act()
+        campaign.finish()
+        assert_network_sound(campaign.made, undisturbed_studies)
+        with campaign.made.store() as store:
+            ends = [f"{row.name}: {row.state}" for row in store.list()]
+        print(number, campaign.kills, "kills;", campaign.steps, ends)
+    except BaseException as error:
+        if kept := os.environ.get("CHAOS_KEEP"):
+            shutil.copytree(campaign.folder, Path(kept) / campaign.folder.name)
+        again = f"CHAOS_SEED={SEED} NETWORK_CAMPAIGN={number} pytest {Path(__file__).name}"
+        raise AssertionError(f"{again}\n{campaign.steps}\n{error}") from error
+    finally:
+        campaign.made.close()
+        shutil.rmtree(campaign.folder, ignore_errors=True)
