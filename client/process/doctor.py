@@ -147,6 +147,12 @@ def _of_network(kit: Kit, data: Path | None) -> Iterator[Finding]:
     started = Data(data, none=data is None)
     folders = StudyFolders(kit.folder / "state")
     site = load_site(kit.site_path)
+    if data is not None:
+        there = "is there; each study that is shown is held against it"
+        there = there if data.exists() else "there is no such file or folder"
+        yield Finding("data", "ok" if data.exists() else "error", f"{data}: {there}")
+    elif not site.data:
+        yield Finding("data", "warning", "none: neither --data SHARD nor [data.NAME] of site.toml")
     for name, source in site.data.items():
         path = site.beside(source.path)
         there = "is there" if path.exists() else "there is no such file or folder"

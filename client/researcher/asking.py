@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from pydantic import ValidationError
 
 from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.manifest.planned import task_sha256
 from wardround.common.study.study import Study
+from wardround.common.tasks import built_in
 from wardround.common.text import one_line
 from wardround.common.trust.description import Description
 
@@ -35,9 +37,10 @@ def make_study(
 ) -> Study:
     """The study that a file asks for, with the digest of its task's own file.
 
-    Raises StudyRefused, naming the key, for what can't be asked of this network; TaskError where
-    the task's file isn't there.
+    Raises ConfigError for a task's own key, by file and line; StudyRefused, naming the key, for
+    what can't be asked of this network; TaskError where the task's file isn't there.
     """
+    _check_options(config)
     return Study.of(
         config,
         description,
@@ -46,6 +49,17 @@ def make_study(
         task_sha256=task_sha256(config),
         repeat=repeat,
     )
+
+
+def _check_options(config: Config) -> None:
+    """Hold a built-in task's options against its keys here, where the file's lines are known: the
+    server would name those of the text that it gets."""
+    model = None if ":" in config.task.name else built_in(config.task.name).options_model
+    if model is not None:
+        try:
+            model.model_validate(config.task.options)
+        except ValidationError as error:
+            raise config.options_error(error, "task.", model) from None
 
 
 def facts(study: Study, description: Description) -> list[tuple[str, str]]:

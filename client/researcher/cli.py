@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +103,7 @@ def submit(
             print(f"submitted: {handle.name} ({handle.id[:12]})")
         else:
             print(f"this very study was submitted before: {handle.name} ({handle.id[:12]})")
-        _say_next(handle)
+        _say_next(handle, kit)
 
 
 @study.command("list", epilog=example("wardround study list --kit kits/anna"))
@@ -151,7 +152,7 @@ def watch(which: StudyArgument, kit: KitOption = None) -> None:
         handle = network.study(which)
         for update in handle.watch():
             print(f"{_when(update.event.time) if update.event else '':<21}{update}", flush=True)
-        _end(handle)
+        _end(handle, kit)
 
 
 @study.command("abort", epilog=example("wardround study abort sepsis-mortality --reason typo"))
@@ -181,7 +182,7 @@ def rerun(
         handle = network.study(which).rerun(ends)
         word = "submitted" if handle.new else "was submitted before"
         print(f"{handle.name} ({handle.id[:12]}): {word}")
-        _say_next(handle)
+        _say_next(handle, kit)
 
 
 @study.command("fetch", epilog=example("wardround study fetch sepsis-mortality results"))
@@ -213,20 +214,25 @@ def _open(kit: Path | None) -> Network:
     return network
 
 
-def _say_next(handle: StudyHandle) -> None:
+def _with(kit: Path | None) -> str:
+    """The option that names the same kit again, as one line of a shell."""
+    return f" --kit {shlex.quote(str(kit))}" if kit is not None else ""
+
+
+def _say_next(handle: StudyHandle, kit: Path | None) -> None:
     from wardround.client.researcher.showing import standing
 
     print(f"now: {standing(handle.line)}")
-    print(f"next: wardround study watch {handle.id[:12]}")
+    print(f"next: wardround study watch {handle.id[:12]}{_with(kit)}")
 
 
-def _end(handle: StudyHandle) -> None:
+def _end(handle: StudyHandle, kit: Path | None) -> None:
     from wardround.client.researcher.showing import standing
     from wardround.common.errors import StudyRefused
 
     if handle.line.state != "complete":
         raise StudyRefused(f"'{handle.name}' has no results: {standing(handle.line)}")
-    print(f"next: wardround study fetch {handle.id[:12]}")
+    print(f"next: wardround study fetch {handle.id[:12]}{_with(kit)}")
 
 
 def _when(seconds: float) -> str:

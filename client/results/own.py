@@ -55,7 +55,10 @@ def own_figures(hospital: Hospital, folder: Path) -> OwnFigures:
         notes=notes,
     )
     if not shared.figures:
-        notes.append("The results hold no figures of all hospitals together.")
+        notes.append(
+            "The results hold no figures of all hospitals together: too few had held-out rows, or "
+            "each could have told another's."
+        )
     write_own(folder, found, table, left)
     return found
 

@@ -14,7 +14,14 @@ from typing import Any
 
 from wardround.client.results.figures import OwnFigures, share
 from wardround.client.results.left import Left
-from wardround.common.figures.figure import MEAN, OVERALL, FigureTable, is_number, with_bound
+from wardround.common.figures.figure import (
+    BOUND_SENTENCE,
+    MEAN,
+    OVERALL,
+    FigureTable,
+    is_number,
+    with_bound,
+)
 from wardround.common.protocol.names import HELD_OUT, SPLITS
 
 _PROTECTIONS = {
@@ -128,7 +135,9 @@ def _table(found: OwnFigures, table: FigureTable, split: str) -> str:
             cells.append(with_bound(number(figures.get(name)), figure.bound_in(figures)))
         rows.append(cells)
     head = ("figure", "this hospital", "mean of hospitals", "all rows together")
-    return f"<h2>On {split} rows</h2>\n" + _html_table(head, rows)
+    bounded = any("±" in cell for cells in rows for cell in cells[1:])
+    note = f'\n<p class="soft">{BOUND_SENTENCE}.</p>' if bounded else ""
+    return f"<h2>On {split} rows</h2>\n" + _html_table(head, rows) + note
 
 
 def _rows(found: OwnFigures) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from wardround.client.site.approval import Approvals, Decision
 from wardround.client.site.kit import Kit
 from wardround.client.site.plan_text import plan_text
+from wardround.client.site.policy import load_site
 from wardround.client.site.stop import LOCK
 from wardround.client.site.studies import StudyFolders
 from wardround.client.site.study_text import Shown, differs_by, study_text, what_is_new
@@ -40,9 +41,10 @@ class Desk:
 def desks(kit: Kit, wanted: str = "") -> list[Desk]:
     """All of a kit, in the order in which studies came.
 
-    wanted : how a study's name or id begins
+    wanted : a study's name, or how its id begins. Of several with one name it is the one that goes
+        on, or else the newest
 
-    Raises PolicyRefused unless there is just one of that.
+    Raises PolicyRefused unless that is just one.
     """
     folders = StudyFolders(kit.state)
     found = [Desk(Approvals(kit.state, kit.identity))] if not folders.ids() else []
@@ -54,6 +56,8 @@ def desks(kit: Kit, wanted: str = "") -> list[Desk]:
     if not wanted:
         return found
     named = [one for one in found if one.study is not None and _is_called(one.study, wanted)]
+    if all(one.study is not None and one.study.name == wanted for one in named):
+        named = [one for one in named if not one.over] or named[-1:]
     if len(named) != 1:
         every = ", ".join(one.name for one in named or found if one.study is not None) or "none"
         what = f"{len(named)} studies are" if named else "no study is"
@@ -86,6 +90,8 @@ def decide(
     chosen = _chosen(every, yes, reject is not None, plan, bool(study))
     if not chosen:
         said = "".join(f"{_standing(one)}" for one in every)
+        if study and not said:
+            said = f"; {every[0].name}: {_where(every[0])}"
         say(f"{folder}: no plan waits for approval{said}")
     for desk, manifest in chosen:
         _show(kit, desk, manifest, say)
@@ -105,7 +111,7 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
     """The study, its plan, and what is new since a person here last said yes."""
     now = _shown(kit, desk.study, manifest)
     if now.study is not None and now.config is not None:
-        say(study_text(now.study, now.config))
+        say(study_text(now.study, now.config, _where_data(kit, now.study)))
     say(plan_text(manifest))
     for line in _together(kit, now):
         say(line)
@@ -121,6 +127,15 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
     say(f"New since {what}:")
     for line in lines:
         say(f"  {line}")
+
+
+def _where_data(kit: Kit, study: Study) -> str:
+    """What a study would be computed on, by the rules as they are now."""
+    try:
+        path = load_site(kit.site_path).for_study(study.name).mapped
+    except WardroundError as error:
+        return f"unknown: {error}"
+    return str(path) if path is not None else "what the client was started with (--data)"
 
 
 def _shown(kit: Kit, study: Study | None, manifest: Manifest) -> Shown:
@@ -261,7 +276,9 @@ def _where(desk: Desk) -> str:
     if desk.approvals.in_force():
         return "takes part"
     approved = list(desk.approvals.decisions("approved"))
-    return f"approved by {approved[-1].who}" if approved else "shown, and not accepted"
+    if approved:
+        return f"approved by {approved[-1].who}"
+    return "refused by the rules or for want of data (why: its log, or audit show --event refused)"
 
 
 def _note(kit: Kit, every: list[Desk]) -> None:

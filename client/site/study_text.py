@@ -45,8 +45,11 @@ class Shown(NamedTuple):
     config: Config | None = None
 
 
-def study_text(study: Study, config: Config) -> str:
-    """Lines of plain text, 100 characters wide; what the plan itself says stands below them."""
+def study_text(study: Study, config: Config, here: str = "") -> str:
+    """Lines of plain text, 100 characters wide; what the plan itself says stands below them.
+
+    here : where this hospital's data for it are; '' where that isn't known
+    """
     again = f", repeated: number {study.repeat}" if study.repeat else ""
     rows = [
         ("study", f"{study.name} ({study.id[:12]}){again}"),
@@ -54,6 +57,7 @@ def study_text(study: Study, config: Config) -> str:
         ("purpose", one_line(study.purpose, 2000)),
         ("ends", f"{study.until}: nothing is computed after it, by this machine's clock"),
         *_asked(config),
+        *([("computed here on", here)] if here else []),
     ]
     return "\n".join(line for name, text in rows for line in _row(name, text)) + "\n"
 

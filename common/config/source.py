@@ -62,6 +62,8 @@ def validation_error(
         if known and not near:
             hint = f"; allowed: {', '.join(known)}"
         message = f"unknown key{hint}"
+    elif first["type"] in ("model_type", "dict_type"):
+        message = f"is a table of keys, not {first['input']!r:.60}; write [{key}]"
     elif first["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:]} (found {first['input']!r:.60})"
     more = f" (and {others} more)" if others else ""

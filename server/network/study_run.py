@@ -23,6 +23,7 @@ from wardround.common.run.directory import DEPLOYED, RunDirectory
 from wardround.common.run.report import report_run
 from wardround.common.run.shaping import check_same, check_unedited, digest
 from wardround.common.study.study import SignedStudy
+from wardround.common.text import one_line
 from wardround.common.transport.frames import Start
 from wardround.common.trust.identity import Identity
 from wardround.server.app import run_federation
@@ -118,6 +119,7 @@ class StudyRun:
             path,
             text,
             name=self.study.name,
+            purpose=one_line(self.study.purpose, 2000),
             study=self.study.id,
             kind=DEPLOYED,
             identity=identity,

@@ -27,7 +27,10 @@ _LOST = "its sum could not be opened"
 _EARLY = "no further round was made"
 _ROUND = ("round", "attempt", "hidden", "clipped", "resolution", "clipping_norm")
 _TRAFFIC = ("bytes_down", "bytes_up", "seconds")
-_SUMMARY = ("name", "status", "strategy", "primary", "figures", "chosen_round", "not_chosen")
+_SUMMARY = (
+    *("name", "purpose", "status", "strategy", "primary", "figures", "chosen_round"),
+    "not_chosen",
+)
 
 
 def shared_rounds(rounds: Sequence[Mapping[str, Any]], chosen: int) -> list[dict[str, Any]]:

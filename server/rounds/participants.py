@@ -166,7 +166,7 @@ class Participants:
             absent = [{"hospital": name, "reason": reason} for name, reason in refused]
             who = {"hospitals": rows, "absent": absent}
         self._parts.run_directory.update(
-            name=self._config.federation.name,
+            name=self._parts.run_directory.summary().get("name") or self._config.federation.name,
             status="running",
             **self._parts.task.figure_table().record(),
             strategy=self._config.strategy.name,

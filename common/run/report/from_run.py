@@ -36,6 +36,7 @@ def report_run(run: RunDirectory) -> Path:
         name=str(summary.get("name", run.path.name)),
         created=time.strftime("%Y-%m-%dT%H:%M:%S", stamp),
         status=str(summary.get("status", "stopped before the first round")),
+        purpose=str(summary.get("purpose", "")),
         config_toml=run.config_path.read_text("utf-8"),
         environment=run.environment() | _devices(summary),
         figures=FigureTable.read(summary),
@@ -163,7 +164,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         *summary.get("left_out", []),
         *_aggregation_notes(config, rounds, simulated, bool(comparison)),
         *(privacy_notes(config, rounds, simulated, made) if config else []),
-        *_model_notes(summary, rounds),
+        *_model_notes(summary, rounds, config),
         *_figure_notes(FigureTable.read(summary).primary, rounds),
     ]
     if any(row["overall"] for row in rounds):
@@ -215,7 +216,9 @@ def _who_was_not_there(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _model_notes(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[str]:
+def _model_notes(
+    summary: dict[str, Any], rounds: list[dict[str, Any]], config: Config | None
+) -> list[str]:
     """What the run's own evaluation of the model that it leaves is of, where no comparison of
     single hospitals says it."""
     if not rounds or summary.get("comparison") or summary.get("too_few"):
@@ -223,7 +226,14 @@ def _model_notes(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[
     chosen, figure = _chosen(summary, rounds), FigureTable.read(summary).primary
     evaluation = evaluation_of(rounds, chosen)
     if not evaluation.get("overall"):
-        return [f"No figure of the model of round {chosen or rounds[-1]['round']} was measured."]
+        line = f"No figure of the model of round {chosen or rounds[-1]['round']} was measured."
+        if config is not None and config.secure_aggregation.enabled:
+            line += (
+                " Under secure aggregation a figure is of at least "
+                f"{config.secure_aggregation.min_cohort} hospitals with held-out rows, or of more "
+                "where a hospital wants more."
+            )
+        return [line]
     of, over = mean_of_some(evaluation, "test", figure)
     if not of or evaluation.get("hospitals"):
         return []

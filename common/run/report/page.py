@@ -58,6 +58,7 @@ class ReportData:
 
     records : flat rows {round, hospital, split, metric, value}; see ``common/figures/records.py``
     rounds : the lines of ``metrics.jsonl``
+    purpose : of a network's study, as its researcher wrote it
     hospitals : {hospital, train, validation, test, warnings, prevalence, epsilon}
     protection : whether, and how, the run is differentially private
     counted : what the hospitals' numbers count: rows, or units as they were announced
@@ -79,6 +80,7 @@ class ReportData:
     hospitals: list[dict[str, Any]]
     comparison: list[dict[str, Any]]
     notes: list[str]
+    purpose: str = ""
     protection: str = ""
     virtual_clients: int = 0
     members: int = 0

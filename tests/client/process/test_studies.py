@@ -144,7 +144,12 @@ def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path:
     shown = client("approve", kit, first.study[:12], says="y\n")
     for text in ("asked by            anna, of north", "target              ill", "lactate"):
         assert (text in shown) == (text != "lactate")
-    for text in (first.signed.study.purpose, "numeric: first, second", "patient_id: patient"):
+    assert "computed here on    what the client was started with (--data)\n" in shown
+    for text in (
+        first.signed.study.purpose,
+        "numeric: first, second",
+        "patient_id: patient",
+    ):
         assert text in shown
     assert "What leaves this hospital:" in shown and "New since" not in shown
     shown = client("approve", kit, second.study[:12], says="n\n")
@@ -160,6 +165,10 @@ def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path:
     assert "not this question" in waits(other) and "waits for approval" in waits(second)
     first.show(first.manifest())
     assert client("studies", kit).count("takes part") == 1
+    north = network.studies("north")
+    north.end(first.study, north.over("aborted", "a typo"))  # its name is the other's again
+    assert second.study[:12] in client("reject", kit, "sepsis", "not again")
+    assert "over: aborted a typo" in client("studies", kit)
     network.close()
 
 
@@ -384,6 +393,8 @@ def test_a_study_without_data_says_which_table_to_write(tmp_path: Path) -> None:
     assert not rounds.ask("north", ASK, m.DESCRIBE).has_error()
     found = {one.what: one.text for one in examine(network.kits["north"], None)}
     assert found["data.icu"].endswith("north.csv: is there") and "40 rows" in found["study sepsis"]
+    found = {one.what: one.state for one in examine(network.kits["north"], tmp_path / "none.csv")}
+    assert found["data"] == "error"
     (line,) = (x for x in events(network) if x["event"] == "data")
     assert line["rows"] == 40
     network.close()

@@ -104,6 +104,11 @@ def test_a_file_becomes_a_study_once(served: Served, anna: Network, file: Path) 
         (("min_clients = 2", "min_clients = 5"), StudyRefused, "federation.min_clients is 5"),
         (("purpose", "purpos"), ConfigError, "study.purpos"),
         (("rounds = 3", "rounds = 0"), ConfigError, "federation.rounds"),
+        (
+            ("[task.columns]", "[task]\nmodel = 'mlp'\n[task.columns]"),
+            ConfigError,
+            r"study.toml:\d+: task.model: is a table of keys, not 'mlp'; write \[task.model\]",
+        ),
         (("[federation]", "ends = 2020-01-01\n[federation]"), StudyRefused, "study.ends: it ended"),
     ],
 )
@@ -301,7 +306,9 @@ def test_the_commands(
         (line,) = [one for one in network.studies() if one.name in first]
     assert f"submitted: {line.name} ({line.id[:12]})" in first
     assert first.splitlines()[-1] == f"next: wardround study watch {line.id[:12]}"
-    assert "this very study was submitted before" in call("submit")
+    again = call("submit", "--kit", str(served.kits / "anna"))
+    assert "this very study was submitted before" in again
+    assert again.endswith(f"watch {line.id[:12]} --kit {served.kits / 'anna'}\n")
     assert line.id[:12] in call("list")
     assert "north" in call("show", line.name) and "fetch" not in call("list")
     call("fetch", line.name, error="has no results: waiting for north, south")

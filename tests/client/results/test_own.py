@@ -27,6 +27,7 @@ from wardround.client.results.page import page
 from wardround.client.results.receiver import Receiver
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.figures.figure import BOUND_SENTENCE
 from wardround.common.model.saved import SavedModel
 
 Ended = Callable[[str, str], Path]
@@ -170,7 +171,7 @@ class Tags(HTMLParser):
 def test_the_page_runs_nothing_loads_nothing_and_escapes_all(runs: Any) -> None:
     evil = "<script>alert(1)</script><img src=x onerror=y>\"'"
     table = runs("binary").hospitals["north"].task.figure_table()
-    figures: dict[str, float | None] = {evil: 0.5, "auc": 0.75}
+    figures: dict[str, float | None] = {evil: 0.5, "auc": 0.75, "auc_error_bound": 0.01}
     found = OwnFigures(
         "", evil, evil, 3, evil, {"test": 5}, {"test": 20}, {"test": figures},
         {"test": {"mean": {"auc": 0.5, evil: 1.0}, "overall": {}}}, [evil],
@@ -184,6 +185,7 @@ def test_the_page_runs_nothing_loads_nothing_and_escapes_all(runs: Any) -> None:
     }
     names = {name for _, attrs in tags.found for name in attrs}
     assert names == {"lang", "charset", "http-equiv", "content", "name", "class"}
-    assert '<td class="num">0.750</td><td class="num">0.500</td>' in text
+    assert '<td class="num">0.750 ±0.010</td><td class="num">0.500</td>' in text
+    assert text.count(BOUND_SENTENCE) == 1
     assert "25.0%" in text and "1.5 kB" in text and share(found, "train") != share(found, "train")
     json.dumps(text)

@@ -274,7 +274,11 @@ def test_a_run_that_nothing_is_compared_with_shows_its_models_figures(tmp_path: 
     assert final_lines(run) == []
     run.append_round(row(1, ["a"], hospitals={}, overall={}))
     assert final_lines(run) == ["model of round 1: no figure was measured"]
-    assert "No figure of the model of round 1 was measured." in report_run(run).read_text()
+    run.update(purpose="Is <b> enough?")
+    page = report_run(run).read_text()
+    assert "No figure of the model of round 1 was measured." in page
+    assert "a figure is of at least 3 hospitals with held-out rows" in page
+    assert "<p>Is &lt;b&gt; enough?</p>" in page
 
 
 def test_the_page_speaks_of_what_was_made_and_says_what_sizes_are(tmp_path: Path) -> None:
