@@ -168,7 +168,7 @@ def test_a_person_sees_who_asks_what_and_what_is_new_and_names_a_study(tmp_path:
     north = network.studies("north")
     north.end(first.study, north.over("aborted", "a typo"))  # its name is the other's again
     assert second.study[:12] in client("reject", kit, "sepsis", "not again")
-    assert "over: aborted a typo" in client("studies", kit)
+    assert "over: aborted (a typo)" in client("studies", kit)
     network.close()
 
 
