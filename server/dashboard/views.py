@@ -2,9 +2,10 @@
 (``server/studies/rights.py``).
 
 A coordinator sees all. A researcher sees their own studies, without connections and the audit log,
-which are the network's. A hospital sees the studies that it is wanted in, of decisions its own
-only; the rounds once it has accepted, and there of others who they are, and no number of theirs.
-Whoever may not see a study can't tell it from one that doesn't exist.
+which are the network's, and of single hospitals no size, figure or budget, as in results. A
+hospital sees the studies that it is wanted in, of decisions its own only; the rounds once it has
+accepted, and there of others who they are, and no number of theirs. Whoever may not see a study
+can't tell it from one that doesn't exist.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from wardround.server.studies.rights import FAILED
 Sight = Literal["all", "owner", "hospital"]
 _PLAIN = vars(HospitalRow())
 _OF_OTHERS = ("name", "title", "state", "up")
+_NUMBERS = ("address", "version", "private", "epsilon", "epsilon_limit", "delta")
+_NOT_THE_OWNERS = {key: _PLAIN[key] for key in _NUMBERS} | {"sizes": {}, "figures": {}}
+"""Of a hospital, what results don't tell its researcher either."""
 
 
 def sight_of(visitor: Visitor, line: StudyLine) -> Sight | None:
@@ -87,7 +91,7 @@ def _row(row: dict[str, Any], sight: Sight, own: bool) -> dict[str, Any]:
     if own:
         return row
     if sight == "owner":
-        return row | {"address": "", "version": ""}
+        return row | _NOT_THE_OWNERS
     return {**_PLAIN, "sizes": {}, "figures": {}} | {key: row[key] for key in _OF_OTHERS}
 
 
