@@ -115,6 +115,7 @@ class Place:
     on_failure : is told purpose and reason of a failure that the server doesn't see
     tells_failures : the server sees them: a simulation's reader is at the same machine
     held_out : digest of the key that chooses its held-out rows; '' where it is of the run's seed
+    source : which of the hospital's data these are; '' where it has one only
     """
 
     simulated: bool = False
@@ -127,6 +128,7 @@ class Place:
     on_failure: Callable[[str, str], None] = lambda purpose, reason: None
     tells_failures: bool = False
     held_out: str = ""
+    source: str = ""
 
 
 class Hospital:
@@ -160,6 +162,7 @@ class Hospital:
         self.model_folder, self.processes = place.model_folder, place.processes
         self.share, self.on_failure = place.share, place.on_failure
         self.tells_failures, self.held_out = place.tells_failures, place.held_out
+        self.source = place.source
         self.plan = Plan.of_settings(self.config)
         self.totals: Sums = {}
         self._opened: Opened | None = None

@@ -117,13 +117,15 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
 
 
 def _sizes_key(hospital: Hospital) -> str:
-    """What announced sizes are remembered by: all of the settings that they follow from, and the
-    kit, for two that share a ledger may be of federations of one name. Others make other numbers,
-    which are paid for again. The run's seed isn't one of them, but in a simulation."""
+    """What announced sizes are remembered by: all of the settings that they follow from, the data,
+    for studies may have others, and the kit, for two that share a ledger may be of federations of
+    one name. Others make other numbers, which are paid for again. The run's seed isn't one of them,
+    but in a simulation."""
     config = hospital.config
     shared = shared_settings(config)
     held_out = hospital.held_out or config.federation.seed
     parts = [held_out, shared["data"], shared["task"], config.privacy.size_noise]
+    parts += [hospital.source] if hospital.source else []
     settings = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     name = f"sizes of {config.privacy.unit} in {config.federation.name}, settings {settings[:16]}"
     return f"{name}, kit {hospital.witness.kit}" if hospital.witness else name

@@ -83,6 +83,7 @@ class Workplace:
                 share=terms.site.share(),
                 on_failure=self._on_failure,
                 held_out=key_digest(key),
+                source=str(terms.shard.absolute()) if terms.study and terms.shard else "",
             ),
         )
         hospital.parts()

@@ -57,10 +57,13 @@ def hospital(settings: Any, line: Any, tmp_path: Path):
     ledger = tmp_path / "ledger.sqlite"
     Ledger.create(ledger, "a").close()
 
-    def make(kit: str, patients: list[int], unit: str = "patient", each: bool = True) -> Hospital:
+    def make(
+        kit: str, patients: list[int], unit: str = "patient", each: bool = True, source: str = ""
+    ) -> Hospital:
         data = Examples(torch.ones(len(patients), 1), torch.tensor(patients, dtype=torch.float32))
         shard = OwnShard("a", Named(), settings(PRIVATE.format(unit)), lambda: data)
-        place = Place(ledger_path=ledger, witness=Log(kit, ledger), each_patient=each)
+        log = Log(kit, ledger)
+        place = Place(ledger_path=ledger, witness=log, each_patient=each, source=source)
         return Hospital(shard, place=place)
 
     return make
@@ -110,3 +113,11 @@ def test_two_kits_of_federations_of_one_name_have_sizes_of_their_own(hospital) -
     assert told[0] == told[2] and told[1] == told[3] and told[0] < told[1]
     with open_ledger(few) as ledger:
         assert len(ledger.entries()) == 2
+
+
+def test_two_studies_on_other_data_have_sizes_of_their_own(hospital) -> None:
+    """Their settings may be the same; which data a study is computed on, site.toml says."""
+    few = hospital("one", [1] * 3, source="/data/icu.csv")
+    many = hospital("one", list(range(400)), source="/data/wards.csv")
+    told = [announced_sizes(site)["train"] for site in (few, many, few, many)]
+    assert told[0] == told[2] and told[1] == told[3] and told[0] < told[1]
