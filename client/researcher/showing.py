@@ -33,6 +33,8 @@ def standing(line: f.Line, most: int = 200) -> str:
     """Where a study stands, in a few words; of a reason so many characters."""
     if line.state in ("submitted", "waiting") and line.waiting_for:
         return f"waiting for {', '.join(line.waiting_for)}"
+    if line.state == "waiting":
+        return "waiting: too few hospitals have accepted"
     if line.state == "running" and line.rounds:
         return f"running, round {line.round} of {line.rounds}"
     reason = f": {one_line(line.reason, most)}" if line.reason else ""

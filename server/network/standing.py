@@ -138,7 +138,7 @@ class NetworkServer:
                 held.enter_context(audit)
                 _Leading(self._setup, store, audit, lease, self._owner).serve()
         except (_LeaseLost, Overtaken):
-            self._say("another server leads this network now; standing by")
+            self._say("the lease of this network was lost; standing by")
         except DatabaseAway as error:
             self._say(f"waiting for the database: {error}")
         finally:
@@ -227,10 +227,17 @@ class _Leading:
             runs=runs,
             identity=folder.identity,
         )
+        outbox = Outbox(store, audit)
+        if outbox.replaced:
+            log.warning(
+                "%s has no study, but the audit log tells of studies of another database: if that "
+                "wasn't meant, stop the server and bring the other one back",
+                store.name,
+            )
         self._studies = Studies(
             self._premises,
             store,
-            Outbox(store, audit),
+            outbox,
             setup.board,
             lead=lease.fence,
             owner=owner,

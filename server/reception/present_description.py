@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
+from wardround.common.errors import WardroundError
 from wardround.common.trust.description import Description
 from wardround.server.provision.kits import ServerFolder
 
@@ -22,6 +24,10 @@ class PresentDescription:
         self.roster: Mapping[str, bytes] = _LiveRoster(lambda: self.now.hospitals)
         self._path, self._ca_pem = folder.description_path, folder.ca_pem
         self._seen = b""
+        # the folder was read when the process began: a standby may have waited for weeks since, and
+        # takes nobody for gone who came meanwhile
+        with suppress(OSError, WardroundError):
+            self.look_again()
 
     def text(self) -> str:
         """The file as hospitals are sent it. Raises OSError."""

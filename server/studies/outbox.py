@@ -25,11 +25,17 @@ class Outbox:
 
     Threads may share it. Raises ConfigError if the log tells of events that the database doesn't
     have.
+
+    Attributes
+    ----------
+    replaced : the log tells of studies of other databases, and of none of this one
     """
 
     def __init__(self, store: StudyStore, log: AuditLog) -> None:
         self._store, self._log, self._mutex = store, log, threading.Lock()
-        self._written = newest_told(log.path, store.database)
+        newest = newest_told(log.path)
+        self._written = newest.get(store.database, 0)
+        self.replaced = self._written == 0 and bool(newest)
         store.audited(self._written)
 
     def send(self) -> int:
@@ -62,11 +68,11 @@ class Outbox:
         }
 
 
-def newest_told(path: Path, database: str) -> int:
-    """The newest event of a database that an audit log has a line of; 0 if none."""
-    numbers = (
-        line["number"]
-        for line in told(path, EVENT)
-        if line.get("database") == database and type(line.get("number")) is int
-    )
-    return max(numbers, default=0)
+def newest_told(path: Path) -> dict[str, int]:
+    """The newest event of each database that an audit log has lines of."""
+    newest: dict[str, int] = {}
+    for line in told(path, EVENT):
+        name, number = line.get("database"), line.get("number")
+        if isinstance(name, str) and type(number) is int:
+            newest[name] = max(number, newest.get(name, 0))
+    return newest

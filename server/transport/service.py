@@ -221,9 +221,15 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _enter(self, info: CertificateInfo, hello: Hello, context: grpc.ServicerContext) -> _Stream:
         own = own_version()
         if hello.wire != WIRE_VERSION or hello.version.partition("+")[0] != own:
+            theirs, ours = hello.version, own
+            if hello.wire != WIRE_VERSION:  # versions between releases are called alike
+                theirs, ours = (
+                    f"{text} (wire {wire})"
+                    for text, wire in ((hello.version, hello.wire), (own, WIRE_VERSION))
+                )
             raise _Turned(
                 "version",
-                f"the server has wardround {own}, the hospital {hello.version}; install the same",
+                f"the server has wardround {ours}, the hospital {theirs}; install the same",
             )
         line = self._hall.line(info.name)
         with self._turn:  # else two processes could both find the place free

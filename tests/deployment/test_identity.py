@@ -101,7 +101,7 @@ def test_expired(tmp_path: Path, running: Federation) -> None:
 
 def test_another_version(running: Federation) -> None:
     client = running.start_client("c", patches=[("version", {"text": "99.0"})])
-    refused_at_both_ends(running, client, "install the same", "the hospital 99.0")
+    refused_at_both_ends(running, client, "install the same", "the hospital 99.0; ")
     go_on(running)
 
 
