@@ -331,8 +331,10 @@ class Responder:
         self, start: Start, reason: str, number: int = 0, code: Code = Code.FAILED
     ) -> _Answer:
         line = f"{self._named}{start.type} refused: {one_line(reason, 1000)}"
-        # a plan is shown again and again until a person has decided, or the rules are others
-        new = start.type != m.MANIFEST or self._said.is_new(start.type, line)
+        # a plan is shown again and again until a person has decided, or the rules are others; and
+        # results until there is room for them
+        again = start.type == m.MANIFEST or start.type in self._host
+        new = not again or self._said.is_new(start.type, line)
         log.log(logging.WARNING if new else logging.DEBUG, "%s", line)
         return refusal(start, self._outward(reason), self._audit, number, code), None
 

@@ -203,6 +203,18 @@ class _Lease:
                     log.warning("the lease isn't prolonged: %s", error)
 
 
+def _outbox(store: StudyStore, audit: AuditLog) -> Outbox:
+    """The way to the audit log; a person is told where an empty database stands in for another."""
+    outbox = Outbox(store, audit)
+    if outbox.replaced:
+        log.warning(
+            "%s has no study, but the audit log tells of studies of another database: if that "
+            "wasn't meant, stop the server and bring the other one back",
+            store.name,
+        )
+    return outbox
+
+
 class _Leading:
     """All objects of a server that leads."""
 
@@ -227,17 +239,10 @@ class _Leading:
             runs=runs,
             identity=folder.identity,
         )
-        outbox = Outbox(store, audit)
-        if outbox.replaced:
-            log.warning(
-                "%s has no study, but the audit log tells of studies of another database: if that "
-                "wasn't meant, stop the server and bring the other one back",
-                store.name,
-            )
         self._studies = Studies(
             self._premises,
             store,
-            outbox,
+            _outbox(store, audit),
             setup.board,
             lead=lease.fence,
             owner=owner,
