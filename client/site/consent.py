@@ -15,7 +15,7 @@ from wardround.client.site.plan_text import plan_text
 from wardround.client.site.policy import load_site
 from wardround.client.site.stop import LOCK
 from wardround.client.site.studies import StudyFolders
-from wardround.client.site.study_text import Shown, differs_by, study_text, what_is_new
+from wardround.client.site.study_text import Shown, differs_by, few_between, study_text, what_is_new
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.lock import lock_holder
 from wardround.common.errors import AuditError, PolicyRefused, TransportError, WardroundError
@@ -148,7 +148,9 @@ def _shown(kit: Kit, study: Study | None, manifest: Manifest) -> Shown:
 
 def _together(kit: Kit, now: Shown) -> Iterator[str]:
     """What sums of this study would tell beside those of others that were approved here."""
-    for desk in desks(kit) if now.study is not None else []:
+    for desk in desks(kit):
+        if desk.study is None or not few_between(now, desk.study):
+            continue  # most have the same hospitals: their settings needn't be read
         for one in desk.approvals.decisions("approved"):
             if few := differs_by(now, _shown(kit, desk.study, one.manifest)):
                 yield (

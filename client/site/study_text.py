@@ -135,15 +135,19 @@ def differs_by(now: Shown, other: Shown) -> list[str]:
 
     Empty where there are as many as a sum must have, or the two ask about unlike things.
     """
-    if now.study is None or other.study is None or now.config is None or other.config is None:
+    if now.config is None or other.config is None or other.study is None:
         return []
-    few = sorted({*now.study.hospitals} ^ {*other.study.hospitals})
-    asked = [_asked_about(one.config) for one in (now, other) if one.config]
-    same = now.config.task.name == other.config.task.name and (
-        asked[0] & asked[1] or not any(asked)
-    )
+    asked, before = _asked_about(now.config), _asked_about(other.config)
+    same = now.config.task.name == other.config.task.name
+    alike = same and (asked & before or not asked | before)
+    return few_between(now, other.study) if alike else []
+
+
+def few_between(now: Shown, other: Study) -> list[str]:
+    """Hospitals that are asked in one of two studies only; empty where a sum may be of so many."""
+    few = {*now.study.hospitals} ^ {*other.hospitals} if now.study is not None else set()
     fewest = max(_FEWEST, now.manifest.secure_aggregation.min_cohort)
-    return few if same and len(few) < fewest else []
+    return sorted(few) if len(few) < fewest else []
 
 
 def _asked_about(config: Config) -> set[str]:
