@@ -81,11 +81,16 @@ class _Told:
         """Lines for what is new in a message."""
         self.line = line = new.line
         for event in new.events:
+            if event.new == "complete":  # its rounds came before
+                yield from self._rounds(line)
             yield Update(_event(event), line, event)
         if line.state in ("submitted", "waiting") and line.waiting_for != self._waiting:
             self._waiting = line.waiting_for
             if self._waiting:
                 yield Update(f"waiting for {', '.join(self._waiting)}", line)
+        yield from self._rounds(line)
+
+    def _rounds(self, line: f.Line) -> Iterator[Update]:
         if line.state in ("running", "complete") and line.round > self._round:
             self._round = line.round
             yield Update(f"round {line.round} of {line.rounds}", line)

@@ -103,13 +103,11 @@ class Approvals:
             one = self._decision(path.stem, "rejected")
             same = one.manifest.run == manifest.run if one else path.stem == manifest.digest().hex()
             if same:
-                reason = one.reason if one else ""
-                raise PlanRejected(
-                    one_line(
-                        f"this hospital rejected the plan of run '{manifest.run}': "
-                        f"{reason or 'no reason given'}"
-                    )
-                )
+                reason = (one.reason if one else "") or "no reason given"
+                said = f"this hospital rejected the plan of run '{manifest.run}': {reason}"
+                if manifest.study:  # whoever hears it knows which study, and of whom
+                    said = f"{reason} (a person's decision)"
+                raise PlanRejected(one_line(said))
 
     def accept(self, manifest: Manifest) -> None:
         """The hospital takes part by this plan from now on, and by no other.

@@ -176,6 +176,7 @@ class StudyRun:
             if self.error is not None:
                 with suppress(OSError):
                     self.run.update(status=f"stopped: {self.error}", away=self.attendance.away())
+            board.run_ended("complete" if self.error is None else "stopped")
             self.over = True
             ended()
 

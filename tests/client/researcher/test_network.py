@@ -15,6 +15,7 @@ from tests.networks import STUDY
 from tests.networks import Network as Served
 from wardround.client.researcher.calls import Away
 from wardround.client.researcher.network import Network, StudyHandle
+from wardround.client.researcher.showing import standing
 from wardround.common.errors import (
     ConfigError,
     ProvisionError,
@@ -91,6 +92,10 @@ def test_a_file_becomes_a_study_once(served: Served, anna: Network, file: Path) 
         ("north", "waiting", ""),
         ("south", "rejected", "not now"),
     ]
+    assert standing(handle.refresh().line) == "waiting for north"
+    served.desk.bring(study.id, "waiting")
+    served.desk.store.decide(study.id, "north", "rejected", "nor now")
+    assert standing(handle.refresh().line) == "waiting: too few hospitals have accepted"
 
 
 @pytest.mark.parametrize(
@@ -178,9 +183,8 @@ def test_watching_tells_each_thing_once(served: Served, anna: Network, file: Pat
             desk.store.change(handle.id, "queued", expect="waiting", fence=row.fence, who="server")
             desk.store.claim("test", 100.0, 100)
             desk.rounds[handle.id] = Progress(1, 3)
-        elif told[-1] == "round 1 of 3":
+        elif told[-1] == "round 1 of 3":  # both at once: what came first is told first
             desk.rounds[handle.id] = Progress(3, 3)
-        elif told[-1] == "round 3 of 3":
             row = desk.store.get(handle.id)
             desk.store.change(
                 handle.id, "complete", expect="running", fence=row.fence, who="server"

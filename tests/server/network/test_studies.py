@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -228,6 +229,19 @@ def test_abort_ends_it_once_whatever_it_was_at(network: Network) -> None:
     network.studies.look()
     ends = [one for one in network.store.events(study.id) if one.new == "aborted"]
     assert [one.who for one in ends] == ["researcher anna"]
+
+
+def test_the_board_of_a_run_that_ended_says_so_and_not_why(network: Network) -> None:
+    """Its clock stands; the reason is the study's, which hospitals aren't shown."""
+    study = network.study()
+    run = network.submit(study)
+    board, over = network.board.begin(study.id, run.facts()), threading.Event()
+    assert board.snapshot()["run"]["ended"] is None
+    run.grid.fail(StudyRefused("a mistake in the cohort"))
+    run.begin(board, over.set)
+    assert over.wait(60) and run.error is not None
+    shown = board.snapshot()["run"]
+    assert shown["status"] == "stopped" and shown["ended"] is not None
 
 
 def test_whoever_leads_next_goes_on_with_what_stands_in_the_database(network: Network) -> None:
