@@ -198,6 +198,9 @@ def _check_records(
         problems += _cut_or_made_anew(log, [record for _, record in good])
 
 
+_REKEYED = "(unless it was given new keys since: its earlier heads are by the old one)"
+
+
 def _foreign(
     log: ReadLog,
     name: str,
@@ -210,7 +213,7 @@ def _foreign(
             yield Problem(name, number, "inserted", f"no head of '{log.party}' or for it")
         for party, public in ((record.head.party, record.public), (record.by, record.by_public)):
             if publics.get(party, public) != public:
-                text = f"signed by another key than that of '{party}'"
+                text = f"signed by another key than that of '{party}' {_REKEYED}"
                 yield Problem(name, number, "edited", text)
 
 

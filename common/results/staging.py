@@ -96,7 +96,8 @@ class Staging:
                 free = shutil.disk_usage(_there(self._folder)).free
                 if free < package.size_bytes + SPARE_BYTES:
                     raise ResultsRefused(
-                        f"its disk has no room for {package.size_bytes} bytes of results",
+                        f"its disk has no room for {package.size_bytes} bytes of results and "
+                        f"{SPARE_BYTES >> 20} MiB that stay free",
                         mend=_AGAIN,
                     )
                 self._make(self._folder)
