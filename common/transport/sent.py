@@ -90,4 +90,5 @@ SENT: dict[type[frames.Frame] | type[frames.Chunk], dict[str, Decided]] = {
         "data": keys("no more than was announced, of its digest", _BOX),
     },
 }
-"""Not ``Hello`` and ``Again``: a hospital says them. ``position`` is never a frame's: requests have theirs."""
+"""Not ``Hello`` and ``Again``: a hospital says them. ``position`` is never a frame's: requests have
+theirs."""
