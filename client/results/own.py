@@ -59,16 +59,20 @@ def own_figures(hospital: Hospital, folder: Path) -> OwnFigures:
             "The results hold no figures of all hospitals together: too few had held-out rows, or "
             "each could have told another's."
         )
-    write_own(folder, found, table, left)
+    write_own(folder, found, table, left, shared.purpose)
     return found
 
 
-def write_own(folder: Path, found: OwnFigures, table: FigureTable, left: Left) -> None:
-    """Write both files. Raises OSError."""
+def write_own(
+    folder: Path, found: OwnFigures, table: FigureTable, left: Left, purpose: str = ""
+) -> None:
+    """Write both files. Raises OSError. ``purpose``: the study's, for people."""
     private_folder(folder / OWN)
     text = to_json(FORMAT.seal(vars(found)), indent=1)
     write_atomically(folder / OWN / FIGURES, text.encode(), private=True)
-    write_atomically(folder / OWN / REPORT, page(found, table, left).encode(), private=True)
+    write_atomically(
+        folder / OWN / REPORT, page(found, table, left, purpose).encode(), private=True
+    )
 
 
 # --- at home ----------------------------------------------------------------------------------

@@ -58,11 +58,12 @@ caption { text-align: left; color: var(--soft); padding-bottom: .4rem; } .num { 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def page(found: OwnFigures, table: FigureTable, left: Left) -> str:
-    """The page as HTML text."""
+def page(found: OwnFigures, table: FigureTable, left: Left, purpose: str = "") -> str:
+    """The page as HTML text. ``purpose``: the study's, in its researcher's words."""
     split = next((one for one in reversed(HELD_OUT) if one in found.figures), "test")
     parts = [
         f"<h1>{escape(found.run)} at {escape(found.hospital)}</h1>",
+        f"<p>{escape(purpose)}</p>" if purpose else "",
         f'<p class="soft">The model of round {found.round} on this hospital\'s own rows. These '
         "figures were worked out here and were never sent.</p>",
         _answer(found, table, left, split),

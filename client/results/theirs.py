@@ -12,6 +12,7 @@ from wardround.common.figures.figure import MEAN, OVERALL, is_number
 from wardround.common.figures.records import evaluation_of, model_rows
 from wardround.common.protocol.names import HELD_OUT, SPLITS
 from wardround.common.run.directory import RunDirectory
+from wardround.common.text import one_line
 
 _MOST_ROWS = 2**53
 
@@ -28,11 +29,13 @@ class Theirs:
     round : whose model it is
     rows : as they announced them, by split; empty where that isn't told
     figures : by split, then 'mean' (of hospitals) and 'overall' (all rows together)
+    purpose : what the study is for, in its researcher's words; '' where that isn't told
     """
 
     round: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     figures: dict[str, dict[str, Figures]] = field(default_factory=dict)
+    purpose: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Theirs:
@@ -49,7 +52,8 @@ class Theirs:
                     figures[split] = {name: plain(rows[name]) for name in (MEAN, OVERALL)}
             told = summary.get("rows", {})
             counts = {split: told[split] for split in SPLITS if _is_count(told.get(split))}
-            return cls(chosen, counts, figures)
+            purpose = one_line(str(summary.get("purpose") or " "), 2000)
+            return cls(chosen, counts, figures, purpose)
         except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return cls()
 

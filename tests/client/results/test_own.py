@@ -178,7 +178,7 @@ def test_the_page_runs_nothing_loads_nothing_and_escapes_all(runs: Any) -> None:
     )  # fmt: skip
     left = Left("", evil, [], {evil: 1500, "masked": 0}, 1.5, {"seq": 3, "hash": evil})
     tags = Tags()
-    tags.feed(text := page(found, table, left))
+    tags.feed(text := page(found, table, left, f"Why? {evil}"))
     assert {tag for tag, _ in tags.found} == {
         *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ul", "li", "b"),
         *("span", "div", "table", "thead", "tbody", "tr", "th", "td", "code"),
@@ -186,6 +186,6 @@ def test_the_page_runs_nothing_loads_nothing_and_escapes_all(runs: Any) -> None:
     names = {name for _, attrs in tags.found for name in attrs}
     assert names == {"lang", "charset", "http-equiv", "content", "name", "class"}
     assert '<td class="num">0.750 ±0.010</td><td class="num">0.500</td>' in text
-    assert text.count(BOUND_SENTENCE) == 1
+    assert text.count(BOUND_SENTENCE) == 1 and "<p>Why? &lt;script&gt;" in text
     assert "25.0%" in text and "1.5 kB" in text and share(found, "train") != share(found, "train")
     json.dumps(text)
