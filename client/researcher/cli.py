@@ -122,7 +122,7 @@ def list_studies(
             more = "" if everything else " goes on; --all shows those that are over"
             print(f"no study{more}")
             return
-        new_console().print(table(found))
+        new_console(width=160).print(table(found))
 
 
 @study.command("show", epilog=example("wardround study show sepsis-mortality"))
