@@ -82,7 +82,7 @@ COMMANDS = (
     Command(
         "init",
         ANYONE,
-        "Write a commented federation.toml to start from.",
+        "Write a commented federation.toml, or a network's files, to start from.",
         "wardround.simulations.cli",
     ),
     Command(

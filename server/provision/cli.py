@@ -210,7 +210,11 @@ def _next(file: Path, done: Provisioned, zips: list[Path]) -> str:
     if done.kits and not {kit.name for kit in done.kits} & set(one.hospitals):
         return f"hand over {_shown(done.kits[0])}; with it: wardround study list --kit KIT"
     if done.kits or zips:
-        return f"wardround server {file}; at each hospital: wardround client KIT --data SHARD"
+        asks = "; a researcher: wardround study submit STUDY_TOML --kit KIT"
+        return (
+            f"wardround server {file}; at each hospital: wardround client KIT --data SHARD"
+            f"{asks if one.researchers else ''}"
+        )
     return f"wardround server {file}; a server that runs takes this over by itself"
 
 
