@@ -66,11 +66,12 @@ class HospitalProcess:
         kit: Kit,
         data: Path | Data | None,
         device: str | None = None,
-        now: Callable[[], datetime] = now_utc,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self.kit = kit
         data = data if isinstance(data, Data) else Data(data)
         self._over, self._server, self._warned = threading.Event(), "", ""
+        self._now = now or (lambda: now_utc())
         self._running = False
         become_client()  # requests are Flower's messages here, too, wherever they are answered
         # lock, then the kill switch, then the audit log: nobody else writes here, and a hospital
@@ -98,7 +99,7 @@ class HospitalProcess:
                 device=device,
                 data=data,
                 mailbox=self.connection.mailbox,
-                now=now,
+                now=self._now,
                 on_accepted=self.connection.set_limit,
                 on_round=lambda number: self._send_head(),
             )
@@ -159,7 +160,7 @@ class HospitalProcess:
 
     def _warn_of_end(self) -> None:
         """Once a day, where the signed description ends soon, or has ended."""
-        line = warning(self.kit.description, now_utc())
+        line = warning(self.kit.description, self._now())
         if line != self._warned:
             self._warned = line
             if line:

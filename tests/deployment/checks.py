@@ -8,7 +8,9 @@ import numpy as np
 
 from tests.deployment.harness import Federation
 from wardround.common.audit.compare import compare_told
+from wardround.common.audit.log import AuditLog
 from wardround.common.audit.verify import check_log, verify_log
+from wardround.common.trust.credentials import read_identity
 
 
 def assert_sound(made: Federation, rounds: int | None = None, honest: bool = True) -> None:
@@ -26,9 +28,19 @@ def assert_sound(made: Federation, rounds: int | None = None, honest: bool = Tru
     for party in ("server", *made.names):
         path = made.audit_path(party)
         if path.exists():
+            started_again(made, party)
             problems = verify_log(path, path.with_name("audit.heads"))
             assert not problems, f"{party}: {problems}"
     assert not honest or not told_otherwise(made)
+
+
+def started_again(made: Federation, party: str) -> None:
+    """Open a log as the next start does: a kill between a head and the line that tells of it left
+    that line to be written."""
+    server = made.folder / "provision" / "server"
+    folder = server if party == "server" else made.kit(party)
+    identity = read_identity(folder / "identity.key", "")
+    AuditLog.open(made.audit_path(party), party, identity).close()
 
 
 def told_otherwise(made: Federation) -> list[str]:

@@ -18,7 +18,7 @@ SLOW: Patch = (
 )
 CLOCKS = {
     "client": ["site.last_word", "site.kit", "process.main"],
-    "server": ["process.running"],
+    "server": ["reception.port"],
 }
 
 
