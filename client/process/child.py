@@ -212,6 +212,7 @@ class ChildPlace:
         self._child = _Child(self._setup.told(terms, most), self._spool, most)
         if self._closed:  # meanwhile
             self._child.end()
+        log.debug("study %s computes in process %s", self._setup.study[:12], self.process_id)
         try:
             self._send({"do": "make"})
         except BaseException:
