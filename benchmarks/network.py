@@ -163,7 +163,7 @@ class Made:
     def failover(self, asking: Network) -> float:
         """Seconds until a study goes on at the standby, once its leader was killed."""
         self.server()
-        handle = asking.submit(self.study(200_000, 100_000))
+        handle = asking.submit(self.study(200_000, 1000))
         at = _round(asking, handle.id, 0)
         self.leader.send_signal(signal.SIGKILL)
         began = time.monotonic()
