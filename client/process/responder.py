@@ -283,21 +283,11 @@ class Responder:
     def _reply(self, start: Start, content: Content, number: int, protection: str) -> _Answer:
         """An answer that is kept, written down, and may leave.
 
-        Its id is of request and content, so another answer to the same request is another message.
         Kept before the audit log says that it leaves: what is said to have left can be sent again.
         """
         body = encode_content(content)
         digest = body.digest()
-        reply = Start(
-            number=0,
-            id=hashlib.sha256(f"{start.id}\x1f{digest}".encode()).hexdigest(),
-            kind="reply",
-            type=start.type,
-            study=start.study,
-            reply_to=start.id,
-            size_bytes=body.size_bytes,
-            digest=digest,
-        )
+        reply = reply_to(start, body.size_bytes, digest)
         kept: FileBody | None = None
         if start.type in _KEPT:
             kept = self._answers.keep(self._guard.run, start.id, reply, body)
@@ -337,6 +327,21 @@ class Responder:
         new = not again or self._said.is_new(start.type, line)
         log.log(logging.WARNING if new else logging.DEBUG, "%s", line)
         return refusal(start, self._outward(reason), self._audit, number, code), None
+
+
+def reply_to(start: Start, size_bytes: int, digest: str) -> Start:
+    """What announces an answer of that size and digest (hexadecimal) to a request. Its id is of
+    request and content, so another answer to the same request is another message."""
+    return Start(
+        number=0,
+        id=hashlib.sha256(f"{start.id}\x1f{digest}".encode()).hexdigest(),
+        kind="reply",
+        type=start.type,
+        study=start.study,
+        reply_to=start.id,
+        size_bytes=size_bytes,
+        digest=digest,
+    )
 
 
 def refusal(

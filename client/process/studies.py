@@ -8,7 +8,6 @@ of it is answered any more.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from pathlib import Path
 from wardround.client.process.child import ChildPlace, Children, Setup
 from wardround.client.process.endings import OF_RESULTS, Endings
 from wardround.client.process.place import OwnPlace, Place, Surroundings
-from wardround.client.process.responder import refusal, too_large
+from wardround.client.process.responder import refusal, reply_to, too_large
 from wardround.client.process.said import Said
 from wardround.client.process.study import House, StudyWork
 from wardround.client.results.receiver import COMPLETE, STATES, Receiver
@@ -305,16 +304,7 @@ class Studies:
             protection="none",
             study=start.study,
         )
-        reply = Start(
-            number=0,
-            id=hashlib.sha256(f"{start.id}\x1f{body.digest()}".encode()).hexdigest(),
-            kind="reply",
-            type=start.type,
-            study=start.study,
-            reply_to=start.id,
-            size_bytes=body.size_bytes,
-            digest=body.digest(),
-        )
+        reply = reply_to(start, body.size_bytes, body.digest())
         self._house.mailbox.put(reply, body)
 
     def _refuse(self, start: Start, error: WardroundError) -> None:
