@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wardround.common.errors import DataError, TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
-from wardround.common.tasks.columns import column_key
+from wardround.common.tasks.columns import category_cells, column_key
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.options import TabularOptions
@@ -57,7 +57,7 @@ def frequent(table: Table, column: str, options: TabularOptions) -> dict[str, in
 
     Raises DataError for one that is too long.
     """
-    cells = table.categories(column)
+    cells = category_cells(table, column, options)
     rows = Counter(cell for cell in cells if cell is not None)
     shared, patients = rows, options.columns.patient_id
     if patients is not None:  # a patient's many rows are one who shares the value
@@ -91,7 +91,9 @@ def uncounted(table: Table, options: TabularOptions) -> list[LeftOut]:
     found = []
     for name, known in options.columns.categories.items():
         if options.unknown == "ignore":
-            cells = [c for c in table.categories(name) if c is not None and c not in known]
+            cells = [
+                c for c in category_cells(table, name, options) if c is not None and c not in known
+            ]
             reason = f"column '{name}', not in task.columns.categories (task.unknown = 'ignore')"
             found.append(LeftOut(len(cells), "cells", reason))
     return found
@@ -103,7 +105,7 @@ def lost_lines(train: Table, totals: Sums, options: TabularOptions) -> list[str]
     lines = []
     for name in undeclared(options):
         known = set(vocabulary(totals, name, options))
-        lost = sum(c is not None and c not in known for c in train.categories(name))
+        lost = sum(c is not None and c not in known for c in category_cells(train, name, options))
         if lost:
             lines.append(
                 f"column '{name}': {lost} of {len(train)} training rows have a value that is rarer "
@@ -123,7 +125,9 @@ def without_class(table: Table, totals: Sums, options: TabularOptions) -> int:
     if options.kind != "multiclass" or options.classes is not None:
         return 0
     known = set(classes(totals, options))
-    return sum(cell not in known for cell in table.categories(str(options.columns.target)))
+    return sum(
+        cell not in known for cell in category_cells(table, str(options.columns.target), options)
+    )
 
 
 def empty_columns(totals: Sums, options: TabularOptions) -> list[str]:
@@ -146,7 +150,7 @@ def category_sums(train: Table, options: TabularOptions) -> Sums:
         if name in agreed:
             words |= frequent(train, name, options)
         elif options.normalise_encoded:  # else nothing needs these counts
-            counts = Counter(train.categories(name))
+            counts = Counter(category_cells(train, name, options))
             for text in vocabulary({}, name, options):
                 key = column_key(train, "category", name, text)
                 sums[key] = np.array([float(counts[text])])
@@ -182,7 +186,7 @@ def indicators(table: Table, name: str, totals: Sums, options: TabularOptions) -
     known = {text: index for index, text in enumerate(vocabulary(totals, name, options))}
     declared = name in options.columns.categories
     matrix = np.zeros((len(table), len(known)))
-    cells = table.categories(name)
+    cells = category_cells(table, name, options)
     for row, cell in enumerate(cells):
         if cell is None:
             continue

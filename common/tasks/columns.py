@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Fit
-from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.table import Cells, Table
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.vocabulary import LONGEST_WORD_BYTES
 from wardround.common.text import near
@@ -38,6 +38,17 @@ def numeric_columns(table: Table, options: TabularOptions) -> list[str]:
         named = set(options.columns.named())
         names = [name for name in table.columns if name not in named]
     return sorted(names)
+
+
+def category_cells(table: Table, column: str, options: TabularOptions) -> Cells:
+    """The cells of a column of categories or classes, by the names that ``columns.codes`` gives."""
+    cells = table.categories(column)
+    spellings = options.columns.spellings(column)
+    if not spellings:
+        return cells
+    called = np.empty(len(cells), dtype=object)
+    called[:] = [cell if cell is None else spellings.get(cell, cell) for cell in cells]
+    return called
 
 
 def feature_cells_missing(table: Table, options: TabularOptions) -> NDArray[np.bool_]:

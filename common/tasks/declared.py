@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from wardround.common.settings.effects import Effect, check_effects
 from wardround.common.text import code, normal_text
@@ -42,3 +42,5 @@ Name = Annotated[str, AfterValidator(normal_text)]
 """A column's name."""
 Codes = Annotated[list[str], AfterValidator(distinct_codes)]
 """Values that cells may have: all different."""
+Code = Annotated[str, AfterValidator(code), Field(min_length=1, max_length=60)]
+"""One value that cells may have."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from wardround.common.settings.effects import Effect, NoEffect
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.two_values import TwoValues
-from wardround.common.tasks.declared import Codes, Name, Options
+from wardround.common.tasks.declared import Code, Codes, Name, Options
 
 _MOST_WEIGHTS = 2**26
 _LEAST_COUNT = 5
@@ -48,6 +49,19 @@ class Columns(Options):
     negative: dict[Name, Codes] = Field(
         {}, description="texts of `binary` columns that mean 0; needed where there are several"
     )
+    codes: dict[Name, dict[Code, Codes]] = Field(
+        {},
+        description=(
+            "how hospitals write a category, class or event, by what it is called here: "
+            '`{ sex = { female = ["F", "w"], male = ["M"] } }`; a text that stands nowhere in it '
+            "stays as it is"
+        ),
+    )
+
+    def spellings(self, column: str) -> dict[str, str]:
+        """What a text of this column is called, by how it is written; {} without ``codes``."""
+        lists = self.codes.get(column, {})
+        return {text: name for name, texts in lists.items() for text in texts}
 
     def named(self) -> list[str]:
         """Every column named here, as often as it is named."""
@@ -72,7 +86,31 @@ class Columns(Options):
                 raise WrongKey(key, f"'{unknown[0]}' isn't in columns.binary")
         for name, values in self.negative.items():
             _check_two(f"negative.{name}", self.positive.get(name), values)
+        self._check_codes()
         return self
+
+    def _check_codes(self) -> None:
+        """Raise WrongKey unless every text of ``codes`` has one name, and lists use the names."""
+        roles = {*self.categorical, *self.binary, self.target, self.event}
+        for column, lists in self.codes.items():
+            if column not in roles:
+                raise WrongKey(
+                    "codes", f"'{column}' isn't a categorical or binary column, target or event"
+                )
+            called: dict[str, str] = {}
+            for name, texts in lists.items():
+                for text in (name, *texts):
+                    same = text if column in self.categorical else text.casefold()
+                    if (other := called.setdefault(same, name)) != name:
+                        raise WrongKey(
+                            f"codes.{column}", f"'{text}' is '{other}' and '{name}'; name it once"
+                        )
+            for key, declared in (
+                ("categories", self.categories),
+                ("positive", self.positive),
+                ("negative", self.negative),
+            ):
+                _check_spelling(f"{key}.{column}", declared.get(column), self.spellings(column))
 
 
 class ModelOptions(Options):
@@ -180,7 +218,10 @@ class TabularOptions(Options):
     @property
     def target_values(self) -> TwoValues:
         """What the texts of a binary target, or of the event, mean."""
-        return TwoValues(self.positive, self.negative, "task.positive")
+        columns = self.columns
+        column = columns.event if self.kind == "survival" else columns.target
+        spellings = columns.spellings(str(column))
+        return TwoValues(self.positive, self.negative, "task.positive", spellings=spellings)
 
     def binary_values(self, column: str) -> TwoValues:
         """What the texts of one of ``columns.binary`` mean."""
@@ -190,6 +231,7 @@ class TabularOptions(Options):
             negative.get(column),
             f"task.columns.positive.{column}",
             ", or list the column under task.columns.categorical, not binary",
+            self.columns.spellings(column),
         )
 
     @model_validator(mode="after")
@@ -212,8 +254,20 @@ class TabularOptions(Options):
                 raise WrongKey(key, "it is for kind = 'binary' or 'survival'; leave it out")
         if self.negative is not None:
             _check_two("negative", self.positive, self.negative)
+        self.__check_spelling()
         self._check_counts()
         return self
+
+    def __check_spelling(self) -> None:
+        """Raise WrongKey for a list of the target's texts that has one as hospitals write it."""
+        columns = self.columns
+        spellings = columns.spellings(str(columns.event or columns.target))
+        for key, texts in (
+            ("positive", self.positive),
+            ("negative", self.negative),
+            ("classes", self.classes),
+        ):
+            _check_spelling(key, texts, spellings)
 
     def _check_counts(self) -> None:
         """Raise NoEffect for a least count of categories where none are agreed from counts."""
@@ -228,6 +282,13 @@ class TabularOptions(Options):
                 "has no effect: no column has categories, or classes, that are agreed from counts "
                 "(all are declared); leave it out",
             )
+
+
+def _check_spelling(key: str, texts: list[str] | None, spellings: Mapping[str, str]) -> None:
+    """Raise WrongKey for a text that nothing would be: ``columns.codes`` calls it otherwise."""
+    for text in texts or ():
+        if (name := spellings.get(text, text)) != text:
+            raise WrongKey(key, f"'{text}' is called '{name}' by columns.codes; write that")
 
 
 def _check_two(key: str, positive: list[str] | None, negative: list[str]) -> None:

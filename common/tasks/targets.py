@@ -21,6 +21,7 @@ from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.categories import classes
 from wardround.common.tasks.classes import UNLABELLED
+from wardround.common.tasks.columns import category_cells
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import mean_of, one, std_of
 from wardround.common.tasks.options import TabularOptions
@@ -70,7 +71,7 @@ def shard_labels(raw: Table, options: TabularOptions) -> NDArray[np.int64]:
     if options.kind == "multiclass":
         if options.classes is not None:
             return _classes(raw, {}, options)
-        texts = raw.categories(str(options.columns.target)).astype(str)
+        texts = category_cells(raw, str(options.columns.target), options).astype(str)
         return np.unique(texts, return_inverse=True)[1].astype(np.int64)
     values = raw.numbers(str(options.columns.target))
     if len(values) == 0:
@@ -137,7 +138,7 @@ def _classes(raw: Table, totals: Sums, options: TabularOptions) -> NDArray[np.in
     if not names:
         return np.zeros(len(raw), dtype=np.int64)  # loading: classes not agreed yet
     index = {name: position for position, name in enumerate(names)}
-    cells = raw.categories(str(options.columns.target))
+    cells = category_cells(raw, str(options.columns.target), options)
     if options.classes is None:
         return np.array([index.get(str(cell), UNLABELLED) for cell in cells], dtype=np.int64)
     for row, cell in enumerate(cells):

@@ -10,8 +10,8 @@ quotes a cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,14 @@ class TwoValues:
     positive, negative : in any case of letters; None where the configuration names none
     key : of the list of positive texts, for messages ('task.positive')
     otherwise : what else could help where a text isn't read, for messages
+    spellings : what a text is called, by how it is written; others are called as they are
     """
 
     positive: Sequence[str] | None = None
     negative: Sequence[str] | None = None
     key: str = "task.positive"
     otherwise: str = ""
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def negative_key(self) -> str:
@@ -46,7 +48,7 @@ class TwoValues:
     def read(self, table: Table, column: str) -> NDArray[np.float64]:
         """The column as 0.0 and 1.0, NaN where missing. Raises DataError for a text that is
         neither, by its place."""
-        texts = [None if c is None else code(c).casefold() for c in table.cells(column)]
+        texts = self._texts(table, column)
         if self.positive is None:
             ones, zeros = _YES, _NO
             mend = (
@@ -67,6 +69,13 @@ class TwoValues:
             elif text is not None:
                 raise DataError(f"{table.place(row, column)}: {mend}{self.otherwise}")
         return values
+
+    def _texts(self, table: Table, column: str) -> list[str | None]:
+        """The column's cells as they are called, in small letters."""
+        cells = table.cells(column)
+        called = {text.casefold(): name.casefold() for text, name in self.spellings.items()}
+        found = (None if cell is None else code(cell).casefold() for cell in cells)
+        return [None if text is None else called.get(text, text) for text in found]
 
     def _zeros(
         self, table: Table, column: str, texts: Sequence[str | None], others: Sequence[str | None]
@@ -93,5 +102,5 @@ class TwoValues:
 
     def present(self, table: Table, column: str) -> list[bool]:
         """Whether each of the declared positive texts stands in the column."""
-        there = {code(cell).casefold() for cell in table.cells(column) if cell is not None}
+        there = set(self._texts(table, column))
         return [code(text).casefold() in there for text in self.positive or ()]
