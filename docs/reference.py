@@ -22,11 +22,11 @@ from docs import sent
 from wardround.client.site.policy import SitePolicy
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
+from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.known_effects import EFFECTS
 from wardround.common.settings.strategies import STRATEGIES
-from wardround.common.tasks.declared import Options
 from wardround.common.tasks.imaging.options import (
     AugmentOptions,
     FileOptions,
@@ -46,7 +46,9 @@ _COMMANDS = """\
 Made from the command line itself (`python -m docs.reference`); `wardround COMMAND --help` says the
 same. Keys of `federation.toml` are in [configuration](configuration.md).
 """
-_TASKS: dict[str, type[Options]] = {
+_TABLES: dict[str, type[BaseModel]] = {
+    "cohort.index": CohortIndex,
+    "cohort.variables": CohortVariable,
     "task tabular": TabularOptions,
     "task.columns": Columns,
     "task.model": ModelOptions,
@@ -57,7 +59,7 @@ _TASKS: dict[str, type[Options]] = {
     "task text": TextOptions,
     "text task.columns": TextColumns,
 }
-"""Tables of the built-in tasks, by what stands in the page."""
+"""Tables within tables, and those of the built-in tasks, by what stands in the page."""
 
 
 def pages() -> dict[Path, str]:
@@ -81,8 +83,8 @@ def _table(name: str) -> str:
         return sent.table(name)
     if name == "site.toml":
         return _HEAD + "".join(_rows(SitePolicy, ()))
-    if name in _TASKS:
-        return _HEAD + "".join(_rows(_TASKS[name], _TASKS[name].effects))
+    if name in _TABLES:
+        return _HEAD + "".join(_rows(_TABLES[name], getattr(_TABLES[name], "effects", ())))
     if name == "server.dashboard":
         return _HEAD + "".join(_rows(DashboardTable, ()))
     (model, *_) = _kinds(Config.model_fields[name].annotation)

@@ -15,7 +15,14 @@ from wardround.client.site.plan_text import plan_text
 from wardround.client.site.policy import load_site
 from wardround.client.site.stop import LOCK
 from wardround.client.site.studies import StudyFolders
-from wardround.client.site.study_text import Shown, differs_by, few_between, study_text, what_is_new
+from wardround.client.site.study_text import (
+    Shown,
+    asked_of_records,
+    differs_by,
+    few_between,
+    study_text,
+    what_is_new,
+)
 from wardround.common.audit.log import AuditLog
 from wardround.common.durable.lock import lock_holder
 from wardround.common.errors import AuditError, PolicyRefused, TransportError, WardroundError
@@ -112,6 +119,8 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
     now = _shown(kit, desk.study, manifest)
     if now.study is not None and now.config is not None:
         say(study_text(now.study, now.config, _where_data(kit, now.study)))
+    elif now.study is None and (cohort := kit.description.config().cohort) is not None:
+        say(asked_of_records(cohort))
     say(plan_text(manifest))
     for line in _together(kit, now):
         say(line)

@@ -12,9 +12,11 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from wardround.client.site.cohort_text import cohort_rows
 from wardround.common.config.load import Config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.run.shaping import flat
+from wardround.common.settings import CohortTable
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
 
@@ -79,6 +81,8 @@ def _asked(config: Config) -> Iterator[tuple[str, str]]:
     others = {k: v for k, v in options.items() if k not in ("columns", "files")}
     if others:
         yield "task's settings", "; ".join(f"{key}: {_value(others[key])}" for key in others)
+    if config.cohort is not None:
+        yield from cohort_rows(config.cohort)
     yield from _settings(config)
 
 
@@ -102,6 +106,13 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {_value(one)}" for key, one in value.items())
     return one_line(str(value), 200)
+
+
+def asked_of_records(cohort: CohortTable) -> str:
+    """The same of a federation that is one study, whose settings are in its kit: what a source of
+    clinical records would be asked."""
+    rows = [("of clinical records", "asked for, where the data lie so"), *cohort_rows(cohort)]
+    return "\n".join(line for name, text in rows for line in _row(name, text)) + "\n"
 
 
 def _row(name: str, text: str) -> list[str]:

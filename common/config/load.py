@@ -21,6 +21,7 @@ from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, TaskError
 from wardround.common.settings import (
     TASK_PATHS,
+    CohortTable,
     DataTable,
     EvaluationTable,
     FederationTable,
@@ -66,6 +67,7 @@ class Config(Table):
     server: ServerTable = ServerTable()
     network: NetworkTable | None = None
     study: StudyTable | None = None
+    cohort: CohortTable | None = None
     _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
     _notes: list[str] = PrivateAttr(default_factory=list)
 
@@ -234,7 +236,27 @@ def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = N
                 raise validation_error(error, source.place, model, prefix) from None
             raise validation_error(error, source.place, Config) from None
         config._source, config._notes = source, overridden.notes
+        _check_cohort(config)
         return config
+
+
+def _check_cohort(config: Config) -> None:
+    """Raise ConfigError for a task that no cohort's table is for, or that names a column which the
+    cohort hasn't: a hospital that answers from clinical records would have none."""
+    if config.cohort is None or not is_built_in(config.task.name):
+        return
+    if config.task.name != "tabular":
+        raise config.error("cohort", f"has no effect with task.name = '{config.task.name}'")
+    from wardround.common.tasks.options import Columns
+
+    try:
+        columns = Columns.model_validate(config.task.options.get("columns", {}))
+    except ValidationError:
+        return  # the task itself tells
+    for name in columns.named():
+        if name not in config.cohort.columns:
+            line = f"'{name:.80}' is no variable of [cohort]; add it there, or name another"
+            raise config.error("task.columns", line)
 
 
 def _check_task_effects(config: Config) -> None:

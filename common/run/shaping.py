@@ -70,6 +70,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "scenario",
     ),
     "server": (),
+    "cohort": ("index", "variables"),
 }
 """Keys by table. Others of these tables are options of a task or a strategy, or operational."""
 
@@ -82,6 +83,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "secure_aggregation": ("threshold", "min_cohort", "threads"),
     "privacy": ("epsilon_limit",),
     "evaluation": (),
+    "cohort": (),
     "simulation": ("baselines", "threads", "executor", "ray_address"),
     "server": (
         "address",
@@ -112,6 +114,8 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     ``deployed`` one."""
     tables = config.model_dump(mode="json")
     del tables["network"], tables["study"]  # who asks, and of whom
+    if config.cohort is None:  # as it was before there were cohorts
+        del tables["cohort"]
     tables["task"] = without_folders(config.task.name, tables["task"])
     found: dict[str, Any] = {}
     for table, values in tables.items():

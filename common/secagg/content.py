@@ -47,6 +47,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
     tables: dict[str, Any] = config.model_dump(mode="json")
     for table in ("simulation", "evaluation", "server", "network", "study"):
         del tables[table]
+    if config.cohort is None:  # as it was before there were cohorts
+        del tables["cohort"]
     shared = ["name", "seed"]
     if config.training.has_horizon:  # else a run may have other rounds than were provisioned
         shared.append("rounds")

@@ -5,6 +5,7 @@ A key that works only together with another is in ``known_effects``. Nothing her
 """
 
 from wardround.common.settings.base import Positive, Table
+from wardround.common.settings.cohort import CohortTable
 from wardround.common.settings.machines import ServerTable, SimulationTable
 from wardround.common.settings.network import NetworkTable, StudyTable
 from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
@@ -24,6 +25,7 @@ from wardround.common.settings.task import (
 from wardround.common.settings.training import OWN_TRAINING, Precision, TrainingTable
 
 __all__ = [
+    "CohortTable",
     "DataTable",
     "EvaluationTable",
     "FederationTable",

@@ -8,7 +8,7 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.client.site.study_text import Shown, differs_by, study_text
+from wardround.client.site.study_text import Shown, asked_of_records, differs_by, study_text
 from wardround.common.config.load import parse_config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.settings import TaskTable
@@ -81,3 +81,15 @@ def test_two_studies_whose_sums_differ_by_few_hospitals_are_told_of() -> None:
     assert differs_by(shown("abcd"), shown("abc", survival)) == []
     assert differs_by(shown("abcd"), shown("abc", ours.replace('"died"', '"time"'))) == ["d"]
     assert differs_by(shown("abcd", ""), shown("abc", "")) == ["d"]
+
+
+def test_what_is_asked_of_clinical_records_is_shown_in_a_study_and_in_a_federation_of_one() -> None:
+    text = (
+        "[task.columns]\ntarget = 'died'\n[cohort.index]\nevent = 'visit'\n"
+        "[cohort.variables.died]\nof = 'death'\nwindow_days = [0, 30]\n"
+    )
+    config = parse_config(text)
+    assert config.cohort is not None
+    for shown in (study_text(STUDY, config), asked_of_records(config.cohort)):
+        assert "rows                each patient's first visit (any)\n" in shown
+        assert "column              died: any death, days 0 to 30\n" in shown

@@ -16,6 +16,7 @@ from wardround.client.site.study_rules import DataSource, StudyRules
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ConfigError, StudyRefused
 from wardround.common.secagg.content import descriptor
+from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.network import NetworkTable, StudyTable, end_of
 from wardround.common.study.states import OVER, STATES, may_follow
 from wardround.common.study.study import SignedStudy, Study, Submission
@@ -199,6 +200,7 @@ def test_every_field_and_key_has_a_row_in_the_threat_model() -> None:
     rows = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
     keys = {word.rpartition(".")[2] for word in re.findall(r"[\w.]+", rows)}
     fields = set(Study.model_fields) - {"format"}
-    tables = [set(one.model_fields) for one in (StudyTable, NetworkTable, DataSource, StudyRules)]
+    models = (StudyTable, NetworkTable, DataSource, StudyRules, CohortIndex, CohortVariable)
+    tables = [set(one.model_fields) for one in models]
     missing = {name for name in fields.union(*tables) if name not in keys}
     assert missing == set()
