@@ -34,7 +34,7 @@ ORDER = {
         "algorithms",
         "training",
         "data",
-        "secagg",
+        "secagg sources",
         "privacy",
         "site",
         "requests",

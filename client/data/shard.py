@@ -18,6 +18,7 @@ from wardround.common.errors import DataError, TaskError, WardroundError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.classes import UNLABELLED
+from wardround.common.tasks.data.left_out import LeftOut, added
 
 log = logging.getLogger("wardround.client")
 
@@ -76,6 +77,7 @@ class OwnShard:
     open_shard : called when the data is first needed; returns the unprepared shard
     held_out_key : the hospital's own; None in a simulation, where it is of the run's seed and the
         hospital's name
+    before : gives what was left out before the task saw the rows
     """
 
     name: str
@@ -83,6 +85,7 @@ class OwnShard:
     config: Config
     open_shard: Callable[[], Any]
     held_out_key: bytes | None = None
+    before: Callable[[], tuple[LeftOut, ...]] = tuple
 
     @property
     def sizes(self) -> dict[str, int] | None:
@@ -92,7 +95,7 @@ class OwnShard:
         raw = self.open_shard()
         if self.task.size(raw) == 0:
             raise DataError("the shard has no usable rows; check the data path", who=self.name)
-        left_out = tuple(str(one) for one in self.task.left_out(raw))
+        left_out = tuple(str(one) for one in added([*self.before(), *self.task.left_out(raw)]))
         key = self.held_out_key or simulated_key(self.config.federation.seed, self.name)
         split = split_rows(self.task, raw, self.config, key)
         notes = tuple(split_notes(self.task, raw, self.config, split))

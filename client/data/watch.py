@@ -47,28 +47,34 @@ class DataWatch:
 
     Parameters
     ----------
-    shard : file or folder; None for a task's own example data, which doesn't change
+    shard : gives the file or folder; None for a task's own example data, which doesn't change
     kept : a file that remembers which data a run began with
     """
 
     def __init__(
-        self, shard: Path | None, hospital: Callable[[], Hospital], audit: Lines, kept: Path
+        self,
+        shard: Callable[[], Path | None],
+        hospital: Callable[[], Hospital],
+        audit: Lines,
+        kept: Path,
     ) -> None:
         self._shard, self._hospital, self._audit, self._kept = shard, hospital, audit, kept
-        self._read_form = _form(shard) if shard is not None else ()
+        at = shard()
+        self._read_form = _form(at) if at is not None else ()
         self._told = ("", "")
 
     def begin(self, run: str) -> None:
         """A run begins or goes on: read again what changed. Raises DataError if it is unusable."""
-        if self._shard is None:
+        shard = self._shard()
+        if shard is None:
             return
-        form = _form(self._shard)
+        form = _form(shard)
         if form != self._read_form:
             self._hospital().forget()
             rows = sum(self._hospital().sizes().values())
             self._read_form = form
-            log.warning("%s has changed and was read again: %d rows", self._shard, rows)
-        digest = _digest(self._shard, form)
+            log.warning("%s has changed and was read again: %d rows", shard, rows)
+        digest = _digest(shard, form)
         if self._told == (run, digest):
             return
         before = self._before()

@@ -103,6 +103,7 @@ class Setup:
             "device": self.device,
             "data": str(self.data.path.absolute()) if self.data.path is not None else None,
             "none": self.data.none,
+            "name": self.data.name,
             "mark": terms.mark(),
             "most_bytes": most_bytes,
             "level": log.getEffectiveLevel(),

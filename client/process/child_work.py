@@ -44,7 +44,7 @@ _MOST_LINE = 4000
 def work(connection: Connection, setup: str) -> None:
     """A child's life.
 
-    setup : JSON: kit (folder), study (id), device, data, none, mark, most_bytes, level
+    setup : JSON: kit (folder), study (id), device, data, none, name, mark, most_bytes, level
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: its parent ends it
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
@@ -112,14 +112,15 @@ class _Bench:
         kit = Kit.open(Path(values["kit"]))
         study = StudyFolders(kit.state).read(values["study"], kit.description)
         path = Path(values["data"]) if values["data"] is not None else None
-        terms = Terms.read(kit, values["device"], data=Data(path, values["none"]), study=study)
+        data = Data(path, values["none"], values["name"])
+        terms = Terms.read(kit, values["device"], data=data, study=study)
         if terms.mark() != values["mark"]:
             raise RulesEdited(
                 "this hospital's own files or the signed description have changed since the plan "
                 "was looked at; it is to be shown again"
             )
         self._lock = self._alone()
-        outward = Outward(terms.shard, [kit.folder, Path.cwd()])
+        outward = Outward(terms.data.path, [kit.folder, Path.cwd()])
         parent = _Parent(self._pipe)
         around = Surroundings(parent, parent, outward, parent.note_failure)
         return OwnPlace(terms, self._folder, around)

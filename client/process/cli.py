@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from wardround.common.command_line import LogOption, example, new_commands, new_group
 from wardround.common.transport.only_tls13 import hold_to_tls13
+
+if TYPE_CHECKING:
+    from wardround.client.site.kit import Kit
+    from wardround.client.site.terms import Data
 
 KitArgument = Annotated[
     Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.", readable=False)
@@ -47,8 +51,8 @@ def run(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="SHARD",
-            help="This hospital's data: a file or folder. In a network site.toml may name others.",
+            metavar="SHARD|NAME",
+            help="This hospital's data: a file or folder, or NAME of [data.NAME] in site.toml.",
             show_default=False,
         ),
     ] = None,
@@ -67,30 +71,31 @@ def run(
     hold_to_tls13()  # before the imports below import grpc
     from wardround.client.process.main import HospitalProcess
     from wardround.client.site.kit import Kit
-    from wardround.client.site.terms import Data
     from wardround.common.errors import DataError
     from wardround.common.process.logs import setup_logging
 
     setup_logging(logs)
     if data is not None and example_data:
         raise DataError("--data and --example-data: give one of them, not both")
-    if data is not None and not data.exists():
-        raise DataError(f"{data}: no such file or folder (--data)")
-    none = data is None and not example_data
-    if none and not _is_of_network(kit):
-        raise DataError("no data is named: add --data SHARD (or, to try it out, --example-data)")
-    HospitalProcess(Kit.open(kit), Data(data, none), device).run()
+    opened = Kit.open(kit)
+    HospitalProcess(opened, _started_with(opened, data, example_data), device).run()
 
 
-def _is_of_network(kit: Path) -> bool:
-    """Whether it is a kit of a network, whose ``site.toml`` may say all about data."""
-    from wardround.client.site.kit import Kit
-    from wardround.common.errors import WardroundError
+def _started_with(kit: Kit, data: Path | None, example_data: bool) -> Data:
+    """A name of ``site.toml``, else a path. Raises DataError where there is neither."""
+    from wardround.client.site.policy import load_site
+    from wardround.client.site.terms import Data
+    from wardround.common.errors import DataError
 
-    try:
-        return Kit.open(kit).description.config().network is not None
-    except WardroundError:
-        return False
+    if data is None:
+        return Data(none=not example_data)
+    names = load_site(kit.site_path).data
+    if str(data) in names:
+        return Data(name=str(data))
+    if not data.exists():
+        known = f", nor [data.NAME] in site.toml (there: {', '.join(names)})" if names else ""
+        raise DataError(f"{data}: no such file or folder (--data){known}")
+    return Data(data)
 
 
 @client.command("enroll", epilog=example("wardround client enroll north kits/north"))

@@ -19,6 +19,7 @@ from wardround.client.site.policy import load_site
 from wardround.client.site.siblings import shared_data, unlike_held_out
 from wardround.client.site.studies import StudyFolders
 from wardround.client.site.terms import Data, Terms, resolve_device
+from wardround.client.sources.source import Asked
 from wardround.client.training.devices import told
 from wardround.client.transport.diagnose import diagnose, proxy_for
 from wardround.common.address import split_address
@@ -64,11 +65,12 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     yield from checks.looking("state", lambda: _state(kit))
     yield from checks.looking("shared data", lambda: shared_data(kit.folder, others))
     yield from checks.looking("held-out rows", lambda: unlike_held_out(kit.folder, others))
+    yield from _sources(kit)
     if description.config().network is not None:
         yield from _of_network(kit, data)
     elif data is not None:
         yield checks.check("data", lambda: _data(kit, data))
-    else:
+    elif not load_site(kit.site_path).data:
         yield Finding("data", "warning", "none was named (--data SHARD): a client needs it")
 
 
@@ -143,7 +145,8 @@ def _data(kit: Kit, data: Path) -> str:
 
 
 def _of_network(kit: Kit, data: Path | None) -> Iterator[Finding]:
-    """The data that ``site.toml`` names, and those of each study that goes on, held against it."""
+    """What the client is to be started with, and the data of each study that goes on, held against
+    it."""
     started = Data(data, none=data is None)
     folders = StudyFolders(kit.folder / "state")
     site = load_site(kit.site_path)
@@ -153,10 +156,6 @@ def _of_network(kit: Kit, data: Path | None) -> Iterator[Finding]:
         yield Finding("data", "ok" if data.exists() else "error", f"{data}: {there}")
     elif not site.data:
         yield Finding("data", "warning", "none: neither --data SHARD nor [data.NAME] of site.toml")
-    for name, source in site.data.items():
-        path = site.beside(source.path)
-        there = "is there" if path.exists() else "there is no such file or folder"
-        yield Finding(f"data.{name}", "ok" if path.exists() else "error", f"{path}: {there}")
     for id in folders.open_ids():
         study = folders.kept(id)
         yield checks.check(f"study {study.name}", partial(_rows, kit, started, study))
@@ -164,5 +163,17 @@ def _of_network(kit: Kit, data: Path | None) -> Iterator[Finding]:
 
 def _rows(kit: Kit, data: Data, study: Study) -> str:
     terms = Terms.read(kit, data=data, study=study)
-    task = make_task(terms.config)
-    return checks.rows(task, terms.shard) if terms.shard is not None else "public example data"
+    task, located = make_task(terms.config), terms.data
+    if located.is_taken:
+        return f"{located.words}: wardround data check {kit.folder} reads it, and says what fits"
+    return checks.rows(task, located.path) if located.path is not None else "public example data"
+
+
+def _sources(kit: Kit) -> Iterator[Finding]:
+    """The tables ``[data.NAME]`` of ``site.toml``, each looked at where it is."""
+    site, config = load_site(kit.site_path), kit.description.config()
+    for name in site.data:
+        located = site.located(name)
+        assert located.source is not None
+        asked = Asked(config, located.base, name, lambda line: None)
+        yield checks.check(f"data.{name}", partial(located.source.look, asked))

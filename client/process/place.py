@@ -20,6 +20,7 @@ from wardround.client.process.workplace import Workplace
 from wardround.client.requests.own_model import FOLDER
 from wardround.client.results.own import own_figures
 from wardround.client.site.terms import Terms
+from wardround.client.sources.kept import KeptData
 from wardround.client.state import ClientState
 from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, Message, become_client
 from wardround.common.manifest.manifest import Manifest
@@ -85,8 +86,13 @@ class OwnPlace:
     def __init__(self, terms: Terms, folder: Path, around: Surroundings) -> None:
         self._name = terms.kit.name
         model = (terms.kit.folder if terms.study is None else folder) / FOLDER
-        self.work = Workplace(terms, model, around.witness, around.outward, around.on_failure)
-        self._data = DataWatch(terms.shard, lambda: self.work.hospital, around.audit, folder / DATA)
+        self._data = KeptData(folder)
+        self.work = Workplace(
+            terms, self._data, model, around.witness, around.outward, around.on_failure
+        )
+        self._watch = DataWatch(
+            lambda: self._data.path, lambda: self.work.hospital, around.audit, folder / DATA
+        )
         self._state = DurableState(folder / STORE)
         become_client()
 
@@ -95,6 +101,7 @@ class OwnPlace:
 
     def begin(self, run: str) -> None:
         self._data.begin(run)
+        self._watch.begin(run)
 
     def accepted(self, manifest: Manifest) -> None:
         self.work.hospital.plan = Plan.accepted(manifest)

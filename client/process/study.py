@@ -127,7 +127,7 @@ class StudyWork:
 
     def _outward(self, text: str) -> str:
         """By the data that the present terms name: ``site.toml`` may name others."""
-        return Outward(self.rules.terms.shard, self._folders)(text)
+        return Outward(self.rules.terms.data.path, self._folders)(text)
 
     def _begin(self, run: str, terms: Terms) -> None:
         """Before a plan is looked at, in the responder's thread: what was edited or provisioned

@@ -19,6 +19,7 @@ from wardround.client.data.witness import Witness
 from wardround.client.site.held_out import held_out_key
 from wardround.client.site.ledger import ledger_of
 from wardround.client.site.terms import Terms
+from wardround.client.sources.kept import KeptData
 from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.settings import check_training
 from wardround.common.config.task import make_task
@@ -30,6 +31,7 @@ class Workplace:
 
     Parameters
     ----------
+    data : the study's, which follow the terms
     model_folder : where the hospital's own whole model is kept, if entries of it are personal
     witness : who knows how far the hospital's ledger had come
     outward : what may leave of an error's or a warning's text
@@ -41,11 +43,13 @@ class Workplace:
     def __init__(
         self,
         terms: Terms,
+        data: KeptData,
         model_folder: Path,
         witness: Witness,
         outward: Callable[[str], str],
         on_failure: Callable[[str, str], None],
     ) -> None:
+        self._data = data
         self._model_folder, self._witness = model_folder, witness
         self._outward, self._on_failure = outward, on_failure
         self._terms: Terms | None = None
@@ -70,9 +74,17 @@ class Workplace:
         kit, config = terms.kit, terms.config
         task = make_task(config)
         check_training(config, task)
+        self._data.take_up(terms.data, config)
         key = held_out_key(terms.site, kit.folder)
         hospital = Hospital(
-            OwnShard(kit.name, task, config, lambda: task.load(terms.shard), held_out_key=key),
+            OwnShard(
+                kit.name,
+                task,
+                config,
+                lambda: task.load(self._data.path),
+                held_out_key=key,
+                before=lambda: self._data.left_out,
+            ),
             keys=Keys(kit.identity, terms.roster),
             place=Place(
                 ledger_path=ledger_of(terms.site, kit.folder),
@@ -83,7 +95,7 @@ class Workplace:
                 share=terms.site.share(),
                 on_failure=self._on_failure,
                 held_out=key_digest(key),
-                source=str(terms.shard.absolute()) if terms.study and terms.shard else "",
+                source=terms.data.words if terms.study else "",
             ),
         )
         hospital.parts()

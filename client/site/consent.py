@@ -141,10 +141,10 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
 def _where_data(kit: Kit, study: Study) -> str:
     """What a study would be computed on, by the rules as they are now."""
     try:
-        path = load_site(kit.site_path).for_study(study.name).mapped
+        data = load_site(kit.site_path).for_study(study.name).mapped
     except WardroundError as error:
         return f"unknown: {error}"
-    return str(path) if path is not None else "what the client was started with (--data)"
+    return data.words if data is not None else "what the client was started with (--data)"
 
 
 def _shown(kit: Kit, study: Study | None, manifest: Manifest) -> Shown:

@@ -14,7 +14,9 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from wardround.client.data.hospital import Evaluation, Share
 from wardround.client.site.privacy_limits import Noise, Unit
-from wardround.client.site.study_rules import DataSource, StudyRules, check_names, first_of
+from wardround.client.site.study_rules import StudyRules, check_names, first_of
+from wardround.client.sources.kept import Located
+from wardround.client.sources.settings import DataSource
 from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, PolicyRefused
@@ -229,7 +231,10 @@ class SitePolicy(Table):
     data: dict[DataName, DataSource] = Field(
         {},
         max_length=1000,
-        description="this hospital's data by name, for a network's studies: `[data.NAME] path`",
+        description=(
+            "where this hospital's data are, by name: `[data.NAME]`, "
+            "[a table for each kind of source](data.md)"
+        ),
     )
     studies: dict[Pattern, StudyRules] = Field(
         {},
@@ -243,7 +248,7 @@ class SitePolicy(Table):
     _folder: Path = PrivateAttr(default=Path())
     _table: str = PrivateAttr(default="")
     """In a study's rules: the table that they are from."""
-    _chosen: DataSource | None = PrivateAttr(default=None)
+    _chosen: Located | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _files_keep_their_names(self) -> SitePolicy:
@@ -275,8 +280,14 @@ class SitePolicy(Table):
         chosen = {table.data: self.data[table.data]} if table.data is not None else {}
         found = self.model_copy(update=rules | {"data": chosen, "studies": {}})
         found._table = f"studies.{pattern}" if pattern is not None else ""
-        found._chosen = chosen.get(table.data or "")
+        found._chosen = self.located(table.data) if table.data is not None else None
         return found
+
+    def located(self, name: str) -> Located:
+        """Where ``[data.NAME]`` is. Raises PolicyRefused where there is no such table."""
+        if name not in self.data:
+            raise self.refused("data", f"there is no table [data.{one_line(name, 100)}]")
+        return Located.of(name, self.data[name], self._folder)
 
     @property
     def of_studies(self) -> Literal["always", "ask"]:
@@ -284,9 +295,9 @@ class SitePolicy(Table):
         return self.approval if "approval" in self.model_fields_set else "ask"
 
     @property
-    def mapped(self) -> Path | None:
-        """In a study's rules: where its data lie; None where they don't say it."""
-        return self.beside(self._chosen.path) if self._chosen is not None else None
+    def mapped(self) -> Located | None:
+        """In a study's rules: where its data are; None where they don't say it."""
+        return self._chosen
 
     @property
     def text(self) -> str:

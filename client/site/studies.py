@@ -5,8 +5,9 @@
     state/studies/<id>/store, answers, approvals, model, ...
 
 A study's id is the digest of all that it says, so a folder has one study's settings for ever. What
-is over stays over after a restart: only the mark and what was decided stay, its keys are burnt. A
-study that ended by this machine's clock is refused without its folder, so that may go.
+is over stays over after a restart: only the mark and what was decided stay, its keys are burnt and
+what was taken of the hospital's data goes. A study that ended by this machine's clock is refused
+without its folder, so that may go.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from wardround.client.site.kit import Kit
+from wardround.client.sources.kept import FOLDER as DATA
 from wardround.common.durable.files import sync
 from wardround.common.durable.private import private_folder, read_public, write_private
 from wardround.common.durable.versioned import Format
@@ -35,7 +37,7 @@ MOST_OPEN = 50
 MOST_KEPT = 1000
 """Folders of studies that are over, of which those that ended by the clock go first."""
 _SIGNED, _OVER = "study.signed", "over.json"
-_SECRET = ("store", "answers")
+_SECRET = ("store", "answers", DATA)
 _ID = re.compile(r"[0-9a-f]{64}")
 _FORMAT = Format("end of a study", "leave it: a study that is over stays so")
 _MEND = "move the study's folder away: it is shown again"
@@ -154,14 +156,15 @@ class StudyFolders:
             raise ProvisionError(f"{path}: is damaged; {_FORMAT.mend}") from None
 
     def end(self, study: str, over: Over) -> None:
-        """Mark a study as over, for good, then burn its keys and the answers that were kept."""
+        """Mark a study as over, for good, then burn its keys, the answers that were kept
+        and the snapshots of its data."""
         folder = self.folder(study)
         if not (folder / _OVER).exists():
             write_private(folder / _OVER, json.dumps(_FORMAT.seal(vars(over))).encode())
         self.burn(study)
 
     def burn(self, study: str) -> None:
-        """Remove the keys of a study that is over, and the answers that were kept."""
+        """Remove the keys of a study that is over, the answers that were kept, and its data."""
         folder = self.folder(study)
         for name in _SECRET:
             shutil.rmtree(folder / name, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
@@ -29,14 +29,6 @@ HOSPITALS_OWN = frozenset(
 )
 """Keys of the hospital as a whole, which no study's table has: one ledger counts for all, one key
 holds rows out."""
-
-
-class DataSource(Table):
-    """``[data.NAME]``."""
-
-    path: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")] = Field(
-        description="a file or folder, from this file's folder"
-    )
 
 
 class StudyRules(Table):

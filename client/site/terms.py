@@ -17,6 +17,7 @@ from typing import Any
 
 from wardround.client.site.kit import Kit
 from wardround.client.site.policy import SitePolicy, load_site
+from wardround.client.sources.kept import Located
 from wardround.client.training.devices import missing_device
 from wardround.client.training.precision import check_precision
 from wardround.common.config.load import Config
@@ -37,11 +38,13 @@ class Data:
     """What a client was started with.
 
     path : file or folder; None for the task's own example data
-    none : no data at all: ``site.toml`` must say for each study where they are
+    none : no data at all: ``site.toml`` must say where they are
+    name : of ``[data.NAME]``, instead of a path
     """
 
     path: Path | None = None
     none: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Terms:
 
     config : this hospital's settings: the federation's with its own over them
     files : of its own files that shape what is done, by path, the SHA-256 of their content: its
-        rules, its copy of a task's file, of an encoder's folder
-    shard : its data, as the task loads it; None for the task's own example data
+        rules, its copy of a task's file, of an encoder's folder, a query of its data
+    data : where its data are
     study : of a network: which of its studies; None in a federation that is one
     """
 
@@ -59,7 +62,7 @@ class Terms:
     site: SitePolicy
     config: Config
     files: dict[Path, str]
-    shard: Path | None = None
+    data: Located = Located()
     study: Study | None = None
 
     @classmethod
@@ -85,15 +88,17 @@ class Terms:
         if (config.network is None) != (study is None):
             raise PolicyRefused(_KIND if study is None else "this federation has no studies")
         if study is not None:
-            site, config = site.for_study(study.name), study.config(kit.description)
-        config = site.apply(config)
+            config = study.config(kit.description)
+        own = hashlib.sha256(site.text.encode()).hexdigest()
+        rules = site.for_study(study.name) if study is not None else site
+        located = _located(site, rules.mapped, study.name if study is not None else None, data)
+        config = rules.apply(config)
         found = resolve_device(device or config.training.device)
         training = config.training.model_copy(update={"device": found})
         config = config.model_copy(update={"training": training})
         check_precision(config)
-        own = hashlib.sha256(site.text.encode()).hexdigest()
-        shard = data.path if study is None else _shard(site, study.name, data)
-        return cls(kit, site, config, {kit.site_path: own} | _copies(config), shard, study)
+        files = {kit.site_path: own} | _copies(config) | _of_source(located)
+        return cls(kit, rules, config, files, located, study)
 
     @property
     def roster(self) -> Roster:
@@ -136,20 +141,53 @@ class Terms:
         copies = {path.name: one for path, one in self.files.items() if path != self.kit.site_path}
         own: dict[str, Any] = {"site.toml": rules, "SHA-256 of": copies}
         if self.study is not None:  # the data of a federation's own study are the command line's
-            own["data"] = str(self.shard.absolute()) if self.shard is not None else ""
+            source = self.data.source
+            table = source.model_dump(mode="json") if source is not None else None
+            own["data"] = [self.data.words, table]
         return self.config.model_dump(mode="json") | own
 
 
-def _shard(site: SitePolicy, name: str, data: Data) -> Path | None:
-    """Where a study's data lie. Raises PolicyRefused where nothing says it."""
-    if site.mapped is None and data.none:
+def _located(site: SitePolicy, mapped: Located | None, study: str | None, data: Data) -> Located:
+    """Where the data are.
+
+    mapped : what the study's rules say
+    study : a network's, by its name; None for the federation's own
+    data : what the client was started with
+
+    Raises PolicyRefused where nothing says it.
+    """
+    if mapped is not None:
+        return mapped
+    if data.name:
+        return site.located(data.name)
+    if not data.none:
+        return Located(data.path)
+    if study is not None:
         raise site.refused(
             "studies",
-            f"nothing says on which data study '{name}' is computed; write [data.NAME] with "
-            f'path = "...", and [studies."{name}"] with data = "NAME"; or start the client with '
+            f"nothing says on which data study '{study}' is computed; write [data.NAME] with "
+            f'path = "...", and [studies."{study}"] with data = "NAME"; or start the client with '
             "--data",
         )
-    return site.mapped or data.path
+    if len(site.data) == 1:
+        return site.located(next(iter(site.data)))
+    raise site.refused(
+        "data",
+        f"nothing says which data to use, of {', '.join(site.data)}: add --data NAME"
+        if site.data
+        else "no data is named; add --data SHARD, or write [data.NAME] (or, to try it out, "
+        "--example-data)",
+    )
+
+
+def _of_source(located: Located) -> dict[Path, str]:
+    """The files that say what is read of a source."""
+    if located.source is None:
+        return {}
+    try:
+        return {path: _content(path) for path in located.source.files(located.base)}
+    except OSError as error:
+        raise ProvisionError(f"{error.filename}: can't be read ({error.strerror})") from None
 
 
 def _text(values: dict[str, Any]) -> str:

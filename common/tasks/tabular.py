@@ -50,7 +50,7 @@ from wardround.common.tasks.columns import (
 from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
-from wardround.common.tasks.data.row_keys import record_keys
+from wardround.common.tasks.data.row_keys import identifier_keys, record_keys
 from wardround.common.tasks.data.shards import shard_sites
 from wardround.common.tasks.data.table import READABLE, Table, read_table, to_cells
 from wardround.common.tasks.losses import cox_loss
@@ -148,7 +148,10 @@ class TabularTask(Task[Table]):
         return patient_cells(raw, name)
 
     def row_keys(self, raw: Table) -> NDArray[np.str_]:
-        """A patient's, else of all cells of the row, whether this task uses them or not."""
+        """A patient's, else of all cells of the row, whether this task uses them or not. Whose a
+        row is says the hospital, where it does, else the study."""
+        if raw.people is not None:
+            return identifier_keys(raw.people)
         named = self.options.columns.patient_id is not None
         return super().row_keys(raw) if named or raw.keys is None else raw.keys
 

@@ -22,6 +22,7 @@ from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.row_keys import record_keys
 from wardround.common.tasks.data.shards import shard_files
+from wardround.common.tasks.data.snapshot import PATIENT, origin_of
 from wardround.common.text import code, near, normal_text
 
 Cells = NDArray[np.object_]
@@ -44,6 +45,8 @@ class Table:
     file_splits : the split that each file's name says; empty where names say none
     keys : N texts, what tells rows apart by all of their cells (``row_keys.py``); None of a table
         that is of no file
+    people : N texts, whose each row is, where the hospital's own settings say it
+    called : how messages name the rows' place instead of their file; '' for the file
     hide_names : whether messages keep names found in the files to themselves
     """
 
@@ -54,6 +57,8 @@ class Table:
     hide_names: bool = False
     file_splits: tuple[str, ...] = ()
     keys: NDArray[np.str_] | None = None
+    people: NDArray[np.str_] | None = None
+    called: str = ""
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -63,7 +68,9 @@ class Table:
         index = np.asarray(rows, dtype=np.int64)
         columns = {name: cells[index] for name, cells in self.columns.items()}
         keys = None if self.keys is None else self.keys[index]
-        return replace(self, columns=columns, origin=self.origin[index], left_out=(), keys=keys)
+        people = None if self.people is None else self.people[index]
+        origin = self.origin[index]
+        return replace(self, columns=columns, origin=origin, left_out=(), keys=keys, people=people)
 
     def keep(self, mask: NDArray[np.bool_], reason: str) -> Table:
         """The rows where the mask is true; the others are left out, for that reason."""
@@ -74,6 +81,8 @@ class Table:
     def place(self, row: int, column: str) -> str:
         """'file:line: column 'name'' of a cell, for messages."""
         file, line = self.origin[row]
+        if self.called:
+            return f"{self.called}, row {line}: column '{column}'"
         return f"{self.files[file]}:{line}: column '{column}'"
 
     def cells(self, column: str) -> Cells:
@@ -85,7 +94,7 @@ class Table:
 
     def lacks(self, column: str, who_has_it: str = "") -> DataError:
         """The error of a column that isn't there."""
-        where = self.files[0] if self.files else "the shard"
+        where = self.called or (self.files[0] if self.files else "the shard")
         return DataError(
             f"{where}: there is no column '{column}'{who_has_it}{self._instead(column)}"
         )
@@ -169,7 +178,8 @@ def read_table(
     rows = np.concatenate(origin).astype(np.int64)
     splits = tuple(split for _, split in shard.files if split)
     keys = np.concatenate([table.keys for table in tables if table.keys is not None])
-    return Table(columns, tuple(files), rows, shard.left_out, hide_names, splits, keys)
+    table = Table(columns, tuple(files), rows, shard.left_out, hide_names, splits, keys)
+    return replace(table, people=first.people, called=first.called) if len(tables) == 1 else table
 
 
 def _read_file(
@@ -239,7 +249,12 @@ def _read_parquet(path: Path, missing: frozenset[str], hide_names: bool) -> Tabl
     if found.num_rows == 0:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
     columns = {name: found.column(index).to_pylist() for index, name in enumerate(names)}
-    return _table(path, columns, list(range(1, found.num_rows + 1)), missing)
+    people = columns.pop(PATIENT, None)
+    table = _table(path, columns, list(range(1, found.num_rows + 1)), missing)
+    origin = origin_of(found.schema.metadata)
+    if people is not None:
+        table = replace(table, people=np.array(people, dtype=np.str_))
+    return replace(table, called=origin.called) if origin is not None else table
 
 
 def _table(

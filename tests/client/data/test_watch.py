@@ -64,7 +64,7 @@ def test_what_an_earlier_or_later_wardround_kept_of_a_run(tmp_path, caplog, stor
     (tmp_path / "kept").write_text(json.dumps(stored))
     audit, hospital = Mock(), Mock()
     hospital().sizes.return_value = {}
-    DataWatch(tmp_path / "shard", hospital, audit, tmp_path / "kept").begin("run-1")
+    DataWatch(lambda: tmp_path / "shard", hospital, audit, tmp_path / "kept").begin("run-1")
     assert re.search(told, caplog.text)
     kept = json.loads((tmp_path / "kept").read_bytes())
     assert (kept["version"], kept["run"]) == (2, "run-1")

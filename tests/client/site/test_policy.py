@@ -507,7 +507,7 @@ def test_the_first_pattern_in_the_file_decides_alone(site: Any, tmp_path: Path) 
     found = {name: site(STUDIES).for_study(name) for name in ("sepsis-mortality", "sepsis-2", "x")}
     said = [(one.approval, one.max_rounds, one.max_epsilon_total) for one in found.values()]
     assert said == [("always", 50, 8), ("ask", 3, None), ("ask", 50, None)]
-    places = [one.mapped for one in found.values()]
+    places = [one.mapped and one.mapped.path for one in found.values()]
     assert places == [tmp_path / "icu.csv", Path("/data/all.csv"), None]
     assert found["sepsis-2"].researchers == ["anna", "b*"] and found["x"].researchers == ["*"]
     line = str(found["sepsis-2"].refused("max_rounds", "no"))
@@ -524,7 +524,7 @@ def test_the_page_for_a_hospital_has_rules_that_there_are(site: Any) -> None:
     page = (ROOT / "docs" / "hospital.md").read_text()
     text = "\n".join(re.findall(r"^    (.*)$", page, re.M))
     rules = site(text)
-    assert rules.for_study("sepsis-x").mapped == Path("/data/icu.csv")
+    assert rules.for_study("sepsis-x").mapped.path == Path("/data/icu.csv")
     assert rules.for_study("heart-failure").max_epsilon_total == 8
 
 

@@ -1,0 +1,111 @@
+"""Takes what a source gives, once, as a file or folder that a task loads.
+
+Rows go, batch by batch: as the source has them, whose they are, onto the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wardround.client.sources.settings import FilesTable, RowsTable
+from wardround.client.sources.source import Asked, TableSource
+from wardround.common.errors import DataError
+from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.tasks.data.snapshot import PATIENT, Origin, write_snapshot
+from wardround.common.text import code
+
+Step = Callable[[pa.Table], pa.Table]
+"""One thing that is done to each batch of rows."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was taken.
+
+    digest : SHA-256, hexadecimal, of a file; of a folder '': whoever watches it works it out
+    rows : of a file; 0 of a folder
+    """
+
+    digest: str
+    rows: int
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def take_rows(source: RowsTable, asked: Asked, path: Path) -> Taken:
+    """Write a source's rows to ``path``. Raises DataError, OSError."""
+    opened = source.opened()
+    steps = [step for step in (_patients(source, asked),) if step is not None]
+    digest, rows = write_snapshot(path, _through(opened, asked, steps), Origin(asked.called))
+    return Taken(digest, rows, added(opened.left_out()))
+
+
+def fill_folder(source: FilesTable, asked: Asked, folder: Path) -> Taken:
+    """Bring a source's files into ``folder``. Raises DataError, OSError."""
+    return Taken("", 0, added(source.opened().fill(asked, folder)))
+
+
+def _through(source: TableSource, asked: Asked, steps: list[Step]) -> Iterator[pa.Table]:
+    for batch in source.batches(asked):
+        table = pa.Table.from_batches([batch])
+        for step in steps:
+            table = step(table)
+        yield table
+
+
+def _patients(source: RowsTable, asked: Asked) -> Step | None:
+    """Whose each row is, in a column of its own; the column that says it stays only where the
+    study's task names it, else it could become an input."""
+    column = source.patient_id
+    if column is None:
+        return None
+    kept = column in set(_texts(asked.config.task.options))
+    before = 0
+
+    def step(table: pa.Table) -> pa.Table:
+        nonlocal before
+        if PATIENT in table.column_names:
+            raise DataError(f"{asked.called}: no column may be called '{PATIENT}'")
+        if column not in table.column_names:
+            raise DataError(
+                f"{asked.called}: there is no column '{column}'; name the patients' column in its "
+                "patient_id"
+            )
+        found = table.column(column)
+        if found.null_count:
+            row = before + pc.index(pc.is_null(found), True).as_py() + 1
+            raise DataError(
+                f"{asked.called}, row {row}: column '{column}' is empty; every row says whose it is"
+            )
+        before += len(table)
+        patients = _codes(found)
+        table = table if kept else table.drop_columns([column])
+        return table.append_column(pa.field(PATIENT, pa.string()), patients)
+
+    return step
+
+
+def _codes(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values as codes of identifiers."""
+    whole = column.combine_chunks().dictionary_encode()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.combine_chunks()
+    names = pa.array([code(str(one)) for one in whole.dictionary.to_pylist()], pa.string())
+    return pa.chunked_array([names.take(whole.indices)])
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts that stand anywhere in settings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)

@@ -1,0 +1,61 @@
+"""What a source is asked for, and what it gives.
+
+A source of rows gives typed record batches, one of images fills a folder. Both may raise DataError
+with all that helps at home: what is told to others is decided where it is caught (``kept.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from wardround.common.config.load import Config
+from wardround.common.tasks.data.left_out import LeftOut
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a source is read for.
+
+    config : the settings that the study computes with: its task, its ``[cohort]``
+    base : the folder of ``site.toml``, which paths are meant from
+    name : of ``[data.NAME]``
+    say : takes lines for the hospital's own log: progress, what was left out where
+    """
+
+    config: Config
+    base: Path
+    name: str
+    say: Callable[[str], None]
+
+    @property
+    def called(self) -> str:
+        """How messages name the source."""
+        return called(self.name)
+
+
+class TableSource(Protocol):
+    """Rows."""
+
+    def batches(self, asked: Asked) -> Iterator[pa.RecordBatch]:
+        """All rows, typed; every batch has the first one's schema. Raises DataError."""
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What it left out, once all batches were read."""
+
+
+class FolderSource(Protocol):
+    """Files."""
+
+    def fill(self, asked: Asked, folder: Path) -> tuple[LeftOut, ...]:
+        """Bring all files, ready for the task to load, into an empty folder, or into one that an
+        earlier try has left. Gives what was left out. Raises DataError."""
+
+
+def called(name: str) -> str:
+    """How messages name a source of ``site.toml``."""
+    return f"[data.{name}]"

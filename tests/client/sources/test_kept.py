@@ -1,0 +1,108 @@
+"""What a study computes on: taken once for a run, kept while it goes on, taken anew for another."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.provisioning import federation
+from wardround.client.process.main import HospitalProcess
+from wardround.client.site.kit import Kit
+from wardround.client.site.terms import Data
+from wardround.client.sources.kept import SourceFailed
+from wardround.common.config.load import load_config
+from wardround.common.errors import ConfigError, PolicyRefused
+from wardround.common.tasks.data.snapshot import PATIENT
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision import kits as provision
+
+CARDIO = "[data.cardio]\npath = 'rows.csv'\npatient_id = 'mrn'\n"
+
+
+def kit_with(tmp_path: Path, site: str) -> Path:
+    federation(tmp_path, hospitals=("north", "south", "east"))
+    toml = tmp_path / "federation.toml"
+    toml.write_text(toml.read_text() + '[task.columns]\ntarget = "y"\nnumeric = ["*"]\n')
+    kit = provision.provision(load_config(toml), now=now_utc()).kits[0]
+    path = kit / "site.toml"
+    path.write_text(path.read_text() + site)
+    write(kit / "rows.csv", 60)
+    return kit
+
+
+def write(path: Path, rows: int) -> None:
+    lines = [f"{1000 + i // 2},{i * 0.1},{i % 2}" for i in range(rows)]
+    path.write_text("mrn,x,y\n" + "\n".join(lines) + "\n")
+
+
+def rows(process: HospitalProcess) -> int:
+    return sum(process.own.place.work.hospital.sizes().values())
+
+
+def test_a_run_keeps_its_rows_and_another_takes_anew(tmp_path: Path) -> None:
+    kit = kit_with(tmp_path, CARDIO)
+    process = HospitalProcess(Kit.open(kit), Data(none=True))
+    process.own.place.begin("run-1")
+    write(kit / "rows.csv", 40)
+    process.own.place.begin("run-1")
+    assert rows(process) == 60
+    process.close()
+    process = HospitalProcess(Kit.open(kit), Data(name="cardio"))
+    assert rows(process) == 60  # run-1 may go on
+    process.own.place.begin("run-2")
+    assert rows(process) == 40
+    process.close()
+    taken = [one for one in (kit / "state" / "data").iterdir() if one.suffix == ".parquet"]
+    assert len(taken) == 1 and stat.S_IMODE(taken[0].stat().st_mode) == 0o600
+    told = [json.loads(x) for x in (kit / "state" / "audit.jsonl").read_text().splitlines()]
+    assert [(x["run"], x["rows"]) for x in told if x["event"] == "data"] == [
+        ("run-1", 60),
+        ("run-2", 40),
+    ]
+
+
+def test_whose_a_row_is_is_no_input_and_holds_rows_out(tmp_path: Path) -> None:
+    process = HospitalProcess(Kit.open(kit_with(tmp_path, CARDIO)), Data(none=True))
+    hospital = process.own.place.work.hospital
+    found = pq.read_table(next((process.kit.state / "data").glob("*.parquet")))
+    assert found.column_names == ["x", "y", PATIENT]
+    keys = {
+        name: set(hospital.task.row_keys(part).tolist()) for name, part in hospital.parts().items()
+    }
+    assert sum(map(len, keys.values())) == 30  # a patient's two rows lie on one side
+    assert set(hospital.parts()["train"].columns) == {"x", "y"}
+    process.close()
+
+
+def test_what_a_source_says_stays_at_home(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kit = kit_with(tmp_path, CARDIO)
+    (kit / "rows.csv").write_text("mrn,x,y\n1,2,0\n,3,1\n")
+    with pytest.raises(SourceFailed, match=r"\[data.cardio\]: its rows .* own log says why$"):
+        HospitalProcess(Kit.open(kit), Data(none=True))
+    assert "[data.cardio], row 2: column 'mrn' is empty" in caplog.text
+
+
+def test_a_client_is_told_which_data_there_are(tmp_path: Path) -> None:
+    kit = kit_with(tmp_path, CARDIO + "[data.icu]\npath = 'icu.csv'\n")
+    with pytest.raises(PolicyRefused, match="of cardio, icu: add --data NAME"):
+        HospitalProcess(Kit.open(kit), Data(none=True))
+    with pytest.raises(PolicyRefused, match=r"there is no table \[data.other\]"):
+        HospitalProcess(Kit.open(kit), Data(name="other"))
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("[data.a]\nsource = 'ftp'\n", r"data\.a\.source: there is no such kind .*file"),
+        ("[data.a]\npath = 'x'\ncolumn = 'y'\n", r"data\.a\.column: unknown key"),
+        ("[data.a]\npath = 3\n", r"line|:\d+: data\.a\.path"),
+    ],
+)
+def test_a_wrong_table_is_named_by_its_key(tmp_path: Path, table: str, told: str) -> None:
+    kit = kit_with(tmp_path, table)
+    with pytest.raises(ConfigError, match=told):
+        HospitalProcess(Kit.open(kit), Data(none=True))
