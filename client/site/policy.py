@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from wardround.client.data.hospital import Evaluation, Share
+from wardround.client.site.machine_rules import LocalFile, MachineRules
 from wardround.client.site.privacy_limits import Noise, Unit
 from wardround.client.site.study_rules import StudyRules, check_names, first_of
 from wardround.client.sources.kept import Located
@@ -21,7 +22,7 @@ from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, PolicyRefused
 from wardround.common.manifest.planned import task_name
-from wardround.common.settings import Precision, Table, TaskTable
+from wardround.common.settings import Table, TaskTable
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.text import one_line
 
@@ -30,12 +31,10 @@ _MOST_BYTES = 2**20
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Patterns = Annotated[list[Pattern], Field(max_length=1000)]
-TaskFile = Annotated[str, Field(pattern=r"^[^/\\:]{1,150}:[A-Za-z_]\w{0,99}$")]
-LocalFile = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
-class SitePolicy(Table):
+class SitePolicy(MachineRules):
     """A hospital's rules. Make one with ``load_site``; the defaults are those of an empty file.
 
     The descriptions are those of ``docs/policy.md``.
@@ -178,56 +177,6 @@ class SitePolicy(Table):
             "counts"
         ),
     )
-    threads: int | None = Field(
-        None, ge=1, le=64, description="processor threads for masks; left out: the federation's"
-    )
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
-        description=(
-            "the first GPU that torch can use, else the CPU; `cpu`, `mps`, `cuda:1`. The log's "
-            "first lines and `doctor` say which, and what lies idle. The federation's is for "
-            "simulations"
-        ),
-    )
-    processes: int | None = Field(
-        None,
-        ge=1,
-        le=64,
-        description=(
-            "that train together, on a GPU each: [training](training.md#several-gpus); left out: "
-            "the federation's"
-        ),
-    )
-    precision: Precision | None = Field(
-        None,
-        description=(
-            "`fp16` on a GPU: [training](training.md#precision); left out: the federation's"
-        ),
-    )
-    encoder: LocalFile | None = Field(
-        None,
-        description=(
-            "this hospital's copy of the folder that the federation's `task.encoder` names, from "
-            "this file's folder; its files must be the others'"
-        ),
-    )
-    task_files: dict[TaskFile, LocalFile] = Field(
-        {},
-        max_length=100,
-        description=(
-            "this hospital's copies of the federation's task files, from this file's folder"
-        ),
-    )
-    studies_at_once: int = Field(
-        2,
-        ge=1,
-        le=64,
-        description=(
-            "studies of a network that may compute side by side, each in a process of its own; "
-            "read when the client starts"
-        ),
-    )
     data: dict[DataName, DataSource] = Field(
         {},
         max_length=1000,
@@ -249,15 +198,6 @@ class SitePolicy(Table):
     _table: str = PrivateAttr(default="")
     """In a study's rules: the table that they are from."""
     _chosen: Located | None = PrivateAttr(default=None)
-
-    @model_validator(mode="after")
-    def _files_keep_their_names(self) -> SitePolicy:
-        for name, path in self.task_files.items():
-            if Path(path).name != name.partition(":")[0]:
-                raise ValueError(
-                    f"task_files: '{name}' must be a file of that name, and '{path:.100}' isn't"
-                )
-        return self
 
     @model_validator(mode="after")
     def _studies_have_rules_that_there_are(self) -> SitePolicy:
