@@ -19,6 +19,7 @@ from wardround.client.site.policy import load_site
 from wardround.client.site.siblings import shared_data, unlike_held_out
 from wardround.client.site.studies import StudyFolders
 from wardround.client.site.terms import Data, Terms, resolve_device
+from wardround.client.sources.readers import look
 from wardround.client.sources.source import Asked
 from wardround.client.training.devices import told
 from wardround.client.transport.diagnose import diagnose, proxy_for
@@ -176,4 +177,4 @@ def _sources(kit: Kit) -> Iterator[Finding]:
         located = site.located(name)
         assert located.source is not None
         asked = Asked(config, located.base, name, lambda line: None)
-        yield checks.check(f"data.{name}", partial(located.source.look, asked))
+        yield checks.check(f"data.{name}", partial(look, located.source, asked))

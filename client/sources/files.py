@@ -4,16 +4,13 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from wardround.client.sources.settings import FileSource
 from wardround.client.sources.source import Asked
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.table import read_table
-
-if TYPE_CHECKING:
-    from wardround.client.sources.settings import FileSource
 
 
 class FileRows:

@@ -1,24 +1,20 @@
 """``[data.NAME]`` of ``site.toml``: a place where the hospital keeps data, by ``source``.
 
-Each kind of source is a model here or in its own sub-room, entered in ``KINDS``. A table is made by
-the model of its ``source``, so that whatever is wrong with a key is said by that key.
+Each kind of source is a model here or in its own sub-room, entered in ``KINDS``; what reads it is
+found in ``readers.py``. A table is made by the model of its ``source``, so that whatever is wrong
+with a key is said by that key.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, WrapValidator
 
-from wardround.common.errors import DataError
 from wardround.common.settings import Table
 from wardround.common.settings.key_errors import WrongKey
-
-if TYPE_CHECKING:
-    from wardround.client.sources.source import Asked, FolderSource, TableSource
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -28,16 +24,12 @@ FILE = "file"
 class SourceTable(Table):
     """What all kinds of sources have."""
 
-    source: str = Field(FILE, description="where it is: the kind of source")
+    source: str = Field(FILE, description="the kind of source")
 
     def files(self, base: Path) -> list[Path]:
         """Further files of the hospital's own that shape what is read, such as a query: an edited
         one makes other terms. ``base``: the folder of ``site.toml``."""
         return []
-
-    def look(self, asked: Asked) -> str:
-        """What ``wardround doctor`` says of it, without reading its rows. Raises DataError."""
-        return "is read when the client starts"
 
     def in_place(self, base: Path) -> Path | None:
         """The file or folder, where the task loads it as it lies; None where it is taken first."""
@@ -55,17 +47,9 @@ class RowsTable(SourceTable):
         ),
     )
 
-    @abstractmethod
-    def opened(self) -> TableSource:
-        """What reads it. Raises DataError where a package for it isn't installed."""
-
 
 class FilesTable(SourceTable):
     """What all sources of images have."""
-
-    @abstractmethod
-    def opened(self) -> FolderSource:
-        """What reads it. Raises DataError where a package for it isn't installed."""
 
 
 class FileSource(RowsTable):
@@ -78,17 +62,6 @@ class FileSource(RowsTable):
     def in_place(self, base: Path) -> Path | None:
         changed = self.model_fields_set - {"source", "path"}
         return None if changed else (base / self.path).resolve()
-
-    def look(self, asked: Asked) -> str:
-        path = (asked.base / self.path).resolve()
-        if not path.exists():
-            raise DataError(f"{path}: there is no such file or folder")
-        return f"{path}: is there"
-
-    def opened(self) -> TableSource:
-        from wardround.client.sources.files import FileRows
-
-        return FileRows(self)
 
 
 KINDS: Mapping[str, type[SourceTable]] = {FILE: FileSource}

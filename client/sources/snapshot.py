@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wardround.client.sources.readers import files_of, rows_of
 from wardround.client.sources.settings import FilesTable, RowsTable
 from wardround.client.sources.source import Asked, TableSource
 from wardround.common.errors import DataError
@@ -39,7 +40,7 @@ class Taken:
 
 def take_rows(source: RowsTable, asked: Asked, path: Path) -> Taken:
     """Write a source's rows to ``path``. Raises DataError, OSError."""
-    opened = source.opened()
+    opened = rows_of(source)
     steps = [step for step in (_patients(source, asked),) if step is not None]
     digest, rows = write_snapshot(path, _through(opened, asked, steps), Origin(asked.called))
     return Taken(digest, rows, added(opened.left_out()))
@@ -47,7 +48,7 @@ def take_rows(source: RowsTable, asked: Asked, path: Path) -> Taken:
 
 def fill_folder(source: FilesTable, asked: Asked, folder: Path) -> Taken:
     """Bring a source's files into ``folder``. Raises DataError, OSError."""
-    return Taken("", 0, added(source.opened().fill(asked, folder)))
+    return Taken("", 0, added(files_of(source).fill(asked, folder)))
 
 
 def _through(source: TableSource, asked: Asked, steps: list[Step]) -> Iterator[pa.Table]:

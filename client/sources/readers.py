@@ -1,0 +1,32 @@
+"""What reads each kind of source. Packages that only one kind needs are imported when it is read."""
+
+from __future__ import annotations
+
+from wardround.client.sources.files import FileRows
+from wardround.client.sources.settings import FileSource, FilesTable, RowsTable, SourceTable
+from wardround.client.sources.source import Asked, FolderSource, TableSource
+from wardround.common.errors import DataError
+
+
+def rows_of(source: RowsTable) -> TableSource:
+    """What reads a source of rows. Raises DataError where a package for it isn't installed."""
+    match source:
+        case FileSource():
+            return FileRows(source)
+    raise AssertionError(f"no reader for {type(source).__name__}")
+
+
+def files_of(source: FilesTable) -> FolderSource:
+    """What reads a source of files. Raises DataError where a package for it isn't installed."""
+    raise AssertionError(f"no reader for {type(source).__name__}")
+
+
+def look(source: SourceTable, asked: Asked) -> str:
+    """What ``wardround doctor`` says of a source, without reading its rows. Raises DataError."""
+    match source:
+        case FileSource():
+            path = (asked.base / source.path).resolve()
+            if not path.exists():
+                raise DataError(f"{path}: there is no such file or folder")
+            return f"{path}: is there"
+    raise AssertionError(f"nothing looks at {type(source).__name__}")
