@@ -1,4 +1,4 @@
-"""What reads each kind of source. Packages that only one kind needs are imported when it is read."""
+"""What reads each kind of source; a package that only one kind needs is imported by its reader."""
 
 from __future__ import annotations
 
