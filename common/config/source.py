@@ -87,7 +87,9 @@ def _known_keys(model: type[BaseModel] | None, loc: Sequence[int | str]) -> list
             continue
         field = kind.model_fields.get(str(part)) if _is_model(kind) else None
         kind = field.annotation if field else None
-    return sorted(kind.model_fields) if _is_model(kind) else []
+    if not _is_model(kind):
+        return []
+    return sorted(field.alias or name for name, field in kind.model_fields.items())
 
 
 def _is_model(kind: object) -> TypeGuard[type[BaseModel]]:
