@@ -17,7 +17,7 @@ from wardround.client.site.machine_rules import LocalFile, MachineRules
 from wardround.client.site.privacy_limits import Noise, Unit
 from wardround.client.site.study_rules import StudyRules, check_names, first_of
 from wardround.client.sources.kept import Located
-from wardround.client.sources.settings import DataSource
+from wardround.client.sources.kinds import DataSource
 from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, PolicyRefused

@@ -1,20 +1,17 @@
 """``[data.NAME]`` of ``site.toml``: a place where the hospital keeps data, by ``source``.
 
-Each kind of source is a model here or in its own sub-room, entered in ``KINDS``; what reads it is
-found in ``readers.py``. A table is made by the model of its ``source``, so that whatever is wrong
-with a key is said by that key.
+Each kind of source is a model here or in its own sub-room, entered in ``kinds.py``; what reads it
+is found in ``readers.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, WrapValidator
+from pydantic import Field
 
 from wardround.common.settings import Table
-from wardround.common.settings.key_errors import WrongKey
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -62,20 +59,3 @@ class FileSource(RowsTable):
     def in_place(self, base: Path) -> Path | None:
         changed = self.model_fields_set - {"source", "path"}
         return None if changed else (base / self.path).resolve()
-
-
-KINDS: Mapping[str, type[SourceTable]] = {FILE: FileSource}
-"""By ``source``."""
-
-
-def _of_kind(value: Any, handler: Callable[[Any], SourceTable]) -> SourceTable:
-    """A table as the model of its kind. Raises ValidationError by the keys of that model."""
-    if not isinstance(value, dict):
-        return value if isinstance(value, SourceTable) else handler(value)
-    kind = value.get("source", FILE)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise WrongKey("source", f"there is no such kind of source; there are: {', '.join(KINDS)}")
-    return KINDS[kind].model_validate(value)
-
-
-DataSource = Annotated[SerializeAsAny[SourceTable], WrapValidator(_of_kind)]
