@@ -3,6 +3,7 @@
 WardroundError             one line for people: the thing, the place, the mend
 ├── ConfigError            federation.toml or an override is wrong
 ├── DataError              a hospital's data is missing, unreadable or unfit
+│   └── Unreadable         one item of it is; a hospital may let a share of them be left out
 ├── TaskError              a task (built in or the user's own) broke its contract
 ├── StrategyError          a strategy is unknown, or not allowed in this run
 ├── RequestRefused         a hospital was asked something that it can't answer as it was asked
@@ -90,6 +91,10 @@ class DataError(WardroundError):
     """A hospital's data is wrong: the message names file, line, column, never the cell's text."""
 
     exit_code = 3
+
+
+class Unreadable(DataError):
+    """One file, image or row can't be read, whatever is asked of it; others may be."""
 
 
 class TaskError(WardroundError):

@@ -81,7 +81,7 @@ class Workplace:
                 kit.name,
                 task,
                 config,
-                lambda: task.load(self._data.path),
+                lambda: self._data.loaded(task.load),
                 held_out_key=key,
                 before=lambda: self._data.left_out,
             ),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from wardround.client.sources.settings import FileSource
 from wardround.client.sources.source import Asked
 from wardround.common.tasks.data.left_out import LeftOut
-from wardround.common.tasks.data.table import read_table
+from wardround.common.tasks.data.table import Table, read_table
 
 
 class FileRows:
@@ -19,12 +19,17 @@ class FileRows:
     def __init__(self, settings: FileSource) -> None:
         self._settings = settings
         self._left_out: tuple[LeftOut, ...] = ()
+        self._table: Table | None = None
 
     def batches(self, asked: Asked) -> Iterator[pa.RecordBatch]:
         table = read_table((asked.base / self._settings.path).resolve())
-        self._left_out = table.left_out
+        self._left_out, self._table = table.left_out, table
         arrow = pa.table({name: pa.array(cells) for name, cells in table.columns.items()})
         yield from arrow.combine_chunks().to_batches()
+
+    def place(self, row: int, column: str) -> str:
+        assert self._table is not None
+        return self._table.place(row, column)
 
     def left_out(self) -> tuple[LeftOut, ...]:
         return self._left_out

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from wardround.client.sources.settings import FilesTable, RowsTable, SourceTable
 from wardround.client.sources.snapshot import Taken, fill_folder, take_rows
@@ -25,9 +26,11 @@ from wardround.common.config.load import Config
 from wardround.common.durable.private import private_folder, read_public, write_private
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import DataError, ProvisionError, WardroundError
+from wardround.common.tasks.data.allowance import allowing
 from wardround.common.tasks.data.left_out import LeftOut
 
 log = logging.getLogger("wardround.client")
+Raw = TypeVar("Raw")
 FOLDER = "data"
 """In a study's state: removed when the study is over."""
 _STATE = "taken.json"
@@ -127,6 +130,13 @@ class KeptData:
         if self._kept is None:
             raise SourceFailed(_public(self._located.name))
         return self._folder / self._kept.file
+
+    def loaded(self, load: Callable[[Path | None], Raw]) -> Raw:
+        """What a task's ``load`` makes of them, without what the hospital lets be left out. Raises
+        SourceFailed, and what ``load`` raises."""
+        source = self._located.source
+        with allowing(source.left_out_share if source is not None else None):
+            return load(self.path)
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:

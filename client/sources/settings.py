@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wardround.common.settings import Table
+from wardround.common.tasks.data.mapping.settings import Mapping
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -22,6 +23,16 @@ class SourceTable(Table):
     """What all kinds of sources have."""
 
     source: str = Field(FILE, description="the kind of source")
+    left_out_share: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description=(
+            "share of the rows or image files that may be left out because they can't be read or "
+            "mapped; each is listed in the client's log, and the count may be told. Left out: 0 of "
+            "rows, 0.01 of image files"
+        ),
+    )
 
     def files(self, base: Path) -> list[Path]:
         """Further files of the hospital's own that shape what is read, such as a query: an edited
@@ -44,6 +55,14 @@ class RowsTable(SourceTable):
         ),
     )
 
+    map: Mapping = Field(
+        Mapping(),
+        description=(
+            "the study's names, units and categories for this hospital's own, and derived columns: "
+            "[mapping](data.md#mapping)"
+        ),
+    )
+
 
 class FilesTable(SourceTable):
     """What all sources of images have."""
@@ -57,5 +76,5 @@ class FileSource(RowsTable):
     path: LocalPath = Field(description="a file or folder, from this file's folder")
 
     def in_place(self, base: Path) -> Path | None:
-        changed = self.model_fields_set - {"source", "path"}
+        changed = self.model_fields_set - {"source", "path", "left_out_share"}
         return None if changed else (base / self.path).resolve()

@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wardround.client.sources.mapping import MappedRows
 from wardround.client.sources.readers import files_of, rows_of
 from wardround.client.sources.settings import FilesTable, RowsTable
-from wardround.client.sources.source import Asked, TableSource
+from wardround.client.sources.source import Asked, Placed, TableSource
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.snapshot import PATIENT, Origin, write_snapshot
@@ -40,10 +41,13 @@ class Taken:
 
 def take_rows(source: RowsTable, asked: Asked, path: Path) -> Taken:
     """Write a source's rows to ``path``. Raises DataError, OSError."""
-    opened = rows_of(source)
-    steps = [step for step in (_patients(source, asked),) if step is not None]
-    digest, rows = write_snapshot(path, _through(opened, asked, steps), Origin(asked.called))
-    return Taken(digest, rows, added(opened.left_out()))
+    opened, left = rows_of(source), list[LeftOut]()
+    mapped = _mapped(source, asked, opened)
+    steps = [step for step in (mapped, _patients(source, asked)) if step is not None]
+    ends = (lambda: left.append(mapped.finish())) if mapped is not None else (lambda: None)
+    batches = _through(opened, asked, steps, ends)
+    digest, rows = write_snapshot(path, batches, Origin(asked.called))
+    return Taken(digest, rows, added([*opened.left_out(), *left]))
 
 
 def fill_folder(source: FilesTable, asked: Asked, folder: Path) -> Taken:
@@ -51,12 +55,22 @@ def fill_folder(source: FilesTable, asked: Asked, folder: Path) -> Taken:
     return Taken("", 0, added(files_of(source).fill(asked, folder)))
 
 
-def _through(source: TableSource, asked: Asked, steps: list[Step]) -> Iterator[pa.Table]:
+def _through(
+    source: TableSource, asked: Asked, steps: list[Step], ends: Callable[[], None]
+) -> Iterator[pa.Table]:
     for batch in source.batches(asked):
         table = pa.Table.from_batches([batch])
         for step in steps:
             table = step(table)
         yield table
+    ends()
+
+
+def _mapped(source: RowsTable, asked: Asked, opened: TableSource) -> MappedRows | None:
+    if not source.map:
+        return None
+    place = opened.place if isinstance(opened, Placed) else None
+    return MappedRows(source.map, asked, source.left_out_share, place)
 
 
 def _patients(source: RowsTable, asked: Asked) -> Step | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -46,6 +46,14 @@ class TableSource(Protocol):
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """What it left out, once all batches were read."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """Rows that stand somewhere."""
+
+    def place(self, row: int, column: str) -> str:
+        """'file:line: column 'name'' of a row of all batches, from 0."""
 
 
 class FolderSource(Protocol):

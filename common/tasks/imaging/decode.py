@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wardround.common.errors import DataError, WardroundError
+from wardround.common.errors import DataError, Unreadable, WardroundError
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.kinds import kind_of
 from wardround.common.tasks.imaging.nifti import read_nifti
@@ -24,7 +24,8 @@ def decode(path: Path, options: ImagingOptions, place: str) -> Decoded | LeftOut
     ----------
     place : says in errors which file it is, without its name
 
-    Raises DataError for what can't be read, or shows who the patient is.
+    Raises Unreadable for a file that is damaged or has no image, DataError for one that isn't as it
+    must be, or shows who the patient is.
     """
     try:
         if path.is_dir():
@@ -42,6 +43,6 @@ def decode(path: Path, options: ImagingOptions, place: str) -> Decoded | LeftOut
     except WardroundError:
         raise
     except Exception as error:  # three libraries' readers, each with errors of its own
-        raise DataError(
+        raise Unreadable(
             f"{place}: not readable as an image ({type(error).__name__}); save it anew or remove it"
         ) from None

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -50,7 +50,7 @@ def read_dicom(path: Path, place: str) -> Dataset:
             dataset.decode()
             return dataset
     except (InvalidDicomError, OSError, ValueError, EOFError, LookupError) as error:
-        raise DataError(f"{place}: not readable as DICOM ({type(error).__name__})") from None
+        raise Unreadable(f"{place}: not readable as DICOM ({type(error).__name__})") from None
 
 
 def deidentify(dataset: Dataset) -> None:

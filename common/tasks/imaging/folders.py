@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.data.row_keys import file_key
 from wardround.common.tasks.data.shards import splits_of, visible
 from wardround.common.tasks.imaging.decode import decode
@@ -28,8 +28,7 @@ def read_folders(path: Path, options: ImagingOptions, with_split: bool) -> Image
             _read_classes(folder, split, options, gathered)
     else:
         _read_classes(path, "", options, gathered)
-    if not len(gathered):
-        raise DataError(f"{path}: no image in its folders of {_named(options)}")
+    gathered.check(f"{path}: no image in its folders of {_named(options)}")
     return gathered.images()
 
 
@@ -67,8 +66,12 @@ def _read_classes(folder: Path, split: str, options: ImagingOptions, gathered: G
         images = [entry for entry in entries if entry.is_dir() or kind_of(entry) is not None]
         gathered.leave_out(len(entries) - len(images), "files", NO_IMAGE)
         for number, entry in enumerate(images, 1):
-            image = decode(entry, options, f"{place}: image {number} by name")
-            gathered.add(image, label, split, partial(file_key, entry))
+            try:
+                image = decode(entry, options, f"{place}: image {number} by name")
+            except Unreadable as error:
+                gathered.add_unreadable(error)
+            else:
+                gathered.add(image, label, split, partial(file_key, entry))
 
 
 def _class_folders(folder: Path, options: ImagingOptions) -> dict[int, Path]:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 from wardround.common.memory import most_bytes
+from wardround.common.tasks.data.allowance import OF_IMAGE_FILES, Unread, allowed
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.pixels import Decoded
@@ -22,6 +23,7 @@ class Gathered:
     def __init__(self) -> None:
         self._found: list[tuple[Decoded, int, str, str]] = []
         self._left: list[LeftOut] = []
+        self._unread = Unread("images", allowed(OF_IMAGE_FILES))
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -40,6 +42,17 @@ class Gathered:
         known = split or image.patient is not None
         self._found.append((image, label, split, "" if known else key()))
         self._left += image.left_out
+
+    def add_unreadable(self, error: Unreadable) -> None:
+        """A file, or a folder of slices, that no image can be made of."""
+        self._unread.add(str(error))
+
+    def check(self, otherwise: str) -> None:
+        """Raise DataError where more can't be read than the hospital lets be left out, and with
+        ``otherwise`` where there is no image."""
+        self._left.append(self._unread.left_out(len(self) + len(self._unread)))
+        if not len(self):
+            raise DataError(otherwise)
 
     def leave_out(self, count: int, what: str, reason: str) -> None:
         """Something that no image was made of; none of it where ``count`` is 0."""

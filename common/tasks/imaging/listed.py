@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.roles import split_cells
 from wardround.common.tasks.data.row_keys import file_key, identifier_digest
@@ -32,7 +32,11 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
     gathered, named = Gathered(), dict[Path, tuple[int, str, str]]()
     for row, cell in enumerate(cells):
         place = table.place(row, names.image)
-        file = _inside(path.parent, cell, place)
+        try:
+            file = _inside(path.parent, cell, place)
+        except Unreadable as error:
+            gathered.add_unreadable(error)
+            continue
         label = class_of(labels[row], options, table.place(row, names.label))
         patient = identifier_digest(patients[row]) if patients is not None else ""
         said = (label, str(splits[row]), patient)
@@ -45,12 +49,15 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
         if known is not said:
             gathered.leave_out(1, "rows", "they name a file again")
             continue
-        image = decode(file, options, place)
+        try:
+            image = decode(file, options, place)
+        except Unreadable as error:
+            gathered.add_unreadable(error)
+            continue
         if patient and not isinstance(image, LeftOut):
             image = replace(image, patient=patient)
         gathered.add(image, label, said[1], partial(file_key, file))
-    if not len(gathered):
-        raise DataError(f"{path}: no image is left")
+    gathered.check(f"{path}: no image is left")
     unnamed = _unnamed(path, named)
     gathered.leave_out(unnamed, "images", "they lie below the CSV's folder, and it names none")
     return gathered.images()
@@ -95,7 +102,7 @@ def _inside(folder: Path, cell: str, place: str) -> Path:
     if not inside:
         raise DataError(f"{place}: a file outside the CSV's folder; move it below {folder}")
     if not there:
-        raise DataError(f"{place}: no such file; paths are meant from the CSV's folder")
+        raise Unreadable(f"{place}: no such file; paths are meant from the CSV's folder")
     return file
 
 

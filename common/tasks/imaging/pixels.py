@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.options import ImagingOptions
 
@@ -67,7 +67,7 @@ def fit(
     noted: tuple[str, ...] = ()
     if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
         if not finite.any():
-            raise DataError(f"{place}: none of its pixels is a finite number; leave the image out")
+            raise Unreadable(f"{place}: none of its pixels is a finite number; leave the image out")
         values, noted = np.where(finite, values, np.nan), (NO_NUMBER,)
     scale = scaled(values, options.window)
     # the order: channels, grey, what is no number, window, inversion, size

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, Unreadable
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.row_keys import identifier_digest
 from wardround.common.tasks.data.shards import visible
@@ -70,7 +70,7 @@ def read_series(folder: Path, options: ImagingOptions, place: str) -> Decoded | 
     found = [read_dicom(path, f"{place}, slice {n}") for n, path in enumerate(files, 1)]
     slices = [dataset for dataset in found if has_pixels(dataset)]
     if not slices:
-        raise DataError(f"{place}: a folder without an image")
+        raise Unreadable(f"{place}: a folder without an image")
     left = [LeftOut(len(entries) - len(files), "files", "no image by their names' endings")]
     left.append(LeftOut(len(found) - len(slices), NO_PIXELS.what, NO_PIXELS.reason))
     planned = [dataset for dataset in slices if not _is_localiser(dataset)] or slices

@@ -8,6 +8,7 @@ allows it (``left_out.py``).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -129,7 +130,7 @@ def column_problems(schema: pa.Schema, mapping: Mapping) -> Iterator[str]:
         if name in kinds:
             yield f"map.derive.{name}: there is a column '{name}' already; choose another name"
         try:
-            kinds[name] = check(expression, kinds)
+            kinds[name] = check(expression, kinds).kind
         except ExpressionError as error:
             kinds[name] = "any"
             yield f"map.derive.{name}: {error}"
@@ -140,6 +141,15 @@ def lines(unmapped: Iterable[Unmapped], place: Place) -> Iterator[str]:
     for one in unmapped:
         for row in one.rows:
             yield f"{place(row, one.column)}: {one.what}"
+
+
+def lines_by_row(unmapped: Iterable[Unmapped], place: Place) -> dict[int, list[str]]:
+    """By row, in their order, a line for each of its cells that couldn't be mapped."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for one in unmapped:
+        for row in one.rows:
+            found[row].append(f"{place(row, one.column)}: {one.what}")
+    return dict(sorted(found.items()))
 
 
 def refused(problems: list[str]) -> DataError:

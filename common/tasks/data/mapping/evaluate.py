@@ -24,7 +24,7 @@ from wardround.common.tasks.data.mapping.expression import (
     Number,
     Text,
 )
-from wardround.common.tasks.data.mapping.kinds import DATE, NUMBER, TEXT, kind_of
+from wardround.common.tasks.data.mapping.kinds import DATE, NUMBER, TEXT, check, kind_of
 from wardround.common.tasks.data.mapping.texts import (
     MAX_ABS_NUMBER,
     Mask,
@@ -65,8 +65,9 @@ class Found:
 
 
 def evaluate(expression: Expression, columns: Mapping[str, pa.Array], rows: int) -> Found:
-    """The expression over the columns that it names, which ``kinds.check`` has passed."""
-    evaluator = _Evaluator(columns, rows)
+    """The expression over the columns that it names. Raises ExpressionError as ``kinds.check``."""
+    kinds = {name: kind_of(columns[name].type) for name in expression.columns}
+    evaluator = _Evaluator(columns, rows, check(expression, kinds).as_numbers)
     value = evaluator.value(expression.tree)
     if pa.types.is_floating(value.cells.type):
         value = _defined(value.cells, value.undefined, MAX_ABS_NUMBER)
@@ -83,9 +84,12 @@ def _defined(cells: pa.Array, undefined: Mask, most: float = np.finfo(np.float64
 
 
 class _Evaluator:
-    def __init__(self, columns: Mapping[str, pa.Array], rows: int) -> None:
+    def __init__(
+        self, columns: Mapping[str, pa.Array], rows: int, as_numbers: frozenset[int]
+    ) -> None:
         self._columns = columns
         self._rows = rows
+        self._as_numbers = as_numbers
         self.unread: dict[str, Mask] = {}
 
     def value(self, node: Node) -> Value:
@@ -95,7 +99,11 @@ class _Evaluator:
             type_ = pa.float64() if isinstance(node, Number) else pa.string()
             return Value(pa.repeat(pa.scalar(node.value, type_), self._rows), nowhere)
         if isinstance(node, Column):
-            return Value(_typed(self._columns[node.name]), nowhere)
+            column = self._columns[node.name]
+            if node.at not in self._as_numbers:
+                return Value(_typed(column), nowhere)
+            cells, unread = numbers(column)
+            return self._noted(node, Value(cells, nowhere), unread)
         if node.name in _SPECIAL:
             return _SPECIAL[node.name](self, node)
         given = [self.value(argument) for argument in node.arguments]
@@ -135,17 +143,16 @@ class _Evaluator:
     def number(self, node: Call) -> Value:
         value = self.value(node.arguments[0])
         cells, unread = numbers(value.cells)
-        return self._noted(node, Value(cells, value.undefined), unread)
+        return self._noted(node.arguments[0], Value(cells, value.undefined), unread)
 
     def dated(self, node: Call) -> Value:
         value, form = self.value(node.arguments[0]), node.arguments[1:]
         written = form[0].value if form and isinstance(form[0], Text) else None
         cells, unread = dates(value.cells, written)
-        return self._noted(node, Value(cells, value.undefined), unread)
+        return self._noted(node.arguments[0], Value(cells, value.undefined), unread)
 
-    def _noted(self, node: Call, value: Value, unread: Mask) -> Value:
-        inner = node.arguments[0]
-        name = inner.name if isinstance(inner, Column) else ""
+    def _noted(self, of: Node, value: Value, unread: Mask) -> Value:
+        name = of.name if isinstance(of, Column) else ""
         if unread.any():
             self.unread[name] = self.unread.get(name, none(value.cells)) | unread
         return value

@@ -1,12 +1,15 @@
 """Which kind of value each part of an expression takes and gives: number, text, truth, date, span.
 
 Read twice: with the settings, where columns may be of any kind, and against the columns that there
-are. A span is a difference of dates; ``days``, ``hours`` and ``years`` make a number of it.
+are. A span is a difference of dates; ``days``, ``hours`` and ``years`` make a number of it. A
+column of texts may stand where a number must: one cell that is none makes texts of a column of
+numbers, and shall cost its row, not the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -27,7 +30,6 @@ NUMBER, TEXT, TRUTH, DATE, SPAN = "number", "text", "truth", "date", "span"
 ANY = "any"
 """Of a column while nothing is known of the columns."""
 _INSTEAD = {
-    (TEXT, NUMBER): "; number(...) reads it",
     (TEXT, DATE): "; date(...) reads it",
     (NUMBER, TEXT): "; compare a number with a number, without quotes",
     (SPAN, NUMBER): "; days(...) makes a number of it",
@@ -47,25 +49,46 @@ def kind_of(type_: pa.DataType) -> str:
     return TEXT
 
 
-def check(expression: Expression, columns: Mapping[str, str] | None) -> str:
-    """The kind of what it gives.
+@dataclass(frozen=True)
+class Checked:
+    """What an expression is.
+
+    kind : of what it gives
+    as_numbers : where it names columns of texts that are read as numbers
+    """
+
+    kind: str
+    as_numbers: frozenset[int]
+
+
+def check(expression: Expression, columns: Mapping[str, str] | None) -> Checked:
+    """The kind of what it gives, and of what it is made.
 
     columns : the kind of each by its name; None where they aren't known yet
 
     Raises ExpressionError for a part that takes another kind, and for a column that isn't there.
     """
-    found = _Checker(expression, columns).kind(expression.tree)
-    if found == SPAN:
+    checker = _Checker(expression, columns)
+    kind = checker.kind(expression.tree)
+    if kind == SPAN:
         raise expression.wrong(1, "gives a span of time; put it in days(...) or years(...)")
-    return found
+    return Checked(kind, frozenset(checker.as_numbers))
 
 
 class _Checker:
     def __init__(self, expression: Expression, columns: Mapping[str, str] | None) -> None:
         self._expression = expression
         self._columns = columns
+        self._found: dict[int, str] = {}
+        self.as_numbers: set[int] = set()
 
     def kind(self, node: Node) -> str:
+        """Of a node; each is looked at once."""
+        if id(node) not in self._found:
+            self._found[id(node)] = self._kind(node)
+        return self._found[id(node)]
+
+    def _kind(self, node: Node) -> str:
         if isinstance(node, Number):
             return NUMBER
         if isinstance(node, Text):
@@ -93,6 +116,9 @@ class _Checker:
         found = self.kind(node)
         if ANY in (found, wanted) or found in (wanted, *others):
             return found
+        if (found, wanted) == (TEXT, NUMBER) and isinstance(node, Column):
+            self.as_numbers.add(node.at)
+            return NUMBER
         what = f"column '{node.name}' is" if isinstance(node, Column) else "this is"
         raise self._wrong(
             node, f"{what} a {found}, not a {wanted}{_INSTEAD.get((found, wanted), '')}"
@@ -103,22 +129,20 @@ class _Checker:
 
     def _alike(self, nodes: tuple[Node, ...], what: str) -> str:
         """The one kind of them all."""
-        kind = ANY
+        found = [kind for kind in map(self.kind, nodes) if kind != ANY]
+        kind = NUMBER if NUMBER in found else found[0] if found else ANY
         for node in nodes:
-            found = self._must(node, kind)
-            kind = found if kind == ANY else kind
+            self._must(node, kind)
         if kind == SPAN:
             raise self._wrong(nodes[0], f"{what} takes no span of time; put it in days(...)")
         return kind
 
     def minus(self, node: Call) -> str:
-        left = self._must(node.arguments[0], NUMBER, DATE)
-        right = self._must(node.arguments[1], *((DATE,) if left == DATE else (NUMBER, DATE)))
-        if left == ANY and right != ANY:
-            left = right
-        if right == DATE and left == NUMBER:
-            self._must(node.arguments[1], NUMBER)
-        return SPAN if left == DATE else left
+        found = [self.kind(argument) for argument in node.arguments]
+        wanted = DATE if DATE in found else NUMBER
+        for argument in node.arguments:
+            self._must(argument, wanted)
+        return SPAN if wanted == DATE else ANY if ANY in found else NUMBER
 
     def compared(self, node: Call) -> str:
         kind = self._alike(node.arguments, "a comparison")
@@ -132,9 +156,11 @@ class _Checker:
 
     def extreme(self, node: Call) -> str:
         kind = self._alike(node.arguments, node.name)
-        if kind in (TEXT, TRUTH):
-            self._must(node.arguments[0], NUMBER)
-        return kind
+        if kind not in (TEXT, TRUTH):
+            return kind
+        for argument in node.arguments:
+            self._must(argument, NUMBER)
+        return NUMBER
 
     def first(self, node: Call) -> str:
         return self._alike(node.arguments, "coalesce")

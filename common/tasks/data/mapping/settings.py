@@ -24,9 +24,9 @@ from wardround.common.tasks.data.mapping.kinds import check
 from wardround.common.tasks.data.mapping.units import (
     Conversion,
     UnitError,
-    annotations,
     by_molar_mass,
     conversion,
+    remarks,
     unit,
 )
 from wardround.common.text import code, near, normal_text
@@ -86,7 +86,7 @@ class UnitChange(Table):
         if self.analyte is not None:
             self._weighs()
         elif self.factor is not None:
-            if annotations(self.from_) == annotations(self.to):  # else %{NGSP} is a % of its own
+            if remarks(self.from_) == remarks(self.to):  # else %{NGSP} is a % of its own
                 _agrees(known, self.factor, self.offset)
         elif known is None:
             raise WrongKey(

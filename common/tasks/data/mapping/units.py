@@ -130,7 +130,7 @@ def unit(text: str) -> Unit:
     return _Reader(cleaned).whole()
 
 
-def annotations(text: str) -> list[str]:
+def remarks(text: str) -> list[str]:
     """What a code says in braces, which is no part of the unit: ``%{NGSP}``."""
     return sorted(re.findall(r"\{[^{}]*\}", text))
 

@@ -11,6 +11,7 @@ import torch
 from tests.common.tasks.imaging.shards import dicom, png
 from wardround.common.errors import DataError
 from wardround.common.tasks.base import Examples, concatenate
+from wardround.common.tasks.data.allowance import allowing
 from wardround.common.tasks.imaging import ImagingTask
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.listed import class_of
@@ -122,6 +123,32 @@ def test_a_bad_file_in_a_folder_is_named_by_its_place(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="normal: image 1 by name: not readable") as caught:
         task().load(tmp_path)
     assert "Doe" not in str(caught.value)
+
+
+def test_a_share_of_bad_files_may_be_left_out_and_is_listed_at_home(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4):
+        png(tmp_path / "normal" / f"Doe{number}.png", picture(number))
+    whole = task().load(tmp_path)
+    (tmp_path / "normal" / "a_Doe.png").write_bytes(b"x")
+    (tmp_path / "normal" / "b_Doe").mkdir()  # a study without images, as FLIP #676 found them
+    with pytest.raises(
+        DataError, match="2 of 6 images can't be read, .* is 1 %: .* | .*"
+    ) as caught:
+        task().load(tmp_path)
+    with caplog.at_level("WARNING", "wardround.data"), allowing(2 / 6):
+        found = task().load(tmp_path)
+    assert torch.equal(found.pixels, whole.pixels)
+    assert [(one.count, one.what) for one in task().left_out(found)] == [(2, "images")]
+    listed = [record.getMessage() for record in caplog.records]
+    assert [line.partition("normal: ")[2].partition(":")[0] for line in listed] == [
+        "image 5 by name",
+        "image 6 by name",
+    ]
+    assert "Doe" not in "".join([*listed, str(caught.value)])
+    with pytest.raises(DataError), allowing(0.3):
+        task().load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,8 @@ def test_what_expressions_mean(text: str, value: Any) -> None:
         ("sex in (a)", 9, "lists texts"),
         ("x + 1", 1, "no column 'x'"),
         ("Sex == 'f'", 1, "is it `sex`?"),
-        ("sex + 1", 1, "a text, not a number; number(...) reads it"),
+        ("'f' + 1", 1, "a text, not a number"),
+        ("sex - born", 1, "a text, not a date; date(...) reads it"),
         ("a == 'x'", 6, "a text, not a number"),
         ("sex < site", 5, "use == or !="),
         ("discharge - admission", 1, "days(...)"),
@@ -143,7 +144,7 @@ def test_what_expressions_mean(text: str, value: Any) -> None:
         ("date(sex, 'x')", 11, "%d.%m.%Y"),
         ("1e99", 1, "beyond 1e30"),
         ("a and b", 1, "a number, not a truth"),
-        ("max(sex, site)", 5, "a text, not a number"),
+        ("max(ill, ill)", 5, "a truth, not a number"),
         ("(" * (DEEPEST + 1) + "a" + ")" * (DEEPEST + 1), DEEPEST + 1, "deeper"),
         ("2**" * (DEEPEST + 1) + "2", 3 * DEEPEST - 1, "deeper"),
         ("a" + "+a" * 101, 2, "more than 100 parts"),
@@ -292,6 +293,17 @@ def test_all_rows_at_once_are_what_a_plain_interpreter_gives(
     found = evaluate(expression, columns, len(rows)).cells.to_pylist()
     expected = [plain(expression.tree, row) for row in rows]
     assert found == [None if isinstance(x, float) and abs(x) > 1e30 else x for x in expected]
+
+
+def test_texts_are_read_as_numbers_where_those_are_needed_and_what_is_none_is_told() -> None:
+    columns = {"w": pa.array(["80", "8O", None, "90.5"]), "h": pa.array([2.0, 2.0, 2.0, 0.0])}
+    for text in ("w / h", "number(w) / h"):
+        found = evaluate(read_expression(text), columns, 4)
+        assert found.cells.to_pylist() == [40.0, None, None, None]
+        assert found.unread["w"].tolist() == [False, True, False, False]
+        assert found.undefined.tolist() == [False, False, False, True]
+    assert evaluate(read_expression("w == '80'"), columns, 4).cells.to_pylist()[:2] == [True, False]
+    assert evaluate(read_expression("min(w, w) > 85"), columns, 4).cells.to_pylist()[3] is True
 
 
 def test_undefined_arithmetic_is_counted_where_it_made_the_gap() -> None:
