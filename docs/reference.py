@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from docs import sent
 from wardround.client.site.policy import SitePolicy
+from wardround.client.sources.sql.settings import SqlSource
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
 from wardround.common.settings.cohort import CohortIndex, CohortVariable
@@ -49,6 +50,7 @@ same. Keys of `federation.toml` are in [configuration](configuration.md).
 _TABLES: dict[str, type[BaseModel]] = {
     "cohort.index": CohortIndex,
     "cohort.variables": CohortVariable,
+    "source sql": SqlSource,
     "task tabular": TabularOptions,
     "task.columns": Columns,
     "task.model": ModelOptions,

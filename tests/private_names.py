@@ -19,6 +19,7 @@ REASONS: dict[str, dict[str, str]] = {
     "client/privacy/test_ledger.py": {"_BUSY_S": _CUT},
     "client/site/test_ledger_of_kits.py": {"_PATIENCE_S": "nobody waits for a server in a test"},
     "client/researcher/test_network.py": {"_repr_html_": "what notebooks call to show an object"},
+    "client/sources/sql/test_postgresql.py": {"_BLOCK_BYTES": _CUT},
     "client/site/test_enroll.py": {"_proof": "a forged request needs the bytes that are signed"},
     "client/training/test_distillation.py": {
         "_model": "whether the teacher shares frozen parameters shows in its copy only"

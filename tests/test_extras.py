@@ -20,7 +20,12 @@ SIDES = ("client", "common", "server", "simulations")
 MODULES = {"scikit-learn": "sklearn", "grpcio-health-checking": "grpc_health"}
 MODULES["argon2-cffi"] = "argon2"
 """What a package is imported as, where that isn't its name with underscores."""
+DRIVERS = {f"wardround.client.sources.sql.{name}" for name in ("duck", "others", "postgresql")}
 SITES = {
+    "client/sources/sql/duck.py": {"duckdb"},
+    "client/sources/sql/others.py": {"sqlalchemy"},
+    "client/sources/sql/postgresql.py": {"psycopg"},
+    "client/sources/sql/postgresql_words.py": {"psycopg"},
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
     "common/tasks/data/example.py": {"sklearn"},
     "server/dashboard/app.py": {"fastapi", "starlette", "uvicorn"},
@@ -68,7 +73,7 @@ def packages(extra: str | None) -> set[str]:
     return {MODULES.get(name, name.replace("-", "_")) for name in names if name != "wardround"}
 
 
-BROUGHT = packages("server") | packages("simulate") | {"starlette", "optuna"}
+BROUGHT = packages("server") | packages("simulate") | packages("sql") | {"starlette", "optuna"}
 
 
 def modules() -> list[str]:
@@ -103,8 +108,8 @@ def test_what_extras_bring_is_imported_where_it_is_known() -> None:
 @pytest.mark.parametrize(
     ("sides", "blocked", "missing"),
     [
-        # reports are written by others
-        (("client", "common"), BROUGHT, {"wardround.common.run.report"}),
+        # reports are written by others, a driver is imported where a database is opened
+        (("client", "common"), BROUGHT, {"wardround.common.run.report", *DRIVERS}),
         (("server", "common"), BROUGHT - packages("server") - {"starlette"}, set()),
         (
             ("simulations",),

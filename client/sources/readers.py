@@ -5,6 +5,9 @@ from __future__ import annotations
 from wardround.client.sources.files import FileRows
 from wardround.client.sources.settings import FileSource, FilesTable, RowsTable, SourceTable
 from wardround.client.sources.source import Asked, FolderSource, TableSource
+from wardround.client.sources.sql.look import look_at
+from wardround.client.sources.sql.settings import DatabaseTable, SqlSource
+from wardround.client.sources.sql.source import SqlRows
 from wardround.common.errors import DataError
 
 
@@ -13,6 +16,8 @@ def rows_of(source: RowsTable) -> TableSource:
     match source:
         case FileSource():
             return FileRows(source)
+        case SqlSource():
+            return SqlRows(source)
     raise AssertionError(f"no reader for {type(source).__name__}")
 
 
@@ -29,4 +34,6 @@ def look(source: SourceTable, asked: Asked) -> str:
             if not path.exists():
                 raise DataError(f"{path}: there is no such file or folder")
             return f"{path}: is there"
+        case DatabaseTable():
+            return look_at(source, asked)
     raise AssertionError(f"nothing looks at {type(source).__name__}")
