@@ -262,7 +262,7 @@ class Hospital:
         """Whose rows these splits have, each patient once; None where the data doesn't say it of
         every row."""
         parts = [part for name, part in self.parts().items() if name in splits]
-        found = [self.task.patients(part) for part in parts if self.task.names_all(part)]
+        found = [self.task.people(part) for part in parts if self.task.names_all(part)]
         named = [one for one in found if one is not None]
         if not named or len(named) < len(parts):
             return None

@@ -78,6 +78,7 @@ class OwnShard:
     held_out_key : the hospital's own; None in a simulation, where it is of the run's seed and the
         hospital's name
     before : gives what was left out before the task saw the rows
+    without : takes rows out that no study may have, which nothing tells of
     """
 
     name: str
@@ -86,6 +87,7 @@ class OwnShard:
     open_shard: Callable[[], Any]
     held_out_key: bytes | None = None
     before: Callable[[], tuple[LeftOut, ...]] = tuple
+    without: Callable[[Any], Any] = lambda raw: raw
 
     @property
     def sizes(self) -> dict[str, int] | None:
@@ -96,6 +98,9 @@ class OwnShard:
         if self.task.size(raw) == 0:
             raise DataError("the shard has no usable rows; check the data path", who=self.name)
         left_out = tuple(str(one) for one in added([*self.before(), *self.task.left_out(raw)]))
+        raw = self.without(raw)
+        if self.task.size(raw) == 0:
+            raise DataError("no row is left of the shard", who=self.name)
         key = self.held_out_key or simulated_key(self.config.federation.seed, self.name)
         split = split_rows(self.task, raw, self.config, key)
         notes = tuple(split_notes(self.task, raw, self.config, split))

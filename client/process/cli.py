@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -256,6 +257,66 @@ def resume(kit: KitArgument) -> None:
 
     for line in resume_hospital(Kit.open(kit).state):
         print(line)
+
+
+@client.command("opt-out", epilog=example("wardround client opt-out kits/north -"))
+def opt_out(
+    kit: KitArgument,
+    patient: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATIENT|-", help="As the data write it; -: lines of the standard input."
+        ),
+    ],
+    undo: Annotated[bool, typer.Option("--undo", help="Take off the list again.")] = False,
+) -> None:
+    """A patient's rows are in no study from its next round on. The list never leaves."""
+    from wardround.client.site.held_out import held_out_key
+    from wardround.client.site.kit import Kit
+    from wardround.client.site.opted_out import change_list, opt_out_path, patients_key
+    from wardround.client.site.policy import load_site
+
+    opened = Kit.open(kit)
+    site = load_site(opened.site_path)
+    path = opt_out_path(site, opened.folder)
+    key = patients_key(held_out_key(site, opened.folder))
+    typed = sys.stdin if patient == "-" else [patient]
+    patients = [line.strip() for line in typed if line.strip()]
+    print(f"{path}: {change_list(path, key, patients, undo)} patients have opted out")
+
+
+@client.command("held", epilog=example("wardround client held kits/north P-1234 --out page"))
+def held(
+    kit: KitArgument,
+    patient: Annotated[
+        str,
+        typer.Argument(metavar="[PATIENT]", help="As the data write it.", show_default=False),
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write it there as a page, signed by the hospital."),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="HELD_JSON", help="Check a page that was written.")
+    ] = None,
+) -> None:
+    """List the studies whose models were trained on a patient's rows, with rounds and epsilon."""
+    from wardround.client.site import held as statements
+    from wardround.client.site.kit import Kit
+    from wardround.common.trust.pki import now_utc
+
+    opened = Kit.open(kit)
+    if not patient and check is None:
+        raise typer.BadParameter("name the patient", param_hint="PATIENT")
+    if check is not None:
+        found = statements.check_held(opened, check)
+        print(f"{check}: signed by this hospital, made {found.made}")
+    else:
+        found = statements.held(opened, patient, now_utc())
+    for line in found.lines():
+        print(line)
+    for path in statements.write_held(opened, found, out) if out is not None else ():
+        print(f"wrote {path}")
 
 
 @client.command("results", epilog=example("wardround client results kits/north"))

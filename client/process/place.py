@@ -24,6 +24,8 @@ from wardround.client.sources.kept import KeptData
 from wardround.client.state import ClientState
 from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, Message, become_client
 from wardround.common.manifest.manifest import Manifest
+from wardround.common.protocol.model import round_of
+from wardround.common.protocol.names import TRAIN
 
 STORE, DATA = "store", "data.json"
 """In a study's state folder: what the hospital has promised, and which rows its run began with."""
@@ -115,7 +117,10 @@ class OwnPlace:
         return announced_sizes(hospital)["train"] if hospital.config.privacy.enabled else None
 
     def answer(self, message: Message) -> Message:
+        self.work.look_again()
         reply = self.work.app(message, self._context())
+        if message.metadata.message_type == TRAIN and not reply.has_error():
+            self.work.note_trained(round_of(message.content))
         self._state.save()  # what a handler has promised is on disk, whatever is answered
         return reply
 

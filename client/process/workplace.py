@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from wardround.client.app import create_client_app
 from wardround.client.data.held_out import key_digest
@@ -18,12 +19,15 @@ from wardround.client.data.shard import OwnShard
 from wardround.client.data.witness import Witness
 from wardround.client.site.held_out import held_out_key
 from wardround.client.site.ledger import ledger_of
+from wardround.client.site.opted_out import OptedOut, opt_out_path, patients_key
 from wardround.client.site.terms import Terms
-from wardround.client.sources.kept import KeptData
+from wardround.client.site.trained import Trained, TrainedOn
+from wardround.client.sources.kept import KeptData, May
 from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.settings import check_training
 from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused
+from wardround.common.tasks.base import Task
 
 
 class Workplace:
@@ -53,6 +57,7 @@ class Workplace:
         self._model_folder, self._witness = model_folder, witness
         self._outward, self._on_failure = outward, on_failure
         self._terms: Terms | None = None
+        self._reads = 0
         self._make(terms)
 
     def take_up(self, terms: Terms) -> str:
@@ -74,8 +79,13 @@ class Workplace:
         kit, config = terms.kit, terms.config
         task = make_task(config)
         check_training(config, task)
-        self._data.take_up(terms.data, config)
+        may = May(tuple(terms.site.columns), tuple(terms.site.modalities))
+        self._data.take_up(terms.data, config, may)
         key = held_out_key(terms.site, kit.folder)
+        listed = opt_out_path(terms.site, kit.folder)
+        patients = patients_key(key)
+        self._opted_out = OptedOut(listed, patients, terms.site.opt_out is not None)
+        self._trained = Trained(kit.state, patients)
         hospital = Hospital(
             OwnShard(
                 kit.name,
@@ -84,6 +94,7 @@ class Workplace:
                 lambda: self._data.loaded(task.load),
                 held_out_key=key,
                 before=lambda: self._data.left_out,
+                without=lambda raw: self._without(task, raw),
             ),
             keys=Keys(kit.identity, terms.roster),
             place=Place(
@@ -103,6 +114,25 @@ class Workplace:
             raise PolicyRefused(f"{edited} was edited while it was read; it is read again")
         self.hospital, self._terms = hospital, terms
         self.app = create_client_app(lambda context: hospital, outward=self._outward)
+
+    def _without(self, task: Task[Any], raw: Any) -> Any:
+        self._reads += 1
+        return self._opted_out.without(task, raw)
+
+    def look_again(self) -> None:
+        """Before a request: who has opted out meanwhile is in nothing any more. Raises DataError
+        where the list can't be read."""
+        if self._opted_out.has_changed():
+            self.hospital.forget()
+
+    def note_trained(self, server_round: int) -> None:
+        """Before a training answer leaves: whose rows it is of. Raises ProvisionError, OSError."""
+        assert self._terms is not None
+        study, run = self._terms.study, self.hospital.plan.run
+        name = study.name if study is not None else self._terms.kit.description.federation
+        of = TrainedOn(run, study.id if study is not None else "", name)
+        patients = self.hospital.patients(["train"])
+        self._trained.note(of, server_round, patients, self._reads)
 
     def close(self) -> None:
         """End the processes that train."""

@@ -189,7 +189,8 @@ class LastWord:
 
     def _check(self, manifest: Manifest) -> None:
         site, kit, config = self.terms.site, self.terms.kit, self.terms.config
-        check_rules(site, manifest, kit.description, config, self._units(), self._study)
+        taken = self.terms.data.is_taken
+        check_rules(site, manifest, kit.description, config, self._units(), self._study, taken)
         self._approvals.request(manifest, ask=site.approval == "ask")
 
     def _accept(self, kit: Kit, manifest: Manifest) -> None:

@@ -16,6 +16,16 @@ LocalFile = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x0
 class MachineRules(Table):
     """What a study computes with at this hospital; none of it leaves."""
 
+    max_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="most memory that a study may say it needs (`[needs]`), GiB",
+    )
+    max_disk_gb: float | None = Field(None, gt=0, le=1e6, description="most disk, likewise")
+    max_hours: float | None = Field(
+        None, gt=0, le=24 * 366, description="most hours of computing, likewise"
+    )
     threads: int | None = Field(
         None, ge=1, le=64, description="processor threads for masks; left out: the federation's"
     )

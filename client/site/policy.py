@@ -92,6 +92,13 @@ class SitePolicy(MachineRules):
             "Kits that name one file share it: [one ledger for all](privacy.md#one-ledger-for-all)"
         ),
     )
+    opt_out: LocalFile | None = Field(
+        None,
+        description=(
+            "the file of [patients who have opted out](hospital.md#patients-who-opt-out); left "
+            "out: `state/opted_out.txt`"
+        ),
+    )
     held_out_key: LocalFile | None = Field(
         None, description="the file of [the held-out key](tasks.md#the-hospitals-key); as `ledger`"
     )
@@ -134,6 +141,25 @@ class SitePolicy(MachineRules):
         ),
     )
     researchers: Patterns = Field(["*"], description="whose studies, in a network; `[]`: nobody's")
+    columns: Patterns = Field(
+        ["*"],
+        description=(
+            "which columns a study may have: one that names another is refused; of a study that "
+            "takes every column the others are left out, where a "
+            "[snapshot](data.md#where-a-hospitals-data-are) is taken"
+        ),
+    )
+    codes: Patterns = Field(
+        ["*"],
+        description=(
+            'which codes a study may ask clinical records by: `["LOINC:*", "ICD10:E1*"]`; one that '
+            "asks for another is refused"
+        ),
+    )
+    modalities: Patterns = Field(
+        ["*"],
+        description="which kinds of images an archive is asked for: `CT`, `MR`, `DX`, ... of DICOM",
+    )
     evaluation: Evaluation = Field(
         "every_round",
         description=(
@@ -292,6 +318,11 @@ class SitePolicy(MachineRules):
     def beside(self, path: str) -> Path:
         """A path of ``site.toml``, from that file's folder."""
         return (self._folder / path).resolve()
+
+    @property
+    def folder(self) -> Path:
+        """Where ``site.toml`` lies: the kit."""
+        return self._folder
 
     def encoder_folder(self, config: Config) -> Path:
         """This hospital's copy of the pretrained encoder that the federation trains from."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from wardround.client.privacy.ledger import Entry
+from wardround.client.site.hold_back import check_held_back
 from wardround.client.site.plan_checks import check_plan
 from wardround.client.site.policy import SitePolicy
 from wardround.client.site.privacy_limits import check_privacy
@@ -30,6 +31,7 @@ def check_rules(
     config: Config,
     units: int | None = None,
     study: Study | None = None,
+    taken: bool = False,
 ) -> None:
     """Raise PolicyRefused, naming key and both values, unless the rules allow the plan.
 
@@ -40,9 +42,11 @@ def check_rules(
     units : that this hospital announces of its training part, for epsilon where only the noise is
         configured; None: as many as would cost most
     study : of a network, that the plan is of
+    taken : it is computed on a snapshot, which has the allowed columns only
     """
     if study is not None:
         _allowed(site, "researchers", "researcher", study.researcher)
+    check_held_back(site, config, taken)
     _allowed(site, "federations", "federation", manifest.federation)
     _allowed(site, "tasks", "task", manifest.task)
     _allowed(site, "model_families", "model family", manifest.model_family)

@@ -22,6 +22,7 @@ HOSPITALS_OWN = frozenset(
         "ledger",
         "ledger_units",
         "max_failures",
+        "opt_out",
         "data",
         "studies",
         "studies_at_once",

@@ -83,6 +83,8 @@ def _asked(config: Config) -> Iterator[tuple[str, str]]:
         yield "task's settings", "; ".join(f"{key}: {_value(others[key])}" for key in others)
     if config.cohort is not None:
         yield from cohort_rows(config.cohort)
+    if config.needs is not None:
+        yield "needs", config.needs.words()
     yield from _settings(config)
 
 

@@ -75,6 +75,14 @@ class Located:
 
 
 @dataclass(frozen=True)
+class May:
+    """What a study may have of the data: patterns of columns, of kinds of DICOM images."""
+
+    columns: tuple[str, ...] = ("*",)
+    modalities: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True)
 class _Kept:
     """mark : of the settings it was taken by; run : that computes on it, '' for none yet"""
 
@@ -94,15 +102,15 @@ class KeptData:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
-        self._located, self._config = Located(), Config()
+        self._located, self._config, self._may = Located(), Config(), May()
         self._kept: _Kept | None = None
 
-    def take_up(self, located: Located, config: Config) -> None:
+    def take_up(self, located: Located, config: Config, may: May) -> None:
         """These are the data from now on; what a run has begun with stays.
 
         Raises SourceFailed, ProvisionError.
         """
-        self._located, self._config, self._kept = located, config, None
+        self._located, self._config, self._may, self._kept = located, config, may, None
         if not located.is_taken:
             return
         kept = self._read()
@@ -150,7 +158,9 @@ class KeptData:
         assert source is not None
         before, self._kept = self._read(), None
         say: Callable[[str], None] = lambda line: log.info("%s: %s", called(located.name), line)  # noqa: E731
-        asked = Asked(self._config, located.base, located.name, say)
+        asked = Asked(
+            self._config, located.base, located.name, say, self._may.columns, self._may.modalities
+        )
         number = int(before.file.partition("-")[2].partition(".")[0]) + 1 if before else 1
         private_folder(self._folder)
         try:
@@ -208,7 +218,8 @@ class KeptData:
             for path in located.source.files(located.base)
         }
         asked = {key: config[key] for key in ("task", "cohort") if key in config}
-        said = [located.name, located.source.model_dump(mode="json"), asked, files]
+        table = located.source.model_dump(mode="json")
+        said = [located.name, table, asked, files, list(self._may.columns), self._may.modalities]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

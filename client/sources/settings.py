@@ -74,6 +74,13 @@ class FileSource(RowsTable):
 
     source: Literal["file"] = "file"
     path: LocalPath = Field(description="a file or folder, from this file's folder")
+    snapshot: bool = Field(
+        False,
+        description=(
+            "take a snapshot of rows even if nothing else here asks for one: a study then has the "
+            "columns alone that `columns` allows"
+        ),
+    )
 
     def in_place(self, base: Path) -> Path | None:
         changed = self.model_fields_set - {"source", "path", "left_out_share"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from wardround.client.sources.source import Asked, Placed, TableSource
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.snapshot import PATIENT, Origin, write_snapshot
-from wardround.common.text import code
+from wardround.common.text import code, normal_text
 
 Step = Callable[[pa.Table], pa.Table]
 """One thing that is done to each batch of rows."""
@@ -43,7 +44,8 @@ def take_rows(source: RowsTable, asked: Asked, path: Path) -> Taken:
     """Write a source's rows to ``path``. Raises DataError, OSError."""
     opened, left = rows_of(source), list[LeftOut]()
     mapped = _mapped(source, asked, opened)
-    steps = [step for step in (mapped, _patients(source, asked)) if step is not None]
+    every = (mapped, _patients(source, asked), _allowed(asked))
+    steps = [step for step in every if step is not None]
     ends = (lambda: left.append(mapped.finish())) if mapped is not None else (lambda: None)
     batches = _through(opened, asked, steps, ends)
     digest, rows = write_snapshot(path, batches, Origin(asked.called))
@@ -102,6 +104,23 @@ def _patients(source: RowsTable, asked: Asked) -> Step | None:
         table = table if kept else table.drop_columns([column])
         return table.append_column(pa.field(PATIENT, pa.string()), patients)
 
+    return step
+
+
+def _allowed(asked: Asked) -> Step | None:
+    """Without the columns that the hospital holds back."""
+    if asked.columns == ("*",):
+        return None
+
+    def step(table: pa.Table) -> pa.Table:
+        kept = [
+            name
+            for name in table.column_names
+            if name == PATIENT or any(fnmatchcase(normal_text(name), p) for p in patterns)
+        ]
+        return table.select(kept)
+
+    patterns = [normal_text(one) for one in asked.columns]
     return step
 
 

@@ -24,6 +24,8 @@ class Asked:
     config : the settings that the study computes with: its task, its ``[cohort]``
     base : the folder of ``site.toml``, which paths are meant from
     name : of ``[data.NAME]``
+    columns : patterns of the columns that the study may have
+    modalities : patterns of the kinds of DICOM images that it may have
     say : takes lines for the hospital's own log: progress, what was left out where
     """
 
@@ -31,6 +33,8 @@ class Asked:
     base: Path
     name: str
     say: Callable[[str], None]
+    columns: tuple[str, ...] = ("*",)
+    modalities: tuple[str, ...] = ("*",)
 
     @property
     def called(self) -> str:

@@ -25,6 +25,7 @@ from wardround.common.settings import (
     DataTable,
     EvaluationTable,
     FederationTable,
+    NeedsTable,
     NetworkTable,
     PrivacyTable,
     SecureAggregationTable,
@@ -68,6 +69,7 @@ class Config(Table):
     network: NetworkTable | None = None
     study: StudyTable | None = None
     cohort: CohortTable | None = None
+    needs: NeedsTable | None = None
     _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
     _notes: list[str] = PrivateAttr(default_factory=list)
 

@@ -113,7 +113,7 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     """The settings that shape a run's model, by dotted key; ``[simulation]`` is no part of a
     ``deployed`` one."""
     tables = config.model_dump(mode="json")
-    del tables["network"], tables["study"]  # who asks, and of whom
+    del tables["network"], tables["study"], tables["needs"]  # who asks, of whom, of which machine
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]
     tables["task"] = without_folders(config.task.name, tables["task"])

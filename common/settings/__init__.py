@@ -7,6 +7,7 @@ A key that works only together with another is in ``known_effects``. Nothing her
 from wardround.common.settings.base import Positive, Table
 from wardround.common.settings.cohort import CohortTable
 from wardround.common.settings.machines import ServerTable, SimulationTable
+from wardround.common.settings.needs import NeedsTable
 from wardround.common.settings.network import NetworkTable, StudyTable
 from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
 from wardround.common.settings.run import (
@@ -29,6 +30,7 @@ __all__ = [
     "DataTable",
     "EvaluationTable",
     "FederationTable",
+    "NeedsTable",
     "NetworkTable",
     "OWN_TRAINING",
     "Positive",

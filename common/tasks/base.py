@@ -216,6 +216,12 @@ class Task(ABC, Generic[Raw]):
         """Patient of each row, so that a split keeps a patient whole; None where unknown."""
         return None
 
+    def people(self, raw: Raw) -> NDArray[np.str_] | None:
+        """Whose each row is, by the hospital's own word where it has one (``patient_id`` of its
+        ``[data.NAME]``), else ``patients``."""
+        own = getattr(raw, "people", None)
+        return self.patients(raw) if own is None else own
+
     def names_all(self, raw: Raw) -> bool:
         """Whether ``patients`` are all named by the data, and none made up for a row without one:
         else a privacy ledger can't tell who it is in another study."""

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.client.site.study_rules import DataSource, StudyRules
+from wardround.client.site.study_rules import StudyRules
+from wardround.client.sources.settings import FileSource
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ConfigError, StudyRefused
 from wardround.common.secagg.content import descriptor
@@ -200,7 +201,7 @@ def test_every_field_and_key_has_a_row_in_the_threat_model() -> None:
     rows = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
     keys = {word.rpartition(".")[2] for word in re.findall(r"[\w.]+", rows)}
     fields = set(Study.model_fields) - {"format"}
-    models = (StudyTable, NetworkTable, DataSource, StudyRules, CohortIndex, CohortVariable)
+    models = (StudyTable, NetworkTable, FileSource, StudyRules, CohortIndex, CohortVariable)
     tables = [set(one.model_fields) for one in models]
     missing = {name for name in fields.union(*tables) if name not in keys}
     assert missing == set()
