@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from wardround.client.site.study_rules import StudyRules
-from wardround.client.sources.settings import FileSource
+from wardround.client.sources.settings import KINDS
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ConfigError, StudyRefused
 from wardround.common.secagg.content import descriptor
 from wardround.common.settings.cohort import CohortIndex, CohortVariable
+from wardround.common.settings.needs import NeedsTable
 from wardround.common.settings.network import NetworkTable, StudyTable, end_of
 from wardround.common.study.states import OVER, STATES, may_follow
 from wardround.common.study.study import SignedStudy, Study, Submission
@@ -201,7 +203,8 @@ def test_every_field_and_key_has_a_row_in_the_threat_model() -> None:
     rows = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
     keys = {word.rpartition(".")[2] for word in re.findall(r"[\w.]+", rows)}
     fields = set(Study.model_fields) - {"format"}
-    models = (StudyTable, NetworkTable, FileSource, StudyRules, CohortIndex, CohortVariable)
+    models: list[type[BaseModel]] = [StudyTable, NetworkTable, NeedsTable, StudyRules]
+    models += [CohortIndex, CohortVariable, *KINDS.values()]
     tables = [set(one.model_fields) for one in models]
     missing = {name for name in fields.union(*tables) if name not in keys}
     assert missing == set()
