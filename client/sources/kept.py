@@ -82,6 +82,9 @@ class May:
     modalities: tuple[str, ...] = ("*",)
 
 
+ALL = May()
+
+
 @dataclass(frozen=True)
 class _Kept:
     """mark : of the settings it was taken by; run : that computes on it, '' for none yet"""
@@ -105,7 +108,7 @@ class KeptData:
         self._located, self._config, self._may = Located(), Config(), May()
         self._kept: _Kept | None = None
 
-    def take_up(self, located: Located, config: Config, may: May) -> None:
+    def take_up(self, located: Located, config: Config, may: May = ALL) -> None:
         """These are the data from now on; what a run has begun with stays.
 
         Raises SourceFailed, ProvisionError.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from wardround.client.site.study_rules import StudyRules
-from wardround.client.sources.settings import KINDS
+from wardround.client.sources.kinds import KINDS
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ConfigError, StudyRefused
 from wardround.common.secagg.content import descriptor
