@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from docs import sent
 from wardround.client.site.policy import SitePolicy
+from wardround.client.sources.fhir.settings import FhirSource
 from wardround.client.sources.sql.settings import SqlSource
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
@@ -48,6 +49,7 @@ Made from the command line itself (`python -m docs.reference`); `wardround COMMA
 same. Keys of `federation.toml` are in [configuration](configuration.md).
 """
 _TABLES: dict[str, type[BaseModel]] = {
+    "source fhir": FhirSource,
     "cohort.index": CohortIndex,
     "cohort.variables": CohortVariable,
     "source sql": SqlSource,

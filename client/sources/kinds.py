@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import SerializeAsAny, WrapValidator
 
+from wardround.client.sources.fhir.settings import FhirSource
 from wardround.client.sources.settings import FILE, FileSource, SourceTable
 from wardround.client.sources.sql.settings import SqlSource
 from wardround.common.settings.key_errors import WrongKey
@@ -17,6 +18,7 @@ from wardround.common.settings.key_errors import WrongKey
 KINDS: Mapping[str, type[SourceTable]] = {
     FILE: FileSource,
     "sql": SqlSource,
+    "fhir": FhirSource,
 }
 """By ``source``."""
 

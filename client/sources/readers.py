@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from wardround.client.sources.fhir.settings import FhirSource
+from wardround.client.sources.fhir.source import FhirRows
+from wardround.client.sources.fhir.source import look as look_at_export
 from wardround.client.sources.files import FileRows
 from wardround.client.sources.settings import FileSource, FilesTable, RowsTable, SourceTable
 from wardround.client.sources.source import Asked, FolderSource, TableSource
@@ -18,6 +21,8 @@ def rows_of(source: RowsTable) -> TableSource:
             return FileRows(source)
         case SqlSource():
             return SqlRows(source)
+        case FhirSource():
+            return FhirRows(source)
     raise AssertionError(f"no reader for {type(source).__name__}")
 
 
@@ -36,4 +41,6 @@ def look(source: SourceTable, asked: Asked) -> str:
             return f"{path}: is there"
         case DatabaseTable():
             return look_at(source, asked)
+        case FhirSource():
+            return look_at_export(source, asked.base)
     raise AssertionError(f"nothing looks at {type(source).__name__}")
