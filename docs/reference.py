@@ -29,6 +29,7 @@ from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.known_effects import EFFECTS
 from wardround.common.settings.strategies import STRATEGIES
+from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.imaging.options import (
     AugmentOptions,
     FileOptions,
@@ -55,6 +56,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "source sql": SqlSource,
     "task tabular": TabularOptions,
     "task.columns": Columns,
+    "task.dialect": Dialect,
     "task.model": ModelOptions,
     "task imaging": ImagingOptions,
     "imaging task.files": FileOptions,

@@ -10,7 +10,9 @@ import pyarrow as pa
 from wardround.client.sources.settings import FileSource
 from wardround.client.sources.source import Asked
 from wardround.common.tasks.data.left_out import LeftOut
-from wardround.common.tasks.data.table import Table, read_table
+from wardround.common.tasks.data.reading.texts import USUAL_MISSING
+from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.tables import read_table
 
 
 class FileRows:
@@ -22,10 +24,12 @@ class FileRows:
         self._table: Table | None = None
 
     def batches(self, asked: Asked) -> Iterator[pa.RecordBatch]:
-        table = read_table((asked.base / self._settings.path).resolve())
+        path = (asked.base / self._settings.path).resolve()
+        table = read_table(path, self._settings.dialect, USUAL_MISSING, texts=None)
         self._left_out, self._table = table.left_out, table
-        arrow = pa.table({name: pa.array(cells) for name, cells in table.columns.items()})
-        yield from arrow.combine_chunks().to_batches()
+        for line in table.told:
+            asked.say(line)
+        yield from table.data.to_batches()
 
     def place(self, row: int, column: str) -> str:
         assert self._table is not None

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from wardround.common.settings import Table
 from wardround.common.tasks.data.mapping.settings import Mapping
+from wardround.common.tasks.data.reading.dialect import Dialect
 
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -80,6 +81,10 @@ class FileSource(RowsTable):
             "take a snapshot of rows even if nothing else here asks for one: a study then has the "
             "columns alone that `columns` allows"
         ),
+    )
+    dialect: Dialect = Field(
+        Dialect(),
+        description="how its files are written, as [`task.dialect`](configuration.md#taskdialect)",
     )
 
     def in_place(self, base: Path) -> Path | None:

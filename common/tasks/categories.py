@@ -8,16 +8,15 @@ to a person. Classes of an undeclared target are agreed on in the same table by 
 
 from __future__ import annotations
 
-from collections import Counter
 from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.errors import DataError, TaskError
+from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
-from wardround.common.tasks.columns import category_cells, column_key
+from wardround.common.tasks.columns import category_codes, column_key
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.options import TabularOptions
@@ -57,12 +56,13 @@ def frequent(table: Table, column: str, options: TabularOptions) -> dict[str, in
 
     Raises DataError for one that is too long.
     """
-    cells = category_cells(table, column, options)
-    rows = Counter(cell for cell in cells if cell is not None)
+    coded = category_codes(table, column, options)
+    rows = coded.counts()
     shared, patients = rows, options.columns.patient_id
     if patients is not None:  # a patient's many rows are one who shares the value
-        pairs = set(zip(cells.tolist(), table.cells(patients).tolist(), strict=True))
-        shared = Counter(cell for cell, _ in pairs if cell is not None)
+        pairs = np.stack([coded.index, table.coded(patients).index])[:, coded.index >= 0]
+        each = np.bincount(np.unique(pairs, axis=1)[0], minlength=len(coded.texts))
+        shared = dict(zip(coded.texts, each.tolist(), strict=True))
     least = options.min_category_count
     return {
         column_key(table, "category", column, text): count
@@ -91,11 +91,10 @@ def uncounted(table: Table, options: TabularOptions) -> list[LeftOut]:
     found = []
     for name, known in options.columns.categories.items():
         if options.unknown == "ignore":
-            cells = [
-                c for c in category_cells(table, name, options) if c is not None and c not in known
-            ]
+            counts = category_codes(table, name, options).counts()
+            cells = sum(count for text, count in counts.items() if text not in known)
             reason = f"column '{name}', not in task.columns.categories (task.unknown = 'ignore')"
-            found.append(LeftOut(len(cells), "cells", reason))
+            found.append(LeftOut(cells, "cells", reason))
     return found
 
 
@@ -105,7 +104,8 @@ def lost_lines(train: Table, totals: Sums, options: TabularOptions) -> list[str]
     lines = []
     for name in undeclared(options):
         known = set(vocabulary(totals, name, options))
-        lost = sum(c is not None and c not in known for c in category_cells(train, name, options))
+        counts = category_codes(train, name, options).counts()
+        lost = sum(count for text, count in counts.items() if text not in known)
         if lost:
             lines.append(
                 f"column '{name}': {lost} of {len(train)} training rows have a value that is rarer "
@@ -125,9 +125,8 @@ def without_class(table: Table, totals: Sums, options: TabularOptions) -> int:
     if options.kind != "multiclass" or options.classes is not None:
         return 0
     known = set(classes(totals, options))
-    return sum(
-        cell not in known for cell in category_cells(table, str(options.columns.target), options)
-    )
+    counts = category_codes(table, str(options.columns.target), options).counts()
+    return len(table) - sum(count for text, count in counts.items() if text in known)
 
 
 def empty_columns(totals: Sums, options: TabularOptions) -> list[str]:
@@ -150,10 +149,10 @@ def category_sums(train: Table, options: TabularOptions) -> Sums:
         if name in agreed:
             words |= frequent(train, name, options)
         elif options.normalise_encoded:  # else nothing needs these counts
-            counts = Counter(category_cells(train, name, options))
+            counts = category_codes(train, name, options).counts()
             for text in vocabulary({}, name, options):
                 key = column_key(train, "category", name, text)
-                sums[key] = np.array([float(counts[text])])
+                sums[key] = np.array([float(counts.get(text, 0))])
     if options.kind == "multiclass" and options.classes is None:
         assert options.columns.target is not None  # checked by the options
         agreed.append(options.columns.target)
@@ -185,16 +184,11 @@ def indicators(table: Table, name: str, totals: Sums, options: TabularOptions) -
     """
     known = {text: index for index, text in enumerate(vocabulary(totals, name, options))}
     declared = name in options.columns.categories
+    numbers = category_codes(table, name, options).numbers_of(known)
+    if declared and options.unknown == "refuse" and (odd := np.flatnonzero(numbers == -2)).size:
+        what = "the category is not in task.columns.categories; mend the cell, declare it, or set "
+        raise table.wrong(odd, name, f"{what}task.unknown = 'ignore'")
     matrix = np.zeros((len(table), len(known)))
-    cells = category_cells(table, name, options)
-    for row, cell in enumerate(cells):
-        if cell is None:
-            continue
-        if cell in known:
-            matrix[row, known[cell]] = 1.0
-        elif declared and options.unknown == "refuse":
-            raise DataError(
-                f"{table.place(row, name)}: the category is not in task.columns.categories; mend "
-                "the cell, declare it, or set task.unknown = 'ignore'"
-            )
+    rows = np.flatnonzero(numbers >= 0)
+    matrix[rows, numbers[rows]] = 1.0
     return matrix[:, 1 if options.encoding == "dummy" else 0 :]

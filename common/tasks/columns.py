@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Fit
-from wardround.common.tasks.data.table import Cells, Table
+from wardround.common.tasks.data.table import Coded, Table
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.vocabulary import LONGEST_WORD_BYTES
 from wardround.common.text import near
@@ -40,15 +40,11 @@ def numeric_columns(table: Table, options: TabularOptions) -> list[str]:
     return sorted(names)
 
 
-def category_cells(table: Table, column: str, options: TabularOptions) -> Cells:
-    """The cells of a column of categories or classes, by the names that ``columns.codes`` gives."""
-    cells = table.categories(column)
+def category_codes(table: Table, column: str, options: TabularOptions) -> Coded:
+    """A column of categories or classes, by the names that ``columns.codes`` gives."""
     spellings = options.columns.spellings(column)
-    if not spellings:
-        return cells
-    called = np.empty(len(cells), dtype=object)
-    called[:] = [cell if cell is None else spellings.get(cell, cell) for cell in cells]
-    return called
+    coded = table.coded(column)
+    return coded.called(lambda text: spellings.get(text, text)) if spellings else coded
 
 
 def feature_cells_missing(table: Table, options: TabularOptions) -> NDArray[np.bool_]:
@@ -147,7 +143,8 @@ def column_key(train: Table, kind: str, column: str, text: str | None = None) ->
         return key
     quoted = quote(text, safe="")
     if len(text) > _LONGEST_CATEGORY or len(key) + 1 + len(quoted) > _LONGEST_KEY:
-        row = int(np.argmax(train.categories(column) == text))
+        coded = train.coded(column)
+        row = coded.first(text) if text in coded.texts else 0
         raise DataError(
             f"{train.place(row, column)}: a category longer than {_LONGEST_CATEGORY} characters "
             "(fewer if they aren't ASCII); is this free text? List the column under "

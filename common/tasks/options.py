@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from wardround.common.settings.effects import Effect, NoEffect
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
+from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.two_values import TwoValues
 from wardround.common.tasks.declared import Code, Codes, Name, Options
 
@@ -174,14 +175,10 @@ class TabularOptions(Options):
         max_length=MOST_CLASSES,
         description="class names of a multi-class target; left out: agreed from counts",
     )
-    header: list[Name] | None = Field(
-        None, description="column names of files without a header line"
-    )
-    delimiter: str = Field(
-        ",", min_length=1, max_length=1, description="between the columns of a CSV"
-    )
+    dialect: Dialect = Dialect()
     missing_values: list[str] = Field(
-        ["", "?", "NA", "NaN", "nan", "null"], description="texts that mean missing"
+        ["", "?", ".", "NA", "N/A", "NaN", "nan", "NULL", "null"],
+        description="texts that mean missing, beside empty cells",
     )
     missing: Literal["median", "drop", "refuse"] = Field(
         "median", description="what becomes of a row with a missing number"
@@ -214,6 +211,16 @@ class TabularOptions(Options):
         1000, ge=2, le=100_000, description="score bins of the areas under a curve, in the logit"
     )
     model: ModelOptions = ModelOptions()
+
+    @property
+    def text_columns(self) -> frozenset[str]:
+        """Columns that are used as they are written, whatever their texts look like."""
+        columns = self.columns
+        names = {columns.patient_id, columns.split, columns.event}
+        if self.kind in ("binary", "multiclass"):
+            names.add(columns.target)
+        named = [name for name in names if name is not None]
+        return frozenset([*named, *columns.categorical, *columns.binary])
 
     @property
     def target_values(self) -> TwoValues:

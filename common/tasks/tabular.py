@@ -50,9 +50,10 @@ from wardround.common.tasks.columns import (
 from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
-from wardround.common.tasks.data.row_keys import identifier_keys, record_keys
+from wardround.common.tasks.data.row_keys import identifier_keys
 from wardround.common.tasks.data.shards import shard_sites
-from wardround.common.tasks.data.table import READABLE, Table, read_table, to_cells
+from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.tables import READABLE, read_table
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions, TabularOptions
 from wardround.common.tasks.targets import (
@@ -107,11 +108,11 @@ class TabularTask(Task[Table]):
         if path is None:
             table = breast_cancer()
         else:
-            table = read_table(path, options.header, options.missing_values, options.delimiter)
+            table = read_table(path, options.dialect, options.missing_values, options.text_columns)
         if options.columns.split and table.file_splits:
             raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
         for name in self._needed_columns():
-            table.cells(name)
+            table.column(name)
         for name in target_columns(options):
             table = table.keep(~table.missing(name), f"column '{name}' is empty")
         if options.missing == "drop":
@@ -152,8 +153,7 @@ class TabularTask(Task[Table]):
         row is says the hospital, where it does, else the study."""
         if raw.people is not None:
             return identifier_keys(raw.people)
-        named = self.options.columns.patient_id is not None
-        return super().row_keys(raw) if named or raw.keys is None else raw.keys
+        return super().row_keys(raw) if self.options.columns.patient_id is not None else raw.keys
 
     def column(self, raw: Table, name: str) -> NDArray[np.str_]:
         return value_cells(raw, name)
@@ -181,7 +181,7 @@ class TabularTask(Task[Table]):
             if share > 0.5:
                 what = "wholly" if share == 1 else f"{share:.0%}"
                 lines.append(f"column '{name}' is {what} missing")
-        lines += _csv_options_without_effect(raw, self.options)
+        lines += [*raw.told, *_dialect_without_effect(raw, self.options)]
         return [*lines, *unscaled_lines(raw, self.options), *rare_lines(raw, self.options)]
 
     # --- preparation ---------------------------------------------------------------------------
@@ -322,19 +322,15 @@ def breast_cancer() -> Table:
     Raises DataError without scikit-learn.
     """
     data = example_sets().load_breast_cancer()
-    columns = {
-        str(name): to_cells((repr(float(v)) for v in values), ())
-        for name, values in zip(data.feature_names, data.data.T, strict=True)
-    }
-    columns["malignant"] = to_cells((str(int(1 - label)) for label in data.target), ())
-    rows = len(data.target)
-    keys = record_keys([columns[name] for name in sorted(columns)])
-    origin = np.column_stack([np.zeros(rows), np.arange(1, rows + 1)]).astype(np.int64)
-    return Table(columns, (_EXAMPLE,), origin, keys=keys)
+    names = [str(name) for name in data.feature_names]
+    columns = dict(zip(names, data.data.T, strict=True))
+    return Table.of(columns | {"malignant": 1 - data.target}, _EXAMPLE)
 
 
-def _csv_options_without_effect(table: Table, options: TabularOptions) -> list[str]:
-    if any(file != _EXAMPLE and file.suffix.lower() != ".parquet" for file in table.files):
+def _dialect_without_effect(table: Table, options: TabularOptions) -> list[str]:
+    """Settings of text files where there is none."""
+    endings = {"" if file == _EXAMPLE else file.suffix.lower() for file in table.files}
+    if not endings <= {"", ".parquet"}:
         return []
-    given = {"header": options.header is not None, "delimiter": options.delimiter != ","}
-    return [f"task.{key} has no effect: there is no CSV file" for key in given if given[key]]
+    given = options.dialect.given()
+    return [f"task.dialect.{key} has no effect: there is no CSV file" for key in given]

@@ -21,7 +21,7 @@ from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.categories import classes
 from wardround.common.tasks.classes import UNLABELLED
-from wardround.common.tasks.columns import category_cells
+from wardround.common.tasks.columns import category_codes
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import mean_of, one, std_of
 from wardround.common.tasks.options import TabularOptions
@@ -71,8 +71,8 @@ def shard_labels(raw: Table, options: TabularOptions) -> NDArray[np.int64]:
     if options.kind == "multiclass":
         if options.classes is not None:
             return _classes(raw, {}, options)
-        texts = category_cells(raw, str(options.columns.target), options).astype(str)
-        return np.unique(texts, return_inverse=True)[1].astype(np.int64)
+        coded = category_codes(raw, str(options.columns.target), options)
+        return coded.numbers_of({text: number for number, text in enumerate(sorted(coded.texts))})
     values = raw.numbers(str(options.columns.target))
     if len(values) == 0:
         return np.zeros(0, dtype=np.int64)
@@ -138,14 +138,12 @@ def _classes(raw: Table, totals: Sums, options: TabularOptions) -> NDArray[np.in
     if not names:
         return np.zeros(len(raw), dtype=np.int64)  # loading: classes not agreed yet
     index = {name: position for position, name in enumerate(names)}
-    cells = category_cells(raw, str(options.columns.target), options)
+    target = str(options.columns.target)
+    found = category_codes(raw, target, options).numbers_of(index)
+    odd = np.flatnonzero(found < 0)
     if options.classes is None:
-        return np.array([index.get(str(cell), UNLABELLED) for cell in cells], dtype=np.int64)
-    for row, cell in enumerate(cells):
-        if cell not in index:
-            raise DataError(
-                f"{raw.place(row, str(options.columns.target))}: a class that is none of "
-                "task.classes; mend the cell (letters' case counts), declare the class there, or "
-                "name it in task.missing_values"
-            )
-    return np.array([index[cell] for cell in cells], dtype=np.int64)
+        found[odd] = UNLABELLED
+    elif odd.size:
+        what = "a class that is none of task.classes; mend the cell (letters' case counts), declare"
+        raise raw.wrong(odd, target, f"{what} the class there, or name it in task.missing_values")
+    return found

@@ -85,7 +85,9 @@ def _only_word(cell: NDArray[np.float64]) -> str | None:
         return None
     numbers = [int(value) for value in cell[_CHECK:] / hospitals]
     check, length, *chunks = numbers
-    if not 0 < length <= LONGEST_WORD_BYTES or max(chunks) >= 256**_CHUNK_BYTES:
+    if not 0 < length <= LONGEST_WORD_BYTES:
+        return None
+    if min(chunks) < 0 or max(chunks) >= 256**_CHUNK_BYTES:
         return None
     data = b"".join(chunk.to_bytes(_CHUNK_BYTES, "big") for chunk in chunks)
     try:

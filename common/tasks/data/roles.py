@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.errors import DataError
 from wardround.common.tasks.data.shards import SPLIT_NAMES
 from wardround.common.tasks.data.table import Table
 
@@ -23,16 +22,16 @@ def value_cells(table: Table, column: str) -> NDArray[np.str_]:
 def split_cells(table: Table, column: str) -> NDArray[np.str_]:
     """'train', 'validation' or 'test' for each row, whatever their usual names and case in the
     file. Raises DataError at a row that says neither."""
-    splits = []
-    for row, cell in enumerate(table.cells(column)):
-        split = SPLIT_NAMES.get(str(cell).casefold()) if cell is not None else None
-        if split is None:
-            raise DataError(f"{table.place(row, column)}: must be train, validation or test")
-        splits.append(split)
-    return np.array(splits, dtype=np.str_)
+    coded = table.coded(column)
+    splits = [SPLIT_NAMES.get(text.casefold(), "") for text in coded.texts]
+    found = np.array([*splits, ""], dtype=np.str_)[coded.index]
+    if (odd := np.flatnonzero(found == "")).size:
+        raise table.wrong(odd, column, "must be train, validation or test")
+    return found
 
 
 def _filled(table: Table, column: str, lacking: str) -> NDArray[np.str_]:
-    if (gaps := table.missing(column)).any():
-        raise DataError(f"{table.place(int(np.argmax(gaps)), column)}: {lacking}")
-    return table.categories(column).astype(str)
+    coded = table.coded(column)
+    if (gaps := np.flatnonzero(coded.index < 0)).size:
+        raise table.wrong(gaps, column, lacking)
+    return np.array([*coded.texts, ""], dtype=np.str_)[coded.index]

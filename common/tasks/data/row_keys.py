@@ -8,21 +8,35 @@ missing. Keys stay in the process; whoever guesses a row can confirm it by its k
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wardround.common.tasks.data.reading.texts import (
+    USUAL_MISSING,
+    codes,
+    is_number,
+    to_float,
+    uniques,
+)
+from wardround.common.tasks.data.reading.types import canonical_texts
 from wardround.common.tasks.data.shards import visible
 from wardround.common.text import code
 
 _DIGITS = 16
 _IDENTIFIER_DIGITS = 12
 _CHUNK_BYTES = 1 << 20
+_START, _NUMBER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x6A09E667F3BCC909)
+_DECIMAL_COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)", re.ASCII)
 
 
 def identifier_digest(text: str) -> str:
@@ -44,11 +58,57 @@ def content_key(*pieces: bytes | memoryview) -> str:
     return total.hexdigest()[:_DIGITS]
 
 
-def record_keys(columns: Sequence[Iterable[Any]]) -> NDArray[np.str_]:
-    """Of records: all cells of each, as codes; None, NaN and an empty text are alike."""
-    texts = [["" if c is None or c != c else code(str(c)) for c in column] for column in columns]
-    keys = [content_key("\x1f".join(row).encode()) for row in zip(*texts, strict=True)]
-    return np.array(keys, dtype=np.str_)
+def record_keys(columns: Sequence[pa.ChunkedArray], rows: int) -> NDArray[np.str_]:
+    """Of ``rows`` records: of all cells of each, in their one form (``_cells``)."""
+    total = np.full(rows, _START, dtype=np.uint64)
+    for column in columns:
+        total = _mixed(total + _cells(column))
+    digits = total.astype(">u8").tobytes().hex()
+    return np.frombuffer(digits.encode("ascii"), dtype=f"S{_DIGITS}").astype(np.str_)
+
+
+def _cells(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """64 bits of each cell, alike for the same value of any type.
+
+    A text that is a number counts as that number (1.50, 1.5 and 1,5 are one), a date by its ISO
+    form; a null, NaN, an empty text and what usually means missing (``USUAL_MISSING``) are alike.
+    """
+    if column.type in (pa.float64(), pa.int64()):
+        values = column.cast(pa.float64(), safe=False).to_numpy()
+        return _numbers(np.asarray(values, dtype=np.float64))
+    index, values = uniques(column)
+    texts = codes(canonical_texts(values))
+    missing = pc.is_in(texts, value_set=pa.array(sorted(USUAL_MISSING), pa.string()))
+    point = pc.replace_substring_regex(texts, _DECIMAL_COMMA, r"\1.\2")
+    numbers = is_number(point)
+    found = _numbers(to_float(point, numbers))
+    others = np.flatnonzero(~numbers & ~missing.to_numpy(zero_copy_only=False).astype(np.bool_))
+    words = texts.take(pa.array(others)).to_pylist()
+    digests = b"".join(hashlib.blake2b(_form(x).encode(), digest_size=8).digest() for x in words)
+    found[others] = np.frombuffer(digests, dtype=">u8")
+    return np.append(found, _numbers(np.array([np.nan])))[index]
+
+
+def _form(text: str) -> str:
+    """A text's one form: an instant of another way of writing, true and false in any case."""
+    if (match := _INSTANT.fullmatch(text)) is not None:
+        day, time = match.groups()
+        seconds = f"{time}:00" if len(time) == 5 else time
+        return day if not seconds.strip("0:.") else f"{day}T{seconds}"
+    return text.casefold() if text.casefold() in ("true", "false") else text
+
+
+def _numbers(values: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """64 bits of each number, of all NaN the same, and of 0 and -0."""
+    values = np.where(np.isnan(values), np.nan, values + 0.0)
+    return _mixed(values.view(np.uint64) ^ _NUMBER)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014), a permutation of 64 bits."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def array_key(values: NDArray[Any]) -> str:

@@ -67,8 +67,9 @@ def splits_of(names: Iterable[str]) -> dict[str, str | None]:
 
 
 def visible(path: Path) -> list[Path]:
-    """What lies in a folder, by name, without what the system hides there."""
-    return [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+    """What lies in a folder, by name, without what the system hides there, or Excel while a file is
+    open (~$name.xlsx)."""
+    return [entry for entry in sorted(path.iterdir()) if not entry.name.startswith((".", "~$"))]
 
 
 def shard_sites(path: Path, suffixes: tuple[str, ...] | None = None) -> dict[str, Path]:

@@ -10,14 +10,14 @@ quotes a cell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.table import Coded, Table
 from wardround.common.text import code
 
 _YES = frozenset(["1", "true", "t", "yes", "y"])
@@ -48,7 +48,12 @@ class TwoValues:
     def read(self, table: Table, column: str) -> NDArray[np.float64]:
         """The column as 0.0 and 1.0, NaN where missing. Raises DataError for a text that is
         neither, by its place."""
-        texts = self._texts(table, column)
+        coded = self._coded(table, column)
+        texts = coded.texts
+
+        def place(text: str) -> str:
+            return table.place(coded.first(text), column)
+
         if self.positive is None:
             ones, zeros = _YES, _NO
             mend = (
@@ -57,50 +62,44 @@ class TwoValues:
             )
         else:
             ones = frozenset(code(text).casefold() for text in self.positive)
-            zeros = self._zeros(table, column, texts, [t for t in texts if t not in ones])
+            zeros = self._zeros(texts, [t for t in texts if t not in ones], place)
             mend = (
                 f"a text that is neither in {self.key} nor in {self.negative_key}; add it to one "
                 "of them, or to task.missing_values"
             )
-        values = np.full(len(texts), np.nan)
-        for row, text in enumerate(texts):
-            if text in ones or text in zeros:
-                values[row] = float(text in ones)
-            elif text is not None:
-                raise DataError(f"{table.place(row, column)}: {mend}{self.otherwise}")
-        return values
+        odd = np.array([text not in ones and text not in zeros for text in texts] + [False])
+        if (rows := np.flatnonzero(odd[coded.index])).size:
+            raise table.wrong(rows, column, f"{mend}{self.otherwise}")
+        return np.array([*(float(text in ones) for text in texts), np.nan])[coded.index]
 
-    def _texts(self, table: Table, column: str) -> list[str | None]:
-        """The column's cells as they are called, in small letters."""
-        cells = table.cells(column)
+    def _coded(self, table: Table, column: str) -> Coded:
+        """The column's texts as they are called, in small letters."""
         called = {text.casefold(): name.casefold() for text, name in self.spellings.items()}
-        found = (None if cell is None else code(cell).casefold() for cell in cells)
-        return [None if text is None else called.get(text, text) for text in found]
+        return table.coded(column).called(lambda x: called.get(x.casefold(), x.casefold()))
 
     def _zeros(
-        self, table: Table, column: str, texts: Sequence[str | None], others: Sequence[str | None]
+        self, texts: Sequence[str], others: Sequence[str], place: Callable[[str], str]
     ) -> frozenset[str]:
         """The texts of 0: those declared, or the only one beside the positive ones."""
         if self.negative is not None:
             return frozenset(code(text).casefold() for text in self.negative)
-        found = list(dict.fromkeys(text for text in others if text is not None))
+        found = list(others)
         if len(found) > 1:
-            first, second = (table.place(texts.index(text), column) for text in found[:2])
+            first, second = place(found[0]), place(found[1])
             raise DataError(
                 f"{second}: not in {self.key}, and another text than in {first}; add those that "
                 f"mean 1 to {self.key}, list those that mean 0 in {self.negative_key}, and the "
                 "others in task.missing_values"
             )
         # no text of the column is in the list, and the only one there often means 1
-        if len(set(others)) == len(set(texts)) and not _YES.isdisjoint(found):
-            place = table.place(texts.index(found[0]), column)
+        if len(others) == len(texts) and not _YES.isdisjoint(found):
             raise DataError(
-                f"{place}: the column has this text only, which isn't in {self.key} and often "
-                f"means 1; add it there, or to {self.negative_key} if it means 0"
+                f"{place(found[0])}: the column has this text only, which isn't in {self.key} and "
+                f"often means 1; add it there, or to {self.negative_key} if it means 0"
             )
         return frozenset(found)
 
     def present(self, table: Table, column: str) -> list[bool]:
         """Whether each of the declared positive texts stands in the column."""
-        there = set(self._texts(table, column))
+        there = self._coded(table, column).texts
         return [code(text).casefold() in there for text in self.positive or ()]

@@ -12,7 +12,8 @@ from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.roles import split_cells
 from wardround.common.tasks.data.row_keys import file_key, identifier_digest
 from wardround.common.tasks.data.shards import visible
-from wardround.common.tasks.data.table import Table, read_table
+from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.tables import read_table
 from wardround.common.tasks.imaging.decode import decode
 from wardround.common.tasks.imaging.gather import Gathered
 from wardround.common.tasks.imaging.images import Images
@@ -25,7 +26,10 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
     """The images that a CSV names, or the one CSV of a folder. Raises DataError by its line."""
     if path.is_dir():
         (path,) = (entry for entry in visible(path) if entry.suffix.lower() == ".csv")
-    table, names = read_table(path, hide_names=True), options.files
+    names = options.files
+    used = names.image, names.label, names.patient_id, names.split
+    texts = [name for name in used if name is not None]
+    table = read_table(path, texts=texts, hide_names=True)
     cells, labels = _full(table, names.image), _full(table, names.label)
     patients = _full(table, names.patient_id) if names.patient_id else None
     splits = split_cells(table, names.split) if names.split else [""] * len(table)

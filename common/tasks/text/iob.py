@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.data.table import read_text
+from wardround.common.tasks.data.reading.content import read_text
 from wardround.common.text import code, composed, normal_text
 
 READABLE = (".tsv", ".iob", ".iob2", ".bio", ".conll")

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
+from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.declared import Codes, Name, Options
 
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
@@ -43,7 +44,7 @@ class TextOptions(Options):
         Effect("entities", "kind", ("tokens",)),
         *(
             Effect(key, "kind", ("sequence",))
-            for key in ("classes", "columns", "delimiter", "missing_values", "bins")
+            for key in ("classes", "columns", "dialect", "missing_values", "bins")
         ),
         *(Effect(key, "tuning", _ADAPTERS) for key in ("rank", "alpha", "target_modules")),
         Effect("target_rank", "tuning", ("adalora",)),
@@ -68,9 +69,7 @@ class TextOptions(Options):
         description="of texts; of two, the second is the positive one",
     )
     columns: TextColumns = TextColumns()
-    delimiter: str = Field(
-        ",", min_length=1, max_length=1, description="between the columns of a CSV"
-    )
+    dialect: Dialect = Dialect()
     missing_values: list[str] = Field(
         [""], description="texts that mean missing; rows without text or label are left out"
     )

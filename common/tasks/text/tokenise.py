@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.roles import patient_cells, split_cells
-from wardround.common.tasks.data.row_keys import content_key, record_keys
+from wardround.common.tasks.data.row_keys import content_key
 from wardround.common.tasks.data.shards import shard_files
-from wardround.common.tasks.data.table import Table, read_table
+from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.tables import read_table
 from wardround.common.tasks.text.encoder import WordTokenizer
 from wardround.common.tasks.text.iob import READABLE, Sentence, read_iob
 from wardround.common.tasks.text.options import TextOptions
 from wardround.common.tasks.text.rows import IGNORED, Rows
 
-CSV_FILES = (".csv", ".tsv", ".parquet")
+CSV_FILES = (".csv", ".tsv", ".parquet", ".xlsx", ".xlsm")
 
 
 def read_sentences(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Rows:
@@ -142,8 +143,10 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
         raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
     tables = []
     for file, _ in found:
-        delimiter = "\t" if file.suffix.lower() == ".tsv" else options.delimiter
-        tables.append(read_table(file, None, options.missing_values, delimiter, hide_names=True))
+        named = columns.text, columns.label, columns.patient_id, columns.split
+        texts = [name for name in named if name is not None]
+        table = read_table(file, options.dialect, options.missing_values, texts, hide_names=True)
+        tables.append(table)
     kept = [_labelled(table, options) for table in tables]
     if not sum(len(table) for table in kept):
         raise DataError(f"{path}: no row has both a text and a label")
@@ -155,7 +158,7 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
             else [split or ""] * len(table)
         )
     owner = np.repeat(np.arange(len(kept)), [len(table) for table in kept])
-    lines = np.concatenate([table.origin[:, 1] for table in kept])
+    lines = np.concatenate([table.line_numbers() for table in kept])
     ids, shortened = _text_tokens(kept, options, tokenizer)
     return Rows(
         ids,
@@ -171,7 +174,7 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
             "texts",
             shortened,
         ),
-        keys=np.concatenate([table.keys for table in kept if table.keys is not None]),
+        keys=np.concatenate([table.keys for table in kept]),
     )
 
 
@@ -186,15 +189,12 @@ def text_rows(
     texts: list[str], labels: list[int], file: Path, options: TextOptions, tokenizer: WordTokenizer
 ) -> Rows:
     """Rows of texts that stand in no file."""
-    table = Table(
-        {options.columns.text: np.array(texts, dtype=object)},
-        (file,),
-        np.column_stack([np.zeros(len(texts)), np.arange(1, len(texts) + 1)]).astype(np.int64),
-    )
+    table = Table.of({options.columns.text: texts}, file)
     ids, shortened = _text_tokens([table], options, tokenizer)
     targets = np.array(labels, dtype=np.int64)
     left_out = _left_out([], "texts", shortened)
-    return Rows(ids, targets, (file,), table.origin, left_out=left_out, keys=record_keys([texts]))
+    origin = np.column_stack([table.origin[:, 0], table.line_numbers()])
+    return Rows(ids, targets, (file,), origin, left_out=left_out, keys=table.keys)
 
 
 def _left_out(rows: Iterable[LeftOut], what: str, shortened: int) -> tuple[LeftOut, ...]:
@@ -231,12 +231,13 @@ def _text_tokens(
 
 def _classes(table: Table, options: TextOptions) -> list[int]:
     numbers = {name: number for number, name in enumerate(options.classes)}
-    cells = table.categories(options.columns.label)
-    for row, cell in enumerate(cells):
-        if cell not in numbers:
-            place = table.place(row, options.columns.label)
-            raise DataError(
-                f"{place}: a class that is none of task.classes; mend the cell (letters' case "
-                "counts), declare the class there, or name it in task.missing_values"
-            )
-    return [numbers[cell] for cell in cells]
+    found = table.coded(options.columns.label).numbers_of(numbers)
+    if (odd := np.flatnonzero(found < 0)).size:
+        raise table.wrong(
+            odd,
+            options.columns.label,
+            "a class that is none of task.classes; "
+            "mend the cell (letters' case counts), declare the class there, or name it in "
+            "task.missing_values",
+        )
+    return [int(number) for number in found]

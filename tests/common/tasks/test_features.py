@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.common.tasks.made import table
 from wardround.common.errors import DataError
 from wardround.common.figures.sums import add_sums
 from wardround.common.tasks import features
-from wardround.common.tasks.data.table import Table, to_cells
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.tabular import TabularTask
-
-
-def table(**columns: list) -> Table:
-    cells = {name: to_cells(values, {""}) for name, values in columns.items()}
-    rows = len(next(iter(cells.values())))
-    origin = np.column_stack([np.zeros(rows), np.arange(2, rows + 2)]).astype(np.int64)
-    return Table(cells, (Path("x.csv"),), origin)
 
 
 def agree(task: TabularTask, shards: list[Table]) -> dict:

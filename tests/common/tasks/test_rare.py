@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests.common.tasks.made import table
 from wardround.client.data.hospital import Hospital
 from wardround.client.data.shard import OwnShard
 from wardround.common.config.load import parse_config
 from wardround.common.errors import TaskError
 from wardround.common.figures.sums import add_sums
-from wardround.common.tasks.data.table import Table, to_cells
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.tabular import TabularTask
 from wardround.common.tasks.vocabulary import read_words
 
 Y = {"target": "y"}
-
-
-def table(**columns: list[str]) -> Table:
-    cells = {name: to_cells(values, ("",)) for name, values in columns.items()}
-    rows = len(next(iter(cells.values())))
-    origin = np.column_stack([np.zeros(rows), np.arange(2, rows + 2)]).astype(np.int64)
-    return Table(cells, (Path("x.csv"),), origin)
 
 
 def agree(task: TabularTask, shards: list[Table]) -> dict[str, np.ndarray]:

@@ -14,20 +14,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.preprocessing import StandardScaler
 
+from tests.common.tasks.made import table
 from wardround.common.errors import DataError, TaskError
 from wardround.common.figures.sums import add_sums
 from wardround.common.tasks import features
-from wardround.common.tasks.data.table import Table, to_cells
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions
 from wardround.common.tasks.tabular import TabularTask, make_model
-
-
-def table(**columns: list) -> Table:
-    cells = {name: to_cells(values, {""}) for name, values in columns.items()}
-    rows = len(next(iter(cells.values())))
-    origin = np.column_stack([np.zeros(rows), np.arange(2, rows + 2)]).astype(np.int64)
-    return Table(cells, (Path("x.csv"),), origin)
 
 
 def agree(task: TabularTask, shards: list[Table]) -> dict:
@@ -336,7 +330,7 @@ def test_options_that_do_not_fit(options, message) -> None:
 def test_heart_disease_as_flamby_prepares_it(data_folder: Path) -> None:
     names = "age sex cp trestbps chol fbs restecg thalach exang oldpeak slope ca thal num".split()
     task = TabularTask(
-        header=names,
+        dialect={"header": names},
         columns={
             "target": "num",
             "numeric": ["age", "trestbps", "chol", "thalach", "oldpeak"],
@@ -555,8 +549,8 @@ def test_inputs_of_other_scales_that_stay_as_they_are_are_told(tmp_path: Path) -
 
 
 def test_options_of_csv_files_are_told_where_there_is_none(tmp_path: Path) -> None:
-    task = TabularTask(delimiter=";")
-    assert any("task.delimiter has no effect" in x for x in task.warnings(task.load(None)))
+    task = TabularTask(dialect={"delimiter": ";"})
+    assert any("task.dialect.delimiter has no effect" in x for x in task.warnings(task.load(None)))
     (tmp_path / "a.csv").write_text("x;malignant\n1;0\n2;1\n")
     assert not any("no effect" in x for x in task.warnings(task.load(tmp_path / "a.csv")))
 

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from tests.common.tasks.imaging.shards import png
+from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.row_keys import identifier_digest, record_keys, tensor_keys
-from wardround.common.tasks.data.table import read_table
+from wardround.common.tasks.data.tables import read_table
 from wardround.common.tasks.imaging.task import ImagingTask
 from wardround.common.tasks.tabular import TabularTask
 
 
 def test_cells_are_compared_as_codes_and_stay_apart() -> None:
-    one = record_keys([["1.0", " Ä b"], [None, "x"]])
-    assert list(one) == list(record_keys([[1, "Ä  b"], ["", "x"]]))
-    assert len(set(record_keys([["ab", "a"], ["c", "bc"]]))) == 2
+    assert len({*keys(["1.0", " Ä b"], [None, "x"]), *keys(["1", "Ä  b"], ["", "x"])}) == 2
+    assert len(set(keys(["ab", "a"], ["c", "bc"]))) == 2
+
+
+def test_a_value_has_one_key_whatever_type_its_column_got() -> None:
+    day, instant = date(1899, 2, 28), datetime(2024, 1, 31, 12, 30)
+    alike = [
+        (["1.50", "007", "-0"], [1.5, 7.0, 0.0]),
+        (["1,5", "1e3", "+2"], [1.5, 1000.0, 2.0]),
+        (["3", "NA", ""], [3, None, None]),
+        (["TRUE", "false"], [True, False]),
+        (["1899-02-28"], [day]),
+        (["2024-01-31 12:30", "1899-02-28"], [instant, datetime(1899, 2, 28)]),
+    ]
+    for texts, values in alike:
+        assert keys(texts) == keys(values)
+    assert len(set(keys(["1.5", "15", "x", "X", None, "0", "007a"]))) == 7
+
+
+def keys(*columns: Sequence[object]) -> list[str]:
+    made = [pa.chunked_array([pa.array(column)]) for column in columns]
+    made = [c.cast(pa.timestamp("us")) if pa.types.is_timestamp(c.type) else c for c in made]
+    return record_keys(made, len(columns[0])).tolist()
 
 
 def test_neither_columns_that_a_study_drops_nor_their_order_nor_missing_texts_change_a_key(
@@ -28,13 +52,12 @@ def test_neither_columns_that_a_study_drops_nor_their_order_nor_missing_texts_ch
     (tmp_path / "b.csv").write_text("y,x,note\n1,2.0,b\n,3,c\n0,1,-9\n0,1,-9\n")
     a = read_table(tmp_path / "a.csv").keys
     b = read_table(tmp_path / "b.csv", missing_values=["-9", ""]).keys
-    assert a is not None and b is not None
     assert sorted(a) == sorted(b) and len(set(a)) == 3 and a[0] == a[3]
     task = TabularTask(columns={"target": "y", "numeric": ["x"]}, missing_values=["", "b"])
     assert list(task.row_keys(task.load(tmp_path / "a.csv"))) == [a[0], a[1], a[3]]
-    named = read_table(tmp_path / "a.csv", header=["p", "q", "r"]).keys
-    other = read_table(tmp_path / "a.csv", header=["z", "y", "x"]).keys
-    assert named is not None and list(named) == list(other)  # the header's line is a row there
+    named = read_table(tmp_path / "a.csv", Dialect(header=["p", "q", "r"])).keys
+    other = read_table(tmp_path / "a.csv", Dialect(header=["z", "y", "x"])).keys
+    assert list(named) == list(other)  # the header's line is a row there
 
 
 def test_a_patient_is_one_in_a_table_and_in_images(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_documents_have_the_layouts(name: str) -> None:
 
 
 def test_what_lies_beside_a_shards_files_is_counted(tmp_path: Path) -> None:
-    write(tmp_path, "a.csv", "b.csv", "c.xlsx", ".hidden", "more/d.csv")
+    write(tmp_path, "a.csv", "b.csv", "c.txt", "~$a.xlsx", ".hidden", "more/d.csv")
     assert [str(one) for one in shard_files(tmp_path, (".csv",)).left_out] == [
         "1 folder was left out: a shard's files lie in one folder",
         "1 file was left out: their names don't end in .csv",
@@ -129,7 +129,8 @@ def test_its_advice_leads_to_a_run(tmp_path: Path) -> None:
     assert len(made.names) == 2
     assert sum(made.training_rows(name) for name in made.names) == 20  # none of test.csv
     assert made.notes == [
-        "data.path: 1 file was left out: their names don't end in .csv, .tsv, .data, .parquet"
+        "data.path: 1 file was left out: their names don't end in .csv, .tsv, .data, .parquet, "
+        ".xlsx, .xlsm"
     ]
     write(tmp_path / "all", "north.csv", "south.csv")
     assert population(tmp_path / "all", TABLE).names == ["north", "south"]

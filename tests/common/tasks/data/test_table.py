@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.data.table import read_table
+from wardround.common.tasks.data.reading.dialect import Dialect
+from wardround.common.tasks.data.tables import read_table
 from wardround.common.tasks.data.two_values import TwoValues
 
 SECRET = "Jane Doe"
@@ -28,7 +30,8 @@ def write(path: Path, text: str | bytes) -> Path:
         ("a,b\n1,2\n1,2,Jane Doe\n", "x.csv:3: 3 cells, but there are 2 columns"),
         ("a,a\n1,2\n", "column 'a' stands twice"),
         ("a,\n1,2\n", "column 2 has no name"),
-        (b"a,b\n1,\xff\xfe\n", "not UTF-8"),
+        (b"a,b\n1,\x81\n", "x.csv:2: neither UTF-8 nor Windows-1252 text"),
+        (b"\xef\xbb\xbfa,b\n1,\xff\n", "x.csv:2: not UTF-8 text"),
         ('a,b\n1,"Jane Doe\n', "not readable as CSV"),
     ],
 )
@@ -84,9 +87,6 @@ def test_a_folder_or_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_parquet_reads_as_the_same_table(tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow", reason="Parquet is an extra")
-    import pyarrow.parquet as pq
-
     columns = {"age": [1.5, None, 0.1], "sex": ["f", "m", None], "ill": [True, False, True]}
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     table = read_table(tmp_path / "x.parquet")
@@ -99,7 +99,7 @@ def test_parquet_reads_as_the_same_table(tmp_path: Path) -> None:
 
 
 def test_header_names_for_files_without_one(tmp_path: Path) -> None:
-    table = read_table(write(tmp_path / "x.data", "1,2\n3,4\n"), header=["a", "b"])
+    table = read_table(write(tmp_path / "x.data", "1,2\n3,4\n"), Dialect(header=["a", "b"]))
     np.testing.assert_array_equal(table.numbers("b"), [2, 4])
     assert table.place(1, "b").endswith("x.data:2: column 'b'")
 
@@ -111,7 +111,7 @@ def test_codes_exported_as_floats_are_the_same_categories(tmp_path: Path) -> Non
 
 def test_a_row_is_at_the_line_where_it_begins(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", 'note,age\n\n"one\ntwo\nthree",5\n"a\nb",6\nx,7\n')
-    assert read_table(path).origin[:, 1].tolist() == [3, 6, 8]
+    assert read_table(path).line_numbers().tolist() == [3, 6, 8]
     ragged = write(tmp_path / "y.csv", 'a,b\n1,2\n"Jane\nDoe",2,3\n')
     with pytest.raises(DataError, match=r"y\.csv:3: 3 cells"):
         read_table(ragged)
@@ -120,10 +120,9 @@ def test_a_row_is_at_the_line_where_it_begins(tmp_path: Path) -> None:
         read_table(unclosed)
 
 
-@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_undecodable_bytes_are_at_their_line_also_in_a_long_file(tmp_path: Path, bom) -> None:
-    text = bom + b"a,b\n" + b"1,2\n" * 5000 + b"\xff,1\n" + b"3,4\n" * 5000
-    with pytest.raises(DataError, match=r"x\.csv:5002: not UTF-8"):
+def test_undecodable_bytes_are_at_their_line_also_in_a_long_file(tmp_path: Path) -> None:
+    text = b"\xef\xbb\xbfa,b\n" + b"1,2\n" * 500_000 + b"\xff,1\n" + b"3,4\n" * 5000
+    with pytest.raises(DataError, match=r"x\.csv:500002: not UTF-8"):
         read_table(write(tmp_path / "x.csv", text))
 
 
@@ -137,31 +136,25 @@ def test_a_first_patient_taken_for_the_header_is_not_quoted(tmp_path: Path, row:
     assert "header" in message
 
 
-@pytest.mark.parametrize("cell", ["1_0", "1e31", "nan", "-inf", "1,5", "0x10"])
+@pytest.mark.parametrize("cell", ["1_0", "1e31", "nan", "-inf", "0x10", "1e400", "\u0661", "1-"])
 def test_what_is_no_plain_number_is_refused(tmp_path: Path, cell: str) -> None:
     table = read_table(write(tmp_path / "x.csv", f'x,y\n-1e30,a\n"{cell}",b\n'))
-    with pytest.raises(DataError, match=r"x\.csv:3: column 'x': not a finite number") as caught:
+    with pytest.raises(DataError, match=r"x\.csv:3: column 'x': (not a fin|digits)") as caught:
         table.numbers("x")
     assert cell not in str(caught.value).replace("a finite", "").replace("name", "")
 
 
 def test_a_wrong_delimiter_is_suspected(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "age;sex\n1;f\n")
-    with pytest.raises(DataError, match="task.delimiter"):
-        read_table(path).cells("age")
-    assert list(read_table(path, delimiter=";").cells("sex")) == ["f"]
+    with pytest.raises(DataError, match="task.dialect.delimiter"):
+        read_table(path, Dialect(delimiter=",")).cells("age")
+    assert list(read_table(path).cells("sex")) == ["f"]
 
 
 def test_a_folder_leaves_notes_alone(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", "age\n1\n")
     write(tmp_path / "SOURCE.txt", "Where this is from, and under which licence.\n")
     assert len(read_table(tmp_path)) == 1
-
-
-def test_parquet_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"pip install 'wardround\[parquet\]'"):
-        read_table(write(tmp_path / "x.parquet", "anything"))
 
 
 def test_selected_rows_keep_order_and_place(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""The names of a file's columns: in normal form, each once, and told apart by more than case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wardround.common.tasks.data.problems import Problems
+from wardround.common.text import normal_text
+
+_MEND = "without a header line, name the columns in task.dialect.header"
+
+
+def checked_names(path: Path, names: Sequence[str], hide: bool) -> list[str]:
+    """The names in normal form. Raises DataError with all that are empty or stand there twice.
+
+    hide : whether no message may quote one: the first record may be a patient's
+    """
+    known = [normal_text(name) for name in names]
+    found = Problems(path)
+    for position, name in enumerate(known, start=1):
+        first = known.index(name) + 1
+        if not name:
+            found.add(f"{path}: column {position} has no name in the header; name it, or drop it")
+        elif first < position:
+            what = "a name" if hide or looks_like_a_cell(name) else f"column '{name}'"
+            same = "" if names[first - 1] == names[position - 1] else ", but for blanks or form"
+            mend = "is the first line a header?" if hide else f"rename one; {_MEND}"
+            found.add(
+                f"{path}: {what} stands twice in the header{same}, as columns {first} and "
+                f"{position}; {mend}"
+            )
+    found.check()
+    return known
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, unless they look like a patient's row in a file without a header."""
+    names = sorted(names)
+    if any(looks_like_a_cell(name) for name in names):
+        return "no header line, it seems, but data there (name the columns in task.dialect.header)"
+    shown = ", ".join(names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def looks_like_a_cell(name: str) -> bool:
+    """Whether a header's name rather is a patient's value."""
+    try:
+        float(name)
+    except ValueError:
+        return name in ("", "?")
+    return True
