@@ -22,6 +22,8 @@ KIND_OF: Mapping[str, Kind] = {
     "drug": "MedicationRequest",
 }
 _FEW = 12
+_ESCAPED = (b"\\/", *(b"\\u00%d" % high for high in range(2, 8)))
+"""How else JSON can write the characters of a code, which are ASCII."""
 
 
 class Codes:
@@ -62,8 +64,10 @@ class Codes:
         """Whether a line of JSON can have one of the codes, or of further texts: it's cheap to ask,
         and never False where it has, however the line writes it."""
         texts = sorted({one.encode() for one in (*self._texts, *more)})
+        if any(b'"' in one or b"\\" in one for one in texts):
+            return lambda line: True
         starts = [b'"' + one for one in texts] if not more else texts
-        escaped = [b"\\u", b"\\/"]  # how else a code's characters can be written
+        escaped = list(_ESCAPED) if all(one.isascii() for one in texts) else [b"\\u", b"\\/"]
         if len(starts) <= _FEW:
             every = (*starts, *escaped)
             return lambda line: any(one in line for one in every)
