@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 ORDER = {
     "common": (
-        "address decided errors figures memory mends rng text versions",
+        "address decided errors figures memory mends offline_page rng text versions",
         "flower names",
         "durable settings transport",
         "protocol tasks",
@@ -39,6 +39,7 @@ ORDER = {
         "site",
         "requests",
         "app results transport",
+        "check",
         "process researcher",
     ),
     "server": (

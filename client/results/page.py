@@ -1,14 +1,12 @@
 """The page of a hospital's own figures: opens offline, asks no one for anything, runs nothing.
 
-It has no script and may load none (its policy says so), and nothing of the server's pages is in it:
-names, numbers and reasons that came from outside are escaped. Made of what is installed at every
-hospital. Equal input gives equal bytes.
+Nothing of the server's pages is in it (``common/offline_page.py``): names, numbers and reasons that
+came from outside are escaped. Made of what is installed at every hospital.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -22,6 +20,8 @@ from wardround.common.figures.figure import (
     is_number,
     with_bound,
 )
+from wardround.common.offline_page import document
+from wardround.common.offline_page import table as table_of
 from wardround.common.protocol.names import HELD_OUT, SPLITS
 
 _PROTECTIONS = {
@@ -33,29 +33,6 @@ _PROTECTIONS = {
     "keys": "keys, signatures, names: nothing of the data",
     "as before": "sent again as it was",
 }
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5a6472; --line: #d9dee5;
-  --page: #fff; --card: #f6f8fa; --accent: #005a8c; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #a5b0bd; --line: #38414c;
-  --page: #14181d; --card: #1d232a; --accent: #7cc4f0; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 60rem; background: var(--page);
-  color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.8rem; margin: 0; line-height: 1.2; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .6rem; }
-p, li { max-width: 46rem; } .soft { color: var(--soft); }
-.answer { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.6rem 0; padding: 0;
-  list-style: none; }
-.answer li { flex: 1 1 9rem; background: var(--card); border: 1px solid var(--line);
-  border-radius: .6rem; padding: .8rem 1rem; }
-.answer .own { border: 2px solid var(--accent); }
-.answer b { display: block; font-size: 1.7rem; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .32rem 1.1rem .32rem 0; border-bottom: 1px solid var(--line); text-align: left; }
-caption { text-align: left; color: var(--soft); padding-bottom: .4rem; } .num { text-align: right; }
-"""
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(found: OwnFigures, table: FigureTable, left: Left, purpose: str = "") -> str:
@@ -72,15 +49,7 @@ def page(found: OwnFigures, table: FigureTable, left: Left, purpose: str = "") -
         _left(left),
         _notes(found),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(found.run)} at {escape(found.hospital)}</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(filter(None, parts))
-        + "\n</body>\n</html>\n"
-    )
+    return document(f"{found.run} at {found.hospital}", parts)
 
 
 def number(value: Any) -> str:
@@ -138,7 +107,7 @@ def _table(found: OwnFigures, table: FigureTable, split: str) -> str:
     head = ("figure", "this hospital", "mean of hospitals", "all rows together")
     bounded = any("±" in cell for cells in rows for cell in cells[1:])
     note = f'\n<p class="soft">{BOUND_SENTENCE}.</p>' if bounded else ""
-    return f"<h2>On {split} rows</h2>\n" + _html_table(head, rows) + note
+    return f"<h2>On {split} rows</h2>\n" + table_of(head, rows) + note
 
 
 def _rows(found: OwnFigures) -> str:
@@ -147,7 +116,7 @@ def _rows(found: OwnFigures) -> str:
         part, total = share(found, split), found.all_rows.get(split)
         known = "" if math.isnan(part) else f"{part:.1%}"
         rows.append([split, str(found.rows.get(split, 0)), str(total or "–"), known or "–"])
-    return "<h2>Rows</h2>\n" + _html_table(("split", "here", "of all hospitals", "share"), rows)
+    return "<h2>Rows</h2>\n" + table_of(("split", "here", "of all hospitals", "share"), rows)
 
 
 def _left(left: Left) -> str:
@@ -159,9 +128,7 @@ def _left(left: Left) -> str:
         f'<p class="soft">As this hospital\'s own audit log has it, up to line {left.head["seq"]}; '
         "each message stands in <code>left.json</code>.</p>"
     )
-    return f"<h2>What left this hospital</h2>\n{text}\n" + _html_table(
-        ("protection", "bytes"), rows
-    )
+    return f"<h2>What left this hospital</h2>\n{text}\n" + table_of(("protection", "bytes"), rows)
 
 
 def _notes(found: OwnFigures) -> str:
@@ -171,19 +138,4 @@ def _notes(found: OwnFigures) -> str:
         "<h2>Notes</h2>\n<ul>\n"
         + "\n".join(f"<li>{escape(x)}</li>" for x in found.notes)
         + "\n</ul>"
-    )
-
-
-def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def row(cells: Sequence[str], cell: str) -> str:
-        marks = ["" if not i else ' class="num"' for i in range(len(cells))]
-        inside = "".join(
-            f"<{cell}{m}>{escape(c)}</{cell}>" for c, m in zip(cells, marks, strict=True)
-        )
-        return f"<tr>{inside}</tr>"
-
-    body = "\n".join(row(one, "td") for one in rows)
-    return (
-        f'<div class="scroll"><table>\n<thead>{row(head, "th")}</thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
     )

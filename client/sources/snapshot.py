@@ -44,8 +44,9 @@ def take_rows(source: RowsTable, asked: Asked, path: Path) -> Taken:
     """Write a source's rows to ``path``. Raises DataError, OSError."""
     opened, left = rows_of(source), list[LeftOut]()
     mapped = _mapped(source, asked, opened)
-    every = (mapped, _patients(source, asked), _allowed(asked))
-    steps = [step for step in every if step is not None]
+    steps = after_mapping(source, asked)
+    if mapped is not None:
+        steps.insert(0, mapped)
     ends = (lambda: left.append(mapped.finish())) if mapped is not None else (lambda: None)
     batches = _through(opened, asked, steps, ends)
     digest, rows = write_snapshot(path, batches, Origin(asked.called))
@@ -66,6 +67,11 @@ def _through(
             table = step(table)
         yield table
     ends()
+
+
+def after_mapping(source: RowsTable, asked: Asked) -> list[Step]:
+    """What is done to rows once they are the study's, in order. Each is for one reading."""
+    return [step for step in (_patients(source, asked), _allowed(asked)) if step is not None]
 
 
 def _mapped(source: RowsTable, asked: Asked, opened: TableSource) -> MappedRows | None:

@@ -33,6 +33,12 @@ COMMANDS = (
         "wardround.client.process.cli",
     ),
     Command(
+        "data",
+        HOSPITAL,
+        "Look at a hospital's data before it takes part: `wardround data check KIT`.",
+        "wardround.client.process.data_cli",
+    ),
+    Command(
         "provision",
         COORDINATOR,
         "Make the consortium's authority, the server's certificate and a kit per hospital.",

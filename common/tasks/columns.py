@@ -40,6 +40,15 @@ def numeric_columns(table: Table, options: TabularOptions) -> list[str]:
     return sorted(names)
 
 
+def needed_columns(options: TabularOptions) -> list[str]:
+    """Columns a file must have. One to be ignored may be absent: hospitals' files differ."""
+    columns = options.columns
+    unused = set(columns.ignore)
+    if options.kind == "survival" and "target" not in columns.model_fields_set:
+        unused.add(str(columns.target))  # only the default: survival has time and event
+    return [name for name in columns.named() if name not in unused]
+
+
 def category_codes(table: Table, column: str, options: TabularOptions) -> Coded:
     """A column of categories or classes, by the names that ``columns.codes`` gives."""
     spellings = options.columns.spellings(column)

@@ -14,6 +14,7 @@ from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.two_values import TwoValues
 from wardround.common.tasks.declared import Code, Codes, Name, Options
+from wardround.common.tasks.expected import Expected
 
 _MOST_WEIGHTS = 2**26
 _LEAST_COUNT = 5
@@ -59,6 +60,14 @@ class Columns(Options):
         ),
     )
 
+    expected: dict[Name, Expected] = Field(
+        {},
+        description=(
+            "usual values of columns of numbers, for `wardround data check KIT`: "
+            '`{ creatinine = { unit = "umol/L", median = 88.0, range = [20.0, 2000.0] } }`'
+        ),
+    )
+
     def spellings(self, column: str) -> dict[str, str]:
         """What a text of this column is called, by how it is written; {} without ``codes``."""
         lists = self.codes.get(column, {})
@@ -88,6 +97,9 @@ class Columns(Options):
         for name, values in self.negative.items():
             _check_two(f"negative.{name}", self.positive.get(name), values)
         self._check_codes()
+        texts = {*self.ignore, *self.categorical, *self.binary, self.patient_id, self.split}
+        if odd := sorted(name for name in self.expected if name in texts):
+            raise WrongKey(f"expected.{odd[0]}", "isn't a column of numbers")
         return self
 
     def _check_codes(self) -> None:

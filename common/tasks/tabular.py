@@ -43,6 +43,7 @@ from wardround.common.tasks.classes import (
 from wardround.common.tasks.columns import (
     feature_cells_missing,
     fit_columns,
+    needed_columns,
     numeric_columns,
     unscaled_lines,
     unused_columns,
@@ -108,10 +109,10 @@ class TabularTask(Task[Table]):
         if path is None:
             table = breast_cancer()
         else:
-            table = read_table(path, options.dialect, options.missing_values, options.text_columns)
+            table = self.rows_of(path)
         if options.columns.split and table.file_splits:
             raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
-        for name in self._needed_columns():
+        for name in needed_columns(options):
             table.column(name)
         for name in target_columns(options):
             table = table.keep(~table.missing(name), f"column '{name}' is empty")
@@ -122,6 +123,11 @@ class TabularTask(Task[Table]):
             raise DataError(f"{path}: no row has a target (and, with missing = 'drop', all inputs)")
         self._parse(table)
         return replace(table, left_out=added([*table.left_out, *uncounted(table, options)]))
+
+    def rows_of(self, path: Path) -> Table:
+        """All rows of a shard's files as they are written. Raises DataError."""
+        options = self.options
+        return read_table(path, options.dialect, options.missing_values, options.text_columns)
 
     def _parse(self, table: Table) -> None:
         """Read every cell once, so that a bad one is named now and not in the first round."""
@@ -223,14 +229,6 @@ class TabularTask(Task[Table]):
         matrix = features.features(raw, totals, train, self.options)
         inputs = torch.from_numpy(matrix.astype(np.float32))
         return Examples(inputs, read_targets(raw, totals, self.options))
-
-    def _needed_columns(self) -> list[str]:
-        """Columns a file must have. One to be ignored may be absent: hospitals' files differ."""
-        columns = self.options.columns
-        unused = set(columns.ignore)
-        if self.kind == "survival" and "target" not in columns.model_fields_set:
-            unused.add(str(columns.target))  # only the default: survival has time and event
-        return [name for name in columns.named() if name not in unused]
 
     def predictor(self, model: nn.Module, totals: Sums) -> nn.Module:
         if self.kind == "regression":

@@ -1,0 +1,127 @@
+"""``wardround data``: a hospital's own look at its data. Connects to nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wardround.common.command_line import example, new_commands, new_console, new_group
+
+if TYPE_CHECKING:
+    from wardround.client.site.kit import Kit
+    from wardround.client.site.terms import Terms
+    from wardround.common.study.study import Study
+
+commands = new_commands()
+data = new_group(
+    "data", "Look at a hospital's data before it takes part: `wardround data check KIT`."
+)
+commands.add_typer(data)
+
+_STYLES = {"error": "red", "warning": "yellow", "ok": "green"}
+
+
+@data.callback()
+def _group() -> None:
+    """Look at a hospital's data before it takes part: `wardround data check KIT`."""
+
+
+@data.command("check", epilog=example("wardround data check kits/north cardio"))
+def check(
+    kit: Annotated[
+        Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.", readable=False)
+    ],
+    name: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[NAME|SHARD]",
+            help="NAME of [data.NAME] in site.toml, or a file or folder. Default: what site.toml "
+            "says.",
+            show_default=False,
+        ),
+    ] = None,
+    study: Annotated[
+        str,
+        typer.Option(metavar="STUDY", help="In a network: its name, or how its id begins."),
+    ] = "",
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page to write. Default: KIT/state/data_check.html."),
+    ] = None,
+) -> None:
+    """Hold the data against a study's question: columns, units, categories, patients, rows.
+
+    Says everything at once, writes a page that stays here, and sends nothing. Exit code 1 if
+    something would end or spoil the study here.
+    """
+    from datetime import datetime
+
+    from rich.text import Text
+
+    from wardround.client.check.check import checked
+    from wardround.client.check.page import page
+    from wardround.client.site.kit import Kit
+    from wardround.common.durable.private import write_private
+    from wardround.common.text import one_line
+
+    opened = Kit.open(kit)
+    found = checked(_terms(opened, name, study), datetime.now())
+    console = new_console()
+    console.print(Text(one_line(f"{found.data} for {found.asked}"), style="bold"))
+    for one in found.findings:
+        mark = Text(f"{one.state:<8}", style=_STYLES[one.state])
+        console.print(mark + Text(one_line(one.line, 2000)), soft_wrap=True)
+    file = report or opened.state / "data_check.html"
+    write_private(file, page(found).encode())
+    counts = [f"{sum(one.state == s for one in found.findings)} {s}s" for s in ("error", "warning")]
+    console.print(f"{' and '.join(counts)}; the page: {file}", soft_wrap=True)
+    raise typer.Exit(int(found.worst == "error"))
+
+
+def _terms(kit: Kit, name: Path | None, study: str) -> Terms:
+    """What the data are held against."""
+    from dataclasses import replace
+
+    from wardround.client.site.policy import load_site
+    from wardround.client.site.terms import Data, Terms
+    from wardround.client.sources.kept import Located
+    from wardround.common.errors import DataError
+
+    asked = _study(kit, study)
+    if name is None:
+        return Terms.read(kit, data=Data(none=True), study=asked)
+    site = load_site(kit.site_path)
+    if str(name) in site.data:
+        located = site.located(str(name))
+    elif name.exists():
+        located = Located(name)
+    else:
+        known = f", nor [data.NAME] in site.toml (there: {', '.join(site.data)})"
+        raise DataError(f"{name}: no such file or folder{known if site.data else ''}")
+    started = Terms.read(kit, data=Data(located.path), study=asked)
+    return replace(started, data=located)
+
+
+def _study(kit: Kit, wanted: str) -> Study | None:
+    """A network's study; None in a federation that is one. Raises StudyRefused, ConfigError."""
+    from wardround.client.site.consent import desks
+    from wardround.common.errors import ConfigError, StudyUnknown
+
+    if kit.description.config().network is None:
+        if wanted:
+            raise ConfigError("--study: this federation is one study; leave it out")
+        return None
+    shown = [desk for desk in desks(kit, wanted) if wanted or not desk.over]
+    found = [desk.study for desk in shown if desk.study is not None]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(one.name for one in found[:20])
+    if found:
+        raise ConfigError(f"this hospital was shown {names}: name one with --study")
+    raise StudyUnknown(
+        f"this hospital was shown no study '{wanted}'"
+        if wanted
+        else "this hospital was shown no study yet: the client is to run once to be shown them"
+    )

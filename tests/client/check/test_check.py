@@ -1,0 +1,182 @@
+"""``wardround data check``: everything that is wrong with a hospital's data, at once, before it
+joins; nothing of a patient is shown, and nothing is sent."""
+
+from __future__ import annotations
+
+import random
+import stat
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from tests.provisioning import federation
+from wardround.client.check.check import checked
+from wardround.client.check.finding import Checked, count_of
+from wardround.client.check.page import page
+from wardround.client.site.kit import Kit
+from wardround.client.site.terms import Data, Terms
+from wardround.common.config.load import load_config
+from wardround.common.process.main import app
+from wardround.common.trust.pki import now_utc
+from wardround.server.provision import kits as provision
+
+QUESTION = """
+[task.columns]
+target = "died"
+numeric = ["creatinine", "age", "stay_days"]
+categorical = ["sex"]
+patient_id = "patient"
+categories = { sex = ["female", "male"] }
+expected = { creatinine = { unit = "umol/L", median = 88.0, range = [20.0, 2000.0] } }
+"""
+SITE = """
+[data.ward]
+path = "ward.csv"
+[data.ward.map]
+rename = { creatinine = "Krea [mg/dL]", sex = "Geschlecht", patient = "PatNr" }
+codes = { sex = { female = ["w"], male = ["m"] } }
+units = { creatinine = { from = "mg/dL", to = "umol/L", analyte = "creatinine" } }
+derive = { stay_days = "days(date(discharge) - date(admission))" }
+"""
+HEAD = "PatNr,Krea [mg/dL],Geschlecht,age,admission,discharge,died"
+CANARY = "Smith-4711"
+
+
+def rows(count: int = 60) -> list[str]:
+    draw = random.Random(1)
+    return [
+        f"P{n // 2},{draw.uniform(0.6, 1.6):.2f},{'wm'[n % 2]},{draw.randint(20, 89)},"
+        f"2024-01-{1 + n % 9:02d},2024-01-{11 + n % 9:02d},{int(draw.random() < 0.3)}"
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    folder = tmp_path_factory.mktemp("federation")
+    federation(folder, hospitals=("north", "south", "east"))
+    toml = folder / "federation.toml"
+    toml.write_text(toml.read_text() + QUESTION)
+    return Kit.open(provision.provision(load_config(toml), now=now_utc()).kits[0])
+
+
+@cache
+def rules(path: Path) -> str:
+    return path.read_text()
+
+
+def check(kit: Kit, lines: list[str], site: str = SITE, head: str = HEAD) -> Checked:
+    (kit.folder / "ward.csv").write_text("\n".join([head, *lines]) + "\n")
+    kit.site_path.write_text(rules(kit.site_path) + site)
+    found = checked(Terms.read(kit, "cpu", data=Data(none=True)), datetime(2026, 1, 1))
+    shown = page(found) + "".join(one.line for one in found.findings)
+    assert CANARY not in shown
+    assert not list(kit.state.glob(".check-*"))
+    return found
+
+
+def told(found: Checked, *states: str) -> list[str]:
+    return [one.line for one in found.findings if one.state in states]
+
+
+def test_data_that_fit_have_no_errors_and_their_numbers_are_shown(kit: Kit) -> None:
+    found = check(kit, rows())
+    assert told(found, "error") == []
+    assert found.rows == 60 and found.worst in ("warning", "ok")
+    assert "patients: 30 in 60 rows; a patient's rows stay on one side of the split" in told(
+        found, "ok"
+    )
+    values = {one.name: one.values for one in found.columns}
+    assert values["sex"] == "female (30), male (30)"
+    assert 80 < float(values["creatinine"].removeprefix("median ")) < 110
+    assert values["patient"] == ""
+    assert [name for name, _ in found.parts] == ["train", "validation", "test"]
+
+
+def test_each_thing_that_is_wrong_is_said_at_once(kit: Kit) -> None:
+    lines = rows()
+    lines[3] = lines[3].replace(",m,", f",{CANARY},")
+    lines[4] = lines[4].replace("P2,", "P2,x")
+    lines[10] = lines[10].replace("2024-01-02", "1824-01-02")
+    lines += lines[-1:] * 3
+    found = check(kit, lines, SITE.replace('from = "mg/dL"', 'from = "g/L"'))
+    errors, warnings = told(found, "error"), told(found, "warning")
+    place = f"{kit.folder / 'ward.csv'}"
+    assert (
+        f"{place}:5: column 'Geschlecht': a text that map.codes.sex doesn't list; add it there, or "
+        "to map.missing.sex" in errors
+    )
+    assert any(line.startswith(f"{place}:6: column 'Krea [mg/dL]': no number") for line in errors)
+    assert any(
+        "its median is" in line and "times that which the study expects" in line for line in errors
+    )
+    assert any("map.units takes it from g/L" in line for line in warnings)
+    assert any(
+        line.startswith(f"{place}:64: fewer than 5 rows of 61 are copies") for line in warnings
+    )
+
+
+def test_names_and_units_that_are_another_are_said_with_the_mend(kit: Kit) -> None:
+    head = HEAD.replace("Krea [mg/dL]", "Creatinine [mg/dL]").replace("Geschlecht", "sex")
+    site = '[data.ward]\npath = "ward.csv"\npatient_id = "PatNr"\n'
+    errors = told(check(kit, rows(), site, head), "error")
+    assert (
+        "column 'creatinine': isn't there; there is 'Creatinine [mg/dL]'; in [data.NAME.map] write "
+        'rename = { "creatinine" = "Creatinine [mg/dL]" }'
+    ) in errors
+    assert (
+        "column 'sex': has categories that the study doesn't name: 'm' (30), 'w' (30); say in "
+        "map.codes.sex which of female, male they are"
+    ) in errors
+    head = HEAD.replace("Krea [mg/dL]", "creatinine")
+    site += "[data.ward.map]\n" + "\n".join(
+        line for line in SITE.splitlines() if line.startswith(("codes", "derive"))
+    )
+    site += '\nrename = { sex = "Geschlecht", patient = "PatNr" }\n'
+    errors = told(check(kit, rows(), site.replace('patient_id = "PatNr"\n', ""), head), "error")
+    assert any(", as if it were in mg/dL; in [data.NAME.map.units]" in line for line in errors)
+
+
+def test_a_mapping_that_doesnt_fit_names_its_keys(kit: Kit) -> None:
+    errors = told(check(kit, rows(), SITE, HEAD.replace("Geschlecht", "Sex")), "error")
+    assert errors == [
+        "data.ward.map.rename.sex: there is no column 'Geschlecht'; name a column of the file, or "
+        "leave this out"
+    ]
+
+
+def test_small_groups_are_not_shown_by_value(kit: Kit) -> None:
+    lines = rows()
+    for n in (0, 2, 4):
+        lines[n] = lines[n].replace(",w,", f",{CANARY},")
+    site = SITE.replace('codes = { sex = { female = ["w"], male = ["m"] } }\n', "")
+    (error,) = [line for line in told(check(kit, lines, site), "error") if "sex" in line]
+    assert "'m' (30), 'w' (27), 1 that fewer than 5 rows each have" in error
+    assert (
+        count_of(0) == "0 rows" and count_of(4) == "fewer than 5 rows" and count_of(5) == "5 rows"
+    )
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["data", "check", *arguments])
+
+
+def test_the_command_writes_a_private_page_and_ends_by_what_it_found(kit: Kit) -> None:
+    check(kit, rows())
+    good = run(str(kit.folder))
+    assert good.exit_code == 0, good.output
+    written = kit.state / "data_check.html"
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    html = written.read_text()
+    assert "http" not in html.replace("http-equiv", "") and "<script" not in html
+    check(kit, rows(), SITE.replace('female = ["w"]', 'female = ["x"]'))
+    bad = run(str(kit.folder), "ward")
+    assert bad.exit_code == 1 and "map.codes.sex" in bad.output
+    by_path = run(str(kit.folder), str(kit.folder / "ward.csv"))
+    assert by_path.exit_code == 1 and "column 'creatinine': isn't there" in by_path.output
+    unknown = run(str(kit.folder), "icu")
+    assert "there: ward" in str(unknown.exception)
