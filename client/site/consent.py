@@ -18,6 +18,7 @@ from wardround.client.site.studies import StudyFolders
 from wardround.client.site.study_text import (
     Shown,
     asked_of_records,
+    chosen_otherwise,
     differs_by,
     few_between,
     study_text,
@@ -157,16 +158,27 @@ def _shown(kit: Kit, study: Study | None, manifest: Manifest) -> Shown:
 
 def _together(kit: Kit, now: Shown) -> Iterator[str]:
     """What sums of this study would tell beside those of others that were approved here."""
+    of_records = now.config is not None and now.config.cohort is not None
     for desk in desks(kit):
-        if desk.study is None or not few_between(now, desk.study):
+        if desk.study is None or not (of_records or few_between(now, desk.study)):
             continue  # most have the same hospitals: their settings needn't be read
+        if now.study is not None and desk.study.id == now.study.id:
+            continue
         for one in desk.approvals.decisions("approved"):
-            if few := differs_by(now, _shown(kit, desk.study, one.manifest)):
+            before = _shown(kit, desk.study, one.manifest)
+            beware = f"Beware: the plan of run '{one.manifest.run}', approved at {one.time}, asks "
+            if few := differs_by(now, before):
                 yield (
-                    f"Beware: the plan of run '{one.manifest.run}', approved at {one.time}, asks "
-                    "about some of the same columns, of the same hospitals but for "
+                    f"{beware}about some of the same columns, of the same hospitals but for "
                     f"{', '.join(few)}: its sums and this study's, one less the other, are theirs "
                     "alone.\n"
+                )
+                break
+            if chosen_otherwise(now, before):
+                yield (
+                    f"{beware}about some of the same records, of patients chosen otherwise: its "
+                    "sums and this study's, one less the other, are about those whom only one of "
+                    "them has.\n"
                 )
                 break
 

@@ -17,6 +17,7 @@ from wardround.common.config.load import Config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.run.shaping import flat
 from wardround.common.settings import CohortTable
+from wardround.common.settings.cohort import CohortIndex
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
 
@@ -156,6 +157,24 @@ def differs_by(now: Shown, other: Shown) -> list[str]:
     return few_between(now, other.study) if alike else []
 
 
+def chosen_otherwise(now: Shown, other: Shown) -> bool:
+    """Whether two studies ask about some of the same records, of patients or days that they choose
+    by other events, ages, dates or conditions: sums of the one less those of the other are about
+    whom only one of them has, be it one patient."""
+    if now.config is None or other.config is None:
+        return False
+    ours, theirs = now.config.cohort, other.config.cohort
+    if ours is None or theirs is None or not _asked_about(now.config) & _asked_about(other.config):
+        return False
+    return _choice(ours) != _choice(theirs)
+
+
+def _choice(cohort: CohortTable) -> tuple[CohortIndex, list[str]]:
+    """What decides which rows a cohort has; a column's name doesn't."""
+    deciding = [one for one in cohort.variables.values() if one.rows != "all"]
+    return cohort.index, sorted(one.model_dump_json() for one in deciding)
+
+
 def few_between(now: Shown, other: Study) -> list[str]:
     """Hospitals that are asked in one of two studies only; empty where a sum may be of so many."""
     few = {*now.study.hospitals} ^ {*other.hospitals} if now.study is not None else set()
@@ -164,11 +183,16 @@ def few_between(now: Shown, other: Study) -> list[str]:
 
 
 def _asked_about(config: Config) -> set[str]:
-    """Columns whose values are computed with; empty where a task has none, or computes with all."""
+    """Columns whose values are computed with, and the codes of those that a cohort makes, whatever
+    it calls them; empty where a task has none, or computes with all."""
     columns = config.task.options.get("columns")
     found = dict(columns) if isinstance(columns, Mapping) else {}
     values = [value for key, value in found.items() if key not in ("patient_id", "split", "ignore")]
-    return {name for one in values for name in ([one] if isinstance(one, str) else one)}
+    asked = {name for one in values for name in ([one] if isinstance(one, str) else one)}
+    if config.cohort is not None:
+        for one in config.cohort.variables.values():
+            asked.update(one.concepts or [f"of {one.of}"])
+    return asked
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,13 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wardround.client.site.study_text import Shown, asked_of_records, differs_by, study_text
+from wardround.client.site.study_text import (
+    Shown,
+    asked_of_records,
+    chosen_otherwise,
+    differs_by,
+    study_text,
+)
 from wardround.common.config.load import parse_config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.settings import TaskTable
@@ -93,3 +99,27 @@ def test_what_is_asked_of_clinical_records_is_shown_in_a_study_and_in_a_federati
     for shown in (study_text(STUDY, config), asked_of_records(config.cohort)):
         assert "rows                each patient's first visit (any)\n" in shown
         assert "column              died: any death, days 0 to 30\n" in shown
+
+
+def test_two_studies_that_choose_patients_otherwise_are_told_of() -> None:
+    """A column's name hides nothing: codes are compared."""
+
+    def shown(**changes: str) -> Shown:
+        text = (
+            "[task.columns]\ntarget = 'died'\nnumeric = ['NAME']\n[cohort.index]\nevent = 'visit'\n"
+            "age_years = [18, OLDEST]\n[cohort.variables.died]\nof = 'death'\nROWS\n"
+            "window_days = [0, 30]\n[cohort.variables.NAME]\nof = 'measurement'\nunit = '1'\n"
+            "concepts = ['CODE']\nwindow_days = [0, 1]\n"
+        )
+        values = {"NAME": "lactate", "OLDEST": "90", "ROWS": "", "CODE": "LOINC:2524-7"} | changes
+        for name, value in values.items():
+            text = text.replace(name, value)
+        if changes.get("CODE"):
+            text = text.replace("died", "gone").replace("of = 'death'", "of = 'visit'")
+        return Shown(cast(Manifest, None), STUDY, parse_config(text))
+
+    assert not chosen_otherwise(shown(), shown()) and not chosen_otherwise(shown(), shown(NAME="x"))
+    assert chosen_otherwise(shown(), shown(OLDEST="89", NAME="x"))
+    assert chosen_otherwise(shown(), shown(ROWS="rows = 'without'"))
+    assert not chosen_otherwise(shown(), shown(OLDEST="89", NAME="x", CODE="LOINC:1-1"))
+    assert not chosen_otherwise(shown(), Shown(cast(Manifest, None), STUDY, parse_config("")))
