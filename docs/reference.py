@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -21,6 +22,14 @@ from pydantic.fields import FieldInfo
 from docs import sent
 from wardround.client.site.policy import SitePolicy
 from wardround.client.sources.fhir.settings import FhirSource
+from wardround.client.sources.pacs.settings import (
+    DicomWebSource,
+    DimseSource,
+    Limits,
+    ListColumns,
+    Query,
+    SeriesChoice,
+)
 from wardround.client.sources.sql.settings import SqlSource
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
@@ -54,6 +63,12 @@ _TABLES: dict[str, type[BaseModel]] = {
     "cohort.index": CohortIndex,
     "cohort.variables": CohortVariable,
     "source sql": SqlSource,
+    "source dicomweb": DicomWebSource,
+    "source dicom": DimseSource,
+    "archive columns": ListColumns,
+    "archive query": Query,
+    "archive series": SeriesChoice,
+    "archive limits": Limits,
     "task tabular": TabularOptions,
     "task.columns": Columns,
     "task.dialect": Dialect,
@@ -105,11 +120,18 @@ def _table(name: str) -> str:
 
 def _rows(model: type[BaseModel], effects: Iterable[Effect]) -> Iterator[str]:
     for key, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            continue  # a table of its own
+        if _is_table(field.annotation):
+            continue  # tables of their own
         needs = [effect.needs for effect in effects if effect.key == key]
         meaning = "; ".join([part for part in (field.description, *needs) if part])
         yield f"| `{key}` | {_default(field)} | {_allowed(field)} | {meaning} |\n"
+
+
+def _is_table(annotation: Any) -> bool:
+    """Whether a key holds a table, or a list of tables."""
+    if get_origin(annotation) is list:
+        (annotation,) = get_args(annotation)
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _default(field: FieldInfo) -> str:
@@ -136,7 +158,8 @@ def _values(annotation: Any, metadata: list[Any]) -> str:
     if bool in kinds:
         return "`true`, `false`"
     names = {int: "whole number", float: "number", str: "text", dict: "table"}
-    pairs = [f"list of {len(get_args(k))} numbers" for k in kinds if get_origin(k) is tuple]
+    tuples = [get_args(kind) for kind in kinds if get_origin(kind) is tuple]
+    pairs = [f"list of {len(k)} {'days' if k[0] is date else 'numbers'}" for k in tuples]
     name = " or ".join([*pairs, *(names[get_origin(k) or k] for k in kinds[len(pairs) :])])
     return f"{name}{_bounds(metadata)}"
 

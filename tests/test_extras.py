@@ -26,6 +26,7 @@ SITES = {
     "client/sources/sql/others.py": {"sqlalchemy"},
     "client/sources/sql/postgresql.py": {"psycopg"},
     "client/sources/sql/postgresql_words.py": {"psycopg"},
+    "client/sources/pacs/web.py": {"requests"},
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
     "common/tasks/data/example.py": {"sklearn"},
     "server/dashboard/app.py": {"fastapi", "starlette", "uvicorn"},

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import SerializeAsAny, WrapValidator
 
 from wardround.client.sources.fhir.settings import FhirSource
+from wardround.client.sources.pacs.settings import DicomWebSource, DimseSource
 from wardround.client.sources.settings import FILE, FileSource, SourceTable
 from wardround.client.sources.sql.settings import SqlSource
 from wardround.common.settings.key_errors import WrongKey
@@ -19,6 +20,8 @@ KINDS: Mapping[str, type[SourceTable]] = {
     FILE: FileSource,
     "sql": SqlSource,
     "fhir": FhirSource,
+    "dicomweb": DicomWebSource,
+    "dicom": DimseSource,
 }
 """By ``source``."""
 

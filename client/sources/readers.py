@@ -6,6 +6,9 @@ from wardround.client.sources.fhir.settings import FhirSource
 from wardround.client.sources.fhir.source import FhirRows
 from wardround.client.sources.fhir.source import look as look_at_export
 from wardround.client.sources.files import FileRows
+from wardround.client.sources.pacs.fetch import ArchiveImages
+from wardround.client.sources.pacs.reach import greeted
+from wardround.client.sources.pacs.settings import ArchiveTable
 from wardround.client.sources.settings import FileSource, FilesTable, RowsTable, SourceTable
 from wardround.client.sources.source import Asked, FolderSource, TableSource
 from wardround.client.sources.sql.look import look_at
@@ -28,6 +31,9 @@ def rows_of(source: RowsTable) -> TableSource:
 
 def files_of(source: FilesTable) -> FolderSource:
     """What reads a source of files. Raises DataError where a package for it isn't installed."""
+    match source:
+        case ArchiveTable():
+            return ArchiveImages(source)
     raise AssertionError(f"no reader for {type(source).__name__}")
 
 
@@ -43,4 +49,6 @@ def look(source: SourceTable, asked: Asked) -> str:
             return look_at(source, asked)
         case FhirSource():
             return look_at_export(source, asked.base)
+        case ArchiveTable():
+            return greeted(source, asked.base, asked.called)
     raise AssertionError(f"nothing looks at {type(source).__name__}")

@@ -37,11 +37,23 @@ _CHUNK_BYTES = 1 << 20
 _START, _NUMBER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x6A09E667F3BCC909)
 _DECIMAL_COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)", re.ASCII)
+_DIGEST_TEXT = re.compile(rf"digest:([0-9a-f]{{{_IDENTIFIER_DIGITS}}})")
 
 
 def identifier_digest(text: str) -> str:
-    """Of a patient's or group's identifier as a code: the same in a table and for its images."""
+    """Of a patient's or group's identifier as a code: the same in a table and for its images.
+
+    A text that stands for one already (``digest_text``), as in what was fetched of an archive, is
+    taken at its word.
+    """
+    if known := _DIGEST_TEXT.fullmatch(text):
+        return known[1]
     return hashlib.sha256(code(text).encode()).hexdigest()[:_IDENTIFIER_DIGITS]
+
+
+def digest_text(digest: str) -> str:
+    """What is written where an identifier was, so that its digest stays what it was."""
+    return f"digest:{digest}"
 
 
 def identifier_keys(identifiers: NDArray[Any]) -> NDArray[np.str_]:
