@@ -14,6 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests.client.sources import studies
+from wardround.client.site.policy import load_site
 from wardround.client.sources.kinds import KINDS
 from wardround.client.sources.pacs import fetch, journal, syntaxes
 from wardround.client.sources.pacs.archive import Series, Study, Take
@@ -270,6 +271,16 @@ def test_settings_that_cant_be_meant_are_refused(keys: dict[str, object], text: 
         said = {"url": "https://pacs/web"} | said
     with pytest.raises(ValueError, match=text):
         KINDS[str(said["source"])].model_validate(said)
+
+
+def test_the_documents_example_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text("utf-8")
+    lines = page.partition("## PACS")[2].partition("Then `wardround")[0].splitlines()
+    path = tmp_path / "site.toml"
+    path.write_text("\n".join(line[4:] for line in lines if line.startswith("    ")))
+    data = load_site(path).data
+    kinds = {name: (table.source, isinstance(table, ArchiveTable)) for name, table in data.items()}
+    assert kinds == {"chest": ("dicomweb", True), "heads": ("dicom", True)}
 
 
 def test_secrets_stand_elsewhere_and_are_only_their_owners(
