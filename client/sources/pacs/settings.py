@@ -13,6 +13,7 @@ from wardround.client.sources.settings import FilesTable, LocalPath
 from wardround.common.address import split_address
 from wardround.common.settings import Table
 from wardround.common.settings.key_errors import WrongKey
+from wardround.common.tasks.data.reading.dialect import Dialect
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Patterns = Annotated[list[Pattern], Field(max_length=100)]
@@ -104,6 +105,10 @@ class ArchiveTable(FilesTable):
         ),
     )
     columns: ListColumns = ListColumns()
+    dialect: Dialect = Field(
+        Dialect(),
+        description="how that table is written, as [`task.dialect`](configuration.md#taskdialect)",
+    )
     query: list[Query] = Field([], max_length=1000, description="or what is searched for")
     series: SeriesChoice = SeriesChoice()
     limits: Limits = Limits()
@@ -119,6 +124,8 @@ class ArchiveTable(FilesTable):
             raise WrongKey("wanted", what if self.wanted is None else f"{what}, not both")
         if self.wanted is None and self.columns != ListColumns():
             raise WrongKey("columns", "has no effect without a table in wanted")
+        if self.wanted is None and self.dialect != Dialect():
+            raise WrongKey("dialect", "has no effect without a table in wanted")
         return self
 
     def files(self, base: Path) -> list[Path]:

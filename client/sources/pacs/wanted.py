@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from wardround.client.sources.pacs.archive import UID, Archive, NotGiven
 from wardround.client.sources.pacs.settings import ArchiveTable, ListColumns, Query
@@ -16,7 +15,8 @@ from wardround.client.sources.source import Asked
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.row_keys import identifier_digest
 from wardround.common.tasks.data.shards import SPLIT_NAMES
-from wardround.common.tasks.data.table import Table, read_table
+from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.tables import read_table
 from wardround.common.tasks.imaging.listed import class_of
 from wardround.common.tasks.imaging.options import ImagingOptions
 
@@ -45,8 +45,12 @@ class Item:
 def listed(settings: ArchiveTable, asked: Asked, options: ImagingOptions) -> list[Item]:
     """The items of the table in ``wanted``. Raises DataError for all its problems together."""
     path = (asked.base / (settings.wanted or "")).resolve()
-    table, columns = read_table(path, hide_names=True), settings.columns
+    columns = settings.columns
+    texts = list(columns.model_dump().values())  # a number that is an identifier stays as written
+    table = read_table(path, settings.dialect, texts=texts, hide_names=True)
     keys = _keys(table, columns, f"{asked.called} columns")
+    cells = {name: _texts(table, name) for name in texts if name in table.columns}
+    lines = table.line_numbers()
     wants_split = options.files.split is not None
     if columns.label not in table.columns:
         raise DataError(f"{path}: no column '{columns.label}' with each image's class; add it")
@@ -59,7 +63,9 @@ def listed(settings: ArchiveTable, asked: Asked, options: ImagingOptions) -> lis
     problems: list[str] = []
     for row in range(len(table)):
         try:
-            item = _of_row(table, row, keys, columns, options)
+            values = {name: texts[row] for name, texts in cells.items()}
+            place = f"{path.name}:{lines[row]}"
+            item = _of_row(values, place, keys, columns, options)
         except DataError as error:
             problems.append(str(error))
             continue
@@ -143,9 +149,13 @@ def _keys(table: Table, columns: ListColumns, place: str) -> list[tuple[str, str
     return found
 
 
+def _texts(table: Table, name: str) -> list[str]:
+    return ["" if cell is None else str(cell).strip() for cell in table.cells(name)]
+
+
 def _of_row(
-    table: Table,
-    row: int,
+    values: dict[str, str],
+    place: str,
     keys: list[tuple[str, str]],
     columns: ListColumns,
     options: ImagingOptions,
@@ -153,36 +163,22 @@ def _of_row(
     """One row's item. Raises DataError by its line."""
     asked: dict[str, str] = {}
     for keyword, name in keys:
-        if value := _cell(table, row, name):
-            asked[keyword] = _checked(value, keyword, table.place(row, name))
+        if value := values[name]:
+            asked[keyword] = _checked(value, keyword, f"{place}: column '{name}'")
         if asked and keyword != "SeriesInstanceUID":
             break  # a study's UID says it, whatever its other numbers
     if not asked or [*asked] == ["SeriesInstanceUID"]:
         name = columns.study if asked else keys[-1][1]
         beside = " beside the series' UID" if asked else ""
-        raise DataError(f"{table.place(row, name)}: empty{beside}; fill it in or drop the row")
-    label = _cell(table, row, columns.label)
-    class_of(label, options, table.place(row, columns.label))
-    patient = _cell(table, row, columns.patient) if columns.patient in table.columns else ""
-    split = ""
+        raise DataError(f"{place}: column '{name}': empty{beside}; fill it in or drop the row")
+    label, split = values[columns.label], ""
+    class_of(label, options, f"{place}: column '{columns.label}'")
     if options.files.split is not None:
-        split = SPLIT_NAMES.get(_cell(table, row, columns.split).casefold(), "")
+        split = SPLIT_NAMES.get(values[columns.split].casefold(), "")
         if not split:
-            place = table.place(row, columns.split)
-            raise DataError(f"{place}: must be train, validation or test")
-    file, line = table.origin[row]
-    return Item(
-        f"{Path(table.files[file]).name}:{line}",
-        asked,
-        label,
-        identifier_digest(patient) if patient else "",
-        split,
-    )
-
-
-def _cell(table: Table, row: int, name: str) -> str:
-    cell = table.cells(name)[row]
-    return "" if cell is None else str(cell).strip()
+            raise DataError(f"{place}: column '{columns.split}': must be train, validation or test")
+    patient = values.get(columns.patient, "")
+    return Item(place, asked, label, identifier_digest(patient) if patient else "", split)
 
 
 def _checked(value: str, keyword: str, place: str) -> str:
