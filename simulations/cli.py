@@ -106,9 +106,45 @@ def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) ->
     console.print(Text(f"report:        {shown_path(result.run_directory / 'report.html')}"))
 
 
-@commands.command(epilog=example("wardround init federation.toml"))
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER|FILE",
+        help="Look at these tables, and write a file that runs with them: a folder with a file or "
+        "folder for each hospital, or one file.",
+    ),
+]
+TargetOption = Annotated[
+    str | None,
+    typer.Option("--target", metavar="COLUMN", help="With --data: the column to predict."),
+]
+PositiveOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--positive",
+        metavar="TEXT",
+        help="With --data: a text of the target that means 1; repeatable.",
+    ),
+]
+DialectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dialect",
+        metavar="KEY=VALUE",
+        help="With --data: a key of [task.dialect], as decimal=, where files can be read in two "
+        "ways; repeatable.",
+    ),
+]
+
+
+@commands.command(epilog=example("wardround init --data hospitals --target died"))
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("federation.toml"),
+    data: DataOption = None,
+    target: TargetOption = None,
+    positive: PositiveOption = None,
+    dialect: DialectOption = None,
     network: Annotated[
         bool,
         typer.Option(
@@ -116,13 +152,29 @@ def init(
         ),
     ] = False,
 ) -> None:
-    """Write a commented federation.toml to start from, or the files of a network and a study."""
-    from wardround.simulations.default import default_config_text, network_texts
+    """Write a commented federation.toml to start from, or the files of a network and a study.
 
-    if not network:
+    With `--data` it is made for these data: types, units, identifiers, spellings of categories and
+    what doesn't fit between hospitals are told, and the file is tried before it is written.
+    """
+    from wardround.simulations.default import default_config_text
+
+    if data is None and (target or positive or dialect):
+        raise ConfigError("--target, --positive and --dialect go with --data FOLDER-OR-FILE")
+    if data is not None:
+        if network:
+            raise ConfigError("--data and --network don't go together; choose one")
+        _init_data(path, data, target, positive or [], dialect or [])
+    elif network:
+        _init_network(path)
+    else:
         _write(path, default_config_text())
         print(f"wrote {path}; try: wardround simulate {path}")
-        return
+
+
+def _init_network(path: Path) -> None:
+    from wardround.simulations.default import network_texts
+
     texts = {path.parent / name: text for name, text in network_texts().items()}
     for file in texts:  # none of them, or all
         if file.exists():
@@ -132,6 +184,26 @@ def init(
     first, second = texts
     print(f"wrote {first} and {second}; try: wardround simulate {second}")
     print(f"next: wardround provision {first}")
+
+
+def _init_data(
+    path: Path, data: Path, target: str | None, positive: list[str], dialect: list[str]
+) -> None:
+    """Look, decide, try, write, and show why."""
+    from wardround.common.text import one_line
+    from wardround.simulations.beginning.begin import begin
+    from wardround.simulations.beginning.show import columns_table, hospitals_table
+
+    if path.exists():
+        raise ConfigError(f"{path}: exists already; name another file")
+    begun = begin(path, data, target, positive, dialect)
+    _write(path, begun.text)
+    console = new_console(100)
+    console.print(hospitals_table(begun.found))
+    console.print(columns_table(begun.decision))
+    for line in (*begun.found.notes, *begun.decision.told, *begun.decision.problems):
+        print(f"- {one_line(line, limit=2000)}")
+    print(f"wrote {path}, and tried it on these data; next: wardround simulate {path}")
 
 
 def _write(path: Path, text: str) -> None:

@@ -58,6 +58,7 @@ ORDER = {
         "grid",
         "run",
         "flower privacy search",
+        "beginning",
         "cli",
     ),
 }

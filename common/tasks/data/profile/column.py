@@ -56,7 +56,8 @@ class ColumnProfile:
     base, unit : its name without the unit, and the unit (``header_unit``)
     rows, gaps : rows, and those without a value, or with a text that says so (``gap_texts``)
     distinct : values that differ
-    low, median, high : of numbers, in the column's unit; None of others
+    low, lower, median, upper, high : extremes and quartiles of numbers, in the column's unit; None
+        of others
     counts : rows by text (``common.text.code``), where there are few enough; cells, so not to be
         shown: ``shared`` may be
     gap_texts : rows by text that often means 'missing' (., unk, -9); they count as gaps, and no
@@ -77,6 +78,8 @@ class ColumnProfile:
     low: float | None = None
     median: float | None = None
     high: float | None = None
+    lower: float | None = None
+    upper: float | None = None
     counts: Mapping[str, int] = field(default_factory=dict, repr=False)
     gap_texts: Mapping[str, int] = field(default_factory=dict)
     odd: int = 0
@@ -152,8 +155,10 @@ def _of_numbers(name: str, column: pa.ChunkedArray, least: int) -> ColumnProfile
         base,
         unit,
         float(found[0]),
-        _weighted_median(found, sizes),
+        _quantile(found, sizes, 0.5),
         float(found[-1]),
+        _quantile(found, sizes, 0.25),
+        _quantile(found, sizes, 0.75),
         counts,
         sentinels,
         numeric=True,
@@ -187,10 +192,14 @@ def _sentinels(found: NDArray[Any], sizes: NDArray[np.int64]) -> dict[str, int]:
     return {str(int(value)): int(sizes[negative[0]])} if value in (-9, -99, -999, -9999) else {}
 
 
-def _weighted_median(found: NDArray[Any], sizes: NDArray[np.int64]) -> float:
+def _quantile(found: NDArray[Any], sizes: NDArray[np.int64], share: float) -> float:
+    """Of sorted values with their numbers of rows, between neighbours in a straight line (type 7 of
+    Hyndman and Fan 1996, as numpy's)."""
     reached = np.cumsum(sizes)
-    middle = np.searchsorted(reached, [(reached[-1] + 1) // 2, reached[-1] // 2 + 1])
-    return float(found[middle].astype(np.float64).mean())
+    place = share * (int(reached[-1]) - 1)
+    below, above = np.searchsorted(reached, [int(place) + 1, min(int(place) + 2, reached[-1])])
+    low, high = float(found[below]), float(found[above])
+    return low + (place - float(int(place))) * (high - low)
 
 
 # --- texts ----------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def copies(table: pa.Table, target: str, among: Iterable[str] | None = None) -> 
     goal = table.column(target)
     filled = ~_gaps(goal)
     values, _ = _codes(goal)
-    distinct = len(np.unique(values[filled]))
+    distinct = int((np.bincount(values[filled]) > 0).sum())
     if filled.sum() < _FEWEST_ROWS or distinct < 2:
         return {}
     if distinct > _MOST_VALUES:
@@ -84,9 +84,10 @@ def _of_values(
     if _has_many(column):
         return _parts(name, column, goal_of, both)
     own, _ = _codes(column)
-    seen = np.unique(own[both], return_inverse=True)[1]
-    pairs = np.zeros((seen.max() + 1, values.max() + 1), dtype=np.int64)
-    np.add.at(pairs, (seen, goal_of), 1)
+    width = int(values.max()) + 1
+    cells = np.bincount(own[both] * width + goal_of, minlength=(int(own.max()) + 1) * width)
+    pairs = cells.reshape(-1, width)
+    pairs = pairs[pairs.any(axis=1)]
     wrong = int(both.sum() - pairs.max(axis=1).sum())
     same_count = len(pairs) == int((pairs.sum(axis=0) > 0).sum())
     if wrong == 0 and same_count:
@@ -107,14 +108,14 @@ def _gives_gaps(
     with_it, without = values[filled & there], values[filled & ~there]
     if min(len(with_it), len(without)) < LEAST:
         return False
-    one, other = np.unique(with_it), np.unique(without)
+    one, other = (np.flatnonzero(np.bincount(some)) for some in (with_it, without))
     return len(one) == len(other) == 1 and one[0] != other[0]
 
 
 def _parts(
     name: str, column: pa.ChunkedArray, goal: NDArray[np.int64], both: NDArray[np.bool_]
 ) -> Copy | None:
-    groups = np.unique(goal)
+    groups = np.flatnonzero(np.bincount(goal))
     if len(groups) != 2 or not _is_number(column):
         return None
     numbers = _numbers(column)[both]

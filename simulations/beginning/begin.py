@@ -1,0 +1,88 @@
+"""``begin``: from a folder or file of data to a configuration that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from wardround.common.config.load import parse_config
+from wardround.common.config.overrides import override_value
+from wardround.common.errors import ConfigError, DataError
+from wardround.common.tasks.data.reading.dialect import Dialect
+from wardround.simulations.beginning.check import problems
+from wardround.simulations.beginning.decide import Decision, decide
+from wardround.simulations.beginning.found import Found, find
+from wardround.simulations.beginning.text import federation_text
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A configuration that was tried, and why it is as it is."""
+
+    text: str
+    found: Found
+    decision: Decision
+
+
+def begin(
+    path: Path,
+    data: Path,
+    target: str | None = None,
+    positive: Sequence[str] = (),
+    dialect: Sequence[str] = (),
+) -> Begun:
+    """Look at ``data`` and make the text of a ``federation.toml`` that will lie at ``path``.
+
+    target : a column's name; None: the one whose name says it
+    positive : texts of the target that mean 1, where these aren't plain
+    dialect : 'key=value' of ``[task.dialect]``, where a file can be read in two ways
+
+    Raises ConfigError where the researcher must say more, and DataError with every problem of every
+    file, a line each.
+    """
+    keys, known = _dialect(dialect)
+    found = find(data, known)
+    if found.problems:
+        lines = list(found.problems)
+        if any("task.dialect." in line for line in lines):
+            lines.append(
+                "(what a message calls task.dialect.KEY is said here by --dialect KEY=VALUE)"
+            )
+        raise DataError("\n".join(lines))
+    decision = decide(found, target, positive)
+    text = federation_text(decision, found, _relative(found.path, path), keys)
+    config = parse_config(text, path=path)
+    if wrong := problems(config):
+        raise DataError("\n".join(wrong))
+    return Begun(text, found, decision)
+
+
+def _dialect(options: Sequence[str]) -> tuple[dict[str, Any], Dialect]:
+    keys: dict[str, Any] = {}
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not equals or key not in Dialect.model_fields:
+            raise ConfigError(
+                f"--dialect {option}: write it as KEY=VALUE; keys are "
+                f"{', '.join(sorted(Dialect.model_fields))}"
+            )
+        value = override_value(text) if key == "header" else text
+        keys[key] = "\t" if value == "\\t" else value
+    try:
+        return keys, Dialect(**keys)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--dialect {first['loc'][0]}: {first['msg']}") from None
+
+
+def _relative(data: Path, file: Path) -> str:
+    """The data's path as the file says it: from its own folder, where the data lie below that."""
+    folder = file.resolve().parent
+    whole = data.resolve()
+    inside = whole.is_relative_to(folder)
+    return Path(os.path.relpath(whole, folder)).as_posix() if inside else str(whole)

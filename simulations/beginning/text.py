@@ -1,0 +1,181 @@
+"""A decision as the text of a ``federation.toml``, with the reasons beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from wardround.common.names import names_of
+from wardround.common.text import one_line
+from wardround.simulations.beginning.decide import Decision
+from wardround.simulations.beginning.found import MISSING, Found
+from wardround.simulations.beginning.roles import Role, share
+from wardround.simulations.search.values import toml_text
+
+_BARE = re.compile(r"^[A-Za-z0-9_-]+$")
+_WIDTH = 100
+_NO_WORD = re.compile(r"[^A-Za-z0-9]+")
+
+
+def federation_text(decision: Decision, found: Found, path: str, dialect: Mapping[str, Any]) -> str:
+    """The file's text.
+
+    path : what ``data.path`` says
+    dialect : keys of ``[task.dialect]`` that the researcher gave
+    """
+    parts = [
+        _head(decision, found),
+        _federation(decision, path),
+        _data(decision, found, path),
+        _task(decision, dialect),
+        _columns(decision),
+        _rest(decision, found),
+    ]
+    return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
+
+
+def toml_key(name: str) -> str:
+    """A name as a key of TOML."""
+    return name if _BARE.match(name) else toml_text(name)
+
+
+def _comment(text: str, begin: str = "# ", again: str = "#   ") -> Iterator[str]:
+    """A comment over as many lines as it needs."""
+    line = begin
+    for word in one_line(text, limit=2000).split(" "):
+        if len(line) + len(word) > _WIDTH and line.strip("# "):
+            yield line.rstrip()
+            line = again
+        line += word + " "
+    yield line.rstrip()
+
+
+def _head(decision: Decision, found: Found) -> Iterator[str]:
+    yield "# Written by wardround init from a look at the data; every key may be changed."
+    yield "# All keys: docs/configuration.md"
+    lines = [*found.notes, *decision.told, *decision.problems]
+    if lines:
+        yield "#"
+        yield "# What to know of these data:"
+        for line in lines:
+            yield from _comment(line, "# - ", "#   ")
+
+
+def _federation(decision: Decision, path: str) -> Iterator[str]:
+    count = decision.hospitals.count
+    words = [word for word in _NO_WORD.split(decision.target.names[0]) if word.isascii()]
+    yield "[federation]"
+    yield f'name = "{"-".join(words).lower()[:40] or "study"}"'
+    yield "rounds = 30"
+    yield f"min_clients = {least_clients(count)}  # of {count} hospitals"
+    if count == 2:
+        yield ""
+        yield "[secure_aggregation]"
+        yield "min_cohort = 2  # each knows the other's part of a sum of two: by default 3"
+
+
+def least_clients(count: int) -> int:
+    """The fewest hospitals that a round needs, of so many: two in three, but three if there are."""
+    return max(min(count, 3), 2 * count // 3)
+
+
+def _data(decision: Decision, found: Found, path: str) -> Iterator[str]:
+    what = {
+        "sites": "each file or folder in it is a hospital",
+        "column": "one data set; each value of simulation.column is a hospital",
+        "patient": "one data set; its patients are dealt to hospitals",
+        "iid": "one data set; its rows are dealt to hospitals",
+    }[decision.hospitals.partition]
+    yield "[data]"
+    yield f"path = {toml_text(path)}  # {what}"
+    for told in (line for shard in found.shards for line in shard.told):
+        yield from _comment(told)
+
+
+def _task(decision: Decision, dialect: Mapping[str, Any]) -> Iterator[str]:
+    target = decision.target
+    yield "[task]"
+    yield 'name = "tabular"'
+    yield f'kind = "{target.kind}"'
+    role = target.roles[0]
+    if role.positive is not None:
+        yield f"positive = {toml_text(list(role.positive))}  # in any case of letters"
+        if role.negative is not None and len(role.negative) > 0:
+            yield f"negative = {toml_text(list(role.negative))}"
+    if decision.missing:
+        yield f"missing_values = {toml_text(list([*MISSING, *decision.missing]))}"
+    if dialect:
+        yield ""
+        yield "[task.dialect]"
+        for key, value in dialect.items():
+            yield f"{key} = {toml_text(value)}"
+
+
+def _columns(decision: Decision) -> Iterator[str]:
+    yield "[task.columns]"
+    for role in decision.target.roles:
+        yield f"{role.role} = {toml_text(role.name)}  # {_about(decision, role)}"
+    for key in ("patient_id", "split"):
+        for role in decision.of(key):
+            yield f"{key} = {toml_text(role.name)}  # {role.why}"
+    for key in ("numeric", "categorical", "binary", "ignore"):
+        yield from _list(decision, key, decision.of(key))
+    for key, tables in (
+        ("positive", {r.name: r.positive for r in decision.of("binary") if r.positive}),
+        ("negative", {r.name: r.negative for r in decision.of("binary") if r.negative}),
+    ):
+        if tables:
+            yield ""
+            yield f"[task.columns.{key}]"
+            for name, texts in tables.items():
+                yield f"{toml_key(name)} = {toml_text(list(texts or []))}"
+    coded = [role for role in decision.roles.values() if role.codes]
+    for role in coded:
+        yield ""
+        yield f"[task.columns.codes.{toml_key(role.name)}]  # how hospitals write it"
+        for name, texts in role.codes.items():
+            yield f"{toml_key(name)} = {toml_text(list(texts))}"
+
+
+def _list(decision: Decision, key: str, roles: Sequence[Role]) -> Iterator[str]:
+    if not roles and key != "numeric":
+        return
+    if not roles:
+        yield f"{key} = []"
+        return
+    width = max(len(toml_text(role.name)) for role in roles)
+    yield f"{key} = ["
+    for role in roles:
+        yield f"    {toml_text(role.name) + ',':<{min(width, 40) + 1}}  # {_about(decision, role)}"
+    yield "]"
+
+
+def _about(decision: Decision, role: Role) -> str:
+    """Why a column is what it is, its unit and its gaps."""
+    seen = decision.found[role.name]
+    gaps = f"{share(seen.gaps)} missing" if seen.gaps and role.role != "ignore" else ""
+    unit = f"in {seen.unit}" if seen.unit and role.role in ("numeric", "target", "time") else ""
+    return one_line("; ".join(part for part in (role.why, unit, gaps) if part))
+
+
+def _rest(decision: Decision, found: Found) -> Iterator[str]:
+    yield "[training]"
+    yield "lr = 0.1"
+    yield "batch_size = 16"
+    yield ""
+    yield "[simulation]"
+    hospitals = decision.hospitals
+    yield f'partition = "{hospitals.partition}"'
+    if hospitals.column is not None:
+        yield f"column = {toml_text(hospitals.column)}"
+    elif hospitals.partition != "sites":
+        yield f"clients = {hospitals.count}"
+    if hospitals.partition != "sites":
+        yield f"min_examples = {hospitals.min_examples}"
+    else:
+        names = toml_text(list(names_of(shard.title for shard in found.shards)))
+        yield ""
+        yield "# [server]                      # between machines: wardround provision"
+        yield '# address = "localhost:8443"    # that hospitals dial'
+        yield f"# hospitals = {names}"
