@@ -7,7 +7,7 @@ Tables are read as the tabular task reads them; a copy is a CSV, or Parquet of P
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +27,10 @@ from wardround.common.tasks.data.dates import read_dates
 from wardround.common.tasks.data.profile.table import profile
 from wardround.common.tasks.data.profile.words import name_words
 from wardround.common.tasks.data.reading.dialect import Dialect
-from wardround.common.tasks.data.reading.read import READABLE, Read, read_file
-from wardround.common.tasks.data.reading.texts import USUAL_MISSING
+from wardround.common.tasks.data.reading.read import Read, read_file
+from wardround.common.tasks.data.reading.texts import USUAL_MISSING, uniques
 from wardround.common.tasks.data.shards import visible
+from wardround.common.tasks.data.tables import READABLE
 
 log = logging.getLogger("wardround.client")
 TEXT = ".txt"
@@ -123,13 +124,11 @@ def _files(source: Path) -> list[Path]:
 def _table(path: Path, asked: Asked) -> tuple[Outcome, pa.Table]:
     read = read_file(path, asked.dialect, USUAL_MISSING)
     table = read.table
-    looked = profile(table)
     _check_names(path, table, asked)
     decisions = []
-    for one in looked.columns:
-        role = role_of(one, table.column(one.name), asked.patient)
-        action = action_for(one.name, role, asked.profile, asked.rules)
-        decisions.append(Decision(one.name, role, action))
+    for name, looked in profile(table).columns.items():
+        role = role_of(looked, table.column(name), asked.patient)
+        decisions.append(Decision(name, role, action_for(name, role, asked.profile, asked.rules)))
     patient = next((one.column for one in decisions if one.role == "patient"), None)
     outcome = Outcome(path.name, decisions, len(table))
     done, names = [], []
@@ -197,19 +196,19 @@ def _done(
         case "area":
             return do.areas(column)
         case "text":
-            index, values = do.uniques(column)
+            index, values = uniques(column)
             cleaned = scrub([str(x) for x in values.to_pylist()], texts, asked.finder)
             made = pa.array(cleaned, pa.string())
             return pa.chunked_array([made.take(pa.array(index, mask=index < 0))])
     return column
 
 
-def _births(column: pa.ChunkedArray, asked: Asked, place: object) -> pa.ChunkedArray:
+def _births(column: pa.ChunkedArray, asked: Asked, place: Callable[[int], str]) -> pa.ChunkedArray:
     """Dates of birth; a year alone is one, too."""
     if pa.types.is_integer(column.type):
         texts = pc.binary_join_element_wise(column.cast(pa.string()), "-01-01", "")
         return texts.cast(pa.timestamp("us"))
-    return read_dates(column, asked.dialect.dates, place)  # type: ignore[arg-type]
+    return read_dates(column, asked.dialect.dates, place)
 
 
 def _quasi(

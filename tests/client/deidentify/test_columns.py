@@ -1,4 +1,4 @@
-"""What becomes of columns: intervals kept, old ages merged, small areas gone; k by a closed form."""
+"""What becomes of columns: intervals kept, old ages merged, small areas gone, k by hand."""
 
 from __future__ import annotations
 
