@@ -30,7 +30,7 @@ ORDER = {
         "manifest process",
     ),
     "client": (
-        "gradients state",
+        "deidentify gradients state",
         "algorithms",
         "training",
         "data",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.client.process.deidentify_cli import deidentify
 from wardround.common.command_line import example, new_commands, new_console, new_group
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ data = new_group(
 )
 commands.add_typer(data)
 
+data.command(
+    "deidentify", epilog=example("wardround data deidentify extract.csv copies --profile gdpr")
+)(deidentify)
 _STYLES = {"error": "red", "warning": "yellow", "ok": "green"}
 
 

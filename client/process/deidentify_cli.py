@@ -42,12 +42,6 @@ def deidentify(
         Path | None,
         typer.Option(metavar="RUN", help="A run of the text task that tags names in texts."),
     ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The page to write. Default: TARGET.html, beside the copies."
-        ),
-    ] = None,
 ) -> None:
     """Write copies of tables and texts without direct identifiers, and count who still stands out.
 
@@ -55,6 +49,21 @@ def deidentify(
     postcodes get coarse, free text gets tags. It says by k-anonymity and counts what is left, and
     promises nothing more.
     """
+    place = key or source.absolute().parent / "deidentify.key"
+    _copy(source, target, profile, place, rules, patient, quasi, dates, ner)
+
+
+def _copy(
+    source: Path,
+    target: Path,
+    profile: str,
+    key: Path,
+    rules: Path | None,
+    patient: str | None,
+    quasi: str | None,
+    dates: str | None,
+    ner: Path | None,
+) -> None:
     from wardround.client.deidentify.key import key_at
     from wardround.client.deidentify.ner import finder_of
     from wardround.client.deidentify.report import LEFT, lines_of, page_of
@@ -64,10 +73,9 @@ def deidentify(
     from wardround.common.durable.private import write_private
     from wardround.common.tasks.data.reading.dialect import Dialect
 
-    place = key or source.absolute().parent / "deidentify.key"
     asked = Asked(
         profile,
-        key_at(place),
+        key_at(key),
         read_rules(rules) if rules is not None else Rules(),
         patient,
         tuple(name.strip() for name in quasi.split(",")) if quasi else None,
@@ -78,7 +86,7 @@ def deidentify(
     for outcome in outcomes:
         for line in lines_of(outcome):
             typer.echo(line)
-    page = report or target.with_name(f"{target.name}.html")
+    page = target.with_name(f"{target.name}.html")
     write_private(page, page_of(outcomes, profile).encode())
-    typer.echo(f"the key stays here: {place}; the page: {page}")
+    typer.echo(f"the key stays here: {key}; the page: {page}")
     typer.echo(LEFT)

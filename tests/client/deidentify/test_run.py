@@ -9,11 +9,17 @@ from pathlib import Path
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from tests.common.tasks.text.tiny import tiny_encoder
+from wardround.client.deidentify.free_text import Found, scrub
+from wardround.client.deidentify.ner import finder_of
 from wardround.client.deidentify.report import lines_of, page_of
 from wardround.client.deidentify.rules import Rules
 from wardround.client.deidentify.run import Asked, deidentify
 from wardround.common.errors import DataError
+from wardround.common.process.main import app
+from wardround.simulations import simulate
 
 KEY = bytes(range(32))
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -142,3 +148,35 @@ def test_dates_are_not_shifted_by_nobody(tmp_path: Path) -> None:
         "lab": [1, 2],
         "seen": [2024, 2024],
     }
+
+
+def test_the_command_says_what_it_did_and_keeps_the_key(tmp_path: Path) -> None:
+    write_extract(tmp_path / "extract.csv")
+    words = ["data", "deidentify", str(tmp_path / "extract.csv"), str(tmp_path / "o")]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 0, told.output
+    assert "Nachname: name, dropped" in told.output and "promises nothing more" in told.output
+    assert (tmp_path / "o.html").exists() and (tmp_path / "deidentify.key").stat().st_size == 32
+
+
+def test_a_trained_text_model_finds_what_no_rule_does(tmp_path: Path) -> None:
+    """A run on made-up sentences whose names have no title; its model then tags them in notes."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    people = ["Ana", "Ben", "Cem", "Dov"]
+    for number, site in enumerate(("a", "b", "c")):
+        lines = []
+        for turn in range(20):
+            name = people[(turn + number) % 4]
+            lines.append(f"then\tO\n{name}\tB-NAME\nleft\tO\n\nwe\tO\nsaw\tO\nit\tO\n")
+        (folder / f"{site}.iob").write_text("\n".join(lines))
+    tiny_encoder(tmp_path / "encoder")
+    (tmp_path / "federation.toml").write_text(
+        "[federation]\nrounds = 2\n[data]\npath = 'data'\n[task]\nname = 'text'\n"
+        "encoder = 'encoder'\nentities = ['NAME']\nmax_length = 24\ntuning = 'full'\n"
+        "[training]\noptimizer = 'adamw'\nlr = 0.01\n[simulation]\nbaselines = false\n"
+    )
+    result = simulate(tmp_path / "federation.toml")
+    found = Found()
+    cleaned = scrub(["then Ana left"], found, finder_of(result.run_directory))
+    assert cleaned == ["then [NAME] left"] and found.tags == {"NAME": 1}
