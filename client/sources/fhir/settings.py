@@ -70,7 +70,7 @@ class FhirSource(RowsTable):
         try:
             if name:
                 zoneinfo.ZoneInfo(name)
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             raise ValueError("no time zone of this machine, such as Europe/Berlin") from None
         return name
 
