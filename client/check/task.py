@@ -37,9 +37,8 @@ class Loaded:
 def load(terms: Terms, called: str, path: Path | None) -> Loaded:
     """Load and split it as training would; what it can't be is among the findings."""
     task, found = make_task(terms.config), Loaded()
-    source = terms.data.source
     try:
-        with allowing(source.left_out_share if source is not None else None):
+        with allowing(terms.data.left_out_share):
             raw = task.load(path)
         found.rows = task.size(raw)
         found.findings += [Finding("warning", called, str(one)) for one in task.left_out(raw)]

@@ -32,6 +32,7 @@ from wardround.common.names import ROLES
 from wardround.common.process import checks
 from wardround.common.process.checks import Finding
 from wardround.common.study.study import Study
+from wardround.common.tasks.data.allowance import allowing
 from wardround.common.transport import tls
 from wardround.common.transport.frames import TIME_METHOD
 from wardround.common.trust.credentials import NAMES
@@ -167,7 +168,10 @@ def _rows(kit: Kit, data: Data, study: Study) -> str:
     task, located = make_task(terms.config), terms.data
     if located.is_taken:
         return f"{located.words}: wardround data check {kit.folder} reads it, and says what fits"
-    return checks.rows(task, located.path) if located.path is not None else "public example data"
+    if located.path is None:
+        return "public example data"
+    with allowing(located.left_out_share):
+        return checks.rows(task, located.path)
 
 
 def _sources(kit: Kit) -> Iterator[Finding]:

@@ -67,6 +67,11 @@ class Located:
         return self.source is not None and self.path is None
 
     @property
+    def left_out_share(self) -> float | None:
+        """What may be left out because it can't be read; None: as the task has it."""
+        return self.source.left_out_share if self.source is not None else None
+
+    @property
     def words(self) -> str:
         """For people at this hospital, and to tell apart what a ledger counts."""
         if self.path is not None:
@@ -145,8 +150,7 @@ class KeptData:
     def loaded(self, load: Callable[[Path | None], Raw]) -> Raw:
         """What a task's ``load`` makes of them, without what the hospital lets be left out. Raises
         SourceFailed, and what ``load`` raises."""
-        source = self._located.source
-        with allowing(source.left_out_share if source is not None else None):
+        with allowing(self._located.left_out_share):
             return load(self.path)
 
     @property

@@ -48,6 +48,7 @@ from wardround.common.tasks.columns import (
     unscaled_lines,
     unused_columns,
 )
+from wardround.common.tasks.data.allowance import OF_TABLES, REASON, Unread, allowed
 from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
@@ -116,6 +117,7 @@ class TabularTask(Task[Table]):
             table.column(name)
         for name in target_columns(options):
             table = table.keep(~table.missing(name), f"column '{name}' is empty")
+        table = self._readable(table)
         if options.missing == "drop":
             gaps = feature_cells_missing(table, options)
             table = table.keep(~gaps, "an input is missing (task.missing = 'drop')")
@@ -123,6 +125,25 @@ class TabularTask(Task[Table]):
             raise DataError(f"{path}: no row has a target (and, with missing = 'drop', all inputs)")
         self._parse(table)
         return replace(table, left_out=added([*table.left_out, *uncounted(table, options)]))
+
+    def _readable(self, table: Table) -> Table:
+        """Without rows whose numbers can't be read, as far as the hospital lets them be left out.
+        A column of which more can't be is refused where it is read as a whole."""
+        share, options = allowed(OF_TABLES), self.options
+        if share == 0:
+            return table
+        columns = options.columns
+        targets = {"regression": [columns.target], "survival": [columns.time]}
+        problems: dict[int, list[str]] = {}
+        for name in map(str, [*numeric_columns(table, options), *targets.get(self.kind, [])]):
+            bad, why = table.unread(name)
+            for row in bad.tolist() if len(bad) <= share * len(table) else ():
+                problems.setdefault(row, []).append(f"{table.place(row, name)}: {why}")
+        unread = Unread("rows", share)
+        for row in sorted(problems):
+            unread.add(*problems[row])
+        unread.left_out(len(table))
+        return table.keep(~np.isin(np.arange(len(table)), list(problems)), REASON)
 
     def rows_of(self, path: Path) -> Table:
         """All rows of a shard's files as they are written. Raises DataError."""

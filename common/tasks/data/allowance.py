@@ -19,6 +19,7 @@ from wardround.common.tasks.data.left_out import LeftOut
 log = logging.getLogger("wardround.data")
 OF_TABLES, OF_IMAGE_FILES = 0.0, 0.01
 """Where a hospital says nothing."""
+REASON = "they can't be read; this hospital's log lists them"
 _SHOWN = 20
 
 _SHARE: ContextVar[float | None] = ContextVar("left_out_share", default=None)
@@ -67,9 +68,7 @@ class Unread:
             raise DataError(self._refused(total))
         for problem in self._problems:
             log.warning("left out: %s", problem)
-        return LeftOut(
-            self._count, self._what, "they can't be read; this hospital's log lists them"
-        )
+        return LeftOut(self._count, self._what, REASON)
 
     def _refused(self, total: int) -> str:
         if len(self._problems) == 1:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.left_out import LeftOut, added
-from wardround.common.tasks.data.numbers import read_numbers
+from wardround.common.tasks.data.numbers import Numbers, read_numbers
 from wardround.common.tasks.data.problems import MOST_LINES, numbered
 from wardround.common.tasks.data.reading.names import listed, looks_like_a_cell
 from wardround.common.tasks.data.reading.texts import (
@@ -198,15 +198,26 @@ class Table:
     def numbers(self, column: str, otherwise: str = "") -> NDArray[np.float64]:
         """The column as float64, NaN where missing. Raises DataError at the first other text;
         ``otherwise`` is what else could help there."""
+        values, bad, why = self._numbers(column)
+        if len(bad):
+            raise self.wrong(bad, column, f"{why}{otherwise}")
+        return values
+
+    def unread(self, column: str) -> tuple[NDArray[np.int64], str]:
+        """Rows whose text is no number, in a column of texts or numbers, and why the first of them
+        isn't. Raises DataError as ``column`` does."""
+        if self.column(column).type not in (pa.string(), pa.float64(), pa.int64()):
+            return np.zeros(0, dtype=np.int64), ""
+        _, bad, why = self._numbers(column)
+        return bad, why
+
+    def _numbers(self, column: str) -> Numbers:
         found = self._without_codes(self.column(column))
         texts = None
         if found.type == pa.string():
             coded = self._texts(column, as_code=False)
             texts = coded.index, coded.texts
-        values, bad, why = read_numbers(found, texts)
-        if len(bad):
-            raise self.wrong(bad, column, f"{why}{otherwise}")
-        return values
+        return read_numbers(found, texts)
 
     def lacks(self, column: str, who_has_it: str = "") -> DataError:
         """The error of a column that isn't there."""
