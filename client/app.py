@@ -1,4 +1,4 @@
-"""The hospital's Flower ``ClientApp``: describe, statistics, train, evaluate.
+"""The hospital's Flower ``ClientApp``: describe, statistics, sums, train, evaluate.
 
 The same app runs in the in-process grid, behind the gRPC client and on Flower's own engine; a host
 only says how to open the hospital of a context. Nothing leaves but sums, sizes, model arrays and
@@ -20,6 +20,7 @@ from wardround.client.requests.job import TrainingJob
 from wardround.client.requests.layouts import metrics_layout, statistics_layout
 from wardround.client.requests.own_model import keep_own_model
 from wardround.client.requests.received import ModelCache, Received, receive, totals_of
+from wardround.client.requests.steps import answer_step, step_layout
 from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.masking import (
     MaskedAsk,
@@ -29,6 +30,7 @@ from wardround.client.secagg.masking import (
     is_secure,
     mask_sums,
     refuse_plain,
+    shapes_of,
     sums_shapes,
 )
 from wardround.client.secagg.party import SecureClient
@@ -48,6 +50,7 @@ from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest, n
 from wardround.common.protocol.layout import LayoutRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.statistics import StatisticsReply, StatisticsRequest
+from wardround.common.protocol.totals import Totals
 from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
@@ -83,6 +86,7 @@ def create_client_app(
 
     app.query("describe")(answering(partial(describe, told)))
     app.query("statistics")(answering(statistics))
+    app.query("sums")(answering(answer_step))
     app.query("layout")(answering(partial(layout, models)))
     app.query("hello")(answering(answer_with(SecureClient.hello)))
     app.query("group")(answering(answer_with(SecureClient.bundle)))
@@ -144,14 +148,16 @@ def statistics(content: Content, hospital: Hospital, state: ClientState) -> Cont
 def layout(models: ModelCache, content: Content, hospital: Hospital, state: ClientState) -> Content:
     """Names and shapes of this hospital's sums: statistics of a phase, or metrics."""
     request = LayoutRequest.from_records(content)
+    if not hospital.config.procedure.trains:
+        return step_layout(hospital, request.phase or 0, request.totals or Totals.of({}))
     totals, digest = totals_of(request.totals)
     if request.phase is None:
-        return sums_shapes(named(metrics_layout(hospital, totals, digest, models)))
+        return sums_shapes(shapes_of(named(metrics_layout(hospital, totals, digest, models))))
     _check_phase(hospital, request.phase)
     if request.phase > 0:
-        return sums_shapes(statistics_layout(hospital, request.phase, totals))
+        return sums_shapes(shapes_of(statistics_layout(hospital, request.phase, totals)))
     _without_totals(totals)
-    return sums_shapes(hospital.statistics(0, {}))
+    return sums_shapes(shapes_of(hospital.statistics(0, {})))
 
 
 def _check_phase(hospital: Hospital, phase: int) -> None:

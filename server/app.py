@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID, HostGrid, quiet_flower
 from wardround.server.rounds.federation import Federation, FederationOutcome
 from wardround.server.rounds.parts import FederationParts
+from wardround.server.rounds.stepping import Answered, Stepping
 
 
 def create_server_app(
@@ -36,5 +37,30 @@ def run_federation(parts: FederationParts, grid: HostGrid) -> FederationOutcome:
     """
     outcomes: list[FederationOutcome] = []
     app = create_server_app(lambda context: Federation(parts), outcomes.append)
-    app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+    app(grid, _context())
     return outcomes[0]
+
+
+def run_study(parts: FederationParts, grid: HostGrid) -> FederationOutcome | Answered:
+    """What the settings ask for: training, or another procedure."""
+    if parts.config.procedure.trains:
+        return run_federation(parts, grid)
+    return run_procedure(parts, grid)
+
+
+def run_procedure(parts: FederationParts, grid: HostGrid) -> Answered:
+    """The same of a study that asks instead of training."""
+    answers: list[Answered] = []
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        quiet_flower()
+        answers.append(Stepping(parts).run(grid))
+
+    app(grid, _context())
+    return answers[0]
+
+
+def _context() -> Context:
+    return Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})

@@ -13,6 +13,7 @@ import wardround.common  # noqa: F401  (switches telemetry off before flwr is im
 
 if TYPE_CHECKING:
     from wardround.common.config.load import Config, load_config, parse_config
+    from wardround.simulations.run.analyse import Analysis, analyse
     from wardround.simulations.run.saved_models import load_model
     from wardround.simulations.run.simulate import Result, simulate
     from wardround.simulations.search.space import Choice, Range
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from wardround.simulations.search.tune import TuneResult, tune
 
 __all__ = [
+    "Analysis",
     "Choice",
     "Config",
     "Range",
     "Result",
     "SweepResult",
     "TuneResult",
+    "analyse",
     "load_config",
     "load_model",
     "parse_config",
@@ -39,6 +42,8 @@ _PLACES = {
     "Config": "wardround.common.config.load",
     "load_config": "wardround.common.config.load",
     "parse_config": "wardround.common.config.load",
+    "Analysis": "wardround.simulations.run.analyse",
+    "analyse": "wardround.simulations.run.analyse",
     "Result": "wardround.simulations.run.simulate",
     "simulate": "wardround.simulations.run.simulate",
     "load_model": "wardround.simulations.run.saved_models",

@@ -106,6 +106,43 @@ def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) ->
     console.print(Text(f"report:        {shown_path(result.run_directory / 'report.html')}"))
 
 
+@commands.command(epilog=example("wardround analyse federation.toml"))
+def analyse(
+    config: ConfigArgument = None,
+    overrides: SetOption = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with one that was stopped."),
+    ] = None,
+) -> None:
+    """Describe the data of all hospitals of a study, simulated on this machine.
+
+    Between machines: submit a study with `[procedure] name = "describe"`.
+    """
+    from wardround.server.display.console import shown_path
+    from wardround.server.observer import Observer
+    from wardround.simulations.run.analyse import analyse as run_analysis
+
+    interrupt_once()
+    console, path = new_console(), here(config) if resume is None else None
+
+    class Lines(Observer):
+        def begins(self, lines: list[str]) -> None:
+            self.warnings(lines)
+
+        def progress(self, text: str) -> None:
+            console.print(Text(text))
+
+        def warnings(self, lines: list[str]) -> None:
+            for line in lines:
+                console.print(Text(line))
+
+    found = run_analysis(path, overrides=list(overrides or []), resume=resume, observer=Lines())
+    for name in found.published:
+        console.print(Text(f"{name}: {shown_path(found.run_directory / name)}"))
+    console.print(Text(f"report: {shown_path(found.run_directory / 'report.html')}"))
+
+
 DataOption = Annotated[
     Path | None,
     typer.Option(

@@ -34,6 +34,7 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.masked import KeyRequest, MaskedTask
 from wardround.common.protocol.message import REQUEST, Came, Content
 from wardround.common.protocol.statistics import PHASE
+from wardround.common.protocol.sums import STEP
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import keep_digests
 from wardround.common.secagg.context import group_id, transcript_digest
@@ -126,6 +127,9 @@ def _of_work(message_type: str, content: Content) -> dict[str, Any]:
     if message_type in (m.STATISTICS, m.LAYOUT) and m.CONFIG in content:
         phase = Came(content, REQUEST).find(PHASE)
         words |= {} if phase is None else {"phase": phase}
+    if message_type == m.SUMS and m.CONFIG in content:
+        step = Came(content, REQUEST).find(STEP)
+        words |= {} if step is None else {"step": step}
     masked = MaskedTask.read(content)
     if masked is not None:
         task = wire.TaskRequest.from_bytes(masked.message)

@@ -37,7 +37,7 @@ from wardround.common.transport.mailbox import Mailbox
 
 log = logging.getLogger("wardround.client")
 
-_KEPT = {m.TRAIN, m.EVALUATE, m.STATISTICS, m.UNMASK}
+_KEPT = {m.TRAIN, m.EVALUATE, m.STATISTICS, m.SUMS, m.UNMASK}
 """Answers that are kept: work, or promises, that must not be made twice."""
 
 
@@ -55,14 +55,15 @@ class Guard(Protocol):
         """Raise PolicyRefused unless an accepted manifest has requests of this type."""
 
     def may_spend(self) -> None:
-        """Before training. Raise PrivacyRefused if the hospital's rules forbid another round."""
+        """Before training, or a step of another procedure. Raise PrivacyRefused if the hospital's
+        rules forbid another round."""
 
     def may_leave(self, message_type: str, content: Content) -> str:
         """What protects a reply, in a word. Raises PolicyRefused if it isn't in the manifest."""
 
 
 _MOST_AT_ONCE = 8
-_LARGE = {m.TRAIN, m.EVALUATE, m.STATISTICS}
+_LARGE = {m.TRAIN, m.EVALUATE, m.STATISTICS, m.SUMS}
 """Requests that may carry a model or totals."""
 MOST_SMALL_BYTES = MOST_BYTES + (1 << 16)
 """Of all others: a manifest in its envelope is the largest."""
@@ -257,7 +258,7 @@ class Responder:
                 content, protection = self._guard.admit(work.content), "none"
             else:
                 self._guard.may_begin(start.type, work.content)
-                if start.type == m.TRAIN:
+                if start.type in (m.TRAIN, m.SUMS):
                     self._guard.may_spend()
                 reply = self._run_app(work)
                 if reply.has_error():

@@ -50,11 +50,17 @@ def own_figures(hospital: Hospital, folder: Path) -> OwnFigures:
         primary=table.primary.name,
         rows=hospital.sizes(),
         all_rows=shared.rows,
-        figures=_evaluated(hospital, folder, {"test", *shared.rows, *shared.figures}, notes),
+        figures=_evaluated(hospital, folder, {"test", *shared.rows, *shared.figures}, notes)
+        if hospital.config.procedure.trains
+        else {},
         federation=shared.figures,
         notes=notes,
     )
-    if not shared.figures:
+    if not hospital.config.procedure.trains:
+        notes.append(
+            "No model was trained: what was asked of the data of all hospitals is in report.html."
+        )
+    elif not shared.figures:
         notes.append(
             "The results hold no figures of all hospitals together: too few had held-out rows, or "
             "each could have told another's."

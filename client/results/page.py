@@ -42,7 +42,9 @@ def page(found: OwnFigures, table: FigureTable, left: Left, purpose: str = "") -
         f"<h1>{escape(found.run)} at {escape(found.hospital)}</h1>",
         f"<p>{escape(purpose)}</p>" if purpose else "",
         f'<p class="soft">The model of round {found.round} on this hospital\'s own rows. These '
-        "figures were worked out here and were never sent.</p>",
+        "figures were worked out here and were never sent.</p>"
+        if found.round
+        else "",
         _answer(found, table, left, split),
         *(_table(found, table, one) for one in reversed(HELD_OUT) if one in found.figures),
         _rows(found),
@@ -69,11 +71,13 @@ def human_bytes(size: float) -> str:
 def _answer(found: OwnFigures, table: FigureTable, left: Left, split: str) -> str:
     figure, own = table.primary, found.figures.get(split, {})
     theirs = found.federation.get(split, {}).get(figure.stands, {})
-    cards = [
-        ("own", "this hospital", number(own.get(figure.name)), f"{figure.name}, {split} rows"),
-        ("", "all hospitals", number(theirs.get(figure.name)), figure.name_of(figure.stands)),
-        ("", "left this hospital", human_bytes(left.size_bytes), _messages(left)),
-    ]
+    cards = []
+    if found.round:  # else no model was trained
+        cards = [
+            ("own", "this hospital", number(own.get(figure.name)), f"{figure.name}, {split} rows"),
+            ("", "all hospitals", number(theirs.get(figure.name)), figure.name_of(figure.stands)),
+        ]
+    cards.append(("", "left this hospital", human_bytes(left.size_bytes), _messages(left)))
     if left.epsilon is not None:
         spent = f"{left.epsilon:.3g}"
         cards.append(("", "privacy spent", spent, "epsilon, over all runs of its ledger"))

@@ -33,6 +33,7 @@ _LATER = (
     "has helped to open a later sum of the run, and is not asked again for what lies before; begin "
     "another run"
 )
+_STEPS = ("statistics", "sums")
 _CLOSE = 1e-6
 """Relative: what two machines' libraries may differ by in a number that both work out."""
 
@@ -45,19 +46,23 @@ class OtherThanBefore(ProtocolRefused):
 class Step:
     """Which sum of a run a request is for, as the hospital itself reads the request.
 
-    kind : 'statistics', 'train' or 'evaluate'
-    number : the phase of the preparation, or the round
+    kind : 'statistics', 'sums', 'train' or 'evaluate'
+    number : the phase of the preparation, the step of another procedure, or the round
     splits : of an evaluation, those that are asked for
+    before : of a procedure's step, digest of all arrays that the one before must have been asked
+        with; empty for the first
     """
 
     kind: str
     number: int
     splits: tuple[str, ...] = ()
+    before: bytes = b""
 
     @property
     def order(self) -> tuple[int, int]:
-        """Where it stands in a run: the preparation's phases come before all rounds."""
-        if self.kind == "statistics":
+        """Where it stands in a run: the preparation's phases come before all rounds. (A run has
+        these, or a procedure's steps.)"""
+        if self.kind in _STEPS:
             return 0, self.number
         return self.number, int(self.kind == "evaluate")
 
@@ -208,7 +213,13 @@ class Contributions:
         models, totals = dict(self.models), self.totals
         if asked.first_model:
             models[0] = asked.first_model
-        if step.kind != "statistics":
+        one_before = self.sums.get(f"{step.kind} {step.number - 1}")
+        if step.before and one_before is not None and one_before.data != step.before:
+            raise OtherThanBefore(
+                f"{step.parts[0]}: the totals of the steps before are others than the last step "
+                "was asked with"
+            )
+        if step.kind not in _STEPS:
             left = step.number - (step.kind == "train")  # the round that left this model
             if models.setdefault(left, digests.model) != digests.model:
                 known = "the plan has" if left == 0 else "this hospital was shown before"

@@ -123,10 +123,14 @@ def refuse_plain(content: Content, hospital: Hospital) -> None:
         )
 
 
-def sums_shapes(sums: Sums) -> Content:
+def sums_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Content:
     """The answer to ``query.layout``: names and shapes, no value."""
-    data = encode_sums_layout({name: value.shape for name, value in sums.items()})
-    return KeyReply(data).to_records()
+    return KeyReply(encode_sums_layout(shapes)).to_records()
+
+
+def shapes_of(sums: Sums) -> dict[str, tuple[int, ...]]:
+    """Of each sum."""
+    return {name: value.shape for name, value in sums.items()}
 
 
 def mask_sums(
@@ -167,6 +171,17 @@ def check_lacking(task: MaskedTask, own: Sums) -> None:
     """Raise ProtocolRefused where sums are asked for that this hospital hasn't itself, by its own
     ``layout``: its zeros would leave another hospital's numbers alone in the sum."""
     _check_lacking(sums_layout(task.sums_layout()), own)
+
+
+def check_exactly(task: MaskedTask, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ProtocolRefused unless just these sums are asked for, in these shapes."""
+    layout = sums_layout(task.sums_layout())
+    asked = {name: spec.shape for name, spec in layout.exact.items() if name not in OWN_NAMES}
+    if asked != dict(shapes):
+        odd = min(set(asked.items()) ^ set(shapes.items()))[0]
+        raise ProtocolRefused(
+            f"the sum '{odd[:100]}' is asked for otherwise than this hospital works it out"
+        )
 
 
 def _check_lacking(layout: VectorLayout, own: Sums) -> None:

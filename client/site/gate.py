@@ -33,7 +33,16 @@ from wardround.common.secagg.encoding import OWN_NAMES
 from wardround.common.secagg.ring import EXACT_BYTES
 from wardround.common.text import one_line
 
-_BEFORE_MODEL = {m.DESCRIBE, m.HELLO, m.GROUP, m.KEYS, m.LAYOUT, m.STATISTICS, m.UNMASK}
+_BEFORE_MODEL = {
+    m.DESCRIBE,
+    m.HELLO,
+    m.GROUP,
+    m.KEYS,
+    m.LAYOUT,
+    m.STATISTICS,
+    m.SUMS,
+    m.UNMASK,
+}
 _MESSAGES: dict[str, type[wire.Message]] = {
     m.HELLO: wire.Hello,
     m.GROUP: wire.Bundle,
@@ -41,6 +50,7 @@ _MESSAGES: dict[str, type[wire.Message]] = {
     m.LAYOUT: wire.SumsLayout,
     m.UNMASK: wire.Shares,
     m.STATISTICS: wire.Upload,
+    m.SUMS: wire.Upload,
     m.TRAIN: wire.Upload,
     m.EVALUATE: wire.Upload,
 }

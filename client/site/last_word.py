@@ -42,12 +42,13 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.manifest import ManifestReply, ManifestRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import round_of
+from wardround.common.settings import TRAIN
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
 from wardround.common.trust.lifetime import check_in_force
 from wardround.common.trust.pki import now_utc
 
-_WORK = {m.STATISTICS, m.TRAIN, m.EVALUATE}
+_WORK = {m.STATISTICS, m.SUMS, m.TRAIN, m.EVALUATE}
 log = logging.getLogger("wardround.client")
 
 
@@ -301,4 +302,4 @@ def _words(manifest: Manifest) -> dict[str, str | int]:
         "version": manifest.description_version,
         "descriptor": manifest.descriptor,
         "rounds": manifest.rounds,
-    }
+    } | ({"procedure": manifest.procedure} if manifest.procedure != TRAIN else {})

@@ -14,11 +14,18 @@ from typing import Any
 from wardround.client.algorithms import ALGORITHMS
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
-from wardround.common.manifest.leaves import moved_protection, preparation_leaves, still_protection
+from wardround.common.manifest.leaves import (
+    moved_protection,
+    preparation_leaves,
+    procedure_leaves,
+    still_protection,
+)
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import (
     model_family,
     own_versions,
+    planned_rounds,
+    planned_steps,
     shared_privacy,
     shared_secure,
     task_name,
@@ -72,7 +79,9 @@ def check_plan(
         _check_study(manifest, description, study)
     _same("task", manifest.task, task_name(config), _KIT)
     _same("model family", manifest.model_family, model_family(config), _KIT)
-    _same("rounds", manifest.rounds, config.federation.rounds, _KIT)
+    _same("procedure", manifest.procedure, config.procedure.name, _KIT)
+    _same("most steps", manifest.steps, planned_steps(config), _VERSION)
+    _same("rounds", manifest.rounds, planned_rounds(config), _KIT)
     _same("strategy", manifest.strategy, config.strategy.name, _KIT)
     _same_table("privacy", manifest.privacy, shared_privacy(config.privacy), set())
     secure = shared_secure(config.secure_aggregation)
@@ -127,7 +136,10 @@ def _check_leaves(manifest: Manifest, config: Config) -> None:
         if leaf.message_type == m.TRAIN and leaf.record not in known
     )
     statistics = any(leaf.message_type == m.STATISTICS for leaf in manifest.leaves)
-    expected = preparation_leaves(secure, privacy, list(records), statistics)
+    if config.procedure.trains:
+        expected = preparation_leaves(secure, privacy, list(records), statistics)
+    else:
+        expected = procedure_leaves(secure, privacy)
     found = set(manifest.leaves)
     if manifest.stage == 2:
         vectors = {leaf.place for leaf in expected if leaf.open and leaf.dtype == "bytes"}

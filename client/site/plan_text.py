@@ -17,6 +17,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import ANY, Leaf, Protection
 from wardround.common.secagg.graph import thresholds
+from wardround.common.settings import DESCRIBE, TRAIN
 
 _WIDTH = 100
 _WORDS: dict[Protection, str] = {
@@ -26,6 +27,13 @@ _WORDS: dict[Protection, str] = {
     "masked": "the server learns the sum over hospitals only",
     "masked+noised": "the server learns a sum over hospitals only, and noise is in it",
     "keys": "no data is in it: keys, signatures, names",
+}
+
+_PROCEDURES = {
+    DESCRIBE: (
+        "rows, gaps, means, deviations, quantiles and categories of the task's columns, of every "
+        "row here that the task can use; no model is trained"
+    )
 }
 
 
@@ -76,11 +84,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("federation", f"{manifest.federation}, version {manifest.description_version}"),
         ("hospitals", _many(manifest.roster)),
         ("task", task),
-        ("model", _model(manifest)),
-        ("first model", _first_model(manifest)),
-        ("rounds", f"{manifest.rounds}, with {manifest.cohort} hospitals each"),
-        ("questions", _questions(manifest)),
-        ("strategy", f"{manifest.strategy} (algorithm {', '.join(manifest.algorithms)})"),
+        *(_training(manifest) if manifest.procedure == TRAIN else _asking(manifest)),
         ("secure aggregation", _secure(manifest)),
         ("privacy", _privacy(manifest)),
         (
@@ -88,6 +92,29 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
             f"wardround {versions.wardround}, flwr {versions.flwr}, torch "
             f"{versions.torch}, protocol {manifest.protocol}",
         ),
+    ]
+
+
+def _training(manifest: Manifest) -> list[tuple[str, str]]:
+    return [
+        ("model", _model(manifest)),
+        ("first model", _first_model(manifest)),
+        ("rounds", f"{manifest.rounds}, with {manifest.cohort} hospitals each"),
+        ("questions", _questions(manifest)),
+        ("strategy", f"{manifest.strategy} (algorithm {', '.join(manifest.algorithms)})"),
+    ]
+
+
+def _asking(manifest: Manifest) -> list[tuple[str, str]]:
+    """Of a study that trains nothing: what is asked, and how often."""
+    steps = f"at most {manifest.steps}, one sum of all hospitals each"
+    if manifest.secure_aggregation.enabled:
+        steps += f"; for each at most {manifest.uploads} masked vectors, of which one sum is opened"
+    else:
+        steps += ", as often as the server asks"
+    return [
+        ("procedure", f"{manifest.procedure}: {_PROCEDURES.get(manifest.procedure, 'sums')}"),
+        ("steps", steps),
     ]
 
 

@@ -56,6 +56,22 @@ class SitePolicy(MachineRules):
             '`"encoder"`; a task of your own is its own family'
         ),
     )
+    procedures: Patterns = Field(
+        ["train"],
+        description=(
+            'what may be asked of the data: `"train"` a model; `"describe"` it, in counts, means '
+            "and quantiles of all hospitals together"
+        ),
+    )
+    smallest_cell: int = Field(
+        5,
+        ge=3,
+        le=1000,
+        description=(
+            "fewest persons whose count a description may show; a plan that would show fewer is "
+            "refused"
+        ),
+    )
     require_secure_aggregation: bool = Field(
         True, description="refuse runs in which the server sees single updates"
     )

@@ -20,6 +20,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
 from wardround.common.privacy.accounting import unit_epsilon
 from wardround.common.secagg.graph import thresholds
+from wardround.common.settings import DescribeOptions
 from wardround.common.study.study import Study
 from wardround.common.trust.description import Description
 
@@ -49,7 +50,10 @@ def check_rules(
     check_held_back(site, config, taken)
     _allowed(site, "federations", "federation", manifest.federation)
     _allowed(site, "tasks", "task", manifest.task)
-    _allowed(site, "model_families", "model family", manifest.model_family)
+    _allowed(site, "procedures", "procedure", manifest.procedure)
+    if config.procedure.trains:
+        _allowed(site, "model_families", "model family", manifest.model_family)
+    _check_cells(site, config)
     if manifest.rounds > site.max_rounds:
         raise site.refused(
             "max_rounds",
@@ -67,6 +71,16 @@ def _allowed(site: SitePolicy, key: str, what: str, name: str) -> None:
     if not any(fnmatchcase(name, pattern) for pattern in patterns):
         allowed = ", ".join(patterns) or "none"
         raise site.refused(key, f"this hospital allows {allowed}, the run's {what} is '{name}'")
+
+
+def _check_cells(site: SitePolicy, config: Config) -> None:
+    options = config.procedure.settings
+    if isinstance(options, DescribeOptions) and options.smallest_cell < site.smallest_cell:
+        raise site.refused(
+            "smallest_cell",
+            f"this hospital allows counts of {site.smallest_cell} persons or more, the run would "
+            f"show {options.smallest_cell} (procedure.smallest_cell)",
+        )
 
 
 def _check_task_file(site: SitePolicy, manifest: Manifest, config: Config) -> None:

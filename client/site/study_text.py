@@ -26,6 +26,8 @@ _PLAN = (
     "task",
     "task_sha256",
     "model_family",
+    "procedure",
+    "steps",
     "rounds",
     "cohort",
     "uploads",
@@ -92,6 +94,10 @@ def _asked(config: Config) -> Iterator[tuple[str, str]]:
 def _settings(config: Config) -> Iterator[tuple[str, str]]:
     """Which rows figures are of, and what else isn't as it is by default."""
     data = config.data
+    if not config.procedure.trains:
+        options = config.procedure.settings.model_dump(mode="json")
+        asked = "; ".join(f"{key}: {_value(one)}" for key, one in options.items() if one)
+        yield "procedure", f"{config.procedure.name} ({asked})"
     yield "held out", f"{data.test_fraction:g} to test, {data.validation_fraction:g} to validate"
     now, default = (
         flat("", {name: one.model_dump(mode="json")[name] for name in _OTHERS})

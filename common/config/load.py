@@ -28,6 +28,7 @@ from wardround.common.settings import (
     NeedsTable,
     NetworkTable,
     PrivacyTable,
+    ProcedureTable,
     SecureAggregationTable,
     ServerTable,
     SimulationTable,
@@ -64,6 +65,7 @@ class Config(Table):
     secure_aggregation: SecureAggregationTable = SecureAggregationTable()
     privacy: PrivacyTable = PrivacyTable()
     evaluation: EvaluationTable = EvaluationTable()
+    procedure: ProcedureTable = ProcedureTable()
     simulation: SimulationTable = SimulationTable()
     server: ServerTable = ServerTable()
     network: NetworkTable | None = None
@@ -171,6 +173,8 @@ class Config(Table):
             if (text := tables[table][key]) and isinstance(text, str):
                 tables[table][key] = path(text)
         tables["federation"]["runs"] = path(self.federation.runs)
+        if self.procedure.trains:  # as it is where nothing is said
+            del tables["procedure"]
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
             if ":" in (name := tables[table]["name"]):
                 tables[table]["name"] = path(name)

@@ -10,10 +10,12 @@ promises something else than the hospital's own program would do.
 | hello ... keys |                                          | keys, shares, signatures      |
 | query.layout   |                                          | names and shapes of sums      |
 | statistics     | sums of any name                         | one masked vector of them     |
+| sums           | sums of any name                         | one masked vector of them     |
 | train          | arrays, the strategy's records, metrics  | one masked vector of all that |
 | evaluate       | metric sums of any name                  | one masked vector of them     |
 | query.unmask   |                                          | shares of masks               |
 
+A study has rounds of training (with statistics before, and figures) or sums of another procedure.
 With privacy: sizes carry noise (but for unit 'hospital', where they are 0 or 1), training replies
 have no loss and a signed claim; what is trained is noised before it leaves, but for 'central'
 noise.
@@ -29,6 +31,7 @@ from wardround.common.protocol.describe import DescribeReply
 from wardround.common.protocol.leaf import Leaf, Protection
 from wardround.common.protocol.masked import KeyReply, vector_leaf
 from wardround.common.protocol.statistics import sums_leaves
+from wardround.common.protocol.sums import SumsReply
 from wardround.common.protocol.train import (
     QUANTILE_LAYOUT,
     TrainReply,
@@ -66,6 +69,14 @@ def preparation_leaves(
     if secure.enabled:
         leaves.append(vector_leaf(m.TRAIN, None, moved))
     return (*leaves, *sums_leaves(m.EVALUATE, secure, OWN_NAMES))
+
+
+def procedure_leaves(secure: SecureAggregationTable, privacy: PrivacyTable) -> tuple[Leaf, ...]:
+    """Of a procedure that isn't training: who a hospital is, and the sums of its steps."""
+    leaves = DescribeReply.leaves(secure, privacy)
+    if secure.enabled:
+        leaves += KeyReply.leaves()
+    return (*leaves, *SumsReply.leaves(secure, privacy, OWN_NAMES))
 
 
 def training_leaves(

@@ -20,7 +20,9 @@ from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused, ReplyRefused
 from wardround.common.names import HospitalName
 from wardround.common.protocol.leaf import ANY, PROTECTIONS, Leaf, Text
+from wardround.common.protocol.sums import MOST_STEPS
 from wardround.common.settings import (
+    TRAIN,
     PrivacyTable,
     SecureAggregationTable,
     Table,
@@ -53,6 +55,8 @@ class Manifest(Table):
     description, description_version : of the federation's signed description; hexadecimal digest
     descriptor : digest of the settings that all parties share, hexadecimal
     task, task_sha256 : its name; of a file also the digest of its bytes, else ''
+    procedure, steps : what is asked, and in how many steps at most; 'train' has rounds instead
+    rounds : of training; 1 of another procedure, which has none
     cohort : hospitals that are asked in a round
     uploads : most vectors that a hospital sends for one masked sum, of all attempts together
     largest_weight : of a hospital's update in a masked sum; None in stage 1
@@ -76,6 +80,8 @@ class Manifest(Table):
     task: Text
     task_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
     model_family: Text
+    procedure: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = TRAIN
+    steps: int = Field(0, ge=0, le=MOST_STEPS)
     rounds: int = Field(ge=1, le=1_000_000)
     cohort: int = Field(ge=1, le=MOST_HOSPITALS)
     uploads: int = Field(ge=1, le=1_000_000)
@@ -100,6 +106,8 @@ class Manifest(Table):
             raise ValueError("stage 2 leaves arrays of the model open")
         if self.stage == 2 and not (self.largest_weight and self.first_model):
             raise ValueError("stage 2 lacks the largest weight or the first model's digest")
+        if (self.procedure == TRAIN) != (self.steps == 0) or (self.steps and self.stage == 2):
+            raise ValueError("training has rounds and a model, other procedures have steps")
         return self
 
     def body(self) -> bytes:
@@ -107,6 +115,8 @@ class Manifest(Table):
         values = self.model_dump(mode="json")
         if not self.study:  # as it was before there were networks: approvals of then go on
             del values["study"]
+        if self.procedure == TRAIN:  # likewise, before there was anything else
+            del values["procedure"], values["steps"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     def digest(self) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.manifest.manifest import Versions
+from wardround.common.procedures.known import steps_of
 from wardround.common.settings import PrivacyTable, SecureAggregationTable
 from wardround.common.versions import own_version
 
@@ -31,6 +32,16 @@ def model_family(config: Config) -> str:
     options = config.task.options.get("model")
     kind = options.get("kind") if isinstance(options, dict) else None
     return str(kind or DEFAULT_FAMILIES.get(config.task.name, config.task.name))
+
+
+def planned_rounds(config: Config) -> int:
+    """Of training; 1 of a procedure that has none."""
+    return config.federation.rounds if config.procedure.trains else 1
+
+
+def planned_steps(config: Config) -> int:
+    """The most steps of a procedure; 0 of training."""
+    return 0 if config.procedure.trains else steps_of(config)
 
 
 def task_sha256(config: Config) -> str:

@@ -35,6 +35,8 @@ SENT: dict[str, Decided] = {
     "task": bound(_SETTINGS, _PLAN),
     "task_sha256": derived("of its own copy of the file", _POLICY),
     "model_family": derived(_SETTINGS, _PLAN),
+    "procedure": bound(f"{_SETTINGS}; one of `procedures` of site.toml", _POLICY),
+    "steps": derived("as many as its own program may take with these settings", _PLAN),
     "rounds": bound("up to `max_rounds` of site.toml; what the person approves", _POLICY),
     "cohort": bound("up to the roster; `min_cohort` and thresholds are held for it", _POLICY),
     "uploads": bound(

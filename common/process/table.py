@@ -72,6 +72,13 @@ COMMANDS = (
         "simulate",
     ),
     Command(
+        "analyse",
+        RESEARCHER,
+        "Describe the data of all hospitals, before a study: counts, gaps, quantiles, categories.",
+        "wardround.simulations.cli",
+        "simulate",
+    ),
+    Command(
         "tune",
         RESEARCHER,
         "Search for settings, scored on validation rows.",

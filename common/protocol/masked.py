@@ -173,11 +173,13 @@ class MaskedReply:
         return cls(came.take(MESSAGE), came.take(VECTOR), came.find(CLAIM))
 
     @staticmethod
-    def sums_leaves(message_type: str, own: Iterable[str]) -> list[Leaf]:
+    def sums_leaves(
+        message_type: str, own: Iterable[str], protection: Protection = "masked"
+    ) -> list[Leaf]:
         """What leaves where sums are asked for. ``own``: coordinates that every vector has."""
         return [
             _message(message_type, "keys"),
-            vector_leaf(message_type, None, "masked"),
+            vector_leaf(message_type, None, protection),
             *own_leaves(message_type, own),
         ]
 

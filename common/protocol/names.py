@@ -7,6 +7,7 @@ Which request and reply is what is said by their classes:
 | query.manifest                      | ``ManifestRequest``   | ``ManifestReply``   |
 | query.describe                      | ``DescribeRequest``   | ``DescribeReply``   |
 | query.statistics                    | ``StatisticsRequest`` | ``StatisticsReply`` |
+| query.sums                          | ``SumsRequest``       | ``SumsReply``       |
 | query.hello, .group, .keys, .unmask | ``KeyRequest``        | ``KeyReply``        |
 | query.layout                        | ``LayoutRequest``     | ``KeyReply``        |
 | train                               | ``TrainRequest``      | ``TrainReply``      |
@@ -34,6 +35,8 @@ MANIFEST = "query.manifest"
 """What the run is, to be accepted: answered by a hospital's process, not by its app."""
 DESCRIBE = "query.describe"
 STATISTICS = "query.statistics"
+SUMS = "query.sums"
+"""A step of a procedure that isn't training (``common/procedures``)."""
 HELLO = "query.hello"
 GROUP = "query.group"
 KEYS = "query.keys"

@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord
 from wardround.common.decided import position
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol import names as m
-from wardround.common.protocol.leaf import Leaf
+from wardround.common.protocol.leaf import Leaf, Protection
 from wardround.common.protocol.masked import MaskedReply, MaskedTask
 from wardround.common.protocol.message import (
     REPLY,
@@ -85,9 +85,15 @@ class StatisticsReply:
 
 
 def sums_leaves(
-    message_type: str, secure: SecureAggregationTable, own: Iterable[str]
+    message_type: str, secure: SecureAggregationTable, own: Iterable[str], noised: bool = False
 ) -> list[Leaf]:
-    """What leaves of statistics, or of metric sums. ``own``: as of ``MaskedReply.sums_leaves``."""
+    """What leaves of statistics, or of metric sums.
+
+    own : as of ``MaskedReply.sums_leaves``
+    noised : whether noise is on them
+    """
     if not secure.enabled:
-        return [sums_leaf(message_type, "none")]
-    return [*MaskedReply.sums_leaves(message_type, own), sums_leaf(message_type, "masked")]
+        return [sums_leaf(message_type, "noised" if noised else "none")]
+    protection: Protection = "masked+noised" if noised else "masked"
+    vector = MaskedReply.sums_leaves(message_type, own, protection)
+    return [*vector, sums_leaf(message_type, protection)]

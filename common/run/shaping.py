@@ -1,9 +1,9 @@
 """A run's identity: the settings that shape its model. Those that don't may change while it lives.
 
 Every key is declared here, once: a run that is gone on with must agree with how it began in all
-that shapes its model, and in nothing else. Options of tasks and strategies all shape it. Paths
-count by their last part, so that a folder may move. What hospitals have accepted is another matter:
-the run manifest is held against their rules whenever the server starts.
+that shapes its model, and in nothing else. Options of tasks, strategies and procedures all shape
+it. Paths count by their last part, so that a folder may move. What hospitals have accepted is
+another matter: the run manifest is held against their rules whenever the server starts.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "size_noise",
     ),
     "evaluation": ("every", "clients", "select", "patience"),
+    "procedure": ("name",),
     "simulation": (
         "clients",
         "partition",
@@ -72,7 +73,8 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "server": (),
     "cohort": ("index", "variables"),
 }
-"""Keys by table. Others of these tables are options of a task or a strategy, or operational."""
+"""Keys by table. Others of these tables are options of a task, a strategy or a procedure, or
+operational."""
 
 OPERATIONAL: dict[str, tuple[str, ...]] = {
     "federation": ("min_clients", "round_timeout_s", "round_attempts", "retry_wait_s", "runs"),
@@ -84,6 +86,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "privacy": ("epsilon_limit",),
     "evaluation": (),
     "cohort": (),
+    "procedure": (),
     "simulation": ("baselines", "threads", "executor", "ray_address"),
     "server": (
         "address",

@@ -49,6 +49,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
         del tables[table]
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]
+    if config.procedure.trains:  # what most do, as it was before there was anything else
+        del tables["procedure"]
     shared = ["name", "seed"]
     if config.training.has_horizon:  # else a run may have other rounds than were provisioned
         shared.append("rounds")
@@ -141,6 +143,11 @@ def record_digest(record: ArrayRecord) -> bytes:
         state.update(struct.pack(">Q", len(array.data)))
         state.update(array.data)
     return state.digest()
+
+
+def sums_digest(totals: bytes) -> bytes:
+    """``Digests.data`` of a request that brings nothing but these totals (their digest)."""
+    return _of_records({m.TOTALS: totals})
 
 
 def _of_records(records: Mapping[str, bytes]) -> bytes:

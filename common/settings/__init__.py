@@ -9,6 +9,12 @@ from wardround.common.settings.cohort import CohortTable
 from wardround.common.settings.machines import ServerTable, SimulationTable
 from wardround.common.settings.needs import NeedsTable
 from wardround.common.settings.network import NetworkTable, StudyTable
+from wardround.common.settings.procedure import (
+    DESCRIBE,
+    TRAIN,
+    DescribeOptions,
+    ProcedureTable,
+)
 from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
 from wardround.common.settings.run import (
     DataTable,
@@ -27,7 +33,9 @@ from wardround.common.settings.training import OWN_TRAINING, Precision, Training
 
 __all__ = [
     "CohortTable",
+    "DESCRIBE",
     "DataTable",
+    "DescribeOptions",
     "EvaluationTable",
     "FederationTable",
     "NeedsTable",
@@ -36,12 +44,14 @@ __all__ = [
     "Positive",
     "Precision",
     "PrivacyTable",
+    "ProcedureTable",
     "SecureAggregationTable",
     "ServerTable",
     "SimulationTable",
     "StrategyTable",
     "StudyTable",
     "TASK_PATHS",
+    "TRAIN",
     "Table",
     "TaskTable",
     "TrainingTable",

@@ -205,6 +205,8 @@ def study_tables(config: Config) -> dict[str, Any]:
     tables = config.model_dump(mode="json", exclude_none=True)
     for name in ("simulation", "server", "study"):
         tables.pop(name, None)
+    if config.procedure.trains:
+        del tables["procedure"]
     del tables["data"]["path"]
     del tables["federation"]["runs"]
     # that the first model is from a file is everybody's affair, where the file lies is not

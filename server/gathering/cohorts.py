@@ -25,13 +25,13 @@ from wardround.common.protocol.cohort import (
     clients_of,
 )
 from wardround.common.protocol.errors import has_failed
-from wardround.common.protocol.totals import Totals
 from wardround.common.text import one_line
 from wardround.server.gathering.gatherer import (
     Budgets,
     Evaluated,
     Expected,
     Gatherer,
+    Question,
     RunSettings,
     Trained,
     mean_reply,
@@ -77,8 +77,8 @@ class CohortGatherer(Gatherer):
     def addressees(self, members: Sequence[Member]) -> list[list[Member]]:
         return [list(members)] if members else []
 
-    def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
-        return self._single.statistics(members, phase, totals)
+    def sums(self, members: Sequence[Member], question: Question) -> Sums:
+        return self._single.sums(members, question)
 
     def train(
         self, server_round: int, requests: list[Message], cohort: list[Member], expected: Expected

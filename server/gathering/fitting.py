@@ -7,10 +7,10 @@ is opened: a hospital left out afterwards would be the difference of two sums.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 from wardround.common.errors import RoundFailed
-from wardround.common.tasks.base import Task
+from wardround.common.tasks.base import Fit
 from wardround.server.observer import Observer
 
 
@@ -25,8 +25,15 @@ class Unfit(RoundFailed):
         self.reasons = dict(sorted(reasons.items()))
 
 
+class Fits(Protocol):
+    """What knows how hospitals fit together by the names of their sums: a task, or a procedure."""
+
+    def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
+        """As ``Task.fit``."""
+
+
 def unused_sums(
-    task: Task[Any], keys: Mapping[str, frozenset[str]], observer: Observer
+    task: Fits, keys: Mapping[str, frozenset[str]], observer: Observer
 ) -> frozenset[str]:
     """The sums that nobody uses, of those that each hospital has, by name; what else was found is
     told. Raises Unfit for hospitals that have to be left out first."""

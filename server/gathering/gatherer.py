@@ -21,13 +21,45 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, Layout, encode_arrays
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol import names as m
-from wardround.common.protocol.totals import Totals
+from wardround.common.protocol.statistics import StatisticsRequest
+from wardround.common.protocol.sums import SumsRequest
 from wardround.common.tasks.base import Task
 from wardround.server.gathering.faults import round_failed
+from wardround.server.gathering.fitting import Fits
 from wardround.server.gathering.messenger import Refusal
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.strategies import StrategyPlan
+
+
+@dataclass(frozen=True)
+class Question:
+    """Named sums that all members are asked for, once: a phase of the preparation, a step of a
+    procedure.
+
+    purpose : of the masked sum, 'statistics 0'; no two questions of a run have one
+    request : what each is sent
+    shapes : names and shapes of the sums; None: those that the hospitals have, which they are asked
+        for before under masks
+    fits : says, by the names of each hospital's sums, who can take part and which are of no use;
+        None: all are asked for the same
+    what : what stops when a hospital fails, for people
+    """
+
+    purpose: str
+    request: StatisticsRequest | SumsRequest
+    shapes: Mapping[str, tuple[int, ...]] | None
+    fits: Fits | None
+    what: str
+
+    @property
+    def step(self) -> int:
+        """Of the procedure, or phase, from 0."""
+        return (
+            self.request.phase
+            if isinstance(self.request, StatisticsRequest)
+            else (self.request.step)
+        )
 
 
 @dataclass(frozen=True)
@@ -169,9 +201,9 @@ class Gatherer(ABC):
         """Whom one message is for: a hospital by itself, or several that one process runs."""
 
     @abstractmethod
-    def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
-        """All members' sums of one phase. Raises RoundFailed, naming a hospital that failed; Unfit
-        in phase 0 for those that don't fit the others."""
+    def sums(self, members: Sequence[Member], question: Question) -> Sums:
+        """All members' named sums, added. Raises RoundFailed, naming a hospital that failed; Unfit
+        for those that don't fit the others."""
 
     @abstractmethod
     def train(

@@ -18,8 +18,6 @@ from wardround.common.errors import ReplyRefused
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import Arrays
 from wardround.common.protocol import names as m
-from wardround.common.protocol.statistics import StatisticsRequest
-from wardround.common.protocol.totals import Totals
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.fitting import unused_sums
 from wardround.server.gathering.gatherer import (
@@ -27,6 +25,7 @@ from wardround.server.gathering.gatherer import (
     Evaluated,
     Expected,
     Gatherer,
+    Question,
     RunSettings,
     Trained,
     mean_reply,
@@ -37,7 +36,7 @@ from wardround.server.gathering.order import InOrder
 from wardround.server.gathering.replies import (
     Update,
     check_evaluation,
-    check_statistics,
+    check_sums,
     check_update,
 )
 from wardround.server.gathering.requests import queries
@@ -56,8 +55,8 @@ class PlainGatherer(Gatherer):
     def addressees(self, members: Sequence[Member]) -> list[list[Member]]:
         return [[member] for member in members]
 
-    def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
-        requests = queries(StatisticsRequest(phase, totals), members)
+    def sums(self, members: Sequence[Member], question: Question) -> Sums:
+        requests = queries(question.request, members)
         total: Sums = {}
         keys: dict[str, frozenset[str]] = {}
         order = InOrder[tuple[str, Sums]](member.name for member in members)
@@ -65,17 +64,18 @@ class PlainGatherer(Gatherer):
         try:
             for member, _, reply in self._messenger.exchange(requests, members):
                 name = member.name
-                sums = check_statistics(self._messenger.in_time(reply))
+                sums = check_sums(self._messenger.in_time(reply), question.shapes)
                 keys[name] = frozenset(sums)
                 size_bytes = sum(value.nbytes for value in sums.values())
                 for one, part in order.put(name, (name, sums), size_bytes):
                     name = one
                     total = add_sums([total, part])
         except (ReplyRefused, ValueError) as error:
-            found = [{"hospital": name, "step": "statistics", "reason": str(error)}]
-            raise round_failed("data preparation stopped", found) from None
-        if phase == 0:
-            unused = unused_sums(self._settings.task, keys, self._messenger.observer)
+            step = question.purpose.partition(" ")[0]
+            found = [{"hospital": name, "step": step, "reason": str(error)}]
+            raise round_failed(f"{question.what} stopped", found) from None
+        if question.fits is not None:
+            unused = unused_sums(question.fits, keys, self._messenger.observer)
             total = {key: value for key, value in total.items() if key not in unused}
         return total
 

@@ -84,10 +84,14 @@ def check_description(reply: Message) -> Member:
     return Member(said.hospital, node_id, dict(said.sizes), list(said.warnings), said.device)
 
 
-def check_statistics(reply: Message) -> Sums:
-    """The reply to ``query.statistics``: named float64 arrays of bounded number and size."""
+def check_sums(reply: Message, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Sums:
+    """The reply to ``query.statistics`` or ``query.sums``: named float64 arrays of bounded number
+    and size, and just those of ``shapes`` where it is known what was asked for."""
     check_error(reply)
-    return StatisticsReply.from_records(reply.content).sums
+    sums = StatisticsReply.from_records(reply.content).sums
+    if shapes is not None and {name: value.shape for name, value in sums.items()} != dict(shapes):
+        raise ReplyRefused("its sums are others than were asked for")
+    return sums
 
 
 def check_update(

@@ -13,13 +13,14 @@ from wardround.common.protocol.evaluate import EvaluateRequest
 from wardround.common.protocol.layout import LayoutRequest
 from wardround.common.protocol.message import REQUEST, Came
 from wardround.common.protocol.statistics import StatisticsRequest
+from wardround.common.protocol.sums import SumsRequest
 from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import TrainRequest
 from wardround.server.members.member import Member
 
 
 def queries(
-    request: DescribeRequest | StatisticsRequest | LayoutRequest,
+    request: DescribeRequest | StatisticsRequest | SumsRequest | LayoutRequest,
     members: Iterable[Member | int],
 ) -> list[Message]:
     """The same question to each member (or node id)."""

@@ -18,6 +18,7 @@ from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
 from wardround.common.durable.files import writing
 from wardround.common.errors import StudyRefused, WardroundError
+from wardround.common.manifest.planned import planned_rounds
 from wardround.common.protocol.errors import Code
 from wardround.common.run.directory import DEPLOYED, RunDirectory
 from wardround.common.run.report import report_run
@@ -26,7 +27,7 @@ from wardround.common.study.study import SignedStudy
 from wardround.common.text import one_line
 from wardround.common.transport.frames import Start
 from wardround.common.trust.identity import Identity
-from wardround.server.app import run_federation
+from wardround.server.app import run_study
 from wardround.server.display.board import Board
 from wardround.server.display.board_rows import RunFacts
 from wardround.server.gathering.host import Host
@@ -162,7 +163,7 @@ class StudyRun:
         try:
             with writing(self.run.path, "its rounds go on by themselves"):
                 self.attendance.wait(everyone=True)
-                run_federation(self._parts(board), self.grid)
+                run_study(self._parts(board), self.grid)
                 self.run.update(away=self.attendance.away())
                 report_run(self.run)
         except WardroundError as error:
@@ -204,7 +205,7 @@ class StudyRun:
         """What its board shows from the start."""
         return RunFacts(
             run=self.study.run,
-            rounds=self.config.federation.rounds,
+            rounds=planned_rounds(self.config),
             hospitals=sorted(self.roster),
             hidden=self.config.secure_aggregation.enabled,
             primary=self.task.primary_metric,
@@ -218,6 +219,7 @@ class StudyRun:
             found.update(row.get("accepted", ()))
             for names in row.get("over", {}).values():
                 found.update(names)
+        found.update(self.run.summary().get("answered", ()))  # of another procedure than training
         return sorted(found & set(self.study.hospitals))
 
     def stop(self, why: WardroundError, patience_s: float | None = 10.0) -> None:

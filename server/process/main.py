@@ -19,6 +19,7 @@ from wardround.common.trust.pki import now_utc
 from wardround.server.process.present_run import COMMAND, present_run
 from wardround.server.process.running import RunningServer, ServerSetup
 from wardround.server.rounds.federation import FederationOutcome
+from wardround.server.rounds.stepping import Answered
 
 
 class Coordinator:
@@ -33,7 +34,7 @@ class Coordinator:
         self._setup = setup
         self.run_path: Path | None = None
 
-    def run(self, new: bool = False) -> FederationOutcome | None:
+    def run(self, new: bool = False) -> FederationOutcome | Answered | None:
         """Wait for the hospitals, and run (or go on with) the rounds; None if the present run is
         complete. Raises WardroundError.
 

@@ -16,12 +16,13 @@ from typing import Any
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import Config
 from wardround.common.errors import WardroundError
+from wardround.common.manifest.planned import planned_rounds
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.shaping import differences
 from wardround.common.secagg.content import shared_settings
 from wardround.common.tasks.base import Task
 from wardround.common.trust.description import Description
-from wardround.server.app import run_federation
+from wardround.server.app import run_study
 from wardround.server.display.board import Board
 from wardround.server.display.board_rows import RunFacts
 from wardround.server.gathering.host import Host
@@ -33,6 +34,7 @@ from wardround.server.reception.manifest import ManifestSigner
 from wardround.server.reception.port import Port, PortEvents
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
+from wardround.server.rounds.stepping import Answered
 from wardround.server.transport.grid import HospitalGrid
 
 log = logging.getLogger("wardround.server")
@@ -77,7 +79,7 @@ class RunningServer:
         )
         self._attendance = Attendance(config, self._grid, self._description.roster, setup.say)
 
-    def serve(self) -> FederationOutcome:
+    def serve(self) -> FederationOutcome | Answered:
         """Open the port, run the rounds, and say goodbye, whatever ends them.
 
         Raises WardroundError.
@@ -90,7 +92,7 @@ class RunningServer:
             self._port.close(lambda: self._audit.append("run ended", run=name))
 
     # --- the main thread ------------------------------------------------------------------------
-    def _rounds(self) -> FederationOutcome:
+    def _rounds(self) -> FederationOutcome | Answered:
         run, board = self._run, self._board
         self._describe_run()
         self._attendance.wait(everyone=True)
@@ -103,7 +105,7 @@ class RunningServer:
             host=self._host(),
         )
         try:
-            outcome = run_federation(parts, self._grid)
+            outcome = run_study(parts, self._grid)
         except (WardroundError, KeyboardInterrupt) as error:
             with suppress(OSError):  # must not hide why it ends
                 run.update(
@@ -133,7 +135,7 @@ class RunningServer:
         self._board.describe_run(
             RunFacts(
                 run=self._run.path.name,
-                rounds=self._config.federation.rounds,
+                rounds=planned_rounds(self._config),
                 hospitals=self._description.now.hospitals,
                 hidden=self._config.secure_aggregation.enabled,
                 primary=self._setup.task.primary_metric,

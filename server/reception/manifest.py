@@ -6,16 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from wardround.common.config.load import Config
-from wardround.common.manifest.leaves import preparation_leaves, training_leaves
+from wardround.common.manifest.leaves import (
+    preparation_leaves,
+    procedure_leaves,
+    training_leaves,
+)
 from wardround.common.manifest.manifest import Manifest, uploads_of
 from wardround.common.manifest.planned import (
     model_family,
     own_versions,
+    planned_rounds,
+    planned_steps,
     shared_privacy,
     shared_secure,
     task_name,
     task_sha256,
 )
+from wardround.common.procedures.known import make_procedure
 from wardround.common.protocol import names as m
 from wardround.common.secagg.content import descriptor
 from wardround.common.study.study import Study
@@ -70,6 +77,11 @@ def preparation_manifest(
     plan = build_strategy(config)
     records = list(plan.ours.reply_records({})) if plan.ours else []
     secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config.privacy)
+    if config.procedure.trains:
+        leaves = preparation_leaves(secure, privacy, records, task.phases > 0)
+    else:
+        make_procedure(config, task)  # what doesn't go together is said before anybody is asked
+        leaves = procedure_leaves(secure, privacy)
     wanted = description.hospitals if study is None else study.hospitals
     roster = tuple(sorted(set(description.hospitals) & set(wanted)))
     return Manifest(
@@ -85,7 +97,9 @@ def preparation_manifest(
         task=task_name(config),
         task_sha256=task_sha256(config),
         model_family=model_family(config),
-        rounds=config.federation.rounds,
+        procedure=config.procedure.name,
+        steps=planned_steps(config),
+        rounds=planned_rounds(config),
         cohort=min(len(roster), config.federation.clients_per_round or len(roster)),
         uploads=uploads_of(config),
         largest_weight=None,
@@ -95,7 +109,7 @@ def preparation_manifest(
         privacy=privacy,
         secure_aggregation=secure,
         roster=roster,
-        leaves=preparation_leaves(secure, privacy, records, task.phases > 0),
+        leaves=leaves,
     )
 
 

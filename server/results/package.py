@@ -6,7 +6,9 @@
         config.toml  plan.json  run.json  metrics.jsonl  report.html
         study.signed                  of a network's study: what was asked, by whom
 
-All but the model and the plan is made anew from what may be shown (``shared.py``), the report too.
+A procedure other than training has what it publishes (``description.json``) in place of model and
+rounds. All but these and the plan is made anew from what may be shown (``shared.py``), the report
+too.
 """
 
 from __future__ import annotations
@@ -90,21 +92,24 @@ def _names(folder: Path) -> list[str]:
 
 
 def _fill(making: Path, run: RunDirectory, signed_study: bytes) -> None:
-    model = making / _FOLDER_OF_MODEL
-    model.mkdir()
-    for name in (MODEL, PREPARATION):
-        _take(run.model / name, model / name)
-    sync(model)
-    _take(run.path / _PLAN, making / _PLAN)
     summary, rounds = run.summary(), run.rounds()
     shown = shared_rounds(rounds, int(summary.get("chosen_round", 0)))
-    lines = "".join(to_json(row) + "\n" for row in shown)
-    config = shared_toml(load_config(run.config_path))
-    for name, text in (
-        ("metrics.jsonl", lines),
-        ("run.json", to_json(shared_summary(summary, rounds, shown), indent=2)),
-        ("config.toml", config),
-    ):
+    texts = {
+        "run.json": to_json(shared_summary(summary, rounds, shown), indent=2),
+        "config.toml": shared_toml(load_config(run.config_path)),
+    }
+    if "procedure" in summary:
+        for name in summary["published"]:
+            _take(run.path / name, making / name)
+    else:
+        model = making / _FOLDER_OF_MODEL
+        model.mkdir()
+        for name in (MODEL, PREPARATION):
+            _take(run.model / name, model / name)
+        sync(model)
+        texts["metrics.jsonl"] = "".join(to_json(row) + "\n" for row in shown)
+    _take(run.path / _PLAN, making / _PLAN)
+    for name, text in texts.items():
         write_atomically(making / name, text.encode())
     if signed_study:
         write_atomically(making / _STUDY, signed_study)

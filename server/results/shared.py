@@ -29,7 +29,7 @@ _ROUND = ("round", "attempt", "hidden", "clipped", "resolution", "clipping_norm"
 _TRAFFIC = ("bytes_down", "bytes_up", "seconds")
 _SUMMARY = (
     *("name", "purpose", "status", "strategy", "primary", "figures", "chosen_round"),
-    "not_chosen",
+    *("not_chosen", "procedure"),
 )
 
 
@@ -99,7 +99,7 @@ def shared_summary(
         found["ended_early"] = _EARLY
     sizes = summary.get("hospitals", [])
     found["members"] = len(sizes)
-    if len(sizes) >= FEWEST:
+    if len(sizes) >= FEWEST and "procedure" not in summary:  # there rows are shown rounded
         found["rows"] = {
             split: total
             for split in SPLITS

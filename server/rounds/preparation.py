@@ -6,14 +6,17 @@ import time
 
 from wardround.common.errors import NobodyContributed, RoundFailed
 from wardround.common.figures.sums import Sums
+from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.totals import Totals
 from wardround.server.gathering.fitting import Unfit
+from wardround.server.gathering.gatherer import Question
 from wardround.server.gathering.host import Attempts
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import here, preparing
 from wardround.server.observer import Phase
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
+from wardround.server.rounds.staying import Staying
 
 
 class Preparation:
@@ -29,7 +32,7 @@ class Preparation:
         self._observer = parts.observer
         self._totals: Sums = {}
         self._phase = 0
-        self._names: set[str] | None = None
+        self._staying = Staying(parts.observer)
 
     def run(self, participants: Participants) -> Sums:
         """What the task's ``condense`` leaves of the totals. Tried as often as a round.
@@ -59,9 +62,16 @@ class Preparation:
             observer.phase(Phase.PREPARING)
             observer.progress(f"preparing data together, step {self._phase + 1} of {task.phases}")
             asked = Totals.of(self._totals)
-            found = participants.gatherer.statistics(members, self._phase, asked)
+            question = Question(
+                f"statistics {self._phase}",
+                StatisticsRequest(self._phase, asked),
+                None,
+                task if self._phase == 0 else None,
+                "data preparation",
+            )
+            found = participants.gatherer.sums(members, question)
             self._totals, self._phase = self._totals | found, self._phase + 1
-            self._names = {member.name for member in members}
+            self._staying.note(members)
         totals = task.condense(self._totals)
         if lines := task.agreed(totals):
             observer.warnings(lines)
@@ -69,12 +79,4 @@ class Preparation:
 
     def _members(self, participants: Participants) -> list[Member]:
         members = preparing(here(participants.members, self._host.gone()), self._config)
-        if self._names is None:
-            return members
-        left = [member for member in members if member.name in self._names]
-        if gone := sorted(self._names - {member.name for member in left}):
-            who = f"{gone[0]} {'has' if len(gone) == 1 else f'and {len(gone) - 1} others have'}"
-            self._observer.warnings(
-                [f"{who} left while data was prepared: the steps that are left go on without it"]
-            )
-        return left
+        return self._staying.of(members, "data was prepared")

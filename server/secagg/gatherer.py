@@ -15,14 +15,13 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Message
 from wardround.common.protocol import names as m
 from wardround.common.protocol.layout import LayoutRequest
-from wardround.common.protocol.statistics import StatisticsRequest
-from wardround.common.protocol.totals import Totals
-from wardround.common.secagg.content import LOSS, STEPS, training_layout
+from wardround.common.secagg.content import LOSS, STEPS, encode_sums_layout, training_layout
 from wardround.common.secagg.encoding import CLIPPED, COUNT, FAILED, WEIGHT, VectorLayout
 from wardround.server.gathering.gatherer import (
     Evaluated,
     Expected,
     Gatherer,
+    Question,
     RunSettings,
     Trained,
     mean_reply,
@@ -59,35 +58,39 @@ class SecureGatherer(Gatherer):
     ) -> None:
         self._settings, self._table = settings, settings.config.secure_aggregation
         self._messenger, self._runner, self._host = messenger, runner, host
-        self._layouts = Layouts(messenger, settings.task)
+        self._layouts = Layouts(messenger)
         self._few: set[str] = set()  # splits of which it was told that few hospitals have rows
 
     def addressees(self, members: Sequence[Member]) -> list[list[Member]]:
         return [[member] for member in members]
 
-    # --- preparation ----------------------------------------------------------------------------
-    def statistics(self, members: Sequence[Member], phase: int, totals: Totals) -> Sums:
+    # --- named sums ----------------------------------------------------------------------------
+    def sums(self, members: Sequence[Member], question: Question) -> Sums:
         self._messenger.begin_step()
-        question = StatisticsRequest(phase, totals)
-        requests = queries(question, members)
-        # nothing is opened without one of them: no other sum of this phase could be had then
-        asked = SumRequest(f"statistics {phase}", requests, members, needed=len(members))
+        requests = queries(question.request, members)
+        # nothing is opened without one of them: no other sum of this purpose could be had then
+        asked = SumRequest(question.purpose, requests, members, needed=len(members))
         total = self._runner.reopen(asked)
         if total is None:
-            layout_queries = queries(LayoutRequest(totals, phase), members)
-            asked.agree(self._layouts.of_statistics(layout_queries, members, fitting=phase == 0))
+            asked.agree(self._layout(members, question))
             try:
                 total = self._runner.run(asked)
             except RoundFailed as error:
-                what = f"{error.what}; data preparation stopped"
+                what = f"{error.what}; {question.what} stopped"
                 raise RoundFailed(what, who=error.who) from None
         if failed := _failed(asked.layout, total):
             raise NobodyContributed(
                 f"{failed} of {len(total.survivors)} hospitals had nothing to add to step "
-                f"{phase + 1} of the data preparation",
+                f"{question.step + 1} of the {question.what}",
                 mend=OWN_LOG,
             )
         return named_sums(asked.layout, total)
+
+    def _layout(self, members: Sequence[Member], question: Question) -> bytes:
+        if question.shapes is not None:
+            return encode_sums_layout(question.shapes)
+        layout = LayoutRequest(question.request.totals, question.step)
+        return self._layouts.of_sums(queries(layout, members), members, question.fits)
 
     # --- training -------------------------------------------------------------------------------
     def train(

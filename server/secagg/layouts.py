@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.flower.hosting import Message
 from wardround.common.secagg.content import encode_sums_layout, sums_layout
 from wardround.common.secagg.encoding import OWN_NAMES
-from wardround.common.tasks.base import Task
-from wardround.server.gathering.fitting import unused_sums
+from wardround.server.gathering.fitting import Fits, unused_sums
 from wardround.server.gathering.messenger import Refusal
 from wardround.server.gathering.requests import as_layout_queries
 from wardround.server.members.member import Member
@@ -28,26 +27,26 @@ Shapes = dict[str, tuple[int, ...]]
 class Layouts:
     """Agrees on layouts of sums, as encoded SumsLayouts."""
 
-    def __init__(self, messenger: SecureMessenger, task: Task[Any]) -> None:
-        self._messenger, self._task = messenger, task
+    def __init__(self, messenger: SecureMessenger) -> None:
+        self._messenger = messenger
         self._metrics: dict[str, bytes] = {}  # by the first split of each
 
-    def of_statistics(
-        self, requests: list[Message], members: Sequence[Member], fitting: bool
+    def of_sums(
+        self, requests: list[Message], members: Sequence[Member], fits: Fits | None
     ) -> bytes:
-        """Of a phase's sums, which every member must have a part in.
+        """Of a question's sums, which every member must have a part in.
 
-        fitting : whether to leave out sums that nobody uses
+        fits : says which sums nobody uses; None: all are used
 
-        Raises RoundFailed, naming a hospital that can't answer; with ``fitting`` also Unfit for
+        Raises RoundFailed, naming a hospital that can't answer; with ``fits`` also Unfit for
         hospitals that don't fit the others.
         """
         found = self._ask(requests, members)
         if refused := found.refused:
             raise RoundFailed(f"{refused[0]['hospital']}: {refused[0]['reason']}")
         shapes = found.shapes
-        if fitting:
-            unused = unused_sums(self._task, found.names, self._messenger.observer)
+        if fits is not None:
+            unused = unused_sums(fits, found.names, self._messenger.observer)
             shapes = {key: shape for key, shape in shapes.items() if key not in unused}
         return encode_sums_layout(shapes)
 

@@ -158,6 +158,12 @@ def simulate(
     2
     """
     settings, observer = load(config, overrides, resume), observer or Observer()
+    if not settings.procedure.trains:
+        raise settings.error(
+            "procedure.name",
+            f"'{settings.procedure.name}' trains nothing, so there is nothing to simulate so",
+            "use `wardround analyse`, or leave [procedure] out",
+        )
     if task is not None and resume is None:
         _check_own_task(settings, config is not None, overrides)
     observer.begins([settings.privacy.sentence, *settings.notes, *_without_effect(settings)])
@@ -165,7 +171,7 @@ def simulate(
         check_ray(settings, own_task=task is not None)
     task = task or make_task(settings)
     population = Population(settings, task)
-    _check_min_clients(settings, len(population.names))
+    check_min_clients(settings, len(population.names))
     file = load_scenario(settings)
     scenario = Scenario(settings, population.names, population.training_rows, file)
     if settings.simulation.baselines and settings.federation.initial:
@@ -204,8 +210,9 @@ def _without_effect(config: Config) -> list[str]:
     return ["training.processes has no effect in a simulation: each client trains in one process"]
 
 
-def _check_min_clients(config: Config, hospitals: int) -> None:
-    """Nobody else will ever connect: waiting for them would take all of ``round_timeout_s``."""
+def check_min_clients(config: Config, hospitals: int) -> None:
+    """Raise ConfigError where more hospitals are needed than there are: nobody else will ever
+    connect, and waiting for them would take all of ``round_timeout_s``."""
     needed, secure = config.federation.min_clients, config.secure_aggregation
     if hospitals >= needed:
         return

@@ -251,7 +251,7 @@ def _replies() -> dict[str, list[str]]:
     quantile = {"quantile": {"quantile": np.array([0.5], np.float32)}}
     plain = TrainReply(_MODEL, 7, 12, 0.375, control).to_records()
     private = TrainReply(_MODEL, 1, 1, None, quantile, b"a claim").to_records()
-    shapes = sums_shapes({"test/ä": np.zeros((2, 3)), "test/a": np.zeros(1), "x": np.zeros(())})
+    shapes = sums_shapes({"test/ä": (2, 3), "test/a": (1,), "x": ()})
     trained = {name: value + value.dtype.type(1) for name, value in _MODEL.items()}
     masked = finish_training(
         _pending(32, False, CONTROL),

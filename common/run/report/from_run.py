@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from wardround.common.config.load import Config, load_config
-from wardround.common.errors import WardroundError
+from wardround.common.durable.files import write_atomically
+from wardround.common.errors import RunDirectoryError, WardroundError
 from wardround.common.figures.compared import compared, intervals
 from wardround.common.figures.figure import MEAN, OVERALL, Figure, FigureTable, is_number
 from wardround.common.figures.records import (
@@ -19,6 +21,9 @@ from wardround.common.figures.records import (
     model_rows,
     simulated_time_notes,
 )
+from wardround.common.procedures.describe.figures import FILE as DESCRIPTION
+from wardround.common.procedures.describe.figures import FORMAT as DESCRIBED
+from wardround.common.procedures.describe.page import page
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
@@ -29,6 +34,8 @@ _MOST_CHANGES = 10
 
 def report_run(run: RunDirectory) -> Path:
     """Write the run's ``report.html`` (again) and return its path. Raises RunDirectoryError."""
+    if (run.path / DESCRIPTION).is_file():
+        return _report_description(run)
     summary, rounds, config = run.summary(), run.rounds(), _config(run)
     claims = latest_claims(rounds)
     stamp = time.localtime(run.config_path.stat().st_mtime)
@@ -57,6 +64,19 @@ def report_run(run: RunDirectory) -> Path:
         absent=list(summary.get("absent", [])),
     )
     write_report(data, run.report)
+    return run.report
+
+
+def _report_description(run: RunDirectory) -> Path:
+    """The page of what was described. Raises RunDirectoryError if it can't be read."""
+    path, summary = run.path / DESCRIPTION, run.summary()
+    try:
+        found = DESCRIBED.read(json.loads(path.read_text("utf-8")), RunDirectoryError, str(path))
+        name, purpose = summary.get("name", run.path.name), summary.get("purpose", "")
+        text = page(found, str(name), str(purpose))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunDirectoryError("can't be read", who=str(path)) from None
+    write_atomically(run.report, text.encode())
     return run.report
 
 

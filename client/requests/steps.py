@@ -1,0 +1,121 @@
+"""A step of a procedure at a hospital: is it one that its own program would ask, and its sums.
+
+What a step asks for is worked out here, from the accepted settings and the totals that came: names
+and shapes of all sums, one for one. A request that brings other totals than the procedure's steps
+make, or asks when there is nothing more to ask, is refused before a row meets it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from wardround.client.data.hospital import Hospital
+from wardround.client.secagg.contributions import Step
+from wardround.client.secagg.masking import (
+    MaskedAsk,
+    check_exactly,
+    mask_sums,
+    refuse_plain,
+    shapes_of,
+    sums_shapes,
+)
+from wardround.client.state import ClientState
+from wardround.common.errors import RequestRefused
+from wardround.common.figures.sums import Sums
+from wardround.common.procedures.known import make_procedure
+from wardround.common.procedures.procedure import Procedure
+from wardround.common.protocol.message import Content
+from wardround.common.protocol.names import SPLITS
+from wardround.common.protocol.sums import SumsReply, SumsRequest, joined, parted
+from wardround.common.protocol.totals import Totals
+from wardround.common.secagg.content import record_digest, sums_digest
+
+
+@dataclass(frozen=True)
+class AskedStep:
+    """A step that the hospital would ask itself.
+
+    earlier : totals of all steps before
+    """
+
+    procedure: Procedure
+    earlier: list[Sums]
+
+    @property
+    def number(self) -> int:
+        """From 0."""
+        return len(self.earlier)
+
+    def sums(self, hospital: Hospital) -> Sums:
+        """The hospital's own. Raises DataError by place."""
+        return self.procedure.sums(every_row(hospital), self.earlier)
+
+    def before(self) -> bytes:
+        """Digest of what the step before was asked with; empty for the first."""
+        if not self.earlier:
+            return b""
+        return sums_digest(record_digest(Totals.of(joined(self.earlier[:-1])).record))
+
+
+def begin_step(hospital: Hospital, step: int, totals: Totals) -> AskedStep:
+    """Raise RequestRefused unless the hospital's procedure has this step, and these totals lead to
+    it."""
+    if hospital.config.procedure.trains:
+        raise RequestRefused("this hospital's study trains a model, and has no other procedure")
+    procedure = make_procedure(hospital.config, hospital.task)
+    if step >= procedure.most_steps:
+        raise RequestRefused(
+            f"the procedure '{procedure.name}' has {procedure.most_steps} steps at most, and the "
+            f"request is for number {step + 1}"
+        )
+    sums, _ = totals.decoded()
+    earlier = parted(sums, step)
+    for number in range(step + 1):
+        shapes = procedure.shapes(earlier[:number])
+        if shapes == {}:
+            raise RequestRefused(
+                f"the procedure '{procedure.name}' asks nothing after step {number} with these "
+                "totals"
+            )
+        if number == step:
+            break
+        found = {key: value.shape for key, value in earlier[number].items()}
+        if not found or (shapes is not None and shapes != found):
+            raise RequestRefused(
+                f"the totals that came for step {number + 1} are not what '{procedure.name}' asks "
+                "for in it"
+            )
+    return AskedStep(procedure, earlier)
+
+
+def every_row(hospital: Hospital) -> list[object]:
+    """What the hospital has, by split, in their order; none of it empty."""
+    parts = hospital.parts()
+    return [parts[name] for name in SPLITS if name in parts and hospital.task.size(parts[name])]
+
+
+def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Content:
+    """This hospital's sums for one step of the study's procedure."""
+    refuse_plain(content, hospital)
+    request = SumsRequest.from_records(content)
+    asked = begin_step(hospital, request.step, request.totals)
+    own = partial(asked.sums, hospital)
+    if request.masked is None:
+        return SumsReply(own()).to_records()
+    if (shapes := asked.procedure.shapes(asked.earlier)) is not None:
+        check_exactly(request.masked, shapes)
+    step = Step("sums", asked.number, before=asked.before())
+    masked = MaskedAsk.of(request.masked, step, content, hospital, state)
+    # in the first step nothing of the server's has a part in what is computed
+    return mask_sums(masked, own, all_asked=False, told=not asked.earlier)
+
+
+def step_layout(hospital: Hospital, step: int, totals: Totals) -> Content:
+    """Names and shapes of this hospital's sums of a step: of the first by its own columns, of later
+    ones by the totals."""
+    asked = begin_step(hospital, step, totals)
+    shapes = asked.procedure.shapes(asked.earlier)
+    if shapes is None:
+        return sums_shapes(shapes_of(asked.sums(hospital)))
+    return sums_shapes(shapes)

@@ -1,0 +1,10 @@
+"""Procedures: what hospitals are asked other than to train, as sums in steps.
+
+    procedure   what one is: its worker at the hospital, its driver at the server, in one class
+    known       the ones there are, by name
+    describe    what the data of all hospitals hold
+
+The worker's questions follow from the plan and from opened totals alone, so that each hospital
+works out by itself what a step may ask. A procedure talks to nobody, and what it publishes is of
+sums only.
+"""

@@ -1,0 +1,106 @@
+"""What a procedure is: named sums, step after step, until nothing more is asked.
+
+    hospital (worker)                          server (driver)
+    sums(parts, earlier)   == one sum ==>      earlier + [total]; more(earlier)? else result(...)
+
+``earlier`` are the totals of the steps so far, and their number is the step. Both halves are one
+object, made on both sides from the same settings, as a task is. ``shapes`` binds them: what a step
+asks for is worked out from the plan and ``earlier`` at both ends, so a hospital answers no question
+that its own program would not ask. A step's sum is had once, as each phase's of a preparation is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from wardround.common.config.load import Config
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.base import Fit, Task
+
+Earlier = Sequence[Sums]
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whose answers the totals are.
+
+    hospitals : how many are in them
+    noise : standard deviation of the noise on each number; 0 without privacy
+    epsilon, delta : what that costs each hospital's ledger; infinite and 0 without
+    unit : whom it protects; 'none' without
+    """
+
+    hospitals: int
+    noise: float = 0.0
+    epsilon: float = float("inf")
+    delta: float = 0.0
+    unit: str = "none"
+
+
+class Procedure(ABC):
+    """Subclass this, and name it in ``known.py``. Methods keep no state between calls.
+
+    name : as ``procedure.name`` has it, and ``procedures`` of site.toml
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def of(cls, config: Config, task: Task[Any]) -> Self:
+        """The one that the settings ask for. Raises ConfigError, by key, where they don't go
+        together, or with the task."""
+
+    @classmethod
+    @abstractmethod
+    def planned_steps(cls, config: Config) -> int:
+        """The most steps that it may take, whatever the data are: it stands in the plan."""
+
+    @property
+    @abstractmethod
+    def most_steps(self) -> int:
+        """The same, of this one."""
+
+    @abstractmethod
+    def shapes(self, earlier: Earlier) -> Shapes | None:
+        """Names and shapes of what the next step asks for; empty where nothing more is asked.
+
+        None, in the first step only: each hospital's own, of which those are summed that ``fit``
+        leaves. It reads nothing but the settings and ``earlier``. Raises TaskError for totals that
+        no hospitals could have given.
+        """
+
+    @abstractmethod
+    def sums(self, parts: Sequence[Any], earlier: Earlier) -> Sums:
+        """At a hospital: its sums of the next step, float64.
+
+        parts : its rows by split, as its task holds them; none of them empty
+
+        Raises DataError by place.
+        """
+
+    def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
+        """At the server, in the first step: as ``Task.fit``."""
+        return Fit()
+
+    def more(self, earlier: Earlier) -> bool:
+        """Whether another step is asked."""
+        return len(earlier) < self.most_steps and self.shapes(earlier) != {}
+
+    @abstractmethod
+    def result(self, earlier: Earlier, asked: Asked) -> Mapping[str, str]:
+        """At the server, when nothing more is asked: texts of files, by name, for all who take
+        part. What must not be told of few persons is in none of them."""
+
+    # --- privacy ---------------------------------------------------------------------------------
+    def sensitivity(self, records: int) -> float:
+        """The most (L2) that a unit with up to ``records`` rows changes all sums of all steps
+        together, in whole numbers; with ``[privacy]`` they carry noise for it.
+
+        Raises TaskError for a procedure that can't be private.
+        """
+        raise NotImplementedError  # known.py refuses [privacy] with such a procedure

@@ -1,0 +1,110 @@
+"""``[procedure]``: what hospitals are asked, where it isn't training."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from wardround.common.settings.base import Table
+from wardround.common.settings.key_errors import WrongKey
+
+TRAIN, DESCRIBE = "train", "describe"
+MOST_CELL = 1000
+
+
+class ProcedureOptions(Table):
+    """What a procedure's table has beside its name. ``train`` has nothing."""
+
+
+class DescribeOptions(ProcedureOptions):
+    """``[procedure]`` with ``name = "describe"``: what the data of all hospitals hold."""
+
+    smallest_cell: int = Field(
+        5,
+        ge=3,
+        le=MOST_CELL,
+        description=(
+            "a count of fewer persons (rows, where no patients are named) is not shown, and all "
+            "others are rounded to multiples of it"
+        ),
+    )
+    ranges: dict[str, list[float]] = Field(
+        {},
+        max_length=10_000,
+        description=(
+            "with `[privacy]`: the range of each column of numbers that is described, "
+            "`{ age = [0, 120] }`; bins there are fixed before anybody looks at a row"
+        ),
+    )
+
+    @field_validator("ranges", mode="before")
+    @classmethod
+    def _are_numbers(cls, value: object) -> object:
+        """Whole numbers are numbers too."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: [float(x) if isinstance(x, int) and not isinstance(x, bool) else x for x in one]
+            if isinstance(one, list)
+            else one
+            for name, one in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _are_ranges(self) -> DescribeOptions:
+        for name, one in self.ranges.items():
+            if len(one) != 2 or not -1e15 <= one[0] < one[1] <= 1e15:
+                raise WrongKey("ranges", f"'{name}': two numbers, the smaller one first")
+        return self
+
+
+PROCEDURES: dict[str, type[ProcedureOptions]] = {
+    TRAIN: ProcedureOptions,
+    DESCRIBE: DescribeOptions,
+}
+"""Options of what there is, by name."""
+
+
+class ProcedureTable(BaseModel):
+    """``[procedure]``: which one, and its own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    name: Literal["train", "describe"] = Field(
+        "train",
+        description=(
+            "`train` a model, or `describe` the data: [what is there](describe.md), before a study"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _has_the_procedures_options(self) -> ProcedureTable:
+        kind = PROCEDURES[self.name]
+        try:
+            kind.model_validate(self.options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if isinstance(cause := first.get("ctx", {}).get("error"), WrongKey):
+                raise cause from None
+            key = ".".join(str(part) for part in first["loc"]) or "name"
+            message = f"{first['msg'][0].lower()}{first['msg'][1:]} (found {first['input']!r:.60})"
+            if first["type"] == "extra_forbidden":
+                has = ", ".join(kind.model_fields) or "no options"
+                message = f"'{self.name}' has no such option; it has: {has}"
+            raise WrongKey(key, message) from None
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether a model is trained: there are rounds, a strategy, and figures."""
+        return self.name == TRAIN
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside the name, as they were given."""
+        return dict(self.model_extra or {})
+
+    @property
+    def settings(self) -> ProcedureOptions:
+        """The options, with their defaults."""
+        return PROCEDURES[self.name].model_validate(self.options)

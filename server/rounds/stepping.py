@@ -1,0 +1,157 @@
+"""A study that asks instead of training: the steps of its procedure, to the result.
+
+As a phase of the preparation each step's sum is had once, and nobody joins on the way. A step
+counts once its totals are on disk; a run that stops, for whatever reason, goes on with the step
+that it stopped at, and one whose sum was being opened is opened from the journal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wardround.common.durable.files import write_atomically
+from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.durable.versioned import Format
+from wardround.common.errors import CheckpointError, NobodyContributed, RequestRefused, RoundFailed
+from wardround.common.figures.sums import Sums
+from wardround.common.flower.hosting import Grid
+from wardround.common.procedures.known import make_procedure
+from wardround.common.procedures.procedure import Asked
+from wardround.common.protocol.sums import SumsRequest, joined, parted
+from wardround.common.protocol.totals import Totals
+from wardround.server.gathering.fitting import Unfit
+from wardround.server.gathering.gatherer import Question, RunSettings
+from wardround.server.gathering.host import Attempts
+from wardround.server.members.lazy import VirtualMembers
+from wardround.server.members.member import Member
+from wardround.server.members.sampling import here, preparing
+from wardround.server.observer import Phase
+from wardround.server.rounds.participants import Participants
+from wardround.server.rounds.parts import FederationParts
+from wardround.server.rounds.staying import Staying
+from wardround.server.secagg.journal import Journal
+from wardround.server.strategies import build_strategy
+
+STATE = "steps.safetensors"
+"""In a run directory: the totals of the steps that are done."""
+FORMAT = Format("totals of a procedure's steps", "begin another run")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A procedure that has ended.
+
+    earlier : the totals of its steps
+    hospitals : names of whose they are
+    files : what was published, by name; it lies in the run directory
+    """
+
+    earlier: list[Sums]
+    hospitals: list[str]
+    files: Mapping[str, str]
+
+
+class Stepping:
+    """One run of a procedure, against any Flower ``Grid``."""
+
+    def __init__(self, parts: FederationParts) -> None:
+        self._parts, self._config, self._host = parts, parts.config, parts.host
+        self._run, self._observer = parts.run_directory, parts.observer
+        self._procedure = make_procedure(parts.config, parts.task)
+        self._journal = Journal(self._run.journal if parts.keep_journal else None)
+        self._earlier, names = read_steps(self._run.path / STATE)
+        self._staying = Staying(self._observer, names)
+
+    def run(self, grid: Grid) -> Answered:
+        """All steps that are left; writes what is published. Raises WardroundError subclasses."""
+        settings = RunSettings(
+            config=self._config, task=self._parts.task, plan=build_strategy(self._config)
+        )
+        participants = Participants(
+            self._parts, grid=grid, settings=settings, journal=self._journal
+        )
+        attempts = Attempts(self._config.federation.round_attempts, self._host)
+        for attempt in attempts:
+            try:
+                participants.look_again()
+                self._steps(participants)
+                break
+            except Unfit as error:
+                participants.leave_out(error.reasons)
+            except RoundFailed as error:
+                if isinstance(error, NobodyContributed) or not attempts.another():
+                    raise
+                self._observer.round_failed(0, attempt, str(error))
+                time.sleep(self._config.federation.retry_wait_s)
+                self._host.wait_ready(True)
+        return self._finish()
+
+    def _steps(self, participants: Participants) -> None:
+        procedure = self._procedure
+        while procedure.more(self._earlier):
+            step, what = len(self._earlier), f"'{procedure.name}'"
+            members = self._staying.of(self._asked(participants), f"{what} was asked")
+            self._observer.phase(Phase.PREPARING)
+            most = procedure.most_steps
+            self._observer.progress(f"asking for {what}, step {step + 1} of {most} at most")
+            question = Question(
+                f"sums {step}",
+                SumsRequest(step, Totals.of(joined(self._earlier))),
+                procedure.shapes(self._earlier),
+                procedure if step == 0 else None,
+                f"procedure {what}",
+            )
+            found = participants.gatherer.sums(members, question)
+            self._commit(found, members)
+
+    def _asked(self, participants: Participants) -> list[Member]:
+        """All who have rows; of a virtual population a sample."""
+        members = here(participants.members, self._host.gone())
+        if isinstance(members, VirtualMembers):
+            return preparing(members, self._config)
+        return list(members)
+
+    def _commit(self, found: Sums, members: list[Member]) -> None:
+        """The step counts from now on: its journal is of no use any more."""
+        self._earlier.append(found)
+        self._staying.note(members)
+        self._parts.before_commit(len(self._earlier))
+        names = sorted(member.name for member in members)
+        write_steps(self._run.path / STATE, self._earlier, names)
+        self._journal.clear()
+
+    def _finish(self) -> Answered:
+        names = sorted(self._staying.names or ())
+        files = self._procedure.result(self._earlier, Asked(len(names)))
+        for name, text in files.items():
+            write_atomically(self._run.path / name, text.encode())
+        self._run.update(
+            status="complete",
+            procedure=self._procedure.name,
+            published=sorted(files),
+            answered=names,
+        )
+        self._journal.close()
+        return Answered(self._earlier, names, files)
+
+
+def write_steps(path: Path, earlier: list[Sums], names: list[str]) -> None:
+    """Write the totals of all steps, and whose they are, in one file. Raises OSError."""
+    state = FORMAT.seal({"steps": len(earlier), "names": names})
+    write_tensors(path, joined(earlier), state)
+
+
+def read_steps(path: Path) -> tuple[list[Sums], list[str] | None]:
+    """What was written; nothing and None where nothing was. Raises CheckpointError."""
+    if not path.exists():
+        return [], None
+    arrays, stored = read_tensors(path)
+    state = FORMAT.read(stored, CheckpointError, str(path))
+    try:
+        names = [str(name) for name in state["names"]]
+        return parted(arrays, int(state["steps"])), names
+    except (KeyError, TypeError, ValueError, RequestRefused):
+        raise CheckpointError("holds no totals of steps", who=str(path), mend=FORMAT.mend) from None

@@ -1,0 +1,148 @@
+"""``analyse(config) -> Analysis``: a procedure that isn't training, over a simulated federation.
+
+What is asked, summed and published is what a network's hospitals are asked; only the hospitals are
+simulated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wardround.common.config.load import Config
+from wardround.common.config.task import make_task
+from wardround.common.durable.files import writing
+from wardround.common.durable.lock import take_lock
+from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.model.torch_state import with_ordinary_torch
+from wardround.common.procedures.known import make_procedure
+from wardround.common.run.directory import RunDirectory
+from wardround.common.run.report import report_run
+from wardround.common.settings import ProcedureTable
+from wardround.server.app import run_procedure
+from wardround.server.observer import Observer
+from wardround.server.rounds.parts import FederationParts
+from wardround.server.rounds.stepping import STATE
+from wardround.simulations.clients import Clients
+from wardround.simulations.executors.sequential import Sequential
+from wardround.simulations.grid import InProcessGrid
+from wardround.simulations.population.hospitals import Population
+from wardround.simulations.run.begun import keep_settings, new_run
+from wardround.simulations.run.simulate import check_min_clients, load, torch_threads
+from wardround.simulations.scenario.play import Scenario
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a procedure gives.
+
+    run_directory : where everything was written
+    config : the resolved configuration
+    hospitals : names of those that it is of
+    published : the contents of what was published, by file name; JSON decoded
+
+    >>> from wardround.simulations import analyse
+    >>> found = analyse().description
+    >>> found["hospitals"], found["rows"], found["columns"][0]["name"]
+    (5, 570, 'malignant')
+    """
+
+    run_directory: Path
+    config: Config
+    hospitals: list[str]
+    published: dict[str, Any]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What ``description.json`` holds."""
+        found: dict[str, Any] = self.published["description.json"]
+        return found
+
+
+@with_ordinary_torch
+def analyse(
+    config: Config | Path | str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    resume: Path | str | None = None,
+    observer: Observer | None = None,
+) -> Analysis:
+    """Ask a simulated federation what its data hold, or whatever ``procedure.name`` says.
+
+    Parameters
+    ----------
+    config : a ``Config``, the path of a ``federation.toml`` or ``study.toml``, or None for the
+        built-in example; one that would train is described
+    overrides : 'table.key=value' strings, as ``--set`` on the command line; not with a ``Config``
+    resume : a run directory to go on with, instead of a configuration
+    observer : is told what happens
+
+    Raises WardroundError subclasses.
+
+    >>> from wardround.simulations import analyse
+    >>> one, *_ = analyse(overrides=["procedure.smallest_cell=20"]).description["columns"]
+    >>> [cell["rows"] for cell in one["cells"]]
+    [360, 220]
+    """
+    observer = observer or Observer()
+    settings = asking(load(config, overrides, resume))
+    observer.begins([settings.privacy.sentence, *settings.notes])
+    task = make_task(settings)
+    make_procedure(settings, task)  # what doesn't go together is said before anything is read
+    population = Population(settings, task)
+    check_min_clients(settings, len(population.names))
+    run = new_run(settings) if resume is None else RunDirectory.open(Path(resume))
+    population.keep_ledgers(run.ledgers)
+    go_on = f"go on with --resume {run.path}"
+    with (
+        take_lock(run.lock),
+        writing(run.path, go_on),
+        torch_threads(settings.simulation.threads),
+    ):
+        if resume is not None:
+            keep_settings(run, settings)
+        run.update(titles=population.titles)
+        if not (run.path / STATE).exists():
+            population.create_ledgers()
+        scenario = Scenario(settings, population.names)
+        clients = Clients(population.names, hospitals=population.open, intercept=scenario)
+        grid = InProcessGrid(clients, Sequential(), population.members)
+        parts = FederationParts(
+            config=settings,
+            task=task,
+            run_directory=run,
+            observer=observer,
+            roster=population.roster,
+            host=scenario.host(go_on=go_on),
+            keep_journal=False,  # its hospitals end with it, and their keys
+        )
+        try:
+            answered = run_procedure(parts, grid)
+        except WardroundError as error:
+            with suppress(OSError):
+                run.update(status=f"stopped: {error}")
+            raise
+        report_run(run)
+    published = {
+        name: json.loads(text) if name.endswith(".json") else text
+        for name, text in answered.files.items()
+    }
+    return Analysis(run.path, settings, answered.hospitals, published)
+
+
+def asking(config: Config) -> Config:
+    """The same settings, of a description where they would train. Raises ConfigError for a
+    simulation of thousands of clients, which are all of one make."""
+    if config.procedure.trains:
+        config = config.model_copy(update={"procedure": ProcedureTable(name="describe")})
+    if config.simulation.partition == "virtual":
+        raise ConfigError(
+            "simulation.partition: 'virtual' clients draw their rows from one pool, so there is "
+            "nothing to describe but the pool",
+            mend="describe the pool: simulation.partition = 'iid'",
+        )
+    return config

@@ -1,0 +1,102 @@
+"""What is shown of counts, and what somebody can make of it who knows the method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.common.procedures.attacker import solve_persons
+from wardround.common.procedures.describe.columns import Column
+from wardround.common.procedures.describe.figures import _cells, column_of_numbers
+from wardround.common.procedures.describe.hiding import Cell, grain, rounded, shown_cells
+
+
+def published(
+    cells: Sequence[Cell], least: int, persons: int | None = None
+) -> list[dict[str, Any]]:
+    return _cells(shown_cells(cells, least, persons), persons is not None)
+
+
+def test_counts_are_rounded_and_few_are_none() -> None:
+    cells = [Cell("a", 502, 502), Cell("b", 480, 480), Cell("c", 4, 4), Cell("d", 0, 0)]
+    found = published(cells, 5)
+    assert [cell["state"] for cell in found] == ["shown", "shown", "few", "few"]
+    assert [cell.get("rows") for cell in found] == [500, 480, None, None]
+    assert [rounded(x, 5) for x in (0, 2, 2.5, 7, 8)] == [0, 0, 5, 5, 10]
+
+
+def test_a_lone_small_cell_takes_another_with_it() -> None:
+    # about 95 of 101 would leave 4 at least, for who knows the 101
+    found = published([Cell("present", 97, 97), Cell("missing", 4, 4)], 5)
+    assert [cell["state"] for cell in found] == ["kept back", "few"]
+    assert "rows" not in found[0]
+
+
+counts = st.lists(st.integers(0, 40) | st.integers(0, 6), min_size=2, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts, st.sampled_from([3, 4, 5, 10]))
+def test_no_small_cell_is_solved_for(numbers: list[int], least: int) -> None:
+    cells = [Cell(f"c{place}", n, n) for place, n in enumerate(numbers)]
+    found = published(cells, least)
+    solved = solve_persons(found, least, sum(numbers), None)
+    for cell, exact in zip(found, numbers, strict=True):
+        assert cell["state"] != ("shown" if exact < least else "few")
+        if cell["state"] == "few":
+            low, high = solved[str(cell["name"])]
+            left = sum(numbers) - least * sum(n >= least for n in numbers)
+            assert low <= 1 and high >= min(least - 1, left)  # anything from 1 to k - 1
+            assert not exact or high - low >= 1  # never just one number, but that it is empty
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 30)), min_size=2, max_size=5))
+def test_nor_where_persons_have_several_rows(pairs: list[tuple[int, int]]) -> None:
+    cells = [Cell(f"c{n}", who + more * bool(who), who) for n, (who, more) in enumerate(pairs)]
+    rows = int(sum(cell.rows for cell in cells))
+    persons = int(max(cell.persons for cell in cells))  # the fewest that they can be together
+    found = published(cells, 5, persons)
+    left = rows - 5 * sum(who >= 5 for who, _ in pairs)
+    for name, (low, high) in solve_persons(found, 5, rows, persons).items():
+        cell = next(cell for cell in found if cell["name"] == name)
+        if cell["state"] == "few":
+            assert low <= 1 and high >= min(4, left), name
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [40, 997])
+def test_a_mean_of_whole_numbers_gives_no_count_back(rows: int, missing: int) -> None:
+    """27 of 50 is no ratio of 49: an exact mean would tell how many values it is of."""
+    import numpy as np
+
+    values = np.random.default_rng(rows + missing).integers(0, 2, rows - missing).astype(float)
+    first = {
+        "rows": np.array([float(rows)]),
+        "numeric/x/count": np.array([float(len(values))]),
+        "numeric/x/sum": np.array([values.sum()]),
+    }
+    squares = float(((values - values.mean()) ** 2).sum())
+    from wardround.common.procedures.describe.spread import first_range
+
+    where = first_range(values.mean(), values.std())
+    assert where is not None
+    bins = np.bincount(where.places(values), minlength=where.bins + 2).astype(float)
+    shown = column_of_numbers(Column("x"), first, squares, (where, bins, bins), 5)
+    assert abs(shown["mean"] - values.mean()) <= shown["mean_error"]
+    may = [
+        lacking
+        for lacking in range(1, 5)
+        for ones in range(rows - lacking + 1)
+        if abs(ones / (rows - lacking) - shown["mean"]) <= shown["mean_error"]
+    ]
+    assert set(may) == {1, 2, 3, 4}
+
+
+def test_the_grain_is_what_so_many_persons_move() -> None:
+    assert grain(10.0, 1000, 5) == 0.1  # 5 * 10 / 1000 is 0.05
+    assert grain(0.0, 1000, 5) == 0.0
