@@ -37,6 +37,7 @@ from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.known_effects import EFFECTS
+from wardround.common.settings.procedure import DescribeOptions
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.imaging.options import (
@@ -69,6 +70,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "archive query": Query,
     "archive series": SeriesChoice,
     "archive limits": Limits,
+    "procedure describe": DescribeOptions,
     "task tabular": TabularOptions,
     "task.columns": Columns,
     "task.dialect": Dialect,

@@ -22,6 +22,7 @@ REQUESTS = {
     "manifest": "query.manifest",
     "describe": "query.describe",
     "statistics": "query.statistics",
+    "sums": "query.sums",
     "totals": "all with a preparation",
     "model": "train, evaluate",
     "train": "train",

@@ -18,12 +18,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 NAMES: dict[str, dict[str, str | None]] = {
     "wardround.simulations": {
+        "Analysis": None,
         "Choice": None,
         "Config": None,
         "Range": None,
         "Result": None,
         "SweepResult": None,
         "TuneResult": None,
+        "analyse": "config overrides resume observer",
         "load_config": "path overrides",
         "load_model": "run hospital",
         "parse_config": "text overrides path",

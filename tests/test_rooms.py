@@ -24,7 +24,7 @@ ORDER = {
         "durable settings transport",
         "protocol tasks",
         "config",
-        "command_line",
+        "command_line procedures",
         "model run trust",
         "audit privacy results secagg study",
         "manifest process",

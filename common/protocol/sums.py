@@ -18,9 +18,18 @@ from wardround.common.figures.sums import Sums
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import Leaf
 from wardround.common.protocol.masked import MaskedTask
-from wardround.common.protocol.message import REQUEST, Came, Content, Records, Value, values, whole
+from wardround.common.protocol.message import (
+    REQUEST,
+    Came,
+    Content,
+    Records,
+    SentArrays,
+    Value,
+    values,
+    whole,
+)
 from wardround.common.protocol.statistics import StatisticsReply, sums_leaves
-from wardround.common.protocol.totals import Totals
+from wardround.common.protocol.totals import DIGEST, Totals
 from wardround.common.settings import PrivacyTable, SecureAggregationTable
 
 MOST_STEPS = 10_000
@@ -34,10 +43,13 @@ STEP = Value(
         "client.requests.steps.begin_step",
     ),
 )
-BEFORE = data(
-    "of each step before exactly the sums that the procedure asks for; with masks those that the "
-    "step before was asked with, and no others",
-    "client.requests.steps.begin_step",
+BEFORE = SentArrays(
+    m.TOTALS,
+    data(
+        "of each step before exactly the sums that the procedure asks for; with masks those that "
+        "the step before was asked with, and no others",
+        "client.secagg.contributions.Contributions.check",
+    ),
 )
 
 
@@ -68,9 +80,7 @@ class SumsRequest:
         """Raises RequestRefused."""
         came = Came(content, REQUEST)
         came.config()
-        totals = Totals.read(came)
-        if totals is None:
-            raise RequestRefused("the request doesn't bring the totals of the steps before")
+        totals = Totals(came.arrays(BEFORE), came.find(DIGEST))
         return cls(came.take(STEP), totals, MaskedTask.read(content))
 
 

@@ -24,13 +24,15 @@ from wardround.common.manifest.planned import (
 )
 from wardround.common.procedures.known import make_procedure
 from wardround.common.protocol import names as m
+from wardround.common.protocol.leaf import Leaf
 from wardround.common.secagg.content import descriptor
+from wardround.common.settings import PrivacyTable, SecureAggregationTable
 from wardround.common.study.study import Study
 from wardround.common.tasks.base import Task
 from wardround.common.trust.description import Description
 from wardround.common.trust.identity import Identity
 from wardround.server.gathering.host import KnownModel
-from wardround.server.strategies import build_strategy
+from wardround.server.strategies import StrategyPlan, build_strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +77,7 @@ def preparation_manifest(
     Raises ConfigError, StrategyError or TaskError for settings that no run could have.
     """
     plan = build_strategy(config)
-    records = list(plan.ours.reply_records({})) if plan.ours else []
     secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config.privacy)
-    if config.procedure.trains:
-        leaves = preparation_leaves(secure, privacy, records, task.phases > 0)
-    else:
-        make_procedure(config, task)  # what doesn't go together is said before anybody is asked
-        leaves = procedure_leaves(secure, privacy)
     wanted = description.hospitals if study is None else study.hospitals
     roster = tuple(sorted(set(description.hospitals) & set(wanted)))
     return Manifest(
@@ -109,8 +105,23 @@ def preparation_manifest(
         privacy=privacy,
         secure_aggregation=secure,
         roster=roster,
-        leaves=leaves,
+        leaves=_leaves(config, task, plan, secure, privacy),
     )
+
+
+def _leaves(
+    config: Config,
+    task: Task[Any],
+    plan: StrategyPlan,
+    secure: SecureAggregationTable,
+    privacy: PrivacyTable,
+) -> tuple[Leaf, ...]:
+    """What leaves a hospital in stage 1."""
+    if config.procedure.trains:
+        records = list(plan.ours.reply_records({})) if plan.ours else []
+        return preparation_leaves(secure, privacy, records, task.phases > 0)
+    make_procedure(config, task)  # what doesn't go together is said before anybody is asked
+    return procedure_leaves(secure, privacy)
 
 
 def training_manifest(earlier: Manifest, known: KnownModel) -> Manifest:

@@ -26,7 +26,7 @@ from wardround.common.settings import ProcedureTable
 from wardround.server.app import run_procedure
 from wardround.server.observer import Observer
 from wardround.server.rounds.parts import FederationParts
-from wardround.server.rounds.stepping import STATE
+from wardround.server.rounds.stepping import STATE, Answered
 from wardround.simulations.clients import Clients
 from wardround.simulations.executors.sequential import Sequential
 from wardround.simulations.grid import InProcessGrid
@@ -108,30 +108,35 @@ def analyse(
         run.update(titles=population.titles)
         if not (run.path / STATE).exists():
             population.create_ledgers()
-        scenario = Scenario(settings, population.names)
-        clients = Clients(population.names, hospitals=population.open, intercept=scenario)
-        grid = InProcessGrid(clients, Sequential(), population.members)
-        parts = FederationParts(
-            config=settings,
-            task=task,
-            run_directory=run,
-            observer=observer,
-            roster=population.roster,
-            host=scenario.host(go_on=go_on),
-            keep_journal=False,  # its hospitals end with it, and their keys
-        )
-        try:
-            answered = run_procedure(parts, grid)
-        except WardroundError as error:
-            with suppress(OSError):
-                run.update(status=f"stopped: {error}")
-            raise
+        answered = _ask(settings, population, run, observer, go_on)
         report_run(run)
     published = {
         name: json.loads(text) if name.endswith(".json") else text
         for name, text in answered.files.items()
     }
     return Analysis(run.path, settings, answered.hospitals, published)
+
+
+def _ask(
+    config: Config, population: Population, run: RunDirectory, observer: Observer, go_on: str
+) -> Answered:
+    scenario = Scenario(config, population.names)
+    clients = Clients(population.names, hospitals=population.open, intercept=scenario)
+    parts = FederationParts(
+        config=config,
+        task=population.task,
+        run_directory=run,
+        observer=observer,
+        roster=population.roster,
+        host=scenario.host(go_on=go_on),
+        keep_journal=False,  # its hospitals end with it, and their keys
+    )
+    try:
+        return run_procedure(parts, InProcessGrid(clients, Sequential(), population.members))
+    except WardroundError as error:
+        with suppress(OSError):
+            run.update(status=f"stopped: {error}")
+        raise
 
 
 def asking(config: Config) -> Config:

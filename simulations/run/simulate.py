@@ -158,12 +158,7 @@ def simulate(
     2
     """
     settings, observer = load(config, overrides, resume), observer or Observer()
-    if not settings.procedure.trains:
-        raise settings.error(
-            "procedure.name",
-            f"'{settings.procedure.name}' trains nothing, so there is nothing to simulate so",
-            "use `wardround analyse`, or leave [procedure] out",
-        )
+    _check_trains(settings)
     if task is not None and resume is None:
         _check_own_task(settings, config is not None, overrides)
     observer.begins([settings.privacy.sentence, *settings.notes, *_without_effect(settings)])
@@ -189,6 +184,15 @@ def simulate(
         if newest_checkpoint(run.checkpoints) is None:  # afterwards a missing one stops training
             population.create_ledgers()
         return _run(settings, task, population, scenario, run, observer)
+
+
+def _check_trains(config: Config) -> None:
+    if not config.procedure.trains:
+        raise config.error(
+            "procedure.name",
+            f"'{config.procedure.name}' trains nothing, so there is nothing to simulate so",
+            "use `wardround analyse`, or leave [procedure] out",
+        )
 
 
 def _check_own_task(config: Config, given: bool, overrides: Sequence[str]) -> None:

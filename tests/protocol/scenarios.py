@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Message
 from tests.protocol.capture import Capture, Crossed, Tamper, capturing
 from tests.protocol.exact import ROWS, Exact, settings
 from wardround.common.errors import WardroundError
-from wardround.simulations import simulate
+from wardround.simulations import analyse, simulate
 
 _PLAIN = ("secure_aggregation.enabled=false",)
 _MASKED = ("secure_aggregation.enabled=true",)
@@ -40,6 +40,7 @@ class Scenario:
     overrides : settings, as 'table.key=value'
     exact : whether all of its numbers are powers of two and small sums of them
     single : whether every client is asked by itself, as between machines
+    described : whether small tables are described, instead of training
     """
 
     overrides: tuple[str, ...]
@@ -47,6 +48,7 @@ class Scenario:
     single: bool = True
     task: Mapping[str, bool] = field(default_factory=dict)
     rows: Mapping[str, str] = field(default_factory=lambda: ROWS)
+    described: bool = False
     tamper: Tamper = lambda message: None
 
 
@@ -57,10 +59,30 @@ def run(scenario: Scenario, folder: Path) -> list[Crossed]:
     config = settings(folder, place, *scenario.overrides, rows=scenario.rows)
     with capturing(capture):
         try:
-            simulate(config, task=Exact(**scenario.task))
+            if scenario.described:
+                analyse(_tables(folder), overrides=[place, *scenario.overrides])
+            else:
+                simulate(config, task=Exact(**scenario.task))
         except WardroundError as error:
             capture.crossed.append(Crossed("run", "=", "stopped", [type(error).__name__]))
     return capture.crossed
+
+
+def _tables(folder: Path) -> Path:
+    """Three hospitals with a number, a category that isn't declared, and patients."""
+    (folder / "tables").mkdir()
+    for hospital, rows in (("a", 6), ("b", 8), ("c", 2)):
+        lines = [f"{n % 4},{'east' if n % 3 else 'west'},{n % 2},p{n // 2}" for n in range(rows)]
+        (folder / "tables" / f"{hospital}.csv").write_text(
+            "number,ward,ill,patient\n" + "\n".join(lines) + "\n"
+        )
+    path = folder / "described.toml"
+    path.write_text(
+        '[data]\npath = "tables"\n[task]\nname = "tabular"\nmin_category_count = 1\n'
+        '[task.columns]\ntarget = "ill"\nnumeric = ["*"]\ncategorical = ["ward"]\n'
+        'patient_id = "patient"\n'
+    )
+    return path
 
 
 def _other_protocol(message: Message) -> None:
@@ -89,7 +111,14 @@ def _wrong(**values: int | str | list[str]) -> Tamper:
 
 def scenarios() -> dict[str, Scenario]:
     """By name."""
-    return _plain() | _masked() | _private() | _refused()
+    return _plain() | _masked() | _private() | _refused() | _described()
+
+
+def _described() -> dict[str, Scenario]:
+    return {
+        "described": Scenario(_PLAIN, described=True),
+        "described, masked": Scenario(_MASKED, described=True),
+    }
 
 
 def _plain() -> dict[str, Scenario]:

@@ -108,11 +108,26 @@ def test_the_model_family_is_what_would_be_trained() -> None:
     assert NetworkOptions().kind == DEFAULT_FAMILIES["imaging"]
 
 
+DESCRIBED = '[procedure]\nname = "describe"\nsmallest_cell = 4\n'
+
+
 # --- each key: the run, rules that allow it, rules that don't, and the refusal ------------------
 KEY_CASES = {
     "federations": ("", '["fed*", "x"]', '["heart"]', "allows heart, the run's federation is 'fed"),
     "tasks": ("", '["tabular"]', '["heart.py:Heart"]', "allows heart.py:Heart, the run's task is"),
     "model_families": ("", '["mlp", "logistic"]', "[]", "allows none, the run's model family is"),
+    "procedures": (
+        DESCRIBED.replace("4", "5"),
+        '["train", "desc*"]',
+        '["train"]',
+        "run's procedure is 'describe'",
+    ),
+    "smallest_cell": (
+        DESCRIBED,
+        '4\nprocedures = ["*"]',
+        '5\nprocedures = ["*"]',
+        "allows counts of 5 persons or more, the run would show 4",
+    ),
     "require_secure_aggregation": (PLAIN, "false", "true", "requires it (true), the run has"),
     "min_cohort": ("", "4", "5", "at least 5 hospitals, the run may open one of 4 (of 5)"),
     "max_rounds": (
