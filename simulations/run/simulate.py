@@ -157,8 +157,7 @@ def simulate(
     >>> simulate(overrides=["federation.rounds=2", "simulation.baselines=false"]).round
     2
     """
-    settings, observer = load(config, overrides, resume), observer or Observer()
-    _check_trains(settings)
+    settings, observer = _training(load(config, overrides, resume)), observer or Observer()
     if task is not None and resume is None:
         _check_own_task(settings, config is not None, overrides)
     observer.begins([settings.privacy.sentence, *settings.notes, *_without_effect(settings)])
@@ -186,13 +185,15 @@ def simulate(
         return _run(settings, task, population, scenario, run, observer)
 
 
-def _check_trains(config: Config) -> None:
+def _training(config: Config) -> Config:
+    """The configuration. Raises ConfigError for one that trains nothing."""
     if not config.procedure.trains:
         raise config.error(
             "procedure.name",
             f"'{config.procedure.name}' trains nothing, so there is nothing to simulate so",
             "use `wardround analyse`, or leave [procedure] out",
         )
+    return config
 
 
 def _check_own_task(config: Config, given: bool, overrides: Sequence[str]) -> None:
