@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from docs import sent
 from wardround.client.site.policy import SitePolicy
 from wardround.client.sources.fhir.settings import FhirSource
+from wardround.client.sources.omop.settings import OmopSource
 from wardround.client.sources.pacs.settings import (
     DicomWebSource,
     DimseSource,
@@ -63,6 +64,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "source fhir": FhirSource,
     "cohort.index": CohortIndex,
     "cohort.variables": CohortVariable,
+    "source omop": OmopSource,
     "source sql": SqlSource,
     "source dicomweb": DicomWebSource,
     "source dicom": DimseSource,

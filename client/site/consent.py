@@ -24,7 +24,11 @@ from wardround.client.site.study_text import (
     study_text,
     what_is_new,
 )
+from wardround.client.sources.kept import Located
+from wardround.client.sources.readers import shown
+from wardround.client.sources.source import Asked
 from wardround.common.audit.log import AuditLog
+from wardround.common.config.load import Config
 from wardround.common.durable.lock import lock_holder
 from wardround.common.errors import AuditError, PolicyRefused, TransportError, WardroundError
 from wardround.common.manifest.manifest import Manifest
@@ -122,6 +126,8 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
         say(study_text(now.study, now.config, _where_data(kit, now.study)))
     elif now.study is None and (cohort := kit.description.config().cohort) is not None:
         say(asked_of_records(cohort))
+    for text in asked_of_sources(kit, now.study, now.config):
+        say(text)
     say(plan_text(manifest))
     for line in _together(kit, now):
         say(line)
@@ -137,6 +143,25 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
     say(f"New since {what}:")
     for line in lines:
         say(f"  {line}")
+
+
+def asked_of_sources(kit: Kit, study: Study | None, config: Config | None) -> Iterator[str]:
+    """What the question becomes where this hospital's data are, such as SQL.
+
+    study, config : None in a federation that is one study
+    """
+    try:
+        site = load_site(kit.site_path)
+        if study is None:
+            config = kit.description.config()
+            found: list[Located | None] = [site.located(name) for name in site.data]
+        else:
+            found = [site.for_study(study.name).mapped]
+    except WardroundError:
+        return  # it is said where the data are
+    for one in found:
+        if one is not None and one.source is not None and config is not None:
+            yield from shown(one.source, Asked(config, one.base, one.name, lambda line: None))
 
 
 def _where_data(kit: Kit, study: Study) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import SerializeAsAny, WrapValidator
 
 from wardround.client.sources.fhir.settings import FhirSource
+from wardround.client.sources.omop.settings import OmopSource
 from wardround.client.sources.pacs.settings import DicomWebSource, DimseSource
 from wardround.client.sources.settings import FILE, FileSource, SourceTable
 from wardround.client.sources.sql.settings import SqlSource
@@ -22,6 +23,7 @@ KINDS: Mapping[str, type[SourceTable]] = {
     "fhir": FhirSource,
     "dicomweb": DicomWebSource,
     "dicom": DimseSource,
+    "omop": OmopSource,
 }
 """By ``source``."""
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from wardround.client.sources.fhir.settings import FhirSource
 from wardround.client.sources.fhir.source import FhirRows
 from wardround.client.sources.fhir.source import look as look_at_export
 from wardround.client.sources.files import FileRows
+from wardround.client.sources.omop.settings import OmopSource
+from wardround.client.sources.omop.shown import shown_sql
+from wardround.client.sources.omop.source import OmopRows
 from wardround.client.sources.pacs.fetch import ArchiveImages
 from wardround.client.sources.pacs.reach import greeted
 from wardround.client.sources.pacs.settings import ArchiveTable
@@ -26,6 +31,8 @@ def rows_of(source: RowsTable) -> TableSource:
             return SqlRows(source)
         case FhirSource():
             return FhirRows(source)
+        case OmopSource():
+            return OmopRows(source)
     raise AssertionError(f"no reader for {type(source).__name__}")
 
 
@@ -45,6 +52,8 @@ def look(source: SourceTable, asked: Asked) -> str:
             if not path.exists():
                 raise DataError(f"{path}: there is no such file or folder")
             return f"{path}: is there"
+        case OmopSource():
+            return look_at(source, asked, source.needed)
         case DatabaseTable():
             return look_at(source, asked)
         case FhirSource():
@@ -52,3 +61,9 @@ def look(source: SourceTable, asked: Asked) -> str:
         case ArchiveTable():
             return greeted(source, asked.base, asked.called)
     raise AssertionError(f"nothing looks at {type(source).__name__}")
+
+
+def shown(source: SourceTable, asked: Asked) -> Iterator[str]:
+    """What a person is shown of a source beside a plan: what the study's question becomes here."""
+    if isinstance(source, OmopSource):
+        yield from shown_sql(source, asked)
