@@ -60,8 +60,9 @@ def frequent(table: Table, column: str, options: TabularOptions) -> dict[str, in
     rows = coded.counts()
     shared, patients = rows, options.columns.patient_id
     if patients is not None:  # a patient's many rows are one who shares the value
-        pairs = np.stack([coded.index, table.coded(patients).index])[:, coded.index >= 0]
-        each = np.bincount(np.unique(pairs, axis=1)[0], minlength=len(coded.texts))
+        whose = table.coded(patients)
+        pairs = (coded.index * len(whose.texts) + whose.index)[coded.index >= 0]
+        each = np.bincount(np.unique(pairs) // len(whose.texts), minlength=len(coded.texts))
         shared = dict(zip(coded.texts, each.tolist(), strict=True))
     least = options.min_category_count
     return {

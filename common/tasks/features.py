@@ -128,29 +128,36 @@ def features(table: Table, totals: Sums, train: Table, options: TabularOptions) 
     if options.normalise == "none":
         return matrix
     mean, std = _scale(matrix.shape[1], totals, train, options)
-    return (matrix - mean) / std
+    matrix -= mean
+    matrix /= std
+    return matrix
 
 
 def _encode(table: Table, totals: Sums, train: Table, options: TabularOptions) -> Matrix:
-    blocks = []
+    names = feature_names(totals, options)
+    matrix, at = np.empty((len(table), len(names))), 0
     for name in numeric_names(totals):
         values = table.numbers(name)
         gaps = np.isnan(values)
         if gaps.any():
             values[gaps] = _fill(table, name, gaps, totals, train, options)
-        blocks.append(values[:, None])
+        matrix[:, at] = values
+        at += 1
     for name in sorted(options.columns.binary):
         values = options.binary_values(name).read(table, name)
         gaps = np.isnan(values)
         if gaps.any():
             _refuse_gap(table, name, gaps, options)
             values[gaps] = _mode(name, totals, train, options)
-        blocks.append(values[:, None])
+        matrix[:, at] = values
+        at += 1
     for name in sorted(options.columns.categorical):
         if (gaps := table.missing(name)).any():
             _refuse_gap(table, name, gaps, options)
-        blocks.append(indicators(table, name, totals, options))
-    return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(table), 0))
+        found = indicators(table, name, totals, options)
+        matrix[:, at : at + found.shape[1]] = found
+        at += found.shape[1]
+    return matrix
 
 
 def _scale(

@@ -51,6 +51,7 @@ from wardround.common.tasks.columns import (
 from wardround.common.tasks.data.allowance import OF_TABLES, REASON, Unread, allowed
 from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
 from wardround.common.tasks.data.row_keys import identifier_keys
 from wardround.common.tasks.data.shards import shard_sites
@@ -113,8 +114,11 @@ class TabularTask(Task[Table]):
             table = self.rows_of(path)
         if options.columns.split and table.file_splits:
             raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
+        problems = Problems(path)
         for name in needed_columns(options):
-            table.column(name)
+            with problems.collected():
+                table.column(name)
+        problems.check()
         for name in target_columns(options):
             table = table.keep(~table.missing(name), f"column '{name}' is empty")
         table = self._readable(table)
@@ -123,7 +127,7 @@ class TabularTask(Task[Table]):
             table = table.keep(~gaps, "an input is missing (task.missing = 'drop')")
         if len(table) == 0:
             raise DataError(f"{path}: no row has a target (and, with missing = 'drop', all inputs)")
-        self._parse(table)
+        self._parse(table, path)
         return replace(table, left_out=added([*table.left_out, *uncounted(table, options)]))
 
     def _readable(self, table: Table) -> Table:
@@ -150,15 +154,21 @@ class TabularTask(Task[Table]):
         options = self.options
         return read_table(path, options.dialect, options.missing_values, options.text_columns)
 
-    def _parse(self, table: Table) -> None:
-        """Read every cell once, so that a bad one is named now and not in the first round."""
-        read_targets(table, {}, self.options)
-        for name in numeric_columns(table, self.options):
-            table.numbers(name, features.NOT_A_NUMBER)
-        for name in self.options.columns.binary:
-            self.options.binary_values(name).read(table, name)
-        for name in undeclared(self.options):
-            frequent(table, name, self.options)
+    def _parse(self, table: Table, path: Path | None) -> None:
+        """Read every cell once, so that all bad ones are named now and not in the first round."""
+        options, problems = self.options, Problems(path)
+        with problems.collected():
+            read_targets(table, {}, options)
+        for name in numeric_columns(table, options):
+            with problems.collected():
+                table.numbers(name, features.NOT_A_NUMBER)
+        for name in options.columns.binary:
+            with problems.collected():
+                options.binary_values(name).read(table, name)
+        for name in undeclared(options):
+            with problems.collected():
+                frequent(table, name, options)
+        problems.check()
 
     def sites(self, path: Path) -> dict[str, Path]:
         """Files that ``read_table`` reads in a folder, and folders, by name; other files are not

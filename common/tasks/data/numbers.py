@@ -49,11 +49,11 @@ def read_numbers(
 def _of_numbers(column: pa.ChunkedArray) -> Numbers:
     gaps = column.null_count > 0
     values = np.array(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    odd = ~(np.abs(values) <= (MAX_ABS_NUMBER if column.type == pa.float64() else _MAX_WHOLE))
+    whole = column.type == pa.int64()
+    odd = ~(np.abs(values) < _MAX_WHOLE) if whole else ~(np.abs(values) <= MAX_ABS_NUMBER)
     if gaps:
         odd &= pc.is_valid(column).to_numpy()
     rows = np.flatnonzero(odd)
-    whole = column.type == pa.int64()
     return values, rows, _WHY_NOT["whole"] if whole else _NOT
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from wardround.common.errors import DataError
 
@@ -29,8 +30,13 @@ class Problems:
         else:
             self._more += 1
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Adds what a DataError within says, and goes on behind."""
+        try:
+            yield
+        except DataError as error:
+            self.add(str(error))
 
     def check(self) -> None:
         """Raise DataError with all that was added; nothing where nothing was."""

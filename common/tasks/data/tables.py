@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from filecmp import cmp
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ def read_table(
     dialect = dialect or Dialect()
     shard = shard_files(path, READABLE)
     files = [file for file, _ in shard.files]
+    _check_twice(files)
     missing = missing_codes(missing_values)
     read = _all(path, files, dialect, missing & USUAL_MISSING, texts, hide_names)
     _check_names(files, [one.table for one in read], hide_names)
@@ -68,7 +71,7 @@ def read_table(
         shard.left_out,
         hide_names,
         tuple(split for _, split in shard.files if split),
-        tuple(dict.fromkeys(f"read with {one.told}" for one in read if one.told)),
+        (*dict.fromkeys(f"read with {one.told}" for one in read if one.told), *_copies(files)),
         people,
         origin.called if origin is not None else "",
         dialect.header is None,
@@ -92,6 +95,30 @@ def _all(
             problems.add(str(error))
     problems.check()
     return found
+
+
+def _check_twice(files: Sequence[Path]) -> None:
+    """Raise DataError for a table that lies there twice: every row would count twice."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        if (other := seen.setdefault(file.stem, file)) != file:
+            raise DataError(
+                f"{file}: the same name as {other.name} beside it; is it the same table in another "
+                "form? Move one away, or rename it"
+            )
+
+
+def _copies(files: Sequence[Path]) -> list[str]:
+    """What to know of files with the same bytes."""
+    sizes = Counter(file.stat().st_size for file in files)
+    likely = [file for file in files if sizes[file.stat().st_size] > 1]
+    copies = sum(
+        any(cmp(file, other, shallow=False) for other in likely[:position])
+        for position, file in enumerate(likely)
+    )
+    return (
+        [f"{copies} of {len(files)} files are copies of others: rows count twice"] if copies else []
+    )
 
 
 def _check_names(files: Sequence[Path], tables: Sequence[pa.Table], hide_names: bool) -> None:

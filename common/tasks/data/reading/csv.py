@@ -6,6 +6,7 @@ takes for a number or a time and a hospital wouldn't (0x10, 1e400, 12:30) is rea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.reading.marks import Marks, evidence
 from wardround.common.tasks.data.reading.names import checked_names
 from wardround.common.tasks.data.reading.records import Layout, Lines
-from wardround.common.tasks.data.reading.scan import LONGEST_LINE_BYTES, Seen, scan
+from wardround.common.tasks.data.reading.scan import LONGEST_LINE_BYTES, Seen, endless_line, scan
 from wardround.common.tasks.data.reading.settle import Settled, settle
 from wardround.common.tasks.data.reading.texts import (
     WHOLE,
@@ -40,6 +41,8 @@ from wardround.common.tasks.data.reading.types import TYPES
 
 _SAMPLE_BYTES = 1 << 18
 _BLOCK_BYTES = 1 << 22
+_SAID = re.compile(r"sep=(.)\r?\n")
+"""The line that Excel takes a delimiter from."""
 
 
 @dataclass(frozen=True)
@@ -169,14 +172,16 @@ def read_csv(
     hide_names: bool,
 ) -> CsvTable:
     """See ``read.read_file``."""
-    content, seen, sample, delimiter, quote = _looked_at(opened(path, dialect.encoding), dialect)
-    names, skip = _header(path, sample, delimiter, quote, dialect, hide_names)
+    looked = _looked_at(opened(path, dialect.encoding), dialect)
+    content, seen, delimiter, quote = looked.content, looked.seen, looked.delimiter, looked.quote
+    names, skip = _header(path, looked, dialect, hide_names)
     layout = Layout(content, delimiter, quote, seen.quotes, skip, len(names))
     as_text = frozenset(n for n, name in enumerate(names) if texts is not None and name in texts)
     nulls = tuple(sorted({"", *(text for text in missing if not _is_plain_number(text))}))
     parser = Parser(layout, seen, as_text, texts is None, missing_codes(nulls), nulls)
-    marks = asked_marks(dialect) or _of_sample(sample, layout)
     asked, by_comma = asked_marks(dialect) is not None, delimiter == ","
+    pointed = by_comma and not seen.quotes  # no cell can hold a comma
+    marks = asked_marks(dialect) or (Marks(".") if pointed else _of_sample(looked.sample, layout))
     settled = settle(parser, marks, asked, by_comma, dialect.dates)
     _ask(path, [f"{n + 1}" if hide_names else f"'{names[n]}'" for n in settled.unsaid])
     table = pa.table(settled.columns, names=names)
@@ -186,30 +191,46 @@ def read_csv(
     return CsvTable(table, Lines(layout), told)
 
 
-def _looked_at(content: Content, dialect: Dialect) -> tuple[Content, Seen, str, str, str]:
-    """(content, what is in it, its beginning, delimiter, quote)"""
+@dataclass(frozen=True)
+class Looked:
+    """What a look at a file shows. sample : its beginning; front : lines before the header"""
+
+    content: Content
+    seen: Seen
+    sample: str
+    delimiter: str
+    quote: str
+    front: int
+
+
+def _looked_at(content: Content, dialect: Dialect) -> Looked:
+    """Raises DataError for what is no text file."""
     sample = content.sample(_SAMPLE_BYTES)
     if "\n" not in sample and "\r" not in sample:
         sample = content.sample(LONGEST_LINE_BYTES)
+        if len(sample.encode("utf-8", "replace")) >= LONGEST_LINE_BYTES:
+            raise endless_line(content.path, 1)
+    said = _SAID.match(sample)
+    sample = sample[said.end() :] if said else sample
     quote = dialect.quote or find_quote(sample)
     columns = len(dialect.header) if dialect.header is not None else None
-    delimiter = dialect.delimiter or find_delimiter(content.path, sample, quote, columns)
+    delimiter = dialect.delimiter or (said[1] if said else None)
+    delimiter = delimiter or find_delimiter(content.path, sample, quote, columns)
     seen = scan(content, delimiter, quote)
     if not seen.utf8:
         return _looked_at(content.recoded("cp1252"), dialect)
-    return content, seen, sample, delimiter, quote
+    return Looked(content, seen, sample, delimiter, quote, int(said is not None))
 
 
-def _header(
-    path: Path, sample: str, delimiter: str, quote: str, dialect: Dialect, hide: bool
-) -> tuple[list[str], int]:
+def _header(path: Path, looked: Looked, dialect: Dialect, hide: bool) -> tuple[list[str], int]:
     """(names, lines in front of the first row)"""
     if dialect.header is not None:
-        return list(dialect.header), 0
-    lines, first = next(records(sample, delimiter, quote), (0, None))
+        return list(dialect.header), looked.front
+    rows = records(looked.sample, looked.delimiter, looked.quote)
+    lines, first = next(rows, (0, None))
     if first is None:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
-    return checked_names(path, first, hide), lines
+    return checked_names(path, first, hide), looked.front + lines
 
 
 def asked_marks(dialect: Dialect) -> Marks | None:

@@ -14,6 +14,7 @@ from wardround.common.errors import DataError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _ROWS = 200
+_LONE_COMMA = re.compile(r"(?<![0-9]),|,(?![0-9])")
 NAMED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 
 
@@ -56,6 +57,8 @@ def find_delimiter(path: Path, sample: str, quote: str, columns: int | None) -> 
         return "\t" if path.suffix.lower() == ".tsv" else ","
     best = max(share for share, _ in scores.values())
     found = [mark for mark, (share, _) in scores.items() if share == best]
+    if len(found) > 1 and "," in found and not _LONE_COMMA.search(sample):
+        found.remove(",")  # each comma is within a number
     if len(found) > 1:
         wide = max(scores[mark][1] for mark in found)
         several = [mark for mark in found if scores[mark][1] == wide]

@@ -8,6 +8,8 @@ from pathlib import Path
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.text import normal_text
 
+_JOINERS = "\u200c\u200d"
+"""Unseen letters that names of some languages need."""
 _MEND = "without a header line, name the columns in task.dialect.header"
 
 
@@ -20,8 +22,16 @@ def checked_names(path: Path, names: Sequence[str], hide: bool) -> list[str]:
     found = Problems(path)
     for position, name in enumerate(known, start=1):
         first = known.index(name) + 1
+        alike = [one.casefold() for one in known[: position - 1]]
         if not name:
             found.add(f"{path}: column {position} has no name in the header; name it, or drop it")
+        elif any(not letter.isprintable() and letter not in _JOINERS for letter in name):
+            found.add(f"{path}: the name of column {position} has an unseen letter; write it anew")
+        elif name not in known[: position - 1] and name.casefold() in alike:
+            found.add(
+                f"{path}: the names of columns {alike.index(name.casefold()) + 1} and {position} "
+                "differ in the case of letters alone; rename one"
+            )
         elif first < position:
             what = "a name" if hide or looks_like_a_cell(name) else f"column '{name}'"
             same = "" if names[first - 1] == names[position - 1] else ", but for blanks or form"

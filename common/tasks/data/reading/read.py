@@ -93,7 +93,8 @@ def read_written(
 
 def without(table: pa.Table, missing: Collection[str]) -> pa.Table:
     """The table with null where a cell's text is missing, or its number that of such a text."""
-    known, numbers = missing_codes(missing), missing_numbers(missing)
+    known = missing_codes(missing)
+    numbers = missing_numbers(known)
     columns = [_without(column, known, numbers) for column in table.columns]
     return pa.table(columns, schema=table.schema)
 

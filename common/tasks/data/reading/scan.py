@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,14 @@ class Seen:
     size: int = 0
 
 
+def endless_line(path: Path, line: int) -> DataError:
+    """The error of a line that no row has."""
+    most = f"{LONGEST_LINE_BYTES >> 20} MiB"
+    return DataError(
+        f"{path}:{line}: a line of more than {most}; is this a CSV, with its ends of lines?"
+    )
+
+
 def scan(content: Content, delimiter: str, quote: str) -> Seen:
     """Look at every byte once. Raises DataError by the line of a NUL, and for an endless line."""
     seen, state = Seen(), _Quotes(ord(quote), ord(delimiter) if delimiter.isascii() else -1)
@@ -55,10 +64,7 @@ def scan(content: Content, delimiter: str, quote: str) -> Seen:
         if end >= 0:
             last_end = seen.size + end
         elif seen.size + len(piece) - last_end > LONGEST_LINE_BYTES:
-            raise DataError(
-                f"{content.path}:{content.line_at(last_end + 1)}: a line of more than "
-                f"{LONGEST_LINE_BYTES >> 20} MiB; is this a CSV, with its ends of lines?"
-            )
+            raise endless_line(content.path, content.line_at(last_end + 1))
         if seen.utf8 and (not piece.isascii() or decoder.getstate()[0]):
             seen.utf8 = _decodes(decoder, piece)
         data = np.frombuffer(piece, dtype=np.uint8)

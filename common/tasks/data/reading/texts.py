@@ -7,6 +7,7 @@ ASCII; so a column costs its distinct cells, not its cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ def missing_codes(texts: Collection[str]) -> frozenset[str]:
     return frozenset(code(text) for text in texts) | {""}
 
 
-def missing_numbers(texts: Collection[str]) -> list[float]:
+@lru_cache(maxsize=64)
+def missing_numbers(texts: frozenset[str]) -> list[float]:
     """Those of the codes that are numbers: -9 is -9.0 in a column of numbers."""
     values = pa.array(sorted(texts), pa.string())
     known = is_number(values)
