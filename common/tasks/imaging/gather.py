@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -29,14 +30,23 @@ class Gathered:
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, image: Decoded | LeftOut, label: int, split: str, key: Callable[[], str]) -> None:
+    def add(
+        self,
+        image: Decoded | LeftOut,
+        label: int,
+        split: str,
+        key: Callable[[], str],
+        patient: str = "",
+    ) -> None:
         """An image, or why there is none.
 
         key : tells it from others by its content; asked for where neither patient nor split do
+        patient : a digest, where it isn't the image that says whose it is
         """
         if isinstance(image, LeftOut):
             self._left.append(image)
             return
+        image = replace(image, patient=patient) if patient else image
         self._bytes += image.pixels.nbytes
         check_room(self._bytes)
         known = split or image.patient is not None

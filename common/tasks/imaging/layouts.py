@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wardround.common.tasks.data.layouts import Layout
 from wardround.common.tasks.data.shards import HOSPITALS, shard_sites, splits_of, visible
+from wardround.common.tasks.imaging.bids import is_bids
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.text import code
 
@@ -30,7 +31,14 @@ CLASSES = Layout(
     "folders for the classes, `normal` and `pneumonia`, in one folder",
     "every file in it, and every folder in it as one volume of DICOM slices",
 )
-IMAGES = (CSV, NPZ, SPLIT, CLASSES, HOSPITALS)
+BIDS = Layout(
+    "a BIDS data set",
+    "a [BIDS](https://bids.neuroimaging.io) data set: `participants.tsv`, `sub-01`, `sub-02`, ...",
+    "NIfTI files of `task.files.suffix` (`sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz`), with the "
+    "`label` and, if named, `split` of `participants.tsv`; a participant is a patient. Not what "
+    "lies beside the subjects (`derivatives`, `sourcedata`)",
+)
+IMAGES = (CSV, NPZ, SPLIT, CLASSES, BIDS, HOSPITALS)
 FILES = (".csv", ".npz")
 
 
@@ -38,6 +46,8 @@ def layout_of(path: Path, options: ImagingOptions) -> Layout | None:
     """The layout of one data set that a path is in; None for one that is in none of them."""
     if not path.is_dir():
         return {".csv": CSV, ".npz": NPZ}.get(path.suffix.lower())
+    if is_bids(path):
+        return BIDS
     entries = visible(path)
     folders = [entry.name for entry in entries if entry.is_dir()]
     for suffix, layout in ((".csv", CSV), (".npz", NPZ)):
@@ -68,7 +78,7 @@ def image_sites(path: Path, options: ImagingOptions) -> dict[str, Path]:
 def is_one_data_set(path: Path, options: ImagingOptions) -> Layout | None:
     """The layout of a folder that is one data set, not a folder of hospitals."""
     layout = layout_of(path, options)
-    if layout is None or layout in (SPLIT, CLASSES):
+    if layout is None or layout in (SPLIT, CLASSES, BIDS):
         return layout
     folders = [entry.name for entry in visible(path) if entry.is_dir()]
     classes = {code(name) for name in options.classes}

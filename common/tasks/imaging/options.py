@@ -72,13 +72,16 @@ class AugmentOptions(Options):
 
 
 class FileOptions(Options):
-    """``[task.files]``: columns of a CSV that names the images."""
+    """``[task.files]``: columns of the table that names the images, and which of them are meant."""
 
     image: Name = Field("file", description="the image, below the CSV's folder")
     label: Name = Field("label", description="its class")
     patient_id: Name | None = Field(None, description="whose images stay on one side of the split")
     split: Name | None = Field(
         None, description="a column that says `train`, `validation` or `test`"
+    )
+    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,50}$")] = Field(
+        "T1w", description="of a BIDS data set: which images, by the last word of their names"
     )
 
 

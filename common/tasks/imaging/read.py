@@ -15,10 +15,11 @@ from wardround.common.errors import DataError
 from wardround.common.tasks.data.example import example_sets
 from wardround.common.tasks.data.row_keys import array_key
 from wardround.common.tasks.imaging.arrays import read_npz
+from wardround.common.tasks.imaging.bids import read_bids
 from wardround.common.tasks.imaging.folders import read_folders
 from wardround.common.tasks.imaging.gather import check_room
 from wardround.common.tasks.imaging.images import Images
-from wardround.common.tasks.imaging.layouts import CSV, NPZ, SPLIT, layout_of
+from wardround.common.tasks.imaging.layouts import BIDS, CSV, NPZ, SPLIT, layout_of
 from wardround.common.tasks.imaging.listed import read_listed
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.pixels import fit
@@ -38,6 +39,8 @@ def read_images(path: Path, options: ImagingOptions) -> Images:
         return read_listed(path, options)
     if layout is NPZ:
         return read_npz(path, options)
+    if layout is BIDS:
+        return read_bids(path, options)
     return read_folders(path, options, layout is SPLIT)
 
 

@@ -13,8 +13,10 @@ from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, DataError
 from wardround.common.tasks.data.layouts import markdown
+from wardround.common.tasks.data.row_keys import identifier_digest
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.layouts import (
+    BIDS,
     CLASSES,
     CSV,
     HOSPITALS,
@@ -68,7 +70,30 @@ def npz(folder: Path) -> None:
     np.savez(folder / "x.npz", images=images, labels=labels)
 
 
-MAKERS = {CSV: csv, NPZ: npz, SPLIT: with_split, CLASSES: classes}
+def bids(folder: Path) -> None:
+    """Four participants, each seen twice; of a slice, as the pictures here are flat."""
+    rows = "".join(f"sub-{n:02}\t{20 + n}\t{'ab'[n % 2]}\n" for n in range(1, 5))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "participants.tsv").write_text("participant_id\tage\tlabel\n" + rows)
+    (folder / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    for number in range(1, 5):
+        for session in (1, 2):
+            scan(folder, f"sub-{number:02}", f"ses-{session}", 10 * number + session)
+
+
+def scan(folder: Path, subject: str, session: str, value: int, suffix: str = "T1w") -> Path:
+    import nibabel
+
+    place = folder / subject / session / "anat"
+    place.mkdir(parents=True, exist_ok=True)
+    file = place / f"{subject}_{session}_{suffix}.nii.gz"
+    values = np.full((8, 8, 1), value, dtype=np.int16)
+    values[0, 0] = 0
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), file)
+    return file
+
+
+MAKERS = {CSV: csv, NPZ: npz, SPLIT: with_split, CLASSES: classes, BIDS: bids}
 
 
 def population(path: Path, more: str = "") -> Population:
@@ -122,6 +147,36 @@ def test_csv_files_of_hospitals_beside_their_pictures(tmp_path: Path) -> None:
 def test_the_documents_have_the_layouts() -> None:
     assert markdown(IMAGES) in (ROOT / "docs" / "imaging.md").read_text()
     assert {*MAKERS, HOSPITALS} == set(IMAGES)  # each has its test
+
+
+def test_a_bids_data_set_gives_the_images_of_one_suffix_and_keeps_participants_together(
+    tmp_path: Path,
+) -> None:
+    bids(tmp_path)
+    scan(tmp_path, "sub-01", "ses-1", 99, "T2w")
+    scan(tmp_path, "sub-09", "ses-1", 99)
+    scan(tmp_path / "derivatives" / "fmriprep", "sub-01", "ses-1", 99)
+    table = tmp_path / "participants.tsv"
+    table.write_text(
+        table.read_text().replace("23\ta", "n/a\tb").replace("24\ta", "24\tn/a") + "sub-10\t30\ta\n"
+    )
+    found = task().load(tmp_path)
+    assert found.labels.tolist() == [1, 1, 0, 0, 1, 1] and found.patients is not None
+    ids = [f"sub-{number:02}" for number in (1, 1, 2, 2, 3, 3)]
+    assert found.patients.tolist() == [identifier_digest(id) for id in ids]
+    assert lines(found) == [
+        "1 image was left out: of another suffix than 'T1w'",
+        "1 participant was left out: the table names them, and they have no folder",
+        "2 images were left out: their participant's label is n/a",
+        "1 folder was left out: of participants that participants.tsv lacks",
+    ]
+    one = ImagingTask(**OPTIONS, files={"suffix": "T2w"}).load(tmp_path)
+    assert len(one) == 1 and one.labels.tolist() == [1]
+    with pytest.raises(DataError, match="ends in _FLAIR.nii .*; check task.files.suffix"):
+        ImagingTask(**OPTIONS, files={"suffix": "FLAIR"}).load(tmp_path)
+    table.write_text(table.read_text() + "sub-01\t30\ta\n")
+    with pytest.raises(DataError, match="tsv:7: column 'participant_id': an earlier row is of the"):
+        task().load(tmp_path)
 
 
 # --- what would be passed over -------------------------------------------------------------------
