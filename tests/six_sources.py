@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from tests import postgres
 from tests.clinical import COHORT, COLUMNS, Population
 from wardround.client.sources.fhir.settings import FhirSource
-from wardround.client.sources.kinds import KINDS
+from wardround.client.sources.omop.settings import OmopSource
 from wardround.client.sources.settings import FileSource, RowsTable
 from wardround.client.sources.snapshot import take_rows
 from wardround.client.sources.source import Asked
@@ -112,10 +112,7 @@ class Places:
 
     def _omop(self, people: Population, base: Path) -> RowsTable:
         self._fill(base, people.omop())
-        values = {"source": "omop", "url": "file:ehr.url"}
-        source = KINDS["omop"].model_validate(values)
-        assert isinstance(source, RowsTable)
-        return source
+        return OmopSource(url="file:ehr.url")
 
     def _fhir(self, people: Population, base: Path) -> RowsTable:
         people.write_fhir(base / "export")

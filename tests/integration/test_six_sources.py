@@ -11,7 +11,6 @@ from tests.clinical import Population
 from tests.six_sources import HOSPITALS, NAMES, Places, model
 
 PATIENTS = 150
-LANDED = tuple(name for name in NAMES if name != "omop")
 
 
 @pytest.mark.xdist_group("postgresql")
@@ -21,7 +20,7 @@ def test_six_places_are_one_model(postgresql: postgres.PostgreSQL, tmp_path: Pat
         for seed, (name, share) in enumerate(HOSPITALS.items())
     }
     places, found = Places(postgresql), {}
-    for name in LANDED:
+    for name in NAMES:
         found[name] = model(places, name, people, tmp_path / name)
     assert set(found.values()) == {found["csv"]}
     assert found["csv"][1] == sum(len(one.rows()) for one in people.values()) > 60
