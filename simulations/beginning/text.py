@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from wardround.common.names import names_of
+from wardround.common.tasks.data.mapping.units import is_unit
 from wardround.common.text import one_line
 from wardround.simulations.beginning.decide import Decision
 from wardround.simulations.beginning.found import MISSING, Found
@@ -15,6 +18,8 @@ from wardround.simulations.search.values import toml_text
 
 _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
 _WIDTH = 100
+_MANY = 20
+"""Fewest rows of a hospital whose median is told, to two digits."""
 _NO_WORD = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -130,12 +135,36 @@ def _columns(decision: Decision) -> Iterator[str]:
             yield f"[task.columns.{key}]"
             for name, texts in tables.items():
                 yield f"{toml_key(name)} = {toml_text(list(texts or []))}"
+    yield from _expected(decision)
     coded = [role for role in decision.roles.values() if role.codes]
     for role in coded:
         yield ""
         yield f"[task.columns.codes.{toml_key(role.name)}]  # how hospitals write it"
         for name, texts in role.codes.items():
             yield f"{toml_key(name)} = {toml_text(list(texts))}"
+
+
+def _expected(decision: Decision) -> Iterator[str]:
+    """Unit and usual value of inputs whose name says a unit, for hospitals to find another one by.
+    Two digits of a median of many rows are no patient's value."""
+    found = {}
+    for role in decision.of("numeric"):
+        seen = decision.found[role.name]
+        units = {one.unit for one in seen.at.values()}
+        medians = [
+            one.median
+            for one in seen.at.values()
+            if one.median is not None and one.rows - one.gaps >= _MANY
+        ]
+        if len(units) == 1 and seen.unit is not None and is_unit(seen.unit):
+            usual = float(f"{np.median(medians):.2g}") if medians else 0.0
+            found[role.name] = (seen.unit, usual)
+    if found:
+        yield ""
+        yield "[task.columns.expected]  # for a hospital's `wardround data check KIT`"
+    for name, (unit, usual) in found.items():
+        median = f", median = {usual!r}" if usual else ""
+        yield f"{toml_key(name)} = {{ unit = {toml_text(unit)}{median} }}"
 
 
 def _list(decision: Decision, key: str, roles: Sequence[Role]) -> Iterator[str]:

@@ -57,6 +57,8 @@ def test_three_ordinary_extracts_run_without_a_hand_on_the_file(tmp_path: Path) 
     assert columns["categorical"] == ["Geschlecht"] and columns["ignore"] == ["Aufnahme"]
     assert columns["codes"] == {"Geschlecht": {"female": ["F", "f"], "male": ["M", "m"]}}
     assert task["positive"] == ["1", "dead", "ja"] and task["negative"] == ["0", "alive", "nein"]
+    assert columns["expected"]["CRP [mg/l]"]["unit"] == "mg/l"
+    assert columns["expected"]["Größe [cm]"]["median"] % 1 == 0  # to two digits: no patient's
     assert "." in MISSING and not {"missing_values", "dialect"} & set(task)
     result = run(found, tmp_path)
     assert result.rounds[0]["accepted"] == ["nord", "south", "west"]

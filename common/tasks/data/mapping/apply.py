@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wardround.common.errors import DataError
 from wardround.common.tasks.data.mapping.evaluate import evaluate
 from wardround.common.tasks.data.mapping.expression import ExpressionError
 from wardround.common.tasks.data.mapping.kinds import NUMBER, check, kind_of
@@ -31,10 +30,9 @@ from wardround.common.tasks.data.mapping.texts import (
     numbers,
     to_mask,
 )
+from wardround.common.tasks.data.problems import Problems
 from wardround.common.text import code, near, normal_text
 
-SHOWN = 20
-"""Problems that one message lists; of more, the number."""
 Place = Callable[[int, str], str]
 """(row, column) as 'file:line: column 'name'', for messages."""
 
@@ -73,17 +71,6 @@ class Mapped:
         return found
 
 
-def mapped(table: pa.Table, mapping: Mapping, place: Place) -> pa.Table:
-    """The table as the study has it; raises DataError for each row that can't be mapped.
-
-    All at once, up to ``SHOWN``: 'place: what; mend', a line each. No message quotes a cell.
-    """
-    found = map_rows(table, mapping)
-    if found.unmapped:
-        raise refused(list(lines(found.unmapped, place)))
-    return found.table
-
-
 def map_rows(table: pa.Table, mapping: Mapping) -> Mapped:
     """The table as the study has it, and which of its rows couldn't be mapped.
 
@@ -101,8 +88,10 @@ def map_rows(table: pa.Table, mapping: Mapping) -> Mapped:
 def columns_fit(schema: pa.Schema, mapping: Mapping) -> None:
     """Raise DataError, with every problem, where the mapping names columns that aren't there, or
     an expression takes another kind of value than a column has. Needs no rows."""
-    if problems := list(column_problems(schema, mapping)):
-        raise refused(problems)
+    found = Problems("map")
+    for problem in column_problems(schema, mapping):
+        found.add(problem)
+    found.check()
 
 
 def column_problems(schema: pa.Schema, mapping: Mapping) -> Iterator[str]:
@@ -136,13 +125,6 @@ def column_problems(schema: pa.Schema, mapping: Mapping) -> Iterator[str]:
             yield f"map.derive.{name}: {error}"
 
 
-def lines(unmapped: Iterable[Unmapped], place: Place) -> Iterator[str]:
-    """A line for each row that couldn't be mapped."""
-    for one in unmapped:
-        for row in one.rows:
-            yield f"{place(row, one.column)}: {one.what}"
-
-
 def lines_by_row(unmapped: Iterable[Unmapped], place: Place) -> dict[int, list[str]]:
     """By row, in their order, a line for each of its cells that couldn't be mapped."""
     found: dict[int, list[str]] = defaultdict(list)
@@ -150,12 +132,6 @@ def lines_by_row(unmapped: Iterable[Unmapped], place: Place) -> dict[int, list[s
         for row in one.rows:
             found[row].append(f"{place(row, one.column)}: {one.what}")
     return dict(sorted(found.items()))
-
-
-def refused(problems: list[str]) -> DataError:
-    """The error of all of them."""
-    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    return DataError("\n".join([*problems[:SHOWN], *more]))
 
 
 def _lacks(name: str, there: Iterable[str]) -> str:

@@ -130,6 +130,15 @@ def unit(text: str) -> Unit:
     return _Reader(cleaned).whole()
 
 
+def is_unit(text: str) -> bool:
+    """Whether ``unit`` reads it."""
+    try:
+        unit(text)
+    except UnitError:
+        return False
+    return True
+
+
 def remarks(text: str) -> list[str]:
     """What a code says in braces, which is no part of the unit: ``%{NGSP}``."""
     return sorted(re.findall(r"\{[^{}]*\}", text))
