@@ -49,7 +49,7 @@ def begin(
     found = find(data, known)
     if found.problems:
         lines = list(found.problems)
-        if any("task.dialect." in line for line in lines):
+        if any("task.dialect" in line for line in lines):
             lines.append(
                 "(what a message calls task.dialect.KEY is said here by --dialect KEY=VALUE)"
             )

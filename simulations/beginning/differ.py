@@ -6,6 +6,7 @@ times the others' measures in another unit, or other patients.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -19,35 +20,34 @@ from wardround.simulations.beginning.seen import Seen
 _APART = 9.0
 _FEWEST_ROWS = 10
 _CLOSE = 0.25
-_FACTORS = {
-    88.42: "mg/dL to umol/L of creatinine",
-    18.02: "mg/dL to mmol/L of glucose",
-    17.1: "mg/dL to umol/L of bilirubin",
-    38.67: "mg/dL to mmol/L of cholesterol",
-    10.0: "a factor of 10, as g/dL to g/L",
-    100.0: "a factor of 100, as m to cm or a share to percent",
-    1000.0: "a factor of 1,000, as g to mg",
-    365.25: "years to days",
-    30.44: "months to days",
-    12.0: "years to months",
-    24.0: "days to hours",
-    60.0: "hours to minutes",
-}
-"""Factors between units, by what one is usually of; a median is near one within a quarter."""
+_AT = "(in the file, or between machines in site.toml's [data.NAME.map])"
+_FACTORS = (
+    (88.42, "mg/dL to umol/L of creatinine", "creat kreat"),
+    (18.02, "mg/dL to mmol/L of glucose", "gluc gluk zucker sugar"),
+    (17.1, "mg/dL to umol/L of bilirubin", "bili"),
+    (38.67, "mg/dL to mmol/L of cholesterol", "chol ldl hdl"),
+    (365.25, "years to days", "age alter time zeit day tag year jahr dur dauer stay"),
+    (30.44, "months to days", "age alter time zeit day tag month monat dur dauer stay"),
+    (12.0, "years to months", "age alter time zeit month monat year jahr dur dauer"),
+    (24.0, "days to hours", "time zeit day tag hour stund dur dauer stay"),
+    (60.0, "hours to minutes", "time zeit hour stund min dur dauer"),
+    (10.0, "a factor of 10, as g/dL to g/L", ""),
+    (100.0, "a factor of 100, as m to cm or a share to percent", ""),
+    (1000.0, "a factor of 1,000, as g to mg", ""),
+)
+"""Factors between units, of what, and what the names of such columns have in them ('': any)."""
 
 
 def differences(
     shards: Sequence[Shard], found: Mapping[str, Seen], roles: Mapping[str, Role]
 ) -> list[str]:
     """What a researcher should know before these hospitals train one model."""
-    lines = [*_twice(shards), *_rows(shards)]
+    lines = [*_twice(shards), *_rows(shards), *_lacking(shards, found)]
     for seen in found.values():
-        if not seen.everywhere:
-            lines.append(_lacking(seen, shards, found))
         if roles[seen.name].role == "ignore":
             lines += _mixed(seen)
             lines += _odd(seen, shards)
-        else:
+        elif roles[seen.name].role in ("numeric", "time", "target"):
             lines += _scales(seen)
     return list(dict.fromkeys(lines))
 
@@ -76,49 +76,51 @@ def _rows(shards: Sequence[Shard]) -> Iterator[str]:
             )
 
 
-def _lacking(seen: Seen, shards: Sequence[Shard], found: Mapping[str, Seen]) -> str:
-    """A column that only some have: who lacks it, and what these may call it."""
-    lack = [shard for shard in shards if seen.name not in shard.profile]
-    have = [shard.title for shard in shards if seen.name in shard.profile]
-    if 2 * len(have) <= len(shards):
-        return (
-            f"column '{seen.name}': only {_few(have)} {_has(have)} it, so it is not used"
-            f"{_meant(seen, lack, found)}"
-        )
-    titles = [shard.title for shard in lack]
-    return (
-        f"column '{seen.name}': {_few(titles)} {'lacks' if len(titles) == 1 else 'lack'} it, so it "
-        f"is not used{_meant(seen, lack, found) or '; add it there to use it'}"
-    )
+def _lacking(shards: Sequence[Shard], found: Mapping[str, Seen]) -> Iterator[str]:
+    """Columns that only some have: who lacks them, and what these may call them."""
+    some = [seen for seen in found.values() if not seen.everywhere]
+    by_base: dict[str, list[Seen]] = defaultdict(list)
+    for seen in some:
+        by_base[next(iter(seen.at.values())).base.casefold()].append(seen)
+    told: set[str] = set()
+    for group in by_base.values():
+        if len(group) > 1 and any(one.unit for one in group):
+            told |= {one.name for one in group}
+            units = {usual_unit(one.unit) for one in group if one.unit}
+            names = "; ".join(f"{_few(list(one.at))}: '{one.name}'" for one in group)
+            same = ", in the same unit" if len(units) > 1 else ""
+            yield (
+                f"one column by several names, so it is not used ({names}); give it one{same} {_AT}"
+            )
+    for seen in some:
+        if seen.name not in told:
+            yield _lack(seen, shards, found)
 
 
-def _meant(seen: Seen, lack: Sequence[Shard], found: Mapping[str, Seen]) -> str:
-    """What those that lack a column may call it: another unit, or another spelling."""
-    base = next(iter(seen.at.values())).base.casefold()
+def _lack(seen: Seen, shards: Sequence[Shard], found: Mapping[str, Seen]) -> str:
+    have, lack = list(seen.at), [shard for shard in shards if seen.name not in shard.profile]
+    meant = ""
     for shard in lack:
         own = [name for name in shard.profile.columns if not found[name].everywhere]
-        for name in own:
-            profile = shard.profile[name]
-            if profile.base.casefold() == base and (profile.unit or seen.unit):
-                same = (
-                    profile.unit and seen.unit and usual_unit(profile.unit) == usual_unit(seen.unit)
-                )
-                convert = "" if same else ", in the same unit"
-                return (
-                    f"; {shard.title} has '{name}': give both one name{convert} (in the file, or "
-                    "between machines in site.toml's [data.NAME.map])"
-                )
-        if meant := near(seen.name, own):
-            return f"; {shard.title} has '{meant}': give both one name if they are the same"
-    return ""
+        if close := near(seen.name, own):
+            meant = f"; {shard.title} has '{close}': give both one name if they are the same"
+            break
+    if 2 * len(have) <= len(shards):
+        has = "has" if len(have) == 1 else "have"
+        return f"column '{seen.name}': only {_few(have)} {has} it, so it is not used{meant}"
+    titles = [shard.title for shard in lack]
+    lacks = "lacks" if len(titles) == 1 else "lack"
+    return (
+        f"column '{seen.name}': {_few(titles)} {lacks} it, so it is not used"
+        f"{meant or '; add it there to use it'}"
+    )
 
 
 def _mixed(seen: Seen) -> Iterator[str]:
     if seen.recoded:
         yield (
             f"column '{seen.name}': the same two values are other numbers at some hospitals "
-            "(0 and 1, 1 and 2, ...); to use it, recode the files alike (between machines in "
-            "site.toml's [data.NAME.map])"
+            f"(0 and 1, 1 and 2, ...); to use it, code all alike {_AT}"
         )
     if seen.mixed and seen.everywhere and seen.kind in ("binary", "category", "number", "integer"):
         numbers, texts = seen.mixed
@@ -166,8 +168,7 @@ def _scales(seen: Seen) -> Iterator[str]:
             continue  # said once of the two
         yield (
             f"{title}: column '{seen.name}': its median is {_times(ratio)} the others'"
-            f"{_known(ratio)}; if it is another unit, bring all to one (in the file, or between "
-            "machines in site.toml's [data.NAME.map])"
+            f"{_known(ratio, seen.name)}; if it is another unit, bring all to one {_AT}"
         )
 
 
@@ -180,19 +181,16 @@ def _times(ratio: float) -> str:
     return f"{factor:g} times" if ratio > 1 else f"1/{factor:g} of"
 
 
-def _known(ratio: float) -> str:
-    factor = max(ratio, 1 / ratio)
-    near_ones = [known for known in _FACTORS if abs(factor / known - 1) < _CLOSE]
-    if not near_ones:
-        return ""
-    best = min(near_ones, key=lambda known: abs(factor / known - 1))
-    return f" ({_FACTORS[best]}?)"
+def _known(ratio: float, name: str) -> str:
+    """The conversion that a factor looks like, of a column of this name."""
+    factor, lower = max(ratio, 1 / ratio), name.casefold()
+    for known, what, words in _FACTORS:
+        fits = not words or any(word in lower for word in words.split())
+        if fits and abs(factor / known - 1) < _CLOSE:
+            return f" ({what}?)"
+    return ""
 
 
 def _few(names: Sequence[str]) -> str:
     more = len(names) - 5
     return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
-
-
-def _has(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"

@@ -55,11 +55,21 @@ def columns_table(decision: Decision) -> Table:
         gaps = share(seen.gaps)
         number = role.role == "target" and decision.target.kind == "regression"
         what = _seen(seen, role, number)
+        if role.role in ("target", "event") and (ones := _ones(seen, role)) is not None:
+            what = f"{ones:.0%} are 1"
         cells = (role.name, role.role.replace("_", " "), role.why, gaps, what)
         table.add_row(*map(_plain, cells))
     if len(roles) > _MOST_ROWS:
         table.add_row(f"and {len(roles) - _MOST_ROWS} more", "", "as the file says", "", "")
     return table
+
+
+def _ones(seen: Seen, role: Role) -> float | None:
+    """The share of rows whose text means 1; None of what isn't two values."""
+    positive = role.positive or (["1"] if seen.texts <= {"0", "1"} else [])
+    rows = {text: sum(counts.values()) for text, counts in seen.groups.items()}
+    total = sum(rows.values())
+    return sum(rows.get(text, 0) for text in positive) / total if positive and total else None
 
 
 def _seen(seen: Seen, role: Role, number: bool) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -217,6 +218,44 @@ def test_what_use_has_found_is_told(tmp_path: Path) -> None:
     assert "the target in other words" in roles["state"].why
     assert said(found, "south", "'creatinine'", "mg/dL to umol/L of creatinine?")
     assert said(found, "the same rows as west", "remove one")
+
+
+def test_one_column_by_several_names_is_told_once_with_its_units(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "h")
+    for name, header in (("north", "crp [mg/L]"), ("south", "crp_mg_l"), ("west", "crp (ug/mL)")):
+        text = (folder / f"{name}.csv").read_text()
+        (folder / f"{name}.csv").write_text(text.replace("crp", header, 1))
+    found, task = begun(tmp_path, folder)
+    assert task["columns"]["numeric"] == ["age"]
+    (line,) = [line for line in found.decision.problems if "crp" in line]
+    assert "south: 'crp_mg_l'; west: 'crp (ug/mL)'); give it one, in the same unit" in line
+
+
+def test_an_excel_file_beside_csvs_is_a_hospital(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "h", "north south")
+    book = openpyxl.Workbook()
+    book.active.append(["id", "age", "crp", "died"])
+    for p in patients(7, 40, 5001):
+        book.active.append([p["number"], p["age"], p["crp"], "Ja" if p["died"] else "Nein"])
+    book.save(folder / "west.xlsx")
+    found, task = begun(tmp_path, folder)
+    assert [shard.title for shard in found.found.shards] == ["north", "south", "west"]
+    assert (task["positive"], task["negative"]) == (["1", "ja"], ["0", "nein"])
+
+
+def test_names_of_columns_are_names_whatever_is_in_them(tmp_path: Path) -> None:
+    names = ['a "b"', "x]# y", "= [1]", "\\u0041", "ä.b"]
+    for number, name in enumerate("abc"):
+        header = ",".join('"' + name.replace('"', '""') + '"' for name in names)
+        lines = (
+            f"{p['age']},{p['crp']},{n % 7},{'mF'[n % 2]},{'Aba'[n % 3]},{n % 5 // 3}"
+            for n, p in enumerate(patients(number, 40))
+        )
+        write(tmp_path / "h" / f"{name}.csv", header + ",died", *lines)
+    _, task = begun(tmp_path, tmp_path / "h")
+    columns = task["columns"]
+    assert columns["numeric"] == names[:3] and columns["categorical"] == names[3:]
+    assert columns["codes"] == {"\\u0041": {"female": ["F"], "male": ["m"]}, "ä.b": {"A": ["a"]}}
 
 
 def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
