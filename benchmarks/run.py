@@ -20,6 +20,7 @@ NAMES = (
     "dpsgd",
     "deployment",
     "studies",
+    "images",
     "pneumonia",
     "ner",
     "large_model",

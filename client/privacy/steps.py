@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import tee
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from wardround.client.data.hospital import Units
 from wardround.client.gradients import Clipping, Loss, make_unit_gradients
+from wardround.client.training.batches import on_device
 from wardround.client.training.pieces import Pieces
 from wardround.client.training.precision import autocast, whole
 from wardround.common.privacy.mechanism import Grid
@@ -86,13 +88,13 @@ class ClippedGradients:
         total = np.zeros(self.dimension)
         dropped = 0
         self._engine.largest = most
-        for part in self._pieces(chosen, most):
-            rows, numbers = self._rows(part)
-            index = torch.from_numpy(rows)
-            device = self.parameters[0][1].device
+        device = str(self.parameters[0][1].device)
+        parts, ahead = tee((part, *self._rows(part)) for part in self._pieces(chosen, most))
+        batches = on_device(self._examples, (rows for _, rows, _ in ahead), device)
+        for (part, _, numbers), (inputs, targets) in zip(parts, batches, strict=True):
             result = self._engine.clipped_sum(
-                self._examples.inputs[index].to(device),
-                self._examples.targets[index].to(device),
+                inputs,
+                targets,
                 torch.from_numpy(numbers).to(device),
                 len(part),
                 Clipping(bound.norm, self._per_layer),

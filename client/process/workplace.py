@@ -91,7 +91,7 @@ class Workplace:
                 kit.name,
                 task,
                 config,
-                lambda: self._data.loaded(task.load),
+                lambda: self._data.loaded(task.load_large),
                 held_out_key=key,
                 before=lambda: self._data.left_out,
                 without=lambda raw: self._without(task, raw),

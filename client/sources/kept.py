@@ -3,6 +3,7 @@ source, which is kept for as long as the run lives.
 
     data/taken.json       what was taken, for which run
     data/taken-N[.parquet]
+    data/prepared/        of them, what the task keeps that doesn't fit into memory
 
 A new run takes anew; one that goes on has the rows that it began with. What a source says in an
 error is for the hospital's own log: whoever asked is told that its data can't be had, and no more.
@@ -33,7 +34,7 @@ log = logging.getLogger("wardround.client")
 Raw = TypeVar("Raw")
 FOLDER = "data"
 """In a study's state: removed when the study is over."""
-_STATE = "taken.json"
+_STATE, _PREPARED = "taken.json", "prepared"
 _FORMAT = Format("snapshot of a source", "remove the folder: it is taken again")
 
 
@@ -147,11 +148,12 @@ class KeptData:
             raise SourceFailed(_public(self._located.name))
         return self._folder / self._kept.file
 
-    def loaded(self, load: Callable[[Path | None], Raw]) -> Raw:
-        """What a task's ``load`` makes of them, without what the hospital lets be left out. Raises
-        SourceFailed, and what ``load`` raises."""
+    def loaded(self, load: Callable[[Path | None, Path], Raw]) -> Raw:
+        """What a task's ``load_large`` makes of them, without what the hospital lets be left out.
+        What it keeps on the disk goes when other data are taken, and with the rest when the study
+        is over. Raises SourceFailed, and what ``load`` raises."""
         with allowing(self._located.left_out_share):
-            return load(self.path)
+            return load(self.path, self._folder / _PREPARED)
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from wardround.client.training.ahead import made_ahead
 from wardround.common.rng import orders
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples
+from wardround.common.tasks.inputs import in_spans, piece
 
 Rows = NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]
@@ -77,18 +80,24 @@ def batches(
 
 
 def on_device(examples: Examples, rows: Iterable[Rows], device: str) -> Iterator[Batch]:
-    """The examples of each batch, on the device; on a GPU the next one comes while one is used."""
+    """The examples of each batch, on the device; on a GPU the next one comes while one is used,
+    and where inputs are stored it is read meanwhile."""
     if torch.device(device).type == "cuda":
         yield from _Ahead(examples, rows, torch.device(device))
         return
-    for part in rows:
-        inputs, targets = _taken(examples, part)
+    for inputs, targets in _batches(examples, rows):
         yield inputs.to(device), targets.to(device)
 
 
-def _taken(examples: Examples, rows: Rows) -> Batch:
-    index = torch.from_numpy(rows)
-    return examples.inputs.index_select(0, index), examples.targets.index_select(0, index)
+def in_order(examples: Examples, most: int) -> Iterator[Tensor]:
+    """All inputs, at most so many at a time, fewer where they are large."""
+    spans = in_spans(examples.inputs, most=most)
+    read = partial(piece, examples.inputs)
+    return made_ahead(read, spans) if examples.stored else map(read, spans)
+
+
+def _batches(examples: Examples, rows: Iterable[Rows]) -> Iterator[Batch]:
+    return made_ahead(examples.batch, rows) if examples.stored else map(examples.batch, rows)
 
 
 class _Ahead:
@@ -105,16 +114,16 @@ class _Ahead:
 
     def __iter__(self) -> Iterator[Batch]:
         coming: tuple[Batch, torch.cuda.Event] | None = None
-        for rows in self._rows:
-            following = self._sent(rows)
+        for batch in _batches(self._examples, self._rows):
+            following = self._sent(batch)
             if coming is not None:
                 yield self._arrived(*coming)
             coming = following
         if coming is not None:
             yield self._arrived(*coming)
 
-    def _sent(self, rows: Rows) -> tuple[Batch, torch.cuda.Event]:
-        inputs, targets = (part.pin_memory() for part in _taken(self._examples, rows))
+    def _sent(self, taken: Batch) -> tuple[Batch, torch.cuda.Event]:
+        inputs, targets = (part.pin_memory() for part in taken)
         with torch.cuda.stream(self._stream):
             batch = (
                 inputs.to(self._device, non_blocking=True),

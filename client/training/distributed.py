@@ -143,7 +143,8 @@ class _Team:
         self._examples, count = examples, config.training.processes
         try:
             for part in (examples.inputs, examples.targets):
-                part.share_memory_()  # type: ignore[no-untyped-call]  # not a second copy
+                if isinstance(part, Tensor):  # not a second copy; what is stored each one opens
+                    part.share_memory_()  # type: ignore[no-untyped-call]
             self._entries = SharedTensors(entries)
             self._shift = SharedTensors(shift) if shift else None
         except (RuntimeError, OSError):

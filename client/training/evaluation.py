@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wardround.client.training.batches import in_order
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.pieces import Pieces
 from wardround.client.training.precision import autocast, whole
@@ -35,7 +36,8 @@ def model_outputs(
     model: nn.Module, examples: Examples, training: TrainingTable = _DEFAULTS
 ) -> Tensor:
     """What the model says of each example, N x O, float32, on the CPU; leaves the model in
-    evaluation mode (dropout off, batch normalisation by its running statistics).
+    evaluation mode (dropout off, batch normalisation by its running statistics). Inputs go through
+    in pieces, which are smaller where an input is large.
 
     Device, precision, size of the pieces and compilation are those of training.
     """
@@ -46,10 +48,9 @@ def model_outputs(
 
     def outputs(most: int) -> Tensor:
         found = []
-        for start in range(0, len(examples), most):
-            inputs = examples.inputs[start : start + most].to(training.device)
+        for inputs in in_order(examples, most):
             with autocast(training):
-                found.append(whole(forward(inputs)).cpu())
+                found.append(whole(forward(inputs.to(training.device))).cpu())
         return torch.cat(found)
 
     with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,10 +92,11 @@ def rows(task: Task[Any], data: Path) -> str:
     """What a shard has for the task. Raises DataError if it can't be read, or has no usable row."""
     if not data.exists():
         raise DataError(f"{data}: no such file or folder")
-    raw = task.load(data)
-    if task.size(raw) == 0:
-        raise DataError(f"{data}: no usable rows")
-    lines = [*map(str, task.left_out(raw)), *task.warnings(raw)]
+    with tempfile.TemporaryDirectory() as folder:  # for what doesn't fit into memory
+        raw = task.load_large(data, Path(folder))
+        if task.size(raw) == 0:
+            raise DataError(f"{data}: no usable rows")
+        lines = [*map(str, task.left_out(raw)), *task.warnings(raw)]
     told = "".join(f"\n  {line}" for line in lines)
     return f"{data}: {task.size(raw)} rows fit the task; warnings: {len(lines)}{told}"
 

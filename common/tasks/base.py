@@ -18,67 +18,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from wardround.common.figures.figure import STANDARD, Better, Figure, FigureTable
 from wardround.common.figures.sums import Sums as Sums
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.row_keys import identifier_keys, place_keys, tensor_keys
 from wardround.common.tasks.data.shards import shard_sites, splits_of
-
-_READ_AT_A_TIME = 256
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A shard as tensors, ready for a model.
-
-    inputs : tensor, N x ..., float32 (or int64 for tokens)
-    targets : tensor, N or N x T
-
-    Raises ValueError where their numbers differ.
-
-    >>> from wardround.common.tasks import Examples
-    >>> shard = Examples(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
-    >>> len(shard), shard.select(np.array([2, 0])).targets.tolist()
-    (3, [1, 0])
-    """
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets):
-            raise ValueError(f"{len(self.inputs)} inputs but {len(self.targets)} targets")
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @classmethod
-    def of(cls, dataset: Dataset[Any], workers: int = 0) -> Examples:
-        """The examples of a torch ``Dataset`` of (input, target) pairs, read once and kept.
-
-        Random transforms would be drawn once; put them into the model, where ``self.training``.
-
-        workers : processes that read, where decoding takes long
-        """
-        loader = DataLoader(dataset, batch_size=_READ_AT_A_TIME, num_workers=workers)
-        pairs = [(torch.as_tensor(x), torch.as_tensor(y)) for x, y in loader]
-        if not pairs:
-            raise ValueError("the dataset is empty")
-        return cls(torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs]))
-
-    def select(self, rows: NDArray[np.int64]) -> Examples:
-        """The examples at ``rows`` (positions in 0..N-1), in that order, as copies."""
-        index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
-        return Examples(self.inputs[index], self.targets[index])
+from wardround.common.tasks.examples import Examples as Examples
+from wardround.common.tasks.examples import concatenate as concatenate
+from wardround.common.tasks.inputs import in_spans, piece
 
 
 @dataclass(frozen=True)
@@ -95,21 +49,6 @@ class Fit:
     notes: Sequence[str] = ()
 
 
-def concatenate(parts: list[Examples]) -> Examples:
-    """One ``Examples`` with the rows of all parts, in order.
-
-    Raises ValueError if there are none, or their inputs aren't of one type: a type means a scale
-    (bytes, or numbers up to 1).
-    """
-    if not parts:
-        raise ValueError("nothing to concatenate")
-    if len({part.inputs.dtype for part in parts}) > 1:
-        raise ValueError("inputs of several types")
-    return Examples(
-        torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts])
-    )
-
-
 Raw = TypeVar("Raw")
 
 
@@ -123,6 +62,7 @@ class Task(ABC, Generic[Raw]):
 
     A straight line through points; its sums of two halves, added, give the figure of the whole:
 
+    >>> import torch
     >>> from wardround.common.figures.sums import add_sums
     >>> from wardround.common.tasks import Examples, Task
     >>> class Line(Task[Examples]):
@@ -173,6 +113,14 @@ class Task(ABC, Generic[Raw]):
 
         Raises DataError naming file, line and column.
         """
+
+    def load_large(self, path: Path | None, folder: Path) -> Raw:
+        """``load``, where what is too large for memory may be kept in a file in ``folder``, which
+        is private, of this shard alone or of several, and the caller's to remove.
+
+        Default: ``load``. Raises DataError as it does, and where the disk has no room.
+        """
+        return self.load(path)
 
     def generate(self, client: int, generator: np.random.Generator) -> Raw | None:
         """Client 1, 2, ... of a virtual population (``simulation.partition = 'virtual'``), made up.
@@ -242,7 +190,10 @@ class Task(ABC, Generic[Raw]):
         groups = self.together(raw)
         if groups is not None:
             return identifier_keys(groups)
-        return tensor_keys(raw.inputs) if isinstance(raw, Examples) else place_keys(self.size(raw))
+        if not isinstance(raw, Examples):
+            return place_keys(self.size(raw))
+        found = [tensor_keys(piece(raw.inputs, span)) for span in in_spans(raw.inputs)]
+        return np.concatenate(found) if found else place_keys(0)
 
     def measured(self, raw: Raw) -> bool:
         """Whether inputs are measurements, which noise may be added to, and no whole numbers."""

@@ -19,6 +19,7 @@ from wardround.client.training.evaluation import ROWS_AT_A_TIME, model_outputs
 from wardround.common.errors import reason_of
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, concatenate
+from wardround.common.tasks.inputs import Inputs
 from wardround.simulations.executors.example_pool import Client
 from wardround.simulations.executors.group import Group
 from wardround.simulations.executors.one_by_one import evaluate_each, train_each
@@ -75,6 +76,10 @@ class TrainingAtOnce:
         if not clients:
             return
         trainer = self._trainers.of(group.model, group.clients, clients[0].node_id)
+        if any(client.examples.stored for client in clients):  # not to be pooled in memory
+            trainer.note("clients train one at a time: their inputs lie on the disk (task.store)")
+            train_each(group, [client.node_id for client in clients], sums)
+            return
         group.load()
         terms = group_terms(group)
         for chunk in trainer.chunks(clients, corrected=bool(terms.proximal)):
@@ -171,5 +176,6 @@ def _blocks(clients: list[tuple[int, Examples]]) -> Iterator[list[tuple[int, Exa
         yield block
 
 
-def _are_alike(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and one.shape[1:] == other.shape[1:]
+def _are_alike(one: Inputs, other: Inputs) -> bool:
+    alike = one.dtype == other.dtype and one.shape[1:] == other.shape[1:]
+    return alike and isinstance(one, Tensor) and isinstance(other, Tensor)

@@ -1,4 +1,5 @@
 """The training examples of many clients in one tensor, so that a cohort's batch is one look-up.
+Clients whose inputs are stored aren't brought here: each trains by itself.
 
 A client's examples are copied in once and stay while they fit; then a round only indexes. Beyond
 the limits the pool holds what the running round needs, and is filled anew each time.
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from wardround.client.data.hospital import Hospital
 from wardround.common.tasks.base import Examples
+from wardround.common.tasks.inputs import width
 
 _LIMIT_BYTES = 2 << 30
 
@@ -30,7 +32,7 @@ class Client:
 
     def __init__(self, node_id: int, hospital: Hospital, examples: Examples) -> None:
         self.node_id, self.hospital, self.examples = node_id, hospital, examples
-        self.size, self.width = len(examples), examples.inputs[:1].numel()
+        self.size, self.width = len(examples), width(examples.inputs)
         self.rows = hospital.sizes()["train"]
 
 
@@ -84,7 +86,7 @@ class ExamplePool:
     def _add(self, clients: Sequence[Client], new: Sequence[Client]) -> None:
         first = new[0].examples
         row_bytes = sum(
-            part[:1].numel() * part.element_size() for part in (first.inputs, first.targets)
+            part[:1].numel() * part.element_size() for part in (first.tensor(), first.targets)
         )
         needed = self._used + sum(client.size for client in new)
         many = self._most is not None and len(self._places) + len(new) > self._most
@@ -97,11 +99,11 @@ class ExamplePool:
         if self._inputs is not None:
             assert self._targets is not None
             _check_alike(Examples(self._inputs, self._targets), first)
-        self._inputs = self._grown(self._inputs, first.inputs, needed)
+        self._inputs = self._grown(self._inputs, first.tensor(), needed)
         self._targets = self._grown(self._targets, first.targets, needed)
         for client in new:
             start, end = self._used, self._used + client.size
-            self._inputs[start:end].copy_(client.examples.inputs)
+            self._inputs[start:end].copy_(client.examples.tensor())
             self._targets[start:end].copy_(client.examples.targets)
             self._places[client], self._used = start, end
 

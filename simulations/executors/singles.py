@@ -179,18 +179,20 @@ def _terms(begun: list[_Begun]) -> Terms:
 
 
 def _is_shared_work(job: TrainingJob) -> bool:
-    """Whether the local work is ordinary steps of an optimiser."""
+    """Whether the local work is ordinary steps of an optimiser, on inputs that are in memory."""
     if job.private is not None and job.private.table.unit != "hospital":
         return False
     # entries that differ between clients and aren't trained would need a model each
     trained = {name for name, p in job.received.model.named_parameters() if p.requires_grad}
-    return all(name in trained for name in job.local) and _has_examples(job)
+    return all(name in trained for name in job.local) and _in_memory(job)
 
 
-def _has_examples(job: TrainingJob) -> bool:
-    """Whether the rows can be prepared. If not that is its answer's to say, or not to say."""
+def _in_memory(job: TrainingJob) -> bool:
+    """Whether the rows can be prepared, and are in memory. If they can't that is its answer's to
+    say, or not to say."""
     try:
-        return "train" in job.received.examples
+        examples = job.received.examples
+        return "train" in examples and not examples["train"].stored
     except Exception:
         return False
 

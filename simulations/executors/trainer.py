@@ -120,7 +120,7 @@ class CohortTrainer:
         self.notes: list[str] = []
         if reason := one_at_a_time(config.training):
             self._forms = []
-            self._note(f"clients train one at a time: {reason}")
+            self.note(f"clients train one at a time: {reason}")
         self._next_form()
 
     def _next_form(self) -> None:
@@ -133,13 +133,14 @@ class CohortTrainer:
             except Unsuited as error:
                 reason = str(error)
                 if not self._forms:
-                    self._note(f"clients train one at a time: {reason}")
+                    self.note(f"clients train one at a time: {reason}")
 
     def use(self, engine: Engine) -> None:
         """Train in this form."""
         self._engine = engine
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Something that a user should know; said once."""
         if text not in self.notes:
             self.notes.append(text)
 
@@ -190,14 +191,14 @@ class CohortTrainer:
                 work = self._work(clients, server_round, terms)
                 result = self._engine.train(work)
             except Unsuited as error:
-                self._note(f"not in the form '{self._engine.name}': {error}")
+                self.note(f"not in the form '{self._engine.name}': {error}")
                 self._next_form()
                 continue
             except Exception as error:  # the reference will say whose fault it is
-                self._note(f"a chunk was trained one client at a time: {one_line(str(error), 120)}")
+                self.note(f"a chunk was trained one client at a time: {one_line(str(error), 120)}")
                 return None
             if self._engine.note:
-                self._note(self._engine.note)
+                self.note(self._engine.note)
             if not (torch.isfinite(result.losses).all() and result.is_sound()):
                 return None
             return Trained(result, work.batches.clients.tolist(), work.batches.steps)

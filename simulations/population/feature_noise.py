@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wardround.client.data.shard import Opened, Parts, Shard
 from wardround.common.config.load import Config
@@ -65,13 +66,20 @@ class NoisyShard:
         return {split: self._with_noise(split, part) for split, part in prepared.items()}
 
     def _with_noise(self, split: str, part: Examples) -> Examples:
-        if not part.inputs.is_floating_point():
+        inputs = part.inputs
+        if not inputs.dtype.is_floating_point:
             raise TaskError(
                 "its inputs are whole numbers, which noise would break",
                 who=self.name,
                 mend="set simulation.feature_noise = 0",
             )
+        if not isinstance(inputs, Tensor):
+            raise TaskError(
+                "its inputs lie on the disk, and noise is drawn for all of them at once",
+                who=self.name,
+                mend="set simulation.feature_noise = 0, or task.store = 'memory'",
+            )
         seed = self.config.federation.seed
         generator = numpy_generator(seed, "feature noise", self.name, split)
-        noise = generator.standard_normal(part.inputs.shape) * math.sqrt(self.noise_variance)
-        return Examples(part.inputs + torch.from_numpy(noise).to(part.inputs.dtype), part.targets)
+        noise = generator.standard_normal(inputs.shape) * math.sqrt(self.noise_variance)
+        return Examples(inputs + torch.from_numpy(noise).to(inputs.dtype), part.targets)

@@ -33,6 +33,10 @@ from wardround.simulations.population.virtual import (
     kept_hospitals,
 )
 
+LARGE = ".images"
+"""Beside the runs: images that don't fit into memory, decoded once for all runs of the same
+data."""
+
 
 class Population:
     """Hospitals by name; a shard is opened when it is first needed.
@@ -70,6 +74,7 @@ class Population:
         self.config, self.task = config, task
         self.notes: list[str] = []
         self._identities = identities
+        self._large = config.runs_folder() / LARGE
         self.roster: dict[str, bytes] = {}
         self.titles: dict[str, str] = {}
         path = config.data_path()
@@ -205,7 +210,10 @@ class Population:
             self.notes.append(f"data.path: no hospital's data, so left out: {shown}")
         called = names_of(sites)
         self.titles = {name: title for name, title in called.items() if name != title}
-        return {name: partial(self.task.load, sites[title]) for name, title in called.items()}
+        return {
+            name: partial(self.task.load_large, sites[title], self._large)
+            for name, title in called.items()
+        }
 
     def _partitioned(self, path: Path | None) -> dict[str, Callable[[], Any]]:
         pooled = self._pooled(path)
@@ -216,7 +224,7 @@ class Population:
 
     def _pooled(self, path: Path | None) -> Any:
         """The data that hospitals are made of; what its reader left out is no hospital's to say."""
-        pooled = self.task.load(path)
+        pooled = self.task.load_large(path, self._large)
         if self.task.size(pooled) == 0:
             raise DataError(f"{path or 'the example data'}: no usable rows")
         self.notes += [f"data.path: {one}" for one in self.task.left_out(pooled)]

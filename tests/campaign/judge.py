@@ -54,11 +54,12 @@ def judge(path: Path) -> list[str]:
         model = next(saved.each([name if saved.personal else None]))[1]
         hospital = population.hospital(name)
         examples = hospital.examples(totals, digest_arrays(totals))["test"]
-        outputs, targets = _outputs(model, examples.inputs), examples.targets.numpy()
+        inputs, labels = examples.batch(np.arange(len(examples)))
+        outputs, targets = _outputs(model, inputs), labels.numpy()
         found = figures_of(config, outputs, targets)
         near: list[Figures] = []
         if config.training.precision != "float32":
-            rounded = _outputs(model, examples.inputs, in_16_bits=True)
+            rounded = _outputs(model, inputs, in_16_bits=True)
             off = 2 * float(np.abs(rounded - outputs).max())
             near = list(nearest(config, outputs, targets, off))
         faults += list(_apart(name, found, row["federated"], near))

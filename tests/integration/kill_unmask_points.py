@@ -55,10 +55,10 @@ class Line(Task[Examples]):
         raise NotImplementedError
 
     def statistics(self, train: Examples, phase: int, totals: Sums) -> Sums:
-        return {"sum": train.inputs.double().sum(0).numpy(), "rows": np.ones(1) * len(train)}
+        return {"sum": train.tensor().double().sum(0).numpy(), "rows": np.ones(1) * len(train)}
 
     def prepare(self, raw: Examples, totals: Sums, train: Examples) -> Examples:
-        return Examples(raw.inputs / float(totals["sum"][0] / totals["rows"][0]), raw.targets)
+        return Examples(raw.tensor() / float(totals["sum"][0] / totals["rows"][0]), raw.targets)
 
     def model(self, totals: Sums) -> torch.nn.Module:
         linear = torch.nn.Linear(1, 1, bias=False)

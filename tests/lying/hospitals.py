@@ -79,7 +79,7 @@ class Rows(Line):
     def statistics(self, train: Examples, phase: int, totals: Sums) -> Sums:
         return {
             "rows": np.array([float(len(train))]),
-            "sum": train.inputs.double().sum(0).numpy(),
+            "sum": train.tensor().double().sum(0).numpy(),
         }
 
 

@@ -113,7 +113,7 @@ class Exact(Task[Rows]):
         return ["few rows", "straße with \N{GREEK SMALL LETTER MU}"] if len(raw) == 1 else []
 
     def statistics(self, train: Rows, phase: int, totals: Sums) -> Sums:
-        x = train.inputs.double().numpy()
+        x = train.tensor().double().numpy()
         if phase == 0:
             return {"rows": np.array([float(len(x))]), "sum of x": x.sum(0)}
         return {"squares": np.square(x - totals["sum of x"] / totals["rows"]).sum(0).reshape(1, 1)}

@@ -34,10 +34,10 @@ def is_bids(path: Path) -> bool:
     return (path / PARTICIPANTS).is_file() and any(_subjects(path))
 
 
-def read_bids(path: Path, options: ImagingOptions) -> Images:
+def read_bids(path: Path, options: ImagingOptions, gathered: Gathered) -> Images:
     """The images of ``task.files.suffix``. Raises DataError by the table's line, or by an image's
     place."""
-    names, gathered = options.files, Gathered()
+    names = options.files
     used = [name for name in (_ID, names.label, names.split) if name is not None]
     table = read_table(path / PARTICIPANTS, missing_values=_MISSING, texts=used, hide_names=True)
     labels, ids = table.cells(names.label), _ids(table)
@@ -53,6 +53,7 @@ def read_bids(path: Path, options: ImagingOptions) -> Images:
         if labels[row] is None:
             unknown += len(found)
             continue
+        gathered.expect(len(found))
         label = class_of(str(labels[row]), options, table.place(row, names.label))
         for number, file in enumerate(found, 1):
             place = f"{table.place(row, _ID)}: image {number} by name"

@@ -19,9 +19,10 @@ from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.text import code
 
 
-def read_folders(path: Path, options: ImagingOptions, with_split: bool) -> Images:
+def read_folders(
+    path: Path, options: ImagingOptions, gathered: Gathered, with_split: bool
+) -> Images:
     """The images below ``path``. Raises DataError naming a folder, and an image by its place."""
-    gathered = Gathered()
     if with_split:
         _leave_files(path, gathered)
         for folder, split in _split_folders(path):
@@ -61,13 +62,16 @@ def _read_classes(folder: Path, split: str, options: ImagingOptions, gathered: G
             f"{folder}: there are files, but no folder for each class, named as in "
             f"{_named(options)}; move them into such folders"
         )
+    found = {}
     for label, place in sorted(places.items()):
         entries = visible(place)
-        images = [entry for entry in entries if entry.is_dir() or kind_of(entry) is not None]
-        gathered.leave_out(len(entries) - len(images), "files", NO_IMAGE)
+        found[label] = [e for e in entries if e.is_dir() or kind_of(e) is not None]
+        gathered.leave_out(len(entries) - len(found[label]), "files", NO_IMAGE)
+    gathered.expect(sum(map(len, found.values())))
+    for label, images in found.items():
         for number, entry in enumerate(images, 1):
             try:
-                image = decode(entry, options, f"{place}: image {number} by name")
+                image = decode(entry, options, f"{places[label]}: image {number} by name")
             except Unreadable as error:
                 gathered.add_unreadable(error)
             else:

@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wardround.common.tasks.data.left_out import LeftOut
+from wardround.common.tasks.inputs import Inputs, selected
 
 
 @dataclass(frozen=True)
 class Images:
     """Images of one shard.
 
-    pixels : N x C x rows x columns (or x depth x rows x columns): uint8, or float32 in [0, 1]
+    pixels : N x C x rows x columns (or x depth x rows x columns): uint8, or float32 in [0, 1]; in
+        memory, or read from a file
     labels : N, int64, positions in ``classes``
     patients : N texts, digests of the patients' identifiers; None where unknown
     splits : N of 'train', 'validation' and 'test'; None where the data doesn't say
@@ -31,7 +31,7 @@ class Images:
     noted : what the hospital should know, and of how many images that it read
     """
 
-    pixels: Tensor
+    pixels: Inputs
     labels: NDArray[np.int64]
     patients: NDArray[np.str_] | None = None
     splits: NDArray[np.str_] | None = None
@@ -44,11 +44,12 @@ class Images:
         return len(self.labels)
 
     def select(self, rows: NDArray[np.int64]) -> Images:
-        """The images at these positions, in that order, as copies."""
+        """The images at these positions, in that order, as copies; stored pixels stay where they
+        are."""
         return replace(
             self,
             left_out=(),
-            pixels=self.pixels[torch.from_numpy(np.asarray(rows, dtype=np.int64))],
+            pixels=selected(self.pixels, np.asarray(rows, dtype=np.int64)),
             labels=self.labels[rows],
             patients=None if self.patients is None else self.patients[rows],
             splits=None if self.splits is None else self.splits[rows],

@@ -22,7 +22,7 @@ from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.text import code
 
 
-def read_listed(path: Path, options: ImagingOptions) -> Images:
+def read_listed(path: Path, options: ImagingOptions, gathered: Gathered) -> Images:
     """The images that a CSV names, or the one CSV of a folder. Raises DataError by its line."""
     if path.is_dir():
         (path,) = (entry for entry in visible(path) if entry.suffix.lower() == ".csv")
@@ -33,7 +33,8 @@ def read_listed(path: Path, options: ImagingOptions) -> Images:
     cells, labels = _full(table, names.image), _full(table, names.label)
     patients = _full(table, names.patient_id) if names.patient_id else None
     splits = split_cells(table, names.split) if names.split else [""] * len(table)
-    gathered, named = Gathered(), dict[Path, tuple[int, str, str]]()
+    named = dict[Path, tuple[int, str, str]]()
+    gathered.expect(len(table))
     for row, cell in enumerate(cells):
         place = table.place(row, names.image)
         try:

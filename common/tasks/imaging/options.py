@@ -126,6 +126,13 @@ class ImagingOptions(Options):
             "largest distance between neighbouring slices of a volume, in usual (median) ones"
         ),
     )
+    store: Literal["auto", "memory", "disk"] = Field(
+        "auto",
+        description=(
+            "where decoded images are: in `memory`, or in a file on the `disk` from which batches "
+            "are read; `auto`: on the disk where they take over a quarter of the free memory"
+        ),
+    )
     bins: int = Field(
         1000, ge=2, le=100_000, description="score bins of the areas under a curve, in the logit"
     )

@@ -29,12 +29,13 @@ from wardround.common.tasks.classes import (
     with_mean_loss,
 )
 from wardround.common.tasks.data.left_out import LeftOut
-from wardround.common.tasks.imaging.gather import stacked
+from wardround.common.tasks.imaging.gather import as_numbers
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.layouts import image_sites, is_one_data_set
 from wardround.common.tasks.imaging.networks import make_network
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.read import digits, read_images
+from wardround.common.tasks.inputs import in_spans, joined, piece
 
 _AT_A_TIME = 1024
 _LEAST_DEVIATION = 1e-6
@@ -58,6 +59,11 @@ class ImagingTask(Task[Images]):
     def load(self, path: Path | None) -> Images:
         """Images in one of the layouts of ``layouts.py``; None: handwritten digits."""
         return digits(self.options) if path is None else read_images(path, self.options)
+
+    def load_large(self, path: Path | None, folder: Path) -> Images:
+        """The same; images that are too large for memory lie in a file in ``folder`` and are read
+        when they are needed, with the same bits."""
+        return digits(self.options) if path is None else read_images(path, self.options, folder)
 
     def sites(self, path: Path) -> dict[str, Path]:
         """Folders, CSV and npz files by name; other files are not hospitals, nor folders of
@@ -108,15 +114,15 @@ class ImagingTask(Task[Images]):
         mean = np.zeros(self.options.channels)
         squares = np.zeros(self.options.channels)
         for start in range(0, len(train), _AT_A_TIME):
-            pixels = train.pixels[start : start + _AT_A_TIME].flatten(2).double()
-            if train.pixels.dtype == torch.uint8:
-                pixels = pixels / 255
-            mean += pixels.mean(2).sum(0).numpy()
-            squares += pixels.square().mean(2).sum(0).numpy()
+            end = min(start + _AT_A_TIME, len(train))
+            spans = in_spans(train.pixels, start, end)
+            found = [_moments(piece(train.pixels, span)) for span in spans]
+            mean += torch.cat([first for first, _ in found]).sum(0).numpy()
+            squares += torch.cat([second for _, second in found]).sum(0).numpy()
         return {"images": np.array([float(len(train))]), "mean": mean, "squares": squares}
 
     def measured(self, raw: Images) -> bool:
-        return raw.pixels.is_floating_point()
+        return raw.pixels.dtype.is_floating_point
 
     def prepare(self, raw: Images, totals: Sums, train: Images) -> Examples:
         """Pixels as they are; targets float32 (two classes) or int64, N."""
@@ -125,7 +131,12 @@ class ImagingTask(Task[Images]):
 
     def join(self, parts: list[Examples]) -> Examples:
         """Bytes become numbers up to 1 where another hospital's images are such."""
-        inputs = stacked([part.inputs for part in parts], torch.cat)
+        whole = all(part.inputs.dtype == torch.uint8 for part in parts)
+        inputs = (
+            joined([part.inputs for part in parts], torch.uint8)
+            if whole
+            else joined([part.inputs for part in parts], torch.float32, as_numbers)
+        )
         return Examples(inputs, torch.cat([part.targets for part in parts]))
 
     # --- model -------------------------------------------------------------------------------
@@ -154,3 +165,11 @@ class ImagingTask(Task[Images]):
 
     def summarise(self, sums: Sums) -> dict[str, float]:
         return with_mean_loss(class_figures(self.kind, sums), sums)
+
+
+def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each image and channel the mean, and the mean square, of pixels in [0, 1], float64."""
+    values = pixels.flatten(2).double()
+    if pixels.dtype == torch.uint8:
+        values = values / 255
+    return values.mean(2), values.square().mean(2)

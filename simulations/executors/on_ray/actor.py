@@ -17,6 +17,7 @@ from wardround.common.errors import WardroundError, reason_of
 from wardround.common.flower.hosting import become_client
 from wardround.common.protocol import names as m
 from wardround.common.protocol.cohort import refused_values
+from wardround.common.tasks.inputs import width
 from wardround.common.text import one_line
 from wardround.simulations.clients import Clients
 from wardround.simulations.executors.cohort import Cohort
@@ -80,7 +81,7 @@ class RayActor:
                 continue
             nodes.append(node)
             sizes.append(len(examples))
-            widths.append(examples.inputs[:1].numel())
+            widths.append(width(examples.inputs))
         columns = {NODES: nodes, SIZES: sizes, WIDTHS: widths}
         found = ConfigRecord(columns | refused_values(refused))
         return Done(order.number, {}, []), Parcel([RecordDict({m.CONFIG: found})], [])

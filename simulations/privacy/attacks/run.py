@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wardround.client.training.evaluation import model_outputs
 from wardround.common.config.load import Config
 from wardround.common.durable.tensors import read_tensors
 from wardround.common.figures.sums import Sums
@@ -147,7 +148,7 @@ def _trained_losses(
         for split, losses in found.items():
             if split in examples:
                 with torch.no_grad():
-                    outputs = model(examples[split].inputs)
+                    outputs = model_outputs(model, examples[split])
                     losses.append(task.loss(outputs, examples[split].targets).double().numpy())
     if not found["test"]:
         raise config.error("data.test_fraction", "must be positive: an attack needs rows held out")
@@ -164,12 +165,12 @@ def _inversions(
         return None
     hospital = min(population.training(), key=lambda one: one.sizes()["train"])
     examples = hospital.examples(totals, digest_arrays(totals))["train"]
-    if not examples.inputs.is_floating_point():
+    if not examples.inputs.dtype.is_floating_point:
         return None
     model = build_model(task, totals, config.federation.seed).eval()
     truths, bare, protected = [], [], []
     for index in range(min(_ROWS, len(examples))):
-        row, target = examples.inputs[index : index + 1], examples.targets[index : index + 1]
+        row, target = examples.batch(np.array([index]))
         gradients = gradient_of(model, task.loss, row, target)
         noised = _protected(gradients, config.privacy.clipping_norm, noise)
         truths.append(row)
