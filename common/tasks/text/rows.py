@@ -30,6 +30,7 @@ class Rows:
     left_out : of the files, when they were read: rows, and the ends of words or texts
     keys : N, what tells sentences or texts apart (``data/row_keys.py``), the same for all pieces
     pieces : sentences that were longer than T and became several rows
+    told : what was found beside the usual when the files were read, a line each
     """
 
     tokens: NDArray[np.int32]
@@ -41,6 +42,7 @@ class Rows:
     left_out: tuple[LeftOut, ...] = ()
     pieces: int = 0
     keys: NDArray[np.str_] | None = None
+    told: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)

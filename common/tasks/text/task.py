@@ -123,8 +123,8 @@ class TextTask(Task[Rows]):
         return raw.left_out
 
     def warnings(self, raw: Rows) -> list[str]:
-        """Sentences that were cut, nothing to learn from."""
-        lines = []
+        """How files are written, sentences that were cut, nothing to learn from."""
+        lines = [*raw.told]
         if raw.pieces:
             lines.append(f"{raw.pieces} sentences are longer than max_length and became several")
         if len(set(self.labels(raw).tolist())) < 2:

@@ -175,6 +175,7 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
             shortened,
         ),
         keys=np.concatenate([table.keys for table in kept]),
+        told=tuple(dict.fromkeys(line for table in kept for line in table.told)),
     )
 
 

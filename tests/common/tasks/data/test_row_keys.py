@@ -39,6 +39,24 @@ def test_a_value_has_one_key_whatever_type_its_column_got() -> None:
     assert len(set(keys(["1.5", "15", "x", "X", None, "0", "007a"]))) == 7
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n007,2024-01-31\n1.50,NA\n,x\n",
+        "a,b\n7,1e3\n0x10,nan\n",
+        "a;b\n1,5;2024-01-31 00:00\n007;2024-02-01 12:30\n",
+    ],
+)
+def test_what_a_study_uses_a_column_as_changes_no_key(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.csv").write_text(content)
+    first, *others = (
+        read_table(tmp_path / "x.csv", texts=texts, missing_values=missing).keys.tolist()
+        for texts in ([], ["a"], ["b"], ["a", "b"], None)
+        for missing in (["NA"], ["7", "-9"])
+    )
+    assert others == [first] * 9 and len(set(first)) == len(first)
+
+
 def keys(*columns: Sequence[object]) -> list[str]:
     made = [pa.chunked_array([pa.array(column)]) for column in columns]
     made = [c.cast(pa.timestamp("us")) if pa.types.is_timestamp(c.type) else c for c in made]

@@ -153,6 +153,15 @@ def test_texts_of_a_csv_file(tmp_path: Path, encoder: Path) -> None:
     assert task.left_out(rows) == (LeftOut(1, "rows", "without a label"),)
 
 
+def test_how_files_of_texts_are_written_is_found_and_told(tmp_path: Path, encoder: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("y;note\npresent;Fieber, Übelkeit\nabsent;Husten, 3,5\n".encode("cp1252"))
+    task = TextTask(encoder=str(encoder), kind="sequence", columns=CSV["columns"])
+    rows = task.load(path)
+    told = "read with semicolons between columns, Windows-1252"
+    assert task.labels(rows).tolist() == [1, 0] and told in task.warnings(rows)
+
+
 @pytest.mark.parametrize(
     ("text", "more", "message"),
     [
