@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from wardround.client.check.columns import Columns
@@ -18,6 +18,7 @@ from wardround.common.durable.private import private_folder
 from wardround.common.tasks.data.snapshot import PATIENT
 from wardround.common.tasks.tabular import TabularTask
 
+_TAKEN = ".check-"
 _ORDER = {"error": 0, "warning": 1, "ok": 2}
 
 
@@ -30,11 +31,19 @@ def checked(terms: Terms, now: datetime) -> Checked:
     What is taken of a source lies in a private folder of the kit's ``state`` while this runs.
     """
     private_folder(terms.kit.state)
-    folder = Path(tempfile.mkdtemp(prefix=".check-", dir=terms.kit.state))
+    _sweep(terms.kit.state, now)
+    folder = Path(tempfile.mkdtemp(prefix=_TAKEN, dir=terms.kit.state))
     try:
         return _checked(terms, look(terms, folder), now)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(state: Path, now: datetime) -> None:
+    """Remove what a check has left that was killed."""
+    for one in state.glob(f"{_TAKEN}*"):
+        if one.stat().st_mtime < (now - timedelta(days=1)).timestamp():
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def _checked(terms: Terms, looked: Looked, now: datetime) -> Checked:

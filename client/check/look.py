@@ -66,6 +66,9 @@ def look(terms: Terms, folder: Path) -> Looked:
         return _as_it_lies(terms, called, located.path)
     except WardroundError as error:
         return Looked(called, findings=[*unreadable(called, error)])
+    except OSError as error:
+        text = f"can't be kept while it is looked at ({error.strerror})"
+        return Looked(called, findings=[Finding("error", str(folder.parent), text, "make room")])
 
 
 def unreadable(called: str, error: WardroundError) -> Iterator[Finding]:

@@ -5,22 +5,27 @@ from __future__ import annotations
 
 import random
 import stat
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from tests.common.tasks.imaging.shards import png
 from tests.provisioning import federation
 from wardround.client.check.check import checked
 from wardround.client.check.finding import Checked, count_of
 from wardround.client.check.page import page
 from wardround.client.site.kit import Kit
+from wardround.client.site.policy import load_site
 from wardround.client.site.terms import Data, Terms
 from wardround.common.config.load import load_config
 from wardround.common.process.main import app
+from wardround.common.settings import TaskTable
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
 
@@ -159,6 +164,29 @@ def test_small_groups_are_not_shown_by_value(kit: Kit) -> None:
     assert (
         count_of(0) == "0 rows" and count_of(4) == "fewer than 5 rows" and count_of(5) == "5 rows"
     )
+
+
+def test_images_are_read_as_a_study_would(kit: Kit, tmp_path: Path) -> None:
+    for number in range(24):
+        folder = tmp_path / ("ill" if number % 3 else "well")
+        png(folder / f"{CANARY}{number}.png", np.full((8, 8), number, dtype=np.uint8))
+    (tmp_path / "ill" / f"a{CANARY}.png").write_bytes(b"x")
+    kit.site_path.write_text(
+        rules(kit.site_path) + f'[data.scans]\npath = "{tmp_path}"\nleft_out_share = 0.1\n'
+    )
+    options = {"classes": ["well", "ill"], "size": [8, 8]}
+    terms = Terms.read(kit, "cpu", data=Data(none=True))
+    task = TaskTable.model_validate({"name": "imaging", **options})
+    terms = replace(terms, config=terms.config.model_copy(update={"task": task}))
+    found = checked(terms, datetime(2026, 1, 1))
+    assert told(found, "error") == [] and found.rows == 24
+    assert found.labels == [("well", "8 rows"), ("ill", "16 rows")]
+    assert any("1 image was left out" in line for line in told(found, "warning"))
+    site = kit.site_path.read_text().replace("left_out_share = 0.1", "left_out_share = 0.0")
+    kit.site_path.write_text(site)
+    located = load_site(kit.site_path).located("scans")
+    (error,) = told(checked(replace(terms, data=located), datetime(2026, 1, 1)), "error")
+    assert "not readable as an image" in error and CANARY not in error
 
 
 def run(*arguments: str) -> Result:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wardround.common.errors import DataError
 from wardround.common.tasks.data.mapping.evaluate import evaluate
 from wardround.common.tasks.data.mapping.expression import ExpressionError
 from wardround.common.tasks.data.mapping.kinds import NUMBER, check, kind_of
@@ -78,10 +79,13 @@ def map_rows(table: pa.Table, mapping: Mapping) -> Mapped:
     """
     columns_fit(table.schema, mapping)
     work = _Work(table, mapping)
-    work.forget()
-    work.categorise()
-    work.convert()
-    work.derive()
+    try:
+        work.forget()
+        work.categorise()
+        work.convert()
+        work.derive()
+    except pa.ArrowException as error:  # its text may quote a cell
+        raise DataError(f"map: can't be worked out ({type(error).__name__})") from None
     return Mapped(pa.table(work.columns), tuple(work.unmapped), work.undefined)
 
 

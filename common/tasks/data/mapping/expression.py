@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wardround.common.text import code, near, normal_text
+from wardround.common.text import code, near, normal_text, one_line
 
 LONGEST = 1000
 """Characters of one expression."""
@@ -63,7 +63,7 @@ class ExpressionError(ValueError):
     """
 
     def __init__(self, text: str, at: int, what: str) -> None:
-        super().__init__(f"'{text if len(text) <= 80 else text[:77] + '...'}', at {at}: {what}")
+        super().__init__(f"'{one_line(text, 80)}', at {at}: {what}")
         self.at = at
 
 
