@@ -223,6 +223,11 @@ def _age(one: Person, day: date) -> int:
     return birthdays
 
 
+def _end(start: datetime) -> datetime:
+    """Of a visit: up to nine days later."""
+    return start + timedelta(hours=start.minute * 3.6)
+
+
 def _moment(at: datetime, number: int) -> str:
     """As one export or another writes it."""
     local = at.replace(tzinfo=ZONE)
@@ -237,7 +242,7 @@ def _resources(one: Person) -> Iterator[dict[str, Any]]:
     for n, (at, kind) in enumerate(one.visits):
         made: dict[str, Any] = {"resourceType": "Encounter", "id": f"e{one.id}-{n}", **whose}
         made |= {"class": {"system": _FHIR["act"], "code": kind}, "status": "finished"}
-        yield made | {"period": {"start": _moment(at, n)}}
+        yield made | {"period": {"start": _moment(at, n), "end": _moment(_end(at), n)}}
         yield made | {"id": f"x{one.id}-{n}", "status": "cancelled", "period": {"start": "2021"}}
     for n, (at, code, value, unit) in enumerate(one.labs):
         made = {"resourceType": "Observation", "id": f"o{one.id}-{n}", "status": "final", **whose}
@@ -290,7 +295,15 @@ def _omop(one: Person, rows: dict[str, list[tuple[Any, ...]]]) -> None:
         visit = {"IMP": 9201, "AMB": 9202}[kind]
         on = at.date().isoformat()
         rows["visit_occurrence"].append(
-            (len(rows["visit_occurrence"]), one.id, visit, on, at.isoformat(" "), on, 0)
+            (
+                len(rows["visit_occurrence"]),
+                one.id,
+                visit,
+                on,
+                at.isoformat(" "),
+                _end(at).date().isoformat(),
+                0,
+            )
         )
     for at, code, value, unit in one.labs:
         concept, in_unit = _CONCEPTS["LOINC", code], _CONCEPTS["UCUM", unit]
