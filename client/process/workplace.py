@@ -18,6 +18,7 @@ from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.data.witness import Witness
 from wardround.client.site.held_out import held_out_key
+from wardround.client.site.hold_back import check_held_back
 from wardround.client.site.ledger import ledger_of
 from wardround.client.site.opted_out import OptedOut, opt_out_path, patients_key
 from wardround.client.site.terms import Terms
@@ -79,6 +80,7 @@ class Workplace:
         kit, config = terms.kit, terms.config
         task = make_task(config)
         check_training(config, task)
+        check_held_back(terms.site, config, terms.data.is_taken)  # before anything is read
         may = May(tuple(terms.site.columns), tuple(terms.site.modalities))
         self._data.take_up(terms.data, config, may)
         key = held_out_key(terms.site, kit.folder)
