@@ -243,6 +243,13 @@ class Hospital:
             self._units = Units.of(self._groups(self.training_part()), most, seed)
         return self._units
 
+    def capped_rows(self, part: Any) -> Rows:
+        """Positions of the rows of a part without what a unit has beyond
+        ``privacy.records_per_patient``, which are drawn once."""
+        seed = derive_seed(self.config.federation.seed, "units", self.name)
+        most = self.config.privacy.records_per_patient
+        return np.sort(Units.of(self._groups(part), most, seed).rows)
+
     def unit_counts(self) -> dict[str, int]:
         """How many protected units (rows or patients) each split has."""
         parts = self.parts()

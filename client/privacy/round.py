@@ -107,7 +107,7 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
     with open_ledger(hospital) as ledger:
         found = ledger.recall(key)
         if found is None:
-            _check_split(hospital)
+            check_split(hospital)
             spending = Spending("", 0, key, "announced sizes", 1.0, announcement(table))
             pay(hospital, ledger, spending.entry(hospital), m.SPLITS)
             found = " ".join(str(number) for number in _noised_counts(hospital))
@@ -131,7 +131,7 @@ def _sizes_key(hospital: Hospital) -> str:
     return f"{name}, kit {hospital.witness.kit}" if hospital.witness else name
 
 
-def _check_split(hospital: Hospital) -> None:
+def check_split(hospital: Hospital) -> None:
     """Raise DataError where a patient to be protected is in several parts: three counts would tell
     of one, and figures on held-out rows of someone who is trained on. Our own split never does it.
     """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.sums import PrivateStep, capped
 from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.masking import (
     MaskedAsk,
@@ -29,7 +30,7 @@ from wardround.common.protocol.message import Content
 from wardround.common.protocol.names import SPLITS
 from wardround.common.protocol.sums import SumsReply, SumsRequest, joined, parted
 from wardround.common.protocol.totals import Totals
-from wardround.common.secagg.content import record_digest, sums_digest
+from wardround.common.secagg.content import content_digest, record_digest, sums_digest
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ class AskedStep:
         return len(self.earlier)
 
     def sums(self, hospital: Hospital) -> Sums:
-        """The hospital's own. Raises DataError by place."""
-        return self.procedure.sums(every_row(hospital), self.earlier)
+        """The hospital's own; of no more rows of a unit than privacy allows. Raises DataError by
+        place."""
+        parts = every_row(hospital)
+        if hospital.config.privacy.enabled:
+            parts = capped(hospital, parts)
+        return self.procedure.sums(parts, self.earlier)
 
     def before(self) -> bytes:
         """Digest of what the step before was asked with; empty for the first."""
@@ -100,15 +105,19 @@ def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Con
     refuse_plain(content, hospital)
     request = SumsRequest.from_records(content)
     asked = begin_step(hospital, request.step, request.totals)
-    own = partial(asked.sums, hospital)
+    own, private = partial(asked.sums, hospital), None
+    if hospital.config.privacy.enabled:
+        digest = content_digest(content)
+        private = PrivateStep.begin(hospital, asked.procedure, asked.number, digest)
     if request.masked is None:
-        return SumsReply(own()).to_records()
+        return SumsReply(private.noised(own()) if private else own()).to_records()
     if (shapes := asked.procedure.shapes(asked.earlier)) is not None:
         check_exactly(request.masked, shapes)
     step = Step("sums", asked.number, before=asked.before())
     masked = MaskedAsk.of(request.masked, step, content, hospital, state)
     # in the first step nothing of the server's has a part in what is computed
-    return mask_sums(masked, own, all_asked=False, told=not asked.earlier)
+    noised = private.noised if private else None
+    return mask_sums(masked, own, all_asked=False, told=not asked.earlier, noised=noised)
 
 
 def step_layout(hospital: Hospital, step: int, totals: Totals) -> Content:

@@ -39,6 +39,7 @@ from wardround.common.secagg.content import (
     sums_layout,
 )
 from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout
+from wardround.common.secagg.graph import Thresholds
 
 
 def is_secure(hospital: Hospital) -> bool:
@@ -134,7 +135,11 @@ def shapes_of(sums: Sums) -> dict[str, tuple[int, ...]]:
 
 
 def mask_sums(
-    asked: MaskedAsk, sums: Callable[[], Sums], all_asked: bool = True, told: bool = False
+    asked: MaskedAsk,
+    sums: Callable[[], Sums],
+    all_asked: bool = True,
+    told: bool = False,
+    noised: Callable[[Sums, Thresholds], Sums] | None = None,
 ) -> Content:
     """The masked answer to a request for sums; ``sums`` is called after the task was checked.
 
@@ -142,12 +147,15 @@ def mask_sums(
         those that nobody asks for stay here, and all that are asked for must be here
     told : whether the server may know that, and why, ``sums`` fails: it has no part in what is
         computed; else the answer is one of zeros
+    noised : puts a hospital's part of the noise on the sums, by the group that they go into
     """
     layout = sums_layout(asked.task.sums_layout())
     pending = begin_upload(asked, layout)
 
     def answer() -> Content:
         values = _asked_values(layout, sums(), all_asked)
+        if noised is not None:
+            values = noised(values, pending.limits)
         return finish_upload(pending, asked.hospital, {}, values, 1)
 
     if told:

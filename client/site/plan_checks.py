@@ -37,6 +37,7 @@ from wardround.common.privacy.schedule import (
     stepwise_schedule,
     summed_schedule,
 )
+from wardround.common.privacy.sums import steps_epsilon
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import Leaf
 from wardround.common.secagg.content import descriptor
@@ -189,6 +190,8 @@ def planned_epsilon(manifest: Manifest, config: Config, units: int | None) -> fl
         return math.inf
     if table.epsilon is not None:
         return table.epsilon
+    if not config.procedure.trains:
+        return steps_epsilon(config, manifest.steps)
     if table.unit == "hospital":
         return hospital_schedule(config, rounds).epsilon(table.delta)
     if table.stepwise and units is not None:

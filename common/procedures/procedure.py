@@ -98,9 +98,7 @@ class Procedure(ABC):
 
     # --- privacy ---------------------------------------------------------------------------------
     def sensitivity(self, records: int) -> float:
-        """The most (L2) that a unit with up to ``records`` rows changes all sums of all steps
-        together, in whole numbers; with ``[privacy]`` they carry noise for it.
-
-        Raises TaskError for a procedure that can't be private.
-        """
-        raise NotImplementedError  # known.py refuses [privacy] with such a procedure
+        """The most (L2) that a unit with up to ``records`` rows changes the sums of a step, which
+        are whole numbers then: with ``[privacy]`` they carry noise for it. ``of`` refuses
+        ``[privacy]`` where there is none."""
+        raise NotImplementedError

@@ -12,16 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from wardround.common.config.load import Config
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError, NobodyContributed, RequestRefused, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Grid
+from wardround.common.privacy.sums import steps_epsilon, summed_noise
 from wardround.common.procedures.known import make_procedure
 from wardround.common.procedures.procedure import Asked
 from wardround.common.protocol.sums import SumsRequest, joined, parted
 from wardround.common.protocol.totals import Totals
+from wardround.common.secagg.graph import Thresholds, thresholds
 from wardround.server.gathering.fitting import Unfit
 from wardround.server.gathering.gatherer import Question, RunSettings
 from wardround.server.gathering.host import Attempts
@@ -123,9 +126,20 @@ class Stepping:
         write_steps(self._run.path / STATE, self._earlier, names)
         self._journal.clear()
 
+    def _whose(self, hospitals: int) -> Asked:
+        """Whose answers they are, and what noise is on them."""
+        config, steps, table = self._config, self._procedure.most_steps, self._config.privacy
+        if not table.enabled:
+            return Asked(hospitals)
+        records = table.records_per_patient if table.unit == "patient" else 1
+        sensitivity = self._procedure.sensitivity(records)
+        limits = _limits(config, hospitals)
+        noise = summed_noise(config, steps, sensitivity, hospitals, limits)
+        return Asked(hospitals, noise, steps_epsilon(config, steps), table.delta, table.unit)
+
     def _finish(self) -> Answered:
         names = sorted(self._staying.names or ())
-        files = self._procedure.result(self._earlier, Asked(len(names)))
+        files = self._procedure.result(self._earlier, self._whose(len(names)))
         for name, text in files.items():
             write_atomically(self._run.path / name, text.encode())
         self._run.update(
@@ -136,6 +150,14 @@ class Stepping:
         )
         self._journal.close()
         return Answered(self._earlier, names, files)
+
+
+def _limits(config: Config, hospitals: int) -> Thresholds | None:
+    """Of the group that a sum over all of these was opened by; None without masks."""
+    table = config.secure_aggregation
+    if not table.enabled:
+        return None
+    return thresholds(hospitals, table.threshold, table.colluding, table.min_cohort)
 
 
 def write_steps(path: Path, earlier: list[Sums], names: list[str]) -> None:
