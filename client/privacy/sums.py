@@ -70,7 +70,9 @@ class PrivateStep:
 
         Raises PrivacyRefused for what is no whole number, or noise that can't be drawn exactly.
         """
-        multiplier = own_multiplier(self.hospital.config, self.release, limits)
+        config = self.hospital.config
+        honest = limits.honest(config.secure_aggregation.colluding) if limits else None
+        multiplier = own_multiplier(config, self.release, honest)
         sigma = FINENESS * multiplier * self.sensitivity
         if not SMALLEST_SHARE <= sigma <= LARGEST_SIGMA:
             raise PrivacyRefused(

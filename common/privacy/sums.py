@@ -19,7 +19,6 @@ from wardround.common.privacy.accounting import (
     share_of_noise,
 )
 from wardround.common.privacy.schedule import announcement
-from wardround.common.secagg.graph import Thresholds
 
 FINENESS = 64
 """Parts of one that noise is drawn in: exact in float64 and in the ring of exact sums."""
@@ -43,20 +42,19 @@ def steps_epsilon(config: Config, steps: int) -> float:
     return epsilon([*announcement(config.privacy), every], config.privacy.delta)
 
 
-def own_multiplier(config: Config, release: Release, limits: Thresholds | None) -> float:
+def own_multiplier(config: Config, release: Release, honest: int | None) -> float:
     """What one hospital's noise is of S: all of it, or its share of it in a masked sum.
 
-    limits : of the group whose sum it goes into; None without masks
+    honest : the fewest honest hospitals in a sum of the group; None without masks
     """
-    if config.privacy.noise != "distributed" or limits is None:
+    if config.privacy.noise != "distributed" or honest is None:
         return release.noise_multiplier
-    honest = limits.honest(config.secure_aggregation.colluding)
     return share_of_noise(release.noise_multiplier, honest)
 
 
 def summed_noise(
-    config: Config, steps: int, sensitivity: float, hospitals: int, limits: Thresholds | None
+    config: Config, steps: int, sensitivity: float, hospitals: int, honest: int | None
 ) -> float:
     """Standard deviation of what is on each number of a sum over so many hospitals."""
-    own = own_multiplier(config, step_release(config, steps), limits)
+    own = own_multiplier(config, step_release(config, steps), honest)
     return own * sensitivity * math.sqrt(hospitals)

@@ -24,7 +24,7 @@ from wardround.common.procedures.known import make_procedure
 from wardround.common.procedures.procedure import Asked
 from wardround.common.protocol.sums import SumsRequest, joined, parted
 from wardround.common.protocol.totals import Totals
-from wardround.common.secagg.graph import Thresholds, thresholds
+from wardround.common.secagg.graph import thresholds
 from wardround.server.gathering.fitting import Unfit
 from wardround.server.gathering.gatherer import Question, RunSettings
 from wardround.server.gathering.host import Attempts
@@ -133,8 +133,7 @@ class Stepping:
             return Asked(hospitals)
         records = table.records_per_patient if table.unit == "patient" else 1
         sensitivity = self._procedure.sensitivity(records)
-        limits = _limits(config, hospitals)
-        noise = summed_noise(config, steps, sensitivity, hospitals, limits)
+        noise = summed_noise(config, steps, sensitivity, hospitals, _honest(config, hospitals))
         return Asked(hospitals, noise, steps_epsilon(config, steps), table.delta, table.unit)
 
     def _finish(self) -> Answered:
@@ -152,12 +151,13 @@ class Stepping:
         return Answered(self._earlier, names, files)
 
 
-def _limits(config: Config, hospitals: int) -> Thresholds | None:
-    """Of the group that a sum over all of these was opened by; None without masks."""
+def _honest(config: Config, hospitals: int) -> int | None:
+    """The fewest honest ones in a sum over all of these; None without masks."""
     table = config.secure_aggregation
     if not table.enabled:
         return None
-    return thresholds(hospitals, table.threshold, table.colluding, table.min_cohort)
+    found = thresholds(hospitals, table.threshold, table.colluding, table.min_cohort)
+    return found.honest(table.colluding)
 
 
 def write_steps(path: Path, earlier: list[Sums], names: list[str]) -> None:

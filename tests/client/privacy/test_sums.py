@@ -102,9 +102,12 @@ def test_all_of_the_run_costs_what_the_plan_says() -> None:
 def test_shares_of_those_who_are_honest_are_the_whole() -> None:
     made = parse_config(config(noise="distributed", more="[secure_aggregation]\ncolluding = 1"))
     limits, release = thresholds(8, 0.75, 1, 3), step_release(made, 1)
-    own = own_multiplier(made, release, limits)
+    own = own_multiplier(made, release, limits.honest(1))
     assert math.isclose(own * math.sqrt(limits.honest(1)), release.noise_multiplier)
-    assert own_multiplier(parse_config(config()), release, limits) == release.noise_multiplier
+    assert (
+        own_multiplier(parse_config(config()), release, limits.honest(1))
+        == release.noise_multiplier
+    )
 
 
 def hospitals(folder: Path, count: int = 3, rows: int = 60) -> Path:
