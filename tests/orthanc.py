@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import ipaddress
 import json
 import os
 import shutil
@@ -19,8 +20,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 T = TypeVar("T")
 BRING = "apt-get install -y --no-install-recommends orthanc orthanc-dicomweb"
@@ -54,15 +61,26 @@ class Orthanc:
 
     url = f"http://127.0.0.1:{WEB_PORT}/dicom-web"
 
-    def __init__(self, folder: Path, inside: ThreadPoolExecutor) -> None:
-        self._folder, self._inside = folder, inside
+    def __init__(self, folder: Path, inside: ThreadPoolExecutor, tls: Path | None = None) -> None:
+        self._folder, self._inside, self._tls = folder, inside, tls
 
     def call(self, work: Callable[[], T]) -> T:
         return self._inside.submit(work).result()
 
+    def _protected(self, tls: Path) -> dict[str, object]:
+        """DICOM over TLS, which asks callers for a certificate; Debian's Orthanc falls at HTTPS."""
+        modality = {"AET": "WARDROUND", "Host": "127.0.0.1", "Port": MOVE_PORT, "UseDicomTls": True}
+        return {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": str(tls / "cert.pem"),
+            "DicomTlsPrivateKey": str(tls / "key.pem"),
+            "DicomTlsTrustedCertificates": str(tls / "ca.pem"),
+            "DicomModalities": {"ward": modality},
+        }
+
     def start(self) -> subprocess.Popen[bytes]:
         """Start it, and wait until it answers."""
-        settings = {
+        settings: dict[str, object] = {
             "Name": "tests",
             "StorageDirectory": str(self._folder),
             "IndexDirectory": str(self._folder),
@@ -78,6 +96,8 @@ class Orthanc:
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "HttpThreadsCount": 4,
         }
+        if self._tls is not None:
+            settings |= self._protected(self._tls)
         file = self._folder / "settings.json"
         file.write_text(json.dumps(settings))
         program = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -117,18 +137,61 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextmanager
-def running() -> Iterator[Orthanc]:
-    """An archive for as long as the block lasts. Raises FileNotFoundError where ``missing``."""
+def running(tls: Path | None = None) -> Iterator[Orthanc]:
+    """An archive for as long as the block lasts. Raises FileNotFoundError where ``missing``.
+
+    tls : a folder that ``certificates`` has made
+    """
     if reason := missing():
         raise FileNotFoundError(reason)
     with (
         tempfile.TemporaryDirectory(prefix="ward-orthanc-") as name,
         ThreadPoolExecutor(1, initializer=_enter) as inside,
     ):
-        archive = Orthanc(Path(name), inside)
+        archive = Orthanc(Path(name), inside, tls)
         process = archive.call(archive.start)
         try:
             yield archive
         finally:
             process.kill()  # there is nothing to keep
             process.wait()
+
+
+def certificates(folder: Path) -> Path:
+    """``ca.pem`` of an authority, ``cert.pem`` and ``key.pem`` of a certificate for 127.0.0.1."""
+    now = datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    ca, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    uses = dict.fromkeys(
+        "digital_signature content_commitment key_encipherment data_encipherment key_agreement "
+        "key_cert_sign crl_sign encipher_only decipher_only".split(),
+        False,
+    )
+    for file, key, authority in (("ca.pem", ca, True), ("cert.pem", own, False)):
+        subject = name if authority else x509.Name([])
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(authority, None), True)
+        )
+        if authority:
+            made = made.add_extension(x509.KeyUsage(**uses | {"key_cert_sign": True}), True)
+        else:
+            made = made.add_extension(here, True)
+        pem = made.sign(ca, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        (folder / file).write_bytes(pem)
+    (folder / "key.pem").touch(0o600)
+    (folder / "key.pem").write_bytes(
+        own.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder

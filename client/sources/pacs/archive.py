@@ -91,13 +91,19 @@ class Archive(Protocol):
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without lines and warnings of the libraries, which quote identifiers and addresses."""
+    with quiet_logs(), silent_pydicom():
+        yield
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Without their lines alone: for as long as a port of theirs is open in other threads."""
     logs = [logging.getLogger(name) for name in _LOGS]
     levels = [log.level for log in logs]
     for log in logs:
         log.setLevel(logging.CRITICAL + 1)
     try:
-        with silent_pydicom():
-            yield
+        yield
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from wardround.client.sources.pacs.archive import Archive, ArchiveAway, NotGiven
+from wardround.client.sources.pacs.archive import Archive, ArchiveAway, NotGiven, quiet_logs
 from wardround.client.sources.pacs.choice import one_volume, series_of
 from wardround.client.sources.pacs.incoming import Incoming
 from wardround.client.sources.pacs.journal import Came, Journal, content_of
@@ -60,10 +60,11 @@ class ArchiveImages:
         if (left := journal.whole()) is not None:
             return left
         archive = opened(self._settings, asked.base, asked.called)
-        try:
-            return Fetch(self._settings, asked, options, archive, journal).run()
-        finally:
-            archive.close()
+        with quiet_logs():
+            try:
+                return Fetch(self._settings, asked, options, archive, journal).run()
+            finally:
+                archive.close()
 
 
 def imaging_options(asked: Asked) -> ImagingOptions:

@@ -41,7 +41,7 @@ _TAGS = {
     "SeriesDescription": "0008103E",
     "NumberOfSeriesRelatedInstances": "00201209",
 }
-_ANSWER_BYTES = 64 << 20
+ANSWER_BYTES = 64 << 20
 """Of a page of results."""
 
 
@@ -62,7 +62,7 @@ class WebArchive:
                 f"{called}: DICOMweb needs dicomweb-client: pip install 'wardround[imaging]'"
             ) from None
         self._settings, self._called = settings, called
-        self._most = _ANSWER_BYTES
+        self._most = ANSWER_BYTES
         session = requests.Session()
         session.trust_env, session.max_redirects = False, 0
         session.verify = check_pem(settings.ca, base, f"{called} ca") or True
@@ -140,7 +140,7 @@ class WebArchive:
     ) -> dict[str, dict[str, Any]]:
         """All results by their UID, page by page; a service that knows no pages gives all."""
         found: dict[str, dict[str, Any]] = {}
-        self._most = _ANSWER_BYTES
+        self._most = ANSWER_BYTES
         while True:
             with self._asking():
                 page = search(limit=self._settings.page, offset=len(found))

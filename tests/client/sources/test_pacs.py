@@ -83,6 +83,7 @@ def _send(files: list[Path]) -> None:
     client.store_instances([pydicom.dcmread(file) for file in files])
 
 
+FILES = {"ca": "ca", "certificate": "cert", "key": "key"}
 WAYS = {
     "dicomweb": {"url": Orthanc.url, "user": orthanc.USER, "password": "file:word"},
     "get": {},
@@ -303,6 +304,32 @@ def test_what_an_archive_refuses_is_said_with_the_mend_and_in_our_words(site: Si
         assert str(error.value).startswith("[data.ct]") and "MRN" not in str(error.value)
     with pytest.raises(ArchiveAway, match="broke off in C-FIND; does it allow that to 'STRANGER'"):
         site.fetch(source(site.base, "get", title="STRANGER"))
+
+
+def test_over_tls_both_sides_know_each_other_or_nothing_is_sent(pacs: Pacs, tmp_path: Path) -> None:
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    for folder in (ours, others):
+        folder.mkdir()
+        orthanc.certificates(folder)
+
+    def keys(name: str) -> dict[str, object]:
+        files = {key: f"{name}/{file}.pem" for key, file in FILES.items()}
+        return {"tls": True, "timeout_s": 5, **files}
+
+    wanted(tmp_path, [1])
+    with orthanc.running(ours) as archive:
+        site = Site(Pacs(archive, pacs.sent), tmp_path)
+        archive.call(lambda: _send(sorted(pacs.sent.glob("1-1-*.dcm"))))
+        for way in ("get", "move"):
+            site.folder = tmp_path / f"state-{way}" / "taken-1"
+            site.fetch(source(tmp_path, way, **keys("ours")))
+            assert len(images(site.folder)) == 1
+        for said in (keys("others"), {"timeout_s": 5}):
+            with pytest.raises(ArchiveAway, match="can't be reached; is it up, are host, port an"):
+                archive.call(lambda: look(source(tmp_path, "get", **said), site.asked()))
+    (ours / "key.pem").chmod(0o644)
+    with pytest.raises(DataError, match="others on this machine may read this secret"):
+        look(source(tmp_path, "get", **keys("ours")), site.asked())
 
 
 def test_a_federation_trains_on_what_its_archives_give(site: Site) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pydicom
@@ -14,10 +18,12 @@ from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests.client.sources import studies
+from tests.orthanc import certificates
 from wardround.client.site.policy import load_site
 from wardround.client.sources.kinds import KINDS
-from wardround.client.sources.pacs import fetch, journal, syntaxes
+from wardround.client.sources.pacs import fetch, journal, syntaxes, web
 from wardround.client.sources.pacs.archive import Series, Study, Take
+from wardround.client.sources.pacs.reach import greeted
 from wardround.client.sources.pacs.secrets import read_secret
 from wardround.client.sources.pacs.settings import ArchiveTable
 from wardround.client.sources.source import Asked
@@ -298,6 +304,71 @@ def test_secrets_stand_elsewhere_and_are_only_their_owners(
         read_secret("env:WORD", tmp_path, "here")
     monkeypatch.setenv("WORD", "def")
     assert read_secret("env:WORD", tmp_path, "here") == "def"
+
+
+class Service(BaseHTTPRequestHandler):
+    """Answers searches with nothing; beside that it misbehaves as its address says."""
+
+    def do_GET(self) -> None:
+        if "away" in self.path:
+            self.send_response(302)
+            self.send_header("Location", "https://elsewhere.invalid/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = b"[" + b" " * (20 << 20) + b"]" if "large" in self.path else b"[]"
+        status = 503 if "busy" in self.path else 200
+        self.send_response(status, "for patient MRN-00001")
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with suppress(OSError):
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Port(ThreadingHTTPServer):
+    """Its handshakes are each connection's own thread's."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+def test_a_service_is_known_by_its_certificate_and_cant_send_elsewhere_or_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ours", "others"):
+        (tmp_path / name).mkdir()
+        certificates(tmp_path / name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "ours" / "cert.pem", tmp_path / "ours" / "key.pem")
+    monkeypatch.setattr(web, "ANSWER_BYTES", 16 << 20)
+    (tmp_path / "wanted.csv").write_text(rows(1))
+    with Port(("127.0.0.1", 0), Service) as server:
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def said(path: str, ca: str | None = "ours/ca.pem") -> str:
+            url = f"https://127.0.0.1:{server.server_address[1]}/{path}"
+            keys = {"source": "dicomweb", "url": url, "ca": ca, "wanted": "wanted.csv"}
+            table = KINDS["dicomweb"].model_validate(keys)
+            assert isinstance(table, ArchiveTable)
+            try:
+                return greeted(table, tmp_path, "[data.ct]")
+            except DataError as error:
+                return str(error)
+
+        assert said("web") == "it answers searches (QIDO-RS)"
+        for ca in ("others/ca.pem", None):
+            assert "isn't trusted, or isn't of this address; name its authority" in said("web", ca)
+        assert "sends on to another address; write that in url" in said("away")
+        assert "more bytes than" in said("large")
+        assert said("busy") == "[data.ct]: the service answers HTTP 503"
+        server.shutdown()
 
 
 def test_every_kind_of_image_has_its_place_in_an_association() -> None:
