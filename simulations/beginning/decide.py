@@ -23,6 +23,7 @@ _SIGNS = frozenset(
     [".", "..", "-", "--", "---", "?", "#n/a", "#null!", "#div/0!", "#value!", "#wert!"]
 )
 _MOST_SITES = 100
+_MOST_LISTED = 30
 _HOW = {
     "equal": "equal to the target",
     "recoded": "the target in other words",
@@ -92,6 +93,9 @@ def decide(read: Found, asked: str | None, positive: Sequence[str]) -> Decision:
         for name in parts
         if roles[name].role == "numeric"
     ]
+    problems = differences(read.shards, seen, roles)
+    if not any(role.role in ("numeric", "categorical", "binary") for role in roles.values()):
+        raise _no_inputs(target, {name: roles[name] for name in seen}, problems)
     return Decision(
         target,
         _hospitals(read, seen, site, patients),
@@ -99,8 +103,14 @@ def decide(read: Found, asked: str | None, positive: Sequence[str]) -> Decision:
         {name: roles[name] for name in seen},
         missing,
         [*target.told, *told],
-        differences(read.shards, seen, roles),
+        problems,
     )
+
+
+def _no_inputs(target: Target, roles: Mapping[str, Role], problems: Sequence[str]) -> DataError:
+    rest = [f"'{role.name}': {role.why}" for role in roles.values() if role.role == "ignore"]
+    first = f"no column is left to predict '{target.names[0]}' from"
+    return DataError("\n".join([first, *rest[:_MOST_LISTED], *problems]))
 
 
 def _role(one: Seen, name: str, site: str | None, patients: str | None, copy: Copy | None) -> Role:

@@ -69,9 +69,9 @@ def role_of(seen: Seen) -> Role:
     if kind == "constant":
         return Role(name, "ignore", "one value at each hospital: it would tell hospitals apart")
     if any(one.odd for one in seen.at.values()):
-        return Role(name, "ignore", "not all of its cells are numbers: see above")
+        return Role(name, "ignore", "not all of its cells are numbers: see the notes")
     if seen.recoded:
-        return Role(name, "ignore", "coded by other numbers at some hospitals: see above")
+        return Role(name, "ignore", "coded by other numbers at some hospitals: see the notes")
     if all(one.numeric for _, one in seen.filled):
         if kind == "binary" and seen.texts <= {"0", "1"}:
             return Role(name, "binary", "0 and 1")
@@ -92,7 +92,7 @@ def _of_texts(seen: Seen) -> Role:
         positive = sorted(text for text in texts if means_yes(text))
         return Role(name, "binary", "yes and no", {}, positive, sorted(texts - set(positive)))
     if seen.mixed:
-        return Role(name, "ignore", "numbers at some hospitals, texts at others: see above")
+        return Role(name, "ignore", "numbers at some hospitals, texts at others: see the notes")
     shown = [text for text in texts if seen.shown(text)]
     if not shown:
         return Role(name, "ignore", "no category has enough rows (task.min_category_count)")

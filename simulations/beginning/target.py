@@ -12,6 +12,7 @@ from wardround.common.text import near, normal_text
 from wardround.simulations.beginning.roles import Role, spellings
 from wardround.simulations.beginning.seen import Seen
 from wardround.simulations.beginning.words import (
+    is_outcome,
     means_yes,
     says_censored,
     says_classes,
@@ -22,8 +23,12 @@ from wardround.simulations.beginning.words import (
 )
 
 TaskKind = Literal["binary", "multiclass", "regression", "survival"]
-_FEW_NUMBERS = 20
+_FEW_NUMBERS = 10
 _MOST_LISTED = 30
+_NOTHING = "no column has values that differ: are these all rows?"
+_AS_NUMBER = (
+    "the target's few whole numbers are taken as classes; task.kind = 'regression' takes amounts"
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,9 @@ def _of_one(seen: Seen, positive: Sequence[str]) -> Target:
         role, told = _two_values(seen, "target", positive)
         return Target("binary", (role,), told)
     numeric = all(one.numeric for _, one in seen.filled)
-    many = max(one.distinct for one in seen.at.values()) > _FEW_NUMBERS
-    if numeric and (seen.kind == "number" or many or not says_classes(name)):
+    most = max(one.distinct for one in seen.at.values())
+    few = most <= _FEW_NUMBERS and (says_classes(name) or target_rank(name) == 2)
+    if numeric and (seen.kind == "number" or not few):
         return Target("regression", (Role(name, "target", "a number"),))
     if seen.kind not in ("category", "binary", "integer") or len(seen.texts) > MOST_CLASSES:
         raise DataError(
@@ -82,7 +88,20 @@ def _of_one(seen: Seen, positive: Sequence[str]) -> Target:
         )
     classes = sum(seen.shown(text) for text in seen.texts)
     role = Role(name, "target", f"{classes} classes", spellings(seen))
-    return Target("multiclass", (role,))
+    return Target("multiclass", (role,), _more_than_two(seen) if not numeric else (_AS_NUMBER,))
+
+
+def _more_than_two(seen: Seen) -> tuple[str, ...]:
+    """What is told of an outcome that happened, didn't, or is something else."""
+    known = frozenset(text for text in seen.texts if is_outcome(text))
+    if not yes_or_no(known, outcome=True):
+        return ()
+    yes = [seen.called(text) for text in sorted(known) if means_yes(text)]
+    options = " ".join(f"--positive {text}" for text in yes)
+    return (
+        f"column '{seen.name}' has more than two values, so classes are learned; {options} makes "
+        "them two: the others then count as 0",
+    )
 
 
 # --- which column ---------------------------------------------------------------------------------
@@ -91,7 +110,10 @@ def _named(found: Mapping[str, Seen], asked: str) -> str:
     if name in found:
         return name
     meant = near(name, found)
-    instead = f"did you mean '{meant}'?" if meant else f"it could be {_listed(found)}"
+    listed = _listed(found)
+    instead = f"it could be {listed}" if listed else _NOTHING
+    if meant:
+        instead = f"did you mean '{meant}'?"
     raise ConfigError(f"--target: no hospital has a column '{asked}'; {instead}")
 
 
@@ -109,8 +131,11 @@ def _plain(found: Mapping[str, Seen], time: str | None) -> str:
                 f"{len(named)} columns could be the target by their names; say which with "
                 f"--target: {', '.join(named[:_MOST_LISTED])}"
             )
+    odd = [f"'{n}' is {_what(s)}" for n, s in found.items() if target_rank(n) and n not in possible]
+    why, listed = f" ({', '.join(odd[:5])})" if odd else "", _listed(found)
     raise ConfigError(
-        f"no column's name says that it is the target; say which with --target: {_listed(found)}"
+        f"no column's name says that it is the target{why}; "
+        + (f"say which with --target: {listed}" if listed else _NOTHING)
     )
 
 
@@ -121,24 +146,23 @@ def _event(found: Mapping[str, Seen], time: str) -> str | None:
 
 def _listed(found: Mapping[str, Seen]) -> str:
     """The columns that could be a target, what has few values first."""
-    order = ("binary", "category", "integer", "number")
+    order = ("constant", "binary", "category", "integer", "number")  # constant: one at each
     possible = [seen for seen in found.values() if _could_be(seen)]
     possible.sort(key=lambda seen: (order.index(seen.kind), not seen.everywhere))
     names = [f"{seen.name} ({_what(seen)})" for seen in possible[:_MOST_LISTED]]
     more = len(possible) - len(names)
-    return (
-        ", ".join(names) + (f" and {more} more" if more else "") or "none of them: no column fits"
-    )
+    return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def _could_be(seen: Seen) -> bool:
-    return seen.kind in ("binary", "category", "integer", "number") and not any(
-        one.odd for one in seen.at.values()
-    )
+    fits = seen.kind in ("binary", "category", "integer", "number") or _one_each(seen)
+    return fits and not any(one.odd for one in seen.at.values())
 
 
 def _what(seen: Seen) -> str:
     """A column's kind in words."""
+    if _one_each(seen):
+        return "two values, one at each hospital"
     if seen.kind == "category":
         return f"{len(seen.texts)} categories"
     words = {
@@ -147,8 +171,10 @@ def _what(seen: Seen) -> str:
         "number": "numbers",
         "text": "free text",
         "constant": "one value only",
+        "date": "a date",
+        "identifier": "an identifier",
     }
-    return words.get(seen.kind, f"an {seen.kind}" if seen.kind == "identifier" else seen.kind)
+    return words.get(seen.kind, seen.kind)
 
 
 def _check(seen: Seen) -> None:

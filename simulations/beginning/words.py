@@ -75,6 +75,11 @@ def means_yes(text: str) -> bool:
     return text in YES or text in HAPPENED
 
 
+def is_outcome(text: str) -> bool:
+    """Whether a text (a casefolded code) is a word for yes, no, or how something went."""
+    return text in YES | NO | HAPPENED | DID_NOT
+
+
 def sex_of(text: str) -> str | None:
     """'female' or 'male' for a text (a casefolded code) that means it."""
     return next((name for name, texts in SEXES.items() if text in texts), None)

@@ -176,6 +176,35 @@ def test_without_a_plain_target_the_columns_are_listed(tmp_path: Path) -> None:
         begin(tmp_path / "f.toml", tmp_path / "h", "note")
 
 
+def test_a_target_that_does_not_vary_and_a_table_without_inputs_say_why(tmp_path: Path) -> None:
+    for name in "abc":
+        lines = (f"{n},{n % 7},0,2020-01-{1 + n % 28:02}" for n in range(40))
+        write(tmp_path / "h" / f"{name}.csv", "case_id,x,died,day", *lines)
+    with pytest.raises(ConfigError, match=r"\('died' is one value only\); say which .* x \(whole"):
+        begin(tmp_path / "f.toml", tmp_path / "h")
+    for name in "abc":
+        lines = (f"{n},{n % 2},2020-01-{1 + n % 28:02}" for n in range(40))
+        write(tmp_path / "h" / f"{name}.csv", "insurance,died,day", *lines)
+    with pytest.raises(DataError) as caught:
+        begin(tmp_path / "f.toml", tmp_path / "h")
+    told = str(caught.value).splitlines()
+    assert told[0] == "no column is left to predict 'died' from"
+    assert "an identifier" in told[1] and "a date" in told[2]
+
+
+def test_few_whole_numbers_and_a_third_text_are_classes_and_told(tmp_path: Path) -> None:
+    for name in "abc":
+        lines = (f"{n % 7},{n % 3},{('alive', 'dead', 'lost')[n % 5 % 3]}" for n in range(60))
+        write(tmp_path / "h" / f"{name}.csv", "x,grade,status", *lines)
+    found, task = begun(tmp_path, tmp_path / "h", "grade")
+    assert task["kind"] == "multiclass" and said(found, "task.kind = 'regression'")
+    found, task = begun(tmp_path, tmp_path / "h", "status")
+    assert task["kind"] == "multiclass" and said(found, "'status'", "--positive dead")
+    found, task = begun(tmp_path, tmp_path / "h", "status", ["dead"])
+    assert (task["kind"], task["negative"]) == ("binary", ["alive", "lost"])
+    assert said(found, "'alive', 'lost' count as 0")
+
+
 def test_unknown_words_for_an_outcome_are_asked_for_once(tmp_path: Path) -> None:
     for number, words in enumerate([("gut", "schlecht"), ("A", "B"), ("0", "1")]):
         lines = (f"{p['age']},{words[int(bool(p['died']))]}" for p in patients(number, 60))
