@@ -14,7 +14,7 @@ variable, ``patient_id`` and ``index_date`` beside them. OMOP and FHIR answer it
 - **A record matches** if one of its codes is one of the concepts: in OMOP its concept or its
   source concept, in FHIR any coding of its code, of class and type (visits), of a component
   (which then has the value). Codes are compared exactly; those of ``E11*`` begin with it. No
-  vocabulary's descendants are added. A visit without concepts is any.
+  vocabulary's descendants are added, but those of ``OMOP:ID*``. A visit without concepts is any.
 - **Order** of records is that of their moments (FHIR: instants; a day without time is its
   midnight). Of several at one moment the larger value, or the category that is named first,
   counts for ``first`` and ``last`` alike.

@@ -74,7 +74,7 @@ _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+^-]{0,63}\*?")
 
 
 class Concept(NamedTuple):
-    """A code of a system; with ``prefix`` every code that begins so."""
+    """A code of a system; with ``prefix`` all that begin so, of OMOP it and its descendants."""
 
     system: str
     code: str
@@ -94,11 +94,12 @@ class Concept(NamedTuple):
         if system not in SYSTEMS:
             raise ValueError(f"{system!r:.40} is no known system of codes: {', '.join(SYSTEMS)}")
         prefix = code.endswith("*")
-        if prefix and not SYSTEMS[system].ordered:
+        if system == OMOP:
+            if not code.removesuffix("*").isdecimal() or int(code.removesuffix("*")) >= 2**31:
+                raise ValueError(f"{text!r:.80}: a concept id of OMOP is a whole number")
+        elif prefix and not SYSTEMS[system].ordered:
             some = ", ".join(name for name, one in SYSTEMS.items() if one.ordered)
             raise ValueError(f"{text!r:.80}: * is for codes that are parts of others: {some}")
-        if system == OMOP and not code.isdecimal():
-            raise ValueError(f"{text!r:.80}: a concept id of OMOP is a whole number")
         return cls(system, code.removesuffix("*"), prefix)
 
     @property
@@ -108,7 +109,8 @@ class Concept(NamedTuple):
 
     def covers(self, code: str) -> bool:
         """Whether a record's code of the same system is meant."""
-        return code.startswith(self.code) if self.prefix else code == self.code
+        begins = self.prefix and self.system != OMOP  # a descendant's id says nothing of it
+        return code.startswith(self.code) if begins else code == self.code
 
 
 def _distinct(texts: list[str]) -> list[str]:

@@ -162,10 +162,18 @@ class _Reading:
                 for concept in map(Concept.read, concepts):
                     if concept.system == OMOP:
                         found.setdefault(name, {}).setdefault(int(concept.code), place)
+                    if concept.system == OMOP and concept.prefix:
+                        for (id_,) in self._below(int(concept.code)):
+                            found.setdefault(name, {}).setdefault(int(id_), place)
                     for vocabulary in SYSTEMS[concept.system].omop:
                         for (id_,) in self._with_code(vocabulary, concept.code, concept.prefix):
                             found.setdefault(name, {}).setdefault(int(id_), place)
         return found
+
+    def _below(self, concept: int) -> list[tuple[int]]:
+        ancestor = qualified(self._own.vocabulary, "concept_ancestor")
+        asked = f"SELECT descendant_concept_id FROM {ancestor} WHERE ancestor_concept_id = ?"
+        return [(int(row[0]),) for row in self._database.ask(asked, (concept,))]
 
     def _with_code(self, vocabulary: str, code: str, prefix: bool) -> list[tuple[int]]:
         match = "substr(concept_code, 1, length(?)) = ?" if prefix else "concept_code = ?"

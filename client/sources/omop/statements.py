@@ -164,6 +164,15 @@ class CohortSql:
         pairs = [(one, concept) for one in wanted for concept in one.concepts]
         if ids := [(one, c) for one, c in pairs if c.system == OMOP]:
             parts.append(_values(f"{_key(one)}, {int(c.code)}" for one, c in ids))
+        if above := [(one, c) for one, c in pairs if c.system == OMOP and c.prefix]:
+            list_ = f"{name}_above"
+            rows = _values(f"{_key(one)}, {int(c.code)}" for one, c in above)
+            ctes.append(f"{list_}(variable, low, high, concept) AS (\n  {rows})")
+            ancestor = self._table("concept_ancestor", self._vocabulary)
+            parts.append(
+                f"SELECT k.variable, k.low, k.high, a.descendant_concept_id FROM {list_} k\n"
+                f"    JOIN {ancestor} a ON a.ancestor_concept_id = k.concept"
+            )
         for prefix, match in (
             (False, "c.concept_code = k.code"),
             (True, "substr(c.concept_code, 1, length(k.code)) = k.code"),

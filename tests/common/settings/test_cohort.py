@@ -115,6 +115,7 @@ def test_it_is_in_what_a_study_and_a_run_are() -> None:
         ('"LOINC:2160-0"', '"LOINC:21*"', "codes that are parts of others: ICD10"),
         ('"LOINC:2160-0"', '"omop:3016723"', "'OMOP:3016723' stands there twice"),
         ('"OMOP:3016723"', '"OMOP:creatinine"', "a concept id of OMOP is a whole number"),
+        ('"OMOP:3016723"', '"OMOP:2147483648*"', "a concept id of OMOP is a whole number"),
         ("[-2, 0]", "[0, -2]", "creatinine.window_days: begins after it ends"),
         ("[-2, 0]", "[0]", "creatinine.window_days: list should have at least 2 items"),
         ('unit = "umol/L"\n', "", "creatinine.unit: say in which unit"),

@@ -39,6 +39,7 @@ COLUMNS = {
     "observation_source_concept_id INTEGER",
     "death": "person_id INTEGER, death_date DATE",
     "concept": "concept_id INTEGER, concept_code VARCHAR(50), vocabulary_id VARCHAR(20)",
+    "concept_ancestor": "ancestor_concept_id INTEGER, descendant_concept_id INTEGER",
     "concept_relationship": "concept_id_1 INTEGER, concept_id_2 INTEGER, relationship_id "
     "VARCHAR(20), invalid_reason VARCHAR(1)",
 }
@@ -59,6 +60,7 @@ CONCEPTS: Rows = [
     (1503297, "6809", "RxNorm"),
 ]
 RELATIONS: Rows = [(45576876, 201826, "Maps to", None), (45576876, 9, "Maps to", "D")]
+BELOW: Rows = [(1503297, 1503297), (1503297, 40164929), (21600712, 40164929), (9191, 45884084)]
 COHORT = """
 [cohort.index]
 event = "visit"
@@ -92,7 +94,7 @@ take = "count"
 of = "observation"
 concepts = ["SNOMED:41000179103"]
 window_days = [-30, 0]
-categories = { positive = ["SNOMED:10828004"], negative = ["SNOMED:260385009"] }
+categories = { positive = ["OMOP:9191*"], negative = ["SNOMED:260385009"] }
 
 [cohort.variables.diabetes]
 of = "condition"
@@ -101,7 +103,7 @@ window_days = [-4000, 0]
 
 [cohort.variables.metformin]
 of = "drug"
-concepts = ["RXNORM:6809"]
+concepts = ["OMOP:1503297*"]
 window_days = [-365, 0]
 take = "count"
 
@@ -132,6 +134,7 @@ def make(persons: int = 200, seed: int = 5) -> dict[str, Rows]:
     draw = random.Random(seed)
     tables: dict[str, Rows] = {name: [] for name in COLUMNS}
     tables["concept"], tables["concept_relationship"] = list(CONCEPTS), list(RELATIONS)
+    tables["concept_ancestor"] = list(BELOW)
 
     def put(name: str, *values: Any) -> None:
         rows = tables[name]
@@ -171,13 +174,13 @@ def make(persons: int = 200, seed: int = 5) -> dict[str, Rows]:
             )
         for _ in range(draw.randint(0, 3)):
             day = start + timedelta(draw.randint(-30, 30))
-            answer = some([9191, 9189, 0, None])
+            answer = some([9191, 45884084, 9189, 0, None])
             put("observation", person, 4275495, day, stamp(draw, day), None, answer, None, None, 0)
         for _ in range(draw.randint(0, 2)):
             day = start + timedelta(draw.randint(-300, 60))
             put("condition_occurrence", person, some([201826, 5]), day, None,
                 some([45576876, 45595798, 45600642, 45591037, 0, None]))  # fmt: skip
-            put("drug_exposure", person, some([1503297, 7]), day, stamp(draw, day), 0)
+            put("drug_exposure", person, some([1503297, 40164929, 7]), day, stamp(draw, day), 0)
             put("procedure_occurrence", person, some([4301351, 7, 7, 7]), day, None, 0)
         if draw.random() < 0.2:
             tables["death"].append((person, start + timedelta(draw.randint(-5, 60))))
@@ -250,7 +253,7 @@ def variables(tables: dict[str, Rows], person: int, day: date) -> dict[str, Any]
             if row[5] is not None
         )
 
-    flu = [row for row in of("observation", -30, 0) if row[6] in (9191, 9189)]
+    flu = [row for row in of("observation", -30, 0) if row[6] in (9191, 45884084, 9189)]
     latest = max((row[4] or datetime.combine(row[3], time()) for row in flu), default=None)
     answers = {row[6] for row in flu if (row[4] or datetime.combine(row[3], time())) == latest}
     near, wide = numbers(-2, 0), numbers(-7, 7)
@@ -263,9 +266,9 @@ def variables(tables: dict[str, Rows], person: int, day: date) -> dict[str, Any]
         "creatinine": near[-1][1] if near else None,
         "creatinine_mean": math.fsum(values) / len(values) if values else None,
         "creatinines": len(values),
-        "flu": ("positive" if 9191 in answers else "negative") if flu else None,
+        "flu": ("positive" if answers & {9191, 45884084} else "negative") if flu else None,
         "diabetes": int(any(row[2] in types or row[5] in types for row in conditions)),
-        "metformin": sum(row[2] == 1503297 for row in drugs),
+        "metformin": sum(row[2] in (1503297, 40164929) for row in drugs),
         "stays_before": len(visits),
     }
 
