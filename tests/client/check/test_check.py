@@ -16,12 +16,14 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.common.tasks.imaging.shards import png
+from tests.networks import Network
 from tests.provisioning import federation
 from wardround.client.check.check import checked
 from wardround.client.check.finding import Checked, count_of
 from wardround.client.check.page import page
 from wardround.client.site.kit import Kit
 from wardround.client.site.policy import load_site
+from wardround.client.site.studies import StudyFolders
 from wardround.client.site.terms import Data, Terms
 from wardround.common.config.load import load_config
 from wardround.common.process.main import app
@@ -208,3 +210,21 @@ def test_the_command_writes_a_private_page_and_ends_by_what_it_found(kit: Kit) -
     assert by_path.exit_code == 1 and "column 'creatinine': isn't there" in by_path.output
     unknown = run(str(kit.folder), "icu")
     assert "there: ward" in str(unknown.exception)
+
+
+def test_in_a_network_a_study_that_was_shown_is_the_question(tmp_path: Path) -> None:
+    served = Network(tmp_path)
+    served.close()  # what is asked for lies here already
+    north = Kit.open(served.kits / "north")
+    write = "age,note,malignant\n" + "".join(f"{n},fine,{n % 2}\n" for n in range(30))
+    (north.folder / "rows.csv").write_text(write)
+    nothing = run(str(north.folder), str(north.folder / "rows.csv"))
+    assert "was shown no study yet" in str(nothing.exception)
+    for name in ("sepsis", "delirium"):
+        signed = served.submission(name=name).accepted(served.desk.server, now_utc())
+        StudyFolders(north.state).keep(signed, now_utc())
+    which = run(str(north.folder), str(north.folder / "rows.csv"))
+    assert "sepsis, delirium: name one with --study" in str(which.exception)
+    told = run(str(north.folder), str(north.folder / "rows.csv"), "--study", "sepsis")
+    assert told.exit_code == 1 and "for study 'sepsis'" in told.output
+    assert "column 'note': holds one text, and would be an input of numbers" in told.output
