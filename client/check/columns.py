@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from wardround.client.check.finding import LEAST, Finding, Shown, count_of
 from wardround.client.check.look import Looked
-from wardround.client.check.units import likely_unit, other_unit
+from wardround.client.check.units import likely_unit, mend_unit, other_unit
 from wardround.common.tasks.columns import needed_columns
 from wardround.common.tasks.data.mapping.texts import numbers
 from wardround.common.tasks.data.profile import ColumnProfile, Profile, profile
@@ -135,7 +135,9 @@ class Columns:
                     what,
                     f"its median is {times:.3g} times that which the study expects"
                     + (f", as if it were in {likely}" if likely else ": another unit?"),
-                    f"in [data.NAME.map.units] say from and to ({expected.unit or 'the study'})",
+                    mend_unit(one.name, likely, expected.unit)
+                    if likely and expected.unit
+                    else "if so, say it in [data.NAME.map.units]",
                 )
         if expected.range is not None:
             yield from self._outside(one, what, expected.range)

@@ -42,10 +42,23 @@ def other_unit(
             text = f"its own name says {written}, and map.units takes it from {change.from_}"
             yield Finding("warning", what, text, "one of them is wrong")
     elif written is not None and expected.unit is not None and not _same(written, expected.unit):
-        mend = f'in [data.NAME.map.units] write {name} = {{ from = "{written}", '
-        mend += f'to = "{expected.unit}" }}'
+        mend = mend_unit(name, written, expected.unit)
         text = f"its name says {written}, and the study expects {expected.unit}"
         yield Finding("error", what, text, mend)
+
+
+def mend_unit(name: str, from_unit: str, to_unit: str) -> str:
+    """What to write into ``site.toml``; all of it, so that no other message follows."""
+    extra = ""
+    try:
+        if conversion(from_unit, to_unit) is None:
+            analyte = near(name, MOLAR_MASSES)
+            known = analyte and by_molar_mass(from_unit, to_unit, MOLAR_MASSES[analyte])
+            extra = f', analyte = "{analyte}"' if known else ", factor = WHAT ONE IS IN THE OTHER"
+    except UnitError:
+        return f"in [data.NAME.map.units] write {name}, from and to, by their UCUM codes"
+    whole = f'{{ from = "{from_unit}", to = "{to_unit}"{extra} }}'
+    return f'in [data.NAME.map.units] write "{name}" = {whole}'
 
 
 def likely_unit(name: str, times: float, expected: Expected) -> str | None:

@@ -145,7 +145,11 @@ def test_names_and_units_that_are_another_are_said_with_the_mend(kit: Kit) -> No
     )
     site += '\nrename = { sex = "Geschlecht", patient = "PatNr" }\n'
     errors = told(check(kit, rows(), site.replace('patient_id = "PatNr"\n', ""), head), "error")
-    assert any(", as if it were in mg/dL; in [data.NAME.map.units]" in line for line in errors)
+    write = '"creatinine" = { from = "mg/dL", to = "umol/L", analyte = "creatinine" }'
+    assert any(
+        line.endswith(f", as if it were in mg/dL; in [data.NAME.map.units] write {write}")
+        for line in errors
+    )
 
 
 def test_a_mapping_that_doesnt_fit_names_its_keys(kit: Kit) -> None:

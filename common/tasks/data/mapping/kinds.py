@@ -29,6 +29,7 @@ from wardround.common.text import near
 NUMBER, TEXT, TRUTH, DATE, SPAN = "number", "text", "truth", "date", "span"
 ANY = "any"
 """Of a column while nothing is known of the columns."""
+_NO_DATE = 'this is a text, not a date; date(..., "%d.%m.%Y") reads it'
 _INSTEAD = {
     (TEXT, DATE): "; date(...) reads it",
     (NUMBER, TEXT): "; compare a number with a number, without quotes",
@@ -119,6 +120,10 @@ class _Checker:
         if (found, wanted) == (TEXT, NUMBER) and isinstance(node, Column):
             self.as_numbers.add(node.at)
             return NUMBER
+        if wanted == SPAN and isinstance(node, Call) and node.name == "-":
+            for one in node.arguments:
+                if self.kind(one) == TEXT:
+                    raise self._wrong(one, _NO_DATE)
         what = f"column '{node.name}' is" if isinstance(node, Column) else "this is"
         raise self._wrong(
             node, f"{what} a {found}, not a {wanted}{_INSTEAD.get((found, wanted), '')}"

@@ -135,6 +135,7 @@ def test_what_expressions_mean(text: str, value: Any) -> None:
         ("a == 'x'", 6, "a text, not a number"),
         ("sex < site", 5, "use == or !="),
         ("discharge - admission", 1, "days(...)"),
+        ("days(sex - site)", 6, 'a text, not a date; date(..., "%d.%m.%Y") reads it'),
         ("days(a)", 6, "a number, not a span"),
         ("admission - a", 13, "a number, not a date"),
         ("if(a, 1, 2)", 4, "a number, not a truth"),
