@@ -20,6 +20,7 @@ NAMES = (
     "dpsgd",
     "deployment",
     "studies",
+    "fhir",
     "images",
     "pneumonia",
     "ner",
