@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -166,20 +167,25 @@ def lay_out(sent: Path, folder: Path, numbers: Iterable[int]) -> None:
             shutil.copy(file, target)
 
 
-def traces(folder: Path, *more: bytes) -> list[str]:
+WORDS = [studies.NAME.encode(), studies.BIRTH.encode(), b"MRN-", b"ACC", b"St. Elsewhere"]
+WORDS += [studies.ROOT.encode()]
+
+
+def traces(folder: Path) -> list[str]:
     """Files that hold, or are named by, something that says who a patient is."""
-    words = [studies.NAME.encode(), studies.BIRTH.encode(), b"MRN-", b"ACC", b"St. Elsewhere"]
-    words += [studies.ROOT.encode(), *more]
     found = []
     for path in folder.rglob("*"):
         content = path.read_bytes() if path.is_file() else b""
-        if any(word in content or word in str(path).encode() for word in words):
+        if any(word in content or word in str(path).encode() for word in WORDS):
             found.append(str(path))
     return found
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_fetched_is_what_lies_in_a_folder_by_hand(site: Site, way: str) -> None:
+def test_what_is_fetched_is_what_lies_in_a_folder_by_hand(
+    site: Site, way: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)  # as one who looks for a fault would have it
     numbers = list(SCANS) if way == "dicomweb" else list(SCANS)[-3:]
     wanted(site.base, numbers)
     table = source(site.base, way)
@@ -194,6 +200,8 @@ def test_what_is_fetched_is_what_lies_in_a_folder_by_hand(site: Site, way: str) 
     assert found.patients.tolist() == [identifier_digest(studies.patient(n)) for n in numbers]
     assert found.patients[order].tolist() == expected.patients.tolist(), "one patient, one digest"
     assert traces(site.folder) == []
+    told = caplog.text + "".join(capfd.readouterr()) + str(site.said)
+    assert not [word for word in WORDS if word.decode() in told]
     assert not site.folder.with_name("taken-1-quarantine").exists()
     assert {path.stat().st_mode & 0o077 for path in site.folder.rglob("*")} == {0}
 
