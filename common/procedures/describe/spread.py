@@ -49,7 +49,7 @@ class Range:
         digits, which masks leave otherwise than a plain addition, shape no bin.
 
         >>> Range.covering(-0.5, 100.0)
-        Range(low=-0.5895, width=0.0983, bins=1024)
+        Range(low=-0.5898, width=0.0983, bins=1024)
         """
         raw = (high - low) / (BINS - 1)
         unit = 10.0 ** (math.floor(math.log10(raw)) - 2)

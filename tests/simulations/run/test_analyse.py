@@ -14,8 +14,9 @@ from tests.common.procedures.attacker import solve_persons
 from tests.unlike import Consortium
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
-from wardround.common.errors import ConfigError
+from wardround.common.errors import ConfigError, RoundFailed
 from wardround.common.tasks.data.table import Table
+from wardround.server.rounds import stepping
 from wardround.simulations import analyse, simulate
 
 KINDS = ("binary", "multiclass", "regression", "survival")
@@ -127,3 +128,28 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
             analyse(overrides=[*described, *overrides])
     with pytest.raises(ConfigError, match="trains nothing.*wardround analyse"):
         simulate(overrides=['procedure.name="describe"'])
+
+
+def test_one_that_was_stopped_goes_on_with_its_step(
+    unlike: Callable[[str], Consortium], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = unlike("binary").config("secure_aggregation.enabled=true", runs=tmp_path)
+    write, asked = stepping.write_steps, list[int]()
+
+    def broken(path: Path, earlier: list[Any], names: list[str]) -> None:
+        write(path, earlier, names)
+        asked.append(len(earlier))
+        if asked == [1, 2]:
+            raise RoundFailed("the power failed")
+
+    monkeypatch.setattr(stepping, "write_steps", broken)
+    with pytest.raises(RoundFailed):
+        analyse(config.model_copy(update={"federation": one_attempt(config)}))
+    (run,) = tmp_path.iterdir()
+    found = analyse(resume=run)
+    assert asked[2] == 3 and found.hospitals == sorted(found.hospitals)
+    assert found.description == analyse(config).description
+
+
+def one_attempt(config: Config) -> Any:
+    return config.federation.model_copy(update={"round_attempts": 1})
