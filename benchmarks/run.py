@@ -12,6 +12,7 @@ NAMES = (
     "simulation",
     "forms",
     "scaling",
+    "tables",
     "population",
     "fed_heart",
     "fed_brca",

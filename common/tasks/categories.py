@@ -18,11 +18,12 @@ from wardround.common.figures.sums import Sums
 from wardround.common.tasks.classes import MOST_CLASSES, too_fine
 from wardround.common.tasks.columns import category_codes, column_key
 from wardround.common.tasks.data.left_out import LeftOut
-from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.table import Coded, Table
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.vocabulary import MOST_WORDS, read_words, write_words
 
 Matrix = NDArray[np.float64]
+_CELLS_A_ROW = 32
 WORDS = "words"
 """Key of the table of categories and classes that are agreed on, not declared."""
 
@@ -60,16 +61,26 @@ def frequent(table: Table, column: str, options: TabularOptions) -> dict[str, in
     rows = coded.counts()
     shared, patients = rows, options.columns.patient_id
     if patients is not None:  # a patient's many rows are one who shares the value
-        whose = table.coded(patients)
-        pairs = (coded.index * len(whose.texts) + whose.index)[coded.index >= 0]
-        each = np.bincount(np.unique(pairs) // len(whose.texts), minlength=len(coded.texts))
-        shared = dict(zip(coded.texts, each.tolist(), strict=True))
+        shared = _patients(coded, table.coded(patients))
     least = options.min_category_count
     return {
         column_key(table, "category", column, text): count
         for text, count in rows.items()
         if min(count, shared[text]) >= least
     }
+
+
+def _patients(coded: Coded, whose: Coded) -> dict[str, int]:
+    """How many patients have each text."""
+    many = len(whose.texts)
+    pairs = (coded.index * many + whose.index)[coded.index >= 0]
+    if len(coded.texts) * many <= _CELLS_A_ROW * len(coded.index):  # no need to sort them
+        there = np.zeros((len(coded.texts), many), dtype=np.bool_)
+        there.reshape(-1)[pairs] = True
+        each = there.sum(axis=1)
+    else:
+        each = np.bincount(np.unique(pairs) // many, minlength=len(coded.texts))
+    return dict(zip(coded.texts, each.tolist(), strict=True))
 
 
 def rare_lines(train: Table, options: TabularOptions) -> list[str]:

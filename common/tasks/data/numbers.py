@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -50,11 +51,23 @@ def _of_numbers(column: pa.ChunkedArray) -> Numbers:
     gaps = column.null_count > 0
     values = np.array(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
     whole = column.type == pa.int64()
+    if _all_usual(column, _MAX_WHOLE - 1 if whole else MAX_ABS_NUMBER):
+        return values, np.zeros(0, dtype=np.int64), ""
     odd = ~(np.abs(values) < _MAX_WHOLE) if whole else ~(np.abs(values) <= MAX_ABS_NUMBER)
     if gaps:
         odd &= pc.is_valid(column).to_numpy()
     rows = np.flatnonzero(odd)
     return values, rows, _WHY_NOT["whole"] if whole else _NOT
+
+
+def _all_usual(column: pa.ChunkedArray, most: float) -> bool:
+    """Whether all values are finite numbers up to ``most``, told without a mask of them."""
+    ends = pc.min_max(column)
+    low, high = ends["min"].as_py(), ends["max"].as_py()
+    if low is None:
+        return column.null_count == len(column)
+    nan = column.type == pa.float64() and math.isnan(pc.sum(column).as_py())
+    return bool(-most <= low <= high <= most) and not nan
 
 
 def _of_texts(index: NDArray[np.int64], texts: list[str]) -> Numbers:

@@ -40,7 +40,8 @@ from wardround.common.tasks.data.reading.texts import (
 from wardround.common.tasks.data.reading.types import TYPES
 
 _SAMPLE_BYTES = 1 << 18
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES, _LARGE_BLOCK_BYTES = 1 << 20, 2 * LONGEST_LINE_BYTES
+"""pyarrow's own, and one for files with rows that are longer."""
 _SAID = re.compile(r"sep=(.)\r?\n")
 """The line that Excel takes a delimiter from."""
 
@@ -128,35 +129,46 @@ class Parser:
             ragged.append(row.actual_columns)
             return "skip"
 
-        layout, source = self.layout, self.layout.content
-        try:
-            table = arrow.read_csv(
-                pa.py_buffer(source.memory) if source.memory is not None else str(source.path),
-                arrow.ReadOptions(
-                    column_names=names, skip_rows=layout.skip, block_size=_BLOCK_BYTES
-                ),
-                arrow.ParseOptions(
-                    delimiter=layout.delimiter,
-                    quote_char=layout.quote if layout.quotes else False,
-                    newlines_in_values=layout.quotes,
-                    invalid_row_handler=skipped,
-                ),
-                arrow.ConvertOptions(
-                    check_utf8=False,
-                    column_types=strings,
-                    null_values=list(self.nulls),
-                    true_values=[],
-                    false_values=[],
-                    strings_can_be_null=False,
-                    decimal_point=decimal,
-                    include_columns=[names[n] for n in numbers],
-                ),
-            )
-        except (pa.ArrowException, OSError):
-            raise self.problem from None
-        if ragged:
+        parse = arrow.ParseOptions(
+            delimiter=self.layout.delimiter,
+            quote_char=self.layout.quote if self.layout.quotes else False,
+            newlines_in_values=self.layout.quotes,
+            invalid_row_handler=skipped,
+        )
+        convert = arrow.ConvertOptions(
+            check_utf8=False,  # the scan has looked
+            column_types=strings,
+            null_values=list(self.nulls),
+            true_values=[],
+            false_values=[],
+            strings_can_be_null=False,
+            decimal_point=decimal,
+            include_columns=[names[n] for n in numbers],
+        )
+        table = self._read(names, parse, convert, _BLOCK_BYTES)
+        if table is None and not ragged:  # a row may be longer than a block
+            table = self._read(names, parse, convert, _LARGE_BLOCK_BYTES)
+        if table is None or ragged:
             raise self.problem
         return [table.column(position) for position in range(table.num_columns)]
+
+    def _read(
+        self,
+        names: list[str],
+        parse: arrow.ParseOptions,
+        convert: arrow.ConvertOptions,
+        block_bytes: int,
+    ) -> pa.Table | None:
+        """None where pyarrow refuses: its words quote cells."""
+        source = self.layout.content
+        memory = None if source.memory is None else pa.py_buffer(source.memory)
+        options = arrow.ReadOptions(
+            column_names=names, skip_rows=self.layout.skip, block_size=block_bytes
+        )
+        try:
+            return arrow.read_csv(memory or str(source.path), options, parse, convert)
+        except (pa.ArrowException, OSError):
+            return None
 
     def _strictly(self) -> list[pa.ChunkedArray]:
         problems = self.layout.problems()
@@ -172,7 +184,7 @@ def read_csv(
     hide_names: bool,
 ) -> CsvTable:
     """See ``read.read_file``."""
-    looked = _looked_at(opened(path, dialect.encoding), dialect)
+    looked = _looked_at(opened(path, dialect.encoding), dialect, texts is None)
     content, seen, delimiter, quote = looked.content, looked.seen, looked.delimiter, looked.quote
     names, skip = _header(path, looked, dialect, hide_names)
     layout = Layout(content, delimiter, quote, seen.quotes, skip, len(names))
@@ -203,7 +215,7 @@ class Looked:
     front: int
 
 
-def _looked_at(content: Content, dialect: Dialect) -> Looked:
+def _looked_at(content: Content, dialect: Dialect, exact: bool) -> Looked:
     """Raises DataError for what is no text file."""
     sample = content.sample(_SAMPLE_BYTES)
     if "\n" not in sample and "\r" not in sample:
@@ -216,9 +228,9 @@ def _looked_at(content: Content, dialect: Dialect) -> Looked:
     columns = len(dialect.header) if dialect.header is not None else None
     delimiter = dialect.delimiter or (said[1] if said else None)
     delimiter = delimiter or find_delimiter(content.path, sample, quote, columns)
-    seen = scan(content, delimiter, quote)
+    seen = scan(content, delimiter, quote, exact)
     if not seen.utf8:
-        return _looked_at(content.recoded("cp1252"), dialect)
+        return _looked_at(content.recoded("cp1252"), dialect, exact)
     return Looked(content, seen, sample, delimiter, quote, int(said is not None))
 
 

@@ -18,7 +18,7 @@ from wardround.common.tasks.data.reading.content import MEND, Content
 
 LONGEST_LINE_BYTES = 16 << 20
 """No row of a table is as long: a file of one endless line isn't read."""
-_NEWLINE, _RETURN, _POINT, _ZERO, _NINE, _X = 10, 13, 46, 48, 57, 120
+_NEWLINE, _RETURN, _POINT, _ZERO, _NINE = 10, 13, 46, 48, 57
 
 
 @dataclass
@@ -48,11 +48,12 @@ def endless_line(path: Path, line: int) -> DataError:
     )
 
 
-def scan(content: Content, delimiter: str, quote: str) -> Seen:
-    """Look at every byte once. Raises DataError by the line of a NUL, and for an endless line."""
+def scan(content: Content, delimiter: str, quote: str, zeros: bool) -> Seen:
+    """Look at every byte once; for leading zeros where ``zeros``. Raises DataError by the line of
+    a NUL, and for an endless line."""
     seen, state = Seen(), _Quotes(ord(quote), ord(delimiter) if delimiter.isascii() else -1)
     decoder = codecs.getincrementaldecoder("utf-8")()
-    last_end = 0
+    last_end, last_byte = 0, b""
     for piece in content.pieces():
         if (nul := piece.find(b"\0")) >= 0:
             line = content.line_at(seen.size + nul)
@@ -68,7 +69,14 @@ def scan(content: Content, delimiter: str, quote: str) -> Seen:
         if seen.utf8 and (not piece.isascii() or decoder.getstate()[0]):
             seen.utf8 = _decodes(decoder, piece)
         data = np.frombuffer(piece, dtype=np.uint8)
-        _digits(seen, data)
+        across = last_byte + piece[:1]
+        seen.hexadecimal = seen.hexadecimal or any(
+            mark in piece and (b"0" + mark in piece or across == b"0" + mark)
+            for mark in (b"x", b"X")
+        )
+        last_byte = piece[-1:]
+        if zeros and not seen.zeros:
+            seen.zeros = _leading_zeros(data)
         if quote.encode() in piece:
             seen.quotes = True
         if seen.quotes and seen.tidy:
@@ -100,20 +108,15 @@ def _wrong_line(content: Content) -> int:
     return 1
 
 
-def _digits(seen: Seen, data: NDArray[np.uint8]) -> None:
-    """Whether 0 and a digit begin a number, or 0x does; at a piece's edge, it may."""
-    if seen.zeros and seen.hexadecimal:
-        return
+def _leading_zeros(data: NDArray[np.uint8]) -> bool:
+    """Whether 0 and a digit begin a number; at a piece's edge, they may."""
     zeros = np.flatnonzero(data == _ZERO)
     zeros = zeros[zeros < len(data) - 1]
     after = data[zeros + 1]
-    seen.hexadecimal |= bool((after | 32 == _X).any())
-    if seen.zeros:
-        return
     zeros = zeros[(after >= _ZERO) & (after <= _NINE)]
     before = data[np.maximum(zeros - 1, 0)]
     inside = ((before >= _ZERO) & (before <= _NINE)) | (before == _POINT)
-    seen.zeros = bool((~inside | (zeros == 0)).any())
+    return bool((~inside | (zeros == 0)).any())
 
 
 class _Quotes:

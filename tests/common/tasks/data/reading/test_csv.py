@@ -59,6 +59,20 @@ def test_points_that_may_be_thousands_are_asked_for(tmp_path: Path, content: str
     assert columns(read(tmp_path / "x.csv", content, decimal=","))["b"][0] in (1234, -1234)
 
 
+def test_commas_that_may_be_thousands_stay_texts_until_it_is_said(tmp_path: Path) -> None:
+    content = 'a,b\n7,"1,234"\n8,"2,500"\n'
+    assert columns(read(tmp_path / "x.csv", content))["b"] == ["1,234", "2,500"]
+    assert columns(read(tmp_path / "x.csv", content, decimal="."))["b"] == [1234, 2500]
+    assert columns(read(tmp_path / "x.csv", content, thousands=","))["b"] == [1234, 2500]
+    assert columns(read(tmp_path / "x.csv", content, decimal=","))["b"] == [1.234, 2.5]
+
+
+def test_a_row_longer_than_a_block_is_read(tmp_path: Path) -> None:
+    long = "word, " * 400_000
+    found = read(tmp_path / "x.csv", f'a,b\n1,x\n2,"{long}"\n3,y\n')
+    assert columns(found) == {"a": [1, 2, 3], "b": ["x", long, "y"]}
+
+
 def test_two_marks_that_part_the_columns_equally_well_are_asked_for(tmp_path: Path) -> None:
     content = "a;b,c\n1;2,3\n4;5,6\n"
     with pytest.raises(DataError, match="commas and semicolons .* task.dialect.delimiter"):
