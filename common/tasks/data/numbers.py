@@ -65,9 +65,9 @@ def _all_usual(column: pa.ChunkedArray, most: float) -> bool:
     ends = pc.min_max(column)
     low, high = ends["min"].as_py(), ends["max"].as_py()
     if low is None:
-        return column.null_count == len(column)
+        return bool(column.null_count == len(column))
     nan = column.type == pa.float64() and math.isnan(pc.sum(column).as_py())
-    return bool(-most <= low <= high <= most) and not nan
+    return bool(-most <= low <= high <= most and not nan)
 
 
 def _of_texts(index: NDArray[np.int64], texts: list[str]) -> Numbers:
