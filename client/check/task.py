@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,12 +39,13 @@ def load(terms: Terms, called: str, path: Path | None) -> Loaded:
     """Load and split it as training would; what it can't be is among the findings."""
     task, found = make_task(terms.config), Loaded()
     try:
-        with allowing(terms.data.left_out_share):
-            raw = task.load(path)
-        found.rows = task.size(raw)
-        found.findings += [Finding("warning", called, str(one)) for one in task.left_out(raw)]
-        _labels(task, raw, found)
-        _parts(terms, task, raw, found)
+        with tempfile.TemporaryDirectory() as folder:  # for what doesn't fit into memory
+            with allowing(terms.data.left_out_share):
+                raw = task.load_large(path, Path(folder))
+            found.rows = task.size(raw)
+            found.findings += [Finding("warning", called, str(one)) for one in task.left_out(raw)]
+            _labels(task, raw, found)
+            _parts(terms, task, raw, found)
     except WardroundError as error:
         found.findings += unreadable(called, error)
     return found
