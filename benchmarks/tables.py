@@ -101,16 +101,17 @@ def _measured(case: str, path: Path) -> tuple[float, float, float]:
     imports were done."""
     work = WORK[case](path)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-    before = _status("VmRSS")
+    before = status_kb("VmRSS")
     start, worked = time.perf_counter(), time.process_time()
     kept = work()
     seconds, processors = time.perf_counter() - start, time.process_time() - worked
-    peak = _status("VmHWM")
+    peak = status_kb("VmHWM")
     assert kept is not None
     return seconds, processors, (peak - before) / 1024
 
 
-def _status(key: str) -> int:
+def status_kb(key: str) -> int:
+    """A line of this process's status, kB: VmRSS (now), VmHWM (peak)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1])
 
