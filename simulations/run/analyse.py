@@ -22,7 +22,7 @@ from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.procedures.known import make_procedure
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
-from wardround.common.settings import ProcedureTable
+from wardround.common.settings import DESCRIBE, ProcedureTable
 from wardround.server.app import run_procedure
 from wardround.server.observer import Observer
 from wardround.server.rounds.parts import FederationParts
@@ -89,6 +89,8 @@ def analyse(
     [360, 220]
     """
     observer = observer or Observer()
+    if resume is None and not isinstance(config, Config):  # so that its options may be set
+        overrides = [f'procedure.name="{DESCRIBE}"', *overrides]
     settings = asking(load(config, overrides, resume))
     observer.begins([settings.privacy.sentence, *settings.notes])
     task = make_task(settings)
