@@ -7,7 +7,7 @@ simulated.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +112,11 @@ def analyse(
             population.create_ledgers()
         answered = _ask(settings, population, run, observer, go_on)
         report_run(run)
-    published = {
-        name: json.loads(text) if name.endswith(".json") else text
-        for name, text in answered.files.items()
-    }
-    return Analysis(run.path, settings, answered.hospitals, published)
+    return Analysis(run.path, settings, answered.hospitals, _decoded(answered.files))
+
+
+def _decoded(files: Mapping[str, str]) -> dict[str, Any]:
+    return {k: json.loads(text) if k.endswith(".json") else text for k, text in files.items()}
 
 
 def _ask(
