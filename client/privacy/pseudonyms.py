@@ -29,6 +29,8 @@ from wardround.common.text import code
 
 SIZE = 16
 _KEY_BYTES = 32
+_LONGEST = 16
+"""Digits that a number of patients is filled up to with zeros, at most."""
 _NUMBER = re.compile(r"^(\d+)\.0+$", re.ASCII)
 
 
@@ -44,6 +46,23 @@ def normal_identifier(text: str) -> str:
     folded = _NUMBER.sub(r"\1", folded)
     kept = "".join(letter for letter in folded if letter.isalnum())
     return kept.lstrip("0") or kept[-1:]
+
+
+def spellings(text: str) -> list[str]:
+    """An identifier as an archive may write it that a list writes otherwise: images have but a
+    digest of the one that is in them, whose form can't be made loose any more.
+
+    >>> spellings("0012")[:3], "000000012" in spellings("12")
+    (['0012', '12', '012'], True)
+    """
+    folded = unicodedata.normalize("NFKC", text).strip()
+    bare = "".join(letter for letter in folded if letter.isalnum())
+    normal = normal_identifier(text)
+    found = [text, folded, bare, normal]
+    found += [one for form in (folded, bare) for one in (form.upper(), form.lower())]
+    if normal.isdecimal():
+        found += [normal.zfill(digits) for digits in range(len(normal) + 1, _LONGEST + 1)]
+    return list(dict.fromkeys(found))
 
 
 def key_path(ledger: Path) -> Path:

@@ -81,11 +81,12 @@ _KINDS = {
 
 
 def told_error(error: Exception) -> Head:
-    """An error as it travels: one of ours as a whole, of others their kind alone, since their text
-    may quote a cell."""
-    if isinstance(error, WardroundError) and type(error).__name__ in _KINDS:
+    """An error as it travels: one of ours as a whole, as the nearest kind that all know; of others
+    their kind alone, since their text may quote a cell."""
+    if isinstance(error, WardroundError):
+        kind = next(one for one in type(error).__mro__ if _KINDS.get(one.__name__) is one)
         fields = {"what": error.what, "who": error.who, "mend": error.mend}
-        return {"kind": type(error).__name__} | fields
+        return {"kind": kind.__name__} | fields
     if isinstance(error, OSError):
         return {"kind": "OSError", "number": error.errno, "what": error.strerror or ""}
     return {"kind": "", "what": f"{type(error).__name__} in the hospital's host"}

@@ -80,7 +80,9 @@ class Workplace:
         kit, config = terms.kit, terms.config
         task = make_task(config)
         check_training(config, task)
-        check_held_back(terms.site, config, terms.data.is_taken)  # before anything is read
+        whose = getattr(terms.data.source, "patient_id", None)
+        # before anything is read
+        check_held_back(terms.site, config, terms.data.is_taken, whose)
         may = May(tuple(terms.site.columns), tuple(terms.site.modalities))
         self._data.take_up(terms.data, config, may)
         key = held_out_key(terms.site, kit.folder)

@@ -16,18 +16,30 @@ from wardround.client.site.policy import SitePolicy
 from wardround.common.config.load import Config
 from wardround.common.memory import most_bytes
 from wardround.common.settings import CohortTable
+from wardround.common.settings.concepts import OMOP
 from wardround.common.text import normal_text, one_line
 
 _ALL = ["*"]
 _EVERY = "numeric"
+_OMOP = f"{OMOP}:"
+_ALL_OMOP = ("", OMOP, _OMOP)
 _COLUMN_KEYS = ("columns", "files")
 
 
-def check_held_back(site: SitePolicy, config: Config, taken: bool) -> None:
+def check_held_back(
+    site: SitePolicy, config: Config, taken: bool, patients: str | None = None
+) -> None:
     """Raise PolicyRefused, naming key and what is asked for, unless the plan stays within.
 
     taken : the study is computed on a snapshot, from which the others are left out
+    patients : the column that says whose a row is, where this hospital says it
     """
+    if patients is not None and normal_text(patients) in asked_columns(config, ("patient_id",)):
+        raise site.refused(
+            "patient_id",
+            f"the study asks for column '{one_line(patients, 100)}', which says whose a row is "
+            "and is no input; name it as task.columns.patient_id alone",
+        )
     if site.columns != _ALL:
         _check_columns(site, config, taken)
     if site.codes != _ALL and config.cohort is not None:
@@ -60,28 +72,33 @@ def _check_columns(site: SitePolicy, config: Config, taken: bool) -> None:
             )
 
 
-def asked_columns(config: Config) -> list[str]:
-    """The columns that a study's task names, in any role; those of a cohort are its variables."""
-    if config.cohort is not None:
-        return list(config.cohort.variables)
+def asked_columns(config: Config, without: tuple[str, ...] = ()) -> list[str]:
+    """The columns that a study's task names, in any role but some, and the variables of a cohort,
+    which says itself whose a row is."""
     tables = [config.task.options.get(key) for key in _COLUMN_KEYS]
-    names = [name for table in tables if isinstance(table, Mapping) for name in _names(table)]
+    names = list[str]()
+    if config.cohort is not None:
+        names, without = list(config.cohort.variables), (*without, "patient_id")
+    without = (*without, "ignore")
+    names += [
+        one for table in tables if isinstance(table, Mapping) for one in _names(table, without)
+    ]
     return [name for name in dict.fromkeys(map(normal_text, names)) if name != "*"]
 
 
 def takes_every_column(config: Config) -> bool:
-    """Whether the columns that aren't named are asked for, too."""
-    if config.task.name != "tabular" or config.cohort is not None:
+    """Whether the columns that aren't named are asked for, too: also beside a cohort, which a file
+    that is read as it lies isn't made of."""
+    if config.task.name != "tabular":
         return False
     columns = config.task.options.get("columns", {})
     return "*" in columns.get(_EVERY, ["*"])
 
 
-def _names(table: Mapping[str, Any]) -> Iterator[str]:
-    """Of ``[task.columns]``: values of keys, but keys of tables by column; ignored ones aren't
-    asked for."""
+def _names(table: Mapping[str, Any], without: tuple[str, ...]) -> Iterator[str]:
+    """Of ``[task.columns]``: values of keys, but keys of tables by column."""
     for key, value in table.items():
-        if key == "ignore":
+        if key in without:
             continue
         if isinstance(value, str):
             yield value
@@ -104,11 +121,19 @@ def is_allowed(patterns: list[str], name: str) -> bool:
 
 def covers(patterns: list[str], concept: str) -> bool:
     """Whether every code that a concept means is allowed: of one that ends in a star, all that
-    begin so.
+    begin so. A star of OMOP means descendants, whose ids may begin in any way, for a study as in a
+    pattern: only the same one covers it, and a pattern with more than that star is of ids.
 
     >>> covers(["ICD10:E1*"], "ICD10:E11*"), covers(["ICD10:E1?"], "ICD10:E1*")
     (True, False)
+    >>> covers(["OMOP:150*"], "OMOP:150"), covers(["OMOP:150*"], "OMOP:1503297")
+    (True, False)
     """
+    if concept.startswith(_OMOP):
+        every = [one for one in patterns if one.rstrip("*") in _ALL_OMOP and one.endswith("*")]
+        exact = {one for one in patterns if one.startswith(_OMOP)}
+        exact |= {one.removesuffix("*") for one in exact}
+        return bool(every) or concept in exact
     if not concept.endswith("*"):
         return any(fnmatchcase(concept, one) for one in patterns)
     begins = concept.removesuffix("*")

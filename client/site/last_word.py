@@ -29,6 +29,7 @@ from wardround.client.site.studies import check_plan_of, check_time, shown
 from wardround.client.site.terms import Data, Terms
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import (
+    DataError,
     DescriptionExpired,
     NotEvaluating,
     PolicyRefused,
@@ -145,7 +146,7 @@ class LastWord:
             self._check_asker(kit)
             self._check_study(kit, request.study, manifest)
             self._check_waiting(kit, manifest)
-            self._take_up(kit, manifest.run)
+            self._take_up(kit, manifest)
             self._check(manifest)
             self._accept(kit, manifest)
         except WardroundError as error:
@@ -179,14 +180,31 @@ class LastWord:
         ):
             self._approvals.request(manifest)
 
-    def _take_up(self, kit: Kit, run: str) -> None:
+    def _take_up(self, kit: Kit, manifest: Manifest) -> None:
         """Let the present terms hold. Where they differ from the last ones, nothing is accepted."""
         terms, before = self._read(kit), self.terms
         if _differ(kit, before.kit) or terms.files != before.files or terms.others(before):
             with self._turn:
                 self._gate = Gate()
-        self._begin(run, terms)
+        try:
+            self._begin(manifest.run, terms)
+        except DataError as error:
+            self._ask_before_telling(manifest, terms, error)
+            raise
         self.terms = terms
+
+    def _ask_before_telling(self, manifest: Manifest, terms: Terms, error: DataError) -> None:
+        """Raise WaitsForApproval in place of an error of records that a study chose itself: that
+        nobody has them is an answer about patients, and a person has to allow it first."""
+        site, config = terms.site, terms.config
+        if config.cohort is None or not terms.data.is_taken or site.approval != "ask":
+            return
+        check_rules(site, manifest, terms.kit.description, config, None, self._study, True)
+        try:
+            self._approvals.request(manifest)
+        except WaitsForApproval:
+            log.warning("run %s, which waits for approval: %s", manifest.run, error)
+            raise
 
     def _check(self, manifest: Manifest) -> None:
         site, kit, config = self.terms.site, self.terms.kit, self.terms.config

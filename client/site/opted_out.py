@@ -3,8 +3,9 @@
 A list of the hospital's own (``opt_out`` in ``site.toml``, by default ``state/opted_out.txt``, for
 its owner only), a line for each patient: an identifier as it is written in the data, or, as
 ``wardround client opt-out`` writes it, keyed pseudonyms (``client/privacy/pseudonyms.py``), which
-tell nobody who it is. Identifiers are compared in that module's loose form: rather one row too many
-goes. Neither the list nor how many rows it takes out ever leaves.
+tell nobody who it is. Identifiers are compared in that module's loose form, and those of images in
+its spellings: rather one row too many goes. Neither the list nor how many rows it takes out ever
+leaves.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from wardround.client.privacy.pseudonyms import SIZE, pseudonyms
+from wardround.client.privacy.pseudonyms import SIZE, pseudonyms, spellings
 from wardround.client.site.policy import SitePolicy
 from wardround.common.durable.private import read_private, write_private
 from wardround.common.errors import DataError, ProvisionError
@@ -122,7 +123,7 @@ def _members(path: Path, key: bytes) -> Iterable[bytes]:
         if not text or text.startswith("#"):
             continue
         if not text.startswith(_KEYED):
-            found = pseudonyms(key, [text])
+            found = pseudonyms(key, spellings(text))
         else:
             found = _keyed(path, number, text, key)
         yield from (found[at : at + SIZE] for at in range(0, len(found), SIZE))
@@ -158,7 +159,7 @@ def change_list(path: Path, key: bytes, patients: Iterable[str], undo: bool = Fa
     for patient in patients:
         if not patient.strip() or patient != one_line(patient, 1000):
             raise DataError("a patient's identifier is one line of text")
-        found = set(_split(pseudonyms(key, [patient])))
+        found = set(_split(pseudonyms(key, spellings(patient))))
         kept = [line for line in lines if found.isdisjoint(_of_line(path, line, key))]
         if undo and len(kept) == len(lines):
             raise DataError(f"{path}: that patient isn't on the list")
@@ -174,7 +175,8 @@ def _of_line(path: Path, line: str, key: bytes) -> set[bytes]:
     if not text or text.startswith("#"):
         return set()
     keyed = text.startswith(_KEYED)
-    return set(_split(_keyed(path, 0, text, key) if keyed else pseudonyms(key, [text])))
+    found = _keyed(path, 0, text, key) if keyed else pseudonyms(key, spellings(text))
+    return set(_split(found))
 
 
 def _split(found: bytes) -> list[bytes]:

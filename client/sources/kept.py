@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import shutil
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -179,6 +180,11 @@ class KeptData:
             raise SourceFailed(_public(located.name)) from None
         except WardroundError as error:
             log.error("%s", error)
+            raise SourceFailed(_public(located.name)) from None
+        except Exception as error:  # of a library: its text may quote a cell, its kind tell of one
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(at.filename).name}:{at.lineno}"
+            log.error("%s: %s at %s", called(located.name), type(error).__name__, place)
             raise SourceFailed(_public(located.name)) from None
         left = [list(asdict(one).values()) for one in taken.left_out]
         self._keep(_Kept(self._mark(), "", file, taken.digest, taken.rows, left))

@@ -23,6 +23,7 @@ from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.snapshot import PATIENT, Origin, write_snapshot
 from wardround.common.text import code, normal_text
 
+_NO_INPUT = ("patient_id", "ignore")
 Step = Callable[[pa.Table], pa.Table]
 """One thing that is done to each batch of rows."""
 
@@ -83,11 +84,12 @@ def _mapped(source: RowsTable, asked: Asked, opened: TableSource) -> MappedRows 
 
 def _patients(source: RowsTable, asked: Asked) -> Step | None:
     """Whose each row is, in a column of its own; the column that says it stays only where the
-    study's task names it, else it could become an input."""
+    study's task names it as just that, else it could become an input."""
     column = source.patient_id
     if column is None:
         return None
-    kept = column in set(_texts(asked.config.task.options))
+    named = {normal_text(one) for one in _as_patients(asked.config.task.options)}
+    kept = normal_text(column) in named
     before = 0
 
     def step(table: pa.Table) -> pa.Table:
@@ -139,13 +141,10 @@ def _codes(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([names.take(whole.indices)])
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """All texts that stand anywhere in settings."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one)
+def _as_patients(value: Any) -> Iterator[str]:
+    """What stands anywhere in settings as whose a row is, or as no input."""
+    for key, one in value.items() if isinstance(value, dict) else ():
+        if key in _NO_INPUT:
+            yield from [one] if isinstance(one, str) else (x for x in one or () if x != "*")
+        else:
+            yield from _as_patients(one)

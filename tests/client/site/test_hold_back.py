@@ -60,6 +60,17 @@ def site(tmp_path: Path, text: str) -> SitePolicy:
         ),
         ('codes = ["LOINC:*"]', COHORT, r"'ICD10:E11\*'"),
         ('codes = ["LOINC:*", "ICD10:E11?"]', COHORT, r"'ICD10:E11\*'"),
+        # beside a cohort too a file that lies there has more columns than it, and is all there is
+        (
+            'columns = ["lactate", "diabetes", "died"]',
+            COHORT.replace('numeric = ["lactate"]', 'numeric = ["*"]'),
+            "every column.*snapshot = true",
+        ),
+        (
+            'columns = ["lactate", "diabetes", "died"]',
+            COHORT.replace('"lactate"]', '"lactate", "index_date"]'),
+            "'index_date'",
+        ),
         ("max_memory_gb = 4", "[needs]\nmemory_gb = 8.0", "allows 4 GiB of memory.* needs 8"),
         ("", "[needs]\nmemory_gb = 500000.0", "this machine has .* GiB of memory"),
         ("", "[needs]\ndisk_gb = 900000.0", "this machine has .* GiB of disk"),
@@ -90,6 +101,26 @@ def test_what_is_given_may_be_asked_for(tmp_path: Path, rules: str, config: str)
 def test_a_star_is_covered_by_a_wider_star_alone() -> None:
     assert covers(["ICD10:*"], "ICD10:E11*") and not covers(["ICD10:E11.9"], "ICD10:E11*")
     assert not covers(["ICD10:E1[0-9]"], "ICD10:E1*") and not covers([], "LOINC:1-1")
+
+
+def test_a_star_of_omop_is_of_descendants_and_covers_no_ids_that_begin_so() -> None:
+    assert covers(["OMOP:1503297*"], "OMOP:1503297*") and covers(["OMOP:1503297*"], "OMOP:1503297")
+    assert not covers(["OMOP:1503297*"], "OMOP:15032971")
+    # a descendant's id begins in any way: hiv's may be below a concept that begins with 15
+    assert not covers(["OMOP:15*"], "OMOP:1503297*") and not covers(["OMOP:15"], "OMOP:15*")
+    assert covers(["OMOP:*"], "OMOP:15*") and covers(["*"], "OMOP:15")
+
+
+@pytest.mark.parametrize(
+    "role", ['numeric = ["mrn", "x"]', 'numeric = ["x"]\ncategorical = ["mrn"]']
+)
+def test_whose_a_row_is_is_no_input_whatever_a_study_names(tmp_path: Path, role: str) -> None:
+    """Else a describing study had the identifiers as categories."""
+    config = parse_config(f'[task.columns]\ntarget = "y"\n{role}')
+    with pytest.raises(PolicyRefused, match="patient_id: the study asks for column 'mrn'"):
+        check_held_back(site(tmp_path, ""), config, True, "mrn")
+    named = parse_config('[task.columns]\ntarget = "y"\npatient_id = "mrn"\nnumeric = ["x"]')
+    check_held_back(site(tmp_path, ""), named, True, "mrn")
 
 
 def test_a_study_that_takes_every_column_gets_those_that_are_given(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from tests.clinical import COHORT
 from tests.provisioning import Site, federation
 from tests.stage_two import stage_two
 from wardround.client.privacy.ledger import Entry, Ledger, Limit
@@ -17,7 +19,8 @@ from wardround.client.site.consent import decide
 from wardround.client.site.failures import resume
 from wardround.client.site.kit import Kit
 from wardround.client.site.last_word import LastWord
-from wardround.client.site.terms import Terms, resolve_device
+from wardround.client.site.terms import Data, Terms, resolve_device
+from wardround.client.sources.kept import SourceFailed
 from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
@@ -29,6 +32,7 @@ from wardround.common.errors import (
     PolicyRefused,
     PrivacyRefused,
     StoppedAfterFailures,
+    WaitsForApproval,
 )
 from wardround.common.flower.arrays import ArraySpec
 from wardround.common.privacy.accounting import Release
@@ -64,7 +68,11 @@ def plan(site: Site, signer: Identity | None = None, run: str = "run-1") -> Reco
 
 
 def events(site: Site) -> list[dict]:
-    lines = (site.kit / "state" / "audit.jsonl").read_text().splitlines()
+    return events_of(site.kit)
+
+
+def events_of(kit: Path) -> list[dict]:
+    lines = (kit / "state" / "audit.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -314,3 +322,39 @@ def with_model(site: Site) -> RecordDict:
     layout = {"weight": ArraySpec((1, 30), "float32"), "bias": ArraySpec((1,), "float32")}
     signed = stage_two(first, layout, list(layout), {}).signed(server.identity)
     return RecordDict({"manifest": ConfigRecord({m.MESSAGE: signed})})
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_that_nobody_answers_a_cohort_is_told_once_a_person_has_approved(
+    tmp_path: Path, asks: bool
+) -> None:
+    """A researcher with a rare code, an age and a day would learn whether there is such a
+    patient, study after study, and nobody here would have said yes to any."""
+    federation(tmp_path, hospitals=THREE)
+    toml = tmp_path / "federation.toml"
+    toml.write_text(toml.read_text() + COHORT)
+    config = load_config(toml)
+    folder = provision.provision(config, now=now_utc()).kits[0]
+    text = '[data.records]\nsource = "fhir"\npath = "export"\n'
+    (folder / "site.toml").write_text(f'approval = "{"ask" if asks else "always"}"\n{text}')
+    kit = Kit.open(folder)
+
+    def nobody(run: str, terms: Terms) -> None:
+        raise SourceFailed("its rows can't be had")
+
+    audit = AuditLog.open(kit.state / "audit.jsonl", kit.name, kit.identity)
+    rules = LastWord(kit, audit, None, data=Data(none=True), begin=nobody)
+    shown = plan(Site(config, folder, None))  # type: ignore[arg-type]
+    if asks:
+        with pytest.raises(WaitsForApproval) as waits:
+            rules.admit(shown)
+        other = LastWord(kit, audit, None, data=Data(none=True))  # where somebody answers it
+        with pytest.raises(WaitsForApproval, match=re.escape(str(waits.value))):
+            other.admit(shown)
+        approvals = Approvals(kit.state, kit.identity)
+        (waiting,) = approvals.pending()
+        approvals.approve(waiting.digest().hex())
+    with pytest.raises(SourceFailed):
+        rules.admit(shown)
+    said = [one["refused"] for one in events_of(folder) if one["event"] == "policy"]
+    assert len(said) == (3 if asks else 1) and "can't be had" in said[-1]

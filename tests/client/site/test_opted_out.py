@@ -17,6 +17,7 @@ from wardround.client.site.held_out import held_out_key
 from wardround.client.site.opted_out import OptedOut, change_list, opt_out_path, patients_key
 from wardround.client.site.policy import load_site
 from wardround.common.errors import DataError, ProvisionError
+from wardround.common.tasks.data.row_keys import identifier_digest
 from wardround.common.trust.pki import now_utc
 
 TOML = """
@@ -115,6 +116,19 @@ def test_identifiers_are_compared_in_the_loose_form_also_of_images(tmp_path: Pat
     assert (
         path.read_text().startswith("# by letter of May\n007\n") and "\n9\n" not in path.read_text()
     )
+
+
+def test_images_of_who_opted_out_go_however_the_archive_writes_the_number(tmp_path: Path) -> None:
+    """Of an image there is a digest of its PatientID alone."""
+    path = tmp_path / "list"
+    change_list(path, KEY, ["12", "ab-7"])
+    written = ["0000012", "12", "012.0", "AB7", "ab-7", "AB-7", "13", "ab-8"]
+    rows = np.array([identifier_digest(one) for one in written])
+    left = OptedOut(path, KEY).without(People(), rows)  # type: ignore[arg-type]
+    assert left.tolist() == rows[-2:].tolist()
+    change_list(path, KEY, ["0012"], undo=True)  # the same patient, written otherwise
+    change_list(path, KEY, ["AB 7"], undo=True)
+    assert path.read_text() == ""
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ from wardround.server.provision import kits as provision
 CARDIO = "[data.cardio]\npath = 'rows.csv'\npatient_id = 'mrn'\n"
 
 
-def kit_with(tmp_path: Path, site: str) -> Path:
+def kit_with(tmp_path: Path, site: str, task: str = "") -> Path:
     federation(tmp_path, hospitals=("north", "south", "east"))
     toml = tmp_path / "federation.toml"
-    toml.write_text(toml.read_text() + '[task.columns]\ntarget = "y"\nnumeric = ["*"]\n')
+    toml.write_text(toml.read_text() + task + '[task.columns]\ntarget = "y"\nnumeric = ["*"]\n')
     kit = provision.provision(load_config(toml), now=now_utc()).kits[0]
     path = kit / "site.toml"
     path.write_text(path.read_text() + site)
@@ -65,8 +65,11 @@ def test_a_run_keeps_its_rows_and_another_takes_anew(tmp_path: Path) -> None:
     ]
 
 
-def test_whose_a_row_is_is_no_input_and_holds_rows_out(tmp_path: Path) -> None:
-    process = HospitalProcess(Kit.open(kit_with(tmp_path, CARDIO)), Data(none=True))
+@pytest.mark.parametrize("positive", ["", 'positive = ["1", "mrn"]\n'])
+def test_whose_a_row_is_is_no_input_and_holds_rows_out(tmp_path: Path, positive: str) -> None:
+    """Also where a study has its name among other texts, and takes every column."""
+    kit = kit_with(tmp_path, CARDIO, f"[task]\n{positive}")
+    process = HospitalProcess(Kit.open(kit), Data(none=True))
     hospital = process.own.place.work.hospital
     found = pq.read_table(next((process.kit.state / "data").glob("*.parquet")))
     assert found.column_names == ["x", "y", PATIENT]
