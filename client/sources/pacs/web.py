@@ -63,6 +63,7 @@ class WebArchive:
             ) from None
         self._settings, self._called = settings, called
         self._most = ANSWER_BYTES
+        self._answer: requests.Response | None = None
         session = requests.Session()
         session.trust_env, session.max_redirects = False, 0
         session.verify = check_pem(settings.ca, base, f"{called} ca") or True
@@ -154,6 +155,7 @@ class WebArchive:
 
     def _bounded(self, response: requests.Response, **_: Any) -> requests.Response:
         """Redirects are refused, and so is an answer that is too large, while it is read."""
+        self._answer = response
         if response.is_redirect:
             raise DataError(
                 f"{self._called}: the service sends on to another address; write that in url, if "
@@ -205,6 +207,9 @@ class WebArchive:
             ) from None
         except Exception as error:  # of the library, of pydicom: they quote what they read
             raise NotGiven(f"the answer can't be read ({type(error).__name__})") from None
+        finally:
+            if self._answer is not None:  # one that was refused hasn't been read to its end
+                self._answer.close()
 
 
 _COUNT = "NumberOfSeriesRelatedInstances"

@@ -7,7 +7,7 @@ another ``repr`` of its float64, a date ISO 8601, a bool ``true`` or ``false``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +15,7 @@ import pyarrow.types as kinds
 
 from wardround.common.errors import DataError
 
+Column = TypeVar("Column", pa.Array, pa.ChunkedArray)
 TYPES = (pa.float64(), pa.int64(), pa.string(), pa.bool_(), pa.date32(), pa.timestamp("us"))
 
 
@@ -28,21 +29,14 @@ def typed(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
     place : of the column, for the error. Raises NoType.
     """
     kind = column.type
-    if kinds.is_dictionary(kind):
-        return typed(column.cast(kind.value_type), place)
-    target = _target(kind)
+    target = usual_type(kind)
     if target is None:
         raise NoType(
             f"{place}: of type {_called(kind)}, which is no column of a table; export it as "
             "columns of numbers, texts or dates, or leave it out of the file"
         )
     try:
-        if kinds.is_decimal(kind) or kinds.is_float16(kind):
-            column = column.cast(pa.float64(), safe=False)
-        elif kinds.is_timestamp(kind) and kind.tz is not None:
-            column = column.cast(pa.timestamp("us", kind.tz), safe=False).cast(target)
-        elif column.type != target:
-            column = column.cast(target, safe=not kinds.is_timestamp(kind))
+        column = as_usual(column, target)
     except (pa.ArrowException, ValueError, OverflowError):
         raise NoType(
             f"{place}: of type {_called(kind)}, with a value that doesn't fit; export it as "
@@ -53,6 +47,40 @@ def typed(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
         if pc.any(gaps).as_py():
             column = pc.if_else(gaps, pa.scalar(None, pa.float64()), column)
     return column
+
+
+def usual_type(kind: pa.DataType) -> pa.DataType | None:
+    """The one of ``TYPES`` that values of an Arrow type become; None where none is right."""
+    if kinds.is_dictionary(kind):
+        kind = kind.value_type
+    if kinds.is_integer(kind):
+        return pa.int64()
+    if kinds.is_floating(kind) or kinds.is_decimal(kind):
+        return pa.float64()
+    if kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind):
+        return pa.string()
+    if kinds.is_boolean(kind) or kinds.is_null(kind):
+        return pa.bool_() if kinds.is_boolean(kind) else pa.string()
+    if kinds.is_date(kind):
+        return pa.date32()
+    return pa.timestamp("us") if kinds.is_timestamp(kind) else None
+
+
+def as_usual(column: Column, to: pa.DataType) -> Column:
+    """The values in the ``usual_type`` of their own. Decimals and float32 become the float64 that
+    is nearest to their text, as an export to CSV would have it; what is finer than microseconds is
+    cut. Raises ArrowException for a value that doesn't fit."""
+    kind = column.type
+    if kinds.is_dictionary(kind):
+        return as_usual(column.cast(kind.value_type), to)
+    if kind == to:
+        return column
+    if kinds.is_decimal(kind) or kinds.is_float32(kind):
+        return column.cast(pa.string()).cast(to)
+    if kinds.is_timestamp(kind):
+        zone = pa.timestamp("us", kind.tz)
+        return column.cast(zone, safe=kind.unit != "ns").cast(to)
+    return column.cast(to)
 
 
 def canonical_texts(values: pa.Array) -> pa.Array:
@@ -78,22 +106,6 @@ def _time_text(value: Any) -> str | None:
         return None
     midnight = (value.hour, value.minute, value.second, value.microsecond) == (0, 0, 0, 0)
     return str(value.date().isoformat() if midnight else value.isoformat())
-
-
-def _target(kind: pa.DataType) -> pa.DataType | None:
-    if kinds.is_integer(kind):
-        return pa.int64()
-    if kinds.is_floating(kind) or kinds.is_decimal(kind):
-        return pa.float64()
-    if kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_null(kind):
-        return pa.string()
-    if kind == pa.string_view():
-        return pa.string()
-    if kinds.is_boolean(kind):
-        return pa.bool_()
-    if kinds.is_date(kind):
-        return pa.date32()
-    return pa.timestamp("us") if kinds.is_timestamp(kind) else None
 
 
 def _called(kind: pa.DataType) -> str:

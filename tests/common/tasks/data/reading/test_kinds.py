@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from tests.common.tasks.data.reading.kinds import KINDS, write
+from wardround.common.errors import DataError
 from wardround.common.tasks.tabular import TabularTask
 
 COLUMNS = {"target": "ill", "categorical": ["ward", "code"], "ignore": ["seen", "note"]}
@@ -53,3 +57,27 @@ def test_a_text_that_looks_like_a_number_stays_as_it_is(tmp_path: Path, kind: st
     task = TabularTask(columns={"target": "ill", "categorical": ["ward"]})
     raw = task.load(write(tmp_path, kind, rows))
     assert raw.coded("ward").texts == ["007", "7", "1e3"]
+
+
+def test_decimals_and_single_precision_are_the_numbers_of_their_texts(tmp_path: Path) -> None:
+    """A file of a database's export has what the same rows have in a CSV, to the last bit."""
+    drawn = np.random.default_rng(7)
+    texts = [f"{n / 100:.2f}" for n in drawn.integers(0, 10**9, 500)]
+    short = [str(np.float32(x)) for x in drawn.normal(size=500)]
+    rows = {"a": [Decimal(text) for text in texts], "b": short, "ill": [n % 2 for n in range(500)]}
+    (tmp_path / "csv").mkdir()
+    task = TabularTask(columns=COLUMNS | {"categorical": [], "ignore": []})
+    plain = task.load(write(tmp_path / "csv", "csv", rows))
+    columns = [pa.array(rows["a"]), pa.array([np.float32(x) for x in short]), pa.array(rows["ill"])]
+    pq.write_table(pa.table(columns, names=list(rows)), tmp_path / "x.parquet")
+    typed = task.load(tmp_path / "x.parquet")
+    for name in ("a", "b"):
+        assert np.array_equal(typed.numbers(name), plain.numbers(name))
+    assert task.row_keys(typed).tolist() == task.row_keys(plain).tolist()
+
+
+def test_a_time_that_no_table_holds_is_an_error_not_another_time(tmp_path: Path) -> None:
+    far = pa.array([10**15, 0], pa.timestamp("s"))  # in microseconds it would pass 2**63
+    pq.write_table(pa.table({"seen": far, "ill": [0, 1]}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="column 'seen': of type timestamp.*doesn't fit"):
+        TabularTask(columns={"target": "ill"}).load(tmp_path / "x.parquet")
