@@ -7,7 +7,7 @@ import os
 import shutil
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -337,6 +337,16 @@ class Port(ThreadingHTTPServer):
         pass
 
 
+@pytest.fixture
+def all_closed() -> Iterator[None]:
+    """No garbage is collected before the end, where a connection left open is an error."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
+
+
+@pytest.mark.usefixtures("all_closed")
 def test_a_service_is_known_by_its_certificate_and_cant_send_elsewhere_or_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,7 +380,6 @@ def test_a_service_is_known_by_its_certificate_and_cant_send_elsewhere_or_withou
         assert "more bytes than" in said("large")
         assert said("busy") == "[data.ct]: the service answers HTTP 503"
         server.shutdown()
-    gc.collect()  # a connection that was left open would be an error here
 
 
 def test_every_kind_of_image_has_its_place_in_an_association() -> None:
