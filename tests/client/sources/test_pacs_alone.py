@@ -329,6 +329,12 @@ class Service(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def finish(self) -> None:
+        """A handshake that failed leaves nothing open."""
+        with suppress(OSError):
+            super().finish()
+        self.rfile.close()
+
 
 class Port(ThreadingHTTPServer):
     """Its handshakes are each connection's own thread's."""
