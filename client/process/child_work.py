@@ -120,7 +120,7 @@ class _Bench:
                 "was looked at; it is to be shown again"
             )
         self._lock = self._alone()
-        outward = Outward(terms.data.path, [kit.folder, Path.cwd()])
+        outward = Outward(terms.data.path, folders=[kit.folder, Path.cwd()])
         parent = _Parent(self._pipe)
         around = Surroundings(parent, parent, outward, parent.note_failure)
         return OwnPlace(terms, self._folder, around)

@@ -309,6 +309,6 @@ class Studies:
 
     def _refuse(self, start: Start, error: WardroundError) -> None:
         kit = self._house.kit()
-        outward = Outward(self._house.data.path, [kit.folder, Path.cwd()])
+        outward = Outward(self._house.data.path, folders=[kit.folder, Path.cwd()])
         line = refusal(start, outward(str(error)), self._house.audit, code=code_for(error))
         self._house.mailbox.put(line)

@@ -126,8 +126,10 @@ class StudyWork:
         )
 
     def _outward(self, text: str) -> str:
-        """By the data that the present terms name: ``site.toml`` may name others."""
-        return Outward(self.rules.terms.data.path, self._folders)(text)
+        """By the data that the present terms name, and those that nothing could be made of:
+        ``site.toml`` may name others."""
+        terms, tried = self.rules.terms, self.rules.tried
+        return Outward(terms.data.path, tried.data.path, folders=self._folders)(text)
 
     def _begin(self, run: str, terms: Terms) -> None:
         """Before a plan is looked at, in the responder's thread: what was edited or provisioned

@@ -73,6 +73,7 @@ class LastWord:
     Attributes
     ----------
     terms : those that what is accepted was accepted under, and that all is done by
+    tried : those that were read last, whether or not anything could be made of them
     decided : how many decisions of people this process has noted
     """
 
@@ -103,7 +104,7 @@ class LastWord:
         self._refused: tuple[str, str] = ("", "")
         self.decided = 0
         self._waits = ""  # digest of a plan that lacks nothing but a person's approval
-        self.terms = self._read(kit)
+        self.terms = self.tried = self._read(kit)
 
     def _asker_in(self, kit: Kit) -> bytes | None:
         """The key of the study's researcher by a kit's description."""
@@ -186,6 +187,7 @@ class LastWord:
         if _differ(kit, before.kit) or terms.files != before.files or terms.others(before):
             with self._turn:
                 self._gate = Gate()
+        self.tried = terms
         try:
             self._begin(manifest.run, terms)
         except DataError as error:

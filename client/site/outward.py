@@ -26,15 +26,19 @@ class Outward:
 
     Parameters
     ----------
-    data : the hospital's shard; of what lies below it nothing is named
+    data : the hospital's shards, None among them where there is none; of what lies below one
+        nothing is named
     folders : others of its folders, as its user wrote them
     """
 
-    def __init__(self, data: Path | None = None, folders: Iterable[Path] = ()) -> None:
-        self._data = _forms([data] if data is not None else [])
-        self._name = data.resolve().name if data is not None else ""
+    def __init__(self, *data: Path | None, folders: Iterable[Path] = ()) -> None:
+        given = [one for one in data if one is not None]
+        self._names = {form: one.resolve().name for one in given for form in _forms([one])}
+        self._data = sorted(self._names, key=len, reverse=True)
         self._folders = [(_pattern(form, r"[/\\]"), "") for form in _forms(folders)]
-        self._folders += [(_pattern(form, r"(?![\w/\\])"), self._name) for form in self._data]
+        self._folders += [
+            (_pattern(form, r"(?![\w/\\])"), self._names[form]) for form in self._data
+        ]
 
     def __call__(self, text: str) -> str:
         for form in self._data:
@@ -47,7 +51,7 @@ class Outward:
         """The text without what it names below the data folder."""
         pattern, kept, at = _pattern(form, r"(?=[/\\])"), "", 0
         while found := pattern.search(text, at):
-            kept += f"{text[at : found.start()]}{self._name}/..."
+            kept += f"{text[at : found.start()]}{self._names[form]}/..."
             at = found.end() + _inside(form, text[found.end() :])
         return kept + text[at:]
 

@@ -81,3 +81,22 @@ def test_who_opts_out_is_out_of_a_study_that_runs_in_another_process(network: Ne
     spans = [one.rounds for runs in found for one in runs]
     assert spans and all(one == [[1, 1]] for one in spans)
     network.close()
+
+
+def test_a_file_of_a_folder_that_was_only_just_named_is_not_told(tmp_path: Path) -> None:
+    """What its name says of a patient stays at home also where nothing could be made of it."""
+    network = Network(tmp_path, SITE, data=False)
+    plain = '[data.icu]\npath = "{}"\n[studies."*"]\ndata = "icu"\n'
+    for name in HOSPITALS:
+        rules = plain.format(tmp_path / f"{name}.csv")
+        (network.kits[name] / "site.toml").write_text(SITE + rules)
+    rounds = network.running(network.study())
+    rounds.show(rounds.manifest())
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "Doe, Jane.csv").write_text('first,second,patient,ill\n"1,2\n')
+    (network.kits["north"] / "site.toml").write_text(SITE + plain.format(folder))
+    with pytest.raises(WardroundError, match=r"folder/\.\.\.") as told:
+        rounds.show(rounds.manifest())
+    assert "Jane" not in str(told.value)
+    network.close()

@@ -28,7 +28,7 @@ from wardround.common.flower.hosting import become_client, received_message
     ],
 )
 def test_of_a_path_the_last_part_leaves(text: str, leaves: str | None) -> None:
-    outward = Outward(Path("/srv/Dr Mueller/north.csv"), [Path("/opt/kit"), Path("kit")])
+    outward = Outward(Path("/srv/Dr Mueller/north.csv"), folders=[Path("/opt/kit"), Path("kit")])
     assert outward(text).startswith(leaves or text)
 
 
