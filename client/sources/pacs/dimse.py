@@ -281,7 +281,7 @@ class _Receiver:
         from pynetdicom import evt
 
         self.taking: _Taking | None = None
-        self._hosts = _addresses(settings.host)
+        self._hosts = _addresses(settings.host, called)
         ae = _entity(settings)
         ae.require_calling_aet = [settings.archive_title]
         ae.require_called_aet = True
@@ -306,7 +306,7 @@ class _Receiver:
     def _store(self, event: Event) -> int:
         taking = self.taking
         caller = getattr(event.assoc.requestor, "address", "")
-        if taking is None or (self._hosts and caller not in self._hosts):
+        if taking is None or caller not in self._hosts:
             return _NOT_ASKED
         return taking.store(event)
 
@@ -345,12 +345,16 @@ def _of(series: Series) -> dict[str, str]:
     return {"StudyInstanceUID": series.study, "SeriesInstanceUID": series.uid}
 
 
-def _addresses(host: str) -> frozenset[str]:
-    """What the archive may call from; none where its name can't be told now."""
+def _addresses(host: str, called: str) -> frozenset[str]:
+    """What the archive may call from. Raises ArchiveAway where its name can't be told now: anybody
+    else's objects would be taken."""
     try:
-        return frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None))
+        found = frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None))
     except OSError:
-        return frozenset()
+        found = frozenset()
+    if not found:
+        raise ArchiveAway(f"{called}: the archive's host '{host:.100}' has no address now")
+    return found
 
 
 def _contexts(

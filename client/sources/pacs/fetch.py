@@ -171,7 +171,13 @@ class Fetch:
         for position, series in enumerate(series_of(item, self._archive, self._settings, allowed)):
             folder = private_folder(quarantine / str(position))
             incoming = Incoming(
-                folder, series, self._options, self._settings.limits, allowed, patient
+                folder,
+                series,
+                self._options,
+                self._settings.limits,
+                allowed,
+                patient,
+                item.asked.get("PatientID", ""),
             )
             self._archive.objects(series, incoming.take)
             files = incoming.end()

@@ -29,6 +29,7 @@ class Incoming:
 
     allowed : patterns of modalities that the study may have
     patient : the digest to be known by; '' for the one of the objects
+    named : the PatientID that was asked for, '' where it was something else
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class Incoming:
         limits: Limits,
         allowed: Sequence[str],
         patient: str = "",
+        named: str = "",
     ) -> None:
         self._folder, self._series = folder, series
         self._options, self._limits, self._allowed = options, limits, allowed
-        self.patient, self._given = patient, patient
+        self.patient, self._given, self._named = patient, patient, named
         self._written: list[tuple[int, str, Path]] = []
         self._seen: set[str] = set()
         self._localisers = 0
@@ -104,6 +106,8 @@ class Incoming:
             raise NotGiven("an object of many frames, where task.size has two numbers")
         # a study is a patient of its own where nothing says whose it is
         name = text_of(dataset, "PatientID") or f"study {self._series.study}"
+        if self._named and name != self._named:
+            raise NotGiven("the archive sent an object of another patient")
         patient = self._given or identifier_digest(name)
         if self.patient and patient != self.patient:
             raise NotGiven("its objects are of several patients")

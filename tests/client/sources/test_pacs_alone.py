@@ -225,6 +225,10 @@ def test_what_an_archive_finds_must_be_what_was_asked(site: Site) -> None:
     with pytest.raises(DataError, match="1 of 1"):
         site.fetch(f"PatientID,label\n{studies.patient(1)},normal\n")
     assert site.said[-1].endswith("the archive has no such study")
+    site.archive.studies = lambda asked, most: [Study(studies.uid(1), "")]  # type: ignore[method-assign]
+    with pytest.raises(DataError, match="1 of 1"):
+        site.fetch("PatientID,label\nMRN-0,normal\n")
+    assert site.said[-1].endswith("sent an object of another patient")
 
 
 def test_all_mistakes_of_a_table_are_told_at_once_and_no_cell_is(site: Site) -> None:
