@@ -29,7 +29,6 @@ from wardround.client.site.studies import check_plan_of, check_time, shown
 from wardround.client.site.terms import Data, Terms
 from wardround.common.audit.log import AuditLog
 from wardround.common.errors import (
-    DataError,
     DescriptionExpired,
     NotEvaluating,
     PolicyRefused,
@@ -49,6 +48,8 @@ from wardround.common.text import one_line
 from wardround.common.trust.lifetime import check_in_force
 from wardround.common.trust.pki import now_utc
 
+_MANY_UNITS = 1 << 40
+"""So many cost least: what they cost in truth is held against the limits once they are known."""
 _WORK = {m.STATISTICS, m.SUMS, m.TRAIN, m.EVALUATE}
 log = logging.getLogger("wardround.client")
 
@@ -188,25 +189,21 @@ class LastWord:
             with self._turn:
                 self._gate = Gate()
         self.tried = terms
-        try:
-            self._begin(manifest.run, terms)
-        except DataError as error:
-            self._ask_before_telling(manifest, terms, error)
-            raise
+        self._ask_first(manifest, terms)
+        self._begin(manifest.run, terms)
         self.terms = terms
 
-    def _ask_before_telling(self, manifest: Manifest, terms: Terms, error: DataError) -> None:
-        """Raise WaitsForApproval in place of an error of records that a study chose itself: that
-        nobody has them is an answer about patients, and a person has to allow it first."""
+    def _ask_first(self, manifest: Manifest, terms: Terms) -> None:
+        """Raise WaitsForApproval, or what the rules forbid, before the records are looked at by
+        which a study chooses its patients: how many there are, whether there is one, and how long
+        that took are answers, and a person has to allow them first."""
         site, config = terms.site, terms.config
-        if config.cohort is None or not terms.data.is_taken or site.approval != "ask":
+        chooses = config.cohort is not None and terms.data.is_taken
+        if not chooses or site.approval != "ask" or self._approvals.is_approved(manifest):
             return
-        check_rules(site, manifest, terms.kit.description, config, None, self._study, True)
-        try:
-            self._approvals.request(manifest)
-        except WaitsForApproval:
-            log.warning("run %s, which waits for approval: %s", manifest.run, error)
-            raise
+        own = terms.kit.description
+        check_rules(site, manifest, own, config, _MANY_UNITS, self._study, taken=True)
+        self._approvals.request(manifest)
 
     def _check(self, manifest: Manifest) -> None:
         site, kit, config = self.terms.site, self.terms.kit, self.terms.config
