@@ -19,6 +19,7 @@ from wardround.simulations.beginning.words import says_site
 
 _HOSPITALS = 5
 _FEWEST_ROWS_EACH = 20
+_FEWEST_OF_EACH = 20
 _SIGNS = frozenset(
     [".", "..", "-", "--", "---", "?", "#n/a", "#null!", "#div/0!", "#value!", "#wert!"]
 )
@@ -88,11 +89,12 @@ def decide(read: Found, asked: str | None, positive: Sequence[str]) -> Decision:
     missing, told = _missing(seen, roles)
     parts = [name for name, copy in away.items() if copy.how == "parts"]
     told += [
-        f"column '{name}' parts the target's two values without one mistake: is it known when the "
-        "model is to be used? If not, move it to task.columns.ignore"
+        f"column '{name}' tells the target without one mistake: is it known when the model is to "
+        "be used? If not, move it to task.columns.ignore"
         for name in parts
-        if roles[name].role == "numeric"
+        if roles[name].role in ("numeric", "categorical")
     ]
+    told += _rare(target, seen)
     problems = differences(read.shards, seen, roles)
     if not any(role.role in ("numeric", "categorical", "binary") for role in roles.values()):
         raise _no_inputs(target, {name: roles[name] for name in seen}, problems)
@@ -105,6 +107,21 @@ def decide(read: Found, asked: str | None, positive: Sequence[str]) -> Decision:
         [*target.told, *told],
         problems,
     )
+
+
+def _rare(target: Target, seen: Mapping[str, Seen]) -> list[str]:
+    """What is told of a target one of whose two values few rows have."""
+    role = target.roles[0]
+    if target.kind not in ("binary", "survival"):
+        return []
+    rows = {text: sum(counts.values()) for text, counts in seen[role.name].groups.items()}
+    ones = sum(rows.get(text, 0) for text in role.positive or ["1"])
+    if min(ones, sum(rows.values()) - ones) >= _FEWEST_OF_EACH:
+        return []
+    return [
+        f"column '{role.name}': fewer than {_FEWEST_OF_EACH} rows of all hospitals have the rarer "
+        "of its values: figures on held-out rows will mean little"
+    ]
 
 
 def _no_inputs(target: Target, roles: Mapping[str, Role], problems: Sequence[str]) -> DataError:

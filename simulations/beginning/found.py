@@ -68,9 +68,11 @@ def find(path: Path, dialect: Dialect) -> Found:
     sites = shard_sites(path, READABLE)
     sites = {name: site for name, site in sites.items() if site.is_file() or _has_tables(site)}
     if not sites:
+        texts = sum(entry.suffix.lower() == ".txt" for entry in visible(path))
         raise DataError(
-            f"{path}: no table here; expected {', '.join(READABLE)}, or folders of such (of images "
-            "and texts, docs/imaging.md and docs/text.md say how to begin)"
+            f"{path}: no table here; expected {', '.join(READABLE)}, or folders of such"
+            + "; tables that end in .txt need the ending .csv" * bool(texts)
+            + " (of images and texts, docs/imaging.md and docs/text.md say how to begin)"
         )
     if any(splits_of(sites).values()):
         return _one_set(path, dialect)

@@ -52,6 +52,8 @@ def role_of(seen: Seen) -> Role:
         return Role(name, "split", "says train, validation or test")
     if kind == "empty":
         return Role(name, "ignore", "empty")
+    if seen.texts and all(map(_in_other_digits, seen.texts)):
+        return Role(name, "ignore", "digits of another script: to use it, write them as 0 to 9")
     if kind == "identifier":
         return Role(name, "ignore", "an identifier: it would tell patients apart, not illnesses")
     if kind == "date":
@@ -80,6 +82,10 @@ def role_of(seen: Seen) -> Role:
         whole = kind != "number"
         return Role(name, "numeric", "whole numbers" if whole else "numbers")
     return _of_texts(seen)
+
+
+def _in_other_digits(text: str) -> bool:
+    return any(letter.isdecimal() and not letter.isascii() for letter in text)
 
 
 def _of_texts(seen: Seen) -> Role:

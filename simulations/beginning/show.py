@@ -56,7 +56,7 @@ def columns_table(decision: Decision) -> Table:
         number = role.role == "target" and decision.target.kind == "regression"
         what = _seen(seen, role, number)
         if role.role in ("target", "event") and (ones := _ones(seen, role)) is not None:
-            what = f"{ones:.0%} are 1"
+            what = f"{share(ones) or 'none'} are 1"
         cells = (role.name, role.role.replace("_", " "), role.why, gaps, what)
         table.add_row(*map(_plain, cells))
     if len(roles) > _MOST_ROWS:

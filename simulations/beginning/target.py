@@ -230,13 +230,14 @@ def _two_values(
         raise DataError("\n".join(_conflict(seen)))
     negative = sorted(texts - set(positive))
     told += _others(seen, negative)
-    why = f"{_quoted(positive)} is 1" if len(positive) == 1 else f"{_quoted(positive)} are 1"
+    shown = [seen.called(text) for text in positive]
+    why = f"{_quoted(shown)} {'is' if len(shown) == 1 else 'are'} 1"
     return Role(seen.name, role, why, {}, positive, negative or None), told
 
 
 def _asked(seen: Seen, asked: Sequence[str]) -> list[str]:
     wanted = [normal_text(text).casefold() for text in asked]
-    if unknown := [text for text in wanted if text not in seen.texts]:
+    if unknown := [text for text in asked if normal_text(text).casefold() not in seen.texts]:
         shown = sorted(seen.called(text) for text in seen.texts if seen.shown(text))
         raise ConfigError(
             f"--positive: '{unknown[0]}' isn't in column '{seen.name}', which has {_quoted(shown)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ def _head(decision: Decision, found: Found) -> Iterator[str]:
 
 def _federation(decision: Decision, path: str) -> Iterator[str]:
     count = decision.hospitals.count
-    words = [word for word in _NO_WORD.split(decision.target.names[0]) if word.isascii()]
+    plain = unicodedata.normalize("NFKD", decision.target.names[0]).encode("ascii", "ignore")
+    words = [word for word in _NO_WORD.split(plain.decode()) if word]
     yield "[federation]"
     yield f'name = "{"-".join(words).lower()[:40] or "study"}"'
     yield "rounds = 30"

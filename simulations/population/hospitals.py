@@ -203,7 +203,11 @@ class Population:
             )
         sites = self.task.sites(path)
         if not sites:
-            raise DataError(f"{path}: no hospital in this folder; put one file or folder each")
+            raise DataError(
+                f"{path}: no hospital in this folder"
+                + "; its files have endings that the task doesn't read" * bool(visible(path))
+                + "; put one file or folder each"
+            )
         others = [entry.name for entry in visible(path) if entry not in sites.values()]
         if others:
             shown = ", ".join(others[:10]) + (" ..." if len(others) > 10 else "")

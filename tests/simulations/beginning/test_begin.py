@@ -176,6 +176,31 @@ def test_without_a_plain_target_the_columns_are_listed(tmp_path: Path) -> None:
         begin(tmp_path / "f.toml", tmp_path / "h", "note")
 
 
+def test_a_target_of_any_script_with_few_ones_and_a_column_that_tells_it(tmp_path: Path) -> None:
+    for number, name in enumerate("abc"):
+        lines = (
+            f"{p['age']},{('home', 'rehab')[n % 2] if n % 12 else 'grave'},{'٣٤'[n % 2]}{n},"
+            f"{int(n % 12 == 0)}"
+            for n, p in enumerate(patients(number, 60))
+        )
+        write(tmp_path / "h" / f"{name}.csv", "age,went to,عمر,توفي", *lines)
+    found, task = begun(tmp_path, tmp_path / "h", "توفي")
+    assert said(found, "fewer than 20 rows") and said(found, "'went to' tells the target without")
+    assert "digits of another script" in found.decision.roles["عمر"].why
+    assert "went to" in task["columns"]["categorical"]
+    assert config_of(found, tmp_path).federation.name == "study"
+    with pytest.raises(ConfigError, match="--positive: 'JA' isn't in"):
+        begin(tmp_path / "g.toml", tmp_path / "h", "توفي", ["JA"])
+
+
+def test_tables_that_end_in_txt_say_which_ending_they_need(tmp_path: Path) -> None:
+    (tmp_path / "h").mkdir()
+    plain(tmp_path / "h", "north")
+    (tmp_path / "h" / "north.csv").rename(tmp_path / "h" / "north.txt")
+    with pytest.raises(DataError, match="end in .txt need the ending .csv"):
+        begin(tmp_path / "f.toml", tmp_path / "h")
+
+
 def test_a_target_that_does_not_vary_and_a_table_without_inputs_say_why(tmp_path: Path) -> None:
     for name in "abc":
         lines = (f"{n},{n % 7},0,2020-01-{1 + n % 28:02}" for n in range(40))

@@ -1,4 +1,4 @@
-"""Columns that give a target away: its copies, and what parts its values without a mistake.
+"""Columns that give a target away: its copies, and what tells its values without a mistake.
 
 A target of few values is compared by counts of pairs, a number by the correlation of ranks' own
 values; each column is one pass. Rows where either is missing count nowhere.
@@ -32,7 +32,8 @@ class Copy:
 
     how : ``equal``; ``recoded`` (other values, one for each of the target's); ``nearly`` (either,
         but for ``wrong`` rows); ``gaps`` (it is filled where the target has one value only);
-        ``parts`` (a number, all of one value's rows lie above all of the other's)
+        ``parts`` (a number, all of one value's rows lie above all of the other's; or categories,
+        all rows of each have one value)
     """
 
     column: str
@@ -98,6 +99,8 @@ def _of_values(
         and len(set(pairs.argmax(axis=1))) == len(pairs)
     ):
         return Copy(name, "nearly", wrong)
+    if wrong == 0 and LEAST * len(pairs) <= both.sum():
+        return Copy(name, "parts")
     return _parts(name, column, goal_of, both)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from wardround.common.tasks.data.reading.detect import (
 )
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.reading.marks import Marks, evidence
-from wardround.common.tasks.data.reading.names import checked_names
+from wardround.common.tasks.data.reading.names import A_LOOK, check_title, checked_names
 from wardround.common.tasks.data.reading.records import Layout, Lines
 from wardround.common.tasks.data.reading.scan import LONGEST_LINE_BYTES, Seen, endless_line, scan
 from wardround.common.tasks.data.reading.settle import Settled, settle
@@ -242,6 +243,9 @@ def _header(path: Path, looked: Looked, dialect: Dialect, hide: bool) -> tuple[l
     lines, first = next(rows, (0, None))
     if first is None:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
+    begun = records(looked.sample, looked.delimiter, looked.quote)
+    filled = [(looked.front + end, sum(map(bool, row))) for end, row in islice(begun, A_LOOK)]
+    check_title(path, filled, "line")
     return checked_names(path, first, hide), looked.front + lines
 
 

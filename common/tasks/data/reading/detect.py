@@ -45,14 +45,15 @@ def find_delimiter(path: Path, sample: str, quote: str, columns: int | None) -> 
     it equally well.
     """
     scores: dict[str, tuple[float, int]] = {}
+    below: dict[str, tuple[float, int]] = {}
     for mark in _DELIMITERS:
         found_rows = islice(records(sample, mark, quote), _ROWS)
         widths = [len(row) for _, row in found_rows]
-        width = columns or (widths[0] if widths else 0)
-        if width > 1:
-            share = Counter(widths)[width] / len(widths)
-            if share > 0.5:
-                scores[mark] = (share, width)
+        for width, kept in ((columns or (widths or [0])[0], scores), (_usual(widths), below)):
+            if width > 1 and (share := Counter(widths)[width] / len(widths)) > 0.5:
+                kept[mark] = (share, width)
+    if not scores and below:  # the first line is a title, which is told when names are looked for
+        return max(below, key=lambda mark: below[mark])
     if not scores:
         return "\t" if path.suffix.lower() == ".tsv" else ","
     best = max(share for share, _ in scores.values())
@@ -70,3 +71,7 @@ def find_delimiter(path: Path, sample: str, quote: str, columns: int | None) -> 
             )
         found = several
     return found[0]
+
+
+def _usual(widths: list[int]) -> int:
+    return Counter(widths).most_common(1)[0][0] if widths else 0

@@ -24,7 +24,7 @@ from openpyxl.utils import get_column_letter
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.reading.dialect import Dialect
-from wardround.common.tasks.data.reading.names import checked_names
+from wardround.common.tasks.data.reading.names import A_LOOK, check_title, checked_names
 from wardround.common.tasks.data.reading.types import canonical_texts
 
 _MOST_BYTES = 2 << 30
@@ -57,6 +57,8 @@ def read_excel(path: Path, dialect: Dialect, hide_names: bool) -> ExcelTable:
     filled = {name: rows for name, rows in sheets.items() if rows}
     sheet = _chosen(path, filled, dialect, hide_names)
     rows = sheets[sheet]
+    if dialect.header is None:
+        check_title(path, [(n, _filled(row)) for n, row in rows[:A_LOOK]], "row")
     if special:
         _check_special(path, sheet)
     if dialect.header is None:
@@ -153,6 +155,10 @@ def _check_width(path: Path, rows: Sequence[tuple[int, Row]], width: int) -> Non
             at = f"{get_column_letter(over[0])}{number}"
             found.add(f"{path}: a value at {at}, under no name; name the column, or clear the cell")
     found.check()
+
+
+def _filled(row: Row) -> int:
+    return sum(cell is not None for cell in row)
 
 
 def _column(cells: list[Any]) -> pa.ChunkedArray:

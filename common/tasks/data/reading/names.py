@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from wardround.common.errors import DataError
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.text import normal_text
 
 _JOINERS = "\u200c\u200d"
 """Unseen letters that names of some languages need."""
+A_LOOK = 1000
+"""Records that are looked at for what is usual."""
 _MEND = "without a header line, name the columns in task.dialect.header"
 
 
@@ -42,6 +47,24 @@ def checked_names(path: Path, names: Sequence[str], hide: bool) -> list[str]:
             )
     found.check()
     return known
+
+
+def check_title(path: Path, filled: Sequence[tuple[int, int]], what: str) -> None:
+    """Raise DataError where the first record has a title, not the columns' names. It is looked for
+    before all else, as each row below it would be a problem of its own.
+
+    filled : (row or line, filled cells) of the first records; what : 'row' or 'line'
+    """
+    first, cells = filled[0]
+    usual = int(np.median([many for _, many in filled[1:]])) if len(filled) > 1 else 0
+    if 2 * cells >= usual:
+        return
+    header = next(number for number, many in filled if many >= usual)
+    raise DataError(
+        f"{path}: {what} {first} has {cells or 'no'} filled cell{'s' * (cells != 1)}, most have "
+        f"{usual}; if it is a title, delete all above the header ({what} {header}, it seems), else "
+        "name each column"
+    )
 
 
 def listed(names: Sequence[str]) -> str:

@@ -211,6 +211,21 @@ def test_what_excel_has_that_a_table_has_not(tmp_path: Path) -> None:
     assert "there is no sheet 'third' with rows, but 'Sheet', 'second'" in refused(path, gone)
 
 
+def test_a_title_above_the_header_is_one_problem(tmp_path: Path) -> None:
+    said = "1 filled cell, most have 3; if it is a title, delete all above the header"
+    lines = ["id;age;ill", *(f"{SECRET};{n},5;1" for n in range(9))]
+    for front in ("Patients of 2009\n\n", "Patients of 2009;;\n;;\n"):
+        path = tmp_path / "x.csv"
+        path.write_text(front + "\n".join(lines))
+        assert refused(path).startswith(f"x.csv: line 1 has {said} (line 3, it seems), else name")
+    book = openpyxl.Workbook()
+    for row in (["Patients of 2009"], [], ["id", "age", "ill"], *[[SECRET, 1, 1]] * 9):
+        book.active.append(row)
+    book.active.merge_cells("A1:C1")
+    book.save(tmp_path / "x.xlsx")
+    assert f"x.xlsx: row 1 has {said} (row 3, it seems)" in refused(tmp_path / "x.xlsx")
+
+
 BAD = st.sampled_from(
     [SECRET, f"1{SECRET}", f"2024-01-{SECRET}", f"{SECRET},5", f'{SECRET}"', f"\u0663{SECRET}"]
 )
