@@ -34,3 +34,11 @@ def split_address(text: str) -> tuple[str, int]:
 def join_address(host: str, port: int | str) -> str:
     """What ``split_address`` takes apart."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address means this machine, whatever its resolver says."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -26,7 +26,6 @@ from wardround.common.settings import Table
 Action = Literal[
     "keep", "drop", "pseudonym", "shift", "year", "birth-year", "age", "zip3", "area", "text"
 ]
-ACTIONS: tuple[str, ...] = get_args(Action)
 WORDS: Mapping[str, str] = {
     "keep": "kept as it is",
     "drop": "dropped",

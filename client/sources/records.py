@@ -303,6 +303,5 @@ def empty_why(told: Told) -> str:
 def answered_columns(asked: Asked) -> list[str]:
     """Which columns a source of records gives: those of the cohort, ``index_date`` only where the
     study's task names it, as else every unnamed column is an input."""
-    assert asked.config.cohort is not None
     named = f'"{INDEX_DATE}"' in json.dumps(asked.config.task.options)
-    return [name for name in asked.config.cohort.columns if named or name != INDEX_DATE]
+    return [name for name in asked.cohort.columns if named or name != INDEX_DATE]

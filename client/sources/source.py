@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from wardround.common.config.load import Config
+from wardround.common.errors import DataError
+from wardround.common.settings.cohort import CohortTable
 from wardround.common.tasks.data.left_out import LeftOut
 
 
@@ -40,6 +42,16 @@ class Asked:
     def called(self) -> str:
         """How messages name the source."""
         return called(self.name)
+
+    @property
+    def cohort(self) -> CohortTable:
+        """What records are asked for. Raises DataError where the study asks for none."""
+        if self.config.cohort is None:
+            raise DataError(
+                f"{self.called}: the study has no [cohort], which says what to make of clinical "
+                "records; ask for one, or take a source of rows"
+            )
+        return self.config.cohort
 
 
 class TableSource(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wardround.common.settings.cohort import CohortVariable
-from wardround.common.tasks.data.mapping.units import Conversion, UnitError, conversion
+from wardround.common.settings.key_errors import WrongKey
+from wardround.common.tasks.data.mapping.units import Conversion, UnitError, conversion, unit
 
 _SAME = Conversion(1.0)
 
@@ -44,3 +45,12 @@ class Units:
             return conversion(code, self._unit)
         except UnitError:
             return None
+
+
+def check_units(own: Mapping[str, str]) -> None:
+    """Of ``units`` of a source: raises WrongKey for a code that isn't UCUM's."""
+    for text, code in own.items():
+        try:
+            unit(code)
+        except UnitError as error:
+            raise WrongKey(f"units.{text}", str(error)) from None

@@ -7,11 +7,11 @@ no person's address is in a configuration that others get to read.
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from wardround.common.address import is_loopback
 from wardround.common.settings.base import PathText, Table
 
 _URL = r"^(https?://[^\s?#@]{1,500})?$"
@@ -92,11 +92,3 @@ class DashboardTable(Table):
         if self.oidc_issuer and "openid" not in self.oidc_scopes.split():
             raise ValueError("oidc_scopes must have 'openid' among them")
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address means this machine, whatever its resolver says."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
-from wardround.common.errors import NobodyContributed, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.totals import Totals
-from wardround.server.gathering.fitting import Unfit
 from wardround.server.gathering.gatherer import Question
-from wardround.server.gathering.host import Attempts
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import here, preparing
 from wardround.server.observer import Phase
+from wardround.server.rounds.asking_all import ask_all
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.staying import Staying
@@ -28,7 +24,8 @@ class Preparation:
     """
 
     def __init__(self, parts: FederationParts) -> None:
-        self._config, self._host, self._task = parts.config, parts.host, parts.task
+        self._parts, self._task = parts, parts.task
+        self._config, self._host = parts.config, parts.host
         self._observer = parts.observer
         self._totals: Sums = {}
         self._phase = 0
@@ -40,20 +37,7 @@ class Preparation:
         Every member must contribute: a hospital whose columns don't fit would fail in every round.
         Raises RoundFailed with the hospital's reason.
         """
-        attempts = Attempts(self._config.federation.round_attempts, self._host)
-        for attempt in attempts:
-            try:
-                participants.look_again()
-                return self._attempt(participants)
-            except Unfit as error:
-                participants.leave_out(error.reasons)
-            except RoundFailed as error:
-                if isinstance(error, NobodyContributed) or not attempts.another():
-                    raise
-                self._observer.round_failed(0, attempt, str(error))
-                time.sleep(self._config.federation.retry_wait_s)
-                self._host.wait_ready(True)
-        raise AssertionError("unreachable: attempts don't end by themselves")
+        return ask_all(self._parts, participants, lambda: self._attempt(participants))
 
     def _attempt(self, participants: Participants) -> Sums:
         task, observer = self._task, self._observer

@@ -7,7 +7,6 @@ that it stopped at, and one whose sum was being opened is opened from the journa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from wardround.common.config.load import Config
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format
-from wardround.common.errors import CheckpointError, NobodyContributed, RequestRefused, RoundFailed
+from wardround.common.errors import CheckpointError, RequestRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Grid
 from wardround.common.privacy.sums import steps_epsilon, summed_noise
@@ -25,13 +24,12 @@ from wardround.common.procedures.procedure import Asked
 from wardround.common.protocol.sums import SumsRequest, joined, parted
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.graph import thresholds
-from wardround.server.gathering.fitting import Unfit
 from wardround.server.gathering.gatherer import Question, RunSettings
-from wardround.server.gathering.host import Attempts
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import here, preparing
 from wardround.server.observer import Phase
+from wardround.server.rounds.asking_all import ask_all
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.staying import Staying
@@ -76,20 +74,7 @@ class Stepping:
         participants = Participants(
             self._parts, grid=grid, settings=settings, journal=self._journal
         )
-        attempts = Attempts(self._config.federation.round_attempts, self._host)
-        for attempt in attempts:
-            try:
-                participants.look_again()
-                self._steps(participants)
-                break
-            except Unfit as error:
-                participants.leave_out(error.reasons)
-            except RoundFailed as error:
-                if isinstance(error, NobodyContributed) or not attempts.another():
-                    raise
-                self._observer.round_failed(0, attempt, str(error))
-                time.sleep(self._config.federation.retry_wait_s)
-                self._host.wait_ready(True)
+        ask_all(self._parts, participants, lambda: self._steps(participants))
         return self._finish()
 
     def _steps(self, participants: Participants) -> None:

@@ -8,7 +8,6 @@ server that doesn't answer nor for another process that was stopped within a cha
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sqlite3
 import stat
@@ -23,6 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from wardround.common.address import is_loopback
 from wardround.common.durable.files import hand_over, sync
 from wardround.common.durable.private import private_folder, why
 from wardround.common.errors import ConfigError, DatabaseAway
@@ -153,20 +153,13 @@ def _url_of(database: str | Path) -> sa.URL:
 def _check_way(url: sa.URL) -> None:
     """Raise ConfigError where nothing is said of TLS on a way that others may see."""
     host = url.host or str(url.query.get("host", ""))
-    local = not host or host.startswith("/") or _is_loopback(host)
+    local = not host or host.startswith("/") or is_loopback(host)
     if not local and "sslmode" not in url.query:
         raise ConfigError(
             f"'{one_line(host, 100)}' is another machine, and nothing is said of TLS",
             who=KEY,
             mend="add '?sslmode=verify-full' (or 'disable', where the way there is your own)",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def connect(place: Place) -> sa.Engine:

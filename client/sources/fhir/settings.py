@@ -8,10 +8,10 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from wardround.client.sources.settings import ColumnName, LocalPath, RowsTable
+from wardround.client.sources.units import check_units
 from wardround.common.settings.cohort import PATIENT_ID
 from wardround.common.settings.concepts import Concept
 from wardround.common.settings.key_errors import WrongKey
-from wardround.common.tasks.data.mapping.units import UnitError, unit
 
 Kind = Literal[
     "Patient",
@@ -82,9 +82,5 @@ class FhirSource(RowsTable):
                     raise ValueError("one code is one concept, without *")
             except ValueError as error:
                 raise WrongKey(f"codes.{own}", str(error)) from None
-        for own, text in self.units.items():
-            try:
-                unit(text)
-            except UnitError as error:
-                raise WrongKey(f"units.{own}", str(error)) from None
+        check_units(self.units)
         return self

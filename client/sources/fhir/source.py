@@ -54,12 +54,6 @@ class FhirRows:
         self._zone = zoneinfo.ZoneInfo(zone) if zone else None
 
     def batches(self, asked: Asked) -> Iterator[pa.RecordBatch]:
-        cohort = asked.config.cohort
-        if cohort is None:
-            raise DataError(
-                f"{asked.called}: the study has no [cohort], which says what to make of clinical "
-                "records; ask for one, or take a source of rows"
-            )
         reading = _Reading(self._settings, asked, self._zone)
         table = reading.table()
         self._left = reading.left
@@ -73,9 +67,8 @@ class _Reading:
     """One reading of an export."""
 
     def __init__(self, settings: FhirSource, asked: Asked, zone: Any) -> None:
-        assert asked.config.cohort is not None
         self._settings, self._asked, self._zone = settings, asked, zone
-        self._cohort = asked.config.cohort
+        self._cohort = asked.cohort
         self._wanted = Wanted(self._cohort, settings.codes, asked.called)
         self._export = Export((asked.base / settings.path).resolve())
         self._records = {INDEX: Records()}

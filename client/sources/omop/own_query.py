@@ -19,8 +19,7 @@ def fitted(batches: Iterable[pa.RecordBatch], asked: Asked) -> Iterator[pa.Recor
 
     Raises DataError for a column that is missing, or whose values aren't of its type.
     """
-    cohort = asked.config.cohort
-    assert cohort is not None
+    cohort = asked.cohort
     kinds = {PATIENT_ID: pa.string(), INDEX_DATE: pa.date32()}
     kinds |= {name: _FORMS[one.form] for name, one in cohort.variables.items()}
     schema = pa.schema([(name, kinds[name]) for name in answered_columns(asked)])

@@ -10,9 +10,8 @@ from pydantic import Field, model_validator
 from wardround.client.sources.omop.tables import qualified
 from wardround.client.sources.settings import ColumnName, LocalPath
 from wardround.client.sources.sql.settings import DatabaseTable
+from wardround.client.sources.units import check_units
 from wardround.common.settings.cohort import PATIENT_ID
-from wardround.common.settings.key_errors import WrongKey
-from wardround.common.tasks.data.mapping.units import UnitError, unit
 
 Schema = Annotated[
     str, Field(max_length=200, pattern=r"^([A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?)?$")
@@ -74,9 +73,5 @@ class OmopSource(DatabaseTable):
 
     @model_validator(mode="after")
     def _has_units(self) -> OmopSource:
-        for own, text in self.units.items():
-            try:
-                unit(text)
-            except UnitError as error:
-                raise WrongKey(f"units.{own}", str(error)) from None
+        check_units(self.units)
         return self

@@ -52,12 +52,7 @@ class OmopRows:
         self._left: dict[str, int] = {}
 
     def batches(self, asked: Asked) -> Iterator[pa.RecordBatch]:
-        cohort, own = asked.config.cohort, self._settings
-        if cohort is None:
-            raise DataError(
-                f"{asked.called}: the study has no [cohort], which says what to make of clinical "
-                "records; ask for one, or take a source of rows"
-            )
+        cohort, own = asked.cohort, self._settings
         address = read_address(own.url, asked.base, asked.called)
         with opened(address, own.statement_timeout_s) as database:
             if own.query is not None:

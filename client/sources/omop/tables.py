@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from wardround.client.sources.sql.address import Kind
 
-EVENTS = ("visit", "condition", "procedure", "measurement", "observation", "drug")
-
 
 class Clinical(NamedTuple):
     """A table with its columns. ``end``: the day of a visit's end."""

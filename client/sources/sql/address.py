@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from wardround.common.address import is_loopback
 from wardround.common.durable.private import read_private
 from wardround.common.errors import DataError, ProvisionError
 from wardround.common.text import one_line
@@ -138,17 +138,10 @@ def _secret_in(url: str) -> bool:
 def _check_way(host: str, options: dict[str, list[str]], who: str) -> None:
     """Raise DataError where nothing is said of TLS on a way that others may see."""
     host = host or options.get("host", [""])[0]
-    local = not host or host.startswith("/") or host == "localhost" or _is_loopback(host)
+    local = not host or host.startswith("/") or is_loopback(host)
     if not local and "sslmode" not in options:
         raise DataError(
             f"'{one_line(host, 100)}' is another machine, and its url says nothing of TLS",
             who=who,
             mend="add '?sslmode=verify-full' (or 'disable', where the way there is your own)",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

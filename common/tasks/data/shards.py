@@ -37,8 +37,6 @@ HOSPITALS = Layout(
     "a folder of such files and folders (simulations only)",
     "each is a hospital, and its name the hospital's",
 )
-SHARDS = (ONE_FILE, SPLIT_FILES, FILES, HOSPITALS)
-"""Of rows and texts."""
 _NO_WORD = re.compile(r"[\W_]+")
 
 

@@ -25,7 +25,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from wardround.common.settings.dashboard import DashboardTable, is_loopback
+from wardround.common.address import is_loopback
+from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.text import one_line
 
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
