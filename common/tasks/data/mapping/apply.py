@@ -113,7 +113,7 @@ def column_problems(schema: pa.Schema, mapping: Mapping) -> Iterator[str]:
         name: kind_of(kind)
         for name, kind in zip(_renamed(schema.names, mapping), schema.types, strict=True)
     }
-    kinds |= dict.fromkeys(set(mapping.rename) - set(kinds), "any")  # told above
+    kinds |= {name: "any" for name in mapping.rename if name not in kinds}  # told above
     for key in ("missing", "codes", "units"):
         for name in getattr(mapping, key):
             if name not in kinds:
