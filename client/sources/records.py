@@ -34,7 +34,8 @@ Numbers = NDArray[np.float64]
 
 UNKNOWN = -1
 """Of a day: nobody knows it."""
-_PAIRS = 1 << 20
+PAIRS_AT_ONCE = 1 << 20
+"""Pairs of a record and a window that are looked at together."""
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -274,7 +275,7 @@ def _pairs(rows: Rows, patient: Ints) -> Iterator[tuple[Ints, Ints]]:
     begin = 0
     while begin < len(rows):
         before = int(ends[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, before + _PAIRS, "right")))
+        end = max(begin + 1, int(np.searchsorted(ends, before + PAIRS_AT_ONCE, "right")))
         some = many[begin:end]
         row = np.repeat(np.arange(begin, end), some)
         within = np.arange(len(row)) - np.repeat(np.cumsum(some) - some, some)

@@ -98,7 +98,7 @@ def column_of_categories(
     if column.target:
         cells = [cell for cell in cells if cell.name != MISSING]  # rows without it are none
     shown = shown_cells(cells, least, everybody)
-    return _named(column) | {"kind": "category", "cells": _cells(shown, persons is not None)}
+    return _named(column) | {"kind": "category", "cells": cells_values(shown, persons is not None)}
 
 
 def column_of_numbers(
@@ -124,7 +124,9 @@ def column_of_numbers(
     cells = [Cell(PRESENT, count, float(who[0])), Cell(MISSING, missing, float(who[1]))]
     found = _named(column) | {"kind": "number"}
     if not column.target:
-        found["cells"] = _cells(shown_cells(cells, least, all_persons(first)), persons is not None)
+        found["cells"] = cells_values(
+            shown_cells(cells, least, all_persons(first)), persons is not None
+        )
     if who[0] < least:
         return found | {"few": True}
     mean, std = total / count, math.sqrt(max(0.0, squares) / count)
@@ -144,7 +146,8 @@ def _named(column: Column) -> Values:
     return {"name": column.name} | ({"target": True} if column.target else {})
 
 
-def _cells(shown: Sequence[ShownCell], persons: bool) -> list[Values]:
+def cells_values(shown: Sequence[ShownCell], persons: bool) -> list[Values]:
+    """Cells as they are published, as values of JSON; ``persons``: patients are named."""
     found = []
     for cell in shown:
         one: Values = {"name": cell.name, "state": cell.state}

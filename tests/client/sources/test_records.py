@@ -119,6 +119,6 @@ def test_chunks_of_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     cohort = CohortTable(index=CohortIndex(event="visit", take="each"), variables={"x": one})
     rows = rows_of(cohort.index, events.columns(), who, told)
     whole = answer(cohort, rows, who, {"x": kept}, told, cohort.columns)
-    monkeypatch.setattr(module, "_PAIRS", 30)
+    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 30)
     assert answer(cohort, rows, who, {"x": kept}, told, cohort.columns).equals(whole)
     assert len(whole) == 160

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from tests.common.procedures.attacker import solve_persons
 from wardround.common.procedures.describe.columns import Column
-from wardround.common.procedures.describe.figures import _cells, column_of_numbers
+from wardround.common.procedures.describe.figures import cells_values, column_of_numbers
 from wardround.common.procedures.describe.hiding import Cell, grain, rounded, shown_cells
 
 
 def published(
     cells: Sequence[Cell], least: int, persons: int | None = None
 ) -> list[dict[str, Any]]:
-    return _cells(shown_cells(cells, least, persons), persons is not None)
+    return cells_values(shown_cells(cells, least, persons), persons is not None)
 
 
 def test_counts_are_rounded_and_few_are_none() -> None:
