@@ -276,10 +276,11 @@ class Hospital:
         return [str(one) for one in np.unique(np.concatenate(named))]
 
     def _groups(self, part: Any) -> NDArray[Any]:
-        """The unit that each row of a part belongs to."""
+        """The unit that each row of a part belongs to: of patients by the hospital's own word, so
+        that a study can't protect less than one by naming another column."""
         if self.config.privacy.unit != "patient":
             return np.arange(self.task.size(part))
-        patients = self.task.patients(part)
+        patients = self.task.people(part)
         if patients is None:
             raise self.config.error(
                 "privacy.unit",

@@ -139,7 +139,7 @@ def check_split(hospital: Hospital) -> None:
         return
     seen: set[str] = set()
     for part in hospital.parts().values():
-        patients = hospital.task.patients(part)
+        patients = hospital.task.people(part)
         found = set() if patients is None else set(patients.tolist())
         if seen & found:
             raise DataError(

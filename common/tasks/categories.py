@@ -60,7 +60,11 @@ def frequent(table: Table, column: str, options: TabularOptions) -> dict[str, in
     coded = category_codes(table, column, options)
     rows = coded.counts()
     shared, patients = rows, options.columns.patient_id
-    if patients is not None:  # a patient's many rows are one who shares the value
+    # a patient's many rows are one who shares the value; the hospital's own word goes first
+    if table.people is not None:
+        names, index = np.unique(table.people, return_inverse=True)
+        shared = _patients(coded, Coded(index.astype(np.int64), names.tolist()))
+    elif patients is not None:
         shared = _patients(coded, table.coded(patients))
     least = options.min_category_count
     return {

@@ -2,7 +2,8 @@
 
 A column is of numbers or of categories; a yes-or-no column has the categories 0 and 1. Every row
 that the study's task can use counts, whichever split it is in. Where the study names patients,
-persons are counted beside rows: a patient once in each cell that one of their rows is in.
+persons are counted beside rows, by the hospital's own word where it has one: a patient once in each
+cell that one of their rows is in.
 
 Shapes: N rows of a hospital, K categories of a column; cells of a column have K + 2 places, the
 categories', then all others' and the missing ones'.
@@ -97,11 +98,12 @@ class Rows:
 
     def __init__(self, parts: Sequence[Table], task: TabularTask) -> None:
         self._parts, self._task = parts, task
-        named = [task.patients(part) for part in parts]
-        found = [one for one in named if one is not None]
-        self._persons: Ints | None = None
-        if found:
-            self._persons = np.unique(np.concatenate(found), return_inverse=True)[1]
+        people = [one for one in map(task.people, parts) if one is not None]
+        whose: Ints | None = None
+        if len(people) == len(parts):
+            whose = np.unique(np.concatenate(people), return_inverse=True)[1]
+        named = task.options.columns.patient_id is not None
+        self._people, self._persons = whose, whose if named else None
 
     def __len__(self) -> int:
         return sum(len(part) for part in self._parts)
@@ -158,7 +160,8 @@ class Rows:
 
     def words(self, columns: Sequence[Column]) -> dict[str, int]:
         """Texts of undeclared categories that this hospital names, with their rows: those that as
-        many of its rows (persons, where they are named) have as ``task.min_category_count`` says.
+        many of its rows (persons, where it or the study names them) have as
+        ``task.min_category_count`` says.
 
         Raises DataError for one that is too long.
         """
@@ -167,8 +170,8 @@ class Rows:
             cells = np.concatenate([part.categories(column.name) for part in self._parts]).tolist()
             rows = Counter(cell for cell in cells if cell is not None)
             shared = rows
-            if self._persons is not None:
-                pairs = set(zip(cells, self._persons.tolist(), strict=True))
+            if self._people is not None:
+                pairs = set(zip(cells, self._people.tolist(), strict=True))
                 shared = Counter(cell for cell, _ in pairs if cell is not None)
             for text, count in rows.items():
                 if min(count, shared[text]) >= least:

@@ -16,6 +16,8 @@ from wardround.client.site.terms import Data
 from wardround.client.sources.kept import SourceFailed
 from wardround.common.config.load import load_config
 from wardround.common.errors import ConfigError, PolicyRefused
+from wardround.common.procedures.describe.columns import Rows, category_columns
+from wardround.common.tasks.categories import frequent
 from wardround.common.tasks.data.snapshot import PATIENT
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
@@ -109,3 +111,30 @@ def test_a_wrong_table_is_named_by_its_key(tmp_path: Path, table: str, told: str
     kit = kit_with(tmp_path, table)
     with pytest.raises(ConfigError, match=told):
         HospitalProcess(Kit.open(kit), Data(none=True))
+
+
+@pytest.mark.parametrize("asked", ["", 'patient_id = "stay"\n'])
+def test_a_study_cant_call_a_patients_rows_many_patients(tmp_path: Path, asked: str) -> None:
+    """Of one with eight rows a rare word would be told, and each row be protected by itself."""
+    federation(tmp_path, hospitals=("north", "south", "east"))
+    toml = tmp_path / "federation.toml"
+    task = f'[task.columns]\ntarget = "y"\nnumeric = ["x"]\ncategorical = ["ward"]\n{asked}'
+    noise = '[procedure]\nname = "describe"\n'
+    toml.write_text(toml.read_text() + task + noise)
+    kit = provision.provision(load_config(toml), now=now_utc()).kits[0]
+    site = 'procedures = ["train", "describe"]\n'
+    (kit / "site.toml").write_text(site + CARDIO)
+    lines = [f"{i // 8},{i},{i * 0.1},{i % 2},{'of one' if i < 8 else 'usual'}" for i in range(80)]
+    (kit / "rows.csv").write_text("mrn,stay,x,y,ward\n" + "\n".join(lines) + "\n")
+    process = HospitalProcess(Kit.open(kit), Data(none=True))
+    hospital = process.own.place.work.hospital
+    parts = list(hospital.parts().values())
+    words = Rows(parts, hospital.task).words(category_columns(hospital.task))
+    assert [key.rpartition("/")[2] for key in words if "ward" in key] == ["usual"]
+    named = [k for part in parts for k in frequent(part, "ward", hospital.task.options)]
+    assert not any("one" in key for key in named)
+    assert Rows(parts, hospital.task).persons == (10 if asked else None)
+    table = hospital.config.privacy.model_copy(update={"unit": "patient"})
+    hospital.config = hospital.config.model_copy(update={"privacy": table})
+    assert sum(hospital.unit_counts().values()) == 10
+    process.close()
