@@ -227,7 +227,7 @@ class _Reader:
             return inner
         if token.startswith("{"):
             return Unit(1.0, {})
-        if token.isdigit():
+        if token.isdecimal():
             return Unit(float(token), {})
         found = _atom(token, self._text)
         power = self._power()
@@ -237,7 +237,7 @@ class _Reader:
 
     def _power(self) -> int:
         token = self._tokens[self._at] if self._at < len(self._tokens) else ""
-        if not token.lstrip("+-").isdigit():
+        if not token.lstrip("+-").isdecimal():
             return 1
         self._at += 1
         if abs(int(token)) > 30:

@@ -117,6 +117,7 @@ def test_molar_masses_only_stand_between_a_mass_and_an_amount() -> None:
         ("mg dL", "' '"),
         ("", "no unit"),
         ("m999", "beyond 30"),
+        ("²", "no unit of UCUM"),  # a digit to Python, and no number
         ("g" * 101, "no unit"),
         ("furlong", "'furlong'"),
     ],
@@ -127,7 +128,7 @@ def test_what_is_no_unit_is_refused_with_what_is_wrong(text: str, says: str) -> 
     assert says in str(error.value)
 
 
-@given(st.text(alphabet="mgLdlu/.()10*^[]{}%HCe -+", max_size=30))
+@given(st.text(alphabet="mgLdlu/.()10*^[]{}%HCe -+²٣", max_size=30))
 def test_any_text_is_a_unit_or_an_error_of_one_line(text: str) -> None:
     try:
         assert unit(text).factor >= 0
