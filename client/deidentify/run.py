@@ -23,9 +23,9 @@ from wardround.client.deidentify.free_text import Finder, Found, scrub
 from wardround.client.deidentify.roles import Role, role_of
 from wardround.client.deidentify.rules import Action, Rules, action_for
 from wardround.common.errors import DataError
-from wardround.common.tasks.data.dates import read_dates
 from wardround.common.tasks.data.profile.table import profile
 from wardround.common.tasks.data.profile.words import name_words
+from wardround.common.tasks.data.reading.dates import read_dates
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.reading.read import Read, read_file
 from wardround.common.tasks.data.reading.texts import USUAL_MISSING, uniques

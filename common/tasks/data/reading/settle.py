@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from wardround.common.tasks.data.dates import dates_of
+from wardround.common.tasks.data.reading.dates import dates_of
 from wardround.common.tasks.data.reading.marks import Marks, evidence, in_point_form, numberish
 from wardround.common.tasks.data.reading.texts import (
     WHOLE,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.data.dates import read_dates
+from wardround.common.tasks.data.reading.dates import read_dates
 
 
 def read(cells: list[str | None], form: str | None = None) -> list[datetime | None]:
