@@ -35,7 +35,7 @@ def write_extract(path: Path, rows: int = 60) -> list[list[str]]:
     for number in range(rows):
         born = date(1930 + draw.randrange(90), 1 + draw.randrange(12), 1 + draw.randrange(28))
         came = date(2023, 1, 15) + timedelta(days=draw.randrange(600))
-        left = came + timedelta(days=draw.randrange(20))
+        left = came + timedelta(days=draw.randrange(12))
         name = draw.choice(["Schäfer", "Okafor", "Nowak"])
         lines.append(
             [
@@ -172,7 +172,7 @@ def test_a_trained_text_model_finds_what_no_rule_does(tmp_path: Path) -> None:
         (folder / f"{site}.iob").write_text("\n".join(lines))
     tiny_encoder(tmp_path / "encoder")
     (tmp_path / "federation.toml").write_text(
-        "[federation]\nrounds = 2\n[data]\npath = 'data'\n[task]\nname = 'text'\n"
+        "[federation]\nrounds = 2\n[secure_aggregation]\nenabled = false\n[data]\npath = 'data'\n[task]\nname = 'text'\n"
         "encoder = 'encoder'\nentities = ['NAME']\nmax_length = 24\ntuning = 'full'\n"
         "[training]\noptimizer = 'adamw'\nlr = 0.01\n[simulation]\nbaselines = false\n"
     )

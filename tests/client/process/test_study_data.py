@@ -36,7 +36,7 @@ def network(tmp_path: Path) -> Network:
 
 
 def test_a_snapshot_lives_as_long_as_its_study_and_a_patient_can_be_told(network: Network) -> None:
-    rounds = network.running(network.study(secure=True))
+    rounds = network.running(network.study(rounds=1))
     state = network.processes["north"].kit.state
     rounds.train()
     folder = state / "studies" / rounds.study / "data"
@@ -63,7 +63,7 @@ def test_a_study_that_asks_for_more_is_refused_and_nothing_is_taken(network: Net
 
 
 def test_who_opts_out_is_out_of_a_study_that_runs_in_another_process(network: Network) -> None:
-    rounds = network.running(network.study(rounds=3))
+    rounds = network.running(network.study(rounds=2))
     kit = network.processes["south"].kit
     site = load_site(kit.site_path)
     key = patients_key(held_out_key(site, kit.folder))
