@@ -172,7 +172,8 @@ def test_a_trained_text_model_finds_what_no_rule_does(tmp_path: Path) -> None:
         (folder / f"{site}.iob").write_text("\n".join(lines))
     tiny_encoder(tmp_path / "encoder")
     (tmp_path / "federation.toml").write_text(
-        "[federation]\nrounds = 2\n[secure_aggregation]\nenabled = false\n[data]\npath = 'data'\n[task]\nname = 'text'\n"
+        "[federation]\nrounds = 2\n[secure_aggregation]\nenabled = false\n"
+        "[data]\npath = 'data'\n[task]\nname = 'text'\n"
         "encoder = 'encoder'\nentities = ['NAME']\nmax_length = 24\ntuning = 'full'\n"
         "[training]\noptimizer = 'adamw'\nlr = 0.01\n[simulation]\nbaselines = false\n"
     )
