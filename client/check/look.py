@@ -73,8 +73,10 @@ def look(terms: Terms, folder: Path) -> Looked:
 
 def unreadable(called: str, error: WardroundError) -> Iterator[Finding]:
     """A finding for each problem that an error has."""
-    for line in str(error).splitlines():
-        yield Finding("error", called, line.strip())
+    for line in map(str.strip, str(error).splitlines()):
+        place, colon, rest = line.partition(": ")
+        named = colon and Path(called).name in place  # it stands there already, with its line
+        yield Finding("error", place if named else called, rest if named else line)
 
 
 def _as_it_lies(terms: Terms, called: str, path: Path | None) -> Looked:

@@ -14,7 +14,7 @@ from wardround.common.names import names_of
 from wardround.common.tasks.data.profile import Profile, profile
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.reading.names import listed, looks_like_a_cell
-from wardround.common.tasks.data.reading.read import Read, read_file
+from wardround.common.tasks.data.reading.read import Read, left_beside, read_file
 from wardround.common.tasks.data.reading.together import together
 from wardround.common.tasks.data.shards import shard_files, shard_sites, splits_of, visible
 from wardround.common.tasks.data.tables import READABLE
@@ -66,7 +66,7 @@ def find(path: Path, dialect: Dialect) -> Found:
     if path.is_file():
         return _one_set(path, dialect)
     sites = shard_sites(path, READABLE)
-    sites = {name: site for name, site in sites.items() if site.is_file() or _has_tables(site)}
+    sites = {name: site for name, site in sites.items() if not site.is_dir() or _has_tables(site)}
     if not sites:
         texts = sum(entry.suffix.lower() == ".txt" for entry in visible(path))
         raise DataError(
@@ -87,10 +87,8 @@ def find(path: Path, dialect: Dialect) -> Found:
         except DataError as error:
             found.problems.extend(str(error).splitlines())
     found.problems.extend(_without_header(found.shards))
-    left = [entry.name for entry in visible(path) if entry not in sites.values()]
-    if left:
-        more = f" and {len(left) - 10} more" if len(left) > 10 else ""
-        found.notes.append(f"no hospital's data, so left out: {', '.join(left[:10])}{more}")
+    if left := left_beside(entry for entry in visible(path) if entry not in sites.values()):
+        found.notes.append(f"no hospital's data, so left out: {left}")
     return found
 
 

@@ -19,6 +19,7 @@ from wardround.common.model.initial import Initial, read_initial
 from wardround.common.names import names_of
 from wardround.common.privacy.incompatible import check_settings, check_task
 from wardround.common.tasks.base import Task
+from wardround.common.tasks.data.reading.read import left_beside
 from wardround.common.tasks.data.shards import visible
 from wardround.server.members.lazy import VirtualMembers
 from wardround.simulations.population.feature_noise import NoisyShard
@@ -208,10 +209,8 @@ class Population:
                 + "; its files have endings that the task doesn't read" * bool(visible(path))
                 + "; put one file or folder each"
             )
-        others = [entry.name for entry in visible(path) if entry not in sites.values()]
-        if others:
-            shown = ", ".join(others[:10]) + (" ..." if len(others) > 10 else "")
-            self.notes.append(f"data.path: no hospital's data, so left out: {shown}")
+        if left := left_beside(entry for entry in visible(path) if entry not in sites.values()):
+            self.notes.append(f"data.path: no hospital's data, so left out: {left}")
         called = names_of(sites)
         self.titles = {name: title for name, title in called.items() if name != title}
         return {

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from wardround.common.tasks.data.reading.texts import is_number, to_float
 
-MAX_ABS_NUMBER = 1e30
-"""Larger magnitudes are refused: a float32 holds them, and sums of their squares stay finite."""
+MAX_ABS_NUMBER = 1e13
+"""Larger magnitudes are refused where they stand: a sum of their squares would be beyond what masks
+hold (``secagg.encoding``), and one cell would end the study of all."""
 _MAX_WHOLE = 2**53
 _NOT = "not a finite number of usual size; mend the cell, or name its text in task.missing_values"
 _WHY_NOT = {
@@ -51,13 +52,14 @@ def _of_numbers(column: pa.ChunkedArray) -> Numbers:
     gaps = column.null_count > 0
     values = np.array(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
     whole = column.type == pa.int64()
-    if _all_usual(column, _MAX_WHOLE - 1 if whole else MAX_ABS_NUMBER):
+    if _all_usual(column, MAX_ABS_NUMBER):
         return values, np.zeros(0, dtype=np.int64), ""
-    odd = ~(np.abs(values) < _MAX_WHOLE) if whole else ~(np.abs(values) <= MAX_ABS_NUMBER)
+    odd = ~(np.abs(values) <= MAX_ABS_NUMBER)
     if gaps:
         odd &= pc.is_valid(column).to_numpy()
     rows = np.flatnonzero(odd)
-    return values, rows, _WHY_NOT["whole"] if whole else _NOT
+    exact = not whole or not len(rows) or abs(values[rows[0]]) < _MAX_WHOLE
+    return values, rows, _NOT if exact else _WHY_NOT["whole"]
 
 
 def _all_usual(column: pa.ChunkedArray, most: float) -> bool:

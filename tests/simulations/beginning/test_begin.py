@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -199,6 +201,31 @@ def test_tables_that_end_in_txt_say_which_ending_they_need(tmp_path: Path) -> No
     (tmp_path / "h" / "north.csv").rename(tmp_path / "h" / "north.txt")
     with pytest.raises(DataError, match="end in .txt need the ending .csv"):
         begin(tmp_path / "f.toml", tmp_path / "h")
+
+
+def test_what_lies_beside_the_hospitals_is_told_with_its_mend(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "h")
+    (folder / "east.xls").write_bytes(b"\xd0\xcf\x11\xe0")
+    (folder / "a.pdf").write_bytes(b"%PDF")
+    found, _ = begun(tmp_path, folder)
+    beside = "left out: east.xls (an old Excel file; save it as .xlsx or CSV), a.pdf"
+    assert said(found, beside)
+    config = config_of(found, tmp_path)
+    assert any(beside in note for note in Population(config, make_task(config)).notes)
+
+
+def test_a_number_without_end_and_a_link_to_nowhere(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "h")
+    frame = {"id": [1, 2, 3], "age": [40.0, np.inf, 60.0], "crp": [1.5, 2, 3], "died": [0, 1, 1]}
+    pq.write_table(pa.table(frame), folder / "east.parquet")
+    found, task = begun(tmp_path, folder)
+    assert (
+        said(found, "east.parquet:2: column 'age': no number")
+        and "age" in task["columns"]["ignore"]
+    )
+    (folder / "nowhere.csv").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match="nowhere.csv: no such file"):
+        begin(tmp_path / "g.toml", folder)
 
 
 def test_a_target_that_does_not_vary_and_a_table_without_inputs_say_why(tmp_path: Path) -> None:

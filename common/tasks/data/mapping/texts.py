@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?", re.ASCII)
 MAX_ABS_NUMBER = 1e30
-"""As ``table.MAX_ABS_NUMBER``: larger magnitudes are no measurement."""
+"""Larger magnitudes are no measurement, nor a step towards one."""
 
 
 def each(column: pa.Array, function: Callable[[Any], Any], type_: pa.DataType) -> pa.Array:

@@ -130,9 +130,12 @@ def _of_numbers(name: str, column: pa.ChunkedArray, least: int) -> ColumnProfile
     whole_type = pa.types.is_integer(column.type)
     present = column.drop_null()
     values = present.to_numpy()
+    rows, gaps, endless = len(column), column.null_count, np.zeros(0, dtype=np.int64)
     if not whole_type:
-        values = values[~np.isnan(values)]
-    rows, gaps = len(column), len(column) - len(values)
+        every = column.to_numpy()
+        endless = np.flatnonzero(np.isinf(every))
+        values = values[np.isfinite(values)]
+        gaps = int(np.isnan(every).sum())
     if len(values) == 0:
         return ColumnProfile(name, "empty", rows, gaps, 0, base, unit, least=least)
     found, sizes = np.unique(values, return_counts=True)
@@ -161,6 +164,8 @@ def _of_numbers(name: str, column: pa.ChunkedArray, least: int) -> ColumnProfile
         _quantile(found, sizes, 0.75),
         counts,
         sentinels,
+        odd=len(endless),
+        first_odd=int(endless[0]) if len(endless) else None,
         numeric=True,
         least=least,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from wardround.common.tasks.data.reading.texts import missing_codes, missing_num
 from wardround.common.text import normal_text
 
 EXCEL = (".xlsx", ".xlsm")
-_REFUSED = {
+REFUSED = {
     ".xls": "an old Excel file; save it as .xlsx or CSV",
     ".xlsb": "a binary Excel file; save it as .xlsx or CSV",
     ".ods": "an OpenDocument file; save it as .xlsx or CSV",
@@ -30,6 +30,7 @@ _REFUSED = {
     ".sav": "an SPSS file; export it as CSV or Parquet",
     ".dta": "a Stata file; export it as CSV or Parquet",
 }
+"""Endings of files that hold tables and aren't read, with the mend."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ class Read:
     lines: Callable[[int], int]
     told: str = ""
     left_out: tuple[LeftOut, ...] = ()
+
+
+def left_beside(paths: Iterable[Path]) -> str:
+    """Files that are no hospital's data, for one line; '' for none. Tables of kinds that aren't
+    read come first, with their mend."""
+    known = sorted(paths, key=lambda path: (path.suffix.lower() not in REFUSED, path.name))
+    names = [
+        path.name + (f" ({REFUSED[end]})" if (end := path.suffix.lower()) in REFUSED else "")
+        for path in known
+    ]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
 
 
 def read_file(
@@ -81,8 +94,8 @@ def read_written(
     ending = path.suffix.lower()
     if path.is_dir():
         raise DataError(f"{path}: a folder, not a file; name the file, or the folder that it is in")
-    if ending in _REFUSED:
-        raise DataError(f"{path}: {_REFUSED[ending]}")
+    if ending in REFUSED:
+        raise DataError(f"{path}: {REFUSED[ending]}")
     if ending == ".parquet":
         return Read(read_parquet(path, hide_names), _counted)
     if ending in EXCEL:

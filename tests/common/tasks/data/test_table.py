@@ -136,9 +136,9 @@ def test_a_first_patient_taken_for_the_header_is_not_quoted(tmp_path: Path, row:
     assert "header" in message
 
 
-@pytest.mark.parametrize("cell", ["1_0", "1e31", "nan", "-inf", "0x10", "1e400", "\u0661", "1-"])
+@pytest.mark.parametrize("cell", ["1_0", "2e13", "nan", "-inf", "0x10", "1e400", "\u0661", "1-"])
 def test_what_is_no_plain_number_is_refused(tmp_path: Path, cell: str) -> None:
-    table = read_table(write(tmp_path / "x.csv", f'x,y\n-1e30,a\n"{cell}",b\n'))
+    table = read_table(write(tmp_path / "x.csv", f'x,y\n-1e13,a\n"{cell}",b\n'))
     with pytest.raises(DataError, match=r"x\.csv:3: column 'x': (not a fin|digits)") as caught:
         table.numbers("x")
     assert cell not in str(caught.value).replace("a finite", "").replace("name", "")

@@ -66,6 +66,7 @@ CSV = {
         "age,ill\n9007199254740993,0\n",
         "x.csv:2: column 'age': a whole number",
     ),
+    "beyond what sums hold": ("age,ill\n20000000000000,0\n", "x.csv:2: column 'age': not a fin"),
     "a comma": ('age,ill\n"1,234",0\n', "x.csv:2: column 'age': a comma, which is a mark"),
     "a right-to-left name": ("عمر,ill\nCanary,0\n", "x.csv:2: column 'عمر': not a finite number"),
     "a cell of another kind": (
