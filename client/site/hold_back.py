@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from wardround.client.site.policy import SitePolicy
 from wardround.common.config.load import Config
 from wardround.common.memory import most_bytes
@@ -76,9 +78,9 @@ def asked_columns(config: Config, without: tuple[str, ...] = ()) -> list[str]:
     """The columns that a study's task names, in any role but some, and the variables of a cohort,
     which says itself whose a row is."""
     tables = [config.task.options.get(key) for key in _COLUMN_KEYS]
-    names = list[str]()
+    names = list(_unnamed(config))
     if config.cohort is not None:
-        names, without = list(config.cohort.variables), (*without, "patient_id")
+        names, without = [*names, *config.cohort.variables], (*without, "patient_id")
     without = (*without, "ignore")
     names += [
         one for table in tables if isinstance(table, Mapping) for one in _names(table, without)
@@ -93,6 +95,21 @@ def takes_every_column(config: Config) -> bool:
         return False
     columns = config.task.options.get("columns", {})
     return "*" in columns.get(_EVERY, ["*"])
+
+
+def _unnamed(config: Config) -> Iterator[str]:
+    """The columns that a task reads where the study says of none what it is."""
+    from wardround.common.tasks.options import Columns
+    from wardround.common.tasks.text.options import TextColumns
+
+    options = config.task.options
+    named = options.get("columns") or {}
+    fields: dict[str, FieldInfo] = {}
+    if config.task.name == "tabular" and options.get("kind") != "survival":
+        fields = {"target": Columns.model_fields["target"]}
+    elif config.task.name == "text" and options.get("kind") == "sequence":
+        fields = {role: TextColumns.model_fields[role] for role in ("text", "label")}
+    yield from (str(field.default) for role, field in fields.items() if role not in named)
 
 
 def _names(table: Mapping[str, Any], without: tuple[str, ...]) -> Iterator[str]:

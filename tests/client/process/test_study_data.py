@@ -43,13 +43,12 @@ def test_a_snapshot_lives_as_long_as_its_study_and_a_patient_can_be_told(network
     (taken,) = folder.glob("*.parquet")
     table = pq.read_table(taken)
     assert set(table.column_names) == {"first", "second", "patient", "ill", PATIENT}
-    kit, patient = network.processes["north"].kit, table.column(PATIENT)[0].as_py()
-    (run,) = [one for one in held(kit, patient, now_utc()).runs] or [None]
-    other = table.column(PATIENT)[-1].as_py()
-    assert [run, *held(kit, other, now_utc()).runs] != [None]
+    kit, patients = network.processes["north"].kit, sorted(set(table.column(PATIENT).to_pylist()))
+    trained = [one for one in patients if held(kit, one, now_utc()).runs]
+    assert 0 < len(trained) <= len(patients)
     rounds.end("aborted")
     assert not folder.exists()
-    states = {one.state for name in {patient, other} for one in held(kit, name, now_utc()).runs}
+    states = {one.state for one in held(kit, trained[0], now_utc()).runs}
     assert states == {"aborted"}
     network.close()
 

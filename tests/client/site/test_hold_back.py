@@ -60,6 +60,13 @@ def site(tmp_path: Path, text: str) -> SitePolicy:
         ),
         ('codes = ["LOINC:*"]', COHORT, r"'ICD10:E11\*'"),
         ('codes = ["LOINC:*", "ICD10:E11?"]', COHORT, r"'ICD10:E11\*'"),
+        # what a task reads where the study names nothing
+        (
+            'columns = ["label"]',
+            '[task]\nname = "text"\nkind = "sequence"\nclasses = ["a"]',
+            "'text'",
+        ),
+        ('columns = ["x"]', '[task.columns]\nnumeric = ["x"]', "'malignant'"),
         # beside a cohort too a file that lies there has more columns than it, and is all there is
         (
             'columns = ["lactate", "diabetes", "died"]',
