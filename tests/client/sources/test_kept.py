@@ -11,11 +11,13 @@ import pytest
 
 from tests.provisioning import federation
 from wardround.client.process.main import HospitalProcess
+from wardround.client.process.pipe import read_error, told_error
 from wardround.client.site.kit import Kit
 from wardround.client.site.terms import Data
+from wardround.client.sources import kept
 from wardround.client.sources.kept import SourceFailed
 from wardround.common.config.load import load_config
-from wardround.common.errors import ConfigError, PolicyRefused
+from wardround.common.errors import ConfigError, DataError, PolicyRefused
 from wardround.common.procedures.describe.columns import Rows, category_columns
 from wardround.common.tasks.categories import frequent
 from wardround.common.tasks.data.snapshot import PATIENT
@@ -39,6 +41,22 @@ def kit_with(tmp_path: Path, site: str, task: str = "") -> Path:
 def write(path: Path, rows: int) -> None:
     lines = [f"{1000 + i // 2},{i * 0.1},{i % 2}" for i in range(rows)]
     path.write_text("mrn,x,y\n" + "\n".join(lines) + "\n")
+
+
+def test_what_fails_in_a_source_is_one_sentence_whoever_computes_and_whatever_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a library too: its text may quote a cell, and its kind is an answer."""
+
+    def broken(*_: object) -> None:
+        raise ArithmeticError("cell 'Smith'")
+
+    monkeypatch.setattr(kept, "take_rows", broken)
+    with pytest.raises(SourceFailed, match="own log says why$") as error:
+        HospitalProcess(Kit.open(kit_with(tmp_path, CARDIO)), Data(none=True))
+    assert "ArithmeticError at test_kept.py:" in caplog.text and "Smith" not in caplog.text
+    told = read_error(told_error(error.value))
+    assert isinstance(told, DataError) and str(told) == str(error.value)
 
 
 def rows(process: HospitalProcess) -> int:
