@@ -86,10 +86,11 @@ def _facts(study: Study, description: Description) -> list[tuple[str, str]]:
         found.append(("task's file", f"SHA-256 {study.task_sha256}; it travels by other means"))
     if isinstance(columns, Mapping):
         found += [(key, _columns(value)) for key, value in sorted(columns.items())]
-    rounds = config.federation.rounds
+    rounds, procedure = config.federation.rounds, config.procedure.name
+    trained = ("training", f"{rounds} round{'s' * (rounds != 1)} of {config.strategy.name}")
     return [
         *found,
-        ("training", f"{rounds} round{'s' * (rounds != 1)} of {config.strategy.name}"),
+        trained if config.procedure.trains else ("procedure", f"{procedure}: no model is trained"),
         ("aggregation", "secure: the server learns sums only" if secure else "PLAIN"),
         ("privacy", _privacy(config) if private else "no differential privacy"),
     ]

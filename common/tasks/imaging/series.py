@@ -70,7 +70,7 @@ def read_series(folder: Path, options: ImagingOptions, place: str) -> Decoded | 
     found = [read_dicom(path, f"{place}, slice {n}") for n, path in enumerate(files, 1)]
     slices = [dataset for dataset in found if has_pixels(dataset)]
     if not slices:
-        raise Unreadable(f"{place}: a folder without an image")
+        raise Unreadable(f"{place}: a folder without an image; remove it")
     left = [LeftOut(len(entries) - len(files), "files", "no image by their names' endings")]
     left.append(LeftOut(len(found) - len(slices), NO_PIXELS.what, NO_PIXELS.reason))
     planned = [dataset for dataset in slices if not _is_localiser(dataset)] or slices

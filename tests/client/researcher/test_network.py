@@ -77,6 +77,8 @@ def test_a_file_becomes_a_study_once(served: Served, anna: Network, file: Path) 
     assert shown["training"].startswith("3 rounds of ") and shown["aggregation"].startswith(
         "secure"
     )
+    asked = dict(anna.facts(anna.prepare(file, ["procedure.name=describe"])))
+    assert asked["procedure"] == "describe: no model is trained" and "training" not in asked
     assert not anna.studies()._repr_html_().count(study.id[:12])  # nothing was sent
     handle = anna.submit(file)
     again = anna.submit(file, ())
