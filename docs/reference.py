@@ -31,6 +31,7 @@ from wardround.client.sources.pacs.settings import (
     Query,
     SeriesChoice,
 )
+from wardround.client.sources.settings import FileSource
 from wardround.client.sources.sql.settings import SqlSource
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
@@ -65,6 +66,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "cohort.index": CohortIndex,
     "cohort.variables": CohortVariable,
     "source omop": OmopSource,
+    "source file": FileSource,
     "source sql": SqlSource,
     "source dicomweb": DicomWebSource,
     "source dicom": DimseSource,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from wardround.client.check.finding import Checked, Finding, worst
 from wardround.client.check.look import Looked, look
 from wardround.client.check.rows import row_findings
 from wardround.client.check.task import Loaded, load
+from wardround.client.site.hold_back import check_held_back
 from wardround.client.site.terms import Terms
 from wardround.common.config.task import make_task
 from wardround.common.durable.private import private_folder
+from wardround.common.errors import PolicyRefused
 from wardround.common.tasks.data.snapshot import PATIENT
 from wardround.common.tasks.tabular import TabularTask
 
@@ -48,10 +51,10 @@ def _sweep(state: Path, now: datetime) -> None:
 
 def _checked(terms: Terms, looked: Looked, now: datetime) -> Checked:
     task, table = make_task(terms.config), looked.table
-    findings, shown = list(looked.findings), []
+    findings, shown = [*_held_back(terms), *looked.findings], []
     if isinstance(task, TabularTask) and table is not None:
         own = table.drop_columns([PATIENT]) if PATIENT in table.column_names else table
-        columns = Columns(looked, own, task.options)
+        columns = Columns(terms, looked, own, task.options)
         findings += columns.findings()
         findings += row_findings(looked, table, columns.profile, task.options, now)
         shown = columns.shown()
@@ -70,6 +73,15 @@ def _checked(terms: Terms, looked: Looked, now: datetime) -> Checked:
         loaded.parts,
         loaded.labels,
     )
+
+
+def _held_back(terms: Terms) -> Iterator[Finding]:
+    """What the hospital's own rules refuse of the question, as a plan of it would be."""
+    whose = getattr(terms.data.source, "patient_id", None)
+    try:
+        check_held_back(terms.site, terms.config, terms.data.is_taken, whose)
+    except PolicyRefused as error:
+        yield Finding("error", "this hospital's rules", str(error))
 
 
 def _distinct(findings: list[Finding]) -> list[Finding]:

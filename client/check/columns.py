@@ -11,6 +11,8 @@ import pyarrow as pa
 from wardround.client.check.finding import LEAST, Finding, Shown, count_of
 from wardround.client.check.look import Looked
 from wardround.client.check.units import likely_unit, mend_unit, other_unit
+from wardround.client.site.hold_back import is_allowed
+from wardround.client.site.terms import Terms
 from wardround.common.tasks.columns import needed_columns
 from wardround.common.tasks.data.mapping.texts import numbers
 from wardround.common.tasks.data.profile import ColumnProfile, Profile, profile
@@ -26,8 +28,10 @@ _MOSTLY = 0.5
 class Columns:
     """The columns of a table, as a study with these options has them."""
 
-    def __init__(self, looked: Looked, table: pa.Table, options: TabularOptions) -> None:
-        self._looked, self._table, self._options = looked, table, options
+    def __init__(
+        self, terms: Terms, looked: Looked, table: pa.Table, options: TabularOptions
+    ) -> None:
+        self._terms, self._looked, self._table, self._options = terms, looked, table, options
         self.profile: Profile = profile(table)
         columns = options.columns
         named = set(columns.named())
@@ -58,12 +62,18 @@ class Columns:
     # --- one column -----------------------------------------------------------------------------
     def _lacking(self) -> Iterator[Finding]:
         spare = [name for name in self.profile.columns if name not in self.roles]
+        table = f"[data.{self._terms.data.name or 'NAME'}.map]"
+        source = self._looked.source
+        begun = source is not None and bool(source.map.rename)
         for name in needed_columns(self._options):
-            if name not in self.profile:
+            if name not in self.profile and is_allowed(self._terms.site.columns, name):
                 hint = near(name, spare or self.profile.columns)
                 own = hint or "YOUR COLUMN"
                 there = f"; there is '{hint}'" if hint else ""
-                mend = f'in [data.NAME.map] write rename = {{ "{name}" = "{own}" }}'
+                pair = f'"{name}" = "{own}"'
+                mend = f"in {table} " + (
+                    f"add {pair} to rename" if begun else f"write rename.{pair}"
+                )
                 yield Finding("error", f"column '{name}'", f"isn't there{there}", mend)
 
     def _of_column(self, one: ColumnProfile, role: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from wardround.common.tasks.data.reading.read import without
 from wardround.common.tasks.data.snapshot import Origin, write_snapshot
 from wardround.common.tasks.tabular import TabularTask
 
+_TITLE, _NUMBER = re.compile(r": \d+ problems$"), re.compile(r"^\d+\. ")
+"""Of a list of problems: its first line, and what each begins with."""
 _SHOWN = 3
 """Places that a finding names; of more, the number."""
 
@@ -65,18 +68,21 @@ def look(terms: Terms, folder: Path) -> Looked:
             return Looked(called, folder)
         return _as_it_lies(terms, called, located.path)
     except WardroundError as error:
-        return Looked(called, findings=[*unreadable(called, error)])
+        return Looked(called, findings=[*unreadable(terms, error)])
     except OSError as error:
         text = f"can't be kept while it is looked at ({error.strerror})"
         return Looked(called, findings=[Finding("error", str(folder.parent), text, "make room")])
 
 
-def unreadable(called: str, error: WardroundError) -> Iterator[Finding]:
+def unreadable(terms: Terms, error: WardroundError) -> Iterator[Finding]:
     """A finding for each problem that an error has."""
-    for line in map(str.strip, str(error).splitlines()):
-        place, colon, rest = line.partition(": ")
+    called = terms.data.words or "the task's example data"
+    lines = [line.strip() for line in terms.data.own_words(str(error)).splitlines()]
+    titled = len(lines) > 1 and _TITLE.search(lines[0]) is not None
+    for line in lines[titled:]:
+        place, colon, rest = _NUMBER.sub("", line).partition(": ")
         named = colon and Path(called).name in place  # it stands there already, with its line
-        yield Finding("error", place if named else called, rest if named else line)
+        yield Finding("error", place if named else called, rest if named else _NUMBER.sub("", line))
 
 
 def _as_it_lies(terms: Terms, called: str, path: Path | None) -> Looked:

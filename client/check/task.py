@@ -47,7 +47,7 @@ def load(terms: Terms, called: str, path: Path | None) -> Loaded:
             _labels(task, raw, found)
             _parts(terms, task, raw, found)
     except WardroundError as error:
-        found.findings += unreadable(called, error)
+        found.findings += unreadable(terms, error)
     return found
 
 

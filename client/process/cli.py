@@ -85,7 +85,7 @@ def run(
 def _started_with(kit: Kit, data: Path | None, example_data: bool) -> Data:
     """A name of ``site.toml``, else a path. Raises DataError where there is neither."""
     from wardround.client.site.policy import load_site
-    from wardround.client.site.terms import Data
+    from wardround.client.site.terms import Data, unknown_data
     from wardround.common.errors import DataError
 
     if data is None:
@@ -94,8 +94,7 @@ def _started_with(kit: Kit, data: Path | None, example_data: bool) -> Data:
     if str(data) in names:
         return Data(name=str(data))
     if not data.exists():
-        known = f", nor [data.NAME] in site.toml (there: {', '.join(names)})" if names else ""
-        raise DataError(f"{data}: no such file or folder (--data){known}")
+        raise DataError(unknown_data(data, names))
     return Data(data)
 
 

@@ -60,6 +60,7 @@ def check(
     Says everything at once, writes a page that stays here, and sends nothing. Exit code 1 if
     something would end or spoil the study here.
     """
+    from collections import Counter
     from datetime import datetime
 
     from rich.text import Text
@@ -79,8 +80,12 @@ def check(
         console.print(mark + Text(one_line(one.line, 2000)), soft_wrap=True)
     file = report or opened.state / "data_check.html"
     write_private(file, page(found).encode())
-    counts = [f"{sum(one.state == s for one in found.findings)} {s}s" for s in ("error", "warning")]
-    console.print(f"{' and '.join(counts)}; the page: {file}", soft_wrap=True)
+    counts = Counter(one.state for one in found.findings)
+    told = " and ".join(
+        f"{counts[state]} {state}{'' if counts[state] == 1 else 's'}"
+        for state in ("error", "warning")
+    )
+    console.print(f"{told}; the page: {file}", soft_wrap=True)
     raise typer.Exit(int(found.worst == "error"))
 
 
@@ -89,7 +94,7 @@ def _terms(kit: Kit, name: Path | None, study: str) -> Terms:
     from dataclasses import replace
 
     from wardround.client.site.policy import load_site
-    from wardround.client.site.terms import Data, Terms
+    from wardround.client.site.terms import Data, Terms, unknown_data
     from wardround.client.sources.kept import Located
     from wardround.common.errors import DataError
 
@@ -102,8 +107,7 @@ def _terms(kit: Kit, name: Path | None, study: str) -> Terms:
     elif name.exists():
         located = Located(name)
     else:
-        known = f", nor [data.NAME] in site.toml (there: {', '.join(site.data)})"
-        raise DataError(f"{name}: no such file or folder{known if site.data else ''}")
+        raise DataError(unknown_data(name, site.data))
     started = Terms.read(kit, data=Data(located.path), study=asked)
     return replace(started, data=located)
 

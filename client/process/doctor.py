@@ -18,7 +18,8 @@ from wardround.client.site.ledger import AUDIT, BEGUN, state_of
 from wardround.client.site.policy import load_site
 from wardround.client.site.siblings import shared_data, unlike_held_out
 from wardround.client.site.studies import StudyFolders
-from wardround.client.site.terms import Data, Terms, resolve_device
+from wardround.client.site.terms import Data, Terms, resolve_device, unknown_data
+from wardround.client.sources.kept import Located
 from wardround.client.sources.readers import look
 from wardround.client.sources.source import Asked
 from wardround.client.training.devices import told
@@ -27,7 +28,7 @@ from wardround.common.address import split_address
 from wardround.common.audit.verify import check_log, proof_words
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
-from wardround.common.errors import PolicyRefused, WardroundError
+from wardround.common.errors import DataError, PolicyRefused, WardroundError
 from wardround.common.names import ROLES
 from wardround.common.process import checks
 from wardround.common.process.checks import Finding
@@ -38,6 +39,7 @@ from wardround.common.transport.frames import TIME_METHOD
 from wardround.common.trust.credentials import NAMES
 
 _CLOCK_S = 30.0
+_NAME_IT = "write [data.NAME] in site.toml, or start the client with --data SHARD"
 _TIMEOUT_S = 5.0
 
 
@@ -61,8 +63,11 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     if not isinstance(kit, Kit):
         yield from _way(kit)
         return
-    yield checks.check("policy", lambda: _policy(kit))
+    policy = checks.check("policy", lambda: _policy(kit))
+    yield policy
     yield from _way(kit)
+    if policy.state == "error":
+        return  # all that follows goes by that file
     yield checks.check("device", lambda: _device(kit))
     yield from checks.looking("state", lambda: _state(kit))
     yield from checks.looking("shared data", lambda: shared_data(kit.folder, others))
@@ -73,7 +78,7 @@ def examine(folder: Path, data: Path | None, others: Sequence[Path] = ()) -> Ite
     elif data is not None:
         yield checks.check("data", lambda: _data(kit, data))
     elif not load_site(kit.site_path).data:
-        yield Finding("data", "warning", "none was named (--data SHARD): a client needs it")
+        yield Finding("data", "warning", f"none was named: {_NAME_IT}")
 
 
 def _is_other(folder: Path) -> bool:
@@ -143,21 +148,39 @@ def _audit(kit: Kit, log: Path) -> str:
 def _data(kit: Kit, data: Path) -> str:
     site = load_site(kit.site_path)
     config: Config = site.apply(kit.description.config())
-    return checks.rows(make_task(config), data)
+    known = str(data) in site.data
+    if not known and not data.exists():
+        raise DataError(unknown_data(data, site.data))
+    return _fit(kit, config, site.located(str(data)) if known else Located(data))
+
+
+def _fit(kit: Kit, config: Config, located: Located) -> str:
+    """What a study makes of data that lie here as it loads them."""
+    if located.is_taken:
+        return f"{located.words}: wardround data check {kit.folder} reads it, and says what fits"
+    if located.path is None:
+        return "public example data"
+    with allowing(located.left_out_share):
+        try:
+            return checks.rows(make_task(config), located.path)
+        except DataError as error:
+            raise DataError(located.own_words(str(error))) from None
 
 
 def _of_network(kit: Kit, data: Path | None) -> Iterator[Finding]:
     """What the client is to be started with, and the data of each study that goes on, held against
     it."""
-    started = Data(data, none=data is None)
     folders = StudyFolders(kit.folder / "state")
     site = load_site(kit.site_path)
+    known = data is not None and str(data) in site.data
+    started = Data(name=str(data)) if known else Data(data, none=data is None)
     if data is not None:
-        there = "is there; each study that is shown is held against it"
-        there = there if data.exists() else "there is no such file or folder"
-        yield Finding("data", "ok" if data.exists() else "error", f"{data}: {there}")
+        there = known or data.exists()
+        told = f"{data}: is there; each study that is shown is held against it"
+        told = told if there else unknown_data(data, site.data)
+        yield Finding("data", "ok" if there else "error", told)
     elif not site.data:
-        yield Finding("data", "warning", "none: neither --data SHARD nor [data.NAME] of site.toml")
+        yield Finding("data", "warning", f"none was named: {_NAME_IT}")
     for id in folders.open_ids():
         study = folders.kept(id)
         yield checks.check(f"study {study.name}", partial(_rows, kit, started, study))
@@ -165,13 +188,7 @@ def _of_network(kit: Kit, data: Path | None) -> Iterator[Finding]:
 
 def _rows(kit: Kit, data: Data, study: Study) -> str:
     terms = Terms.read(kit, data=data, study=study)
-    task, located = make_task(terms.config), terms.data
-    if located.is_taken:
-        return f"{located.words}: wardround data check {kit.folder} reads it, and says what fits"
-    if located.path is None:
-        return "public example data"
-    with allowing(located.left_out_share):
-        return checks.rows(task, located.path)
+    return _fit(kit, terms.config, terms.data)
 
 
 def _sources(kit: Kit) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused, ProvisionError
 from wardround.common.run.shaping import differences
 from wardround.common.study.study import Study
+from wardround.common.text import near
 from wardround.common.trust.identity import Roster
 
 _KIND = (
@@ -178,6 +180,14 @@ def _located(site: SitePolicy, mapped: Located | None, study: str | None, data: 
         else "no data is named; add --data SHARD, or write [data.NAME] (or, to try it out, "
         "--example-data)",
     )
+
+
+def unknown_data(data: Path, names: Iterable[str]) -> str:
+    """What is said of ``--data`` that is neither a path nor a name of ``site.toml``."""
+    there = ", ".join(names)
+    hint = near(str(data), names)
+    known = f", nor [data.NAME] in site.toml (there: {there})" if there else ""
+    return f"{data}: no such file or folder{known}" + (f"; is it {hint}?" if hint else "")
 
 
 def _of_source(located: Located) -> dict[Path, str]:

@@ -80,6 +80,19 @@ class Located:
             return str(self.path.absolute())
         return called(self.name) if self.source is not None else ""
 
+    def own_words(self, text: str) -> str:
+        """A message of a reader or a task, with the mend that is this hospital's: settings of the
+        study (``task.dialect``) are not its to change, those of ``[data.NAME]`` are."""
+        own = f"[data.{self.name or 'NAME'}"
+        text = text.replace("task.dialect.", f"{own}.dialect] ")
+        text = text.replace("task.dialect", f"{own}.dialect]")
+        text = text.replace("task.missing_values", f"{own}.map.missing]")
+        text = text.replace("check data.path", f"check path of {own}]")
+        if "task.columns.positive" in text:
+            end = "\n" if "\n" in text else "; "
+            text += f"{end}here codes of {own}.map] can make 1 and 0 of a column's texts"
+        return text
+
 
 @dataclass(frozen=True)
 class May:
@@ -153,8 +166,11 @@ class KeptData:
         """What a task's ``load_large`` makes of them, without what the hospital lets be left out.
         What it keeps on the disk goes when other data are taken, and with the rest when the study
         is over. Raises SourceFailed, and what ``load`` raises."""
-        with allowing(self._located.left_out_share):
-            return load(self.path, self._folder / _PREPARED)
+        try:
+            with allowing(self._located.left_out_share):
+                return load(self.path, self._folder / _PREPARED)
+        except DataError as error:
+            raise DataError(self._located.own_words(str(error))) from None
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
@@ -179,7 +195,7 @@ class KeptData:
             log.error("%s: can't be kept (%s)", self._folder, error.strerror)
             raise SourceFailed(_public(located.name)) from None
         except WardroundError as error:
-            log.error("%s", error)
+            log.error("%s", located.own_words(str(error)))
             raise SourceFailed(_public(located.name)) from None
         except Exception as error:  # of a library: its text may quote a cell, its kind tell of one
             at = traceback.extract_tb(error.__traceback__)[-1]

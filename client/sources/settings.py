@@ -73,7 +73,7 @@ class FileSource(RowsTable):
     """A file, or the files of a folder: CSV, Parquet or Excel for tables, else as the task
     has it."""
 
-    source: Literal["file"] = "file"
+    source: Literal["file"] = Field("file", description="the kind of source")
     path: LocalPath = Field(description="a file or folder, from this file's folder")
     snapshot: bool = Field(
         False,

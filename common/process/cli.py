@@ -34,7 +34,8 @@ def doctor(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="SHARD", help="Also hold this data against the task.")
+        Path | None,
+        typer.Option(metavar="SHARD|NAME", help="Also hold this data against the task."),
     ] = None,
 ) -> None:
     """Check clock, certificates, reachability, proxy, GPU, disk and data, at either end."""

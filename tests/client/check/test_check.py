@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import random
 import stat
+import tomllib
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -25,6 +27,7 @@ from wardround.client.site.kit import Kit
 from wardround.client.site.policy import load_site
 from wardround.client.site.studies import StudyFolders
 from wardround.client.site.terms import Data, Terms
+from wardround.client.sources.kept import Located
 from wardround.common.config.load import load_config
 from wardround.common.process.main import app
 from wardround.common.settings import TaskTable
@@ -132,8 +135,8 @@ def test_names_and_units_that_are_another_are_said_with_the_mend(kit: Kit) -> No
     site = '[data.ward]\npath = "ward.csv"\npatient_id = "PatNr"\n'
     errors = told(check(kit, rows(), site, head), "error")
     assert (
-        "column 'creatinine': isn't there; there is 'Creatinine [mg/dL]'; in [data.NAME.map] write "
-        'rename = { "creatinine" = "Creatinine [mg/dL]" }'
+        "column 'creatinine': isn't there; there is 'Creatinine [mg/dL]'; in [data.ward.map] write "
+        'rename."creatinine" = "Creatinine [mg/dL]"'
     ) in errors
     assert (
         "column 'sex': has categories that the study doesn't name: 'm' (30), 'w' (30); say in "
@@ -158,6 +161,40 @@ def test_a_mapping_that_doesnt_fit_names_its_keys(kit: Kit) -> None:
         "data.ward.map.rename.sex: there is no column 'Geschlecht'; name a column of the file, or "
         "leave this out"
     ]
+
+
+def test_what_the_advice_says_of_missing_columns_can_be_copied_line_by_line(kit: Kit) -> None:
+    site = '[data.ward]\npath = "ward.csv"\n[data.ward.map]\n'
+    errors = told(check(kit, rows(), site), "error")
+    advice = [line.partition(" write ")[2] for line in errors if "isn't there" in line]
+    assert len(advice) == 4
+    copied = "\n".join(advice).replace("YOUR COLUMN", "age")
+    assert tomllib.loads(copied)["rename"]["creatinine"] == "age"
+    errors = told(check(kit, rows(), SITE, HEAD.replace("age", "Alter")), "error")
+    assert any(line.endswith('add "age" = "YOUR COLUMN" to rename') for line in errors)
+
+
+def test_a_column_that_the_hospital_holds_back_is_no_lacking_one(kit: Kit) -> None:
+    allowed = 'columns = ["died", "creatinine", "stay_days", "sex", "patient"]\n'
+    errors = told(check(kit, rows(), allowed + SITE), "error")
+    assert len(errors) == 1 and errors[0].startswith("this hospital's rules: site.toml:")
+    assert errors[0].endswith("the study asks for column 'age'")
+
+
+def test_a_readers_advice_is_the_hospitals_own_to_follow(kit: Kit) -> None:
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet("second")):
+        sheet.append(HEAD.split(","))
+        sheet.append(rows()[0].split(","))
+    book.save(kit.folder / "ward.xlsx")
+    site = '[data.ward]\npath = "ward.xlsx"\n'
+    errors = told(check(kit, rows(), site), "error")
+    assert errors == [
+        f"{kit.folder}/ward.xlsx: several sheets hold rows ('Sheet', 'second'); say which in "
+        "[data.ward.dialect] sheet"
+    ]
+    asked = Located(name="ward").own_words("a: not 0/1; name them in task.columns.positive.a")
+    assert asked.endswith("; here codes of [data.ward.map] can make 1 and 0 of a column's texts")
 
 
 def test_small_groups_are_not_shown_by_value(kit: Kit) -> None:

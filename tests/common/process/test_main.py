@@ -83,7 +83,7 @@ def test_init_writes_a_file_that_runs_and_never_overwrites(tmp_path, capsys, mon
             "hospitals (simulation.clients = 5); lower it",
         ),
         (["report", "nothing"], 8, "not a run directory"),
-        (["client", "kit"], 3, "no data is named: add --data SHARD (or, to try it out, --example"),
+        (["client", "kit"], 10, "kit: no such folder; a start-up kit has it: ask the coordinator"),
         (["client", "kit", "--data", ".", "--example-data"], 3, "give one of them, not both"),
     ],
 )

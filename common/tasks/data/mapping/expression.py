@@ -3,11 +3,11 @@
     days(discharge - admission)       if(`Kreatinin [mg/dL]` > 1.2, "high", "normal")
     weight / (height / 100) ** 2      sex == "f" and age >= 50      coalesce(crp, crp_old)
 
-Numbers, columns (in backticks where the name isn't one word), texts in quotes, + - * / **,
-comparisons, and/or/not, ``x in ("a", "b")``, and the functions of ``FUNCTIONS``; as tightly bound
-as in Python. There is nothing else: no names of anything but columns, no loops, no attributes, and
-nothing is ever handed to Python. Length and depth are bounded. What the parts mean is in
-``evaluate.py``, which kinds of values they take in ``kinds.py``.
+Numbers, true and false, columns (in backticks where the name isn't one word), texts in quotes,
++ - * / **, comparisons, and/or/not, ``x in ("a", "b")``, and the functions of ``FUNCTIONS``; as
+tightly bound as in Python. There is nothing else: no names of anything but columns, no loops, no
+attributes, and nothing is ever handed to Python. Length and depth are bounded. What the parts mean
+is in ``evaluate.py``, which kinds of values they take in ``kinds.py``.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ _TOKENS = re.compile(
     r"|(?P<sign>\*\*|==|!=|<>|<=|>=|[-+*/<>=(),]))"
 )
 _WORDS = ("and", "or", "not", "in")
+_TRUTHS = {"true": "==", "false": "!="}
+"""Each as a comparison of 1 with 1; a column of such a name stands in backticks."""
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
 
@@ -334,6 +336,9 @@ class _Parser:
         token = self._take()
         if token.kind == "column" or not self._is("("):
             name = normal_text(token.value)
+            if token.kind == "name" and name in _TRUTHS:
+                one = Number(1.0, token.at)
+                return Call(_TRUTHS[name], (one, one), token.at)
             if not name:
                 raise self._wrong(token, "a column without a name")
             return Column(name, token.at)

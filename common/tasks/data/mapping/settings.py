@@ -103,7 +103,7 @@ class UnitChange(Table):
             raise WrongKey("analyte", "says the factor already; leave out one of them")
         if self.analyte not in MOLAR_MASSES:
             hint = near(str(self.analyte), MOLAR_MASSES)
-            known = f"is it '{hint}'?" if hint else f"known are {', '.join(sorted(MOLAR_MASSES))}"
+            known = f"'{hint}' is" if hint else f"known are {', '.join(sorted(MOLAR_MASSES))}"
             raise WrongKey("analyte", f"isn't known; {known}; or give the factor")
         if by_molar_mass(self.from_, self.to, 1.0) is None:
             raise WrongKey(

@@ -63,6 +63,8 @@ def worth(text: str, **row: Any) -> Any:
         ("7 - 2 - 1", 4.0),
         ("8 / 4 / 2", 1.0),
         ("--3", 3.0),
+        ("coalesce(ill, false)", False),
+        ("not false and true", True),
         ("a / (b / 100) ** 2", 20.0),  # 80 kg, 200 cm
         ("round(2.5)", 2.0),
         ("round(-1.25, 1)", -1.2),

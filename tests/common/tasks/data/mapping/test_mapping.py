@@ -173,7 +173,7 @@ def test_a_mapping_that_doesnt_fit_the_columns_says_all_of_it() -> None:
         (
             {"units": {"a": {"from": "mg/dL", "to": "mmol/L", "analyte": "creatinin"}}},
             "map.units.a.analyte",
-            "is it 'creatinine'?",
+            "isn't known; 'creatinine' is; or give the factor",
         ),
         (
             {"units": {"a": {"from": "mg/dL", "to": "g/L", "analyte": "urea"}}},
