@@ -59,9 +59,14 @@ def shifted(column: pa.ChunkedArray, days: NDArray[np.int64]) -> pa.ChunkedArray
     moved = pc.add(stamps.cast(pa.int64()), pa.array(days * _DAY_US))
     known = pc.if_else(pa.array(days != 0), moved, pa.scalar(None, pa.int64()))
     found = known.cast(pa.timestamp("us"))
-    if pa.types.is_date(column.type):
+    if pa.types.is_date(column.type) or _are_days(stamps):
         found = found.cast(pa.date32(), safe=False)
     return found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found])
+
+
+def _are_days(stamps: pa.ChunkedArray) -> bool:
+    """Whether none has a time of day."""
+    return bool(pc.all(pc.equal(pc.floor_temporal(stamps, unit="day"), stamps)).as_py())
 
 
 def years(column: pa.ChunkedArray) -> pa.ChunkedArray:

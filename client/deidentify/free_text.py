@@ -39,7 +39,10 @@ RULES: Mapping[str, re.Pattern[str]] = {
     "AGE": re.compile(
         r"\b(?:9\d|1[01]\d)(?=[\s-]*(?:years?|yrs?|y/?o\b|jahre?|jährig|ans\b|anni\b|años\b))", re.I
     ),
-    "PHONE": re.compile(r"(?<![\w.])\+?\(?\d{1,4}\)?(?:[ ()/.-]{1,2}\d{2,}){2,}\b|\+\d{7,15}\b"),
+    "PHONE": re.compile(
+        r"(?<![\w.])\+?\(?\d{1,4}\)?(?:[ ()/.-]{1,2}\d{2,}){2,}\b|\+\d{7,15}\b"
+        r"|(?<![\w.,])0\d{1,4}[ /-]{1,2}\d{4,10}\b"  # an area and a number, in two parts
+    ),
     "NUMBER": re.compile(
         r"\b(?=[A-Z-]{0,4}\d{5,})[A-Z]{0,3}-?\d{5,}[A-Z]{0,2}\b|\b\d{3}-\d{2}-\d{4}\b"
     ),

@@ -29,7 +29,8 @@ def _found(outcome: Outcome) -> Iterator[str]:
     texts, found = outcome.texts, outcome.anonymity
     if texts.texts:
         tags = ", ".join(f"{tag} {count}" for tag, count in sorted(texts.tags.items())) or "nothing"
-        yield f"free text: found {tags}; {texts.suspects} texts may still have a name"
+        left = f"two capitalised words, maybe a name, are left in {texts.suspects} texts"
+        yield f"free text: found {tags}; {left}"
     if found is not None and found.columns:
         share = found.below / max(1, found.rows)
         yield (

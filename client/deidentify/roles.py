@@ -59,7 +59,9 @@ _NAMES: Mapping[Role, frozenset[str]] = {
 }
 _PERSON = frozenset(
     "name surname lastname firstname forename givenname familyname fullname nachname "
-    "vorname familienname mother father physician doctor surgeon nurse arzt "
+    "vorname familienname mother father physician doctor surgeon nurse consultant clinician gp "
+    "arzt hausarzt oberarzt chefarzt behandler einweiser zuweiser operateur "
+    "angehörige kontaktperson medecin médecin medico médico "
     "contactperson nom prenom prénom nombre apellido cognome".split()
 )
 _NOT_PERSON = frozenset(
@@ -67,6 +69,11 @@ _NOT_PERSON = frozenset(
 )
 """A column called 'drug_name' is no person's."""
 _FORMS: tuple[tuple[Role, str], ...] = (
+    (
+        "name",
+        r"^((?i:dr|prof|med|mrs?|ms|herrn?|frau|mme|madame|monsieur|schwester)\.?\s+)+"
+        r"((?i:von|van|de)\s+)?\p{Lu}[\p{L}'’-]+(\s+\p{Lu}[\p{L}'’-]+)?$",
+    ),
     ("contact", r"^[\w.+-]+@[\w-]+(\.[\w-]+)+$"),
     ("contact", r"^(https?://|www\.)\S+$"),
     ("contact", r"^\+?[0-9]{0,4}[ (]?[0-9() /-]{7,}[0-9]$"),

@@ -60,7 +60,6 @@ def check(
     Says everything at once, writes a page that stays here, and sends nothing. Exit code 1 if
     something would end or spoil the study here.
     """
-    from collections import Counter
     from datetime import datetime
 
     from rich.text import Text
@@ -80,13 +79,15 @@ def check(
         console.print(mark + Text(one_line(one.line, 2000)), soft_wrap=True)
     file = report or opened.state / "data_check.html"
     write_private(file, page(found).encode())
-    counts = Counter(one.state for one in found.findings)
-    told = " and ".join(
-        f"{counts[state]} {state}{'' if counts[state] == 1 else 's'}"
-        for state in ("error", "warning")
-    )
+    states = [one.state for one in found.findings]
+    told = f"{_counted(states, 'error')} and {_counted(states, 'warning')}"
     console.print(f"{told}; the page: {file}", soft_wrap=True)
     raise typer.Exit(int(found.worst == "error"))
+
+
+def _counted(states: list[str], state: str) -> str:
+    count = states.count(state)
+    return f"{count} {state}{'' if count == 1 else 's'}"
 
 
 def _terms(kit: Kit, name: Path | None, study: str) -> Terms:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from wardround.client.deidentify import columns as do
 from wardround.client.deidentify.anonymity import anonymity
+from wardround.client.deidentify.roles import role_of
+from wardround.common.tasks.data.profile import profile
 
 KEY, OTHER = bytes(32), bytes(range(32))
 
@@ -40,6 +42,29 @@ def test_who_is_nobody_has_no_shifted_date_and_another_key_shifts_otherwise() ->
     dates = column([date(2020, 1, 1)] * 42, pa.date32())
     moved = do.shifted(dates, one).to_pylist()
     assert moved[1] is None and moved[0] == date(2020, 1, 1) + timedelta(days=int(one[0]))
+
+
+def test_days_stay_days_and_moments_moments() -> None:
+    days = np.array([3, 3])
+    read = [datetime(2024, 1, 1), datetime(2024, 2, 1)]  # as dates that aren't ISO 8601 are read
+    assert do.shifted(column(read), days).type == pa.date32()
+    moments = do.shifted(column([read[0], read[1].replace(hour=7)]), days).to_pylist()
+    assert moments == [datetime(2024, 1, 4), datetime(2024, 2, 4, 7)]
+
+
+def test_people_are_found_by_a_column_s_name_or_by_titles_in_it() -> None:
+    titled = ["Dr. Novak", "Prof. Dr. Weiß", "Frau Öztürk", None] * 5
+    table = pa.table(
+        {
+            "Hausarzt": ["N", "W", "N", "W"] * 5,
+            "seen_by": titled,
+            "ward": ["Dr-Koch-Ward", "B2", "B2", "B2"] * 5,
+        }
+    )
+    found = {
+        name: role_of(one, table.column(name), None) for name, one in profile(table).columns.items()
+    }
+    assert found == {"Hausarzt": "name", "seen_by": "name", "ward": "plain"}
 
 
 def test_a_pseudonym_follows_a_patient_whatever_the_file_s_type() -> None:

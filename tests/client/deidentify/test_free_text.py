@@ -16,6 +16,7 @@ from wardround.client.deidentify.free_text import Found, scrub
         ("am 03.04.2024, Kontrolle 5.6.", "am [DATE], Kontrolle [DATE]"),
         ("on 3rd of March 2024, le 12 février 2023", "on [DATE], le [DATE]"),
         ("call +49 30 1234567 or (212) 555-0199", "call [PHONE] or [PHONE]"),
+        ("Tel 0151 23456789, 0761/100000", "Tel [PHONE], [PHONE]"),
         ("MRN: 1234567, case AB-99887", "MRN: [NUMBER], case [NUMBER]"),
         ("ssn 123-45-6789", "ssn [PHONE]"),
         ("mail a.b@example.org, www.example.org/x", "mail [MAIL], [URL]"),
