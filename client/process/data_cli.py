@@ -11,6 +11,8 @@ from wardround.client.process.deidentify_cli import deidentify
 from wardround.common.command_line import example, new_commands, new_console, new_group
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wardround.client.site.kit import Kit
     from wardround.client.site.terms import Terms
     from wardround.common.study.study import Study
@@ -85,7 +87,7 @@ def check(
     raise typer.Exit(int(found.worst == "error"))
 
 
-def _counted(states: list[str], state: str) -> str:
+def _counted(states: Sequence[str], state: str) -> str:
     count = states.count(state)
     return f"{count} {state}{'' if count == 1 else 's'}"
 
