@@ -123,7 +123,7 @@ def test_chest_x_rays_of_five_hospitals(tmp_path: Path) -> None:
         example.read_text(),
         f"data.path={PNEUMONIA.resolve()}",
         "simulation.baselines=false",
-        "federation.rounds=20",
+        "federation.rounds=12",
         "task.model.width=8",
     )
     assert result.figure("auc") > 0.85
