@@ -235,8 +235,8 @@ class Table:
         if self.hide_names:
             more = ", and the delimiter right" if alone else ""
             return f" among its {len(self.columns)}; is the first line a header{more}?"
-        more = "; is task.dialect.delimiter right?" if alone else ""
-        return f"; it has {listed(self.columns)}{more}"
+        more = "is task.dialect.delimiter right?" if alone else "name one so, or ask for another"
+        return f"; it has {listed(self.columns)}; {more}"
 
     def _texts(self, column: str, as_code: bool) -> Coded:
         key = normal_text(column), as_code

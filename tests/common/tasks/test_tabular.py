@@ -222,7 +222,7 @@ def test_loading_drops_what_it_must_and_says_so(tmp_path: Path) -> None:
         task.load(csv(tmp_path, "x,y\n1,\n"))
     with pytest.raises(DataError, match="north.csv:2: column 'y': not 0/1.*task.positive"):
         task.load(csv(tmp_path, "x,y\n1,Jane\n"))
-    with pytest.raises(DataError, match="no column 'y'; it has x, z"):
+    with pytest.raises(DataError, match="no column 'y'; it has x, z; name one so"):
         task.load(csv(tmp_path, "x,z\n1,2\n"))
     positive = TabularTask(columns={"target": "y"}, positive=["ill", "very ill"])
     assert positive.labels(positive.load(csv(tmp_path, "x,y\n1,ill\n2,well\n"))).tolist() == [1, 0]
