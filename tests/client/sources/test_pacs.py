@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -134,6 +136,16 @@ class Site:
     def fetch(self, table: ArchiveTable, task: str = TASK) -> tuple[LeftOut, ...]:
         folder = private_folder(self.folder)
         return self.pacs.orthanc.call(lambda: files_of(table).fill(self.asked(task), folder))
+
+
+@pytest.fixture(autouse=True)
+def _library_sockets() -> Iterator[None]:
+    """pynetdicom leaves sockets of associations that broke to be collected: here, not within
+    another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
