@@ -94,6 +94,11 @@ def check_value(key: bytes) -> str:
     return hmac.digest(key, b"wardround privacy ledger", hashlib.sha256)[:SIZE].hex()
 
 
+def members(found: bytes) -> set[bytes]:
+    """The pseudonyms of a set."""
+    return {found[at : at + SIZE] for at in range(0, len(found), SIZE)}
+
+
 def pseudonyms(key: bytes, patients: Iterable[str]) -> bytes:
     """The set of these patients: for each of them one of the identifier, one of its digest."""
     found = {

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from wardround.client.privacy.pseudonyms import SIZE, pseudonyms, spellings
+from wardround.client.privacy.pseudonyms import SIZE, members, pseudonyms, spellings
 from wardround.client.site.policy import SitePolicy
 from wardround.common.durable.private import read_private, write_private
 from wardround.common.errors import DataError, ProvisionError
@@ -53,6 +53,7 @@ class OptedOut:
 
     def __init__(self, path: Path, key: bytes, needed: bool = False) -> None:
         self._path, self._key, self._needed = path, key, needed
+        self._mark = path.with_name(f"{path.name}.begun")  # there was a list: also after a restart
         self._read_form: _Form = None
         self._members: frozenset[bytes] = frozenset()
         self._read()
@@ -77,7 +78,8 @@ class OptedOut:
                 "column: patient_id in [data.NAME] of site.toml"
             )
         names, number = np.unique(people.astype(str), return_inverse=True)
-        out = np.array([not self._members.isdisjoint(self._forms(one)) for one in names])
+        forms = (members(pseudonyms(self._key, [one])) for one in names)
+        out = np.array([not self._members.isdisjoint(one) for one in forms])
         kept = np.flatnonzero(~out[number]).astype(np.int64)
         if len(kept) < len(people):
             log.info(
@@ -85,10 +87,6 @@ class OptedOut:
                 *(len(people) - len(kept), len(people), int(out.sum())),
             )
         return task.select(raw, kept)
-
-    def _forms(self, patient: str) -> list[bytes]:
-        found = pseudonyms(self._key, [patient])
-        return [found[at : at + SIZE] for at in range(0, len(found), SIZE)]
 
     def _form(self) -> _Form:
         try:
@@ -101,8 +99,10 @@ class OptedOut:
 
     def _read(self) -> None:
         form = self._form()
-        if form is None and (self._needed or self._read_form is not None):
+        if form is None and (self._needed or self._mark.exists()):
             raise DataError(f"{self._path}: there is no such file (opt_out); {_MEND}")
+        if form is not None and not self._needed and not self._mark.exists():
+            write_private(self._mark, b"")
         self._members = frozenset(_members(self._path, self._key)) if form is not None else _NONE
         self._read_form = form
 
@@ -126,7 +126,7 @@ def _members(path: Path, key: bytes) -> Iterable[bytes]:
             found = pseudonyms(key, spellings(text))
         else:
             found = _keyed(path, number, text, key)
-        yield from (found[at : at + SIZE] for at in range(0, len(found), SIZE))
+        yield from members(found)
 
 
 def _keyed(path: Path, number: int, text: str, key: bytes) -> bytes:
@@ -159,7 +159,7 @@ def change_list(path: Path, key: bytes, patients: Iterable[str], undo: bool = Fa
     for patient in patients:
         if not patient.strip() or patient != one_line(patient, 1000):
             raise DataError("a patient's identifier is one line of text")
-        found = set(_split(pseudonyms(key, spellings(patient))))
+        found = members(pseudonyms(key, spellings(patient)))
         kept = [line for line in lines if found.isdisjoint(_of_line(path, line, key))]
         if undo and len(kept) == len(lines):
             raise DataError(f"{path}: that patient isn't on the list")
@@ -176,8 +176,4 @@ def _of_line(path: Path, line: str, key: bytes) -> set[bytes]:
         return set()
     keyed = text.startswith(_KEYED)
     found = _keyed(path, 0, text, key) if keyed else pseudonyms(key, spellings(text))
-    return set(_split(found))
-
-
-def _split(found: bytes) -> list[bytes]:
-    return [found[at : at + SIZE] for at in range(0, len(found), SIZE)]
+    return members(found)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from wardround.client.privacy.pseudonyms import SIZE, pseudonyms, spellings
+from wardround.client.privacy.pseudonyms import members, pseudonyms, spellings
 from wardround.common.durable.private import private_folder, read_public, write_private
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError
@@ -101,14 +101,13 @@ class Trained:
     def rounds_with(self, run: TrainedOn, patient: str) -> list[list[int]]:
         """The rounds of a run that trained on a patient's rows, each [first, last], in order."""
         forms = pseudonyms(self._key, spellings(patient))
-        own = {forms[at : at + SIZE] for at in range(0, len(forms), SIZE)}
+        own = members(forms)
         found: list[list[int]] = []
         for digest, spans in run.sets.items():
             if digest == UNKNOWN:
                 continue
             data = (self._folder / f"{digest}.set").read_bytes()
-            members = {data[at : at + SIZE] for at in range(0, len(data), SIZE)}
-            if not own.isdisjoint(members):
+            if not own.isdisjoint(members(data)):
                 found += spans
         return sorted(found)
 

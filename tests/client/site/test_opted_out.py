@@ -159,6 +159,8 @@ def test_a_list_that_is_gone_is_no_empty_one(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(DataError, match="nobody knows who has opted out"):
         listed.has_changed()
+    with pytest.raises(DataError, match="nobody knows who has opted out"):
+        OptedOut(path, KEY)  # after a restart
 
 
 def test_rows_of_nobody_known_are_refused_once_somebody_has_opted_out(tmp_path: Path) -> None:
