@@ -37,12 +37,17 @@ def commands() -> Iterator[str]:
 
 
 def parsed(words: list[str]) -> tuple[str, dict[str, Any]]:
-    """The command's name and its parameters. Raises click's error for what it doesn't know."""
+    """The command's name and its parameters, none of a command that is only named.
+
+    Raises click's error for what it doesn't know.
+    """
     command: Any = typer.main.get_command(app)
     name = []
     while hasattr(command, "commands"):
         name.append(words[0])
         command, words = command.get_command(None, words[0]), words[1:]
+    if not words and any(one.required for one in command.params):
+        return " ".join(name), {}
     return " ".join(name), command.make_context(" ".join(name), words).params
 
 
