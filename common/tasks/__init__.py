@@ -2,21 +2,33 @@
 
 A task says how rows become examples, what is summed to prepare them, which model is trained and how
 it is measured. It never talks to anyone: what it returns is sums, examples and figures.
+
+Importing this loads no torch: whoever only reads rows, as an exported model does, needs none.
 """
 
 from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.settings import absolute_paths
-from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.loading import load_object
 
+if TYPE_CHECKING:
+    from wardround.common.tasks.base import Examples, Task
+
 __all__ = ["Examples", "Sums", "Task", "built_in", "load_task"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Examples", "Task"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from wardround.common.tasks import base
+
+    return getattr(base, name)
 
 
 def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> Task[Any]:
@@ -32,6 +44,8 @@ def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> T
     """
     if ":" not in name:
         return built_in(name)(**absolute_paths(options, base or Path()))
+    from wardround.common.tasks.base import Task
+
     kind = load_object(name, base or Path(), Task, TaskError)  # type: ignore[type-abstract]
     _check_options(name, kind, options)
     try:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -32,22 +32,8 @@ from wardround.common.tasks.data.row_keys import identifier_keys, place_keys, te
 from wardround.common.tasks.data.shards import shard_sites, splits_of
 from wardround.common.tasks.examples import Examples as Examples
 from wardround.common.tasks.examples import concatenate as concatenate
+from wardround.common.tasks.fit import Fit as Fit
 from wardround.common.tasks.inputs import in_spans, piece
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How hospitals fit together, by the names of their sums.
-
-    unfit : hospitals that can't take part with the others, and why
-    unused : keys of sums that nobody uses; they are not summed
-    notes : what else the coordinator should know, one line each
-    """
-
-    unfit: Mapping[str, str] = field(default_factory=dict)
-    unused: frozenset[str] = frozenset()
-    notes: Sequence[str] = ()
-
 
 Raw = TypeVar("Raw")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
-from wardround.common.tasks.classes import MOST_CLASSES, too_fine
+from wardround.common.tasks.class_limits import MOST_CLASSES, too_fine
 from wardround.common.tasks.columns import category_codes, column_key
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.table import Coded, Table

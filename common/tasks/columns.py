@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
-from wardround.common.tasks.base import Fit
 from wardround.common.tasks.data.table import Coded, Table
+from wardround.common.tasks.fit import Fit
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.vocabulary import LONGEST_WORD_BYTES
 from wardround.common.text import near

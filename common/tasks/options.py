@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from wardround.common.settings.effects import Effect, NoEffect
 from wardround.common.settings.key_errors import WrongKey
-from wardround.common.tasks.classes import MOST_CLASSES, too_fine
+from wardround.common.tasks.class_limits import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.data.two_values import TwoValues
 from wardround.common.tasks.declared import Code, Codes, Name, Options

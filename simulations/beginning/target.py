@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wardround.common.errors import ConfigError, DataError
-from wardround.common.tasks.classes import MOST_CLASSES
+from wardround.common.tasks.class_limits import MOST_CLASSES
 from wardround.common.text import near, normal_text
 from wardround.simulations.beginning.roles import Role, spellings
 from wardround.simulations.beginning.seen import Seen

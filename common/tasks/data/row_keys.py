@@ -11,14 +11,12 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wardround.common.tasks.data.reading.texts import (
     USUAL_MISSING,
@@ -30,6 +28,9 @@ from wardround.common.tasks.data.reading.texts import (
 from wardround.common.tasks.data.reading.types import canonical_texts
 from wardround.common.tasks.data.shards import visible
 from wardround.common.text import code
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DIGITS = 16
 _IDENTIFIER_DIGITS = 12
@@ -132,6 +133,8 @@ def tensor_keys(inputs: Tensor) -> NDArray[np.str_]:
     """Of each example of N, by the bytes of its input."""
     if not len(inputs):
         return np.zeros(0, dtype=np.str_)
+    import torch  # rows of tables are read without it
+
     whole = inputs.detach().cpu().reshape(len(inputs), -1).contiguous().view(torch.uint8).numpy()
     return np.array([content_key(row.data) for row in whole], dtype=np.str_)
 

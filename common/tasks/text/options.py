@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.key_errors import WrongKey
-from wardround.common.tasks.classes import MOST_CLASSES, too_fine
+from wardround.common.tasks.class_limits import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.declared import Codes, Name, Options
 
