@@ -3,6 +3,9 @@
 Nothing is downloaded: a folder in Hugging Face layout is read from disk, weights from safetensors
 only, and no code that came with a model is run. Every party must have the same three files, which
 ``digest_words`` puts into numbers that can be compared under secure aggregation.
+
+torch is imported where weights are read only: who predicts with an exported graph needs the
+tokenizer alone.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from wardround.common.errors import TaskError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 FAMILIES = ("bert", "distilbert", "electra", "roberta", "xlm-roberta", "camembert")
@@ -117,6 +121,8 @@ def make_encoder(folder: Path, trained: bool) -> nn.Module:
     """
     if trained:  # nobody else's: what is kept would be one more copy of a model that may be large
         return _read(folder).requires_grad_(True)
+    from torch import nn
+
     known = _kept(folder, digest_words(folder).tobytes())
     memo = {id(p): nn.Parameter(p.data, requires_grad=False) for p in known.parameters()}
     return copy.deepcopy(known, memo)
@@ -131,6 +137,7 @@ def _read(folder: Path) -> nn.Module:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by transformers when it is imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
+        import torch
         from transformers import AutoModel
     except ImportError:
         raise TaskError(f"text needs: {_INSTALL}") from None
