@@ -5,6 +5,7 @@
         environment.json     versions and machine, without names of people or hosts
         run.json             status and setting: hospitals, primary metric, comparison
         metrics.jsonl        one line per committed round
+        sums.safetensors     the added figure sums of the chosen model
         checkpoints/         round-0007.safetensors (+ .clients of a simulation)
         journal/             sums of the running round that a restarted server may open
         model/               the final model

@@ -1,8 +1,9 @@
 """Checkpoints: a round counts once its file is on disk; whatever came before is repeated.
 
-``round-0007.safetensors`` holds the model, the strategy's state, the federation's totals and the
-round each client was last accepted in. The newest two and the best are kept. No generator state is
-stored: every draw derives from (seed, purpose, round).
+``round-0007.safetensors`` holds the model, the strategy's state, the federation's totals, the
+round each client was last accepted in, and the figure sums of the best and the newest evaluated
+model. The newest two and the best are kept. No generator state is stored: every draw derives from
+(seed, purpose, round).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encoded_view
+from wardround.common.run.sums import KeptSums, by_round
 
 FORMAT = Format("checkpoint", "remove it to go on from an older one")
 _PATTERN = re.compile(r"^round-(\d+)\.safetensors$")
@@ -42,6 +44,8 @@ class FederationState:
     largest_weight : what a hospital's update counts for at most in a masked sum; fixed with the
         run's first model, as hospitals accept it with the plan. 0 in files of before
     first_model : digest (hexadecimal) of the shared arrays of round 0; '' in files of before
+    figure_sums : by round, of the models whose figures a run may end with: the best one and the
+        newest that was evaluated
     """
 
     round: int
@@ -60,6 +64,13 @@ class FederationState:
     frozen: str = ""
     largest_weight: int = 0
     first_model: str = ""
+    figure_sums: dict[int, KeptSums] = field(default_factory=dict)
+
+    def keep_sums(self, *evaluations: KeptSums) -> None:
+        """Take in what was evaluated, and forget models that the run can't end with any more."""
+        known = self.figure_sums | by_round(one for one in evaluations if one.sums)
+        wanted = {self.best_round, max(known, default=None)}
+        self.figure_sums = {number: known[number] for number in sorted(known) if number in wanted}
 
 
 def checkpoint_path(folder: Path, server_round: int) -> Path:
@@ -76,6 +87,8 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
     arrays = {f"model/{k}": v for k, v in state.model.items()}
     arrays |= {f"totals/{k}": v for k, v in state.totals.items()}
     arrays |= {f"strategy/{k}": v for k, v in state.strategy_arrays.items()}
+    for number, kept in state.figure_sums.items():
+        arrays |= {f"sums/{number}/{k}": v for k, v in kept.arrays().items()}
     tree = {
         "round": state.round,
         "strategy": state.strategy_tree,
@@ -91,6 +104,8 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
     }
     if state.frozen:
         tree["frozen"] = state.frozen
+    if state.figure_sums:
+        tree["figure_sums"] = [one.about() for one in state.figure_sums.values()]
     path = checkpoint_path(folder, state.round)
     write_tensors(path, arrays, FORMAT.seal(tree))
     prune(folder, state.best_round)
@@ -121,8 +136,12 @@ def read_checkpoint(path: Path) -> FederationState:
             frozen=str(tree.get("frozen", "")),
             largest_weight=int(tree.get("largest_weight", 0)),
             first_model=str(tree.get("first_model", "")),
+            figure_sums=by_round(
+                KeptSums.of(_section(arrays, f"sums/{about['round']}/"), about)
+                for about in tree.get("figure_sums", [])
+            ),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = "written by another version of wardround"
         raise _OfAnotherVersion(what, who=str(path), mend=FORMAT.mend) from error
 

@@ -54,6 +54,10 @@ class Evaluator:
         if noted.note is not None and selects(table) and noted.note not in self._told:
             self._told.add(noted.note)
             self._observer.warnings([f"round {state.round}: {noted.note}"])
+        evaluations = [result.kept(state.round, self._masked)]
+        if noted.again is not None and best is not None:
+            evaluations.append(noted.again.kept(best, self._masked))
+        state.keep_sums(*evaluations)
         return _with_figures(row, result, noted.again, best)
 
     def _evaluate(

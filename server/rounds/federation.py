@@ -23,6 +23,7 @@ from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import MODEL, ModelForm, listed, write_preparation
 from wardround.common.privacy.incompatible import check_model, check_task
 from wardround.common.protocol.totals import Totals
+from wardround.common.run.sums import write_sums
 from wardround.common.secagg.content import record_digest
 from wardround.server.gathering.cohorts import STATELESS
 from wardround.server.gathering.gatherer import RunSettings
@@ -378,6 +379,7 @@ class Federation:
             self._observer.progress(
                 f"{MODEL} leaves out what stays with each hospital: {listed(personal)}"
             )
+        write_sums(self._run_directory, state.figure_sums.get(chosen.round))
         self._run_directory.update(status="complete", chosen_round=chosen.round)
         self._journal.close()
         return FederationOutcome(

@@ -19,6 +19,7 @@ from wardround.common.flower.arrays import Arrays, Layout, layout_of
 from wardround.common.flower.hosting import Grid, Message
 from wardround.common.model.saved import ModelForm
 from wardround.common.protocol.totals import Totals
+from wardround.common.run.sums import KeptSums
 from wardround.server.gathering.gatherer import (
     Evaluated,
     Expected,
@@ -79,6 +80,12 @@ class EvaluationResult:
             "within": self.within,
             "over": self.over,
         }
+
+    def kept(self, model_round: int, masked: bool) -> KeptSums:
+        """The added sums, to be kept: those that each hospital's own figures came in are only means
+        (``within``)."""
+        sums = {split: taken_out(one)[0] for split, one in self.gathered.sums.items()}
+        return KeptSums(model_round, sums, dict(self.over), masked)
 
     @property
     def hospitals(self) -> dict[str, dict[str, dict[str, float]]]:

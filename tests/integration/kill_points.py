@@ -60,7 +60,8 @@ def kill_before(number: int) -> None:
 
 def digest(run: Path) -> str:
     files = ["model/model.safetensors", "metrics.jsonl"]
-    model = hashlib.sha256((run / files[0]).read_bytes()).hexdigest()
+    sums = (run / "sums.safetensors").read_bytes()
+    model = hashlib.sha256((run / files[0]).read_bytes() + sums).hexdigest()
     rows = [json.loads(line) for line in (run / files[1]).read_text().splitlines()]
     for row in rows:
         del row["seconds"], row["bytes_up"], row["bytes_down"]  # a resumed run greets again

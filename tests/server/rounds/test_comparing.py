@@ -15,10 +15,11 @@ from torch import nn
 from tests.conftest import examples
 from wardround.common.errors import ConfigError
 from wardround.common.figures.figure import BINARY
-from wardround.common.figures.records import changes_of_hospitals, model_figure
+from wardround.common.figures.records import changes_of_hospitals, evaluation_of, model_figure
 from wardround.common.figures.sums import Sums, binary_figures, binary_sums
 from wardround.common.figures.within import STEPS, means_of, own_sums, taken_out
 from wardround.common.protocol import names as m
+from wardround.common.run.sums import read_kept
 from wardround.common.tasks.base import Examples
 from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint
 from wardround.server.rounds.checkpoint import write_checkpoint as really_write
@@ -79,6 +80,16 @@ def loss(weight: float, targets: list[float]) -> float:
     return float(np.mean([(weight - y) ** 2 / 2 for y in targets]))
 
 
+def assert_kept_sums_are_the_models(run: Any, rows: list[dict[str, Any]]) -> None:
+    kept, evaluation = read_kept(run.directory), evaluation_of(rows, run.outcome.round)
+    assert kept is not None and kept.round == run.outcome.round
+    assert kept.over == evaluation["over"] and kept.masked == rows[0]["hidden"]
+    sums = kept.sums["validation"]
+    assert set(sums) == {"loss", "examples"}
+    figure = evaluation["overall"]["validation"]["loss"]
+    assert sums["loss"][0] / sums["examples"][0] == pytest.approx(figure, rel=1e-12)
+
+
 # w is 0.9 after round 1 (a, b, c want 1); with d, who wants -1, every round takes it nearer to 0.5
 def test_the_best_model_is_evaluated_again_where_a_hospital_joined(federate, settings) -> None:
     run = joined_later(federate, settings(PLAIN))
@@ -92,6 +103,7 @@ def test_the_best_model_is_evaluated_again_where_a_hospital_joined(federate, set
     assert values[0] == pytest.approx(loss(0.9, everyone[:3]), abs=1e-4)
     assert values[0] < values[3] < again["overall"]["validation"]["loss"]
     assert run.outcome.round == 4  # by figures over different hospitals it would be the first
+    assert_kept_sums_are_the_models(run, rows)
     (change,) = changes_of_hospitals(rows, "validation")
     assert (change.round, change.joined, change.left) == (2, ["d"], [])
     assert change.sentence() == (
@@ -123,6 +135,7 @@ def test_under_masks_no_model_is_evaluated_by_two_sets_of_hospitals(
         by_model.setdefault(model, set()).add(over)
     assert len(opened) >= 4 and all(len(sets) == 1 for sets in by_model.values())
     assert run.outcome.round >= 2  # compared anew from the round on that d was there
+    assert_kept_sums_are_the_models(run, rows)
 
 
 def test_nothing_is_evaluated_again_where_no_round_is_chosen(federate, settings) -> None:
@@ -146,7 +159,8 @@ def test_a_run_that_dies_between_the_two_evaluations_ends_with_the_same_bytes(
         federate(settings(text), FOUR, grid=grid)
     directory = stopped.value.directory  # type: ignore[attr-defined]
     resumed = federate(settings(text), FOUR, directory=directory).directory
-    for name in ("model/model.safetensors", "checkpoints/round-0004.safetensors"):
+    files = ("model/model.safetensors", "checkpoints/round-0004.safetensors", "sums.safetensors")
+    for name in files:
         assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes()
     assert [row.get("again") for row in resumed.rounds()] == [
         row.get("again") for row in whole.rounds()

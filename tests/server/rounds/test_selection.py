@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from wardround.common.config.load import parse_config
+from wardround.common.run.sums import read_kept
 from wardround.common.tasks.base import Examples
 from wardround.server.rounds.checkpoint import FederationState, newest_checkpoint, write_checkpoint
 from wardround.server.rounds.round import EvaluationResult
@@ -110,6 +111,11 @@ def test_the_best_of_an_ended_run_is_chosen(settings, federate, rising) -> None:
     config = settings(run_text(2).replace("patience", "select = 'best'\npatience"))
     run = federate(config, data(), rising())
     assert run.outcome.round == 2 and len(run.directory.rounds()) == 4
+    kept = read_kept(run.directory)
+    assert kept is not None and kept.round == 2 and kept.over == {"validation": ["a"]}
+    # two rows, of which each has (w - 0.8)^2 / 2 at w = 0.75
+    assert kept.sums["validation"]["examples"] == [2.0]
+    np.testing.assert_allclose(kept.sums["validation"]["loss"], [0.05**2], rtol=1e-5)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4, 5])
