@@ -261,6 +261,13 @@ class ResultsRefused(WardroundError):
     exit_code = 15
 
 
+class ModelRefused(WardroundError):
+    """A model folder was altered, isn't signed by whom it must be, is past its last day, or can't
+    be used here; or an export isn't the model that it was made of."""
+
+    exit_code = 17
+
+
 class StudyIsOver(StudyRefused):
     """Nothing is done for the study any more: its end date has passed, or it has ended."""
 

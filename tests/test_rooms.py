@@ -27,7 +27,7 @@ ORDER = {
         "command_line procedures",
         "model run trust",
         "audit privacy results secagg study",
-        "manifest process",
+        "manifest model_folder process",
     ),
     "client": (
         "deidentify gradients state",

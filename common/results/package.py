@@ -28,8 +28,9 @@ from wardround.common.trust.identity import Identity, digest, verify
 
 FORMAT: Literal[1] = 1
 FILES = "files.json"
-OWN = frozenset([FILES, "ended.json", "left.json", "own", "hospitals"])
-"""Names, and first or last parts of names, that are not the server's to give."""
+OWN = frozenset([FILES, "ended.json", "left.json", "own"])
+"""Names, and first parts of names, that are not the server's to give."""
+_OWN_ANYWHERE = "hospitals"
 MOST_FILES = 64
 MOST_LIST_BYTES = 1 << 16
 MOST_FILE_BYTES = 1 << 40
@@ -56,7 +57,8 @@ class Listed(Table):
     def _plain(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
             raise ValueError("no plain relative name of at most two parts")
-        if {part.casefold() for part in name.split("/")} & OWN:
+        parts = name.casefold().split("/")
+        if parts[0] in OWN or _OWN_ANYWHERE in parts:
             raise ValueError("a name that is the receiver's own")
         return name
 

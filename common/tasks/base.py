@@ -34,6 +34,7 @@ from wardround.common.tasks.examples import Examples as Examples
 from wardround.common.tasks.examples import concatenate as concatenate
 from wardround.common.tasks.fit import Fit as Fit
 from wardround.common.tasks.inputs import in_spans, piece
+from wardround.common.tasks.schema import Schema
 
 Raw = TypeVar("Raw")
 
@@ -262,10 +263,24 @@ class Task(ABC, Generic[Raw]):
         """A trained model as a user gets it, with outputs in their own unit. Default: as it is."""
         return model
 
+    def schema(self, totals: Sums) -> Schema:
+        """What a finished model takes and gives. Default: nothing is known of it."""
+        return Schema(task="own")
+
+    def predictions(self, outputs: Tensor, totals: Sums) -> dict[str, NDArray[np.float64]]:
+        """What the outputs of ``predictor``'s model mean, N x O: the columns of
+        ``schema(totals).outputs``, N each, by name. Default: ``output_0``, ``output_1``, ..."""
+        values = outputs.detach().cpu().double().flatten(1).numpy()
+        return {f"output_{number}": column for number, column in enumerate(values.T)}
+
     def from_files(self, model: nn.Module) -> list[str]:
         """Names of frozen parameters that every party reads from files of its own, like those of a
         pretrained encoder: a saved model pins them by a digest instead of holding them."""
         return []
+
+    def own_files(self) -> Mapping[str, Path]:
+        """The files of each party's own that ``from_files`` is about, by name. Default: none."""
+        return {}
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -5,10 +5,13 @@ Of two classes a model has one output, the logit of the second; of C > 2 it has 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.common.errors import TaskError
@@ -21,6 +24,7 @@ from wardround.common.figures.sums import (
     multiclass_sums,
     ratio,
 )
+from wardround.common.tasks.schema import PROBABILITY, probability_of
 
 Kind = Literal["binary", "multiclass"]
 PRIMARY: dict[Kind, str] = {"binary": "auc", "multiclass": "accuracy"}
@@ -53,6 +57,17 @@ def class_sums(kind: Kind, outputs: Tensor, targets: Tensor, bins: int) -> Sums:
     if kind == "binary":
         return binary_sums(torch.sigmoid(values[:, 0]).numpy(), truth, bins)
     return multiclass_sums(torch.softmax(values, dim=1).numpy(), truth, bins)
+
+
+def class_predictions(
+    kind: Kind, outputs: Tensor, classes: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Probabilities as ``class_sums`` has them, N each, by the names of ``class_outputs``."""
+    values = outputs.detach().cpu().double()
+    if kind == "binary":
+        return {PROBABILITY: torch.sigmoid(values[:, 0]).numpy()}
+    found = torch.softmax(values, dim=1).numpy()
+    return {probability_of(name): found[:, at] for at, name in enumerate(classes)}
 
 
 def class_figures(kind: Kind, sums: Sums) -> dict[str, float]:

@@ -36,6 +36,7 @@ from wardround.common.tasks.classes import (
     checked_outputs,
     class_figures,
     class_loss,
+    class_predictions,
     class_sums,
     loss_sum,
     with_mean_loss,
@@ -59,6 +60,8 @@ from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.tables import READABLE, read_table
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions, TabularOptions
+from wardround.common.tasks.schema import PREDICTION, RISK, Schema
+from wardround.common.tasks.table_schema import table_schema
 from wardround.common.tasks.targets import (
     InUnit,
     absent_texts,
@@ -265,6 +268,16 @@ class TabularTask(Task[Table]):
         if self.kind == "regression":
             model.register_forward_hook(InUnit(*scale(totals)))
         return model
+
+    def schema(self, totals: Sums) -> Schema:
+        return table_schema(self.options, totals)
+
+    def predictions(self, outputs: Tensor, totals: Sums) -> dict[str, NDArray[np.float64]]:
+        if self.kind in ("binary", "multiclass"):
+            names = classes(totals, self.options) if self.kind == "multiclass" else ()
+            return class_predictions(self.kind, outputs, names)
+        name = RISK if self.kind == "survival" else PREDICTION
+        return {name: outputs.detach().cpu().double()[:, 0].numpy()}
 
     # --- model -------------------------------------------------------------------------------
     def model(self, totals: Sums) -> nn.Module:

@@ -199,6 +199,8 @@ class StudyRun:
             observer=board,
             roster=self.roster,
             host=host,
+            identity=self._premises.identity,
+            study=self.study.id,
         )
 
     def facts(self) -> RunFacts:

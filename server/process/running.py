@@ -103,6 +103,7 @@ class RunningServer:
             observer=board,
             roster=self._description.roster,
             host=self._host(),
+            identity=self._setup.folder.identity,
         )
         try:
             outcome = run_study(parts, self._grid)
@@ -114,6 +115,10 @@ class RunningServer:
             board.run_ended(f"stopped: {error or 'interrupted'}")
             raise
         run.update(away=self._attendance.away())
+        if isinstance(outcome, FederationOutcome):
+            self._audit.append(
+                "model", run=run.path.name, round=outcome.round, digest=outcome.digest
+            )
         board.run_ended("complete")
         return outcome
 

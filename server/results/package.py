@@ -2,7 +2,7 @@
 
     RUN/results/
         files.json                    what there is, signed by the server
-        model/model.safetensors       preparation.safetensors
+        model/                        the model folder, as the run's server signed it
         config.toml  plan.json  run.json  metrics.jsonl  report.html
         study.signed                  of a network's study: what was asked, by whom
 
@@ -20,7 +20,8 @@ from pathlib import Path
 from wardround.common.config.load import load_config
 from wardround.common.durable.files import sync, write_atomically, writing
 from wardround.common.errors import ResultsRefused
-from wardround.common.model.saved import MODEL, PREPARATION
+from wardround.common.model_folder.listed import Listed
+from wardround.common.model_folder.listed import read_list as read_model_list
 from wardround.common.results.package import FILES, Package, listed, read_list
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
@@ -104,7 +105,7 @@ def _fill(making: Path, run: RunDirectory, signed_study: bytes) -> None:
     else:
         model = making / _FOLDER_OF_MODEL
         model.mkdir()
-        for name in (MODEL, PREPARATION):
+        for name in _of_the_model(run):
             _take(run.model / name, model / name)
         sync(model)
         texts["metrics.jsonl"] = "".join(to_json(row) + "\n" for row in shown)
@@ -116,6 +117,13 @@ def _fill(making: Path, run: RunDirectory, signed_study: bytes) -> None:
     begun = run.config_path.stat().st_mtime  # the report says when the run began
     os.utime(making / "config.toml", (begun, begun))
     report_run(RunDirectory(making))
+
+
+def _of_the_model(run: RunDirectory) -> list[str]:
+    """Files of the model folder that all may have. Raises ModelRefused where it isn't whole."""
+    listed = Listed.read(read_model_list(run.model), str(run.model))
+    listed.check_files(run.model)
+    return [FILES, *(one.name for one in listed.files)]
 
 
 def _take(source: Path, target: Path) -> None:

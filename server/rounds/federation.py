@@ -20,7 +20,7 @@ from wardround.common.flower.hosting import Grid
 from wardround.common.model.entries import SHARED, entries_of
 from wardround.common.model.initial import Initial, read_initial
 from wardround.common.model.named import build_model, model_arrays
-from wardround.common.model.saved import MODEL, ModelForm, listed, write_preparation
+from wardround.common.model.saved import MODEL, ModelForm, listed
 from wardround.common.privacy.incompatible import check_model, check_task
 from wardround.common.protocol.totals import Totals
 from wardround.common.run.sums import write_sums
@@ -46,6 +46,7 @@ from wardround.server.rounds.checkpoint import (
 )
 from wardround.server.rounds.ends import MOST_LOST, BudgetsSpent, RoundLost
 from wardround.server.rounds.evaluating import Evaluator, check_selection, round_line
+from wardround.server.rounds.finishing import finish_model
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.preparation import Preparation
@@ -63,6 +64,7 @@ class FederationOutcome:
     model : values of the entries that hospitals share
     form : what a file of the model holds
     accepted : the round that each hospital's personal entries of this model are from
+    digest : of the signed list of its folder's files
     """
 
     model: Arrays
@@ -71,6 +73,7 @@ class FederationOutcome:
     members: Sequence[Member]
     form: ModelForm
     accepted: dict[str, int]
+    digest: str
 
 
 class Federation:
@@ -372,9 +375,7 @@ class Federation:
         if self._config.evaluation.select == "best" and state.best_round is not None:
             path = checkpoint_path(self._run_directory.checkpoints, state.best_round)
             chosen = read_checkpoint(path)
-        folder, seed = self._run_directory.model, self._config.federation.seed
-        form.write(folder / MODEL, chosen.model, chosen.round, seed)
-        write_preparation(folder, chosen.totals)
+        digest = finish_model(self._parts, chosen.model, chosen.totals, chosen.round, form)
         if personal := form.entries.personal:
             self._observer.progress(
                 f"{MODEL} leaves out what stays with each hospital: {listed(personal)}"
@@ -383,7 +384,7 @@ class Federation:
         self._run_directory.update(status="complete", chosen_round=chosen.round)
         self._journal.close()
         return FederationOutcome(
-            chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted
+            chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted, digest
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from wardround.common.config.load import Config
 from wardround.common.run.directory import RunDirectory
 from wardround.common.tasks.base import Task
-from wardround.common.trust.identity import Roster
+from wardround.common.trust.identity import Identity, Roster
 from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer
 from wardround.server.privacy.round import MakeSource
@@ -28,6 +28,8 @@ class FederationParts:
     make_source : gives a round's source of central noise; None: the operating system's
     before_commit : called with the round just before its checkpoint is written; a simulation
         stores its clients' states there, so that both belong together after a crash
+    identity : the server's, which signs the finished model; None: a simulation's, which nobody does
+    study : its id; '' outside of a network
     keep_journal : whether to write down what a restarted server needs to open a round's sums; of no
         use where the hospitals die with the server
     """
@@ -40,4 +42,6 @@ class FederationParts:
     host: Host = field(default_factory=Host)
     make_source: MakeSource | None = None
     before_commit: BeforeCommit = lambda server_round: None
+    identity: Identity | None = None
+    study: str = ""
     keep_journal: bool = True

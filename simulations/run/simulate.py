@@ -39,6 +39,7 @@ from wardround.common.tasks.base import Task
 from wardround.server.app import run_federation
 from wardround.server.observer import Observer
 from wardround.server.rounds.checkpoint import newest_checkpoint
+from wardround.server.rounds.finishing import seal_model
 from wardround.server.rounds.parts import FederationParts
 from wardround.simulations.clients import Clients
 from wardround.simulations.default import default_config_text
@@ -279,7 +280,8 @@ def _run(
     )
     try:
         outcome = run_federation(parts, grid)
-        write_hospital_models(run, population, outcome)
+        if write_hospital_models(run, population, outcome):
+            seal_model(parts, outcome.round)
         _record_executor(executor, run, observer)
         comparison = compare(config, population, run, outcome, saved, observer)
         primary = task.figure_table().primary

@@ -24,6 +24,7 @@ from wardround.common.tasks.classes import (
     checked_outputs,
     class_figures,
     class_loss,
+    class_predictions,
     class_sums,
     loss_sum,
     with_mean_loss,
@@ -36,6 +37,7 @@ from wardround.common.tasks.imaging.networks import make_network
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.read import digits, read_images
 from wardround.common.tasks.inputs import in_spans, joined, piece
+from wardround.common.tasks.schema import Input, Schema, class_outputs
 
 _AT_A_TIME = 1024
 _LEAST_DEVIATION = 1e-6
@@ -138,6 +140,22 @@ class ImagingTask(Task[Images]):
             else joined([part.inputs for part in parts], torch.float32, as_numbers)
         )
         return Examples(inputs, torch.cat([part.targets for part in parts]))
+
+    def schema(self, totals: Sums) -> Schema:
+        options, names = self.options, tuple(self.options.classes)
+        return Schema(
+            task="imaging",
+            kind=self.kind,
+            target=options.files.label,
+            inputs=(Input(name=options.files.image, kind="image"),),
+            outputs=class_outputs(self.kind, names),
+            classes=names,
+            size=tuple(options.size),
+            channels=options.channels,
+        )
+
+    def predictions(self, outputs: Tensor, totals: Sums) -> dict[str, NDArray[np.float64]]:
+        return class_predictions(self.kind, outputs, self.options.classes)
 
     # --- model -------------------------------------------------------------------------------
     def model(self, totals: Sums) -> nn.Module:

@@ -6,6 +6,7 @@ checked by sums of their digest. What travels is what is trained: adapters and t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from wardround.common.tasks.classes import (
     checked_outputs,
     class_figures,
     class_loss,
+    class_predictions,
     class_sums,
     loss_sum,
     with_mean_loss,
 )
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.shards import shard_sites
+from wardround.common.tasks.schema import TAGS, Input, Output, Schema, class_outputs
 from wardround.common.tasks.text import encoder as files
 from wardround.common.tasks.text.adapters import adapt
 from wardround.common.tasks.text.entities import described_figures, entity_figures, entity_sums
@@ -159,6 +162,33 @@ class TextTask(Task[Rows]):
             targets = targets.float()
         return Examples(torch.from_numpy(raw.tokens.astype(np.int64)), targets)
 
+    def schema(self, totals: Sums) -> Schema:
+        options, names = self.options, tuple(self.options.classes)
+        if self.tagging:
+            return Schema(
+                task="text",
+                kind=options.kind,
+                inputs=(Input(name="text", kind="text"),),
+                outputs=(Output(name=TAGS, kind="tags"),),
+                classes=tuple(tag_names(options.entities)),
+                max_length=options.max_length,
+            )
+        return Schema(
+            task="text",
+            kind=self.classes,
+            target=options.columns.label,
+            inputs=(Input(name=options.columns.text, kind="text"),),
+            outputs=class_outputs(self.classes, names),
+            classes=names,
+            max_length=options.max_length,
+        )
+
+    def predictions(self, outputs: Tensor, totals: Sums) -> dict[str, NDArray[np.float64]]:
+        """Of tokens the number of each one's tag, N x T, under 'tags'."""
+        if self.tagging:
+            return {TAGS: outputs.detach().cpu().argmax(2).double().numpy()}
+        return class_predictions(self.classes, outputs, self.options.classes)
+
     # --- model ---------------------------------------------------------------------------------
     def model(self, totals: Sums) -> nn.Module:
         """The encoder with what ``task.tuning`` trains of it, dropout and a linear head.
@@ -186,6 +216,10 @@ class TextTask(Task[Rows]):
     def from_files(self, model: nn.Module) -> list[str]:
         """The encoder's own weights; adapters beside them aren't in its files."""
         return [name for name, _ in model.named_parameters() if ".lora_" not in name]
+
+    def own_files(self) -> Mapping[str, Path]:
+        folder = self._folder()
+        return {name: folder / name for name in files.FILES}
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, B: the mean over a sentence's words (0 if it has none), or the text's.

@@ -81,8 +81,9 @@ def test_a_package_is_the_model_the_plan_and_sums_alone(run_of: Any) -> None:
     package = verify_folder(folder, SERVER.public)
     assert (package.run, package.round, package.study) == (run.path.name, 2, "")
     assert [one.name for one in package.files] == [
-        *("config.toml", "metrics.jsonl", "model/model.safetensors"),
-        *("model/preparation.safetensors", "plan.json", "report.html", "run.json", "study.signed"),
+        *("config.toml", "metrics.jsonl", "model/config.toml", "model/files.json"),
+        *("model/model.safetensors", "model/preparation.safetensors", "model/schema.json"),
+        *("plan.json", "report.html", "run.json", "study.signed"),
     ]
     for name in ("model/model.safetensors", "model/preparation.safetensors", "plan.json"):
         assert (folder / name).read_bytes() == (run.path / name).read_bytes()

@@ -1,0 +1,203 @@
+"""A model folder is opened: its files are those that the list names, and then it can be loaded.
+
+A run directory or a results folder, whose ``model`` it is, will do as well. What was altered is
+never loaded; who signed it, and until when it is good, is asked by ``ModelFolder.check``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import nn
+
+from wardround.common.config.load import Config, load_config
+from wardround.common.config.task import make_task
+from wardround.common.durable.files import writing
+from wardround.common.durable.tensors import read_tensors
+from wardround.common.errors import ModelRefused
+from wardround.common.figures.sums import Sums
+from wardround.common.model.saved import MODEL, PREPARATION, SavedModel, hospital_path
+from wardround.common.model_folder.listed import Listed, digest_of, read_list
+from wardround.common.model_folder.write import (
+    CONFIG,
+    SCHEMA,
+    SCHEMA_FORMAT,
+    describe_model,
+    seal_folder,
+)
+from wardround.common.results.package import FILES
+from wardround.common.run.directory import RunDirectory
+from wardround.common.settings import is_built_in
+from wardround.common.tasks.base import Task
+from wardround.common.tasks.schema import Schema
+
+FOLDER = "model"
+"""Of a run directory, and of a results folder."""
+_ENCODER = "encoder"
+_RUN = "environment.json"
+"""What a run directory has and a results folder hasn't."""
+
+
+class ModelFolder:
+    """One finished model. Make one with ``open``.
+
+    Attributes
+    ----------
+    path : of the folder itself
+    listed : what ``files.json`` says
+    digest : of ``files.json``: what stands for this model in plans and audit logs
+    """
+
+    def __init__(self, path: Path, listed: Listed, digest: str, config: Config) -> None:
+        self.path, self.listed, self.digest, self.config = path, listed, digest, config
+
+    @classmethod
+    def open(cls, path: Path | str, *, task: str = "", encoder: str = "") -> ModelFolder:
+        """The model in a model folder, a run directory or a results folder.
+
+        task : ``path/to/file.py:Class`` of a task of one's own; code is never taken from the folder
+        encoder : the folder of a text model's encoder, where it isn't the installed one
+
+        Raises ModelRefused if a file was altered or is missing; ConfigError, TaskError.
+        """
+        folder, run = _found(Path(path))
+        if not (folder / FILES).is_file() and run is not None:
+            _describe_older(run)
+        data = read_list(folder)
+        listed = Listed.read(data, str(folder))
+        listed.check_files(folder)
+        names = {one.name for one in listed.files}
+        for name in (MODEL, PREPARATION, CONFIG, SCHEMA):
+            if name not in names:
+                raise ModelRefused(f"'{name}' is not in its {FILES}", who=str(folder))
+        config = _config(folder, run, names, task, encoder)
+        return cls(folder, listed, digest_of(data), config)
+
+    @cached_property
+    def schema(self) -> Schema:
+        """What the model takes and gives. Raises ModelRefused."""
+        return read_schema(self.path)
+
+    @cached_property
+    def task(self) -> Task[Any]:
+        """Made of the folder's own settings. Raises ConfigError, TaskError."""
+        return make_task(self.config)
+
+    @cached_property
+    def totals(self) -> Sums:
+        """What the preparation agreed on. Raises CheckpointError."""
+        return read_tensors(self.path / PREPARATION)[0]
+
+    @property
+    def personal(self) -> list[str]:
+        """Names of the entries that stay with each hospital."""
+        return self._saved.personal
+
+    def hospitals(self) -> list[str]:
+        """Whose whole models are here, where entries are personal."""
+        return self._saved.hospitals()
+
+    def module(self, hospital: str | None = None) -> nn.Module:
+        """The model in evaluation mode, its outputs in their own unit.
+
+        hospital : whose, where entries are personal
+
+        Raises CheckpointError with the mend, ModelRefused for a file that isn't listed.
+        """
+        if hospital is not None and self.personal:
+            name = hospital_path(self.path, hospital).relative_to(self.path).as_posix()
+            if all(one.name != name for one in self.listed.files):
+                known = ", ".join(self.hospitals()[:5]) or "none"
+                what = f"the folder holds no model of '{hospital}' (it has: {known})"
+                raise ModelRefused(what, who=str(self.path))
+        return self._saved.load(hospital)
+
+    def check(self, trusted: Collection[bytes] | None, today: date | None) -> None:
+        """Raise ModelRefused unless one of these public keys signed it, and it isn't past its last
+        day; None for what isn't to be asked."""
+        self.listed.check(str(self.path), trusted, today)
+
+    @cached_property
+    def _saved(self) -> SavedModel:
+        return SavedModel(self.path, self.task, self.config.federation.seed)
+
+
+def read_schema(folder: Path) -> Schema:
+    """A folder's ``schema.json``, of a model or an export. Raises ModelRefused."""
+    path = folder / SCHEMA
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise ModelRefused("can't be read", who=str(path), mend=SCHEMA_FORMAT.mend) from None
+    values = SCHEMA_FORMAT.read(stored, ModelRefused, str(path))
+    try:
+        return Schema.model_validate_json(json.dumps(values))
+    except ValidationError:
+        raise ModelRefused("holds no schema", who=str(path), mend=SCHEMA_FORMAT.mend) from None
+
+
+def _found(path: Path) -> tuple[Path, Path | None]:
+    """The model's folder, and the run directory that it belongs to, if it does."""
+    inside = (path / FOLDER).is_dir() and not (path / MODEL).is_file()
+    folder = path / FOLDER if inside else path
+    if not folder.is_dir():
+        raise ModelRefused(
+            "no such folder", who=str(path), mend="name a run, or its model's folder"
+        )
+    parent = folder.resolve().parent
+    return folder, parent if (parent / _RUN).is_file() and folder.name == FOLDER else None
+
+
+def _config(
+    folder: Path, run: Path | None, names: Collection[str], task: str, encoder: str
+) -> Config:
+    """The settings to load by: a run's own, which know where its files lie, else the folder's."""
+    sets = [f"task.name={json.dumps(str(Path(task).resolve()))}"] if task else []
+    config = load_config((run or folder) / CONFIG, sets)
+    if run is None and not task and not is_built_in(config.task.name):
+        raise ModelRefused(
+            f"its task, {config.task.name}, is no part of the folder, as code is never taken from "
+            "one",
+            who=str(folder),
+            mend="name your own copy of it: --task path/to/file.py:Class",
+        )
+    if f"{_ENCODER}/config.json" in names and not encoder:
+        encoder = str(folder / _ENCODER)
+    elif run is None and not encoder and config.task.options.get("encoder"):
+        raise ModelRefused(
+            f"its encoder, '{config.task.options['encoder']}', is no part of the folder",
+            who=str(folder),
+            mend="name your own copy of it: --encoder FOLDER",
+        )
+    if encoder:
+        sets.append(f"task.encoder={json.dumps(str(Path(encoder).resolve()))}")
+        config = load_config((run or folder) / CONFIG, sets)
+    return config
+
+
+def _describe_older(run: Path) -> None:
+    """A run that was made before there were model folders gets its description now."""
+    directory = RunDirectory.open(run)
+    summary = directory.summary()
+    if not (directory.model / PREPARATION).is_file() or summary.get("status") != "complete":
+        raise ModelRefused(
+            "the run has no finished model", who=str(run), mend="let it go on to its end"
+        )
+    config = load_config(directory.config_path)
+    with writing(directory.model, "name the model again"):
+        totals = read_tensors(directory.model / PREPARATION)[0]
+        describe_model(directory.model, config, make_task(config), totals)
+        chosen = int(summary.get("chosen_round", 0))
+        seal_folder(
+            directory.model,
+            run=run.name,
+            round=chosen,
+            identity=None,
+            network=config.federation.name,
+        )

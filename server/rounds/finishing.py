@@ -1,0 +1,39 @@
+"""The end of a run: the chosen round's model becomes a folder that stands by itself, signed."""
+
+from __future__ import annotations
+
+from wardround.common.figures.sums import Sums
+from wardround.common.flower.arrays import Arrays
+from wardround.common.model.saved import MODEL, ModelForm, write_preparation
+from wardround.common.model_folder.write import describe_model, seal_folder
+from wardround.server.rounds.parts import FederationParts
+
+
+def finish_model(
+    parts: FederationParts, model: Arrays, totals: Sums, chosen_round: int, form: ModelForm
+) -> str:
+    """Write the model folder of a run; the same again if it is there already.
+
+    model : values of the shared entries
+
+    Returns the digest of its ``files.json``. Raises OSError.
+    """
+    folder, config = parts.run_directory.model, parts.config
+    form.write(folder / MODEL, model, chosen_round, config.federation.seed)
+    write_preparation(folder, totals)
+    describe_model(folder, config, parts.task, totals)
+    return seal_model(parts, chosen_round)
+
+
+def seal_model(parts: FederationParts, chosen_round: int) -> str:
+    """List and sign all that lies in a run's model folder; its digest stands in ``run.json``."""
+    digest = seal_folder(
+        parts.run_directory.model,
+        run=parts.run_directory.path.name,
+        round=chosen_round,
+        identity=parts.identity,
+        network=parts.config.federation.name,
+        study=parts.study,
+    )
+    parts.run_directory.update(model_digest=digest)
+    return digest
