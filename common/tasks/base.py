@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,12 @@ from wardround.common.tasks.examples import concatenate as concatenate
 from wardround.common.tasks.fit import Fit as Fit
 from wardround.common.tasks.inputs import in_spans, piece
 from wardround.common.tasks.schema import Schema
+from wardround.common.tasks.to_predict import RowsToPredict
 
 Raw = TypeVar("Raw")
 
 
-class Task(ABC, Generic[Raw]):
+class Task(RowsToPredict[Raw], ABC):
     """Subclass this, or use a built-in one. ``Raw`` is the task's own form of an unprepared shard.
 
     The options of the ``[task]`` table (all but ``name``) are the keyword arguments of the

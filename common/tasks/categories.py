@@ -198,13 +198,33 @@ def indicators(table: Table, name: str, totals: Sums, options: TabularOptions) -
     has no column, since it follows from the others: a missing or rare value then counts as the
     first. Raises DataError for a cell outside declared categories, unless they are to be ignored.
     """
-    known = {text: index for index, text in enumerate(vocabulary(totals, name, options))}
-    declared = name in options.columns.categories
-    numbers = category_codes(table, name, options).numbers_of(known)
-    if declared and options.unknown == "refuse" and (odd := np.flatnonzero(numbers == -2)).size:
-        what = "the category is not in task.columns.categories; mend the cell, declare it, or set "
-        raise table.wrong(odd, name, f"{what}task.unknown = 'ignore'")
+    known, numbers = _numbered(table, name, totals, options)
+    _refuse_odd(table, name, numbers, options)
     matrix = np.zeros((len(table), len(known)))
     rows = np.flatnonzero(numbers >= 0)
     matrix[rows, numbers[rows]] = 1.0
     return matrix[:, 1 if options.encoding == "dummy" else 0 :]
+
+
+def refuse_unknown(table: Table, name: str, totals: Sums, options: TabularOptions) -> None:
+    """Raise DataError, as ``indicators`` does, for a cell outside declared categories."""
+    if name in options.columns.categories:
+        _refuse_odd(table, name, _numbered(table, name, totals, options)[1], options)
+
+
+def _numbered(
+    table: Table, name: str, totals: Sums, options: TabularOptions
+) -> tuple[list[str], NDArray[np.int64]]:
+    """(categories, each row's position among them; -1 where it is missing, -2 where unknown)"""
+    known = vocabulary(totals, name, options)
+    index = {text: number for number, text in enumerate(known)}
+    return known, category_codes(table, name, options).numbers_of(index)
+
+
+def _refuse_odd(
+    table: Table, name: str, numbers: NDArray[np.int64], options: TabularOptions
+) -> None:
+    declared = name in options.columns.categories
+    if declared and options.unknown == "refuse" and (odd := np.flatnonzero(numbers == -2)).size:
+        what = "the category is not in task.columns.categories; mend the cell, declare it, or set "
+        raise table.wrong(odd, name, f"{what}task.unknown = 'ignore'")

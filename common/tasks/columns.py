@@ -49,6 +49,13 @@ def needed_columns(options: TabularOptions) -> list[str]:
     return [name for name in columns.named() if name not in unused]
 
 
+def target_columns(options: TabularOptions) -> list[str]:
+    """Columns without which a row teaches nothing."""
+    columns = options.columns
+    names = [columns.time, columns.event] if options.kind == "survival" else [columns.target]
+    return [name for name in names if name is not None]
+
+
 def category_codes(table: Table, column: str, options: TabularOptions) -> Coded:
     """A column of categories or classes, by the names that ``columns.codes`` gives."""
     spellings = options.columns.spellings(column)

@@ -7,12 +7,13 @@ are declared in ``[task.columns]``; preparation is agreed between hospitals from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from wardround.common.errors import DataError, TaskError
 from wardround.common.figures import figure as figures
 from wardround.common.figures.sums import Sums, regression_figures, regression_sums
 from wardround.common.figures.survival import survival_figures, survival_sums
-from wardround.common.tasks import features
+from wardround.common.tasks import features, tabular_rows
 from wardround.common.tasks.base import Examples, Fit, Task
 from wardround.common.tasks.categories import (
     classes,
@@ -46,6 +47,7 @@ from wardround.common.tasks.columns import (
     fit_columns,
     needed_columns,
     numeric_columns,
+    target_columns,
     unscaled_lines,
     unused_columns,
 )
@@ -55,8 +57,10 @@ from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
 from wardround.common.tasks.data.row_keys import identifier_keys
+from wardround.common.tasks.data.row_names import names_of
 from wardround.common.tasks.data.shards import shard_sites
 from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.table_pieces import table_pieces
 from wardround.common.tasks.data.tables import READABLE, read_table
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions, TabularOptions
@@ -65,13 +69,14 @@ from wardround.common.tasks.table_schema import table_schema
 from wardround.common.tasks.targets import (
     InUnit,
     absent_texts,
+    no_targets,
     read_targets,
     scale,
     shard_labels,
-    target_columns,
     target_statistics,
     target_totals,
 )
+from wardround.common.tasks.to_predict import Source
 
 _FIGURES = {
     "binary": ("auc", figures.BINARY),
@@ -262,7 +267,30 @@ class TabularTask(Task[Table]):
     def prepare(self, raw: Table, totals: Sums, train: Table) -> Examples:
         matrix = features.features(raw, totals, train, self.options)
         inputs = torch.from_numpy(matrix.astype(np.float32))
+        if not tabular_rows.has_targets(raw, self.options):
+            return Examples(inputs, no_targets(len(raw), self.options))
         return Examples(inputs, read_targets(raw, totals, self.options))
+
+    # --- rows to predict -----------------------------------------------------------------------
+    def load_rows(self, path: Path) -> Table:
+        return tabular_rows.without_targets(self.rows_of(path), self.options)
+
+    def rows_of_table(self, table: pa.Table) -> Table:
+        return tabular_rows.table_of(table, self.options)
+
+    def row_pieces(self, source: Source) -> Iterator[Table]:
+        options = self.options
+        found = table_pieces(source, options.dialect, options.missing_values, options.text_columns)
+        return (tabular_rows.without_targets(table, options) for table in found)
+
+    def readable(self, raw: Table, totals: Sums) -> Table:
+        return tabular_rows.readable_rows(raw, totals, self.options)
+
+    def row_notes(self, raw: Table, totals: Sums) -> list[str]:
+        return tabular_rows.notes_of(raw, totals, self.options)
+
+    def row_names(self, raw: Table, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
+        return names_of(raw, self.options.columns.patient_id, keep)
 
     def predictor(self, model: nn.Module, totals: Sums) -> nn.Module:
         if self.kind == "regression":

@@ -21,7 +21,7 @@ from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.categories import classes
 from wardround.common.tasks.classes import UNLABELLED
-from wardround.common.tasks.columns import category_codes
+from wardround.common.tasks.columns import category_codes, target_columns
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import mean_of, one, std_of
 from wardround.common.tasks.options import TabularOptions
@@ -29,13 +29,6 @@ from wardround.common.tasks.options import TabularOptions
 _DECLARED = "positive/"
 """Keys of how many hospitals have each text of ``task.positive``, by its place in that list."""
 _KEY = "target"
-
-
-def target_columns(options: TabularOptions) -> list[str]:
-    """Columns without which a row teaches nothing."""
-    columns = options.columns
-    names = [columns.time, columns.event] if options.kind == "survival" else [columns.target]
-    return [name for name in names if name is not None]
 
 
 def read_targets(raw: Table, totals: Sums, options: TabularOptions) -> Tensor:
@@ -59,6 +52,15 @@ def read_targets(raw: Table, totals: Sums, options: TabularOptions) -> Tensor:
         pair = np.column_stack([(values - mean) / std, np.full(len(values), std)])
         return torch.from_numpy(pair.astype(np.float32))
     return torch.from_numpy(_classes(raw, totals, options))
+
+
+def no_targets(rows: int, options: TabularOptions) -> Tensor:
+    """What stands where the targets of rows to predict would: ``UNLABELLED``, or NaN; types and
+    shapes as of ``read_targets``."""
+    if options.kind == "multiclass":
+        return torch.full((rows,), UNLABELLED, dtype=torch.int64)
+    shape = (rows,) if options.kind == "binary" else (rows, 2)
+    return torch.full(shape, torch.nan)
 
 
 def shard_labels(raw: Table, options: TabularOptions) -> NDArray[np.int64]:

@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.figures.sums import Sums
-from wardround.common.tasks.columns import column_key, numeric_columns
+from wardround.common.tasks.columns import column_key, numeric_columns, target_columns
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import NOT_A_NUMBER
 from wardround.common.tasks.tabular import TabularTask
-from wardround.common.tasks.targets import target_columns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

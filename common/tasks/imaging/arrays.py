@@ -49,10 +49,25 @@ def read_npz(path: Path, options: ImagingOptions, gathered: Gathered) -> Images:
         for number, (image, label) in enumerate(zip(images.each(), labels, strict=True)):
             place = f"{path}: {prefix}images[{number}]"
             key = partial(array_key, image)
-            gathered.add(_npz_image(image, options, place), int(label), split, key)
+            gathered.add(of_numbers(image, options, place), int(label), split, key)
     if not len(gathered):
         raise DataError(f"{path}: there are no images in it")
     return gathered.images()
+
+
+def image_arrays(path: Path) -> Iterator[tuple[str, int, NDArray[Any]]]:
+    """(array, position in it, image) of all arrays whose names end in 'images', in the order of the
+    npz. Raises DataError."""
+    with _readable(path):
+        with np.load(path, allow_pickle=False) as file:
+            names = [name for name in file.files if name.endswith(_KINDS[0])]
+    if not names:
+        raise DataError(f"{path}: no array whose name ends in '{_KINDS[0]}'")
+    for name in names:
+        with _readable(path):
+            rows = _Rows.of(path, name)
+        for number, image in enumerate(rows.each()):
+            yield name, number, image
 
 
 def _parts(path: Path, arrays: Collection[str], gathered: Gathered) -> dict[str, str]:
@@ -86,7 +101,8 @@ def _parts(path: Path, arrays: Collection[str], gathered: Gathered) -> dict[str,
     return found
 
 
-def _npz_image(image: NDArray[Any], options: ImagingOptions, place: str) -> Decoded:
+def of_numbers(image: NDArray[Any], options: ImagingOptions, place: str) -> Decoded:
+    """An array as an image. Raises DataError for one of other things, or axes."""
     if image.dtype.kind not in "iufb":
         raise DataError(f"{place}: not of numbers")
     return fit(image, options, place)

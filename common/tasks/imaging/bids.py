@@ -74,6 +74,12 @@ def read_bids(path: Path, options: ImagingOptions, gathered: Gathered) -> Images
     return gathered.images()
 
 
+def all_images(path: Path, suffix: str) -> Iterator[Path]:
+    """The NIfTI files of a suffix of every participant's folder, in the order of names."""
+    for folder in _subjects(path):
+        yield from _images(folder, suffix)[0]
+
+
 def _ids(table: Table) -> list[str]:
     """Each row's participant, as its folder is called. Raises DataError at one without, or one
     that stands there twice."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from wardround.common.tasks.data.left_out import LeftOut
@@ -29,6 +30,7 @@ class Images:
     unnamed : images of which the patient isn't known, where that of others is
     keys : N texts, of the content of each image's file ('' where the data says the split)
     noted : what the hospital should know, and of how many images that it read
+    named : N rows, what says whose each image is; of images to predict only
     """
 
     pixels: Inputs
@@ -39,6 +41,7 @@ class Images:
     unnamed: int = 0
     noted: Mapping[str, int] = field(default_factory=dict)
     keys: NDArray[np.str_] | None = None
+    named: pa.Table | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,4 +57,5 @@ class Images:
             patients=None if self.patients is None else self.patients[rows],
             splits=None if self.splits is None else self.splits[rows],
             keys=None if self.keys is None else self.keys[rows],
+            named=None if self.named is None else self.named.take(pa.array(rows)),
         )

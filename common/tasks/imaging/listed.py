@@ -30,15 +30,15 @@ def read_listed(path: Path, options: ImagingOptions, gathered: Gathered) -> Imag
     used = names.image, names.label, names.patient_id, names.split
     texts = [name for name in used if name is not None]
     table = read_table(path, texts=texts, hide_names=True)
-    cells, labels = _full(table, names.image), _full(table, names.label)
-    patients = _full(table, names.patient_id) if names.patient_id else None
+    cells, labels = filled(table, names.image), filled(table, names.label)
+    patients = filled(table, names.patient_id) if names.patient_id else None
     splits = split_cells(table, names.split) if names.split else [""] * len(table)
     named = dict[Path, tuple[int, str, str]]()
     gathered.expect(len(table))
     for row, cell in enumerate(cells):
         place = table.place(row, names.image)
         try:
-            file = _inside(path.parent, cell, place)
+            file = inside(path.parent, cell, place)
         except Unreadable as error:
             gathered.add_unreadable(error)
             continue
@@ -97,21 +97,22 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _inside(folder: Path, cell: str, place: str) -> Path:
+def inside(folder: Path, cell: str, place: str) -> Path:
     """The file that a cell names. Raises DataError unless it is there, below the folder."""
     try:
         file = folder / cell
-        inside, there = file.resolve().is_relative_to(folder.resolve()), file.exists()
+        below, there = file.resolve().is_relative_to(folder.resolve()), file.exists()
     except (OSError, ValueError):  # too long, or with a character that no name has
-        inside, there = True, False
-    if not inside:
+        below, there = True, False
+    if not below:
         raise DataError(f"{place}: a file outside the CSV's folder; move it below {folder}")
     if not there:
         raise Unreadable(f"{place}: no such file; paths are meant from the CSV's folder")
     return file
 
 
-def _full(table: Table, column: str) -> list[str]:
+def filled(table: Table, column: str) -> list[str]:
+    """A column's texts. Raises DataError by the first that is missing."""
     cells = table.cells(column)
     for row, cell in enumerate(cells):
         if cell is None:

@@ -6,10 +6,12 @@ images. Pixels stay as they were read; the model standardises and augments them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.classes import (
     CLASS_FIGURES,
     PRIMARY,
+    UNLABELLED,
     Kind,
     checked_outputs,
     class_figures,
@@ -36,8 +39,10 @@ from wardround.common.tasks.imaging.layouts import image_sites, is_one_data_set
 from wardround.common.tasks.imaging.networks import make_network
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.read import digits, read_images
+from wardround.common.tasks.imaging.to_predict import image_pieces, images_of, kept_names
 from wardround.common.tasks.inputs import in_spans, joined, piece
 from wardround.common.tasks.schema import Input, Schema, class_outputs
+from wardround.common.tasks.to_predict import Source
 
 _AT_A_TIME = 1024
 _LEAST_DEVIATION = 1e-6
@@ -127,9 +132,33 @@ class ImagingTask(Task[Images]):
         return raw.pixels.dtype.is_floating_point
 
     def prepare(self, raw: Images, totals: Sums, train: Images) -> Examples:
-        """Pixels as they are; targets float32 (two classes) or int64, N."""
+        """Pixels as they are; targets float32 (two classes) or int64, N; of images to predict
+        NaN or ``UNLABELLED``."""
         labels = torch.from_numpy(raw.labels)
-        return Examples(raw.pixels, labels.float() if self.kind == "binary" else labels)
+        if self.kind == "binary":
+            labels = torch.where(labels == UNLABELLED, torch.nan, labels.float())
+        return Examples(raw.pixels, labels)
+
+    # --- images to predict -----------------------------------------------------------------------
+    def load_rows(self, path: Path) -> Images:
+        (images,) = image_pieces(path, self.options, most_bytes=None)
+        return images
+
+    def rows_of_values(self, values: Sequence[Any]) -> Images:
+        return images_of(values, self.options)
+
+    def row_pieces(self, source: Source) -> Iterator[Images]:
+        if not isinstance(source, Path):
+            raise TaskError("images are read from files", mend="give the path of a file or folder")
+        return image_pieces(source, self.options)
+
+    def row_notes(self, raw: Images, totals: Sums) -> list[str]:
+        return [f"in some images {line}" for line in raw.noted]
+
+    def row_names(self, raw: Images, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
+        if raw.named is None:
+            return super().row_names(raw, keep)
+        return kept_names(raw.named, self.options.files.patient_id, keep)
 
     def join(self, parts: list[Examples]) -> Examples:
         """Bytes become numbers up to 1 where another hospital's images are such."""

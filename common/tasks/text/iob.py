@@ -51,8 +51,15 @@ def read_iob(path: Path, entities: list[str]) -> list[Sentence]:
     return sentences
 
 
-def _sentences(path: Path, entities: list[str]) -> Iterator[Sentence]:
-    numbers = {name: number for number, name in enumerate(tag_names(entities))}
+def read_words(path: Path) -> list[Sentence]:
+    """The sentences of one file whose words need no tags; those that are there aren't looked at,
+    and all are 0. Raises DataError naming file and line."""
+    return list(_sentences(path, None))
+
+
+def _sentences(path: Path, entities: list[str] | None) -> Iterator[Sentence]:
+    """entities : None where tags don't matter"""
+    numbers = {name: number for number, name in enumerate(tag_names(entities or []))}
     words: list[str] = []
     tags: list[int] = []
     patient: str | None = None
@@ -69,9 +76,10 @@ def _sentences(path: Path, entities: list[str]) -> Iterator[Sentence]:
         cells = [c.strip() for c in text.split("\t")] if "\t" in text else text.split()
         if cells[0] == "-DOCSTART-":
             continue
-        if len(cells) < 2 or not cells[0]:
+        if not cells[0] or (entities is not None and len(cells) < 2):
             raise DataError(f"{path}:{line}: not a word, a tab and a tag")
-        if (tag := normal_text(cells[-1])) not in numbers:
+        tag = "O" if entities is None else normal_text(cells[-1])
+        if entities is not None and tag not in numbers:
             raise DataError(
                 f"{path}:{line}: the tag is not O, B-TYPE or I-TYPE with a type of task.entities "
                 f"({', '.join(entities)})"

@@ -6,11 +6,12 @@ checked by sums of their digest. What travels is what is trained: adapters and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.classes import (
     CLASS_FIGURES,
     PRIMARY,
+    UNLABELLED,
     Kind,
     checked_outputs,
     class_figures,
@@ -42,6 +44,16 @@ from wardround.common.tasks.text.iob import READABLE, tag_names
 from wardround.common.tasks.text.network import TextModel
 from wardround.common.tasks.text.options import TextOptions
 from wardround.common.tasks.text.rows import IGNORED, Rows
+from wardround.common.tasks.text.to_predict import (
+    RowsToPredict,
+    found_spans,
+    named_rows,
+    of_data,
+    of_values,
+    row_pieces,
+    to_rows,
+    whole,
+)
 from wardround.common.tasks.text.tokenise import (
     CSV_FILES,
     read_sentences,
@@ -49,6 +61,7 @@ from wardround.common.tasks.text.tokenise import (
     sentence_rows,
     text_rows,
 )
+from wardround.common.tasks.to_predict import Source
 
 _EXAMPLE = Path("example")
 
@@ -159,7 +172,7 @@ class TextTask(Task[Rows]):
         self._check_encoder(totals)
         targets = torch.from_numpy(raw.targets)
         if not self.tagging and self.classes == "binary":
-            targets = targets.float()
+            targets = torch.where(targets == UNLABELLED, torch.nan, targets.float())
         return Examples(torch.from_numpy(raw.tokens.astype(np.int64)), targets)
 
     def schema(self, totals: Sums) -> Schema:
@@ -188,6 +201,35 @@ class TextTask(Task[Rows]):
         if self.tagging:
             return {TAGS: outputs.detach().cpu().argmax(2).double().numpy()}
         return class_predictions(self.classes, outputs, self.options.classes)
+
+    # --- texts to predict ----------------------------------------------------------------------
+    def load_rows(self, path: Path) -> Rows:
+        return whole(path, self.options, files.make_tokenizer(self._folder()))
+
+    def rows_of_table(self, table: pa.Table) -> Rows:
+        written, left = of_data(table, self.options)
+        return to_rows(written, left, self.options, files.make_tokenizer(self._folder()))
+
+    def rows_of_values(self, values: Sequence[Any]) -> Rows:
+        tokenizer = files.make_tokenizer(self._folder())
+        return to_rows(of_values(values, self.options), [], self.options, tokenizer)
+
+    def row_pieces(self, source: Source) -> Iterator[Rows]:
+        return row_pieces(source, self.options, files.make_tokenizer(self._folder()))
+
+    def row_names(self, raw: Rows, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
+        if not isinstance(raw, RowsToPredict):
+            return super().row_names(raw, keep)
+        return named_rows(raw, self.options.columns.patient_id, keep)
+
+    def predicted(
+        self, raw: Rows, values: Mapping[str, NDArray[Any]], keep: Sequence[str] = ()
+    ) -> pa.Table:
+        """Of tokens a row for each entity that was found."""
+        if not self.tagging or not isinstance(raw, RowsToPredict):
+            return super().predicted(raw, values, keep)
+        patient = self.options.columns.patient_id
+        return found_spans(raw, values["tags"], self.options.entities, patient, keep)
 
     # --- model ---------------------------------------------------------------------------------
     def model(self, totals: Sums) -> nn.Module:

@@ -88,7 +88,7 @@ class Content:
 
     def recoded(self, encoding: str) -> Content:
         """The same in another encoding. Raises DataError by the line that isn't in it."""
-        data = self.path.read_bytes()
+        data = self.path.read_bytes() if self.memory is None else self.memory
         try:
             text = data.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
@@ -121,12 +121,29 @@ def opened(path: Path, encoding: str | None) -> Content:
             head = file.read(16)
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror})") from None
+    return _in_encoding(path, head, encoding, None)
+
+
+def held(path: Path, data: bytes, encoding: str | None) -> Content:
+    """The same of bytes in memory; ``path`` names them in messages."""
+    return _in_encoding(path, data[:16], encoding, data)
+
+
+def marked_encoding(head: bytes) -> tuple[bytes, str | None]:
+    """(mark, encoding) that the first bytes of a text say; (b"", None) where they say nothing."""
+    return next(((m, e) for m, e in _MARKS if head.startswith(m)), (b"", None))
+
+
+def _in_encoding(path: Path, head: bytes, encoding: str | None, data: bytes | None) -> Content:
     for magic, what in _MAGIC:
         if head.startswith(magic):
             raise DataError(f"{path}: no CSV, but {what}")
-    mark, marked = next(((m, e) for m, e in _MARKS if head.startswith(m)), (b"", None))
+    mark, marked = marked_encoding(head)
     asked = encoding or marked or "utf-8"
     guessed = encoding is None and marked is None
     skip = len(mark) if marked == "utf-8" else 0
-    content = Content(path, "utf-8", guessed, skip=skip)
+    if data is None:
+        content = Content(path, "utf-8", guessed, skip=skip)
+    else:
+        content = Content(path, "utf-8", guessed, data[skip:])
     return content if asked in ("utf-8", "utf-8-sig") else content.recoded(asked)

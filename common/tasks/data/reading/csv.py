@@ -49,11 +49,16 @@ _SAID = re.compile(r"sep=(.)\r?\n")
 
 @dataclass(frozen=True)
 class CsvTable:
-    """What was read; told : what was found beside the usual, '' if nothing."""
+    """What was read.
+
+    told : what was found beside the usual, '' if nothing
+    dialect : all that it was read by, as far as the file says it: what follows it has the same
+    """
 
     table: pa.Table
     lines: Lines
     told: str
+    dialect: Dialect
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,19 @@ def read_csv(
     hide_names: bool,
 ) -> CsvTable:
     """See ``read.read_file``."""
-    looked = _looked_at(opened(path, dialect.encoding), dialect, texts is None)
+    return read_content(opened(path, dialect.encoding), dialect, missing, texts, hide_names)
+
+
+def read_content(
+    content: Content,
+    dialect: Dialect,
+    missing: Collection[str],
+    texts: Collection[str] | None,
+    hide_names: bool,
+) -> CsvTable:
+    """The same of a file's text, or of one in memory."""
+    path = content.path
+    looked = _looked_at(content, dialect, texts is None)
     content, seen, delimiter, quote = looked.content, looked.seen, looked.delimiter, looked.quote
     names, skip = _header(path, looked, dialect, hide_names)
     layout = Layout(content, delimiter, quote, seen.quotes, skip, len(names))
@@ -201,7 +218,9 @@ def read_csv(
     if table.num_rows == 0:
         raise DataError(f"{path}: there are no rows; check that this is the right file")
     told = _told(content, delimiter, quote, settled, dialect)
-    return CsvTable(table, Lines(layout), told)
+    decimal = settled.marks.decimal if settled.marks is not None else None
+    found = {"header": names, "delimiter": delimiter, "quote": quote, "decimal": decimal}
+    return CsvTable(table, Lines(layout), told, dialect.model_copy(update=found))
 
 
 @dataclass(frozen=True)
