@@ -20,7 +20,7 @@ from wardround.client.data.hospital import Units
 from wardround.client.gradients import Clipping, Loss, make_unit_gradients
 from wardround.client.training.batches import on_device
 from wardround.client.training.pieces import Pieces
-from wardround.client.training.precision import autocast, whole
+from wardround.common.model.precision import autocast, whole
 from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import Integers, NoiseSource
 from wardround.common.privacy.schedule import Bound, Schedule, adapted_norm, clipping_bound

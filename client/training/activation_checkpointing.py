@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from wardround.client.training.precision import WholeConvolutions
 from wardround.common.errors import TaskError
+from wardround.common.model.precision import WholeConvolutions
 
 
 @contextmanager

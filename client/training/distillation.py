@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wardround.client.training.precision import whole
 from wardround.common.errors import TaskError
+from wardround.common.model.precision import whole
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.classes import UNLABELLED
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from wardround.client.training.batches import in_order
 from wardround.client.training.compiling import Compiled
 from wardround.client.training.pieces import Pieces
-from wardround.client.training.precision import autocast, whole
 from wardround.common.figures.sums import Sums, add_sums
+from wardround.common.model.precision import autocast, whole
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, Task

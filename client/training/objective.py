@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from wardround.client.training.distillation import Teacher
-from wardround.client.training.precision import autocast, whole
 from wardround.common.errors import TaskError
+from wardround.common.model.precision import autocast, whole
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Task
 

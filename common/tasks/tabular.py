@@ -63,9 +63,10 @@ from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.table_pieces import table_pieces
 from wardround.common.tasks.data.tables import READABLE, read_table
 from wardround.common.tasks.losses import cox_loss
-from wardround.common.tasks.options import ModelOptions, TabularOptions
+from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.schema import PREDICTION, RISK, Schema
 from wardround.common.tasks.table_schema import table_schema
+from wardround.common.tasks.tabular_model import make_model
 from wardround.common.tasks.targets import (
     InUnit,
     absent_texts,
@@ -362,28 +363,6 @@ class TabularTask(Task[Table]):
         else:
             found = class_figures(self.kind, sums)
         return with_mean_loss(found, sums)
-
-
-def make_model(inputs: int, outputs: int, options: ModelOptions, bias: bool = True) -> nn.Module:
-    """A linear layer, or an MLP of blocks linear, norm, ReLU, dropout (each of ``options.hidden``
-    wide) and a linear head. Cox regression has no bias: it cancels in the partial likelihood."""
-    if options.kind != "mlp":
-        layer = nn.Linear(inputs, outputs, bias=bias)
-        if options.zero_init:
-            nn.init.zeros_(layer.weight)
-            if bias:
-                nn.init.zeros_(layer.bias)
-        return layer
-    layers: list[nn.Module] = []
-    for width in options.hidden:
-        layers.append(nn.Linear(inputs, width))
-        if options.norm != "none":
-            layers.append((nn.BatchNorm1d if options.norm == "batch" else nn.LayerNorm)(width))
-        layers.append(nn.ReLU())
-        if options.dropout:
-            layers.append(nn.Dropout(options.dropout))
-        inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs, bias=bias))
 
 
 def breast_cancer() -> Table:

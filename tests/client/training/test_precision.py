@@ -16,10 +16,11 @@ from wardround.client.gradients import make_unit_gradients
 from wardround.client.gradients.base import Clipping
 from wardround.client.privacy.steps import ClippedGradients
 from wardround.client.training.evaluation import model_outputs
-from wardround.client.training.precision import autocast, check_precision, make_scaler
+from wardround.client.training.precision import check_precision, make_scaler
 from wardround.client.training.steps import train_model, train_on_batches
 from wardround.common.config.load import parse_config
 from wardround.common.errors import ConfigError
+from wardround.common.model.precision import autocast
 from wardround.common.privacy.schedule import Bound
 from wardround.common.secagg.content import descriptor
 from wardround.common.settings import PrivacyTable, TrainingTable

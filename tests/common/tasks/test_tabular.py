@@ -21,7 +21,8 @@ from wardround.common.tasks import features
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import ModelOptions
-from wardround.common.tasks.tabular import TabularTask, make_model
+from wardround.common.tasks.tabular import TabularTask
+from wardround.common.tasks.tabular_model import make_model
 
 
 def agree(task: TabularTask, shards: list[Table]) -> dict:
