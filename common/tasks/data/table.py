@@ -211,6 +211,14 @@ class Table:
         _, bad, why = self._numbers(column)
         return bad, why
 
+    def read_numbers(self, column: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The column as float64 whatever stands in it, NaN where nothing does, and the rows with
+        what is no number, whose values mean nothing. Raises DataError as ``column`` does."""
+        values, bad, _ = self._numbers(column)
+        if self.column(column).type in (pa.string(), pa.float64(), pa.int64()):
+            return values, bad
+        return values, np.flatnonzero(~self.missing(column))  # a date, or yes and no
+
     def _numbers(self, column: str) -> Numbers:
         found = self._without_codes(self.column(column))
         texts = None

@@ -218,6 +218,11 @@ class WordTokenizer:
             raise TaskError(f"{folder / FILES[1]}: it has no [UNK] or <unk> token")
         self._unknown = known[0]
 
+    @property
+    def unknown(self) -> int:
+        """The id of what the tokenizer has no piece for."""
+        return self._unknown
+
     def word_tokens(self, sentences: list[list[str]]) -> list[list[list[int]]]:
         """For each sentence and word the ids of its tokens, at least one: a tag needs a token to
         stand at. What the tokenizer drops becomes its unknown token, and so does a word that would
