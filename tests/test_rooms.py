@@ -23,7 +23,7 @@ ORDER = {
         "flower names",
         "durable settings transport",
         "protocol tasks",
-        "config",
+        "config drift",
         "command_line procedures",
         "model run trust",
         "audit privacy results secagg study",

@@ -190,7 +190,8 @@ def chances(x: Floats, n: Floats, marked: Floats, total: Floats) -> Floats:
         up = (marked - x) * (n - x) / ((x + 1) * (total - marked - n + x + 1))
         down = x * (total - marked - n + x) / ((marked - x + 1) * (n - x + 1))
         tails = [np.where(q < 1, first / (1 - q), 1.0) for q in (up, down)]
-    return np.minimum(1.0, 2 * np.minimum(*tails))
+    found: Floats = np.minimum(1.0, 2 * np.minimum(tails[0], tails[1]))
+    return found
 
 
 def reachable(n: Floats, marked: Floats, total: Floats, alpha: float) -> int:

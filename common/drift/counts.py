@@ -73,10 +73,10 @@ class Counts:
         if self.fields != other.fields:
             raise ValueError("counts of other fields can't be added: they are of another model")
         keys = [field.key for field in self.fields if field.key in {*self.cells, *other.cells}]
-        added = {}
+        added: dict[str, Ints] = {}
         for key in keys:
             both = [one.cells[key] for one in (self, other) if key in one.cells]
-            added[key] = np.sum(both, axis=0, dtype=np.int64)
+            added[key] = np.stack(both).sum(axis=0)
         return Counts(self.fields, added)
 
     def rows(self, role: Role | None = None) -> int:

@@ -152,16 +152,33 @@ def _of_output(one: Output) -> Field:
     return Field("score", one.name, _decades())
 
 
+GROUPS = (0.0, 0.05, 0.15, 0.35, 0.65, 1.0)
+"""Of the probability of a yes-or-no model: among the rows of each group the share of positives is
+counted by itself, which is what calibration is."""
+
+
+def outcome_name(schema: Schema) -> str:
+    """What the outcome is called."""
+    return "event" if schema.kind == "survival" else schema.target or "class"
+
+
+def of_group(schema: Schema, group: int) -> Field:
+    """Outcomes of the rows with a probability in a group."""
+    low, high = GROUPS[group : group + 2]
+    name = f"{outcome_name(schema)} at probabilities from {low:g} to {high:g}"
+    return Field("outcome", name, texts=TWO)
+
+
 def _outcomes(schema: Schema) -> Sequence[Field]:
+    name = outcome_name(schema)
     if schema.kind == "binary":
-        return [Field("outcome", schema.target or "class", texts=TWO)]
+        groups = [of_group(schema, group) for group in range(len(GROUPS) - 1)]
+        return [Field("outcome", name, texts=TWO), *groups]
     if schema.kind == "multiclass":
-        return [Field("outcome", schema.target or "class", texts=schema.classes)]
+        return [Field("outcome", name, texts=schema.classes)]
     if schema.kind == "regression":
-        return [Field("outcome", schema.target, _decades())]
-    if schema.kind == "survival":
-        return [Field("outcome", "event", texts=TWO)]
-    return []
+        return [Field("outcome", name, _decades())]
+    return [Field("outcome", name, texts=TWO)] if schema.kind == "survival" else []
 
 
 def _around(centre: float | None, std: float | None) -> tuple[float, ...]:

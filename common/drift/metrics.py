@@ -78,7 +78,7 @@ def counts_of_metrics(text: str, fields: Sequence[Field], who: str) -> Counts:
         parsed = _LINE.match(line)
         labels = dict(_LABEL.findall(parsed[1])) if parsed else {}
         name = labels.get("role", ""), _plain(labels.get("field", ""))
-        field = by_name.get(name)  # type: ignore[call-overload]
+        field = by_name.get(name)
         place = _place(labels.get("place", ""), field) if field is not None else None
         if parsed is None or field is None or place is None:
             raise DataError(

@@ -17,6 +17,7 @@ import numpy as np
 
 from wardround.common.drift.counts import Counts
 from wardround.common.drift.field import Field
+from wardround.common.drift.outcomes import Figured, as_values, of_values
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import DataError
 from wardround.common.text import to_json
@@ -33,16 +34,23 @@ class Reference:
     model : digest of the model folder that scored the rows; '' where the file lies in that folder,
         whose list of files has it
     whose : a hospital's name; 'all hospitals'; '' of a researcher's own rows
+    figures : of its rows whose outcomes are known
     """
 
     counts: Counts
     model: str = ""
     whose: str = ""
+    figures: tuple[Figured, ...] = ()
 
     def to_text(self) -> str:
         """As it is stored."""
         cells = {key: found.tolist() for key, found in self.counts.cells.items()}
-        values = {"model": self.model, "whose": self.whose, "cells": cells}
+        values = {
+            "model": self.model,
+            "whose": self.whose,
+            "figures": as_values(self.figures),
+            "cells": cells,
+        }
         return to_json(FORMAT.seal(values)) + "\n"
 
     @classmethod
@@ -76,7 +84,8 @@ class Reference:
         try:
             arrays = {key: np.array(found, dtype=np.float64) for key, found in cells.items()}
             counts = Counts.of_sums(fields, arrays)
-        except (ValueError, TypeError):
+            figures = of_values(values.get("figures") or {})
+        except (ValueError, TypeError, AttributeError):
             raise DataError(
                 "the reference's counts are of other inputs or outputs than the model has",
                 who=who,
@@ -86,4 +95,4 @@ class Reference:
             raise DataError(
                 "the reference holds no counts of this model", who=who, mend=FORMAT.mend
             )
-        return cls(counts, of, whose)
+        return cls(counts, of, whose, tuple(figures))

@@ -17,13 +17,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wardround.common.drift.counts import Column, Columns
-from wardround.common.drift.field import Field, Role
+from wardround.common.drift.field import GROUPS, Field, Role, of_group, outcome_name
 from wardround.common.errors import DataError
 from wardround.common.tasks.columns import category_codes
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.two_values import TwoValues
 from wardround.common.tasks.options import TabularOptions
-from wardround.common.tasks.schema import Schema
+from wardround.common.tasks.schema import PROBABILITY, Schema
 
 if TYPE_CHECKING:
     from wardround.common.tasks.base import Task
@@ -95,14 +95,28 @@ def table_outcomes(table: Table, options: TabularOptions, schema: Schema) -> Fou
     target = str((options.columns.event if options.kind == "survival" else schema.target) or "")
     if target not in table.columns:
         return {}
+    key = _key("outcome", outcome_name(schema))
     if options.kind in ("binary", "survival"):
-        name = "event" if options.kind == "survival" else schema.target or "class"
-        return {_key("outcome", name): Column(_two(table, target, options.target_values))}
+        return {key: Column(_two(table, target, options.target_values))}
     if options.kind == "multiclass":
         known = {text: place for place, text in enumerate(schema.classes)}
-        codes = category_codes(table, target, options).numbers_of(known)
-        return {_key("outcome", target): Column(codes)}
-    return {_key("outcome", target): _numbers(table, target)}
+        return {key: Column(category_codes(table, target, options).numbers_of(known))}
+    return {key: _numbers(table, target)}
+
+
+def group_columns(columns: Columns, schema: Schema) -> Found:
+    """Of a yes-or-no model the outcomes of the rows with a probability in each group; of rows
+    without an outcome or a score none."""
+    key = _key("outcome", outcome_name(schema))
+    if schema.kind != "binary" or key not in columns or _key("score", PROBABILITY) not in columns:
+        return {}
+    truth, scores = columns[key].values, columns[_key("score", PROBABILITY)].values
+    groups = np.clip(np.searchsorted(GROUPS, scores, side="right") - 1, 0, len(GROUPS) - 2)
+    known = ~np.isnan(scores) & (truth >= 0)
+    return {
+        of_group(schema, group).key: Column(truth[known & (groups == group)])
+        for group in range(len(GROUPS) - 1)
+    }
 
 
 def predictable(

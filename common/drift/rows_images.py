@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wardround.common.drift.counts import Column
-from wardround.common.drift.field import IMAGE, Field
+from wardround.common.drift.field import IMAGE, Field, outcome_name
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.inputs import in_spans, piece
 from wardround.common.tasks.schema import Schema
@@ -30,7 +30,7 @@ def image_columns(raw: Images, schema: Schema) -> dict[str, Column]:
         for place, what in enumerate(IMAGE)
     }
     if (raw.labels >= 0).any():
-        found[Field("outcome", schema.target or "class").key] = Column(
+        found[Field("outcome", outcome_name(schema)).key] = Column(
             np.where(raw.labels >= 0, raw.labels, -1).astype(np.int64)
         )
     return found

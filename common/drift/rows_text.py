@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.drift.counts import Column
-from wardround.common.drift.field import Field
+from wardround.common.drift.field import Field, outcome_name
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.schema import Schema
 from wardround.common.tasks.text.encoder import encoder_folder, make_tokenizer
@@ -29,7 +29,7 @@ def text_columns(raw: Rows, task: Task[Any], schema: Schema) -> dict[str, Column
         Field("input", f"{one.name}: unknown tokens").key: Column(unknown),
     }
     if not task.tagging and (raw.targets >= 0).any():
-        found[Field("outcome", schema.target or "class").key] = Column(
+        found[Field("outcome", outcome_name(schema)).key] = Column(
             np.where(raw.targets >= 0, raw.targets, -1).astype(np.int64)
         )
     return found
