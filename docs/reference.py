@@ -39,7 +39,7 @@ from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.known_effects import EFFECTS
-from wardround.common.settings.procedure import DescribeOptions
+from wardround.common.settings.procedure import DescribeOptions, EvaluateOptions
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.imaging.options import (
@@ -75,6 +75,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "archive series": SeriesChoice,
     "archive limits": Limits,
     "procedure describe": DescribeOptions,
+    "procedure evaluate": EvaluateOptions,
     "task tabular": TabularOptions,
     "task.columns": Columns,
     "task.dialect": Dialect,

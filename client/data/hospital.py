@@ -21,8 +21,9 @@ from wardround.client.data.plan import Plan
 from wardround.client.data.shard import Opened, Parts, Shard
 from wardround.client.data.witness import Witness
 from wardround.client.training.distributed import TrainingProcesses
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, ModelRefused
 from wardround.common.figures.sums import Sums
+from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.protocol.names import SPLITS
 from wardround.common.rng import derive_seed, numpy_generator
 from wardround.common.secagg.content import descriptor
@@ -34,6 +35,7 @@ TOO_FEW_TO_TRAIN = (
     "it has fewer rows for training than it asks of itself (min_training_rows), so it takes part "
     "in evaluations only"
 )
+_ONE_MODEL = "no finished model can be asked about here"
 ONLY_EVALUATES = "it has no rows for training, so it takes part in evaluations only"
 
 
@@ -101,6 +103,10 @@ class Share:
         return math.inf if self.evaluation == "none" else self.evaluation_rows
 
 
+def _no_model() -> ModelFolder:
+    raise ModelRefused(_ONE_MODEL)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a hospital is, and what it has there.
@@ -116,6 +122,8 @@ class Place:
     tells_failures : the server sees them: a simulation's reader is at the same machine
     held_out : digest of the key that chooses its held-out rows; '' where it is of the run's seed
     source : which of the hospital's data these are; '' where it has one only
+    finished : opens its own copy of the finished model that the study asks about; raises
+        ModelRefused
     """
 
     simulated: bool = False
@@ -129,6 +137,7 @@ class Place:
     tells_failures: bool = False
     held_out: str = ""
     source: str = ""
+    finished: Callable[[], ModelFolder] = _no_model
 
 
 class Hospital:
@@ -162,7 +171,7 @@ class Hospital:
         self.model_folder, self.processes = place.model_folder, place.processes
         self.share, self.on_failure = place.share, place.on_failure
         self.tells_failures, self.held_out = place.tells_failures, place.held_out
-        self.source = place.source
+        self.source, self._finished = place.source, place.finished
         self.plan = Plan.of_settings(self.config)
         self.totals: Sums = {}
         self._opened: Opened | None = None
@@ -173,6 +182,11 @@ class Hospital:
     def descriptor(self) -> bytes:
         """Digest of the settings that this hospital shares with the others."""
         return descriptor(self.config)
+
+    @cached_property
+    def finished_model(self) -> ModelFolder:
+        """Its own copy of the finished model that the study asks about. Raises ModelRefused."""
+        return self._finished()
 
     def parts(self) -> Parts:
         """The unprepared shard by split name; a split without rows is absent.

@@ -6,7 +6,6 @@ counted, and nothing leaves that wasn't counted there. Asked again, a hospital p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from wardround.common.privacy.accounting import Release
 from wardround.common.privacy.mechanism import SMALLEST_SHARE
 from wardround.common.privacy.noise import LARGEST_SIGMA
 from wardround.common.privacy.sums import FINENESS, own_multiplier, step_release
-from wardround.common.procedures.procedure import Procedure
+from wardround.common.procedures.procedure import Parts, Procedure
 from wardround.common.protocol.names import SPLITS
 from wardround.common.secagg.graph import Thresholds
 
@@ -94,8 +93,11 @@ def records_of(hospital: Hospital) -> int:
     return table.records_per_patient if table.unit == "patient" else 1
 
 
-def capped(hospital: Hospital, parts: Sequence[Any]) -> list[Any]:
+def capped(hospital: Hospital, parts: Parts) -> dict[str, Any]:
     """The parts without what a patient has beyond ``privacy.records_per_patient`` rows."""
     if hospital.config.privacy.unit != "patient":
-        return list(parts)
-    return [hospital.task.select(part, hospital.capped_rows(part)) for part in parts]
+        return dict(parts)
+    return {
+        split: hospital.task.select(part, hospital.capped_rows(part))
+        for split, part in parts.items()
+    }

@@ -17,6 +17,7 @@ from wardround.client.data.held_out import key_digest
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.data.witness import Witness
+from wardround.client.site.finished import own_copy
 from wardround.client.site.held_out import held_out_key
 from wardround.client.site.hold_back import check_held_back
 from wardround.client.site.ledger import ledger_of
@@ -111,6 +112,7 @@ class Workplace:
                 on_failure=self._on_failure,
                 held_out=key_digest(key),
                 source=terms.data.words if terms.study else "",
+                finished=lambda: own_copy(kit, config),
             ),
         )
         hospital.parts()

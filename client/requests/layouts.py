@@ -36,7 +36,7 @@ def statistics_layout(hospital: Hospital, phase: int, totals: Sums) -> Sums:
     there are none to train on.
     """
     hospital.training_part()
-    with _fixed_words("statistics()"):
+    with fixed_words("statistics()"):
         none = hospital.without_rows()["train"]
         return hospital.task.statistics(none, phase, totals)
 
@@ -49,7 +49,7 @@ def metrics_layout(
     task, found = hospital.task, dict[str, Sums]()
     training = hospital.config.training.model_copy(update={"compile": False})
     within = task.figure_table().within() if is_secure(hospital) else []
-    with _fixed_words("prepare() and metrics()"):
+    with fixed_words("prepare() and metrics()"):
         parts = hospital.without_rows()
         model, _ = models.get(hospital, totals, digest)
         for split in HELD_OUT:
@@ -67,7 +67,7 @@ def _blank(none: Examples) -> Examples:
 
 
 @contextmanager
-def _fixed_words(methods: str) -> Iterator[None]:
+def fixed_words(methods: str) -> Iterator[None]:
     """What fails inside is told in words that depend on nothing."""
     try:
         yield

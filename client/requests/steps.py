@@ -3,15 +3,22 @@
 What a step asks for is worked out here, from the accepted settings and the totals that came: names
 and shapes of all sums, one for one. A request that brings other totals than the procedure's steps
 make, or asks when there is nothing more to ask, is refused before a row meets it.
+
+A finished model is the hospital's own copy, of the digest that the plan has. Whoever made it may
+have made it for these rows: so what fails on them is hidden, and names and shapes of its sums are
+worked out on none of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.round import announced_sizes
 from wardround.client.privacy.sums import PrivateStep, capped
+from wardround.client.requests.layouts import fixed_words
 from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.masking import (
     MaskedAsk,
@@ -24,8 +31,8 @@ from wardround.client.secagg.masking import (
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.procedures.known import make_procedure
-from wardround.common.procedures.procedure import Procedure
+from wardround.common.procedures.known import make_procedure, needs_model
+from wardround.common.procedures.procedure import Procedure, Shapes
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.names import SPLITS
 from wardround.common.protocol.sums import SumsReply, SumsRequest, joined, parted
@@ -56,6 +63,17 @@ class AskedStep:
             parts = capped(hospital, parts)
         return self.procedure.sums(parts, self.earlier)
 
+    def shapes(self, hospital: Hospital) -> Shapes:
+        """Names and shapes of its sums; where they are the hospital's own, of its columns, or of
+        the model. Raises DataError by place; RequestRefused, in fixed words."""
+        shapes = self.procedure.shapes(self.earlier)
+        if shapes is not None:
+            return shapes
+        if not self.procedure.needs_model:  # nothing of the server's has a part in it
+            return shapes_of(self.sums(hospital))
+        with fixed_words("prepare() and metrics()"):
+            return shapes_of(self.procedure.sums(hospital.without_rows(), self.earlier))
+
     def before(self) -> bytes:
         """Digest of what the step before was asked with; empty for the first."""
         if not self.earlier:
@@ -68,7 +86,13 @@ def begin_step(hospital: Hospital, step: int, totals: Totals) -> AskedStep:
     it."""
     if hospital.config.procedure.trains:
         raise RequestRefused("this hospital's study trains a model, and has no other procedure")
-    procedure = make_procedure(hospital.config, hospital.task)
+    model = hospital.finished_model if needs_model(hospital.config) else None
+    procedure = make_procedure(hospital.config, hospital.task, model)
+    if model is not None and not procedure.adds(announced_sizes(hospital)):
+        raise RequestRefused(
+            f"this hospital has no rows for '{procedure.name}', and its zeros would leave the "
+            "others' numbers alone in the sum"
+        )
     if step >= procedure.most_steps:
         raise RequestRefused(
             f"the procedure '{procedure.name}' has {procedure.most_steps} steps at most, and the "
@@ -94,10 +118,11 @@ def begin_step(hospital: Hospital, step: int, totals: Totals) -> AskedStep:
     return AskedStep(procedure, earlier)
 
 
-def every_row(hospital: Hospital) -> list[object]:
+def every_row(hospital: Hospital) -> dict[str, Any]:
     """What the hospital has, by split, in their order; none of it empty."""
     parts = hospital.parts()
-    return [parts[name] for name in SPLITS if name in parts and hospital.task.size(parts[name])]
+    having = (name for name in SPLITS if name in parts and hospital.task.size(parts[name]))
+    return {name: parts[name] for name in having}
 
 
 def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Content:
@@ -111,20 +136,17 @@ def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Con
         private = PrivateStep.begin(hospital, asked.procedure, asked.number, digest)
     if request.masked is None:
         return SumsReply(private.noised(own()) if private else own()).to_records()
-    if (shapes := asked.procedure.shapes(asked.earlier)) is not None:
-        check_exactly(request.masked, shapes)
+    fixed = asked.procedure.needs_model or asked.earlier
+    if fixed:
+        check_exactly(request.masked, asked.shapes(hospital))
     step = Step("sums", asked.number, before=asked.before())
     masked = MaskedAsk.of(request.masked, step, content, hospital, state)
-    # in the first step nothing of the server's has a part in what is computed
+    # in the first step nothing of the server's has a part in what is computed, but for its model
     noised = private.noised if private else None
-    return mask_sums(masked, own, all_asked=False, told=not asked.earlier, noised=noised)
+    return mask_sums(masked, own, all_asked=False, told=not fixed, noised=noised)
 
 
 def step_layout(hospital: Hospital, step: int, totals: Totals) -> Content:
     """Names and shapes of this hospital's sums of a step: of the first by its own columns, of later
     ones by the totals."""
-    asked = begin_step(hospital, step, totals)
-    shapes = asked.procedure.shapes(asked.earlier)
-    if shapes is None:
-        return sums_shapes(shapes_of(asked.sums(hospital)))
-    return sums_shapes(shapes)
+    return sums_shapes(begin_step(hospital, step, totals).shapes(hospital))

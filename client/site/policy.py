@@ -60,7 +60,7 @@ class SitePolicy(MachineRules):
         ["train"],
         description=(
             'what may be asked of the data: `"train"` a model; `"describe"` it, in counts, means '
-            "and quantiles of all hospitals together"
+            'and quantiles of all hospitals together; `"evaluate"` a finished model, in figures'
         ),
     )
     smallest_cell: int = Field(

@@ -15,6 +15,7 @@ from pathlib import Path
 import tomli_w
 from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
+from wardround.common.config.finished import model_digest
 from wardround.common.config.overrides import Overridden
 from wardround.common.config.schedules import learning_rate
 from wardround.common.config.source import Source, validation_error
@@ -175,6 +176,8 @@ class Config(Table):
         tables["federation"]["runs"] = path(self.federation.runs)
         if self.procedure.trains:  # as it is where nothing is said
             del tables["procedure"]
+        elif model := tables["procedure"].get("model"):
+            tables["procedure"]["model"] = path(model)
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
             if ":" in (name := tables[table]["name"]):
                 tables[table]["name"] = path(name)
@@ -243,7 +246,27 @@ def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = N
             raise validation_error(error, source.place, Config) from None
         config._source, config._notes = source, overridden.notes
         _check_cohort(config)
+        return _with_digest(config)
+
+
+def _with_digest(config: Config) -> Config:
+    """With the digest of the finished model that a procedure is asked of, where its folder is at
+    hand; where it isn't, whoever needs it says so (``check_finished``). Raises ConfigError where
+    that is another one than the settings have."""
+    options = config.procedure.finished
+    if options is None or not options.model:
         return config
+    try:
+        found = model_digest(config.folder / options.model)
+    except OSError:
+        return config
+    if options.model_digest not in ("", found):
+        raise config.error(
+            "procedure.model_digest",
+            f"is {options.model_digest[:16]}..., the model there has {found[:16]}...",
+            "leave one of the two keys out, or bring the model back",
+        )
+    return config.model_copy(update={"procedure": config.procedure.of_model(found)})
 
 
 def _check_cohort(config: Config) -> None:

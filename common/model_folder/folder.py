@@ -118,6 +118,11 @@ class ModelFolder:
                 raise ModelRefused(what, who=str(self.path))
         return self._saved.load(hospital)
 
+    def trained(self) -> nn.Module:
+        """The same of all hospitals together, its outputs as in training: what ``Task.metrics``
+        takes, a regression's standardised. Raises CheckpointError."""
+        return next(model for _, model in self._saved.each([None]))
+
     def check(self, trusted: Collection[bytes] | None, today: date | None) -> None:
         """Raise ModelRefused unless one of these public keys signed it, and it isn't past its last
         day; None for what isn't to be asked."""
@@ -126,6 +131,19 @@ class ModelFolder:
     @cached_property
     def _saved(self) -> SavedModel:
         return SavedModel(self.path, self.task, self.config.federation.seed)
+
+
+def opened(path: Path, config: Config) -> ModelFolder:
+    """The model in a folder, for a study of its task: with the copies of what never travels, a
+    task's file or an encoder, that the study's settings have here. Raises as ``ModelFolder.open``.
+    """
+    encoder = config.task.options.get("encoder")
+    own_task = ":" in config.task.name
+    return ModelFolder.open(
+        path,
+        task=str(config.folder / config.task.name) if own_task else "",
+        encoder=str(config.folder / encoder) if isinstance(encoder, str) and encoder else "",
+    )
 
 
 def read_schema(folder: Path) -> Schema:

@@ -2,7 +2,9 @@
 
     procedure   what one is: its worker at the hospital, its driver at the server, in one class
     known       the ones there are, by name
+    finished    a finished model and rows: what goes together, and what the model says of them
     describe    what the data of all hospitals hold
+    evaluate    figures of a finished model
 
 The worker's questions follow from the plan and from opened totals alone, so that each hospital
 works out by itself what a step may ask. A procedure talks to nobody, and what it publishes is of

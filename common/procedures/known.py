@@ -6,11 +6,13 @@ from typing import Any
 
 from wardround.common.config.load import Config
 from wardround.common.procedures.describe.procedure import Describe
-from wardround.common.procedures.procedure import Procedure
-from wardround.common.settings import DESCRIBE
+from wardround.common.procedures.evaluate.procedure import Evaluate
+from wardround.common.procedures.finished import check_finished
+from wardround.common.procedures.procedure import FinishedModel, Procedure
+from wardround.common.settings import DESCRIBE, EVALUATE
 from wardround.common.tasks.base import Task
 
-_KINDS: dict[str, type[Procedure]] = {DESCRIBE: Describe}
+_KINDS: dict[str, type[Procedure]] = {DESCRIBE: Describe, EVALUATE: Evaluate}
 
 
 def steps_of(config: Config) -> int:
@@ -18,7 +20,21 @@ def steps_of(config: Config) -> int:
     return _KINDS[config.procedure.name].planned_steps(config)
 
 
-def make_procedure(config: Config, task: Task[Any]) -> Procedure:
+def needs_model(config: Config) -> bool:
+    """Whether the configured procedure is asked of a finished model."""
+    kind = _KINDS.get(config.procedure.name)
+    return kind is not None and kind.needs_model
+
+
+def make_procedure(
+    config: Config, task: Task[Any], model: FinishedModel | None = None
+) -> Procedure:
     """The configured one, which isn't training. Raises ConfigError, by key, if it doesn't go with
-    the task or the other settings."""
-    return _KINDS[config.procedure.name].of(config, task)
+    the task, the model or the other settings.
+
+    model : as ``Procedure.of``
+    """
+    kind = _KINDS[config.procedure.name]
+    if kind.needs_model:
+        check_finished(config, task, model)
+    return kind.of(config, task, model)

@@ -7,6 +7,9 @@
 object, made on both sides from the same settings, as a task is. ``shapes`` binds them: what a step
 asks for is worked out from the plan and ``earlier`` at both ends, so a hospital answers no question
 that its own program would not ask. A step's sum is had once, as each phase's of a preparation is.
+
+A procedure may be asked of a finished model (``needs_model``): the plan has its digest, and each
+side takes its own copy of that digest. The model never comes with a request.
 """
 
 from __future__ import annotations
@@ -14,14 +17,49 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
+
+from torch import nn
 
 from wardround.common.config.load import Config
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Fit, Task
+from wardround.common.tasks.schema import Schema
 
 Earlier = Sequence[Sums]
+Parts = Mapping[str, Any]
+"""A hospital's rows by split, as its task holds them."""
 Shapes = dict[str, tuple[int, ...]]
+
+
+class FinishedModel(Protocol):
+    """What a procedure needs of a model folder (``common/model_folder``)."""
+
+    @property
+    def digest(self) -> str:
+        """Of its ``files.json``, hexadecimal."""
+
+    @property
+    def config(self) -> Config:
+        """The settings that it was trained by."""
+
+    @property
+    def schema(self) -> Schema:
+        """What it takes and gives."""
+
+    @property
+    def totals(self) -> Sums:
+        """What its preparation agreed on."""
+
+    @property
+    def personal(self) -> list[str]:
+        """Names of the entries that stay with each hospital."""
+
+    def module(self) -> nn.Module:
+        """The model in evaluation mode, its outputs in their own unit."""
+
+    def trained(self) -> nn.Module:
+        """The same, its outputs as in training: what ``Task.metrics`` takes."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +83,21 @@ class Procedure(ABC):
     """Subclass this, and name it in ``known.py``. Methods keep no state between calls.
 
     name : as ``procedure.name`` has it, and ``procedures`` of site.toml
+    needs_model : whether it is asked of a finished model
     """
 
     name: ClassVar[str]
+    needs_model: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
-    def of(cls, config: Config, task: Task[Any]) -> Self:
+    def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
         """The one that the settings ask for. Raises ConfigError, by key, where they don't go
-        together, or with the task."""
+        together, or with the task or the model.
+
+        model : where one is needed, this side's copy, whose digest is the settings'; None where
+            only the settings are to be tried: then nothing else is called that needs it
+        """
 
     @classmethod
     @abstractmethod
@@ -70,18 +114,25 @@ class Procedure(ABC):
         """Names and shapes of what the next step asks for; empty where nothing more is asked.
 
         None, in the first step only: each hospital's own, of which those are summed that ``fit``
-        leaves. It reads nothing but the settings and ``earlier``. Raises TaskError for totals that
-        no hospitals could have given.
+        leaves. It reads nothing but the settings, the model and ``earlier``. Raises TaskError for
+        totals that no hospitals could have given.
         """
 
     @abstractmethod
-    def sums(self, parts: Sequence[Any], earlier: Earlier) -> Sums:
+    def sums(self, parts: Parts, earlier: Earlier) -> Sums:
         """At a hospital: its sums of the next step, float64.
 
-        parts : its rows by split, as its task holds them; none of them empty
+        parts : in the order train, validation, test; none of them empty. But of a finished model,
+            where ``shapes`` is None, also parts without a row: names and shapes are worked out on
+            them, as what fails on rows would tell of these to whoever made the model
 
         Raises DataError by place.
         """
+
+    def adds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether a hospital with so many rows by split has something to add: who hasn't is not
+        asked, and refuses."""
+        return any(sizes.values())
 
     def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
         """At the server, in the first step: as ``Task.fit``."""

@@ -120,6 +120,7 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]
     tables["task"] = without_folders(config.task.name, tables["task"])
+    tables["procedure"] = config.procedure.shared()
     found: dict[str, Any] = {}
     for table, values in tables.items():
         if not (deployed and table == "simulation"):

@@ -51,6 +51,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
         del tables["cohort"]
     if config.procedure.trains:  # what most do, as it was before there was anything else
         del tables["procedure"]
+    else:
+        tables["procedure"] = config.procedure.shared()
     shared = ["name", "seed"]
     if config.training.has_horizon:  # else a run may have other rounds than were provisioned
         shared.append("rounds")

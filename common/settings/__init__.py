@@ -11,8 +11,11 @@ from wardround.common.settings.needs import NeedsTable
 from wardround.common.settings.network import NetworkTable, StudyTable
 from wardround.common.settings.procedure import (
     DESCRIBE,
+    EVALUATE,
     TRAIN,
     DescribeOptions,
+    EvaluateOptions,
+    FinishedOptions,
     ProcedureTable,
 )
 from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
@@ -36,8 +39,11 @@ __all__ = [
     "DESCRIBE",
     "DataTable",
     "DescribeOptions",
+    "EVALUATE",
+    "EvaluateOptions",
     "EvaluationTable",
     "FederationTable",
+    "FinishedOptions",
     "NeedsTable",
     "NetworkTable",
     "OWN_TRAINING",

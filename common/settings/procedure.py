@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from wardround.common.settings.base import Table
+from wardround.common.settings.base import PathText, Table
 from wardround.common.settings.key_errors import WrongKey
 
-TRAIN, DESCRIBE = "train", "describe"
+TRAIN, DESCRIBE, EVALUATE = "train", "describe", "evaluate"
 MOST_CELL = 1000
+Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
 class ProcedureOptions(Table):
@@ -59,9 +60,42 @@ class DescribeOptions(ProcedureOptions):
         return self
 
 
+class FinishedOptions(ProcedureOptions):
+    """What every procedure on a finished model has. The model never travels with a request: each
+    party takes its own copy, by digest."""
+
+    model: PathText = Field(
+        "",
+        description=(
+            "the finished model: a run's directory, or its folder `model`. Only its digest is told "
+            "to others: each hospital takes [its own copy](judgement.md#a-finished-model)"
+        ),
+    )
+    model_digest: Sha256 = Field(
+        "",
+        description=(
+            "SHA-256 of the model's `files.json`; follows from `model`, and stands instead of it "
+            "where the folder isn't at hand"
+        ),
+    )
+
+
+class EvaluateOptions(FinishedOptions):
+    """``[procedure]`` with ``name = "evaluate"``: figures of a finished model."""
+
+    rows: Literal["held_out", "all"] = Field(
+        "held_out",
+        description=(
+            "of which rows: `held_out`, those that no study trains on; or `all` of them, for "
+            "hospitals that the model was not trained at"
+        ),
+    )
+
+
 PROCEDURES: dict[str, type[ProcedureOptions]] = {
     TRAIN: ProcedureOptions,
     DESCRIBE: DescribeOptions,
+    EVALUATE: EvaluateOptions,
 }
 """Options of what there is, by name."""
 
@@ -70,10 +104,11 @@ class ProcedureTable(BaseModel):
     """``[procedure]``: which one, and its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: Literal["train", "describe"] = Field(
+    name: Literal["train", "describe", "evaluate"] = Field(
         "train",
         description=(
-            "`train` a model, or `describe` the data: [what is there](describe.md), before a study"
+            "`train` a model; `describe` the data: [what is there](describe.md), before a study; "
+            "or `evaluate` a model that is finished: [judgement](judgement.md)"
         ),
     )
 
@@ -98,6 +133,20 @@ class ProcedureTable(BaseModel):
     def trains(self) -> bool:
         """Whether a model is trained: there are rounds, a strategy, and figures."""
         return self.name == TRAIN
+
+    @property
+    def finished(self) -> FinishedOptions | None:
+        """Its options where it is asked of a finished model; else None."""
+        found = self.settings
+        return found if isinstance(found, FinishedOptions) else None
+
+    def of_model(self, digest: str) -> ProcedureTable:
+        """The same, with the digest of its model."""
+        return ProcedureTable(**{"name": self.name, **self.options, "model_digest": digest})
+
+    def shared(self) -> dict[str, Any]:
+        """As all parties have it: a model's digest, and not where it lies."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if key != "model"}
 
     @property
     def options(self) -> dict[str, Any]:

@@ -207,6 +207,8 @@ def study_tables(config: Config) -> dict[str, Any]:
         tables.pop(name, None)
     if config.procedure.trains:
         del tables["procedure"]
+    else:
+        tables["procedure"] = config.procedure.shared()
     del tables["data"]["path"]
     del tables["federation"]["runs"]
     # that the first model is from a file is everybody's affair, where the file lies is not

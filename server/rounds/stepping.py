@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from wardround.common.config.finished import model_digest
 from wardround.common.config.load import Config
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format
-from wardround.common.errors import CheckpointError, RequestRefused
+from wardround.common.errors import CheckpointError, ModelRefused, RequestRefused, RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Grid
+from wardround.common.model_folder.folder import ModelFolder, opened
 from wardround.common.privacy.sums import steps_epsilon, summed_noise
-from wardround.common.procedures.known import make_procedure
+from wardround.common.procedures.known import make_procedure, needs_model
 from wardround.common.procedures.procedure import Asked
 from wardround.common.protocol.sums import SumsRequest, joined, parted
 from wardround.common.protocol.totals import Totals
@@ -61,7 +63,8 @@ class Stepping:
     def __init__(self, parts: FederationParts) -> None:
         self._parts, self._config, self._host = parts, parts.config, parts.host
         self._run, self._observer = parts.run_directory, parts.observer
-        self._procedure = make_procedure(parts.config, parts.task)
+        model = own_model(parts) if needs_model(parts.config) else None
+        self._procedure = make_procedure(parts.config, parts.task, model)
         self._journal = Journal(self._run.journal if parts.keep_journal else None)
         self._earlier, names = read_steps(self._run.path / STATE)
         self._staying = Staying(self._observer, names)
@@ -96,11 +99,16 @@ class Stepping:
             self._commit(found, members)
 
     def _asked(self, participants: Participants) -> list[Member]:
-        """All who have rows; of a virtual population a sample."""
+        """All who have rows for it; of a virtual population a sample."""
         members = here(participants.members, self._host.gone())
         if isinstance(members, VirtualMembers):
             return preparing(members, self._config)
-        return list(members)
+        if not self._procedure.needs_model:
+            return list(members)
+        found = [one for one in members if self._procedure.adds(one.sizes)]
+        if not found:
+            raise RoundFailed(f"no hospital has rows for '{self._procedure.name}'")
+        return found
 
     def _commit(self, found: Sums, members: list[Member]) -> None:
         """The step counts from now on: its journal is of no use any more."""
@@ -134,6 +142,24 @@ class Stepping:
         )
         self._journal.close()
         return Answered(self._earlier, names, files)
+
+
+def own_model(parts: FederationParts) -> ModelFolder:
+    """The server's own copy of the finished model that a study asks about: where the settings say
+    that it lies, else the one of its runs with that digest. Raises ModelRefused."""
+    config = parts.config
+    options = config.procedure.finished
+    assert options is not None
+    if options.model:
+        return opened(config.folder / options.model, config)
+    for files in sorted(parts.run_directory.path.parent.glob("*/model/files.json")):
+        if model_digest(files.parent) == options.model_digest:
+            return opened(files.parent, config)
+    raise ModelRefused(
+        f"no run here has the model of digest {options.model_digest[:16]}..., which the study asks "
+        "about",
+        mend="ask about a model of this server's runs",
+    )
 
 
 def _honest(config: Config, hospitals: int) -> int | None:

@@ -16,6 +16,7 @@ from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, DataError, WardroundError
 from wardround.common.flower.hosting import Context
 from wardround.common.model.initial import Initial, read_initial
+from wardround.common.model_folder.folder import ModelFolder, opened
 from wardround.common.names import names_of
 from wardround.common.privacy.incompatible import check_settings, check_task
 from wardround.common.tasks.base import Task
@@ -76,6 +77,7 @@ class Population:
         self.notes: list[str] = []
         self._identities = identities
         self._large = config.runs_folder() / LARGE
+        self._finished: ModelFolder | None = None
         self.roster: dict[str, bytes] = {}
         self.titles: dict[str, str] = {}
         path = config.data_path()
@@ -154,9 +156,17 @@ class Population:
             hospitals[name] = Hospital(
                 self._with_noise(shard, number, len(shards)),
                 keys=Keys(identities.get(name), self.roster),
-                place=Place(simulated=True, tells_failures=True),
+                place=Place(simulated=True, tells_failures=True, finished=self._finished_model),
             )
         return hospitals
+
+    def _finished_model(self) -> ModelFolder:
+        """The one copy that there is here."""
+        if self._finished is None:
+            options = self.config.procedure.finished
+            assert options is not None
+            self._finished = opened(self.config.folder / options.model, self.config)
+        return self._finished
 
     def _with_noise(self, shard: Shard, number: int, count: int) -> Shard:
         """The shard of hospital ``number`` of ``count`` with its noise, if any is asked for."""

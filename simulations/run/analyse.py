@@ -7,22 +7,24 @@ simulated.
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wardround.common.config.load import Config
+from wardround.common.config.load import Config, config_text
 from wardround.common.config.task import make_task
 from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.model.torch_state import with_ordinary_torch
+from wardround.common.model_folder.folder import ModelFolder, opened
 from wardround.common.procedures.known import make_procedure
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
-from wardround.common.settings import DESCRIBE, ProcedureTable
+from wardround.common.settings import DESCRIBE, TRAIN, ProcedureTable
 from wardround.server.app import run_procedure
 from wardround.server.observer import Observer
 from wardround.server.rounds.parts import FederationParts
@@ -89,12 +91,13 @@ def analyse(
     [360, 220]
     """
     observer = observer or Observer()
-    if resume is None and not isinstance(config, Config):  # so that its options may be set
-        overrides = [f'procedure.name="{DESCRIBE}"', *overrides]
+    if resume is None and not isinstance(config, Config) and not _names_one(config):
+        overrides = [f'procedure.name="{DESCRIBE}"', *overrides]  # so that its options may be set
     settings = asking(load(config, overrides, resume))
     observer.begins([settings.privacy.sentence, *settings.notes])
     task = make_task(settings)
-    make_procedure(settings, task)  # what doesn't go together is said before anything is read
+    model = _model(settings)
+    make_procedure(settings, task, model)  # what doesn't go together is said before data are read
     population = Population(settings, task)
     check_min_clients(settings, len(population.names))
     run = new_run(settings) if resume is None else RunDirectory.open(Path(resume))
@@ -113,6 +116,33 @@ def analyse(
         answered = _ask(settings, population, run, observer, go_on)
         report_run(run)
     return Analysis(run.path, settings, answered.hospitals, _decoded(answered.files))
+
+
+def _names_one(config: Path | str | None) -> bool:
+    """Whether a file says itself what is asked, and it isn't to train."""
+    try:
+        table = tomllib.loads(config_text(Path(config))).get("procedure") if config else None
+    except tomllib.TOMLDecodeError:
+        return False  # it is said when the file is read
+    return isinstance(table, dict) and table.get("name", TRAIN) != TRAIN
+
+
+def _model(config: Config) -> ModelFolder | None:
+    """The finished model that is asked about; None of a procedure that needs none. A simulation's
+    held-out rows follow from the seed: raises ConfigError for another one than the model's."""
+    options = config.procedure.finished
+    if options is None or not (options.model and options.model_digest):
+        return None  # that there is none is said where it is needed
+    model = opened(config.folder / options.model, config)
+    own, theirs = config.federation.seed, model.config.federation.seed
+    if own != theirs:
+        raise config.error(
+            "federation.seed",
+            f"is {own}, and the model was trained with {theirs}: simulated hospitals would hold "
+            "out other rows than then",
+            f"set {theirs}",
+        )
+    return model
 
 
 def _decoded(files: Mapping[str, str]) -> dict[str, Any]:

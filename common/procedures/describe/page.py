@@ -10,26 +10,8 @@ from html import escape
 from typing import Any
 
 from wardround.common.procedures.describe.figures import MISSING
+from wardround.common.procedures.frame import framed
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5a6472; --line: #d9dee5;
-  --page: #fff; --card: #f6f8fa; --bar: #7cb7dc; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #a5b0bd; --line: #38414c;
-  --page: #14181d; --card: #1d232a; --bar: #2f6d96; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 66rem; background: var(--page);
-  color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.8rem; margin: 0; line-height: 1.2; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .6rem; }
-p, li { max-width: 46rem; } .soft { color: var(--soft); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .32rem 1.1rem .32rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-.num { text-align: right; }
-.share { display: inline-block; height: .7rem; background: var(--bar); margin-right: .5rem; }
-"""
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 Values = Mapping[str, Any]
 
 
@@ -43,7 +25,6 @@ def page(found: Values, name: str, purpose: str = "") -> str:
     numbers = [one for one in columns if one["kind"] == "number"]
     categories = [one for one in columns if one["kind"] == "category"]
     parts = [
-        f"<h1>{escape(name)}: what the data hold</h1>",
         f"<p>{escape(purpose)}</p>" if purpose else "",
         f"<p>{escape(_head(found))}</p>",
         "<h2>Numbers</h2>\n" + _numbers(numbers, found) if numbers else "",
@@ -52,15 +33,7 @@ def page(found: Values, name: str, purpose: str = "") -> str:
         + "\n".join(f"<li>{escape(line)}</li>" for line in _notes(found))
         + "\n</ul>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(name)}: what the data hold</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(filter(None, parts))
-        + "\n</body>\n</html>\n"
-    )
+    return framed(f"{name}: what the data hold", parts)
 
 
 def _head(found: Values) -> str:

@@ -40,7 +40,14 @@ from wardround.common.procedures.describe.figures import (
     head,
 )
 from wardround.common.procedures.describe.spread import BINS, Range, first_range, next_range
-from wardround.common.procedures.procedure import Asked, Earlier, Procedure, Shapes
+from wardround.common.procedures.procedure import (
+    Asked,
+    Earlier,
+    FinishedModel,
+    Parts,
+    Procedure,
+    Shapes,
+)
 from wardround.common.settings import DESCRIBE, DescribeOptions
 from wardround.common.tasks.base import Fit, Task
 from wardround.common.tasks.columns import fit_columns
@@ -69,7 +76,7 @@ class Describe(Procedure):
         self._categories = category_columns(task)
 
     @classmethod
-    def of(cls, config: Config, task: Task[Any]) -> Self:
+    def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
         if not isinstance(task, TabularTask):
             raise config.error(
                 "procedure.name",
@@ -110,12 +117,12 @@ class Describe(Procedure):
         asked = self._histograms(earlier)
         return {k: v for c, _ in asked for k, v in _counted(c, BINS + 2, named).items()}
 
-    def sums(self, parts: Sequence[Any], earlier: Earlier) -> Sums:
-        rows = Rows(tables(parts), self._task)
+    def sums(self, parts: Parts, earlier: Earlier) -> Sums:
+        rows = Rows(tables(list(parts.values())), self._task)
         if self._private:
             return noised.sums(rows, self._noised_columns(), self._ranges)
         if not earlier:
-            return self._first_sums(rows, tables(parts))
+            return self._first_sums(rows, tables(list(parts.values())))
         found: Sums = {}
         if len(earlier) == 1:
             for column in self._numbers(earlier):

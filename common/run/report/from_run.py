@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from wardround.common.config.load import Config, load_config
 from wardround.common.durable.files import write_atomically
+from wardround.common.durable.versioned import Format
 from wardround.common.errors import RunDirectoryError, WardroundError
 from wardround.common.figures.compared import compared, intervals
 from wardround.common.figures.figure import MEAN, OVERALL, Figure, FigureTable, is_number
@@ -21,21 +23,28 @@ from wardround.common.figures.records import (
     model_rows,
     simulated_time_notes,
 )
-from wardround.common.procedures.describe.figures import FILE as DESCRIPTION
-from wardround.common.procedures.describe.figures import FORMAT as DESCRIBED
-from wardround.common.procedures.describe.page import page
+from wardround.common.procedures.describe import figures as described
+from wardround.common.procedures.describe import page as description
+from wardround.common.procedures.evaluate import page as evaluation
+from wardround.common.procedures.evaluate import procedure as evaluated
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
 from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
 
 _MOST_CHANGES = 10
+_PROCEDURES = (
+    (described.FILE, described.FORMAT, description.page),
+    (evaluated.FILE, evaluated.FORMAT, evaluation.page),
+)
+"""What procedures publish: file, format, and the page that it makes."""
 
 
 def report_run(run: RunDirectory) -> Path:
     """Write the run's ``report.html`` (again) and return its path. Raises RunDirectoryError."""
-    if (run.path / DESCRIPTION).is_file():
-        return _report_description(run)
+    for file, stored, made in _PROCEDURES:
+        if (run.path / file).is_file():
+            return _report_procedure(run, file, stored, made)
     summary, rounds, config = run.summary(), run.rounds(), _config(run)
     claims = latest_claims(rounds)
     stamp = time.localtime(run.config_path.stat().st_mtime)
@@ -67,13 +76,15 @@ def report_run(run: RunDirectory) -> Path:
     return run.report
 
 
-def _report_description(run: RunDirectory) -> Path:
-    """The page of what was described. Raises RunDirectoryError if it can't be read."""
-    path, summary = run.path / DESCRIPTION, run.summary()
+def _report_procedure(
+    run: RunDirectory, file: str, stored: Format, made: Callable[[Mapping[str, Any], str, str], str]
+) -> Path:
+    """The page of what a procedure has published. Raises RunDirectoryError if it can't be read."""
+    path, summary = run.path / file, run.summary()
     try:
-        found = DESCRIBED.read(json.loads(path.read_text("utf-8")), RunDirectoryError, str(path))
+        found = stored.read(json.loads(path.read_text("utf-8")), RunDirectoryError, str(path))
         name, purpose = summary.get("name", run.path.name), summary.get("purpose", "")
-        text = page(found, str(name), str(purpose))
+        text = made(found, str(name), str(purpose))
     except (OSError, ValueError, KeyError, TypeError):
         raise RunDirectoryError("can't be read", who=str(path)) from None
     write_atomically(run.report, text.encode())

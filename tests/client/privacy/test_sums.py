@@ -77,7 +77,7 @@ def test_no_unit_changes_more_than_is_said(
     procedure = make_procedure(settings_, make_task(settings_))
     without = [(*one, f"p{number}") for number, one in enumerate(others)]
     with_ = [*without, *((*one, "new") for one in own)]
-    parts = ([table(folder, rows, settings_)] for rows in (without, with_))
+    parts = ({"train": table(folder, rows, settings_)} for rows in (without, with_))
     before, after = (procedure.sums(one, []) for one in parts)
     moved = math.sqrt(sum(float(((after[k] - before[k]) ** 2).sum()) for k in before))
     assert moved <= procedure.sensitivity(len(own)) * (1 + 1e-12)

@@ -44,7 +44,7 @@ def steps() -> list[Sums]:
     site, earlier = Site(), list[Sums]()
     procedure = make_procedure(site.config, site.task)
     while procedure.more(earlier):
-        earlier.append(procedure.sums([breast_cancer()], earlier))
+        earlier.append(procedure.sums({"train": breast_cancer()}, earlier))
     return earlier
 
 

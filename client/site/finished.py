@@ -1,0 +1,60 @@
+"""This hospital's own copy of a finished model that a study asks about: found by its digest.
+
+    KIT/results/RUN/model/    as the server signed it
+    KIT/models/NAME/          what the hospital's IT put there
+
+The model never comes with a request. What is found must be whole, and signed by the server of the
+kit's description or by this hospital.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from wardround.client.site.kit import Kit
+from wardround.common.config.finished import FILES, FOLDER, model_digest
+from wardround.common.config.load import Config
+from wardround.common.errors import ModelRefused
+from wardround.common.model_folder.folder import ModelFolder, opened
+from wardround.common.trust.pki import now_utc
+
+RESULTS, MODELS = "results", "models"
+
+
+def own_copy(kit: Kit, config: Config) -> ModelFolder:
+    """The model of the digest that the settings have.
+
+    config : this hospital's settings, whose own copies of task and encoder the model is loaded with
+
+    Raises ModelRefused, with the mend, where there is none, or it was altered, is past its last day
+    or isn't signed by who may.
+    """
+    options = config.procedure.finished
+    assert options is not None
+    digest = options.model_digest
+    for folder in _folders(kit.folder):
+        if _digest(folder) == digest:
+            break
+    else:
+        raise ModelRefused(
+            f"this hospital has no model of digest {digest[:16]}..., which the study asks about",
+            mend="put its folder into KIT/models, or let its results come",
+        )
+    found = opened(folder, config)
+    found.check({kit.description.server, kit.identity.public}, now_utc().date())
+    return found
+
+
+def _folders(kit: Path) -> Iterator[Path]:
+    for within in (RESULTS, MODELS):
+        for path in sorted((kit / within).glob("*/")):
+            if not path.name.startswith("."):
+                yield from (one for one in (path, path / FOLDER) if (one / FILES).is_file())
+
+
+def _digest(folder: Path) -> str:
+    try:
+        return model_digest(folder)
+    except OSError:
+        return ""

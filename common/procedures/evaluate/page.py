@@ -1,0 +1,59 @@
+"""An evaluation as a page, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from wardround.common.procedures.frame import framed
+
+_ROWS = {
+    "held_out": "Of held-out rows, which no study trains on.",
+    "all": "Of all rows of these hospitals: figures of a new place only where none of them trained "
+    "the model.",
+}
+
+
+def page(found: Mapping[str, Any], name: str, purpose: str = "") -> str:
+    """The page of an ``evaluation.json`` as HTML text.
+
+    name : of the run
+    purpose : of the study, in its researcher's words; '' where there are none
+    """
+    count = found["hospitals"]
+    head = (
+        f"{count} hospital{'s' * (count != 1)}. {_ROWS[found['rows']]} Of the model "
+        f"{found['model'][:16]}."
+    )
+    parts = [
+        f"<p>{escape(purpose)}</p>" if purpose else "",
+        f"<p>{escape(head)}</p>",
+        "<h2>Figures</h2>\n" + _figures(found),
+    ]
+    return framed(f"{name}: a finished model's figures", parts)
+
+
+def _figures(found: Mapping[str, Any]) -> str:
+    within = found["within"]
+    rows = []
+    for key, value in found["figures"].items():
+        mean = within.get(key)
+        cells = (
+            key,
+            _shown(value),
+            "" if mean is None else _shown(mean["mean"]),
+            "" if mean is None else str(mean["hospitals"]),
+        )
+        first, *others = map(escape, cells)
+        line = "".join(f'<td class="num">{one}</td>' for one in others)
+        rows.append(f"<tr><td>{first}</td>{line}</tr>")
+    head = "".join(
+        f"<th>{one}</th>" for one in ("figure", "all rows together", "mean of hospitals", "of")
+    )
+    body = "\n".join(rows)
+    return f'<div class="scroll"><table><tr>{head}</tr>\n{body}\n</table></div>'
+
+
+def _shown(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.6g}"

@@ -1,0 +1,104 @@
+"""The one step of ``evaluate``: the task's own figure sums of a finished model.
+
+They are those of an evaluation in training, of the same rows: the held-out ones, or all of them
+where a hospital had no part in it. The mean of the hospitals' own figures comes with them, each
+rounded before it is added (``common/figures/within.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Self, cast
+
+from wardround.common.config.load import Config
+from wardround.common.durable.versioned import Format
+from wardround.common.figures.figure import is_number
+from wardround.common.figures.sums import Sums
+from wardround.common.figures.within import own_sums, taken_out
+from wardround.common.procedures.finished import scored, splits_of
+from wardround.common.procedures.procedure import (
+    Asked,
+    Earlier,
+    FinishedModel,
+    Parts,
+    Procedure,
+    Shapes,
+)
+from wardround.common.settings import EVALUATE, EvaluateOptions
+from wardround.common.tasks.base import Task
+from wardround.common.text import to_json
+
+log = logging.getLogger("wardround.client")
+FILE = "evaluation.json"
+FORMAT = Format("evaluation of a finished model", "ask for it again: wardround analyse")
+
+
+class Evaluate(Procedure):
+    """Figures of a finished model."""
+
+    name = EVALUATE
+    needs_model = True
+
+    def __init__(self, config: Config, task: Task[Any], model: FinishedModel | None) -> None:
+        self._config, self._task, self._finished = config, task, model
+        self._options = cast(EvaluateOptions, config.procedure.settings)
+
+    @classmethod
+    def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
+        if config.privacy.enabled:
+            raise config.error(
+                "procedure.name",
+                "'evaluate' gives exact sums, and [privacy] would not be on them",
+                "leave [privacy] out, and ask only whom exact figures are good enough for",
+            )
+        return cls(config, task, model)
+
+    @classmethod
+    def planned_steps(cls, config: Config) -> int:
+        return 1
+
+    @property
+    def most_steps(self) -> int:
+        return 1
+
+    @property
+    def _model(self) -> FinishedModel:
+        assert self._finished is not None
+        return self._finished
+
+    def shapes(self, earlier: Earlier) -> Shapes | None:
+        return {} if earlier else None
+
+    def adds(self, sizes: Mapping[str, int]) -> bool:
+        return any(sizes[split] for split in splits_of(self._options, sizes))
+
+    def sums(self, parts: Parts, earlier: Earlier) -> Sums:
+        chosen = splits_of(self._options, parts)
+        device = self._config.training.device
+        outputs, targets = scored(self._task, self._model, parts, chosen, device)
+        found = self._task.metrics(outputs, targets)
+        return found | own_sums(self._own(found), self._task.figure_table().within())
+
+    def _own(self, sums: Sums) -> Mapping[str, float]:
+        """Figures of these rows alone; none where they allow none."""
+        try:
+            return self._task.summarise(sums)
+        except Exception as error:  # a task of one's own may do what it likes with too few rows
+            log.warning("its rows allow no figures (%s)", type(error).__name__)
+            return {}
+
+    def result(self, earlier: Earlier, asked: Asked) -> Mapping[str, str]:
+        sums, means = taken_out(earlier[0])
+        figures = self._task.summarise(dict(sums))
+        values = {
+            "model": self._options.model_digest,
+            "rows": self._options.rows,
+            "hospitals": asked.hospitals,
+            "primary": self._task.primary_metric,
+            "figures": {
+                name: value if is_number(value) else None for name, value in figures.items()
+            },
+            "within": means,
+        }
+        return {FILE: to_json(FORMAT.seal(values), indent=1) + "\n"}

@@ -1,0 +1,70 @@
+"""A hospital takes its own copy of the model that a study asks about, or refuses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wardround.client.site.finished import own_copy
+from wardround.common.config.load import Config, parse_config
+from wardround.common.errors import ModelRefused
+from wardround.common.model_folder.write import seal_folder
+from wardround.common.trust.identity import Identity
+from wardround.simulations import simulate
+
+SERVER, OWN, OTHER = (Identity.generate() for _ in range(3))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("model")
+    small = ["federation.rounds=1", "simulation.baselines=false", f"federation.runs={here}"]
+    return simulate(overrides=[*small, "secure_aggregation.enabled=false"]).run_directory / "model"
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Any:
+    description = SimpleNamespace(server=SERVER.public)
+    return SimpleNamespace(folder=tmp_path, description=description, identity=OWN)
+
+
+def put(model: Path, place: Path, identity: Identity | None, days: int = 10) -> Config:
+    """A copy of the model, signed; and the settings that ask about it."""
+    shutil.copytree(model, place)
+    digest = seal_folder(place, run="r", round=1, identity=identity, valid_days=days)
+    return parse_config(f'[procedure]\nname = "evaluate"\nmodel_digest = "{digest}"\n')
+
+
+@pytest.mark.parametrize("place", ["results/heart-1/model", "models/mine", "models/mine/model"])
+@pytest.mark.parametrize("identity", [SERVER, OWN])
+def test_it_is_found_by_digest(model: Path, kit: Any, place: str, identity: Identity) -> None:
+    shutil.copytree(model, kit.folder / "models" / "another")
+    config = put(model, kit.folder / place, identity)
+    found = own_copy(kit, config)
+    options = config.procedure.finished
+    assert options is not None and found.digest == options.model_digest
+    assert found.path == kit.folder / place
+
+
+def test_none_else_is_taken(model: Path, kit: Any) -> None:
+    config = put(model, kit.folder / "models" / "mine", OTHER)
+    with pytest.raises(ModelRefused, match="signed"):
+        own_copy(kit, config)
+    config = put(model, kit.folder / "models" / "nobodys", None)
+    with pytest.raises(ModelRefused, match="signed"):
+        own_copy(kit, config)
+    config = put(model, kit.folder / "models" / "old", SERVER, days=-1)
+    with pytest.raises(ModelRefused):
+        own_copy(kit, config)
+    config = put(model, kit.folder / "models" / "altered", SERVER)
+    with open(kit.folder / "models" / "altered" / "config.toml", "a") as file:
+        file.write("\n")
+    with pytest.raises(ModelRefused, match="config.toml' was altered"):
+        own_copy(kit, config)
+    shutil.rmtree(kit.folder / "models")
+    with pytest.raises(ModelRefused, match="has no model of digest .* put its folder into KIT"):
+        own_copy(kit, config)
