@@ -27,6 +27,8 @@ SITES = {
     "client/sources/sql/postgresql.py": {"psycopg"},
     "client/sources/sql/postgresql_words.py": {"psycopg"},
     "client/sources/pacs/web.py": {"requests"},
+    "common/export/graph.py": {"onnx"},
+    "common/export/session.py": {"onnxruntime"},
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
     "common/tasks/data/example.py": {"sklearn"},
     "server/dashboard/app.py": {"fastapi", "starlette", "uvicorn"},
@@ -74,7 +76,13 @@ def packages(extra: str | None) -> set[str]:
     return {MODULES.get(name, name.replace("-", "_")) for name in names if name != "wardround"}
 
 
-BROUGHT = packages("server") | packages("simulate") | packages("sql") | {"starlette", "optuna"}
+BROUGHT = (
+    packages("server")
+    | packages("simulate")
+    | packages("sql")
+    | packages("export")
+    | {"starlette", "optuna"}
+)
 
 
 def modules() -> list[str]:

@@ -28,6 +28,7 @@ ORDER = {
         "model run trust",
         "audit privacy results secagg study",
         "manifest model_folder process",
+        "export",
     ),
     "client": (
         "deidentify gradients state",

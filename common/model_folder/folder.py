@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import nn
 
 from wardround.common.config.load import Config, load_config
@@ -24,13 +23,9 @@ from wardround.common.errors import ModelRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.model.saved import MODEL, PREPARATION, SavedModel, hospital_path
 from wardround.common.model_folder.listed import Listed, digest_of, read_list
-from wardround.common.model_folder.write import (
-    CONFIG,
-    SCHEMA,
-    SCHEMA_FORMAT,
-    describe_model,
-    seal_folder,
-)
+from wardround.common.model_folder.schema_file import CONFIG, SCHEMA
+from wardround.common.model_folder.schema_file import read_schema as read_schema
+from wardround.common.model_folder.write import describe_model, seal_folder
 from wardround.common.results.package import FILES
 from wardround.common.run.directory import RunDirectory
 from wardround.common.settings import is_built_in
@@ -144,20 +139,6 @@ def opened(path: Path, config: Config) -> ModelFolder:
         task=str(config.folder / config.task.name) if own_task else "",
         encoder=str(config.folder / encoder) if isinstance(encoder, str) and encoder else "",
     )
-
-
-def read_schema(folder: Path) -> Schema:
-    """A folder's ``schema.json``, of a model or an export. Raises ModelRefused."""
-    path = folder / SCHEMA
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise ModelRefused("can't be read", who=str(path), mend=SCHEMA_FORMAT.mend) from None
-    values = SCHEMA_FORMAT.read(stored, ModelRefused, str(path))
-    try:
-        return Schema.model_validate_json(json.dumps(values))
-    except ValidationError:
-        raise ModelRefused("holds no schema", who=str(path), mend=SCHEMA_FORMAT.mend) from None
 
 
 def _found(path: Path) -> tuple[Path, Path | None]:

@@ -15,6 +15,7 @@ from wardround.common.durable.files import write_atomically
 from wardround.common.durable.versioned import Format
 from wardround.common.figures.sums import Sums
 from wardround.common.model_folder.listed import Listed, digest_of, file_digest, list_files
+from wardround.common.model_folder.schema_file import CONFIG, SCHEMA, SCHEMA_FORMAT
 from wardround.common.results.package import FILES
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.schema import Schema
@@ -23,8 +24,7 @@ from wardround.common.trust.description import shared_toml
 from wardround.common.trust.identity import Identity
 from wardround.common.trust.pki import now_utc
 
-CONFIG, SCHEMA, ENCODER = "config.toml", "schema.json", "encoder.json"
-SCHEMA_FORMAT = Format("model schema", "have the model's folder made again")
+ENCODER = "encoder.json"
 ENCODER_FORMAT = Format("encoder files", "have the model's folder made again")
 VALID_DAYS = 730
 

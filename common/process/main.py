@@ -35,6 +35,9 @@ _EXTRAS = {
     "jinja2": "simulate",
     "markupsafe": "simulate",
     "sklearn": "simulate",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
 }
 """What only some commands need, by the extra that brings it."""
 

@@ -106,6 +106,13 @@ COMMANDS = (
         "simulate",
     ),
     Command(
+        "export",
+        ANYONE,
+        "Write a finished model as a graph that other programs run: ONNX, torch.export.",
+        "wardround.common.export.cli",
+        "export",
+    ),
+    Command(
         "audit",
         ANYONE,
         "The audit log: verify it, compare several, see what left, begin it anew after damage.",

@@ -18,6 +18,7 @@ Which columns there are is ``columns.py``, which categories ``categories.py``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -46,6 +47,24 @@ Matrix = NDArray[np.float64]
 NOT_A_NUMBER = ", or list the column under task.columns.categorical or ignore"
 """What else helps where an input isn't a number."""
 MEDIAN_BINS = 1024
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What ``features`` does to any row, as numbers: for whoever does the same elsewhere.
+
+    fills : of each numeric and binary column, what stands for a gap; NaN where no row may have one
+    mean, std : D each, as inputs are standardised by (x - mean) / std; None where they aren't
+    """
+
+    fills: dict[str, float]
+    mean: Matrix | None
+    std: Matrix | None
+
+    def without_fill(self, options: TabularOptions) -> frozenset[str]:
+        """Columns in which a gap has no value: a row with one can't be prepared."""
+        categories = options.columns.categorical if options.missing != "median" else []
+        return frozenset([*(x for x, fill in self.fills.items() if np.isnan(fill)), *categories])
 
 
 def statistics(train: Table, options: TabularOptions, phase: int, totals: Sums) -> Sums:
@@ -133,6 +152,29 @@ def features(table: Table, totals: Sums, train: Table, options: TabularOptions) 
     return matrix
 
 
+def constants(totals: Sums, options: TabularOptions, train: Table | None) -> Constants:
+    """The constants of ``features``. Where a hospital's own rows say what a gap is and it isn't
+    here (``train`` is None), a gap has no fill.
+
+    Raises ValueError for ``normalise = "local"`` without those rows.
+    """
+    if options.normalise == "local" and train is None:
+        raise ValueError("the scale is of the hospital's own training rows, and they aren't here")
+    fills: dict[str, float] = {}
+    for name in numeric_names(totals):
+        known = f"{_column_key(name)}/median" in totals
+        fill = known or train is not None
+        fills[name] = _median_of(name, totals, train) if fill else float("nan")
+    for name in options.columns.binary:
+        fills[name] = _mode(name, totals, train, options)
+    if options.missing != "median":
+        fills = dict.fromkeys(fills, float("nan"))
+    if options.normalise == "none":
+        return Constants(fills, None, None)
+    mean, std = _scale(len(feature_names(totals, options)), totals, train, options)
+    return Constants(fills, mean, std)
+
+
 def _encode(table: Table, totals: Sums, train: Table, options: TabularOptions) -> Matrix:
     names = feature_names(totals, options)
     matrix, at = np.empty((len(table), len(names))), 0
@@ -161,13 +203,14 @@ def _encode(table: Table, totals: Sums, train: Table, options: TabularOptions) -
 
 
 def _scale(
-    width: int, totals: Sums, train: Table, options: TabularOptions
+    width: int, totals: Sums, train: Table | None, options: TabularOptions
 ) -> tuple[Matrix, Matrix]:
     """Mean and standard deviation per input; 0 and 1 where it isn't standardised."""
     numeric = numeric_names(totals)
     mean, std = np.zeros(width), np.ones(width)
     scaled = width if options.normalise_encoded else len(numeric)
     if options.normalise == "local":
+        assert train is not None  # ``constants`` has asked for it
         own = _encode(train, totals, train, options)[:, :scaled]
         mean[:scaled], std[:scaled] = own.mean(axis=0), own.std(axis=0)
         std[_is_constant(np.abs(mean), std)] = 0.0
@@ -209,18 +252,28 @@ def _fill(
     """The value that stands for a missing number: the federation's median where one is agreed, else
     that of this hospital's training rows; 0 where they have none."""
     _refuse_gap(table, name, gaps, options)
-    key = f"numeric/{quote(name, safe='')}/median"
+    return _median_of(name, totals, train)
+
+
+def _median_of(name: str, totals: Sums, train: Table | None) -> float:
+    key = f"{_column_key(name)}/median"
     if key in totals:
         return float(totals[key][0])
+    assert train is not None  # ``constants`` has looked
     known = train.numbers(name)
     known = known[~np.isnan(known)]
     return float(np.median(known)) if len(known) else 0.0
 
 
-def _mode(name: str, totals: Sums, train: Table, options: TabularOptions) -> float:
+def _column_key(name: str) -> str:
+    return f"numeric/{quote(name, safe='')}"
+
+
+def _mode(name: str, totals: Sums, train: Table | None, options: TabularOptions) -> float:
     """The more frequent value of a binary column, over the federation, or with ``normalise =
     "local"`` at this hospital; a tie is 0."""
     if options.normalise == "local":
+        assert train is not None  # as in ``_scale``
         known = options.binary_values(name).read(train, name)
         known = known[~np.isnan(known)]
         return float(known.mean() > 0.5) if len(known) else 0.0

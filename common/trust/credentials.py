@@ -97,6 +97,14 @@ def read_credentials(folder: Path, kind: Kind, now: datetime | None = None) -> C
     return Credentials(folder, ca_pem, pem, key_pem, info, identity, description)
 
 
+def read_party(folder: Path) -> Credentials:
+    """``read_credentials`` of whoever's folder it is. Raises ProvisionError."""
+    for kind, names in NAMES.items():
+        if (folder / names.certificate).is_file():
+            return read_credentials(folder, kind)
+    raise ProvisionError(f"{folder}: no certificate; name a hospital's kit, or the server's folder")
+
+
 def read_matching_key(path: Path, certificate: bytes, certificate_path: Path, mend: str) -> bytes:
     """The PEM of the key that the certificate is for. Raises ProvisionError."""
     pem = read_private(path, mend)

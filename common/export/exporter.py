@@ -1,0 +1,75 @@
+"""What an exporter of one task is, and which there are."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from wardround.common.errors import ModelRefused
+from wardround.common.export.names import OPSET
+from wardround.common.export.source import Source
+
+Arrays = Mapping[str, NDArray[Any]]
+_EXPORTERS = {
+    "tabular": "wardround.common.export.tabular_exporter:TabularExporter",
+}
+"""Name of a task to the class that exports it."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Rows that a graph is compared with the model on.
+
+    columns : what the graph is fed, of rows that both must predict
+    predictions : the model's own, of the same rows, by name of the output; NaN where it gives none
+    refused : the same as ``columns``, of rows that the model refuses and the graph must give NaN
+    scales : of an output that is a number, what a difference may be relative to beside its size
+    """
+
+    columns: Arrays
+    predictions: Arrays
+    refused: Arrays = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
+
+
+class Exporter(ABC):
+    """How models of one task become graphs. Subclass it, and name it in ``_EXPORTERS``.
+
+    tolerance : of parity: a difference beyond it makes no export
+    opset : of its ONNX files
+    """
+
+    tolerance: float = 1e-5
+    opset: int = OPSET
+
+    @abstractmethod
+    def graph(self, source: Source) -> bytes:
+        """The ONNX file. Raises ModelRefused where the model has no such form."""
+
+    @abstractmethod
+    def cases(self, source: Source) -> Cases:
+        """Rows that try the graph at its edges, the same whenever it is asked, and what the model
+        predicts for them by the product's own path."""
+
+    def files(self, source: Source) -> Mapping[str, bytes]:
+        """What else belongs to the export, by name: whatever feeding the graph takes."""
+        return {}
+
+
+def exporter_of(source: Source) -> Exporter:
+    """The exporter of a model's task. Raises ModelRefused for a task of a user's own."""
+    name = source.folder.config.task.name
+    if name not in _EXPORTERS:
+        raise ModelRefused(
+            f"a model of task '{name}' has no export",
+            who=str(source.path),
+            mend=f"the tasks {', '.join(sorted(_EXPORTERS))} have; of another use load_model",
+        )
+    module, _, kind = _EXPORTERS[name].partition(":")
+    made: Exporter = getattr(importlib.import_module(module), kind)()
+    return made

@@ -1,0 +1,108 @@
+"""An export is made: the graph, its parity with the model, then the folder, whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+from wardround.common.durable.files import sync, writing
+from wardround.common.errors import ModelRefused
+from wardround.common.export.exporter import Exporter, exporter_of
+from wardround.common.export.folder import ExportFolder
+from wardround.common.export.info import ExportInfo, Form, Parity
+from wardround.common.export.names import GRAPH, INFO, PROGRAM, SOURCE, TOTALS
+from wardround.common.export.parity import parity_of
+from wardround.common.export.session import GraphSession
+from wardround.common.export.source import Source
+from wardround.common.model_folder.listed import read_list
+from wardround.common.model_folder.schema_file import CONFIG, SCHEMA
+from wardround.common.model_folder.write import seal_folder
+from wardround.common.trust.identity import Identity
+from wardround.common.trust.pki import now_utc
+
+_COPIED = (SCHEMA, CONFIG, TOTALS, "thresholds.json", "reference.json", "card.md", "encoder.json")
+"""Of the model folder, where it has them."""
+_PACKAGES = {"onnx": ("wardround", "onnx", "onnxruntime", "torch"), "torch": ("wardround", "torch")}
+
+
+def export_model(
+    source: Source, out: Path, form: Form = "onnx", identity: Identity | None = None
+) -> ExportFolder:
+    """Write the model as a graph into a new folder.
+
+    out : must not be there yet
+    identity : who signs the export; None: nobody
+
+    Raises ModelRefused, and leaves nothing, if the model has no such graph, the graph doesn't
+    predict what the model does, or ``out`` is there; RunDirectoryError for a full disk.
+    """
+    today = now_utc().date()
+    source.folder.check(None, today)
+    if out.exists():
+        raise ModelRefused("is there already", who=str(out), mend="name another folder: --out")
+    exporter = exporter_of(source)
+    graph, parity = _graph(source, exporter)
+    info = ExportInfo(
+        form=form,
+        model=source.folder.digest,
+        task=source.schema.task,
+        kind=source.schema.kind,
+        hospital=source.hospital,
+        opset=exporter.opset if form == "onnx" else 0,
+        versions={name: importlib.metadata.version(name) for name in _PACKAGES[form]},
+        parity=parity,
+    )
+    files = {GRAPH if form == "onnx" else PROGRAM: graph, INFO: info.to_bytes()}
+    write_export(source, out, {**files, **exporter.files(source)}, identity, today)
+    return ExportFolder.open(out)
+
+
+def write_export(
+    source: Source, out: Path, files: Mapping[str, bytes], identity: Identity | None, today: date
+) -> None:
+    """The folder of an export: these files, what it has of the model folder, and the signed list.
+    It is there whole, or not at all. Raises RunDirectoryError, ModelRefused."""
+    staged = out.with_name(f".{out.name}.part")
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        with writing(out, "export again"):
+            staged.mkdir(parents=True)
+            listed = {one.name for one in source.folder.listed.files}
+            for name in _COPIED:
+                if name in listed:
+                    shutil.copyfile(source.path / name, staged / name)
+            (staged / SOURCE).write_bytes(read_list(source.path))
+            for name, data in files.items():
+                (staged / name).parent.mkdir(exist_ok=True)
+                (staged / name).write_bytes(data)
+            _seal(source, staged, identity, today)
+            for path in staged.rglob("*"):
+                sync(path)
+            staged.rename(out)
+            sync(out.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _seal(source: Source, staged: Path, identity: Identity | None, today: date) -> None:
+    own = source.folder.listed
+    seal_folder(
+        staged,
+        run=own.run,
+        round=own.round,
+        identity=identity,
+        network=own.network,
+        study=own.study,
+        source=source.folder.digest,
+        valid_days=(date.fromisoformat(own.expires) - today).days,
+    )
+
+
+def _graph(source: Source, exporter: Exporter) -> tuple[bytes, Parity]:
+    """The graph, and how it compares with the model."""
+    cases, who = exporter.cases(source), str(source.path)
+    graph = exporter.graph(source)
+    return graph, parity_of(cases, GraphSession(graph).run, exporter.tolerance, who)
