@@ -26,7 +26,7 @@ ORDER = {
         "config drift",
         "command_line procedures",
         "model run trust",
-        "audit privacy results secagg study",
+        "audit card privacy results secagg study",
         "manifest model_folder process",
         "export",
     ),

@@ -22,6 +22,7 @@ from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, TaskError
 from wardround.common.settings import (
     TASK_PATHS,
+    CardTable,
     CohortTable,
     DataTable,
     EvaluationTable,
@@ -73,6 +74,7 @@ class Config(Table):
     study: StudyTable | None = None
     cohort: CohortTable | None = None
     needs: NeedsTable | None = None
+    card: CardTable = CardTable()
     _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
     _notes: list[str] = PrivateAttr(default_factory=list)
 
@@ -178,6 +180,8 @@ class Config(Table):
             del tables["procedure"]
         elif model := tables["procedure"].get("model"):
             tables["procedure"]["model"] = path(model)
+        if not self.card.model_fields_set:
+            del tables["card"]
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
             if ":" in (name := tables[table]["name"]):
                 tables[table]["name"] = path(name)

@@ -116,7 +116,8 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     """The settings that shape a run's model, by dotted key; ``[simulation]`` is no part of a
     ``deployed`` one."""
     tables = config.model_dump(mode="json")
-    del tables["network"], tables["study"], tables["needs"]  # who asks, of whom, of which machine
+    # who asks, of whom, of which machine, and what people say of the model
+    del tables["network"], tables["study"], tables["needs"], tables["card"]
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]
     tables["task"] = without_folders(config.task.name, tables["task"])

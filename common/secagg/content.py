@@ -45,7 +45,7 @@ def shared_settings(config: Config) -> dict[str, Any]:
     Left out is what a hospital decides for itself: paths, how its machine computes, its policy.
     """
     tables: dict[str, Any] = config.model_dump(mode="json")
-    for table in ("simulation", "evaluation", "server", "network", "study", "needs"):
+    for table in ("simulation", "evaluation", "server", "network", "study", "needs", "card"):
         del tables[table]
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]

@@ -5,6 +5,7 @@ A key that works only together with another is in ``known_effects``. Nothing her
 """
 
 from wardround.common.settings.base import Positive, Table
+from wardround.common.settings.card import CardTable
 from wardround.common.settings.cohort import CohortTable
 from wardround.common.settings.machines import ServerTable, SimulationTable
 from wardround.common.settings.needs import NeedsTable
@@ -35,6 +36,7 @@ from wardround.common.settings.task import (
 from wardround.common.settings.training import OWN_TRAINING, Precision, TrainingTable
 
 __all__ = [
+    "CardTable",
     "CohortTable",
     "DESCRIBE",
     "DataTable",

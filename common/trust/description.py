@@ -209,6 +209,8 @@ def study_tables(config: Config) -> dict[str, Any]:
         del tables["procedure"]
     else:
         tables["procedure"] = config.procedure.shared()
+    if not config.card.model_fields_set:
+        del tables["card"]
     del tables["data"]["path"]
     del tables["federation"]["runs"]
     # that the first model is from a file is everybody's affair, where the file lies is not

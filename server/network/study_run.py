@@ -37,6 +37,8 @@ from wardround.server.reception.attendance import Attendance
 from wardround.server.reception.diary import Diary
 from wardround.server.reception.manifest import ManifestSigner
 from wardround.server.reception.port import Port
+from wardround.server.results.finish import finish_run
+from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.studies.rows import StudyRow
 from wardround.server.transport.events import ServerEvents
@@ -163,7 +165,10 @@ class StudyRun:
         try:
             with writing(self.run.path, "its rounds go on by themselves"):
                 self.attendance.wait(everyone=True)
-                run_study(self._parts(board), self.grid)
+                parts = self._parts(board)
+                outcome = run_study(parts, self.grid)
+                if isinstance(outcome, FederationOutcome):
+                    finish_run(parts, outcome.round)
                 self.run.update(away=self.attendance.away())
                 report_run(self.run)
         except WardroundError as error:

@@ -32,6 +32,7 @@ from wardround.server.reception.admission import Admission
 from wardround.server.reception.attendance import Attendance
 from wardround.server.reception.manifest import ManifestSigner
 from wardround.server.reception.port import Port, PortEvents
+from wardround.server.results.finish import finish_run
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.stepping import Answered
@@ -107,6 +108,9 @@ class RunningServer:
         )
         try:
             outcome = run_study(parts, self._grid)
+            if isinstance(outcome, FederationOutcome):
+                digest = finish_run(parts, outcome.round)
+                self._audit.append("model", run=run.path.name, round=outcome.round, digest=digest)
         except (WardroundError, KeyboardInterrupt) as error:
             with suppress(OSError):  # must not hide why it ends
                 run.update(
@@ -115,10 +119,6 @@ class RunningServer:
             board.run_ended(f"stopped: {error or 'interrupted'}")
             raise
         run.update(away=self._attendance.away())
-        if isinstance(outcome, FederationOutcome):
-            self._audit.append(
-                "model", run=run.path.name, round=outcome.round, digest=outcome.digest
-            )
         board.run_ended("complete")
         return outcome
 

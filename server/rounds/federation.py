@@ -64,7 +64,6 @@ class FederationOutcome:
     model : values of the entries that hospitals share
     form : what a file of the model holds
     accepted : the round that each hospital's personal entries of this model are from
-    digest : of the signed list of its folder's files
     """
 
     model: Arrays
@@ -73,7 +72,6 @@ class FederationOutcome:
     members: Sequence[Member]
     form: ModelForm
     accepted: dict[str, int]
-    digest: str
 
 
 class Federation:
@@ -375,7 +373,7 @@ class Federation:
         if self._config.evaluation.select == "best" and state.best_round is not None:
             path = checkpoint_path(self._run_directory.checkpoints, state.best_round)
             chosen = read_checkpoint(path)
-        digest = finish_model(self._parts, chosen.model, chosen.totals, chosen.round, form)
+        finish_model(self._parts, chosen.model, chosen.totals, chosen.round, form)
         if personal := form.entries.personal:
             self._observer.progress(
                 f"{MODEL} leaves out what stays with each hospital: {listed(personal)}"
@@ -384,7 +382,7 @@ class Federation:
         self._run_directory.update(status="complete", chosen_round=chosen.round)
         self._journal.close()
         return FederationOutcome(
-            chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted, digest
+            chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted
         )
 
 

@@ -34,6 +34,7 @@ def seal_model(parts: FederationParts, chosen_round: int) -> str:
         identity=parts.identity,
         network=parts.config.federation.name,
         study=parts.study,
+        valid_days=parts.config.card.valid_days,
     )
     parts.run_directory.update(model_digest=digest)
     return digest

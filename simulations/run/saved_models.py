@@ -70,12 +70,12 @@ def with_model(outcome: FederationOutcome, config: Config) -> list[str]:
 
 def write_hospital_models(
     run: RunDirectory, population: Population, outcome: FederationOutcome
-) -> bool:
+) -> None:
     """The whole model of each hospital that trains, where entries are personal; of a virtual
-    population, of those that evaluations ask. Whether there are such."""
+    population, of those that evaluations ask."""
     form, config = outcome.form, population.config
     if not form.entries.personal:
-        return False
+        return
     kept = PersonalEntries(run, outcome.round, outcome.accepted)
     model = build_model(population.task, outcome.totals, config.federation.seed)
     first = form.entries.only(model_arrays(model), Kind.PERSONAL)
@@ -87,7 +87,6 @@ def write_hospital_models(
         path.parent.mkdir(exist_ok=True)
         arrays = outcome.model | (kept.of(name) or first)
         form.write(path, arrays, outcome.round, config.federation.seed, name)
-    return True
 
 
 def sums_of(

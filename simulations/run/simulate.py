@@ -38,8 +38,8 @@ from wardround.common.run.report import report_run
 from wardround.common.tasks.base import Task
 from wardround.server.app import run_federation
 from wardround.server.observer import Observer
+from wardround.server.results.finish import finish_run
 from wardround.server.rounds.checkpoint import newest_checkpoint
-from wardround.server.rounds.finishing import seal_model
 from wardround.server.rounds.parts import FederationParts
 from wardround.simulations.clients import Clients
 from wardround.simulations.default import default_config_text
@@ -280,10 +280,10 @@ def _run(
     )
     try:
         outcome = run_federation(parts, grid)
-        if write_hospital_models(run, population, outcome):
-            seal_model(parts, outcome.round)
+        write_hospital_models(run, population, outcome)
         _record_executor(executor, run, observer)
         comparison = compare(config, population, run, outcome, saved, observer)
+        finish_run(parts, outcome.round)
         primary = task.figure_table().primary
         observer.warnings(simulated_time_notes(run.rounds(), primary, scenario.target))
     except WardroundError as error:

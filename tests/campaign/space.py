@@ -176,7 +176,7 @@ def _left_out(key: str) -> bool:
 def _fields(kind: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, table in Config.model_fields.items():
         model = TASKS[kind] if name == "task" else table.annotation
-        if name in ("network", "study", "cohort", "needs", "procedure"):
+        if name in ("network", "study", "cohort", "needs", "procedure", "card"):
             continue  # who asks what of whom, and where it is found: nothing of what is computed
         assert isinstance(model, type) and issubclass(model, BaseModel)
         yield from _below(name, model)

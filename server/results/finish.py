@@ -1,0 +1,57 @@
+"""A run is over: its model's card is written, and the model folder listed and signed with it.
+
+The card is made of what may be shown to all that took part, as the package is: it goes with the
+model wherever that goes.
+"""
+
+from __future__ import annotations
+
+import math
+
+from wardround.common.card.facts import Facts
+from wardround.common.card.text import card_text
+from wardround.common.config.load import Config
+from wardround.common.durable.files import write_atomically
+from wardround.common.durable.tensors import read_tensors
+from wardround.common.model.saved import MODEL, PREPARATION
+from wardround.common.model_folder.folder import read_schema
+from wardround.common.model_folder.listed import Listed, read_list
+from wardround.common.run.directory import RunDirectory
+from wardround.server.results.shared import shared_rounds, shared_summary
+from wardround.server.rounds.finishing import seal_model
+from wardround.server.rounds.parts import FederationParts
+
+CARD = "card.md"
+"""In a model folder."""
+
+
+def finish_run(parts: FederationParts, chosen_round: int) -> str:
+    """Write the card of a complete run's model, and list and sign its folder again.
+
+    Returns the digest of its ``files.json``. Raises OSError, ModelRefused, CheckpointError.
+    """
+    folder = parts.run_directory.model
+    text = card_text(facts_of(parts.run_directory, parts.config), parts.config.card)
+    write_atomically(folder / CARD, text.encode())
+    return seal_model(parts, chosen_round)
+
+
+def facts_of(run: RunDirectory, config: Config) -> Facts:
+    """What a complete run may tell of its model. Raises ModelRefused, CheckpointError."""
+    listed = Listed.read(read_list(run.model), str(run.model))
+    summary, rounds = run.summary(), run.rounds()
+    shown = shared_rounds(rounds, listed.round)
+    arrays, _ = read_tensors(run.model / MODEL)
+    return Facts(
+        config=config,
+        schema=read_schema(run.model),
+        totals=read_tensors(run.model / PREPARATION)[0],
+        summary=shared_summary(summary, rounds, shown),
+        rounds=shown,
+        run=run.path.name,
+        round=listed.round,
+        created=listed.created,
+        expires=listed.expires,
+        simulated=not run.deployed,
+        parameters=sum(math.prod(one.shape) for one in arrays.values()),
+    )
