@@ -65,6 +65,12 @@ COMMANDS = (
         "server",
     ),
     Command(
+        "card",
+        COORDINATOR,
+        "Write a model's card again, with what persons have written since.",
+        "wardround.server.results.cli",
+    ),
+    Command(
         "simulate",
         RESEARCHER,
         "Run a whole federation on this machine and compare it with local and pooled training.",
