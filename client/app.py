@@ -39,6 +39,7 @@ from wardround.client.state import ClientState
 from wardround.client.training.devices import kind
 from wardround.client.training.evaluation import evaluate_model
 from wardround.common.errors import RequestRefused, WardroundError, reason_of
+from wardround.common.figures.intervals import figure_variances
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums
 from wardround.common.flower.hosting import error_reply
@@ -211,7 +212,8 @@ def _metric_sums(
         if split in splits and split in examples:
             part = evaluate_model(received.model, examples[split], task, training)
             if within:  # the server works them out itself where it may see a hospital's sums
-                part |= own_sums(_own_figures(hospital, part), within)
+                own = _own_figures(hospital, part)
+                part |= own_sums(own, within, figure_variances(own, part))
             found[split] = part
     return found
 

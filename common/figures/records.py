@@ -13,7 +13,8 @@ from wardround.common.figures.figure import Figure, is_number
 
 Record = dict[str, Any]
 Means = dict[str, dict[str, Any]]
-"""By figure: {mean, bound, hospitals}: the hospitals' mean, its error bound, over how many."""
+"""By figure: {mean, bound, hospitals}: the hospitals' mean, its error bound, over how many; and its
+sampling ``variance``, with these hospitals' rows, where that is known."""
 
 PRIVACY, EPSILON = "privacy", "epsilon"
 

@@ -340,12 +340,12 @@ def _probabilities(values: ArrayLike, ndim: int) -> Floats:
 
 def _bin_index(scores: Floats, bins: int) -> Ints:
     """Bin 0..K-1 of each score in [0, 1]; never decreases with the score, even after rounding."""
-    return np.searchsorted(_score_edges(bins), scores, side="right").astype(np.int64)
+    return np.searchsorted(score_edges(bins), scores, side="right").astype(np.int64)
 
 
 @lru_cache(maxsize=8)
-def _score_edges(bins: int) -> Floats:
-    """Probabilities at which the next bin begins, K - 1 of them."""
+def score_edges(bins: int) -> Floats:
+    """Probabilities at which the next bin begins, K - 1 of them; K is at least 1."""
     if bins < 1:
         raise ValueError(f"bins: found {bins}, expected at least 1")
     end = np.arcsinh(MOST_LOGIT / _MIDDLE)

@@ -7,6 +7,10 @@ So the sum over hospitals gives the *stratified* index, the mean of the hospital
 by their comparable pairs, and not the index of the pooled rows. It ignores differences of risk
 between hospitals, and splitting a shard changes it.
 
+How far chance may put it off is told by the rows' own pairs (the infinitesimal jackknife, as in R's
+``survival::concordance``): of each row a_i concordant and b_i comparable pairs that it is in,
+summed as a_i^2, a_i b_i, b_i^2.
+
 Counts are exact below 2**53. As in ``sums.py``: a lone number has shape (1,), an undefined figure
 is NaN, and no message carries a value of a row.
 
@@ -50,7 +54,8 @@ def survival_sums(risk_N: ArrayLike, time_N: ArrayLike, event_N: ArrayLike) -> S
     Returns
     -------
     All of shape (1,): ``comparable`` pairs; among them ``concordant`` ones, where the first had the
-    higher risk, and ``tied`` ones, where risks are equal; ``examples``; ``events``.
+    higher risk, and ``tied`` ones, where risks are equal; ``examples``; ``events``. And of shape
+    (3,) ``pair_squares``: see the module's docstring; a tied pair counts half.
 
     Raises
     ------
@@ -66,18 +71,27 @@ def survival_sums(risk_N: ArrayLike, time_N: ArrayLike, event_N: ArrayLike) -> S
     turn_N = 2 * np.unique(time_N, return_inverse=True)[1] + (1 - event_N)
     level_N = np.unique(risk_N, return_inverse=True)[1]
     seen = event_N == 1
-    comparable = _later_in_group(np.zeros(rows, dtype=np.int64), turn_N)[seen].sum()
-    tied = _later_in_group(level_N, turn_N)[seen].sum()
+    everyone_N = np.zeros(rows, dtype=np.int64)
+    comparable_N = np.where(seen, _later_in_group(everyone_N, turn_N), 0)
+    tied_N = np.where(seen, _later_in_group(level_N, turn_N), 0)
 
     # Latest first, and higher risk first within a turn; then equal risks get falling ranks. So of
     # two rows that are equal in either, the one in front has the higher rank: not counted below.
     order_N = np.lexsort((-level_N, -turn_N))
     rank_N = np.empty(rows, dtype=np.int64)
     rank_N[np.lexsort((-np.arange(rows), level_N[order_N]))] = np.arange(rows)
+    concordant_N = np.where(seen[order_N], _lower_in_front(rank_N, np.ones_like(rank_N)), 0)
+    # from the other end: of each row, the events before it that had a higher risk
+    after_N = _lower_in_front(rows - 1 - rank_N[::-1], event_N[order_N][::-1])[::-1]
+    in_any_N = comparable_N + _events_before(everyone_N, turn_N, event_N)
+    right_N = (tied_N + _events_before(level_N, turn_N, event_N)) / 2.0
+    right_N[order_N] += concordant_N + after_N
+    squares = [np.sum(right_N**2), np.sum(right_N * in_any_N), np.sum(in_any_N.astype(float) ** 2)]
     return {
-        "concordant": scalar(_lower_in_front(rank_N, seen[order_N])),
-        "tied": scalar(tied),
-        "comparable": scalar(comparable),
+        "concordant": scalar(concordant_N.sum()),
+        "tied": scalar(tied_N.sum()),
+        "comparable": scalar(comparable_N.sum()),
+        "pair_squares": np.array(squares, dtype=np.float64),
         "examples": scalar(rows),
         "events": scalar(event_N.sum()),
     }
@@ -117,28 +131,38 @@ def _later_in_group(group_N: Ints, turn_N: Ints) -> Ints:
     return ends_N - not_later_N
 
 
-def _lower_in_front(rank_N: Ints, counts_N: NDArray[np.bool_]) -> int:
-    """Pairs of a row that counts and any row in front of it with a lower rank.
+def _events_before(group_N: Ints, turn_N: Ints, event_N: Ints) -> Ints:
+    """For each row, how many events of its group have a strictly smaller turn."""
+    width = turn_N.max(initial=0) + 1
+    events = np.sort((group_N * width + turn_N)[event_N == 1])
+    before_N = np.searchsorted(events, group_N * width + turn_N, side="left")
+    return np.asarray(before_N - np.searchsorted(events, group_N * width, side="left"))
+
+
+def _lower_in_front(rank_N: Ints, weight_N: Ints) -> Ints:
+    """For each row, the weights of the rows in front of it with a lower rank, added.
 
     ``rank_N`` is a permutation of 0..N-1. Two ranks differ first in exactly one bit, so each pair
     is counted at that bit: rows are kept sorted by their higher bits (and else in the given order),
     which puts the ranks of one such group at positions start, start + 1, ...; a row with the bit
     set then counts the rows of its group in front of it without. Each step takes O(N).
     """
-    place_N = np.arange(len(rank_N))
-    pairs = 0
+    place_N, row_N = np.arange(len(rank_N)), np.arange(len(rank_N))
+    found_N = np.zeros(len(rank_N), dtype=np.int64)
     for bit in reversed(range(len(rank_N).bit_length())):
         start_N = (rank_N >> (bit + 1)) << (bit + 1)
         low_N = (rank_N >> bit) & 1 == 0
         low_before_N = np.cumsum(low_N) - low_N
         low_before_N -= low_before_N[start_N]
-        pairs += int(low_before_N[~low_N & counts_N].sum())
+        weights_N = np.cumsum(low_N * weight_N) - low_N * weight_N
+        found_N[row_N] += np.where(low_N, 0, weights_N - weights_N[start_N])
         # Stable: rows without the bit keep their order at the front of the group, others behind.
         moved_N = ((rank_N >> bit) << bit) + np.where(
             low_N, low_before_N, place_N - start_N - low_before_N
         )
-        rank_N, counts_N = _moved(rank_N, moved_N), _moved(counts_N, moved_N)
-    return pairs
+        rank_N, weight_N = _moved(rank_N, moved_N), _moved(weight_N, moved_N)
+        row_N = _moved(row_N, moved_N)
+    return found_N
 
 
 def _moved(values_N: NDArray[Any], target_N: Ints) -> NDArray[Any]:

@@ -20,8 +20,9 @@ from wardround.client.secagg import masking
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import ConfigError, RequestRefused, RoundFailed
 from wardround.common.figures.figure import BINARY
+from wardround.common.figures.intervals import figure_variances
 from wardround.common.figures.sums import Sums, binary_figures, binary_sums
-from wardround.common.figures.within import STEPS, own_sums
+from wardround.common.figures.within import STEPS, VARIANCE_STEPS, own_sums
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.encoding import FAILED
 from wardround.common.secagg.equations import FURTHER
@@ -134,18 +135,35 @@ def test_three_areas_from_their_sum() -> None:
     rng, rows = np.random.default_rng(4), (13, 17, 19)
     truth = [rng.permutation(np.arange(n) < n // 3) for n in rows]
     within = [figure for figure in BINARY if figure.name == "auc"]
-    exact, told = [], []
+    exact, told, spreads = [], [], []
     for _ in range(3):  # rounds
-        own = [
-            binary_figures(binary_sums(rng.permutation(n) / n, y.astype(int)))
+        sums = [
+            binary_sums(rng.permutation(n) / n, y.astype(int))
             for n, y in zip(rows, truth, strict=True)
         ]
+        own = [binary_figures(one) for one in sums]
         exact.append(math.fsum(one["auc"] for one in own))
-        told.append(math.fsum(own_sums(one, within)["within:auc"][1] for one in own))
+        pairs = zip(own, sums, strict=True)
+        added = [own_sums(a, within, figure_variances(a, b))["within:auc"] for a, b in pairs]
+        told.append(math.fsum(one[1] for one in added))
+        spreads.append(math.fsum(one[3] for one in added))
     positives = sum(n // 3 for n in rows)
 
+    def possible(one: Any, spread: float) -> bool:
+        """Whether classes and areas allow so large a variance: at most area (1 - area), times
+        1 / (p - 1) + 1 / (n - p - 1). It may be as small as it likes."""
+        most = 0.0
+        for p, n, area in zip(one[:3], rows, one[3:], strict=True):
+            if not 1 < p < n - 1:
+                return True
+            most += area * (1 - area) * (1 / (p - 1) + 1 / (n - p - 1))
+        return most > spread - 3 / VARIANCE_STEPS
+
     def classes(sums: list[float], close: float) -> set[Any]:
-        each = [{one[:3] for one in solutions(x, rows, positives, close)} for x in sums]
+        each = [
+            {one[:3] for one in solutions(x, rows, positives, close) if possible(one, spread)}
+            for x, spread in zip(sums, spreads, strict=True)
+        ]
         return set.intersection(*each)
 
     right = tuple(n // 3 for n in rows)

@@ -522,7 +522,7 @@ EMPTY_SHARDS: list[tuple[Mapping[str, Floats], Shapes]] = [
     (binary_sums([], []), BINARY_SHAPES),
     (multiclass_sums(np.zeros((0, 3)), []), MULTICLASS_SHAPES),
     (regression_sums([], []), REGRESSION_SHAPES),
-    (survival_sums([], [], []), SURVIVAL_SHAPES),
+    (survival_sums([], [], []), SURVIVAL_SHAPES | {"pair_squares": (3,)}),
 ]
 FIGURES: list[tuple[Callable[..., dict[str, float]], Shapes]] = [
     (binary_figures, BINARY_SHAPES),

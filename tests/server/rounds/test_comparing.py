@@ -15,9 +15,10 @@ from torch import nn
 from tests.conftest import examples
 from wardround.common.errors import ConfigError
 from wardround.common.figures.figure import BINARY
+from wardround.common.figures.intervals import figure_variances
 from wardround.common.figures.records import changes_of_hospitals, evaluation_of, model_figure
 from wardround.common.figures.sums import Sums, binary_figures, binary_sums
-from wardround.common.figures.within import STEPS, means_of, own_sums, taken_out
+from wardround.common.figures.within import STEPS, VARIANCE_STEPS, means_of, own_sums, taken_out
 from wardround.common.protocol import names as m
 from wardround.common.run.sums import read_kept
 from wardround.common.tasks.base import Examples
@@ -224,22 +225,26 @@ def site(intercept: float, seed: int, rows: int = 400) -> Examples:
 
 def test_means_of_masked_sums_are_those_of_single_hospitals() -> None:
     within = [figure for figure in BINARY if figure.within]
-    rng, parts = np.random.default_rng(5), []
-    for rows in (40, 60, 30):
-        parts.append(binary_figures(binary_sums(rng.random(rows), rng.integers(0, 2, rows))))
-    parts.append(binary_figures(binary_sums([0.2, 0.4], [0, 0])))  # has none
+    rng = np.random.default_rng(5)
+    shards = [binary_sums(rng.random(n), rng.integers(0, 2, n)) for n in (40, 60, 30)]
+    shards.append(binary_sums([0.2, 0.4], [0, 0]))  # has none
+    parts = [binary_figures(shard) for shard in shards]
+    variances = [figure_variances(*pair) for pair in zip(parts, shards, strict=True)]
+    assert "auc" not in variances[3]
     sums: Sums = {}
-    for part in parts:
-        for name, value in own_sums(part, within).items():
-            sums[name] = sums.get(name, np.zeros(3)) + value
+    for part, variance in zip(parts, variances, strict=True):
+        for name, value in own_sums(part, within, variance).items():
+            sums[name] = sums.get(name, np.zeros(4)) + value
     rest, masked = taken_out(sums | {"loss": np.ones(1)})
     plain = means_of(parts, within)
     assert list(rest) == ["loss"] and masked.keys() == plain.keys()
     for name, one in plain.items():
         assert one["hospitals"] == 3 and abs(masked[name]["mean"] - one["mean"]) <= 0.5 / STEPS
         assert 0.5 / STEPS <= masked[name]["bound"] - one["bound"] <= 1.5 / STEPS
+        true = sum(variance[name] for variance in variances[:3]) / 9
+        assert 0 <= masked[name]["variance"] - true <= 1 / VARIANCE_STEPS / 3
     expected = np.mean([part["auc"] for part in parts[:3]])
     evaluation = {"overall": {"test": {"auc": 0.1}}, "within": {"test": plain}}
     assert model_figure(evaluation, "test", within[0]) == pytest.approx(expected)
     with pytest.raises(ValueError, match="count"):
-        taken_out({"within:auc": np.array([1.5, 1.0, 0.0])})
+        taken_out({"within:auc": np.array([1.5, 1.0, 0.0, 0.0])})
