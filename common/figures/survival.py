@@ -75,17 +75,9 @@ def survival_sums(risk_N: ArrayLike, time_N: ArrayLike, event_N: ArrayLike) -> S
     comparable_N = np.where(seen, _later_in_group(everyone_N, turn_N), 0)
     tied_N = np.where(seen, _later_in_group(level_N, turn_N), 0)
 
-    # Latest first, and higher risk first within a turn; then equal risks get falling ranks. So of
-    # two rows that are equal in either, the one in front has the higher rank: not counted below.
-    order_N = np.lexsort((-level_N, -turn_N))
-    rank_N = np.empty(rows, dtype=np.int64)
-    rank_N[np.lexsort((-np.arange(rows), level_N[order_N]))] = np.arange(rows)
-    concordant_N = np.where(seen[order_N], _lower_in_front(rank_N, np.ones_like(rank_N)), 0)
-    # from the other end: of each row, the events before it that had a higher risk
-    after_N = _lower_in_front(rows - 1 - rank_N[::-1], event_N[order_N][::-1])[::-1]
+    concordant_N, others_N = _in_order(level_N, turn_N, event_N)
     in_any_N = comparable_N + _events_before(everyone_N, turn_N, event_N)
-    right_N = (tied_N + _events_before(level_N, turn_N, event_N)) / 2.0
-    right_N[order_N] += concordant_N + after_N
+    right_N = concordant_N + others_N + (tied_N + _events_before(level_N, turn_N, event_N)) / 2.0
     squares = [np.sum(right_N**2), np.sum(right_N * in_any_N), np.sum(in_any_N.astype(float) ** 2)]
     return {
         "concordant": scalar(concordant_N.sum()),
@@ -117,6 +109,23 @@ def survival_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     with np.errstate(all="ignore"):  # absurd magnitudes from elsewhere may overflow
         c_index = ratio(concordant + tied / 2, comparable)
     return {"c_index": float(c_index), "examples": float(examples), "events": float(events)}
+
+
+def _in_order(level_N: Ints, turn_N: Ints, event_N: Ints) -> tuple[Ints, Ints]:
+    """For each row, the comparable pairs in the right order in which it comes first, and those in
+    which it comes second."""
+    rows = len(level_N)
+    # Latest first, and higher risk first within a turn; then equal risks get falling ranks. So of
+    # two rows that are equal in either, the one in front has the higher rank: not counted below.
+    order_N = np.lexsort((-level_N, -turn_N))
+    rank_N = np.empty(rows, dtype=np.int64)
+    rank_N[np.lexsort((-np.arange(rows), level_N[order_N]))] = np.arange(rows)
+    first_N, second_N = np.zeros_like(rank_N), np.zeros_like(rank_N)
+    first_N[order_N] = _lower_in_front(rank_N, np.ones_like(rank_N))
+    # from the other end: of each row, the events before it that had a higher risk
+    weight_N = event_N[order_N][::-1]
+    second_N[order_N] = _lower_in_front(rows - 1 - rank_N[::-1], weight_N)[::-1]
+    return first_N * event_N, second_N
 
 
 def _later_in_group(group_N: Ints, turn_N: Ints) -> Ints:
