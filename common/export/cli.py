@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 commands = new_commands()
 
+FormatOption = Annotated[
+    Literal["onnx", "torch"],
+    typer.Option("--format", help="An ONNX file, or a program of torch.export."),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER", help="Default: the run's name and -onnx, here.", show_default=False
+        metavar="FOLDER", help="Default: the run's name and the format, here.", show_default=False
     ),
 ]
 SignOption = Annotated[
@@ -38,6 +42,7 @@ def export(
     model: Annotated[
         Path, typer.Argument(help="A model folder, or the run, or the results, that it is in.")
     ],
+    form: FormatOption = "onnx",
     out: OutOption = None,
     sign: SignOption = None,
     hospital: Annotated[
@@ -68,8 +73,8 @@ def export(
 
     identity = read_party(sign).identity if sign else None
     folder = ModelFolder.open(model, task=task, encoder=encoder)
-    where = out or Path(f"{folder.listed.run}-onnx")
-    print(told(export_model(Source.of(folder, hospital), where, identity=identity)))
+    where = out or Path(f"{folder.listed.run}-{form}")
+    print(told(export_model(Source.of(folder, hospital), where, form, identity)))
 
 
 def told(made: ExportFolder) -> str:

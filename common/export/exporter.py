@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from wardround.common.errors import ModelRefused
 from wardround.common.export.names import OPSET
@@ -50,6 +51,19 @@ class Exporter(ABC):
     @abstractmethod
     def graph(self, source: Source) -> bytes:
         """The ONNX file. Raises ModelRefused where the model has no such form."""
+
+    def program(self, source: Source) -> nn.Module:
+        """The module that ``torch.export`` takes; its outputs are a dict by the schema's names.
+        Raises ModelRefused where a task has none."""
+        raise ModelRefused(
+            f"a model of task '{source.schema.task}' has no torch program",
+            who=str(source.path),
+            mend="export it with --format onnx; in torch, load_model gives the module",
+        )
+
+    def program_inputs(self, source: Source, columns: Arrays) -> tuple[Tensor, ...]:
+        """What that module takes, of what the ONNX graph takes."""
+        raise NotImplementedError
 
     @abstractmethod
     def cases(self, source: Source) -> Cases:

@@ -44,7 +44,7 @@ def export_model(
     if out.exists():
         raise ModelRefused("is there already", who=str(out), mend="name another folder: --out")
     exporter = exporter_of(source)
-    graph, parity = _graph(source, exporter)
+    graph, parity = _graph(source, exporter, form)
     info = ExportInfo(
         form=form,
         model=source.folder.digest,
@@ -101,8 +101,13 @@ def _seal(source: Source, staged: Path, identity: Identity | None, today: date) 
     )
 
 
-def _graph(source: Source, exporter: Exporter) -> tuple[bytes, Parity]:
+def _graph(source: Source, exporter: Exporter, form: Form) -> tuple[bytes, Parity]:
     """The graph, and how it compares with the model."""
     cases, who = exporter.cases(source), str(source.path)
+    if form == "torch":
+        from wardround.common.export.torch_export import program_of
+
+        graph, run = program_of(source, exporter, cases.columns)
+        return graph, parity_of(cases, run, exporter.tolerance, who)
     graph = exporter.graph(source)
     return graph, parity_of(cases, GraphSession(graph).run, exporter.tolerance, who)

@@ -15,7 +15,6 @@ to float32; the model in float32; probabilities in float64 from its outputs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common.errors import ModelRefused
+from wardround.common.export.category_numbers import GAP, UNSEEN, category_numbers
 from wardround.common.export.graph import DOUBLE, FLOAT, STRING, Graph
 from wardround.common.export.names import graph_input
 from wardround.common.export.source import Source
@@ -36,10 +36,6 @@ from wardround.common.tasks.features import Constants, constants
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.tabular import TabularTask
 from wardround.common.tasks.targets import scale
-
-_WHOLE = re.compile(r"[+-]?[0-9]+")
-_GAP, _UNSEEN = -1, -2
-"""Of a category's number: an empty cell, and a text that is no category."""
 
 
 def tabular_graph(source: Source) -> bytes:
@@ -142,7 +138,7 @@ class _Columns:
         """One column for each category, 1.0 where it is the row's."""
         graph, options = self._graph, self._options
         words = vocabulary(self._totals, name, options)
-        numbers = self._numbers(name, words)
+        numbers = category_numbers(name, words, options)
         value = graph.input(graph_input(name, self._outputs), STRING)
         number = graph.node(
             "LabelEncoder",
@@ -150,12 +146,12 @@ class _Columns:
             domain="ai.onnx.ml",
             keys_strings=list(numbers),
             values_int64s=list(numbers.values()),
-            default_int64=_UNSEEN,
+            default_int64=UNSEEN,
         )
         if options.missing != "median":
-            self._bad.append(self._is(number, _GAP))
+            self._bad.append(self._is(number, GAP))
         if name in options.columns.categories and options.unknown == "refuse":
-            self._bad.append(self._is(number, _UNSEEN))
+            self._bad.append(self._is(number, UNSEEN))
         first = 1 if options.encoding == "dummy" else 0
         all_numbers = graph.constant(np.arange(first, len(words), dtype=np.int64)[None])
         return graph.cast(graph.node("Equal", number, all_numbers), DOUBLE)
@@ -163,16 +159,6 @@ class _Columns:
     def _is(self, number: str, which: int) -> str:
         wanted = self._graph.constant(np.array([[which]], dtype=np.int64))
         return self._graph.node("Equal", number, wanted)
-
-    def _numbers(self, name: str, words: Sequence[str]) -> dict[str, int]:
-        """The number of each text that is read: categories, their spellings, what means a gap."""
-        known = {word: number for number, word in enumerate(words)}
-        spellings = self._options.columns.spellings(name)
-        found = {text: known.get(word, _UNSEEN) for text, word in spellings.items()}
-        found |= {word: number for word, number in known.items() if word not in spellings}
-        found |= dict.fromkeys(sorted(self._codes), _GAP)
-        whole = {f"{text}.0": n for text, n in found.items() if _WHOLE.fullmatch(text)}
-        return whole | found
 
 
 def _predictions(graph: Graph, source: Source, value: str) -> dict[str, str]:

@@ -16,13 +16,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from wardround.common.errors import ModelRefused
-from wardround.common.export.exporter import Cases, Exporter
+from wardround.common.export.exporter import Arrays, Cases, Exporter
 from wardround.common.export.rows import columns_of
 from wardround.common.export.source import Source
 from wardround.common.export.table_cases import TableCases, column_of
 from wardround.common.export.tabular import known_constants, tabular_graph, task_of
+from wardround.common.export.tabular_program import TabularProgram, program_inputs
 from wardround.common.tasks.data.reading.texts import missing_codes
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import features
@@ -39,6 +41,12 @@ class TabularExporter(Exporter):
 
     def graph(self, source: Source) -> bytes:
         return tabular_graph(source)
+
+    def program(self, source: Source) -> nn.Module:
+        return TabularProgram(source)
+
+    def program_inputs(self, source: Source, columns: Arrays) -> tuple[Tensor, ...]:
+        return program_inputs(source, columns)
 
     def cases(self, source: Source) -> Cases:
         options, inputs = task_of(source).options, source.schema.inputs

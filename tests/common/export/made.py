@@ -88,10 +88,22 @@ def model_folder(
     folder: Path, text: str, seed: int = 0, identity: Identity | None = None
 ) -> ModelFolder:
     """A model folder with weights drawn from ``seed``, of two hospitals' rows."""
+    kind = parse_config(text).task.options["kind"]
+    shards = [table(**rows(kind, n, seed + n)) for n in (33, 70)]
+    return folder_of(folder, text, shards, seed, identity)
+
+
+def folder_of(
+    folder: Path,
+    text: str,
+    shards: Sequence[Table],
+    seed: int = 0,
+    identity: Identity | None = None,
+) -> ModelFolder:
+    """The same of any shards."""
     config = parse_config(text)
     task = make_task(config)
     assert isinstance(task, TabularTask)
-    shards = [table(**rows(task.kind, n, seed + n)) for n in (33, 70)]
     totals = agreed(task, shards)
     model = build_model(task, totals, config.federation.seed)
     generator = torch.Generator().manual_seed(seed)
@@ -107,6 +119,11 @@ def model_folder(
     describe_model(folder, config, task, totals)
     seal_folder(folder, run="made-1", round=3, identity=identity)
     return ModelFolder.open(folder)
+
+
+def options_of(source: Source) -> TabularOptions:
+    """The settings of a source's task."""
+    return task_of(source).options
 
 
 def as_read(rows: Table, options: TabularOptions) -> Table:
