@@ -27,8 +27,9 @@ ORDER = {
         "command_line procedures",
         "model run trust",
         "audit card privacy results secagg study",
-        "manifest model_folder process",
-        "export",
+        "manifest model_folder",
+        "bundle export",
+        "process",
     ),
     "client": (
         "deidentify gradients state",

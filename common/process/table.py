@@ -122,7 +122,7 @@ COMMANDS = (
         "audit",
         ANYONE,
         "The audit log: verify it, compare several, see what left, begin it anew after damage.",
-        "wardround.common.audit.cli",
+        "wardround.common.process.audit_cli",
     ),
     Command(
         "doctor",

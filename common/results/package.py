@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -35,7 +35,6 @@ MOST_FILES = 64
 MOST_LIST_BYTES = 1 << 16
 MOST_FILE_BYTES = 1 << 40
 _MOST_NAME = 128
-_PURPOSE = "results of a run"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63})?")
 _PIECE_BYTES = 1 << 20
 
@@ -73,6 +72,8 @@ class Package(Table):
     files : ordered by name
     """
 
+    purpose: ClassVar[str] = "results of a run"
+    """What its signature is for: no list of one purpose can stand for another's."""
     format: Literal[1] = FORMAT
     network: HospitalName
     study: StudyId
@@ -112,7 +113,7 @@ class Package(Table):
 
     def signed(self, identity: Identity) -> bytes:
         """The content of ``files.json``."""
-        signature = identity.sign(digest(_PURPOSE, self.body())).hex()
+        signature = identity.sign(digest(self.purpose, self.body())).hex()
         return _canonical(self.model_dump(mode="json") | {"signature": signature})
 
     @classmethod
@@ -139,7 +140,7 @@ class Package(Table):
             raise ResultsRefused(f"{FILES} is no signed list of files") from None
         if _canonical(package.model_dump(mode="json") | {"signature": signature}) != data:
             raise ResultsRefused(f"{FILES} is not in its one canonical form")
-        if not verify(server_public, bytes.fromhex(signature), digest(_PURPOSE, package.body())):
+        if not verify(server_public, bytes.fromhex(signature), digest(cls.purpose, package.body())):
             raise ResultsRefused(f"{FILES} isn't signed by the server that federation.signed names")
         return package
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +58,10 @@ def verify(
     ca: AuthorityOption = None,
 ) -> None:
     """Whether a log is what was written: names each edited, removed, reordered, inserted,
-    duplicated or cut off line, and exits with 13 if there is one."""
+    duplicated or cut off line, and exits with 13 if there is one. Of an audit bundle: whether every
+    file in it is what the server signed."""
+    if zipfile.is_zipfile(file):
+        return _verify_bundle(file, against, publics, ca)
     from wardround.common.audit.against import compare_logs
     from wardround.common.audit.verify import check_log, proof_words
 
@@ -138,6 +142,42 @@ def compare(
         raise typer.Exit(1)
     who = ", ".join(f"'{report.log.party}'" for report in hospitals)
     console.print(Text(f"{who}: the same in {told.steps} things that two or more were told of"))
+
+
+def _verify_bundle(file: Path, against: Path | None, publics: Path | None, ca: Path | None) -> None:
+    from wardround.common.bundle.bundle import verify_bundle
+
+    if against is not None or publics is not None:
+        raise ConfigError(f"{file}: is an audit bundle, which has its own keys; give --ca only")
+    found = verify_bundle(file, _bytes_of(ca) if ca else None)
+    console = new_console(_WIDTH)
+    for note in found.notes:
+        console.print(Text(note), soft_wrap=True)
+    for problem in found.problems:
+        console.print(Text(problem, style="bold red"), soft_wrap=True)
+    if found.problems:
+        raise typer.Exit(AuditError.exit_code)
+    console.print("the bundle holds")
+
+
+@audit.command(epilog=example("wardround audit bundle runs/sepsis-20260131 --server server"))
+def bundle(
+    run: Annotated[Path, typer.Argument(help="A run directory, of a run that is complete.")],
+    server: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The server's folder, with its key and log.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to. Default: RUN/audit.zip.")
+    ] = None,
+) -> None:
+    """One signed archive for who audits a run: plan, approvals, what ledgers claimed, heads of the
+    audit logs, model, card, report. `wardround audit verify` looks into it."""
+    from importlib import import_module
+
+    from wardround.common.run.directory import RunDirectory
+
+    make = import_module("wardround.server.results.bundle").make_bundle
+    print(make(RunDirectory.open(run), server, out or run / "audit.zip"))
 
 
 def _check_parties(reports: list[Report], hospitals: int) -> None:
@@ -225,15 +265,16 @@ def _keys(publics: Path | None, ca: Path | None) -> Mapping[str, bytes]:
         return {}
     from wardround.common.trust.description import Description
 
-    authority = ca or publics.with_name("ca.pem")
-    data = []
-    for path in (publics, authority):
-        try:
-            data.append(path.read_bytes())
-        except OSError as error:
-            raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
-    description = Description.read(data[0], data[1])
+    authority = _bytes_of(ca or publics.with_name("ca.pem"))
+    description = Description.read(_bytes_of(publics), authority)
     return {"server": description.server, **description.hospitals}
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
 
 
 def _start(since: str | None) -> datetime | None:
