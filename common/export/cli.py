@@ -33,6 +33,15 @@ SignOption = Annotated[
         show_default=False,
     ),
 ]
+OpenssfOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--openssf",
+        metavar="KEY.pem",
+        help="Sign it in OpenSSF's form, too, with a key of P-256: model.sig.",
+        show_default=False,
+    ),
+]
 
 
 @commands.command(
@@ -45,6 +54,7 @@ def export(
     form: FormatOption = "onnx",
     out: OutOption = None,
     sign: SignOption = None,
+    openssf: OpenssfOption = None,
     hospital: Annotated[
         str | None,
         typer.Option(
@@ -67,14 +77,16 @@ def export(
     written.
     """
     from wardround.common.export.exporting import export_model
+    from wardround.common.export.openssf import read_key
     from wardround.common.export.source import Source
     from wardround.common.model_folder.folder import ModelFolder
     from wardround.common.trust.credentials import read_party
 
     identity = read_party(sign).identity if sign else None
+    key = read_key(openssf) if openssf else None
     folder = ModelFolder.open(model, task=task, encoder=encoder)
     where = out or Path(f"{folder.listed.run}-{form}")
-    print(told(export_model(Source.of(folder, hospital), where, form, identity)))
+    print(told(export_model(Source.of(folder, hospital), where, form, identity, key)))
 
 
 def told(made: ExportFolder) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from wardround.common.durable.files import sync, writing
 from wardround.common.errors import ModelRefused
@@ -14,6 +17,7 @@ from wardround.common.export.exporter import Exporter, exporter_of
 from wardround.common.export.folder import ExportFolder
 from wardround.common.export.info import ExportInfo, Form, Parity
 from wardround.common.export.names import GRAPH, INFO, PROGRAM, SOURCE, TOTALS
+from wardround.common.export.openssf import sign_folder
 from wardround.common.export.parity import parity_of
 from wardround.common.export.session import GraphSession
 from wardround.common.export.source import Source
@@ -29,12 +33,17 @@ _PACKAGES = {"onnx": ("wardround", "onnx", "onnxruntime", "torch"), "torch": ("w
 
 
 def export_model(
-    source: Source, out: Path, form: Form = "onnx", identity: Identity | None = None
+    source: Source,
+    out: Path,
+    form: Form = "onnx",
+    identity: Identity | None = None,
+    openssf: EllipticCurvePrivateKey | None = None,
 ) -> ExportFolder:
     """Write the model as a graph into a new folder.
 
     out : must not be there yet
     identity : who signs the export; None: nobody
+    openssf : a key to sign it with in OpenSSF's form, too
 
     Raises ModelRefused, and leaves nothing, if the model has no such graph, the graph doesn't
     predict what the model does, or ``out`` is there; RunDirectoryError for a full disk.
@@ -55,36 +64,44 @@ def export_model(
         versions={name: importlib.metadata.version(name) for name in _PACKAGES[form]},
         parity=parity,
     )
-    files = {GRAPH if form == "onnx" else PROGRAM: graph, INFO: info.to_bytes()}
-    write_export(source, out, {**files, **exporter.files(source)}, identity, today)
+    files: dict[str, bytes] = {GRAPH if form == "onnx" else PROGRAM: graph, INFO: info.to_bytes()}
+    files |= exporter.files(source)
+    with _whole(out) as staged:
+        _fill(staged, source, files)
+        _seal(source, staged, identity, today)
+        if openssf is not None:
+            sign_folder(staged, openssf, out.name)
     return ExportFolder.open(out)
 
 
-def write_export(
-    source: Source, out: Path, files: Mapping[str, bytes], identity: Identity | None, today: date
-) -> None:
-    """The folder of an export: these files, what it has of the model folder, and the signed list.
-    It is there whole, or not at all. Raises RunDirectoryError, ModelRefused."""
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder to be filled, which is there as a whole afterwards, or not at all. Raises
+    RunDirectoryError for a full disk."""
     staged = out.with_name(f".{out.name}.part")
     shutil.rmtree(staged, ignore_errors=True)
     try:
         with writing(out, "export again"):
             staged.mkdir(parents=True)
-            listed = {one.name for one in source.folder.listed.files}
-            for name in _COPIED:
-                if name in listed:
-                    shutil.copyfile(source.path / name, staged / name)
-            (staged / SOURCE).write_bytes(read_list(source.path))
-            for name, data in files.items():
-                (staged / name).parent.mkdir(exist_ok=True)
-                (staged / name).write_bytes(data)
-            _seal(source, staged, identity, today)
+            yield staged
             for path in staged.rglob("*"):
                 sync(path)
             staged.rename(out)
             sync(out.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _fill(staged: Path, source: Source, files: Mapping[str, bytes]) -> None:
+    """These files, and what an export has of the model folder."""
+    listed = {one.name for one in source.folder.listed.files}
+    for name in _COPIED:
+        if name in listed:
+            shutil.copyfile(source.path / name, staged / name)
+    (staged / SOURCE).write_bytes(read_list(source.path))
+    for name, data in files.items():
+        (staged / name).parent.mkdir(exist_ok=True)
+        (staged / name).write_bytes(data)
 
 
 def _seal(source: Source, staged: Path, identity: Identity | None, today: date) -> None:
