@@ -17,7 +17,9 @@ from wardround.common.export.source import Source
 
 Arrays = Mapping[str, NDArray[Any]]
 _EXPORTERS = {
+    "imaging": "wardround.common.export.image_exporter:ImageExporter",
     "tabular": "wardround.common.export.tabular_exporter:TabularExporter",
+    "text": "wardround.common.export.text_exporter:TextExporter",
 }
 """Name of a task to the class that exports it."""
 

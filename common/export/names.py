@@ -10,6 +10,13 @@ INFO, SOURCE, TOTALS = "export.json", "source.json", "preparation.safetensors"
 EXTRA = "pip install 'wardround[export]'"
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
 """Of ONNX files: what runtimes of 2023 and later read; nothing here needs a newer one."""
+TRACED_OPSET = 18
+"""The lowest that torch's own exporter writes."""
+ENCODER = "encoder"
+"""Folder of an export with what tokens are made by: config.json, tokenizer.json."""
+TOKENS, MASK, TAG_PROBABILITIES = "input_ids", "attention_mask", "tag_probabilities"
+"""Of a text model's graph; classes of whole texts have the schema's outputs."""
+PIXELS = "pixels"
 
 
 def graph_input(column: str, outputs: Collection[str]) -> str:

@@ -1,7 +1,11 @@
-"""How many classes a target may have, and how finely their scores may be counted. Without torch."""
+"""How many classes a target may have, how finely their scores may be counted, and what stands for
+none. Without torch."""
 
 from __future__ import annotations
 
+UNLABELLED = -100
+"""The target of a row, or a token, that no loss is for and no figure counts, as torch's cross
+entropy has it."""
 MOST_CLASSES = 1000
 _MOST_CELLS = 2**22
 

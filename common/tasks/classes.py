@@ -24,6 +24,7 @@ from wardround.common.figures.sums import (
     multiclass_sums,
     ratio,
 )
+from wardround.common.tasks.class_limits import UNLABELLED as UNLABELLED
 from wardround.common.tasks.schema import PROBABILITY, probability_of
 
 Kind = Literal["binary", "multiclass"]
@@ -31,10 +32,6 @@ PRIMARY: dict[Kind, str] = {"binary": "auc", "multiclass": "accuracy"}
 """The figure that chooses the best round; more is better."""
 CLASS_FIGURES: dict[Kind, tuple[Figure, ...]] = {"binary": BINARY, "multiclass": MULTICLASS}
 """What ``class_figures`` makes."""
-
-UNLABELLED = -100
-"""The target of a row, or a token, that no loss is for and no figure counts, as torch's cross
-entropy has it."""
 
 
 def class_loss(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:

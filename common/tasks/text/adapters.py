@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -139,3 +140,38 @@ def budget(model: nn.Module, rank: int | None) -> Iterator[None]:
         if not isinstance(least, float):
             for layer in layers:
                 layer.least = None
+
+
+def merge(encoder: nn.Module) -> None:
+    """Put what adapters change into the layers' own weights, in place: plain layers are left.
+
+    Summed in float64 and rounded once, so the encoder computes what it did, up to the rounding of
+    float32. With triplets, only those that ``budget`` leaves.
+    """
+    for name, layer in list(encoder.named_modules()):
+        change = _change(layer)
+        if change is None:
+            continue
+        plain: Any = layer.get_submodule("base_layer")
+        with torch.no_grad():
+            plain.weight.copy_(plain.weight.double() + change)
+        parent, _, child = name.rpartition(".")
+        setattr(encoder.get_submodule(parent), child, plain)
+
+
+def _change(layer: nn.Module) -> Tensor | None:
+    """O x I float64, what an adapter adds to its layer's weight; None for a layer without one."""
+    with torch.no_grad():
+        if isinstance(layer, TripletLinear):
+            scale = layer.lora_E.double()
+            if layer.least is not None:
+                scale = torch.where(layer.importance() < layer.least, 0.0, scale)
+            return layer.scaling * (layer.lora_P.double() * scale) @ layer.lora_Q.double()
+        adapted: Any = layer
+        if not hasattr(adapted, "lora_A"):
+            return None
+        found = torch.zeros(adapted.base_layer.weight.shape, dtype=torch.float64)
+        for name, down in adapted.lora_A.items():
+            up = adapted.lora_B[name].weight.double()
+            found += adapted.scaling[name] * up @ down.weight.double()
+        return found

@@ -95,6 +95,11 @@ def width(config: dict[str, Any]) -> int:
     return int(config.get("hidden_size") or config["dim"])  # 'dim' is DistilBERT's name
 
 
+def vocabulary_size(config: dict[str, Any]) -> int:
+    """How many tokens the encoder knows."""
+    return int(config["vocab_size"])
+
+
 def digest_words(folder: Path) -> NDArray[np.float64]:
     """SHA-256 over the encoder's files as 16 whole numbers below 65536: exact in float64 sums. So
     it shows, under masks too, whether n hospitals have the server's files: their sum is n times its
@@ -142,7 +147,7 @@ def _read(folder: Path) -> nn.Module:
     except ImportError:
         raise TaskError(f"text needs: {_INSTALL}") from None
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             encoder, report = AutoModel.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -168,7 +173,7 @@ def _read(folder: Path) -> nn.Module:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar and no report of unused weights while transformers reads."""
     from transformers.utils import logging
 
@@ -188,6 +193,7 @@ class WordTokenizer:
 
     prefix, suffix : ids of the special tokens around a row
     pad : id that fills a row up, and that no word gets
+    unknown : id of what the tokenizer has no piece for
     """
 
     def __init__(self, folder: Path) -> None:
@@ -216,12 +222,11 @@ class WordTokenizer:
         known = [i for i in map(self._tokenizer.token_to_id, names) if i is not None]
         if not known:
             raise TaskError(f"{folder / FILES[1]}: it has no [UNK] or <unk> token")
-        self._unknown = known[0]
+        self.unknown = known[0]
 
-    @property
-    def unknown(self) -> int:
-        """The id of what the tokenizer has no piece for."""
-        return self._unknown
+    def token(self, number: int) -> str:
+        """The token of an id."""
+        return str(self._tokenizer.id_to_token(number))
 
     def word_tokens(self, sentences: list[list[str]]) -> list[list[list[int]]]:
         """For each sentence and word the ids of its tokens, at least one: a tag needs a token to
@@ -235,9 +240,9 @@ class WordTokenizer:
             ids: list[list[int]] = [[] for _ in words]
             for token, word in zip(encoding.ids, encoding.word_ids, strict=True):
                 if word is not None:  # None is for special tokens, and none were asked for
-                    ids[word].append(self._unknown if token == self.pad else token)
+                    ids[word].append(self.unknown if token == self.pad else token)
             # Some characters are nothing to the tokenizer; their word keeps its place and its tag.
-            found.append([one or [self._unknown] for one in ids])
+            found.append([one or [self.unknown] for one in ids])
         return found
 
 

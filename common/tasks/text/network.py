@@ -6,11 +6,13 @@ H width of the encoder, O outputs.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wardround.common.tasks.text.adapters import budget
+from wardround.common.tasks.text.adapters import budget, merge
 
 _ROWS_AT_A_TIME = 64
 """Without gradients: memory doesn't follow the size of a test set."""
@@ -55,6 +57,26 @@ class TextModel(nn.Module):
         with budget(self, self._budget):
             return self._forward(tokens)
 
+    def merged(self) -> TextModel:
+        """A copy whose adapters are in its encoder's own weights, to be taken elsewhere."""
+        own = copy.deepcopy(self)
+        with budget(own, own._budget):
+            merge(own.encoder)
+        own._budget = None
+        return own.eval()
+
+    def outputs(self, tokens: Tensor, present: Tensor) -> Tensor:
+        """Of rows of any common length T: B x T x O, where padding's are arbitrary; or B x O."""
+        # B x 1 x 1 x S is taken as it is: transformers would look at values, which vmap can't do
+        hidden = self.encoder(
+            input_ids=tokens, attention_mask=present[:, None, None, :]
+        ).last_hidden_state
+        if self._pooled:
+            weights = present.to(hidden.dtype)
+            hidden = torch.einsum("bsh,bs->bh", hidden, weights) / weights.sum(1, keepdim=True)
+        outputs: Tensor = self.head(self.dropout(hidden))
+        return outputs
+
     def _forward(self, tokens: Tensor) -> Tensor:
         if torch.is_grad_enabled() or self.training or len(tokens) <= _ROWS_AT_A_TIME:
             return self._outputs(tokens)
@@ -69,16 +91,10 @@ class TextModel(nn.Module):
         few = self.training and len(tokens) <= _FEW
         longest = width if few else _longest(present)
         tokens, present = tokens[:, :longest], present[:, :longest]
-        # B x 1 x 1 x S is taken as it is: transformers would look at values, which vmap can't do
-        hidden = self.encoder(
-            input_ids=tokens, attention_mask=present[:, None, None, :]
-        ).last_hidden_state
+        outputs = self.outputs(tokens, present)
         if self._pooled:
-            weights = present.to(hidden.dtype)
-            mean = torch.einsum("bsh,bs->bh", hidden, weights) / weights.sum(1, keepdim=True)
-            outputs: Tensor = self.head(self.dropout(mean))
             return outputs
-        outputs = self.head(self.dropout(hidden)) * present[:, :, None]
+        outputs = outputs * present[:, :, None]
         return F.pad(outputs, (0, 0, 0, width - longest))
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.classes import UNLABELLED
+from wardround.common.tasks.class_limits import UNLABELLED
 from wardround.common.tasks.data.given import given_table
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.reading.content import read_text
