@@ -2,6 +2,7 @@
 
     own/figures.json    figures by split, beside those of all hospitals; rows; notes
     own/report.html     the same for people (``page.py``)
+    own/reference.json  what later rows are held against (``own_reference.py``)
 
 The same evaluation as a request for figures gets, on the same held-out rows. A hospital without
 such rows, with one row, or without a class is told so in a sentence: nothing of it is an error.
@@ -13,10 +14,13 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
+from torch import nn
+
 from wardround.client.data.hospital import Hospital
 from wardround.client.results.figures import FIGURES, FORMAT, OWN, REPORT, Figures, OwnFigures
 from wardround.client.results.joining import FOLDER, load_results
 from wardround.client.results.left import Left, read_left
+from wardround.client.results.own_reference import write_reference
 from wardround.client.results.page import page
 from wardround.client.results.theirs import Theirs, plain
 from wardround.client.training.evaluation import evaluate_model
@@ -24,6 +28,7 @@ from wardround.common.durable.files import write_atomically
 from wardround.common.durable.private import private_folder
 from wardround.common.errors import WardroundError
 from wardround.common.figures.figure import FigureTable
+from wardround.common.figures.sums import Sums
 from wardround.common.model.saved import PREPARATION
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.results.package import file_digest
@@ -120,4 +125,17 @@ def _evaluated(
                 f"On its {split} rows {', '.join(sorted(undefined))} can't be had: they lack a "
                 "class or an event that is needed for it, or the model predicts none."
             )
+    _keep_reference(hospital, folder, model, totals, notes)
     return found
+
+
+def _keep_reference(
+    hospital: Hospital, folder: Path, model: nn.Module, totals: Sums, notes: list[str]
+) -> None:
+    """That there is none is a note: figures are had without it."""
+    try:
+        private_folder(folder / OWN)
+        write_reference(hospital, folder, model, totals)
+    except Exception as error:  # its text might quote a cell
+        notes.append(f"There is no reference to watch the model with ({type(error).__name__}).")
+        log.debug("own reference failed", exc_info=True)

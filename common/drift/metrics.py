@@ -1,9 +1,9 @@
 """Counts as Prometheus metrics (text format 0.0.4), and counts of such a text.
 
 ``wardround_model_cells_total{role, field, place}`` counts the rows of a place by its number, the
-last two as 'odd' and 'missing': no category's text and no cell stands in a label. Of the last full
-window ``wardround_model_drift`` is 1 where a field is an alarm, ``wardround_model_psi`` its index.
-What reads a text takes nothing else of it.
+last two as 'odd' and 'missing', which are there at 0 too: no category's text and no cell stands in
+a label. Of the last full window ``wardround_model_drift`` is 1 where a field is an alarm,
+``wardround_model_psi`` its index. What reads a text takes nothing but the counts.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def _lines(state: Recently) -> Iterator[str]:
     yield f"# TYPE {CELLS} counter"
     for field in state.counts.fields:
         for place, count in enumerate(state.counts.cells.get(field.key, ())):
-            if count:
-                name = _ENDS.get(place - field.size, str(place))
+            name = _ENDS.get(place - field.size, str(place))
+            if count or place >= field.known:
                 yield f'{CELLS}{{{_of(field)},place="{name}"}} {int(count)}'
     yield "# HELP wardround_model_windows_total Windows that were compared with the reference"
     yield "# TYPE wardround_model_windows_total counter"

@@ -8,8 +8,8 @@ slope      of one with the logit as its input: 1 where calibrated, under 1 where
 of others  accuracy and Brier score of classes; bias and root mean squared error of numbers
 
 Intervals are of 95 %, by the normal approximation (of the AUC in its logit, of an RMSE in its
-square); None where the rows allow none. They are for people: what is an alarm is decided by counts
-(``compare.py``), which are exact.
+square; of a share Wilson's); None where the rows allow none. They are for people: what is an alarm
+is decided by counts (``compare.py``), which are exact.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 Z = 1.959963984540054
 _LOGIT_LIMIT, _STEPS = 30.0, 50
 _ABSURD = 1e3
+FEW = 5
+"""Of fewer rows there are no figures: they would be the rows' own."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Figured:
 
 
 def figures_of(columns: Columns, schema: Schema) -> list[Figured]:
-    """Figures of the rows that have both an outcome and a score; none where there are no such."""
+    """Figures of the rows that have both an outcome and a score; none of fewer than ``FEW``."""
     key = Field("outcome", outcome_name(schema)).key
     scores = [Field("score", one.name).key for one in schema.outputs]
     if key not in columns or not scores or any(one not in columns for one in scores):
@@ -60,7 +62,7 @@ def figures_of(columns: Columns, schema: Schema) -> list[Figured]:
     if schema.kind in ("binary", "multiclass"):
         known &= truth >= 0
     truth, said = truth[known], said[known]
-    if not len(truth):
+    if len(truth) < FEW:
         return []
     if schema.kind == "binary":
         return binary(said[:, 0], truth)
@@ -84,7 +86,7 @@ def binary(scores: Floats, truth: Floats) -> list[Figured]:
         if fitted is not None:
             value, error = float(fitted[0][-1]), float(fitted[1][-1])
             found.append(Figured(name, value, value - Z * error, value + Z * error, rows))
-    found.append(_mean("prevalence", truth))
+    found.append(_share("prevalence", truth))
     return found
 
 
@@ -93,7 +95,7 @@ def several(scores: Floats, truth: NDArray[np.int64]) -> list[Figured]:
     wrong = scores.copy()
     wrong[np.arange(len(truth)), truth] -= 1
     hits = (scores.argmax(axis=1) == truth).astype(np.float64)
-    return [_mean("accuracy", hits), _mean("brier", (wrong**2).sum(axis=1))]
+    return [_share("accuracy", hits), _mean("brier", (wrong**2).sum(axis=1))]
 
 
 def numbers(predicted: Floats, truth: Floats) -> list[Figured]:
@@ -171,7 +173,16 @@ def _mean(name: str, values: Floats) -> Figured:
     if rows < 2:
         return Figured(name, value, None, None, rows)
     off = Z * float(values.std(ddof=1)) / math.sqrt(rows)
-    return Figured(name, value, value - off, value + off, rows)
+    least = 0.0 if (values >= 0).all() else -math.inf
+    return Figured(name, value, max(least, value - off), value + off, rows)
+
+
+def _share(name: str, values: Floats) -> Figured:
+    """Of ones among ones and zeros, with Wilson's interval."""
+    value, rows = float(values.mean()), len(values)
+    middle = (value + Z**2 / (2 * rows)) / (1 + Z**2 / rows)
+    off = Z * math.sqrt(value * (1 - value) / rows + Z**2 / (4 * rows**2)) / (1 + Z**2 / rows)
+    return Figured(name, value, middle - off, middle + off, rows)
 
 
 def _in_logit(value: float, error: float) -> tuple[float | None, float | None]:

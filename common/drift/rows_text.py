@@ -35,8 +35,9 @@ def text_columns(raw: Rows, task: Task[Any], schema: Schema) -> dict[str, Column
     return found
 
 
-def tagged_share(tags: NDArray[np.float64], raw: Rows, task: TextTask) -> NDArray[np.float64]:
+def tagged_share(tags: NDArray[np.float64], raw: Rows, task: Task[Any]) -> NDArray[np.float64]:
     """N: the share of a text's tokens with a tag other than the one of none (number 0)."""
+    assert isinstance(task, TextTask)
     there = raw.tokens != make_tokenizer(encoder_folder(task.options.encoder)).pad
     share: NDArray[np.float64] = ((tags > 0) & there).sum(axis=1) / np.maximum(1, there.sum(axis=1))
     return share

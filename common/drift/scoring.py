@@ -6,14 +6,12 @@ declared list) get no score, and count as such; all others get the score that a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from wardround.common.drift.counts import Columns, Counts
 from wardround.common.drift.field import Field, fields_of
@@ -24,25 +22,13 @@ from wardround.common.drift.rows import (
     score_columns,
     with_absent,
 )
-from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.table import Table
-from wardround.common.tasks.inputs import in_spans, piece
 from wardround.common.tasks.schema import TAGS, Schema
+from wardround.common.tasks.tabular_rows import without_targets
 
-_ROWS = 1024
-
-
-class Model(Protocol):
-    """What scoring needs of a model folder."""
-
-    @property
-    def schema(self) -> Schema:
-        """What it takes and gives."""
-
-    @property
-    def totals(self) -> Sums:
-        """What its preparation agreed on."""
+Say = Callable[[Any], Mapping[str, NDArray[Any]]]
+"""What a model says of rows in the task's own form, by output (``Task.predictions``)."""
 
 
 @dataclass(frozen=True)
@@ -71,68 +57,44 @@ class Scored:
         }
 
 
-def scored(
-    task: Task[Any],
-    model: Model,
-    module: nn.Module,
-    raw: Any,
-    train: Any = None,
-    device: str = "cpu",
-) -> Scored:
+def scored(task: Task[Any], schema: Schema, raw: Any, say: Say) -> Scored:
     """Inputs, scores and outcomes of rows.
 
     Parameters
     ----------
-    module : the model, in evaluation mode, its outputs in their own unit
-    raw : rows in the task's own form, read leniently (``Task.load_rows``)
-    train : the hospital's training rows, of which what is local to it is worked out; None: ``raw``
+    raw : rows in the task's own form, as they are (a table's with its targets, where it has them)
+    say : asks the model, which is given none but rows that it can read
 
-    Raises DataError, TaskError as ``Task.prepare`` does.
+    Raises DataError, TaskError as ``say`` does.
     """
-    schema, absent = model.schema, list[str]()
+    absent, given = list[str](), raw
     if isinstance(raw, Table):
-        raw, absent = with_absent(raw, schema)
-    columns = dict(columns_of(task, raw, schema))
-    rows = task.size(raw)
-    fine = np.ones(rows, dtype=np.bool_)
-    if isinstance(raw, Table):
-        fine = predictable(raw, task.options, columns, schema)  # type: ignore[attr-defined]
-    if fine.any():
-        part = raw if fine.all() else task.select(raw, np.flatnonzero(fine).astype(np.int64))
-        said = predictions(task, model, module, part, raw if train is None else train, device)
-    else:
-        said = {one.name: np.zeros(0) for one in schema.outputs}
-    columns |= score_columns(_lone(said, task, raw, fine), fine)
-    return Scored(columns, rows, tuple(absent))
+        given, absent = with_absent(raw, schema)
+    columns = dict(columns_of(task, given, schema))
+    fine = np.ones(task.size(given), dtype=np.bool_)
+    if isinstance(given, Table):
+        options = task.options  # type: ignore[attr-defined]
+        fine = predictable(given, options, columns, schema)
+        given = without_targets(given, options)
+    part = given if fine.all() else task.select(given, np.flatnonzero(fine).astype(np.int64))
+    said = say(part) if fine.any() else {one.name: np.zeros(0) for one in schema.outputs}
+    columns |= score_columns(_lone(said, task, part), fine)
+    return Scored(columns, len(fine), tuple(absent))
 
 
-def predictions(
-    task: Task[Any], model: Model, module: nn.Module, raw: Any, train: Any, device: str
-) -> Mapping[str, NDArray[Any]]:
-    """What the model says of rows that it can read, by output."""
-    examples = task.prepare(raw, model.totals, train)
-    module = module.to(device)
-    with torch.inference_mode():
-        spans = in_spans(examples.inputs, most=_ROWS)
-        found = [module(piece(examples.inputs, span).to(device)).float().cpu() for span in spans]
-    said: Mapping[str, NDArray[Any]] = task.predictions(torch.cat(found), model.totals)
-    return said
-
-
-def count(task: Task[Any], model: Model, module: nn.Module, raw: Any, train: Any = None) -> Counts:
+def count(task: Task[Any], schema: Schema, raw: Any, say: Say) -> Counts:
     """Counts of rows, for a sum over hospitals or a reference."""
-    found = scored(task, model, module, raw, train)
-    return found.counts(fields_of(model.schema), model.schema)
+    return scored(task, schema, raw, say).counts(fields_of(schema), schema)
 
 
 def _lone(
-    said: Mapping[str, NDArray[Any]], task: Task[Any], raw: Any, fine: NDArray[np.bool_]
+    said: Mapping[str, NDArray[Any]], task: Task[Any], raw: Any
 ) -> dict[str, NDArray[np.float64]]:
     """One number for each row: of tags the share of a text's tokens that have one."""
     found = {name: np.asarray(values, dtype=np.float64) for name, values in said.items()}
-    if TAGS in found and found[TAGS].ndim == 2:
+    if TAGS in found:
         from wardround.common.drift.rows_text import tagged_share
 
-        share = tagged_share(found.pop(TAGS), raw, task)  # type: ignore[arg-type]
-        found[f"{TAGS}: tagged"] = share
+        tags = found.pop(TAGS).reshape(task.size(raw), -1)
+        found[f"{TAGS}: tagged"] = tagged_share(tags, raw, task)
     return found

@@ -105,12 +105,6 @@ COMMANDS = (
         "wardround.simulations.cli",
     ),
     Command(
-        "monitor",
-        ANYONE,
-        "Has what a model meets changed? Rows of now against rows of before, and two models.",
-        "wardround.common.monitor.cli",
-    ),
-    Command(
         "report",
         ANYONE,
         "Write a run's report.html again.",

@@ -26,9 +26,13 @@ from wardround.client.results.own import own_figures
 from wardround.client.results.page import page
 from wardround.client.results.receiver import Receiver
 from wardround.common.audit.log import AuditLog
+from wardround.common.drift.field import fields_of
+from wardround.common.drift.reference import Reference
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.figures.figure import BOUND_SENTENCE
 from wardround.common.model.saved import SavedModel
+from wardround.common.model_folder.folder import read_schema
+from wardround.common.model_folder.listed import digest_of
 
 Ended = Callable[[str, str], Path]
 
@@ -98,6 +102,27 @@ def test_figures_at_home_are_those_that_a_request_gets(runs: Any, at_home: Any, 
         text = (folder / "own" / "report.html").read_text()
         assert name in text and "–" in text
     assert compared >= 20
+
+
+@pytest.mark.parametrize("kind", ["binary", "survival"])
+def test_what_later_rows_are_held_against_is_kept_for_the_hospital_alone(
+    runs: Any, at_home: Any, kind: str
+) -> None:
+    for name, folder in at_home(kind).items():
+        path = folder / "own" / "reference.json"
+        assert path.stat().st_mode & 0o777 == 0o600
+        fields = fields_of(read_schema(folder / "model"))
+        found = Reference.read(path, fields, digest_of((folder / "model/files.json").read_bytes()))
+        sizes = runs(kind).hospitals[name].sizes()
+        held = sizes.get("test", 0) + sizes.get("validation", 0)
+        assert found.whose == name and found.counts.rows("input") == sum(sizes.values())
+        assert found.counts.rows("score") == held
+        figures = read_own(folder).figures.get("test", {})
+        theirs = {one.name: one.value for one in found.figures}
+        if held >= 5 and kind == "binary":
+            assert theirs["brier"] == pytest.approx(figures["brier"], abs=1e-9)
+            if (auc := figures["auc"]) is not None:
+                assert theirs["auc"] == pytest.approx(auc, abs=figures["auc_error_bound"] + 1e-9)
 
 
 def test_one_row_no_rows_and_one_class_are_sentences(at_home: Any) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
@@ -90,6 +91,8 @@ def test_other_kinds_and_what_is_stored() -> None:
     scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3], [0.2, 0.5, 0.3]])
     accuracy, brier = several(scores, np.array([0, 2, 1, 0]))
     assert accuracy.value == 0.75
+    low, high = binomtest(3, 4).proportion_ci(method="wilson")
+    assert (accuracy.low, accuracy.high) == (pytest.approx(low), pytest.approx(high))
     assert brier.value == pytest.approx((0.14 + 0.06 + 0.54 + 0.98) / 4)
     bias, rmse = numbers(np.array([1.0, 2.0, 4.0]), np.array([1.0, 1.0, 2.0]))
     assert bias.value == 1.0 and rmse.value == pytest.approx(np.sqrt(5 / 3))
@@ -101,11 +104,13 @@ def test_other_kinds_and_what_is_stored() -> None:
 
 def test_outcomes_are_counted_by_groups_of_probability_and_rows_without_them_nowhere() -> None:
     columns = {
-        "score/probability": Column(np.array([0.01, 0.1, 0.1, 0.9, np.nan, 1.0])),
-        "outcome/died": Column(np.array([0, 0, 1, -1, 1, 1])),
+        "score/probability": Column(np.array([0.01, 0.1, 0.1, 0.9, np.nan, 1.0, 0.97])),
+        "outcome/died": Column(np.array([0, 0, 1, -1, 1, 1, 1])),
     }
     fields = fields_of(SCHEMA)
     counts = Counts.of(fields, {**columns, **group_columns(columns, SCHEMA)})
     groups = [counts.cells[field.key][:2].tolist() for field in fields[2:]]
-    assert groups == [[1, 0], [1, 1], [0, 0], [0, 0], [0, 1]]
-    assert {one.name: one.rows for one in figures_of(columns, SCHEMA)}["brier"] == 4
+    assert groups == [[1, 0], [1, 1], [0, 0], [0, 0], [0, 2]]
+    assert {one.name: one.rows for one in figures_of(columns, SCHEMA)}["brier"] == 5
+    few = {key: Column(one.values[:5]) for key, one in columns.items()}
+    assert figures_of(few, SCHEMA) == []  # three rows
