@@ -268,6 +268,12 @@ class ModelRefused(WardroundError):
     exit_code = 17
 
 
+class CalibrationRefused(WardroundError):
+    """A calibration was altered, is of another model or of a stranger, or can't be made here."""
+
+    exit_code = 18
+
+
 class StudyIsOver(StudyRefused):
     """Nothing is done for the study any more: its end date has passed, or it has ended."""
 

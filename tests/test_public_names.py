@@ -46,6 +46,16 @@ NAMES: dict[str, dict[str, str | None]] = {
     "wardround.client.researcher": {
         "Network": None,
     },
+    "wardround.client.site.kit": {
+        "Kit": None,
+    },
+    "wardround.client.models.find": {
+        "find_model": "kit text unsigned today",
+    },
+    "wardround.client.calibration.calibrate": {
+        "calibrate": "kit data model method rules held_out keep unsigned today",
+        "own_calibration": "kit folder",
+    },
     "wardround.simulations.flower": {
         "open_federation": "context",
         "open_hospital": "context",

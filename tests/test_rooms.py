@@ -23,7 +23,7 @@ ORDER = {
         "flower names",
         "durable settings transport",
         "protocol tasks",
-        "config drift",
+        "calibration config drift",
         "command_line procedures",
         "model run trust",
         "audit card privacy results secagg study",
@@ -41,7 +41,8 @@ ORDER = {
         "site",
         "requests",
         "app results transport",
-        "check",
+        "check models",
+        "calibration",
         "process researcher",
     ),
     "server": (
@@ -242,7 +243,7 @@ def test_a_false_arrow_a_missing_one_and_a_false_floor_are_named() -> None:
     problems = picture_problems(
         page.replace("algorithms --> state", "algorithms --> data")
         .replace("simulations --> client & common", "simulations --> client")
-        .replace('"config, drift"', '"config, drift, text"'),
+        .replace('config, drift"', 'config, drift, text"'),
         ROOT,
     )
     today = picture_problems(page, ROOT)

@@ -9,23 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from wardround.client.process.arguments import KitArgument, StudyArgument
+from wardround.client.process.model_cli import add_model_commands
 from wardround.common.command_line import LogOption, example, new_commands, new_group
 from wardround.common.transport.only_tls13 import hold_to_tls13
 
 if TYPE_CHECKING:
     from wardround.client.site.kit import Kit
     from wardround.client.site.terms import Data
-
-KitArgument = Annotated[
-    Path, typer.Argument(metavar="KIT", help="The hospital's start-up kit.", readable=False)
-]
-
-StudyArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="[STUDY]", help="In a network: its name, or how its id begins.", show_default=False
-    ),
-]
 
 
 class _RunByDefault(TyperGroup):
@@ -44,6 +35,7 @@ client = new_group(
     cls=_RunByDefault,
 )
 commands.add_typer(client)
+add_model_commands(client)
 
 
 @client.command("run", epilog=example("wardround client kits/north --data patients.csv"))

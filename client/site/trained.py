@@ -15,6 +15,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wardround.client.privacy.pseudonyms import members, pseudonyms, spellings
 from wardround.common.durable.private import private_folder, read_public, write_private
@@ -110,6 +114,21 @@ class Trained:
             if not own.isdisjoint(members(data)):
                 found += spans
         return sorted(found)
+
+    def trained_on(self, name: str, people: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Whether a run has trained on each of these patients' rows; None where that isn't known:
+        it isn't of this hospital, or the data didn't say whose its rows were."""
+        path = self._path(name)
+        sets = self._read(path).sets if path.exists() else {UNKNOWN: []}
+        if UNKNOWN in sets:
+            return None
+        known: set[bytes] = set()
+        for digest in sets:
+            known |= members((self._folder / f"{digest}.set").read_bytes())
+        names, number = np.unique(people.astype(str), return_inverse=True)
+        forms = (members(pseudonyms(self._key, [one])) for one in names)
+        found: NDArray[np.bool_] = np.array([not known.isdisjoint(one) for one in forms])[number]
+        return found
 
     def _path(self, run: str) -> Path:
         """A run's name comes from a server."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.client.models import Classes, Residual, configured, residual, rows, vector
+from tests.client.small_models import Classes, Residual, configured, residual, rows, vector
 from wardround.client.training.activation_checkpointing import blocks, recomputing
 from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import TaskError

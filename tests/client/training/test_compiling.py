@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.client.models import Classes, configured, residual, rows, vector
+from tests.client.small_models import Classes, configured, residual, rows, vector
 from wardround.client.training.batches import batches, on_device
 from wardround.client.training.evaluation import model_outputs
 from wardround.client.training.steps import train_on_batches

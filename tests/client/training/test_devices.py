@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.client.models import Classes, configured
+from tests.client.small_models import Classes, configured
 from wardround.client.site.policy import SitePolicy
 from wardround.client.site.terms import resolve_device
 from wardround.client.training.devices import told

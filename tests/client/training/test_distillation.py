@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.client.models import Classes, configured, residual, rows, vector
+from tests.client.small_models import Classes, configured, residual, rows, vector
 from wardround.client.training.batches import batches
 from wardround.client.training.distillation import Teacher, divergence
 from wardround.client.training.settings import check_training

@@ -19,7 +19,7 @@ import torch
 from flwr.app import ArrayRecord, RecordDict
 from torch import nn
 
-from tests.client.models import Classes, configured, residual, rows, vector
+from tests.client.small_models import Classes, configured, residual, rows, vector
 from tests.provisioning import federation
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital, Place
@@ -44,7 +44,7 @@ from wardround.server.provision import kits as provision
 TASK = '''
 import torch
 from torch import nn
-from tests.client.models import Classes, residual, rows
+from tests.client.small_models import Classes, residual, rows
 
 class Partial(nn.Module):
     """One layer is frozen, one is for rows that begin above 1, one is never used."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.client.models import Classes, configured, residual, rows, vector
+from tests.client.small_models import Classes, configured, residual, rows, vector
 from wardround.client.data.hospital import Units
 from wardround.client.privacy.steps import ClippedGradients
 from wardround.client.training.evaluation import model_outputs

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.client.models import Classes, configured, residual, rows, vector
+from tests.client.small_models import Classes, configured, residual, rows, vector
 from wardround.client.data.hospital import Units
 from wardround.client.gradients import make_unit_gradients
 from wardround.client.gradients.base import Clipping

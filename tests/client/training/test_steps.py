@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.client.models import Classes
+from tests.client.small_models import Classes
 from wardround.client.training.batches import batches
 from wardround.client.training.steps import make_optimizer, train_on_batches
 from wardround.common.config.load import Config

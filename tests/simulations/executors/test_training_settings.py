@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.client.models import residual
+from tests.client.small_models import residual
 from wardround.common.config.load import parse_config
 from wardround.common.settings import TrainingTable
 from wardround.simulations.executors import make_executor

@@ -1,0 +1,83 @@
+"""``wardround client calibrate ...``: what a hospital does with a finished model at home. Connects
+to nobody; what a command works with is in the room that is named after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wardround.client.process.arguments import DataOption, KitArgument, ModelOption, UnsignedOption
+from wardround.common.command_line import example, new_console
+
+if TYPE_CHECKING:
+    from wardround.client.calibration.calibrate import Calibrated
+
+
+def add_model_commands(client: typer.Typer) -> None:
+    """Make the commands of this file some of ``wardround client``."""
+    client.command(
+        "calibrate", epilog=example("wardround client calibrate kits/north --data recent")
+    )(calibrate)
+
+
+def calibrate(
+    kit: KitArgument,
+    data: DataOption = "",
+    model: ModelOption = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="METHOD",
+            help="logistic, isotonic, intercept, temperature, linear or slope; auto: by the rows.",
+        ),
+    ] = "auto",
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="Choose one too: sensitivity=0.9, specificity=0.9, youden, net_benefit=0.1.",
+        ),
+    ] = None,
+    held_out: Annotated[
+        bool,
+        typer.Option("--held-out", help="Of the study's own data: held-out rows only."),
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep it also where it is no better on unused rows.")
+    ] = False,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Correct a model's probabilities, values or risks by this hospital's own recent rows.
+
+    Shows figures before and after on rows that the correction didn't see, and keeps it beside the
+    model, signed by this hospital, where it is better. Exit code 1 where it isn't.
+    """
+    from wardround.client.calibration.calibrate import calibrate as calibrated
+    from wardround.client.site.kit import Kit
+
+    found = calibrated(
+        Kit.open(kit),
+        data,
+        model,
+        method=method,
+        rules=tuple(threshold or ()),
+        held_out=held_out,
+        keep=keep,
+        unsigned=unsigned,
+    )
+    _show_calibrated(found)
+    raise typer.Exit(int(found.path is None))
+
+
+def _show_calibrated(found: Calibrated) -> None:
+    from wardround.client.calibration.show import figure_rows, lines_of
+
+    console = new_console()
+    for line in lines_of(found):
+        console.print(line, soft_wrap=True, markup=False)
+    console.print(figure_rows(found))
+    if found.path is not None:
+        console.print(f"kept: {found.path}", soft_wrap=True, markup=False)
+    else:
+        console.print("not kept: on rows that it didn't see it is no better (--keep: all the same)")
