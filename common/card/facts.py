@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from wardround.common.card import items
 from wardround.common.config.load import Config
+from wardround.common.figures.areas import Interval
 from wardround.common.figures.figure import MEAN, OVERALL, FigureTable, is_number
 from wardround.common.figures.records import evaluation_of, model_rows
 from wardround.common.figures.sums import Sums
@@ -23,6 +24,10 @@ from wardround.common.tasks.schema import Input, Schema
 SMALLEST = 5
 _MOST_INPUTS = 200
 _OPTIMIZERS = ("optimizer", "lr", "batch_size", "local_epochs", "local_steps", "precision")
+SPANS = (
+    "95 % intervals, of what chance does with these hospitals' rows; how far off another hospital "
+    "would be they don't say"
+)
 Lines = list[str]
 
 
@@ -35,6 +40,7 @@ class Facts:
     run, round : whose model it is; ``created``, ``expires``: days
     simulated : whether its hospitals were simulated ones
     parameters : numbers that were trained
+    spans : 95 % intervals by split, then 'mean' or 'overall', then figure
     notes : by heading, lines of what else is known (groups, thresholds, calibration)
     """
 
@@ -49,6 +55,7 @@ class Facts:
     expires: str
     simulated: bool
     parameters: int
+    spans: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def lines(self, heading: str) -> Lines:
@@ -233,8 +240,11 @@ class Facts:
             lines += ["", f"On {split} rows:", "", f"| figure | {head} |"]
             lines.append("|---|" + "---|" * len(shown))
             for name in names:
-                values = " | ".join(_number(shown[who], name) for who in shown)
-                lines.append(f"| {name} | {values} |")
+                spans = self.spans.get(split, {})
+                cells = (_number(shown[who], name, spans.get(who, {})) for who in shown)
+                lines.append(f"| {name} | {' | '.join(cells)} |")
+        if lines and self.spans:
+            lines += ["", f"In brackets: {SPANS}."]
         return lines
 
     def _limits(self) -> Lines:
@@ -261,10 +271,13 @@ class Facts:
         ]
 
 
-def _number(figures: Mapping[str, Any], name: str) -> str:
-    """A figure's text; nothing where there is no such figure of whoever it is."""
+def _number(figures: Mapping[str, Any], name: str, spans: Mapping[str, Interval]) -> str:
+    """A figure's text, with its interval; nothing where there is no such figure."""
     value = figures.get(name)
-    return f"{value:.4g}" if is_number(value) else "undefined" if name in figures else ""
+    if not is_number(value):
+        return "undefined" if name in figures else ""
+    span = spans.get(name)
+    return f"{value:.4g}" + (f" ({span[0]:.3g} to {span[1]:.3g})" if span else "")
 
 
 def _cell(text: str) -> str:

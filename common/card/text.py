@@ -126,13 +126,13 @@ def _front(facts: Facts, said: CardTable) -> Lines:
         lines.append(f"pipeline_tag: {kind}")
     lines += ["tags:", "- federated-learning", "- medical"]
     name = json.dumps(said.title or facts.config.federation.name)
-    results = [one for split in HELD_OUT for one in _results(facts, split)]
-    if results and kind:
+    results = [one for split in HELD_OUT for one in _results(facts, split, kind)] if kind else []
+    if results:
         lines += ["model-index:", f"- name: {name}", "  results:", *results]
     return [*lines, "---", ""]
 
 
-def _results(facts: Facts, split: str) -> Lines:
+def _results(facts: Facts, split: str, kind: str) -> Lines:
     shown = facts.figures(split)
     figures = {**shown.get(OVERALL, {}), **shown.get(MEAN, {})}
     values = {
@@ -142,7 +142,6 @@ def _results(facts: Facts, split: str) -> Lines:
     }
     if not values:
         return []
-    kind = _PIPELINES[facts.schema.task, facts.schema.kind]
     lines = [
         f"  - task: {{type: {kind}}}",
         f'    dataset: {{name: "held-out rows of the hospitals", type: private, split: {split}}}',

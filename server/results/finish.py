@@ -7,16 +7,23 @@ model wherever that goes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from wardround.common.card.facts import Facts
 from wardround.common.card.text import card_text
 from wardround.common.config.load import Config
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.tensors import read_tensors
+from wardround.common.figures.areas import Interval, Z
+from wardround.common.figures.figure import MEAN, OVERALL
+from wardround.common.figures.intervals import figure_intervals
+from wardround.common.figures.records import evaluation_of
 from wardround.common.model.saved import MODEL, PREPARATION
 from wardround.common.model_folder.folder import read_schema
 from wardround.common.model_folder.listed import Listed, read_list
 from wardround.common.run.directory import RunDirectory
+from wardround.common.run.sums import read_sums
 from wardround.server.results.shared import shared_rounds, shared_summary
 from wardround.server.rounds.finishing import seal_model
 from wardround.server.rounds.parts import FederationParts
@@ -53,5 +60,27 @@ def facts_of(run: RunDirectory, config: Config) -> Facts:
         created=listed.created,
         expires=listed.expires,
         simulated=not run.deployed,
+        spans=_spans(run, evaluation_of(shown, listed.round)),
         parameters=sum(math.prod(one.shape) for one in arrays.values()),
     )
+
+
+def _spans(
+    run: RunDirectory, shown: Mapping[str, Any]
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """Intervals of the figures that are shown, and of no others."""
+    found = {}
+    for split, figures in shown.get("overall", {}).items():
+        means = shown.get("within", {}).get(split, {})
+        within = {
+            name: (
+                one["mean"] - Z * one["variance"] ** 0.5,
+                one["mean"] + Z * one["variance"] ** 0.5,
+            )
+            for name, one in means.items()
+            if "variance" in one
+        }
+        bounded = {name: (max(0.0, low), min(1.0, high)) for name, (low, high) in within.items()}
+        overall = figure_intervals(figures, read_sums(run, split) or {})
+        found[split] = {MEAN: bounded, OVERALL: overall}
+    return found

@@ -14,6 +14,7 @@ from wardround.common.card.items import FRAMES
 from wardround.common.card.text import MISSING, card_text, unwritten
 from wardround.common.config.load import parse_config
 from wardround.common.settings.card import CardTable
+from wardround.common.tasks.schema import Schema
 from wardround.common.tasks.tabular import TabularTask
 
 COLUMNS = {"target": "died", "categorical": ["ward"], "binary": ["smoker"]}
@@ -94,6 +95,15 @@ def test_its_front_is_the_yaml_of_a_model_hub() -> None:
     values = {one["type"]: one["value"] for one in result["metrics"]}
     assert values["auc"] == 0.79 and values["brier"] == 0.1  # within hospitals where that stands
     assert found["model-index"][0]["name"] == 'A: "b"'
+
+
+@pytest.mark.parametrize(("task", "kind"), [("own", ""), ("tabular", "survival")])
+def test_what_a_hub_has_no_name_for_has_no_index(task: str, kind: str) -> None:
+    other = facts(schema=Schema(task=task, kind=kind))
+    assert "model-index" not in card_text(other, CardTable())
+    assert "| brier |  | 0.1 (0.05 to 0.2) |" in card_text(
+        facts(spans={"test": {"overall": {"brier": (0.05, 0.2)}}}), CardTable()
+    )
 
 
 @pytest.mark.parametrize(("changed", "said"), [({"simulated": True}, True), ({}, False)])
