@@ -27,7 +27,7 @@ NAMES: dict[str, dict[str, str | None]] = {
         "TuneResult": None,
         "analyse": "config overrides resume observer",
         "load_config": "path overrides",
-        "load_model": "run hospital",
+        "load_model": "folder hospital own_rows device task encoder",
         "parse_config": "text overrides path",
         "simulate": "config overrides resume task observer",
         "sweep": "config grid seeds overrides resume observer",
@@ -39,6 +39,11 @@ NAMES: dict[str, dict[str, str | None]] = {
         "Task": None,
         "built_in": "name",
         "load_task": "name options base",
+    },
+    "wardround.common.predict": {
+        "Predictions": None,
+        "Predictor": None,
+        "load_model": "folder hospital own_rows device task encoder",
     },
     "wardround.client.app": {
         "create_client_app": "open_hospital models outward",
@@ -102,7 +107,12 @@ def imported_by_examples() -> Iterator[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     "module",
-    ["wardround.simulations", "wardround.common.tasks", "wardround.client.researcher"],
+    [
+        "wardround.simulations",
+        "wardround.common.tasks",
+        "wardround.common.predict",
+        "wardround.client.researcher",
+    ],
 )
 def test_what_a_module_offers_is_what_is_written_here(module: str) -> None:
     offered = importlib.import_module(module).__all__

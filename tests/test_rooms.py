@@ -29,7 +29,7 @@ ORDER = {
         "audit card privacy results secagg study",
         "manifest model_folder",
         "bundle export",
-        "process",
+        "predict process",
     ),
     "client": (
         "deidentify gradients state",

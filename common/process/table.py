@@ -105,6 +105,12 @@ COMMANDS = (
         "wardround.simulations.cli",
     ),
     Command(
+        "predict",
+        ANYONE,
+        "What a finished model says of rows: `wardround predict RUN --data rows.csv`.",
+        "wardround.common.predict.cli",
+    ),
+    Command(
         "report",
         ANYONE,
         "Write a run's report.html again.",

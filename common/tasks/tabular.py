@@ -7,13 +7,12 @@ are declared in ``[task.columns]``; preparation is agreed between hospitals from
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from wardround.common.errors import DataError, TaskError
 from wardround.common.figures import figure as figures
 from wardround.common.figures.sums import Sums, regression_figures, regression_sums
 from wardround.common.figures.survival import survival_figures, survival_sums
-from wardround.common.tasks import features, tabular_rows
+from wardround.common.tasks import features
 from wardround.common.tasks.base import Examples, Fit, Task
 from wardround.common.tasks.categories import (
     classes,
@@ -53,20 +52,19 @@ from wardround.common.tasks.columns import (
 )
 from wardround.common.tasks.data.allowance import OF_TABLES, REASON, Unread, allowed
 from wardround.common.tasks.data.example import example_sets
-from wardround.common.tasks.data.left_out import LeftOut, added
+from wardround.common.tasks.data.left_out import added
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.roles import patient_cells, split_cells, value_cells
 from wardround.common.tasks.data.row_keys import identifier_keys
-from wardround.common.tasks.data.row_names import names_of
 from wardround.common.tasks.data.shards import shard_sites
 from wardround.common.tasks.data.table import Table
-from wardround.common.tasks.data.table_pieces import table_pieces
-from wardround.common.tasks.data.tables import READABLE, read_table
+from wardround.common.tasks.data.tables import READABLE
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.schema import PREDICTION, RISK, Schema
 from wardround.common.tasks.table_schema import table_schema
 from wardround.common.tasks.tabular_model import make_model
+from wardround.common.tasks.tabular_rows import TabularRows, has_targets
 from wardround.common.tasks.targets import (
     InUnit,
     absent_texts,
@@ -77,7 +75,6 @@ from wardround.common.tasks.targets import (
     target_statistics,
     target_totals,
 )
-from wardround.common.tasks.to_predict import Source
 
 _FIGURES = {
     "binary": ("auc", figures.BINARY),
@@ -89,7 +86,7 @@ _FIGURES = {
 _EXAMPLE = Path("breast_cancer")
 
 
-class TabularTask(Task[Table]):
+class TabularTask(TabularRows, Task[Table]):
     """See ``TabularOptions`` for the keyword arguments. Raises pydantic.ValidationError."""
 
     options_model = TabularOptions
@@ -158,11 +155,6 @@ class TabularTask(Task[Table]):
         unread.left_out(len(table))
         return table.keep(~np.isin(np.arange(len(table)), list(problems)), REASON)
 
-    def rows_of(self, path: Path) -> Table:
-        """All rows of a shard's files as they are written. Raises DataError."""
-        options = self.options
-        return read_table(path, options.dialect, options.missing_values, options.text_columns)
-
     def _parse(self, table: Table, path: Path | None) -> None:
         """Read every cell once, so that all bad ones are named now and not in the first round."""
         options, problems = self.options, Problems(path)
@@ -209,9 +201,6 @@ class TabularTask(Task[Table]):
         if name is None:
             return np.array(raw.file_splits)[raw.origin[:, 0]] if raw.file_splits else None
         return split_cells(raw, name)
-
-    def left_out(self, raw: Table) -> tuple[LeftOut, ...]:
-        return raw.left_out
 
     def warnings(self, raw: Table) -> list[str]:
         """One class only; columns that are mostly or wholly missing, or of another scale."""
@@ -268,30 +257,9 @@ class TabularTask(Task[Table]):
     def prepare(self, raw: Table, totals: Sums, train: Table) -> Examples:
         matrix = features.features(raw, totals, train, self.options)
         inputs = torch.from_numpy(matrix.astype(np.float32))
-        if not tabular_rows.has_targets(raw, self.options):
+        if not has_targets(raw, self.options):
             return Examples(inputs, no_targets(len(raw), self.options))
         return Examples(inputs, read_targets(raw, totals, self.options))
-
-    # --- rows to predict -----------------------------------------------------------------------
-    def load_rows(self, path: Path) -> Table:
-        return tabular_rows.without_targets(self.rows_of(path), self.options)
-
-    def rows_of_table(self, table: pa.Table) -> Table:
-        return tabular_rows.table_of(table, self.options)
-
-    def row_pieces(self, source: Source) -> Iterator[Table]:
-        options = self.options
-        found = table_pieces(source, options.dialect, options.missing_values, options.text_columns)
-        return (tabular_rows.without_targets(table, options) for table in found)
-
-    def readable(self, raw: Table, totals: Sums) -> Table:
-        return tabular_rows.readable_rows(raw, totals, self.options)
-
-    def row_notes(self, raw: Table, totals: Sums) -> list[str]:
-        return tabular_rows.notes_of(raw, totals, self.options)
-
-    def row_names(self, raw: Table, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
-        return names_of(raw, self.options.columns.patient_id, keep)
 
     def predictor(self, model: nn.Module, totals: Sums) -> nn.Module:
         if self.kind == "regression":

@@ -6,12 +6,14 @@ a column beside it is told and not used, one that is lacking is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.categories import refuse_unknown, undeclared, vocabulary
 from wardround.common.tasks.columns import category_codes, numeric_names, target_columns
@@ -20,12 +22,67 @@ from wardround.common.tasks.data.given import given_table
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.reading.names import looks_like_a_cell
+from wardround.common.tasks.data.row_names import names_of
 from wardround.common.tasks.data.table import Table
-from wardround.common.tasks.features import NOT_A_NUMBER
+from wardround.common.tasks.data.table_pieces import table_pieces
+from wardround.common.tasks.data.tables import read_table
 from wardround.common.tasks.options import TabularOptions
+from wardround.common.tasks.to_predict import RowsToPredict, Source
 
 UNSEEN = "a value that no hospital had often enough: it counts as none of the categories"
 _SHOWN = 20
+
+
+class TabularRows(RowsToPredict[Table]):
+    """What the tabular task says of rows without targets, by its options alone.
+
+    rowwise : see ``Task.rowwise``
+    """
+
+    rowwise: bool = True
+
+    def __init__(self, options: TabularOptions) -> None:
+        self.options = options
+
+    def rows_of(self, path: Path) -> Table:
+        """All rows of a shard's files as they are written. Raises DataError."""
+        options = self.options
+        return read_table(path, options.dialect, options.missing_values, options.text_columns)
+
+    def left_out(self, raw: Table) -> tuple[LeftOut, ...]:
+        return raw.left_out
+
+    def load_rows(self, path: Path) -> Table:
+        return without_targets(self.rows_of(path), self.options)
+
+    def rows_of_table(self, table: pa.Table) -> Table:
+        options = self.options
+        found = given_table(table, options.missing_values, used_names(options))
+        return without_targets(found, options)
+
+    def row_pieces(self, source: Source, as_text: Collection[str] = ()) -> Iterator[Table]:
+        options = self.options
+        texts = {*options.text_columns, *as_text}
+        found = table_pieces(source, options.dialect, options.missing_values, texts)
+        return (without_targets(table, options) for table in found)
+
+    def own_statistics(self) -> str:
+        if self.rowwise:
+            return ""
+        if self.options.normalise == "local":
+            what, why = "scales its inputs by", "task.normalise = 'local'"
+        else:
+            what, why = "fills gaps with medians of", "task.missing = 'median', normalise = 'none'"
+        return f"{what} the training rows of the hospital that uses it ({why})"
+
+    def readable(self, raw: Table, totals: Sums) -> Table:
+        return readable_rows(raw, totals, self.options)
+
+    def row_notes(self, raw: Table, totals: Sums) -> list[str]:
+        return notes_of(raw, totals, self.options)
+
+    def row_names(self, raw: Table, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
+        return names_of(raw, self.options.columns.patient_id, keep)
 
 
 def without_targets(table: Table, options: TabularOptions) -> Table:
@@ -37,12 +94,6 @@ def without_targets(table: Table, options: TabularOptions) -> Table:
 def has_targets(table: Table, options: TabularOptions) -> bool:
     """Whether the rows were read with what they teach."""
     return all(name in table.columns for name in target_columns(options))
-
-
-def table_of(data: pa.Table, options: TabularOptions) -> Table:
-    """A table in memory as a file with its values would be read. Raises DataError with all columns
-    whose types none can have."""
-    return without_targets(given_table(data, options.missing_values, used_names(options)), options)
 
 
 def used_names(options: TabularOptions) -> set[str]:
@@ -62,10 +113,7 @@ def readable_rows(table: Table, totals: Sums, options: TabularOptions) -> Table:
     and those with a gap with ``missing = "drop"``."""
     names, columns = input_names(totals, options), options.columns
     problems = Problems(table.called or table.files[0])
-    for name in names:
-        if name not in table.columns:
-            problems.add(str(table.lacks(name, ", which the model needs")))
-    problems.check()
+    _check_columns(table, names)
     numeric = numeric_names(totals)
     table = _without_unread(table, numeric)
     if options.missing == "drop":
@@ -75,7 +123,7 @@ def readable_rows(table: Table, totals: Sums, options: TabularOptions) -> Table:
         table = table.keep(~gaps, "an input is missing (task.missing = 'drop')")
     for name in numeric:
         with problems.collected():
-            table.numbers(name, NOT_A_NUMBER)
+            table.numbers(name)
     for name in columns.binary:
         with problems.collected():
             options.binary_values(name).read(table, name)
@@ -89,6 +137,20 @@ def readable_rows(table: Table, totals: Sums, options: TabularOptions) -> Table:
                 problems.add(str(table.wrong(rows, name, what)))
     problems.check()
     return replace(table, left_out=added([*table.left_out, *_unseen(table, totals, options)]))
+
+
+def _check_columns(table: Table, names: Sequence[str]) -> None:
+    """Raise DataError with all columns that the model needs and aren't there."""
+    lacking = [name for name in names if name not in table.columns]
+    if len(lacking) == 1:
+        raise table.lacks(lacking[0], ", which the model needs")
+    if lacking:
+        shown = ", ".join(f"'{name}'" for name in lacking[:_SHOWN])
+        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+        raise DataError(
+            f"{table.called or table.files[0]}: {len(lacking)} of {len(names)} columns that the "
+            f"model needs aren't there: {shown}{more}; name them so"
+        )
 
 
 def _without_unread(table: Table, numeric: Sequence[str]) -> Table:

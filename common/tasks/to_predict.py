@@ -7,8 +7,7 @@ here is asked in training.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import DataError, TaskError
 from wardround.common.figures.sums import Sums
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.row_names import ROW, check_free
 
 Raw = TypeVar("Raw")
@@ -25,16 +25,20 @@ Source = Path | IO[bytes]
 """A file or a folder, or a stream of a CSV's bytes."""
 
 
-class RowsToPredict(ABC, Generic[Raw]):
+class RowsToPredict(Generic[Raw]):
     """What a ``Task`` says of rows without targets; ``prepare`` works on what these give.
 
     A task of one's own needs none of it where its ``load`` reads such rows too; to predict data
     frames it defines ``rows_of_table``.
     """
 
-    @abstractmethod
     def load(self, path: Path | None) -> Raw:
-        """See ``Task.load``."""
+        """See ``Task.load``; of rows to predict alone there is none."""
+        raise NotImplementedError
+
+    def left_out(self, raw: Raw) -> Sequence[LeftOut]:
+        """See ``Task.left_out``; ``readable`` adds to it."""
+        return []
 
     def load_rows(self, path: Path) -> Raw:
         """All rows at ``path``, in order; a target that is there is not looked at.
@@ -63,8 +67,10 @@ class RowsToPredict(ABC, Generic[Raw]):
             "path of a file"
         )
 
-    def row_pieces(self, source: Source) -> Iterator[Raw]:
+    def row_pieces(self, source: Source, as_text: Collection[str] = ()) -> Iterator[Raw]:
         """``load_rows`` a part at a time, so that memory doesn't follow the size of the input.
+
+        as_text : columns that stay as they are written, as identifiers do
 
         Default: all at once. Raises TaskError for a stream where the task reads none.
         """
@@ -73,6 +79,11 @@ class RowsToPredict(ABC, Generic[Raw]):
                 f"{type(self).__name__} reads no stream", mend="give the path of a file"
             )
         yield self.load_rows(source)
+
+    def own_statistics(self) -> str:
+        """What ``prepare`` takes of the hospital's own training rows, in words that follow 'the
+        model'; '' where it needs none of them."""
+        return ""
 
     def readable(self, raw: Raw, totals: Sums) -> Raw:
         """The rows that can be prepared; others are counted (``Task.left_out``), or all that is

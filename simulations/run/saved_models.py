@@ -11,14 +11,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from wardround.client.training.evaluation import evaluate_model
-from wardround.common.config.load import Config, load_config
-from wardround.common.config.task import make_task
+from wardround.common.config.load import Config
 from wardround.common.errors import CheckpointError
 from wardround.common.figures.records import OVERALL
 from wardround.common.figures.sums import Sums
@@ -38,26 +36,6 @@ _CLOSE = 1e-3
 """Relative: what is left to other orders of summation, precisions and devices."""
 Row = Mapping[str, Any]
 """A line of ``metrics.jsonl``."""
-
-
-def load_model(run: Path | str, hospital: str | None = None) -> nn.Module:
-    """The model of a run directory, in evaluation mode, as its hospitals used it.
-
-    hospital : whose, where entries are personal (``strategy.personal_layers``, ``fedbn``)
-
-    Raises CheckpointError for a file that isn't the whole model, with the mend; ConfigError and
-    TaskError for a task that can't be made here.
-
-    >>> from wardround.simulations import load_model, simulate
-    >>> result = simulate(overrides=["federation.rounds=1", "simulation.baselines=false"])
-    >>> model = load_model(result.run_directory)
-    >>> model.training, model.weight.shape
-    (False, torch.Size([1, 30]))
-    """
-    directory = RunDirectory.open(Path(run))
-    config = load_config(directory.config_path)
-    saved = SavedModel(directory.model, make_task(config), config.federation.seed)
-    return saved.load(hospital)
 
 
 def with_model(outcome: FederationOutcome, config: Config) -> list[str]:

@@ -7,7 +7,7 @@ answer says it by its file's name: that is for the hospital's own eyes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,8 +52,8 @@ class Entry:
 class Found:
     """The images below a path, in order, and what is there beside them."""
 
-    def __init__(self, path: Path, options: ImagingOptions) -> None:
-        self._path, self._options = path, options
+    def __init__(self, path: Path, options: ImagingOptions, as_text: Collection[str]) -> None:
+        self._path, self._options, self._as_text = path, options, as_text
         self.left_out: list[LeftOut] = []
 
     def entries(self) -> Iterator[Entry]:
@@ -97,7 +97,8 @@ class Found:
         path, names = self._path, self._options.files
         if path.is_dir():
             (path,) = (one for one in visible(path) if one.suffix.lower() == ".csv")
-        texts = [x for x in (names.image, names.label, names.patient_id, names.split) if x]
+        own = [x for x in (names.image, names.label, names.patient_id, names.split) if x]
+        texts = [*own, *self._as_text]
         table = read_table(path, texts=texts, hide_names=True)
         cells = filled(table, names.image)
         others = [name for name in table.columns if name not in (names.image, names.label)]
@@ -138,14 +139,17 @@ def is_volume(folder: Path, options: ImagingOptions) -> bool:
 
 
 def image_pieces(
-    path: Path, options: ImagingOptions, most_bytes: int | None = PIECE_BYTES
+    path: Path,
+    options: ImagingOptions,
+    most_bytes: int | None = PIECE_BYTES,
+    as_text: Collection[str] = (),
 ) -> Iterator[Images]:
     """The images below a path, some at a time. What is left out is told with the last of them.
 
     Raises DataError with all that is wrong where more can't be read than the hospital lets be left
     out, and where no image is left.
     """
-    found = Found(path, options)
+    found = Found(path, options, as_text)
     yield from _decoded(found.entries(), found.left_out, str(path), most_bytes)
 
 

@@ -6,7 +6,7 @@ checked by sums of their digest. What travels is what is trained: adapters and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +214,8 @@ class TextTask(Task[Rows]):
         tokenizer = files.make_tokenizer(self._folder())
         return to_rows(of_values(values, self.options), [], self.options, tokenizer)
 
-    def row_pieces(self, source: Source) -> Iterator[Rows]:
-        return row_pieces(source, self.options, files.make_tokenizer(self._folder()))
+    def row_pieces(self, source: Source, as_text: Collection[str] = ()) -> Iterator[Rows]:
+        return row_pieces(source, self.options, files.make_tokenizer(self._folder()), as_text)
 
     def row_names(self, raw: Rows, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
         if not isinstance(raw, RowsToPredict):

@@ -8,7 +8,7 @@ ends in its text, as it was written; of an IOB file the text is its words with a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,9 @@ class RowsToPredict(Rows):
 
 
 # --- where texts come from ------------------------------------------------------------------------
-def written_pieces(source: Source, options: TextOptions) -> Iterator[tuple[Written, list[LeftOut]]]:
+def written_pieces(
+    source: Source, options: TextOptions, as_text: Collection[str] = ()
+) -> Iterator[tuple[Written, list[LeftOut]]]:
     """Texts at a path or of a stream, some at a time, and what was left out beside them.
 
     Raises DataError.
@@ -97,7 +99,8 @@ def written_pieces(source: Source, options: TextOptions) -> Iterator[tuple[Writt
             yield from _sentences(source)
             return
     columns = options.columns
-    texts = [x for x in (columns.text, columns.label, columns.patient_id, columns.split) if x]
+    own = [x for x in (columns.text, columns.label, columns.patient_id, columns.split) if x]
+    texts = [*own, *as_text]
     for table in table_pieces(source, options.dialect, options.missing_values, texts, True):
         yield of_table(table, options)
 
@@ -253,10 +256,14 @@ def whole(source: Source, options: TextOptions, tokenizer: WordTokenizer) -> Row
 
 
 def row_pieces(
-    source: Source, options: TextOptions, tokenizer: WordTokenizer, most: int = TEXTS_AT_ONCE
+    source: Source,
+    options: TextOptions,
+    tokenizer: WordTokenizer,
+    as_text: Collection[str] = (),
+    most: int = TEXTS_AT_ONCE,
 ) -> Iterator[RowsToPredict]:
     """Rows of all texts, of so many texts at a time. Raises DataError."""
-    for written, left in written_pieces(source, options):
+    for written, left in written_pieces(source, options, as_text):
         count = len(written.texts)
         for start in range(0, count, most):
             part = written.take(np.arange(start, min(start + most, count), dtype=np.int64))

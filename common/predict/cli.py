@@ -1,0 +1,146 @@
+"""``wardround predict``: what a finished model says of rows, as a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from wardround.common.command_line import example, new_commands
+from wardround.common.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from wardround.common.predict.base import Told
+
+# What predicts is imported by the command: --help answers without loading it.
+
+commands = new_commands()
+
+
+@commands.command(
+    epilog=example("wardround predict KIT/results/RUN --data rows.csv --out predictions.csv")
+)
+def predict(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A run directory, a results folder, or a model folder.",
+            show_default=False,
+            readable=False,
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|FOLDER|-",
+            help="Rows as the model was trained on, with or without what is predicted; - reads a "
+            "CSV from standard input.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv, .parquet or .jsonl file. Default: CSV to standard output.",
+        ),
+    ] = None,
+    hospital: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Whose model, where layers stay with each hospital."),
+    ] = None,
+    own_rows: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHARD",
+            help="The hospital's own training rows, where the model is prepared by them.",
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="A column to carry along; repeatable."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Of two classes: also say which rows have this probability or more."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE:CLASS",
+            help="Your own copy of a task of one's own, for a model folder that lies alone.",
+        ),
+    ] = "",
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER", help="A text model's encoder, where it isn't the installed one."
+        ),
+    ] = "",
+    expired_ok: Annotated[
+        bool, typer.Option("--expired-ok", help="Also of a model that is past its last day.")
+    ] = False,
+) -> None:
+    """Say what a finished model predicts for rows: probabilities, numbers, risks, or entities."""
+    from wardround.common.predict.base import Told
+    from wardround.common.predict.predictor import load_model
+    from wardround.common.predict.threshold import with_threshold
+    from wardround.common.predict.writing import written_stream, written_whole
+    from wardround.common.trust.pki import now_utc
+
+    known = load_model(
+        model, hospital, own_rows=own_rows, device=device, task=task, encoder=encoder
+    )
+    known.folder.check(None, None if expired_ok else now_utc().date())
+    told = Told()
+    rows: Any = sys.stdin.buffer if data == "-" else _there(data)
+    tables = known.tables(rows, keep=keep or (), told=told)
+    if threshold is not None:
+        tables = with_threshold(tables, known.schema, threshold)
+    outputs = {one.name for one in known.schema.outputs}
+    with _progress(tables) as shown:
+        if out is None:
+            written_stream(sys.stdout.buffer, shown, outputs)
+        else:
+            written_whole(out, shown, outputs)
+    _say(told)
+
+
+def _there(data: str) -> Path:
+    if not Path(data).exists():
+        raise ConfigError(f"--data {data}: no such file or folder; - reads standard input")
+    return Path(data)
+
+
+def _say(told: Told) -> None:
+    """What there is to know of the input, to standard error."""
+    for line in [*told.notes, *map(str, told.counted())]:
+        print(f"wardround: {line}", file=sys.stderr)
+
+
+@contextmanager
+def _progress(tables: Iterator[pa.Table]) -> Iterator[Iterator[pa.Table]]:
+    """The same tables; how many rows there were so far is shown on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield tables
+        return
+    with console.status("predicting") as status:
+
+        def counted() -> Iterator[pa.Table]:
+            rows = 0
+            for table in tables:
+                rows += len(table)
+                status.update(f"{rows:,} rows predicted")
+                yield table
+
+        yield counted()
