@@ -107,7 +107,7 @@ COMMANDS = (
     Command(
         "predict",
         ANYONE,
-        "What a finished model says of rows: `wardround predict RUN --data rows.csv`.",
+        "Say what a finished model predicts for rows.",
         "wardround.common.predict.cli",
     ),
     Command(
