@@ -18,88 +18,98 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from wardround.common.predict.base import Told
+    from wardround.common.predict.exported import ExportedPredictor
+    from wardround.common.predict.predictor import Predictor
 
 # What predicts is imported by the command: --help answers without loading it.
 
 commands = new_commands()
+
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A run directory, a results folder, a model folder, or an export.",
+        show_default=False,
+        readable=False,
+    ),
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE|FOLDER|-",
+        help="Rows as the model was trained on, with or without what is predicted; - reads a CSV "
+        "from standard input.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="A .csv, .parquet or .jsonl file. Default: CSV to standard output."
+    ),
+]
+HospitalOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Whose model, where layers stay with each hospital."),
+]
+OwnRowsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="SHARD",
+        help="The hospital's own training rows, where the model is prepared by them.",
+    ),
+]
+KeepOption = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="A column to carry along; repeatable.")
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of two classes: also say which rows have this probability or more."
+    ),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE:CLASS",
+        help="Your own copy of a task of one's own, for a model folder that lies alone.",
+    ),
+]
+EncoderOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER", help="A text model's encoder, where it isn't the installed one."
+    ),
+]
+ExpiredOption = Annotated[
+    bool, typer.Option("--expired-ok", help="Also of a model that is past its last day.")
+]
 
 
 @commands.command(
     epilog=example("wardround predict KIT/results/RUN --data rows.csv --out predictions.csv")
 )
 def predict(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="A run directory, a results folder, or a model folder.",
-            show_default=False,
-            readable=False,
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE|FOLDER|-",
-            help="Rows as the model was trained on, with or without what is predicted; - reads a "
-            "CSV from standard input.",
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A .csv, .parquet or .jsonl file. Default: CSV to standard output.",
-        ),
-    ] = None,
-    hospital: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Whose model, where layers stay with each hospital."),
-    ] = None,
-    own_rows: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SHARD",
-            help="The hospital's own training rows, where the model is prepared by them.",
-        ),
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="A column to carry along; repeatable."),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Of two classes: also say which rows have this probability or more."
-        ),
-    ] = None,
+    model: ModelArgument,
+    data: DataOption,
+    out: OutOption = None,
+    hospital: HospitalOption = None,
+    own_rows: OwnRowsOption = None,
+    keep: KeepOption = None,
+    threshold: ThresholdOption = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
-    task: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE:CLASS",
-            help="Your own copy of a task of one's own, for a model folder that lies alone.",
-        ),
-    ] = "",
-    encoder: Annotated[
-        str,
-        typer.Option(
-            metavar="FOLDER", help="A text model's encoder, where it isn't the installed one."
-        ),
-    ] = "",
-    expired_ok: Annotated[
-        bool, typer.Option("--expired-ok", help="Also of a model that is past its last day.")
-    ] = False,
+    task: TaskOption = "",
+    encoder: EncoderOption = "",
+    expired_ok: ExpiredOption = False,
 ) -> None:
     """Say what a finished model predicts for rows: probabilities, numbers, risks, or entities."""
     from wardround.common.predict.base import Told
-    from wardround.common.predict.predictor import load_model
     from wardround.common.predict.threshold import with_threshold
-    from wardround.common.predict.writing import written_stream, written_whole
+    from wardround.common.predict.writing import form_of, written_stream, written_whole
     from wardround.common.trust.pki import now_utc
 
-    known = load_model(
-        model, hospital, own_rows=own_rows, device=device, task=task, encoder=encoder
-    )
+    if out is not None:
+        form_of(out)
+    known = _loaded(model, hospital, own_rows=own_rows, device=device, task=task, encoder=encoder)
     known.folder.check(None, None if expired_ok else now_utc().date())
     told = Told()
     rows: Any = sys.stdin.buffer if data == "-" else _there(data)
@@ -113,6 +123,27 @@ def predict(
         else:
             written_whole(out, shown, outputs)
     _say(told)
+
+
+def _loaded(
+    model: Path, hospital: str | None, own_rows: Path | None, **settings: str
+) -> Predictor | ExportedPredictor:
+    """Raises ConfigError for an option that an export has no use for."""
+    from wardround.common.export.folder import is_export
+
+    if not is_export(model):
+        from wardround.common.predict.predictor import load_model
+
+        return load_model(model, hospital, own_rows=own_rows, **settings)
+    given = {"hospital": hospital, "own-rows": own_rows, **settings, "device": None}
+    for name, value in given.items():
+        if value:
+            raise ConfigError(
+                f"--{name}: {model} is an export, which has all that it predicts with; leave it out"
+            )
+    from wardround.common.predict.exported import load_export
+
+    return load_export(model)
 
 
 def _there(data: str) -> Path:
