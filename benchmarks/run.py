@@ -22,6 +22,7 @@ NAMES = (
     "deployment",
     "studies",
     "fhir",
+    "export",
     "images",
     "pneumonia",
     "ner",

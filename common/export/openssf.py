@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,11 @@ _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _IGNORED = (SIGNATURE, ".git", ".gitattributes", ".github", ".gitignore")
-_HASHES = {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}
+_HASHES: Mapping[int, hashes.HashAlgorithm] = {
+    256: hashes.SHA256(),
+    384: hashes.SHA384(),
+    521: hashes.SHA512(),
+}
 _MEND = "make one: openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
 
 
@@ -54,7 +59,7 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 def sign_folder(folder: Path, key: ec.EllipticCurvePrivateKey, name: str) -> None:
     """Write ``model.sig`` over all files of a folder. ``name``: the model's. Raises OSError."""
     payload = json.dumps(_statement(folder, name), indent=2, ensure_ascii=False).encode()
-    signature = key.sign(signed_bytes(payload), ec.ECDSA(_HASHES[key.curve.key_size]()))
+    signature = key.sign(signed_bytes(payload), ec.ECDSA(_HASHES[key.curve.key_size]))
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     bundle = {
         "mediaType": _BUNDLE,

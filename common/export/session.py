@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ class GraphSession:
             ) from None
         self.outputs = tuple(one.name for one in self._session.get_outputs())
         self._inputs = {
-            one.name: (_TYPES[one.type], one.shape) for one in self._session.get_inputs()
+            one.name: (_TYPES[one.type], len(one.shape), _sizes(one.shape))
+            for one in self._session.get_inputs()
         }
 
     @property
@@ -88,7 +89,7 @@ class GraphSession:
         }
 
     def _column(self, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        kind, shape = self._inputs[name]
+        kind, axes, sizes = self._inputs[name]
         column = name
         if name not in columns:
             own = [one for one in columns if graph_input(one, self.outputs) == name]
@@ -99,14 +100,16 @@ class GraphSession:
             values = np.asarray(columns[column], dtype=kind)
         except (ValueError, TypeError):
             raise DataError(f"column '{column}' isn't of the type that the model takes") from None
-        if values.ndim + 1 == len(shape) and shape[-1] == 1:
+        if values.ndim + 1 == axes and sizes.get(axes - 1) == 1:
             values = values[..., None]
-        sizes = zip(values.shape, shape, strict=False)
-        if values.ndim != len(shape) or any(
-            isinstance(size, int) and own != size for own, size in sizes
-        ):
+        if values.ndim != axes or any(values.shape[at] != size for at, size in sizes.items()):
             raise DataError(f"column '{column}' isn't of the shape that the model takes")
         return values
+
+
+def _sizes(shape: Sequence[Any]) -> dict[int, int]:
+    """The axes whose sizes are fixed, and these."""
+    return {at: size for at, size in enumerate(shape) if isinstance(size, int)}
 
 
 def _runtime() -> Any:
