@@ -21,6 +21,7 @@ NAMES = (
     "dpsgd",
     "deployment",
     "studies",
+    "serving",
     "fhir",
     "export",
     "images",

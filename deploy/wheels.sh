@@ -11,6 +11,6 @@ folder="${1:-$root/wheels}"
 mkdir -p "$folder"
 rm -rf -- "$root/build/lib"  # an earlier version's modules would go into the wheel
 "${PYTHON:-python3}" -m pip wheel --quiet --disable-pip-version-check \
-    --constraint "$root/constraints.txt" --wheel-dir "$folder" "$root[server]"
+    --constraint "$root/constraints.txt" --wheel-dir "$folder" "$root[server,serve]"
 (cd "$folder" && sha256sum -- *.whl > SHA256SUMS)
 echo "$(find "$folder" -name '*.whl' | wc -l) wheels in $folder; check them there with: sha256sum -c SHA256SUMS"

@@ -62,13 +62,15 @@ def test_units_start_what_there_is_and_retry_no_mistake_of_a_persons(path: Path)
 
 def test_the_compose_file_starts_what_there_is_without_rights() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    assert set(services) == {"server", "client"}
+    assert set(services) == {"server", "client", "serve"}
     for service in services.values():
         check_command(service["command"])
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
         assert service["user"] == "10001:10001"
     assert "ports" not in services["client"], "a hospital dials out only"
     assert services["client"]["volumes"][-1].endswith(":ro")
+    assert all(port.startswith("127.0.0.1:") for port in services["serve"]["ports"])
+    assert all(one.endswith(":ro") for one in services["serve"]["volumes"])
 
 
 def test_the_composed_dashboard_is_reached_from_its_machine_only() -> None:

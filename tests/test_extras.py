@@ -21,13 +21,20 @@ MODULES = {"scikit-learn": "sklearn", "grpcio-health-checking": "grpc_health"}
 MODULES["argon2-cffi"] = "argon2"
 """What a package is imported as, where that isn't its name with underscores."""
 DRIVERS = {f"wardround.client.sources.sql.{name}" for name in ("duck", "others", "postgresql")}
+SERVING = {f"wardround.client.serving.{name}" for name in ("app", "counting", "guard", "serving")}
 SITES = {
     "client/sources/sql/duck.py": {"duckdb"},
     "client/sources/sql/others.py": {"sqlalchemy"},
     "client/sources/sql/postgresql.py": {"psycopg"},
     "client/sources/sql/postgresql_words.py": {"psycopg"},
     "client/sources/pacs/web.py": {"requests"},
+    "client/serving/app.py": {"fastapi", "starlette"},
+    "client/serving/counting.py": {"prometheus_client"},
+    "client/serving/guard.py": {"starlette"},
+    "client/serving/patience.py": {"uvicorn"},
+    "client/serving/serving.py": {"starlette", "uvicorn"},
     "common/export/graph.py": {"onnx"},
+    "common/export/traced.py": {"onnx", "onnxscript"},
     "common/export/session.py": {"onnxruntime"},
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
     "common/tasks/data/example.py": {"sklearn"},
@@ -118,7 +125,7 @@ def test_what_extras_bring_is_imported_where_it_is_known() -> None:
     ("sides", "blocked", "missing"),
     [
         # reports are written by others, a driver is imported where a database is opened
-        (("client", "common"), BROUGHT, {"wardround.common.run.report", *DRIVERS}),
+        (("client", "common"), BROUGHT, {"wardround.common.run.report", *DRIVERS, *SERVING}),
         (("server", "common"), BROUGHT - packages("server") - {"starlette"}, set()),
         (
             ("simulations",),

@@ -43,7 +43,7 @@ ORDER = {
         "app results transport",
         "check models",
         "calibration",
-        "process researcher",
+        "process researcher serving",
     ),
     "server": (
         "members provision strategies transport",

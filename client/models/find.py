@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from wardround.client.models.signers import trusted_keys
 from wardround.client.results.receiver import ENDED, RESULTS
 from wardround.client.site.kit import Kit
-from wardround.client.site.ledger import AUDIT
 from wardround.client.site.policy import SitePolicy, load_site
-from wardround.common.audit.chain import read_log
-from wardround.common.audit.verify import history
 from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ModelRefused
 from wardround.common.model_folder.folder import FOLDER, ModelFolder
@@ -65,19 +63,6 @@ def open_model(kit: Kit, path: Path) -> ModelFolder:
     elif config.task.options.get("encoder") and site.encoder is not None:
         encoder = str(site.encoder_folder(config))
     return ModelFolder.open(path, task=task, encoder=encoder)
-
-
-def trusted_keys(kit: Kit) -> set[bytes]:
-    """Public keys of who may have signed a model that is used here."""
-    keys = {kit.identity.public, kit.description.server}
-    log = kit.state / AUDIT
-    for part in history(read_log(log)) if log.exists() else ():
-        keys |= {
-            bytes.fromhex(str(line.values["signer"]))
-            for _, line in part.sound()
-            if line.event == "results" and line.values.get("digest")
-        }
-    return keys
 
 
 def rules_of(kit: Kit, folder: ModelFolder) -> SitePolicy:

@@ -27,6 +27,9 @@ from wardround.common.trust.description import Description
 from wardround.common.trust.lifetime import is_ahead
 from wardround.common.trust.pki import fingerprint, now_utc
 
+AUDIT = "audit.jsonl"
+"""A hospital's audit log, in its kit's state."""
+
 
 @dataclass(frozen=True)
 class MemberKit(Credentials):

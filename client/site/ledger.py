@@ -22,6 +22,7 @@ from wardround.client.privacy.ledger import Ledger, hospital_of
 from wardround.client.privacy.ledger_files import LEDGER
 from wardround.client.privacy.pseudonyms import key_path
 from wardround.client.privacy.witness import Known, LogWitness, kit_id, spent_by_log
+from wardround.client.site.kit import AUDIT as AUDIT
 from wardround.client.site.kit import Kit
 from wardround.client.site.policy import SitePolicy, load_site
 from wardround.common.audit.log import AuditLog
@@ -33,7 +34,6 @@ from wardround.common.trust.credentials import SITE
 
 log = logging.getLogger("wardround.client")
 
-AUDIT = "audit.jsonl"
 BEGUN = "begun"
 """The mark of the first start: a ledger that is missing later stops private training."""
 _PATIENCE_S = 30.0

@@ -39,6 +39,13 @@ COMMANDS = (
         "wardround.client.process.data_cli",
     ),
     Command(
+        "serve",
+        HOSPITAL,
+        "Answer requests by a finished model: JSON, FHIR RiskAssessment, CDS Hooks.",
+        "wardround.client.serving.cli",
+        "serve",
+    ),
+    Command(
         "provision",
         COORDINATOR,
         "Make the consortium's authority, the server's certificate and a kit per hospital.",
