@@ -31,6 +31,11 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .32rem 1.1rem .32rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 caption { text-align: left; color: var(--soft); padding-bottom: .4rem; } .num { text-align: right; }
+.plots { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; } .plots svg { max-width: 100%; }
+@page { size: A4; margin: 15mm; }
+@media print { body { max-width: none; padding: 0; font-size: 10.5pt; }
+  .scroll { overflow: visible; } h2 { break-after: avoid; }
+  tr, svg, .answer li { break-inside: avoid; } }
 .error { color: var(--error); } .warning { color: var(--warning); }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

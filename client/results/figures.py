@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ResultsRefused
@@ -13,7 +14,18 @@ from wardround.common.errors import ResultsRefused
 Figures = dict[str, float | None]
 """By name; None where one is undefined."""
 OWN, FIGURES, REPORT = "own", "figures.json", "report.html"
-FORMAT = Format("own figures", "remove the folder 'own': it is made of what else lies there")
+
+
+def _with_curves(values: Any) -> dict[str, Any]:
+    """Version 2 has intervals and curves."""
+    return {**values, "intervals": {}, "curves": {}}
+
+
+FORMAT = Format(
+    "own figures",
+    "remove the folder 'own': it is made of what else lies there",
+    upgrades=(_with_curves,),
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,9 @@ class OwnFigures:
     figures : by split
     federation : by split, then 'mean' (of hospitals) and 'overall' (all rows together)
     notes : sentences: what couldn't be had, and why
+    intervals : of this hospital's figures, by split and name: [low, high]
+    curves : what ``page.py`` draws, by split: this hospital's score groups, of two classes only
+        (``common/figures/curves.py``)
     """
 
     study: str
@@ -37,6 +52,8 @@ class OwnFigures:
     figures: dict[str, Figures]
     federation: dict[str, dict[str, Figures]]
     notes: list[str] = field(default_factory=list)
+    intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
 
 def read_own(folder: Path) -> OwnFigures:

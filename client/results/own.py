@@ -11,7 +11,8 @@ such rows, with one row, or without a class is told so in a sentence: nothing of
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from torch import nn
@@ -27,11 +28,13 @@ from wardround.client.training.evaluation import evaluate_model
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.private import private_folder
 from wardround.common.errors import WardroundError
+from wardround.common.figures.curves import Groups
 from wardround.common.figures.figure import FigureTable
 from wardround.common.figures.sums import Sums
 from wardround.common.model.saved import PREPARATION
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.results.package import file_digest
+from wardround.common.run.curves import Curves
 from wardround.common.text import to_json
 
 log = logging.getLogger("wardround.client")
@@ -47,6 +50,7 @@ def own_figures(hospital: Hospital, folder: Path) -> OwnFigures:
     left, notes = read_left(folder), list[str]()
     shared = Theirs.read(folder)
     table = hospital.task.figure_table()
+    curves: dict[str, Curves] = {}
     found = OwnFigures(
         study=left.study,
         run=left.run,
@@ -55,12 +59,16 @@ def own_figures(hospital: Hospital, folder: Path) -> OwnFigures:
         primary=table.primary.name,
         rows=hospital.sizes(),
         all_rows=shared.rows,
-        figures=_evaluated(hospital, folder, {"test", *shared.rows, *shared.figures}, notes)
+        figures=_evaluated(hospital, folder, {"test", *shared.rows, *shared.figures}, notes, curves)
         if hospital.config.procedure.trains
         else {},
         federation=shared.figures,
         notes=notes,
     )
+    for split, one in curves.items():
+        found.intervals[split] = {name: list(span) for name, span in one.intervals.items()}
+        if "" in one.groups:
+            found.curves[split] = asdict(one.groups[""])
     if not hospital.config.procedure.trains:
         notes.append(
             "No model was trained: what was asked of the data of all hospitals is in report.html."
@@ -70,28 +78,40 @@ def own_figures(hospital: Hospital, folder: Path) -> OwnFigures:
             "The results hold no figures of all hospitals together: too few had held-out rows, or "
             "each could have told another's."
         )
-    write_own(folder, found, table, left, shared.purpose)
+    write_own(folder, found, table, left, shared.purpose, shared.curves)
     return found
 
 
 def write_own(
-    folder: Path, found: OwnFigures, table: FigureTable, left: Left, purpose: str = ""
+    folder: Path,
+    found: OwnFigures,
+    table: FigureTable,
+    left: Left,
+    purpose: str = "",
+    theirs: Mapping[str, Groups] | None = None,
 ) -> None:
-    """Write both files. Raises OSError. ``purpose``: the study's, for people."""
+    """Write both files. Raises OSError. ``purpose``: the study's, for people. ``theirs``: score
+    groups of all hospitals, by split."""
     private_folder(folder / OWN)
     text = to_json(FORMAT.seal(vars(found)), indent=1)
     write_atomically(folder / OWN / FIGURES, text.encode(), private=True)
     write_atomically(
-        folder / OWN / REPORT, page(found, table, left, purpose).encode(), private=True
+        folder / OWN / REPORT,
+        page(found, table, left, purpose, theirs or {}).encode(),
+        private=True,
     )
 
 
 # --- at home ----------------------------------------------------------------------------------
 def _evaluated(
-    hospital: Hospital, folder: Path, theirs: Collection[str], notes: list[str]
+    hospital: Hospital,
+    folder: Path,
+    theirs: Collection[str],
+    notes: list[str],
+    curves: dict[str, Curves],
 ) -> dict[str, Figures]:
-    """Figures by split. Whatever fails is a note: by type where its text might quote a cell; also
-    that rows are missing which others have (``theirs``)."""
+    """Figures by split; what can be drawn is put into ``curves``. Whatever fails is a note: by type
+    where its text might quote a cell; also that rows are missing which others have (``theirs``)."""
     try:
         model, totals = load_results(hospital, folder)
         digest = file_digest(folder / FOLDER / PREPARATION)
@@ -113,6 +133,7 @@ def _evaluated(
         try:
             sums = evaluate_model(model, examples[split], hospital.task, hospital.config.training)
             found[split] = plain(hospital.task.summarise(sums))
+            curves[split] = Curves.of(sums, found[split])
         except Exception as error:  # a task of one's own may do what it likes with few rows
             notes.append(f"Its {split} rows allow no figures ({type(error).__name__}).")
             log.debug("own figures failed", exc_info=True)

@@ -7,11 +7,14 @@ came from outside are escaped. Made of what is installed at every hospital.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from wardround.client.results.figures import OwnFigures, share
 from wardround.client.results.left import Left
+from wardround.client.results.svg import plot
+from wardround.common.figures.curves import Groups, calibration, roc
 from wardround.common.figures.figure import (
     BOUND_SENTENCE,
     MEAN,
@@ -35,8 +38,15 @@ _PROTECTIONS = {
 }
 
 
-def page(found: OwnFigures, table: FigureTable, left: Left, purpose: str = "") -> str:
-    """The page as HTML text. ``purpose``: the study's, in its researcher's words."""
+def page(
+    found: OwnFigures,
+    table: FigureTable,
+    left: Left,
+    purpose: str = "",
+    theirs: Mapping[str, Groups] | None = None,
+) -> str:
+    """The page as HTML text. ``purpose``: the study's, in its researcher's words. ``theirs``: score
+    groups of all hospitals, by split."""
     split = next((one for one in reversed(HELD_OUT) if one in found.figures), "test")
     parts = [
         f"<h1>{escape(found.run)} at {escape(found.hospital)}</h1>",
@@ -47,6 +57,7 @@ def page(found: OwnFigures, table: FigureTable, left: Left, purpose: str = "") -
         else "",
         _answer(found, table, left, split),
         *(_table(found, table, one) for one in reversed(HELD_OUT) if one in found.figures),
+        *(_drawn(found, theirs or {}, one) for one in reversed(HELD_OUT) if one in found.curves),
         _rows(found),
         _left(left),
         _notes(found),
@@ -107,11 +118,43 @@ def _table(found: OwnFigures, table: FigureTable, split: str) -> str:
         figure, cells = table[name], [name]
         for figures in (own, theirs.get(MEAN, {}), theirs.get(OVERALL, {})):
             cells.append(with_bound(number(figures.get(name)), figure.bound_in(figures)))
+        cells.insert(2, _span(found.intervals.get(split, {}).get(name)))
         rows.append(cells)
-    head = ("figure", "this hospital", "mean of hospitals", "all rows together")
+    head = ("figure", "this hospital", "95 % interval", "mean of hospitals", "all rows together")
     bounded = any("±" in cell for cells in rows for cell in cells[1:])
     note = f'\n<p class="soft">{BOUND_SENTENCE}.</p>' if bounded else ""
     return f"<h2>On {split} rows</h2>\n" + table_of(head, rows) + note
+
+
+def _span(ends: Sequence[float] | None) -> str:
+    return f"{number(ends[0])} to {number(ends[1])}" if ends else ""
+
+
+def _drawn(found: OwnFigures, theirs: Mapping[str, Groups], split: str) -> str:
+    """Curves of this hospital's rows, beside those of all hospitals."""
+    try:
+        own = Groups.read(found.curves[split])
+        groups = [("this hospital", own)]
+        if split in theirs:
+            groups.append(("all hospitals", theirs[split]))
+        plots = [
+            plot("False positive rate", "Sensitivity", [(n, *roc(g)) for n, g in groups]),
+            plot("Predicted", "Observed", [(n, *points(g)) for n, g in groups], dots=True),
+        ]
+    except (KeyError, TypeError, ValueError, ArithmeticError, IndexError):
+        return ""
+    return (
+        f'<h2>Curves on {split} rows</h2>\n<p class="soft">The ROC curve, and how often what was '
+        "predicted came true in up to ten parts of the rows. Dotted: chance, and perfect "
+        "calibration. Of few rows a curve says little.</p>\n"
+        f'<div class="plots">{"".join(plots)}</div>'
+    )
+
+
+def points(groups: Groups) -> tuple[list[float], list[float]]:
+    """Predicted and observed of each part of the rows."""
+    rows = calibration(groups)
+    return [row[0] for row in rows], [row[1] for row in rows]
 
 
 def _rows(found: OwnFigures) -> str:

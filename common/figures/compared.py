@@ -1,7 +1,12 @@
 """Models side by side: the cells of a comparison's row, and how far a mean of hospitals may be off.
 
-A comparison is a list of rows {hospital, local, federated, pooled}: a hospital's name, 'mean' or
-'overall', and for each kind of model its figures by name.
+A comparison is a list of rows {hospital, local, federated, pooled, intervals}: a hospital's name,
+'mean' or 'overall', for each kind of model its figures by name, and by kind the intervals of those
+that have one.
+
+A star says that a model is better, not that its number is: only where its interval lies outside
+those of the others (which is cautious, as all are measured on the same rows); of the hospitals'
+mean, where the interval of the difference, hospital by hospital, leaves out 0.
 """
 
 from __future__ import annotations
@@ -20,21 +25,57 @@ _FEWEST = 3
 
 
 def compared(
-    row: Row, kinds: Sequence[str], figure: Figure, text: Callable[[Any], str]
+    row: Row,
+    kinds: Sequence[str],
+    figure: Figure,
+    text: Callable[[Any], str],
+    comparison: Sequence[Row] = (),
 ) -> list[tuple[str, bool]]:
     """The text of each kind's cell, with its error bound where that matters; whether it is best.
 
-    Nothing is best in a row of which no model may be chosen (``Figure.may_star``).
+    Nothing is best in a row of which no model may be chosen (``Figure.may_star``), or where chance
+    may have made it so.
+
+    comparison : the whole of it, by whose hospitals a mean is judged
     """
     parts = [row.get(kind, {}) for kind in kinds]
     values = [part.get(figure.name) for part in parts]
     may = figure.may_star(row["hospital"])
     stars = figure.stars(values) if may else [False] * len(values)
+    stars = [
+        star and all(_clearly(row, kind, other, figure, comparison) for other in kinds)
+        for kind, star in zip(kinds, stars, strict=True)
+    ]
     texts = [
         with_bound(text(value), figure.bound_in(part) if is_number(value) else None)
         for value, part in zip(values, parts, strict=True)
     ]
     return list(zip(texts, stars, strict=True))
+
+
+def span_of(row: Row, kind: str, figure: Figure) -> tuple[float, float] | None:
+    """The interval of a cell; None where it has none."""
+    span = row.get("intervals", {}).get(kind, {}).get(figure.name)
+    return (float(span[0]), float(span[1])) if span else None
+
+
+def _clearly(row: Row, kind: str, other: str, figure: Figure, comparison: Sequence[Row]) -> bool:
+    """Whether chance can't have made one kind of model better than another that has the figure."""
+    if other == kind or not is_number(row.get(other, {}).get(figure.name)):
+        return True
+    if row["hospital"] == MEAN:
+        span = mean_interval(_differences(comparison, kind, other, figure), share=False)
+        return span is not None and not span[0] <= 0 <= span[1]
+    one, two = span_of(row, kind, figure), span_of(row, other, figure)
+    return one is not None and two is not None and (one[1] < two[0] or two[1] < one[0])
+
+
+def _differences(comparison: Sequence[Row], kind: str, other: str, figure: Figure) -> list[float]:
+    """Of two kinds' goodness, at each hospital that has both."""
+    rows = [row for row in comparison if row["hospital"] not in (MEAN, OVERALL)]
+    pairs = [[row.get(one, {}).get(figure.name) for one in (kind, other)] for row in rows]
+    known = [pair for pair in pairs if all(is_number(value) for value in pair)]
+    return [figure.goodness(float(a)) - figure.goodness(float(b)) for a, b in known]
 
 
 def intervals(comparison: Sequence[Row], kinds: Sequence[str], figure: Figure) -> str:
@@ -90,8 +131,11 @@ def own_figures(comparison: Sequence[Row], kind: str, figure: Figure) -> list[fl
     return [float(value) for value in values if is_number(value)]
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Student's interval of the mean of hospitals, as a sample of such; None of less than three."""
+def mean_interval(values: Sequence[float], share: bool = True) -> tuple[float, float] | None:
+    """Student's interval of the mean of hospitals, as a sample of such; None of less than three.
+
+    share : whether values that all lie from 0 to 1 can't lie elsewhere
+    """
     if len(values) < _FEWEST:
         return None
     from scipy.special import stdtrit  # a tenth of a second to import, and only needed here
@@ -99,7 +143,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
     reach = float(stdtrit(len(values) - 1, (1 + _LEVEL) / 2)) * deviation / math.sqrt(len(values))
     low, high = mean - reach, mean + reach
-    if 0 <= min(values) and max(values) <= 1:  # a share
+    if share and 0 <= min(values) and max(values) <= 1:
         return max(0.0, low), min(1.0, high)
     return low, high
 

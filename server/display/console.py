@@ -186,7 +186,8 @@ class Progress(Observer):
 
 
 def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
-    """Local, federated and pooled figures per hospital; the best of a row is bold and starred.
+    """Local, federated and pooled figures per hospital; what is best beyond chance is bold and
+    starred.
 
     Error bounds stand beside figures where they matter, and below them how far the mean may be off.
     """
@@ -197,7 +198,7 @@ def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
         table.add_column(kind, justify="right")
     bounded = False
     for index, row in enumerate(comparison):
-        found = compared(row, kinds, figure, number)
+        found = compared(row, kinds, figure, number, comparison)
         if row["hospital"] == MEAN and not same_hospitals(comparison, kinds, figure):
             found = [(text, False) for text, _ in found]
         bounded |= any("±" in text for text, _ in found)

@@ -2,6 +2,7 @@
 
     RUN/results/
         files.json                    what there is, signed by the server
+        curves.json                   curves and intervals of the chosen model's figures
         model/                        the model folder, as the run's server signed it
         config.toml  plan.json  run.json  metrics.jsonl  report.html
         study.signed                  of a network's study: what was asked, by whom
@@ -23,12 +24,14 @@ from wardround.common.errors import ResultsRefused
 from wardround.common.model_folder.listed import Listed
 from wardround.common.model_folder.listed import read_list as read_model_list
 from wardround.common.results.package import FILES, Package, listed, read_list
+from wardround.common.run.curves import FILE as CURVES
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
+from wardround.common.run.sums import read_kept
 from wardround.common.text import to_json
 from wardround.common.trust.description import shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.results.shared import shared_rounds, shared_summary
+from wardround.server.results.shared import shared_curves, shared_rounds, shared_summary
 
 FOLDER = "results"
 """In a run directory."""
@@ -108,6 +111,8 @@ def _fill(making: Path, run: RunDirectory, signed_study: bytes) -> None:
         for name in _of_the_model(run):
             _take(run.model / name, model / name)
         sync(model)
+        if (curves := shared_curves(read_kept(run), rounds, shown)) is not None:
+            texts[CURVES] = to_json(curves)
         texts["metrics.jsonl"] = "".join(to_json(row) + "\n" for row in shown)
     _take(run.path / _PLAN, making / _PLAN)
     for name, text in texts.items():

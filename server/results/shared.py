@@ -6,6 +6,8 @@ over hospitals. Of two hospitals each could take its own off and have the other'
 
 - under masks a figure is of at least two, as ``min_cohort`` of each hospital allowed its opening;
 - in a plain run it is of at least three;
+- curves are of the chosen model's sums, over the hospitals of its shown figures, and no step of one
+  is of fewer than ``SMALLEST`` rows of either class;
 - of two evaluations of one model, over other hospitals, only the first is shown; and of all rounds
   only those that the same hospitals evaluated as the chosen one: what counts differ by when one
   joins or leaves is that one's.
@@ -17,12 +19,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wardround.common.protocol.names import SPLITS
+from wardround.common.run.curves import Curves, sealed
 from wardround.common.run.directory import DEPLOYED
+from wardround.common.run.sums import KeptSums
 
 FEWEST = 3
 """Hospitals whose numbers are shown as one, in a run where nothing else says how many there must
 be."""
 FEWEST_MASKED = 2
+SMALLEST = 5
+"""Rows of either class in a step of a curve: what a description shows no smaller count than."""
 _LOST = "its sum could not be opened"
 _EARLY = "no further round was made"
 _ROUND = ("round", "attempt", "hidden", "clipped", "resolution", "clipping_norm")
@@ -67,6 +73,29 @@ def shared_round(row: Mapping[str, Any], over: Mapping[str, Sequence[str]]) -> d
         "refused": [],
     }
     return line | ({"lost": _LOST} if row.get("lost") else {})
+
+
+def shared_curves(
+    kept: KeptSums | None,
+    rounds: Sequence[Mapping[str, Any]],
+    shown: Sequence[Mapping[str, Any]],
+) -> dict[str, Any] | None:
+    """What ``curves.json`` holds, of splits whose figures of this model are shown; None if nothing.
+
+    kept : the sums of the model that the run leaves. ``shown``: the lines that are shared
+    """
+    if kept is None:
+        return None
+    row = next((row for row in rounds if row["round"] == kept.round), {})
+    line = next((row for row in shown if row["round"] == kept.round), {})
+    curves = {
+        split: Curves.of(kept.sums[split], figures, SMALLEST)
+        for split, figures in line.get("overall", {}).items()
+        # where it was evaluated again, over others, these are other sums
+        if split in kept.sums and set(kept.over[split]) == set(row["over"][split])
+    }
+    found = {split: one for split, one in curves.items() if one.groups or one.intervals}
+    return sealed(found, SMALLEST) if found else None
 
 
 def _evaluated(row: Mapping[str, Any], over: Mapping[str, Sequence[str]]) -> dict[str, int]:

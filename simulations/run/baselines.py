@@ -7,7 +7,7 @@ know the pooled model, which is what the federation tries to reach without pooli
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from wardround.client.training.evaluation import evaluate_model
 from wardround.client.training.steps import train_on_batches
 from wardround.common.config.load import Config
 from wardround.common.errors import reason_of
+from wardround.common.figures.intervals import Intervals, figure_intervals
 from wardround.common.figures.records import OVERALL
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import digest_arrays
@@ -30,7 +31,13 @@ from wardround.server.rounds.federation import FederationOutcome
 from wardround.simulations.population.hospitals import Population
 from wardround.simulations.run.saved_models import sums_of, with_model
 
-Figures = dict[str, dict[str, float]]
+
+class Figures(dict[str, dict[str, float]]):
+    """Figures by hospital, and 'overall'. ``intervals``: of those that have one, by the same."""
+
+    def __init__(self, figures: Mapping[str, dict[str, float]] | None = None) -> None:
+        super().__init__(figures or {})
+        self.intervals: dict[str, Intervals] = {}
 
 
 @dataclass
@@ -138,13 +145,16 @@ def own_totals(hospital: Hospital) -> Sums:
 
 def summarise_all(task: Task[Any], by_hospital: dict[str, Sums], failures: Failures) -> Figures:
     """Figures per hospital, and 'overall' from the added sums."""
-    figures: Figures = {}
+    figures = Figures()
     for name, sums in by_hospital.items():
         with failures.costing(f"{name}: no figures"):
             figures[name] = task.summarise(sums)
+            figures.intervals[name] = figure_intervals(figures[name], sums)
     if by_hospital:
         with failures.costing("no figures of all rows together"):
-            figures[OVERALL] = task.summarise(add_sums(by_hospital.values()))
+            total = add_sums(by_hospital.values())
+            figures[OVERALL] = task.summarise(total)
+            figures.intervals[OVERALL] = figure_intervals(figures[OVERALL], total)
     return figures
 
 

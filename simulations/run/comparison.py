@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wardround.common.config.load import Config
+from wardround.common.figures.intervals import figure_intervals
 from wardround.common.figures.records import MEAN, OVERALL, evaluation_of, mean_figures
+from wardround.common.figures.sums import Sums
 from wardround.common.model.saved import SavedModel
 from wardround.common.run.directory import RunDirectory
+from wardround.common.run.sums import read_sums
 from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.server.rounds.federation import FederationOutcome
@@ -54,10 +57,14 @@ def compare(
         check_overall(population, row, federated)
     else:
         parts = row["hospitals"].items()
-        federated = {name: part["test"] for name, part in parts if "test" in part}
+        federated = Figures({name: part["test"] for name, part in parts if "test" in part})
         check_saved(population, outcome, saved, run.rounds())
+        if config.simulation.baselines and population.members is None:  # to be told apart from
+            again = federated_figures(population, outcome, saved, failures)
+            federated.intervals = again.intervals
     names = sorted(set(federated) - {OVERALL})
-    columns: dict[str, Figures] = {"federated": federated | {OVERALL: row["overall"]["test"]}}
+    _add_overall(federated, row["overall"]["test"], read_sums(run, "test"))
+    columns: dict[str, Figures] = {"federated": federated}
     if config.simulation.baselines and population.members is None:
         observer.progress("training local and pooled models to compare with")
         made = rounds[-1]["round"]  # fewer than configured where the run ended early
@@ -68,14 +75,22 @@ def compare(
         columns["pooled"] = pooled_figures(population, trained, *common, shown=names, rounds=made)
     notes = [*failures.notes, *_make_comparable(columns, names)]
     shown = names if population.members is None else []
-    table = [
-        {"hospital": name, "title": population.titles.get(name, name)}
-        | {kind: columns[kind].get(name, {}) for kind in columns}
-        for name in [*shown, MEAN, OVERALL]
-    ]
+    table = [_row(columns, name, population.titles) for name in [*shown, MEAN, OVERALL]]
     observer.warnings(notes)
     run.update(comparison=table, comparison_notes=notes)
     return table
+
+
+def _add_overall(figures: Figures, overall: dict[str, float], sums: Sums | None) -> None:
+    """The run's own figures of all rows together, with their intervals."""
+    figures[OVERALL] = overall
+    figures.intervals[OVERALL] = figure_intervals(overall, sums) if sums is not None else {}
+
+
+def _row(columns: Mapping[str, Figures], name: str, titles: Mapping[str, str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"hospital": name, "title": titles.get(name, name)}
+    row |= {kind: one.get(name, {}) for kind, one in columns.items()}
+    return row | {"intervals": {k: one.intervals.get(name, {}) for k, one in columns.items()}}
 
 
 def took_part(members: Sequence[Member], rounds: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -97,6 +112,7 @@ def _make_comparable(columns: dict[str, Figures], names: list[str]) -> list[str]
     for figures in columns.values():
         if not set(names) <= set(figures):
             figures.pop(OVERALL, None)
+            figures.intervals.pop(OVERALL, None)
         if everywhere and everywhere[0] in figures:  # else none were made of this kind
             figures[MEAN] = mean_figures(figures[name] for name in everywhere)
     if len(everywhere) == len(names):

@@ -13,7 +13,8 @@ from wardround.common.config.load import Config, load_config
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import RunDirectoryError, WardroundError
-from wardround.common.figures.compared import compared, intervals
+from wardround.common.figures.areas import around
+from wardround.common.figures.compared import compared, intervals, span_of
 from wardround.common.figures.figure import MEAN, OVERALL, Figure, FigureTable, is_number
 from wardround.common.figures.records import (
     changes_of_hospitals,
@@ -28,10 +29,13 @@ from wardround.common.procedures.describe import page as description
 from wardround.common.procedures.evaluate import page as evaluation
 from wardround.common.procedures.evaluate import procedure as evaluated
 from wardround.common.protocol.names import HELD_OUT
+from wardround.common.run.curves import Curves, curves_of
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
 from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
 
+THRESHOLDS = "thresholds.json"
+"""In a model's folder: where to cut its probability."""
 _MOST_CHANGES = 10
 _PROCEDURES = (
     (described.FILE, described.FORMAT, description.page),
@@ -46,7 +50,7 @@ def report_run(run: RunDirectory) -> Path:
         if (run.path / file).is_file():
             return _report_procedure(run, file, stored, made)
     summary, rounds, config = run.summary(), run.rounds(), _config(run)
-    claims = latest_claims(rounds)
+    claims, curves = latest_claims(rounds), _curves(run, summary, rounds)
     stamp = time.localtime(run.config_path.stat().st_mtime)
     data = ReportData(
         name=str(summary.get("name", run.path.name)),
@@ -63,7 +67,9 @@ def report_run(run: RunDirectory) -> Path:
             | {"warnings": _warnings(row, summary), "epsilon": _epsilon(row, claims)}
             for row in summary.get("hospitals", [])
         ],
-        comparison=list(summary.get("comparison", [])) or _model_rows(summary, rounds),
+        comparison=list(summary.get("comparison", [])) or _model_rows(summary, rounds, curves),
+        curves=curves,
+        thresholds=_thresholds(run),
         notes=_notes(run, config),
         protection=config.privacy.sentence if config else "",
         virtual_clients=int(summary.get("population", {}).get("clients", 0)),
@@ -91,6 +97,36 @@ def _report_procedure(
     return run.report
 
 
+def _curves(
+    run: RunDirectory, summary: dict[str, Any], rounds: list[dict[str, Any]]
+) -> dict[str, Curves]:
+    """Of the model that the run leaves, by split. Raises RunDirectoryError."""
+    overall = evaluation_of(rounds, _chosen(summary, rounds)).get("overall", {})
+    return curves_of(run.path, overall)
+
+
+def _thresholds(run: RunDirectory) -> list[dict[str, Any]]:
+    """Of the model's ``thresholds.json``: rule, threshold, figures; empty where it has none, or
+    another form."""
+    try:
+        stored = json.loads((run.model / THRESHOLDS).read_text("utf-8"))["thresholds"]
+        rows: list[dict[str, Any]] = [
+            {
+                "rule": str(one["rule"]),
+                "threshold": float(one["threshold"]),
+                "figures": {str(k): list(map(_or_none, v)) for k, v in one["figures"].items()},
+            }
+            for one in stored
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [row for row in rows if 0 <= row["threshold"] <= 1]
+
+
+def _or_none(value: Any) -> float | None:
+    return float(value) if is_number(value) else None
+
+
 def _devices(summary: dict[str, Any]) -> dict[str, str]:
     """What computed, as the hospitals said it."""
     counts = Counter(row["device"] for row in summary.get("hospitals", []) if row.get("device"))
@@ -105,23 +141,28 @@ def _devices(summary: dict[str, Any]) -> dict[str, str]:
 
 def final_lines(run: RunDirectory) -> list[str]:
     """What the model that the run leaves has reached, a line for each held-out split: its primary
-    figure as the mean of the hospitals and of all rows. One line that says so if there is none.
+    figure as the mean of the hospitals and of all rows, with intervals. One line that says so if
+    there is none.
 
     Raises RunDirectoryError.
     """
     summary, rounds = run.summary(), run.rounds()
     chosen, figure = _chosen(summary, rounds), FigureTable.read(summary).primary
     lines, evaluation = [], evaluation_of(rounds, chosen)
+    curves = _curves(run, summary, rounds)
     for split in HELD_OUT:
-        rows = model_rows(evaluation, split)
+        rows = _with_intervals(evaluation, split, curves.get(split))
         parts = []
         for row in rows:
             if row["hospital"] in (MEAN, OVERALL):
                 ((text, _),) = compared(row, ["federated"], figure, _number)
                 of, over = mean_of_some(evaluation, split, figure)
                 some = f"mean of {of} of {over} hospitals" if row["hospital"] == MEAN and of else ""
+                span = span_of(row, "federated", figure)
                 if text:
-                    parts.append(f"{text} ({some or figure.name_of(row['hospital'])})")
+                    of_what = some or figure.name_of(row["hospital"])
+                    reach = f"; 95 % interval {span[0]:.3f} to {span[1]:.3f}" if span else ""
+                    parts.append(f"{text} ({of_what}{reach})")
         if parts:
             line = f"model of round {chosen}, {split} rows: {figure.name} {', '.join(parts)}"
             spans = intervals(rows, ["federated"], figure).removeprefix("federated ")
@@ -141,9 +182,28 @@ def _chosen(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> int:
     return int(summary.get("chosen_round") or max(evaluated, default=0))
 
 
-def _model_rows(summary: dict[str, Any], rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _model_rows(
+    summary: dict[str, Any], rounds: list[dict[str, Any]], curves: Mapping[str, Curves]
+) -> list[dict[str, Any]]:
     """The model's figures where nothing was computed to compare it with, as between machines."""
-    return model_rows(evaluation_of(rounds, _chosen(summary, rounds)), "test")
+    evaluation = evaluation_of(rounds, _chosen(summary, rounds))
+    return _with_intervals(evaluation, "test", curves.get("test"))
+
+
+def _with_intervals(
+    evaluation: Mapping[str, Any], split: str, curves: Curves | None
+) -> list[dict[str, Any]]:
+    """The model's rows with the intervals that are known: of all rows together by the added sums,
+    of the hospitals' mean by the sampling variances of their own figures."""
+    rows = model_rows(evaluation, split)
+    within = evaluation.get("within", {}).get(split, {})
+    means = {
+        name: around(one["mean"], one["variance"])
+        for name, one in within.items()
+        if is_number(one.get("variance")) and is_number(one.get("mean"))
+    }
+    known = {MEAN: means, OVERALL: curves.intervals if curves is not None else {}}
+    return [row | {"intervals": {"federated": known.get(row["hospital"], {})}} for row in rows]
 
 
 def _epsilon(row: dict[str, Any], claims: dict[str, dict[str, float | None]]) -> float | None:

@@ -20,8 +20,11 @@ from wardround.common.durable.files import write_atomically
 from wardround.common.figures.compared import (
     compared,
     intervals,
+    mean_interval,
     mean_over,
+    own_figures,
     same_hospitals,
+    span_of,
     standing_row,
 )
 from wardround.common.figures.figure import BOUND_SENTENCE, FigureTable, is_number
@@ -34,6 +37,7 @@ from wardround.common.figures.records import (
     changes_of_hospitals,
     human_seconds,
 )
+from wardround.common.run.curves import Curves
 from wardround.common.run.report import plots
 from wardround.common.run.report.grouping import (
     grouped_failures,
@@ -42,6 +46,7 @@ from wardround.common.run.report.grouping import (
     hospitals_of,
     in_rounds,
 )
+from wardround.common.run.report.quality import HEAD, Quality
 from wardround.common.text import to_json
 
 HIDDEN = "hidden"
@@ -66,7 +71,10 @@ class ReportData:
     absent : {hospital, reason} of those that can't take part
     virtual_clients : how many there are, where nobody lists them
     members : how many hospitals there are, where the page is for those that are shown none of them
-    comparison : {hospital, local, federated, pooled}, each of the last three {metric: value}
+    comparison : {hospital, local, federated, pooled}, each of the last three {metric: value}; and
+        ``intervals`` of these
+    curves : of the model that the run leaves, by split
+    thresholds : {rule, threshold, figures} of its ``thresholds.json``
     """
 
     name: str
@@ -87,6 +95,8 @@ class ReportData:
     counted: str = "rows"
     titles: dict[str, str] = field(default_factory=dict)
     absent: list[dict[str, str]] = field(default_factory=list)
+    curves: dict[str, Curves] = field(default_factory=dict)
+    thresholds: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def primary(self) -> str:
@@ -120,6 +130,7 @@ def write_figures(
 def render(data: ReportData) -> str:
     """The page as HTML text."""
     split = "test" if any(r["split"] == "test" for r in data.records) else "validation"
+    evaluated = next((s for s in ("test", "validation") if s in data.curves), "")
     primary, changes = data.figures.primary, changes_of_hospitals(data.rounds, split)
     figures = {
         "primary": plots.curves(data.records, split, data.primary, data.titles, primary, changes),
@@ -133,6 +144,8 @@ def render(data: ReportData) -> str:
         "timings": plots.timings(data.rounds),
     }
     shown = {name: figure for name, figure in figures.items() if figure is not None}
+    quality = Quality.of(data.curves, data.thresholds, evaluated)
+    shown |= quality.figures
     return _template().render(
         data=data,
         split=split,
@@ -140,6 +153,8 @@ def render(data: ReportData) -> str:
         figures_json=_script_json(shown),
         plotly=Markup(get_plotlyjs()),
         tables=_tables(data),
+        quality=quality,
+        quality_head=HEAD,
         answer=_answer(data),
         kinds=[kind for kind in KINDS if any(row.get(kind) for row in data.comparison)],
         single=any(row["hospital"] not in (MEAN, OVERALL) for row in data.comparison),
@@ -168,7 +183,14 @@ def _answer(data: ReportData) -> list[tuple[str, str, str]]:
     if not row:
         return []
     what, cells = figure.name_of(row["hospital"]), compared(row, kinds, figure, number)
-    return [(kind, text, what) for kind, (text, _) in zip(kinds, cells, strict=True)]
+    found = []
+    for kind, (text, _) in zip(kinds, cells, strict=True):
+        span = span_of(row, kind, figure)
+        if row["hospital"] == MEAN:
+            span = mean_interval(own_figures(data.comparison, kind, figure)) or span
+        reach = f"; 95 % interval {number(span[0])} to {number(span[1])}" if span else ""
+        found.append((kind, text, what + reach))
+    return found
 
 
 def _kinds(data: ReportData) -> list[str]:
@@ -192,9 +214,11 @@ def _table(data: ReportData, metric: str) -> dict[str, Any]:
     kinds, figure = _kinds(data), data.figures[metric]
     rows: list[dict[str, Any]] = []
     for row in data.comparison:
-        cells = compared(row, kinds, figure, number)
+        cells: list[Any] = list(compared(row, kinds, figure, number, data.comparison))
         if row["hospital"] == MEAN and not same_hospitals(data.comparison, kinds, figure):
             cells = [(text, False) for text, _ in cells]
+        reach = [span_of(row, kind, figure) for kind in kinds]
+        cells = [(text, star, span) for (text, star), span in zip(cells, reach, strict=True)]
         name = figure.name_of(data.titles.get(row["hospital"], row["hospital"]))
         summary = row["hospital"] in (MEAN, OVERALL)
         rows.append({"name": name, "cells": cells, "summary": summary})
@@ -202,7 +226,9 @@ def _table(data: ReportData, metric: str) -> dict[str, Any]:
     notes = [f"95 % interval of the mean over hospitals: {spans}."] if spans else []
     if over := mean_over(data.comparison, kinds, figure):
         notes.insert(0, f"{over[:1].upper()}{over[1:]}.")
-    if any("±" in text for row in rows for text, _ in row["cells"]):
+    if any(span for row in rows for _, _, span in row["cells"]):
+        notes.append("Beside a figure stands its 95 % interval, with every row for one patient.")
+    if any("±" in text for row in rows for text, _, _ in row["cells"]):
         notes.append(f"{BOUND_SENTENCE}.")
     return {"metric": metric, "kinds": kinds, "rows": rows, "notes": notes}
 

@@ -54,7 +54,7 @@ def curves(
         rounds, values = series[name]
         broad = {"width": 4, "dash": "solid"} if name == stands else {"width": 2, "dash": "dash"}
         traces.append(_trace(figure.name_of(name), rounds, values, broad | {"color": "ink"}))
-    return {"data": traces, "layout": _layout("round", metric, len(traces)) | _marks(changes)}
+    return {"data": traces, "layout": layout("round", metric, len(traces)) | _marks(changes)}
 
 
 def _marks(changes: Sequence[Change]) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def by_time(rounds: list[dict[str, Any]], split: str, figure: figures.Figure) ->
     trace = {"type": "scatter", "mode": "lines+markers", "name": name, "line": line}
     return {
         "data": [trace | {"x": hours, "y": values}],
-        "layout": _layout("simulated hours", figure.name),
+        "layout": layout("simulated hours", figure.name),
     }
 
 
@@ -148,11 +148,11 @@ def sizes(
         )
         if any(row.get(split) for row in hospitals)
     ]
-    layout = _layout("", counted) | {"barmode": "stack"}
-    layout["xaxis"] |= {"type": "category"}
+    found = layout("", counted) | {"barmode": "stack"}
+    found["xaxis"] |= {"type": "category"}
     if len(names) > _MOST_TICKS:  # the pointer shows whose a bar is
-        layout["xaxis"] |= {"showticklabels": False, "title": {"text": f"{len(names)} hospitals"}}
-    return {"data": traces, "layout": layout}
+        found["xaxis"] |= {"showticklabels": False, "title": {"text": f"{len(names)} hospitals"}}
+    return {"data": traces, "layout": found}
 
 
 def timings(rounds: list[dict[str, Any]]) -> Figure | None:
@@ -170,7 +170,7 @@ def timings(rounds: list[dict[str, Any]]) -> Figure | None:
         }
         for index, step in enumerate(steps)
     ]
-    return {"data": traces, "layout": _layout("round", "seconds") | {"barmode": "stack"}}
+    return {"data": traces, "layout": layout("round", "seconds") | {"barmode": "stack"}}
 
 
 def _trace(
@@ -180,8 +180,9 @@ def _trace(
     return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, "line": line}
 
 
-def _layout(x: str, y: str, traces: int = 0) -> dict[str, Any]:
-    """``traces`` of a long legend get room below the plot, which keeps its own height."""
+def layout(x: str, y: str, traces: int = 0) -> dict[str, Any]:
+    """Of a plot with these axes. ``traces`` of a long legend get room below the plot, which keeps
+    its own height."""
     return {
         "margin": {"l": 56, "r": 12, "t": 12, "b": 44},
         "xaxis": {"title": {"text": x}, "automargin": True},

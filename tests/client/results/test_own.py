@@ -6,6 +6,7 @@ Hospitals are unlike: one has one row, one two, one a single class, one none of 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.drift.field import fields_of
 from wardround.common.drift.reference import Reference
 from wardround.common.durable.tensors import read_tensors, write_tensors
+from wardround.common.figures.curves import Groups
 from wardround.common.figures.figure import BOUND_SENTENCE
 from wardround.common.model.saved import SavedModel
 from wardround.common.model_folder.folder import read_schema
@@ -210,7 +212,31 @@ def test_the_page_runs_nothing_loads_nothing_and_escapes_all(runs: Any) -> None:
     }
     names = {name for _, attrs in tags.found for name in attrs}
     assert names == {"lang", "charset", "http-equiv", "content", "name", "class"}
-    assert '<td class="num">0.750 ±0.010</td><td class="num">0.500</td>' in text
+    cells = ("0.750 ±0.010", "", "0.500")
+    assert "".join(f'<td class="num">{cell}</td>' for cell in cells) in text
     assert text.count(BOUND_SENTENCE) == 1 and "<p>Why? &lt;script&gt;" in text
     assert "25.0%" in text and "1.5 kB" in text and share(found, "train") != share(found, "train")
     json.dumps(text)
+
+
+def test_own_curves_stand_beside_those_of_all_hospitals(runs: Any) -> None:
+    """Also where the server's are no curves: they are cut to the plot, or left out."""
+    table = runs("binary").hospitals["north"].task.figure_table()
+    own = {"low": [0.0, 0.5], "positives": [1.0, 3.0], "negatives": [3.0, 1.0], "score": [0.2, 0.8]}
+    found = OwnFigures(
+        *("", "run", "north", 3, "auc", {"test": 8}, {}, {"test": {"auc": 0.75}}, {}),
+        intervals={"test": {"auc": [0.4, 0.93]}},
+        curves={"test": own},
+    )
+    left = Left("", "run", [], {}, None, {"seq": 3, "hash": ""})
+    hostile = Groups([0.0, 0.5], [1e308, math.nan], [-5.0, 9.0], [1e9, -3.0])
+    for theirs in ({}, {"test": Groups(**own)}, {"test": hostile}):
+        text = page(found, table, left, "", theirs)
+        assert "0.400 to 0.930" in text and text.count("<svg") == 2
+        assert ("all hospitals</text>" in text) == bool(theirs)
+        assert "nan" not in text.split("<svg", 1)[1] and "inf" not in text.split("<svg", 1)[1]
+        places = re.findall(r'd="M([\d. L-]+)"', text)
+        numbers = [float(x) for one in places for x in re.split("[ L]", one)]
+        assert numbers and all(0 <= x <= 360 for x in numbers)
+    # three quarters are found at a quarter of false alarms: x = 46 + 75, y = 6 + 75
+    assert "L121.0 81.0L" in page(found, table, left)

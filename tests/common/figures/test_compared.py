@@ -11,6 +11,7 @@ from wardround.common.figures.compared import (
     mean_interval,
     mean_over,
     same_hospitals,
+    span_of,
     standing_row,
 )
 from wardround.common.figures.figure import BINARY, REGRESSION, FigureTable
@@ -29,13 +30,32 @@ TABLE = [
 
 def test_the_mean_is_the_headline_and_the_mixture_has_no_star() -> None:
     stars = {row["hospital"]: [s for _, s in compared(row, KINDS, AUC, str)] for row in TABLE}
-    assert stars["mean"] == [False, True] and stars["overall"] == [False, False]
+    assert stars["mean"] == [False, False] and stars["overall"] == [False, False]
     assert standing_row(TABLE, AUC, KINDS)["hospital"] == "mean"
     assert AUC.name_of("overall") == "all rows, hospitals mixed"
     none = [row | {"local": {}, "federated": {}} for row in TABLE[:4]]  # no hospital has its own
     assert standing_row([*none, TABLE[4]], AUC, KINDS)["hospital"] == "overall"
     rmse = FigureTable(REGRESSION, "rmse").primary
     assert rmse.may_star("overall") and rmse.name_of("overall") == "all rows together"
+
+
+def test_a_star_is_for_what_chance_can_hardly_have_made() -> None:
+    names = ["a", "b", "c", "d"]
+    pairs = [(0.70, 0.72), (0.60, 0.63), (0.80, 0.82), (0.75, 0.78)]  # always better, and far apart
+    rows = [
+        {"hospital": name, "local": {"auc": x}, "federated": {"auc": y}}
+        for name, (x, y) in zip(names, pairs, strict=True)
+    ]
+    mean = {"hospital": "mean", "local": {"auc": 0.7125}, "federated": {"auc": 0.7375}}
+    assert stats.ttest_rel(*zip(*pairs, strict=True)).pvalue < 0.05
+    assert [star for _, star in compared(mean, KINDS, AUC, str, [*rows, mean])] == [False, True]
+    rows[0]["federated"] = {"auc": 0.66}
+    assert [star for _, star in compared(mean, KINDS, AUC, str, [*rows, mean])] == [False, False]
+    one = rows[1] | {"intervals": {"local": {"auc": [0.58, 0.61]}, "federated": {"auc": [0.62, 1]}}}
+    assert [star for _, star in compared(one, KINDS, AUC, str)] == [False, True]
+    one["intervals"]["local"]["auc"][1] = 0.63
+    assert [star for _, star in compared(one, KINDS, AUC, str)] == [False, False]
+    assert span_of(one, "local", AUC) == (0.58, 0.63) and span_of(rows[1], "local", AUC) is None
 
 
 def test_the_interval_over_hospitals_is_students() -> None:

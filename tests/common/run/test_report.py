@@ -11,14 +11,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
+from wardround.common.errors import RunDirectoryError
 from wardround.common.figures.figure import BINARY, BOUND_SENTENCE, FigureTable
+from wardround.common.figures.intervals import figure_intervals
 from wardround.common.figures.records import flat_records
+from wardround.common.figures.sums import binary_figures, binary_sums
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import final_lines, report_run
 from wardround.common.run.report.grouping import labels, ranges, shortened
 from wardround.common.run.report.page import ReportData, render
+from wardround.common.run.sums import KeptSums, write_sums
 
 EVIL = "<script>alert(1)</script>"
 
@@ -132,13 +138,18 @@ def test_a_hostile_name_or_reason_stays_text_everywhere() -> None:
 
 
 def test_the_numbers_in_the_table_and_the_best_of_a_row() -> None:
-    text = render(data(["a"], [row(1, ["a"])]))
+    report = data(["a"], [row(1, ["a"])])
+    spans = {"local": {"auc": (0.6, 0.75)}, "federated": {"auc": (0.76, 0.85)}}
+    report.comparison[0]["intervals"] = spans
+    text = render(report)
     assert re.search(
-        r'<th scope="row">a</th><td class="num">0.700</td><td class="num best">0.800</td>'
-        r'<td class="num">–</td>',
+        r'<th scope="row">a</th><td class="num">0.700 <small>\(0.600–0.750\)</small></td>'
+        r'<td class="num best">0.800 <small>\(0.760–0.850\)</small></td><td class="num">–</td>',
         text,
     )
-    assert '<td class="num">0.500</td><td class="num best">0.400</td>' in text, "lower loss wins"
+    assert '<td class="num">0.500</td><td class="num">0.400</td>' in text, "a loss has no interval"
+    spans["local"]["auc"] = (0.6, 0.77)  # they overlap: chance may have made the order
+    assert 'class="num best"' not in render(report)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +251,7 @@ def test_a_mean_row_of_different_hospitals_has_no_star() -> None:
     rows = [("a", 0.5, 0.9), ("b", 0.4, None), ("mean", 0.45, 0.9), ("overall", 0.5, 0.8)]
     comparison = [
         {"hospital": name, "local": {"precision": one}, "federated": {"precision": other}}
+        | {"intervals": {"local": {"precision": (0, 0.6)}, "federated": {"precision": (0.7, 1)}}}
         for name, one, other in rows
     ]
     text = render(data(["a", "b"], [row(1, ["a", "b"])], comparison=comparison))
@@ -279,6 +291,44 @@ def test_a_run_that_nothing_is_compared_with_shows_its_models_figures(tmp_path: 
     assert "No figure of the model of round 1 was measured." in page
     assert "a figure is of at least 3 hospitals with held-out rows" in page
     assert "<p>Is &lt;b&gt; enough?</p>" in page
+
+
+def test_the_chosen_models_curves_thresholds_and_intervals_are_shown(tmp_path: Path) -> None:
+    """As a deployed, masked run leaves them: R9."""
+    rng = np.random.default_rng(3)
+    truth = np.arange(600) < 200
+    sums = binary_sums(np.clip(rng.normal(0.3 + 0.3 * truth, 0.2), 0, 1), truth)
+    figures = binary_figures(sums)
+    run = RunDirectory.create(tmp_path, "run", "")
+    run.update(status="complete", chosen_round=1, hospitals=[], kind="deployed", primary="auc")
+    run.update(figures={figure.name: asdict(figure) for figure in BINARY})
+    means = {"auc": {"mean": 0.8, "bound": 0.001, "hospitals": 3, "variance": 0.0004}}
+    shown = {"overall": {"test": figures}, "within": {"test": means}, "over": {"test": list("abc")}}
+    run.append_round(row(1, ["a"], hospitals={}, hidden=True, **shown))
+    write_sums(run, KeptSums(1, {"test": sums}, {"test": list("abc")}, True))
+    low, high = figure_intervals(figures, sums)["auc"]
+    (line,) = final_lines(run)
+    logit = stats.logistic.ppf(0.8) + np.array([-1, 1]) * 1.96 * 0.02 / 0.16
+    assert line == (
+        "model of round 1, test rows: auc 0.800 (mean of hospitals; 95 % interval "
+        f"{stats.logistic.cdf(logit[0]):.3f} to {stats.logistic.cdf(logit[1]):.3f}), "
+        f"{figures['auc']:.3f} (all rows, hospitals mixed; 95 % interval {low:.3f} to {high:.3f})"
+    )
+    at = {"sensitivity": [0.9, 0.85, 0.93], "specificity": [0.5, None, None]}
+    one = {"rule": "sensitivity=0.9", "threshold": 0.37, "figures": at}
+    (run.model / "thresholds.json").write_text(json.dumps({"thresholds": [one]}))
+    page = Page(text := report_run(run).read_text())
+    assert {"roc", "precision", "calibration", "benefit"} <= set(page.figures)
+    curve = page.figures["roc"]["data"][1]
+    assert np.trapezoid(curve["y"], curve["x"]) == pytest.approx(figures["auc"], abs=2e-3)
+    assert {"sensitivity=0.9", "0.37", "0.900 (0.850–0.930)", "0.500"} <= set(page.cells)
+    cells = [f"{cell:.0f}" for cell in sums["confusion"].ravel()]
+    assert all(cell in page.cells for cell in cells)
+    own = text.replace(page.scripts[0], "")
+    assert "@page { size: A4" in own and "beforeprint" in own
+    (run.path / "sums.safetensors").write_bytes(b"cut")
+    with pytest.raises(RunDirectoryError, match="remove it: the run then shows no curves"):
+        report_run(run)
 
 
 def test_the_page_speaks_of_what_was_made_and_says_what_sizes_are(tmp_path: Path) -> None:

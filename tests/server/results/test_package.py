@@ -9,20 +9,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conftest import Federate, examples
 from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ResultsRefused, RunDirectoryError
+from wardround.common.figures.sums import binary_figures, binary_sums
 from wardround.common.protocol.results import StudyEnded, StudyFile
 from wardround.common.results.package import Package, verify_folder
 from wardround.common.results.staging import Expected, Staging
 from wardround.common.run.directory import RunDirectory
+from wardround.common.run.sums import KeptSums
 from wardround.common.trust.identity import Identity
 from wardround.server.results import package as module
 from wardround.server.results.deliver import deliveries, ended
 from wardround.server.results.package import make_package, package_of
-from wardround.server.results.shared import TOO_FEW, shared_rounds, shared_summary
+from wardround.server.results.shared import (
+    TOO_FEW,
+    shared_curves,
+    shared_round,
+    shared_rounds,
+    shared_summary,
+)
 
 SERVER = Identity.from_bytes(bytes(range(32)))
 NAMES = ("canary-north", "canary-south", "canary-east")
@@ -141,6 +150,36 @@ def test_masked_sums_are_shown_as_they_were_opened_and_never_those_of_one() -> N
     # of five that evaluated, two where it is defined don't know each other: each is told nothing
     five = both | {"over": {"test": list("abcde")}}
     assert shown(five)["within"] == {"test": {}}
+
+
+def test_curves_are_over_the_hospitals_of_the_figures_and_tell_of_no_few() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.arange(400) < 20
+    sums = binary_sums(np.clip(rng.normal(0.3 + 0.3 * truth, 0.2), 0, 1), truth)
+    row = ROW | {"over": {"test": ["a", "b", "c"]}, "overall": {"test": binary_figures(sums)}}
+    kept = KeptSums(3, {"test": sums, "validation": sums}, {"test": ["a", "b", "c"]}, True)
+
+    def made(**changes: Any) -> Any:
+        one = row | changes
+        lines = [shared_round(one, {"test": one["over"]["test"]})]
+        return shared_curves(kept, [one], lines)
+
+    (split,) = made()["splits"]
+    curves = made()["splits"][split]
+    groups = curves["groups"][""]
+    assert split == "test" and sum(groups["positives"]) == 20 and sum(groups["negatives"]) == 380
+    # below a score of 1/2 there are 4 of the positives, as the shown sensitivity says: one step
+    below = [low < 0.5 for low in groups["low"]]
+    assert below.count(True) == 1 and len(groups["low"]) >= 3
+    assert min(groups["positives"][1:] + groups["negatives"][1:]) >= 5
+    low, high = curves["intervals"]["auc"]
+    assert low < binary_figures(sums)["auc"] < high and round(low, 4) == low
+    assert made(over={"test": ["a", "b", "d"]}) is None, "other hospitals evaluated it last"
+    assert made(over={"test": ["a"]}) is None and made(overall={}) is None
+    assert shared_curves(None, [row], []) is None
+    plain = row | {"over": {"test": ["a", "b"]}, "hidden": False}
+    two = KeptSums(3, {"test": sums}, {"test": ["a", "b"]})
+    assert shared_curves(two, [plain], [shared_round(plain, {"test": ["a", "b"]})]) is None
 
 
 def test_a_lost_rounds_model_is_the_one_before_and_is_not_shown_over_others_again() -> None:
