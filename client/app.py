@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
 from wardround.client.requests.job import TrainingJob
+from wardround.client.requests.judging import answer_judgement
 from wardround.client.requests.layouts import metrics_layout, statistics_layout
 from wardround.client.requests.own_model import keep_own_model
 from wardround.client.requests.received import ModelCache, Received, receive, totals_of
@@ -188,6 +189,8 @@ def evaluate(
     """Metric sums of the global model (with personal layers) on the held-out splits."""
     refuse_plain(content, hospital)
     request = EvaluateRequest.from_records(content)
+    if request.judge:
+        return answer_judgement(models, request, content, hospital, state)
     if request.masked is not None:
         splits = asked_splits(request.masked, announced_sizes(hospital))
         step = Step("evaluate", request.model.server_round, tuple(splits))

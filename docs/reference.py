@@ -38,6 +38,7 @@ from wardround.common.process.main import app
 from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
+from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.known_effects import EFFECTS
 from wardround.common.settings.procedure import DescribeOptions, EvaluateOptions
 from wardround.common.settings.strategies import STRATEGIES
@@ -113,6 +114,8 @@ def _table(name: str) -> str:
         return _HEAD + "".join(_rows(SitePolicy, ()))
     if name in _TABLES:
         return _HEAD + "".join(_rows(_TABLES[name], getattr(_TABLES[name], "effects", ())))
+    if name == "judgement":
+        return _HEAD + "".join(_rows(JudgementTable, ()))
     if name == "server.dashboard":
         return _HEAD + "".join(_rows(DashboardTable, ()))
     (model, *_) = _kinds(Config.model_fields[name].annotation)

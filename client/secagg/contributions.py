@@ -6,6 +6,10 @@ attempt that was never opened may be repeated, with others; then of any sums tha
 combination tells fewer than the hospitals that answered for one of them
 (``tests/secagg/test_opened_once.py`` goes through all of them for few hospitals).
 
+A judgement's sums by group add up to those of an evaluation. Over other hospitals they would be,
+less that one, the numbers of who joined or left: so it is of a model that this hospital gave
+figures of, and of exactly the hospitals whose figures were opened with its own.
+
 Models and totals are fixed by the first request that brings them: a step that is repeated, and the
 one that goes on from it, bring the same again. It all lies in the hospital's store, by run, and is
 there before a byte leaves.
@@ -34,6 +38,9 @@ _LATER = (
     "another run"
 )
 _STEPS = ("statistics", "sums")
+JUDGE = "judge"
+_LAST = 2**62
+"""Where a judgement stands in a run: after all rounds."""
 _CLOSE = 1e-6
 """Relative: what two machines' libraries may differ by in a number that both work out."""
 
@@ -46,9 +53,9 @@ class OtherThanBefore(ProtocolRefused):
 class Step:
     """Which sum of a run a request is for, as the hospital itself reads the request.
 
-    kind : 'statistics', 'sums', 'train' or 'evaluate'
+    kind : 'statistics', 'sums', 'train', 'evaluate' or 'judge'
     number : the phase of the preparation, the step of another procedure, or the round
-    splits : of an evaluation, those that are asked for
+    splits : of an evaluation or a judgement, those that are asked for
     before : of a procedure's step, digest of all arrays that the one before must have been asked
         with; empty for the first
     """
@@ -64,19 +71,28 @@ class Step:
         these, or a procedure's steps.)"""
         if self.kind in _STEPS:
             return 0, self.number
+        if self.kind == JUDGE:
+            return _LAST, 0
         return self.number, int(self.kind == "evaluate")
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is opened at most once: each split's figures by themselves."""
+        """What is opened at most once: each split's figures by themselves, one judgement."""
+        if self.kind == JUDGE:
+            return (JUDGE,)
         name = f"{self.kind} {self.number}"
         return tuple(f"{name} {split}" for split in self.splits) or (name,)
+
+    @property
+    def figures(self) -> str:
+        """Of a judgement: the part whose figures it is bound to."""
+        return f"evaluate {self.number} {self.splits[0]}"
 
     def is_purpose(self, purpose: str) -> bool:
         """Whether a TaskRequest's purpose says this step (an evaluation's also names one of the
         splits, and its attempt)."""
         name = f"{self.kind} {self.number}"
-        if not self.splits:
+        if not self.splits or self.kind == JUDGE:
             return purpose == name
         splits = "|".join(self.splits)
         return re.fullmatch(rf"{name}( {splits})?( \d{{1,9}})?", purpose) is not None
@@ -123,6 +139,9 @@ class Asked:
     most_uploads : for one sum, of all attempts
     first_model : digest of the model that round 1 trains from; empty: not in the plan
     digests : of what the request brings; worked out when it is first called
+    judged : whether the plan has a judgement, so that figures are kept in mind
+    forgets : a simulation's hospital, whose record ends with its process: one that knows of no
+        figures after its run was gone on with judges all the same
     """
 
     step: Step
@@ -131,6 +150,8 @@ class Asked:
     first_model: bytes
     terms: Terms
     digests: Callable[[], Digests]
+    judged: bool = False
+    forgets: bool = False
 
 
 @dataclass
@@ -150,6 +171,18 @@ class Sum:
 
 
 @dataclass
+class Figured:
+    """Figures that this hospital gave of a model, where one will be judged.
+
+    model : digest
+    whose : digest of the names of those whose figures were opened with its own; empty: none were
+    """
+
+    model: bytes
+    whose: bytes = b""
+
+
+@dataclass
 class Contributions:
     """This hospital's part in one run's sums.
 
@@ -158,6 +191,8 @@ class Contributions:
     totals : digest of the preparation that training and evaluation go by; empty before the first
     models : by round, but for those that lie before what was opened: digest of the model that
         training left, which is evaluated and gone on with
+    figures : by part, where the plan has a judgement
+    judged : the part whose model a judgement was asked of; '' before it
     """
 
     run: str
@@ -165,6 +200,8 @@ class Contributions:
     sums: dict[str, Sum] = field(default_factory=dict)
     totals: bytes = b""
     models: dict[int, bytes] = field(default_factory=dict)
+    figures: dict[str, Figured] = field(default_factory=dict)
+    judged: str = ""
 
     # --- what is asked ---------------------------------------------------------------------------
     def check(self, asked: Asked) -> None:
@@ -200,6 +237,11 @@ class Contributions:
         for part in asked.step.parts:
             one = self.sums.setdefault(part, Sum(asked.step.order, data=asked.digests().data))
             one.uploads += 1
+        if asked.step.kind == JUDGE:
+            self.judged = asked.step.figures
+        elif asked.judged and asked.step.kind == "evaluate":
+            for part in asked.step.parts:
+                self.figures[part] = Figured(asked.digests().model)
 
     def _fixed(self, asked: Asked) -> tuple[dict[int, bytes], bytes]:
         """Models by round and totals, with those of this request."""
@@ -219,35 +261,67 @@ class Contributions:
                 f"{step.parts[0]}: the totals of the steps before are others than the last step "
                 "was asked with"
             )
-        if step.kind not in _STEPS:
+        if step.kind == JUDGE:
+            self._check_judged(asked)
+        elif step.kind not in _STEPS:
             left = step.number - (step.kind == "train")  # the round that left this model
             if models.setdefault(left, digests.model) != digests.model:
                 known = "the plan has" if left == 0 else "this hospital was shown before"
                 raise OtherThanBefore(
                     f"{step.parts[0]}: the model isn't the one of round {left} that {known}"
                 )
-            if (totals := totals or digests.totals) != digests.totals:
-                raise OtherThanBefore(
-                    f"{step.parts[0]}: the preparation's totals are others than before in this run"
-                )
+        if step.kind not in _STEPS and (totals := totals or digests.totals) != digests.totals:
+            raise OtherThanBefore(
+                f"{step.parts[0]}: the preparation's totals are others than before in this run"
+            )
         return models, totals
+
+    def _check_judged(self, asked: Asked) -> None:
+        """It is of a model whose figures were opened with this hospital's own, and of one."""
+        step, digests = asked.step, asked.digests()
+        known = self.figures.get(step.figures)
+        if known is None and asked.forgets:
+            return
+        if known is None or not known.whose:
+            raise ProtocolRefused(
+                f"{JUDGE}: this hospital gave no figures of round {step.number} that were opened, "
+                "and judges no other model"
+            )
+        if known.model != digests.model or self.judged not in ("", step.figures):
+            raise OtherThanBefore(
+                f"{JUDGE}: the model isn't the one of round {step.number} that this hospital gave "
+                "figures of"
+                if known.model != digests.model
+                else f"{JUDGE}: another model was to be judged before in this run"
+            )
 
     def _still_asked(self, models: Mapping[int, bytes]) -> dict[int, bytes]:
         """Without those of rounds that lie before what was opened: no others are forgotten, or a
         round that nobody opens would make room for another model."""
         return {number: one for number, one in models.items() if number >= self.at[0] - 1}
 
-    def open(self, parts: Sequence[str], aggregation: bytes) -> None:
+    def open(self, parts: Sequence[str], aggregation: bytes, whose: bytes = b"") -> None:
         """Note that shares are about to be given for a sum of these parts.
 
-        Raises ProtocolRefused, and changes nothing, where shares were given for another one.
+        whose : digest of the names of those who are in it; empty where they aren't all known
+
+        Raises ProtocolRefused, and changes nothing, where shares were given for another one, or a
+        judgement is of others than its figures.
         """
         for part in parts:
             if part not in self.sums:
                 raise ProtocolRefused(f"{part}: this hospital {_LATER}")
             if self.sums[part].opened not in (b"", aggregation):
                 raise SharesGiven(f"{part}: this hospital {_GAVE_SHARES}")
+        bound = self.figures.get(self.judged)  # None: a simulation's (``Asked.forgets``)
+        if JUDGE in parts and bound is not None and not (whose and whose == bound.whose):
+            raise ProtocolRefused(
+                f"{JUDGE}: it is of other hospitals than the figures of '{self.judged}' were, so "
+                "that their difference would tell of one"
+            )
         for part in parts:
+            if part in self.figures:
+                self.figures[part].whose = whose
             self.sums[part].opened = aggregation
             self.at = max(self.at, self.sums[part].order)
         self.sums = {name: one for name, one in self.sums.items() if one.order >= self.at}
@@ -268,6 +342,10 @@ class Contributions:
             "totals": self.totals,
             "rounds": list(self.models),
             "models": list(self.models.values()),
+            "figured": list(self.figures),
+            "figured_models": [one.model for one in self.figures.values()],
+            "figured_whose": [one.whose for one in self.figures.values()],
+            "judged": self.judged,
         }
 
     @classmethod
@@ -277,6 +355,7 @@ class Contributions:
         pairs = zip(orders[::2], orders[1::2], strict=True)
         columns = (values[key] for key in ("uploads", "data", "opened"))
         rows = zip(pairs, *columns, strict=True)
+        figured = values["figured_models"], values["figured_whose"]
         first, second = values["at"]
         return cls(
             str(values["run"]),
@@ -284,6 +363,8 @@ class Contributions:
             dict(zip(values["parts"], (Sum(*row) for row in rows), strict=True)),
             values["totals"],
             dict(zip(values["rounds"], values["models"], strict=True)),
+            dict(zip(values["figured"], map(Figured, *figured), strict=True)),
+            str(values["judged"]),
         )
 
 

@@ -77,7 +77,8 @@ class MaskedAsk:
         largest = 1 if clip or self.step.kind != "train" else plan.largest_weight
         terms = Terms(table.bits, clip or (lambda limits: table.clip), bool(clip), largest)
         first = bytes.fromhex(plan.first_model)
-        return Asked(self.step, plan.run, plan.uploads, first, terms, self.digests)
+        judged, forgets = self.hospital.config.judgement is not None, self.hospital.simulated
+        return Asked(self.step, plan.run, plan.uploads, first, terms, self.digests, judged, forgets)
 
 
 def secure_client(hospital: Hospital, state: ClientState) -> SecureClient:

@@ -146,6 +146,7 @@ class SecureClient:
             exchanges=[request.members[holder].exchange for holder in holders],
             link=secrets.token_bytes(KEY_BYTES),
             link_index=request.first,
+            everyone=list(names),
         )
         bundle = self._make_bundle(group, session)
         group.own_keys = bundle.keys.digest()
@@ -225,7 +226,8 @@ class SecureClient:
             return group.answer
         check_survivors(group, request, self.policy)
         contributions = self._memory.contributions(group.run)
-        contributions.open(group.parts, aggregation_id(group.group, request.index))
+        aggregation = aggregation_id(group.group, request.index)
+        contributions.open(group.parts, aggregation, group.whose(request.survivors))
         shares = self._open_shares(group, request)
         group.forget_before(request.index + 1)
         group.answer = wire.Shares(group.group, request.index, self.name, shares).to_bytes()

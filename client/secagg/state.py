@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +21,14 @@ _FORGET = (
     "then lost)"
 )
 SESSION_FORMAT = Format("secagg session", _FORGET)
-RUN_FORMAT = Format("record of what was contributed to a run", _FORGET)
+
+
+def _without_judgement(values: Values) -> Values:
+    """Version 2 has what a judgement is bound to."""
+    return values | {"figured": [], "figured_models": [], "figured_whose": [], "judged": ""}
+
+
+RUN_FORMAT = Format("record of what was contributed to a run", _FORGET, (_without_judgement,))
 
 
 def _say_which_graph(values: Values) -> Values:
@@ -29,7 +37,13 @@ def _say_which_graph(values: Values) -> Values:
     return values | {"window": 0, "ring": b""}
 
 
-GROUP_FORMAT = Format("secagg group", _FORGET, (_say_which_graph,))
+def _say_who(values: Values) -> Values:
+    """Version 3 has all members' names; of a group that was made before only neighbours' are known,
+    and no judgement is opened of it."""
+    return values | {"everyone": []}
+
+
+GROUP_FORMAT = Format("secagg group", _FORGET, (_say_which_graph, _say_who))
 
 
 class Store(Protocol):
@@ -92,6 +106,7 @@ class Group:
     uploaded, answered : the last aggregation that a vector, or shares, were given out for; or -1
     answered_request, answer : what was asked then, and the bytes that were given
     run, parts : of what the last vector was sent for: the run, and names of its sums
+    everyone : names of all members, in their order
     """
 
     group: bytes
@@ -117,6 +132,14 @@ class Group:
     answer: bytes = field(default=b"", repr=False)
     run: str = ""
     parts: list[str] = field(default_factory=list)
+    everyone: list[str] = field(default_factory=list)
+
+    def whose(self, survivors: Sequence[int]) -> bytes:
+        """Digest of the names of these members; empty where they aren't known."""
+        if len(self.everyone) != self.clients:
+            return b""
+        names = sorted(self.everyone[place] for place in survivors)
+        return digest("survivors", *(name.encode() for name in names))
 
     @property
     def limits(self) -> Thresholds:

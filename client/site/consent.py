@@ -17,6 +17,7 @@ from wardround.client.site.stop import LOCK
 from wardround.client.site.studies import StudyFolders
 from wardround.client.site.study_text import (
     Shown,
+    asked_of_groups,
     asked_of_records,
     chosen_otherwise,
     differs_by,
@@ -126,6 +127,8 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
         say(study_text(now.study, now.config, _where_data(kit, now.study)))
     elif now.study is None and (cohort := kit.description.config().cohort) is not None:
         say(asked_of_records(cohort))
+    if now.study is None and (judged := kit.description.config().judgement) is not None:
+        say(asked_of_groups(judged))
     for text in asked_of_sources(kit, now.study, now.config):
         say(text)
     say(plan_text(manifest))

@@ -81,6 +81,8 @@ def asked_columns(config: Config, without: tuple[str, ...] = ()) -> list[str]:
     names = list(_unnamed(config))
     if config.cohort is not None:
         names, without = [*names, *config.cohort.variables], (*without, "patient_id")
+    if config.judgement is not None:
+        names += config.judgement.groups
     without = (*without, "ignore")
     names += [
         one for table in tables if isinstance(table, Mapping) for one in _names(table, without)

@@ -68,8 +68,7 @@ class SitePolicy(MachineRules):
         ge=3,
         le=1000,
         description=(
-            "fewest persons whose count a description may show; a plan that would show fewer is "
-            "refused"
+            "fewest persons whose count a description or a judgement may show; of fewer: refused"
         ),
     )
     require_secure_aggregation: bool = Field(
@@ -164,6 +163,9 @@ class SitePolicy(MachineRules):
             "takes every column the others are left out, where a "
             "[snapshot](data.md#where-a-hospitals-data-are) is taken"
         ),
+    )
+    groups: Patterns = Field(
+        [], description="by which columns figures may be shown [by groups](judgement.md)"
     )
     codes: Patterns = Field(
         ["*"],

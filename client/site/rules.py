@@ -74,6 +74,15 @@ def _allowed(site: SitePolicy, key: str, what: str, name: str) -> None:
 
 
 def _check_cells(site: SitePolicy, config: Config) -> None:
+    if (table := config.judgement) is not None:
+        for name in table.groups:
+            _allowed(site, "groups", "column to judge by", name)
+        if table.smallest_cell < site.smallest_cell:
+            raise site.refused(
+                "smallest_cell",
+                f"this hospital allows counts of {site.smallest_cell} persons or more, the run "
+                f"would show {table.smallest_cell} (judgement.smallest_cell)",
+            )
     options = config.procedure.settings
     if isinstance(options, DescribeOptions) and options.smallest_cell < site.smallest_cell:
         raise site.refused(

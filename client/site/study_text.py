@@ -16,7 +16,7 @@ from wardround.client.site.cohort_text import cohort_rows
 from wardround.common.config.load import Config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.run.shaping import flat
-from wardround.common.settings import CohortTable
+from wardround.common.settings import CohortTable, JudgementTable
 from wardround.common.settings.cohort import CohortIndex
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
@@ -98,6 +98,8 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
         options = config.procedure.settings.model_dump(mode="json")
         asked = "; ".join(f"{key}: {_value(one)}" for key, one in options.items() if one)
         yield "procedure", f"{config.procedure.name} ({asked})"
+    if config.judgement is not None:
+        yield "figures by groups", _judged(config.judgement)
     yield "held out", f"{data.test_fraction:g} to test, {data.validation_fraction:g} to validate"
     now, default = (
         flat("", {name: one.model_dump(mode="json")[name] for name in _OTHERS})
@@ -107,6 +109,18 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
     others = [key for key in now if now[key] != default.get(key) and key.split(".")[1] not in own]
     if others:
         yield "other settings", "; ".join(f"{key}: {_value(now[key])}" for key in others)
+
+
+def _judged(table: JudgementTable) -> str:
+    """What a judgement asks: once, of the chosen model's held-out rows."""
+    given = {**table.bands, **table.categories}
+    groups = (f"{name} ({_value(given[name])})" if name in given else name for name in table.groups)
+    return f"{', '.join(groups)}; none that tells of fewer than {table.smallest_cell} persons"
+
+
+def asked_of_groups(table: JudgementTable) -> str:
+    """The same of a federation that is one study."""
+    return "\n".join(_row("figures by groups", _judged(table))) + "\n"
 
 
 def _value(value: Any) -> str:

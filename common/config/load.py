@@ -27,6 +27,7 @@ from wardround.common.settings import (
     DataTable,
     EvaluationTable,
     FederationTable,
+    JudgementTable,
     NeedsTable,
     NetworkTable,
     PrivacyTable,
@@ -74,6 +75,7 @@ class Config(Table):
     study: StudyTable | None = None
     cohort: CohortTable | None = None
     needs: NeedsTable | None = None
+    judgement: JudgementTable | None = None
     card: CardTable = CardTable()
     _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
     _notes: list[str] = PrivateAttr(default_factory=list)

@@ -34,6 +34,18 @@ BEST_ROUND = Value(
 )
 
 
+JUDGE = Value(
+    m.CONFIG,
+    "judge",
+    whole(1, 1),
+    decided=position(
+        "only where the accepted plan's settings have [judgement], and once in a run, after all "
+        "rounds: of a model that it gave figures of, and of the same hospitals",
+        "client.secagg.contributions.Contributions.check",
+    ),
+)
+
+
 @dataclass(frozen=True)
 class EvaluateRequest:
     """Asks for metric sums.
@@ -42,6 +54,7 @@ class EvaluateRequest:
         personal: which other model a hospital is to keep; 0: none
     masked : with secure aggregation, which sums are asked for and under which keys
     strategy : settings that the strategy has added
+    judge : whether the sums are those of ``[judgement]``, by groups
     """
 
     type: ClassVar = m.EVALUATE
@@ -50,6 +63,7 @@ class EvaluateRequest:
     best_round: int = 0
     masked: MaskedTask | None = None
     strategy: Mapping[str, Any] = field(default_factory=dict)
+    judge: bool = False
 
     def to_records(self, first: Iterable[str] = ()) -> Content:
         """``first``: settings that stand before all others, in the order that a strategy chose."""
@@ -58,14 +72,14 @@ class EvaluateRequest:
             **self.strategy,
             **values((ROUND, model.server_round)),
             **model.of_entries(),
-            **values((BEST_ROUND, self.best_round or None)),
+            **values((BEST_ROUND, self.best_round or None), (JUDGE, int(self.judge) or None)),
             **model.of_client(),
         }
         return model_content(model, config, self.totals, self.masked, first)
 
     def completed(self, model: SentModel, settings: Mapping[str, Any]) -> EvaluateRequest:
         """This request with a strategy's model and the settings that it gave with it."""
-        return replace(self, model=model, strategy=further(settings, BEST_ROUND))
+        return replace(self, model=model, strategy=further(settings, BEST_ROUND, JUDGE))
 
     @classmethod
     def from_records(cls, content: Content) -> EvaluateRequest:
@@ -76,7 +90,8 @@ class EvaluateRequest:
             Totals.read(came),
             came.find(BEST_ROUND) or 0,
             MaskedTask.read(content),
-            further(came.config(), BEST_ROUND),
+            further(came.config(), BEST_ROUND, JUDGE),
+            came.find(JUDGE) is not None,
         )
 
 

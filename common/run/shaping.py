@@ -72,6 +72,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     ),
     "server": (),
     "cohort": ("index", "variables"),
+    "judgement": ("groups", "bands", "categories", "smallest_cell", "threshold"),
 }
 """Keys by table. Others of these tables are options of a task, a strategy or a procedure, or
 operational."""
@@ -86,6 +87,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "privacy": ("epsilon_limit",),
     "evaluation": (),
     "cohort": (),
+    "judgement": (),
     "procedure": (),
     "simulation": ("baselines", "threads", "executor", "ray_address"),
     "server": (
@@ -120,6 +122,8 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     del tables["network"], tables["study"], tables["needs"], tables["card"]
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]
+    if config.judgement is None:  # likewise
+        del tables["judgement"]
     tables["task"] = without_folders(config.task.name, tables["task"])
     tables["procedure"] = config.procedure.shared()
     found: dict[str, Any] = {}

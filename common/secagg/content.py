@@ -49,6 +49,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
         del tables[table]
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]
+    if config.judgement is None:  # likewise
+        del tables["judgement"]
     if config.procedure.trains:  # what most do, as it was before there was anything else
         del tables["procedure"]
     else:

@@ -7,6 +7,7 @@ A key that works only together with another is in ``known_effects``. Nothing her
 from wardround.common.settings.base import Positive, Table
 from wardround.common.settings.card import CardTable
 from wardround.common.settings.cohort import CohortTable
+from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.machines import ServerTable, SimulationTable
 from wardround.common.settings.needs import NeedsTable
 from wardround.common.settings.network import NetworkTable, StudyTable
@@ -46,6 +47,7 @@ __all__ = [
     "EvaluationTable",
     "FederationTable",
     "FinishedOptions",
+    "JudgementTable",
     "NeedsTable",
     "NetworkTable",
     "OWN_TRAINING",

@@ -21,6 +21,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, Layout, encode_arrays
 from wardround.common.privacy.claims import Claim
 from wardround.common.protocol import names as m
+from wardround.common.protocol.evaluate import EvaluateRequest
 from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.sums import SumsRequest
 from wardround.common.tasks.base import Task
@@ -47,7 +48,7 @@ class Question:
     """
 
     purpose: str
-    request: StatisticsRequest | SumsRequest
+    request: StatisticsRequest | SumsRequest | EvaluateRequest
     shapes: Mapping[str, tuple[int, ...]] | None
     fits: Fits | None
     what: str
@@ -55,11 +56,9 @@ class Question:
     @property
     def step(self) -> int:
         """Of the procedure, or phase, from 0."""
-        return (
-            self.request.phase
-            if isinstance(self.request, StatisticsRequest)
-            else (self.request.step)
-        )
+        if isinstance(self.request, StatisticsRequest):
+            return self.request.phase
+        return self.request.step if isinstance(self.request, SumsRequest) else 0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from wardround.server.members.member import Member
 
 
 def queries(
-    request: DescribeRequest | StatisticsRequest | SumsRequest | LayoutRequest,
+    request: DescribeRequest | StatisticsRequest | SumsRequest | LayoutRequest | EvaluateRequest,
     members: Iterable[Member | int],
 ) -> list[Message]:
     """The same question to each member (or node id)."""

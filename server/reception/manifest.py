@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wardround.common.config.load import Config
+from wardround.common.judgement.judge import check_judgement
 from wardround.common.manifest.leaves import (
     preparation_leaves,
     procedure_leaves,
@@ -76,6 +77,7 @@ def preparation_manifest(
 
     Raises ConfigError, StrategyError or TaskError for settings that no run could have.
     """
+    check_judgement(config, task)
     plan = build_strategy(config)
     secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config.privacy)
     wanted = description.hospitals if study is None else study.hospitals

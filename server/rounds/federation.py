@@ -39,14 +39,13 @@ from wardround.server.members.sampling import (
 )
 from wardround.server.rounds.checkpoint import (
     FederationState,
-    checkpoint_path,
     newest_checkpoint,
-    read_checkpoint,
     write_checkpoint,
 )
 from wardround.server.rounds.ends import MOST_LOST, BudgetsSpent, RoundLost
 from wardround.server.rounds.evaluating import Evaluator, check_selection, round_line
-from wardround.server.rounds.finishing import finish_model
+from wardround.server.rounds.finishing import chosen_round, finish_model
+from wardround.server.rounds.judging import judge_model
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.preparation import Preparation
@@ -123,6 +122,14 @@ class Federation:
         expected = runner.expected(state.round + 1, state.model, cohort, norm)
         self._host.on_model(KnownModel(expected, state.first_model))
         del model, expected  # it would stay in memory for the rest of the run
+        self._rounds(runner, plan, state)
+        chosen = chosen_round(self._parts, state, self._lost)
+        kept = state.figure_sums.get(chosen.round)
+        judge_model(self._parts, participants, self._journal, chosen, kept, form)
+        return self._finish(state, chosen, participants.members, form)
+
+    def _rounds(self, runner: RoundRunner, plan: StrategyPlan, state: FederationState) -> None:
+        """All that are left."""
         for server_round in range(state.round + 1, self._config.federation.rounds + 1):
             if (reason := patience_spent(state, self._config.evaluation, self._task)) is not None:
                 self._end_early(state, reason)
@@ -135,7 +142,6 @@ class Federation:
                 self._evaluate_last(runner, plan, state)
                 self._end_early(state, str(error))
                 break
-        return self._finish(state, participants.members, form)
 
     def _end_early(self, state: FederationState, reason: str) -> None:
         last = f"round {state.round} of {self._config.federation.rounds} is the last"
@@ -361,18 +367,12 @@ class Federation:
         self._journal.clear()
 
     def _finish(
-        self, state: FederationState, members: Sequence[Member], form: ModelForm
+        self,
+        state: FederationState,
+        chosen: FederationState,
+        members: Sequence[Member],
+        form: ModelForm,
     ) -> FederationOutcome:
-        if 0 < state.round == self._lost:
-            raise RoundFailed("no round was made: all were lost", mend=self._host.anew)
-        chosen = state
-        if self._config.evaluation.select == "best" and state.best_round is None:
-            note = "no round had a validation figure to be chosen by: the last one's model is kept"
-            self._observer.warnings([note])
-            self._run_directory.update(not_chosen=note)
-        if self._config.evaluation.select == "best" and state.best_round is not None:
-            path = checkpoint_path(self._run_directory.checkpoints, state.best_round)
-            chosen = read_checkpoint(path)
         finish_model(self._parts, chosen.model, chosen.totals, chosen.round, form)
         if personal := form.entries.personal:
             self._observer.progress(

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from wardround.common.errors import RoundFailed
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays
 from wardround.common.model.saved import MODEL, ModelForm, write_preparation
 from wardround.common.model_folder.write import describe_model, seal_folder
+from wardround.server.rounds.checkpoint import (
+    FederationState,
+    checkpoint_path,
+    read_checkpoint,
+)
 from wardround.server.rounds.parts import FederationParts
+
+
+def chosen_round(parts: FederationParts, state: FederationState, lost: int) -> FederationState:
+    """The round whose model the run leaves.
+
+    lost : how many rounds in a row, up to the last one, have no update
+
+    Raises RoundFailed where no round was made.
+    """
+    if 0 < state.round == lost:
+        raise RoundFailed("no round was made: all were lost", mend=parts.host.anew)
+    if parts.config.evaluation.select != "best":
+        return state
+    if state.best_round is None:
+        note = "no round had a validation figure to be chosen by: the last one's model is kept"
+        parts.observer.warnings([note])
+        parts.run_directory.update(not_chosen=note)
+        return state
+    return read_checkpoint(checkpoint_path(parts.run_directory.checkpoints, state.best_round))
 
 
 def finish_model(

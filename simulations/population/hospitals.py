@@ -15,6 +15,7 @@ from wardround.client.training.settings import check_training
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, DataError, WardroundError
 from wardround.common.flower.hosting import Context
+from wardround.common.judgement.judge import check_judgement
 from wardround.common.model.initial import Initial, read_initial
 from wardround.common.model_folder.folder import ModelFolder, opened
 from wardround.common.names import names_of
@@ -73,6 +74,7 @@ class Population:
         check_training(config, task, simulated=True)
         check_settings(config)
         check_task(config, task)
+        check_judgement(config, task)
         self.config, self.task = config, task
         self.notes: list[str] = []
         self._identities = identities

@@ -175,7 +175,8 @@ def asking(config: Config) -> Config:
     """The same settings, of a description where they would train. Raises ConfigError for a
     simulation of thousands of clients, which are all of one make."""
     if config.procedure.trains:
-        config = config.model_copy(update={"procedure": ProcedureTable(name="describe")})
+        asked = {"procedure": ProcedureTable(name="describe"), "judgement": None}
+        config = config.model_copy(update=asked)
     if config.simulation.partition == "virtual":
         raise ConfigError(
             "simulation.partition: 'virtual' clients draw their rows from one pool, so there is "

@@ -107,6 +107,7 @@ FALSE: dict[str, tuple[str, Sequence[Any]]] = {
     "train, evaluate config/frozen": ("config", ["ab"]),
     "train, evaluate config/server-round": ("config", [0, 4, 1000]),
     "evaluate config/best-round": ("config", [9]),
+    "evaluate config/judge": ("config", [1, 2]),
     "train config/run": ("config", ["another"]),
 }
 """False values of fields, by how they are declared: each must be refused."""

@@ -21,6 +21,10 @@ _HOSPITAL = ('privacy.unit="hospital"', *_EXAMPLE[1:])
 _ADAPTIVE = ('privacy.clipping="adaptive"',)
 _SUMMED = ("training.local_steps=1",)
 _BEST = ('evaluation.select="best"',)
+_JUDGED = (
+    *("federation.rounds=1", "data.test_fraction=0.5", "simulation.baselines=false"),
+    'judgement.groups=["ward"]',
+)
 _OUTSIDE = {"outside": "test a 1 1\n"}
 """A hospital that only evaluates."""
 
@@ -41,6 +45,7 @@ class Scenario:
     exact : whether all of its numbers are powers of two and small sums of them
     single : whether every client is asked by itself, as between machines
     described : whether small tables are described, instead of training
+    judged : whether a model of such tables is trained, and then judged by groups
     """
 
     overrides: tuple[str, ...]
@@ -49,6 +54,7 @@ class Scenario:
     task: Mapping[str, bool] = field(default_factory=dict)
     rows: Mapping[str, str] = field(default_factory=lambda: ROWS)
     described: bool = False
+    judged: bool = False
     tamper: Tamper = lambda message: None
 
 
@@ -59,8 +65,10 @@ def run(scenario: Scenario, folder: Path) -> list[Crossed]:
     config = settings(folder, place, *scenario.overrides, rows=scenario.rows)
     with capturing(capture):
         try:
-            if scenario.described:
-                analyse(_tables(folder), overrides=[place, *scenario.overrides])
+            if scenario.judged:
+                simulate(_tables(folder, 16, 16, 16), overrides=[place, *scenario.overrides])
+            elif scenario.described:
+                analyse(_tables(folder, 6, 8, 2), overrides=[place, *scenario.overrides])
             else:
                 simulate(config, task=Exact(**scenario.task))
         except WardroundError as error:
@@ -68,10 +76,10 @@ def run(scenario: Scenario, folder: Path) -> list[Crossed]:
     return capture.crossed
 
 
-def _tables(folder: Path) -> Path:
+def _tables(folder: Path, *sizes: int) -> Path:
     """Three hospitals with a number, a category that isn't declared, and patients."""
     (folder / "tables").mkdir()
-    for hospital, rows in (("a", 6), ("b", 8), ("c", 2)):
+    for hospital, rows in zip("abc", sizes, strict=True):
         lines = [f"{n % 4},{'east' if n % 3 else 'west'},{n % 2},p{n // 2}" for n in range(rows)]
         (folder / "tables" / f"{hospital}.csv").write_text(
             "number,ward,ill,patient\n" + "\n".join(lines) + "\n"
@@ -118,6 +126,7 @@ def _described() -> dict[str, Scenario]:
     return {
         "described": Scenario(_PLAIN, described=True),
         "described, masked": Scenario(_MASKED, described=True),
+        "judged": Scenario((*_MASKED, *_JUDGED), judged=True),
     }
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
+from wardround.common.judgement.judge import check_judgement
 from wardround.common.procedures.describe import noised
 from wardround.common.procedures.describe.columns import (
     Column,
@@ -83,6 +84,7 @@ class Describe(Procedure):
                 "'describe' is for tables, and this task has none",
                 "use a study whose task is 'tabular'",
             )
+        check_judgement(config, task)
         options = cast(DescribeOptions, config.procedure.settings)
         made = cls(task, options, config.privacy.enabled)
         if config.privacy.enabled:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from wardround.common.judgement.words import judged_notes, judged_tables
 from wardround.common.procedures.frame import framed
 
 _ROWS = {
@@ -30,8 +31,24 @@ def page(found: Mapping[str, Any], name: str, purpose: str = "") -> str:
         f"<p>{escape(purpose)}</p>" if purpose else "",
         f"<p>{escape(head)}</p>",
         "<h2>Figures</h2>\n" + _figures(found),
+        judged(found["judgement"]) if found.get("judgement") else "",
     ]
     return framed(f"{name}: a finished model's figures", parts)
+
+
+def judged(found: Mapping[str, Any]) -> str:
+    """A judgement's tables as HTML."""
+    parts = ["<h2>By groups</h2>", *(f"<p>{escape(line)}</p>" for line in judged_notes(found))]
+    for table in judged_tables(found):
+        parts.append(f"<h3>{escape(table.title)}</h3>")
+        head = "".join(f"<th>{escape(one)}</th>" for one in table.head)
+        body = "\n".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in table.rows
+        )
+        parts.append(f'<div class="scroll"><table><tr>{head}</tr>\n{body}\n</table></div>')
+        parts += [f'<p class="soft">{escape(note)}</p>' for note in table.notes]
+    return "\n".join(parts)
 
 
 def _figures(found: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from wardround.common.durable.versioned import Format
 from wardround.common.figures.figure import is_number
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums, taken_out
+from wardround.common.judgement.judge import FILE as JUDGEMENT
+from wardround.common.judgement.judge import Judge, check_judgement
 from wardround.common.procedures.finished import scored, splits_of
 from wardround.common.procedures.procedure import (
     Asked,
@@ -43,6 +45,9 @@ class Evaluate(Procedure):
     def __init__(self, config: Config, task: Task[Any], model: FinishedModel | None) -> None:
         self._config, self._task, self._finished = config, task, model
         self._options = cast(EvaluateOptions, config.procedure.settings)
+        self._judge = None
+        if config.judgement is not None and model is not None:
+            self._judge = Judge.of(config, task, model.totals)
 
     @classmethod
     def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
@@ -52,6 +57,7 @@ class Evaluate(Procedure):
                 "'evaluate' gives exact sums, and [privacy] would not be on them",
                 "leave [privacy] out, and ask only whom exact figures are good enough for",
             )
+        check_judgement(config, task)
         return cls(config, task, model)
 
     @classmethod
@@ -78,6 +84,9 @@ class Evaluate(Procedure):
         device = self._config.training.device
         outputs, targets = scored(self._task, self._model, parts, chosen, device)
         found = self._task.metrics(outputs, targets)
+        if self._judge is not None:
+            tables = [parts[split] for split in chosen]
+            found = found | self._judge.sums(tables, outputs, targets)
         return found | own_sums(self._own(found), self._task.figure_table().within())
 
     def _own(self, sums: Sums) -> Mapping[str, float]:
@@ -101,4 +110,13 @@ class Evaluate(Procedure):
             },
             "within": means,
         }
-        return {FILE: to_json(FORMAT.seal(values), indent=1) + "\n"}
+        if self._judge is None:
+            return {FILE: to_json(FORMAT.seal(values), indent=1) + "\n"}
+        judged = self._judge.judgement(
+            sums, self._options.model_digest, asked.hospitals, split=self._options.rows
+        )
+        values["judgement"] = judged  # for the page; the file of its own is for who takes it
+        return {
+            FILE: to_json(FORMAT.seal(values), indent=1) + "\n",
+            JUDGEMENT: to_json(judged, indent=1) + "\n",
+        }

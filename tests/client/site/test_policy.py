@@ -128,6 +128,12 @@ KEY_CASES = {
         '5\nprocedures = ["*"]',
         "allows counts of 5 persons or more, the run would show 4",
     ),
+    "groups": (
+        '[judgement]\ngroups = ["sex"]\ncategories = { sex = ["F", "M"] }\n',
+        '["s*"]',
+        "[]",
+        "allows none, the run's column to judge by is 'sex'",
+    ),
     "require_secure_aggregation": (PLAIN, "false", "true", "requires it (true), the run has"),
     "min_cohort": ("", "4", "5", "at least 5 hospitals, the run may open one of 4 (of 5)"),
     "max_rounds": (
