@@ -41,11 +41,13 @@ caption { text-align: left; color: var(--soft); padding-bottom: .4rem; } .num { 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def document(title: str, parts: Iterable[str]) -> str:
-    """A whole page of parts that are HTML; empty ones are left out."""
+def document(title: str, parts: Iterable[str], pictures: bool = False) -> str:
+    """A whole page of parts that are HTML; empty ones are left out. ``pictures``: it may show such
+    as stand in the page itself."""
+    policy = _POLICY + ("; img-src data:" if pictures else "")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n"
         f"<style>{_STYLE}</style>\n</head>\n<body>\n"

@@ -29,7 +29,7 @@ ORDER = {
         "model run trust",
         "audit card privacy results secagg study",
         "manifest model_folder",
-        "bundle export",
+        "bundle explain export",
         "predict process",
     ),
     "client": (

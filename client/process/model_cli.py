@@ -3,12 +3,14 @@ to nobody; what a command works with is in the room that is named after it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wardround.client.process.arguments import DataOption, KitArgument, ModelOption, UnsignedOption
 from wardround.common.command_line import example, new_console
+from wardround.common.explain.cli import PageOption, RowsOption
 
 if TYPE_CHECKING:
     from wardround.client.calibration.calibrate import Calibrated
@@ -19,6 +21,9 @@ def add_model_commands(client: typer.Typer) -> None:
     client.command(
         "calibrate", epilog=example("wardround client calibrate kits/north --data recent")
     )(calibrate)
+    client.command(
+        "explain", epilog=example("wardround client explain kits/north --data recent --row 3")
+    )(explain)
 
 
 def calibrate(
@@ -81,3 +86,29 @@ def _show_calibrated(found: Calibrated) -> None:
         console.print(f"kept: {found.path}", soft_wrap=True, markup=False)
     else:
         console.print("not kept: on rows that it didn't see it is no better (--keep: all the same)")
+
+
+def explain(
+    kit: KitArgument,
+    data: DataOption = "",
+    model: ModelOption = "",
+    row: RowsOption = None,
+    out: PageOption = Path("explained.html"),
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Explain single rows of this hospital's: what of each moved the model's output.
+
+    Tables by Shapley values against the hospital's other rows, images by GradCAM, texts by
+    integrated gradients. The page shows patients' values, and stays here.
+    """
+    from wardround.client.models.find import find_model
+    from wardround.client.models.outputs import own_module
+    from wardround.client.models.rows import rows_for
+    from wardround.client.site.kit import Kit
+    from wardround.common.explain.write import write_explained
+
+    opened = Kit.open(kit)
+    folder = find_model(opened, model, unsigned=unsigned)
+    with rows_for(opened, folder, data, targets=False) as raw:
+        module = own_module(opened, folder)
+        print(write_explained(folder, module, raw, row or [1], out))

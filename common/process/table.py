@@ -132,6 +132,12 @@ COMMANDS = (
         "export",
     ),
     Command(
+        "explain",
+        ANYONE,
+        "Explain single rows: what of each moved the model's output, and by how much.",
+        "wardround.common.explain.cli",
+    ),
+    Command(
         "audit",
         ANYONE,
         "The audit log: verify it, compare several, see what left, begin it anew after damage.",
