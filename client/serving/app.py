@@ -217,9 +217,9 @@ class _Assess:
 
 
 def _predicted(served: Served, columns: Columns, rows: int) -> dict[str, NDArray[Any]]:
-    found = served.model.predict(columns)
-    served.counting.rows(columns, found, rows)
-    return found
+    scores = served.model.scores(columns)
+    served.counting.rows(columns, scores, rows)
+    return served.model.corrected(scores)
 
 
 def _words(served: Served, found: Mapping[str, NDArray[Any]]) -> list[str]:

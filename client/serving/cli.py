@@ -33,6 +33,9 @@ HospitalOption = Annotated[str | None, _file("Whose, where layers are personal."
 CalibrationOption = Annotated[
     Path | None, _file("This hospital's calibration of the model, signed by it.")
 ]
+ReferenceOption = Annotated[
+    Path | None, _file("Counts that recent rows are held against, instead of the model's own.")
+]
 ThresholdOption = Annotated[
     str,
     _file("From which on a card warns: youden, sensitivity=0.9, or a probability.", "RULE"),
@@ -73,6 +76,7 @@ def serve(
     unsigned: UnsignedOption = False,
     hospital: HospitalOption = None,
     calibration: CalibrationOption = None,
+    reference: ReferenceOption = None,
     threshold: ThresholdOption = "",
     critical: CriticalOption = "",
     fhir_map: MapOption = None,
@@ -103,9 +107,7 @@ def serve(
     reach = Reach(listen, token_file, tls, plain, host_name or [])
     limits = Limits(body_bytes=max_body_mb << 20, rows=max_rows)
     trust = Trusting(kit, signer or [], unsigned)
-    thresholds = (threshold, critical)
-    asking = Asking(
-        model, reach, trust, hospital, calibration, thresholds, fhir_map, limits, threads
-    )
+    own = (calibration, reference, (threshold, critical), fhir_map)
+    asking = Asking(model, reach, trust, hospital, *own, limits, threads)
     console = new_console()
     serve(asking, lambda line: console.print(Text(line)))

@@ -25,7 +25,7 @@ from prometheus_client import (
 
 from wardround.client.serving.asked import Columns
 from wardround.client.serving.model import Model
-from wardround.common.drift.counts import Column, Counts
+from wardround.common.drift.counts import Column
 from wardround.common.drift.field import fields_of
 from wardround.common.drift.metrics import metrics_text
 from wardround.common.drift.recent import Recent
@@ -43,19 +43,17 @@ Part = dict[str, NDArray[Any]]
 
 
 class Counting:
-    """Counts for one model; may be used by several threads.
+    """Counts for one model; may be used by several threads. Scores are the model's own, before a
+    calibration, as those of a reference are."""
 
-    reference : what recent rows are held against; None: nothing
-    """
-
-    def __init__(self, model: Model, reference: Counts | None = None) -> None:
+    def __init__(self, model: Model) -> None:
         self._inputs = model.schema.inputs
         self._numbers = {
             one.name: _numbers_of(one) for one in self._inputs if one.kind == "category"
         }
         self._binary = {one.name for one in self._inputs if one.kind == "binary"}
         self._fields = fields_of(model.schema)
-        self._recent = Recent(self._fields, reference)
+        self._recent = Recent(self._fields, model.reference)
         self._waiting: list[tuple[Columns, Mapping[str, NDArray[Any]]]] = []
         self._rows, self._next_s, self._lock = 0, 0.0, Lock()
         self._registry = CollectorRegistry(auto_describe=False)

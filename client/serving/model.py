@@ -19,6 +19,8 @@ from wardround.client.serving.copied import copy_model
 from wardround.client.serving.graph import runner_of
 from wardround.client.serving.thresholds import read_thresholds
 from wardround.common.calibration.calibration import Calibration, read_calibration
+from wardround.common.drift.counts import Counts
+from wardround.common.drift.field import fields_of
 from wardround.common.errors import ModelRefused, WardroundError
 from wardround.common.export.folder import ExportFolder, is_export
 from wardround.common.model_folder.listed import Listed
@@ -58,6 +60,7 @@ class Model:
     cohort : of the model's study; None where it had none
     calibration_digest : SHA-256 of its file; '' without one
     signed : whether model, export and calibration all are
+    reference : what recent rows are held against; None: nothing
     run : the graph: outputs by name, of columns
     """
 
@@ -73,18 +76,21 @@ class Model:
     calibration: Calibration | None
     calibration_digest: str
     signed: bool
+    reference: Counts | None
     run: Callable[[Columns], Mapping[str, NDArray[Any]]]
 
-    def predict(self, columns: Columns) -> dict[str, NDArray[Any]]:
-        """Outputs of the schema, N float64 each (of tags N lists), corrected by the calibration;
-        NaN where the model gives none. Raises DataError."""
-        found: Mapping[str, NDArray[Any]] = self.run(columns)
-        if self.calibration is not None:
-            found = self.calibration.apply(found)
+    def scores(self, columns: Columns) -> dict[str, NDArray[Any]]:
+        """Outputs of the schema as the model gives them, N float64 each (of tags N lists), NaN
+        where it gives none. Raises DataError."""
+        found = self.run(columns)
         return {
             one.name: found[one.name] if one.kind == "tags" else found[one.name].astype(np.float64)
             for one in self.schema.outputs
         }
+
+    def corrected(self, scores: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The same with the calibration applied, if there is one."""
+        return self.calibration.apply(scores) if self.calibration is not None else dict(scores)
 
     def is_over(self, today: date | None = None) -> bool:
         """Whether its last day has passed."""
@@ -131,6 +137,7 @@ def open_model(
     hospital: str | None = None,
     calibration: Path | None = None,
     calibration_keys: Collection[bytes] = (),
+    reference: Path | None = None,
     threads: int = 1,
     today: date | None = None,
 ) -> Model:
@@ -141,9 +148,11 @@ def open_model(
     into : an empty folder of this process alone
     hospital : whose, where layers are personal; of a model folder
     calibration : a hospital's, made for this model, and signed by one of ``calibration_keys``
+    reference : a hospital's own counts, instead of the model's
     today : defaults to this machine's clock, UTC
 
-    Raises ModelRefused, CalibrationRefused; ConfigError, TaskError where it can't be exported.
+    Raises ModelRefused, DataError, CalibrationRefused; ConfigError, TaskError where it can't be
+    exported.
     """
     day = today or now_utc().date()
     try:
@@ -153,7 +162,7 @@ def open_model(
             corrects, digest = _calibration(
                 calibration, into, found, calibration_keys, trust.unsigned
             )
-        return _loaded(found, corrects, digest, threads)
+        return _loaded(found, corrects, digest, reference, threads)
     except WardroundError as error:
         # the copy's place means nothing to anybody
         if str(into) in error.who:
@@ -216,7 +225,13 @@ def _calibration(
     return own, hashlib.sha256(data).hexdigest()
 
 
-def _loaded(found: _Checked, calibration: Calibration | None, digest: str, threads: int) -> Model:
+def _loaded(
+    found: _Checked,
+    calibration: Calibration | None,
+    digest: str,
+    reference: Path | None,
+    threads: int,
+) -> Model:
     export = found.export
     card = export.path / _CARD
     own = calibration.thresholds if calibration is not None else read_thresholds(export.path)
@@ -233,8 +248,18 @@ def _loaded(found: _Checked, calibration: Calibration | None, digest: str, threa
         calibration=calibration,
         calibration_digest=digest,
         signed=_all_signed(found, calibration),
+        reference=_reference(export, reference),
         run=runner_of(export, threads),
     )
+
+
+def _reference(export: ExportFolder, own: Path | None) -> Counts | None:
+    from wardround.common.drift.reference import REFERENCE, Reference
+
+    path = own or export.path / REFERENCE
+    if own is None and not path.is_file():
+        return None
+    return Reference.read(path, fields_of(export.schema), export.info.model).counts
 
 
 def _all_signed(found: _Checked, calibration: Calibration | None) -> bool:

@@ -73,6 +73,7 @@ class Asking:
     trusting: Trusting = field(default_factory=Trusting)
     hospital: str | None = None
     calibration: Path | None = None
+    reference: Path | None = None
     thresholds: tuple[str, str] = ("", "")
     fhir_map: Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -96,6 +97,7 @@ def opened(asking: Asking) -> Iterator[tuple[ASGIApp, Listening, Served]]:
             hospital=asking.hospital,
             calibration=asking.calibration,
             calibration_keys=own,
+            reference=asking.reference,
             threads=asking.threads,
         )
         served = _served(asking, model)

@@ -79,7 +79,7 @@ def test_what_is_checked_is_what_is_loaded(
     own = into(tmp_path)
     found = open_model(path, own, KEYS)
     columns = Reader(found.schema, 1).of_rows(ROW["rows"])
-    assert found.predict(columns)["probability"].tolist() == [
+    assert found.scores(columns)["probability"].tolist() == [
         wanted["predictions"][0]["probability"]
     ]
     assert stat.S_IMODE((own / "given").stat().st_mode) == 0o700

@@ -131,7 +131,12 @@ def test_a_head_that_doesnt_come_is_waited_for_no_longer(
 def test_the_command_serves_without_torch_and_ends_in_order(model: Made, tmp_path: Path) -> None:
     """As a process of its own, which may not import torch."""
     program = (
-        "import sys; sys.modules['torch'] = None\n"
+        "import sys\n"
+        "class No:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, No())\n"
         "from wardround.common.process.main import main\n"
         "sys.argv = ['wardround', *sys.argv[1:]]; main()"
     )
