@@ -5,25 +5,32 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.client.serving.made import HOSPITAL, SERVER, SIGNERS, Made, asked
+from tests.provisioning import federation
 from wardround.client.serving import copied
 from wardround.client.serving.asked import Reader
 from wardround.client.serving.model import Trust, open_model
 from wardround.client.serving.serving import Asking, Reach, Trusting, opened
-from wardround.common.calibration.calibration import Calibration
+from wardround.client.site.kit import Kit
+from wardround.common.calibration.calibration import Calibration, read_calibration
 from wardround.common.errors import (
     ConfigError,
     ModelRefused,
     ProvisionError,
     WardroundError,
 )
+from wardround.common.model_folder.write import seal_folder
 from wardround.common.trust.calibrations import sign_calibration
 from wardround.common.trust.identity import Identity
+from wardround.server.provision import kits as provision
+from wardround.server.provision.kits import load_server_folder
 
 KEYS = Trust({SERVER.public, HOSPITAL.public})
 ROW = {"rows": [{"age": 50, "ward": "2"}]}
@@ -107,8 +114,6 @@ def test_a_strangers_or_an_old_one_is_refused(which: str, model: Made, tmp_path:
 
 def unsigned(model: Made, to: Path) -> Path:
     """A simulation's."""
-    from wardround.common.model_folder.write import seal_folder
-
     path = copy(model.model, to)
     (path / "files.json").unlink()
     seal_folder(path, run="made-1", round=3, identity=None)
@@ -229,3 +234,32 @@ def test_whom_to_trust_is_said_by_a_kit_or_keys(tmp_path: Path, model: Made) -> 
     with pytest.raises(ProvisionError):
         with asked(model.model, kit=tmp_path):
             pass
+
+
+def test_a_kit_trusts_its_server_and_its_hospital(tmp_path: Path, model: Made) -> None:
+    """And a calibration of nobody but the hospital."""
+    config = federation(tmp_path)
+    provisioned = provision.provision(config)
+    kit, server = Kit.open(provisioned.kits[0]), load_server_folder(config)
+
+    def signed(path: Path, identity: Identity, source: str = "") -> Path:
+        to = copy(path, tmp_path / f"{path.name}-{identity.public.hex()[:8]}")
+        (to / "files.json").unlink()
+        seal_folder(to, run="made-1", round=3, identity=identity, source=source)
+        return to
+
+    own = signed(model.model, server.identity)
+    with asked(own, signers=(), kit=kit.folder) as (client, served):
+        assert served.model.signed and client.post("/predict", json=ROW).status_code == 200
+        digest = served.model.digest
+    assert not (kit.folder / "state").exists(), "a kit may be one that is only read"
+    with pytest.raises(ModelRefused, match="whom nobody trusts"):
+        with asked(model.model, signers=(), kit=kit.folder):
+            pass
+    path = calibration(model, tmp_path / "calibration.json", None)
+    values = replace(read_calibration(path), model=digest)
+    for identity, known in ((kit.identity, True), (server.identity, False)):
+        path.write_bytes(sign_calibration(values, identity).to_bytes())
+        with nullcontext() if known else pytest.raises(WardroundError, match="a key that isn't"):
+            with asked(own, signers=(), kit=kit.folder, calibration=path):
+                pass
