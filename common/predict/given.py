@@ -135,6 +135,11 @@ def _of_frame(frame: Any) -> pa.Table:
             from pyarrow.interchange import from_dataframe
 
             table = from_dataframe(frame)
-    except (pa.ArrowException, TypeError, ValueError, NotImplementedError):  # they quote cells
+    except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
+        if not hasattr(frame, "columns"):
+            raise DataError(
+                f"the {type(frame).__name__} given can't be read as a table "
+                f"({type(error).__name__}); give each column values of one kind"
+            ) from None  # its text may quote a cell
         return _table({str(name): frame[name] for name in frame.columns})
     return table.select([name for name in table.column_names if not name.startswith(_INDEX)])

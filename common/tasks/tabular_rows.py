@@ -22,7 +22,8 @@ from wardround.common.tasks.data.given import given_table
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.reading.names import looks_like_a_cell
-from wardround.common.tasks.data.row_names import names_of
+from wardround.common.tasks.data.reading.pieces import PART_BYTES
+from wardround.common.tasks.data.row_names import ASIDE, names_of
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.table_pieces import table_pieces
 from wardround.common.tasks.data.tables import read_table
@@ -37,9 +38,11 @@ class TabularRows(RowsToPredict[Table]):
     """What the tabular task says of rows without targets, by its options alone.
 
     rowwise : see ``Task.rowwise``
+    part_bytes : of a file that is read at a time
     """
 
     rowwise: bool = True
+    part_bytes: int = PART_BYTES
 
     def __init__(self, options: TabularOptions) -> None:
         self.options = options
@@ -63,7 +66,9 @@ class TabularRows(RowsToPredict[Table]):
     def row_pieces(self, source: Source, as_text: Collection[str] = ()) -> Iterator[Table]:
         options = self.options
         texts = {*options.text_columns, *as_text}
-        found = table_pieces(source, options.dialect, options.missing_values, texts)
+        found = table_pieces(
+            source, options.dialect, options.missing_values, texts, part_bytes=self.part_bytes
+        )
         return (without_targets(table, options) for table in found)
 
     def own_statistics(self) -> str:
@@ -86,9 +91,10 @@ class TabularRows(RowsToPredict[Table]):
 
 
 def without_targets(table: Table, options: TabularOptions) -> Table:
-    """The table without what is to be predicted."""
-    known = [name for name in target_columns(options) if name in table.columns]
-    return replace(table, data=table.data.drop_columns(known), _coded={}) if known else table
+    """The table with what is to be predicted set aside: nothing reads it, but it can be kept."""
+    known = target_columns(options)
+    names = [f"{ASIDE}{name}" if name in known else name for name in table.columns]
+    return replace(table, data=table.data.rename_columns(names), _coded={})
 
 
 def has_targets(table: Table, options: TabularOptions) -> bool:
@@ -184,7 +190,8 @@ def _unseen(table: Table, totals: Sums, options: TabularOptions) -> list[LeftOut
 def notes_of(table: Table, totals: Sums, options: TabularOptions) -> list[str]:
     """Columns that are there and no input, and how the files are written."""
     known = {*input_names(totals, options), *options.columns.named(), *target_columns(options)}
-    extra = sorted(name for name in table.columns if name not in known)
+    own = [name for name in table.columns if not name.startswith(ASIDE)]
+    extra = sorted(set(own) - known)
     shown = [f"'{name}'" for name in extra[:_SHOWN] if not looks_like_a_cell(name)]
     more = f" and {len(extra) - len(shown)} more" if len(extra) > len(shown) else ""
     lines = (

@@ -12,6 +12,8 @@ from wardround.common.tasks.data.table import Table
 
 ROW, FILE = "row", "file"
 """The number of a row in its file, from 1, and which file that is, where there are several."""
+ASIDE = "wardround:aside:"
+"""Before the name of a column that is no input, and may be kept beside predictions: a target."""
 
 
 def names_of(table: Table, patient: str | None, keep: Sequence[str]) -> dict[str, pa.Array]:
@@ -25,7 +27,9 @@ def names_of(table: Table, patient: str | None, keep: Sequence[str]) -> dict[str
     own = [patient] if patient is not None and patient in table.columns else []
     for name in dict.fromkeys([*own, *keep]):
         check_free(name, found)
-        found[name] = table.column(name).combine_chunks()
+        aside = f"{ASIDE}{name}"
+        column = table.column(aside if aside in table.columns else name)
+        found[name] = column.combine_chunks()
     return found
 
 

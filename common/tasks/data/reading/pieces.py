@@ -153,7 +153,7 @@ def _last_end(data: bytes, quote: bytes) -> int:
 def _read(file: IO[bytes], size: int) -> bytes:
     """So many bytes, fewer only at the end: a pipe gives less at a time."""
     parts, left = [], size
-    while left and (part := file.read(left)):
+    while left > 0 and (part := file.read(left)):
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
