@@ -5,7 +5,7 @@ That code resamples by torch, so unlike the graph itself, reading image files ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,10 @@ class ImageRows(GraphRows[Images]):
     def rows_of_values(self, values: Sequence[Any]) -> Images:
         return images_of(values, self._options)
 
-    def row_pieces(self, source: Source) -> Iterator[Images]:
+    def row_pieces(self, source: Source, as_text: Collection[str] = ()) -> Iterator[Images]:
         if not isinstance(source, Path):
             raise TaskError("images are read from files", mend="give the path of a file or folder")
-        return image_pieces(source, self._options)
+        return image_pieces(source, self._options, as_text=as_text)
 
     def row_notes(self, raw: Images, totals: Sums) -> list[str]:
         return [f"in some images {line}" for line in raw.noted]

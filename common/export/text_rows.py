@@ -6,7 +6,7 @@ become several rows where words are tagged, and are refused or shortened where t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ class TextRows(GraphRows[RowsToPredict]):
     def rows_of_values(self, values: Sequence[Any]) -> RowsToPredict:
         return to_rows(of_values(values, self._options), [], self._options, self._words)
 
-    def row_pieces(self, source: Source) -> Iterator[RowsToPredict]:
-        return row_pieces(source, self._options, self._words)
+    def row_pieces(self, source: Source, as_text: Collection[str] = ()) -> Iterator[RowsToPredict]:
+        return row_pieces(source, self._options, self._words, as_text)
 
     def row_names(self, raw: RowsToPredict, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
         return named_rows(raw, self._options.columns.patient_id, keep)

@@ -1,4 +1,5 @@
-"""An exported graph predicts, by onnxruntime: no torch is imported, and no code of a model's own.
+"""An exported graph predicts, by onnxruntime: without code of a model's own, and without torch but
+where image files are read.
 
 Rows are read as the task reads them. What is prepared within the graph isn't prepared here, so that
 a model of one hospital's own preparation needs none of that hospital's rows.
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wardround.common.errors import ModelRefused
 from wardround.common.export.folder import ExportFolder
 from wardround.common.export.rows import columns_of
+from wardround.common.export.runtime import GraphRows, rows_of_export
+from wardround.common.export.session import GraphSession
 from wardround.common.predict.base import Predicts, Values
 from wardround.common.predict.given import Piece
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.tabular_rows import TabularRows
 
@@ -34,32 +38,36 @@ def load_export(folder: Path | str, *, threads: int = 1) -> ExportedPredictor:
     return ExportedPredictor(ExportFolder.open(folder), threads=threads)
 
 
+class TableRows(TabularRows):
+    """Rows of a table for one export, with what feeds them to its graph."""
+
+    def __init__(self, folder: ExportFolder) -> None:
+        super().__init__(TabularOptions(**folder.options))
+        self._inputs = folder.schema.inputs
+
+    def predictions(self, session: GraphSession, raw: Table) -> dict[str, NDArray[Any]]:
+        """The outputs by name, N each."""
+        columns = columns_of(raw, self.options, self._inputs)
+        found = []
+        for start in range(0, max(len(raw), 1), ROWS_AT_A_TIME):
+            part = {name: c[start : start + ROWS_AT_A_TIME] for name, c in columns.items()}
+            found.append(session.run(part))
+        return {name: np.concatenate([one[name] for one in found]) for name in session.outputs}
+
+
 class ExportedPredictor(Predicts):
     """See ``load_export``. folder : the export's"""
 
     def __init__(self, folder: ExportFolder, *, threads: int = 1) -> None:
-        if folder.schema.task != "tabular":
-            raise ModelRefused(
-                f"exports of the task '{folder.schema.task}' aren't read here",
-                who=str(folder.path),
-                mend="predict with the model's own folder",
-            )
-        self.folder, self._options = folder, TabularOptions(**folder.options)
-        super().__init__(TabularRows(self._options), folder.totals, folder.schema)
+        self.folder = folder
+        tabular = folder.schema.task == "tabular"
+        self._rows: TableRows | GraphRows[Any] = (
+            TableRows(folder) if tabular else rows_of_export(folder)
+        )
+        super().__init__(self._rows, folder.totals, folder.schema)
         self._session = folder.session(threads)
 
     def _values(self, parts: Iterator[Piece]) -> Iterator[tuple[Piece, Values]]:
         for part in parts:
-            columns = columns_of(part.raw, self._options, self.schema.inputs)
-            size = len(part.raw)
-            found: list[dict[str, Any]] = []
-            for start in range(0, max(size, 1), ROWS_AT_A_TIME):
-                stop = start + ROWS_AT_A_TIME
-                found.append(self._session.run({k: v[start:stop] for k, v in columns.items()}))
-            yield (
-                part,
-                {
-                    name: np.concatenate([one[name] for one in found]).astype(np.float64)
-                    for name in self._session.outputs
-                },
-            )
+            found = self._rows.predictions(self._session, part.raw)
+            yield part, {name: values.astype(np.float64) for name, values in found.items()}

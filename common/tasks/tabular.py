@@ -182,7 +182,7 @@ class TabularTask(TabularRows, Task[Table]):
 
     def patients(self, raw: Table) -> NDArray[np.str_] | None:
         name = self.options.columns.patient_id
-        if name is None:
+        if name is None or name not in raw.columns:  # rows to predict may be without
             return None
         return patient_cells(raw, name)
 

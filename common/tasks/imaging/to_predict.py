@@ -21,6 +21,7 @@ from wardround.common.tasks.classes import UNLABELLED
 from wardround.common.tasks.data.allowance import OF_IMAGE_FILES, Unread, allowed
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.problems import MOST_SHOWN, Problems
+from wardround.common.tasks.data.row_keys import identifier_digest
 from wardround.common.tasks.data.row_names import FILE, ROW
 from wardround.common.tasks.data.shards import visible
 from wardround.common.tasks.data.tables import read_table
@@ -35,6 +36,7 @@ from wardround.common.tasks.imaging.layouts import BIDS, CSV, NPZ, layout_of
 from wardround.common.tasks.imaging.listed import filled, inside
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.pixels import Decoded
+from wardround.common.text import code
 
 PIECE_BYTES = 64 << 20
 """Of decoded pixels, that are in memory at once."""
@@ -43,10 +45,15 @@ GIVEN = "the images given"
 
 @dataclass(frozen=True)
 class Entry:
-    """An image that isn't read yet. named : what its prediction says of it, by column"""
+    """An image that isn't read yet.
+
+    named : what its prediction says of it, by column
+    patient : a digest, where it isn't the image that says whose it is
+    """
 
     read: Callable[[], Decoded | LeftOut]
     named: dict[str, Any]
+    patient: str = ""
 
 
 class Found:
@@ -67,7 +74,9 @@ class Found:
         elif layout is NPZ:
             yield from self._arrays()
         elif layout is BIDS:
-            yield from self._files(all_images(path, options.files.suffix))
+            for entry in self._files(all_images(path, options.files.suffix)):
+                whose = Path(entry.named[FILE]).parts[0]  # a participant's folder
+                yield replace(entry, patient=identifier_digest(whose))
         elif path.is_dir() and not is_volume(path, options):
             yield from self._files(self._below(path))
         elif path.is_dir() or kind_of(path) is not None:
@@ -109,9 +118,11 @@ class Found:
             def read(cell: str = cell, place: str = place) -> Decoded | LeftOut:
                 return decode(inside(path.parent, cell, place), self._options, place)
 
-            yield Entry(
-                read, {FILE: cell} | {name: found[row].as_py() for name, found in values.items()}
-            )
+            said = {name: found[row].as_py() for name, found in values.items()}
+            whose = said.get(str(names.patient_id))
+            known = whose is not None and code(str(whose)) != ""
+            digest = identifier_digest(str(whose)) if known else ""
+            yield Entry(read, {FILE: cell} | said, digest)
 
     def _arrays(self) -> Iterator[Entry]:
         path = self._path
@@ -198,6 +209,7 @@ def _decoded(
             yield _images(held)
             held, size = [], 0
         left += image.left_out
+        image = replace(image, patient=entry.patient) if entry.patient else image
         held.append((image, entry.named | {ROW: total}))
         size += image.pixels.nbytes
     problems.check()
@@ -212,9 +224,14 @@ def _images(found: list[tuple[Decoded, dict[str, Any]]]) -> Images:
     for line in (line for image, _ in found for line in image.noted):
         noted[line] = noted.get(line, 0) + 1
     columns = list(dict.fromkeys(name for _, named in found for name in named))
+    known = [image.patient for image, _ in found]
+    patients = [one or f"unnamed image {n[ROW]}" for one, (_, n) in zip(known, found, strict=True)]
+    unnamed = known.count(None)
     return Images(
         stacked([image.pixels for image, _ in found]),
         np.full(len(found), UNLABELLED, dtype=np.int64),
+        np.array(patients) if unnamed < len(found) else None,
+        unnamed=unnamed if unnamed < len(found) else 0,
         noted=noted,
         named=pa.table({name: pa.array([n.get(name) for _, n in found]) for name in columns}),
     )

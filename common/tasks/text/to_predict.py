@@ -22,6 +22,7 @@ from wardround.common.tasks.class_limits import UNLABELLED
 from wardround.common.tasks.data.given import given_table
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.reading.content import read_text
+from wardround.common.tasks.data.reading.types import canonical_texts
 from wardround.common.tasks.data.row_names import FILE, ROW, check_free, names_of
 from wardround.common.tasks.data.shards import shard_files, visible
 from wardround.common.tasks.data.table import Table
@@ -33,6 +34,7 @@ from wardround.common.tasks.text.options import TextOptions
 from wardround.common.tasks.text.rows import IGNORED, Rows
 from wardround.common.tasks.text.tokenise import sentence_rows, text_rows
 from wardround.common.tasks.to_predict import Source
+from wardround.common.text import code
 
 GIVEN = Path("the texts given")
 TEXTS_AT_ONCE = 2048
@@ -48,16 +50,26 @@ class Written:
 
     spans : first and last + 1 character of each text's words; None where texts are classified
     named : a row for each text
+    patient : the column of ``named`` that says whose each is; '' where none does
     """
 
     texts: list[str]
     spans: list[list[Span]] | None
     named: pa.Table
+    patient: str = ""
 
     def take(self, rows: NDArray[np.int64]) -> Written:
         """Those at these positions."""
         spans = None if self.spans is None else [self.spans[row] for row in rows]
-        return Written([self.texts[r] for r in rows], spans, self.named.take(pa.array(rows)))
+        texts, named = [self.texts[r] for r in rows], self.named.take(pa.array(rows))
+        return Written(texts, spans, named, self.patient)
+
+    def patients(self) -> NDArray[np.str_] | None:
+        """Whose each text is, as a code; None where it isn't said, '' where it isn't for one."""
+        if not self.patient:
+            return None
+        column = self.named.column(self.patient).combine_chunks()
+        return np.array([code(x or "") for x in canonical_texts(column).to_pylist()], dtype=np.str_)
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,9 @@ def of_table(table: Table, options: TextOptions) -> tuple[Written, list[LeftOut]
     base = names_of(table, options.columns.patient_id, ())
     others = [n for n in table.columns if n not in (*base, column)]
     named = {**base, **{name: table.column(name).combine_chunks() for name in others}}
-    return _made(texts, named, options), list(table.left_out)
+    patient = options.columns.patient_id
+    whose = patient if patient is not None and patient in named else ""
+    return replace(_made(texts, named, options), patient=whose), list(table.left_out)
 
 
 def of_data(data: pa.Table, options: TextOptions) -> tuple[Written, list[LeftOut]]:
@@ -193,7 +207,8 @@ def _sentences(path: Path) -> Iterator[tuple[Written, list[LeftOut]]]:
         del named[FILE]
     if not any(named["patient"]):
         del named["patient"]
-    yield _of_words(words, named), list(shard.left_out)
+    whose = "patient" if "patient" in named else ""
+    yield replace(_of_words(words, named), patient=whose), list(shard.left_out)
 
 
 # --- token ids ------------------------------------------------------------------------------------
@@ -229,11 +244,13 @@ def _numbered(begun: NDArray[np.bool_], lengths: Sequence[int]) -> NDArray[np.in
 def _as_ours(
     rows: Rows, written: Written, source: NDArray[np.int64], words: NDArray[np.int64] | None
 ) -> RowsToPredict:
+    patients = written.patients()
     return RowsToPredict(
         rows.tokens,
         rows.targets,
         rows.files,
         rows.origin,
+        patients=None if patients is None else patients[source],
         pieces=rows.pieces,
         keys=rows.keys,
         written=written,
@@ -251,6 +268,7 @@ def whole(source: Source, options: TextOptions, tokenizer: WordTokenizer) -> Row
         [text for one in written for text in one.texts],
         spans if options.kind == "tokens" else None,
         pa.concat_tables([one.named for one in written], promote_options="permissive"),
+        written[0].patient,
     )
     return to_rows(joined, [one for _, left in parts for one in left], options, tokenizer)
 

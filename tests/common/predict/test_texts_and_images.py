@@ -15,6 +15,7 @@ from tests.unlike import Consortium
 from wardround.common.errors import DataError
 from wardround.common.predict import Predictor, load_model
 from wardround.common.predict.given import pieces_of
+from wardround.common.tasks.data.row_keys import identifier_digest
 from wardround.common.tasks.imaging.options import ImagingOptions
 from wardround.common.tasks.imaging.to_predict import image_pieces
 from wardround.common.tasks.text.task import TextTask
@@ -76,6 +77,7 @@ def test_spans_are_where_the_words_stand(task: TextTask, tmp_path: Path) -> None
     assert [(r["row"], r["line"], r["patient"], r["start"]) for r in found] == [
         *((1, 2, "p1", 0), (2, 5, "p1", 4)),
     ]
+    assert list(task.patients(task.load_rows(tmp_path / "rows.iob"))) == ["p1", "p1"]
 
 
 def test_a_sentence_beyond_the_models_length_loses_no_word(task: TextTask) -> None:
@@ -151,6 +153,15 @@ def test_images_come_in_parts_and_what_is_damaged_is_named_or_counted(tmp_path: 
     assert np.concatenate([part.named.column("row").to_numpy() for part in parts]).tolist() == [
         *range(1, 6)
     ]
+    assert [part.patients for part in parts] == [None] * 3
+    rows = "".join(f"{n}.png,{'p7' if n else ''}\n" for n in range(5))
+    (tmp_path / "list.csv").write_text(f"file,whose\n{rows}")
+    named = options.model_copy(
+        update={"files": options.files.model_copy(update={"patient_id": "whose"})}
+    )
+    (listed,) = image_pieces(tmp_path / "list.csv", named)
+    assert list(listed.patients) == ["unnamed image 1", *[identifier_digest("p7")] * 4]
+    (tmp_path / "list.csv").unlink()
     (tmp_path / "2.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="image 3 by name: not readable"):
         list(image_pieces(tmp_path, options))
