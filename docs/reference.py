@@ -40,7 +40,11 @@ from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
 from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.known_effects import EFFECTS
-from wardround.common.settings.procedure import DescribeOptions, EvaluateOptions
+from wardround.common.settings.procedure import (
+    CalibrateOptions,
+    DescribeOptions,
+    EvaluateOptions,
+)
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.imaging.options import (
@@ -77,6 +81,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "archive limits": Limits,
     "procedure describe": DescribeOptions,
     "procedure evaluate": EvaluateOptions,
+    "procedure calibrate": CalibrateOptions,
     "task tabular": TabularOptions,
     "task.columns": Columns,
     "task.dialect": Dialect,

@@ -15,13 +15,19 @@ from typing import Any
 import numpy as np
 
 from wardround.client.models.find import find_model
-from wardround.client.models.outputs import REGRESSION, Scored, score
+from wardround.client.models.outputs import Scored, score
 from wardround.client.models.rows import rows_for
 from wardround.client.models.unseen import unseen
 from wardround.client.site.kit import Kit
 from wardround.common.calibration.calibration import Calibration, read_calibration
 from wardround.common.calibration.compared import OF_ORDER, Figure, figures, gain
-from wardround.common.calibration.correction import BINARY, ISOTONIC, SURVIVAL, Correction
+from wardround.common.calibration.correction import (
+    BINARY,
+    ISOTONIC,
+    REGRESSION,
+    SURVIVAL,
+    Correction,
+)
 from wardround.common.calibration.families import Floats, expit
 from wardround.common.calibration.fitting import Rows, check_enough, fit, methods, moved, tried
 from wardround.common.calibration.thresholds import check_rules, thresholds

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from wardround.client.site.kit import Kit
 from wardround.client.training.evaluation import model_outputs
+from wardround.common.calibration.correction import MULTICLASS, REGRESSION, kind_of
 from wardround.common.errors import DataError, ModelRefused, TaskError, WardroundError
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.classes import UNLABELLED
-from wardround.common.tasks.schema import Schema
-
-BINARY, MULTICLASS, REGRESSION, SURVIVAL = "binary", "multiclass", "regression", "survival"
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,6 @@ class Scored:
         """The given rows, in that order."""
         chosen = {name: values[rows] for name, values in self.predictions.items()}
         return Scored(self.kind, chosen, self.targets[rows], self.groups[rows], self.patients)
-
-
-def kind_of(schema: Schema) -> str:
-    """What kind of model it is, by its outputs; '' for any other, such as tags of words."""
-    kinds = {one.kind for one in schema.outputs}
-    if kinds == {"probability"}:
-        return BINARY if len(schema.outputs) == 1 else MULTICLASS
-    return {"number": REGRESSION, "risk": SURVIVAL}.get(next(iter(kinds)), "") if kinds else ""
 
 
 def own_module(kit: Kit, folder: ModelFolder) -> Any:

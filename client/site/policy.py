@@ -60,7 +60,8 @@ class SitePolicy(MachineRules):
         ["train"],
         description=(
             'what may be asked of the data: `"train"` a model; `"describe"` it, in counts, means '
-            'and quantiles of all hospitals together; `"evaluate"` a finished model, in figures'
+            'and quantiles of all hospitals together; `"evaluate"` a finished model, in figures; '
+            '`"calibrate"` one, in one or two numbers'
         ),
     )
     smallest_cell: int = Field(

@@ -115,7 +115,7 @@ def _problem(found: Calibration) -> str:
         finite = all(math.isfinite(x) for x in numbers)
         knots = np.array(found.knots, dtype=np.float64).reshape(len(found.knots), 2)
         texts = [found.model, found.run, found.hospital, found.made, *found.notes]
-        whole = all(one == one_line(one, 2000) for one in texts)
+        whole = all(one in ("", one_line(one, 2000)) for one in texts)
     except (TypeError, ValueError, AttributeError, OverflowError):
         return "is no calibration"
     if not finite or not whole or found.kind not in KINDS:

@@ -23,7 +23,7 @@ from wardround.common.calibration.families import (
     softmax,
 )
 from wardround.common.errors import CalibrationRefused
-from wardround.common.tasks.schema import PREDICTION, PROBABILITY, RISK, probability_of
+from wardround.common.tasks.schema import PREDICTION, PROBABILITY, RISK, Schema, probability_of
 
 ISOTONIC = "isotonic"
 BINARY, MULTICLASS, REGRESSION, SURVIVAL = "binary", "multiclass", "regression", "survival"
@@ -75,6 +75,14 @@ class Correction:
         if self.method == ISOTONIC:
             return isotonic.logits_of(self.knots, logits_N)
         return self.intercept + self.slope * logits_N
+
+
+def kind_of(schema: Schema) -> str:
+    """What kind of model it is, by its outputs; '' for any other, such as tags of words."""
+    kinds = {one.kind for one in schema.outputs}
+    if kinds == {"probability"}:
+        return BINARY if len(schema.outputs) == 1 else MULTICLASS
+    return {"number": REGRESSION, "risk": SURVIVAL}.get(next(iter(kinds)), "") if kinds else ""
 
 
 def own_columns(kind: str, predictions: Predictions) -> list[str]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from wardround.common.config.load import Config
+from wardround.common.procedures.calibrate.procedure import Calibrate
 from wardround.common.procedures.describe.procedure import Describe
 from wardround.common.procedures.evaluate.procedure import Evaluate
 from wardround.common.procedures.finished import check_finished
 from wardround.common.procedures.procedure import FinishedModel, Procedure
-from wardround.common.settings import DESCRIBE, EVALUATE
+from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE
 from wardround.common.tasks.base import Task
 
-_KINDS: dict[str, type[Procedure]] = {DESCRIBE: Describe, EVALUATE: Evaluate}
+_KINDS: dict[str, type[Procedure]] = {
+    DESCRIBE: Describe,
+    EVALUATE: Evaluate,
+    CALIBRATE: Calibrate,
+}
 
 
 def steps_of(config: Config) -> int:

@@ -12,9 +12,11 @@ from wardround.common.settings.machines import ServerTable, SimulationTable
 from wardround.common.settings.needs import NeedsTable
 from wardround.common.settings.network import NetworkTable, StudyTable
 from wardround.common.settings.procedure import (
+    CALIBRATE,
     DESCRIBE,
     EVALUATE,
     TRAIN,
+    CalibrateOptions,
     DescribeOptions,
     EvaluateOptions,
     FinishedOptions,
@@ -42,7 +44,9 @@ __all__ = [
     "DESCRIBE",
     "DataTable",
     "DescribeOptions",
+    "CALIBRATE",
     "EVALUATE",
+    "CalibrateOptions",
     "EvaluateOptions",
     "EvaluationTable",
     "FederationTable",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from wardround.common.settings.base import PathText, Table
 from wardround.common.settings.key_errors import WrongKey
 
-TRAIN, DESCRIBE, EVALUATE = "train", "describe", "evaluate"
+TRAIN, DESCRIBE, EVALUATE, CALIBRATE = "train", "describe", "evaluate", "calibrate"
 MOST_CELL = 1000
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
@@ -92,10 +92,15 @@ class EvaluateOptions(FinishedOptions):
     )
 
 
+class CalibrateOptions(EvaluateOptions):
+    """``[procedure]`` with ``name = "calibrate"``: what corrects a finished model's predictions."""
+
+
 PROCEDURES: dict[str, type[ProcedureOptions]] = {
     TRAIN: ProcedureOptions,
     DESCRIBE: DescribeOptions,
     EVALUATE: EvaluateOptions,
+    CALIBRATE: CalibrateOptions,
 }
 """Options of what there is, by name."""
 
@@ -104,11 +109,12 @@ class ProcedureTable(BaseModel):
     """``[procedure]``: which one, and its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: Literal["train", "describe", "evaluate"] = Field(
+    name: Literal["train", "describe", "evaluate", "calibrate"] = Field(
         "train",
         description=(
             "`train` a model; `describe` the data: [what is there](describe.md), before a study; "
-            "or `evaluate` a model that is finished: [judgement](judgement.md)"
+            "or of a model that is finished `evaluate` the figures, or `calibrate` what it "
+            "predicts: [judgement](judgement.md)"
         ),
     )
 

@@ -24,6 +24,8 @@ from wardround.common.figures.records import (
     model_rows,
     simulated_time_notes,
 )
+from wardround.common.procedures.calibrate import page as calibration
+from wardround.common.procedures.calibrate import procedure as calibrated
 from wardround.common.procedures.describe import figures as described
 from wardround.common.procedures.describe import page as description
 from wardround.common.procedures.evaluate import page as evaluation
@@ -40,6 +42,7 @@ _MOST_CHANGES = 10
 _PROCEDURES = (
     (described.FILE, described.FORMAT, description.page),
     (evaluated.FILE, evaluated.FORMAT, evaluation.page),
+    (calibrated.CALIBRATION, calibrated.FORMAT, calibration.page),
 )
 """What procedures publish: file, format, and the page that it makes."""
 
