@@ -17,9 +17,11 @@ import numpy as np
 from wardround.client.models.find import find_model
 from wardround.client.models.outputs import Scored, score
 from wardround.client.models.rows import rows_for
+from wardround.client.models.signers import signer_of
 from wardround.client.models.unseen import unseen
+from wardround.client.results.receiver import RESULTS
 from wardround.client.site.kit import Kit
-from wardround.common.calibration.calibration import Calibration, read_calibration
+from wardround.common.calibration.calibration import CALIBRATION, Calibration, read_calibration
 from wardround.common.calibration.compared import OF_ORDER, Figure, figures, gain
 from wardround.common.calibration.correction import (
     BINARY,
@@ -35,6 +37,7 @@ from wardround.common.durable.private import private_folder, write_private
 from wardround.common.errors import CalibrationRefused, ConfigError
 from wardround.common.figures.sums import binary_sums
 from wardround.common.model_folder.folder import ModelFolder
+from wardround.common.results.package import verify_folder
 from wardround.common.tasks.targets import scale
 from wardround.common.trust.calibrations import check_calibration, sign_calibration
 from wardround.common.trust.pki import now_utc
@@ -116,6 +119,26 @@ def calibrate(
     made = sign_calibration(made, kit.identity)
     path = write(kit, made) if better or keep else None
     return Calibrated(made, path, before, after, gained.figure if gained else None)
+
+
+def take(kit: Kit, run: str, model: str = "", *, today: date | None = None) -> Calibrated:
+    """Make a calibration over hospitals, which came with a run's results, this hospital's own.
+
+    model : as ``find_model``: the one that it must be of
+
+    Raises ResultsRefused where no such results lie in the kit as their server signed them;
+    CalibrationRefused for one of another model.
+    """
+    folder, source = find_model(kit, model, today=today), kit.folder / RESULTS / run
+    path = source / CALIBRATION
+    signer = signer_of(kit, source)
+    verify_folder(source, signer).file(CALIBRATION)
+    found = read_calibration(path)
+    check_calibration(found, folder.digest, None, str(path))
+    day = (today or now_utc().date()).isoformat()
+    made = replace(found, run=folder.listed.run, hospital=kit.name, made=day)
+    made = sign_calibration(made, kit.identity)
+    return Calibrated(made, write(kit, made), {}, {}, None)
 
 
 def path_of(kit: Kit, run: str, model: str) -> Path:

@@ -26,31 +26,46 @@ def add_model_commands(client: typer.Typer) -> None:
     )(explain)
 
 
+_MethodOption = Annotated[
+    str,
+    typer.Option(
+        metavar="METHOD",
+        help="logistic, isotonic, intercept, temperature, linear or slope; auto: by the rows.",
+    ),
+]
+_ThresholdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE",
+        help="Choose one too: sensitivity=0.9, specificity=0.9, youden, net_benefit=0.1.",
+    ),
+]
+_HeldOutOption = Annotated[
+    bool, typer.Option("--held-out", help="Of the study's own data: held-out rows only.")
+]
+_KeepOption = Annotated[
+    bool, typer.Option("--keep", help="Keep it also where it is no better on unused rows.")
+]
+_TakeOption = Annotated[
+    str,
+    typer.Option(
+        "--take",
+        metavar="RUN",
+        help="No rows: what a study has calibrated over hospitals, of KIT/results/RUN.",
+        show_default=False,
+    ),
+]
+
+
 def calibrate(
     kit: KitArgument,
     data: DataOption = "",
     model: ModelOption = "",
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="METHOD",
-            help="logistic, isotonic, intercept, temperature, linear or slope; auto: by the rows.",
-        ),
-    ] = "auto",
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULE",
-            help="Choose one too: sensitivity=0.9, specificity=0.9, youden, net_benefit=0.1.",
-        ),
-    ] = None,
-    held_out: Annotated[
-        bool,
-        typer.Option("--held-out", help="Of the study's own data: held-out rows only."),
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep it also where it is no better on unused rows.")
-    ] = False,
+    method: _MethodOption = "auto",
+    threshold: _ThresholdOption = None,
+    held_out: _HeldOutOption = False,
+    keep: _KeepOption = False,
+    taken: _TakeOption = "",
     unsigned: UnsignedOption = False,
 ) -> None:
     """Correct a model's probabilities, values or risks by this hospital's own recent rows.
@@ -59,8 +74,12 @@ def calibrate(
     model, signed by this hospital, where it is better. Exit code 1 where it isn't.
     """
     from wardround.client.calibration.calibrate import calibrate as calibrated
+    from wardround.client.calibration.calibrate import take
     from wardround.client.site.kit import Kit
 
+    if taken:
+        _show_calibrated(take(Kit.open(kit), taken, model))
+        return
     found = calibrated(
         Kit.open(kit),
         data,
@@ -81,7 +100,8 @@ def _show_calibrated(found: Calibrated) -> None:
     console = new_console()
     for line in lines_of(found):
         console.print(line, soft_wrap=True, markup=False)
-    console.print(figure_rows(found))
+    if found.before:
+        console.print(figure_rows(found))
     if found.path is not None:
         console.print(f"kept: {found.path}", soft_wrap=True, markup=False)
     else:

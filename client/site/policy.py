@@ -59,9 +59,8 @@ class SitePolicy(MachineRules):
     procedures: Patterns = Field(
         ["train"],
         description=(
-            'what may be asked of the data: `"train"` a model; `"describe"` it, in counts, means '
-            'and quantiles of all hospitals together; `"evaluate"` a finished model, in figures; '
-            '`"calibrate"` one, in one or two numbers'
+            'what may be asked of the data: `"train"` a model; `"describe"` it, in counts and '
+            'quantiles of all hospitals together; `"evaluate"` or `"calibrate"` a finished model'
         ),
     )
     smallest_cell: int = Field(

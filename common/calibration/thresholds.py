@@ -31,6 +31,8 @@ from wardround.common.text import to_json
 if TYPE_CHECKING:
     from wardround.common.tasks.base import Task
 
+THRESHOLDS = "thresholds.json"
+"""In a model folder."""
 FORMAT = Format("thresholds of a model", "have the model's folder made again")
 RULES = (
     *("sensitivity=0.8", "sensitivity=0.9", "sensitivity=0.95"),
@@ -60,17 +62,20 @@ class Threshold:
 
 
 def thresholds_of(
-    task: Task[Any], sums: Mapping[str, Any] | None, rules: Sequence[str] = RULES
+    task: Task[Any], sums: Mapping[str, Any] | None, split: str = "", rules: Sequence[str] = RULES
 ) -> str:
     """The text of ``thresholds.json`` by a split's added sums; '' where there is no threshold to be
     chosen: the task has no two classes, or there are too few rows of one.
+
+    split : of which rows they are
 
     No count stands in it: shares are rounded to three digits.
     """
     found = thresholds(sums or {}, rules) if task.class_scores else []
     if not found:
         return ""
-    return to_json(FORMAT.seal({"thresholds": [asdict(one) for one in found]}), indent=1) + "\n"
+    values = {"split": split, "thresholds": [asdict(one) for one in found]}
+    return to_json(FORMAT.seal(values), indent=1) + "\n"
 
 
 def thresholds(sums: Mapping[str, Any], rules: Sequence[str] = RULES) -> list[Threshold]:

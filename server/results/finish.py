@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from wardround.common.calibration.thresholds import THRESHOLDS, thresholds_of
 from wardround.common.card.facts import Facts
 from wardround.common.card.text import card_text
 from wardround.common.config.load import Config
@@ -22,8 +23,10 @@ from wardround.common.figures.records import evaluation_of
 from wardround.common.model.saved import MODEL, PREPARATION
 from wardround.common.model_folder.folder import read_schema
 from wardround.common.model_folder.listed import Listed, read_list
+from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.sums import read_sums
+from wardround.common.tasks.base import Task
 from wardround.server.results.shared import shared_rounds, shared_summary
 from wardround.server.rounds.finishing import seal_model
 from wardround.server.rounds.parts import FederationParts
@@ -33,14 +36,28 @@ CARD = "card.md"
 
 
 def finish_run(parts: FederationParts, chosen_round: int) -> str:
-    """Write the card of a complete run's model, and list and sign its folder again.
+    """Write thresholds and the card of a complete run's model, and list and sign its folder again.
 
     Returns the digest of its ``files.json``. Raises OSError, ModelRefused, CheckpointError.
     """
     folder = parts.run_directory.model
+    if chosen := thresholds_text(parts.run_directory, parts.task, chosen_round):
+        write_atomically(folder / THRESHOLDS, chosen.encode())
     text = card_text(facts_of(parts.run_directory, parts.config), parts.config.card)
     write_atomically(folder / CARD, text.encode())
     return seal_model(parts, chosen_round)
+
+
+def thresholds_text(run: RunDirectory, task: Task[Any], chosen_round: int) -> str:
+    """``thresholds.json`` by the validation rows, else the test rows; '' where there are none, or
+    their figures may not be shown to all."""
+    shown = evaluation_of(shared_rounds(run.rounds(), chosen_round), chosen_round)
+    for split in HELD_OUT:
+        if split in shown.get("overall", {}) and (
+            text := thresholds_of(task, read_sums(run, split), split)
+        ):
+            return text
+    return ""
 
 
 def facts_of(run: RunDirectory, config: Config) -> Facts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -38,7 +38,7 @@ def page(found: Mapping[str, Any], name: str, purpose: str = "") -> str:
     return framed(f"{name}: a finished model recalibrated", parts)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     top = "".join(f"<th>{escape(one)}</th>" for one in head)
     lines = []
     for first, *others in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,17 +16,22 @@ from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from tests.client.models.kits import AtHome, at_home, write_rows
-from wardround.client.calibration.calibrate import calibrate, own_calibration, path_of
+from wardround.client.calibration.calibrate import calibrate, own_calibration, path_of, take
 from wardround.client.models.find import find_model
 from wardround.client.models.outputs import score
 from wardround.client.models.rows import rows_for
 from wardround.client.process.cli import commands
-from wardround.common.calibration.calibration import read_calibration
+from wardround.common.audit.log import AuditLog
+from wardround.common.calibration.calibration import Calibration, read_calibration
 from wardround.common.calibration.families import logit
-from wardround.common.errors import CalibrationRefused, ConfigError, DataError
+from wardround.common.config.load import load_config
+from wardround.common.errors import CalibrationRefused, ConfigError, DataError, ResultsRefused
+from wardround.common.results.package import Package, list_digest, listed
 from wardround.common.trust.calibrations import check_calibration, sign_calibration
 from wardround.common.trust.identity import Identity
+from wardround.server.provision.kits import load_server_folder
 
+FILE = "federation.toml"
 Homes = Callable[[str], AtHome]
 
 
@@ -153,3 +159,29 @@ def test_altered_stolen_and_foreign_files_are_refused(homes: Homes, tmp_path: Pa
     finally:
         path.write_text(text)
     assert "P7-" not in text and str(tmp_path.parent.parent) not in text
+
+
+def test_a_calibration_over_hospitals_is_taken_as_its_server_signed_it(homes: Homes) -> None:
+    home = homes("binary")
+    folder, server = find_model(home.kit), load_server_folder(load_config(home.data.parent / FILE))
+    result = home.kit.folder / "results" / "ask-1"
+    result.mkdir()
+    made = Calibration(folder.digest, "", "binary", "logistic", -0.5, 0.8, rows=900)
+    for name, of in (("calibration.json", made), ("other.json", replace(made, model="11" * 32))):
+        (result / name).write_bytes(of.to_bytes())
+    with pytest.raises(ResultsRefused, match=r"files.json can't be read"):
+        take(home.kit, "ask-1")
+    files = tuple(listed(result, name) for name in ("calibration.json", "other.json"))
+    package = Package(network="heart", study="", run="ask-1", round=0, files=files)
+    (result / "files.json").write_bytes(package.signed(server.identity))
+    with pytest.raises(ResultsRefused, match="no results that this hospital's audit log tells of"):
+        take(home.kit, "ask-1")
+    with AuditLog.open(home.kit.state / "audit.jsonl", "north", home.kit.identity) as audit:
+        digest = list_digest((result / "files.json").read_bytes())
+        audit.append("results", digest=digest, signer=server.identity.public.hex())
+    assert take(home.kit, "ask-1").path is not None
+    own = own_calibration(home.kit, folder)
+    assert own is not None and (own.intercept, own.slope, own.hospital) == (-0.5, 0.8, "north")
+    (result / "calibration.json").write_bytes((result / "other.json").read_bytes())
+    with pytest.raises(ResultsRefused, match="'calibration.json' was altered"):
+        take(home.kit, "ask-1")

@@ -15,10 +15,12 @@ from wardround.client.models.outputs import in_unit
 from wardround.common.calibration.calibration import read_calibration
 from wardround.common.calibration.families import OF_KIND
 from wardround.common.calibration.fitting import Rows
+from wardround.common.calibration.thresholds import thresholds
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, TaskError
 from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.procedures.calibrate.procedure import Calibrate, halves
+from wardround.common.run.sums import read_sums
 from wardround.simulations import analyse, simulate
 
 ONE = ("federation.rounds=1", "simulation.baselines=false")
@@ -135,3 +137,16 @@ def test_halves_are_of_patients_and_follow_from_nothing_else() -> None:
     half = halves(keys)
     assert np.array_equal(half[::3], half[1::3]) and 70 < half[::3].sum() < 130
     assert np.array_equal(halves(keys[::-1])[::-1], half)
+
+
+def test_a_runs_model_folder_has_thresholds_of_its_evaluation(
+    unlike: Callable[[str], Consortium], tmp_path: Path
+) -> None:
+    run = simulate(unlike("binary").config(*ONE, PLAIN, runs=tmp_path)).run_directory
+    sums = read_sums(run, "test")
+    assert sums is not None and min(sums["positives"].sum(), sums["negatives"].sum()) >= 10
+    stored = json.loads((run / "model" / "thresholds.json").read_text())
+    assert stored["split"] == "test"
+    expected = [json.loads(json.dumps(vars(one))) for one in thresholds(sums)]
+    assert stored["thresholds"] == expected
+    assert "thresholds.json" in {one.name for one in ModelFolder.open(run).listed.files}
