@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-FILES, FOLDER = "files.json", "model"
-"""A model's list of files; the model's folder in a run or in results."""
+FILES, FOLDER, WEIGHTS = "files.json", "model", "model.safetensors"
+"""A model's list of files; the model's folder in a run or in results; what only the model has."""
 
 
 def model_digest(path: Path) -> str:
-    """Of a model's folder, or of the run or results that it is in; hexadecimal.
+    """Of a model's folder, or of the run or results that it is in (which have a list of their own);
+    hexadecimal.
 
     Whether the files are those of the list is for who opens it. Raises OSError, whose text is for
     people.
     """
-    for folder in (path, path / FOLDER):
-        if (folder / FILES).is_file():
-            try:
-                return hashlib.sha256((folder / FILES).read_bytes()).hexdigest()
-            except OSError as error:
-                raise OSError(f"{folder / FILES}: can't be read ({error.strerror})") from None
-    raise OSError(f"{path}: no finished model is there")
+    inside = (path / FOLDER).is_dir() and not (path / WEIGHTS).is_file()
+    files = (path / FOLDER if inside else path) / FILES
+    try:
+        return hashlib.sha256(files.read_bytes()).hexdigest()
+    except OSError as error:
+        raise OSError(f"{path}: no finished model is there ({error.strerror})") from None

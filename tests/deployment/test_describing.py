@@ -1,48 +1,96 @@
-"""A network's hospitals are asked what their data hold, between processes."""
+"""A network's hospitals are asked what their data hold, and how good a model is by groups, between
+processes: each is what a simulation of the same hospitals gives."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tests.deployment.network import StandingNetwork, standing
 from tests.deployment.network_checks import check_chains, check_ends, check_logs, check_sums
+from tests.deployment.network_words import write_rows
+from tests.provisioning import hold_out_as_simulated
 from wardround.client.site.kit import Kit
+from wardround.common.config.finished import model_digest
 from wardround.common.results.package import verify_folder
 from wardround.simulations import analyse
 
 DESCRIBE = '[procedure]\nname = "describe"\n'
-ALLOWS = 'procedures = ["train", "describe"]\n'
+JUDGED = '[judgement]\ngroups = ["old"]\ncategories = { old = ["0", "1"] }\nsmallest_cell = 3\n'
+ALLOWS = """
+procedures = ["train", "describe", "evaluate"]
+smallest_cell = 3
+groups = ["old"]
+"""
 SHY = """
 [studies."shy-*"]
 procedures = ["train"]
+groups = []
 approval = "always"
 """
 
 
-def simulated(made: StandingNetwork) -> str:
-    """What the same hospitals give in one process, in plain: equal bytes."""
+def simulated(made: StandingNetwork) -> Path:
+    """Settings of the same hospitals in one process."""
     folder = made.folder / "simulated"
     (folder / "hospitals").mkdir(parents=True)
     for name in made.names:
         shutil.copy(made.folder / f"{name}.csv", folder / "hospitals")
+    return folder / "federation.toml"
+
+
+def described(made: StandingNetwork, toml: Path) -> str:
+    """What they give in plain: equal bytes."""
     text = made.study("simulated", more=DESCRIBE).settings
-    text = text.replace("[data]\n", '[data]\npath = "hospitals"\n')
-    (folder / "federation.toml").write_text(text)
-    found = analyse(folder / "federation.toml")
-    return (found.run_directory / "description.json").read_text()
+    toml.write_text(text.replace("[data]\n", '[data]\npath = "hospitals"\n'))
+    return (analyse(toml).run_directory / "description.json").read_text()
+
+
+def judged(made: StandingNetwork, toml: Path, model: Path) -> Any:
+    """What they say of the same model. (Two trainings differ by how their masked updates were
+    rounded.)"""
+    text = made.study("simulated", secure=True, more=JUDGED).settings
+    toml.write_text(text.replace("[data]\n", '[data]\npath = "hospitals"\n'))
+    asked = ['procedure.name="evaluate"', f'procedure.model="{model}"']
+    return analyse(toml, overrides=asked).published["judgement.json"]["columns"]
+
+
+def columns(path: Path) -> Any:
+    return json.loads(path.read_text())["columns"]
+
+
+def check_judged(made: StandingNetwork, trained: str, toml: Path) -> None:
+    """The run's own judgement, and that of a study on the finished model, which is each hospital's
+    own copy, are the simulation's."""
+    folders = [made.kit(name) / "results" / made.sent[trained].run for name in made.names]
+    (digest,) = {model_digest(folder) for folder in folders}
+    asked = f'[procedure]\nname = "evaluate"\nmodel_digest = "{digest}"\n'
+    later = made.submit(made.study("masked-l", secure=True, more=asked + JUDGED))
+    made.delivered(later)
+    assert made.row(later).state == "complete", made.tails()
+    expected = judged(made, toml, folders[0])
+    assert len(expected[0]["rows"]) == 2 and expected[0]["figures"]
+    for name, folder in zip(made.names, folders, strict=True):
+        assert columns(folder / "model" / "judgement.json") == expected
+        answered = made.kit(name) / "results" / made.sent[later].run
+        assert columns(answered / "judgement.json") == expected
+        assert "By groups" in (answered / "report.html").read_text()
 
 
 def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) -> None:
     with standing(tmp_path, at_once=3) as made:
-        for name in made.names:
+        for number, name in enumerate(made.names):
+            write_rows(made.folder / f"{name}.csv", number, 150 + 40 * number)
+            hold_out_as_simulated(made.kit(name), 1, name)
             rules = made.kit(name) / "site.toml"
             rules.write_text(ALLOWS + rules.read_text() + (SHY if name == "south" else ""))
         made.start()
+        trained = made.submit(made.study("masked-j", secure=True, rounds=2, lr=1.0, more=JUDGED))
         masked = made.submit(made.study("masked-d", secure=True, more=DESCRIBE))
         shy = made.submit(made.study("shy-d", fewest=2, more=DESCRIBE))
-        made.delivered(masked, shy)
+        made.delivered(trained, masked, shy)
         with made.store() as store:
             (said,) = (one for one in store.decisions(shy) if one.word == "rejected")
         assert said.hospital == "south" and "procedures: this hospital allows train" in said.reason
@@ -61,7 +109,9 @@ def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) 
                 assert "No model was trained" in (folder / "own" / "report.html").read_text()
         assert len(set(texts[:3])) == 1 and len(set(texts[3:])) == 1
         assert json.loads(texts[3])["hospitals"] == 2
-        assert texts[0] == simulated(made)
+        toml = simulated(made)
+        assert texts[0] == described(made, toml)
+        check_judged(made, trained, toml)
         made.stop()
         check_chains(made)
         check_ends(made)
