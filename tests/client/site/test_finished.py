@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from wardround.client.site.finished import own_copy
+from wardround.common.config.finished import model_digest
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ModelRefused
 from wardround.common.model_folder.write import seal_folder
@@ -68,3 +69,16 @@ def test_none_else_is_taken(model: Path, kit: Any) -> None:
     shutil.rmtree(kit.folder / "models")
     with pytest.raises(ModelRefused, match="has no model of digest .* put its folder into KIT"):
         own_copy(kit, config)
+
+
+def test_results_are_named_by_their_models_own_list(model: Path, kit: Any) -> None:
+    """Results have a list of their own beside the model's folder."""
+    config = put(model, kit.folder / "results" / "heart-1" / "model", SERVER)
+    (kit.folder / "results" / "heart-1" / "files.json").write_text("{}")
+    options = config.procedure.finished
+    assert options is not None
+    for path in ("results/heart-1", "results/heart-1/model"):
+        assert model_digest(kit.folder / path) == options.model_digest
+    assert own_copy(kit, config).digest == options.model_digest
+    with pytest.raises(OSError, match="no finished model is there"):
+        model_digest(kit.folder / "results")
