@@ -11,6 +11,7 @@ import typer
 from wardround.client.process.arguments import DataOption, KitArgument, ModelOption, UnsignedOption
 from wardround.common.command_line import example, new_console
 from wardround.common.explain.cli import PageOption, RowsOption
+from wardround.common.export.cli import FormatOption, OpenssfOption, OutOption
 
 if TYPE_CHECKING:
     from wardround.client.calibration.calibrate import Calibrated
@@ -24,6 +25,9 @@ def add_model_commands(client: typer.Typer) -> None:
     client.command(
         "explain", epilog=example("wardround client explain kits/north --data recent --row 3")
     )(explain)
+    client.command("export", epilog=example("wardround client export kits/north --data patients"))(
+        export
+    )
 
 
 _MethodOption = Annotated[
@@ -92,6 +96,32 @@ def calibrate(
     )
     _show_calibrated(found)
     raise typer.Exit(int(found.path is None))
+
+
+def export(
+    kit: KitArgument,
+    data: DataOption = "",
+    model: ModelOption = "",
+    form: FormatOption = "onnx",
+    out: OutOption = None,
+    openssf: OpenssfOption = None,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Write a model as a graph with this hospital's own layers, scale and medians inside.
+
+    For a model whose layers stay with each hospital, or that is prepared by its training rows
+    (--data); else `wardround export` does. It lies in KIT/models, signed by this hospital.
+    """
+    from wardround.client.models.export import export_at_home
+    from wardround.client.site.kit import Kit
+    from wardround.common.export.cli import told
+    from wardround.common.export.openssf import read_key
+
+    key = read_key(openssf) if openssf else None
+    made = export_at_home(
+        Kit.open(kit), data, model, form=form, out=out, openssf=key, unsigned=unsigned
+    )
+    print(told(made))
 
 
 def _show_calibrated(found: Calibrated) -> None:

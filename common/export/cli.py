@@ -94,8 +94,14 @@ def told(made: ExportFolder) -> str:
     info = made.info
     size = (made.path / info.graph).stat().st_size
     signed = "signed" if made.listed.signer else "not signed"
+    bits = (
+        f"in the 16 bits that it was measured in, the model differs by up to "
+        f"{info.parity.rounding:.2g}; "
+        if info.parity.rounding
+        else ""
+    )
     return (
         f"{made.path / info.graph}: {size / 1000:,.1f} kB; {info.parity.rows} rows differ from the "
         f"model by at most {info.parity.largest:.2g} (allowed: {info.parity.tolerance:g}), "
-        f"{info.parity.refused} are refused by both; {signed}"
+        f"{info.parity.refused} are refused by both; {bits}{signed}"
     )

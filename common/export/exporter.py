@@ -32,12 +32,15 @@ class Cases:
     predictions : the model's own, of the same rows, by name of the output; NaN where it gives none
     refused : the same as ``columns``, of rows that the model refuses and the graph must give NaN
     scales : of an output that is a number, what a difference may be relative to beside its size
+    rounded : the model's own in the 16 bits that it was trained and measured in; empty where that
+        is float32
     """
 
     columns: Arrays
     predictions: Arrays
     refused: Arrays = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
+    rounded: Arrays = field(default_factory=dict)
 
 
 class Exporter(ABC):

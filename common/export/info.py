@@ -28,12 +28,15 @@ class Parity(Table):
     largest : difference between two predictions of one row: of probabilities as it is, of numbers
         relative to their size or the target's deviation, whichever is more
     tolerance : more would have made no export
+    rounding : largest difference to the model in the 16 bits that it was trained and measured in; 0
+        where that is float32, which the graph computes in
     """
 
     rows: int = Field(ge=1)
     refused: int = Field(0, ge=0)
     largest: float = Field(ge=0)
     tolerance: float = Field(gt=0)
+    rounding: float = Field(0.0, ge=0)
 
 
 class ExportInfo(Table):

@@ -27,29 +27,38 @@ def parity_of(cases: Cases, run: Run, tolerance: float, who: str) -> Parity:
     found = run(cases.columns)
     if set(found) != set(cases.predictions):
         raise ModelRefused("the graph has other outputs than the model", who=who, mend=_MEND)
-    largest, rows = 0.0, 0
+    largest, rounding, rows = 0.0, 0.0, 0
     for name, wanted in cases.predictions.items():
         own = np.asarray(found[name], dtype=np.float64)
         rows = len(wanted)
         if own.shape != wanted.shape or (np.isnan(own) != np.isnan(wanted)).any():
             what = f"the graph predicts '{name}' for other rows than the model does"
             raise ModelRefused(what, who=who, mend=_MEND)
-        largest = max(largest, _difference(own, wanted, cases.scales.get(name)))
+        gaps = differences(own, wanted, cases.scales.get(name))
+        largest = max(largest, float(gaps[~np.isnan(wanted)].max(initial=0.0)))
+        if name in cases.rounded:
+            gaps = differences(own, cases.rounded[name], cases.scales.get(name))
+            rounding = max(rounding, float(gaps.max(initial=0.0)))
     if not largest <= tolerance:
         what = f"the graph's predictions differ by {largest:.2g}, more than {tolerance:g}"
         raise ModelRefused(f"no parity: {what}", who=who, mend=_MEND)
     refused = _refused(cases, run, who)
-    return Parity(rows=rows, refused=refused, largest=largest, tolerance=tolerance)
+    return Parity(
+        rows=rows, refused=refused, largest=largest, tolerance=tolerance, rounding=rounding
+    )
 
 
-def _difference(own: NDArray[Any], wanted: NDArray[Any], scale: float | None) -> float:
-    """The largest difference; infinite ones that are equal have none."""
+def differences(
+    own: NDArray[Any], wanted: NDArray[Any], scale: float | None
+) -> NDArray[np.float64]:
+    """How far apart two predictions of each row are: as they are, or with a scale relative to that
+    or to what is wanted, whichever is larger. Equal infinite ones aren't apart."""
     with np.errstate(invalid="ignore"):
         gap = np.where(own == wanted, 0.0, np.abs(own - wanted))
-        if scale is not None:
-            gap = gap / np.maximum(np.abs(wanted), scale)
-    gap = gap[~np.isnan(wanted)]
-    return float(gap.max(initial=0.0))
+        found: NDArray[np.float64] = (
+            gap if scale is None else gap / np.maximum(np.abs(wanted), scale)
+        )
+    return found
 
 
 def _refused(cases: Cases, run: Run, who: str) -> int:

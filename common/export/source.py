@@ -37,13 +37,22 @@ class Source:
     train: Any = None
 
     @classmethod
-    def of(cls, folder: ModelFolder, hospital: str | None = None, train: Any = None) -> Source:
+    def of(
+        cls,
+        folder: ModelFolder,
+        hospital: str | None = None,
+        train: Any = None,
+        module: nn.Module | None = None,
+    ) -> Source:
         """The model of a folder.
 
         hospital : whose, where entries are personal
+        module : of that hospital, where it isn't in the folder's own list
 
         Raises ModelRefused where it is complete at a hospital only.
         """
+        if train is None and (why := folder.task.own_statistics()):
+            raise ModelRefused(f"the model {why}", who=str(folder.path), mend=AT_HOME)
         if folder.personal and hospital is None:
             raise ModelRefused(
                 "layers of it stay with each hospital, so there is no one model",
@@ -51,7 +60,7 @@ class Source:
                 mend=f"{AT_HOME}; of a simulation, name one: --hospital NAME",
             )
         try:
-            module = folder.module(hospital)
+            module = module or folder.module(hospital)
         except CheckpointError as error:
             raise ModelRefused(str(error)) from None
         whose = hospital or ""
@@ -72,7 +81,3 @@ class Source:
             "wardround.target": self.schema.target,
             "wardround.refused": "a row that gets no prediction has NaN in every output",
         }
-
-    def at_the_hospital(self, why: str) -> ModelRefused:
-        """The error of a model that can be exported where its hospital's rows are, only."""
-        return ModelRefused(f"can't be exported here: {why}", who=str(self.path), mend=AT_HOME)

@@ -34,15 +34,10 @@ Row = dict[str, Cell]
 
 
 class TableCases:
-    """Rows for one model; the same for the same model.
+    """Rows for one model; the same for the same model."""
 
-    no_gaps : inputs that may not be empty
-    """
-
-    def __init__(
-        self, inputs: Sequence[Input], options: TabularOptions, no_gaps: frozenset[str]
-    ) -> None:
-        self._inputs, self._options, self._no_gaps = inputs, options, no_gaps
+    def __init__(self, inputs: Sequence[Input], options: TabularOptions) -> None:
+        self._inputs, self._options = inputs, options
         self._generator = numpy_generator(0, "export parity")
 
     def valid(self) -> list[Row]:
@@ -50,7 +45,8 @@ class TableCases:
         rows = [self._usual() for _ in range(_USUAL)]
         for chosen in self._chosen(self._edges):
             rows.append(self._usual() | chosen)
-        rows.append(self._usual() | {x.name: None for x in self._inputs if self._may_lack(x)})
+        if self._may_lack:
+            rows.append({one.name: None for one in self._inputs})
         return rows
 
     def refused(self, usual: Columns) -> Columns:
@@ -79,7 +75,7 @@ class TableCases:
 
     def _drawn(self, one: Input) -> Cell:
         draw = self._generator
-        if draw.random() < _GAP_SHARE and self._may_lack(one):
+        if draw.random() < _GAP_SHARE and self._may_lack:
             return None
         if one.kind == "number":
             return _within((one.mean or 0.0) + (one.std or 1.0) * float(draw.standard_normal()))
@@ -88,8 +84,9 @@ class TableCases:
         texts = self._texts(one) or [_UNSEEN]
         return texts[int(draw.integers(len(texts)))]
 
-    def _may_lack(self, one: Input) -> bool:
-        return one.name not in self._no_gaps
+    @property
+    def _may_lack(self) -> bool:
+        return self._options.missing == "median"
 
     def _may_be_other(self, one: Input) -> bool:
         options = self._options
@@ -108,7 +105,7 @@ class TableCases:
         return [*known, *spelled, *whole]
 
     def _edges(self, one: Input) -> list[Cell]:
-        found: list[Cell] = [None] if self._may_lack(one) else []
+        found: list[Cell] = [None] if self._may_lack else []
         if one.kind == "category" and self._may_be_other(one):
             found.append(_UNSEEN)
         if one.kind != "number":
@@ -118,7 +115,7 @@ class TableCases:
         return [*found, *map(_within, around), *_TINY, MAX_ABS_NUMBER, -MAX_ABS_NUMBER]
 
     def _no_values(self, one: Input) -> list[Cell]:
-        found: list[Cell] = [] if self._may_lack(one) else [None]
+        found: list[Cell] = [] if self._may_lack else [None]
         if one.kind == "category":
             return found if self._may_be_other(one) else [*found, _UNSEEN]
         return [*found, *(_NO_NUMBERS if one.kind == "number" else _NOT_BINARY)]

@@ -39,8 +39,7 @@ from wardround.common.tasks.targets import scale
 
 
 def tabular_graph(source: Source) -> bytes:
-    """The ONNX file of a tabular model. Raises ModelRefused for a layer that it doesn't know, and
-    where preparation is a hospital's own and its rows aren't here."""
+    """The ONNX file of a tabular model. Raises ModelRefused for a layer that it doesn't know."""
     options = task_of(source).options
     totals, outputs = source.totals, [one.name for one in source.schema.outputs]
     inputs = [graph_input(one.name, outputs) for one in source.schema.inputs]
@@ -61,12 +60,8 @@ def task_of(source: Source) -> TabularTask:
 
 
 def known_constants(source: Source) -> Constants:
-    """The preparation's numbers. Raises ModelRefused where they are a hospital's own, whose rows
-    aren't here."""
-    try:
-        return constants(source.totals, task_of(source).options, source.train)
-    except ValueError as error:
-        raise source.at_the_hospital(str(error)) from None
+    """The preparation's numbers."""
+    return constants(source.totals, task_of(source).options, source.train)
 
 
 class _Columns:
@@ -129,10 +124,11 @@ class _Columns:
         return self._filled(name, value, gap)
 
     def _filled(self, name: str, value: str, gap: str) -> str:
-        fill = self._known.fills[name]
-        if np.isnan(fill):
+        if name not in self._known.fills:
             self._bad.append(gap)
-        return self._graph.node("Where", gap, self._graph.constant(np.array([[fill]])), value)
+            return value
+        fill = self._graph.constant(np.array([[self._known.fills[name]]]))
+        return self._graph.node("Where", gap, fill, value)
 
     def _category(self, name: str) -> str:
         """One column for each category, 1.0 where it is the row's."""

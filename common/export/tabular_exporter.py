@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,19 +19,19 @@ from torch import Tensor, nn
 
 from wardround.common.errors import ModelRefused
 from wardround.common.export.exporter import Arrays, Cases, Exporter
+from wardround.common.export.parity import differences
 from wardround.common.export.rows import columns_of
 from wardround.common.export.source import Source
 from wardround.common.export.table_cases import TableCases, column_of
-from wardround.common.export.tabular import known_constants, tabular_graph, task_of
+from wardround.common.export.tabular import tabular_graph, task_of
 from wardround.common.export.tabular_program import TabularProgram, program_inputs
-from wardround.common.tasks.data.reading.texts import missing_codes
+from wardround.common.model.precision import autocast, whole
 from wardround.common.tasks.data.table import Table
-from wardround.common.tasks.features import features
-from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.targets import scale
 
 _STEADY, _LEAST_STEADY = 0.2, 0.5
 """Of the tolerance; of the rows."""
+_TYPES = {"number": pa.float64(), "binary": pa.string(), "category": pa.string()}
 Predictions = Mapping[str, NDArray[Any]]
 
 
@@ -49,39 +48,46 @@ class TabularExporter(Exporter):
         return program_inputs(source, columns)
 
     def cases(self, source: Source) -> Cases:
-        options, inputs = task_of(source).options, source.schema.inputs
-        known = known_constants(source)
-        rows = TableCases(inputs, options, known.without_fill(options))
+        task, inputs = task_of(source), source.schema.inputs
+        rows = TableCases(inputs, task.options)
         valid = rows.valid()
-        kinds = {"number": pa.float64(), "binary": pa.string(), "category": pa.string()}
-        cells = {one.name: pa.array(column_of(valid, one), kinds[one.kind]) for one in inputs}
-        table = _table(pa.table(cells), options)
-        predictions, steady = self._predictions(source, table)
-        columns = columns_of(table, options, inputs)
+        cells = {one.name: pa.array(column_of(valid, one), _TYPES[one.kind]) for one in inputs}
+        table = task.readable(task.rows_of_table(pa.table(cells)), source.totals)
+        columns = columns_of(table, task.options, inputs)
+        found, exact, rounded = self._predictions(source, table)
+        steady = self._steady(source, found, exact)
         return Cases(
             {name: values[steady] for name, values in columns.items()},
-            {name: values[steady] for name, values in predictions.items()},
+            {name: values[steady] for name, values in found.items()},
             rows.refused(columns),
             _scales(source),
+            {name: values[steady] for name, values in rounded.items()},
         )
 
-    def _predictions(self, source: Source, table: Table) -> tuple[Predictions, NDArray[np.bool_]]:
-        """The model's own, by the product's path, and of which rows they are steady."""
-        task, totals = task_of(source), source.totals
-        train = table if source.train is None else source.train
-        matrix = features(table, totals, train, task.options)
-        inputs = torch.from_numpy(matrix.astype(np.float32))
+    def _predictions(
+        self, source: Source, table: Table
+    ) -> tuple[Predictions, Predictions, Predictions]:
+        """The model's own by the steps of ``predict``: in float32, in float64, and in the 16 bits
+        that it was measured in, where it was."""
+        task, totals, training = task_of(source), source.totals, source.folder.config.training
+        own = table.select(np.zeros(0, dtype=np.int64)) if source.train is None else source.train
+        inputs = task.prepare(table, totals, own).inputs
+        assert isinstance(inputs, Tensor)  # a table's
         finer = copy.deepcopy(source.module).double()
         with torch.no_grad():
             found = task.predictions(source.module(inputs), totals)
             exact = task.predictions(finer(inputs.double()), totals)
-        steady, scales = np.ones(len(table), dtype=np.bool_), _scales(source)
-        for name, values in found.items():
-            with np.errstate(invalid="ignore"):
-                gap = np.abs(values - exact[name])
-                if name in scales:
-                    gap = gap / np.maximum(np.abs(exact[name]), scales[name])
-            steady &= gap <= _STEADY * self.tolerance
+            if training.precision == "float32":
+                return found, exact, {}
+            with autocast(training.model_copy(update={"device": "cpu"})):
+                outputs = whole(source.module(inputs))
+            return found, exact, task.predictions(outputs, totals)
+
+    def _steady(self, source: Source, found: Predictions, exact: Predictions) -> NDArray[np.bool_]:
+        """Of which rows float32 settles what is predicted. Raises ModelRefused if of few only."""
+        scales = _scales(source)
+        gaps = [differences(found[x], exact[x], scales.get(x)) for x in found]
+        steady: NDArray[np.bool_] = np.max(np.stack(gaps), axis=0) <= _STEADY * self.tolerance
         if steady.mean() < _LEAST_STEADY:
             raise ModelRefused(
                 f"{int((~steady).sum())} of {len(steady)} rows are predicted otherwise in float64: "
@@ -89,13 +95,7 @@ class TabularExporter(Exporter):
                 who=str(source.path),
                 mend="train it with a lower learning rate, or with task.normalise = 'federated'",
             )
-        return found, steady
-
-
-def _table(data: pa.Table, options: TabularOptions) -> Table:
-    origin = np.column_stack([np.zeros(len(data), dtype=np.int64), np.arange(len(data))])
-    codes = missing_codes(options.missing_values)
-    return Table(data, (Path("rows"),), origin, (lambda row: row + 1,), codes)
+        return steady
 
 
 def _scales(source: Source) -> dict[str, float]:

@@ -27,11 +27,10 @@ from wardround.common.tasks.categories import vocabulary
 from wardround.common.tasks.data.numbers import MAX_ABS_NUMBER
 from wardround.common.tasks.data.reading.texts import missing_codes, missing_numbers
 from wardround.common.tasks.features import Matrix
-from wardround.common.tasks.targets import scale
 
 
 class TabularProgram(nn.Module):
-    """See the module's docstring. Raises ModelRefused as ``known_constants`` does."""
+    """See the module's docstring."""
 
     number_fills: Tensor | None
     binary_fills: Tensor | None
@@ -52,13 +51,13 @@ class TabularProgram(nn.Module):
         declared = options.columns.categories if options.unknown == "refuse" else {}
         self._refuses_unseen = [name in declared for name in categories]
         for kind in ("number", "binary"):
-            fills = [known.fills[one.name] for one in inputs if one.kind == kind]
+            fills = [known.fills.get(x.name, np.nan) for x in inputs if x.kind == kind]
             self._keep(f"{kind}_fills", np.array(fills))
         self._codes = missing_numbers(missing_codes(options.missing_values))
         self._keep("mean", known.mean)
         self._keep("std", known.std)
-        self._unit = scale(totals) if task.kind == "regression" else (0.0, 1.0)
-        self.model = bare(source.module)
+        # its hook, if it has one, puts outputs into their unit
+        self.model = copy.deepcopy(source.module).requires_grad_(False)
 
     def _keep(self, name: str, values: Matrix | None) -> None:
         empty = values is None or not values.size  # torch.export.save fails on an empty tensor
@@ -94,8 +93,7 @@ class TabularProgram(nn.Module):
         return {name: column.masked_fill(refused, torch.nan) for name, column in found.items()}
 
     def _predictions(self, outputs: Tensor) -> dict[str, Tensor]:
-        mean, std = self._unit
-        values = (outputs * std + mean).double() if self._kind == "regression" else outputs.double()
+        values = outputs.double()
         if self._kind == "multiclass":
             values = values.softmax(1)
             return {name: values[:, at] for at, name in enumerate(self._outputs)}
@@ -120,10 +118,3 @@ def program_inputs(source: Source, columns: Arrays) -> tuple[Tensor, Tensor, Ten
         for kind, found in of_kind.items()
     )
     return numbers, binaries, categories
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """A copy of a model's layers, without the hook that puts outputs into their unit."""
-    found = copy.deepcopy(model)
-    found._forward_hooks.clear()
-    return found.requires_grad_(False)

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from wardround.common.config.load import Config, load_config
@@ -111,6 +112,25 @@ class ModelFolder:
                 known = ", ".join(self.hospitals()[:5]) or "none"
                 what = f"the folder holds no model of '{hospital}' (it has: {known})"
                 raise ModelRefused(what, who=str(self.path))
+        return self._saved.load(hospital)
+
+    def joined(self, hospital: str) -> nn.Module:
+        """``module``, of the whole model that this hospital put beside the listed files when its
+        results came (``client/results/joining.py``).
+
+        Raises ModelRefused if it isn't there, or shares other values than the listed model.
+        """
+        path = hospital_path(self.path, hospital)
+        if not path.is_file():
+            raise ModelRefused(
+                f"the layers that stay with '{hospital}' aren't beside the model",
+                who=str(self.path),
+                mend="evaluate the results at the hospital: wardround client results KIT",
+            )
+        whole, shared = (read_tensors(one)[0] for one in (path, self.path / MODEL))
+        for name, value in shared.items():
+            if name not in whole or not np.array_equal(whole[name], value):
+                raise ModelRefused(f"'{name}' in it isn't the model's", who=str(path))
         return self._saved.load(hospital)
 
     def trained(self) -> nn.Module:

@@ -53,18 +53,14 @@ MEDIAN_BINS = 1024
 class Constants:
     """What ``features`` does to any row, as numbers: for whoever does the same elsewhere.
 
-    fills : of each numeric and binary column, what stands for a gap; NaN where no row may have one
+    fills : of each numeric and binary column, what stands for a gap; empty where no row may have
+        one
     mean, std : D each, as inputs are standardised by (x - mean) / std; None where they aren't
     """
 
     fills: dict[str, float]
     mean: Matrix | None
     std: Matrix | None
-
-    def without_fill(self, options: TabularOptions) -> frozenset[str]:
-        """Columns in which a gap has no value: a row with one can't be prepared."""
-        categories = options.columns.categorical if options.missing != "median" else []
-        return frozenset([*(x for x, fill in self.fills.items() if np.isnan(fill)), *categories])
 
 
 def statistics(train: Table, options: TabularOptions, phase: int, totals: Sums) -> Sums:
@@ -153,22 +149,13 @@ def features(table: Table, totals: Sums, train: Table, options: TabularOptions) 
 
 
 def constants(totals: Sums, options: TabularOptions, train: Table | None) -> Constants:
-    """The constants of ``features``. Where a hospital's own rows say what a gap is and it isn't
-    here (``train`` is None), a gap has no fill.
-
-    Raises ValueError for ``normalise = "local"`` without those rows.
-    """
-    if options.normalise == "local" and train is None:
-        raise ValueError("the scale is of the hospital's own training rows, and they aren't here")
+    """The constants of ``features``; ``train`` may be None where no hospital's own rows have a say
+    (``TabularTask.own_statistics``)."""
     fills: dict[str, float] = {}
-    for name in numeric_names(totals):
-        known = f"{_column_key(name)}/median" in totals
-        fill = known or train is not None
-        fills[name] = _median_of(name, totals, train) if fill else float("nan")
-    for name in options.columns.binary:
+    for name in numeric_names(totals) if options.missing == "median" else ():
+        fills[name] = _median_of(name, totals, train)
+    for name in options.columns.binary if options.missing == "median" else ():
         fills[name] = _mode(name, totals, train, options)
-    if options.missing != "median":
-        fills = dict.fromkeys(fills, float("nan"))
     if options.normalise == "none":
         return Constants(fills, None, None)
     mean, std = _scale(len(feature_names(totals, options)), totals, train, options)
@@ -210,7 +197,7 @@ def _scale(
     mean, std = np.zeros(width), np.ones(width)
     scaled = width if options.normalise_encoded else len(numeric)
     if options.normalise == "local":
-        assert train is not None  # ``constants`` has asked for it
+        assert train is not None  # see ``constants``
         own = _encode(train, totals, train, options)[:, :scaled]
         mean[:scaled], std[:scaled] = own.mean(axis=0), own.std(axis=0)
         std[_is_constant(np.abs(mean), std)] = 0.0
@@ -259,7 +246,7 @@ def _median_of(name: str, totals: Sums, train: Table | None) -> float:
     key = f"{_column_key(name)}/median"
     if key in totals:
         return float(totals[key][0])
-    assert train is not None  # ``constants`` has looked
+    assert train is not None  # see ``constants``
     known = train.numbers(name)
     known = known[~np.isnan(known)]
     return float(np.median(known)) if len(known) else 0.0
@@ -273,7 +260,7 @@ def _mode(name: str, totals: Sums, train: Table | None, options: TabularOptions)
     """The more frequent value of a binary column, over the federation, or with ``normalise =
     "local"`` at this hospital; a tie is 0."""
     if options.normalise == "local":
-        assert train is not None  # as in ``_scale``
+        assert train is not None  # see ``constants``
         known = options.binary_values(name).read(train, name)
         known = known[~np.isnan(known)]
         return float(known.mean() > 0.5) if len(known) else 0.0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.common.tasks.made import table
 from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
+from wardround.common.export.rows import Columns, columns_of
 from wardround.common.export.source import Source
 from wardround.common.export.tabular import task_of
 from wardround.common.figures.sums import Sums, add_sums
@@ -126,15 +127,42 @@ def options_of(source: Source) -> TabularOptions:
     return task_of(source).options
 
 
+def at_home(folder: ModelFolder) -> Source:
+    """The model, with a hospital's own training rows where its preparation takes them."""
+    task = folder.task
+    assert isinstance(task, TabularTask)
+    own = as_read(table(**rows(task.kind, 40, seed=11)), task.options)
+    return Source.of(folder, train=own if task.own_statistics() else None)
+
+
 def as_read(rows: Table, options: TabularOptions) -> Table:
     """The rows as if a file had held them: with the study's own texts for a gap."""
     return replace(rows, missing_values=missing_codes(options.missing_values))
 
 
 def predicted(source: Source, rows: Table) -> dict[str, NDArray[np.float64]]:
-    """What the model predicts for rows, by the steps of training."""
+    """What the model predicts for rows, by the arithmetic of training."""
     task = task_of(source)
-    matrix = features(rows, source.totals, rows, task.options)
+    own = rows if source.train is None else source.train
+    matrix = features(rows, source.totals, own, task.options)
     with torch.no_grad():
         outputs = source.module(torch.from_numpy(matrix.astype(np.float32)))
     return task.predictions(outputs, source.totals)
+
+
+def some_rows(kind: str) -> Table:
+    """Rows as a study would have read them."""
+    return table(**rows(kind, 25, seed=21))
+
+
+def some_columns(kind: str, source: Source) -> Columns:
+    """The same, as a graph is fed."""
+    return columns_of(some_rows(kind), options_of(source), source.schema.inputs)
+
+
+def csv(path: Path, columns: Mapping[str, Sequence[object]]) -> Path:
+    """The columns in a file."""
+    records = zip(*columns.values(), strict=True)
+    lines = [",".join("" if x is None else str(x) for x in record) for record in records]
+    path.write_text("\n".join([",".join(columns), *lines]) + "\n")
+    return path

@@ -188,15 +188,23 @@ def test_a_column_that_has_an_outputs_name(tmp_path: Path) -> None:
         session.run({"other": np.zeros(2)})
 
 
-def test_what_is_each_hospitals_own_is_exported_there(tmp_path: Path) -> None:
-    text = made.settings("binary", {"normalise": '"local"'})
+@pytest.mark.parametrize("normalise", ["local", "none"])
+def test_what_is_each_hospitals_own_is_exported_there(tmp_path: Path, normalise: str) -> None:
+    text = made.settings("binary", {"normalise": f'"{normalise}"'})
     folder = made.model_folder(tmp_path / "model", text)
     with pytest.raises(ModelRefused, match="wardround client export KIT"):
-        export_model(Source.of(folder), tmp_path / "export")
-    own = made.as_read(table(**made.rows("binary", 50, 3)), made.options_of(Source.of(folder)))
-    here = Source.of(folder, train=own)
-    found = export_model(here, tmp_path / "export")
+        Source.of(folder)
+    found = export_model(made.at_home(folder), tmp_path / "export")
     assert found.info.parity.rows > 250
+
+
+def test_what_16_bits_round_off_is_told(tmp_path: Path) -> None:
+    text = (
+        made.settings("binary", {"model": '{ kind = "mlp" }'}) + '\n[training]\nprecision = "bf16"'
+    )
+    source = Source.of(made.model_folder(tmp_path / "model", text))
+    parity = export_model(source, tmp_path / "export").info.parity
+    assert parity.largest <= 1e-5 < 1e-3 < parity.rounding < 0.5  # bf16 has eight bits
 
 
 def test_openssf_signs_every_file(source: Source, tmp_path: Path) -> None:
