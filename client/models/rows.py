@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,12 @@ _TAKEN = ".rows-"
 
 @contextmanager
 def rows_for(
-    kit: Kit, folder: ModelFolder, data: str = "", *, targets: bool = True
+    kit: Kit,
+    folder: ModelFolder,
+    data: str = "",
+    *,
+    targets: bool = True,
+    read: Callable[[Any, Path], Any] | None = None,
 ) -> Iterator[Any]:
     """The rows, in the form of the model's task. They are good within the ``with`` only: what is
     taken of a source, or doesn't fit into memory, lies in a private folder of the kit meanwhile.
@@ -40,6 +45,7 @@ def rows_for(
     ----------
     data : NAME of [data.NAME] in site.toml, or a path; '' where site.toml names one only
     targets : only rows with a target, as a study reads them; else all, without looking at one
+    read : reads a path as the task's rows in another way than both
 
     Who has opted out is not among them. Raises DataError by place, PolicyRefused for columns or
     codes that this hospital holds back, OSError.
@@ -58,7 +64,9 @@ def rows_for(
         assert path is not None
         try:
             with allowing(located.left_out_share):
-                if targets:
+                if read is not None:
+                    raw = read(task, path)
+                elif targets:
                     raw = task.load_large(path, private_folder(Path(place) / "prepared"))
                 else:
                     raw = task.load_rows(path)

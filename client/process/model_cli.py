@@ -12,9 +12,30 @@ from wardround.client.process.arguments import DataOption, KitArgument, ModelOpt
 from wardround.common.command_line import example, new_console
 from wardround.common.explain.cli import PageOption, RowsOption
 from wardround.common.export.cli import FormatOption, OpenssfOption, OutOption
+from wardround.common.monitor.cli import (
+    ByOption,
+    EveryOption,
+    OutOption,
+    ReferenceOption,
+    ShadowOption,
+    WindowOption,
+)
 
 if TYPE_CHECKING:
     from wardround.client.calibration.calibrate import Calibrated
+
+
+FromOption = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="URL|FILE",
+        help="Instead of rows, what a server of the model shows at /metrics.",
+    ),
+]
+SinceOption = Annotated[
+    str, typer.Option(metavar="FILE", help="With --from: what it showed before.")
+]
 
 
 def add_model_commands(client: typer.Typer) -> None:
@@ -25,6 +46,9 @@ def add_model_commands(client: typer.Typer) -> None:
     client.command(
         "explain", epilog=example("wardround client explain kits/north --data recent --row 3")
     )(explain)
+    client.command(
+        "monitor", epilog=example("wardround client monitor kits/north --data recent --window 200")
+    )(monitor)
     client.command("export", epilog=example("wardround client export kits/north --data patients"))(
         export
     )
@@ -162,3 +186,49 @@ def explain(
     with rows_for(opened, folder, data, targets=False) as raw:
         module = own_module(opened, folder)
         print(write_explained(folder, module, raw, row or [1], out))
+
+
+def monitor(
+    kit: KitArgument,
+    data: DataOption = "",
+    model: ModelOption = "",
+    reference: ReferenceOption = None,
+    window: WindowOption = 0,
+    by: ByOption = "",
+    every: EveryOption = "month",
+    shadow: ShadowOption = "",
+    source: FromOption = "",
+    since: SinceOption = "",
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --from: a token that it takes.")
+    ] = None,
+    out: OutOption = None,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Hold rows of now against this hospital's own of the study: inputs, scores and outcomes.
+
+    Sends nothing. Exit code 0: no drift; 20: an alarm. At most one window in 100 without drift
+    raises one.
+    """
+    from wardround.client.monitor.watching import Asked, place_for, watch_at_home, watch_served
+    from wardround.client.site.kit import Kit
+    from wardround.common.durable.private import read_private
+    from wardround.common.errors import DataError
+    from wardround.common.monitor.cli import finish
+
+    opened = Kit.open(kit)
+    asked = Asked(model, data, reference, window, by, every, shadow, unsigned)
+    if source:
+        if data or window or by or shadow:
+            raise DataError(
+                "--from gives counts and no rows: --data, --window, --by and --shadow go without it"
+            )
+        token = (
+            read_private(token_file, "name a file with it").decode().strip() if token_file else ""
+        )
+        watched = watch_served(opened, asked, source, since, token)
+    else:
+        if since or token_file:
+            raise DataError("--since and --token-file go with --from")
+        watched = watch_at_home(opened, asked)
+    finish(watched, out or place_for(opened, watched.folder))

@@ -140,7 +140,10 @@ def _of_role(
         own = np.flatnonzero(owner == number)
         if not own.size:
             continue
-        at = int(own[np.argmin(chance[own])])
+        ends = own[:2][[tests[k].least == LEAST_ODD and chance[k] <= limit for k in own[:2]]]
+        # what is missing or unknown makes everything else scarcer: it is told first
+        first = ends if ends.size else own
+        at = int(first[np.argmin(chance[first])])
         cells = reference.cells[field.key], window.cells[field.key]
         best = float(chance[at]), float(limit)
         moved = shifted(*cells, field.known) if by_rank else None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.drift.field import Field, Role
+from wardround.common.errors import DataError
 from wardround.common.figures.sums import Sums
 
 Ints = NDArray[np.int64]
@@ -78,6 +79,19 @@ class Counts:
             both = [one.cells[key] for one in (self, other) if key in one.cells]
             added[key] = np.stack(both).sum(axis=0)
         return Counts(self.fields, added)
+
+    def __sub__(self, earlier: Counts) -> Counts:
+        """What came since earlier counts. Raises DataError for counts that these don't go on from:
+        of another model, or before a server was started again."""
+        if self.fields != earlier.fields:
+            raise DataError("the earlier counts are of another model")
+        since = {key: cells - earlier.cells.get(key, 0) for key, cells in self.cells.items()}
+        if set(earlier.cells) - set(self.cells) or any((one < 0).any() for one in since.values()):
+            raise DataError(
+                "the earlier counts are no part of the later ones",
+                mend="was the server started again in between? Look at the later ones alone",
+            )
+        return Counts(self.fields, since)
 
     def rows(self, role: Role | None = None) -> int:
         """How many rows are counted: the most of any field (of one role)."""

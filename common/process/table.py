@@ -118,6 +118,12 @@ COMMANDS = (
         "wardround.common.predict.cli",
     ),
     Command(
+        "monitor",
+        ANYONE,
+        "Has what a model meets changed? Rows of now against rows of before, and two models.",
+        "wardround.common.monitor.cli",
+    ),
+    Command(
         "report",
         ANYONE,
         "Write a run's report.html again.",

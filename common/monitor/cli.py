@@ -1,0 +1,116 @@
+"""``wardround monitor``: has what a model meets changed?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from wardround.common.command_line import example, new_commands, new_console
+
+if TYPE_CHECKING:
+    from wardround.common.monitor.watch import Watched
+    from wardround.common.predict.predictor import Predictor
+
+commands = new_commands()
+WindowOption = Annotated[
+    int,
+    typer.Option("--window", metavar="ROWS", min=0, help="So many rows at a time. 0: all as one."),
+]
+ByOption = Annotated[
+    str,
+    typer.Option("--by", metavar="COLUMN", help="A column of dates: a window for each --every."),
+]
+EveryOption = Annotated[
+    Literal["day", "week", "month"], typer.Option("--every", help="With --by: how long one is.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Write monitor.html and monitor.json there, for their owner.",
+    ),
+]
+
+
+@commands.command(
+    "monitor",
+    epilog=example("wardround monitor runs/heart --data now.csv --reference before.csv"),
+)
+def monitor(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A run, or its model's folder.", readable=False)
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="FILE|FOLDER", help="The rows of now.")],
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="Rows of before, or a reference.json. Default: the one in the model's folder.",
+        ),
+    ] = None,
+    window: WindowOption = 0,
+    by: ByOption = "",
+    every: EveryOption = "month",
+    shadow: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="A second model on the same rows: what differs."),
+    ] = None,
+    hospital: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose model, where each hospital has its own.")
+    ] = "",
+    own_rows: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHARD", help="The hospital's training rows, where a model is prepared by them."
+        ),
+    ] = None,
+    task: Annotated[
+        str, typer.Option(metavar="FILE:CLASS", help="Your copy of a task of one's own.")
+    ] = "",
+    encoder: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Your copy of a text model's encoder.")
+    ] = "",
+    out: OutOption = None,
+) -> None:
+    """Hold a model's rows of now against a reference: inputs, scores and, where the rows have them,
+    outcomes.
+
+    Exit code 0: no drift; 20: an alarm. At most one window in 100 without drift raises one.
+    """
+    from wardround.common.monitor.files import read_reference
+    from wardround.common.monitor.rows import read_rows
+    from wardround.common.monitor.watch import score, watch
+    from wardround.common.monitor.windows import windows_of
+    from wardround.common.predict.predictor import load_model
+
+    def loaded(path: Path) -> Predictor:
+        return load_model(path, hospital or None, own_rows=own_rows, task=task, encoder=encoder)
+
+    predictor = loaded(model)
+    before = read_reference(predictor, reference)
+    raw = read_rows(predictor.task, data)
+    second = None
+    if shadow is not None:
+        other = loaded(shadow)
+        second = other.folder, score(other, read_rows(other.task, data))
+    windows, notes = windows_of(raw, predictor.task.size(raw), window, by, every)
+    found = score(predictor, raw)
+    finish(watch(predictor.folder, found, before, windows, second, notes), out)
+
+
+def finish(watched: Watched, out: Path | None) -> None:
+    """Show what was seen, write it where that is asked, and end with the code that says it."""
+    from rich.text import Text
+
+    from wardround.common.monitor.files import write_watch
+    from wardround.common.monitor.report import DRIFTED, lines
+
+    console = new_console()
+    for line in lines(watched):
+        console.print(Text(line, style="red" if "DRIFT" in line else ""), soft_wrap=True)
+    if out is not None:
+        console.print(f"the page: {write_watch(out, watched)}", soft_wrap=True)
+    raise typer.Exit(DRIFTED if watched.drifted else 0)
