@@ -31,6 +31,7 @@ ORDER = {
         "manifest model_folder",
         "bundle explain export",
         "predict process",
+        "monitor",
     ),
     "client": (
         "deidentify gradients state",
@@ -43,7 +44,7 @@ ORDER = {
         "requests",
         "app results transport",
         "check models",
-        "calibration",
+        "calibration monitor",
         "process researcher serving",
     ),
     "server": (

@@ -48,7 +48,7 @@ def _fetched(source: str, token: str) -> str:
     """No proxy and no redirection: it is a server of this hospital's own."""
     parts = urlsplit(source)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    mend = "is `wardround serve` running there, and may this machine ask it?"
+    mend = "is it a server of the model, and may this machine ask it?"
     try:
         connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
         headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -95,7 +95,7 @@ def counts_of_metrics(text: str, fields: Sequence[Field], who: str) -> Counts:
         raise DataError(
             f"holds no counts ({CELLS})",
             who=who,
-            mend="is it the /metrics of `wardround serve`, and did rows come to it?",
+            mend="is it the /metrics of a server of the model, and did rows come to it?",
         )
     try:
         return Counts.of_sums(fields, cells)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
@@ -80,7 +80,7 @@ def by_date(raw: Any, column: str, every: Every) -> tuple[list[Window], int]:
     return windows, int((array == "").sum())
 
 
-def _names(cells: Sequence[Any], every: Every) -> tuple[list[str], NDArray[np.int64]]:
+def _names(cells: Iterable[Any], every: Every) -> tuple[list[str], NDArray[np.int64]]:
     """Each row's window, '' without a date, and the rows whose cell is none."""
     found, bad, read = list[str](), list[int](), dict[str, str]()
     for row, cell in enumerate(cells):
