@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +12,7 @@ from wardround.common.command_line import example, new_commands, new_console
 
 if TYPE_CHECKING:
     from wardround.common.monitor.watch import Watched
+    from wardround.common.monitor.windows import Window
     from wardround.common.predict.predictor import Predictor
 
 commands = new_commands()
@@ -35,6 +37,28 @@ OutOption = Annotated[
 ]
 
 
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        metavar="FILE|FOLDER",
+        help="Rows of before, or a reference.json. Default: what is kept with the model.",
+    ),
+]
+ShadowOption = Annotated[
+    str,
+    typer.Option(
+        "--shadow", metavar="MODEL", help="A second model on the same rows: what differs."
+    ),
+]
+OwnRowsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="SHARD", help="The hospital's training rows, where a model is prepared by them."
+    ),
+]
+
+
 @commands.command(
     "monitor",
     epilog=example("wardround monitor runs/heart --data now.csv --reference before.csv"),
@@ -44,29 +68,15 @@ def monitor(
         Path, typer.Argument(metavar="MODEL", help="A run, or its model's folder.", readable=False)
     ],
     data: Annotated[Path, typer.Option("--data", metavar="FILE|FOLDER", help="The rows of now.")],
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE|FOLDER",
-            help="Rows of before, or a reference.json. Default: the one in the model's folder.",
-        ),
-    ] = None,
+    reference: ReferenceOption = None,
     window: WindowOption = 0,
     by: ByOption = "",
     every: EveryOption = "month",
-    shadow: Annotated[
-        Path | None,
-        typer.Option(metavar="MODEL", help="A second model on the same rows: what differs."),
-    ] = None,
+    shadow: ShadowOption = "",
     hospital: Annotated[
         str, typer.Option(metavar="NAME", help="Whose model, where each hospital has its own.")
     ] = "",
-    own_rows: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SHARD", help="The hospital's training rows, where a model is prepared by them."
-        ),
-    ] = None,
+    own_rows: OwnRowsOption = None,
     task: Annotated[
         str, typer.Option(metavar="FILE:CLASS", help="Your copy of a task of one's own.")
     ] = "",
@@ -80,25 +90,40 @@ def monitor(
 
     Exit code 0: no drift; 20: an alarm. At most one window in 100 without drift raises one.
     """
-    from wardround.common.monitor.files import read_reference
-    from wardround.common.monitor.rows import read_rows
-    from wardround.common.monitor.watch import score, watch
     from wardround.common.monitor.windows import windows_of
     from wardround.common.predict.predictor import load_model
 
     def loaded(path: Path) -> Predictor:
         return load_model(path, hospital or None, own_rows=own_rows, task=task, encoder=encoder)
 
-    predictor = loaded(model)
+    other = loaded(Path(shadow)) if shadow else None
+    finish(
+        _watched(
+            loaded(model), data, reference, lambda *x: windows_of(*x, window, by, every), other
+        ),
+        out,
+    )
+
+
+def _watched(
+    predictor: Predictor,
+    data: Path,
+    reference: Path | None,
+    windows_of: Callable[[Any, int], tuple[list[Window], list[str]]],
+    other: Predictor | None,
+) -> Watched:
+    """windows_of : of rows, and how many there are"""
+    from wardround.common.monitor.files import read_reference
+    from wardround.common.monitor.rows import read_rows
+    from wardround.common.monitor.watch import score, watch
+
     before = read_reference(predictor, reference)
     raw = read_rows(predictor.task, data)
     second = None
-    if shadow is not None:
-        other = loaded(shadow)
+    if other is not None:
         second = other.folder, score(other, read_rows(other.task, data))
-    windows, notes = windows_of(raw, predictor.task.size(raw), window, by, every)
-    found = score(predictor, raw)
-    finish(watch(predictor.folder, found, before, windows, second, notes), out)
+    windows, notes = windows_of(raw, predictor.task.size(raw))
+    return watch(predictor.folder, score(predictor, raw), before, windows, second, notes)
 
 
 def finish(watched: Watched, out: Path | None) -> None:
