@@ -12,8 +12,10 @@ from wardround.common.command_line import example, new_commands, new_console
 
 if TYPE_CHECKING:
     from wardround.common.monitor.watch import Watched
-    from wardround.common.monitor.windows import Window
+    from wardround.common.monitor.windows import Every, Window
     from wardround.common.predict.predictor import Predictor
+
+    WindowsOf = Callable[[Any, int], tuple[list[Window], list[str]]]
 
 commands = new_commands()
 WindowOption = Annotated[
@@ -90,26 +92,26 @@ def monitor(
 
     Exit code 0: no drift; 20: an alarm. At most one window in 100 without drift raises one.
     """
-    from wardround.common.monitor.windows import windows_of
     from wardround.common.predict.predictor import load_model
 
     def loaded(path: Path) -> Predictor:
         return load_model(path, hospital or None, own_rows=own_rows, task=task, encoder=encoder)
 
     other = loaded(Path(shadow)) if shadow else None
-    finish(
-        _watched(
-            loaded(model), data, reference, lambda *x: windows_of(*x, window, by, every), other
-        ),
-        out,
-    )
+    finish(_watched(loaded(model), data, reference, _of(window, by, every), other), out)
+
+
+def _of(window: int, by: str, every: Every) -> WindowsOf:
+    from wardround.common.monitor.windows import windows_of
+
+    return lambda raw, total: windows_of(raw, total, window, by, every)
 
 
 def _watched(
     predictor: Predictor,
     data: Path,
     reference: Path | None,
-    windows_of: Callable[[Any, int], tuple[list[Window], list[str]]],
+    windows_of: WindowsOf,
     other: Predictor | None,
 ) -> Watched:
     """windows_of : of rows, and how many there are"""
