@@ -15,10 +15,10 @@ from wardround.common.export.cli import FormatOption, OpenssfOption, OutOption
 from wardround.common.monitor.cli import (
     ByOption,
     EveryOption,
-    OutOption,
     ReferenceOption,
     ShadowOption,
     WindowOption,
+    WrittenOption,
 )
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def monitor(
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --from: a token that it takes.")
     ] = None,
-    out: OutOption = None,
+    out: WrittenOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
     """Hold rows of now against this hospital's own of the study: inputs, scores and outcomes.

@@ -29,7 +29,7 @@ ByOption = Annotated[
 EveryOption = Annotated[
     Literal["day", "week", "month"], typer.Option("--every", help="With --by: how long one is.")
 ]
-OutOption = Annotated[
+WrittenOption = Annotated[
     Path | None,
     typer.Option(
         "--out",
@@ -85,7 +85,7 @@ def monitor(
     encoder: Annotated[
         str, typer.Option(metavar="FOLDER", help="Your copy of a text model's encoder.")
     ] = "",
-    out: OutOption = None,
+    out: WrittenOption = None,
 ) -> None:
     """Hold a model's rows of now against a reference: inputs, scores and, where the rows have them,
     outcomes.
