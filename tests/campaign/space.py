@@ -178,6 +178,8 @@ def _fields(kind: str) -> Iterator[tuple[str, FieldInfo]]:
         model = TASKS[kind] if name == "task" else table.annotation
         if name in ("network", "study", "cohort", "needs", "procedure", "card"):
             continue  # who asks what of whom, and where it is found: nothing of what is computed
+        if name == "judgement":
+            continue  # one kind of task, masks, columns that it names: tests/common/judgement
         assert isinstance(model, type) and issubclass(model, BaseModel)
         yield from _below(name, model)
 
