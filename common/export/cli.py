@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from wardround.common.command_line import example, new_commands
+from wardround.common.errors import ModelRefused
 
 if TYPE_CHECKING:
     from wardround.common.export.folder import ExportFolder
+    from wardround.common.export.int8_info import Int8
+    from wardround.common.export.int8_scores import Wanted
+    from wardround.common.export.source import Source
 
 commands = new_commands()
 
 FormatOption = Annotated[
-    Literal["onnx", "torch"],
-    typer.Option("--format", help="An ONNX file, or a program of torch.export."),
+    Literal["onnx", "torch", "hf"],
+    typer.Option(
+        "--format",
+        help="An ONNX file, or a program of torch.export; of texts also Hugging Face's layout.",
+    ),
 ]
 OutOption = Annotated[
     Path | None,
@@ -39,6 +46,44 @@ OpenssfOption = Annotated[
         "--openssf",
         metavar="KEY.pem",
         help="Sign it in OpenSSF's form, too, with a key of P-256: model.sig.",
+        show_default=False,
+    ),
+]
+
+Int8Option = Annotated[
+    bool,
+    typer.Option("--int8", help="Weights of 8 bits; its figures are measured and kept."),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="ROWS",
+        help="Of --int8: rows with outcomes, none that it was trained on.",
+        show_default=False,
+    ),
+]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="ROWS",
+        help="Of --int8, for images: activations get 8 bits, too, by these rows' ranges, which are "
+        "in the file then.",
+        show_default=False,
+    ),
+]
+ToleranceOption = Annotated[
+    float,
+    typer.Option(metavar="LOSS", min=0, help="Of --int8: the most that the figure may lose."),
+]
+
+TritonOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--triton",
+        metavar="REPOSITORY",
+        help="Put it into this model repository of Triton (or KServe), too.",
         show_default=False,
     ),
 ]
@@ -70,13 +115,19 @@ def export(
         str,
         typer.Option(metavar="FOLDER", help="Of a text model's encoder.", show_default=False),
     ] = "",
+    int8: Int8Option = False,
+    data: DataOption = None,
+    calibration: CalibrationOption = None,
+    int8_tolerance: ToleranceOption = 0.01,
+    triton: TritonOption = None,
 ) -> None:
     """Write a finished model as a graph: raw rows in, predictions out.
 
     The graph is compared with the model on rows that try its edges; where they differ, nothing is
-    written.
+    written. With --int8 it is also compared on rows with outcomes, by their figures.
     """
     from wardround.common.export.exporting import export_model
+    from wardround.common.export.layouts import write_triton
     from wardround.common.export.openssf import read_key
     from wardround.common.export.source import Source
     from wardround.common.model_folder.folder import ModelFolder
@@ -86,7 +137,27 @@ def export(
     key = read_key(openssf) if openssf else None
     folder = ModelFolder.open(model, task=task, encoder=encoder)
     where = out or Path(f"{folder.listed.run}-{form}")
-    print(told(export_model(Source.of(folder, hospital), where, form, identity, key)))
+    source = Source.of(folder, hospital)
+    small = wanted(source, data, calibration, int8_tolerance) if int8 else None
+    if not int8 and (data or calibration):
+        raise ModelRefused("--data and --calibration are of --int8", mend="add --int8")
+    made = export_model(source, where, form, identity, key, small)
+    print(told(made))
+    if triton is not None:
+        print(f"{write_triton(made, triton)}: for Triton, or KServe")
+
+
+def wanted(source: Source, data: Path | None, calibration: Path | None, most: float) -> Wanted:
+    """What --int8 asks for. Raises ModelRefused without rows; DataError."""
+    from wardround.common.export.int8_scores import Wanted
+
+    if data is None:
+        raise ModelRefused(
+            "nobody knows what 8 bits lose without rows to try",
+            mend="name rows with outcomes that it wasn't trained on: --data",
+        )
+    ranges = None if calibration is None else source.task.load_rows(calibration)
+    return Wanted(source.task.load(data), ranges, most)
 
 
 def told(made: ExportFolder) -> str:
@@ -100,8 +171,20 @@ def told(made: ExportFolder) -> str:
         if info.parity.rounding
         else ""
     )
-    return (
+    line = (
         f"{made.path / info.graph}: {size / 1000:,.1f} kB; {info.parity.rows} rows differ from the "
         f"model by at most {info.parity.largest:.2g} (allowed: {info.parity.tolerance:g}), "
         f"{info.parity.refused} are refused by both; {bits}{signed}"
+    )
+    return line if info.int8 is None else f"{line}\n{told_int8(info.int8)}"
+
+
+def told_int8(found: Int8) -> str:
+    """What 8 bits cost and save. The parity before it is of the graph in 32."""
+    before, after = (one[found.figure] for one in (found.float_figures, found.figures))
+    return (
+        f"in 8 bits ({found.method}): {found.size_bytes / found.float_bytes:.1%} of the size, "
+        f"{found.speed:.2g} times as fast ({found.speed_alone:.2g} a row alone); {found.figure} on "
+        f"{found.rows} rows {after:.4f}, before {before:.4f}; predictions differ by at most "
+        f"{found.largest:.2g}"
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from wardround.common.export.names import OPSET
 from wardround.common.export.source import Source
 
 Arrays = Mapping[str, NDArray[Any]]
+_TINY = 1e-15
 _EXPORTERS = {
     "imaging": "wardround.common.export.image_exporter:ImageExporter",
     "tabular": "wardround.common.export.tabular_exporter:TabularExporter",
@@ -48,10 +51,12 @@ class Exporter(ABC):
 
     tolerance : of parity: a difference beyond it makes no export
     opset : of its ONNX files
+    free_axes : the first axes of every input, along which it may have any size, by name
     """
 
     tolerance: float = 1e-5
     opset: int = OPSET
+    free_axes: Sequence[str] = ("rows",)
 
     @abstractmethod
     def graph(self, source: Source) -> bytes:
@@ -74,6 +79,18 @@ class Exporter(ABC):
     def cases(self, source: Source) -> Cases:
         """Rows that try the graph at its edges, the same whenever it is asked, and what the model
         predicts for them by the product's own path."""
+
+    @abstractmethod
+    def rows(self, source: Source, raw: Any) -> Iterator[Arrays]:
+        """Rows in the task's own form as the graph takes them, in their order, some at a time."""
+
+    def outputs(self, source: Source, predictions: Arrays) -> Tensor:
+        """What the model's outputs were, of which predictions were made: what ``Task.metrics``
+        takes. Default: of probabilities, logits of the second class, or logarithms of all."""
+        values = [np.clip(predictions[x.name], _TINY, 1 - _TINY) for x in source.schema.outputs]
+        if len(values) == 1:
+            return torch.from_numpy(np.log(values[0] / (1 - values[0])))[:, None]
+        return torch.from_numpy(np.log(np.stack(values, axis=1)))
 
     def files(self, source: Source) -> Mapping[str, bytes]:
         """What else belongs to the export, by name: whatever feeding the graph takes."""

@@ -16,6 +16,7 @@ from wardround.common.errors import ModelRefused
 from wardround.common.export.exporter import Exporter, exporter_of
 from wardround.common.export.folder import ExportFolder
 from wardround.common.export.info import ExportInfo, Form, Parity
+from wardround.common.export.int8_scores import Wanted, int8_graph
 from wardround.common.export.names import GRAPH, INFO, PROGRAM, SOURCE, TOTALS
 from wardround.common.export.openssf import sign_folder
 from wardround.common.export.parity import parity_of
@@ -29,7 +30,11 @@ from wardround.common.trust.pki import now_utc
 
 _COPIED = (SCHEMA, CONFIG, TOTALS, "thresholds.json", "reference.json", "card.md", "encoder.json")
 """Of the model folder, where it has them."""
-_PACKAGES = {"onnx": ("wardround", "onnx", "onnxruntime", "torch"), "torch": ("wardround", "torch")}
+_PACKAGES = {
+    "onnx": ("wardround", "onnx", "onnxruntime", "torch"),
+    "torch": ("wardround", "torch"),
+    "hf": ("wardround", "torch", "transformers"),
+}
 
 
 def export_model(
@@ -38,22 +43,30 @@ def export_model(
     form: Form = "onnx",
     identity: Identity | None = None,
     openssf: EllipticCurvePrivateKey | None = None,
+    int8: Wanted | None = None,
 ) -> ExportFolder:
     """Write the model as a graph into a new folder.
 
     out : must not be there yet
     identity : who signs the export; None: nobody
     openssf : a key to sign it with in OpenSSF's form, too
+    int8 : weights of an ONNX graph get 8 bits, and are measured on these rows
 
     Raises ModelRefused, and leaves nothing, if the model has no such graph, the graph doesn't
-    predict what the model does, or ``out`` is there; RunDirectoryError for a full disk.
+    predict what the model does, or in 8 bits loses too much, or ``out`` is there;
+    RunDirectoryError for a full disk.
     """
     today = now_utc().date()
     source.folder.check(None, today)
     if out.exists():
         raise ModelRefused("is there already", who=str(out), mend="name another folder: --out")
     exporter = exporter_of(source)
-    graph, parity = _graph(source, exporter, form)
+    files, parity = _made(source, exporter, form)
+    small = None
+    if int8 is not None:
+        if form != "onnx":
+            raise ModelRefused("8 bits are of ONNX files", mend="leave out --int8, or --format")
+        files[GRAPH], small = int8_graph(source, exporter, files[GRAPH], int8)
     info = ExportInfo(
         form=form,
         model=source.folder.digest,
@@ -63,9 +76,10 @@ def export_model(
         opset=exporter.opset if form == "onnx" else 0,
         versions={name: importlib.metadata.version(name) for name in _PACKAGES[form]},
         parity=parity,
+        precision="float32" if small is None else "int8",
+        int8=small,
     )
-    files: dict[str, bytes] = {GRAPH if form == "onnx" else PROGRAM: graph, INFO: info.to_bytes()}
-    files |= exporter.files(source)
+    files[INFO] = info.to_bytes()
     with _whole(out) as staged:
         _fill(staged, source, files)
         _seal(source, staged, identity, today)
@@ -118,13 +132,21 @@ def _seal(source: Source, staged: Path, identity: Identity | None, today: date) 
     )
 
 
-def _graph(source: Source, exporter: Exporter, form: Form) -> tuple[bytes, Parity]:
-    """The graph, and how it compares with the model."""
-    cases, who = exporter.cases(source), str(source.path)
-    if form == "torch":
+def _made(source: Source, exporter: Exporter, form: Form) -> tuple[dict[str, bytes], Parity]:
+    """The export's own files, by name, and how it compares with the model."""
+    cases = exporter.cases(source)
+    if form == "hf":
+        from wardround.common.export.hf import hf_files, hf_run
+
+        files = hf_files(source)
+        run = hf_run(source, files)
+    elif form == "torch":
         from wardround.common.export.torch_export import program_of
 
-        graph, run = program_of(source, exporter, cases.columns)
-        return graph, parity_of(cases, run, exporter.tolerance, who)
-    graph = exporter.graph(source)
-    return graph, parity_of(cases, GraphSession(graph).run, exporter.tolerance, who)
+        program, run = program_of(source, exporter, cases.columns)
+        files = {PROGRAM: program, **exporter.files(source)}
+    else:
+        graph = exporter.graph(source)
+        run = GraphSession(graph).run
+        files = {GRAPH: graph, **exporter.files(source)}
+    return files, parity_of(cases, run, exporter.tolerance, str(source.path))

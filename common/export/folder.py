@@ -108,11 +108,11 @@ class ExportFolder:
         return read_tensors(self.path / TOTALS)[0]
 
     def session(self, threads: int = 1) -> GraphSession:
-        """The graph, loaded anew. Raises ModelRefused for a torch program, without onnxruntime,
+        """The graph, loaded anew. Raises ModelRefused for another format, without onnxruntime,
         and for a graph that this onnxruntime can't load."""
         if self.info.form != "onnx":
             raise ModelRefused(
-                f"'{self.info.graph}' is a program of torch.export, not an ONNX graph",
+                f"'{self.info.graph}' is no ONNX graph",
                 who=str(self.path),
                 mend="export the model with --format onnx",
             )

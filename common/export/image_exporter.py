@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from wardround.common.export.exporter import Arrays, Cases, Exporter
 from wardround.common.export.image_rows import fed
 from wardround.common.export.images import image_graph, traced_module
 from wardround.common.export.names import PIXELS, TRACED_OPSET
 from wardround.common.export.source import Source
+from wardround.common.export.text import Named
 from wardround.common.rng import numpy_generator
 from wardround.common.tasks.imaging.images import Images
 
@@ -34,11 +34,10 @@ class ImageExporter(Exporter):
     def graph(self, source: Source) -> bytes:
         return image_graph(source)
 
-    def program(self, source: Source) -> tuple[nn.Module, tuple[Any, ...], Any]:
-        example = torch.rand(2, source.schema.channels, *source.schema.size)
-        return traced_module(source), (example,), ({0: torch.export.Dim("N")},)
+    def program(self, source: Source) -> nn.Module:
+        return Named(traced_module(source), [one.name for one in source.schema.outputs])
 
-    def program_inputs(self, source: Source, columns: Arrays) -> tuple[Any, ...]:
+    def program_inputs(self, source: Source, columns: Arrays) -> tuple[Tensor, ...]:
         return (torch.from_numpy(columns[PIXELS]),)
 
     def cases(self, source: Source) -> Cases:

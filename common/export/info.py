@@ -11,13 +11,19 @@ from pydantic import Field, ValidationError
 
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ModelRefused
-from wardround.common.export.names import GRAPH, INFO, PROGRAM
+from wardround.common.export.int8_info import Int8
+from wardround.common.export.names import GRAPH, INFO, PROGRAM, WEIGHTS
 from wardround.common.results.package import Sha256
 from wardround.common.settings.base import Table
 from wardround.common.text import to_json
 
 FORMAT = Format("export", "export the model again")
-Form = Literal["onnx", "torch"]
+Form = Literal["onnx", "torch", "hf"]
+
+
+def file_of(form: Form) -> str:
+    """The file that holds the graph, or the weights."""
+    return {"onnx": GRAPH, "torch": PROGRAM, "hf": WEIGHTS}[form]
 
 
 class Parity(Table):
@@ -48,6 +54,7 @@ class ExportInfo(Table):
     precision : of the weights: 'float32', 'int8'
     opset : of ONNX; 0 of a torch program
     versions : of what made it
+    parity : of the graph in float32, also where ``int8`` says that the file's is one made of it
     """
 
     form: Form = "onnx"
@@ -59,11 +66,12 @@ class ExportInfo(Table):
     opset: int = 0
     versions: Mapping[str, str] = {}
     parity: Parity
+    int8: Int8 | None = None
 
     @property
     def graph(self) -> str:
         """The graph's file."""
-        return GRAPH if self.form == "onnx" else PROGRAM
+        return file_of(self.form)
 
     def to_bytes(self) -> bytes:
         """The content of ``export.json``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-GRAPH, PROGRAM = "model.onnx", "model.pt2"
+GRAPH, PROGRAM, WEIGHTS = "model.onnx", "model.pt2", "model.safetensors"
 INFO, SOURCE, TOTALS = "export.json", "source.json", "preparation.safetensors"
 """Of an export's folder; the last is the model folder's."""
 EXTRA = "pip install 'wardround[export]'"

@@ -8,7 +8,7 @@ compared: on it no two programs need agree.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from wardround.common.model.precision import autocast, whole
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.targets import scale
 
+_ROWS_AT_A_TIME = 1024
 _STEADY, _LEAST_STEADY = 0.2, 0.5
 """Of the tolerance; of the rows."""
 _TYPES = {"number": pa.float64(), "binary": pa.string(), "category": pa.string()}
@@ -46,6 +47,20 @@ class TabularExporter(Exporter):
 
     def program_inputs(self, source: Source, columns: Arrays) -> tuple[Tensor, ...]:
         return program_inputs(source, columns)
+
+    def rows(self, source: Source, raw: Any) -> Iterator[Arrays]:
+        columns = columns_of(raw, task_of(source).options, source.schema.inputs)
+        for at in range(0, len(raw), _ROWS_AT_A_TIME):
+            yield {name: values[at : at + _ROWS_AT_A_TIME] for name, values in columns.items()}
+
+    def outputs(self, source: Source, predictions: Arrays) -> Tensor:
+        """Of a regression standardised again, of survival the logarithms of hazards."""
+        task = task_of(source)
+        if task.kind in ("binary", "multiclass"):
+            return super().outputs(source, predictions)
+        mean, std = scale(source.totals) if task.kind == "regression" else (0.0, 1.0)
+        (values,) = predictions.values()
+        return torch.from_numpy((values - mean) / std)[:, None]
 
     def cases(self, source: Source) -> Cases:
         task, inputs = task_of(source), source.schema.inputs

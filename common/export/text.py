@@ -13,6 +13,8 @@ takes ids. Adapters are merged in float64 and rounded once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -29,14 +31,20 @@ def text_graph(source: Source) -> bytes:
     """The ONNX file of a text model. Raises ModelRefused."""
     tokens = torch.ones(2, 4, dtype=torch.int64)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    outputs = [one.name for one in source.schema.outputs]
     return traced_graph(
         traced_module(source),
         {TOKENS: tokens, MASK: mask},
         {TOKENS: _FREE, MASK: _FREE},
-        [TAG_PROBABILITIES] if task_of(source).tagging else outputs,
+        output_names(source),
         source.notes,
     )
+
+
+def output_names(source: Source) -> list[str]:
+    """Of the graph, in its order."""
+    if task_of(source).tagging:
+        return [TAG_PROBABILITIES]
+    return [one.name for one in source.schema.outputs]
 
 
 def task_of(source: Source) -> TextTask:
@@ -50,6 +58,21 @@ def traced_module(source: Source) -> nn.Module:
     model = source.module
     assert isinstance(model, TextModel)
     return _Tagger(model.merged()) if task_of(source).tagging else _Classifier(model.merged())
+
+
+class Named(nn.Module):
+    """A module with outputs by name, as programs of ``torch.export`` have them: N x 1 are N."""
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.module, self._names = module, list(names)
+
+    def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """See the class."""
+        found = self.module(*inputs)
+        parts = found if isinstance(found, tuple) else (found,)
+        flat = [one[:, 0] if one.ndim == 2 else one for one in parts]
+        return dict(zip(self._names, flat, strict=True))
 
 
 class Probabilities(nn.Module):

@@ -20,13 +20,14 @@ from wardround.common.export.names import (
     TRACED_OPSET,
 )
 from wardround.common.export.source import Source
-from wardround.common.export.text import task_of, text_graph, traced_module
+from wardround.common.export.text import Named, output_names, task_of, text_graph, traced_module
 from wardround.common.export.text_rows import batches, fed
 from wardround.common.rng import numpy_generator
 from wardround.common.tasks.text import encoder as files
 from wardround.common.tasks.text.rows import Rows
 
 _DRAWN = 12
+_TINY = 1e-30
 
 
 class TextExporter(Exporter):
@@ -34,17 +35,15 @@ class TextExporter(Exporter):
 
     tolerance = 1e-4
     opset = TRACED_OPSET
+    free_axes = ("rows", "length")
 
     def graph(self, source: Source) -> bytes:
         return text_graph(source)
 
-    def program(self, source: Source) -> tuple[nn.Module, tuple[Any, ...], Any]:
-        rows, length = torch.export.Dim("N"), torch.export.Dim("T")
-        example = torch.ones(2, 4, dtype=torch.int64)
-        free = {0: rows, 1: length}
-        return traced_module(source), (example, example), (free, free)
+    def program(self, source: Source) -> nn.Module:
+        return Named(traced_module(source), output_names(source))
 
-    def program_inputs(self, source: Source, columns: Arrays) -> tuple[Any, ...]:
+    def program_inputs(self, source: Source, columns: Arrays) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(columns[name]) for name in (TOKENS, MASK))
 
     def cases(self, source: Source) -> Cases:
@@ -64,6 +63,14 @@ class TextExporter(Exporter):
         if task.tagging:
             return {TAG_PROBABILITIES: torch.softmax(outputs.double(), dim=2).numpy()}
         return task.predictions(outputs, source.totals)
+
+    def outputs(self, source: Source, predictions: Arrays) -> Tensor:
+        """Of tags their logarithms, N x T x L; T may be shorter than the targets'."""
+        if not task_of(source).tagging:
+            return super().outputs(source, predictions)
+        values = np.log(np.maximum(predictions[TAG_PROBABILITIES], _TINY))
+        lacking = task_of(source).options.max_length - values.shape[1]
+        return torch.from_numpy(np.pad(values, ((0, 0), (0, lacking), (0, 0))))
 
     def files(self, source: Source) -> Mapping[str, bytes]:
         own = source.task.own_files()

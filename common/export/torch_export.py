@@ -17,7 +17,7 @@ from torch.export import Dim
 from wardround.common.export.exporter import Arrays, Exporter
 from wardround.common.export.source import Source
 
-_ROWS = Dim("rows", min=1, max=1 << 24)
+_MOST = 1 << 24
 Run = Callable[[Arrays], Mapping[str, NDArray[Any]]]
 
 
@@ -31,7 +31,8 @@ def program_of(source: Source, exporter: Exporter, columns: Arrays) -> tuple[byt
     example = exporter.program_inputs(
         source, {name: values[:3] for name, values in columns.items()}
     )
-    shapes = tuple({0: _ROWS} for _ in example)
+    free = {axis: Dim(name, min=1, max=_MOST) for axis, name in enumerate(exporter.free_axes)}
+    shapes = tuple(free for _ in example)
     with torch.no_grad():
         program = torch.export.export(
             exporter.program(source).eval(), example, dynamic_shapes=shapes
