@@ -87,10 +87,11 @@ def _filled(task: TextTask, model: TextModel, folder: Path) -> tuple[Any, Any]:
     """A model of theirs with this one's weights, and its settings."""
     from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification
 
+    kind: Any = AutoModelForTokenClassification if task.tagging else AutoModel  # it has no types
     config: Any = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     if not task.tagging:
         with torch.random.fork_rng(devices=[]):
-            whole: Any = AutoModel.from_config(config)
+            whole: Any = kind.from_config(config)
         if hasattr(whole, "pooler"):
             whole.pooler = None  # never trained here
         whole.load_state_dict(model.encoder.state_dict())
@@ -99,7 +100,7 @@ def _filled(task: TextTask, model: TextModel, folder: Path) -> tuple[Any, Any]:
         config.id2label = dict(enumerate(names))
         config.label2id = {name: number for number, name in enumerate(names)}
         with torch.random.fork_rng(devices=[]):
-            whole = AutoModelForTokenClassification.from_config(config)
+            whole = kind.from_config(config)
         whole.base_model.load_state_dict(model.encoder.state_dict())
         whole.classifier.load_state_dict(model.head.state_dict())
     config.architectures = [type(whole).__name__]

@@ -19,6 +19,7 @@ from wardround.common.export.names import PIXELS
 from wardround.common.export.runtime import GraphRows
 from wardround.common.export.session import GraphSession
 from wardround.common.figures.sums import Sums
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.imaging.gather import as_numbers
 from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.options import ImagingOptions
@@ -58,6 +59,9 @@ class ImageRows(GraphRows[Images]):
 
     def row_notes(self, raw: Images, totals: Sums) -> list[str]:
         return [f"in some images {line}" for line in raw.noted]
+
+    def left_out(self, raw: Images) -> tuple[LeftOut, ...]:
+        return raw.left_out
 
     def row_names(self, raw: Images, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
         if raw.named is None:

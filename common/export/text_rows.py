@@ -19,6 +19,7 @@ from wardround.common.export.folder import ExportFolder
 from wardround.common.export.names import ENCODER, MASK, TAG_PROBABILITIES, TOKENS
 from wardround.common.export.runtime import GraphRows
 from wardround.common.export.session import GraphSession
+from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.schema import TAGS
 from wardround.common.tasks.text.encoder import WordTokenizer
 from wardround.common.tasks.text.options import TextOptions
@@ -82,6 +83,9 @@ class TextRows(GraphRows[RowsToPredict]):
 
     def row_pieces(self, source: Source, as_text: Collection[str] = ()) -> Iterator[RowsToPredict]:
         return row_pieces(source, self._options, self._words, as_text)
+
+    def left_out(self, raw: RowsToPredict) -> tuple[LeftOut, ...]:
+        return raw.left_out
 
     def row_names(self, raw: RowsToPredict, keep: Sequence[str] = ()) -> dict[str, pa.Array]:
         return named_rows(raw, self._options.columns.patient_id, keep)

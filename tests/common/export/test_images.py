@@ -16,9 +16,9 @@ from wardround.common.errors import ModelRefused
 from wardround.common.export.exporting import export_model
 from wardround.common.export.folder import ExportFolder
 from wardround.common.export.image_exporter import case_images
-from wardround.common.export.runtime import rows_of_export
 from wardround.common.export.source import Source
 from wardround.common.model_folder.folder import ModelFolder
+from wardround.common.predict.exported import load_export
 
 PIXEL = st.floats(0, 1, width=32)
 
@@ -56,9 +56,7 @@ def test_bytes_and_numbers_come_out_as_by_the_task(tmp_path: Path) -> None:
         draw.integers(0, 256, (30, 41, 3), dtype=np.uint8),
         draw.normal(0, 400, (12, 10)),
     ]
-    rows = rows_of_export(made)
-    raw = rows.rows_of_values(pictures)
-    found = rows.predicted(raw, rows.predictions(made.session(), raw)).to_pydict()
+    found = load_export(made.path).predict(pictures).table.to_pydict()
     own = folder.task.rows_of_values(pictures)
     inputs = folder.task.prepare(own, folder.totals, own).inputs
     with torch.no_grad():

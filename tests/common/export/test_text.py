@@ -35,12 +35,8 @@ TEXTS = [
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = sys.modules["transformers"] = None
-from wardround.common.export.folder import ExportFolder
-from wardround.common.export.runtime import rows_of_export
-folder = ExportFolder.open(sys.argv[1])
-rows = rows_of_export(folder)
-raw = rows.rows_of_values(sys.argv[2:])
-print(rows.predicted(raw, rows.predictions(folder.session(), raw)).to_pydict())
+from wardround.common.predict.exported import load_export
+print(load_export(sys.argv[1]).predict(sys.argv[2:]).table.to_pydict())
 """
 
 
