@@ -50,6 +50,20 @@ OpenssfOption = Annotated[
     ),
 ]
 
+HospitalOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of a simulation whose hospitals have layers of their own: whose model.",
+        show_default=False,
+    ),
+]
+TaskOption = Annotated[
+    str, typer.Option(metavar="FILE:CLASS", help="Of a task of your own.", show_default=False)
+]
+EncoderOption = Annotated[
+    str, typer.Option(metavar="FOLDER", help="Of a text model's encoder.", show_default=False)
+]
 Int8Option = Annotated[
     bool,
     typer.Option("--int8", help="Weights of 8 bits; its figures are measured and kept."),
@@ -100,21 +114,9 @@ def export(
     out: OutOption = None,
     sign: SignOption = None,
     openssf: OpenssfOption = None,
-    hospital: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of a simulation whose hospitals have layers of their own: whose model.",
-            show_default=False,
-        ),
-    ] = None,
-    task: Annotated[
-        str, typer.Option(metavar="FILE:CLASS", help="Of a task of your own.", show_default=False)
-    ] = "",
-    encoder: Annotated[
-        str,
-        typer.Option(metavar="FOLDER", help="Of a text model's encoder.", show_default=False),
-    ] = "",
+    hospital: HospitalOption = None,
+    task: TaskOption = "",
+    encoder: EncoderOption = "",
     int8: Int8Option = False,
     data: DataOption = None,
     calibration: CalibrationOption = None,
