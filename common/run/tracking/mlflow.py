@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from wardround.common.run.tracking.track import ROUND
+from wardround.common.run.tracking.names import ROUND
 
 _TAG = "wardround.run"
 _BATCH = 1000

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from wardround.common.run.tracking.track import ROUND
+from wardround.common.run.tracking.names import ROUND
 
 
 class TensorBoard:
@@ -17,7 +18,7 @@ class TensorBoard:
 
         self._folder = Path(uri) / run
         self._last = _last_round(self._folder)
-        self._writer = None
+        self._writer: Any = None
         self._make = EventFileWriter
 
     def tracked(self) -> int:
@@ -53,4 +54,4 @@ def _last_round(folder: Path) -> int:
     events.Reload()
     if ROUND not in events.Tags()["scalars"]:
         return 0
-    return max(one.step for one in events.Scalars(ROUND))
+    return max(int(one.step) for one in events.Scalars(ROUND))

@@ -11,10 +11,9 @@ from typing import Any, Literal, Protocol
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.figures.records import MEAN, OVERALL, flat_records
 from wardround.common.run.directory import RunDirectory
+from wardround.common.run.tracking.names import ROUND
 
 Kind = Literal["mlflow", "tensorboard", "wandb"]
-ROUND = "round"
-"""A metric that every round has: which rounds stand there already."""
 _ODD = re.compile(r"[^A-Za-z0-9_./ -]")
 _ABOUT = ("status", "strategy", "primary", "chosen_round", "kind")
 

@@ -28,7 +28,8 @@ class Wandb:
         import wandb
 
         self._wandb, self._run, self._project = wandb, run, project
-        self._folder, self._open = Path(uri), None
+        self._folder = Path(uri)
+        self._open: Any = None
         self._marker = self._folder / f"{run}.wandb.json"
         self._last = 0
         if self._marker.is_file():
