@@ -30,6 +30,18 @@ def _executors(incomplete: str) -> list[str]:
     return [one for one in words_of("simulation.executor") if one.startswith(incomplete)]
 
 
+SeedsOption = Annotated[
+    str | None, typer.Option(metavar="N,N,...", help="Run each combination with these seeds.")
+]
+LeaveOneOutOption = Annotated[
+    bool,
+    typer.Option(
+        "--leave-one-out",
+        help="A run without each hospital in turn, evaluated at the one that it lacks.",
+    ),
+]
+
+
 @commands.command(
     epilog=example("wardround simulate federation.toml --set training.lr=0.1 --seeds 1,2,3")
 )
@@ -59,9 +71,8 @@ def simulate(
             help="Run every combination of these values; repeatable.",
         ),
     ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="Run each combination with these seeds.")
-    ] = None,
+    seeds: SeedsOption = None,
+    leave_one_out: LeaveOneOutOption = False,
 ) -> None:
     """Run a whole federation on this machine and compare it with local and pooled training.
 
@@ -75,8 +86,8 @@ def simulate(
     if executor is not None:
         sets.append(f"simulation.executor={executor}")
     interrupt_once()
-    if sweeps or seeds or is_sweep(resume):
-        run_sweep(config, sets, sweeps or [], seeds, resume)
+    if leave_one_out or sweeps or seeds or is_sweep(resume):
+        run_sweep(config, sets, sweeps or [], seeds, resume, leave_one_out)
     else:
         _simulate_once(config, sets, resume)
 

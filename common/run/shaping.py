@@ -66,6 +66,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "alpha",
         "feature_noise",
         "min_examples",
+        "leave_out",
         "dropout",
         "unmask_dropout",
         "scenario",

@@ -59,6 +59,13 @@ class SimulationTable(Table):
         description="noise on inputs: hospital i of n gets variance `feature_noise` i / n",
     )
     min_examples: int = Field(10, ge=1, le=MANY, description="per hospital")
+    leave_out: list[str] = Field(
+        [],
+        max_length=1000,
+        description=(
+            "hospitals that take no part: at the end the model is evaluated there, on all rows"
+        ),
+    )
     dropout: Fraction = Field(
         0.0, description="probability that a hospital fails before it answers a training request"
     )

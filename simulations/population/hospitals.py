@@ -18,7 +18,7 @@ from wardround.common.flower.hosting import Context
 from wardround.common.judgement.judge import check_judgement
 from wardround.common.model.initial import Initial, read_initial
 from wardround.common.model_folder.folder import ModelFolder, opened
-from wardround.common.names import names_of
+from wardround.common.names import name_of, names_of
 from wardround.common.privacy.incompatible import check_settings, check_task
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.reading.read import left_beside
@@ -57,6 +57,7 @@ class Population:
     ----------
     names : in the order of the hospitals' numbers
     titles : what a hospital's file or folder is called, by name, where that is something else
+    outside : hospitals that take no part (``simulation.leave_out``); none of ``names``
     members : what the server is told of a virtual population; None for any other
     keep : how many virtual clients stay in memory; None for hospitals that all stay
     notes : what of the data is no hospital's, one line each
@@ -100,6 +101,27 @@ class Population:
         else:
             self._hospitals = self._make(self._partitioned(path))
         self.names: Sequence[str] = list(self._hospitals) if self.keep is None else self._clients
+        self.outside = self._left_out()
+        if self.outside:
+            self.names = [name for name in self.names if name not in self.outside]
+            self.roster = {k: v for k, v in self.roster.items() if k not in self.outside}
+            for name in self.names:
+                self._hospitals[name].roster = self.roster
+
+    def _left_out(self) -> list[str]:
+        """Raises ConfigError for a hospital that isn't there."""
+        wanted = {name_of(text) for text in self.config.simulation.leave_out}
+        if wanted and self.keep is not None:
+            key = "simulation.leave_out"
+            raise self.config.error(
+                key, "of clients of a virtual population each is like any other"
+            )
+        if unknown := sorted(wanted - set(self.names)):
+            known = ", ".join(list(self.names)[:8])
+            raise self.config.error(
+                "simulation.leave_out", f"there is no hospital '{unknown[0]}'; there are: {known}"
+            )
+        return sorted(wanted)
 
     @cached_property
     def initial(self) -> Initial | None:

@@ -35,6 +35,7 @@ from wardround.common.names import name_of
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
+from wardround.common.run.report.outside import outside_lines
 from wardround.common.tasks.base import Task
 from wardround.server.app import run_federation
 from wardround.server.observer import Observer
@@ -50,6 +51,7 @@ from wardround.simulations.population.hospitals import Population
 from wardround.simulations.run.begun import begun_settings, keep_settings, new_run
 from wardround.simulations.run.client_states import restore_clients, store_clients
 from wardround.simulations.run.comparison import Comparison, compare
+from wardround.simulations.run.outside import evaluate_outside
 from wardround.simulations.run.saved_models import write_hospital_models
 from wardround.simulations.scenario.file import inlined, load_scenario
 from wardround.simulations.scenario.play import Scenario, TimedRun
@@ -283,8 +285,10 @@ def _run(
         write_hospital_models(run, population, outcome)
         _record_executor(executor, run, observer)
         comparison = compare(config, population, run, outcome, saved, observer)
+        outside = evaluate_outside(population, run, outcome, saved, observer)
         finish_run(parts, outcome.round)
         primary = task.figure_table().primary
+        observer.warnings(outside_lines(outside, primary.name))
         observer.warnings(simulated_time_notes(run.rounds(), primary, scenario.target))
     except WardroundError as error:
         _stopped(run, str(error))

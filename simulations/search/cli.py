@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from wardround.common.command_line import (
@@ -19,6 +20,9 @@ from wardround.common.command_line import (
 )
 from wardround.common.errors import ConfigError, Interrupted, WardroundError
 from wardround.common.process.signals import interrupt_once
+
+if TYPE_CHECKING:
+    from wardround.simulations.search.sweep import SweepResult
 
 ParamOption = Annotated[
     list[str] | None,
@@ -45,20 +49,24 @@ def run_sweep(
     sweeps: Sequence[str],
     seeds: str | None,
     resume: Path | None,
+    leave_one_out: bool = False,
 ) -> None:
-    """Run a sweep with a line per combination and a table at the end. Raises WardroundError."""
+    """Run a sweep with a line per combination and a table at the end. Raises WardroundError.
+
+    leave_one_out : sweep over which hospital takes no part
+    """
     from wardround.server.display.console import shown_path
     from wardround.simulations.search.console import SweepLines
+    from wardround.simulations.search.leave_one_out import KEY, one_by_one
     from wardround.simulations.search.summary import result_table
     from wardround.simulations.search.sweep import sweep
-    from wardround.simulations.search.values import split_option, split_values, whole_numbers
+    from wardround.simulations.search.values import whole_numbers
 
-    grid: dict[str, list[object]] = {}
-    for option in sweeps:
-        key, text = split_option("--sweep", option)
-        if key in grid:
-            raise ConfigError(f"--sweep {key}: stands there twice; give all its values in one")
-        grid[key] = split_values("--sweep", key, text)
+    grid = _grid(sweeps)
+    if leave_one_out:
+        if resume is not None:
+            raise ConfigError("--leave-one-out: a sweep that is gone on with knows its own")
+        grid[KEY] = list[object](one_by_one(config, sets))
     console = new_console()
     try:
         result = sweep(
@@ -72,6 +80,7 @@ def run_sweep(
     except KeyboardInterrupt as error:
         raise Interrupted(str(error) or "interrupted") from None
     console.print(result_table(result.rows))
+    _show_outside(console, result)
     folder = shown_path(result.folder)
     console.print(Text(f"sweep: {folder}\nplot:  {folder}/sweep.html\ntable: {folder}/sweep.csv"))
     if result.failed:
@@ -79,6 +88,32 @@ def run_sweep(
             f"{len(result.failed)} of {len(result.combinations)} combinations failed; try them "
             f"again with: wardround simulate --resume {folder}"
         )
+
+
+def _show_outside(console: Console, result: SweepResult) -> None:
+    """What the runs found at hospitals that they left out, where they did."""
+    from wardround.common.run.report.outside import outside_lines
+    from wardround.server.display.console import shown_path
+    from wardround.simulations.search.leave_one_out import outside_rows, write_outside
+
+    primary = next((one.figures.primary for one in result.combinations if one.figures), "")
+    if found := outside_rows(result):
+        for line in outside_lines(found, primary):
+            console.print(Text(line))
+        console.print(Text(f"all figures there: {shown_path(write_outside(result, found))}"))
+
+
+def _grid(sweeps: Sequence[str]) -> dict[str, list[object]]:
+    """What the options ask for. Raises ConfigError."""
+    from wardround.simulations.search.values import split_option, split_values
+
+    grid: dict[str, list[object]] = {}
+    for option in sweeps:
+        key, text = split_option("--sweep", option)
+        if key in grid:
+            raise ConfigError(f"--sweep {key}: stands there twice; give all its values in one")
+        grid[key] = split_values("--sweep", key, text)
+    return grid
 
 
 # --- wardround tune -------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from wardround.common.procedures.evaluate import procedure as evaluated
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.curves import Curves, curves_of
 from wardround.common.run.directory import RunDirectory
+from wardround.common.run.report.outside import OUTSIDE, outside_lines
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
 from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
 
@@ -275,6 +276,7 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
         scenario.get("target") if isinstance(scenario, dict) else None,
     )
     notes[:0] = _who_was_not_there(summary)
+    notes[:0] = outside_lines(summary.get(OUTSIDE, []), FigureTable.read(summary).primary.name)
     if initial := summary.get("initial"):
         notes.append(f"The first model took {initial['taken']} arrays from {initial['file']}.")
     if not_chosen := summary.get("not_chosen"):

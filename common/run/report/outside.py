@@ -1,0 +1,26 @@
+"""What a model reached at simulated hospitals that took no part (``simulation.leave_out``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+OUTSIDE = "outside"
+"""In ``run.json``: a row for each hospital that was left out."""
+
+
+def outside_lines(rows: Sequence[dict[str, Any]], primary: str) -> list[str]:
+    """A line for each: what the model reached where it was never trained."""
+    lines = []
+    for row in rows:
+        value = row["figures"].get(primary)
+        if row["why"] or value is None:
+            why = row["why"] or f"{primary} can't be had of its rows"
+            lines.append(f"At {row['title']}, which took no part, it was not evaluated: {why}.")
+            continue
+        span = row["intervals"].get(primary)
+        text = f"{value:.4g}" + (f" ({span[0]:.3g} to {span[1]:.3g})" if span else "")
+        lines.append(
+            f"At {row['title']}, which took no part: {primary} {text}, {row['rows']} rows."
+        )
+    return lines
