@@ -237,14 +237,8 @@ def _texts(module: nn.Module, inputs: Tensor, task: Any, folder: ModelFolder) ->
         else:
             called, take, _ = _output(folder, outputs)
         keep = torch.isin(tokens[0], special)
-        parts, base, missed = token_parts(
-            module.encoder,
-            module,
-            tokens,
-            take,
-            tokenizer.pad,
-            keep,  # type: ignore[arg-type]
-        )
+        encoder = module.get_submodule("encoder")
+        parts, base, missed = token_parts(encoder, module, tokens, take, tokenizer.pad, keep)
         names = [tokenizer.token(int(one)) for one in tokens[0]]
         listed = tuple(
             Part(name, float(part))
