@@ -34,6 +34,8 @@ SITES = {
     "client/serving/patience.py": {"uvicorn"},
     "client/serving/serving.py": {"starlette", "uvicorn"},
     "common/export/graph.py": {"onnx"},
+    "common/export/int8.py": {"onnx", "onnxruntime"},
+    "common/export/layouts.py": {"onnx"},
     "common/export/traced.py": {"onnx", "onnxscript"},
     "common/export/session.py": {"onnxruntime"},
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
