@@ -67,6 +67,12 @@ ThresholdOption = Annotated[
         min=0, max=1, help="Of two classes: also say which rows have this probability or more."
     ),
 ]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="A hospital's calibration of this model: wardround client calibrate."
+    ),
+]
 TaskOption = Annotated[
     str,
     typer.Option(
@@ -95,6 +101,7 @@ def predict(
     hospital: HospitalOption = None,
     own_rows: OwnRowsOption = None,
     keep: KeepOption = None,
+    calibration: CalibrationOption = None,
     threshold: ThresholdOption = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     task: TaskOption = "",
@@ -103,6 +110,7 @@ def predict(
 ) -> None:
     """Say what a finished model predicts for rows: probabilities, numbers, risks, or entities."""
     from wardround.common.predict.base import Told
+    from wardround.common.predict.calibrated import own_calibration, with_calibration
     from wardround.common.predict.threshold import with_threshold
     from wardround.common.predict.writing import form_of, written_stream, written_whole
     from wardround.common.trust.pki import now_utc
@@ -114,6 +122,9 @@ def predict(
     told = Told()
     rows: Any = sys.stdin.buffer if data == "-" else _there(data)
     tables = known.tables(rows, keep=keep or (), told=told)
+    if calibration is not None:
+        corrects = own_calibration(calibration, known.model_digest)
+        tables = with_calibration(tables, known.schema, corrects)
     if threshold is not None:
         tables = with_threshold(tables, known.schema, threshold)
     outputs = {one.name for one in known.schema.outputs}

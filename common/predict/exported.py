@@ -67,6 +67,11 @@ class ExportedPredictor(Predicts):
         super().__init__(self._rows, folder.totals, folder.schema)
         self._session = folder.session(threads)
 
+    @property
+    def model_digest(self) -> str:
+        """Of the model that the export was made of."""
+        return self.folder.info.model
+
     def _values(self, parts: Iterator[Piece]) -> Iterator[tuple[Piece, Values]]:
         for part in parts:
             found = self._rows.predictions(self._session, part.raw)

@@ -86,6 +86,11 @@ class Predictor(Predicts):
         self._own = self._own_rows(own_rows)
 
     @property
+    def model_digest(self) -> str:
+        """What stands for the model in plans, logs and calibrations."""
+        return self.folder.digest
+
+    @property
     def task(self) -> Task[Any]:
         """The task that the model was trained for."""
         return self.folder.task

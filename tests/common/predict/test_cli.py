@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
+from wardround.common.calibration.calibration import Calibration
 from wardround.common.predict import Predictor
 from wardround.common.process import main as cli
 from wardround.common.tasks.tabular_rows import TabularRows
 from wardround.common.trust import pki
+from wardround.common.trust.calibrations import sign_calibration
+from wardround.common.trust.identity import Identity
 
 
 def run_it(
@@ -130,3 +135,30 @@ def test_a_folder_that_was_altered_or_is_past_its_last_day_is_refused(
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     code, out, err = run_it(capsysbinary, monkeypatch, folder, "--data", rows)
     assert (code, out) == (17, b"") and "'model.safetensors' was altered" in err
+
+
+def test_a_calibration_of_this_model_is_applied_and_of_another_refused(
+    run: Path,
+    model: Predictor,
+    rows: Path,
+    tmp_path: Path,
+    capsysbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Calibration(
+        model=model.folder.digest,
+        run="r",
+        kind="binary",
+        method="logistic",
+        intercept=-0.5,
+        slope=2.0,
+    )
+    file, asked = tmp_path / "calibration.json", (run, "--data", rows, "--calibration")
+    file.write_bytes(sign_calibration(made, Identity.generate()).to_bytes())
+    code, out, _ = run_it(capsysbinary, monkeypatch, *asked, file)
+    found = np.array(arrow_csv.read_csv(io.BytesIO(out)).column("probability"))
+    logits = np.log(model.predict(rows)["probability"] / (1 - model.predict(rows)["probability"]))
+    assert code == 0 and np.allclose(found, 1 / (1 + np.exp(0.5 - 2.0 * logits)), rtol=1e-9)
+    file.write_bytes(replace(made, model="0f" * 32).to_bytes())
+    code, out, err = run_it(capsysbinary, monkeypatch, *asked, file)
+    assert (code, out) != (0, b"") and "of another model than this one" in err
