@@ -54,15 +54,16 @@ def open_model(kit: Kit, path: Path) -> ModelFolder:
     """A folder's model with this hospital's own copies of what never travels; who signed it isn't
     asked. Raises as ``find_model``."""
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    came = path.resolve().is_relative_to(kit.folder.resolve())  # others have put it there
     if not (folder / CONFIG).is_file():
-        return ModelFolder.open(path)  # an older one, or none: it says so
+        return ModelFolder.open(path, alone=came)  # an older one, or none: it says so
     site, config = load_site(kit.site_path), load_config(folder / CONFIG)
     task = encoder = ""
     if ":" in config.task.name:
         task = f"{site.task_file(config)}:{config.task.name.rpartition(':')[2]}"
     elif config.task.options.get("encoder") and site.encoder is not None:
         encoder = str(site.encoder_folder(config))
-    return ModelFolder.open(path, task=task, encoder=encoder)
+    return ModelFolder.open(path, task=task, encoder=encoder, alone=came)
 
 
 def rules_of(kit: Kit, folder: ModelFolder) -> SitePolicy:

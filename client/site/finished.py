@@ -41,7 +41,7 @@ def own_copy(kit: Kit, config: Config) -> ModelFolder:
             f"this hospital has no model of digest {digest[:16]}..., which the study asks about",
             mend="put its folder into KIT/models, or let its results come",
         )
-    found = opened(folder, config)
+    found = opened(folder, config, alone=True)
     found.check({kit.description.server, kit.identity.public}, now_utc().date())
     return found
 

@@ -54,15 +54,20 @@ class ModelFolder:
         self.path, self.listed, self.digest, self.config = path, listed, digest, config
 
     @classmethod
-    def open(cls, path: Path | str, *, task: str = "", encoder: str = "") -> ModelFolder:
+    def open(
+        cls, path: Path | str, *, task: str = "", encoder: str = "", alone: bool = False
+    ) -> ModelFolder:
         """The model in a model folder, a run directory or a results folder.
 
         task : ``path/to/file.py:Class`` of a task of one's own; code is never taken from the folder
         encoder : the folder of a text model's encoder, where it isn't the installed one
+        alone : nothing beside the folder is read, even if it is a run's: a run's own settings name
+            files of this machine, code too, and no list has them
 
         Raises ModelRefused if a file was altered or is missing; ConfigError, TaskError.
         """
         folder, run = _found(Path(path))
+        run = None if alone else run
         if not (folder / FILES).is_file() and run is not None:
             _describe_older(run)
         data = read_list(folder)
@@ -148,9 +153,10 @@ class ModelFolder:
         return SavedModel(self.path, self.task, self.config.federation.seed)
 
 
-def opened(path: Path, config: Config) -> ModelFolder:
+def opened(path: Path, config: Config, alone: bool = False) -> ModelFolder:
     """The model in a folder, for a study of its task: with the copies of what never travels, a
-    task's file or an encoder, that the study's settings have here. Raises as ``ModelFolder.open``.
+    task's file or an encoder, that the study's settings have here. ``alone``, and what is raised:
+    as ``ModelFolder.open``.
     """
     encoder = config.task.options.get("encoder")
     own_task = ":" in config.task.name
@@ -158,6 +164,7 @@ def opened(path: Path, config: Config) -> ModelFolder:
         path,
         task=str(config.folder / config.task.name) if own_task else "",
         encoder=str(config.folder / encoder) if isinstance(encoder, str) and encoder else "",
+        alone=alone,
     )
 
 
@@ -170,7 +177,9 @@ def _found(path: Path) -> tuple[Path, Path | None]:
             "no such folder", who=str(path), mend="name a run, or its model's folder"
         )
     parent = folder.resolve().parent
-    return folder, parent if (parent / _RUN).is_file() and folder.name == FOLDER else None
+    # results have a list, whatever else their server has put there; a run has none
+    is_run = (parent / _RUN).is_file() and not (parent / FILES).is_file()
+    return folder, parent if is_run and folder.name == FOLDER else None
 
 
 def _config(

@@ -13,6 +13,7 @@ from wardround.client.site.finished import own_copy
 from wardround.common.config.finished import model_digest
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ModelRefused
+from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.model_folder.write import seal_folder
 from wardround.common.trust.identity import Identity
 from wardround.simulations import simulate
@@ -82,3 +83,20 @@ def test_results_are_named_by_their_models_own_list(model: Path, kit: Any) -> No
     assert own_copy(kit, config).digest == options.model_digest
     with pytest.raises(OSError, match="no finished model is there"):
         model_digest(kit.folder / "results")
+
+
+@pytest.mark.parametrize("place", ["results/heart-1", "models/mine"])
+def test_no_settings_beside_the_folder_are_read(model: Path, kit: Any, place: str) -> None:
+    """A server's package may have a file of any name: one that looked like a run named the code
+    that the hospital then imported."""
+    beside = kit.folder / place
+    config = put(model, beside / "model", SERVER)
+    for name in ("environment.json", "files.json"):
+        (beside / name).write_text("{}")
+    (beside / "evil.py").write_text("raise SystemExit(99)\n")
+    (beside / "config.toml").write_text('[task]\nname = "evil.py:Evil"\n')
+    assert own_copy(kit, config).config.task.name == "tabular"
+    assert own_copy(kit, config).personal == []
+    assert ModelFolder.open(beside).config.task.name == "tabular"
+    (beside / "files.json").unlink()
+    assert own_copy(kit, config).config.task.name == "tabular"
