@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from wardround.client.serving.asked import Columns
 from wardround.client.serving.copied import copy_model
 from wardround.client.serving.graph import runner_of
-from wardround.client.serving.thresholds import read_thresholds
 from wardround.common.calibration.calibration import Calibration, read_calibration
+from wardround.common.calibration.thresholds import read_thresholds
 from wardround.common.drift.counts import Counts
 from wardround.common.drift.field import fields_of
 from wardround.common.errors import ModelRefused, WardroundError

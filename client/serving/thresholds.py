@@ -6,16 +6,13 @@ the corrected probability: then the model's, which are for another one, aren't u
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from wardround.common.errors import ConfigError, ModelRefused
+from wardround.common.errors import ConfigError
 
-THRESHOLDS = "thresholds.json"
 USUAL = "youden"
 
 
@@ -42,21 +39,6 @@ class Limits:
             return ""
         side = "at or above" if probability >= self.warning else "below"
         return f"{side} the threshold {self.warning:.4g} ({self.rule})"
-
-
-def read_thresholds(folder: Path) -> list[dict[str, Any]]:
-    """Those of a model's folder; none where it has no such file. Raises ModelRefused."""
-    from wardround.common.calibration.thresholds import FORMAT
-
-    path = folder / THRESHOLDS
-    if not path.is_file():
-        return []
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-        found = FORMAT.read(stored, ModelRefused, THRESHOLDS)["thresholds"]
-        return [dict(one) for one in found]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise ModelRefused(f"{THRESHOLDS} can't be read", mend=FORMAT.mend) from None
 
 
 def chosen(thresholds: Sequence[dict[str, Any]], warning: str, critical: str) -> Limits:

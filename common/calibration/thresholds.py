@@ -16,15 +16,17 @@ chosen by the same rows, which they don't know of; a row counts as a patient.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wardround.common.durable.versioned import Format
-from wardround.common.errors import ConfigError
+from wardround.common.errors import ConfigError, ModelRefused
 from wardround.common.figures.sums import Floats, Sums, score_edges
 from wardround.common.text import to_json
 
@@ -91,6 +93,22 @@ def thresholds(sums: Mapping[str, Any], rules: Sequence[str] = RULES) -> list[Th
         return []
     curve = _Curve.of({"positives": positives, "negatives": negatives})
     return [curve.chosen(rule, kind, share) for rule, kind, share in asked]
+
+
+def read_thresholds(folder: Path) -> list[dict[str, Any]]:
+    """Those of a model's folder, {rule, threshold, figures} each; none where it has no such file.
+
+    Raises ModelRefused for a file that can't be read.
+    """
+    path = folder / THRESHOLDS
+    if not path.is_file():
+        return []
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        found = FORMAT.read(stored, ModelRefused, THRESHOLDS)["thresholds"]
+        return [dict(one) for one in found]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise ModelRefused(f"{THRESHOLDS} can't be read", mend=FORMAT.mend) from None
 
 
 def check_rules(rules: Sequence[str]) -> None:

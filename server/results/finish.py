@@ -27,6 +27,7 @@ from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.sums import read_sums
 from wardround.common.tasks.base import Task
+from wardround.server.results.card_notes import card_notes
 from wardround.server.results.shared import shared_rounds, shared_summary
 from wardround.server.rounds.finishing import seal_model
 from wardround.server.rounds.parts import FederationParts
@@ -77,6 +78,7 @@ def facts_of(run: RunDirectory, config: Config) -> Facts:
         created=listed.created,
         expires=listed.expires,
         simulated=not run.deployed,
+        notes=card_notes(run.model),
         spans=_spans(run, evaluation_of(shown, listed.round)),
         parameters=sum(math.prod(one.shape) for one in arrays.values()),
     )
