@@ -3,8 +3,9 @@
     KIT/results/RUN/model/    of a study's results, as the server signed it
     KIT/models/NAME/          what the hospital put there itself, or made here, such as an export
 
-Trusted are the server of the kit's description, whoever signed results that this hospital's own
-audit log tells of (a server's key may have been renewed since), and the hospital itself.
+Trusted are the server of the kit's description, the hospital itself, and, of a model that came with
+results which this hospital's own audit log tells of, whoever signed these (a server's key may have
+been renewed since).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def find_model(
     """
     found = open_model(kit, _path(kit, text))
     if not (unsigned and not found.listed.signer):
-        found.check(trusted_keys(kit), today or now_utc().date())
+        found.check(trusted_keys(kit, found.digest), today or now_utc().date())
     return found
 
 

@@ -39,14 +39,18 @@ class Trust:
 
     keys : public keys
     unsigned : what nobody has signed will do, too
+    of_model : further keys, by the digest of the one model that they are trusted with
     """
 
     keys: Collection[bytes] = ()
     unsigned: bool = False
+    of_model: Callable[[str], Collection[bytes]] | None = None
 
-    def of(self, listed: Listed) -> Collection[bytes] | None:
-        """What ``Listed.check`` is to ask."""
-        return None if self.unsigned and not listed.signer else self.keys
+    def of(self, listed: Listed, digest: str = "") -> Collection[bytes] | None:
+        """What ``Listed.check`` is to ask. ``digest``: of a model; '' for an export's own list."""
+        if self.unsigned and not listed.signer:
+            return None
+        return {*self.keys, *self.of_model(digest)} if self.of_model and digest else self.keys
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ def _checked(path: Path, into: Path, trust: Trust, hospital: str | None, day: da
     if is_export(given):
         export = ExportFolder.open(given)
         export.listed.check(str(path), trust.of(export.listed), day)
-        export.source.check(str(path), trust.of(export.source), day)
+        export.source.check(str(path), trust.of(export.source, export.info.model), day)
         if hospital is not None and export.info.hospital != hospital:
             raise ModelRefused(
                 f"it is no export of '{hospital}'", who=str(path), mend="leave --hospital out"
@@ -195,7 +199,7 @@ def _checked(path: Path, into: Path, trust: Trust, hospital: str | None, day: da
     from wardround.common.model_folder.folder import ModelFolder
 
     folder = ModelFolder.open(given)
-    folder.listed.check(str(path), trust.of(folder.listed), day)
+    folder.listed.check(str(path), trust.of(folder.listed, folder.digest), day)
     export = export_model(Source.of(folder, hospital), into / "export")
     return _Checked(export, False)
 

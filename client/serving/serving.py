@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -179,7 +180,8 @@ def _trusted(asking: Trusting) -> tuple[Trust, set[bytes]]:
     from wardround.client.models.signers import trusted_keys
 
     kit = Kit.open(asking.kit)
-    return Trust({*trusted_keys(kit), *named}, asking.unsigned), {kit.identity.public, *named}
+    trust = Trust({*trusted_keys(kit), *named}, asking.unsigned, partial(trusted_keys, kit))
+    return trust, {kit.identity.public, *named}
 
 
 def _key(text: str) -> bytes:

@@ -13,13 +13,16 @@ from tests.client.models.kits import AtHome, at_home
 from wardround.client.models.find import find_model
 from wardround.client.models.outputs import score
 from wardround.client.models.rows import rows_for
+from wardround.client.models.signers import trusted_keys
 from wardround.client.models.unseen import NOT_KNOWN, unseen
 from wardround.client.site.held_out import held_out_key
 from wardround.client.site.opted_out import change_list, opt_out_path, patients_key
 from wardround.client.site.policy import load_site
 from wardround.client.site.trained import Trained, TrainedOn
+from wardround.common.audit.log import AuditLog
 from wardround.common.errors import DataError, ModelRefused, PolicyRefused
 from wardround.common.model_folder.write import seal_folder
+from wardround.common.results.package import Package, list_digest, listed
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,31 @@ def test_only_the_kits_server_and_the_hospital_itself_are_believed(
     (copy / "preparation.safetensors").write_bytes(b"other")
     with pytest.raises(ModelRefused, match=r"'preparation.safetensors' was altered"):
         find_model(kit, str(copy))
+
+
+def test_an_earlier_key_counts_for_what_came_under_it(home: AtHome) -> None:
+    """One that was stolen and replaced signs nothing new here."""
+    kit, earlier = home.kit, at_home_key()
+    came = kit.folder / "results" / "came-1"
+    shutil.copytree(home.model, came / "model")
+    digest = seal_folder(came / "model", run="came-1", round=4, identity=earlier)
+    files = (listed(came, "model/files.json"),)
+    package = Package(network="heart", study="", run="came-1", round=4, files=files)
+    signed = package.signed(earlier)
+    (came / "files.json").write_bytes(signed)
+    forged = kit.folder / "models" / "forged"
+    shutil.copytree(home.model, forged)
+    seal_folder(forged, run="came-1", round=5, identity=earlier)
+    with pytest.raises(ModelRefused, match="whom nobody trusts"):
+        find_model(kit, str(came))
+    with AuditLog.open(kit.state / "audit.jsonl", "north", kit.identity) as audit:
+        audit.append("results", digest=list_digest(signed), signer=earlier.public.hex())
+    assert find_model(kit, str(came)).digest == digest
+    assert earlier.public in trusted_keys(kit, digest) - trusted_keys(kit)
+    with pytest.raises(ModelRefused, match="whom nobody trusts"):
+        find_model(kit, str(forged))
+    shutil.rmtree(came)
+    shutil.rmtree(forged.parent)
 
 
 def at_home_key():  # type: ignore[no-untyped-def]
