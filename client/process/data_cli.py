@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.client.process.deidentify_cli import deidentify
+from wardround.client.process.example_cli import example_rows
 from wardround.common.command_line import example, new_commands, new_console, new_group
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ commands.add_typer(data)
 data.command(
     "deidentify", epilog=example("wardround data deidentify extract.csv copies --profile gdpr")
 )(deidentify)
+data.command("example", epilog=example("wardround data example rows.csv"))(example_rows)
 _STYLES = {"error": "red", "warning": "yellow", "ok": "green"}
 
 

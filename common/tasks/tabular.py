@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -338,10 +339,18 @@ def breast_cancer() -> Table:
 
     Raises DataError without scikit-learn.
     """
+    return Table.of(_example_columns(), _EXAMPLE)
+
+
+def example_table() -> pa.Table:
+    """The same rows as Arrow has them. Raises DataError without scikit-learn."""
+    return pa.table(_example_columns())
+
+
+def _example_columns() -> dict[str, NDArray[Any]]:
     data = example_sets().load_breast_cancer()
     names = [str(name) for name in data.feature_names]
-    columns = dict(zip(names, data.data.T, strict=True))
-    return Table.of(columns | {"malignant": 1 - data.target}, _EXAMPLE)
+    return dict(zip(names, data.data.T, strict=True)) | {"malignant": 1 - data.target}
 
 
 def _dialect_without_effect(table: Table, options: TabularOptions) -> list[str]:
