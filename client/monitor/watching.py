@@ -101,8 +101,8 @@ def kept_reference(folder: ModelFolder) -> Reference:
     own = folder.path.parent / OWN / REFERENCE
     if own.is_file():
         return Reference.read(own, fields, folder.digest)
-    if (folder.path / REFERENCE).is_file():
-        return Reference.read(folder.path / REFERENCE, fields)
+    if (listed := folder.file(REFERENCE)) is not None:
+        return Reference.read(listed, fields)
     raise DataError(
         "there are no counts of this hospital's own rows for it, nor of all hospitals'",
         who=str(folder.path),

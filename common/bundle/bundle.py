@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,7 @@ from wardround.common.audit.lines import Countersigned, decode_line
 from wardround.common.errors import AuditError, ModelRefused, ProvisionError, ResultsRefused
 from wardround.common.model_folder.listed import Listed as ModelList
 from wardround.common.results.package import FILES, Listed, Package, Sha256, list_digest
+from wardround.common.text import one_line
 from wardround.common.trust.description import Description
 
 BUNDLE, DESCRIPTION, AUTHORITY = "bundle.json", "federation.signed", "ca.pem"
@@ -35,6 +38,7 @@ MODEL_LIST, CARD, PLAN = f"model/{FILES}", "model/card.md", "plan.json"
 _MOST_FILES = 256
 _MOST_TEXT = 64 << 20
 _PIECE = 1 << 20
+_UNREADABLE = (OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 class Bundle(Package):
@@ -66,9 +70,13 @@ def verify_bundle(path: Path, authority: bytes | None = None) -> Found:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return _Check(archive, str(path), authority).run()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
+            found = _Check(archive, str(path), authority).run()
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, *_UNREADABLE):
         raise AuditError("is no audit bundle that can be read", who=str(path)) from None
+    # names in it are whatever somebody called them
+    return Found(
+        [one_line(x, 500) for x in found.problems], [one_line(x, 500) for x in found.notes]
+    )
 
 
 class _Check:

@@ -28,6 +28,8 @@ STEPS = 4096
 """A hospital's own figure is rounded to one of so many parts of 1."""
 VARIANCE_STEPS = 16384
 """Its sampling variance to one of so many, upwards; 100 rows have some 40."""
+FEWEST = 3
+"""Of as many hospitals a mean is shown to others than the server: each could take its own off."""
 _NUMBERS = 4
 _MOST, _UNKNOWN = 0.25, 2.0**30
 PREFIX = "within:"
@@ -85,6 +87,13 @@ def taken_out(sums: Mapping[str, Floats]) -> tuple[dict[str, Floats], Means]:
         if count:
             means[name.removeprefix(PREFIX)] = _mean(int(count), value, bound, variance)
     return rest, dict(sorted(means.items()))
+
+
+def of_enough(means: Mapping[str, Mapping[str, Any]], asked: int) -> Means:
+    """Those that may be shown. One that is defined at few of those that were asked tells of these
+    few: of a single one it is that hospital's own figure."""
+    fewest = min(FEWEST, asked)
+    return {name: dict(one) for name, one in means.items() if one.get("hospitals", 0) >= fewest}
 
 
 def means_of(parts: Sequence[Mapping[str, float]], within: Iterable[Figure]) -> Means:

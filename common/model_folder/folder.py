@@ -95,6 +95,10 @@ class ModelFolder:
         """What the preparation agreed on. Raises CheckpointError."""
         return read_tensors(self.path / PREPARATION)[0]
 
+    def file(self, name: str) -> Path | None:
+        """A listed file; None where the list hasn't it, whatever lies in the folder."""
+        return self.path / name if any(one.name == name for one in self.listed.files) else None
+
     @property
     def personal(self) -> list[str]:
         """Names of the entries that stay with each hospital."""

@@ -26,13 +26,13 @@ def read_reference(predictor: Predictor, path: Path | None = None) -> Reference:
     folder = predictor.folder
     fields = fields_of(folder.schema)
     if path is None:
-        if not (folder.path / REFERENCE).is_file():
+        if (kept := folder.file(REFERENCE)) is None:
             raise DataError(
                 "holds no reference to hold rows against",
                 who=str(folder.path),
                 mend="name rows of before, or a reference.json: --reference",
             )
-        return Reference.read(folder.path / REFERENCE, fields)
+        return Reference.read(kept, fields)
     if path.suffix == ".json" and path.is_file() and folder.schema.task == "tabular":
         return Reference.read(path, fields, folder.digest)
     return reference_of(folder, score(predictor, read_rows(folder.task, path)))

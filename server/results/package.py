@@ -31,7 +31,12 @@ from wardround.common.run.sums import read_kept
 from wardround.common.text import to_json
 from wardround.common.trust.description import shared_toml
 from wardround.common.trust.identity import Identity
-from wardround.server.results.shared import shared_curves, shared_rounds, shared_summary
+from wardround.server.results.shared import (
+    shared_answers,
+    shared_curves,
+    shared_rounds,
+    shared_summary,
+)
 
 FOLDER = "results"
 """In a run directory."""
@@ -98,12 +103,13 @@ def _names(folder: Path) -> list[str]:
 def _fill(making: Path, run: RunDirectory, signed_study: bytes) -> None:
     summary, rounds = run.summary(), run.rounds()
     shown = shared_rounds(rounds, int(summary.get("chosen_round", 0)))
-    texts = {
-        "run.json": to_json(shared_summary(summary, rounds, shown), indent=2),
-        "config.toml": shared_toml(load_config(run.config_path)),
-    }
-    if "procedure" in summary:
-        for name in summary["published"]:
+    config = load_config(run.config_path)
+    asked = "procedure" in summary
+    answers = shared_answers(summary, config.secure_aggregation.enabled) if asked else []
+    told = shared_summary(summary, rounds, shown, bool(answers) or not asked)
+    texts = {"run.json": to_json(told, indent=2), "config.toml": shared_toml(config)}
+    if asked:
+        for name in answers:
             _take(run.path / name, making / name)
     else:
         model = making / _FOLDER_OF_MODEL

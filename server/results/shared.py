@@ -18,10 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wardround.common.figures.within import of_enough
 from wardround.common.protocol.names import SPLITS
 from wardround.common.run.curves import Curves, sealed
 from wardround.common.run.directory import DEPLOYED
 from wardround.common.run.sums import KeptSums
+from wardround.common.settings import DESCRIBE
 
 FEWEST = 3
 """Hospitals whose numbers are shown as one, in a run where nothing else says how many there must
@@ -68,7 +70,10 @@ def shared_round(row: Mapping[str, Any], over: Mapping[str, Sequence[str]]) -> d
         "evaluated": shown,
         "train_loss": row.get("train_loss") if trained >= fewest else None,
         "overall": {split: dict(row["overall"][split]) for split in shown},
-        "within": {split: _means(row, split, count) for split, count in shown.items()},
+        "within": {
+            split: of_enough(row.get("within", {}).get(split, {}), count)
+            for split, count in shown.items()
+        },
         "hospitals": {},
         "refused": [],
     }
@@ -108,20 +113,25 @@ def _evaluated(row: Mapping[str, Any], over: Mapping[str, Sequence[str]]) -> dic
     }
 
 
-def _means(row: Mapping[str, Any], split: str, evaluated: int) -> dict[str, dict[str, Any]]:
-    """Means of figures that are each hospital's own. One that is defined at few of those that
-    evaluated tells of these few."""
-    fewest, known = min(FEWEST, evaluated), row.get("within", {}).get(split, {})
-    return {name: dict(one) for name, one in known.items() if one.get("hospitals", 0) >= fewest}
+def shared_answers(summary: Mapping[str, Any], masked: bool) -> list[str]:
+    """Files that a procedure has published and all may have: no exact figures where too few have
+    answered; a description rounds by itself what it tells."""
+    fewest = FEWEST_MASKED if masked else FEWEST
+    enough = summary["procedure"] == DESCRIBE or len(summary.get("answered", ())) >= fewest
+    return list(summary["published"]) if enough else []
 
 
 def shared_summary(
     summary: Mapping[str, Any],
     rounds: Sequence[Mapping[str, Any]],
     shown: Sequence[Mapping[str, Any]],
+    answers: bool = True,
 ) -> dict[str, Any]:
     """``run.json`` without what is one hospital's or this machine's; ``rows``: of all hospitals
-    together, by split, as they were announced. ``shown``: the lines that are shared."""
+    together, by split, as they were announced.
+
+    shown : the lines that are shared; ``answers``: whether what a procedure has published is
+    """
     found = {key: summary[key] for key in _SUMMARY if key in summary}
     found |= {"kind": DEPLOYED, "hospitals": [], "absent": []}
     if "ended_early" in summary:
@@ -135,7 +145,8 @@ def shared_summary(
             if (total := sum(one.get(split, 0) for one in sizes))
             and sum(one.get(split, 0) > 0 for one in sizes) >= FEWEST
         }
-    if any(row.get("overall") for row in rounds) and not any(row["overall"] for row in shown):
+    hidden = any(row.get("overall") for row in rounds) and not any(row["overall"] for row in shown)
+    if hidden or not answers:
         found |= {"too_few": True, "left_out": [TOO_FEW]}
     return found
 

@@ -15,7 +15,7 @@ from wardround.common.config.load import Config
 from wardround.common.durable.versioned import Format
 from wardround.common.figures.figure import is_number
 from wardround.common.figures.sums import Sums
-from wardround.common.figures.within import own_sums, taken_out
+from wardround.common.figures.within import of_enough, own_sums, taken_out
 from wardround.common.judgement.judge import FILE as JUDGEMENT
 from wardround.common.judgement.judge import Judge, check_judgement
 from wardround.common.procedures.finished import scored, splits_of
@@ -108,7 +108,7 @@ class Evaluate(Procedure):
             "figures": {
                 name: value if is_number(value) else None for name, value in figures.items()
             },
-            "within": means,
+            "within": of_enough(means, asked.hospitals),
         }
         if self._judge is None:
             return {FILE: to_json(FORMAT.seal(values), indent=1) + "\n"}

@@ -190,7 +190,10 @@ def test_without_a_reference_it_says_what_helps(home: AtHome, tmp_path: Path) ->
     text = own.read_text()
     own.unlink()
     path = rows(home, "none.csv")
+    unlisted = home.model / REFERENCE  # no part of the model, whoever has put it there
+    unlisted.write_text(text)
     found = run(home.kit.folder, "--data", path)
+    unlisted.unlink()
     assert "--reference" in str(found.exception)
     given = run(home.kit.folder, "--data", path, "--reference", home.data.parent / "before.csv")
     assert given.exit_code == 0, given.output

@@ -109,3 +109,16 @@ def test_another_authority_or_no_archive_is_refused(bundle: Path, tmp_path: Path
     text.write_bytes(b"no archive")
     with pytest.raises(AuditError, match="no audit bundle"):
         verify_bundle(text)
+
+
+def test_a_torn_stream_or_a_name_with_commands_to_a_terminal(bundle: Path, tmp_path: Path) -> None:
+    data = bytearray(bundle.read_bytes())
+    with zipfile.ZipFile(bundle) as archive:
+        begin = archive.getinfo("federation.signed").header_offset + 30 + len("federation.signed")
+    data[begin : begin + 8] = b"\xff" * 8  # no deflate stream begins so
+    torn = tmp_path / "torn.zip"
+    torn.write_bytes(data)
+    with pytest.raises(AuditError, match="no audit bundle that can be read"):
+        verify_bundle(torn)
+    named = rewritten(bundle, "\x1b[2Jx\nthe bundle holds", b"x", tmp_path / "named.zip")
+    assert verify_bundle(named).problems == ["[2Jx the bundle holds: nobody listed it"]

@@ -16,6 +16,7 @@ from tests.conftest import Federate, examples
 from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ResultsRefused, RunDirectoryError
 from wardround.common.figures.sums import binary_figures, binary_sums
+from wardround.common.figures.within import of_enough
 from wardround.common.protocol.results import StudyEnded, StudyFile
 from wardround.common.results.package import Package, verify_folder
 from wardround.common.results.staging import Expected, Staging
@@ -27,6 +28,7 @@ from wardround.server.results.deliver import deliveries, ended
 from wardround.server.results.package import make_package, package_of
 from wardround.server.results.shared import (
     TOO_FEW,
+    shared_answers,
     shared_curves,
     shared_round,
     shared_rounds,
@@ -206,6 +208,27 @@ def test_sizes_are_shown_as_a_sum_of_three_that_have_such_rows() -> None:
         {"hospitals": [*sizes, {"hospital": "c", "train": 4, "test": 0}]}, [], []
     )
     assert found["rows"] == {"train": 10}
+
+
+def test_exact_answers_are_of_three_hospitals_or_masked() -> None:
+    """Of a finished model, asked in plain where one hospital alone has such rows, all would have
+    had that one's figures."""
+
+    def told(count: int, masked: bool, name: str = "evaluate") -> list[str]:
+        answered = ["a", "b", "c"][:count]
+        summary = {"procedure": name, "answered": answered, "published": ["evaluation.json"]}
+        return shared_answers(summary, masked)
+
+    shown = [bool(told(count, masked)) for masked in (False, True) for count in (1, 2, 3)]
+    assert shown == [False, False, True, False, True, True]
+    assert told(2, False, "describe")
+    assert shared_summary({}, [], [], answers=False)["too_few"]
+
+
+def test_means_of_few_hospitals_are_shown_to_nobody() -> None:
+    means = {"auc": {"mean": 0.7, "hospitals": 1}, "ap": {"mean": 0.5, "hospitals": 3}}
+    assert list(of_enough(means, 5)) == ["ap"]
+    assert list(of_enough(means, 1)) == ["auc", "ap"]
 
 
 def test_a_run_that_isnt_complete_or_lacks_a_file_has_no_package(run_of: Any) -> None:

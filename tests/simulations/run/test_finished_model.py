@@ -48,6 +48,9 @@ def test_its_figures_are_those_of_its_run(
     own = row["overall"]["test"]
     assert evaluated["figures"] == pytest.approx(own, rel=1e-9, nan_ok=True) and own["examples"] > 9
     for name, mean in row["within"]["test"].items():  # each hospital's is rounded to 1/4096
+        if mean["hospitals"] < 3:
+            assert name not in evaluated["within"]  # these few hospitals' own
+            continue
         assert evaluated["within"][name]["hospitals"] == mean["hospitals"]
         assert evaluated["within"][name]["mean"] == pytest.approx(mean["mean"], abs=1 / 8192)
     assert json.loads(texts[1])["figures"] == pytest.approx(evaluated["figures"], rel=1e-9)
