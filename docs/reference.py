@@ -46,6 +46,7 @@ from wardround.common.settings.procedure import (
     EvaluateOptions,
 )
 from wardround.common.settings.strategies import STRATEGIES
+from wardround.common.settings.teacher import TeacherTable
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.imaging.options import (
     AugmentOptions,
@@ -121,6 +122,8 @@ def _table(name: str) -> str:
         return _HEAD + "".join(_rows(_TABLES[name], getattr(_TABLES[name], "effects", ())))
     if name == "judgement":
         return _HEAD + "".join(_rows(JudgementTable, ()))
+    if name == "teacher":
+        return _HEAD + "".join(_rows(TeacherTable, ()))
     if name == "server.dashboard":
         return _HEAD + "".join(_rows(DashboardTable, ()))
     (model, *_) = _kinds(Config.model_fields[name].annotation)

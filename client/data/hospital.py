@@ -21,9 +21,11 @@ from wardround.client.data.plan import Plan
 from wardround.client.data.shard import Opened, Parts, Shard
 from wardround.client.data.witness import Witness
 from wardround.client.training.distributed import TrainingProcesses
+from wardround.client.training.teaching import beside, check_taught, lessons
 from wardround.common.errors import DataError, ModelRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.model_folder.folder import ModelFolder
+from wardround.common.procedures.finished import check_one_model
 from wardround.common.protocol.names import SPLITS
 from wardround.common.rng import derive_seed, numpy_generator
 from wardround.common.secagg.content import descriptor
@@ -122,7 +124,7 @@ class Place:
     tells_failures : the server sees them: a simulation's reader is at the same machine
     held_out : digest of the key that chooses its held-out rows; '' where it is of the run's seed
     source : which of the hospital's data these are; '' where it has one only
-    finished : opens its own copy of the finished model that the study asks about; raises
+    finished : opens its own copy of the finished model that the study names; raises
         ModelRefused
     """
 
@@ -176,6 +178,7 @@ class Hospital:
         self.totals: Sums = {}
         self._opened: Opened | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None
+        self._taught: tuple[str, Examples] | None = None
         self._units: Units | None = None
 
     @cached_property
@@ -185,7 +188,7 @@ class Hospital:
 
     @cached_property
     def finished_model(self) -> ModelFolder:
-        """Its own copy of the finished model that the study asks about. Raises ModelRefused."""
+        """Its own copy of the finished model that the study names. Raises ModelRefused."""
         return self._finished()
 
     def parts(self) -> Parts:
@@ -221,7 +224,7 @@ class Hospital:
 
     def forget(self) -> None:
         """The data has changed: it is read again when it is next needed."""
-        self._opened, self._prepared, self._units = None, None, None
+        self._opened, self._prepared, self._units, self._taught = None, None, None, None
 
     def sizes(self) -> dict[str, int]:
         """Rows of each split (0 where it is absent)."""
@@ -314,3 +317,27 @@ class Hospital:
             self._prepared = (digest, prepared)
             self.totals = totals
         return self._prepared[1]
+
+    def check_teacher(self, totals: Sums) -> None:
+        """Raise ModelRefused, ConfigError or TaskError where the study has a teacher that isn't
+        here, or none for it. No row is looked at."""
+        if self.config.teacher is not None:
+            check_one_model(self.config, self.finished_model)
+            each_row = self.config.privacy.unit in ("example", "patient")
+            check_taught(self.task, totals, self.finished_model, each_row=each_row)
+
+    def training_examples(self, totals: Sums, digest: str) -> Examples:
+        """The prepared examples that it trains on. Where the study has a teacher its outputs stand
+        beside their targets, worked out once for this version of the totals.
+
+        Raises what ``examples`` and ``check_teacher`` do.
+        """
+        examples = self.examples(totals, digest)["train"]
+        if self.config.teacher is None:
+            return examples
+        if self._taught is None or self._taught[0] != digest:
+            self.check_teacher(totals)
+            part, device = self.training_part(), self.config.training.device
+            theirs = lessons(self.task, examples, totals, self.finished_model, part, device)
+            self._taught = (digest, beside(self.task, examples, theirs))
+        return self._taught[1]

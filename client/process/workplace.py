@@ -29,6 +29,7 @@ from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.settings import check_training
 from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused
+from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.tasks.base import Task
 
 
@@ -112,7 +113,7 @@ class Workplace:
                 on_failure=self._on_failure,
                 held_out=key_digest(key),
                 source=terms.data.words if terms.study else "",
-                finished=lambda: own_copy(kit, config),
+                finished=lambda: self._finished(terms),
             ),
         )
         hospital.parts()
@@ -120,6 +121,15 @@ class Workplace:
             raise PolicyRefused(f"{edited} was edited while it was read; it is read again")
         self.hospital, self._terms = hospital, terms
         self.app = create_client_app(lambda context: hospital, outward=self._outward)
+
+    def _finished(self, terms: Terms) -> ModelFolder:
+        """The hospital's own copy of the model that the settings name. A teacher reads columns of
+        its own: those that are held back from studies are from it as well."""
+        found = own_copy(terms.kit, terms.config)
+        if terms.config.teacher is not None:
+            whose = getattr(terms.data.source, "patient_id", None)
+            check_held_back(terms.site, found.config, terms.data.is_taken, whose)
+        return found
 
     def _without(self, task: Task[Any], raw: Any) -> Any:
         self._reads += 1

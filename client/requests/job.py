@@ -72,8 +72,9 @@ class TrainingJob:
         request = TrainRequest.from_records(content)
         hospital.training_part()  # before anything is paid for
         received = receive(request, hospital, state, models)
-        if request.masked is None:
-            received.examples  # noqa: B018  (what fails on the rows fails before it is paid for)
+        hospital.check_teacher(received.totals)
+        if request.masked is None:  # what fails on the rows fails before it is paid for
+            received.training_examples  # noqa: B018
         local, name = list(request.model.local_keys), request.algorithm
         if name not in ALGORITHMS:
             raise RequestRefused(
@@ -130,7 +131,7 @@ class TrainingJob:
         return local_update(
             self.hospital,
             got.model,
-            got.examples["train"],
+            got.training_examples,
             got.arrays,
             self.algorithm,
             self.private,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wardround.client.algorithms import LocalAlgorithm
-from wardround.client.data.hospital import Hospital
+from wardround.client.data.hospital import Hospital, Units
 from wardround.client.privacy.round import PrivateRound
 from wardround.client.privacy.steps import ClippedGradients, PrivateSteps, Summing
 from wardround.client.state import ClientState
@@ -32,6 +32,7 @@ from wardround.client.training.steps import (
     train_model,
     train_on_batches,
 )
+from wardround.client.training.teaching import loss_of
 from wardround.common.errors import TaskError
 from wardround.common.flower.arrays import Arrays
 from wardround.common.model.named import load_arrays, model_arrays
@@ -68,7 +69,11 @@ def local_update(
     algorithm: LocalAlgorithm,
     private: PrivateRound | None,
 ) -> LocalUpdate:
-    """Train ``model`` in place and say what is to leave. ``received``: the shared arrays."""
+    """Train ``model`` in place and say what is to leave.
+
+    examples : as ``Hospital.training_examples`` gives them
+    received : the shared arrays
+    """
     seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
     if private is None:
         outcome = _ordinary(hospital, model, examples, algorithm, seed)
@@ -165,12 +170,20 @@ def _private_steps(
     private: PrivateRound,
     seed: Seed,
 ) -> TrainingOutcome:
-    units, training = hospital.units(), hospital.config.training
+    units = hospital.units()
     model.train()
-    gradients = ClippedGradients(
-        model, hospital.task.loss, examples, units, private.table, training
-    )
+    gradients = _clipped(hospital, model, examples, private, units)
     return _steps_on(gradients, len(units), hospital, model, algorithm, private, seed)
+
+
+def _clipped(
+    hospital: Hospital, model: nn.Module, examples: Examples, private: PrivateRound, units: Units
+) -> ClippedGradients:
+    """Of the loss that the settings ask for. A teacher's output is a function of a fixed model and
+    of one row, so a unit's gradient is its own as ever."""
+    config = hospital.config
+    loss = loss_of(hospital.task, config.teacher)
+    return ClippedGradients(model, loss, examples, units, private.table, config.training)
 
 
 def _steps_on(
@@ -240,9 +253,7 @@ def _summed(
     lr = hospital.config.lr_of(server_round)
     scale = lr / schedule.expected_units
     model.train()
-    gradients = ClippedGradients(
-        model, hospital.task.loss, examples, units, private.table, hospital.config.training
-    )
+    gradients = _clipped(hospital, model, examples, private, units)
     with seeded_globals(run_seed, "training", server_round, name):
         chosen = private.source.poisson_sample(len(units), schedule.sampling_rate)
         total = gradients.total(chosen, bound) * scale

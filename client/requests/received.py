@@ -83,6 +83,11 @@ class Received:
         fails may depend on them."""
         return self.hospital.examples(self.totals, self.digest)
 
+    @property
+    def training_examples(self) -> Examples:
+        """Those that it trains on, with what a teacher says of them."""
+        return self.hospital.training_examples(self.totals, self.digest)
+
 
 def receive(
     request: TrainRequest | EvaluateRequest,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.manifest.planned import task_sha256
-from wardround.common.procedures.finished import check_finished
+from wardround.common.procedures.finished import check_finished, check_named
 from wardround.common.procedures.known import needs_model
 from wardround.common.study.study import Study
 from wardround.common.tasks import built_in
@@ -44,6 +44,7 @@ def make_study(
     what can't be asked of this network; TaskError where the task's file isn't there.
     """
     _check_options(config)
+    check_named(config)
     if needs_model(config):
         check_finished(config, make_task(config), None)
     return Study.of(

@@ -19,6 +19,7 @@ from wardround.client.site.study_text import (
     Shown,
     asked_of_groups,
     asked_of_records,
+    asked_of_teacher,
     chosen_otherwise,
     differs_by,
     few_between,
@@ -129,6 +130,8 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
         say(asked_of_records(cohort))
     if now.study is None and (judged := kit.description.config().judgement) is not None:
         say(asked_of_groups(judged))
+    if now.study is None and (teacher := kit.description.config().teacher) is not None:
+        say(asked_of_teacher(teacher))
     for text in asked_of_sources(kit, now.study, now.config):
         say(text)
     say(plan_text(manifest))

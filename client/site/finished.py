@@ -1,4 +1,4 @@
-"""This hospital's own copy of a finished model that a study asks about: found by its digest.
+"""This hospital's own copy of a finished model that a study names: found by its digest.
 
     KIT/results/RUN/model/    as the server signed it
     KIT/models/NAME/          what the hospital's IT put there
@@ -30,7 +30,7 @@ def own_copy(kit: Kit, config: Config) -> ModelFolder:
     Raises ModelRefused, with the mend, where there is none, or it was altered, is past its last day
     or isn't signed by who may.
     """
-    options = config.procedure.finished
+    options = config.finished
     assert options is not None
     digest = options.model_digest
     for folder in _folders(kit.folder):
@@ -38,7 +38,7 @@ def own_copy(kit: Kit, config: Config) -> ModelFolder:
             break
     else:
         raise ModelRefused(
-            f"this hospital has no model of digest {digest[:16]}..., which the study asks about",
+            f"this hospital has no model of digest {digest[:16]}..., which the study names",
             mend="put its folder into KIT/models, or let its results come",
         )
     found = opened(folder, config, alone=True)

@@ -16,7 +16,7 @@ from wardround.client.site.cohort_text import cohort_rows
 from wardround.common.config.load import Config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.run.shaping import flat
-from wardround.common.settings import CohortTable, JudgementTable
+from wardround.common.settings import CohortTable, JudgementTable, TeacherTable
 from wardround.common.settings.cohort import CohortIndex
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
@@ -100,6 +100,8 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
         yield "procedure", f"{config.procedure.name} ({asked})"
     if config.judgement is not None:
         yield "figures by groups", _judged(config.judgement)
+    if config.teacher is not None:
+        yield "teacher", _taught(config.teacher)
     yield "held out", f"{data.test_fraction:g} to test, {data.validation_fraction:g} to validate"
     now, default = (
         flat("", {name: one.model_dump(mode="json")[name] for name in _OTHERS})
@@ -116,6 +118,19 @@ def _judged(table: JudgementTable) -> str:
     given = {**table.bands, **table.categories}
     groups = (f"{name} ({_value(given[name])})" if name in given else name for name in table.groups)
     return f"{', '.join(groups)}; none that tells of fewer than {table.smallest_cell} persons"
+
+
+def _taught(table: TeacherTable) -> str:
+    """Which finished model teaches; it is read here, and its outputs on the rows stay here."""
+    return (
+        f"this hospital's copy of the finished model {table.model_digest}, on its training rows; "
+        f"weight {table.weight:g}, temperature {table.temperature:g}"
+    )
+
+
+def asked_of_teacher(table: TeacherTable) -> str:
+    """The same of a federation that is one study."""
+    return "\n".join(_row("teacher", _taught(table))) + "\n"
 
 
 def asked_of_groups(table: JudgementTable) -> str:

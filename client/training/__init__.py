@@ -3,6 +3,7 @@
     steps          the optimiser's steps; a batch's gradient, in pieces or whole
     batches        which examples a step sees; to the GPU one batch ahead
     objective      forward and loss: precision (autocast), distillation (the teacher's term)
+    teaching       a finished model's outputs beside the targets, and the loss that takes them
     pieces         how many examples at once; halved where memory runs out
     checkpointing  blocks that compute their activations again
     compiling      torch.compile in place, or a note

@@ -8,14 +8,17 @@ from typing import Any
 from torch import Tensor
 
 from wardround.client.training.distillation import Teacher
+from wardround.client.training.teaching import loss_of
 from wardround.common.errors import TaskError
 from wardround.common.model.precision import autocast, whole
-from wardround.common.settings import TrainingTable
+from wardround.common.settings import TeacherTable, TrainingTable
 from wardround.common.tasks.base import Task
 
 
 class Objective:
     """Maps inputs and targets to the loss of each example.
+
+    taught : by a finished model, whose outputs stand beside the targets (``teaching.beside``)
 
     Raises TaskError if the task's loss isn't one value per example.
     """
@@ -26,14 +29,16 @@ class Objective:
         task: Task[Any],
         training: TrainingTable,
         teacher: Teacher | None = None,
+        *,
+        taught: TeacherTable | None = None,
     ) -> None:
         self._model, self._task, self._training = model, task, training
-        self._teacher = teacher
+        self._teacher, self._loss = teacher, loss_of(task, taught)
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         with autocast(self._training):
             outputs = whole(self._model(inputs))
-            losses = self._task.loss(outputs, targets)
+            losses = self._loss(outputs, targets)
             if losses.shape != (len(targets),):
                 raise TaskError(
                     f"{type(self._task).__name__}.loss returned shape {tuple(losses.shape)} for a "

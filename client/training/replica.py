@@ -215,7 +215,7 @@ class Replica:
         if self._cuda:
             torch.cuda.manual_seed(derive_seed(order.seed, "training", *seed[1:]))
         teacher = Teacher(self._model, training) if training.distillation else None
-        objective = Objective(self._parallel, self._task, training, teacher)
+        objective = Objective(self._parallel, self._task, training, teacher, taught=config.teacher)
         scaler = make_scaler(training)
         gradients = ShareGradients(
             self._parallel,

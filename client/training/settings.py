@@ -10,6 +10,7 @@ from torch import distributed
 from wardround.client.training.devices import missing_device
 from wardround.client.training.precision import check_precision
 from wardround.common.config.load import Config
+from wardround.common.procedures.finished import check_named
 from wardround.common.tasks.base import Task
 
 
@@ -21,7 +22,10 @@ def check_training(config: Config, task: Task[Any], simulated: bool = False) -> 
     check_precision(config)
     if config.training.processes > 1 and not simulated:
         _check_processes(config, task)
+    check_named(config)
     training = config.training
+    if config.teacher is not None:
+        _check_teacher(config, task)
     if training.distillation and not task.class_scores:
         raise config.error(
             "training.distillation",
@@ -38,6 +42,24 @@ def check_training(config: Config, task: Task[Any], simulated: bool = False) -> 
     on_ray = simulated and config.simulation.executor == "ray"  # workers compute, elsewhere
     if not on_ray and (why := missing_device(training.device)):
         raise config.error("training.device", f"'{training.device}': {why}")
+
+
+def _check_teacher(config: Config, task: Task[Any]) -> None:
+    """What a finished model can't teach."""
+    if not (task.class_scores or task.squared_error):
+        raise config.error(
+            "teacher",
+            "what a teacher says is compared as scores of classes or as a value, and this task's "
+            "outputs are neither",
+            "leave the table out (a task of your own: class_scores = True or squared_error = True, "
+            "if they are)",
+        )
+    if config.training.distillation:
+        raise config.error(
+            "training.distillation",
+            "beside [teacher] there would be two teachers, of which the received model knows less",
+            "set it to 0, or leave [teacher] out",
+        )
 
 
 def _check_processes(config: Config, task: Task[Any]) -> None:

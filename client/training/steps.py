@@ -218,14 +218,19 @@ def train_on_batches(
     seed: Seed,
     algorithm: Adjusting | None = None,
 ) -> TrainingOutcome:
-    """Ordinary local training, in place. Raises TaskError for a task or model that can't be trained
-    as configured."""
+    """Ordinary local training, in place.
+
+    examples : with ``[teacher]`` they have its outputs beside their targets
+        (``Hospital.training_examples``)
+
+    Raises TaskError for a task or model that can't be trained as configured.
+    """
     training, (run_seed, server_round, name) = config.training, seed
     keys = client_keys(run_seed, "batches", server_round, [name])
     teacher = Teacher(model, training) if training.distillation else None
     scaler = make_scaler(training)
     forward = Compiled(model) if training.compile else model
-    objective = Objective(forward, task, training, teacher)
+    objective = Objective(forward, task, training, teacher, taught=config.teacher)
     gradients = BatchGradients(
         model,
         Drawn(examples, training, keys),

@@ -28,6 +28,7 @@ from wardround.common.settings import (
     EvaluationTable,
     FederationTable,
     JudgementTable,
+    NamedModel,
     NeedsTable,
     NetworkTable,
     PrivacyTable,
@@ -39,6 +40,7 @@ from wardround.common.settings import (
     StudyTable,
     Table,
     TaskTable,
+    TeacherTable,
     TrainingTable,
     is_built_in,
 )
@@ -76,6 +78,7 @@ class Config(Table):
     cohort: CohortTable | None = None
     needs: NeedsTable | None = None
     judgement: JudgementTable | None = None
+    teacher: TeacherTable | None = None
     card: CardTable = CardTable()
     _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
     _notes: list[str] = PrivateAttr(default_factory=list)
@@ -108,6 +111,11 @@ class Config(Table):
             raise ValueError(
                 f"federation.clients_per_round is {cohort}, below federation.min_clients "
                 f"{self.federation.min_clients}: no round could succeed"
+            )
+        if self.teacher is not None and not self.procedure.trains:
+            raise ValueError(
+                f"[teacher] beside procedure.name = '{self.procedure.name}', which trains nothing: "
+                "leave the table out"
             )
         secure = self.secure_aggregation
         if secure.enabled and cohort is not None and cohort < secure.min_cohort:
@@ -148,6 +156,17 @@ class Config(Table):
         """The folder that relative paths in the file are meant from."""
         return self._source.folder
 
+    @property
+    def finished(self) -> NamedModel | None:
+        """The finished model that the settings name: one that a procedure is asked of, or a
+        teacher; None where they name none."""
+        return self.procedure.finished or self.teacher
+
+    @property
+    def finished_table(self) -> str:
+        """The table that names it."""
+        return "teacher" if self.procedure.finished is None else "procedure"
+
     def lr_of(self, server_round: int) -> float:
         """The local learning rate of a round, from 1."""
         return learning_rate(self.training, server_round, self.federation.rounds)
@@ -180,8 +199,9 @@ class Config(Table):
         tables["federation"]["runs"] = path(self.federation.runs)
         if self.procedure.trains:  # as it is where nothing is said
             del tables["procedure"]
-        elif model := tables["procedure"].get("model"):
-            tables["procedure"]["model"] = path(model)
+        for table in ("procedure", "teacher"):
+            if model := tables.get(table, {}).get("model"):
+                tables[table]["model"] = path(model)
         if not self.card.model_fields_set:
             del tables["card"]
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
@@ -256,10 +276,10 @@ def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = N
 
 
 def _with_digest(config: Config) -> Config:
-    """With the digest of the finished model that a procedure is asked of, where its folder is at
-    hand; where it isn't, whoever needs it says so (``check_finished``). Raises ConfigError where
-    that is another one than the settings have."""
-    options = config.procedure.finished
+    """With the digest of the finished model that the settings name, where its folder is at hand;
+    where it isn't, whoever needs it says so (``check_named``). Raises ConfigError where that is
+    another one than the settings have."""
+    options, table = config.finished, config.finished_table
     if options is None or not options.model:
         return config
     try:
@@ -268,10 +288,13 @@ def _with_digest(config: Config) -> Config:
         return config
     if options.model_digest not in ("", found):
         raise config.error(
-            "procedure.model_digest",
+            f"{table}.model_digest",
             f"is {options.model_digest[:16]}..., the model there has {found[:16]}...",
             "leave one of the two keys out, or bring the model back",
         )
+    if config.teacher is not None:
+        named = config.teacher.model_copy(update={"model_digest": found})
+        return config.model_copy(update={"teacher": named})
     return config.model_copy(update={"procedure": config.procedure.of_model(found)})
 
 

@@ -36,6 +36,7 @@ from wardround.common.tasks.schema import Schema
 FOLDER = "model"
 """Of a run directory, and of a results folder."""
 _ENCODER = "encoder"
+CONFIG_OF_ENCODER = "config.json"
 _RUN = "environment.json"
 """What a run directory has and a results folder hasn't."""
 
@@ -163,6 +164,8 @@ def opened(path: Path, config: Config, alone: bool = False) -> ModelFolder:
     as ``ModelFolder.open``.
     """
     encoder = config.task.options.get("encoder")
+    if config.finished_table == "teacher" and _has_encoder(path):
+        encoder = ""  # a teacher's may be another than the study's
     own_task = ":" in config.task.name
     return ModelFolder.open(
         path,
@@ -170,6 +173,12 @@ def opened(path: Path, config: Config, alone: bool = False) -> ModelFolder:
         encoder=str(config.folder / encoder) if isinstance(encoder, str) and encoder else "",
         alone=alone,
     )
+
+
+def _has_encoder(path: Path) -> bool:
+    """Whether a text model's encoder is known without the study's settings."""
+    folder, run = _found(path)
+    return run is not None or (folder / _ENCODER / CONFIG_OF_ENCODER).is_file()
 
 
 def _found(path: Path) -> tuple[Path, Path | None]:
@@ -199,7 +208,7 @@ def _config(
             who=str(folder),
             mend="name your own copy of it: --task path/to/file.py:Class",
         )
-    if f"{_ENCODER}/config.json" in names and not encoder:
+    if f"{_ENCODER}/{CONFIG_OF_ENCODER}" in names and not encoder:
         encoder = str(folder / _ENCODER)
     elif run is None and not encoder and config.task.options.get("encoder"):
         raise ModelRefused(

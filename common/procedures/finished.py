@@ -23,7 +23,6 @@ from wardround.common.tasks.inputs import Inputs, in_spans, piece
 
 _ROWS = 1024
 _MISSING = "is missing: of which model?"
-_MEND = "name a run or its model's folder: procedure.model = 'runs/NAME'"
 _FRACTIONS = ("test_fraction", "validation_fraction")
 
 
@@ -34,24 +33,10 @@ def check_finished(config: Config, task: Task[Any], model: FinishedModel | None)
     """
     options = config.procedure.finished
     assert options is not None
-    if not options.model_digest:
-        there = f"{config.folder / options.model}: no finished model is there"
-        raise config.error("procedure.model", there if options.model else _MISSING, _MEND)
+    check_named(config)
     if model is None:
         return
-    if model.digest != options.model_digest:
-        raise config.error(
-            "procedure.model_digest",
-            f"is {options.model_digest[:16]}..., the model at hand has {model.digest[:16]}...",
-            "bring the model that the settings name",
-        )
-    if model.personal:
-        raise config.error(
-            "procedure.model",
-            f"of this model {len(model.personal)} arrays stay with each hospital, so there is no "
-            "one model to be asked of",
-            "each hospital has figures of its own whole model with its results",
-        )
+    check_one_model(config, model)
     theirs, own = _tasks(model.config), _tasks(config)
     for key in sorted({*theirs, *own}):
         if theirs.get(key) != own.get(key):
@@ -63,6 +48,36 @@ def check_finished(config: Config, task: Task[Any], model: FinishedModel | None)
     if isinstance(options, EvaluateOptions) and options.rows == "held_out":
         for key in _FRACTIONS:
             _same_fraction(config, model, key)
+
+
+def check_named(config: Config) -> None:
+    """Raise ConfigError, by key, where the settings should name a finished model and name none;
+    nothing where they needn't."""
+    if (options := config.finished) is not None and not options.model_digest:
+        there = f"{config.folder / options.model}: no finished model is there"
+        table = config.finished_table
+        mend = f"name a run or its model's folder: {table}.model = 'runs/NAME'"
+        raise config.error(f"{table}.model", there if options.model else _MISSING, mend)
+
+
+def check_one_model(config: Config, model: FinishedModel) -> None:
+    """Raise ConfigError, by key, unless the model is the one that the settings name, and the same
+    one at all hospitals."""
+    options, table = config.finished, config.finished_table
+    assert options is not None
+    if model.digest != options.model_digest:
+        raise config.error(
+            f"{table}.model_digest",
+            f"is {options.model_digest[:16]}..., the model at hand has {model.digest[:16]}...",
+            "bring the model that the settings name",
+        )
+    if model.personal:
+        raise config.error(
+            f"{table}.model",
+            f"of this model {len(model.personal)} arrays stay with each hospital, so there is no "
+            "one model to be asked of",
+            "each hospital has figures of its own whole model with its results",
+        )
 
 
 def _tasks(config: Config) -> Mapping[str, Any]:

@@ -74,6 +74,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "server": (),
     "cohort": ("index", "variables"),
     "judgement": ("groups", "bands", "categories", "smallest_cell", "threshold"),
+    "teacher": ("model_digest", "weight", "temperature"),
 }
 """Keys by table. Others of these tables are options of a task, a strategy or a procedure, or
 operational."""
@@ -89,6 +90,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "evaluation": (),
     "cohort": (),
     "judgement": (),
+    "teacher": ("model",),
     "procedure": (),
     "simulation": ("baselines", "threads", "executor", "ray_address"),
     "server": (
@@ -123,8 +125,9 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     del tables["network"], tables["study"], tables["needs"], tables["card"]
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]
-    if config.judgement is None:  # likewise
-        del tables["judgement"]
+    for name in ("judgement", "teacher"):
+        if getattr(config, name) is None:  # likewise
+            del tables[name]
     tables["task"] = without_folders(config.task.name, tables["task"])
     tables["procedure"] = config.procedure.shared()
     found: dict[str, Any] = {}

@@ -51,6 +51,9 @@ def shared_settings(config: Config) -> dict[str, Any]:
         del tables["cohort"]
     if config.judgement is None:  # likewise
         del tables["judgement"]
+    del tables["teacher"]
+    if config.teacher is not None:
+        tables["teacher"] = config.teacher.shared()
     if config.procedure.trains:  # what most do, as it was before there was anything else
         del tables["procedure"]
     else:

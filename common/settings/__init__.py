@@ -7,6 +7,7 @@ A key that works only together with another is in ``known_effects``. Nothing her
 from wardround.common.settings.base import Positive, Table
 from wardround.common.settings.card import CardTable
 from wardround.common.settings.cohort import CohortTable
+from wardround.common.settings.finished import NamedModel
 from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.machines import ServerTable, SimulationTable
 from wardround.common.settings.needs import NeedsTable
@@ -36,6 +37,7 @@ from wardround.common.settings.task import (
     is_built_in,
     without_folders,
 )
+from wardround.common.settings.teacher import TeacherTable
 from wardround.common.settings.training import OWN_TRAINING, Precision, TrainingTable
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "FederationTable",
     "FinishedOptions",
     "JudgementTable",
+    "NamedModel",
     "NeedsTable",
     "NetworkTable",
     "OWN_TRAINING",
@@ -68,6 +71,7 @@ __all__ = [
     "TRAIN",
     "Table",
     "TaskTable",
+    "TeacherTable",
     "TrainingTable",
     "absolute_paths",
     "is_built_in",

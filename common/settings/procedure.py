@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from wardround.common.settings.base import PathText, Table
+from wardround.common.settings.base import Table
+from wardround.common.settings.finished import NamedModel
 from wardround.common.settings.key_errors import WrongKey
 
 TRAIN, DESCRIBE, EVALUATE, CALIBRATE = "train", "describe", "evaluate", "calibrate"
 MOST_CELL = 1000
-Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
 class ProcedureOptions(Table):
@@ -60,24 +60,8 @@ class DescribeOptions(ProcedureOptions):
         return self
 
 
-class FinishedOptions(ProcedureOptions):
-    """What every procedure on a finished model has. The model never travels with a request: each
-    party takes its own copy, by digest."""
-
-    model: PathText = Field(
-        "",
-        description=(
-            "the finished model: a run's directory, or its folder `model`. Only its digest is told "
-            "to others: each hospital takes [its own copy](judgement.md#a-finished-model)"
-        ),
-    )
-    model_digest: Sha256 = Field(
-        "",
-        description=(
-            "SHA-256 of the model's `files.json`; follows from `model`, and stands instead of it "
-            "where the folder isn't at hand"
-        ),
-    )
+class FinishedOptions(NamedModel, ProcedureOptions):
+    """What every procedure on a finished model has."""
 
 
 class EvaluateOptions(FinishedOptions):

@@ -87,6 +87,9 @@ class Task(RowsToPredict[Raw], ABC):
     class_scores: bool = False
     """True where the model's outputs are unnormalised scores of classes: B x C, of two classes also
     B x 1 (the second's logit), of tokens B x T x C. Distillation compares such."""
+    squared_error: bool = False
+    """True where the outputs, B x 1, are a standardised value and the loss its squared error: a
+    teacher's value is one more target then."""
     rowwise: bool = False
     """True where ``prepare`` makes one example of each row, from that row and the totals alone:
     then rows that many clients of a virtual population share are prepared once."""
@@ -263,6 +266,11 @@ class Task(RowsToPredict[Raw], ABC):
     def predictor(self, model: nn.Module, totals: Sums) -> nn.Module:
         """A trained model as a user gets it, with outputs in their own unit. Default: as it is."""
         return model
+
+    def standardised(self, values: Tensor, totals: Sums) -> Tensor:
+        """Outputs of ``predictor``'s model as the trained one has them, where ``squared_error``.
+        Default: as they are."""
+        return values
 
     def schema(self, totals: Sums) -> Schema:
         """What a finished model takes and gives. Default: nothing is known of it."""

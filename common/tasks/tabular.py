@@ -99,6 +99,7 @@ class TabularTask(TabularRows, Task[Table]):
         self.higher_is_better = self.figure_table().primary.better == "higher"
         self.coupled_examples = self.kind == "survival"
         self.class_scores = self.kind in ("binary", "multiclass")
+        self.squared_error = self.kind == "regression"
         federated = self.options.normalise == "federated"
         # else what is missing, or the scale, is of the hospital's own training rows
         self.rowwise = federated or (
@@ -266,6 +267,10 @@ class TabularTask(TabularRows, Task[Table]):
         if self.kind == "regression":
             model.register_forward_hook(InUnit(*scale(totals)))
         return model
+
+    def standardised(self, values: Tensor, totals: Sums) -> Tensor:
+        mean, std = scale(totals)
+        return (values - mean) / std
 
     def schema(self, totals: Sums) -> Schema:
         return table_schema(self.options, totals)

@@ -209,6 +209,8 @@ def study_tables(config: Config) -> dict[str, Any]:
         del tables["procedure"]
     else:
         tables["procedure"] = config.procedure.shared()
+    if config.teacher is not None:
+        tables["teacher"] = config.teacher.shared()
     if not config.card.model_fields_set:
         del tables["card"]
     del tables["data"]["path"]

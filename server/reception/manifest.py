@@ -23,6 +23,7 @@ from wardround.common.manifest.planned import (
     task_name,
     task_sha256,
 )
+from wardround.common.procedures.finished import check_named
 from wardround.common.procedures.known import make_procedure
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import Leaf
@@ -119,6 +120,7 @@ def _leaves(
     privacy: PrivacyTable,
 ) -> tuple[Leaf, ...]:
     """What leaves a hospital in stage 1."""
+    check_named(config)
     if config.procedure.trains:
         records = list(plan.ours.reply_records({})) if plan.ours else []
         return preparation_leaves(secure, privacy, records, task.phases > 0)

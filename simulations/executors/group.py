@@ -88,6 +88,10 @@ class Group:
         """The client's prepared examples by split."""
         return self.clients.hospital(node_id).examples(self.totals, self.digest)
 
+    def training_examples(self, node_id: int) -> Examples:
+        """Those that it trains on, with what a teacher says of them."""
+        return self.clients.hospital(node_id).training_examples(self.totals, self.digest)
+
     @property
     def model(self) -> nn.Module:
         """The model that every client of the group uses."""

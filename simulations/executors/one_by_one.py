@@ -22,7 +22,7 @@ def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> Non
     for node_id in node_ids:
         hospital = group.clients.hospital(node_id)
         try:
-            part = group.examples(node_id)["train"]
+            part = group.training_examples(node_id)
             model, algorithm = group.load(), group.algorithm()
             config = hospital.config
             seed = (config.federation.seed, group.server_round, hospital.name)

@@ -118,7 +118,8 @@ class CohortTrainer:
         self._forms: list[Form] = [Dense, vmapped]
         self._engine: Engine | None = None
         self.notes: list[str] = []
-        if reason := one_at_a_time(config.training):
+        taught = "[teacher]" if config.teacher is not None else None
+        if reason := one_at_a_time(config.training) or taught:
             self._forms = []
             self.note(f"clients train one at a time: {reason}")
         self._next_form()

@@ -187,7 +187,7 @@ class Population:
     def _finished_model(self) -> ModelFolder:
         """The one copy that there is here."""
         if self._finished is None:
-            options = self.config.procedure.finished
+            options = self.config.finished
             assert options is not None
             self._finished = opened(self.config.folder / options.model, self.config)
         return self._finished
@@ -206,7 +206,8 @@ class Population:
 
         def make(number: int, name: str) -> Hospital:
             shard = self._with_noise(shards.shard(number, name), number, len(names))
-            return Hospital(shard, place=Place(simulated=True, tells_failures=True))
+            place = Place(simulated=True, tells_failures=True, finished=self._finished_model)
+            return Hospital(shard, place=place)
 
         def sizes(name: str) -> dict[str, int]:
             return shards.sizes or self._hospitals[name].sizes()

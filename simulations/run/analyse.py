@@ -175,7 +175,7 @@ def asking(config: Config) -> Config:
     """The same settings, of a description where they would train. Raises ConfigError for a
     simulation of thousands of clients, which are all of one make."""
     if config.procedure.trains:
-        asked = {"procedure": ProcedureTable(name="describe"), "judgement": None}
+        asked = {"procedure": ProcedureTable(name="describe"), "judgement": None, "teacher": None}
         config = config.model_copy(update=asked)
     if config.simulation.partition == "virtual":
         raise ConfigError(

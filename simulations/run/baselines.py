@@ -171,7 +171,8 @@ def _train(
     rounds: int | None,
 ) -> nn.Module:
     """As many passes over these examples as the federation makes over its hospitals' rows."""
-    config: Config = population.config
+    # what is compared with has no teacher: that one knows all hospitals' rows
+    config: Config = population.config.model_copy(update={"teacher": None})
     if (steps := config.training.local_steps) is not None:
         longer = config.training.model_copy(update={"local_steps": steps * hospitals})
         config = config.model_copy(update={"training": longer})
