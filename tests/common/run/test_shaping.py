@@ -14,6 +14,7 @@ from wardround.common.run.shaping import OPERATIONAL, SHAPES, check_same, digest
 from wardround.common.settings.dashboard import DashboardTable
 
 OTHER = {
+    "teacher.model": '"runs/elsewhere"',
     "federation.min_clients": "5",
     "federation.round_timeout_s": "7.0",
     "federation.round_attempts": "9",
@@ -64,7 +65,7 @@ def test_every_key_is_declared_once() -> None:
 
 
 def test_what_is_operational_is_outside_the_identity() -> None:
-    plain = parse_config("")
+    plain = parse_config(f'[teacher]\nmodel_digest = "{"0" * 64}"\n')
     declared = {f"{table}.{key}" for table, keys in OPERATIONAL.items() for key in keys}
     assert declared == set(OTHER), "give each a value here"
     for key, value in OTHER.items():
