@@ -21,6 +21,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.settings import JudgementTable
 from wardround.common.settings.judgement import MOST_GROUPS
 from wardround.common.tasks.categories import vocabulary
+from wardround.common.tasks.columns import category_codes
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.features import NOT_A_NUMBER
 from wardround.common.tasks.tabular import TabularTask
@@ -86,7 +87,7 @@ class Grouping:
             values = task.options.binary_values(self.column).read(table, self.column)
             return np.where(np.isnan(values), unknown, np.nan_to_num(values)).astype(np.int64)
         known = {text: place for place, text in enumerate(self.names)}
-        found = table.coded(self.column).numbers_of(known)
+        found = category_codes(table, self.column, task.options).numbers_of(known)
         return np.where(found == -1, unknown, np.where(found == -2, unknown - 1, found))
 
 

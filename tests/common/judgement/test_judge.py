@@ -226,6 +226,21 @@ def test_groups_are_named(table: str, words: str) -> None:
         check_judgement(config, make_task(config))
 
 
+def test_groups_are_told_by_every_spelling_of_codes() -> None:
+    config = parse_config(
+        '[task.columns]\ntarget = "y"\nnumeric = ["x"]\ncategorical = ["sex"]\n'
+        'codes = { sex = { female = ["F", "w"], male = ["M"] } }\n[judgement]\ngroups = ["sex"]\n'
+    )
+    totals = {f"category/sex/{name}": np.array([9.0]) for name in ("female", "male")}
+    judge = Judge.of(config, make_task(config), totals)
+    table = Table.of({"sex": np.array(["F", "w", "female", "M", "d", ""])}, "rows")
+    sums = judge.sums([table], torch.zeros(6, 1), torch.zeros(6))
+    rows = sums["judged/sex/cells"].sum(axis=(1, 2)).tolist()
+    assert dict(zip(judge.columns[0].groups, rows, strict=True)) == {
+        "female": 3, "male": 1, "other": 1, "unknown": 1
+    }  # fmt: skip
+
+
 def test_a_task_without_columns_is_refused_and_so_is_a_hospital_without_the_column() -> None:
     config = parse_config('[task]\nname = "imaging"\n[judgement]\ngroups = ["sex"]\n')
     with pytest.raises(ConfigError, match="are columns of a table's rows"):
