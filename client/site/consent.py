@@ -23,6 +23,7 @@ from wardround.client.site.study_text import (
     chosen_otherwise,
     differs_by,
     few_between,
+    judged_otherwise,
     study_text,
     what_is_new,
 )
@@ -190,8 +191,9 @@ def _shown(kit: Kit, study: Study | None, manifest: Manifest) -> Shown:
 def _together(kit: Kit, now: Shown) -> Iterator[str]:
     """What sums of this study would tell beside those of others that were approved here."""
     of_records = now.config is not None and now.config.cohort is not None
+    judged = now.config is not None and now.config.judgement is not None
     for desk in desks(kit):
-        if desk.study is None or not (of_records or few_between(now, desk.study)):
+        if desk.study is None or not (of_records or judged or few_between(now, desk.study)):
             continue  # most have the same hospitals: their settings needn't be read
         if now.study is not None and desk.study.id == now.study.id:
             continue
@@ -210,6 +212,13 @@ def _together(kit: Kit, now: Shown) -> Iterator[str]:
                     f"{beware}about some of the same records, of patients chosen otherwise: its "
                     "sums and this study's, one less the other, are about those whom only one of "
                     "them has.\n"
+                )
+                break
+            if columns := judged_otherwise(now, before):
+                yield (
+                    f"{beware}for figures by groups of {', '.join(columns)} that are cut otherwise "
+                    "(or from another threshold on): its tables and this study's, one less the "
+                    "other, are about those between, be it one patient.\n"
                 )
                 break
 

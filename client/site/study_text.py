@@ -204,6 +204,25 @@ def chosen_otherwise(now: Shown, other: Shown) -> bool:
     return _choice(ours) != _choice(theirs)
 
 
+def judged_otherwise(now: Shown, other: Shown) -> list[str]:
+    """Columns by which two studies judge the same outcomes in other groups, or from another
+    threshold on: tables of the one less those of the other are of those between, be it one patient.
+    """
+    if now.config is None or other.config is None:
+        return []
+    ours, theirs = now.config.judgement, other.config.judgement
+    if ours is None or theirs is None or not _asked_about(now.config) & _asked_about(other.config):
+        return []
+    shared = sorted({*ours.groups} & {*theirs.groups})
+    if ours.threshold != theirs.threshold:
+        return shared
+    return [name for name in shared if _groups(ours, name) != _groups(theirs, name)]
+
+
+def _groups(table: JudgementTable, name: str) -> tuple[object, object]:
+    return table.bands.get(name), table.categories.get(name)
+
+
 def _choice(cohort: CohortTable) -> tuple[CohortIndex, list[str]]:
     """What decides which rows a cohort has; a column's name doesn't."""
     deciding = [one for one in cohort.variables.values() if one.rows != "all"]

@@ -73,7 +73,8 @@ def written_stream(file: IO[bytes], tables: Iterator[pa.Table], outputs: Collect
 
 
 def written_whole(path: Path, tables: Iterator[pa.Table], outputs: Collection[str]) -> None:
-    """Write all tables; where making one fails, no file is left and one that was there stays.
+    """Write all tables, for their owner only; where making one fails, no file is left and one that
+    was there stays.
 
     outputs : names of the model's; columns that were kept are written as texts
 
@@ -83,7 +84,8 @@ def written_whole(path: Path, tables: Iterator[pa.Table], outputs: Collection[st
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            with open(temporary, "wb") as file:
+            temporary.unlink(missing_ok=True)
+            with open(temporary, "xb", opener=_for_its_owner) as file:
                 _write(file, make, _as_written(tables, outputs))
                 file.flush()
                 os.fsync(file.fileno())
@@ -95,6 +97,10 @@ def written_whole(path: Path, tables: Iterator[pa.Table], outputs: Collection[st
             temporary.unlink()
         raise
     sync(path.parent)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _write(file: IO[bytes], make: Callable[..., Any], tables: Iterator[pa.Table]) -> None:

@@ -13,6 +13,7 @@ from wardround.client.site.study_text import (
     asked_of_records,
     chosen_otherwise,
     differs_by,
+    judged_otherwise,
     study_text,
 )
 from wardround.common.config.load import parse_config
@@ -123,3 +124,21 @@ def test_two_studies_that_choose_patients_otherwise_are_told_of() -> None:
     assert chosen_otherwise(shown(), shown(ROWS="rows = 'without'"))
     assert not chosen_otherwise(shown(), shown(OLDEST="89", NAME="x", CODE="LOINC:1-1"))
     assert not chosen_otherwise(shown(), Shown(cast(Manifest, None), STUDY, parse_config("")))
+
+
+def test_two_studies_that_cut_groups_otherwise_are_told_of() -> None:
+    """Ages below 40 less ages below 41 are those of 40."""
+
+    def shown(more: str, target: str = "died") -> Shown:
+        text = f"[task.columns]\ntarget = '{target}'\n{more}"
+        return Shown(cast(Manifest, None), STUDY, parse_config(text))
+
+    def cut(at: int, threshold: float = 0.5) -> str:
+        table = f"groups = ['sex', 'age']\nbands = {{ age = [{at}] }}\nthreshold = {threshold}\n"
+        return f"[judgement]\n{table}categories = {{ sex = ['F', 'M'] }}\n"
+
+    assert judged_otherwise(shown(cut(40)), shown(cut(41))) == ["age"]
+    assert judged_otherwise(shown(cut(40)), shown(cut(40, 0.51))) == ["age", "sex"]
+    assert judged_otherwise(shown(cut(40)), shown(cut(40))) == []
+    assert judged_otherwise(shown(cut(40)), shown("")) == []
+    assert judged_otherwise(shown(cut(40)), shown(cut(41), "other")) == []

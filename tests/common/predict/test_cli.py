@@ -67,6 +67,7 @@ def test_the_commands_table_is_that_of_python(
         )
         assert (code, nothing) == (0, b"")
     assert (tmp_path / "out.csv").read_bytes() == out
+    assert (tmp_path / "out.csv").stat().st_mode & 0o777 == 0o600  # whose they are stands in it
     for found in (pq.read_table(tmp_path / "out.parquet").to_pandas(), pd.read_json(
         tmp_path / "out.jsonl", lines=True, dtype={"mrn": str}, precise_float=True
     )):  # fmt: skip
