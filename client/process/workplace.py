@@ -17,7 +17,7 @@ from wardround.client.data.held_out import key_digest
 from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.data.witness import Witness
-from wardround.client.site.finished import own_copy
+from wardround.client.site.finished import named_model
 from wardround.client.site.held_out import held_out_key
 from wardround.client.site.hold_back import check_held_back
 from wardround.client.site.ledger import ledger_of
@@ -29,7 +29,6 @@ from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.settings import check_training
 from wardround.common.config.task import make_task
 from wardround.common.errors import PolicyRefused
-from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.tasks.base import Task
 
 
@@ -113,7 +112,7 @@ class Workplace:
                 on_failure=self._on_failure,
                 held_out=key_digest(key),
                 source=terms.data.words if terms.study else "",
-                finished=lambda: self._finished(terms),
+                finished=lambda: named_model(terms),
             ),
         )
         hospital.parts()
@@ -121,15 +120,6 @@ class Workplace:
             raise PolicyRefused(f"{edited} was edited while it was read; it is read again")
         self.hospital, self._terms = hospital, terms
         self.app = create_client_app(lambda context: hospital, outward=self._outward)
-
-    def _finished(self, terms: Terms) -> ModelFolder:
-        """The hospital's own copy of the model that the settings name. A teacher reads columns of
-        its own: those that are held back from studies are from it as well."""
-        found = own_copy(terms.kit, terms.config)
-        if terms.config.teacher is not None:
-            whose = getattr(terms.data.source, "patient_id", None)
-            check_held_back(terms.site, found.config, terms.data.is_taken, whose)
-        return found
 
     def _without(self, task: Task[Any], raw: Any) -> Any:
         self._reads += 1

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from wardround.client.site.hold_back import check_held_back
 from wardround.client.site.kit import Kit
+from wardround.client.site.terms import Terms
 from wardround.common.config.finished import FILES, FOLDER, model_digest
 from wardround.common.config.load import Config
 from wardround.common.errors import ModelRefused
@@ -20,6 +22,19 @@ from wardround.common.model_folder.folder import ModelFolder, opened
 from wardround.common.trust.pki import now_utc
 
 RESULTS, MODELS = "results", "models"
+
+
+def named_model(terms: Terms) -> ModelFolder:
+    """The finished model that a study's settings name, for its work here.
+
+    A teacher reads columns of its own, which no person here was shown: what is held back from
+    studies is held back from it as well. Raises ModelRefused, PolicyRefused.
+    """
+    found = own_copy(terms.kit, terms.config)
+    if terms.config.teacher is not None:
+        whose = getattr(terms.data.source, "patient_id", None)
+        check_held_back(terms.site, found.config, terms.data.is_taken, whose)
+    return found
 
 
 def own_copy(kit: Kit, config: Config) -> ModelFolder:

@@ -164,7 +164,7 @@ def opened(path: Path, config: Config, alone: bool = False) -> ModelFolder:
     as ``ModelFolder.open``.
     """
     encoder = config.task.options.get("encoder")
-    if config.finished_table == "teacher" and _has_encoder(path):
+    if config.finished_table == "teacher" and _has_encoder(path, alone):
         encoder = ""  # a teacher's may be another than the study's
     own_task = ":" in config.task.name
     return ModelFolder.open(
@@ -175,10 +175,10 @@ def opened(path: Path, config: Config, alone: bool = False) -> ModelFolder:
     )
 
 
-def _has_encoder(path: Path) -> bool:
+def _has_encoder(path: Path, alone: bool) -> bool:
     """Whether a text model's encoder is known without the study's settings."""
     folder, run = _found(path)
-    return run is not None or (folder / _ENCODER / CONFIG_OF_ENCODER).is_file()
+    return (run is not None and not alone) or (folder / _ENCODER / CONFIG_OF_ENCODER).is_file()
 
 
 def _found(path: Path) -> tuple[Path, Path | None]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from wardround.client.site.finished import own_copy
+from wardround.client.site.finished import named_model, own_copy
+from wardround.client.site.policy import load_site
 from wardround.common.config.finished import model_digest
 from wardround.common.config.load import Config, parse_config
-from wardround.common.errors import ModelRefused
+from wardround.common.errors import ModelRefused, PolicyRefused
 from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.model_folder.write import seal_folder
 from wardround.common.trust.identity import Identity
@@ -50,6 +51,24 @@ def test_it_is_found_by_digest(model: Path, kit: Any, place: str, identity: Iden
     options = config.procedure.finished
     assert options is not None and found.digest == options.model_digest
     assert found.path == kit.folder / place
+
+
+def test_a_teacher_is_found_so_too_and_reads_no_column_that_is_held_back(
+    model: Path, kit: Any, tmp_path: Path
+) -> None:
+    asked = put(model, kit.folder / "models" / "mine", SERVER).procedure.finished
+    assert asked is not None
+    config = parse_config(f'[teacher]\nmodel_digest = "{asked.model_digest}"\n')
+    data = SimpleNamespace(source=None, is_taken=False)
+    rules = tmp_path / "site.toml"
+    for text in ("", 'columns = ["mean *"]'):  # the teacher takes every column
+        rules.write_text(text)
+        terms: Any = SimpleNamespace(kit=kit, config=config, data=data, site=load_site(rules))
+        if not text:
+            assert named_model(terms).digest == asked.model_digest
+            continue
+        with pytest.raises(PolicyRefused, match="this hospital allows mean"):
+            named_model(terms)
 
 
 def test_none_else_is_taken(model: Path, kit: Any) -> None:
