@@ -50,7 +50,7 @@ ORDER = {
     "server": (
         "members provision strategies transport",
         "observer privacy studies",
-        "display gathering",
+        "display gathering tracking",
         "dashboard reception secagg",
         "rounds",
         "app results",

@@ -41,11 +41,13 @@ from wardround.common.settings import (
     Table,
     TaskTable,
     TeacherTable,
+    TrackingTable,
     TrainingTable,
     is_built_in,
 )
 from wardround.common.settings.effects import check_effects, keys_without_effect
 from wardround.common.settings.known_effects import EFFECTS
+from wardround.common.settings.tracking import TrackerName
 
 
 class Config(Table):
@@ -80,6 +82,7 @@ class Config(Table):
     judgement: JudgementTable | None = None
     teacher: TeacherTable | None = None
     card: CardTable = CardTable()
+    tracking: TrackingTable = TrackingTable()
     _source: Source = PrivateAttr(default_factory=lambda: Source("", None))
     _notes: list[str] = PrivateAttr(default_factory=list)
 
@@ -90,9 +93,13 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Config:
+        if self.tracking.to and self.study is not None:
+            raise ValueError("[tracking] beside [study]: it is the coordinator's, in its own file")
+        if self.tracking.to and not self.procedure.trains:
+            raise ValueError("[tracking]: has no effect with a procedure that trains nothing")
         if self.network is None:
             return self
-        more = sorted(self.model_fields_set - {"federation", "server", "network"})
+        more = sorted(self.model_fields_set - {"federation", "server", "network", "tracking"})
         if more:
             raise ValueError(
                 f"[{more[0]}] beside [network]: a network has studies, each of which has a file of "
@@ -179,6 +186,13 @@ class Config(Table):
         """Where run directories are made."""
         return self.folder / self.federation.runs
 
+    def tracking_place(self, to: TrackerName, runs: Path) -> str:
+        """Where a tracker's figures go: MLflow's address, or a folder; ``runs``: the runs'."""
+        if to == "mlflow":
+            return self.tracking.mlflow
+        folder = self.tracking.folder
+        return str(self.folder / folder if folder else runs / "tracking")
+
     def to_toml(self, folder: Path | None = None) -> str:
         """The resolved configuration as TOML text; ``parse_config`` reads it.
 
@@ -204,6 +218,10 @@ class Config(Table):
                 tables[table]["model"] = path(model)
         if not self.card.model_fields_set:
             del tables["card"]
+        if not self.tracking.to:
+            del tables["tracking"]
+        elif text := self.tracking.folder:
+            tables["tracking"]["folder"] = path(text)
         for table in ("task", "strategy"):  # a class of the user's own: path/to/file.py:Class
             if ":" in (name := tables[table]["name"]):
                 tables[table]["name"] = path(name)

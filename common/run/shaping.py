@@ -75,6 +75,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "cohort": ("index", "variables"),
     "judgement": ("groups", "bands", "categories", "smallest_cell", "threshold"),
     "teacher": ("model_digest", "weight", "temperature"),
+    "tracking": (),
 }
 """Keys by table. Others of these tables are options of a task, a strategy or a procedure, or
 operational."""
@@ -93,6 +94,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "teacher": ("model",),
     "procedure": (),
     "simulation": ("baselines", "threads", "executor", "ray_address"),
+    "tracking": ("to", "folder", "mlflow"),
     "server": (
         "address",
         "listen",

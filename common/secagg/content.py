@@ -30,6 +30,7 @@ LOSS, STEPS = "loss", "steps"
 MOST_ELEMENTS = 10_000_000
 _LOCAL_CONFIG = {STATE_ROUND.key}
 """Keys of a request that differ between clients, by design."""
+_OTHERS = ("simulation", "evaluation", "server", "network", "study", "needs", "card", "tracking")
 _EXACT = ArraySpec((1,), "float64")
 
 
@@ -45,7 +46,7 @@ def shared_settings(config: Config) -> dict[str, Any]:
     Left out is what a hospital decides for itself: paths, how its machine computes, its policy.
     """
     tables: dict[str, Any] = config.model_dump(mode="json")
-    for table in ("simulation", "evaluation", "server", "network", "study", "needs", "card"):
+    for table in _OTHERS:
         del tables[table]
     if config.cohort is None:  # as it was before there were cohorts
         del tables["cohort"]

@@ -38,6 +38,7 @@ from wardround.common.settings.task import (
     without_folders,
 )
 from wardround.common.settings.teacher import TeacherTable
+from wardround.common.settings.tracking import TrackingTable
 from wardround.common.settings.training import OWN_TRAINING, Precision, TrainingTable
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "Table",
     "TaskTable",
     "TeacherTable",
+    "TrackingTable",
     "TrainingTable",
     "absolute_paths",
     "is_built_in",

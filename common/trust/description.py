@@ -203,7 +203,7 @@ def shared_toml(config: Config) -> str:
 def study_tables(config: Config) -> dict[str, Any]:
     """The settings of a study that every party gets: all tables but ``[server]``."""
     tables = config.model_dump(mode="json", exclude_none=True)
-    for name in ("simulation", "server", "study"):
+    for name in ("simulation", "server", "study", "tracking"):
         tables.pop(name, None)
     if config.procedure.trains:
         del tables["procedure"]

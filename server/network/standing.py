@@ -238,6 +238,7 @@ class _Leading:
             library=config.folder / config.network.library,
             runs=runs,
             identity=folder.identity,
+            config=config,
         )
         self._studies = Studies(
             self._premises,

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.common.config.load import load_config
+from wardround.common.config.load import Config, load_config
 from wardround.common.config.task import make_task
 from wardround.common.durable.files import writing
 from wardround.common.errors import StudyRefused, WardroundError
@@ -32,6 +32,7 @@ from wardround.server.display.board import Board
 from wardround.server.display.board_rows import RunFacts
 from wardround.server.gathering.host import Host
 from wardround.server.network.library import at_server
+from wardround.server.observer import Observer
 from wardround.server.reception.admission import Admission
 from wardround.server.reception.attendance import Attendance
 from wardround.server.reception.diary import Diary
@@ -41,6 +42,7 @@ from wardround.server.results.finish import finish_run
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.studies.rows import StudyRow
+from wardround.server.tracking import tracked
 from wardround.server.transport.events import ServerEvents
 from wardround.server.transport.grid import HospitalGrid
 
@@ -57,12 +59,14 @@ class Premises:
     library : folder of what never travels
     runs : folder of run directories
     identity : the server's
+    config : the server's own: its trackers are told of the rounds of every study
     """
 
     port: Port
     library: Path
     runs: Path
     identity: Identity
+    config: Config = Config()
 
 
 class StudyRun:
@@ -157,15 +161,19 @@ class StudyRun:
         """Run its rounds in a thread, or go on with them. ``ended``: called when they end."""
         self.events.board = board
         self._thread = threading.Thread(
-            target=self._rounds, args=(board, ended), name=self.study.run, daemon=True
+            target=self._watched, args=(board, ended), name=self.study.run, daemon=True
         )
         self._thread.start()
 
-    def _rounds(self, board: Board, ended: Callable[[], None]) -> None:
+    def _watched(self, board: Board, ended: Callable[[], None]) -> None:
+        with tracked(self._premises.config, self.run, board) as observer:
+            self._rounds(board, observer, ended)  # nobody waits for a tracker to hear of its end
+
+    def _rounds(self, board: Board, observer: Observer, ended: Callable[[], None]) -> None:
         try:
             with writing(self.run.path, "its rounds go on by themselves"):
                 self.attendance.wait(everyone=True)
-                parts = self._parts(board)
+                parts = self._parts(observer)
                 outcome = run_study(parts, self.grid)
                 if isinstance(outcome, FederationOutcome):
                     finish_run(parts, outcome.round)
@@ -186,7 +194,7 @@ class StudyRun:
             self.over = True
             ended()
 
-    def _parts(self, board: Board) -> FederationParts:
+    def _parts(self, observer: Observer) -> FederationParts:
         host = Host(
             on_model=self.admission.model_known,
             wait_ready=self.attendance.wait,
@@ -201,7 +209,7 @@ class StudyRun:
             config=self.config,
             task=self.task,
             run_directory=self.run,
-            observer=board,
+            observer=observer,
             roster=self.roster,
             host=host,
             identity=self._premises.identity,

@@ -26,6 +26,7 @@ from wardround.server.app import run_study
 from wardround.server.display.board import Board
 from wardround.server.display.board_rows import RunFacts
 from wardround.server.gathering.host import Host
+from wardround.server.observer import Observer
 from wardround.server.process.present_run import ANEW, COMMAND
 from wardround.server.provision.kits import ServerFolder
 from wardround.server.reception.admission import Admission
@@ -36,6 +37,7 @@ from wardround.server.results.finish import finish_run
 from wardround.server.rounds.federation import FederationOutcome
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.stepping import Answered
+from wardround.server.tracking import tracked
 from wardround.server.transport.grid import HospitalGrid
 
 log = logging.getLogger("wardround.server")
@@ -94,14 +96,18 @@ class RunningServer:
 
     # --- the main thread ------------------------------------------------------------------------
     def _rounds(self) -> FederationOutcome | Answered:
-        run, board = self._run, self._board
         self._describe_run()
         self._attendance.wait(everyone=True)
+        with tracked(self._config, self._run, self._board) as observer:
+            return self._run_to_end(observer)
+
+    def _run_to_end(self, observer: Observer) -> FederationOutcome | Answered:
+        run, board = self._run, self._board
         parts = FederationParts(
             config=self._config,
             task=self._setup.task,
             run_directory=run,
-            observer=board,
+            observer=observer,
             roster=self._description.roster,
             host=self._host(),
             identity=self._setup.folder.identity,

@@ -42,6 +42,7 @@ from wardround.server.observer import Observer
 from wardround.server.results.finish import finish_run
 from wardround.server.rounds.checkpoint import newest_checkpoint
 from wardround.server.rounds.parts import FederationParts
+from wardround.server.tracking import tracked
 from wardround.simulations.clients import Clients
 from wardround.simulations.default import default_config_text
 from wardround.simulations.executors import EXECUTORS, Auto, Executor, make_executor
@@ -257,6 +258,18 @@ def load(
 
 
 def _run(
+    config: Config,
+    task: Task[Any],
+    population: Population,
+    scenario: Scenario,
+    run: RunDirectory,
+    observer: Observer,
+) -> Result:
+    with tracked(config, run, observer) as told:
+        return _to_end(config, task, population, scenario, run, told)
+
+
+def _to_end(
     config: Config,
     task: Task[Any],
     population: Population,

@@ -25,6 +25,7 @@ from wardround.common.figures.figure import Better, FigureTable
 from wardround.common.figures.records import evaluation_of, model_bound, model_figure
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report.privacy_notes import latest_claims
+from wardround.common.settings import TrackingTable
 from wardround.server.observer import Observer
 from wardround.simulations.run.simulate import simulate
 
@@ -66,7 +67,9 @@ def prepare_folder(folder: Path, config: Config) -> str:
     """Write the run's configuration into its folder, and return its text."""
     folder.mkdir(exist_ok=True)
     federation = config.federation.model_copy(update={"runs": str(folder.resolve())})
-    text = config.model_copy(update={"federation": federation}).to_toml()
+    # runs of a search aren't tracked: those of one second have the same name
+    own = {"federation": federation, "tracking": TrackingTable()}
+    text = config.model_copy(update=own).to_toml()
     write_atomically(folder / CONFIG, text.encode())
     sync(folder.parent)
     return text

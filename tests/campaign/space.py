@@ -176,7 +176,7 @@ def _left_out(key: str) -> bool:
 def _fields(kind: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, table in Config.model_fields.items():
         model = TASKS[kind] if name == "task" else table.annotation
-        if name in ("network", "study", "cohort", "needs", "procedure", "card"):
+        if name in ("network", "study", "cohort", "needs", "procedure", "card", "tracking"):
             continue  # who asks what of whom, and where it is found: nothing of what is computed
         if name == "judgement":
             continue  # one kind of task, masks, columns that it names: tests/common/judgement

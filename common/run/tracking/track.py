@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from contextlib import closing
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from importlib import import_module
+from typing import Any, Protocol
 
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.figures.records import MEAN, OVERALL, flat_records
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.tracking.names import ROUND
+from wardround.common.settings.tracking import TrackerName
 
-Kind = Literal["mlflow", "tensorboard", "wandb"]
+COMPLETE = "complete"
+_LIBRARIES: dict[TrackerName, tuple[str, ...]] = {
+    "mlflow": ("mlflow", "mlflow.entities"),
+    "tensorboard": (
+        "tensorboard.summary.writer.event_file_writer",
+        "tensorboard.compat.proto.event_pb2",
+        "tensorboard.backend.event_processing.event_accumulator",
+    ),
+    "wandb": ("wandb",),
+}
 _ODD = re.compile(r"[^A-Za-z0-9_./ -]")
 _ABOUT = ("status", "strategy", "primary", "chosen_round", "kind")
 
@@ -55,22 +66,78 @@ def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def bring(run: RunDirectory, kind: Kind, uri: str) -> int:
+def settled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rounds of a run that isn't complete, but for a last one without figures: where the run
+    ends with it, it is evaluated after all."""
+    return rows[:-1] if rows and not rows[-1].get("overall") else rows
+
+
+class Bringing:
+    """A place that is open for one run.
+
+    Raises ConfigError where the library isn't installed or the place can't be used; so do all
+    methods but ``close``.
+
+    uri : of MLflow's server; a folder for the others
+
+    Attributes
+    ----------
+    last : the last round that stands there
+    """
+
+    def __init__(self, run: RunDirectory, kind: TrackerName, uri: str) -> None:
+        self._run, self._kind = run, kind
+        project = str(run.summary().get("name", "")) or "wardround"
+        with _told(kind):
+            self._to = _open(kind, uri, run.path.resolve().name, project)
+            self.last = self._to.tracked()
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> int:
+        """Those of the rounds, in their order, that aren't there yet; how many these were."""
+        new = [row for row in rows if row["round"] > self.last]
+        with _told(self._kind):
+            for row in new:
+                self._to.add(row["round"], metrics_of(row))
+                self.last = row["round"]
+        return len(new)
+
+    def finish(self) -> int:
+        """All of the run that isn't there yet, and how it stands; how many rounds that were."""
+        rounds, summary = self._run.rounds(), self._run.summary()
+        complete = summary.get("status") == COMPLETE
+        count = self.add(rounds if complete else settled(rounds))
+        with _told(self._kind):
+            self._to.finish({key: str(summary[key]) for key in _ABOUT if key in summary})
+        return count
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._to.close()
+
+
+def bring(run: RunDirectory, kind: TrackerName, uri: str) -> int:
     """Bring what isn't there yet; how many rounds that were.
 
     uri : of MLflow's server; a folder for the others
 
     Raises ConfigError where the library isn't installed, or the place can't be used.
     """
-    rounds, summary = run.rounds(), run.summary()
-    about = {key: str(summary[key]) for key in _ABOUT if key in summary}
+    with closing(Bringing(run, kind, uri)) as to:
+        return to.finish()
+
+
+def check_installed(kind: TrackerName) -> None:
+    """Import a tracker's library. Raises ConfigError where it isn't installed."""
+    with _told(kind):
+        for name in _LIBRARIES[kind]:
+            import_module(name)
+
+
+@contextmanager
+def _told(kind: str) -> Iterator[None]:
+    """What the tracker's library raises, as one sentence."""
     try:
-        with closing(_open(kind, uri, run.path.resolve().name, str(summary.get("name", "")))) as to:
-            last = to.tracked()
-            new = [row for row in rounds if row["round"] > last]
-            for row in new:
-                to.add(row["round"], metrics_of(row))
-            to.finish(about)
+        yield
     except WardroundError:
         raise
     except ImportError as error:
@@ -84,11 +151,9 @@ def bring(run: RunDirectory, kind: Kind, uri: str) -> int:
             who=f"--to {kind}",
             mend="see that the place of --uri is there and takes it, and give the command again",
         ) from error
-    return len(new)
 
 
-def _open(kind: Kind, uri: str, run: str, name: str) -> Tracker:
-    project = name or "wardround"
+def _open(kind: TrackerName, uri: str, run: str, project: str) -> Tracker:
     if kind == "mlflow":
         from wardround.common.run.tracking.mlflow import MLflow
 

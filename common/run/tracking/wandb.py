@@ -49,6 +49,7 @@ class Wandb:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._open = self._begun()
         self._open.log(dict(metrics), step=server_round)
+        self._mark()  # the round before: a step is written when the next one comes
         self._last = server_round
 
     def _begun(self) -> Any:
@@ -78,6 +79,9 @@ class Wandb:
         self._open.summary.update(dict(about))
         self._open.finish()
         self._open = None
+        self._mark()
+
+    def _mark(self) -> None:
         write_atomically(self._marker, to_json(FORMAT.seal({"round": self._last})).encode())
 
     def close(self) -> None:
