@@ -17,7 +17,7 @@ from wardround.client.deidentify.ner import finder_of
 from wardround.client.deidentify.report import lines_of, page_of
 from wardround.client.deidentify.rules import Rules
 from wardround.client.deidentify.run import Asked, deidentify
-from wardround.common.errors import DataError
+from wardround.common.errors import ConfigError, DataError
 from wardround.common.process.main import app
 from wardround.simulations import simulate
 
@@ -181,3 +181,10 @@ def test_a_trained_text_model_finds_what_no_rule_does(tmp_path: Path) -> None:
     found = Found()
     cleaned = scrub(["then Ana left"], found, finder_of(result.run_directory))
     assert cleaned == ["then [NAME] left"] and found.tags == {"NAME": 1}
+
+
+def test_no_code_that_a_folder_names_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit(99)\n")
+    (tmp_path / "config.toml").write_text('[task]\nname = "evil.py:Evil"\n')
+    with pytest.raises(ConfigError, match="no run of a text task"):
+        finder_of(tmp_path)
