@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -104,7 +105,13 @@ def server(tmp_path: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [SERVER, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    # a tracking server alone: no workers for jobs, which take longer to start and end than it does
+    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, stdout=quiet, stderr=quiet, env=env, start_new_session=True
+    ) as process:
         for _ in range(600):
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -112,7 +119,7 @@ def server(tmp_path: Path) -> Iterator[str]:
             except OSError:
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # itself and its worker: nothing of it is kept
 
 
 @pytest.mark.skipif(
