@@ -24,8 +24,8 @@ from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.teaching import beside, check_taught, lessons
 from wardround.common.errors import DataError, ModelRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.procedures.finished import check_one_model
+from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.protocol.names import SPLITS
 from wardround.common.rng import derive_seed, numpy_generator
 from wardround.common.secagg.content import descriptor
@@ -105,7 +105,7 @@ class Share:
         return math.inf if self.evaluation == "none" else self.evaluation_rows
 
 
-def _no_model() -> ModelFolder:
+def _no_model() -> FinishedModel:
     raise ModelRefused(_ONE_MODEL)
 
 
@@ -139,7 +139,7 @@ class Place:
     tells_failures: bool = False
     held_out: str = ""
     source: str = ""
-    finished: Callable[[], ModelFolder] = _no_model
+    finished: Callable[[], FinishedModel] = _no_model
 
 
 class Hospital:
@@ -187,7 +187,7 @@ class Hospital:
         return descriptor(self.config)
 
     @cached_property
-    def finished_model(self) -> ModelFolder:
+    def finished_model(self) -> FinishedModel:
         """Its own copy of the finished model that the study names. Raises ModelRefused."""
         return self._finished()
 

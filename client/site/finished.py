@@ -1,10 +1,10 @@
 """This hospital's own copy of a finished model that a study names: found by its digest.
 
     KIT/results/RUN/model/    as the server signed it
-    KIT/models/NAME/          what the hospital's IT put there
+    KIT/models/NAME/          what the hospital's IT put there, an export too
 
 The model never comes with a request. What is found must be whole, and signed by the server of the
-kit's description or by this hospital.
+kit's description or by this hospital: of an export both the graph and the model that it names.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from wardround.client.site.terms import Terms
 from wardround.common.config.finished import FILES, FOLDER, model_digest
 from wardround.common.config.load import Config
 from wardround.common.errors import ModelRefused
-from wardround.common.model_folder.folder import ModelFolder, opened
+from wardround.common.export.finished import FinishedExport, finished_model
+from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.trust.pki import now_utc
 
 RESULTS, MODELS = "results", "models"
 
 
-def named_model(terms: Terms) -> ModelFolder:
+def named_model(terms: Terms) -> ModelFolder | FinishedExport:
     """The finished model that a study's settings name, for its work here.
 
     A teacher reads columns of its own, which no person here was shown: what is held back from
@@ -37,7 +38,7 @@ def named_model(terms: Terms) -> ModelFolder:
     return found
 
 
-def own_copy(kit: Kit, config: Config) -> ModelFolder:
+def own_copy(kit: Kit, config: Config) -> ModelFolder | FinishedExport:
     """The model of the digest that the settings have.
 
     config : this hospital's settings, whose own copies of task and encoder the model is loaded with
@@ -56,7 +57,7 @@ def own_copy(kit: Kit, config: Config) -> ModelFolder:
             f"this hospital has no model of digest {digest[:16]}..., which the study names",
             mend="put its folder into KIT/models, or let its results come",
         )
-    found = opened(folder, config, alone=True)
+    found = finished_model(folder, config, alone=True)
     found.check({kit.description.server, kit.identity.public}, now_utc().date())
     return found
 

@@ -6,7 +6,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from wardround.common.errors import ModelRefused
 from wardround.common.export.names import OPSET
 from wardround.common.export.source import Source
+from wardround.common.figures.sums import Sums
+from wardround.common.tasks.base import Task
+from wardround.common.tasks.schema import Schema
 
 Arrays = Mapping[str, NDArray[Any]]
 _TINY = 1e-15
@@ -44,6 +47,22 @@ class Cases:
     refused: Arrays = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
     rounded: Arrays = field(default_factory=dict)
+
+
+class Fed(Protocol):
+    """What feeding a graph and reading its answers take: of a ``Source``, or of an export."""
+
+    @property
+    def task(self) -> Task[Any]:
+        """Of the rows."""
+
+    @property
+    def totals(self) -> Sums:
+        """What the model's preparation agreed on."""
+
+    @property
+    def schema(self) -> Schema:
+        """The model's."""
 
 
 class Exporter(ABC):
@@ -81,10 +100,10 @@ class Exporter(ABC):
         predicts for them by the product's own path."""
 
     @abstractmethod
-    def rows(self, source: Source, raw: Any) -> Iterator[Arrays]:
+    def rows(self, source: Fed, raw: Any) -> Iterator[Arrays]:
         """Rows in the task's own form as the graph takes them, in their order, some at a time."""
 
-    def outputs(self, source: Source, predictions: Arrays) -> Tensor:
+    def outputs(self, source: Fed, predictions: Arrays) -> Tensor:
         """What the model's outputs were, of which predictions were made: what ``Task.metrics``
         takes. Default: of probabilities, logits of the second class, or logarithms of all."""
         values = [np.clip(predictions[x.name], _TINY, 1 - _TINY) for x in source.schema.outputs]
@@ -99,11 +118,15 @@ class Exporter(ABC):
 
 def exporter_of(source: Source) -> Exporter:
     """The exporter of a model's task. Raises ModelRefused for a task of a user's own."""
-    name = source.folder.config.task.name
+    return exporter_for(source.folder.config.task.name, str(source.path))
+
+
+def exporter_for(name: str, who: str = "") -> Exporter:
+    """The exporter of a task by its name; ``who`` asks. Raises ModelRefused where it has none."""
     if name not in _EXPORTERS:
         raise ModelRefused(
             f"a model of task '{name}' has no export",
-            who=str(source.path),
+            who=who,
             mend=f"the tasks {', '.join(sorted(_EXPORTERS))} have; of another use load_model",
         )
     module, _, kind = _EXPORTERS[name].partition(":")

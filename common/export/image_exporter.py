@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common.export.exporter import Arrays, Cases, Exporter
+from wardround.common.export.exporter import Arrays, Cases, Exporter, Fed
 from wardround.common.export.image_rows import fed
 from wardround.common.export.images import image_graph, traced_module
 from wardround.common.export.names import PIXELS, TRACED_OPSET
@@ -46,7 +46,7 @@ class ImageExporter(Exporter):
             outputs = source.module(torch.from_numpy(pixels))
         return Cases({PIXELS: pixels}, source.task.predictions(outputs, source.totals))
 
-    def rows(self, source: Source, raw: Images) -> Iterator[Arrays]:
+    def rows(self, source: Fed, raw: Images) -> Iterator[Arrays]:
         return fed(raw.pixels)
 
 

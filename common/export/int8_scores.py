@@ -8,18 +8,18 @@ Figures are the task's own, from the probabilities that the graphs give.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wardround.common.errors import ModelRefused
 from wardround.common.export.exporter import Arrays, Exporter
 from wardround.common.export.int8 import method_of, quantised
 from wardround.common.export.int8_info import Int8
+from wardround.common.export.joined import concatenated
 from wardround.common.export.session import GraphSession
 from wardround.common.export.source import Source
 
@@ -149,7 +149,7 @@ def _figures(
     task = source.task
     train = raw if source.train is None else source.train
     targets = task.prepare(raw, source.totals, train).targets
-    sums = task.metrics(exporter.outputs(source, _concatenated(batches)), targets)
+    sums = task.metrics(exporter.outputs(source, concatenated(batches)), targets)
     return {name: value for name, value in task.summarise(sums).items() if math.isfinite(value)}
 
 
@@ -163,18 +163,3 @@ def _check(source: Source, found: Int8, better: str) -> None:
     if not loss <= found.tolerance:
         what = f"in 8 bits {name} goes from {before:.4f} to {after:.4f}"
         raise ModelRefused(f"{what}, more than {found.tolerance:g} worse", who=who, mend=_MEND)
-
-
-def _concatenated(batches: list[Arrays]) -> Mapping[str, NDArray[Any]]:
-    """The outputs of all batches, by name; of unlike lengths along the second axis, filled up."""
-    found = {}
-    for name in batches[0]:
-        parts = [np.asarray(one[name]) for one in batches]
-        if parts[0].ndim > 2:
-            longest = max(part.shape[1] for part in parts)
-            parts = [
-                np.pad(part, ((0, 0), (0, longest - part.shape[1]), *[(0, 0)] * (part.ndim - 2)))
-                for part in parts
-            ]
-        found[name] = np.concatenate(parts)
-    return found

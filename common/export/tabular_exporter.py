@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common.errors import ModelRefused
-from wardround.common.export.exporter import Arrays, Cases, Exporter
+from wardround.common.export.exporter import Arrays, Cases, Exporter, Fed
 from wardround.common.export.parity import differences
 from wardround.common.export.rows import columns_of
 from wardround.common.export.source import Source
@@ -48,17 +48,18 @@ class TabularExporter(Exporter):
     def program_inputs(self, source: Source, columns: Arrays) -> tuple[Tensor, ...]:
         return program_inputs(source, columns)
 
-    def rows(self, source: Source, raw: Any) -> Iterator[Arrays]:
+    def rows(self, source: Fed, raw: Any) -> Iterator[Arrays]:
         columns = columns_of(raw, task_of(source).options, source.schema.inputs)
         for at in range(0, len(raw), _ROWS_AT_A_TIME):
             yield {name: values[at : at + _ROWS_AT_A_TIME] for name, values in columns.items()}
 
-    def outputs(self, source: Source, predictions: Arrays) -> Tensor:
+    def outputs(self, source: Fed, predictions: Arrays) -> Tensor:
         """Of a regression standardised again, of survival the logarithms of hazards."""
         task = task_of(source)
         if task.kind in ("binary", "multiclass"):
             return super().outputs(source, predictions)
         mean, std = scale(source.totals) if task.kind == "regression" else (0.0, 1.0)
+        mean, std = float(np.float32(mean)), float(np.float32(std))  # as the graph has them
         (values,) = predictions.values()
         return torch.from_numpy((values - mean) / std)[:, None]
 

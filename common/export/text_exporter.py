@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wardround.common.export.exporter import Arrays, Cases, Exporter
+from wardround.common.export.exporter import Arrays, Cases, Exporter, Fed
 from wardround.common.export.names import (
     ENCODER,
     MASK,
@@ -64,7 +64,7 @@ class TextExporter(Exporter):
             return {TAG_PROBABILITIES: torch.softmax(outputs.double(), dim=2).numpy()}
         return task.predictions(outputs, source.totals)
 
-    def outputs(self, source: Source, predictions: Arrays) -> Tensor:
+    def outputs(self, source: Fed, predictions: Arrays) -> Tensor:
         """Of tags their logarithms, N x T x L; T may be shorter than the targets'."""
         if not task_of(source).tagging:
             return super().outputs(source, predictions)
@@ -76,7 +76,7 @@ class TextExporter(Exporter):
         own = source.task.own_files()
         return {f"{ENCODER}/{x}": own[x].read_bytes() for x in ("config.json", "tokenizer.json")}
 
-    def rows(self, source: Source, raw: Rows) -> Iterator[Arrays]:
+    def rows(self, source: Fed, raw: Rows) -> Iterator[Arrays]:
         pad = files.make_tokenizer(files.encoder_folder(task_of(source).options.encoder)).pad
         return (fed(raw.tokens[part], pad) for part in batches(len(raw)))
 

@@ -27,6 +27,8 @@ from wardround.common.model_folder.listed import Listed, digest_of, read_list
 from wardround.common.model_folder.schema_file import CONFIG, SCHEMA
 from wardround.common.model_folder.schema_file import read_schema as read_schema
 from wardround.common.model_folder.write import describe_model, seal_folder
+from wardround.common.procedures.finished import outputs_of
+from wardround.common.procedures.procedure import Scorer
 from wardround.common.results.package import FILES
 from wardround.common.run.directory import RunDirectory
 from wardround.common.settings import is_built_in
@@ -147,6 +149,11 @@ class ModelFolder:
         """The same of all hospitals together, its outputs as in training: what ``Task.metrics``
         takes, a regression's standardised. Raises CheckpointError."""
         return next(model for _, model in self._saved.each([None]))
+
+    def scorer(self, task: Task[Any], device: str) -> Scorer:
+        """As ``FinishedModel`` has it, of ``trained``."""
+        module = self.trained()
+        return lambda raw, inputs: outputs_of(module, inputs, device)
 
     def check(self, trusted: Collection[bytes] | None, today: date | None) -> None:
         """Raise ModelRefused unless one of these public keys signed it, and it isn't past its last

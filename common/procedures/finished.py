@@ -136,9 +136,9 @@ def scored(
 
     Raises DataError, TaskError.
     """
-    module, outputs, targets = model.trained(), [], []
+    score, outputs, targets = model.scorer(task, device), [], []
     for split in chosen:
         examples = prepared(task, model, parts[split], parts)
-        outputs.append(outputs_of(module, examples.inputs, device))
+        outputs.append(score(parts[split], examples.inputs))
         targets.append(examples.targets)
     return torch.cat(outputs), torch.cat(targets)

@@ -15,25 +15,29 @@ side takes its own copy of that digest. The model never comes with a request.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from wardround.common.config.load import Config
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Fit, Task
+from wardround.common.tasks.inputs import Inputs
 from wardround.common.tasks.schema import Schema
 
 Earlier = Sequence[Sums]
 Parts = Mapping[str, Any]
 """A hospital's rows by split, as its task holds them."""
 Shapes = dict[str, tuple[int, ...]]
+Scorer = Callable[[Any, Inputs], Tensor]
+"""Of rows as their task holds them, and the same rows prepared: outputs as in training, float32."""
 
 
 class FinishedModel(Protocol):
-    """What a procedure needs of a model folder (``common/model_folder``)."""
+    """What a procedure needs of a model folder (``common/model_folder``), or of an export that
+    stands for one (``common/export/finished.py``)."""
 
     @property
     def digest(self) -> str:
@@ -59,7 +63,11 @@ class FinishedModel(Protocol):
         """The model in evaluation mode, its outputs in their own unit."""
 
     def trained(self) -> nn.Module:
-        """The same, its outputs as in training: what ``Task.metrics`` takes."""
+        """The same, its outputs as in training: what ``Task.metrics`` takes. Raises ModelRefused
+        of an export, which is no module; so does ``module``."""
+
+    def scorer(self, task: Task[Any], device: str) -> Scorer:
+        """What gives such outputs of rows, loaded once. ``task``: the study's."""
 
 
 @dataclass(frozen=True)

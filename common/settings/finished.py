@@ -18,7 +18,8 @@ class NamedModel(Table):
     model: PathText = Field(
         "",
         description=(
-            "the finished model: a run's directory, or its folder `model`. Only its digest is told "
+            "the finished model: a run's directory, its folder `model`, or to `evaluate` an ONNX "
+            "export. Only its digest is told "
             "to others: each hospital takes [its own copy](judgement.md#a-finished-model)"
         ),
     )

@@ -17,12 +17,13 @@ from wardround.common.durable.files import write_atomically
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError, ModelRefused, RequestRefused, RoundFailed
+from wardround.common.export.finished import finished_model
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Grid
-from wardround.common.model_folder.folder import ModelFolder, opened
+from wardround.common.model_folder.folder import opened
 from wardround.common.privacy.sums import steps_epsilon, summed_noise
 from wardround.common.procedures.known import make_procedure, needs_model
-from wardround.common.procedures.procedure import Asked
+from wardround.common.procedures.procedure import Asked, FinishedModel
 from wardround.common.protocol.sums import SumsRequest, joined, parted
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.graph import thresholds
@@ -144,14 +145,14 @@ class Stepping:
         return Answered(self._earlier, names, files)
 
 
-def own_model(parts: FederationParts) -> ModelFolder:
+def own_model(parts: FederationParts) -> FinishedModel:
     """The server's own copy of the finished model that a study asks about: where the settings say
     that it lies, else the one of its runs with that digest. Raises ModelRefused."""
     config = parts.config
     options = config.procedure.finished
     assert options is not None
     if options.model:
-        return opened(config.folder / options.model, config)
+        return finished_model(config.folder / options.model, config)
     for files in sorted(parts.run_directory.path.parent.glob("*/model/files.json")):
         if model_digest(files.parent) == options.model_digest:
             return opened(files.parent, config)

@@ -14,12 +14,13 @@ from wardround.client.privacy.ledger import Ledger
 from wardround.client.training.settings import check_training
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError, DataError, WardroundError
+from wardround.common.export.finished import finished_model
 from wardround.common.flower.hosting import Context
 from wardround.common.judgement.judge import check_judgement
 from wardround.common.model.initial import Initial, read_initial
-from wardround.common.model_folder.folder import ModelFolder, opened
 from wardround.common.names import name_of, names_of
 from wardround.common.privacy.incompatible import check_settings, check_task
+from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.reading.read import left_beside
 from wardround.common.tasks.data.shards import visible
@@ -80,7 +81,7 @@ class Population:
         self.notes: list[str] = []
         self._identities = identities
         self._large = config.runs_folder() / LARGE
-        self._finished: ModelFolder | None = None
+        self._finished: FinishedModel | None = None
         self.roster: dict[str, bytes] = {}
         self.titles: dict[str, str] = {}
         path = config.data_path()
@@ -184,12 +185,12 @@ class Population:
             )
         return hospitals
 
-    def _finished_model(self) -> ModelFolder:
+    def _finished_model(self) -> FinishedModel:
         """The one copy that there is here."""
         if self._finished is None:
             options = self.config.finished
             assert options is not None
-            self._finished = opened(self.config.folder / options.model, self.config)
+            self._finished = finished_model(self.config.folder / options.model, self.config)
         return self._finished
 
     def _with_noise(self, shard: Shard, number: int, count: int) -> Shard:

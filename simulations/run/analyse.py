@@ -19,9 +19,10 @@ from wardround.common.config.task import make_task
 from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, WardroundError
+from wardround.common.export.finished import finished_model
 from wardround.common.model.torch_state import with_ordinary_torch
-from wardround.common.model_folder.folder import ModelFolder, opened
 from wardround.common.procedures.known import make_procedure
+from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
 from wardround.common.settings import DESCRIBE, TRAIN, ProcedureTable
@@ -127,13 +128,13 @@ def _names_one(config: Path | str | None) -> bool:
     return isinstance(table, dict) and table.get("name", TRAIN) != TRAIN
 
 
-def _model(config: Config) -> ModelFolder | None:
+def _model(config: Config) -> FinishedModel | None:
     """The finished model that is asked about; None of a procedure that needs none. A simulation's
     held-out rows follow from the seed: raises ConfigError for another one than the model's."""
     options = config.procedure.finished
     if options is None or not (options.model and options.model_digest):
         return None  # that there is none is said where it is needed
-    model = opened(config.folder / options.model, config)
+    model = finished_model(config.folder / options.model, config)
     own, theirs = config.federation.seed, model.config.federation.seed
     if own != theirs:
         raise config.error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,9 @@ from wardround.client.site.policy import load_site
 from wardround.common.config.finished import model_digest
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ModelRefused, PolicyRefused
+from wardround.common.export.exporting import export_model
+from wardround.common.export.finished import FinishedExport
+from wardround.common.export.source import Source
 from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.model_folder.write import seal_folder
 from wardround.common.trust.identity import Identity
@@ -119,3 +123,34 @@ def test_no_settings_beside_the_folder_are_read(model: Path, kit: Any, place: st
     assert ModelFolder.open(beside).config.task.name == "tabular"
     (beside / "files.json").unlink()
     assert own_copy(kit, config).config.task.name == "tabular"
+
+
+def test_an_export_is_taken_if_graph_and_model_are_signed(
+    model: Path, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may sign a model may sign its export; a stranger's of either is refused unloaded."""
+    put(model, kit.folder / "models" / "mine", SERVER)
+    put(model, kit.folder / "models" / "theirs", OTHER)
+
+    def exported(of: str, identity: Identity | None, name: str) -> Config:
+        source = Source.of(ModelFolder.open(kit.folder / "models" / of))
+        made = export_model(source, kit.folder / "models" / name, identity=identity)
+        return parse_config(f'[procedure]\nname = "evaluate"\nmodel_digest = "{made.digest}"\n')
+
+    config = exported("mine", OWN, "good")
+    found = own_copy(kit, config)
+    options = config.procedure.finished
+    assert isinstance(found, FinishedExport) and options is not None
+    assert found.digest == options.model_digest and found.config.task.name == "tabular"
+    with pytest.raises(ModelRefused, match="no module .* ask about the model itself"):
+        found.trained()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelRefused, match=r"onnxruntime isn't installed.*wardround\[export\]"):
+        own_copy(kit, config)
+    monkeypatch.undo()
+    for of, identity in (("mine", OTHER), ("mine", None), ("theirs", OWN)):
+        config = exported(of, identity, f"{of}-{identity is None}")
+        with monkeypatch.context() as patch:
+            patch.setattr("wardround.common.export.folder.GraphSession", None)  # never loaded
+            with pytest.raises(ModelRefused, match="signed"):
+                own_copy(kit, config)

@@ -13,9 +13,13 @@ import pytest
 
 from tests.unlike import Consortium
 from wardround.client.data.hospital import Place
+from wardround.common.config.finished import model_digest
 from wardround.common.config.load import Config, parse_config
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.errors import ConfigError, ModelRefused, NobodyContributed
+from wardround.common.export.exporting import export_model
+from wardround.common.export.source import Source
+from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.model_folder.write import seal_folder
 from wardround.common.protocol.names import SPLITS
 from wardround.common.secagg.content import descriptor
@@ -54,6 +58,11 @@ def test_its_figures_are_those_of_its_run(
         assert evaluated["within"][name]["hospitals"] == mean["hospitals"]
         assert evaluated["within"][name]["mean"] == pytest.approx(mean["mean"], abs=1 / 8192)
     assert json.loads(texts[1])["figures"] == pytest.approx(evaluated["figures"], rel=1e-9)
+    export = export_model(Source.of(ModelFolder.open(run)), tmp_path / "graph").path
+    graph = analyse(made.config(PLAIN, *asking(export), runs=tmp_path / "of-graph"))
+    found = graph.published["evaluation.json"]
+    assert found["model"] == model_digest(export) != evaluated["model"]
+    assert found["figures"] == pytest.approx(evaluated["figures"], rel=1e-6, nan_ok=True)
 
 
 @pytest.fixture(scope="module")
