@@ -24,6 +24,7 @@ from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.teaching import beside, check_taught, lessons
 from wardround.common.errors import DataError, ModelRefused
 from wardround.common.figures.sums import Sums
+from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.procedures.finished import check_one_model
 from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.protocol.names import SPLITS
@@ -324,7 +325,16 @@ class Hospital:
         if self.config.teacher is not None:
             check_one_model(self.config, self.finished_model)
             each_row = self.config.privacy.unit in ("example", "patient")
-            check_taught(self.task, totals, self.finished_model, each_row=each_row)
+            check_taught(self.task, totals, self._teacher, each_row=each_row)
+
+    @property
+    def _teacher(self) -> ModelFolder:
+        found = self.finished_model
+        if not isinstance(found, ModelFolder):
+            raise ModelRefused(
+                "an export can't teach, as it has no module", mend="name the model: teacher.model"
+            )
+        return found
 
     def training_examples(self, totals: Sums, digest: str) -> Examples:
         """The prepared examples that it trains on. Where the study has a teacher its outputs stand
@@ -338,6 +348,6 @@ class Hospital:
         if self._taught is None or self._taught[0] != digest:
             self.check_teacher(totals)
             part, device = self.training_part(), self.config.training.device
-            theirs = lessons(self.task, examples, totals, self.finished_model, part, device)
+            theirs = lessons(self.task, examples, totals, self._teacher, part, device)
             self._taught = (digest, beside(self.task, examples, theirs))
         return self._taught[1]
