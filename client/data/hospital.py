@@ -25,7 +25,7 @@ from wardround.client.training.teaching import beside, check_taught, lessons
 from wardround.common.errors import DataError, ModelRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.model_folder.folder import ModelFolder
-from wardround.common.procedures.finished import check_one_model
+from wardround.common.procedures.finished import check_held_out, check_one_model
 from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.protocol.names import SPLITS
 from wardround.common.rng import derive_seed, numpy_generator
@@ -324,6 +324,7 @@ class Hospital:
         here, or none for it. No row is looked at."""
         if self.config.teacher is not None:
             check_one_model(self.config, self.finished_model)
+            check_held_out(self.config, self.finished_model, simulated=self.simulated)
             each_row = self.config.privacy.unit in ("example", "patient")
             check_taught(self.task, totals, self._teacher, each_row=each_row)
 

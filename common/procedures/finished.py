@@ -80,6 +80,24 @@ def check_one_model(config: Config, model: FinishedModel) -> None:
         )
 
 
+def check_held_out(config: Config, model: FinishedModel, *, simulated: bool) -> None:
+    """Raise ConfigError, by key, where rows that a teacher was trained on would count as held out
+    of its student's training: what it knows of them, the student would be shown.
+
+    simulated : held-out rows follow from the run's seed; else from each hospital's own key
+    """
+    for key in _FRACTIONS:
+        _same_fraction(config, model, key, "take a teacher that held out as much")
+    own, theirs = config.federation.seed, model.config.federation.seed
+    if simulated and own != theirs:
+        raise config.error(
+            "federation.seed",
+            f"is {own}, and the teacher was trained with {theirs}: simulated hospitals would hold "
+            "out other rows than then",
+            f"set {theirs}",
+        )
+
+
 def _tasks(config: Config) -> Mapping[str, Any]:
     """The task's settings as all parties share them; what was left out is as the default."""
     name, options = config.task.name, config.task.options
@@ -89,14 +107,19 @@ def _tasks(config: Config) -> Mapping[str, Any]:
     return {**found, "name": name.replace("\\", "/").rpartition("/")[2]}
 
 
-def _same_fraction(config: Config, model: FinishedModel, key: str) -> None:
+def _same_fraction(
+    config: Config,
+    model: FinishedModel,
+    key: str,
+    other: str = "procedure.rows = 'all' where no hospital took part in training",
+) -> None:
     own, theirs = getattr(config.data, key), getattr(model.config.data, key)
     if own != theirs:
         raise config.error(
             f"data.{key}",
             f"is {own:g}, and the model was trained with {theirs:g}: rows that it was trained on "
             "would count as held out",
-            f"set {theirs:g}, or procedure.rows = 'all' where no hospital took part in training",
+            f"set {theirs:g}, or {other}",
         )
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from wardround.client.site.kit import Kit
 from wardround.client.state import ClientState
 from wardround.client.training.distributed import TrainingProcesses
 from wardround.client.training.settings import check_training
+from wardround.client.training.teaching import beside
 from wardround.common.config.load import parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, TaskError, WardroundError
@@ -38,6 +40,7 @@ from wardround.common.model.named import build_model, model_arrays
 from wardround.common.protocol.model import SentModel
 from wardround.common.protocol.train import TrainRequest
 from wardround.common.secagg.content import descriptor
+from wardround.common.tasks.base import Examples
 from wardround.common.trust.pki import now_utc
 from wardround.server.provision import kits as provision
 
@@ -104,6 +107,14 @@ def hospital(tmp_path: Path) -> Iterator[Callable[..., Hospital]]:
             one.processes.close()
 
 
+@cache
+def taught(hospital: Hospital) -> Examples:
+    """What it trains on, beside scores of a teacher if there is one."""
+    part = hospital.examples({}, "none")["train"]
+    theirs = torch.randn(len(part), 3, generator=torch.Generator().manual_seed(3))
+    return part if hospital.config.teacher is None else beside(hospital.task, part, theirs)
+
+
 def trained(hospital: Hospital, number: int = 1, name: str = "plain") -> tuple[Any, nn.Module]:
     """One round from the initial model: outcome and model."""
     model = build_model(hospital.task, {}, 7)
@@ -117,7 +128,7 @@ def trained(hospital: Hospital, number: int = 1, name: str = "plain") -> tuple[A
     algorithm: LocalAlgorithm = ALGORITHMS[name](
         dict(parameters), request, ClientState(RecordDict())
     )
-    part = hospital.examples({}, "none")["train"]
+    part = taught(hospital)
     done = local_update(hospital, model, part, model_arrays(model), algorithm, None)
     return done.outcome, model
 
@@ -143,13 +154,14 @@ def until(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
 
 
 ADAM = "optimizer = 'adamw'\nmax_grad_norm = 0.5\nweight_decay = 0.1\nlocal_epochs = 2\n"
+TEACHER = f"[teacher]\nmodel_digest = '{'0' * 64}'\nweight = 0.7\n"
 PIECES = "micro_batch_size = 2\ndistillation = 0.5\ncheckpoint_activations = true\n"
 
 
 @pytest.mark.parametrize(
     ("training", "model", "algorithm"),
     [
-        ("", "residual", "scaffold"),  # 23 rows in batches of 11, 11 and 1: a process has none
+        (TEACHER, "residual", "scaffold"),  # 23 rows in batches of 11, 11 and 1: a process has none
         (ADAM, "partial", "plain"),
         (PIECES, "residual", "plain"),
     ],

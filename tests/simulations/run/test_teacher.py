@@ -52,15 +52,11 @@ def taught(
 def test_without_weight_it_is_the_run_without_a_teacher(
     kind: str, taught: Callable[[str], tuple[Consortium, Path]], tmp_path: Path
 ) -> None:
-    """Bit by bit, though its teacher has another seed; and with weight another one."""
+    """Bit by bit; and with weight another one."""
     made, run = taught(kind)
     asked = [(), by(run, "teacher.weight=0.0"), by(run, "teacher.weight=0.9")]
     plain, none, much = (
-        arrays(
-            simulate(
-                made.config(*ONE, "federation.seed=5", *more, runs=tmp_path / str(n))
-            ).run_directory
-        )
+        arrays(simulate(made.config(*ONE, *more, runs=tmp_path / str(n))).run_directory)
         for n, more in enumerate(asked)
     )
     assert plain.keys() == none.keys()
@@ -148,6 +144,10 @@ def test_another_question_is_refused(
 ) -> None:
     _, run = taught("multiclass")
     made, _ = taught("binary")
+    _, own = taught("binary")
+    for key, value in (("federation.seed", "8"), ("data.test_fraction", "0.25")):
+        with pytest.raises(WardroundError, match=f"{key}: is {value}, and the"):
+            simulate(made.config(*ONE, *by(own), f"{key}={value}", runs=tmp_path))
     with pytest.raises(WardroundError, match="teacher's kind isn't this study's"):
         simulate(made.config(*ONE, *by(run), runs=tmp_path))
 
