@@ -24,6 +24,7 @@ NAMES = (
     "serving",
     "fhir",
     "export",
+    "export_neural",
     "images",
     "pneumonia",
     "ner",
