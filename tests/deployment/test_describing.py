@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tests.common.run.test_tracking import scalars
 from tests.deployment.network import StandingNetwork, standing
 from tests.deployment.network_checks import check_chains, check_ends, check_logs, check_sums
 from tests.deployment.network_words import write_rows
@@ -86,6 +87,8 @@ def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) 
             hold_out_as_simulated(made.kit(name), 1, name)
             rules = made.kit(name) / "site.toml"
             rules.write_text(ALLOWS + rules.read_text() + (SHY if name == "south" else ""))
+        with made.file.open("a") as file:
+            file.write('[tracking]\nto = ["tensorboard"]\n')
         made.start()
         trained = made.submit(made.study("masked-j", secure=True, rounds=2, lr=1.0, more=JUDGED))
         masked = made.submit(made.study("masked-d", secure=True, more=DESCRIBE))
@@ -109,6 +112,8 @@ def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) 
                 assert "No model was trained" in (folder / "own" / "report.html").read_text()
         assert len(set(texts[:3])) == 1 and len(set(texts[3:])) == 1
         assert json.loads(texts[3])["hospitals"] == 2
+        tracked = scalars(made.folder / "runs" / "tracking" / made.sent[trained].run)
+        assert [step for step, _ in tracked["round"]] == [1, 2]
         toml = simulated(made)
         assert texts[0] == described(made, toml)
         check_judged(made, trained, toml)

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+from tests.common.run.test_tracking import scalars
 from tests.deployment.checks import assert_same_model, assert_sound
 from tests.deployment.harness import Federation, Patch, Process, federation, until
 from wardround.common.errors import AuditError
@@ -19,7 +20,10 @@ SLOW: list[Patch] = [
 def test_sigterm_ends_the_server_cleanly_and_it_goes_on(
     tmp_path: Path, undisturbed: Federation
 ) -> None:
+    """Its tracker has each round once, and the hospitals never hear of it."""
     with federation(tmp_path) as made:
+        with made.config.open("a") as file:  # after it was provisioned: no hospital must agree
+            file.write('\n[tracking]\nto = ["tensorboard"]\n')
         made.start(clients={name: SLOW for name in made.names})
         made.reach_round(1)
         assert made.server is not None
@@ -34,6 +38,8 @@ def test_sigterm_ends_the_server_cleanly_and_it_goes_on(
         made.finish()
         assert_same_model(made, undisturbed)
         assert_sound(made, rounds=4)
+        tracked = scalars(made.folder / "runs" / "tracking" / made.run.name)
+        assert [step for step, _ in tracked["round"]] == [1, 2, 3, 4] and "test/auc" in tracked
         for client in made.clients.values():
             assert "Traceback" not in client.text
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.common.run.test_tracking import line, scalars
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ConfigError
 from wardround.common.manifest.planned import planned_rounds
@@ -19,7 +20,6 @@ from wardround.common.trust.description import shared_toml
 from wardround.server.observer import Observer
 from wardround.server.tracking import tracked
 from wardround.simulations import simulate
-from wardround.tests.common.run.test_tracking import line, scalars
 
 SHORT = ["simulation.clients=3", "simulation.baselines=false", "federation.rounds=3"]
 
