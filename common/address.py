@@ -42,3 +42,24 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def bare_host(host: str) -> str:
+    """A Host header's name or address without its port, in lower case."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
+
+
+def goes_by(host: str, names: frozenset[str], any_address: bool) -> bool:
+    """Whether a Host header is one of these names, or, where these will do, any IP address: a name
+    that was bound anew to this machine is neither. The port isn't compared: it may be another one
+    behind an SSH tunnel."""
+    name = bare_host(host)
+    if name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return any_address

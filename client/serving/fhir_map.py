@@ -24,6 +24,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from wardround.client.sources.fhir.settings import check_codes, known_zone
 from wardround.client.sources.units import check_units
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError
@@ -34,8 +35,6 @@ from wardround.common.settings.cohort import (
     CohortVariable,
     VariableName,
 )
-from wardround.common.settings.concepts import Concept
-from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.schema import Schema
 
 _MOST_BYTES = 1 << 20
@@ -55,21 +54,11 @@ class FhirMap(Table):
     @field_validator("time_zone")
     @classmethod
     def _is_a_zone(cls, name: str) -> str:
-        try:
-            if name:
-                zoneinfo.ZoneInfo(name)
-        except (OSError, ValueError, KeyError):
-            raise ValueError("no time zone of this machine, such as Europe/Berlin") from None
-        return name
+        return known_zone(name)
 
     @model_validator(mode="after")
     def _can_be_used(self) -> FhirMap:
-        for own, text in self.codes.items():
-            try:
-                if Concept.read(text).prefix:
-                    raise ValueError("one code is one concept, without *")
-            except ValueError as error:
-                raise WrongKey(f"codes.{own}", str(error)) from None
+        check_codes(self.codes)
         check_units(self.units)
         return self
 

@@ -7,7 +7,6 @@ what is wrong, and knows nothing of models.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wardround.client.serving.door import Door
+from wardround.common.address import goes_by
 
 log = logging.getLogger("wardround.serve")
 _HEADERS = {
@@ -112,7 +112,8 @@ class Guard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = scope["headers"]
         given = [value for key, value in headers if key == b"host"]
-        if len(given) != 1 or not self._is_ours(given[0].decode("latin-1")):
+        named = given[0].decode("latin-1") if len(given) == 1 else ""
+        if not named or not goes_by(named, self._hosts, self._any_address):
             return _says(421, "this server doesn't go by that name")
         if any(key == b"origin" for key, _ in headers):
             return _says(403, "web pages of others aren't answered")
@@ -143,17 +144,6 @@ class Guard:
         except TimeoutError:
             return _says(408, "the body didn't come in time", {"Connection": "close"})
 
-    def _is_ours(self, host: str) -> bool:
-        """The port isn't compared: it may be another one behind an SSH tunnel."""
-        name = _bare(host)
-        if name in self._hosts:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return self._any_address
-
 
 def _given(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
     """The body as one message; then what the connection says."""
@@ -176,10 +166,3 @@ def _path_of(scope: Scope) -> str:
 
 def _says(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": reason}, status, headers)
-
-
-def _bare(host: str) -> str:
-    """A Host header's name or address without its port, in small letters."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()

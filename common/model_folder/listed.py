@@ -24,7 +24,14 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ModelRefused
-from wardround.common.results.package import FILES, MOST_FILE_BYTES, RunName, Sha256, StudyId
+from wardround.common.results.package import (
+    FILES,
+    MOST_FILE_BYTES,
+    RunName,
+    Sha256,
+    StudyId,
+    check_places,
+)
 from wardround.common.results.package import file_digest as file_digest
 from wardround.common.settings import Table
 from wardround.common.trust.identity import Identity, digest, verify
@@ -85,14 +92,7 @@ class Listed(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        names = [one.name for one in self.files]
-        if names != sorted(names):
-            raise ValueError("the files are not ordered")
-        # a disk may take small and capital letters for the same
-        folded = [name.casefold() for name in names]
-        folders = {name.partition("/")[0] for name in folded if "/" in name}
-        if len(set(folded)) < len(folded) or folders & set(folded):
-            raise ValueError("two files stand in one place")
+        check_places([one.name for one in self.files])
         return self
 
     def signed(self, identity: Identity | None) -> bytes:

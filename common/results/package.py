@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -62,6 +62,18 @@ class Listed(Table):
         return name
 
 
+def check_places(names: Sequence[str]) -> None:
+    """Raise ValueError unless names of files are ordered, and each has a place of its own on any
+    disk."""
+    if list(names) != sorted(names):
+        raise ValueError("the files are not ordered")
+    # a disk may take small and capital letters for the same
+    folded = [name.casefold() for name in names]
+    folders = {name.partition("/")[0] for name in folded if "/" in name}
+    if len(set(folded)) < len(folded) or folders & set(folded):
+        raise ValueError("two files stand in one place")
+
+
 class Package(Table):
     """What the results of a run are.
 
@@ -83,14 +95,7 @@ class Package(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        names = [one.name for one in self.files]
-        if names != sorted(names):
-            raise ValueError("the files are not ordered")
-        # a disk may take small and capital letters for the same
-        folded = [name.casefold() for name in names]
-        folders = {name.partition("/")[0] for name in folded if "/" in name}
-        if len(set(folded)) < len(folded) or folders & set(folded):
-            raise ValueError("two files stand in one place")
+        check_places([one.name for one in self.files])
         return self
 
     @property

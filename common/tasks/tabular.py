@@ -352,7 +352,7 @@ def example_table() -> pa.Table:
     return pa.table(_example_columns())
 
 
-def _example_columns() -> dict[str, NDArray[Any]]:
+def _example_columns() -> dict[str, Any]:
     data = example_sets().load_breast_cancer()
     names = [str(name) for name in data.feature_names]
     return dict(zip(names, data.data.T, strict=True)) | {"malignant": 1 - data.target}

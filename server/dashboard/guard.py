@@ -5,11 +5,11 @@ The answer forbids inline scripts, framing and caching, whatever it is.
 
 from __future__ import annotations
 
-import ipaddress
-
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wardround.common.address import goes_by
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -55,7 +55,9 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         given = [value for key, value in scope["headers"] if key == b"host"]
-        if len(given) != 1 or not self._is_ours(given[0].decode("latin-1")):
+        if len(given) != 1 or not goes_by(
+            given[0].decode("latin-1"), self._hosts, self._any_address
+        ):
             return PlainTextResponse(
                 "this server doesn't go by that name; a proxy's belongs in "
                 "server.dashboard_hosts\n",
@@ -65,21 +67,3 @@ class Guard:
             allow = {"Allow": "GET"}
             return PlainTextResponse("this page is read-only\n", status_code=405, headers=allow)
         return None
-
-    def _is_ours(self, host: str) -> bool:
-        """The port isn't compared: it may be another one behind an SSH tunnel."""
-        name = bare_host(host)
-        if name in self._hosts:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return self._any_address
-
-
-def bare_host(host: str) -> str:
-    """A Host header's name or address without its port, in lower case."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()

@@ -71,6 +71,7 @@ LEFT_OUT = {
     "simulation.alpha": "of partitions",
     "simulation.min_examples": "of partitions",
     "simulation.scenario": "tests/simulations/scenario/test_scenario_runs.py",
+    "simulation.leave_out": "tests/simulations/run/test_outside.py",
     "simulation.baselines": "GIVEN has it",
     "simulation.threads": "torch's own, which wait for each other where the machine is busy",
     "simulation.executor": "crossed with every case",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
+from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -67,20 +68,30 @@ class FhirSource(RowsTable):
     @field_validator("time_zone")
     @classmethod
     def _is_a_zone(cls, name: str) -> str:
-        try:
-            if name:
-                zoneinfo.ZoneInfo(name)
-        except (OSError, ValueError, KeyError):
-            raise ValueError("no time zone of this machine, such as Europe/Berlin") from None
-        return name
+        return known_zone(name)
 
     @model_validator(mode="after")
     def _can_be_used(self) -> FhirSource:
-        for own, text in self.codes.items():
-            try:
-                if Concept.read(text).prefix:
-                    raise ValueError("one code is one concept, without *")
-            except ValueError as error:
-                raise WrongKey(f"codes.{own}", str(error)) from None
+        check_codes(self.codes)
         check_units(self.units)
         return self
+
+
+def known_zone(name: str) -> str:
+    """The name, of a time zone that this machine knows, or ''. Raises ValueError."""
+    try:
+        if name:
+            zoneinfo.ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        raise ValueError("no time zone of this machine, such as Europe/Berlin") from None
+    return name
+
+
+def check_codes(codes: Mapping[str, str]) -> None:
+    """Raise WrongKey unless each own code means one concept."""
+    for own, text in codes.items():
+        try:
+            if Concept.read(text).prefix:
+                raise ValueError("one code is one concept, without *")
+        except ValueError as error:
+            raise WrongKey(f"codes.{own}", str(error)) from None

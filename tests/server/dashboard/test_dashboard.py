@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from wardround.common.address import bare_host
 from wardround.common.errors import ConfigError
 from wardround.server.dashboard import app as dashboard_app
 from wardround.server.dashboard import streams
 from wardround.server.dashboard.app import Dashboard, serve_dashboard
-from wardround.server.dashboard.guard import bare_host
 from wardround.server.dashboard.metrics import Metrics
 from wardround.server.dashboard.sign_in.roles import ANYBODY
 from wardround.server.display.board import Board
