@@ -36,7 +36,8 @@ _PROCEDURES = {
     ),
     EVALUATE: (
         "figures of a finished model, which this hospital has itself: on its held-out rows, or on "
-        "all of them where the settings say so; no model is trained"
+        "all of them where the settings say so, also with inputs altered where these ask for it; "
+        "no model is trained"
     ),
     CALIBRATE: (
         "one or two numbers that correct a finished model's predictions, in some forty steps at "

@@ -20,7 +20,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
 from wardround.common.privacy.accounting import unit_epsilon
 from wardround.common.secagg.graph import thresholds
-from wardround.common.settings import DescribeOptions
+from wardround.common.settings import DescribeOptions, EvaluateOptions
 from wardround.common.study.study import Study
 from wardround.common.trust.description import Description
 
@@ -84,7 +84,12 @@ def _check_cells(site: SitePolicy, config: Config) -> None:
                 f"would show {table.smallest_cell} (judgement.smallest_cell)",
             )
     options = config.procedure.settings
-    if isinstance(options, DescribeOptions) and options.smallest_cell < site.smallest_cell:
+    if isinstance(options, EvaluateOptions) and not options.disturbs:
+        return
+    if (
+        isinstance(options, DescribeOptions | EvaluateOptions)
+        and options.smallest_cell < site.smallest_cell
+    ):
         raise site.refused(
             "smallest_cell",
             f"this hospital allows counts of {site.smallest_cell} persons or more, the run would "

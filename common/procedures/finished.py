@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from wardround.common.config.load import Config
 from wardround.common.procedures.procedure import FinishedModel, Parts
-from wardround.common.settings import EvaluateOptions, is_built_in, without_folders
+from wardround.common.settings import RowsOptions, is_built_in, without_folders
 from wardround.common.tasks import built_in
 from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.inputs import Inputs, in_spans, piece
@@ -45,7 +45,7 @@ def check_finished(config: Config, task: Task[Any], model: FinishedModel | None)
                 "isn't what the model was trained with",
                 "copy [task] out of config.toml in the model's folder",
             )
-    if isinstance(options, EvaluateOptions) and options.rows == "held_out":
+    if isinstance(options, RowsOptions) and options.rows == "held_out":
         for key in _FRACTIONS:
             _same_fraction(config, model, key)
 
@@ -123,7 +123,7 @@ def _same_fraction(
         )
 
 
-def splits_of(options: EvaluateOptions, known: Iterable[str]) -> list[str]:
+def splits_of(options: RowsOptions, known: Iterable[str]) -> list[str]:
     """Of the splits that are known, those whose rows are asked about."""
     return [split for split in known if options.rows == "all" or split == "test"]
 

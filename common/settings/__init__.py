@@ -22,6 +22,7 @@ from wardround.common.settings.procedure import (
     EvaluateOptions,
     FinishedOptions,
     ProcedureTable,
+    RowsOptions,
 )
 from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
 from wardround.common.settings.run import (
@@ -63,6 +64,7 @@ __all__ = [
     "Precision",
     "PrivacyTable",
     "ProcedureTable",
+    "RowsOptions",
     "SecureAggregationTable",
     "ServerTable",
     "SimulationTable",

@@ -12,6 +12,28 @@ from wardround.common.settings.key_errors import WrongKey
 
 TRAIN, DESCRIBE, EVALUATE, CALIBRATE = "train", "describe", "evaluate", "calibrate"
 MOST_CELL = 1000
+Disturbance = Literal["noise", "missing", "absent", "contrast", "brightness", "blur", "unknown"]
+STRENGTHS: dict[str, tuple[tuple[float, ...], float]] = {
+    "noise": ((0.25, 1.0), 10.0),
+    "missing": ((0.1, 0.3), 1.0),
+    "contrast": ((0.25, 0.5), 1.0),
+    "brightness": ((0.5, 1.0), 10.0),
+    "blur": ((1.0, 2.0), 8.0),
+    "unknown": ((0.1, 0.3), 1.0),
+}
+"""Of each disturbance the strengths where none are given, and the largest that may be."""
+
+
+def floats_of(value: object) -> object:
+    """Lists of numbers by name, where whole numbers are numbers too."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: [float(x) if isinstance(x, int) and not isinstance(x, bool) else x for x in one]
+        if isinstance(one, list)
+        else one
+        for name, one in value.items()
+    }
 
 
 class ProcedureOptions(Table):
@@ -42,15 +64,7 @@ class DescribeOptions(ProcedureOptions):
     @field_validator("ranges", mode="before")
     @classmethod
     def _are_numbers(cls, value: object) -> object:
-        """Whole numbers are numbers too."""
-        if not isinstance(value, dict):
-            return value
-        return {
-            name: [float(x) if isinstance(x, int) and not isinstance(x, bool) else x for x in one]
-            if isinstance(one, list)
-            else one
-            for name, one in value.items()
-        }
+        return floats_of(value)
 
     @model_validator(mode="after")
     def _are_ranges(self) -> DescribeOptions:
@@ -64,8 +78,8 @@ class FinishedOptions(NamedModel, ProcedureOptions):
     """What every procedure on a finished model has."""
 
 
-class EvaluateOptions(FinishedOptions):
-    """``[procedure]`` with ``name = "evaluate"``: figures of a finished model."""
+class RowsOptions(FinishedOptions):
+    """What every procedure has that takes a finished model to rows."""
 
     rows: Literal["held_out", "all"] = Field(
         "held_out",
@@ -76,7 +90,77 @@ class EvaluateOptions(FinishedOptions):
     )
 
 
-class CalibrateOptions(EvaluateOptions):
+class EvaluateOptions(RowsOptions):
+    """``[procedure]`` with ``name = "evaluate"``: figures of a finished model."""
+
+    importance: bool | list[str] = Field(
+        False,
+        description=(
+            "how much worse the primary figure is with an input's values dealt to other rows: "
+            "`true` for every input, or the columns. [Importance](judgement.md#importance)"
+        ),
+    )
+    robustness: list[Disturbance] = Field(
+        [],
+        description=(
+            "how much worse it is of disturbed inputs. Tables: `noise`, `missing` (a share of "
+            "cells), `absent` (each input in turn); images: `noise`, `contrast`, `brightness`, "
+            "`blur`; texts: `unknown` (a share of tokens)"
+        ),
+    )
+    strengths: dict[str, list[float]] = Field(
+        {},
+        description=(
+            "how strongly, at most five of each: `{ noise = [0.25, 1] }`; of what isn't named "
+            "[these](judgement.md#robustness)"
+        ),
+    )
+    repeats: int = Field(
+        5, ge=1, le=20, description="how often what is drawn is drawn anew, for the spread"
+    )
+    smallest_cell: int = Field(
+        5,
+        ge=3,
+        le=MOST_CELL,
+        description=(
+            "of `importance` and `robustness`: what alters the inputs of fewer persons counts as "
+            "no change, and counts are rounded to multiples of it"
+        ),
+    )
+
+    @field_validator("strengths", mode="before")
+    @classmethod
+    def _are_numbers(cls, value: object) -> object:
+        return floats_of(value)
+
+    @model_validator(mode="after")
+    def _are_strengths(self) -> EvaluateOptions:
+        if len(set(self.robustness)) < len(self.robustness):
+            raise WrongKey("robustness", "a name stands there twice")
+        if isinstance(self.importance, list):
+            if not self.importance or len(set(self.importance)) < len(self.importance):
+                raise WrongKey("importance", "true, or columns, each of them once")
+        for name, given in self.strengths.items():
+            if name not in self.robustness or name not in STRENGTHS:
+                raise WrongKey("strengths", f"'{name}' has none here; it isn't in robustness")
+            most = STRENGTHS[name][1]
+            if not 1 <= len(given) <= 5 or len(set(given)) < len(given):
+                raise WrongKey("strengths", f"'{name}': one to five different numbers")
+            if not all(1e-3 <= one <= most for one in given):
+                raise WrongKey("strengths", f"'{name}': numbers from 0.001 to {most:g}")
+        return self
+
+    def strengths_of(self, name: str) -> list[float]:
+        """Of a disturbance, weakest first."""
+        return sorted(self.strengths.get(name, STRENGTHS[name][0]))
+
+    @property
+    def disturbs(self) -> bool:
+        """Whether inputs are altered."""
+        return bool(self.importance or self.robustness)
+
+
+class CalibrateOptions(RowsOptions):
     """``[procedure]`` with ``name = "calibrate"``: what corrects a finished model's predictions."""
 
 

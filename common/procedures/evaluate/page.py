@@ -31,9 +31,54 @@ def page(found: Mapping[str, Any], name: str, purpose: str = "") -> str:
         f"<p>{escape(purpose)}</p>" if purpose else "",
         f"<p>{escape(head)}</p>",
         "<h2>Figures</h2>\n" + _figures(found),
+        altered(found["altered"]) if found.get("altered") else "",
         judged(found["judgement"]) if found.get("judgement") else "",
     ]
     return framed(f"{name}: a finished model's figures", parts)
+
+
+_DONE = {
+    "noise": "noise, in deviations",
+    "missing": "share of cells missing",
+    "absent": "missing in every row",
+    "contrast": "share of contrast taken",
+    "brightness": "brighter by, in deviations",
+    "blur": "blur, in pixels",
+    "unknown": "share of tokens unknown",
+}
+
+
+def altered(found: Mapping[str, Any]) -> str:
+    """Importance and robustness as HTML."""
+    figure, least = found["figure"], found["smallest_cell"]
+    mean = " (mean of hospitals)" if found["mean_of_hospitals"] else ""
+    parts = []
+    for name, title, said in (
+        ("importance", "Importance", "An input's values were dealt to other rows of each hospital"),
+        ("robustness", "Robustness", "Inputs were disturbed"),
+    ):
+        if not found[name]:
+            continue
+        line = (
+            f"{said}; how much worse {figure}{mean} is than {_shown(found['clean'])}, and the "
+            f"deviation over repeats. What changes inputs of fewer than {least} persons counts as "
+            "no change."
+        )
+        rows = []
+        for one in found[name]:
+            what = one.get("input") or format(one["strength"], "g")
+            cells = [what] if name == "importance" else [_DONE[one["kind"]], what]
+            spread = "" if one["spread"] is None else _shown(one["spread"])
+            cells += [_shown(one["value"]), _shown(one["drop"]), spread]
+            rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        head = ["input"] if name == "importance" else ["disturbance", "strength or input"]
+        heads = "".join(
+            f"<th>{escape(one)}</th>" for one in (*head, figure, "worse by", "deviation")
+        )
+        parts.append(f"<h2>{title}</h2>\n<p>{escape(line)}</p>")
+        body = "\n".join(rows)
+        parts.append(f'<div class="scroll"><table><tr>{heads}</tr>\n{body}\n</table></div>')
+    return "\n".join(parts)
 
 
 def judged(found: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import of_enough, own_sums, taken_out
 from wardround.common.judgement.judge import FILE as JUDGEMENT
 from wardround.common.judgement.judge import Judge, check_judgement
+from wardround.common.procedures.evaluate.altered import Altered, check_altered
 from wardround.common.procedures.finished import scored, splits_of
 from wardround.common.procedures.procedure import (
     Asked,
@@ -45,7 +46,9 @@ class Evaluate(Procedure):
     def __init__(self, config: Config, task: Task[Any], model: FinishedModel | None) -> None:
         self._config, self._task, self._finished = config, task, model
         self._options = cast(EvaluateOptions, config.procedure.settings)
-        self._judge = None
+        self._judge, self._altered = None, None
+        if self._options.disturbs and model is not None:
+            self._altered = Altered(config, task, model)
         if config.judgement is not None and model is not None:
             self._judge = Judge.of(config, task, model.totals)
 
@@ -58,6 +61,9 @@ class Evaluate(Procedure):
                 "leave [privacy] out, and ask only whom exact figures are good enough for",
             )
         check_judgement(config, task)
+        options = config.procedure.settings
+        if isinstance(options, EvaluateOptions) and options.disturbs:
+            check_altered(config, task)
         return cls(config, task, model)
 
     @classmethod
@@ -87,7 +93,10 @@ class Evaluate(Procedure):
         if self._judge is not None:
             tables = [parts[split] for split in chosen]
             found = found | self._judge.sums(tables, outputs, targets)
-        return found | own_sums(self._own(found), self._task.figure_table().within())
+        own = own_sums(self._own(found), self._task.figure_table().within())
+        if self._altered is not None:
+            own |= self._altered.sums(parts, chosen, outputs, targets)
+        return found | own
 
     def _own(self, sums: Sums) -> Mapping[str, float]:
         """Figures of these rows alone; none where they allow none."""
@@ -110,6 +119,8 @@ class Evaluate(Procedure):
             },
             "within": of_enough(means, asked.hospitals),
         }
+        if self._altered is not None:
+            values["altered"] = self._altered.shown(sums)
         if self._judge is None:
             return {FILE: to_json(FORMAT.seal(values), indent=1) + "\n"}
         judged = self._judge.judgement(

@@ -167,6 +167,14 @@ def test_a_key_allows_and_refuses_with_line_and_both_values(site, key: str) -> N
     assert reason in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_altered_inputs_are_counts_of_persons_too(site) -> None:
+    asked = f'[procedure]\nname = "evaluate"\nmodel_digest = "{"0" * 64}"\nsmallest_cell = 4\n'
+    rules = site('smallest_cell = 5\nprocedures = ["*"]\n')
+    check(rules, *plan(asked))  # nothing of it is counted by persons
+    with pytest.raises(PolicyRefused, match="smallest_cell: .* would show 4"):
+        check(rules, *plan(asked + "importance = true\n"))
+
+
 def test_every_key_is_tested_here() -> None:
     elsewhere = {"approval", "threads", "device", "processes", "precision", "encoder", "task_files"}
     elsewhere |= {"trust_server", "evaluation", "max_failures", "ledger", "ledger_units"}
