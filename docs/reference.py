@@ -44,6 +44,7 @@ from wardround.common.settings.procedure import (
     CalibrateOptions,
     DescribeOptions,
     EvaluateOptions,
+    MonitorOptions,
 )
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.settings.teacher import TeacherTable
@@ -83,6 +84,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "procedure describe": DescribeOptions,
     "procedure evaluate": EvaluateOptions,
     "procedure calibrate": CalibrateOptions,
+    "procedure monitor": MonitorOptions,
     "task tabular": TabularOptions,
     "task.columns": Columns,
     "task.dialect": Dialect,

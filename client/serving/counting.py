@@ -82,6 +82,11 @@ class Counting:
             registry=self._registry,
         ).labels(**known).set(1)
         Gauge(
+            "wardround_serve_expires_timestamp_seconds",
+            "The first moment at which the model's last day has passed",
+            registry=self._registry,
+        ).set(model.ends().timestamp())
+        Gauge(
             "wardround_serve_expired",
             "1 once the model's last day has passed",
             registry=self._registry,

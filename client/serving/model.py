@@ -6,7 +6,7 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from wardround.common.tasks.schema import Schema
 from wardround.common.trust.calibrations import check_calibration
 from wardround.common.trust.pki import now_utc
 
-_CONFIG, _CARD = "config.toml", "card.md"
+_CONFIG, _CARD, _OWN = "config.toml", "card.md", "own"
 _SHORT = 12
 
 
@@ -100,6 +100,11 @@ class Model:
         """Whether its last day has passed."""
         return (today or now_utc().date()) > date.fromisoformat(self.expires)
 
+    def ends(self) -> datetime:
+        """The first moment at which ``is_over``."""
+        last = date.fromisoformat(self.expires)
+        return datetime.combine(last + timedelta(days=1), time(), tzinfo=UTC)
+
     @property
     def origin(self) -> dict[str, Any]:
         """What gave an answer: in each of them."""
@@ -142,6 +147,7 @@ def open_model(
     calibration: Path | None = None,
     calibration_keys: Collection[bytes] = (),
     reference: Path | None = None,
+    results: Path | None = None,
     threads: int = 1,
     today: date | None = None,
 ) -> Model:
@@ -152,7 +158,9 @@ def open_model(
     into : an empty folder of this process alone
     hospital : whose, where layers are personal; of a model folder
     calibration : a hospital's, made for this model, and signed by one of ``calibration_keys``
-    reference : a hospital's own counts, instead of the model's
+    reference : counts that recent rows are held against, instead of what is known otherwise: a
+        hospital's own, of ``results``; else those in the model's folder
+    results : a hospital's, of its studies
     today : defaults to this machine's clock, UTC
 
     Raises ModelRefused, DataError, CalibrationRefused; ConfigError, TaskError where it can't be
@@ -166,7 +174,8 @@ def open_model(
             corrects, digest = _calibration(
                 calibration, into, found, calibration_keys, trust.unsigned
             )
-        return _loaded(found, corrects, digest, reference, threads)
+        counts = reference or _own_reference(results, found.export.info.model)
+        return _loaded(found, corrects, digest, counts, threads)
     except WardroundError as error:
         # the copy's place means nothing to anybody
         if str(into) in error.who:
@@ -264,6 +273,17 @@ def _reference(export: ExportFolder, own: Path | None) -> Counts | None:
     if own is None and not path.is_file():
         return None
     return Reference.read(path, fields_of(export.schema), export.info.model).counts
+
+
+def _own_reference(results: Path | None, model: str) -> Path | None:
+    """The hospital's own counts of its rows of this model's study, where it has them."""
+    from wardround.common.drift.reference import REFERENCE
+
+    for listed in sorted(results.glob("*/model/files.json")) if results is not None else ():
+        own = listed.parent.parent / _OWN / REFERENCE
+        if own.is_file() and hashlib.sha256(listed.read_bytes()).hexdigest() == model:
+            return own
+    return None
 
 
 def _all_signed(found: _Checked, calibration: Calibration | None) -> bool:

@@ -34,6 +34,7 @@ from wardround.common.process.logs import log_event
 log = logging.getLogger("wardround.serve")
 GRACE_S = 10
 _CONNECTIONS = 128
+_RESULTS = "results"
 _KEEP_ALIVE_S = 30
 _SIGNER = "give 64 hexadecimal digits, or a file that has them"
 
@@ -60,6 +61,11 @@ class Trusting:
     kit: Path | None = None
     signers: Sequence[str] = ()
     unsigned: bool = False
+
+    @property
+    def results(self) -> Path | None:
+        """Where the kit's results lie, with the hospital's own counts of its rows."""
+        return None if self.kit is None else Kit.open(self.kit).folder / _RESULTS
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ def opened(asking: Asking) -> Iterator[tuple[ASGIApp, Listening, Served]]:
             calibration=asking.calibration,
             calibration_keys=own,
             reference=asking.reference,
+            results=asking.trusting.results,
             threads=asking.threads,
         )
         served = _served(asking, model)

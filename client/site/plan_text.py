@@ -17,7 +17,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import ANY, Leaf, Protection
 from wardround.common.secagg.graph import thresholds
-from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, TRAIN
+from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, TRAIN
 
 _WIDTH = 100
 _WORDS: dict[Protection, str] = {
@@ -43,6 +43,11 @@ _PROCEDURES = {
         "one or two numbers that correct a finished model's predictions, in some forty steps at "
         "most, and its figures before and after: on held-out rows, or on all of them where the "
         "settings say so; no model is trained"
+    ),
+    MONITOR: (
+        "how often each input, score and outcome of a finished model, which this hospital has "
+        "itself, falls into which bin: of its held-out rows, or of all of them where the settings "
+        "say so; no model is trained"
     ),
 }
 

@@ -60,7 +60,8 @@ class SitePolicy(MachineRules):
         ["train"],
         description=(
             'what may be asked of the data: `"train"` a model; `"describe"` it, in counts and '
-            'quantiles of all hospitals together; `"evaluate"` or `"calibrate"` a finished model'
+            'quantiles of all hospitals together; `"evaluate"`, `"calibrate"` or `"monitor"` a '
+            "finished model"
         ),
     )
     smallest_cell: int = Field(

@@ -90,7 +90,7 @@ def monitor(
     """Hold a model's rows of now against a reference: inputs, scores and, where the rows have them,
     outcomes.
 
-    Exit code 0: no drift; 20: an alarm. At most one window in 100 without drift raises one.
+    Exit code 0: no drift; 20: an alarm. Without drift at most one page in 100 has one.
     """
     from wardround.common.predict.predictor import load_model
 

@@ -157,9 +157,10 @@ def visible(watched: Watched) -> str:
     tests = max(1, round(ALPHA / 2 / min(_limits(watched), default=ALPHA / 2)))
     n, total = min(sizes, default=1), watched.reference.counts.rows("input")
     change = least_visible(n, max(1, total), 0.5, tests)
+    which = "a window raises" if len(sizes) < 2 else f"these {len(sizes)} windows together raise"
     return (
-        f"of {n:,} rows a share of one half is seen to change by {change:.0%} or more; a window "
-        f"without drift raises a false alarm with a chance of at most {ALPHA:.0%}"
+        f"of {n:,} rows a share of one half is seen to change by {change:.0%} or more; without "
+        f"drift {which} a false alarm with a chance of at most {ALPHA:.0%}"
     )
 
 

@@ -5,6 +5,8 @@
     finished    a finished model and rows: what goes together, and what the model says of them
     describe    what the data of all hospitals hold
     evaluate    figures of a finished model
+    calibrate   what corrects it
+    monitor     what it meets
 
 The worker's questions follow from the plan and from opened totals alone, so that each hospital
 works out by itself what a step may ask. A procedure talks to nobody, and what it publishes is of

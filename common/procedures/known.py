@@ -9,14 +9,16 @@ from wardround.common.procedures.calibrate.procedure import Calibrate
 from wardround.common.procedures.describe.procedure import Describe
 from wardround.common.procedures.evaluate.procedure import Evaluate
 from wardround.common.procedures.finished import check_finished
+from wardround.common.procedures.monitor.procedure import Monitor
 from wardround.common.procedures.procedure import FinishedModel, Procedure
-from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE
+from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR
 from wardround.common.tasks.base import Task
 
 _KINDS: dict[str, type[Procedure]] = {
     DESCRIBE: Describe,
     EVALUATE: Evaluate,
     CALIBRATE: Calibrate,
+    MONITOR: Monitor,
 }
 
 

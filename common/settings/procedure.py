@@ -11,6 +11,7 @@ from wardround.common.settings.finished import NamedModel
 from wardround.common.settings.key_errors import WrongKey
 
 TRAIN, DESCRIBE, EVALUATE, CALIBRATE = "train", "describe", "evaluate", "calibrate"
+MONITOR = "monitor"
 MOST_CELL = 1000
 Disturbance = Literal["noise", "missing", "absent", "contrast", "brightness", "blur", "unknown"]
 STRENGTHS: dict[str, tuple[tuple[float, ...], float]] = {
@@ -164,11 +165,33 @@ class CalibrateOptions(RowsOptions):
     """``[procedure]`` with ``name = "calibrate"``: what corrects a finished model's predictions."""
 
 
+class MonitorOptions(EvaluateOptions):
+    """``[procedure]`` with ``name = "monitor"``: what a finished model meets, as histograms."""
+
+    smallest_cell: int = Field(
+        5,
+        ge=3,
+        le=MOST_CELL,
+        description=(
+            "places of fewer persons (rows, where no patients are named) are counted with the next "
+            "ones, and what is shown is rounded to multiples of it"
+        ),
+    )
+    reference: PathText = Field(
+        "",
+        description=(
+            "what the counts are held against: an earlier run of `monitor` on this model, or its "
+            "`reference.json`. It stays with whoever asks"
+        ),
+    )
+
+
 PROCEDURES: dict[str, type[ProcedureOptions]] = {
     TRAIN: ProcedureOptions,
     DESCRIBE: DescribeOptions,
     EVALUATE: EvaluateOptions,
     CALIBRATE: CalibrateOptions,
+    MONITOR: MonitorOptions,
 }
 """Options of what there is, by name."""
 
@@ -177,12 +200,12 @@ class ProcedureTable(BaseModel):
     """``[procedure]``: which one, and its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: Literal["train", "describe", "evaluate", "calibrate"] = Field(
+    name: Literal["train", "describe", "evaluate", "calibrate", "monitor"] = Field(
         "train",
         description=(
             "`train` a model; `describe` the data: [what is there](describe.md), before a study; "
-            "or of a model that is finished `evaluate` the figures, or `calibrate` what it "
-            "predicts: [judgement](judgement.md)"
+            "or of a model that is finished `evaluate` the figures, `calibrate` what it "
+            "predicts, or `monitor` what it meets: [judgement](judgement.md)"
         ),
     )
 
@@ -220,7 +243,8 @@ class ProcedureTable(BaseModel):
 
     def shared(self) -> dict[str, Any]:
         """As all parties have it: a model's digest, and not where it lies."""
-        return {key: value for key, value in self.model_dump(mode="json").items() if key != "model"}
+        values = self.model_dump(mode="json")
+        return {key: one for key, one in values.items() if key not in ("model", "reference")}
 
     @property
     def options(self) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from wardround.common.procedures.describe import figures as described
 from wardround.common.procedures.describe import page as description
 from wardround.common.procedures.evaluate import page as evaluation
 from wardround.common.procedures.evaluate import procedure as evaluated
+from wardround.common.procedures.monitor import page as watch
+from wardround.common.procedures.monitor import procedure as watched
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.curves import Curves, curves_of
 from wardround.common.run.directory import RunDirectory
@@ -44,6 +46,7 @@ _PROCEDURES = (
     (described.FILE, described.FORMAT, description.page),
     (evaluated.FILE, evaluated.FORMAT, evaluation.page),
     (calibrated.CALIBRATION, calibrated.FORMAT, calibration.page),
+    (watched.MONITORING, watched.FORMAT, watch.page),
 )
 """What procedures publish: file, format, and the page that it makes."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from tests.client.serving.asgi import Client
 from tests.client.serving.made import Made, asked
@@ -86,3 +88,22 @@ def test_recent_rows_are_held_against_a_reference(model: Made, tmp_path: Path) -
             )
             alarms = {field for _, field, alarm in lines if alarm == "1"}
             assert lines and ("age" in alarms) == drifted and (drifted or not alarms)
+
+
+def test_whatever_the_rules_ask_for_is_written(model: Made) -> None:
+    """And when the model's last day has passed is what refuses it then."""
+    rules = (Path(__file__).parents[3] / "deploy" / "model.rules.yml").read_text()
+    asked_for = {name for rule in expressions(rules) for name in re.findall(r"wardround_\w+", rule)}
+    with asked(model.export) as (client, served):
+        client.post("/predict", json={"columns": columns(60)})
+        text, own = client.get("/metrics").text, served.model
+    written = set(re.findall(r"^(?:# TYPE )?(wardround_\w+)[ {]", text, re.M))
+    assert len(asked_for) >= 6 and asked_for <= written
+    (ends,) = re.findall(r"^wardround_serve_expires_timestamp_seconds (\S+)$", text, re.M)
+    last = datetime.fromtimestamp(float(ends), UTC) - timedelta(seconds=1)
+    assert not own.is_over(last.date()) and own.is_over(last.date() + timedelta(days=1))
+    assert last.date().isoformat() == own.expires
+
+
+def expressions(rules: str) -> list[str]:
+    return [one["expr"] for group in yaml.safe_load(rules)["groups"] for one in group["rules"]]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.client.serving.made import HOSPITAL, SERVER, SIGNERS, Made, asked
@@ -20,6 +21,9 @@ from wardround.client.serving.model import Trust, open_model
 from wardround.client.serving.serving import Asking, Reach, Trusting, opened
 from wardround.client.site.kit import Kit
 from wardround.common.calibration.calibration import Calibration, read_calibration
+from wardround.common.drift.counts import Counts
+from wardround.common.drift.field import fields_of
+from wardround.common.drift.reference import Reference
 from wardround.common.errors import (
     ConfigError,
     ModelRefused,
@@ -252,7 +256,23 @@ def test_a_kit_trusts_its_server_and_its_hospital(tmp_path: Path, model: Made) -
     with asked(own, signers=(), kit=kit.folder) as (client, served):
         assert served.model.signed and client.post("/predict", json=ROW).status_code == 200
         digest = served.model.digest
+        assert served.model.reference is None
+        counts = Counts(
+            fields_of(served.model.schema),
+            {one.key: np.arange(one.size) for one in fields_of(served.model.schema)},
+        )
     assert not (kit.folder / "state").exists(), "a kit may be one that is only read"
+    # its own counts of this model's study, and not of another's, are what rows are held against
+    for name, of in (("older", model.model), ("this", own)):
+        results = kit.folder / "results" / name
+        copy(of, results / "model")
+        (results / "own").mkdir()
+        whose = counts if name == "this" else counts + counts
+        (results / "own" / "reference.json").write_text(Reference(whose).to_text())
+    with asked(own, signers=(), kit=kit.folder) as (_, served):
+        reference = served.model.reference
+        assert reference is not None and reference.sums().keys() == counts.sums().keys()
+        assert all((reference.cells[key] == one).all() for key, one in counts.cells.items())
     with pytest.raises(ModelRefused, match="whom nobody trusts"):
         with asked(model.model, signers=(), kit=kit.folder):
             pass
