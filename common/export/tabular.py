@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from wardround.common.errors import ModelRefused
 from wardround.common.export.category_numbers import GAP, UNSEEN, category_numbers
+from wardround.common.export.exporter import Fed
 from wardround.common.export.graph import DOUBLE, FLOAT, STRING, Graph
 from wardround.common.export.names import graph_input
 from wardround.common.export.source import Source
@@ -53,7 +54,7 @@ def tabular_graph(source: Source) -> bytes:
     return graph.finish(source.notes)
 
 
-def task_of(source: Source) -> TabularTask:
+def task_of(source: Fed) -> TabularTask:
     """The model's task, which is of tables."""
     assert isinstance(source.task, TabularTask)  # ``exporter_of`` goes by its name
     return source.task

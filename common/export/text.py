@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from wardround.common.export.exporter import Fed
 from wardround.common.export.names import MASK, TAG_PROBABILITIES, TOKENS
 from wardround.common.export.source import Source
 from wardround.common.export.traced import traced_graph
@@ -47,7 +48,7 @@ def output_names(source: Source) -> list[str]:
     return [one.name for one in source.schema.outputs]
 
 
-def task_of(source: Source) -> TextTask:
+def task_of(source: Fed) -> TextTask:
     """The model's task, which is of texts."""
     assert isinstance(source.task, TextTask)  # ``exporter_of`` goes by its name
     return source.task

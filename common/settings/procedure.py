@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from wardround.common.settings.base import Table
+from wardround.common.settings.base import PathText, Table
 from wardround.common.settings.finished import NamedModel
 from wardround.common.settings.key_errors import WrongKey
 
@@ -165,7 +165,7 @@ class CalibrateOptions(RowsOptions):
     """``[procedure]`` with ``name = "calibrate"``: what corrects a finished model's predictions."""
 
 
-class MonitorOptions(EvaluateOptions):
+class MonitorOptions(RowsOptions):
     """``[procedure]`` with ``name = "monitor"``: what a finished model meets, as histograms."""
 
     smallest_cell: int = Field(
