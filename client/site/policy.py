@@ -59,9 +59,8 @@ class SitePolicy(MachineRules):
     procedures: Patterns = Field(
         ["train"],
         description=(
-            'what may be asked of the data: `"train"` a model; `"describe"` it, in counts and '
-            'quantiles of all hospitals together; `"evaluate"`, `"calibrate"` or `"monitor"` a '
-            "finished model"
+            'what may be asked of the data: `"train"` a model; `"describe"` the data; `"evaluate"`, '
+            '`"calibrate"` or `"monitor"` a finished model'
         ),
     )
     smallest_cell: int = Field(

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wardround.common.calibration.thresholds import read_thresholds
 from wardround.common.config.load import Config, load_config
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.versioned import Format
-from wardround.common.errors import RunDirectoryError, WardroundError
+from wardround.common.errors import ModelRefused, RunDirectoryError, WardroundError
 from wardround.common.figures.areas import around
 from wardround.common.figures.compared import compared, intervals, span_of
 from wardround.common.figures.figure import MEAN, OVERALL, Figure, FigureTable, is_number
@@ -39,8 +40,6 @@ from wardround.common.run.report.outside import OUTSIDE, outside_lines
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
 from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
 
-THRESHOLDS = "thresholds.json"
-"""In a model's folder: where to cut its probability."""
 _MOST_CHANGES = 10
 _PROCEDURES = (
     (described.FILE, described.FORMAT, description.page),
@@ -113,19 +112,17 @@ def _curves(
 
 
 def _thresholds(run: RunDirectory) -> list[dict[str, Any]]:
-    """Of the model's ``thresholds.json``: rule, threshold, figures; empty where it has none, or
-    another form."""
+    """Of the model's ``thresholds.json``; empty where it has none, or one that can't be read."""
     try:
-        stored = json.loads((run.model / THRESHOLDS).read_text("utf-8"))["thresholds"]
         rows: list[dict[str, Any]] = [
             {
                 "rule": str(one["rule"]),
                 "threshold": float(one["threshold"]),
                 "figures": {str(k): list(map(_or_none, v)) for k, v in one["figures"].items()},
             }
-            for one in stored
+            for one in read_thresholds(run.model)
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ModelRefused, ValueError, KeyError, TypeError, AttributeError):
         return []
     return [row for row in rows if 0 <= row["threshold"] <= 1]
 
