@@ -59,7 +59,7 @@ class SitePolicy(MachineRules):
     procedures: Patterns = Field(
         ["train"],
         description=(
-            'what may be asked of the data: `"train"` a model; `"describe"` the data; `"evaluate"`, '
+            'what may be asked: `"train"` a model; `"describe"` the data; `"evaluate"`, '
             '`"calibrate"` or `"monitor"` a finished model'
         ),
     )
