@@ -120,7 +120,7 @@ COMMANDS = (
     Command(
         "monitor",
         ANYONE,
-        "Has what a model meets changed? Rows of now against rows of before, and two models.",
+        "Hold a model's rows of now against a reference: inputs, scores and outcomes.",
         "wardround.common.monitor.cli",
     ),
     Command(
@@ -133,7 +133,7 @@ COMMANDS = (
     Command(
         "export",
         ANYONE,
-        "Write a finished model as a graph that other programs run: ONNX, torch.export.",
+        "Write a finished model as a graph: raw rows in, predictions out.",
         "wardround.common.export.cli",
         "export",
     ),

@@ -19,7 +19,7 @@ SERVER_PLAIN = {
     "after commit": dict(
         place="wardround.server.rounds.federation:write_checkpoint", count=1, when="after"
     ),
-    "final": dict(place="wardround.server.rounds.federation:write_preparation"),
+    "final": dict(place="wardround.server.rounds.finishing:write_preparation"),
 }
 CLIENT_PLAIN = {
     "statistics": dict(

@@ -71,6 +71,6 @@ def test_a_newer_group_is_refused_too() -> None:
     group = federation.ready()
     hospital = federation.hospitals["h01"]
     (name,) = hospital.store.names("secagg-group-")
-    hospital.store.records[name]["version"] = 3
-    with pytest.raises(ProtocolRefused, match="the stored secagg group has version 3"):
+    hospital.store.records[name]["version"] = 4
+    with pytest.raises(ProtocolRefused, match="the stored secagg group has version 4"):
         hospital.group(group.id)

@@ -95,9 +95,10 @@ def test_a_tables_test_rows(
         for figure, value in again.items():
             if (recorded := figures.get(figure)) is not None and np.isfinite(value):
                 # a regression's outputs are brought into the target's unit in float32
-                close = 1e-6 * again["rmse"] if kind == "regression" else 1e-12
+                # a float32 matrix product may round otherwise by how a batch is cut
+                close = 1e-6 * again["rmse"] if kind == "regression" else 1e-7
                 assert value == pytest.approx(
-                    recorded, rel=1e-6 if close > 1e-9 else 1e-12, abs=close
+                    recorded, rel=1e-6 if kind == "regression" else 1e-7, abs=close
                 )
                 compared += 1
     assert compared > 10

@@ -212,7 +212,7 @@ def test_completing_a_command_loads_none() -> None:
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["server", "study", "simulate"]
+    assert done.stdout.split() == ["serve", "server", "study", "simulate"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_what_is_not_installed_is_named_with_the_extra_that_brings_it(
 
 
 def test_what_a_command_lacks_only_when_it_works_is_named_too(capsys, monkeypatch) -> None:
-    def works(run: Path) -> None:
+    def works(run: Path, **options: object) -> None:
         raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
 
     command = get_command(cli.app).get_command(None, "report")

@@ -68,6 +68,7 @@ def test_what_a_run_leaves_behind(overrides) -> None:
         "model",
         "report.html",
         "run.json",
+        "sums.safetensors",
     }
     arrays, state = read_tensors(run / "model" / "model.safetensors")
     assert state == {"round": 3}
