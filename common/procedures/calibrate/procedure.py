@@ -169,6 +169,8 @@ class Calibrate(Procedure):
             made = corrected(self._kind, self._family, at, unit)
         except CalibrationRefused as error:
             raise TaskError(error.what or str(error), mend=error.mend) from None
+        gain = _mean(last[_GAIN][0], last[_GAIN_SQUARES][0], last["before/examples"][0])
+        better = gain[0] is not None and gain[0] > 0
         found = Calibration(
             model=self._options.model_digest,
             run="",
@@ -182,9 +184,9 @@ class Calibrate(Procedure):
                 "numbers": self._numbers(whole, at),
                 BEFORE: self._shown(last, BEFORE),
                 AFTER: self._shown(last, AFTER),
-                _GAIN: _mean(last[_GAIN][0], last[_GAIN_SQUARES][0], last["before/examples"][0]),
+                _GAIN: gain,
             },
-            notes=[_NOTE],
+            notes=[_NOTE] if better else [_NO_BETTER, _NOTE],
         )
         return {CALIBRATION: found.to_bytes().decode()}
 
@@ -307,6 +309,9 @@ class Calibrate(Procedure):
         return found
 
 
+_NO_BETTER = (
+    "On rows that it didn't see the correction is no better than the model as it is: don't use it."
+)
 _NOTE = (
     "Of all hospitals together: a hospital whose patients differ is corrected better by its own "
     "rows (wardround client calibrate)."
