@@ -207,7 +207,7 @@ def monitor(
 ) -> None:
     """Hold rows of now against this hospital's own of the study: inputs, scores and outcomes.
 
-    Sends nothing. Exit code 0: no drift; 20: an alarm. At most one window in 100 without drift
+    Sends nothing. Exit code 0: no drift; 20: an alarm. At most one page in 100 without drift
     raises one.
     """
     from wardround.client.monitor.watching import Asked, place_for, watch_at_home, watch_served
