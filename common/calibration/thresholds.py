@@ -27,6 +27,7 @@ import numpy as np
 
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ConfigError, ModelRefused
+from wardround.common.figures.curves import groups_of
 from wardround.common.figures.sums import Floats, Sums, score_edges
 from wardround.common.text import to_json
 
@@ -64,23 +65,29 @@ class Threshold:
 
 
 def thresholds_of(
-    task: Task[Any], sums: Mapping[str, Any] | None, split: str = "", rules: Sequence[str] = RULES
+    task: Task[Any],
+    sums: Mapping[str, Any] | None,
+    split: str = "",
+    rules: Sequence[str] = RULES,
+    smallest: int = 0,
 ) -> str:
     """The text of ``thresholds.json`` by a split's added sums; '' where there is no threshold to be
     chosen: the task has no two classes, or there are too few rows of one.
 
     split : of which rows they are
-
-    No count stands in it: shares are rounded to three digits.
+    smallest : thresholds lie where the steps of the curves that are shown do, between which there
+        are so many rows of each class (``figures/curves.py``); so they tell nothing more
     """
-    found = thresholds(sums or {}, rules) if task.class_scores else []
+    found = thresholds(sums or {}, rules, smallest) if task.class_scores else []
     if not found:
         return ""
     values = {"split": split, "thresholds": [asdict(one) for one in found]}
     return to_json(FORMAT.seal(values), indent=1) + "\n"
 
 
-def thresholds(sums: Mapping[str, Any], rules: Sequence[str] = RULES) -> list[Threshold]:
+def thresholds(
+    sums: Mapping[str, Any], rules: Sequence[str] = RULES, smallest: int = 0
+) -> list[Threshold]:
     """Of ``binary_sums``, in the order of the rules; none for other sums or too few rows.
 
     Raises ConfigError for a rule that is none.
@@ -92,6 +99,11 @@ def thresholds(sums: Mapping[str, Any], rules: Sequence[str] = RULES) -> list[Th
     if min(positives.sum(), negatives.sum()) < LEAST:
         return []
     curve = _Curve.of({"positives": positives, "negatives": negatives})
+    if smallest:
+        groups = groups_of(positives, negatives, smallest)
+        if groups is None:
+            return []
+        curve = curve.at(groups.low)
     return [curve.chosen(rule, kind, share) for rule, kind, share in asked]
 
 
@@ -152,6 +164,11 @@ class _Curve:
     def of(cls, sums: Sums) -> _Curve:
         true, false = (np.cumsum(sums[key][::-1])[::-1] for key in _HISTOGRAMS)
         return cls(np.concatenate([[0.0], score_edges(len(true))]), true, false)
+
+    def at(self, cuts: Sequence[float]) -> _Curve:
+        """At these edges only."""
+        places = np.searchsorted(self.edges, cuts)
+        return _Curve(self.edges[places], self.true[places], self.false[places])
 
     def chosen(self, rule: str, kind: str, share: float) -> Threshold:
         positive, negative = self.true[0], self.false[0]

@@ -12,7 +12,9 @@ of these were predicted which. Shown are *blocks* of groups, at three levels:
 Blocks of a level are unions of blocks of the level above it. **Claim:** whoever knows all that is
 shown, and the exact counts of all groups together, finds no cell that must have fewer than k rows,
 be it a group's, a group's of one outcome, or a group's of one outcome and prediction, or of several
-columns' groups at once; but where the counts of all groups together alone say it.
+columns' groups at once; but where the counts of all groups together alone say it, or where it is
+known how columns go together: of an age in years cut at 40 and one in months cut at 481 the tables
+differ by one cell, which is then known. Such columns are for who approves a study to see.
 
 Proof: let group g be in blocks A, B, C of the three levels. Give all rows of A to g. Its rows of
 outcome t may be min(A, B_t), as in a table with given margins (Fréchet) one cell may be as large as

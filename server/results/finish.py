@@ -28,7 +28,7 @@ from wardround.common.run.directory import RunDirectory
 from wardround.common.run.sums import read_sums
 from wardround.common.tasks.base import Task
 from wardround.server.results.card_notes import card_notes
-from wardround.server.results.shared import shared_rounds, shared_summary
+from wardround.server.results.shared import SMALLEST, shared_rounds, shared_summary
 from wardround.server.rounds.finishing import seal_model
 from wardround.server.rounds.parts import FederationParts
 
@@ -55,7 +55,7 @@ def thresholds_text(run: RunDirectory, task: Task[Any], chosen_round: int) -> st
     shown = evaluation_of(shared_rounds(run.rounds(), chosen_round), chosen_round)
     for split in HELD_OUT:
         if split in shown.get("overall", {}) and (
-            text := thresholds_of(task, read_sums(run, split), split)
+            text := thresholds_of(task, read_sums(run, split), split, smallest=SMALLEST)
         ):
             return text
     return ""

@@ -59,13 +59,13 @@ from wardround.common.figures.sums import (
     scalar,
 )
 from wardround.common.figures.survival import survival_figures, survival_sums
-from wardround.common.procedures.finished import scored, splits_of
+from wardround.common.procedures.finished import scored
+from wardround.common.procedures.on_model import OnModel
 from wardround.common.procedures.procedure import (
     Asked,
     Earlier,
     FinishedModel,
     Parts,
-    Procedure,
     Shapes,
 )
 from wardround.common.settings import CALIBRATE, CalibrateOptions
@@ -82,25 +82,20 @@ _BINS = 1000
 _Z = 1.959963984540054
 
 
-class Calibrate(Procedure):
+class Calibrate(OnModel):
     """A finished model's correction."""
 
     name = CALIBRATE
-    needs_model = True
+    steps = MOST_STEPS + 1
 
     def __init__(self, config: Config, task: Task[Any], model: FinishedModel | None) -> None:
-        self._config, self._task, self._finished = config, task, model
+        super().__init__(config, task, model)
         self._options = cast(CalibrateOptions, config.procedure.settings)
         self._kind = kind_of(model.schema) if model is not None else ""
 
     @classmethod
     def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
-        if config.privacy.enabled:
-            raise config.error(
-                "procedure.name",
-                "'calibrate' takes exact sums in several steps, and [privacy] would not be on them",
-                "leave [privacy] out, or let each hospital calibrate at home",
-            )
+        cls.refuse_privacy(config, "or let each hospital calibrate at home")
         found = cls(config, task, model)
         if model is not None and not found._kind:
             raise config.error(
@@ -109,17 +104,6 @@ class Calibrate(Procedure):
                 "name a classifier, a regression or a survival model",
             )
         return found
-
-    @classmethod
-    def planned_steps(cls, config: Config) -> int:
-        return MOST_STEPS + 1
-
-    @property
-    def most_steps(self) -> int:
-        return MOST_STEPS + 1
-
-    def adds(self, sizes: Mapping[str, int]) -> bool:
-        return any(sizes[split] for split in splits_of(self._options, sizes))
 
     # --- what is asked ----------------------------------------------------------------------------
     def shapes(self, earlier: Earlier) -> Shapes | None:
@@ -133,7 +117,7 @@ class Calibrate(Procedure):
         return {key: one.shape for key, one in self._figures(values, values, none).items()}
 
     def sums(self, parts: Parts, earlier: Earlier) -> Sums:
-        chosen = splits_of(self._options, parts)
+        chosen = self._splits(parts)
         device = self._config.training.device
         outputs, targets = scored(self._task, self._model, parts, chosen, device)
         values, truth = self._values(outputs), self._targets(targets)
@@ -191,11 +175,6 @@ class Calibrate(Procedure):
         return {CALIBRATION: found.to_bytes().decode()}
 
     # --- parts ------------------------------------------------------------------------------------
-    @property
-    def _model(self) -> FinishedModel:
-        assert self._finished is not None
-        return self._finished
-
     @property
     def _family(self) -> Family:
         return OF_KIND[self._kind]

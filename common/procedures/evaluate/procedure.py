@@ -19,13 +19,13 @@ from wardround.common.figures.within import of_enough, own_sums, taken_out
 from wardround.common.judgement.judge import FILE as JUDGEMENT
 from wardround.common.judgement.judge import Judge, check_judgement
 from wardround.common.procedures.evaluate.altered import Altered, check_altered
-from wardround.common.procedures.finished import scored, splits_of
+from wardround.common.procedures.finished import scored
+from wardround.common.procedures.on_model import OnModel
 from wardround.common.procedures.procedure import (
     Asked,
     Earlier,
     FinishedModel,
     Parts,
-    Procedure,
     Shapes,
 )
 from wardround.common.settings import EVALUATE, EvaluateOptions
@@ -37,14 +37,13 @@ FILE = "evaluation.json"
 FORMAT = Format("evaluation of a finished model", "ask for it again: wardround analyse")
 
 
-class Evaluate(Procedure):
+class Evaluate(OnModel):
     """Figures of a finished model."""
 
     name = EVALUATE
-    needs_model = True
 
     def __init__(self, config: Config, task: Task[Any], model: FinishedModel | None) -> None:
-        self._config, self._task, self._finished = config, task, model
+        super().__init__(config, task, model)
         self._options = cast(EvaluateOptions, config.procedure.settings)
         self._judge, self._altered = None, None
         if self._options.disturbs and model is not None:
@@ -54,39 +53,18 @@ class Evaluate(Procedure):
 
     @classmethod
     def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
-        if config.privacy.enabled:
-            raise config.error(
-                "procedure.name",
-                "'evaluate' gives exact sums, and [privacy] would not be on them",
-                "leave [privacy] out, and ask only whom exact figures are good enough for",
-            )
+        cls.refuse_privacy(config, "and ask only whom exact figures are good enough for")
         check_judgement(config, task)
         options = config.procedure.settings
         if isinstance(options, EvaluateOptions) and options.disturbs:
             check_altered(config, task)
         return cls(config, task, model)
 
-    @classmethod
-    def planned_steps(cls, config: Config) -> int:
-        return 1
-
-    @property
-    def most_steps(self) -> int:
-        return 1
-
-    @property
-    def _model(self) -> FinishedModel:
-        assert self._finished is not None
-        return self._finished
-
     def shapes(self, earlier: Earlier) -> Shapes | None:
         return {} if earlier else None
 
-    def adds(self, sizes: Mapping[str, int]) -> bool:
-        return any(sizes[split] for split in splits_of(self._options, sizes))
-
     def sums(self, parts: Parts, earlier: Earlier) -> Sums:
-        chosen = splits_of(self._options, parts)
+        chosen = self._splits(parts)
         device = self._config.training.device
         outputs, targets = scored(self._task, self._model, parts, chosen, device)
         found = self._task.metrics(outputs, targets)

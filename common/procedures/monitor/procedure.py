@@ -26,14 +26,14 @@ from wardround.common.durable.versioned import Format
 from wardround.common.errors import DataError, TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.judgement.judge import check_judgement
-from wardround.common.procedures.finished import outputs_of, prepared, splits_of
+from wardround.common.procedures.finished import outputs_of, prepared
 from wardround.common.procedures.monitor.shown import shown_counts
+from wardround.common.procedures.on_model import OnModel
 from wardround.common.procedures.procedure import (
     Asked,
     Earlier,
     FinishedModel,
     Parts,
-    Procedure,
     Shapes,
 )
 from wardround.common.settings import MONITOR, MonitorOptions
@@ -46,40 +46,23 @@ FORMAT = Format("watch over hospitals", "ask for it again: wardround analyse")
 ALL = "all hospitals"
 
 
-class Monitor(Procedure):
+class Monitor(OnModel):
     """What a finished model meets."""
 
     name = MONITOR
-    needs_model = True
 
     def __init__(self, config: Config, task: Task[Any], model: FinishedModel | None) -> None:
-        self._config, self._task, self._finished = config, task, model
+        super().__init__(config, task, model)
         self._options = cast(MonitorOptions, config.procedure.settings)
 
     @classmethod
     def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
-        if config.privacy.enabled:
-            raise config.error(
-                "procedure.name",
-                "'monitor' gives exact sums, and [privacy] would not be on them",
-                "leave [privacy] out, or let each hospital watch at home: client monitor",
-            )
+        cls.refuse_privacy(config, "or let each hospital watch at home: client monitor")
         check_judgement(config, task)
         made = cls(config, task, model)
         if model is not None:
             made._earlier()  # what can't be read is told before anybody is asked
         return made
-
-    @classmethod
-    def planned_steps(cls, config: Config) -> int:
-        return 1
-
-    @property
-    def most_steps(self) -> int:
-        return 1
-
-    def adds(self, sizes: Mapping[str, int]) -> bool:
-        return any(sizes[split] for split in splits_of(self._options, sizes))
 
     def shapes(self, earlier: Earlier) -> Shapes | None:
         return {} if earlier else {one.key: (one.size,) for one in self._asked()}
@@ -96,7 +79,7 @@ class Monitor(Procedure):
             )
             return said
 
-        for split in splits_of(self._options, parts):
+        for split in self._splits(parts):
             raw = parts[split]
             if self._task.size(raw):
                 columns = scored(self._task, schema, raw, say)
@@ -132,11 +115,6 @@ class Monitor(Procedure):
         }
 
     # --- parts ------------------------------------------------------------------------------------
-    @property
-    def _model(self) -> FinishedModel:
-        assert self._finished is not None
-        return self._finished
-
     def _asked(self) -> tuple[Field, ...]:
         schema = self._model.schema
         groups = {of_group(schema, number).key for number in range(len(GROUPS) - 1)}

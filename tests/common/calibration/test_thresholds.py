@@ -12,6 +12,7 @@ from sklearn.metrics import roc_curve
 
 from wardround.common.calibration.thresholds import RULES, thresholds, thresholds_of
 from wardround.common.errors import ConfigError
+from wardround.common.figures.curves import groups_of
 from wardround.common.figures.sums import add_sums, binary_sums
 
 GENERATOR = np.random.default_rng(1)
@@ -74,3 +75,18 @@ def test_where_none_can_be_chosen_there_is_no_file() -> None:
     for wrong in ("sensitivity=1", "auc=0.9", "youden=1", "specificity=x"):
         with pytest.raises(ConfigError, match="is no rule; give sensitivity=0.9"):
             thresholds(SUMS, [wrong])
+
+
+def test_published_ones_lie_where_shown_curves_have_steps() -> None:
+    """So a threshold beside a curve tells no cell of fewer than 5 rows of either class."""
+    groups = groups_of(SUMS["positives"], SUMS["negatives"], 5)
+    assert groups is not None
+    text = thresholds_of(TASK, SUMS, "test", smallest=5)  # type: ignore[arg-type]
+    chosen = [one["threshold"] for one in json.loads(text)["thresholds"]]
+    assert all(min(abs(cut - low) for low in groups.low) < 1e-5 * max(cut, 1e-9) for cut in chosen)
+    cuts = sorted({0.0, *chosen, 1.1})
+    for low, high in zip(cuts, cuts[1:], strict=False):
+        between = (low <= SCORES) & (high > SCORES)
+        assert min(np.sum(TRUTH[between]), np.sum(1 - TRUTH[between])) >= 5
+    free = [one.threshold for one in thresholds(SUMS)]
+    assert set(free) - set(chosen)  # without the bound they lie elsewhere

@@ -111,7 +111,7 @@ def test_what_it_cant_be_asked_of_is_refused(
     made = unlike("binary")
     run = simulate(made.config(*ONE, PLAIN, runs=tmp_path / "trained")).run_directory
     private = ("privacy.unit='example'", "privacy.epsilon=8.0")
-    with pytest.raises(ConfigError, match="'calibrate' takes exact sums in several steps"):
+    with pytest.raises(ConfigError, match="'calibrate' gives exact sums"):
         analyse(made.config(PLAIN, *asking(run), *private, runs=tmp_path))
     # totals that a server made up: none that rows give, and of too few of an outcome
     config = made.config(PLAIN, *asking(run), runs=tmp_path)
