@@ -21,6 +21,7 @@ from wardround.common.errors import ConfigError, TaskError
 from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.procedures.calibrate.procedure import Calibrate, halves
 from wardround.common.run.sums import read_sums
+from wardround.server.results.shared import SMALLEST
 from wardround.simulations import analyse, simulate
 
 ONE = ("federation.rounds=1", "simulation.baselines=false")
@@ -147,6 +148,6 @@ def test_a_runs_model_folder_has_thresholds_of_its_evaluation(
     assert sums is not None and min(sums["positives"].sum(), sums["negatives"].sum()) >= 10
     stored = json.loads((run / "model" / "thresholds.json").read_text())
     assert stored["split"] == "test"
-    expected = [json.loads(json.dumps(vars(one))) for one in thresholds(sums)]
+    expected = [json.loads(json.dumps(vars(one))) for one in thresholds(sums, smallest=SMALLEST)]
     assert stored["thresholds"] == expected
     assert "thresholds.json" in {one.name for one in ModelFolder.open(run).listed.files}
