@@ -13,7 +13,6 @@ from wardround.client.site.kit import Kit
 from wardround.client.training.evaluation import model_outputs
 from wardround.common.calibration.correction import MULTICLASS, REGRESSION, kind_of
 from wardround.common.errors import DataError, ModelRefused, TaskError, WardroundError
-from wardround.common.model.saved import hospital_path
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.settings import TrainingTable
@@ -50,11 +49,7 @@ class Scored:
 def own_module(kit: Kit, folder: ModelFolder) -> Any:
     """The model of this hospital, where entries are personal; else the one of all. Raises
     ModelRefused, CheckpointError."""
-    if not folder.personal:
-        return folder.module()
-    mine = hospital_path(folder.path, kit.name).relative_to(folder.path).as_posix()
-    listed = any(one.name == mine for one in folder.listed.files)
-    return folder.module(kit.name) if listed else folder.joined(kit.name)
+    return folder.module(kit.name if folder.personal else None)
 
 
 @with_ordinary_torch

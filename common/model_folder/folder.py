@@ -22,7 +22,7 @@ from wardround.common.durable.files import writing
 from wardround.common.durable.tensors import read_tensors
 from wardround.common.errors import ModelRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.model.saved import MODEL, PREPARATION, SavedModel, hospital_path
+from wardround.common.model.saved import HOSPITALS, MODEL, PREPARATION, SavedModel, hospital_path
 from wardround.common.model_folder.listed import Listed, digest_of, read_list
 from wardround.common.model_folder.schema_file import CONFIG, SCHEMA
 from wardround.common.model_folder.schema_file import read_schema as read_schema
@@ -114,36 +114,33 @@ class ModelFolder:
     def module(self, hospital: str | None = None) -> nn.Module:
         """The model in evaluation mode, its outputs in their own unit.
 
-        hospital : whose, where entries are personal
+        hospital : whose, where entries are personal: a listed file, or the one that this hospital
+            put beside the listed ones when its results came (``client/results/joining.py``)
 
-        Raises CheckpointError with the mend, ModelRefused for a file that isn't listed.
+        Raises CheckpointError with the mend, ModelRefused for another file that isn't listed.
         """
         if hospital is not None and self.personal:
             name = hospital_path(self.path, hospital).relative_to(self.path).as_posix()
-            if all(one.name != name for one in self.listed.files):
-                known = ", ".join(self.hospitals()[:5]) or "none"
-                what = f"the folder holds no model of '{hospital}' (it has: {known})"
-                raise ModelRefused(what, who=str(self.path))
+            if self.file(name) is None:
+                self._check_joined(hospital)
         return self._saved.load(hospital)
 
-    def joined(self, hospital: str) -> nn.Module:
-        """``module``, of the whole model that this hospital put beside the listed files when its
-        results came (``client/results/joining.py``).
-
-        Raises ModelRefused if it isn't there, or shares other values than the listed model.
-        """
+    def _check_joined(self, hospital: str) -> None:
+        """Raise ModelRefused unless this hospital's whole model lies beside a list that has
+        nobody's, and shares the listed values."""
         path = hospital_path(self.path, hospital)
-        if not path.is_file():
+        others = any(one.name.startswith(f"{HOSPITALS}/") for one in self.listed.files)
+        if others or not path.is_file():
+            known = ", ".join(self.hospitals()[:5]) or "none"
             raise ModelRefused(
-                f"the layers that stay with '{hospital}' aren't beside the model",
+                f"the folder holds no model of '{hospital}' (it has: {known})",
                 who=str(self.path),
-                mend="evaluate the results at the hospital: wardround client results KIT",
+                mend="a hospital's own comes with its results: wardround client results KIT",
             )
         whole, shared = (read_tensors(one)[0] for one in (path, self.path / MODEL))
         for name, value in shared.items():
             if name not in whole or not np.array_equal(whole[name], value):
                 raise ModelRefused(f"'{name}' in it isn't the model's", who=str(path))
-        return self._saved.load(hospital)
 
     def trained(self) -> nn.Module:
         """The same of all hospitals together, its outputs as in training: what ``Task.metrics``

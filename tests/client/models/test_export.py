@@ -81,7 +81,7 @@ def test_its_own_layers_are_inside(home: AtHome, tmp_path: Path) -> None:
         Source.of(folder)
     found = export_at_home(home.kit, model="personal", out=tmp_path / "export")
     assert found.info.hospital == home.kit.name
-    module = folder.joined(home.kit.name)
+    module = folder.module(home.kit.name)
     wanted = made.predicted(
         Source.of(folder, home.kit.name, module=module), made.some_rows("binary")
     )
@@ -107,5 +107,5 @@ def test_layers_of_another_model_are_refused(home: AtHome) -> None:
     with pytest.raises(ModelRefused, match="'weight' in it isn't the model's"):
         export_at_home(home.kit, model="altered")
     own.unlink()
-    with pytest.raises(ModelRefused, match="aren't beside the model"):
+    with pytest.raises(ModelRefused, match="holds no model of"):
         export_at_home(home.kit, model="altered")

@@ -35,6 +35,7 @@ from wardround.common.figures.figure import BOUND_SENTENCE
 from wardround.common.model.saved import SavedModel
 from wardround.common.model_folder.folder import read_schema
 from wardround.common.model_folder.listed import digest_of
+from wardround.common.predict import load_model
 
 Ended = Callable[[str, str], Path]
 
@@ -151,6 +152,8 @@ def test_personal_layers_are_joined_and_evaluated_as_in_the_run(runs: Any, tmp_p
         saved = SavedModel(folder / "model", hospital.task, hospital.config.federation.seed)
         assert saved.hospitals() == [name] and saved.personal
         whole = saved.load(name)
+        predicts = load_model(folder, name).module.state_dict()
+        assert all(torch.equal(predicts[k], v) for k, v in whole.state_dict().items())
         own, _ = read_tensors(hospital.model_folder / "round-0002.safetensors")  # type: ignore[operator]
         for key, value in own.items():
             assert torch.equal(whole.state_dict()[key], torch.from_numpy(value)), key
