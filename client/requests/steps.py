@@ -31,8 +31,9 @@ from wardround.client.secagg.masking import (
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.procedures.known import make_procedure, needs_model
+from wardround.common.procedures.known import make_procedure, needs_model, step_words
 from wardround.common.procedures.procedure import Procedure, Shapes
+from wardround.common.procedures.words import Words
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.names import SPLITS
 from wardround.common.protocol.sums import SumsReply, SumsRequest, joined, parted
@@ -73,6 +74,10 @@ class AskedStep:
             return shapes_of(self.sums(hospital))
         with fixed_words("prepare() and metrics()"):
             return shapes_of(self.procedure.sums(hospital.without_rows(), self.earlier))
+
+    def words(self, hospital: Hospital) -> Words | None:
+        """Which of its sums are words; none where noise is on them."""
+        return step_words(hospital.config, self.procedure, self.earlier)
 
     def before(self) -> bytes:
         """Digest of what the step before was asked with; empty for the first."""
@@ -143,7 +148,8 @@ def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Con
     masked = MaskedAsk.of(request.masked, step, content, hospital, state)
     # in the first step nothing of the server's has a part in what is computed, but for its model
     noised = private.noised if private else None
-    return mask_sums(masked, own, all_asked=False, told=not fixed, noised=noised)
+    words = asked.words(hospital)
+    return mask_sums(masked, own, all_asked=False, told=not fixed, noised=noised, words=words)
 
 
 def step_layout(hospital: Hospital, step: int, totals: Totals) -> Content:

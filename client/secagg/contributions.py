@@ -102,12 +102,13 @@ class Step:
 class Terms:
     """How numbers are written for a sum, as this hospital's settings and its plan have it.
 
+    fine : as in a TaskRequest: 1 for whole numbers with noise, 2 for words of named sums
     largest_weight : None where no plan fixes it (a simulation's)
     """
 
     bits: int
     clip: Clip
-    fine: bool
+    fine: int
     largest_weight: int | None
 
     def check(self, task: TaskRequest, limits: Thresholds) -> None:
@@ -117,7 +118,7 @@ class Terms:
             self._refuse("clip", task.clip, clip)
         for name, here, own in (
             ("bits", task.bits, self.bits),
-            ("fine", task.fine, int(self.fine)),
+            ("fine", task.fine, self.fine),
             ("largest_weight", task.largest_weight, self.largest_weight),
         ):
             if own is not None and here != own:

@@ -25,6 +25,7 @@ from wardround.client.state import ClientState
 from wardround.common.errors import ProtocolRefused, RequestRefused
 from wardround.common.figures.sums import Sums, scalar
 from wardround.common.flower.arrays import Arrays
+from wardround.common.procedures.words import Words
 from wardround.common.protocol import names as m
 from wardround.common.protocol.masked import KeyReply, KeyRequest, MaskedReply, MaskedTask
 from wardround.common.protocol.message import Content
@@ -38,7 +39,7 @@ from wardround.common.secagg.content import (
     encode_sums_layout,
     sums_layout,
 )
-from wardround.common.secagg.encoding import OWN_NAMES, VectorLayout
+from wardround.common.secagg.encoding import WORDS, VectorLayout
 from wardround.common.secagg.graph import Thresholds
 
 
@@ -68,14 +69,16 @@ class MaskedAsk:
         """Of a request's records, which are the ones that are digested: raw, not as decoded."""
         return cls(task, step, cache(lambda: digests_of(request)), hospital, state)
 
-    def asked(self, clip: Clip | None = None) -> Asked:
+    def asked(self, clip: Clip | None = None, word_bits: int = 0) -> Asked:
         """The request with the terms that this hospital's settings and plan give its numbers.
 
         clip : of a fine encoding, whose whole numbers carry noise or get it
+        word_bits : of words of named sums; 0 where there are none
         """
         table, plan = self.hospital.config.secure_aggregation, self.hospital.plan
         largest = 1 if clip or self.step.kind != "train" else plan.largest_weight
-        terms = Terms(table.bits, clip or (lambda limits: table.clip), bool(clip), largest)
+        how = WORDS if word_bits else int(bool(clip))
+        terms = Terms(word_bits or table.bits, clip or (lambda limits: table.clip), how, largest)
         first = bytes.fromhex(plan.first_model)
         judged, forgets = self.hospital.config.judgement is not None, self.hospital.simulated
         return Asked(self.step, plan.run, plan.uploads, first, terms, self.digests, judged, forgets)
@@ -141,6 +144,7 @@ def mask_sums(
     all_asked: bool = True,
     told: bool = False,
     noised: Callable[[Sums, Thresholds], Sums] | None = None,
+    words: Words | None = None,
 ) -> Content:
     """The masked answer to a request for sums; ``sums`` is called after the task was checked.
 
@@ -149,15 +153,18 @@ def mask_sums(
     told : whether the server may know that, and why, ``sums`` fails: it has no part in what is
         computed; else the answer is one of zeros
     noised : puts a hospital's part of the noise on the sums, by the group that they go into
+    words : which of the sums this hospital adds as words, and of how many bits
     """
     layout = sums_layout(asked.task.sums_layout())
+    check_words(layout, words)
     pending = begin_upload(asked, layout)
 
     def answer() -> Content:
         values = _asked_values(layout, sums(), all_asked)
         if noised is not None:
             values = noised(values, pending.limits)
-        return finish_upload(pending, asked.hospital, {}, values, 1)
+        whole = {name: values[name] for name in layout.update}
+        return finish_upload(pending, asked.hospital, whole, values, 1)
 
     if told:
         return answer()
@@ -166,12 +173,13 @@ def mask_sums(
 
 def _asked_values(layout: VectorLayout, values: Sums, all_asked: bool) -> Sums:
     """The sums, held against the layout that was asked for. Raises ProtocolRefused."""
+    named = layout.named
     if not all_asked:
         _check_lacking(layout, values)
     for name, value in values.items():
-        if not all_asked and name not in layout.exact:
+        if not all_asked and name not in named:
             continue
-        if name not in layout.exact or layout.exact[name].shape != value.shape:
+        if name not in named or named[name].shape != value.shape:
             raise ProtocolRefused(f"this hospital's sum '{name[:100]}' is not in the agreed layout")
     return values
 
@@ -185,7 +193,7 @@ def check_lacking(task: MaskedTask, own: Sums) -> None:
 def check_exactly(task: MaskedTask, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ProtocolRefused unless just these sums are asked for, in these shapes."""
     layout = sums_layout(task.sums_layout())
-    asked = {name: spec.shape for name, spec in layout.exact.items() if name not in OWN_NAMES}
+    asked = {name: spec.shape for name, spec in layout.named.items()}
     if asked != dict(shapes):
         odd = min(set(asked.items()) ^ set(shapes.items()))[0]
         raise ProtocolRefused(
@@ -193,8 +201,20 @@ def check_exactly(task: MaskedTask, shapes: Mapping[str, tuple[int, ...]]) -> No
         )
 
 
+def check_words(layout: VectorLayout, words: Words | None) -> None:
+    """Raise ProtocolRefused unless just those of the sums are words that this hospital's program
+    makes words, in its ring: in another one they would be opened modulo that."""
+    own = words.names & set(layout.named) if words is not None else frozenset()
+    bits = words.bits if words is not None and own else 0
+    if set(layout.update) != own or layout.word_bits != bits:
+        raise ProtocolRefused(
+            "the sums are to be added in other words than this hospital works out: "
+            f"{len(layout.update)} in {layout.word_bits} bits, not {len(own)} in {bits}"
+        )
+
+
 def _check_lacking(layout: VectorLayout, own: Sums) -> None:
-    if lacking := sorted(set(layout.exact) - set(own) - set(OWN_NAMES)):
+    if lacking := sorted(set(layout.named) - set(own)):
         raise ProtocolRefused(
             f"this hospital has no sum '{lacking[0][:100]}', and its zeros would leave the others' "
             "numbers alone in it; every hospital must have the same sums (its task's statistics, "
@@ -209,7 +229,7 @@ def asked_splits(task: MaskedTask, sizes: Mapping[str, int]) -> list[str]:
     zeros would leave the figures of others alone in the sum.
     """
     layout = sums_layout(task.sums_layout())
-    asked = sorted({name.partition("/")[0] for name in set(layout.exact) - set(OWN_NAMES)})
+    asked = sorted({name.partition("/")[0] for name in layout.named})
     if strange := [split for split in asked if not sizes.get(split)]:
         raise ProtocolRefused(
             f"this hospital has no {strange[0][:100]} rows, and its zeros would leave the others' "
@@ -263,7 +283,7 @@ def begin_upload(asked: MaskedAsk, layout: VectorLayout, clip: Clip | None = Non
     clip : where whole numbers are to be sent, which carry noise or get it: their reach in the ring
     """
     client = secure_client(asked.hospital, asked.state)
-    return client.begin(asked.task.message, layout, asked.asked(clip))
+    return client.begin(asked.task.message, layout, asked.asked(clip, layout.word_bits))
 
 
 def finish_upload(

@@ -28,6 +28,7 @@ from wardround.common.secagg.encoding import (
     add_whole,
     encode_exact,
     quantise,
+    whole_numbers,
 )
 from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.keys import derive
@@ -84,7 +85,7 @@ class PendingUpload:
         Parameters
         ----------
         update : the arrays of the layout's update section, as changes to be averaged; int64 for a
-            fine encoding
+            fine encoding; whole numbers, float64 or int64, for words
         exact : those of the exact section; a missing one counts as zero
         weight : what the weighted arrays count with, from 1 to the task's largest weight
         rounding_key : 16 secret bytes for stochastic rounding; None: from the operating system
@@ -105,6 +106,9 @@ class PendingUpload:
                 raise ValueError(f"'{name}' has shape {update[name].shape}, not {spec.shape}")
             target = vector.update[start : start + len(values)]
             start += len(values)
+            if self.encoding.words:
+                add_whole(whole_numbers(values, self.encoding.levels), target)
+                continue
             if self.encoding.fine:
                 add_whole(values, target)
                 continue

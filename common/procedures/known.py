@@ -10,7 +10,8 @@ from wardround.common.procedures.describe.procedure import Describe
 from wardround.common.procedures.evaluate.procedure import Evaluate
 from wardround.common.procedures.finished import check_finished
 from wardround.common.procedures.monitor.procedure import Monitor
-from wardround.common.procedures.procedure import FinishedModel, Procedure
+from wardround.common.procedures.procedure import Earlier, FinishedModel, Procedure
+from wardround.common.procedures.words import Words
 from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR
 from wardround.common.tasks.base import Task
 
@@ -31,6 +32,11 @@ def needs_model(config: Config) -> bool:
     """Whether the configured procedure is asked of a finished model."""
     kind = _KINDS.get(config.procedure.name)
     return kind is not None and kind.needs_model
+
+
+def step_words(config: Config, procedure: Procedure, earlier: Earlier) -> Words | None:
+    """Which of a procedure's next sums are words, under masks: the same at both ends."""
+    return None if config.privacy.enabled else procedure.words(earlier)
 
 
 def make_procedure(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from wardround.common.config.load import Config
 from wardround.common.figures.sums import Sums
+from wardround.common.procedures.words import Words
 from wardround.common.tasks.base import Fit, Task
 from wardround.common.tasks.inputs import Inputs
 from wardround.common.tasks.schema import Schema
@@ -125,6 +126,14 @@ class Procedure(ABC):
         leaves. It reads nothing but the settings, the model and ``earlier``. Raises TaskError for
         totals that no hospitals could have given.
         """
+
+    def words(self, earlier: Earlier) -> Words | None:
+        """Which of the next step's sums are whole numbers that masks may hide in narrow words, at
+        1 to 8 bytes instead of 24; None: all are exact. It reads what ``shapes`` does.
+
+        Under ``[privacy]`` it isn't asked: noise has no bound, so all are exact then.
+        """
+        return None
 
     @abstractmethod
     def sums(self, parts: Parts, earlier: Earlier) -> Sums:

@@ -28,7 +28,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from wardround.common.flower.arrays import array_bytes
 
 R = TypeVar("R", ArrayRecord, MetricRecord, ConfigRecord)
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of this vocabulary; both sides must speak the same."""
 
 MANIFEST = "query.manifest"

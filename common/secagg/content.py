@@ -19,10 +19,12 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import ArraySpec, Layout
+from wardround.common.procedures.words import Words
 from wardround.common.protocol import names as m
 from wardround.common.protocol.model import STATE_ROUND
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.messages import SumsLayout
+from wardround.common.secagg.ring import RINGS
 from wardround.common.settings import OWN_TRAINING, without_folders
 from wardround.common.trust.identity import digest, encode_parts
 
@@ -196,14 +198,26 @@ def sums_layout(data: bytes) -> VectorLayout:
         raise ProtocolRefused("the layout of the sums is not one shape for each name")
     if sum(math.prod(shape) for shape in layout.shapes) > MOST_ELEMENTS:
         raise ProtocolRefused("the layout of the sums holds too many numbers")
-    exact = {
-        name: ArraySpec(tuple(shape), "float64")
-        for name, shape in zip(layout.names, layout.shapes, strict=True)
-    }
-    return VectorLayout.of({}, exact)
+    words = set(layout.words)
+    if list(layout.words) != sorted(words & set(layout.names)) or bool(words) != bool(layout.bits):
+        raise ProtocolRefused("the layout's words are not some of its sums, in their order")
+    if words and layout.bits not in RINGS:
+        raise ProtocolRefused(f"the layout's words have {layout.bits} bits")
+    exact, update = {}, {}
+    for name, shape in zip(layout.names, layout.shapes, strict=True):
+        if name in words:
+            update[name] = ArraySpec(tuple(shape), f"int{layout.bits}")
+        else:
+            exact[name] = ArraySpec(tuple(shape), "float64")
+    return VectorLayout.of(update, exact, word_bits=layout.bits)
 
 
-def encode_sums_layout(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
-    """The SumsLayout of these arrays, ordered by name."""
+def encode_sums_layout(shapes: Mapping[str, tuple[int, ...]], words: Words | None = None) -> bytes:
+    """The SumsLayout of these arrays, ordered by name.
+
+    words : those of them that are added as words; names that aren't summed are left out
+    """
     names = tuple(sorted(shapes))
-    return SumsLayout(names, tuple(shapes[name] for name in names)).to_bytes()
+    narrow = tuple(name for name in names if words is not None and name in words.names)
+    bits = words.bits if words is not None and narrow else 0
+    return SumsLayout(names, tuple(shapes[name] for name in names), bits, narrow).to_bytes()

@@ -16,6 +16,10 @@ A *fine* encoding is for whole numbers that already carry their noise (``common/
 then all that the ring allows, nothing is rounded, and a client's number may leave the ring as long
 as the sum doesn't.
 
+*Words* are whole numbers of named sums (counts, histograms) in the narrowest ring that holds their
+total: who asks for them knows a bound of it (a count is at most the summed rows), so that no client
+needs a share of the ring of its own. A client's number beyond the signed half is refused.
+
 **Exact coordinates** (counts, weights, loss sums, metric sums, statistics, buffers) are multiples
 of 2^-96 modulo 2^192: a float64 of at least 2^-44 loses nothing at all, a smaller one at most
 2^-97, and n values below 2^95 / n can't overflow.
@@ -35,15 +39,19 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import Arrays, ArraySpec, Layout
-from wardround.common.secagg.ring import LIMBS, Limbs, Words, negated
+from wardround.common.secagg.ring import LIMBS, RINGS, Limbs, Words, negated
 from wardround.common.trust.identity import digest, encode_parts
 
 MOST_LEVELS = 2**22
 SMALLEST_CLIP, LARGEST_CLIP = 1e-9, 1e9
 FEWEST_LEVELS = 32
+WORDS = 2
+"""``fine`` of a TaskRequest for words of named sums."""
 FRACTION_BITS = 96
 LARGEST_SUM = 2.0**94
 """Exact sums stay below this, half of what the ring can hold."""
+LARGEST_WHOLE = 2**53
+"""Up to here float64 has every whole number."""
 ROUNDING_KEY_BYTES = 16
 OWN_NAMES = COUNT, WEIGHT, CLIPPED, FAILED = "count", "weight", "clipped", "failed"
 """Coordinates of every exact section: how many clients, their weight, coordinates they clipped, and
@@ -55,11 +63,12 @@ _PIECE = 1 << 15
 class Encoding:
     """How one aggregation's numbers are written; every client of it must use the same.
 
-    bits : 16 or 32, of an update coordinate
+    bits : of an update coordinate: 16 or 32; 8 to 64 of words
     clip : largest magnitude of a coordinate of an update, in the model's unit
     clients : n, the most vectors that are added
     largest_weight : a hospital counts for at most so many examples
     fine : update coordinates come as whole numbers, of as many levels as the ring has
+    words : they are words of named sums, whose total fits the ring whatever each client adds
     """
 
     bits: int
@@ -67,10 +76,12 @@ class Encoding:
     clients: int
     largest_weight: int
     fine: bool = False
+    words: bool = False
 
     def __post_init__(self) -> None:
         in_range = SMALLEST_CLIP <= self.clip <= LARGEST_CLIP and self.largest_weight > 0
-        if self.bits not in (16, 32) or not in_range or self.clients < 1:
+        rings = RINGS if self.words else (16, 32)
+        if self.bits not in rings or not in_range or self.clients < 1:
             raise ProtocolRefused("the encoding's parameters are out of range")
         if self.levels < FEWEST_LEVELS:
             raise ProtocolRefused(
@@ -81,11 +92,14 @@ class Encoding:
     @property
     def levels(self) -> int:
         """L = floor((2^(bits - 1) - 1) / n), at most 2^22 unless ``fine``: the largest magnitude of
-        one client's coordinate in the ring. n of them can't leave its signed half.
+        one client's coordinate in the ring. n of them can't leave its signed half; of words it is
+        that half, and the whole sum's bound too.
 
         >>> Encoding(bits=16, clip=1.0, clients=10, largest_weight=1).levels
         3276
         """
+        if self.words:
+            return (1 << (self.bits - 1)) - 1
         room = int((2 ** (self.bits - 1) - 1) // self.clients)
         return room if self.fine else min(room, MOST_LEVELS)
 
@@ -98,8 +112,13 @@ class Encoding:
     def to_bytes(self) -> bytes:
         """What enters the context of an aggregation (22 bytes, big-endian): clients that were told
         different parameters get masks that don't cancel."""
-        values = (self.bits, self.clip, self.clients, self.largest_weight, self.fine)
-        return struct.pack(">BdIQ?", *values)
+        values = (self.bits, self.clip, self.clients, self.largest_weight, self.how)
+        return struct.pack(">BdIQB", *values)
+
+    @property
+    def how(self) -> int:
+        """``fine`` of a TaskRequest: 0, 1 for fine, 2 for words."""
+        return WORDS if self.words else int(self.fine)
 
 
 def clip_within(reach: float) -> float:
@@ -165,6 +184,30 @@ def add_whole(values: NDArray[np.int64], target: Words) -> None:
         np.add(goal, values[start : start + _PIECE].astype(target.dtype), out=goal)
 
 
+def whole_numbers(values: NDArray[Any], most: int) -> NDArray[np.int64]:
+    """Numbers to be added as words, as int64; they may come as float64.
+
+    most : largest magnitude
+
+    Raises ProtocolRefused for what is no whole number (NaN, 1.5), or beyond ``most``; of neither it
+    says which.
+    """
+    if values.dtype.kind not in "iu":
+        inside = np.abs(values) <= min(most, LARGEST_WHOLE)
+        if not (inside.all() and np.array_equal(values, np.rint(values))):
+            raise ProtocolRefused(
+                f"a number to be summed is not whole or beyond {min(most, LARGEST_WHOLE)}"
+            )
+    elif values.size and max(int(values.max()), -int(values.min())) > most:
+        raise ProtocolRefused(f"a number to be summed is beyond {most}")
+    return values.astype(np.int64, copy=False)
+
+
+def signed_words(words: Words) -> NDArray[Any]:
+    """The same numbers read as signed; a view."""
+    return words.view(np.dtype(f"int{8 * words.itemsize}"))
+
+
 def _clip(v: NDArray[np.float32], most: np.float32) -> int:
     """Clip in place; how many coordinates that changed."""
     largest = max(float(v.max()), -float(v.min()))  # NaN and infinity show here
@@ -199,7 +242,7 @@ class _Dither:
 def dequantise(words: Words, factor: float) -> NDArray[np.float32]:
     """The signed sum times ``factor``, D float32. Reading the words as signed is right while the
     sum of n numbers stays below 2^(bits - 1), which ``Encoding.levels`` is chosen for."""
-    signed = words.view(np.int16 if words.itemsize == 2 else np.int32)
+    signed = signed_words(words)
     result = np.empty(len(words), np.float32)
     np.multiply(signed, np.float32(factor), out=result, casting="unsafe")
     return result
@@ -254,24 +297,37 @@ class VectorLayout:
 
     update : quantised arrays; those in ``weighted`` count with the client's weight
     exact : arrays summed exactly, float64
+    word_bits : where the update section has words of named sums, their bits; else 0, and the task
+        says what ring it is of
     """
 
     update: Layout
     exact: Layout
     weighted: frozenset[str] = frozenset()
+    word_bits: int = 0
 
     @classmethod
     def of(
-        cls, update: Layout, exact: Layout, weighted: frozenset[str] = frozenset()
+        cls,
+        update: Layout,
+        exact: Layout,
+        weighted: frozenset[str] = frozenset(),
+        word_bits: int = 0,
     ) -> VectorLayout:
         """A layout whose exact section begins with the coordinates of ``OWN_NAMES``.
 
         Raises ProtocolRefused if ``exact`` uses one of these names.
         """
         own = dict.fromkeys(OWN_NAMES, ArraySpec((1,), "float64"))
-        if taken := sorted(set(own) & set(exact)):
+        if taken := sorted(set(own) & {*exact, *(update if word_bits else ())}):
             raise ProtocolRefused(f"'{taken[0]}' can't be the name of a sum")
-        return cls(update, own | exact, weighted)
+        return cls(update, own | exact, weighted, word_bits)
+
+    @property
+    def named(self) -> dict[str, ArraySpec]:
+        """All named sums, words and exact ones, but for ``OWN_NAMES``."""
+        every = {**self.update, **self.exact}
+        return {name: spec for name, spec in every.items() if name not in OWN_NAMES}
 
     @property
     def update_size(self) -> int:

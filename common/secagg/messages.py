@@ -13,7 +13,7 @@ bytes, each by name.
 | Bundle         | client | signed: a public key for each aggregation, and shares for each holder  |
 | KeysRequest    | server | everyone's bundles (without the shares), as digests and in full        |
 | Accepted       | client | I hold the same keys as everyone                                       |
-| SumsLayout     | both   | names and shapes of sums: what a client has, then what all add up     |
+| SumsLayout     | both   | names, shapes and words of sums: a client's own, then what is added    |
 | TaskRequest    | server | add up this, under these parameters                                    |
 | Upload         | client | whose masked vector follows                                            |
 | UnmaskRequest  | server | who uploaded; the shares that were encrypted for you                   |
@@ -28,7 +28,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
 
 from wardround.common.errors import ProtocolRefused
-from wardround.common.secagg.encoding import Encoding
+from wardround.common.secagg.encoding import WORDS, Encoding
 from wardround.common.secagg.keys import SHARE_BYTES
 from wardround.common.trust.identity import KEY_BYTES, SIGNATURE_BYTES, digest
 
@@ -292,7 +292,7 @@ class Accepted(Message):
 
 class TaskRequest(Message):
     """One aggregation. ``purpose`` says what is summed, e.g. 'train 3'; ``fine`` is 1 for whole
-    numbers that carry noise, else 0."""
+    numbers that carry noise, 2 for words of named sums, else 0."""
 
     group: bytes
     index: int
@@ -314,9 +314,10 @@ class TaskRequest(Message):
 
     def encoding(self, clients: int) -> Encoding:
         """How the numbers are written. Raises ProtocolRefused for parameters out of range."""
-        if self.fine not in (0, 1):
+        if self.fine not in (0, 1, WORDS):
             raise ProtocolRefused("the task's encoding is unknown")
-        return Encoding(self.bits, self.clip, clients, self.largest_weight, bool(self.fine))
+        how = self.fine == 1, self.fine == WORDS
+        return Encoding(self.bits, self.clip, clients, self.largest_weight, *how)
 
 
 class Upload(Message):
@@ -365,12 +366,17 @@ class Shares(Message):
 
 
 class SumsLayout(Message):
-    """Names and shapes of arrays of sums; no value of them."""
+    """Names and shapes of arrays of sums; no value of them. ``words``: names of those that are
+    added as words of ``bits`` bits (0 where none are), in their order; all others are exact."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    bits: int
+    words: tuple[str, ...]
     TAG = 12
     _SPEC = {
         "names": _list(_KEY_OF_SUM, 100_000),
         "shapes": _list(_list(_U32, 8), 100_000),
+        "bits": _U8,
+        "words": _list(_KEY_OF_SUM, 100_000),
     }

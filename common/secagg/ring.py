@@ -1,8 +1,9 @@
 """Vectors in a ring, and masks expanded straight into them.
 
-A vector has two sections. *Update* coordinates are numbers modulo 2^16 or 2^32, one per model
-coordinate. *Exact* coordinates are numbers modulo 2^192, for counts, weights and metrics: three
-64-bit limbs each, lowest first. Adding is exact and has no overflow but the ring's own.
+A vector has two sections. *Update* coordinates are numbers modulo 2^b: 2^16 or 2^32, one per model
+coordinate, or 2^8 to 2^64 where whole numbers are summed. *Exact* coordinates are numbers modulo
+2^192, for counts, weights and metrics: three 64-bit limbs each, lowest first. Adding is exact and
+has no overflow but the ring's own.
 
 A mask is the key stream of AES-128 in counter mode (NIST SP 800-38A). It is made in pieces that fit
 a core's cache and added at once, so no mask ever stands in memory as a whole.
@@ -22,10 +23,12 @@ from numpy.typing import NDArray
 from wardround.common.errors import ProtocolRefused
 
 Words = NDArray[Any]
-"""One-dimensional uint16, uint32, or uint64 (M x 3 for exact coordinates)."""
+"""One-dimensional, unsigned, of 8 to 64 bits (M x 3 of 64 bits for exact coordinates)."""
 Limbs = NDArray[np.uint64]
 
 LIMBS = 3
+RINGS = (8, 16, 32, 64)
+"""Bits of an update coordinate."""
 EXACT_BYTES = 8 * LIMBS
 _BLOCK_BYTES = 16
 _PIECE_BYTES = 1 << 18
@@ -37,10 +40,10 @@ Seed = tuple[bytes, int]
 
 
 def word_type(bits: int) -> np.dtype[Any]:
-    """The numpy type of an update coordinate; ``bits`` is 16 or 32. Raises ValueError."""
-    if bits not in (16, 32):
-        raise ValueError(f"a ring of {bits} bits; known are 16 and 32")
-    return np.dtype(np.uint16 if bits == 16 else np.uint32)
+    """The numpy type of an update coordinate; ``bits`` is one of ``RINGS``. Raises ValueError."""
+    if bits not in RINGS:
+        raise ValueError(f"a ring of {bits} bits; known are 8, 16, 32 and 64")
+    return np.dtype(f"uint{bits}")
 
 
 @dataclass(frozen=True)

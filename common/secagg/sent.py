@@ -66,10 +66,12 @@ SENT: dict[type[wire.Message], dict[str, Decided]] = {
         "purpose": position(
             "what the request itself is for; of each one sum is opened", f"{_CHECKS}.check_task"
         ),
-        "bits": bound("the settings'", _TERMS),
+        "bits": derived("the settings'; of words of sums those that it works out itself", _TERMS),
         "clip": derived("the settings'; with noise, what it works out from them", _TERMS),
         "largest_weight": bound("the plan's in training, else 1", _TERMS),
-        "fine": derived("whether its update carries noise, or gets it", _TERMS),
+        "fine": derived(
+            "whether its update carries noise, or gets it, or its sums are words", _TERMS
+        ),
     },
     wire.UnmaskRequest: {
         "group": position("one that it made keys for", "client.secagg.state.Memory.group"),
@@ -88,5 +90,9 @@ SENT: dict[type[wire.Message], dict[str, Decided]] = {
     wire.SumsLayout: {
         "names": derived("of sums that it has itself", "client.secagg.masking.mask_sums"),
         "shapes": derived("those of its own sums", "client.secagg.masking.mask_sums"),
+        "bits": derived("those that it works out itself", "client.secagg.masking.check_words"),
+        "words": derived(
+            "just those of the sums that it makes words itself", "client.secagg.masking.check_words"
+        ),
     },
 }

@@ -20,6 +20,7 @@ from wardround.common.errors import BudgetSpent, EvaluatesLater, HospitalStopped
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, Layout, encode_arrays
 from wardround.common.privacy.claims import Claim
+from wardround.common.procedures.words import Words
 from wardround.common.protocol import names as m
 from wardround.common.protocol.evaluate import EvaluateRequest
 from wardround.common.protocol.statistics import StatisticsRequest
@@ -45,6 +46,7 @@ class Question:
     fits : says, by the names of each hospital's sums, who can take part and which are of no use;
         None: all are asked for the same
     what : what stops when a hospital fails, for people
+    words : which of the sums are words under masks; None: all are exact
     """
 
     purpose: str
@@ -52,6 +54,7 @@ class Question:
     shapes: Mapping[str, tuple[int, ...]] | None
     fits: Fits | None
     what: str
+    words: Words | None = None
 
     @property
     def step(self) -> int:

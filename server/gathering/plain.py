@@ -18,6 +18,8 @@ from wardround.common.errors import ReplyRefused
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import Arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.sums import SumsRequest
+from wardround.server.gathering.exact import ExactTotal
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.fitting import unused_sums
 from wardround.server.gathering.gatherer import (
@@ -57,6 +59,8 @@ class PlainGatherer(Gatherer):
 
     def sums(self, members: Sequence[Member], question: Question) -> Sums:
         requests = queries(question.request, members)
+        # a procedure's answer is the same bytes under masks
+        exact = ExactTotal(len(members)) if isinstance(question.request, SumsRequest) else None
         total: Sums = {}
         keys: dict[str, frozenset[str]] = {}
         order = InOrder[tuple[str, Sums]](member.name for member in members)
@@ -69,11 +73,16 @@ class PlainGatherer(Gatherer):
                 size_bytes = sum(value.nbytes for value in sums.values())
                 for one, part in order.put(name, (name, sums), size_bytes):
                     name = one
-                    total = add_sums([total, part])
+                    if exact is not None:
+                        exact.add(part)
+                    else:
+                        total = add_sums([total, part])
         except (ReplyRefused, ValueError) as error:
             step = question.purpose.partition(" ")[0]
             found = [{"hospital": name, "step": step, "reason": str(error)}]
             raise round_failed(f"{question.what} stopped", found) from None
+        if exact is not None:
+            total = exact.total()
         if question.fits is not None:
             unused = unused_sums(question.fits, keys, self._messenger.observer)
             total = {key: value for key, value in total.items() if key not in unused}

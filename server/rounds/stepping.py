@@ -22,7 +22,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Grid
 from wardround.common.model_folder.folder import opened
 from wardround.common.privacy.sums import steps_epsilon, summed_noise
-from wardround.common.procedures.known import make_procedure, needs_model
+from wardround.common.procedures.known import make_procedure, needs_model, step_words
 from wardround.common.procedures.procedure import Asked, FinishedModel
 from wardround.common.protocol.sums import SumsRequest, joined, parted
 from wardround.common.protocol.totals import Totals
@@ -95,6 +95,7 @@ class Stepping:
                 procedure.shapes(self._earlier),
                 procedure if step == 0 else None,
                 f"procedure {what}",
+                step_words(self._config, procedure, self._earlier),
             )
             found = participants.gatherer.sums(members, question)
             self._commit(found, members)

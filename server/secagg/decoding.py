@@ -14,6 +14,7 @@ from wardround.common.secagg.encoding import (
     WEIGHT,
     VectorLayout,
     dequantise,
+    signed_words,
 )
 from wardround.server.gathering.gatherer import Expected
 from wardround.server.secagg.sum import Total
@@ -22,10 +23,17 @@ from wardround.server.strategies.aggregation import conform
 _PIECE = 1 << 16
 
 
-def named_sums(layout: VectorLayout, total: Total) -> Sums:
-    """The sums that were agreed on, by name."""
+def named_sums(layout: VectorLayout, total: Total, integers: bool = False) -> Sums:
+    """The sums that were agreed on, by name; float64.
+
+    integers : those of words as int64, also beyond 2^53
+    """
     arrays = layout.exact_arrays(total.exact)
-    return {name: value for name, value in arrays.items() if name not in OWN_NAMES}
+    found = {name: value for name, value in arrays.items() if name not in OWN_NAMES}
+    for name, words in layout.update_words(total.update).items():
+        value = signed_words(words).reshape(layout.update[name].shape)
+        found[name] = value.astype(np.int64 if integers else np.float64)
+    return found
 
 
 def by_split(sums: Sums) -> dict[str, Sums]:
@@ -44,7 +52,7 @@ def resolution(layout: VectorLayout, total: Total, hospitals: float) -> float:
     square, size = 0.0, 0
     for key, words in layout.update_words(total.update).items():
         if key in layout.weighted:
-            signed = words.view(np.int16 if words.itemsize == 2 else np.int32)
+            signed = signed_words(words)
             for start in range(0, len(signed), _PIECE):
                 piece = signed[start : start + _PIECE].astype(np.float64)
                 square += float(piece @ piece)

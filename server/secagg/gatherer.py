@@ -84,13 +84,14 @@ class SecureGatherer(Gatherer):
                 f"{question.step + 1} of the {question.what}",
                 mend=OWN_LOG,
             )
-        return named_sums(asked.layout, total)
+        integers = question.words is not None and question.words.integers
+        return named_sums(asked.layout, total, integers)
 
     def _layout(self, members: Sequence[Member], question: Question) -> bytes:
         if question.shapes is not None:
-            return encode_sums_layout(question.shapes)
+            return encode_sums_layout(question.shapes, question.words)
         layout = LayoutRequest(question.request.totals, question.step)
-        return self._layouts.of_sums(queries(layout, members), members, question.fits)
+        return self._layouts.of_sums(queries(layout, members), members, question)
 
     # --- training -------------------------------------------------------------------------------
     def train(

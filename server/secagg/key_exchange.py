@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.mends import Mend
+from wardround.common.procedures.known import steps_of
 from wardround.common.protocol import names as m
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import descriptor
@@ -64,7 +65,8 @@ class KeyExchange:
         self.session = SecureSession(self._descriptor, roster)
         self._groups: dict[frozenset[str], KeyGroup] = {}
         self._used: list[KeyGroup] = []
-        self._planned = settings.task.phases + 2 * config.federation.rounds + _SPARE
+        sums = settings.task.phases + 2 * config.federation.rounds
+        self._planned = _SPARE + (sums if config.procedure.trains else steps_of(config))
         self._check_settings(len(trains), len(members))
 
     def session_of(self, entry: Entry) -> bytes:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.flower.hosting import Message
 from wardround.common.secagg.content import encode_sums_layout, sums_layout
-from wardround.common.secagg.encoding import OWN_NAMES
-from wardround.server.gathering.fitting import Fits, unused_sums
+from wardround.server.gathering.fitting import unused_sums
+from wardround.server.gathering.gatherer import Question
 from wardround.server.gathering.messenger import Refusal
 from wardround.server.gathering.requests import as_layout_queries
 from wardround.server.members.member import Member
@@ -32,11 +32,10 @@ class Layouts:
         self._metrics: dict[str, bytes] = {}  # by the first split of each
 
     def of_sums(
-        self, requests: list[Message], members: Sequence[Member], fits: Fits | None
+        self, requests: list[Message], members: Sequence[Member], question: Question
     ) -> bytes:
-        """Of a question's sums, which every member must have a part in.
-
-        fits : says which sums nobody uses; None: all are used
+        """Of a question's sums, which every member must have a part in; ``question.fits`` says
+        which of them nobody uses.
 
         Raises RoundFailed, naming a hospital that can't answer; with ``fits`` also Unfit for
         hospitals that don't fit the others.
@@ -45,10 +44,10 @@ class Layouts:
         if refused := found.refused:
             raise RoundFailed(f"{refused[0]['hospital']}: {refused[0]['reason']}")
         shapes = found.shapes
-        if fits is not None:
-            unused = unused_sums(fits, found.names, self._messenger.observer)
+        if question.fits is not None:
+            unused = unused_sums(question.fits, found.names, self._messenger.observer)
             shapes = {key: shape for key, shape in shapes.items() if key not in unused}
-        return encode_sums_layout(shapes)
+        return encode_sums_layout(shapes, question.words)
 
     def of_metrics(
         self, requests: list[Message], members: Sequence[Member], splits: Sequence[str]
@@ -80,11 +79,11 @@ class Layouts:
         by_name: dict[str, Shapes] = {}
 
         def keep(name: str, message: bytes) -> None:
-            parts = sums_layout(message).exact.items()
+            parts = sums_layout(message).named.items()
             by_name[name] = {
                 key: spec.shape
                 for key, spec in parts
-                if key not in OWN_NAMES and (splits is None or key.partition("/")[0] in splits)
+                if splits is None or key.partition("/")[0] in splits
             }
 
         before = len(self._messenger.traffic.refused)

@@ -25,7 +25,7 @@ from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import round_of
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.content import content_digest, sums_layout
-from wardround.common.secagg.encoding import VectorLayout
+from wardround.common.secagg.encoding import WORDS, VectorLayout
 from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.gatherer import Budgets, RunSettings
 from wardround.server.gathering.host import Host
@@ -140,9 +140,11 @@ class SumRunner:
         fine = release is not None and release.protects
         if release is not None and fine:
             clip = release.reach(group.limits)
-        index, bits = group.take_index(), self._table.bits
-        purpose, largest = asked.purpose, asked.largest
-        return wire.TaskRequest(group.id, index, purpose, bits, clip, largest, int(fine))
+        index, bits = group.take_index(), int(self._table.bits)
+        purpose, largest, how = asked.purpose, asked.largest, int(fine)
+        if asked.layout.word_bits:
+            bits, how = asked.layout.word_bits, WORDS
+        return wire.TaskRequest(group.id, index, purpose, bits, clip, largest, how)
 
     def _collect(self, asked: SumRequest, masked: MaskedSum) -> dict[str, bytes]:
         """Add up vectors as they come; the hospitals' claims. Raises RoundFailed if too few do."""

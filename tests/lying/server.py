@@ -291,8 +291,8 @@ class LyingServer:
             if answer is None:
                 raise RoundFailed("nobody says which sums there are")
             self._layouts[place] = KeyReply.from_records(answer).message
-        exact = sums_layout(self._layouts[place]).exact
-        left = {name: x.shape for name, x in exact.items() if name not in OWN_NAMES}
+        named = sums_layout(self._layouts[place]).named
+        left = {name: x.shape for name, x in named.items()}
         return encode_sums_layout({name: x for name, x in left.items() if name != ask.sums})
 
     def _training_layout(self) -> VectorLayout:

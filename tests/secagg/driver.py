@@ -291,7 +291,7 @@ def asked_for(data: bytes, content: bytes = CONTENT) -> Asked:
         run=f"{task.group.hex()} {task.index}",
         most_uploads=1,
         first_model=b"",
-        terms=Terms(task.bits, lambda *_: task.clip, bool(task.fine), task.largest_weight),
+        terms=Terms(task.bits, lambda *_: task.clip, task.fine, task.largest_weight),
         digests=lambda: Digests({}, content),
     )
 

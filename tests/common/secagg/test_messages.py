@@ -45,7 +45,9 @@ SOME = {
     "Upload": st.builds(wire.Upload, key, u32, name),
     "UnmaskRequest": st.builds(wire.UnmaskRequest, key, u32, several(u16), several(share)),
     "Shares": st.builds(wire.Shares, key, u32, name, several(st.one_of(key, st.just(b"")))),
-    "SumsLayout": st.builds(wire.SumsLayout, several(name), several(several(u32))),
+    "SumsLayout": st.builds(
+        wire.SumsLayout, several(name), several(several(u32)), u8, several(name)
+    ),
 }
 ANY = st.one_of(*SOME.values())
 CLASSES: dict[str, type[wire.Message]] = {name: getattr(wire, name) for name in SOME}
@@ -93,7 +95,7 @@ EXAMPLES: list[wire.Message] = [
     wire.Upload(G, 8, "Köln"),
     wire.UnmaskRequest(G, 8, (0, 2, 513), (b"s" * 80, b"t" * 80)),
     wire.Shares(G, 8, "Köln", (G, b"")),
-    wire.SumsLayout(("loss", "Köln"), ((2, 3), ())),
+    wire.SumsLayout(("loss", "Köln"), ((2, 3), ()), 16, ("loss",)),
 ]
 each = pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
 
@@ -131,7 +133,7 @@ def test_the_format_done_by_hand() -> None:
         b"\x0a" + G + index + b"\0\0\0\x03\0\0\0\x02\x02\x01" + two + b"s" * 80 + b"t" * 80,
         b"\x0b" + G + index + koeln + two + size_in_front(G) + bytes(4),
         b"\x0c" + two + size_in_front(b"loss") + koeln + two + two + b"\0\0\0\x02\0\0\0\x03"
-        + bytes(4),
+        + bytes(4) + b"\x10" + b"\0\0\0\x01" + size_in_front(b"loss"),
     ]  # fmt: skip
     assert [message.to_bytes() for message in EXAMPLES] == expected
 
@@ -210,6 +212,8 @@ LIMITS: list[tuple[type[wire.Message], bytes, str, int, str]] = [
     (wire.SumsLayout, number(1), "names", 1024, "bytes"),
     (wire.SumsLayout, number(0), "shapes", 100_000, "entries"),
     (wire.SumsLayout, number(0) + number(1), "shapes", 8, "entries"),
+    (wire.SumsLayout, number(0) + number(0) + b"\0", "words", 100_000, "entries"),
+    (wire.SumsLayout, number(0) + number(0) + b"\0" + number(1), "words", 1024, "bytes"),
 ]
 
 
@@ -254,7 +258,7 @@ def test_what_is_as_long_as_allowed_is_read() -> None:
     messages = [
         wire.Upload(G, 1, longest),
         wire.BundleKeys(G, longest, bytes(2048), bytes(2048), G, S),
-        wire.SumsLayout(("é" * 512,), (tuple(range(8)),)),
+        wire.SumsLayout(("é" * 512,), (tuple(range(8)),), 64, ("é" * 512,)),
         wire.Bundle(KEYS, (bytes(64 * 80),)),
         wire.UnmaskRequest(G, 1, tuple(range(65_535)), ()),
     ]
@@ -279,7 +283,8 @@ TEXTS = [
     (wire.TaskRequest, G + bytes(4), "purpose", bytes(18)),
     (wire.Upload, G + bytes(4), "name", b""),
     (wire.Shares, G + bytes(4), "name", bytes(4)),
-    (wire.SumsLayout, number(1), "names", bytes(4)),
+    (wire.SumsLayout, number(1), "names", bytes(9)),
+    (wire.SumsLayout, number(0) + number(0) + b"\x08" + number(1), "words", b""),
 ]
 
 

@@ -26,7 +26,7 @@ from wardround.common.secagg.ring import (
 
 modest = settings(deadline=None, max_examples=60)
 seeds = st.binary(min_size=32, max_size=32)
-bit_widths = st.sampled_from([16, 32])
+bit_widths = st.sampled_from([8, 16, 32, 64])
 WHOLE = 2**192
 # Where carries run: around each limb's edge, and anywhere.
 edges = st.sampled_from([1 << 64, 1 << 128, 1 << 191, WHOLE]).flatmap(
@@ -72,7 +72,7 @@ def test_a_key_stream_is_that_of_nist_sp_800_38a_f_5_1() -> None:
     assert (stream ^ np.frombuffer(NIST_PLAIN, np.uint8)).tobytes() == NIST_CIPHER
 
 
-@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
 def test_added_key_streams_are_that_of_nist_too_in_pieces_of_any_size(bits) -> None:
     """Words are little-endian: byte for byte the stream is that of the standard."""
     expected = bytes(a ^ b for a, b in zip(NIST_PLAIN, NIST_CIPHER, strict=True))
@@ -139,7 +139,7 @@ def test_adding_and_subtracting_the_same_masks_leaves_nothing(addition) -> None:
     assert not words.any()
 
 
-@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize("bits", [8, 64])
 @pytest.mark.parametrize("off", [-1, 0, 1, 9])
 def test_the_real_pieces_and_threads_join_without_a_seam(bits, off) -> None:
     """Nothing patched: five pieces and a little, above the size at which threads begin."""
@@ -173,9 +173,9 @@ def test_threads_share_a_vector_that_is_worth_them(monkeypatch) -> None:
 
 
 def test_a_ring_of_another_size_is_unknown() -> None:
-    assert word_type(16) == np.uint16 and word_type(32) == np.uint32
-    for bits in (0, 8, 64):
-        with pytest.raises(ValueError, match=f"a ring of {bits} bits; known are 16 and 32"):
+    assert [word_type(bits) for bits in (8, 16, 32, 64)] == ["u1", "u2", "u4", "u8"]
+    for bits in (0, 7, 24, 128):
+        with pytest.raises(ValueError, match=f"a ring of {bits} bits; known are 8, 16, 32 and 64"):
             word_type(bits)
 
 

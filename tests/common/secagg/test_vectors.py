@@ -323,7 +323,7 @@ def _message_inputs() -> dict[str, list[Vector]]:
         messages.Upload(g, 8, "Köln"),
         messages.UnmaskRequest(g, 8, (0, 2, 513), (some("u", 80), some("v", 80))),
         messages.Shares(g, 8, "Köln", (some("one"), b"", some("two"))),
-        messages.SumsLayout(("loss", "Köln"), ((2, 3), ())),
+        messages.SumsLayout(("loss", "Köln"), ((2, 3), ()), 0, ()),
     ]
     return {
         "message": [{"message": message} for message in examples],
