@@ -35,6 +35,7 @@ from wardround.client.sources.settings import FileSource
 from wardround.client.sources.sql.settings import SqlSource
 from wardround.common.config.load import Config
 from wardround.common.process.main import app
+from wardround.common.settings.analyses import ANALYSES
 from wardround.common.settings.cohort import CohortIndex, CohortVariable
 from wardround.common.settings.dashboard import DashboardTable
 from wardround.common.settings.effects import Effect
@@ -46,6 +47,7 @@ from wardround.common.settings.procedure import (
     EvaluateOptions,
     MonitorOptions,
 )
+from wardround.common.settings.statistics import StatisticsOptions
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.settings.teacher import TeacherTable
 from wardround.common.tasks.data.reading.dialect import Dialect
@@ -85,6 +87,8 @@ _TABLES: dict[str, type[BaseModel]] = {
     "procedure evaluate": EvaluateOptions,
     "procedure calibrate": CalibrateOptions,
     "procedure monitor": MonitorOptions,
+    "procedure statistics": StatisticsOptions,
+    **{f"analysis {kind}": options for kind, options in ANALYSES.items()},
     "task tabular": TabularOptions,
     "task.columns": Columns,
     "task.dialect": Dialect,

@@ -17,6 +17,7 @@ from wardround.client.site.stop import LOCK
 from wardround.client.site.studies import StudyFolders
 from wardround.client.site.study_text import (
     Shown,
+    asked_of_analyses,
     asked_of_groups,
     asked_of_records,
     asked_of_teacher,
@@ -35,6 +36,7 @@ from wardround.common.config.load import Config
 from wardround.common.durable.lock import lock_holder
 from wardround.common.errors import AuditError, PolicyRefused, TransportError, WardroundError
 from wardround.common.manifest.manifest import Manifest
+from wardround.common.settings import StatisticsOptions
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
 
@@ -133,6 +135,10 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
         say(asked_of_groups(judged))
     if now.study is None and (teacher := kit.description.config().teacher) is not None:
         say(asked_of_teacher(teacher))
+    if now.study is None and isinstance(
+        options := kit.description.config().procedure.settings, StatisticsOptions
+    ):
+        say(asked_of_analyses(options))
     for text in asked_of_sources(kit, now.study, now.config):
         say(text)
     say(plan_text(manifest))

@@ -17,7 +17,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import ANY, Leaf, Protection
 from wardround.common.secagg.graph import thresholds
-from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, TRAIN
+from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, STATISTICS, TRAIN
 
 _WIDTH = 100
 _WORDS: dict[Protection, str] = {
@@ -33,6 +33,10 @@ _PROCEDURES = {
     DESCRIBE: (
         "rows, gaps, means, deviations, quantiles and categories of the task's columns, of every "
         "row here that the task can use; no model is trained"
+    ),
+    STATISTICS: (
+        "sums for the analyses that the study lists, of every row here that the task can use; no "
+        "model is trained"
     ),
     EVALUATE: (
         "figures of a finished model, which this hospital has itself: on its held-out rows, or on "

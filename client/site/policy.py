@@ -59,17 +59,15 @@ class SitePolicy(MachineRules):
     procedures: Patterns = Field(
         ["train"],
         description=(
-            'what may be asked: `"train"` a model; `"describe"` the data; `"evaluate"`, '
-            '`"calibrate"` or `"monitor"` a finished model'
+            'what may be asked: `"train"` a model; `"describe"` the data, or `"statistics"` '
+            'of them; `"evaluate"`, `"calibrate"` or `"monitor"` a finished model'
         ),
     )
     smallest_cell: int = Field(
         5,
         ge=3,
         le=1000,
-        description=(
-            "fewest persons whose count a description or a judgement may show; of fewer: refused"
-        ),
+        description=("fewest persons whose count anything published may show; of fewer: refused"),
     )
     require_secure_aggregation: bool = Field(
         True, description="refuse runs in which the server sees single updates"

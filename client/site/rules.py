@@ -20,7 +20,7 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
 from wardround.common.privacy.accounting import unit_epsilon
 from wardround.common.secagg.graph import thresholds
-from wardround.common.settings import DescribeOptions, EvaluateOptions
+from wardround.common.settings import DescribeOptions, EvaluateOptions, StatisticsOptions
 from wardround.common.study.study import Study
 from wardround.common.trust.description import Description
 
@@ -87,7 +87,7 @@ def _check_cells(site: SitePolicy, config: Config) -> None:
     if isinstance(options, EvaluateOptions) and not options.disturbs:
         return
     if (
-        isinstance(options, DescribeOptions | EvaluateOptions)
+        isinstance(options, DescribeOptions | EvaluateOptions | StatisticsOptions)
         and options.smallest_cell < site.smallest_cell
     ):
         raise site.refused(

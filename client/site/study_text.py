@@ -16,7 +16,7 @@ from wardround.client.site.cohort_text import cohort_rows
 from wardround.common.config.load import Config
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.run.shaping import flat
-from wardround.common.settings import CohortTable, JudgementTable, TeacherTable
+from wardround.common.settings import CohortTable, JudgementTable, StatisticsOptions, TeacherTable
 from wardround.common.settings.cohort import CohortIndex
 from wardround.common.study.study import Study
 from wardround.common.text import one_line
@@ -95,9 +95,13 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
     """Which rows figures are of, and what else isn't as it is by default."""
     data = config.data
     if not config.procedure.trains:
-        options = config.procedure.settings.model_dump(mode="json")
+        found = config.procedure.settings
+        options = found.model_dump(mode="json", exclude={"analyses"})
         asked = "; ".join(f"{key}: {_value(one)}" for key, one in options.items() if one)
         yield "procedure", f"{config.procedure.name} ({asked})"
+        if isinstance(found, StatisticsOptions):
+            for one in found.parsed():
+                yield "asks for", f"'{one.name}' ({one.kind}): {one.reads()}"
     if config.judgement is not None:
         yield "figures by groups", _judged(config.judgement)
     if config.teacher is not None:
@@ -131,6 +135,12 @@ def _taught(table: TeacherTable) -> str:
 def asked_of_teacher(table: TeacherTable) -> str:
     """The same of a federation that is one study."""
     return "\n".join(_row("teacher", _taught(table))) + "\n"
+
+
+def asked_of_analyses(options: StatisticsOptions) -> str:
+    """The same of a federation that is one study."""
+    lines = (f"'{one.name}' ({one.kind}): {one.reads()}" for one in options.parsed())
+    return "\n".join(line for text in lines for line in _row("asks for", text)) + "\n"
 
 
 def asked_of_groups(table: JudgementTable) -> str:

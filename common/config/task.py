@@ -7,15 +7,28 @@ from typing import Any
 from pydantic import ValidationError
 
 from wardround.common.config.load import Config
+from wardround.common.settings import DESCRIBE, STATISTICS
 from wardround.common.tasks import built_in, load_task
 from wardround.common.tasks.base import Task
 
 
 def make_task(config: Config) -> Task[Any]:
-    """The configured task; errors in its options name file and line. Raises WardroundError."""
+    """The configured task; errors in its options name file and line. Raises WardroundError.
+
+    A table of ``statistics`` predicts nothing unless its settings say otherwise.
+    """
+    name, options = config.task.name, config.task.options
+    if config.procedure.name == STATISTICS and name == "tabular":
+        options = {"kind": "none"} | options
     try:
-        return load_task(config.task.name, config.task.options, config.folder)
+        task = load_task(name, options, config.folder)
     except ValidationError as error:
-        name = config.task.name
         model = None if ":" in name else built_in(name).options_model
         raise config.options_error(error, "task.", model) from None
+    if config.procedure.name not in (STATISTICS, DESCRIBE) and options.get("kind") == "none":
+        raise config.error(
+            "task.kind",
+            f"'none' predicts nothing, and '{config.procedure.name}' needs a target",
+            "set 'binary', 'multiclass', 'regression' or 'survival'",
+        )
+    return task

@@ -11,8 +11,9 @@ from wardround.common.procedures.evaluate.procedure import Evaluate
 from wardround.common.procedures.finished import check_finished
 from wardround.common.procedures.monitor.procedure import Monitor
 from wardround.common.procedures.procedure import Earlier, FinishedModel, Procedure
+from wardround.common.procedures.statistics.procedure import Statistics
 from wardround.common.procedures.words import Words
-from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR
+from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, STATISTICS
 from wardround.common.tasks.base import Task
 
 _KINDS: dict[str, type[Procedure]] = {
@@ -20,6 +21,7 @@ _KINDS: dict[str, type[Procedure]] = {
     EVALUATE: Evaluate,
     CALIBRATE: Calibrate,
     MONITOR: Monitor,
+    STATISTICS: Statistics,
 }
 
 

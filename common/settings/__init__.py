@@ -17,6 +17,7 @@ from wardround.common.settings.procedure import (
     DESCRIBE,
     EVALUATE,
     MONITOR,
+    STATISTICS,
     TRAIN,
     CalibrateOptions,
     DescribeOptions,
@@ -33,6 +34,7 @@ from wardround.common.settings.run import (
     FederationTable,
     StrategyTable,
 )
+from wardround.common.settings.statistics import StatisticsOptions
 from wardround.common.settings.task import (
     TASK_PATHS,
     TaskTable,
@@ -53,6 +55,8 @@ __all__ = [
     "CALIBRATE",
     "EVALUATE",
     "MONITOR",
+    "STATISTICS",
+    "StatisticsOptions",
     "CalibrateOptions",
     "MonitorOptions",
     "EvaluateOptions",

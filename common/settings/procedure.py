@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from wardround.common.settings.base import PathText, Table
 from wardround.common.settings.finished import NamedModel
 from wardround.common.settings.key_errors import WrongKey
+from wardround.common.settings.statistics import StatisticsOptions
 
 TRAIN, DESCRIBE, EVALUATE, CALIBRATE = "train", "describe", "evaluate", "calibrate"
-MONITOR = "monitor"
+MONITOR, STATISTICS = "monitor", "statistics"
 MOST_CELL = 1000
 Disturbance = Literal["noise", "missing", "absent", "contrast", "brightness", "blur", "unknown"]
 STRENGTHS: dict[str, tuple[tuple[float, ...], float]] = {
@@ -186,12 +187,13 @@ class MonitorOptions(RowsOptions):
     )
 
 
-PROCEDURES: dict[str, type[ProcedureOptions]] = {
+PROCEDURES: dict[str, type[Table]] = {
     TRAIN: ProcedureOptions,
     DESCRIBE: DescribeOptions,
     EVALUATE: EvaluateOptions,
     CALIBRATE: CalibrateOptions,
     MONITOR: MonitorOptions,
+    STATISTICS: StatisticsOptions,
 }
 """Options of what there is, by name."""
 
@@ -200,10 +202,11 @@ class ProcedureTable(BaseModel):
     """``[procedure]``: which one, and its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: Literal["train", "describe", "evaluate", "calibrate", "monitor"] = Field(
+    name: Literal["train", "describe", "statistics", "evaluate", "calibrate", "monitor"] = Field(
         "train",
         description=(
             "`train` a model; `describe` the data: [what is there](describe.md), before a study; "
+            "`statistics`: [analyses](statistics.md) of them, from tables to regressions; "
             "or of a model that is finished `evaluate` the figures, `calibrate` what it "
             "predicts, or `monitor` what it meets: [judgement](judgement.md)"
         ),
@@ -252,6 +255,6 @@ class ProcedureTable(BaseModel):
         return dict(self.model_extra or {})
 
     @property
-    def settings(self) -> ProcedureOptions:
+    def settings(self) -> Table:
         """The options, with their defaults."""
         return PROCEDURES[self.name].model_validate(self.options)

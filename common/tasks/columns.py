@@ -35,6 +35,8 @@ def numeric_columns(table: Table, options: TabularOptions) -> list[str]:
     """Names of the numeric columns of this table, sorted."""
     names = options.columns.numeric
     if names == ["*"]:
+        if options.kind == "none":
+            return []
         named = set(options.columns.named())
         names = [name for name in table.columns if name not in named]
     return sorted(names)
@@ -44,14 +46,16 @@ def needed_columns(options: TabularOptions) -> list[str]:
     """Columns a file must have. One to be ignored may be absent: hospitals' files differ."""
     columns = options.columns
     unused = set(columns.ignore)
-    if options.kind == "survival" and "target" not in columns.model_fields_set:
-        unused.add(str(columns.target))  # only the default: survival has time and event
+    if options.kind in ("survival", "none") and "target" not in columns.model_fields_set:
+        unused.add(str(columns.target))  # only the default
     return [name for name in columns.named() if name not in unused]
 
 
 def target_columns(options: TabularOptions) -> list[str]:
     """Columns without which a row teaches nothing."""
     columns = options.columns
+    if options.kind == "none":
+        return []
     names = [columns.time, columns.event] if options.kind == "survival" else [columns.target]
     return [name for name in names if name is not None]
 

@@ -165,8 +165,12 @@ class TabularOptions(Options):
         Effect("bins", "kind", ("binary", "multiclass")),
     )
 
-    kind: Literal["binary", "multiclass", "regression", "survival"] = Field(
-        "binary", description="what is predicted"
+    kind: Literal["binary", "multiclass", "regression", "survival", "none"] = Field(
+        "binary",
+        description=(
+            "what is predicted; `none`: nothing, for `statistics`, where it is the default: every "
+            "row counts, and a column is what an analysis uses it as"
+        ),
     )
     columns: Columns = Columns()
     positive: Codes | None = Field(
@@ -262,7 +266,7 @@ class TabularOptions(Options):
                 raise WrongKey(
                     f"columns.{lacking}", "kind = 'survival' needs columns.time and columns.event"
                 )
-        elif not columns.target:
+        elif self.kind != "none" and not columns.target:
             raise WrongKey("columns.target", f"kind = '{self.kind}' needs columns.target")
         if self.classes is not None and (self.kind != "multiclass" or len(self.classes) < 2):
             raise WrongKey("classes", "two or more texts, for kind = 'multiclass'")

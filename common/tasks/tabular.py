@@ -82,6 +82,7 @@ _FIGURES = {
     "multiclass": ("accuracy", figures.MULTICLASS),
     "regression": ("rmse", figures.REGRESSION),
     "survival": ("c_index", figures.SURVIVAL),
+    "none": ("loss", ()),
 }
 
 _EXAMPLE = Path("breast_cancer")
@@ -160,8 +161,9 @@ class TabularTask(TabularRows, Task[Table]):
     def _parse(self, table: Table, path: Path | None) -> None:
         """Read every cell once, so that all bad ones are named now and not in the first round."""
         options, problems = self.options, Problems(path)
-        with problems.collected():
-            read_targets(table, {}, options)
+        if options.kind != "none":
+            with problems.collected():
+                read_targets(table, {}, options)
         for name in numeric_columns(table, options):
             with problems.collected():
                 table.numbers(name, features.NOT_A_NUMBER)
@@ -310,6 +312,7 @@ class TabularTask(TabularRows, Task[Table]):
             return cox_loss(outputs[:, 0], targets[:, 0], targets[:, 1])
         if self.kind == "regression":
             return (outputs[:, 0] - targets[:, 0]) ** 2
+        assert self.kind != "none"  # then nothing is trained
         return class_loss(self.kind, outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> Sums:
@@ -326,6 +329,7 @@ class TabularTask(TabularRows, Task[Table]):
             value, deviation = truth.astype(np.float64).T  # back to the column's own unit
             sums = regression_sums(values[:, 0].numpy() * deviation, value * deviation)
         else:
+            assert self.kind != "none"
             sums = class_sums(self.kind, outputs, targets, self.options.bins)
         return sums | losses
 
@@ -335,6 +339,7 @@ class TabularTask(TabularRows, Task[Table]):
         elif self.kind == "regression":
             found = regression_figures(sums)
         else:
+            assert self.kind != "none"
             found = class_figures(self.kind, sums)
         return with_mean_loss(found, sums)
 

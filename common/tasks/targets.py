@@ -64,10 +64,12 @@ def no_targets(rows: int, options: TabularOptions) -> Tensor:
 
 
 def shard_labels(raw: Table, options: TabularOptions) -> NDArray[np.int64]:
-    """Class, event, or quarter of a regression target (0 to 3), N.
+    """Class, event, or quarter of a regression target (0 to 3), N; 0 where nothing is predicted.
 
     Classes are numbered as in ``task.classes``, else in the order of this shard's texts.
     """
+    if options.kind == "none":
+        return np.zeros(len(raw), dtype=np.int64)
     if options.kind in ("binary", "survival"):
         return _two_values(raw, options).astype(np.int64)
     if options.kind == "multiclass":

@@ -61,7 +61,7 @@ def category_columns(task: TabularTask) -> list[Column]:
     """Those of categories, the target first: the settings alone name them."""
     options, found = task.options, list[Column]()
     columns = options.columns
-    *_, last = target_columns(options)
+    last = (target_columns(options) or [""])[-1]
     if options.kind in ("binary", "survival"):
         found.append(Column(last, TWO, True, True))
     elif options.kind == "multiclass":

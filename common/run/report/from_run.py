@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from wardround.common.calibration.thresholds import read_thresholds
 from wardround.common.config.load import Config, load_config
-from wardround.common.durable.files import write_atomically
-from wardround.common.durable.versioned import Format
-from wardround.common.errors import ModelRefused, RunDirectoryError, WardroundError
+from wardround.common.errors import ModelRefused, WardroundError
 from wardround.common.figures.areas import around
 from wardround.common.figures.compared import compared, intervals, span_of
 from wardround.common.figures.figure import MEAN, OVERALL, Figure, FigureTable, is_number
@@ -25,36 +22,21 @@ from wardround.common.figures.records import (
     model_rows,
     simulated_time_notes,
 )
-from wardround.common.procedures.calibrate import page as calibration
-from wardround.common.procedures.calibrate import procedure as calibrated
-from wardround.common.procedures.describe import figures as described
-from wardround.common.procedures.describe import page as description
-from wardround.common.procedures.evaluate import page as evaluation
-from wardround.common.procedures.evaluate import procedure as evaluated
-from wardround.common.procedures.monitor import page as watch
-from wardround.common.procedures.monitor import procedure as watched
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.curves import Curves, curves_of
 from wardround.common.run.directory import RunDirectory
+from wardround.common.run.report.of_procedures import report_procedure
 from wardround.common.run.report.outside import OUTSIDE, outside_lines
 from wardround.common.run.report.page import HIDDEN, ReportData, write_report
 from wardround.common.run.report.privacy_notes import latest_claims, privacy_notes
 
 _MOST_CHANGES = 10
-_PROCEDURES = (
-    (described.FILE, described.FORMAT, description.page),
-    (evaluated.FILE, evaluated.FORMAT, evaluation.page),
-    (calibrated.CALIBRATION, calibrated.FORMAT, calibration.page),
-    (watched.MONITORING, watched.FORMAT, watch.page),
-)
-"""What procedures publish: file, format, and the page that it makes."""
 
 
 def report_run(run: RunDirectory) -> Path:
     """Write the run's ``report.html`` (again) and return its path. Raises RunDirectoryError."""
-    for file, stored, made in _PROCEDURES:
-        if (run.path / file).is_file():
-            return _report_procedure(run, file, stored, made)
+    if report_procedure(run):
+        return run.report
     summary, rounds, config = run.summary(), run.rounds(), _config(run)
     claims, curves = latest_claims(rounds), _curves(run, summary, rounds)
     stamp = time.localtime(run.config_path.stat().st_mtime)
@@ -85,21 +67,6 @@ def report_run(run: RunDirectory) -> Path:
         absent=list(summary.get("absent", [])),
     )
     write_report(data, run.report)
-    return run.report
-
-
-def _report_procedure(
-    run: RunDirectory, file: str, stored: Format, made: Callable[[Mapping[str, Any], str, str], str]
-) -> Path:
-    """The page of what a procedure has published. Raises RunDirectoryError if it can't be read."""
-    path, summary = run.path / file, run.summary()
-    try:
-        found = stored.read(json.loads(path.read_text("utf-8")), RunDirectoryError, str(path))
-        name, purpose = summary.get("name", run.path.name), summary.get("purpose", "")
-        text = made(found, str(name), str(purpose))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RunDirectoryError("can't be read", who=str(path)) from None
-    write_atomically(run.report, text.encode())
     return run.report
 
 

@@ -1,0 +1,16 @@
+"""The analyses that there are."""
+
+from __future__ import annotations
+
+from wardround.common.config.load import Config
+from wardround.common.procedures.statistics.analysis import AnyAnalysis
+from wardround.common.procedures.statistics.multivariate.pca import Pca
+from wardround.common.settings.analyses import AnalysisOptions
+from wardround.common.tasks.tabular import TabularTask
+
+_KINDS: dict[str, type[AnyAnalysis]] = {one.kind: one for one in (Pca,)}
+
+
+def make_analysis(options: AnalysisOptions, config: Config, task: TabularTask) -> AnyAnalysis:
+    """The one of these options. Raises ConfigError where the settings don't allow it."""
+    return _KINDS[options.kind].of(options, config, task)

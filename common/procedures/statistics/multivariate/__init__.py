@@ -1,0 +1,1 @@
+"""Analyses of many columns at once."""
