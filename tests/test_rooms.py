@@ -23,7 +23,7 @@ ORDER = {
         "flower names",
         "durable settings transport",
         "protocol tasks",
-        "calibration config drift",
+        "calibration config drift trees",
         "command_line judgement",
         "procedures",
         "model run trust",
