@@ -245,7 +245,7 @@ def test_a_false_arrow_a_missing_one_and_a_false_floor_are_named() -> None:
     problems = picture_problems(
         page.replace("algorithms --> state", "algorithms --> data")
         .replace("simulations --> client & common", "simulations --> client")
-        .replace('config, drift"', 'config, drift, text"'),
+        .replace('"calibration, config', '"calibration, text, config'),
         ROOT,
     )
     today = picture_problems(page, ROOT)
