@@ -156,6 +156,7 @@ class Hospital:
     ----------
     totals : those that the examples were last prepared with
     plan : of the run that it takes part in; whoever accepts another one replaces it
+    working : of a procedure with many steps, what it need not work out of its rows twice
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class Hospital:
         self.source, self._finished = place.source, place.finished
         self.plan = Plan.of_settings(self.config)
         self.totals: Sums = {}
+        self.working: dict[str, Any] = {}
         self._opened: Opened | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None
         self._taught: tuple[str, Examples] | None = None
@@ -226,6 +228,7 @@ class Hospital:
     def forget(self) -> None:
         """The data has changed: it is read again when it is next needed."""
         self._opened, self._prepared, self._units, self._taught = None, None, None, None
+        self.working = {}
 
     def sizes(self) -> dict[str, int]:
         """Rows of each split (0 where it is absent)."""

@@ -20,6 +20,7 @@ from wardround.client.privacy.round import announced_sizes
 from wardround.client.privacy.sums import PrivateStep, capped
 from wardround.client.requests.layouts import fixed_words
 from wardround.client.secagg.contributions import Step
+from wardround.client.secagg.grown import Grown
 from wardround.client.secagg.masking import (
     MaskedAsk,
     check_exactly,
@@ -31,12 +32,13 @@ from wardround.client.secagg.masking import (
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
+from wardround.common.procedures.carrying import CarryingProcedure
 from wardround.common.procedures.known import make_procedure, needs_model, step_words
 from wardround.common.procedures.procedure import Procedure, Shapes
 from wardround.common.procedures.words import Words
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.names import SPLITS
-from wardround.common.protocol.sums import SumsReply, SumsRequest, joined, parted
+from wardround.common.protocol.sums import SumsReply, SumsRequest, joined
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.content import content_digest, record_digest, sums_digest
 
@@ -54,7 +56,7 @@ class AskedStep:
     @property
     def number(self) -> int:
         """From 0."""
-        return len(self.earlier)
+        return self.procedure.step(self.earlier)
 
     def sums(self, hospital: Hospital) -> Sums:
         """The hospital's own; of no more rows of a unit than privacy allows. Raises DataError by
@@ -80,10 +82,16 @@ class AskedStep:
         return step_words(hospital.config, self.procedure, self.earlier)
 
     def before(self) -> bytes:
-        """Digest of what the step before was asked with; empty for the first."""
-        if not self.earlier:
+        """Digest of what the step before was asked with; empty for the first, and where a state
+        says more (``grown``)."""
+        if not self.earlier or self.procedure.carries:
             return b""
         return sums_digest(record_digest(Totals.of(joined(self.earlier[:-1])).record))
+
+    def grown(self) -> Grown:
+        """Of a step that carries a state: how far it has come, which the next one's must go on
+        from."""
+        return Grown.of(self.earlier[0]) if self.procedure.carries and self.earlier else Grown()
 
 
 def begin_step(hospital: Hospital, step: int, totals: Totals) -> AskedStep:
@@ -103,23 +111,13 @@ def begin_step(hospital: Hospital, step: int, totals: Totals) -> AskedStep:
             f"the procedure '{procedure.name}' has {procedure.most_steps} steps at most, and the "
             f"request is for number {step + 1}"
         )
-    sums, _ = totals.decoded()
-    earlier = parted(sums, step)
-    for number in range(step + 1):
-        shapes = procedure.shapes(earlier[:number])
-        if shapes == {}:
-            raise RequestRefused(
-                f"the procedure '{procedure.name}' asks nothing after step {number} with these "
-                "totals"
-            )
-        if number == step:
-            break
-        found = {key: value.shape for key, value in earlier[number].items()}
-        if not found or (shapes is not None and shapes != found):
-            raise RequestRefused(
-                f"the totals that came for step {number + 1} are not what '{procedure.name}' asks "
-                "for in it"
-            )
+    if isinstance(procedure, CarryingProcedure):
+        procedure.working = hospital.working
+    earlier = procedure.read(step, totals.decoded()[0])
+    if procedure.shapes(earlier) == {}:
+        raise RequestRefused(
+            f"the procedure '{procedure.name}' asks nothing after step {step} with these totals"
+        )
     return AskedStep(procedure, earlier)
 
 
@@ -144,7 +142,7 @@ def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Con
     fixed = asked.procedure.needs_model or asked.earlier
     if fixed:
         check_exactly(request.masked, asked.shapes(hospital))
-    step = Step("sums", asked.number, before=asked.before())
+    step = Step("sums", asked.number, before=asked.before(), grown=asked.grown())
     masked = MaskedAsk.of(request.masked, step, content, hospital, state)
     # in the first step nothing of the server's has a part in what is computed, but for its model
     noised = private.noised if private else None

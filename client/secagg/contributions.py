@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from wardround.client.secagg.grown import Grown
 from wardround.common.errors import ProtocolRefused, SharesGiven
 from wardround.common.secagg.content import Digests
 from wardround.common.secagg.graph import Thresholds
@@ -58,12 +59,14 @@ class Step:
     splits : of an evaluation or a judgement, those that are asked for
     before : of a procedure's step, digest of all arrays that the one before must have been asked
         with; empty for the first
+    grown : of one that carries a state, how far it has come: it must go on from the last one's
     """
 
     kind: str
     number: int
     splits: tuple[str, ...] = ()
     before: bytes = b""
+    grown: Grown = Grown()
 
     @property
     def order(self) -> tuple[int, int]:
@@ -194,6 +197,7 @@ class Contributions:
         training left, which is evaluated and gone on with
     figures : by part, where the plan has a judgement
     judged : the part whose model a judgement was asked of; '' before it
+    grown : the state of the last step of a procedure that carries one
     """
 
     run: str
@@ -203,6 +207,7 @@ class Contributions:
     models: dict[int, bytes] = field(default_factory=dict)
     figures: dict[str, Figured] = field(default_factory=dict)
     judged: str = ""
+    grown: Grown = Grown()
 
     # --- what is asked ---------------------------------------------------------------------------
     def check(self, asked: Asked) -> None:
@@ -238,6 +243,8 @@ class Contributions:
         for part in asked.step.parts:
             one = self.sums.setdefault(part, Sum(asked.step.order, data=asked.digests().data))
             one.uploads += 1
+        if asked.step.grown.sizes:
+            self.grown = Grown({}, asked.step.grown.sizes, asked.step.grown.digests)
         if asked.step.kind == JUDGE:
             self.judged = asked.step.figures
         elif asked.judged and asked.step.kind == "evaluate":
@@ -261,6 +268,11 @@ class Contributions:
             raise OtherThanBefore(
                 f"{step.parts[0]}: the totals of the steps before are others than the last step "
                 "was asked with"
+            )
+        if other := step.grown.other(self.grown) if step.kind == "sums" else "":
+            raise OtherThanBefore(
+                f"{step.parts[0]}: '{other[:100]}' of the state doesn't go on from what this "
+                "hospital was shown before"
             )
         if step.kind == JUDGE:
             self._check_judged(asked)
@@ -347,6 +359,9 @@ class Contributions:
             "figured_models": [one.model for one in self.figures.values()],
             "figured_whose": [one.whose for one in self.figures.values()],
             "judged": self.judged,
+            "grown": list(self.grown.sizes),
+            "grown_sizes": list(self.grown.sizes.values()),
+            "grown_digests": list(self.grown.digests.values()),
         }
 
     @classmethod
@@ -357,6 +372,8 @@ class Contributions:
         columns = (values[key] for key in ("uploads", "data", "opened"))
         rows = zip(pairs, *columns, strict=True)
         figured = values["figured_models"], values["figured_whose"]
+        names = list(values["grown"])
+        sizes, digests = values["grown_sizes"], values["grown_digests"]
         first, second = values["at"]
         return cls(
             str(values["run"]),
@@ -366,6 +383,11 @@ class Contributions:
             dict(zip(values["rounds"], values["models"], strict=True)),
             dict(zip(values["figured"], map(Figured, *figured), strict=True)),
             str(values["judged"]),
+            Grown(
+                {},
+                dict(zip(names, sizes, strict=True)),
+                dict(zip(names, digests, strict=True)),
+            ),
         )
 
 

@@ -28,7 +28,14 @@ def _without_judgement(values: Values) -> Values:
     return values | {"figured": [], "figured_models": [], "figured_whose": [], "judged": ""}
 
 
-RUN_FORMAT = Format("record of what was contributed to a run", _FORGET, (_without_judgement,))
+def _without_state(values: Values) -> Values:
+    """Version 3 has how far a procedure's state has come."""
+    return values | {"grown": [], "grown_sizes": [], "grown_digests": []}
+
+
+RUN_FORMAT = Format(
+    "record of what was contributed to a run", _FORGET, (_without_judgement, _without_state)
+)
 
 
 def _say_which_graph(values: Values) -> Values:

@@ -22,8 +22,10 @@ from typing import Any, ClassVar, Protocol, Self
 from torch import Tensor, nn
 
 from wardround.common.config.load import Config
+from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.procedures.words import Words
+from wardround.common.protocol.sums import joined, parted
 from wardround.common.tasks.base import Fit, Task
 from wardround.common.tasks.inputs import Inputs
 from wardround.common.tasks.schema import Schema
@@ -93,10 +95,12 @@ class Procedure(ABC):
 
     name : as ``procedure.name`` has it, and ``procedures`` of site.toml
     needs_model : whether it is asked of a finished model
+    carries : whether a request brings a state instead of all totals (``carrying.py``)
     """
 
     name: ClassVar[str]
     needs_model: ClassVar[bool] = False
+    carries: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -157,12 +161,44 @@ class Procedure(ABC):
 
     def more(self, earlier: Earlier) -> bool:
         """Whether another step is asked."""
-        return len(earlier) < self.most_steps and self.shapes(earlier) != {}
+        return self.step(earlier) < self.most_steps and self.shapes(earlier) != {}
 
     @abstractmethod
     def result(self, earlier: Earlier, asked: Asked) -> Mapping[str, str]:
         """At the server, when nothing more is asked: texts of files, by name, for all who take
         part. What must not be told of few persons is in none of them."""
+
+    # --- from step to step -----------------------------------------------------------------------
+    def step(self, earlier: Earlier) -> int:
+        """The number of the next step."""
+        return len(earlier)
+
+    def after(self, earlier: Earlier, total: Sums) -> list[Sums]:
+        """``earlier`` of the step after the next one, whose total this is."""
+        return [*earlier, total]
+
+    def carried(self, earlier: Earlier) -> Sums:
+        """What the next step's request brings."""
+        return joined(earlier)
+
+    def read(self, step: int, carried: Sums) -> list[Sums]:
+        """At a hospital: ``earlier``, of what a request brings. Raises RequestRefused where it
+        doesn't lead to the step."""
+        earlier = parted(carried, step)
+        for number, found in enumerate(earlier):
+            shapes = self.shapes(earlier[:number])
+            came = {key: value.shape for key, value in found.items()}
+            if shapes == {}:
+                raise RequestRefused(
+                    f"the procedure '{self.name}' asks nothing after step {number} with these "
+                    "totals"
+                )
+            if not came or (shapes is not None and shapes != came):
+                raise RequestRefused(
+                    f"the totals that came for step {number + 1} are not what '{self.name}' asks "
+                    "for in it"
+                )
+        return earlier
 
     # --- privacy ---------------------------------------------------------------------------------
     def sensitivity(self, records: int) -> float:

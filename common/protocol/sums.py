@@ -47,7 +47,8 @@ BEFORE = SentArrays(
     m.TOTALS,
     data(
         "of each step before exactly the sums that the procedure asks for; with masks those that "
-        "the step before was asked with, and no others",
+        "the step before was asked with, and no others; or a state (`trees`) of its step and its "
+        "form, which with masks goes on from the last one's, byte by byte",
         "client.secagg.contributions.Contributions.check",
     ),
 )
@@ -58,7 +59,7 @@ class SumsRequest:
     """Asks for the sums of a step.
 
     step : from 0
-    totals : the sums of all steps before, as ``joined`` names them
+    totals : the sums of all steps before, or the state they led to, as ``joined`` names them
     masked : with secure aggregation, which sums are asked for and under which keys
     """
 

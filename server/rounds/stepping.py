@@ -22,6 +22,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.hosting import Grid
 from wardround.common.model_folder.folder import opened
 from wardround.common.privacy.sums import steps_epsilon, summed_noise
+from wardround.common.procedures.carrying import CarryingProcedure
 from wardround.common.procedures.known import make_procedure, needs_model, step_words
 from wardround.common.procedures.procedure import Asked, FinishedModel
 from wardround.common.protocol.sums import SumsRequest, joined, parted
@@ -84,21 +85,24 @@ class Stepping:
     def _steps(self, participants: Participants) -> None:
         procedure = self._procedure
         while procedure.more(self._earlier):
-            step, what = len(self._earlier), f"'{procedure.name}'"
+            step, what = procedure.step(self._earlier), f"'{procedure.name}'"
             members = self._staying.of(self._asked(participants), f"{what} was asked")
+            whose = self._whose_sum(f"sums {step}", members)
+            if not procedure.more(self._earlier):
+                break
             self._observer.phase(Phase.PREPARING)
             most = procedure.most_steps
             self._observer.progress(f"asking for {what}, step {step + 1} of {most} at most")
             question = Question(
                 f"sums {step}",
-                SumsRequest(step, Totals.of(joined(self._earlier))),
+                SumsRequest(step, Totals.of(procedure.carried(self._earlier))),
                 procedure.shapes(self._earlier),
                 procedure if step == 0 else None,
                 f"procedure {what}",
                 step_words(self._config, procedure, self._earlier),
             )
             found = participants.gatherer.sums(members, question)
-            self._commit(found, members)
+            self._commit(found, whose)
 
     def _asked(self, participants: Participants) -> list[Member]:
         """All who have rows for it; of a virtual population a sample."""
@@ -112,12 +116,23 @@ class Stepping:
             raise RoundFailed(f"no hospital has rows for '{self._procedure.name}'")
         return found
 
-    def _commit(self, found: Sums, members: list[Member]) -> None:
+    def _whose_sum(self, purpose: str, members: list[Member]) -> list[str]:
+        """Names of who is in the next sum. One that some have given shares for is still of all who
+        were asked for it; else a state goes on without those who left."""
+        names, before = sorted(member.name for member in members), self._staying.names
+        if before is None or len(names) == len(before):
+            return names
+        if self._journal.begun(purpose):
+            return sorted(before)
+        if isinstance(self._procedure, CarryingProcedure):
+            self._earlier = self._procedure.left(self._earlier)
+        return names
+
+    def _commit(self, found: Sums, names: list[str]) -> None:
         """The step counts from now on: its journal is of no use any more."""
-        self._earlier.append(found)
-        self._staying.note(members)
-        self._parts.before_commit(len(self._earlier))
-        names = sorted(member.name for member in members)
+        self._earlier = self._procedure.after(self._earlier, found)
+        self._staying.names = set(names)
+        self._parts.before_commit(self._procedure.step(self._earlier))
         write_steps(self._run.path / STATE, self._earlier, names)
         self._journal.clear()
 
