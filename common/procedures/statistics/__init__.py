@@ -8,5 +8,5 @@ procedure     the steps of all of them together
 result        what an analysis shows: tables, plots, notes
 plots         drawings of these, as SVG
 page          all of it as a page
-multivariate  principal components
+multivariate  principal components, clusters, mixtures
 """

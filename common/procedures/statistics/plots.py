@@ -259,8 +259,9 @@ def _axes(across: _Scale | None, down: _Scale, plot: Values) -> list[str]:
     parts = [f'<path d="M{_LEFT:g} {_TOP:g}V{base:g}H{right:g}" fill="none" stroke="var(--line)"/>']
     for tick in down.ticks():
         parts.append(_text(_LEFT - 6, down(tick) + 4, f"{tick:.4g}", "end"))
-    for tick in across.ticks(8) if across is not None else ():
-        parts.append(_text(across(tick), base + 18, f"{tick:.6g}", "middle"))
+    if across is not None:
+        places = ((across(tick), tick) for tick in across.ticks(8))
+        parts += [_text(place, base + 18, f"{tick:.6g}", "middle") for place, tick in places]
     parts.append(_text((_LEFT + right) / 2, base + 38, str(plot.get("x", "")), "middle"))
     middle = _TOP + _HIGH / 2
     parts.append(

@@ -68,6 +68,7 @@ class Statistics(Procedure):
         names = sorted({name for each in analyses for name in each.categories})
         self._categories = [category(name, task) for name in names]
         self._open = [column for column in self._categories if column.texts is None]
+        self._parts: dict[tuple[int, int], tuple[Sums, Sums]] = {}
 
     @classmethod
     def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
@@ -118,7 +119,7 @@ class Statistics(Procedure):
             return head | ({_WORDS: SHAPE} if self._open else {})
         agreed, found = self._agreed(earlier[0]), Shapes()
         for place, each in enumerate(self._analyses):
-            if (own := _own(earlier, place)) is not None:
+            if (own := self._own(earlier, place)) is not None:
                 asked = each.shapes(agreed, own)
                 found |= {f"{place}/{key}": shape for key, shape in asked.items()}
         return found
@@ -128,7 +129,7 @@ class Statistics(Procedure):
             return None
         agreed, names = self._agreed(earlier[0]), list[str]()
         for place, each in enumerate(self._analyses):
-            if (own := _own(earlier, place)) is not None and each.shapes(agreed, own):
+            if (own := self._own(earlier, place)) is not None and each.shapes(agreed, own):
                 names += [f"{place}/{key}" for key in each.counts(agreed, own)]
         if not names:
             return None
@@ -144,7 +145,7 @@ class Statistics(Procedure):
             return head | ({_WORDS: write_words(frame.words(self._open))} if self._open else {})
         agreed, found = self._agreed(earlier[0]), Sums()
         for place, each in enumerate(self._analyses):
-            own = _own(earlier, place)
+            own = self._own(earlier, place)
             if own is not None and each.shapes(agreed, own):
                 sums = each.sums(frame, agreed, own)
                 found |= {f"{place}/{key}": value for key, value in sums.items()}
@@ -170,6 +171,26 @@ class Statistics(Procedure):
         persons = int(round(float(head[_PERSONS][0]))) if self._named else None
         return Agreed(int(round(float(head[_ROWS][0]))), persons, texts)
 
+    def _own(self, earlier: Earlier, place: int, ended: bool = False) -> list[Sums] | None:
+        """An analysis' own totals of the steps after the first; None where it asks for nothing any
+        more: there was a step without it. ``ended``: then too."""
+        found: list[Sums] = []
+        for sums in earlier[1:]:
+            own = self._part(sums, place)
+            if not own:
+                return found if ended else None
+            found.append(own)
+        return found
+
+    def _part(self, sums: Sums, place: int) -> Sums:
+        """An analysis' part of a step's totals: the same object for the same totals (``fold.py``
+        goes by that)."""
+        if (key := (place, id(sums))) not in self._parts:
+            prefix = f"{place}/"
+            own = {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
+            self._parts[key] = sums, own
+        return self._parts[key][1]
+
     def sensitivity(self, records: int) -> float:
         own = [each.sensitivity(records) or 0.0 for each in self._analyses]
         head = records**2 + (1.0 if self._named else 0.0)
@@ -180,7 +201,7 @@ class Statistics(Procedure):
         agreed, least = self._agreed(earlier[0]), self._options.smallest_cell
         told, files, shown = Told(least, asked.hospitals, asked.noise), dict[str, str](), []
         for place, each in enumerate(self._analyses):
-            made = each.result(agreed, _own(earlier, place, ended=True) or [], told)
+            made = each.result(agreed, self._own(earlier, place, ended=True) or [], told)
             shown.append({"name": each.options.name, "kind": each.kind} | made.stored())
             for sheet in made.sheets:
                 files[file_name(each.options.name, sheet.name)] = sheet.csv()
@@ -203,19 +224,6 @@ class Statistics(Procedure):
 
 def _options(config: Config) -> StatisticsOptions:
     return cast(StatisticsOptions, config.procedure.settings)
-
-
-def _own(earlier: Earlier, place: int, ended: bool = False) -> list[Sums] | None:
-    """An analysis' own totals of the steps after the first; None where it asks for nothing any
-    more: there was a step without it. ``ended``: then too."""
-    found: list[Sums] = []
-    for sums in earlier[1:]:
-        prefix = f"{place}/"
-        own = {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
-        if not own:
-            return found if ended else None
-        found.append(own)
-    return found
 
 
 def _words(head: Sums, columns: Sequence[Column]) -> dict[str, tuple[str, ...]]:

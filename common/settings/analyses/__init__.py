@@ -1,17 +1,30 @@
 """Options of the analyses that ``[[procedure.analyses]]`` lists, by kind.
 
     base            what every one has
-    multivariate    principal components
+    multivariate    principal components, clusters, mixtures
 
 A family's options stand in a file of its own; ``ANALYSES`` knows them all.
 """
 
 from wardround.common.settings.analyses.base import AnalysisOptions, ColumnName
-from wardround.common.settings.analyses.multivariate import PcaOptions
+from wardround.common.settings.analyses.multivariate import (
+    KmeansOptions,
+    MixtureOptions,
+    PcaOptions,
+)
 
 ANALYSES: dict[str, type[AnalysisOptions]] = {
     "pca": PcaOptions,
+    "kmeans": KmeansOptions,
+    "mixture": MixtureOptions,
 }
 """Options of what there is, by ``kind``."""
 
-__all__ = ["ANALYSES", "AnalysisOptions", "ColumnName", "PcaOptions"]
+__all__ = [
+    "ANALYSES",
+    "AnalysisOptions",
+    "ColumnName",
+    "KmeansOptions",
+    "MixtureOptions",
+    "PcaOptions",
+]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
@@ -18,12 +17,20 @@ from wardround.common.procedures.procedure import Shapes
 from wardround.common.procedures.statistics.agreed import Agreed
 from wardround.common.procedures.statistics.analysis import Analysis, Earlier
 from wardround.common.procedures.statistics.frame import Floats, Frame
-from wardround.common.procedures.statistics.result import Result, Sheet, Told
+from wardround.common.procedures.statistics.multivariate.scaled import (
+    CONSTANT,
+    COUNTS,
+    TOO_FEW,
+    complete,
+    enough,
+    left_out,
+    mean_of,
+    of_all,
+    scale_shapes,
+    scale_sums,
+)
+from wardround.common.procedures.statistics.result import Cell, Result, Sheet, Told
 from wardround.common.settings.analyses import PcaOptions
-from wardround.common.tasks.features import one
-
-_CONSTANT = 1e-12
-"""A deviation below so much of the mean is rounding."""
 
 
 class Pca(Analysis[PcaOptions]):
@@ -39,44 +46,36 @@ class Pca(Analysis[PcaOptions]):
     def shapes(self, agreed: Agreed, earlier: Earlier) -> Shapes:
         wide = len(self.options.columns)
         if not earlier:
-            return {"rows": (1,), "people": (1,), "sums": (wide,)}
+            return scale_shapes(wide, earlier)
         if len(earlier) == 1 and float(earlier[0]["rows"][0]) > 0:
             return {"products": (wide * (wide + 1) // 2,)}
         return {}
 
     def counts(self, agreed: Agreed, earlier: Earlier) -> Iterable[str]:
-        return () if earlier else ("rows", "people")
+        return () if earlier else COUNTS
 
     def sums(self, frame: Frame, agreed: Agreed, earlier: Earlier) -> Sums:
-        values, whole = complete(frame, self.options.columns)
         if not earlier:
-            return {
-                "rows": one(len(values)),
-                "people": one(frame.people(whole)),
-                "sums": values.sum(0),
-            }
-        distances = values - earlier[0]["sums"] / earlier[0]["rows"]
+            return scale_sums(frame, self.options.columns, earlier)
+        values, _ = complete(frame, self.options.columns)
+        distances = values - mean_of(earlier)
         products = distances.T @ distances
         return {"products": products[np.triu_indices(len(products))]}
 
     def result(self, agreed: Agreed, earlier: Earlier, told: Told) -> Result:
         names, rows = self.options.columns, float(earlier[0]["rows"][0])
-        if float(earlier[0]["people"][0]) < max(told.least, len(names) + 1):
-            return Result(notes=["Too few persons have a number in all of these columns."])
+        if not enough(earlier, max(told.least, len(names) + 1)):
+            return Result(notes=[TOO_FEW])
         matrix = symmetric(earlier[1]["products"], len(names)) / (rows - 1)
-        spread = np.sqrt(np.diag(matrix))
-        mean = earlier[0]["sums"] / rows
-        notes = [f"Of rows without a gap in these columns: {_of(rows, agreed)}."]
+        notes = [of_all(rows, agreed)]
         if self.options.scale:
-            constant = spread <= _CONSTANT * np.maximum(1.0, np.abs(mean))
-            if constant.any():
-                bad = ", ".join(f"'{names[place]}'" for place in np.flatnonzero(constant))
-                notes.append(f"Constant over all hospitals, and left out: {bad}.")
-            names = [name for name, flat in zip(names, constant, strict=True) if not flat]
+            spread = np.sqrt(np.diag(matrix))
+            varies = spread > CONSTANT * np.maximum(1.0, np.abs(mean_of(earlier)))
+            notes += left_out(names, varies)
+            names = [name for name, there in zip(names, varies, strict=True) if there]
             if not names:
                 return Result(notes=notes)
-            kept = ~constant
-            matrix = matrix[np.ix_(kept, kept)] / np.outer(spread[kept], spread[kept])
+            matrix = matrix[np.ix_(varies, varies)] / np.outer(spread[varies], spread[varies])
         return self._shown(names, matrix, notes)
 
     def _shown(self, names: Sequence[str], matrix: Floats, notes: list[str]) -> Result:
@@ -85,12 +84,14 @@ class Pca(Analysis[PcaOptions]):
         share = variances / variances.sum()
         together = np.cumsum(share)
         parts = [f"PC{n + 1}" for n in range(min(self.options.components, len(names)))]
-        spread = [
-            (part, float(variances[n]), float(share[n]), float(together[n]))
+        spread: list[list[Cell]] = [
+            [part, float(variances[n]), float(share[n]), float(together[n])]
             for n, part in enumerate(parts)
         ]
         head = ("component", "variance", "share", "together")
-        loadings = [(name, *map(float, vectors[n, : len(parts)])) for n, name in enumerate(names)]
+        loadings: list[list[Cell]] = [
+            [name, *map(float, vectors[n, : len(parts)])] for n, name in enumerate(names)
+        ]
         bars = {"type": "bars", "title": "Share of variance", "x": "component", "y": "share"}
         return Result(
             sheets=[
@@ -105,13 +106,6 @@ class Pca(Analysis[PcaOptions]):
                 "components": vectors.T.tolist(),
             },
         )
-
-
-def complete(frame: Frame, columns: Iterable[str]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Rows without a gap in any of D columns, M x D, and which of the N they are."""
-    values = np.column_stack([frame.values(name) for name in columns])
-    whole: NDArray[np.bool_] = ~np.isnan(values).any(axis=1)
-    return values[whole], whole
 
 
 def symmetric(upper: Floats, wide: int) -> Floats:
@@ -131,8 +125,3 @@ def components(matrix: Floats) -> tuple[Floats, Floats]:
     largest = np.abs(vectors).argmax(0)
     signs = np.sign(vectors[largest, np.arange(len(values))])
     return values, vectors * np.where(signs == 0, 1.0, signs)
-
-
-def _of(rows: float, agreed: Agreed) -> str:
-    share = rows / agreed.rows if agreed.rows else 0.0
-    return f"{share:.0%} of all"

@@ -47,13 +47,16 @@ def tables(frames: Sequence[pd.DataFrame]) -> list[Table]:
     found = []
     for frame in frames:
         data = pa.Table.from_pandas(frame, preserve_index=False)
-        plain = Table.of({"row": np.arange(len(frame))}, Path("rows.csv"))
+        plain = Table.of({"row": list(range(len(frame)))}, Path("rows.csv"))
         found.append(replace(plain, data=data))
     return found
 
 
 def asked(
-    frames: Sequence[pd.DataFrame], *analyses: Mapping[str, Any], settings: str = "", noise=0.0
+    frames: Sequence[pd.DataFrame],
+    *analyses: Mapping[str, Any],
+    settings: str = "",
+    noise: float = 0.0,
 ) -> dict[str, str]:
     """What ``statistics`` publishes of these hospitals: its own steps, over the ring of exact sums,
     each question worked out anew by every hospital."""
@@ -62,7 +65,8 @@ def asked(
     )
     config = parse_config(f"{settings}\n{written}")
     task = make_task(config)
-    shards, earlier = [{"train": one} for one in tables(frames)], []
+    shards = [{"train": one} for one in tables(frames)]
+    earlier: list[dict[str, Any]] = []
     server = make_procedure(config, task)
     while server.more(earlier):
         sums = [make_procedure(config, task).sums(one, earlier) for one in shards]
