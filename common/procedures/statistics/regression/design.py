@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from wardround.common.procedures.statistics.agreed import Agreed
 from wardround.common.procedures.statistics.frame import Frame, Ints
+from wardround.common.procedures.statistics.regression.factors import Category, Number, Spline
 from wardround.common.procedures.statistics.regression.facts import (
     Facts,
     NoAnswer,
     complete,
     number,
 )
-from wardround.common.procedures.statistics.regression.factors import Category, Number, Spline
 from wardround.common.procedures.statistics.regression.formula import Formula, Term
 from wardround.common.procedures.statistics.regression.splines import b_splines, natural_splines
 
@@ -89,7 +89,8 @@ class Design:
         texts = agreed.levels.get(category.column, ())
         places = np.array([*self.facts.levels[category.column].places, -1], dtype=np.int64)
         found = frame.levels(category.column, texts)
-        return places[np.where(found < 0, len(texts), found)]
+        kept: Ints = places[np.where(found < 0, len(texts), found)]
+        return kept
 
     def cells(self) -> list[tuple[list[str], tuple[Category, ...]]]:
         """The tables of categories that the columns tell of: those of each term, with the names of
@@ -129,7 +130,7 @@ class Design:
         if isinstance(factor, Category):
             width = len(self.facts.levels[factor.column].names)
             codes = self.codes(factor, frame, agreed)
-            dummies = (codes[:, None] == np.arange(width)).astype(np.float64)
+            dummies: Floats = (codes[:, None] == np.arange(width)).astype(np.float64)
             return dummies if coding[factor.column] else dummies[:, 1:]
         values = np.where(whole, number(frame, factor), 0.0)
         if isinstance(factor, Spline):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wardround.common.tasks.data.mapping.expression import (
     Column,
@@ -148,7 +149,7 @@ def _category(text: str, given: list[str]) -> Category:
 def _spline(text: str, kind: str, given: list[str]) -> Spline:
     if not given:
         raise FormulaError(f"'{text}': it takes a column, and knots=[...] or df=...")
-    reads: dict[str, Callable[[str], object]] = {"knots": _list, "df": _whole, "bounds": _list}
+    reads: dict[str, Callable[[str], Any]] = {"knots": _list, "df": _whole, "bounds": _list}
     named = _named(text, given[1:], reads | ({"degree": _whole} if kind == "bs" else {}))
     knots, df, degree = named.get("knots", ()), named.get("df", 0), named.get("degree", 3)
     bounds = named.get("bounds")
@@ -197,9 +198,9 @@ def _split(text: str) -> list[str]:
 
 
 def _named(
-    text: str, given: Sequence[str], reads: Mapping[str, Callable[[str], object]]
-) -> dict[str, object]:
-    found = dict[str, object]()
+    text: str, given: Sequence[str], reads: Mapping[str, Callable[[str], Any]]
+) -> dict[str, Any]:
+    found = dict[str, Any]()
     for one in given:
         name, equals, value = one.partition("=")
         name = name.strip()

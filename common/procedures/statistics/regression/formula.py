@@ -196,7 +196,7 @@ def _most(node: Any) -> int:
         power = getattr(given[1], "token", "")
         if not power.isdecimal() or not 1 <= int(power[:3]) <= MOST_FACTORS:
             raise FormulaError(f"a power of terms is a number up to {MOST_FACTORS}; use I(x ** 4)")
-        return min(_RAW + 1, _most(given[0]) ** int(power[:3]))
+        return int(min(_RAW + 1, _most(given[0]) ** int(power[:3])))
     each = [_most(one) for one in given]
     if len(each) < 2 or sign in ("+", "-", "~"):
         return min(_RAW + 1, sum(each))

@@ -71,7 +71,11 @@ def knots_of(spline: Spline, mean: float, deviation: float, counts: Floats | Non
     if spline.kind == "ns":
         return knots
     if spline.bounds is not None:
-        return [spline.bounds[0], *(k for k in knots if _within(k, spline.bounds)), spline.bounds[1]]
+        return [
+            spline.bounds[0],
+            *(k for k in knots if _within(k, spline.bounds)),
+            spline.bounds[1],
+        ]
     low, high = mean - _BOUND * deviation, mean + _BOUND * deviation
     if knots:
         low = min(low, knots[0] - _BEYOND * deviation)
