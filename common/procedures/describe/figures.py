@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 from wardround.common.durable.versioned import Format
 from wardround.common.figures.sums import Sums
 from wardround.common.procedures.describe.columns import Column
-from wardround.common.procedures.describe.hiding import (
+from wardround.common.procedures.hiding import (
     Cell,
     ShownCell,
+    few_values,
     grain,
     rounded,
     shown_cells,
+    to_grain,
 )
-from wardround.common.procedures.describe.spread import Range, quantiles
+from wardround.common.procedures.spread import Range, quantiles
 
 Floats = NDArray[np.float64]
 Values = dict[str, Any]
@@ -132,8 +134,10 @@ def column_of_numbers(
     mean, std = total / count, math.sqrt(max(0.0, squares) / count)
     if last is None:
         return found | {"mean": _short(mean), "mean_error": _error(mean), "std": 0.0}
+    if few_values(last[2], least):
+        return found | {"few": True}
     step = grain(std, float(who[0]), least)
-    found |= {"mean": _to(mean, step), "std": _to(std, step), "mean_error": step / 2}
+    found |= {"mean": to_grain(mean, step), "std": to_grain(std, step), "mean_error": step / 2}
     where = quantiles(*last, float(who[0]), least)
     found["quantiles"] = [
         {"p": float(p), "value": float(f"{one[0]:.12g}"), "error": _up(one[1], one[0])}
@@ -155,11 +159,6 @@ def cells_values(shown: Sequence[ShownCell], persons: bool) -> list[Values]:
             one |= {"rows": cell.rows} | ({"persons": cell.persons} if persons else {})
         found.append(one)
     return found
-
-
-def _to(value: float, step: float) -> float:
-    """The nearest multiple of a power of ten, without the tail of a binary fraction."""
-    return float(f"{round(value / step) * step:.12g}")
 
 
 def _short(value: float) -> float:

@@ -21,8 +21,8 @@ from wardround.common.config.load import Config
 from wardround.common.figures.sums import Sums
 from wardround.common.procedures.describe.columns import Column, Rows
 from wardround.common.procedures.describe.figures import MISSING, OTHER
-from wardround.common.procedures.describe.spread import QUANTILES, Range
 from wardround.common.procedures.procedure import Shapes
+from wardround.common.procedures.spread import QUANTILES, Range
 from wardround.common.tasks.features import one
 
 Floats = NDArray[np.float64]

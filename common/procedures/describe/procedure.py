@@ -40,7 +40,6 @@ from wardround.common.procedures.describe.figures import (
     column_of_numbers,
     head,
 )
-from wardround.common.procedures.describe.spread import BINS, Range, first_range, next_range
 from wardround.common.procedures.procedure import (
     Asked,
     Earlier,
@@ -49,6 +48,7 @@ from wardround.common.procedures.procedure import (
     Procedure,
     Shapes,
 )
+from wardround.common.procedures.spread import BINS, Range, first_range, next_range
 from wardround.common.settings import DESCRIBE, DescribeOptions
 from wardround.common.tasks.base import Fit, Task
 from wardround.common.tasks.columns import fit_columns

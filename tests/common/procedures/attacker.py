@@ -1,5 +1,7 @@
 """Who knows the method, all that is published and how many rows there are, and solves for the rest.
 
+``solve_persons`` does so for one column, ``solve_tables`` for all columns and tables of a study.
+
 For every cell that isn't shown the least and the most that it can be are linear programs over the
 cells of its column: unknown numbers of rows and persons, bounded by what stands in the description.
 """
@@ -11,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import linprog
+
+from wardround.common.procedures.hiding import ShownCell, ShownTable
 
 
 class Solved(NamedTuple):
@@ -74,4 +78,53 @@ def solve_persons(
             assert done.status in (0, 3), done.message  # solved, or without bound
             ends.append(sign * done.fun if done.status == 0 else np.inf)
         found[str(cell["name"])] = Solved(*ends)
+    return found
+
+
+def solve_tables(
+    levels: Sequence[Sequence[ShownCell]],
+    tables: Mapping[tuple[int, int], ShownTable],
+    smallest: int,
+    rows: int,
+) -> dict[tuple[object, ...], Solved]:
+    """Bounds of all few cells of a study that shows columns and pairs of them, by (column, level)
+    and (column, column, level, level); each row is a person.
+
+    levels : of each column as they are shown
+    tables : of pairs of columns
+    """
+    sizes = [len(column) for column in levels]
+    count = int(np.prod(sizes))
+    every = np.arange(count).reshape(sizes)
+    equal, at = [np.ones(count)], [float(rows)]
+    above, limits, aims = list[Any](), list[float](), dict[tuple[object, ...], Any]()
+
+    def add(name: tuple[object, ...], cell: ShownCell, places: Any) -> None:
+        line = np.zeros(count)
+        line[places.ravel()] = 1.0
+        low, high = (0, smallest - 1) if cell.state == "few" else (0.0, float(rows))
+        if cell.state == "shown":
+            low, high = cell.rows - smallest // 2, cell.rows + (smallest - 1) // 2
+        above.extend([line, -line])
+        limits.extend([high, -low])
+        if cell.state == "few":
+            aims[name] = line
+
+    for column, cells in enumerate(levels):
+        for place, cell in enumerate(cells):
+            add((column, place), cell, np.take(every, place, axis=column))
+    for (first, second), table in tables.items():
+        for i, line in enumerate(table.cells):
+            for j, cell in enumerate(line):
+                where: list[Any] = [slice(None)] * len(sizes)
+                where[first], where[second] = i, j
+                add((first, second, i, j), cell, every[tuple(where)])
+        for axis, shown in ((first, table.rows), (second, table.columns)):
+            for place, cell in enumerate(shown):
+                add((axis, place), cell, np.take(every, place, axis=axis))
+    found = {}
+    for name, aim in aims.items():
+        ends = [linprog(sign * aim, above, limits, equal, at) for sign in (1.0, -1.0)]
+        assert all(end.status == 0 for end in ends)
+        found[name] = Solved(float(ends[0].fun), -float(ends[1].fun))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,15 @@ from hypothesis import strategies as st
 from tests.common.procedures.attacker import solve_persons
 from wardround.common.procedures.describe.columns import Column
 from wardround.common.procedures.describe.figures import cells_values, column_of_numbers
-from wardround.common.procedures.describe.hiding import Cell, grain, rounded, shown_cells
+from wardround.common.procedures.hiding import (
+    Cell,
+    dominated,
+    few_values,
+    grain,
+    mover,
+    rounded,
+    shown_cells,
+)
 
 
 def published(
@@ -72,8 +81,6 @@ def test_nor_where_persons_have_several_rows(pairs: list[tuple[int, int]]) -> No
 @pytest.mark.parametrize("rows", [40, 997])
 def test_a_mean_of_whole_numbers_gives_no_count_back(rows: int, missing: int) -> None:
     """27 of 50 is no ratio of 49: an exact mean would tell how many values it is of."""
-    import numpy as np
-
     values = np.random.default_rng(rows + missing).integers(0, 2, rows - missing).astype(float)
     first = {
         "rows": np.array([float(rows)]),
@@ -81,7 +88,7 @@ def test_a_mean_of_whole_numbers_gives_no_count_back(rows: int, missing: int) ->
         "numeric/x/sum": np.array([values.sum()]),
     }
     squares = float(((values - values.mean()) ** 2).sum())
-    from wardround.common.procedures.describe.spread import first_range
+    from wardround.common.procedures.spread import first_range
 
     where = first_range(values.mean(), values.std())
     assert where is not None
@@ -100,3 +107,20 @@ def test_a_mean_of_whole_numbers_gives_no_count_back(rows: int, missing: int) ->
 def test_the_grain_is_what_so_many_persons_move() -> None:
     assert grain(10.0, 1000, 5) == 0.1  # 5 * 10 / 1000 is 0.05
     assert grain(0.0, 1000, 5) == 0.0
+
+
+def test_one_person_may_not_have_most_of_a_deviation() -> None:
+    rng = np.random.default_rng(1)
+    usual, one = rng.normal(size=40) ** 2, np.append(rng.normal(size=200), 30.0) ** 2
+    assert not dominated(usual.sum(), (usual**2).sum())
+    assert dominated(one.sum(), (one**2).sum())
+    assert one.max() / one.sum() > 0.5  # the bound is of a share that there is
+    assert mover(10 * 4.0, 10 * 16.0) == 2.0  # all at a distance of 2
+    assert 25 < mover(one.sum(), (one**2).sum()) <= 30  # who is far away moves the mean
+
+
+def test_of_a_handful_of_values_each_is_a_category() -> None:
+    assert few_values(np.array([0.0, 997.0, 0.0, 3.0]), 5)  # three ones among zeros
+    assert not few_values(np.array([0.0, 500.0, 0.0, 500.0]), 5)
+    assert not few_values(np.ones(6), 5)  # six values of one person each: no equation's answer
+    assert not few_values(np.zeros(4), 5)

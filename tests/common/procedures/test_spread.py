@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.common.procedures.describe.spread import (
+from wardround.common.procedures.spread import (
     QUANTILES,
     Range,
     first_range,

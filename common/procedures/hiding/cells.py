@@ -1,4 +1,4 @@
-"""What is shown of counts: nothing from which a count of few persons can be worked out.
+"""What is shown of the counts of one column: nothing that gives a count of few persons away.
 
 The cells of a column are disjoint, and together all rows. A cell of fewer than k persons is *few*:
 only that is shown of it, also where it is empty. All others are rounded to multiples of k. Who
@@ -78,12 +78,12 @@ def _safe(
     rows only the persons are bounded by k where persons have several.
     """
     left = sum(cell.rows for cell in cells) - sum(rounded(cell.rows, least) for cell in open_)
-    loose = (least // 2) * len(open_)
+    below, above = loose(least)
     most = math.inf if named else least - 1
     others = (len(few) - 1) * most if len(few) > 1 else 0.0
     # all others have k at least: what these leave of very few rows is what there can be
     possible = min(least - 1, sum(cell.rows for cell in cells) - least * len(open_))
-    return left - loose - others <= 1 and left + loose >= possible
+    return left - above * len(open_) - others <= 1 and left + below * len(open_) >= possible
 
 
 def rounded(count: float, least: int) -> int:
@@ -91,8 +91,6 @@ def rounded(count: float, least: int) -> int:
     return int(math.floor(count / least + 0.5)) * least
 
 
-def grain(size: float, count: float, least: int) -> float:
-    """The power of ten that a mean or deviation is rounded to: what so many typical persons move
-    it by, or more. ``size``: the deviation of the values."""
-    moved = least * size / max(1.0, count)
-    return 10.0 ** math.ceil(math.log10(moved)) if moved > 0 else 0.0
+def loose(least: int) -> tuple[int, int]:
+    """How far below, and above, what is shown a count may be that was rounded."""
+    return least // 2, (least - 1) // 2
