@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from wardround.common.command_line import (
@@ -19,9 +23,12 @@ from wardround.common.command_line import (
 from wardround.common.errors import ConfigError, Interrupted
 from wardround.common.process.main import main as main  # where older environments look for it
 from wardround.common.process.signals import interrupt_once
+from wardround.server.observer import Observer
 from wardround.simulations.search.cli import is_sweep, run_sweep
 
 commands = new_commands()
+_SECONDS = 2.0
+"""Between two lines of progress where no line can change."""
 
 
 def _executors(incomplete: str) -> list[str]:
@@ -117,6 +124,27 @@ def _simulate_once(config: Path | None, sets: list[str], resume: Path | None) ->
     console.print(Text(f"report:        {shown_path(result.run_directory / 'report.html')}"))
 
 
+class _Lines(Observer):
+    """Steps in a line that changes; where none can, in one now and then."""
+
+    def __init__(self, console: Console, show: Callable[[str], None]) -> None:
+        self._console, self._show, self._last = console, show, -math.inf
+
+    def begins(self, lines: list[str]) -> None:
+        self.warnings(lines)
+
+    def progress(self, text: str) -> None:
+        self._show(text)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last >= _SECONDS:
+            self._last = now
+            self._console.print(Text(text))
+
+    def warnings(self, lines: list[str]) -> None:
+        for line in lines:
+            self._console.print(Text(line))
+
+
 @commands.command(epilog=example("wardround analyse federation.toml"))
 def analyse(
     config: ConfigArgument = None,
@@ -126,29 +154,27 @@ def analyse(
         typer.Option(metavar="RUN", help="Go on with one that was stopped."),
     ] = None,
 ) -> None:
-    """Describe the data of all hospitals of a study, simulated on this machine.
+    """Describe the data of all hospitals, or work out statistics of them, simulated here.
 
-    Between machines: submit a study with `[procedure] name = "describe"`.
+    Between machines: submit a study with `[procedure] name = "describe"` or `"statistics"`.
     """
+    from wardround.common.procedures.statistics.procedure import FILE
+    from wardround.server.display.answers import answers
     from wardround.server.display.console import shown_path
-    from wardround.server.observer import Observer
     from wardround.simulations.run.analyse import analyse as run_analysis
 
     interrupt_once()
     console, path = new_console(), here(config) if resume is None else None
 
-    class Lines(Observer):
-        def begins(self, lines: list[str]) -> None:
-            self.warnings(lines)
-
-        def progress(self, text: str) -> None:
-            console.print(Text(text))
-
-        def warnings(self, lines: list[str]) -> None:
-            for line in lines:
-                console.print(Text(line))
-
-    found = run_analysis(path, overrides=list(overrides or []), resume=resume, observer=Lines())
+    with console.status("") as status:
+        found = run_analysis(
+            path,
+            overrides=list(overrides or []),
+            resume=resume,
+            observer=_Lines(console, status.update),
+        )
+    for text in answers(found.published[FILE]) if FILE in found.published else ():
+        console.print(text)
     for name in found.published:
         console.print(Text(f"{name}: {shown_path(found.run_directory / name)}"))
     console.print(Text(f"report: {shown_path(found.run_directory / 'report.html')}"))

@@ -87,7 +87,7 @@ COMMANDS = (
     Command(
         "analyse",
         RESEARCHER,
-        "Describe the data of all hospitals, before a study: counts, gaps, quantiles, categories.",
+        "Describe the data of all hospitals, or work out statistics of them, without a model.",
         "wardround.simulations.cli",
         "simulate",
     ),

@@ -65,6 +65,12 @@ class Analysis:
         found: dict[str, Any] = self.published["description.json"]
         return found
 
+    @property
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """What ``statistics.json`` holds of each analysis, by its name: ``tables``, ``plots``,
+        ``notes``, ``values``."""
+        return {one["name"]: one for one in self.published["statistics.json"]["analyses"]}
+
 
 @with_ordinary_torch
 def analyse(
@@ -74,7 +80,8 @@ def analyse(
     resume: Path | str | None = None,
     observer: Observer | None = None,
 ) -> Analysis:
-    """Ask a simulated federation what its data hold, or whatever ``procedure.name`` says.
+    """Ask a simulated federation what its data hold, its statistics, or whatever
+    ``procedure.name`` says.
 
     Parameters
     ----------
