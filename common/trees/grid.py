@@ -6,8 +6,9 @@ modulo 2^bits is the sum itself as long as ``fitting`` chose the unit:
 
     rows * bound / unit <= 2^(bits-1) - 1, and < 2^53, where float64 ends being exact.
 
-*Error.* Each row's number is off by at most unit / 2. On the finest grid, 2^-28 of the bound, that
-is less than a float32 of half the bound is off by, which is what xgboost computes with.
+*Error.* Each row's number is off by at most unit / 2. In words of 64 bits 100,000 rows leave
+gradients of at most 1 a unit of 2^-35, where float32, which xgboost computes them in, has 2^-25 at
+1/2; in words of 32 bits they leave 2^-13.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from wardround.common.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-FINEST = 28
+FINEST = 36
 COARSEST = 6
 _EXACT = 53
 
