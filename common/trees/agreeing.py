@@ -12,7 +12,9 @@ asked for, and only counts are added, which travel in narrow words:
 *Error.* Cuts lie between cells. A cell is heavy that holds more than 1 / (4 B) of the rows, for B
 bins; so a bin holds at most 1/B + 1/(4 B) of the rows, but for a cell that is heavy after count 2
 too: one value that many rows have, or values that differ by less than a 4,000th part of what the
-cell of count 1 spans. Nothing is divided that holds fewer rows than two bins must.
+cell of count 1 spans. Nothing is divided that holds fewer rows than two bins must, and
+into no more pieces than the bins that its rows could fill: the server sees counts of ranges, and
+few of a few rows.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ class Cells:
         heavy &= counts >= 2 * fewest_rows
         if not heavy.any():
             return None
-        wanted = np.maximum(2, np.ceil(counts * (FINE / max(1, total)))).astype(np.int64)
+        wanted = np.ceil(counts * (FINE / max(1, total))).astype(np.int64)
+        wanted = np.maximum(2, np.minimum(wanted, counts // fewest_rows))
         pieces = np.where(heavy, np.minimum(wanted, widths), 1)
         kept = heavy | (counts > 0) | np.append(True, counts[:-1] > 0)
         edges = [

@@ -18,7 +18,7 @@ f is held to [-15, 15] here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -48,10 +48,12 @@ class Cox(Objective):
 
     cuts : of time, float32, rising
     hazards : r_c and s_c of this round, 2 x cells; None before they are known
+    base : the hazard before the first tree
     """
 
     cuts: Floats32
-    hazards: Floats | None = field(default=None)
+    hazards: Floats | None = None
+    base: float = 1.0
     name: ClassVar[str] = "survival:cox"
 
     @property
@@ -61,13 +63,13 @@ class Cox(Objective):
 
     @property
     def base_score(self) -> float:
-        """A hazard ratio of 1."""
-        return 1.0
+        """The hazard that every row begins with."""
+        return self.base
 
     @property
     def base_margin(self) -> float:
-        """0."""
-        return 0.0
+        """Its logarithm."""
+        return float(np.log(np.float32(self.base)))
 
     @property
     def largest(self) -> tuple[float, float]:
@@ -87,7 +89,8 @@ class Cox(Objective):
 
     def at_risk(self, margins: Floats32, target: Floats) -> Floats:
         """A hospital's hazards in each cell, summed in each round."""
-        return np.bincount(self.cell(target), self._hazard(margins), self.cells)
+        found = np.bincount(self.cell(target), self._hazard(margins), self.cells)
+        return found.astype(np.float64)
 
     def with_sums(self, events: Ints, hazards: Floats) -> Cox:
         """The objective of a round, by the totals of ``events`` and of ``at_risk``.
@@ -102,7 +105,9 @@ class Cox(Objective):
         if ((left <= 0) & (events > 0)).any():
             raise TaskError("totals of times have an event that nobody was at risk of")
         share = np.divide(1.0, left, out=np.zeros_like(left), where=left > 0)
-        both = np.stack([np.cumsum(events * share), np.cumsum(events * share * share)])
+        both: Floats = np.stack(
+            [np.cumsum(events * share), np.cumsum(events * share * share)]
+        ).astype(np.float64)
         return replace(self, hazards=both)
 
     def gradients(self, margins: Floats32, target: Floats) -> tuple[Floats32, Floats32]:

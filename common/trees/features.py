@@ -16,7 +16,6 @@ from wardround.common.errors import ConfigError
 
 Floats32 = NDArray[np.float32]
 MOST_LEVELS = 1024
-_FORBIDDEN = "[]<"
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -33,12 +32,6 @@ class Feature:
     monotone: int = 0
 
     def __post_init__(self) -> None:
-        if not self.name or any(sign in self.name for sign in _FORBIDDEN):
-            raise ConfigError(
-                f"column '{self.name:.50}' can't be a feature of trees: xgboost takes no name"
-                f" that is empty or holds one of {' '.join(_FORBIDDEN)}",
-                mend="rename the column",
-            )
         if self.levels is not None and not 0 < len(self.levels) <= MOST_LEVELS:
             raise ConfigError(
                 f"column '{self.name:.50}' has {len(self.levels)} categories: trees take 1 to"

@@ -114,10 +114,15 @@ class Binary(Objective):
 
 @dataclass(frozen=True)
 class Multi(Objective):
-    """``multi:softprob``. It starts where all classes are equally likely, in every version of
-    xgboost. classes : K, at least 2."""
+    """``multi:softprob``. It starts where all classes are equally likely: a base score of each
+    class is known to xgboost since 3.1 only.
+
+    classes : K, at least 2
+    base : added to the margins of all classes alike
+    """
 
     classes: int
+    base: float = 0.5
     name: ClassVar[str] = "multi:softprob"
 
     @property
@@ -127,13 +132,13 @@ class Multi(Objective):
 
     @property
     def base_score(self) -> float:
-        """One half: it is added to the margins of all classes alike."""
-        return 0.5
+        """As it is added to all margins."""
+        return self.base
 
     @property
     def base_margin(self) -> float:
         """The same."""
-        return 0.5
+        return self.base
 
     @property
     def largest(self) -> tuple[float, float]:

@@ -1,25 +1,29 @@
 """The JSON that plain xgboost loads, 2.1 and 3: the same trees, the same predictions.
 
 It is the form that xgboost 2 writes, which later versions read: one base score as text, and no
-``cats``. Names of features stand in it. What xgboost has no place for (levels of categories,
-classes) stands under ``attributes``, which xgboost keeps and does not read.
+``cats``. What xgboost has no place for (levels of categories, names with signs that it refuses) is
+a text under ``attributes``, which it keeps and doesn't read.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from wardround.common.durable.versioned import Format
 from wardround.common.trees.model import TreeModel
 from wardround.common.trees.objectives import Multi
 from wardround.common.trees.tree import NONE, Tree
 
 Values = dict[str, Any]
+FORMAT = Format("tree model", "have the study run again")
 VERSION = [2, 1, 4]
 ROOT_PARENT = 2147483647
 ATTRIBUTE = "wardround"
+_PLAIN = str.maketrans({"[": "(", "]": ")", "<": "under "})
 _LOSSES = {
     "binary:logistic": ("reg_loss_param", {"scale_pos_weight": "1"}),
     "reg:squarederror": ("reg_loss_param", {"scale_pos_weight": "1"}),
@@ -34,18 +38,36 @@ def text_of(model: TreeModel, attributes: Values | None = None) -> str:
     return json.dumps(document(model, attributes), allow_nan=False, separators=(",", ":"))
 
 
+def plain_names(names: Sequence[str]) -> list[str]:
+    """The names as xgboost takes them: without the signs [ ] and <, no two alike."""
+    found = list[str]()
+    for name in names:
+        plain = name.translate(_PLAIN) or "column"
+        while plain in found:
+            plain += "_"
+        found.append(plain)
+    return found
+
+
 def document(model: TreeModel, attributes: Values | None = None) -> Values:
     """The same as plain values."""
     features, outputs = model.features, model.objective.outputs
     per_round = model.trees_a_round
     own = {
-        "levels": {one.name: list(one.levels) for one in features if one.levels is not None},
-        **(attributes or {}),
+        "features": [
+            {
+                "name": one.name,
+                "levels": None if one.levels is None else list(one.levels),
+                "monotone": one.monotone,
+            }
+            for one in features
+        ],
+        "more": attributes or {},
     }
     return {
         "learner": {
-            "attributes": {ATTRIBUTE: json.dumps(own, sort_keys=True)},
-            "feature_names": [one.name for one in features],
+            "attributes": {ATTRIBUTE: json.dumps(FORMAT.seal(own), ensure_ascii=False)},
+            "feature_names": plain_names([one.name for one in features]),
             "feature_types": ["float" if one.number else "c" for one in features],
             "gradient_booster": {
                 "model": {
