@@ -47,6 +47,7 @@ from wardround.common.settings.procedure import (
     EvaluateOptions,
     MonitorOptions,
 )
+from wardround.common.settings.protection import SharesTable
 from wardround.common.settings.statistics import StatisticsOptions
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.settings.teacher import TeacherTable
@@ -83,6 +84,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "archive query": Query,
     "archive series": SeriesChoice,
     "archive limits": Limits,
+    "privacy.shares": SharesTable,
     "procedure describe": DescribeOptions,
     "procedure evaluate": EvaluateOptions,
     "procedure calibrate": CalibrateOptions,

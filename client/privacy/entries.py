@@ -3,6 +3,10 @@
 An entry names the units that it has touched by a set of pseudonyms (``pseudonyms.py``), or counts
 for everybody. The sum over all entries is what any one unit can have paid at most; a unit's own sum
 is of the entries for everybody and of those whose set has it.
+
+*Sides.* Within a run a unit lies in one part of the data: it trains, or it is held out. An entry
+that touches one part says so, and the run. So no unit has paid for both of a run's sides, and the
+worst one is over every choice of a side in each run (parallel composition).
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ Totals = Counter[tuple[str, float, float]]
 """Steps by unit, noise multiplier and sampling rate."""
 EVERYBODY = ""
 """The name of the set that every unit is in."""
+TRAINS, HELD_OUT = "train", "held-out"
+_MOST_CHOICES = 64
+"""Of sides, each a composition; what is older counts on both sides."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,9 @@ class Entry:
     simulated : the noise came from a seed
     time : UTC, in seconds; the ledger sets it where it is 0
     units : digest of the set of patients whom it touches; '' where it counts for everybody
+    purpose : of ``PURPOSES``; '' of announced sizes, and of older entries
+    side : ``TRAINS`` or ``HELD_OUT``, a blank and what names the run: which part of the data it
+        touches; '' for all of them
     """
 
     federation: str
@@ -64,6 +74,8 @@ class Entry:
     simulated: bool
     time: float = 0.0
     units: str = EVERYBODY
+    purpose: str = ""
+    side: str = ""
 
     def __post_init__(self) -> None:
         check_unit(self.unit)
@@ -94,30 +106,67 @@ class Spent:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._all: Totals = Counter()
+        self._sides: dict[str, dict[str, Totals]] = {}
         self._by_set: dict[str, Totals] = {}
         for one in entries:
             self.add(one)
 
     def add(self, entry: Entry) -> None:
         """One more entry."""
-        _add(self._all, entry)
+        side, _, run = entry.side.partition(" ")
+        sides = self._sides.setdefault(run, {}) if run else {}
+        _add(sides.setdefault(side, Counter()) if run else self._all, entry)
         _add(self._by_set.setdefault(entry.units, Counter()), entry)
 
     def copy(self) -> Spent:
         """Another one of the same sums."""
         other = Spent()
         other._all = self._all.copy()
+        other._sides = {
+            run: {side: totals.copy() for side, totals in sides.items()}
+            for run, sides in self._sides.items()
+        }
         other._by_set = {name: totals.copy() for name, totals in self._by_set.items()}
         return other
 
     def epsilon(self, unit: str, delta: float) -> float:
-        """Of a unit that every entry touches."""
-        return _compose(self._all, unit, delta)
+        """Of a unit that every entry touches, but for what only touches a run's other side."""
+        return max(_compose(totals, unit, delta) for totals in self._worst_sides())
+
+    def _worst_sides(self) -> list[Totals]:
+        """What a unit may have paid in all, by the sides that it was on."""
+        fixed, open_ = self._all.copy(), Counter[tuple[frozenset[Any], ...]]()
+        for sides in self._sides.values():
+            found = {frozenset(totals.items()) for totals in sides.values()}
+            if len(found) == 1:
+                fixed.update(next(iter(sides.values())))
+            elif found:
+                open_[tuple(sorted(found, key=sorted))] += 1
+        choices = [fixed]
+        # equal runs are alike: what counts is how many of them were on which side
+        for (one, other), runs in reversed(open_.items()):
+            if len(choices) * (runs + 1) > _MOST_CHOICES:
+                choices = [_times(_times(each, one, runs), other, runs) for each in choices]
+                continue
+            choices = [
+                _times(_times(each, one, count), other, runs - count)
+                for each in choices
+                for count in range(runs + 1)
+            ]
+        return choices
 
     def has_finer(self, unit: str) -> str | None:
         """A unit finer than this one, if some entry protects nothing but that."""
-        found = [one for one, _, _ in self._all if UNITS.index(one) < UNITS.index(unit)]
+        found = [one for one, _, _ in self._everything() if UNITS.index(one) < UNITS.index(unit)]
         return found[0] if found else None
+
+    def _everything(self) -> Totals:
+        """All entries' sums, of whatever side."""
+        every = self._all.copy()
+        for sides in self._sides.values():
+            for totals in sides.values():
+                every.update(totals)
+        return every
 
     def worst(
         self,
@@ -196,6 +245,14 @@ def hold(
 def _add(totals: Totals, entry: Entry) -> None:
     for one in entry.releases:
         totals[entry.unit, one.noise_multiplier, one.sampling_rate] += one.steps
+
+
+def _times(totals: Totals, more: frozenset[Any], times: int) -> Totals:
+    """The totals with so many times as much of others."""
+    added = totals.copy()
+    for key, steps in more:
+        added[key] += steps * times
+    return added
 
 
 def _compose(totals: Totals, unit: str, delta: float) -> float:

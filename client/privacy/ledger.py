@@ -37,8 +37,8 @@ from typing import Any
 from wardround.client.privacy.entries import Entry, Limit, Spent, check_unit, hold
 from wardround.client.privacy.ledger_files import (
     APPLICATION,
-    OLD_VERSION,
     VERSION,
+    WITHOUT_SETS,
     Row,
     chain,
     connect,
@@ -168,9 +168,9 @@ class Ledger:
                 f"{self.path}: this privacy ledger has version {found[1]}, and this wardround "
                 f"reads up to {VERSION}; install the version of wardround that wrote it"
             )
-        if found[0] != APPLICATION or found[1] not in (OLD_VERSION, VERSION):
+        if found[0] != APPLICATION or not WITHOUT_SETS <= found[1] <= VERSION:
             raise damaged(self.path, "it is no ledger of this version")
-        self._old = found[1] == OLD_VERSION
+        self._version = int(found[1])
 
     def _read_rows(self) -> None:
         """Take in rows that were added since, by this process or another one."""
@@ -220,9 +220,9 @@ class Ledger:
     # --- writing ---------------------------------------------------------------------------------
     def _append(self, content: dict[str, Any]) -> None:
         """Durably add a row. The caller holds the lock; the row is committed when it lets go."""
-        if self._old:
+        if self._version < VERSION:
             upgrade(self._connection)
-            self._old = False
+            self._version = VERSION
         number, before = self.head
         body = dump(content)
         row = Row(number + 1, chain(before, number + 1, body), body)
@@ -330,7 +330,7 @@ class Ledger:
 
     def _members(self, name: str) -> bytes | None:
         try:
-            return None if self._old else read_set(self._connection, name)
+            return None if self._version == WITHOUT_SETS else read_set(self._connection, name)
         except (sqlite3.Error, ValueError) as error:
             raise damaged(self.path, str(error)) from None
 

@@ -19,9 +19,11 @@ from wardround.common.durable.files import hand_over, sync, write_atomically
 from wardround.common.durable.private import denied, may_write
 from wardround.common.errors import PrivacyRefused
 
-APPLICATION, OLD_VERSION, VERSION = 0x5752_4C47, 1, 2
-"""'WRLG', which SQLite keeps in the file's header, and the format's versions. Version 1 knew no
-sets of patients and no kits; it is read as it is, and brought up with the next row."""
+APPLICATION, VERSION = 0x5752_4C47, 3
+"""'WRLG', which SQLite keeps in the file's header, and the format's version."""
+WITHOUT_SETS = 1
+"""Older versions: 1 knew no sets of patients and no kits, 2 no sides of an entry. They are read as
+they are, and brought up with the next row."""
 LEDGER = "ledger.sqlite"
 """The ledger's name in a kit's ``state/``, where ``site.toml`` names no other place."""
 _BUSY_S = 30.0

@@ -12,27 +12,27 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.account import limit_of, open_ledger, pay
-from wardround.client.privacy.entries import Entry, Limit
+from wardround.client.privacy.entries import HELD_OUT, TRAINS, Entry, Limit
 from wardround.client.privacy.proposal import Proposal
 from wardround.client.secagg.masking import finish_private
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import DataError, PrivacyRefused, RequestRefused
 from wardround.common.flower.arrays import Arrays, Layout
 from wardround.common.privacy.accounting import Release, share_of_noise
+from wardround.common.privacy.budget import announcement
 from wardround.common.privacy.claims import Claim
 from wardround.common.privacy.mechanism import Grid
 from wardround.common.privacy.noise import NoiseSource
 from wardround.common.privacy.schedule import (
     Bound,
     Schedule,
-    announcement,
     hospital_schedule,
     round_bound,
     stepwise_schedule,
@@ -50,6 +50,7 @@ from wardround.common.protocol.train import (
 from wardround.common.secagg.content import shared_settings
 from wardround.common.secagg.encoding import clip_within
 from wardround.common.secagg.graph import Thresholds
+from wardround.common.settings import Purpose
 
 log = logging.getLogger("wardround.client")
 
@@ -59,7 +60,8 @@ class Spending:
     """What is about to be released, for the ledger.
 
     request : names it: asked for the same again, a simulation pays once
-    norm : the clipping norm
+    norm : the clipping norm; of sums what a unit changes them by
+    purpose : '' of announced sizes
     """
 
     run: str
@@ -68,6 +70,7 @@ class Spending:
     mechanism: str
     norm: float
     releases: tuple[Release, ...]
+    purpose: Purpose | Literal[""] = ""
 
     def entry(self, hospital: Hospital) -> Entry:
         """The line that is written down."""
@@ -83,7 +86,34 @@ class Spending:
             releases=self.releases,
             simulated=hospital.simulated,
             time=0.0,
+            purpose=self.purpose,
+            side=side_of(hospital, self.purpose),
         )
+
+
+SIDES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "training": (TRAINS, ("train",)),
+    "preparation": (TRAINS, ("train",)),
+    "evaluation": (HELD_OUT, m.HELD_OUT),
+}
+"""Of the purposes that touch one side of the split: which, and its parts."""
+
+
+def side_of(hospital: Hospital, purpose: str) -> str:
+    """Which side of this run's split a purpose touches, for the ledger; '' for both.
+
+    A run is one of this plan and these settings: with others a unit may be on the other side.
+    Where the data itself says the split, it may say another one when it is read again: then
+    everything counts for everybody.
+    """
+    if purpose not in SIDES:
+        return ""
+    task, parts = hospital.task, hospital.parts()
+    if any(task.given_split(part) is not None for part in parts.values()):
+        return ""
+    named = (hospital.config.federation.name, hospital.plan.run, hospital.descriptor.hex())
+    run = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+    return f"{SIDES[purpose][0]} {run}"
 
 
 def announced_sizes(hospital: Hospital) -> dict[str, int]:
@@ -215,6 +245,7 @@ class PrivateRound:
             name,
             self.proposal.norm,
             (self.schedule.one_round(),),
+            "training",
         )
         with open_ledger(hospital) as ledger:
             # the same request in a simulation draws the same noise: nothing more is told. A real

@@ -1,11 +1,24 @@
-"""A hospital's step of a procedure under differential privacy: paid for, then noised.
+"""A sum that leaves a hospital under differential privacy: paid for, then noised.
 
-The order is that of a training round (``round.py``): the spending is on the disk before a row is
-counted, and nothing leaves that wasn't counted there. Asked again, a hospital pays again.
+Whoever has a hospital answer for a sum of whole numbers (a step of a procedure, a phase of the
+preparation, the figures of a round) does three things, in this order:
+
+1. ``PrivateSum.begin(hospital, purpose, number, sensitivity, release, request)`` once the request
+   was checked and before a row is counted: the spending is on the disk then, witnessed, and
+   nothing leaves that wasn't counted there.
+2. The sums: whole numbers in float64, of no more than ``records_of(hospital)`` rows of any unit
+   (``capped``). One unit, come or gone, changes all of them together by at most ``sensitivity``
+   (L2). That is the caller's to prove, and the hospital's own to work out: never the server's.
+3. ``.noised(sums, limits)``: with masks as ``mask_sums(..., noised=private.noised)``, without as
+   it is. Every number gets this hospital's noise, or its share of it.
+
+``release`` is ``common.privacy.budget.sum_release(config, purpose, planned)``, with the number of
+sums that the whole run has for this purpose. Asked again, a hospital pays again.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,54 +26,65 @@ import numpy as np
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.account import open_ledger, pay
-from wardround.client.privacy.round import Spending, check_split, noise_source
+from wardround.client.privacy.round import SIDES, Spending, check_split, noise_source
 from wardround.common.errors import PrivacyRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.privacy.accounting import Release
 from wardround.common.privacy.mechanism import SMALLEST_SHARE
 from wardround.common.privacy.noise import LARGEST_SIGMA
-from wardround.common.privacy.sums import FINENESS, own_multiplier, step_release
-from wardround.common.procedures.procedure import Parts, Procedure
+from wardround.common.privacy.sums import FINENESS, own_multiplier
+from wardround.common.procedures.procedure import Parts
 from wardround.common.protocol.names import SPLITS
 from wardround.common.secagg.graph import Thresholds
+from wardround.common.settings import Purpose
 
 
 @dataclass(frozen=True)
-class PrivateStep:
-    """A step that was paid for.
+class PrivateSum:
+    """A sum that was paid for.
 
-    sensitivity : the most that a unit changes its sums (L2), by the hospital's own settings
+    number : of the phase, step or round; in a simulation the noise derives from it
+    sensitivity : the most that a unit changes all its numbers together (L2)
     """
 
     hospital: Hospital
-    step: int
+    purpose: Purpose
+    number: int
     release: Release
     sensitivity: float
 
     @classmethod
     def begin(
-        cls, hospital: Hospital, procedure: Procedure, step: int, request: bytes
-    ) -> PrivateStep:
+        cls,
+        hospital: Hospital,
+        purpose: Purpose,
+        number: int,
+        sensitivity: float,
+        release: Release,
+        request: bytes,
+        what: str = "",
+    ) -> PrivateSum:
         """Write down what it costs.
 
         request : digest of the request as it came
+        what : of whose sums, for people; the purpose by default
 
-        Raises PrivacyRefused where the hospital's limit forbids it; DataError where a patient to be
-        protected is in several parts of the data.
+        Raises PrivacyRefused where the hospital's limit forbids it, or the sensitivity is none;
+        DataError where a patient to be protected is in several parts of the data.
         """
+        if not 0 < sensitivity < math.inf:
+            raise PrivacyRefused("what a unit changes these sums by is not known")
         check_split(hospital)
-        config = hospital.config
-        release = step_release(config, procedure.most_steps)
-        sensitivity = procedure.sensitivity(records_of(hospital))
-        mechanism = f"sums of '{procedure.name}', {config.privacy.noise} noise"
+        mechanism = f"sums of {what or purpose}, {hospital.config.privacy.noise} noise"
         spending = Spending(
-            hospital.plan.run, step, request.hex(), mechanism, sensitivity, (release,)
+            hospital.plan.run, number, request.hex(), mechanism, sensitivity, (release,), purpose
         )
+        _, splits = SIDES.get(purpose, ("", SPLITS))
         with open_ledger(hospital) as ledger:
             # the same request in a simulation draws the same noise: nothing more is told
             if not hospital.simulated or ledger.find(spending.request) is None:
-                pay(hospital, ledger, spending.entry(hospital), SPLITS)
-        return cls(hospital, step, release, sensitivity)
+                pay(hospital, ledger, spending.entry(hospital), splits)
+        return cls(hospital, purpose, number, release, sensitivity)
 
     def noised(self, sums: Sums, limits: Thresholds | None = None) -> Sums:
         """The sums with the hospital's noise on every number.
@@ -78,13 +102,18 @@ class PrivateStep:
                 f"noise of {sigma / FINENESS:.3g} on counts can't be drawn exactly; lower "
                 "privacy.epsilon"
             )
-        source, found = noise_source(self.hospital, "sums", self.step), Sums()
+        source, found = noise_source(self.hospital, self._name, self.number), Sums()
         for name, value in sorted(sums.items()):
             if not np.array_equal(value, np.rint(value)):
                 raise PrivacyRefused(f"the sum '{name[:100]}' is no whole number")
             noise = source.discrete_gaussian(sigma, value.size).reshape(value.shape)
             found[name] = value + noise / FINENESS
         return found
+
+    @property
+    def _name(self) -> str:
+        """Of the noise's seed in a simulation."""
+        return "sums" if self.purpose == "statistics" else f"sums of {self.purpose}"
 
 
 def records_of(hospital: Hospital) -> int:

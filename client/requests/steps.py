@@ -17,7 +17,7 @@ from typing import Any
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
-from wardround.client.privacy.sums import PrivateStep, capped
+from wardround.client.privacy.sums import PrivateSum, capped, records_of
 from wardround.client.requests.layouts import fixed_words
 from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.grown import Grown
@@ -32,6 +32,7 @@ from wardround.client.secagg.masking import (
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
+from wardround.common.privacy.sums import step_release
 from wardround.common.procedures.carrying import CarryingProcedure
 from wardround.common.procedures.known import make_procedure, needs_model, step_words
 from wardround.common.procedures.procedure import Procedure, Shapes
@@ -135,8 +136,16 @@ def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Con
     asked = begin_step(hospital, request.step, request.totals)
     own, private = partial(asked.sums, hospital), None
     if hospital.config.privacy.enabled:
-        digest = content_digest(content)
-        private = PrivateStep.begin(hospital, asked.procedure, asked.number, digest)
+        procedure = asked.procedure
+        private = PrivateSum.begin(
+            hospital,
+            "statistics",
+            asked.number,
+            procedure.sensitivity(records_of(hospital)),
+            step_release(hospital.config, procedure.most_steps),
+            content_digest(content),
+            f"'{procedure.name}'",
+        )
     if request.masked is None:
         return SumsReply(private.noised(own()) if private else own()).to_records()
     fixed = asked.procedure.needs_model or asked.earlier

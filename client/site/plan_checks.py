@@ -31,8 +31,8 @@ from wardround.common.manifest.planned import (
     task_name,
 )
 from wardround.common.privacy.accounting import Release, epsilon
+from wardround.common.privacy.budget import before_training, held_out_releases
 from wardround.common.privacy.schedule import (
-    announcement,
     hospital_schedule,
     stepwise_schedule,
     summed_schedule,
@@ -84,7 +84,7 @@ def check_plan(
     _same("most steps", manifest.steps, planned_steps(config), _VERSION)
     _same("rounds", manifest.rounds, planned_rounds(config), _KIT)
     _same("strategy", manifest.strategy, config.strategy.name, _KIT)
-    _same_table("privacy", manifest.privacy, shared_privacy(config.privacy), set())
+    _same_table("privacy", manifest.privacy, shared_privacy(config), set())
     secure = shared_secure(config.secure_aggregation)
     _same_table("secure_aggregation", manifest.secure_aggregation, secure, _OWN)
     _same("settings' digest", manifest.descriptor, descriptor(config).hex(), _KIT)
@@ -129,7 +129,7 @@ def _check_leaves(manifest: Manifest, config: Config) -> None:
     Both ways: a leaf too many would let out what the settings keep in, and one too few would have a
     person approve less than leaves.
     """
-    secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config.privacy)
+    secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config)
     known = {m.METRICS, m.PRIVACY, m.SECAGG, m.QUANTILE, m.ARRAYS}
     records = dict.fromkeys(
         leaf.record
@@ -185,13 +185,20 @@ def planned_epsilon(manifest: Manifest, config: Config, units: int | None) -> fl
     Costs grow with the rate q at which a unit is drawn for a step. Over the federation q = batch
     size x hospitals / units of all, of which the other hospitals have at least one each.
     """
-    table, rounds = config.privacy, manifest.rounds
+    table = config.privacy
     if not table.enabled:
         return math.inf
     if table.epsilon is not None:
         return table.epsilon
     if not config.procedure.trains:
         return steps_epsilon(config, manifest.steps)
+    held_out = epsilon(held_out_releases(config, manifest.rounds), table.delta)
+    return max(_training_epsilon(manifest, config, units), held_out)
+
+
+def _training_epsilon(manifest: Manifest, config: Config, units: int | None) -> float:
+    """Of a unit that trains, where the noise is given."""
+    table, rounds = config.privacy, manifest.rounds
     if table.unit == "hospital":
         return hospital_schedule(config, rounds).epsilon(table.delta)
     if table.stepwise and units is not None:
@@ -200,7 +207,7 @@ def planned_epsilon(manifest: Manifest, config: Config, units: int | None) -> fl
         steps = config.training.local_steps or 2 * config.training.local_epochs
         assert table.noise_multiplier is not None  # the configuration has one or the other
         every = Release(table.noise_multiplier, 1.0, steps * rounds)
-        return epsilon([*announcement(table), every], table.delta)
+        return epsilon([*before_training(config), every], table.delta)
     hospitals = len(manifest.roster)
     total = (units or 1) + hospitals - 1  # every other one announces at least one unit
     rate = min(1.0, config.training.batch_size * hospitals / total)

@@ -17,7 +17,15 @@ from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import ANY, Leaf, Protection
 from wardround.common.secagg.graph import thresholds
-from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, STATISTICS, TRAIN
+from wardround.common.settings import (
+    CALIBRATE,
+    DESCRIBE,
+    EVALUATE,
+    MONITOR,
+    PURPOSES,
+    STATISTICS,
+    TRAIN,
+)
 
 _WIDTH = 100
 _WORDS: dict[Protection, str] = {
@@ -106,6 +114,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         *(_training(manifest) if manifest.procedure == TRAIN else _asking(manifest)),
         ("secure aggregation", _secure(manifest)),
         ("privacy", _privacy(manifest)),
+        *_covered(manifest),
         (
             "server's versions",
             f"wardround {versions.wardround}, flwr {versions.flwr}, torch "
@@ -200,6 +209,28 @@ def _privacy(manifest: Manifest) -> str:
         f"of each {table.unit}: {amount} at delta {table.delta:g}, {table.noise} noise, "
         f"{table.clipping} clipping at {table.clipping_norm:g}"
     )
+
+
+def _covered(manifest: Manifest) -> list[tuple[str, str]]:
+    """What privacy pays for, each purpose's part of epsilon, and what leaves without noise."""
+    table, trains = manifest.privacy, manifest.procedure == TRAIN
+    if not table.enabled:
+        return []
+    covers, shares = table.covers or [], table.shares
+    told = {
+        "preparation": f"preparation (share {shares.preparation:g})",
+        "evaluation": f"figures of held-out rows (share {shares.evaluation:g} of theirs)",
+    }
+    if table.epsilon is None:
+        told = {"preparation": "preparation", "evaluation": "figures of held-out rows"}
+    lines = [("covered by it", ", ".join(told.get(one, one) for one in covers))]
+    exact = [one for one in PURPOSES if trains and one != "statistics" and one not in covers]
+    if exact:
+        sums = "exact sums of all hospitals"
+        if not manifest.secure_aggregation.enabled:
+            sums = "this hospital's own exact sums"
+        lines.append(("not covered", f"{', '.join(exact)}: {sums}, which no noise hides anyone in"))
+    return lines
 
 
 def _form(leaf: Leaf) -> str:

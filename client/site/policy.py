@@ -22,7 +22,7 @@ from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, PolicyRefused
 from wardround.common.manifest.planned import task_name
-from wardround.common.settings import Table, TaskTable
+from wardround.common.settings import Purpose, Table, TaskTable
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.text import one_line
 
@@ -137,6 +137,10 @@ class SitePolicy(MachineRules):
     )
     noise: list[Noise] = Field(
         ["local", "distributed", "central"], description="who may make a private run's noise"
+    )
+    privacy_covers: list[Purpose] = Field(
+        [],
+        description="what a private run must cover: one that leaves such sums exact is refused",
     )
     trust_server: bool = Field(
         False,
@@ -391,8 +395,6 @@ def load_site(path: Path) -> SitePolicy:
         policy = SitePolicy.model_validate(tables)
     except ValidationError as error:
         raise validation_error(error, Source(text, path).place, SitePolicy) from None
-    policy._source = Source(
-        text, Path(FILE)
-    )  # a refusal is read by others: no path of this machine
+    policy._source = Source(text, Path(FILE))  # others read a refusal: no path of this machine
     policy._folder = path.resolve().parent
     return policy

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from wardround.client.site.plan_checks import planned_epsilon
+from wardround.common.config.covers import covered
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
 from wardround.common.manifest.manifest import Manifest
@@ -21,6 +22,8 @@ from wardround.common.settings import PrivacyTable
 
 Unit = Literal["example", "patient", "hospital"]
 Noise = Literal["local", "distributed", "central"]
+_OF_RUNS = ("training", "preparation", "evaluation")
+"""What a run that trains can cover; any other study's sums are all noised."""
 
 
 class PrivacyLimits(Protocol):
@@ -36,6 +39,8 @@ class PrivacyLimits(Protocol):
     def privacy_units(self) -> Sequence[str]: ...
     @property
     def noise(self) -> Sequence[str]: ...
+    @property
+    def privacy_covers(self) -> Sequence[str]: ...
     @property
     def trust_server(self) -> bool: ...
     def refused(self, key: str, message: str) -> PolicyRefused:
@@ -64,6 +69,7 @@ def check_privacy(
             )
         _allowed(limits, "privacy_units", "unit", table.unit, limits.privacy_units)
         _allowed(limits, "noise", "noise", table.noise, limits.noise)
+        _check_covered(limits, config)
     for key in ("max_epsilon_per_run", "max_epsilon_total"):
         limit: float | None = getattr(limits, key)
         if limit is None:
@@ -84,6 +90,19 @@ def _allowed(
         raise limits.refused(
             key,
             f"this hospital allows {', '.join(allowed) or 'none'}, the run's {what} is '{value}'",
+        )
+
+
+def _check_covered(limits: PrivacyLimits, config: Config) -> None:
+    """Raise PolicyRefused for sums that the plan leaves exact and this hospital wants noised."""
+    found = covered(config)
+    needed = [one for one in limits.privacy_covers if one in _OF_RUNS]
+    lacking = [one for one in needed if config.procedure.trains and one not in found]
+    if lacking:
+        raise limits.refused(
+            "privacy_covers",
+            f"this hospital asks that privacy covers {', '.join(needed)}, the run's covers "
+            f"{', '.join(found)}",
         )
 
 

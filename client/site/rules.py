@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from wardround.client.privacy.ledger import Entry
+from wardround.client.privacy.entries import Entry, Spent
 from wardround.client.site.hold_back import check_held_back
 from wardround.client.site.plan_checks import check_plan
 from wardround.client.site.policy import SitePolicy
@@ -18,7 +18,6 @@ from wardround.common.config.load import Config
 from wardround.common.errors import PrivacyRefused, ProtocolRefused
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
-from wardround.common.privacy.accounting import unit_epsilon
 from wardround.common.secagg.graph import thresholds
 from wardround.common.settings import DescribeOptions, EvaluateOptions, StatisticsOptions
 from wardround.common.study.study import Study
@@ -166,8 +165,8 @@ def check_spent(site: SitePolicy, entries: Iterable[Entry], config: Config, run:
         return
     here = [x for x in entries if x.federation == config.federation.name]
     sizes, rounds = ([x for x in here if x.run == name] for name in ("", run))
-    spent = [(x.unit, one) for x in (*sizes, *rounds, *rounds[-1:]) for one in x.releases]
-    after = unit_epsilon(spent, table.unit, table.delta)
+    again = [x for x in rounds if x.purpose not in ("preparation", "evaluation")]
+    after = Spent([*sizes, *rounds, *again[-1:]]).epsilon(table.unit, table.delta)
     if after > limit:
         refused = site.refused(
             "max_epsilon_per_run",

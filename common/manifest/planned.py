@@ -8,6 +8,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from wardround.common.config.covers import covered
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.manifest.manifest import Versions
@@ -70,9 +71,10 @@ def own_versions() -> Versions:
     )
 
 
-def shared_privacy(table: PrivacyTable) -> PrivacyTable:
-    """The table with a hospital's own limit at its default."""
-    return table.model_copy(update={"epsilon_limit": None})
+def shared_privacy(config: Config) -> PrivacyTable:
+    """The table with a hospital's own limit at its default, and all that is covered by name."""
+    covers = list(covered(config)) or None
+    return config.privacy.model_copy(update={"epsilon_limit": None, "covers": covers})
 
 
 def shared_secure(table: SecureAggregationTable) -> SecureAggregationTable:

@@ -7,11 +7,12 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from wardround.common.config.covers import check_covers
 from wardround.common.config.load import Config
 from wardround.common.errors import StrategyError, TaskError
 from wardround.common.privacy.accounting import SMALLEST_DELTA, epsilon
+from wardround.common.privacy.budget import announcement
 from wardround.common.privacy.noise import LARGEST_SIGMA, SMALLEST_SIGMA
-from wardround.common.privacy.schedule import announcement
 from wardround.common.tasks.base import Task
 
 _LEAST_NOISE = 1e-3
@@ -33,6 +34,7 @@ def check_settings(config: Config) -> None:
             "'distributed' noise is a share of each hospital that only a sum carries in full; set "
             "secure_aggregation.enabled = true, or privacy.noise = 'local'",
         )
+    check_covers(config)
     if not config.procedure.trains:
         return  # what follows is of updates
     if table.noise != "local" or table.unit == "hospital":

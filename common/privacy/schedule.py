@@ -30,6 +30,7 @@ from wardround.common.privacy.accounting import (
     epsilon,
     share_of_noise,
 )
+from wardround.common.privacy.budget import before_training
 from wardround.common.privacy.mechanism import ring_reach
 from wardround.common.settings import PrivacyTable
 
@@ -51,7 +52,8 @@ class Schedule:
     steps : releases per round
     rounds : in which this hospital takes part
     expected_units : q times the (announced) number of units; what a clipped sum is divided by
-    sizes : the noised announcement of how many units there are, if any
+    before : what the same units pay beside: the noised announcement of how many there are, and the
+        preparation where it is covered
     """
 
     noise_multiplier: float
@@ -59,7 +61,7 @@ class Schedule:
     steps: int
     rounds: int
     expected_units: float
-    sizes: tuple[Release, ...] = ()
+    before: tuple[Release, ...] = ()
 
     def one_round(self) -> Release:
         """What one round releases."""
@@ -69,12 +71,7 @@ class Schedule:
         """Spent after so many rounds (default: all)."""
         steps = self.steps * (self.rounds if rounds is None else rounds)
         train = [Release(self.noise_multiplier, self.sampling_rate, steps)] if steps else []
-        return epsilon([*self.sizes, *train], delta)
-
-
-def announcement(table: PrivacyTable) -> tuple[Release, ...]:
-    """What announcing sizes costs. A hospital-level run announces none."""
-    return (Release(table.size_noise),) if table.unit in ("example", "patient") else ()
+        return epsilon([*self.before, *train], delta)
 
 
 def stepwise_schedule(config: Config, units: int, rounds: int) -> Schedule:
@@ -87,7 +84,7 @@ def stepwise_schedule(config: Config, units: int, rounds: int) -> Schedule:
     training, units = config.training, max(1, units)
     rate = min(1.0, training.batch_size / units)
     steps = training.local_steps or training.local_epochs * math.ceil(1 / rate)
-    return _schedule(config.privacy, rate, steps, rounds, rate * units)
+    return _schedule(config, rate, steps, rounds, rate * units)
 
 
 def summed_schedule(config: Config, rate: float, expected_units: float, rounds: int) -> Schedule:
@@ -96,13 +93,13 @@ def summed_schedule(config: Config, rate: float, expected_units: float, rounds: 
     rate : q, the same at every hospital: with different ones no single q would describe the sum
     expected_units : of one hospital, q times the mean announced number
     """
-    return _schedule(config.privacy, rate, 1, rounds, expected_units)
+    return _schedule(config, rate, 1, rounds, expected_units)
 
 
 def hospital_schedule(config: Config, rounds: int) -> Schedule:
     """One clipped update per round; the unit is the hospital, so there is nothing to sample (q = 1)
     and one unit to expect."""
-    return _schedule(config.privacy, 1.0, 1, rounds, 1.0)
+    return _schedule(config, 1.0, 1, rounds, 1.0)
 
 
 def summed_sampling(config: Config, units: Sequence[int]) -> tuple[float, float]:
@@ -117,14 +114,14 @@ def summed_sampling(config: Config, units: Sequence[int]) -> tuple[float, float]
 
 
 def _schedule(
-    table: PrivacyTable, rate: float, steps: int, rounds: int, expected_units: float
+    config: Config, rate: float, steps: int, rounds: int, expected_units: float
 ) -> Schedule:
-    sizes = announcement(table)
+    table, before = config.privacy, before_training(config)
     z = table.noise_multiplier
     if z is None:
         assert table.epsilon is not None  # the configuration has one or the other
-        z = _calibrated(table.epsilon, table.delta, rate, steps * rounds, sizes)
-    return Schedule(z, rate, steps, rounds, expected_units, sizes)
+        z = _calibrated(table.epsilon, table.delta, rate, steps * rounds, before)
+    return Schedule(z, rate, steps, rounds, expected_units, before)
 
 
 @lru_cache(maxsize=4096)

@@ -12,13 +12,8 @@ from __future__ import annotations
 import math
 
 from wardround.common.config.load import Config
-from wardround.common.privacy.accounting import (
-    Release,
-    calibrate,
-    epsilon,
-    share_of_noise,
-)
-from wardround.common.privacy.schedule import announcement
+from wardround.common.privacy.accounting import Release, epsilon, share_of_noise
+from wardround.common.privacy.budget import announcement, sum_release
 
 FINENESS = 64
 """Parts of one that noise is drawn in: exact in float64 and in the ring of exact sums."""
@@ -27,12 +22,7 @@ FINENESS = 64
 def step_release(config: Config, steps: int) -> Release:
     """One step's, of as many as the plan has: as ``privacy.noise_multiplier`` says, or so that all
     of them and the announced sizes stay within ``privacy.epsilon``."""
-    table = config.privacy
-    if table.noise_multiplier is not None:
-        return Release(table.noise_multiplier)
-    assert table.epsilon is not None  # the settings have one or the other
-    z = calibrate(table.epsilon, table.delta, 1.0, steps, announcement(table))
-    return Release(z)
+    return sum_release(config, "statistics", steps)
 
 
 def steps_epsilon(config: Config, steps: int) -> float:

@@ -55,6 +55,8 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "clipping_lr",
         "records_per_patient",
         "size_noise",
+        "covers",
+        "shares",
     ),
     "evaluation": ("every", "clients", "select", "patience"),
     "procedure": ("name",),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from wardround.common.config.covers import covered
 from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import ArraySpec, Layout
@@ -77,6 +78,10 @@ def shared_settings(config: Config) -> dict[str, Any]:
     for key in own:
         del tables["secure_aggregation"][key]
     del tables["privacy"]["epsilon_limit"]
+    if config.privacy.enabled:  # what is noised, in full: what follows from the other settings too
+        tables["privacy"]["covers"] = list(covered(config))
+    else:  # as it was before there was anything to cover
+        del tables["privacy"]["covers"], tables["privacy"]["shares"]
     name = PurePath(config.task.name).name  # the folder differs, the file not
     tables["task"] = without_folders(config.task.name, tables["task"]) | {"name": name}
     return tables

@@ -27,7 +27,13 @@ from wardround.common.settings.procedure import (
     ProcedureTable,
     RowsOptions,
 )
-from wardround.common.settings.protection import PrivacyTable, SecureAggregationTable
+from wardround.common.settings.protection import (
+    PURPOSES,
+    PrivacyTable,
+    Purpose,
+    SecureAggregationTable,
+    SharesTable,
+)
 from wardround.common.settings.run import (
     DataTable,
     EvaluationTable,
@@ -70,7 +76,10 @@ __all__ = [
     "OWN_TRAINING",
     "Positive",
     "Precision",
+    "PURPOSES",
     "PrivacyTable",
+    "Purpose",
+    "SharesTable",
     "ProcedureTable",
     "RowsOptions",
     "SecureAggregationTable",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from wardround.common.settings.base import MANY, Table
+from wardround.common.settings.key_errors import WrongKey
 
 
 class SecureAggregationTable(Table):
@@ -54,6 +55,35 @@ class SecureAggregationTable(Table):
         3, ge=2, le=MANY, description="fewest hospitals whose sum a hospital lets be opened"
     )
     threads: int = Field(1, ge=1, le=64, description="to expand masks of large models")
+
+
+Purpose = Literal["training", "preparation", "evaluation", "statistics"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+"""What a release is for; ``statistics`` is every step of a study that trains nothing."""
+
+
+class SharesTable(Table):
+    """``[privacy.shares]``: what part of ``privacy.epsilon`` a purpose has.
+
+    In squares of one over the noise, which add up: with a share s a purpose's sums together have
+    1 / sqrt(s) of the noise that one release for the whole epsilon would have.
+    """
+
+    preparation: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="of what a training unit may cost: the preparation's; training has the rest",
+    )
+    evaluation: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description=(
+            "of what a held-out unit may cost: all figures' together; it trains nothing, so "
+            "training has none the less"
+        ),
+    )
 
 
 class PrivacyTable(Table):
@@ -104,6 +134,15 @@ class PrivacyTable(Table):
         0.5, gt=0, lt=1, description="share of units whose norm is to be within"
     )
     clipping_lr: float = Field(0.2, gt=0, le=10, description="how fast the norm follows")
+    covers: list[Purpose] | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "what is noised and paid for; left out: all that these settings allow ([what that "
+            "is](privacy.md#what-is-covered)). A study that trains nothing needs `statistics`"
+        ),
+    )
+    shares: SharesTable = SharesTable()
     records_per_patient: int = Field(
         32, ge=1, le=MANY, description="of a patient with more, so many rows are drawn once"
     )
@@ -129,6 +168,8 @@ class PrivacyTable(Table):
             raise ValueError(
                 "set either epsilon (the noise follows) or noise_multiplier (epsilon follows)"
             )
+        if self.covers is not None and len(set(self.covers)) < len(self.covers):
+            raise WrongKey("covers", "a purpose stands there twice; name it once")
         return self
 
     @property

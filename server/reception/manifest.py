@@ -80,7 +80,7 @@ def preparation_manifest(
     """
     check_judgement(config, task)
     plan = build_strategy(config)
-    secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config.privacy)
+    secure, privacy = shared_secure(config.secure_aggregation), shared_privacy(config)
     wanted = description.hospitals if study is None else study.hospitals
     roster = tuple(sorted(set(description.hospitals) & set(wanted)))
     return Manifest(

@@ -25,6 +25,7 @@ from wardround.common.errors import ConfigError
 if TYPE_CHECKING:  # the command line answers --help without loading torch
     from wardround.common.config.load import Config
     from wardround.simulations.privacy.plan import Alternative, HospitalPlan
+    from wardround.simulations.privacy.prices import Prices
 
 _MOST_ROWS = 20
 _WIDTH = 120  # of the tables, where there is no terminal to ask
@@ -57,6 +58,7 @@ def plan(
     from wardround.common.privacy.incompatible import check_settings
     from wardround.common.run.report.page import write_figures
     from wardround.simulations.privacy.plan import alternatives, plan_figure, plan_hospitals
+    from wardround.simulations.privacy.prices import prices
     from wardround.simulations.run.simulate import load
 
     settings = load(here(config), list(overrides or []))
@@ -67,6 +69,7 @@ def plan(
     console = new_console(_WIDTH)
     plans = plan_hospitals(settings, units)
     _print_plan(console, plans, settings)
+    _print_prices(console, prices(settings, plans))
     _print_alternatives(console, alternatives(settings, rows, patients))
     caption = "Epsilon by round, for each hospital (units)"
     write_figures({caption: plan_figure(plans, settings)}, "Privacy budget", plot)
@@ -235,6 +238,27 @@ def _remarks(plans: list[HospitalPlan], config: Config) -> list[str]:
     if table.unit == "hospital":
         lines.append("A hospital as unit hides whether it took part at all; few hospitals pay much")
     return lines
+
+
+def _print_prices(console: Console, found: Prices) -> None:
+    shown = Table(title="What each purpose costs, where it is dearest", title_justify="left")
+    for name in ("purpose", "units that pay"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("noised sums", "noise multiplier", "epsilon alone"):
+        shown.add_column(name, justify="right")
+    for one in found.prices:
+        shown.add_row(
+            one.purpose,
+            one.who,
+            "all as one" if one.sums is None else str(one.sums),
+            f"{one.noise_multiplier:.3g}",
+            f"{one.epsilon:.3g}",
+        )
+    console.print(shown)
+    every = [f"{value:.3g} of a {who} unit" for who, value in found.epsilons.items()]
+    console.print(Text(f"all together: epsilon {', '.join(every)}"))
+    for purpose, why in found.exact.items():
+        console.print(Text(f"not covered: {purpose} ({why})"))
 
 
 def _print_alternatives(console: Console, found: list[Alternative]) -> None:

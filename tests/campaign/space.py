@@ -98,6 +98,7 @@ GIVEN: dict[str, list[Any]] = {
     "privacy.size_noise": [20.0, 100.0],
     "privacy.delta": [1e-5, 1e-3],
     "privacy.epsilon_limit": [None, 25.0],
+    "privacy.covers": [None, ["training"]],
     "evaluation.clients": [None, 3],
     "simulation.dropout": [0.0, 0.1],
     "simulation.unmask_dropout": [0.0, 0.1],

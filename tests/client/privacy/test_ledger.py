@@ -228,7 +228,7 @@ def test_a_newer_ledger_is_left_to_the_wardround_that_wrote_it(path: Path) -> No
     used(path)
     edit(path, "PRAGMA user_version = 9")
     message = refused(path)
-    assert "has version 9" in message and "reads up to 2; install the version" in message
+    assert "has version 9" in message and "reads up to 3; install the version" in message
 
 
 def test_the_last_row_comes_back_from_the_head(path: Path) -> None:

@@ -326,7 +326,7 @@ def test_a_ledger_of_an_older_wardround_is_read_counted_and_brought_up_when_it_g
         with pytest.raises(PrivacyRefused):
             ledger.spend(one(4.0, 1), Limit(1.0, DELTA, "patient"))
         ledger.spend(one(5.0, 2), EACH, ["a"])
-    assert version(path) == 2
+    assert version(path) == 3
     with Ledger.open(path, "north") as ledger:
         assert [x.round for x in ledger.entries()] == [1, 2]
         assert ledger.worst(DELTA, "patient") == pytest.approx(gaussian(4.0, 5.0), rel=1e-9)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.client.privacy.ledger import Ledger
-from wardround.client.privacy.sums import PrivateStep
+from wardround.client.privacy.sums import PrivateSum
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError, PrivacyRefused, WardroundError
 from wardround.common.privacy.accounting import Release, epsilon
-from wardround.common.privacy.schedule import announcement
+from wardround.common.privacy.budget import announcement
 from wardround.common.privacy.sums import own_multiplier, step_release, steps_epsilon
 from wardround.common.procedures.known import make_procedure
 from wardround.common.secagg.graph import thresholds
@@ -167,7 +167,7 @@ def test_noise_has_the_deviation_that_it_says() -> None:
         simulated, name, plan = True, "h", Plan()
         config: Config = parse_config(config(epsilon=2.0))
 
-    step = PrivateStep(Fake(), 0, Release(2.0), 3.0)  # type: ignore[arg-type]
+    step = PrivateSum(Fake(), "statistics", 0, Release(2.0), 3.0)  # type: ignore[arg-type]
     noised = step.noised({"x": np.full(20_000, 7.0)})["x"] - 7.0
     assert abs(noised.std() / 6.0 - 1) < 0.03 and abs(noised.mean()) < 0.2
     assert np.array_equal(noised * 64, np.rint(noised * 64))  # no tail of a float tells anything

@@ -150,6 +150,12 @@ KEY_CASES = {
         "9e-7",
         "allows delta 9e-07, the run has 1e-06",
     ),
+    "privacy_covers": (
+        PRIVATE + 'covers = ["training"]\n',
+        '["training"]',
+        '["preparation", "evaluation"]',
+        "covers preparation, evaluation, the run's covers training",
+    ),
     "privacy_units": (PRIVATE, '["example"]', '["patient", "hospital"]', "unit is 'example'"),
     "noise": (PRIVATE, '["local"]', '["distributed", "central"]', "run's noise is 'local'"),
     "colluding": ("", "2", "3", "assumes 3, the run's threshold 4 of 5 is not above (5 + 3) / 2"),

@@ -58,7 +58,7 @@ def test_epsilon_is_reached_in_the_last_round_and_sizes_are_in_it(target: float)
 
 def test_a_hospital_announces_no_size() -> None:
     found = hospital_schedule(parse_config("", ["privacy.unit=hospital", "privacy.epsilon=5"]), 9)
-    assert found.sizes == () and (found.sampling_rate, found.steps) == (1.0, 1)
+    assert found.before == () and (found.sampling_rate, found.steps) == (1.0, 1)
 
 
 @given(z=st.floats(0.3, 20), units=st.floats(1, 1e5), norm=st.floats(1e-3, 1e3), bit=st.booleans())
