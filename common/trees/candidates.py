@@ -1,6 +1,7 @@
 """Candidates for splits of several nodes at once, and what each would gain.
 
-Shapes: M nodes, P features; sums are whole numbers, gradient and hessian.
+Shapes: M nodes, P features; sums are whole numbers of C channels: gradient, hessian, and rows where
+they are counted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from wardround.common.trees.features import Floats32
 from wardround.common.trees.gains import Rules
-from wardround.common.trees.histograms import GRADIENT, HESSIAN, Units
+from wardround.common.trees.histograms import GRADIENT, HESSIAN, ROWS, Units
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -24,7 +25,7 @@ WORTHLESS = np.float32(-np.inf)
 class Parents:
     """The nodes that may be split.
 
-    total : M x 2, over all their rows
+    total : M x C, over all their rows
     lower, upper : M, what a weight must lie within
     gain : M, of each as it is
     """
@@ -51,12 +52,13 @@ class Parents:
 
         Parameters
         ----------
-        left : M x ... x 2, whole sums of what goes left
+        left : M x ... x C, whole sums of what goes left
         signs : how each candidate's feature is monotone, of a shape that goes with M x ...
         """
         wide = (len(self.total), *[1] * (left.ndim - 2))
         ours, rules = self.units.numbers(left), self.rules
-        theirs = self.units.numbers(self.total.reshape(*wide, 2) - left)
+        right = self.total.reshape(*wide, -1) - left
+        theirs = self.units.numbers(right)
         sides, weights = list[Floats32](), list[Floats32]()
         lower, upper = self.lower.reshape(wide), self.upper.reshape(wide)
         allowed = np.ones(left.shape[:-1], np.bool_)
@@ -68,6 +70,8 @@ class Parents:
                 weight = rules.weight(gradient, hessian, lower, upper)
             weights.append(weight)
             sides.append(rules.gain(gradient, hessian, weight))
+        if self.units.counted:
+            allowed &= np.minimum(left[..., ROWS], right[..., ROWS]) >= rules.fewest_rows
         if signs is not None and rules.bounded:
             allowed &= np.where(signs > 0, weights[0] <= weights[1], True)
             allowed &= np.where(signs < 0, weights[0] >= weights[1], True)
@@ -81,7 +85,7 @@ class Best:
     """The best candidate of each node and feature.
 
     gain, default_left, last : M x P; ``last`` is the last bin that goes left, of numbers
-    left : M x P x 2, whole sums
+    left : M x P x C, whole sums
     right : of categories, by feature: an order of its levels for each node, M x K, and how many of
         the first of them go right, M
     """
@@ -93,14 +97,14 @@ class Best:
     right: dict[int, tuple[Ints, Ints]]
 
     @classmethod
-    def nothing(cls, nodes: int, features: int) -> Best:
+    def nothing(cls, nodes: int, features: int, channels: int) -> Best:
         """Before anything is tried."""
         shape = (nodes, features)
         return cls(
             np.full(shape, WORTHLESS),
             np.zeros(shape, np.bool_),
             np.zeros(shape, np.int64),
-            np.zeros((*shape, 2), np.int64),
+            np.zeros((*shape, channels), np.int64),
             {},
         )
 
@@ -112,7 +116,7 @@ class Best:
         Parameters
         ----------
         gain, last : M x columns
-        left : M x columns x 2
+        left : M x columns x C
         goes_left : whether what is missing does
         """
         where = np.ix_(np.arange(len(gain)), np.asarray(columns, np.int64))

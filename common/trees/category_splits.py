@@ -24,7 +24,7 @@ def by_category(place: int, cells: Ints, parents: Parents, growth: Growth, best:
     Parameters
     ----------
     place : the feature's
-    cells : M x K x 2, whole sums of its levels
+    cells : M x K x C, whole sums of its levels
     """
     if cells.shape[1] < growth.max_cat_to_onehot:
         _one_against_all(place, cells, parents, best)
@@ -33,11 +33,11 @@ def by_category(place: int, cells: Ints, parents: Parents, growth: Growth, best:
 
 
 def _one_against_all(place: int, cells: Ints, parents: Parents, best: Best) -> None:
-    nodes, levels, _ = cells.shape
+    nodes, levels, channels = cells.shape
     missing = parents.total - cells.sum(axis=1)
     order = np.zeros((nodes, levels), np.int64)
     # each level twice: what is missing left, then right; of equal gains the first counts
-    right = np.stack([cells, cells + missing[:, None]], axis=2).reshape(nodes, 2 * levels, 2)
+    right = np.stack([cells, cells + missing[:, None]], axis=2).reshape(nodes, 2 * levels, channels)
     left = parents.total[:, None] - right
     gain = parents.scored(left)
     chosen, every = gain.argmax(axis=1), np.arange(nodes)

@@ -55,6 +55,7 @@ class Cox(Objective):
     hazards: Floats | None = None
     base: float = 1.0
     name: ClassVar[str] = "survival:cox"
+    counts_rows: ClassVar[bool] = True
 
     @property
     def cells(self) -> int:

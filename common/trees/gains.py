@@ -29,6 +29,7 @@ class Rules:
     least : smallest sum of hessians of a child
     limit : largest magnitude of a weight; 0 for none
     bounded : whether any feature is monotone
+    fewest_rows : of a child, where rows are counted
     """
 
     reg_lambda: float
@@ -37,9 +38,10 @@ class Rules:
     least: float
     limit: float
     bounded: bool
+    fewest_rows: int = 1
 
     @classmethod
-    def of(cls, growth: Growth, least: float, bounded: bool) -> Rules:
+    def of(cls, growth: Growth, least: float, bounded: bool, fewest_rows: int = 1) -> Rules:
         """By the plan. least : as ``plan.least_hessian`` gives it"""
         reg_lambda, reg_alpha, gamma, smallest, limit = (
             float(np.float32(one))
@@ -51,7 +53,7 @@ class Rules:
                 growth.max_delta_step,
             )
         )
-        return cls(reg_lambda, reg_alpha, gamma, smallest, limit, bounded)
+        return cls(reg_lambda, reg_alpha, gamma, smallest, limit, bounded, fewest_rows)
 
     def _shrunk(self, gradient: Floats) -> Floats:
         if not self.reg_alpha:

@@ -85,12 +85,12 @@ class GrowingRound:
     def add(self, sums: Ints) -> None:
         """Grow a level.
 
-        sums : one for each of ``asked``: ``width(bins)`` x 2, over all hospitals
+        sums : one for each of ``asked``: ``width(bins)`` x C, over all hospitals
 
         Raises TaskError for sums that aren't these.
         """
         asked = self.asked()
-        if sums.shape != (len(asked), width(self._bins), 2) or not len(asked):
+        if sums.shape != (len(asked), width(self._bins), self._units.channels) or not len(asked):
             raise TaskError(f"sums of a level have the shape {sums.shape}")
         for (tree, node), one in zip(asked, sums, strict=True):
             growing = self._trees[tree]
@@ -169,7 +169,7 @@ class GrowingRound:
         node.weight = np.float32(weight[0])
 
     def _tree(self, nodes: Sequence[_Node]) -> Tree:
-        nodes = nodes or [_Node(np.zeros(2, np.int64))]
+        nodes = nodes or [_Node(np.zeros(self._units.channels, np.int64))]
         rate = np.float32(self._growth.rate)
         values, categories = list[float](), dict[int, tuple[int, ...]]()
         for number, node in enumerate(nodes):

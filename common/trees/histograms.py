@@ -19,23 +19,34 @@ from wardround.common.trees.tree import NONE, Tree
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-GRADIENT, HESSIAN = 0, 1
-CHANNELS = 2
+GRADIENT, HESSIAN, ROWS = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Units:
-    """Of the two channels."""
+    """Of the channels: gradients, hessians, and rows where these are counted.
+
+    counted : whether they are (``Objective.counts_rows``)
+    """
 
     gradient: Unit
     hessian: Unit
+    counted: bool = False
+
+    @property
+    def channels(self) -> int:
+        """C, how many numbers a bin has."""
+        return 3 if self.counted else 2
 
     def whole(self, gradients: NDArray[np.floating], hessians: NDArray[np.floating]) -> Ints:
-        """N x K x 2 whole numbers of gradients and hessians, each N x K."""
-        return np.stack([self.gradient.whole(gradients), self.hessian.whole(hessians)], axis=-1)
+        """N x K x C whole numbers of gradients and hessians, each N x K."""
+        found = [self.gradient.whole(gradients), self.hessian.whole(hessians)]
+        if self.counted:
+            found.append(np.ones_like(found[0]))
+        return np.stack(found, axis=-1)
 
     def numbers(self, whole: Ints) -> Floats:
-        """What whole numbers (..., 2) stand for; exact."""
+        """What whole numbers (..., C) stand for, ... x 2; exact."""
         return np.stack(
             [
                 self.gradient.numbers(whole[..., GRADIENT]),
@@ -75,21 +86,22 @@ def width(bins: Bins) -> int:
 
 
 def level_sums(places: Ints, members: Sequence[Ints], whole: Sequence[Ints], bins: Bins) -> Ints:
-    """Of several nodes: nodes x ``width(bins)`` x 2.
+    """Of several nodes: nodes x ``width(bins)`` x C.
 
     Parameters
     ----------
     places : P x N, as ``Bins.place`` gives them
     members : of each node, which rows are in it, as numbers among the N
-    whole : of each node, N x 2 whole numbers: its tree's
+    whole : of each node, N x C whole numbers: its tree's
     """
-    found = np.zeros((len(members), width(bins), CHANNELS), np.int64)
     features, size = len(places), width(bins)
+    channels = whole[0].shape[1] if len(whole) else 2
+    found = np.zeros((len(members), size, channels), np.int64)
     for number, rows in enumerate(members):
         if not len(rows):
             continue
         here = (places[:, rows] if len(rows) < places.shape[1] else places).ravel()
-        for channel in range(CHANNELS):
+        for channel in range(channels):
             # float64 adds whole numbers below 2^53 exactly: grid.py keeps every sum there
             values = whole[number][rows, channel].astype(np.float64)
             sums = np.bincount(here, np.tile(values, features), size)

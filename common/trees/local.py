@@ -51,7 +51,7 @@ class LocalRows:
         self.rounds += 1
 
     def gradients(self, units: Units) -> Ints:
-        """N x K x 2 whole numbers of this round's gradients and hessians."""
+        """N x K x C whole numbers of this round's gradients and hessians."""
         return units.whole(*self.objective.gradients(self.margins, self.target))
 
     def level_sums(
@@ -62,7 +62,7 @@ class LocalRows:
         growth: Growth,
         hospital: str,
     ) -> Ints:
-        """Of the asked nodes of trees in growth: nodes x ``width(bins)`` x 2, whole.
+        """Of the asked nodes of trees in growth: nodes x ``width(bins)`` x C, whole.
 
         Parameters
         ----------

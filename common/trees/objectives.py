@@ -36,6 +36,8 @@ class Objective(ABC):
     """
 
     name: ClassVar[str]
+    counts_rows: ClassVar[bool] = False
+    """Whether hessians say too little of how many rows there are, so that these are counted."""
 
     @property
     def outputs(self) -> int:

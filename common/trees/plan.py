@@ -25,7 +25,6 @@ class Growth:
     num_parallel_tree : trees of a round and class: a random forest
     subsample : the share of rows that a tree sees; each hospital draws its own
     colsample_bytree, colsample_bylevel : the share of features, drawn from the seed
-    fewest_rows : of a leaf; exact where rows are counted, else by ``least_hessian``
     """
 
     learning_rate: float = 0.3
@@ -49,7 +48,10 @@ class Growth:
         return self.learning_rate / self.num_parallel_tree
 
 
-def least_hessian(min_child_weight: float, fewest_rows: int, largest: float) -> float:
+def least_hessian(
+    min_child_weight: float, fewest_rows: int, largest: float, counted: bool = False
+) -> float:
     """``min_child_weight`` that leaves no leaf with fewer rows than that: a row's hessian is at
-    most ``largest``, so hessians of w need w / largest rows. No counts are sent for it."""
-    return max(min_child_weight, fewest_rows * largest)
+    most ``largest``, so hessians of w need w / largest rows. No counts are sent for it, but where
+    rows are counted anyway (``Objective.counts_rows``)."""
+    return min_child_weight if counted else max(min_child_weight, fewest_rows * largest)

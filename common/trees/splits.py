@@ -5,7 +5,7 @@ last candidate sends every value left; then with it on the left, from the right.
 replaces an earlier one only if it gains more, and so does a feature of higher number: of equal
 gains the first scan's first wins, of the second scan the *last* bin, of features the lowest.
 
-Shapes: M nodes, P features, of which N are numbers with up to W bins.
+Shapes: M nodes, P features, of which N are numbers with up to W bins, C channels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Split:
 
     last : the last bin that goes left, of a number
     right_categories : those that go right, rising; None of a number
-    left : whole sums of what goes left, 2
+    left : whole sums of what goes left, C
     """
 
     feature: int
@@ -69,7 +69,7 @@ class Search:
 
         Parameters
         ----------
-        sums : M x ``width(bins)`` x 2, whole
+        sums : M x ``width(bins)`` x C, whole
         allowed : M x P, which features may split a node
         lower, upper : M, what a node's weight must lie within
         """
@@ -84,7 +84,7 @@ class Search:
     ) -> list[Split | None]:
         total = sums[:, self._bins.places]
         parents = Parents.of(total, self._units, self._rules, lower, upper)
-        best = Best.nothing(len(sums), len(self._bins.features))
+        best = Best.nothing(len(sums), len(self._bins.features), sums.shape[2])
         if len(self._numbers):
             self._by_number(sums, parents, best)
         for place, feature in enumerate(self._bins.features):
@@ -120,7 +120,7 @@ class Search:
 
     def _by_number(self, sums: Ints, parents: Parents, best: Best) -> None:
         nodes, count = len(sums), len(self._numbers)
-        zero = np.zeros((nodes, 1, 2), np.int64)
+        zero = np.zeros((nodes, 1, sums.shape[2]), np.int64)
         cells = np.concatenate([sums, zero], axis=1)[:, self._padded]
         added = np.cumsum(cells, axis=2)
         missing = parents.total[:, None] - added[:, :, -1]

@@ -31,18 +31,19 @@ def targets() -> list[np.ndarray]:
     return found
 
 
-def boosted(cuts: np.ndarray, rounds: int) -> TreeModel:
+def boosted(cuts: np.ndarray, rounds: int, fewest: int = 1) -> TreeModel:
     plain = Cox(cuts.astype(np.float32))
     hospitals_ = [LocalRows(BINS, plain, x, y) for x, y in zip(TEN.rows, targets(), strict=True)]
     events = np.sum([plain.events(one.target) for one in hospitals_], axis=0)
-    units = Units(*(fitting(800, bound, 64) for bound in plain.largest))
+    units = Units(*(fitting(800, bound, 64) for bound in plain.largest), plain.counts_rows)
+    rules = Rules.of(GROWTH, 1.0, False, fewest)
     trees = []
     for number in range(rounds):
         hazards = [plain.at_risk(one.margins, one.target) for one in hospitals_]
         agreed = plain.with_sums(events, np.sum(hazards, axis=0))
         for one in hospitals_:
             one.objective = agreed
-        growing = GrowingRound(BINS, units, GROWTH, Rules.of(GROWTH, 1.0, False), number)
+        growing = GrowingRound(BINS, units, GROWTH, rules, number)
         whole = [one.gradients(units) for one in hospitals_]
         while asked := growing.asked():
             sums = [
@@ -87,3 +88,13 @@ def test_totals_that_no_hospitals_gave_are_refused() -> None:
             plain.with_sums(events, np.array(false))
     with pytest.raises(TaskError, match="who is at risk"):
         plain.gradients(np.zeros((1, 1), np.float32), np.array([1.0]))
+
+
+def test_no_leaf_has_fewer_rows_than_it_must() -> None:
+    cuts = np.quantile(np.abs(np.concatenate(targets())), np.arange(1, 60) / 60)
+
+    def smallest(model: TreeModel) -> int:
+        leaves = [np.bincount(one.reached(TEN.pooled)) for one in model.trees]
+        return min(int(counts[counts > 0].min()) for counts in leaves)
+
+    assert smallest(boosted(cuts, 5)) < 40 <= smallest(boosted(cuts, 5, 40))
