@@ -9,4 +9,5 @@ result        what an analysis shows: tables, plots, notes
 plots         drawings of these, as SVG
 page          all of it as a page
 multivariate  principal components, clusters, mixtures
+survival      curves, tests and models of times to an event
 """

@@ -2,6 +2,7 @@
 
     base            what every one has
     multivariate    principal components, clusters, mixtures
+    survival        times to an event
 
 A family's options stand in a file of its own; ``ANALYSES`` knows them all.
 """
@@ -12,8 +13,10 @@ from wardround.common.settings.analyses.multivariate import (
     MixtureOptions,
     PcaOptions,
 )
+from wardround.common.settings.analyses.survival import KaplanMeierOptions
 
 ANALYSES: dict[str, type[AnalysisOptions]] = {
+    "kaplan_meier": KaplanMeierOptions,
     "pca": PcaOptions,
     "kmeans": KmeansOptions,
     "mixture": MixtureOptions,
@@ -24,6 +27,7 @@ __all__ = [
     "ANALYSES",
     "AnalysisOptions",
     "ColumnName",
+    "KaplanMeierOptions",
     "KmeansOptions",
     "MixtureOptions",
     "PcaOptions",
