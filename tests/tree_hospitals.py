@@ -129,7 +129,8 @@ def grown(
     locals_ = [
         LocalRows(bins, objective, one, target) for one, target in zip(rows, targets, strict=True)
     ]
-    units = Units(*(fitting(sum(map(len, rows)), bound, 64) for bound in objective.largest))
+    gradient, hessian = (fitting(sum(map(len, rows)), one, 64) for one in objective.largest)
+    units = Units(gradient, hessian)
     bounded = any(one.monotone for one in bins.features)
     rules = Rules.of(growth, growth.min_child_weight, bounded)
     model = TreeModel(bins.features, objective, (), growth.num_parallel_tree)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -51,6 +52,10 @@ class Predicts(ABC):
 
     def __init__(self, reader: RowsToPredict[Any], totals: Sums, schema: Schema) -> None:
         self._reader, self._totals, self.schema = reader, totals, schema
+
+    @abstractmethod
+    def check(self, today: date | None) -> None:
+        """Raise ModelRefused for a model that is past its last day; None: on whatever day."""
 
     @abstractmethod
     def _values(self, parts: Iterator[Piece]) -> Iterator[tuple[Piece, Values]]:

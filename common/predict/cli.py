@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wardround.common.predict.base import Told
     from wardround.common.predict.exported import ExportedPredictor
     from wardround.common.predict.predictor import Predictor
+    from wardround.common.predict.trees import TreePredictor
 
 # What predicts is imported by the command: --help answers without loading it.
 
@@ -28,7 +29,7 @@ commands = new_commands()
 ModelArgument = Annotated[
     Path,
     typer.Argument(
-        help="A run directory, a results folder, a model folder, or an export.",
+        help="A run directory, a results folder, a model folder, an export, or trees' model.json.",
         show_default=False,
         readable=False,
     ),
@@ -118,7 +119,7 @@ def predict(
     if out is not None:
         form_of(out)
     known = _loaded(model, hospital, own_rows=own_rows, device=device, task=task, encoder=encoder)
-    known.folder.check(None, None if expired_ok else now_utc().date())
+    known.check(None if expired_ok else now_utc().date())
     told = Told()
     rows: Any = sys.stdin.buffer if data == "-" else _there(data)
     tables = known.tables(rows, keep=keep or (), told=told)
@@ -138,20 +139,22 @@ def predict(
 
 def _loaded(
     model: Path, hospital: str | None, own_rows: Path | None, **settings: str
-) -> Predictor | ExportedPredictor:
-    """Raises ConfigError for an option that an export has no use for."""
+) -> Predictor | ExportedPredictor | TreePredictor:
+    """Raises ConfigError for an option that an export, or trees, have no use for."""
     from wardround.common.export.folder import is_export
+    from wardround.common.predict.trees import load_trees, tree_file
 
-    if not is_export(model):
+    trees = tree_file(model)
+    if trees is None and not is_export(model):
         from wardround.common.predict.predictor import load_model
 
         return load_model(model, hospital, own_rows=own_rows, **settings)
     given = {"hospital": hospital, "own-rows": own_rows, **settings, "device": None}
     for name, value in given.items():
         if value:
-            raise ConfigError(
-                f"--{name}: {model} is an export, which has all that it predicts with; leave it out"
-            )
+            raise ConfigError(f"--{name}: {model} has all that it predicts with; leave it out")
+    if trees is not None:
+        return load_trees(trees)
     from wardround.common.predict.exported import load_export
 
     return load_export(model)

@@ -8,6 +8,7 @@ a model of one hospital's own preparation needs none of that hospital's rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ class ExportedPredictor(Predicts):
         )
         super().__init__(self._rows, folder.totals, folder.schema)
         self._session = folder.session(threads)
+
+    def check(self, today: date | None) -> None:
+        self.folder.check(None, today)
 
     @property
     def model_digest(self) -> str:

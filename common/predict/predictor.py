@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ class Predictor(Predicts):
         self.folder, self._device = folder, device
         self.module: nn.Module = folder.module(hospital).to(device)
         self._own = self._own_rows(own_rows)
+
+    def check(self, today: date | None) -> None:
+        self.folder.check(None, today)
 
     @property
     def model_digest(self) -> str:
