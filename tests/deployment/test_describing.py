@@ -19,9 +19,21 @@ from wardround.common.results.package import verify_folder
 from wardround.simulations import analyse
 
 DESCRIBE = '[procedure]\nname = "describe"\n'
+STATISTICS = """[procedure]
+name = "statistics"
+[[procedure.analyses]]
+name = "parts"
+kind = "pca"
+columns = ["first", "second"]
+[[procedure.analyses]]
+name = "groups"
+kind = "kmeans"
+columns = ["first", "second"]
+starts = 2
+"""
 JUDGED = '[judgement]\ngroups = ["old"]\ncategories = { old = ["0", "1"] }\nsmallest_cell = 3\n'
 ALLOWS = """
-procedures = ["train", "describe", "evaluate"]
+procedures = ["train", "describe", "evaluate", "statistics"]
 smallest_cell = 3
 groups = ["old"]
 """
@@ -42,11 +54,11 @@ def simulated(made: StandingNetwork) -> Path:
     return folder / "federation.toml"
 
 
-def described(made: StandingNetwork, toml: Path) -> str:
-    """What they give in plain: equal bytes."""
-    text = made.study("simulated", more=DESCRIBE).settings
+def in_plain(made: StandingNetwork, toml: Path, asked: str) -> Path:
+    """Where it lies what they give in plain: equal bytes."""
+    text = made.study("simulated", more=asked).settings
     toml.write_text(text.replace("[data]\n", '[data]\npath = "hospitals"\n'))
-    return (analyse(toml).run_directory / "description.json").read_text()
+    return analyse(toml).run_directory
 
 
 def judged(made: StandingNetwork, toml: Path, model: Path) -> Any:
@@ -60,6 +72,18 @@ def judged(made: StandingNetwork, toml: Path, model: Path) -> Any:
 
 def columns(path: Path) -> Any:
     return json.loads(path.read_text())["columns"]
+
+
+def check_statistics(made: StandingNetwork, id: str, expected: Path) -> None:
+    """Masked, between processes, what came to every hospital has the bytes of a plain simulation;
+    counts in words, several key exchanges of others beside it."""
+    assert made.row(id).state == "complete", made.tails()
+    files = {"statistics.json", "parts.csv", "parts-loadings.csv", "groups.csv"}
+    for name in made.names:
+        folder = made.kit(name) / "results" / made.sent[id].run
+        for file in files:
+            assert (folder / file).read_bytes() == (expected / file).read_bytes(), (name, file)
+        assert "Share of variance" in (folder / "report.html").read_text()
 
 
 def check_judged(made: StandingNetwork, trained: str, toml: Path) -> None:
@@ -92,8 +116,9 @@ def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) 
         made.start()
         trained = made.submit(made.study("masked-j", secure=True, rounds=2, lr=1.0, more=JUDGED))
         masked = made.submit(made.study("masked-d", secure=True, more=DESCRIBE))
+        statistics = made.submit(made.study("masked-s", secure=True, more=STATISTICS))
         shy = made.submit(made.study("shy-d", fewest=2, more=DESCRIBE))
-        made.delivered(trained, masked, shy)
+        made.delivered(trained, masked, statistics, shy, patience_s=180)
         with made.store() as store:
             (said,) = (one for one in store.decisions(shy) if one.word == "rejected")
         assert said.hospital == "south" and "procedures: this hospital allows train" in said.reason
@@ -115,7 +140,8 @@ def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) 
         tracked = scalars(made.folder / "runs" / "tracking" / made.sent[trained].run)
         assert [step for step, _ in tracked["round"]] == [1, 2]
         toml = simulated(made)
-        assert texts[0] == described(made, toml)
+        assert texts[0] == (in_plain(made, toml, DESCRIBE) / "description.json").read_text()
+        check_statistics(made, statistics, in_plain(made, toml, STATISTICS))
         check_judged(made, trained, toml)
         made.stop()
         check_chains(made)
