@@ -10,4 +10,5 @@ plots         drawings of these, as SVG
 page          all of it as a page
 multivariate  principal components, clusters, mixtures
 survival      curves, tests and models of times to an event
+regression    generalised linear models by a formula
 """

@@ -7,12 +7,20 @@ from wardround.common.procedures.statistics.analysis import AnyAnalysis
 from wardround.common.procedures.statistics.multivariate.kmeans import Kmeans
 from wardround.common.procedures.statistics.multivariate.mixture import Mixture
 from wardround.common.procedures.statistics.multivariate.pca import Pca
+from wardround.common.procedures.statistics.regression.glm import Regression
 from wardround.common.procedures.statistics.survival.kaplan_meier import KaplanMeier
 from wardround.common.settings.analyses import AnalysisOptions
 from wardround.common.tasks.tabular import TabularTask
 
 _KINDS: dict[str, type[AnyAnalysis]] = {
-    one.kind: one for one in (KaplanMeier, Pca, Kmeans, Mixture)
+    one.kind: one
+    for one in (
+        KaplanMeier,
+        Kmeans,
+        Mixture,
+        Pca,
+        Regression,
+    )
 }
 
 

@@ -3,6 +3,7 @@
     base            what every one has
     multivariate    principal components, clusters, mixtures
     survival        times to an event
+    regression      generalised linear models by a formula
 
 A family's options stand in a file of its own; ``ANALYSES`` knows them all.
 """
@@ -13,6 +14,7 @@ from wardround.common.settings.analyses.multivariate import (
     MixtureOptions,
     PcaOptions,
 )
+from wardround.common.settings.analyses.regression import RegressionOptions
 from wardround.common.settings.analyses.survival import KaplanMeierOptions
 
 ANALYSES: dict[str, type[AnalysisOptions]] = {
@@ -20,6 +22,7 @@ ANALYSES: dict[str, type[AnalysisOptions]] = {
     "pca": PcaOptions,
     "kmeans": KmeansOptions,
     "mixture": MixtureOptions,
+    "regression": RegressionOptions,
 }
 """Options of what there is, by ``kind``."""
 
@@ -31,4 +34,5 @@ __all__ = [
     "KmeansOptions",
     "MixtureOptions",
     "PcaOptions",
+    "RegressionOptions",
 ]

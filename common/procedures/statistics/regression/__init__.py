@@ -5,4 +5,10 @@ formula   its terms
 splines   curves as columns
 facts     what is agreed on first: levels, means, knots
 design    the design matrix
+rows      before the search: scales, and what is of few persons
+solve     symmetric equations, to the last bit alike everywhere
+families  likelihoods of generalised linear models
+newton    where a search stands, by totals
+glm       generalised linear models
+shown     tables, forest plots, figures of fit
 """

@@ -136,6 +136,12 @@ def settle(formula: Formula, least: int, agreed: Agreed, earlier: Earlier) -> Fa
     return Facts(first.moments, knots, first.levels, notes)
 
 
+def settle_first(formula: Formula, least: int, agreed: Agreed, earlier: Earlier) -> None:
+    """Raises NoAnswer where the first step's totals leave nothing to ask in the second."""
+    if earlier:
+        _first(formula, earlier[0], least, agreed)
+
+
 def complete(formula: Formula, frame: Frame, agreed: Agreed) -> Mask:
     """N: where each factor has a value (an infinite one, such as log(0), is none)."""
     found: Mask = np.ones(len(frame), dtype=np.bool_)
