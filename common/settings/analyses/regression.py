@@ -15,7 +15,7 @@ LEVEL = Field(0.95, gt=0.5, lt=1, description="of intervals")
 class RegressionOptions(AnalysisOptions):
     """``kind = "regression"``: a generalised linear model by a formula."""
 
-    kind: Literal["regression"]
+    kind: Literal["regression"] = Field(description="a generalised linear model")
     formula: str = Field(
         min_length=3,
         max_length=1000,

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from wardround.common.figures.sums import Sums
-from wardround.common.procedures.describe.hiding import rounded
+from wardround.common.procedures.hiding.cells import rounded
 from wardround.common.procedures.statistics.regression.design import INTERCEPT, Design
 from wardround.common.procedures.statistics.regression.families import Family
 from wardround.common.procedures.statistics.regression.newton import Search
