@@ -91,6 +91,8 @@ class Family(ABC):
 
 
 class Linear(Family):
+    """An ordinary one: constant variance."""
+
     dispersed, link, effect = True, "identity", ""
 
     def wrong(self, y: Floats) -> NDArray[np.bool_]:
@@ -117,6 +119,8 @@ class Linear(Family):
 
 
 class Logistic(Family):
+    """Of yes and no."""
+
     link, effect, counts = "logit", "odds ratio", True
 
     def wrong(self, y: Floats) -> NDArray[np.bool_]:
@@ -149,6 +153,8 @@ class Logistic(Family):
 
 
 class Poisson(Family):
+    """Of counts, or of events and an offset of time."""
+
     counts, effect = True, "rate ratio"
 
     def wrong(self, y: Floats) -> NDArray[np.bool_]:
@@ -172,6 +178,8 @@ class Poisson(Family):
 
 
 class Gamma(Family):
+    """Of positive numbers, costs above all."""
+
     dispersed = True
 
     def wrong(self, y: Floats) -> NDArray[np.bool_]:
