@@ -51,6 +51,7 @@ from wardround.common.settings.protection import SharesTable
 from wardround.common.settings.statistics import StatisticsOptions
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.settings.teacher import TeacherTable
+from wardround.common.settings.trees import TreesOptions
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.imaging.options import (
     AugmentOptions,
@@ -90,6 +91,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "procedure calibrate": CalibrateOptions,
     "procedure monitor": MonitorOptions,
     "procedure statistics": StatisticsOptions,
+    "procedure trees": TreesOptions,
     **{f"analysis {kind}": options for kind, options in ANALYSES.items()},
     "task tabular": TabularOptions,
     "task.columns": Columns,

@@ -62,7 +62,7 @@ class AskedStep:
     def sums(self, hospital: Hospital) -> Sums:
         """The hospital's own; of no more rows of a unit than privacy allows. Raises DataError by
         place."""
-        parts = every_row(hospital)
+        parts = by_part(hospital) if self.procedure.by_split else every_row(hospital)
         if hospital.config.privacy.enabled:
             parts = capped(hospital, parts)
         return self.procedure.sums(parts, self.earlier)
@@ -113,7 +113,7 @@ def begin_step(hospital: Hospital, step: int, totals: Totals) -> AskedStep:
             f"request is for number {step + 1}"
         )
     if isinstance(procedure, CarryingProcedure):
-        procedure.working = hospital.working
+        procedure.working, procedure.hospital = hospital.working, hospital.name
     earlier = procedure.read(step, totals.decoded()[0])
     if procedure.shapes(earlier) == {}:
         raise RequestRefused(
@@ -127,6 +127,14 @@ def every_row(hospital: Hospital) -> dict[str, Any]:
     parts = hospital.parts()
     having = (name for name in SPLITS if name in parts and hospital.task.size(parts[name]))
     return {name: parts[name] for name in having}
+
+
+def by_part(hospital: Hospital) -> dict[str, Any]:
+    """The splits that it takes part with; without enough rows to train on, none of these."""
+    parts = {name: one for name, one in every_row(hospital).items() if hospital.takes_part(name)}
+    if "train" not in parts:
+        parts["train"] = next(iter(hospital.without_rows().values()))
+    return parts
 
 
 def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Content:

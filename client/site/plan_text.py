@@ -25,6 +25,7 @@ from wardround.common.settings import (
     PURPOSES,
     STATISTICS,
     TRAIN,
+    TREES,
 )
 
 _WIDTH = 100
@@ -45,6 +46,11 @@ _PROCEDURES = {
     STATISTICS: (
         "sums for the analyses that the study lists, of every row here that the task can use; no "
         "model is trained"
+    ),
+    TREES: (
+        "trees that predict the task's target are grown: sums of gradients of the rows to train "
+        "on, by bins of each column and by nodes of the trees so far, and figures of held-out "
+        "rows. Which rows a node has, the server says from one sum to the next"
     ),
     EVALUATE: (
         "figures of a finished model, which this hospital has itself: on its held-out rows, or on "

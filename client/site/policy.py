@@ -60,7 +60,8 @@ class SitePolicy(MachineRules):
         ["train"],
         description=(
             'what may be asked: `"train"` a model; `"describe"` the data, or `"statistics"` '
-            'of them; `"evaluate"`, `"calibrate"` or `"monitor"` a finished model'
+            'of them; to grow `"trees"`; `"evaluate"`, `"calibrate"` or `"monitor"` a '
+            "finished model"
         ),
     )
     smallest_cell: int = Field(

@@ -19,7 +19,12 @@ from wardround.common.errors import PrivacyRefused, ProtocolRefused
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.manifest.planned import file_sha256
 from wardround.common.secagg.graph import thresholds
-from wardround.common.settings import DescribeOptions, EvaluateOptions, StatisticsOptions
+from wardround.common.settings import (
+    DescribeOptions,
+    EvaluateOptions,
+    StatisticsOptions,
+    TreesOptions,
+)
 from wardround.common.study.study import Study
 from wardround.common.trust.description import Description
 
@@ -83,16 +88,18 @@ def _check_cells(site: SitePolicy, config: Config) -> None:
                 f"would show {table.smallest_cell} (judgement.smallest_cell)",
             )
     options = config.procedure.settings
+    trees = isinstance(options, TreesOptions)
+    what = "procedure.smallest_leaf" if trees else "procedure.smallest_cell"
     if isinstance(options, EvaluateOptions) and not options.disturbs:
         return
     if (
-        isinstance(options, DescribeOptions | EvaluateOptions | StatisticsOptions)
+        isinstance(options, DescribeOptions | EvaluateOptions | StatisticsOptions | TreesOptions)
         and options.smallest_cell < site.smallest_cell
     ):
         raise site.refused(
             "smallest_cell",
             f"this hospital allows counts of {site.smallest_cell} persons or more, the run would "
-            f"show {options.smallest_cell} (procedure.smallest_cell)",
+            f"show {options.smallest_cell} ({what})",
         )
 
 

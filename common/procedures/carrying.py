@@ -27,22 +27,29 @@ STEP = "now/step"
 MOST_STATE_BYTES = 256 * 2**20
 
 
+def at(step: int) -> Sums:
+    """What says in a state that this step is next."""
+    return {STEP: np.array([step])}
+
+
 class CarryingProcedure(Procedure):
     """``earlier`` is empty before the first step, then [state] at a hospital, [state, kept] at the
     server. ``sums`` and ``shapes`` read the state alone.
 
-    working : a hospital's own place for what it need not work out twice; it may be empty any time
+    working : a side's own place for what it need not work out twice; it may be empty any time
+    hospital : its name, at a hospital
     """
 
     carries: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.working: dict[str, Any] = {}
+        self.hospital = ""
 
     @abstractmethod
     def fold(self, earlier: Earlier, total: Sums) -> tuple[Sums, Sums]:
-        """At the server: the next state, without ``STEP``, and what it keeps for itself. Raises
-        TaskError for totals that no hospitals could have given."""
+        """At the server: the next state, with its ``STEP`` (``at``), and what it keeps for itself.
+        Raises TaskError for totals that no hospitals could have given."""
 
     @abstractmethod
     def check_state(self, step: int, state: Sums) -> None:
@@ -58,8 +65,7 @@ class CarryingProcedure(Procedure):
         return int(earlier[0][STEP][0]) if earlier else 0
 
     def after(self, earlier: Earlier, total: Sums) -> list[Sums]:
-        state, kept = self.fold(earlier, total)
-        return [{**state, STEP: np.array([self.step(earlier) + 1])}, kept]
+        return [*self.fold(earlier, total)]
 
     def carried(self, earlier: Earlier) -> Sums:
         return joined(earlier[:1])

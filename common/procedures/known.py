@@ -12,8 +12,9 @@ from wardround.common.procedures.finished import check_finished
 from wardround.common.procedures.monitor.procedure import Monitor
 from wardround.common.procedures.procedure import Earlier, FinishedModel, Procedure
 from wardround.common.procedures.statistics.procedure import Statistics
+from wardround.common.procedures.trees.procedure import TreesProcedure
 from wardround.common.procedures.words import Words
-from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, STATISTICS
+from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, STATISTICS, TREES
 from wardround.common.tasks.base import Task
 
 _KINDS: dict[str, type[Procedure]] = {
@@ -22,6 +23,7 @@ _KINDS: dict[str, type[Procedure]] = {
     CALIBRATE: Calibrate,
     MONITOR: Monitor,
     STATISTICS: Statistics,
+    TREES: TreesProcedure,
 }
 
 

@@ -95,11 +95,14 @@ class Procedure(ABC):
 
     name : as ``procedure.name`` has it, and ``procedures`` of site.toml
     needs_model : whether it is asked of a finished model
+    by_split : whether it takes rows by the part that they play: a hospital's own smallest numbers
+        for these hold then, and 'train' is there, be it without a row
     carries : whether a request brings a state instead of all totals (``carrying.py``)
     """
 
     name: ClassVar[str]
     needs_model: ClassVar[bool] = False
+    by_split: ClassVar[bool] = False
     carries: ClassVar[bool] = False
 
     @classmethod

@@ -15,14 +15,12 @@ BITS = (8, 16, 32, 64)
 class Words:
     """Which of a step's sums are words, under masks.
 
-    bits : 8, 16, 32 or 64; |total over all hospitals| < 2^(bits - 1), whatever the data are
+    bits : 8, 16, 32 or 64; |total over all hospitals| < 2^(bits - 1) and 2^53, whatever they have
     names : of these sums; all others are exact
-    integers : totals of 64 bits come as int64, and sums may; else as float64, and below 2^53
     """
 
     bits: int
     names: frozenset[str]
-    integers: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in BITS:

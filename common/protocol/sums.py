@@ -32,7 +32,7 @@ from wardround.common.protocol.statistics import StatisticsReply, sums_leaves
 from wardround.common.protocol.totals import DIGEST, Totals
 from wardround.common.settings import PrivacyTable, SecureAggregationTable
 
-MOST_STEPS = 10_000
+MOST_STEPS = 100_000
 STEP = Value(
     m.CONFIG,
     "step",

@@ -19,6 +19,7 @@ from wardround.common.settings.procedure import (
     MONITOR,
     STATISTICS,
     TRAIN,
+    TREES,
     CalibrateOptions,
     DescribeOptions,
     EvaluateOptions,
@@ -51,6 +52,7 @@ from wardround.common.settings.task import (
 from wardround.common.settings.teacher import TeacherTable
 from wardround.common.settings.tracking import TrackingTable
 from wardround.common.settings.training import OWN_TRAINING, Precision, TrainingTable
+from wardround.common.settings.trees import TreesOptions
 
 __all__ = [
     "CardTable",
@@ -62,6 +64,8 @@ __all__ = [
     "EVALUATE",
     "MONITOR",
     "STATISTICS",
+    "TREES",
+    "TreesOptions",
     "StatisticsOptions",
     "CalibrateOptions",
     "MonitorOptions",

@@ -10,9 +10,10 @@ from wardround.common.settings.base import PathText, Table
 from wardround.common.settings.finished import NamedModel
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.settings.statistics import StatisticsOptions
+from wardround.common.settings.trees import TreesOptions
 
 TRAIN, DESCRIBE, EVALUATE, CALIBRATE = "train", "describe", "evaluate", "calibrate"
-MONITOR, STATISTICS = "monitor", "statistics"
+MONITOR, STATISTICS, TREES = "monitor", "statistics", "trees"
 MOST_CELL = 1000
 Disturbance = Literal["noise", "missing", "absent", "contrast", "brightness", "blur", "unknown"]
 STRENGTHS: dict[str, tuple[tuple[float, ...], float]] = {
@@ -194,6 +195,7 @@ PROCEDURES: dict[str, type[Table]] = {
     CALIBRATE: CalibrateOptions,
     MONITOR: MonitorOptions,
     STATISTICS: StatisticsOptions,
+    TREES: TreesOptions,
 }
 """Options of what there is, by name."""
 
@@ -202,11 +204,14 @@ class ProcedureTable(BaseModel):
     """``[procedure]``: which one, and its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: Literal["train", "describe", "statistics", "evaluate", "calibrate", "monitor"] = Field(
+    name: Literal[
+        "train", "describe", "statistics", "trees", "evaluate", "calibrate", "monitor"
+    ] = Field(
         "train",
         description=(
             "`train` a model; `describe` the data: [what is there](describe.md), before a study; "
             "`statistics`: [analyses](statistics.md) of them, from tables to regressions; "
+            "`trees`: [boosted trees](trees.md) and forests of them; "
             "or of a model that is finished `evaluate` the figures, `calibrate` what it "
             "predicts, or `monitor` what it meets: [judgement](judgement.md)"
         ),

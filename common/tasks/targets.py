@@ -107,6 +107,11 @@ def target_totals(totals: Sums) -> Sums:
     return rest | {f"{_KEY}/mean": one(mean), f"{_KEY}/std": one(std)}
 
 
+def target_scale(mean: float, std: float) -> Sums:
+    """Totals that have this mean and deviation of a regression target, and nothing else."""
+    return {f"{_KEY}/mean": one(mean), f"{_KEY}/std": one(std)}
+
+
 def scale(totals: Sums) -> tuple[float, float]:
     """Mean and deviation that a regression target is standardised by, (t - mean) / deviation; 0
     and 1 before they are agreed, a deviation of 1 for a constant."""

@@ -23,16 +23,13 @@ from wardround.server.strategies.aggregation import conform
 _PIECE = 1 << 16
 
 
-def named_sums(layout: VectorLayout, total: Total, integers: bool = False) -> Sums:
-    """The sums that were agreed on, by name; float64.
-
-    integers : those of words as int64, also beyond 2^53
-    """
+def named_sums(layout: VectorLayout, total: Total) -> Sums:
+    """The sums that were agreed on, by name; float64."""
     arrays = layout.exact_arrays(total.exact)
     found = {name: value for name, value in arrays.items() if name not in OWN_NAMES}
     for name, words in layout.update_words(total.update).items():
         value = signed_words(words).reshape(layout.update[name].shape)
-        found[name] = value.astype(np.int64 if integers else np.float64)
+        found[name] = value.astype(np.float64)
     return found
 
 

@@ -84,8 +84,7 @@ class SecureGatherer(Gatherer):
                 f"{question.step + 1} of the {question.what}",
                 mend=OWN_LOG,
             )
-        integers = question.words is not None and question.words.integers
-        return named_sums(asked.layout, total, integers)
+        return named_sums(asked.layout, total)
 
     def _layout(self, members: Sequence[Member], question: Question) -> bytes:
         if question.shapes is not None:

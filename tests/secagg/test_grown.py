@@ -15,7 +15,7 @@ from wardround.client.secagg.contributions import Asked, Contributions, OtherTha
 from wardround.client.secagg.grown import Grown
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.procedures.carrying import STEP, CarryingProcedure
+from wardround.common.procedures.carrying import STEP, CarryingProcedure, at
 from wardround.common.procedures.procedure import Earlier, Shapes
 from wardround.common.protocol.sums import joined
 from wardround.common.secagg.content import Digests
@@ -83,7 +83,8 @@ class Counting(CarryingProcedure):
     def fold(self, earlier: Earlier, total: Sums) -> tuple[Sums, Sums]:
         told = earlier[0]["told"] if earlier else np.zeros(0)
         kept = earlier[1]["squares"] if earlier else np.zeros(1)
-        return {"told": np.append(told, total["n"])}, {"squares": kept + total["n"] ** 2}
+        state = {"told": np.append(told, total["n"])} | at(self.step(earlier) + 1)
+        return state, {"squares": kept + total["n"] ** 2}
 
     def check_state(self, step: int, state: Sums) -> None:
         if set(state) != {"told", STEP} or len(state["told"]) != step:

@@ -16,6 +16,8 @@ from wardround.common.procedures.monitor import page as watch
 from wardround.common.procedures.monitor import procedure as watched
 from wardround.common.procedures.statistics import page as statistics
 from wardround.common.procedures.statistics import procedure as analysed
+from wardround.common.procedures.trees import page as trees
+from wardround.common.procedures.trees import result as grown
 from wardround.common.run.directory import RunDirectory
 
 _PROCEDURES = (
@@ -24,6 +26,7 @@ _PROCEDURES = (
     (calibrated.CALIBRATION, calibrated.FORMAT, calibration.page),
     (watched.MONITORING, watched.FORMAT, watch.page),
     (analysed.FILE, analysed.FORMAT, statistics.page),
+    (grown.FILE, grown.FORMAT, trees.page),
 )
 """What procedures publish: file, format, and the page that it makes."""
 
