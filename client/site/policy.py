@@ -59,9 +59,8 @@ class SitePolicy(MachineRules):
     procedures: Patterns = Field(
         ["train"],
         description=(
-            'what may be asked: `"train"` a model; `"describe"` the data, or `"statistics"` '
-            'of them; to grow `"trees"`; `"evaluate"`, `"calibrate"` or `"monitor"` a '
-            "finished model"
+            'what may be asked: `"train"` a model; `"describe"` the data, `"statistics"` of them, '
+            '`"trees"`; `"evaluate"`, `"calibrate"` or `"monitor"` a finished model'
         ),
     )
     smallest_cell: int = Field(
