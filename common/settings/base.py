@@ -24,3 +24,15 @@ class Table(BaseModel):
     """Frozen and strict: unknown keys and wrong types are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def floats_of(value: object) -> object:
+    """Lists of numbers by name, where whole numbers are numbers too."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: [float(x) if isinstance(x, int) and not isinstance(x, bool) else x for x in one]
+        if isinstance(one, list)
+        else one
+        for name, one in value.items()
+    }

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from wardround.common.settings.base import PathText, Table
+from wardround.common.settings.base import PathText, Table, floats_of
 from wardround.common.settings.finished import NamedModel
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.settings.statistics import StatisticsOptions
@@ -25,18 +25,6 @@ STRENGTHS: dict[str, tuple[tuple[float, ...], float]] = {
     "unknown": ((0.1, 0.3), 1.0),
 }
 """Of each disturbance the strengths where none are given, and the largest that may be."""
-
-
-def floats_of(value: object) -> object:
-    """Lists of numbers by name, where whole numbers are numbers too."""
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: [float(x) if isinstance(x, int) and not isinstance(x, bool) else x for x in one]
-        if isinstance(one, list)
-        else one
-        for name, one in value.items()
-    }
 
 
 class ProcedureOptions(Table):

@@ -78,6 +78,9 @@ class ShownTable:
 def shown_table(table: Counted, least: int) -> ShownTable:
     """What is shown of a table. ``least``: k."""
     margins = _margin(table, 0, least), _margin(table, 1, least)
+    if 1 in table.rows.shape:  # a column by itself
+        long = margins[0 if table.rows.shape[1] == 1 else 1]
+        return ShownTable([[one] for one in long] if long is margins[0] else [long], *margins)
     states = _States(table, margins, least)
     if table.rows.size > MOST_CELLS or not states.made_safe():
         states.nothing()

@@ -1,6 +1,8 @@
 """Options of the analyses that ``[[procedure.analyses]]`` lists, by kind.
 
     base            what every one has
+    counts          summaries, tables, correlations
+    groups          tests whether groups differ
     multivariate    principal components, clusters, mixtures
     survival        times to an event
     regression      generalised linear models by a formula
@@ -9,6 +11,19 @@ A family's options stand in a file of its own; ``ANALYSES`` knows them all.
 """
 
 from wardround.common.settings.analyses.base import AnalysisOptions, ColumnName
+from wardround.common.settings.analyses.counts import (
+    CorrelationOptions,
+    CrosstabOptions,
+    SummaryOptions,
+    TableOneOptions,
+)
+from wardround.common.settings.analyses.groups import (
+    AnovaOptions,
+    KruskalOptions,
+    MannWhitneyOptions,
+    PairedTTestOptions,
+    TTestOptions,
+)
 from wardround.common.settings.analyses.multivariate import (
     KmeansOptions,
     MixtureOptions,
@@ -19,6 +34,15 @@ from wardround.common.settings.analyses.survival import KaplanMeierOptions
 
 ANALYSES: dict[str, type[AnalysisOptions]] = {
     "kaplan_meier": KaplanMeierOptions,
+    "summary": SummaryOptions,
+    "table_one": TableOneOptions,
+    "crosstab": CrosstabOptions,
+    "correlation": CorrelationOptions,
+    "t_test": TTestOptions,
+    "paired_t_test": PairedTTestOptions,
+    "anova": AnovaOptions,
+    "mann_whitney": MannWhitneyOptions,
+    "kruskal": KruskalOptions,
     "pca": PcaOptions,
     "kmeans": KmeansOptions,
     "mixture": MixtureOptions,
@@ -29,10 +53,19 @@ ANALYSES: dict[str, type[AnalysisOptions]] = {
 __all__ = [
     "ANALYSES",
     "AnalysisOptions",
+    "AnovaOptions",
     "ColumnName",
+    "CorrelationOptions",
+    "CrosstabOptions",
     "KaplanMeierOptions",
     "KmeansOptions",
+    "KruskalOptions",
+    "MannWhitneyOptions",
     "MixtureOptions",
+    "PairedTTestOptions",
     "PcaOptions",
     "RegressionOptions",
+    "SummaryOptions",
+    "TTestOptions",
+    "TableOneOptions",
 ]

@@ -1,0 +1,203 @@
+"""Pearson's correlations and covariances of columns of numbers.
+
+0    of each column how many numbers and their sum
+1    of each pair, over rows that have both: how many, and sums of distances from the columns'
+     means, their squares and products; of each person's products a = d e also a^2 and a^4
+
+A correlation of two columns of 0 and 1 is an equation for the four counts, so none is shown in
+full: it is rounded to what the smallest cell's persons would move it by, those who move it most,
+and not shown where one person may be most of it. With n rows that is some k z / n, where chance
+alone moves it by 1 / sqrt(n).
+
+Shapes: C columns; upper triangles, row by row, T = C (C + 1) / 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from wardround.common.figures.sums import Sums
+from wardround.common.procedures.hiding import dominated, grain, mover, to_grain
+from wardround.common.procedures.procedure import Shapes
+from wardround.common.procedures.statistics.agreed import Agreed
+from wardround.common.procedures.statistics.analysis import Analysis, Earlier
+from wardround.common.procedures.statistics.counts.groups import shown_sizes, text_of
+from wardround.common.procedures.statistics.frame import Floats, Frame
+from wardround.common.procedures.statistics.result import Cell, Result, Sheet, Told
+from wardround.common.settings.analyses.counts import CorrelationOptions
+
+_STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
+_TURNED = 4.0
+"""What r of zeros and ones, half of each, moves by, times n, when a cell of their table has one row
+more and the margins stay."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Exact figures of two columns over the rows that have both."""
+
+    rows: float
+    people: float
+    covariance: float
+    first: float
+    second: float
+    moved: float
+    one: bool
+
+    @property
+    def r(self) -> float:
+        """NaN where a column doesn't vary."""
+        spread = math.sqrt(max(0.0, self.first) * max(0.0, self.second))
+        return max(-1.0, min(1.0, self.covariance / spread)) if spread > 0 else math.nan
+
+    def step(self, least: int) -> float:
+        """A short number, what so many persons would move r by, or more."""
+        each = max(_TURNED, self.moved / math.sqrt(self.first * self.second))
+        moved = least * each / max(1.0, self.people)
+        unit = 10.0 ** math.floor(math.log10(moved))
+        return next(unit * one for one in _STEPS if unit * one >= moved * (1 - 1e-12))
+
+
+class Correlation(Analysis[CorrelationOptions]):
+    """See the module."""
+
+    kind = "correlation"
+    most_steps = 2
+
+    @property
+    def numbers(self) -> Iterable[str]:
+        return self.options.columns
+
+    def shapes(self, agreed: Agreed, earlier: Earlier) -> Shapes:
+        wide = len(self.options.columns)
+        if not earlier:
+            return {"rows": (wide,), "sum": (wide,)}
+        if len(earlier) > 1 or not (earlier[0]["rows"] > 0).all():
+            return {}
+        upper = (wide * (wide + 1) // 2,)
+        found: Shapes = {"pair rows": upper, "products": upper, "squared": upper, "fourth": upper}
+        if agreed.persons is not None:
+            found["pair persons"] = upper
+        return found | {"sums": (wide, wide), "squares": (wide, wide)}
+
+    def counts(self, agreed: Agreed, earlier: Earlier) -> Iterable[str]:
+        return [key for key in self.shapes(agreed, earlier) if key.endswith(("rows", "persons"))]
+
+    def _read(self, frame: Frame) -> Floats:
+        values = np.column_stack([*map(frame.values, self.options.columns)])
+        if self.options.complete:
+            values[np.isnan(values).any(axis=1)] = np.nan
+        return values
+
+    def sums(self, frame: Frame, agreed: Agreed, earlier: Earlier) -> Sums:
+        values = self._read(frame)
+        there = ~np.isnan(values)
+        if not earlier:
+            return {"rows": there.sum(axis=0).astype(float), "sum": np.nansum(values, axis=0)}
+        away = np.where(there, values - earlier[0]["sum"] / earlier[0]["rows"], 0.0)
+        has, upper = there.astype(np.float64), np.triu_indices(values.shape[1])
+        found: Sums = {
+            "pair rows": (has.T @ has)[upper],
+            "products": (away.T @ away)[upper],
+            "sums": away.T @ has,
+            "squares": (away**2).T @ has,
+        }
+        if frame.whose is None:
+            found["squared"] = ((away**2).T @ away**2)[upper]
+            found["fourth"] = ((away**4).T @ away**4)[upper]
+            return found
+        pairs = list(zip(*upper, strict=True))
+        each = [np.bincount(frame.whose, away[:, i] * away[:, j]) for i, j in pairs]
+        found["squared"] = np.array([float((one**2).sum()) for one in each])
+        found["fourth"] = np.array([float((one**4).sum()) for one in each])
+        both = [float(frame.people(there[:, i] & there[:, j])) for i, j in pairs]
+        found["pair persons"] = np.array(both)
+        return found
+
+    # --- what is shown ---------------------------------------------------------------------------
+    def pair(self, earlier: Earlier, first: int, second: int) -> Pair:
+        """The exact figures of two columns, the one before the other or the same one."""
+        wide, totals = len(self.options.columns), earlier[1]
+        place = first * wide - first * (first - 1) // 2 + second - first
+        rows = float(totals["pair rows"][place])
+        people = float(totals.get("pair persons", totals["pair rows"])[place])
+        if rows < 2:
+            return Pair(rows, people, math.nan, 0.0, 0.0, 0.0, False)
+        sums, squares = totals["sums"], totals["squares"]
+        drifts = float(sums[first, second]), float(sums[second, first])
+        product = float(totals["products"][place]) - drifts[0] * drifts[1] / rows
+        spread = (
+            float(squares[first, second]) - drifts[0] ** 2 / rows,
+            float(squares[second, first]) - drifts[1] ** 2 / rows,
+        )
+        parts = float(totals["squared"][place]), float(totals["fourth"][place])
+        return Pair(
+            rows,
+            people,
+            product / (rows - 1),
+            spread[0] / (rows - 1),
+            spread[1] / (rows - 1),
+            mover(*parts),
+            dominated(*parts),
+        )
+
+    def result(self, agreed: Agreed, earlier: Earlier, told: Told) -> Result:
+        names = self.options.columns
+        if len(earlier) < 2:
+            return Result(notes=["A column has no number at any hospital."])
+        matrix: list[list[Cell]] = [[name, *([None] * len(names))] for name in names]
+        lines = list[list[Cell]]()
+        for first, name in enumerate(names):
+            matrix[first][first + 1] = 1.0
+            for second in range(first, len(names)):
+                one = self.pair(earlier, first, second)
+                line, r = self._shown(one, agreed, told)
+                if first == second:
+                    line[1:4] = [1.0, 0.0, None]
+                else:
+                    matrix[first][second + 1] = matrix[second][first + 1] = r
+                lines.append([name, names[second], *line])
+        head = ["column", "with", "n", "r", "±", "p", "covariance", "±"]
+        of = "rows without a gap" if self.options.complete else "all rows that have both"
+        least = told.least
+        return Result(
+            sheets=[
+                Sheet(["column", *names], matrix, title="Pearson's correlations"),
+                Sheet(head, lines, "pairs", "Pairs"),
+            ],
+            notes=[
+                f"Each of {of}. Rounded to what {least} persons would move it by, to within ±; p "
+                "is of what is shown. None where fewer persons have both, or one may be most of it."
+            ],
+        )
+
+    def _shown(self, one: Pair, agreed: Agreed, told: Told) -> tuple[list[Cell], float | None]:
+        """n, r, its error, p, covariance, its error; and r."""
+        sizes = np.array([one.rows, agreed.rows - one.rows])
+        who = sizes
+        if agreed.persons is not None:
+            who = np.array([one.people, max(0.0, agreed.persons - one.people)])
+        count = shown_sizes(["both", "not both"], sizes, who, agreed, told.least)[0]
+        text = text_of(count, told.least)
+        if one.people < told.least or one.one or not (one.first > 0 and one.second > 0):
+            return [text, None, None, None, None, None], None
+        step = one.step(told.least)
+        r, error = to_grain(one.r, step), step / 2
+        if abs(one.r) > 1 - step:  # so near to 1, the few who don't agree could be counted
+            r, error = math.copysign(to_grain(1 - step, step), one.r), step
+        moved = grain(one.moved, one.people, told.least)
+        p = _p_of(r, float(count.rows)) if count.state == "shown" else None
+        return [text, r, error, p, to_grain(one.covariance, moved), moved / 2], r
+
+
+def _p_of(r: float, rows: float) -> float | None:
+    """Two-sided, of a correlation of so many rows; None where it has none."""
+    if rows <= 2 or abs(r) >= 1:
+        return None
+    t = r * math.sqrt((rows - 2) / (1 - r**2))
+    return float(2 * stats.t.sf(abs(t), rows - 2))
