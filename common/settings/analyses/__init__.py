@@ -30,9 +30,10 @@ from wardround.common.settings.analyses.multivariate import (
     PcaOptions,
 )
 from wardround.common.settings.analyses.regression import RegressionOptions
-from wardround.common.settings.analyses.survival import KaplanMeierOptions
+from wardround.common.settings.analyses.survival import CoxOptions, KaplanMeierOptions
 
 ANALYSES: dict[str, type[AnalysisOptions]] = {
+    "cox": CoxOptions,
     "kaplan_meier": KaplanMeierOptions,
     "summary": SummaryOptions,
     "table_one": TableOneOptions,
@@ -57,6 +58,7 @@ __all__ = [
     "ColumnName",
     "CorrelationOptions",
     "CrosstabOptions",
+    "CoxOptions",
     "KaplanMeierOptions",
     "KmeansOptions",
     "KruskalOptions",

@@ -80,3 +80,44 @@ class KaplanMeierOptions(TimeOptions):
         by = f", by '{self.by}'" if self.by else ""
         exact = "; exact values are shown" if self.exact else ""
         return f"events and censorings {self._times()}{by}{exact}"
+
+
+class CoxOptions(TimeOptions):
+    """``kind = "cox"``: proportional hazards."""
+
+    kind: Literal["cox"] = Field(description="proportional hazards")
+    formula: str = Field(
+        min_length=1,
+        max_length=1000,
+        description="what may tell of the hazard, 'age + C(stage)': "
+        "[formulas](statistics.md#formulas), without an outcome",
+    )
+    ties: Literal["efron", "breslow"] = Field("efron", description="how equal times are counted")
+    risk_sets: Literal["hospital", "pooled"] = Field(
+        "hospital",
+        description="'hospital': patients are compared within a hospital, each with its own "
+        "baseline hazard (a stratum); times are exact, and no sums by time leave it. 'pooled': "
+        "with all at risk in any, by sums at multiples of the grid",
+    )
+    merged: bool = Field(
+        True,
+        description="of pooled risk sets: times are merged until as many persons as the smallest "
+        "cell have an event at each; false: every time that has one, so that the server can work "
+        "out rows who leave alone",
+    )
+    level: float = Field(0.95, gt=0.5, lt=1, description="of intervals")
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> CoxOptions:
+        if self.risk_sets == "hospital" and (self.grid != 1.0 or not self.merged):
+            key = "grid" if self.grid != 1.0 else "merged"
+            raise WrongKey(key, "has an effect with risk_sets = 'pooled' only")
+        return self
+
+    def reads(self) -> str:
+        what = f"sums that give what {self.formula} tells of the time"
+        if self.risk_sets == "hospital":
+            late = f", from '{self.entry}' on" if self.entry else ""
+            return f"{what} to '{self.event}' by '{self.time}'{late}, within each hospital"
+        single = "" if self.merged else ", also where one row leaves alone"
+        return f"{what} {self._times()}, at each of these times{single}"

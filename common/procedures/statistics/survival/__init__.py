@@ -8,4 +8,7 @@ logrank       the test of several tables
 shown         what is shown of groups
 noised        the same of counts with noise
 kaplan_meier  the analysis
+partial       Cox's likelihood from sums over risk sets
+cox           the analysis
+cox_shown     what is shown of it
 """
