@@ -1,8 +1,8 @@
 """``survival:cox``: risk sets over all hospitals, on an agreed grid of times.
 
 Hospitals agree on cells of time as on bins (``agreeing``). In each round one more sum is asked:
-for each cell c the hazards exp(f) of the rows whose time lies in it, as exact sums of float64. With
-d_c events in c,
+for each cell c the hazards exp(f) of the rows whose time lies in it, each as a multiple of 2^-20,
+so that they add to the same sum whoever has which row. With d_c events in c,
 
     S_c = sum of hazards in c and in all later cells      who is at risk in c
     r_c = sum over cells b <= c of d_b / S_b,   s_c = sum over b <= c of d_b / S_b^2
@@ -13,7 +13,7 @@ which is Breslow's form, all events of a cell as one tie. *Error.* Where every c
 this is the pooled gradient itself. Otherwise rows of one cell count as at risk for each other: an
 event's risk set is too large by those who left earlier in its own cell, at most the cell's share.
 
-f is held to [-15, 15] here.
+f is held to [-10, 10] here, so that sums of 300,000 rows are exact in float64.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from wardround.common.trees.objectives import Objective
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-LARGEST_MARGIN = 15.0
+LARGEST_MARGIN = 10.0
+_GRAIN = 2.0**20
 _LARGEST = 64.0
 
 
@@ -90,8 +91,8 @@ class Cox(Objective):
 
     def at_risk(self, margins: Floats32, target: Floats) -> Floats:
         """A hospital's hazards in each cell, summed in each round."""
-        found = np.bincount(self.cell(target), self._hazard(margins), self.cells)
-        return found.astype(np.float64)
+        whole = np.rint(self._hazard(margins) * _GRAIN)
+        return np.bincount(self.cell(target), whole, self.cells).astype(np.float64) / _GRAIN
 
     def with_sums(self, events: Ints, hazards: Floats) -> Cox:
         """The objective of a round, by the totals of ``events`` and of ``at_risk``.

@@ -85,16 +85,15 @@ def drawn_tree(
     level = np.floor(np.log2(every + 1)).astype(np.int64)
     is_inner = every < inner
 
-    def of_inner(values: Sequence[float], dtype: type[np.generic]) -> NDArray[np.generic]:
-        return np.array([*values, 0])[level].astype(dtype)
+    at_level = [*tests, _Test(0, 0.0, False, ())]
 
     return Tree(
         left=np.where(is_inner, 2 * every + 1, NONE).astype(np.int32),
         right=np.where(is_inner, 2 * every + 2, NONE).astype(np.int32),
         parent=np.where(every > 0, (every - 1) // 2, NONE).astype(np.int32),
-        feature=of_inner([one.feature for one in tests], np.int32),
-        value=of_inner([one.cut for one in tests], np.float32),
-        default_left=of_inner([one.default_left for one in tests], np.bool_),
+        feature=np.array([one.feature for one in at_level], np.int32)[level],
+        value=np.array([one.cut for one in at_level], np.float32)[level],
+        default_left=np.array([one.default_left for one in at_level], np.bool_)[level],
         gain=np.zeros(nodes, np.float32),
         hessian=np.zeros(nodes, np.float32),
         weight=np.zeros(nodes, np.float32),
@@ -164,7 +163,8 @@ def clipped(gradients: NDArray[np.floating], hessians: NDArray[np.floating]) -> 
     norm = np.sqrt((numbers * numbers).sum(axis=(1, 2), keepdims=True))
     factor = WHOLE / CLIP * (CLIP / np.maximum(norm, CLIP))
     # 1 - 2^-40: no rounding of float64 in between takes a norm above WHOLE
-    return np.trunc(numbers * factor * (1 - 2.0**-40)).astype(np.int64)
+    found: Ints = np.trunc(numbers * factor * (1 - 2.0**-40)).astype(np.int64)
+    return found
 
 
 def with_leaves(tree: Tree, sums: Floats, deviation: float, growth: PrivateGrowth) -> Tree:

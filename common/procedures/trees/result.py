@@ -23,6 +23,7 @@ from wardround.common.tasks.tabular import TabularTask
 from wardround.common.text import to_json
 from wardround.common.trees.model import TreeModel
 from wardround.common.trees.plan import Growth
+from wardround.common.trees.table import told_of
 from wardround.common.trees.tree import NONE, Tree
 from wardround.common.trees.xgboost_file import text_of
 
@@ -56,9 +57,7 @@ def model_of(agreed: Agreed, trees: tuple[Tree, ...], growth: Growth, rounds: in
 
 def files(told: Told, task: TabularTask) -> Mapping[str, str]:
     """Texts by file name."""
-    attributes: Values = {"kind": task.kind, "target": _target(task)}
-    if told.agreed.classes:
-        attributes["classes"] = list(told.agreed.classes)
+    attributes = told_of(task.options, told.agreed.classes)
     values = values_of(told, task)
     return {
         MODEL: text_of(told.model, attributes) + "\n",

@@ -5,9 +5,7 @@ Rows whose class nobody agreed on are left out, as training leaves them out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.common.figures.sums import Sums
-from wardround.common.tasks.categories import refuse_unknown
 from wardround.common.tasks.class_limits import UNLABELLED
-from wardround.common.tasks.columns import category_codes, numeric_columns
+from wardround.common.tasks.columns import numeric_columns
 from wardround.common.tasks.data.table import Table
-from wardround.common.tasks.features import NOT_A_NUMBER
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.targets import read_targets
 from wardround.common.trees.cox import coded
-from wardround.common.trees.features import Feature, Floats32, as_rows
+from wardround.common.trees.features import Feature, Floats32
+from wardround.common.trees.table import matrix_of
 
 Floats = NDArray[np.float64]
 _SHORTEST = float(np.finfo(np.float32).tiny)
@@ -54,26 +51,13 @@ def tree_rows(
     for one in features:
         if one.number and one.name not in own:
             raise table.lacks(one.name, ", which other hospitals have")
-    columns = [_column(table, one, options) for one in features]
-    matrix = as_rows(columns)
+    matrix = matrix_of(table, features, options)
     truth = read_targets(table, totals, options)
     target = _target(table, truth, options)
     if options.kind == "multiclass" and (lost := (truth == UNLABELLED).numpy()).any():
         kept = torch.from_numpy(~lost)
         return TreeRows(matrix[~lost], target[~lost], truth[kept])
     return TreeRows(matrix, target, truth)
-
-
-def _column(table: Table, feature: Feature, options: TabularOptions) -> NDArray[Any]:
-    name = feature.name
-    if feature.levels is not None:
-        refuse_unknown(table, name, {}, options)
-        index: Mapping[str, int] = {text: place for place, text in enumerate(feature.levels)}
-        places = category_codes(table, name, options).numbers_of(dict(index))
-        return np.where(places < 0, np.nan, places.astype(np.float64))
-    if name in options.columns.binary:
-        return options.binary_values(name).read(table, name)
-    return table.numbers(name, NOT_A_NUMBER)
 
 
 def _target(table: Table, truth: Tensor, options: TabularOptions) -> Floats:
