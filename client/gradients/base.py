@@ -113,13 +113,15 @@ class Batch:
 class UnitGradients(ABC):
     """Sums of clipped gradients of one model.
 
-    form : how: 'bookkeeping', 'functional' or 'loop'; may change at the first call,
+    form : how: 'bookkeeping', 'functional', 'opacus' or 'loop'; may change at the first call,
         when a form turns out not to fit
+    together : whether all examples pass the model together, so that one that mixes them is wrong
     parameters : name and parameter, of those with ``requires_grad``
     largest : no batch has more examples than this, as far as the caller knows
     """
 
     form: str
+    together: bool = False
     largest: int | None = None
 
     def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:

@@ -8,6 +8,7 @@ one unit after the other by ordinary autograd, for all others (nn.LSTM, control 
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -61,10 +62,8 @@ class _InParts(UnitGradients):
         yield from torch.split(order, sizes.tolist())
 
 
-class Functional(_InParts):
-    """``UnitGradients`` by ``vmap`` of ``grad``, with at most 256 MiB of gradients at a time."""
-
-    form = "functional"
+class ByExample(_InParts):
+    """Forms that make each example's gradients, with at most 256 MiB of them at a time."""
 
     def _clipped_sum(self, batch: Batch) -> ClippedSum:
         targets, units = batch.targets, batch.units
@@ -77,10 +76,15 @@ class Functional(_InParts):
             rows = rows.to(targets.device)
             owners = rows if units is None else units[rows]
             found, place = torch.unique(owners, return_inverse=True)
-            gradients = [p.new_zeros(len(found), *p.shape) for p in total]
+            gradients = []
+            if len(found) < len(rows) or len(rows) > most:
+                gradients = [p.new_zeros(len(found), *p.shape) for p in total]
             for chunk, unit in zip(torch.split(rows, most), torch.split(place, most), strict=True):
                 each, values = self._each(select(batch.inputs, chunk), targets[chunk])
                 losses[chunk] = values.detach()
+                if not gradients:  # each example is a unit, and stands where its unit does
+                    gradients = each
+                    break
                 for gradient, one in zip(gradients, each, strict=True):
                     gradient.index_add_(0, unit, one)
             part = self._clip(gradients, batch, found)
@@ -90,8 +94,17 @@ class Functional(_InParts):
                 sum_ += one
         return ClippedSum(total, norms, losses, dropped)
 
+    @abstractmethod
     def _each(self, inputs: Inputs, targets: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Each example's gradients, and the losses."""
+        """Each example's gradients, B x ... for each parameter, and the losses, B."""
+
+
+class Functional(ByExample):
+    """``UnitGradients`` by ``vmap`` of ``grad``."""
+
+    form = "functional"
+
+    def _each(self, inputs: Inputs, targets: Tensor) -> tuple[list[Tensor], Tensor]:
         trained = {name: p.detach() for name, p in self.parameters}
         fixed = {
             name: value.detach()

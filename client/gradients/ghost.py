@@ -83,6 +83,7 @@ class BookKeeping(UnitGradients):
     """
 
     form = "bookkeeping"
+    together = True
 
     def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:
         super().__init__(model, loss, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -38,7 +39,9 @@ from wardround.client.gradients.company import (
 from wardround.client.gradients.functional import Functional, Loop
 from wardround.client.gradients.ghost import BookKeeping
 from wardround.client.gradients.memory import refuse_memory, twin
+from wardround.client.gradients.per_layer import trainable
 from wardround.common.errors import TaskError
+from wardround.common.model.torch_state import is_out_of_memory
 from wardround.common.rng import random_state, restore_random_state
 
 log = logging.getLogger("wardround.client")
@@ -53,7 +56,37 @@ _MEND = (
     "privacy.unit = 'hospital'"
 )
 _Signature = tuple[tuple[str, ...], tuple[bool, ...]]
-FORMS = ("auto", "bookkeeping", "functional", "loop")
+
+
+def _opacus(model: nn.Module, loss: Loss, context: Context) -> UnitGradients:
+    """Opacus's samples. It takes seconds to import, and would set up the root logger."""
+    root, guard = logging.getLogger(), logging.NullHandler()
+    root.addHandler(guard)
+    try:
+        from wardround.client.gradients.sampled import Sampled
+    finally:
+        root.removeHandler(guard)
+    return Sampled(model, loss, context)
+
+
+_Make = Callable[[nn.Module, Loss, Context], UnitGradients]
+_FORMS: dict[str, tuple[_Make, ...]] = {
+    "auto": (BookKeeping, Functional, _opacus, Loop),
+    "own": (BookKeeping, Functional),
+    "opacus": (_opacus,),
+    "bookkeeping": (BookKeeping,),
+    "functional": (Functional,),
+    "loop": (Loop,),
+}
+FORMS = tuple(_FORMS)
+_RECURRENT_FIRST = (BookKeeping, _opacus, Functional, Loop)
+"""Where torch's own recurrent layers are trained: ``vmap`` takes longer for an LSTM, and can't do
+the others."""
+_OTHERWISE = {
+    "own": "set privacy.engine = 'opacus', or 'auto'",
+    "opacus": "set privacy.engine = 'auto', which has slower forms for such models",
+    "bookkeeping": "use form 'auto', which has slower forms for such models",
+}
 
 
 def make_unit_gradients(
@@ -64,15 +97,16 @@ def make_unit_gradients(
     Parameters
     ----------
     form : 'auto' takes book-keeping if every trainable parameter belongs to a layer that has such a
-        form, else ``vmap``, else a loop over units. 'bookkeeping', 'functional' (``vmap``) and
-        'loop' ask for one form.
-    context : makes what forward and loss are computed in; what 'auto' finds out of the model, it
-        finds out without
+        form, else ``vmap``, else Opacus's samples, else a loop over units. 'own' takes one of the
+        first two, 'opacus' the third. 'bookkeeping', 'functional' (``vmap``) and 'loop' ask for one
+        form, which is taken as it is
+    context : makes what forward and loss are computed in; what is found out of the model, is found
+        out without
 
-    'auto' holds book-keeping against autograd on three examples before it trusts it, looks whether
-    the model mixes units at the sizes that training has (``company.py``), and logs a warning that
-    names the module when it takes a slower form. Whatever the form, a model that keeps something of
-    a batch is refused (``memory.py``). One batch of ``EVERY`` is looked at again.
+    The first three hold a form against autograd on three examples before they trust it, look
+    whether the model mixes units at the sizes that training has (``company.py``), and log a warning
+    once, which names the module, when a slower form is taken. Whatever the form, a model that keeps
+    something of a batch is refused (``memory.py``). One batch of ``EVERY`` is looked at again.
 
     Raises TaskError for a model that can't be bounded per unit, naming the module and the mend;
     with a form asked for, also for a module that this form can't do.
@@ -80,15 +114,13 @@ def make_unit_gradients(
     refuse_mixing(model)
     if not any(p.requires_grad for p in model.parameters()):
         raise TaskError("the model has no trainable parameter; set requires_grad on some")
-    if form == "auto":
-        return _Automatic(model, loss, context)
+    if form not in _FORMS:
+        raise ValueError(f"form {form!r}: one of {', '.join(FORMS)}")
+    if form in ("functional", "loop"):
+        return (Functional if form == "functional" else Loop)(model, loss, context)
     if form == "bookkeeping":
         return _Strict(model, loss, context)
-    if form == "functional":
-        return Functional(model, loss, context)
-    if form == "loop":
-        return Loop(model, loss, context)
-    raise ValueError(f"form {form!r}: one of {', '.join(FORMS)}")
+    return _Chosen(model, loss, context, form)
 
 
 class _Strict(UnitGradients):
@@ -101,17 +133,17 @@ class _Strict(UnitGradients):
         try:
             self._engine = BookKeeping(model, loss, context)
         except Unsupported as error:
-            raise _refusal(error) from None
+            raise _refusal(error, self.form) from None
 
     def _clipped_sum(self, batch: Batch) -> ClippedSum:
         try:
             return self._engine._clipped_sum(batch)
         except Unsupported as error:
-            raise _refusal(error) from None
+            raise _refusal(error, self.form) from None
 
 
-def _refusal(error: Unsupported) -> TaskError:
-    return TaskError(f"{error}; use form 'auto', which has slower forms for such models")
+def _refusal(reason: Unsupported | str, form: str) -> TaskError:
+    return TaskError(f"{reason}; {_OTHERWISE[form]}")
 
 
 @dataclass
@@ -119,89 +151,129 @@ class _Proof:
     """What was seen of a model.
 
     signature : the names of its trained parameters and the mode of every module, as it was seen
+    form : of its gradients
     rows : the largest batch that was compared
     calls : batches since the last comparison
     """
 
     signature: _Signature
+    form: str
     rows: int
     calls: int = 0
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """Which form was taken, by its place among the choice's, for trained parameters of these names,
+    and why none before it."""
+
+    names: tuple[str, ...]
+    place: int
+    why: str
+
+
 _proofs: WeakKeyDictionary[nn.Module, _Proof] = WeakKeyDictionary()
+_choices: WeakKeyDictionary[nn.Module, dict[str, _Choice]] = WeakKeyDictionary()
+"""By the name of the choice. What a model's first batch has shown is told once."""
 
 
-class _Automatic(UnitGradients):
-    """The fastest form that fits; goes to the next one when a form finds that it doesn't."""
+class _Chosen(UnitGradients):
+    """The first of some forms that fits; goes to the next one when a form finds that it doesn't."""
 
-    def __init__(self, model: nn.Module, loss: Loss, context: Context = nullcontext) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, context: Context, choice: str) -> None:
         super().__init__(model, loss, context)
         self._engine: UnitGradients
+        self._choice, self._place = choice, 0
         self._transformable = False
         """Whether ``vmap`` has once worked: then its errors are the caller's."""
-        try:
-            self._engine = BookKeeping(model, loss, context)
-        except Unsupported as error:
-            self._fall_back(Functional(model, loss, context), str(error))
-        self.form = self._engine.form
+        known = _choices.get(model, {}).get(choice)
+        if known is not None and known.names == self._signature()[0]:
+            self._why = known.why
+            self._take(known.place)
+        else:
+            self._why = ""
+            self._take(0)
 
-    def _fall_back(self, engine: UnitGradients, reason: str) -> None:
-        log.warning("%s; its clipped gradients take a slower form (%s)", reason, engine.form)
-        self._engine, self.form = engine, engine.form
-        _proofs.pop(self.model, None)
+    def _take(self, place: int, reason: str = "") -> None:
+        """The first form that fits from this one on, and why. Raises TaskError if there is none."""
+        forms, new = _FORMS[self._choice], [reason] if reason else []
+        recurrent = (one for one in self.model.modules() if isinstance(one, nn.RNNBase))
+        if self._choice == "auto" and any(trainable(one) for one in recurrent):
+            forms = _RECURRENT_FIRST
+        for number in range(place, len(forms)):
+            try:
+                self._engine = forms[number](self.model, self.loss, self.context)
+            except Unsupported as error:
+                new.append(str(error))
+                continue
+            self._place, self.form = number, self._engine.form
+            break
+        else:
+            raise _refusal("; ".join([self._why, *new] if self._why else new), self._choice)
+        if new:
+            told = "; ".join(new)
+            log.warning("%s; its clipped gradients take a slower form (%s)", told, self.form)
+            self._why = f"{self._why}; {told}" if self._why else told
+            found = _choices.setdefault(self.model, {})
+            found[self._choice] = _Choice(self._signature()[0], self._place, self._why)
+            _proofs.pop(self.model, None)
 
     def _signature(self) -> _Signature:
         names = tuple(name for name, _ in self.parameters)
         return names, tuple(module.training for module in self.model.modules())
 
     def _clipped_sum(self, batch: Batch) -> ClippedSum:
-        proof = _proofs.get(self.model)
-        if proof is None or proof.signature != self._signature() or proof.rows < len(batch.targets):
+        while True:
             try:
-                self._examine(batch)
+                proof = self._proof(batch)
+                if proof is None:
+                    self._examine(batch)
+                    return self._sum(batch)
+                proof.calls += 1
+                if proof.calls < EVERY:
+                    return self._sum(batch)
+                proof.calls = 0
+                return self._watched(batch)
             except Unsupported as error:
-                self._fall_back(Functional(self.model, self.loss, self.context), str(error))
-            return self._sum(batch)
-        proof.calls += 1
-        if proof.calls < EVERY:
-            return self._sum(batch)
-        proof.calls = 0
-        return self._watched(batch)
+                self._take(self._place + 1, str(error))
+
+    def _proof(self, batch: Batch) -> _Proof | None:
+        """What was seen of the model, if it is enough for this batch."""
+        proof = _proofs.get(self.model)
+        if proof is None or proof.signature != self._signature() or proof.form != self.form:
+            return None
+        return proof if proof.rows >= len(batch.targets) else None
 
     def _sum(self, batch: Batch) -> ClippedSum:
-        if isinstance(self._engine, BookKeeping):
-            try:
-                return self._engine._clipped_sum(batch)
-            except Unsupported as error:
-                self._fall_back(Functional(self.model, self.loss, self.context), str(error))
-        if isinstance(self._engine, Functional) and not self._transformable:
-            state = torch.get_rng_state()
-            try:
-                result = self._engine._clipped_sum(batch)
-                self._transformable = True
-                return result
-            except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-                torch.set_rng_state(state)
-                log.debug("vmap: %s", error)
-                loop = Loop(self.model, self.loss, self.context)
-                self._fall_back(loop, "vmap can't transform the model")
-        return self._engine._clipped_sum(batch)
+        """Raises Unsupported where ``vmap`` can't transform the model; no number is drawn then."""
+        trying = isinstance(self._engine, Functional) and not self._transformable
+        state = torch.get_rng_state()
+        try:
+            result = self._engine._clipped_sum(batch)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            if not trying or (isinstance(error, RuntimeError) and is_out_of_memory(error)):
+                raise
+            torch.set_rng_state(state)
+            log.debug("vmap: %s", error)
+            raise Unsupported("vmap can't transform the model") from None
+        self._transformable = self._transformable or trying
+        return result
 
     def _examine(self, batch: Batch) -> None:
         """Before a batch that is larger than any before it: whether the model keeps something of a
-        batch, and, for book-keeping, whether it mixes the units of one.
+        batch, and, for a form that takes all units together, whether it mixes the units of one.
 
         It finds what no rule can see: code that mixes the examples of a batch, or puts them
         elsewhere than first. One example alone, or equal ones, prove nothing.
 
-        Raises TaskError for a model that keeps something, Unsupported if book-keeping, where that
-        is the form, is wrong for it.
+        Raises TaskError for a model that keeps something, Unsupported if such a form is wrong for
+        it.
         """
         losses = refuse_memory(self.model, self.loss, batch.inputs, batch.targets)
         seen, rows = bool((losses != losses[:1]).any()), len(batch.targets)
-        if isinstance(self._engine, BookKeeping):
-            model = twin(self.model)
-            exact = BookKeeping(model, self.loss)  # 16 bits would hide small differences
+        if self._engine.together:
+            # in float32: 16 bits would hide small differences
+            exact = type(self._engine)(twin(self.model), self.loss)
             bound = self._compare(exact, batch)
             seen = seen and bound is not None
             usual = replace(batch, clipping=Clipping(bound or 1.0))
@@ -210,7 +282,7 @@ class _Automatic(UnitGradients):
             if mixes_in_smaller(exact, usual) or mixes_in_company(exact, larger):
                 raise Unsupported("the model mixes the examples of a batch")
         if seen:
-            _proofs[self.model] = _Proof(self._signature(), rows)
+            _proofs[self.model] = _Proof(self._signature(), self.form, rows)
 
     def _largest(self, rows: int) -> int:
         """As large as a draw of Poisson will hardly be, once this one came: a batch above it would
@@ -220,7 +292,7 @@ class _Automatic(UnitGradients):
             larger = max(rows, min(larger, self.largest))
         return larger if larger == rows or (larger - rows) % 2 else larger - 1
 
-    def _compare(self, engine: BookKeeping, batch: Batch) -> float | None:
+    def _compare(self, engine: UnitGradients, batch: Batch) -> float | None:
         """The median norm, if several gradients were found equal to autograd's, example by example.
 
         Raises Unsupported for one that isn't.
@@ -240,7 +312,8 @@ class _Automatic(UnitGradients):
         )
         same = torch.allclose(wanted.norms, found.norms, rtol=AGREES, atol=AGREES * bound)
         if not same or not error**0.5 <= AGREES * bound * len(targets):
-            raise Unsupported("the model mixes the examples of a batch")
+            sampler = ", or a grad sampler is wrong" if self.form == "opacus" else ""
+            raise Unsupported(f"the model mixes the examples of a batch{sampler}")
         return bound if len(known) > 1 else None
 
     def _watched(self, batch: Batch) -> ClippedSum:

@@ -65,6 +65,7 @@ class ClippedGradients:
         self._engine = make_unit_gradients(
             model,
             lambda outputs, targets: loss(whole(outputs), targets),
+            table.engine,
             context=lambda: autocast(training),
         )
         rows = training.micro_batch_size or _MOST_ROWS

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from wardround.common.settings import Precision, Table
+from wardround.common.settings import Engine, Precision, Table, TrainingTable
 
 TaskFile = Annotated[str, Field(pattern=r"^[^/\\:]{1,150}:[A-Za-z_]\w{0,99}$")]
 LocalFile = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
@@ -53,6 +53,13 @@ class MachineRules(Table):
             "`fp16` on a GPU: [training](training.md#precision); left out: the federation's"
         ),
     )
+    engine: Engine | None = Field(
+        None,
+        description=(
+            "what forms units' gradients under `[privacy]`: [engines](privacy.md#engines); left "
+            "out: the federation's"
+        ),
+    )
     encoder: LocalFile | None = Field(
         None,
         description=(
@@ -85,3 +92,12 @@ class MachineRules(Table):
                     f"task_files: '{name}' must be a file of that name, and '{path:.100}' isn't"
                 )
         return self
+
+    def over_training(self, table: TrainingTable) -> TrainingTable:
+        """The federation's table with what this machine computes with."""
+        own = {
+            "device": self.device,
+            "processes": self.processes or table.processes,
+            "precision": self.precision or table.precision,
+        }
+        return table.model_copy(update=own)

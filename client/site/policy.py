@@ -310,16 +310,14 @@ class SitePolicy(MachineRules):
             "threads": self.threads or secure.threads,
         }
         limits = [x for x in (self.max_epsilon_total, privacy.epsilon_limit) if x is not None]
+        protection = {
+            "epsilon_limit": min(limits, default=None),
+            "engine": self.engine or privacy.engine,
+        }
         tables: dict[str, Table | TaskTable] = {
             "secure_aggregation": secure.model_copy(update=own),
-            "privacy": privacy.model_copy(update={"epsilon_limit": min(limits, default=None)}),
-            "training": config.training.model_copy(
-                update={
-                    "device": self.device,
-                    "processes": self.processes or config.training.processes,
-                    "precision": self.precision or config.training.precision,
-                }
-            ),
+            "privacy": privacy.model_copy(update=protection),
+            "training": self.over_training(config.training),
         }
         if ":" in config.task.name:
             name = f"{self.task_file(config)}:{config.task.name.rpartition(':')[2]}"

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from torch import nn
 
-from wardround.client.training.pieces import is_out_of_memory
+from wardround.common.model.torch_state import is_out_of_memory
 from wardround.common.rng import random_state, restore_random_state
 from wardround.common.text import one_line
 

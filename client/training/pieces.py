@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.errors import TaskError
+from wardround.common.model.torch_state import is_out_of_memory
 from wardround.common.rng import random_state, restore_random_state
 from wardround.common.tasks.base import Task
 
@@ -86,11 +87,6 @@ class Pieces:
             failed,
             self.most,
         )
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out: the GPU's, or the machine's (which torch only says in words)."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def obstacle(model: nn.Module, task: Task[Any]) -> str:

@@ -35,7 +35,6 @@ from wardround.client.training.compiling import Compiled
 from wardround.client.training.distillation import Teacher
 from wardround.client.training.gradient_shares import ShareGradients
 from wardround.client.training.objective import Objective
-from wardround.client.training.pieces import is_out_of_memory
 from wardround.client.training.precision import make_scaler
 from wardround.client.training.shared_tensors import SharedTensors
 from wardround.client.training.steps import train_model
@@ -44,6 +43,7 @@ from wardround.common.config.task import make_task
 from wardround.common.errors import WardroundError
 from wardround.common.figures.sums import Sums
 from wardround.common.model.named import build_model, model_entries
+from wardround.common.model.torch_state import is_out_of_memory
 from wardround.common.rng import client_keys, derive_seed
 from wardround.common.tasks.base import Examples
 

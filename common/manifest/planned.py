@@ -13,7 +13,7 @@ from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.manifest.manifest import Versions
 from wardround.common.procedures.known import steps_of
-from wardround.common.settings import PrivacyTable, SecureAggregationTable
+from wardround.common.settings import OWN_PRIVACY, PrivacyTable, SecureAggregationTable
 from wardround.common.versions import own_version
 
 DEFAULT_FAMILIES = {"tabular": "logistic", "imaging": "cnn", "text": "encoder"}
@@ -72,9 +72,10 @@ def own_versions() -> Versions:
 
 
 def shared_privacy(config: Config) -> PrivacyTable:
-    """The table with a hospital's own limit at its default, and all that is covered by name."""
-    covers = list(covered(config)) or None
-    return config.privacy.model_copy(update={"epsilon_limit": None, "covers": covers})
+    """The table with what is each hospital's own at its default, and all that is covered by
+    name."""
+    own = {key: PrivacyTable.model_fields[key].default for key in OWN_PRIVACY}
+    return config.privacy.model_copy(update={**own, "covers": list(covered(config)) or None})
 
 
 def shared_secure(table: SecureAggregationTable) -> SecureAggregationTable:

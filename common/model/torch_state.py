@@ -45,3 +45,8 @@ def with_ordinary_torch(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return guarded
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out: the GPU's, or the machine's (which torch only says in words)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

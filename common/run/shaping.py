@@ -89,7 +89,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "training": ("device", "processes", "micro_batch_size", "checkpoint_activations", "compile"),
     "strategy": (),
     "secure_aggregation": ("threshold", "min_cohort", "threads"),
-    "privacy": ("epsilon_limit",),
+    "privacy": ("epsilon_limit", "engine"),
     "evaluation": (),
     "cohort": (),
     "judgement": (),

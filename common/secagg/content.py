@@ -26,7 +26,7 @@ from wardround.common.protocol.model import STATE_ROUND
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.messages import SumsLayout
 from wardround.common.secagg.ring import RINGS
-from wardround.common.settings import OWN_TRAINING, without_folders
+from wardround.common.settings import OWN_PRIVACY, OWN_TRAINING, without_folders
 from wardround.common.trust.identity import digest, encode_parts
 
 LOSS, STEPS = "loss", "steps"
@@ -77,7 +77,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
         own.append("colluding")
     for key in own:
         del tables["secure_aggregation"][key]
-    del tables["privacy"]["epsilon_limit"]
+    for key in OWN_PRIVACY:
+        del tables["privacy"][key]
     if config.privacy.enabled:  # what is noised, in full: what follows from the other settings too
         tables["privacy"]["covers"] = list(covered(config))
     else:  # as it was before there was anything to cover

@@ -29,7 +29,9 @@ from wardround.common.settings.procedure import (
     RowsOptions,
 )
 from wardround.common.settings.protection import (
+    OWN_PRIVACY,
     PURPOSES,
+    Engine,
     PrivacyTable,
     Purpose,
     SecureAggregationTable,
@@ -62,6 +64,7 @@ __all__ = [
     "DescribeOptions",
     "CALIBRATE",
     "EVALUATE",
+    "Engine",
     "MONITOR",
     "STATISTICS",
     "TREES",
@@ -77,6 +80,7 @@ __all__ = [
     "NamedModel",
     "NeedsTable",
     "NetworkTable",
+    "OWN_PRIVACY",
     "OWN_TRAINING",
     "Positive",
     "Precision",

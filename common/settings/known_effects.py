@@ -33,6 +33,7 @@ EFFECTS = (
     Effect("privacy.clipping_lr", "privacy.clipping", ("adaptive",)),
     Effect("privacy.records_per_patient", "privacy.unit", ("patient",)),
     Effect("privacy.size_noise", "privacy.unit", ("example", "patient")),
+    Effect("privacy.engine", "privacy.unit", ("example", "patient")),
     Effect("simulation.clients", "simulation.partition", ("sites", "column"), but=True),
     Effect("simulation.rows_per_client", "simulation.partition", ("virtual",)),
     Effect("simulation.column", "simulation.partition", ("column", "feature_shift")),

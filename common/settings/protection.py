@@ -10,6 +10,11 @@ from pydantic import Field, model_validator
 from wardround.common.settings.base import MANY, Table
 from wardround.common.settings.key_errors import WrongKey
 
+Engine = Literal["auto", "own", "opacus"]
+OWN_PRIVACY = ("epsilon_limit", "engine")
+"""Keys of ``[privacy]`` that are each hospital's own: they change neither what is released nor what
+it costs."""
+
 
 class SecureAggregationTable(Table):
     """``[secure_aggregation]``: the server learns sums over hospitals and nothing else.
@@ -89,7 +94,7 @@ class SharesTable(Table):
 class PrivacyTable(Table):
     """``[privacy]``: differential privacy of an example, a patient or a whole hospital.
 
-    ``epsilon_limit`` is each hospital's own.
+    ``epsilon_limit`` and ``engine`` are each hospital's own.
     """
 
     unit: Literal["none", "example", "patient", "hospital"] = Field(
@@ -159,6 +164,14 @@ class PrivacyTable(Table):
         description=(
             "a hospital refuses a round that would pass it, over all runs in its ledger; left out: "
             "`epsilon`"
+        ),
+    )
+
+    engine: Engine = Field(
+        "auto",
+        description=(
+            "what forms the units' gradients: `own`, `opacus`, or `auto`, the faster that is right "
+            "for the model: [engines](privacy.md#engines)"
         ),
     )
 

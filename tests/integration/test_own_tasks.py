@@ -60,3 +60,36 @@ def test_an_own_text_model_learns(tmp_path: Path) -> None:
         overrides=[f"federation.runs={tmp_path}", "simulation.baselines=false"],
     )
     assert result.figure("auc") > 0.9
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["privacy.clipping=per_layer"],
+        ["privacy.noise=distributed", "training.local_steps=1", "privacy.clipping=adaptive"],
+    ],
+    ids=["local", "distributed"],
+)
+def test_both_engines_train_the_same_model_of_series(tmp_path: Path, more: list[str]) -> None:
+    """An LSTM and a layer with a grad sampler of its own: the same draws, noise and ledger around
+    gradients that are the same to rounding."""
+    models = [
+        simulate(
+            EXAMPLES / "own_series" / "federation.toml",
+            overrides=[
+                f"federation.runs={tmp_path / engine}",
+                "federation.rounds=2",
+                "simulation.baselines=false",
+                "task.rows=240",
+                "training.batch_size=16",
+                f"privacy.engine={engine}",
+                *more,
+            ],
+        )
+        for engine in ("own", "opacus")
+    ]
+    one, other = (dict(result.model.named_parameters()) for result in models)
+    spent = [[line["privacy"] for line in result.rounds] for result in models]
+    assert spent[0] == spent[1]
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-5, msg=name)

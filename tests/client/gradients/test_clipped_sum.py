@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -11,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
+from tests.client.gradients.by_hand import LowRank, agree, by_hand, losses
 from wardround.client.gradients import (
-    ClippedSum,
     Clipping,
     convolutions,
     make_unit_gradients,
@@ -32,57 +30,6 @@ UNITS = {
     "uneven": [0, 0, 0, 0, 4, 0, 0, 0, 0, 7, 0, 0],
     "one patient": [0] * 12,
 }
-
-
-def losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, targets, reduction="none")
-
-
-def by_hand(
-    model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
-    units: list[int] | None,
-    count: int,
-    norm: float,
-    per_layer: bool = False,
-) -> tuple[list[Tensor], list[float]]:
-    """One example after the other, in double precision; per_layer by owner of a parameter."""
-    model = copy.deepcopy(model).double()
-    inputs = inputs.double() if inputs.is_floating_point() else inputs
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    owners = [n.rpartition(".")[0] for n, _ in named]
-    total, norms = [torch.zeros_like(p) for _, p in named], []
-    numbers = list(range(len(targets))) if units is None else units
-    for unit in range(count):
-        sums = [torch.zeros_like(p) for _, p in named]
-        for i, number in enumerate(numbers):
-            if number == unit:
-                loss = losses(model(inputs[i : i + 1]), targets[i : i + 1]).sum()
-                each = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-                for s, g in zip(sums, each, strict=True):
-                    s += 0 if g is None else g
-        norms.append(math.sqrt(sum(float((s**2).sum()) for s in sums)))
-        for owner in set(owners) if per_layer else {None}:
-            mine = [i for i, one in enumerate(owners) if owner in (None, one)]
-            size = math.sqrt(sum(float((sums[i] ** 2).sum()) for i in mine))
-            bound = norm / math.sqrt(len(set(owners))) if per_layer else norm
-            for i in mine:
-                total[i] += sums[i] * min(1.0, bound / size if size else 1.0)
-    return [t.detach() for t in total], norms
-
-
-class LowRank(nn.Module):
-    """As peft writes it."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.base_layer = nn.Linear(size, size).requires_grad_(False)
-        self.lora_A = nn.ModuleDict({"default": nn.Linear(size, 2, bias=False)})
-        self.lora_B = nn.ModuleDict({"default": nn.Linear(2, size, bias=False)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.base_layer(x) + 0.5 * self.lora_B["default"](self.lora_A["default"](x))
 
 
 class Attention(nn.Module):
@@ -189,15 +136,6 @@ def tensor(units: list[int] | None) -> tuple[Tensor | None, int]:
     return (None, SIZE) if units is None else (torch.tensor(units), max(units) + 2)
 
 
-def agree(found: ClippedSum, wanted: tuple[list[Tensor], list[float]]) -> None:
-    torch.testing.assert_close(
-        found.norms, torch.tensor(wanted[1], dtype=torch.float32), rtol=2e-4, atol=2e-5
-    )
-    for one, other in zip(found.gradients, wanted[0], strict=True):
-        torch.testing.assert_close(one, other.float(), rtol=1e-3, atol=3e-5)
-    assert found.dropped == 0
-
-
 @pytest.mark.parametrize("per_layer", [False, True])
 @pytest.mark.parametrize("units", UNITS.values(), ids=UNITS)
 @pytest.mark.parametrize("name", MODELS)
@@ -244,33 +182,6 @@ def test_both_ways_to_a_norm(
         inputs, targets, numbers, count, Clipping(0.7)
     )
     agree(found, by_hand(model, inputs, targets, units, count, 0.7))
-
-
-@pytest.mark.parametrize("units", [None, UNITS["mixed"]], ids=["each its own", "mixed"])
-@pytest.mark.parametrize("name", ["conv2d", "norms", "dense, by Opacus"])
-def test_opacus_agrees(name: str, units: list[int] | None) -> None:
-    MODELS.setdefault(
-        "dense, by Opacus",
-        (lambda: nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)), (5,)),
-    )
-    model, inputs, targets = build(name)
-    for module in model.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    numbers, count = tensor(units)
-    ours = make_unit_gradients(model, losses).clipped_sum(
-        inputs, targets, numbers, count, Clipping(0.5)
-    )
-    wrapped = GradSampleModule(model, loss_reduction="sum")
-    losses(wrapped(inputs.clone().requires_grad_()), targets).sum().backward()
-    members = F.one_hot(torch.arange(len(targets)) if numbers is None else numbers, count).float()
-    theirs = [torch.einsum("bu,b...->u...", members, p.grad_sample) for p in model.parameters()]
-    norms = torch.cat([g.flatten(1) for g in theirs], dim=1).norm(dim=1)
-    factors = (0.5 / norms.clamp_min(1e-30)).clamp(max=1.0)
-    torch.testing.assert_close(ours.norms, norms, rtol=1e-4, atol=1e-5)
-    for one, other in zip(ours.gradients, theirs, strict=True):
-        clipped = torch.einsum("u,u...->...", factors, other)
-        torch.testing.assert_close(one, clipped, rtol=1e-3, atol=2e-5)
 
 
 @settings(max_examples=40, deadline=None)

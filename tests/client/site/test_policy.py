@@ -184,7 +184,7 @@ def test_altered_inputs_are_counts_of_persons_too(site) -> None:
 def test_every_key_is_tested_here() -> None:
     elsewhere = {"approval", "threads", "device", "processes", "precision", "encoder", "task_files"}
     elsewhere |= {"trust_server", "evaluation", "max_failures", "ledger", "ledger_units"}
-    elsewhere |= {"held_out_key"}
+    elsewhere |= {"held_out_key", "engine"}
     elsewhere |= {"columns", "codes", "max_memory_gb", "max_disk_gb", "max_hours"}  # hold back
     elsewhere |= {"modalities", "opt_out"}
     elsewhere |= {"min_evaluation_rows", "min_training_rows"}
@@ -331,6 +331,8 @@ def test_the_stricter_of_both_wins(site) -> None:
     assert site("precision = 'bf16'\n").apply(config).training.precision == "bf16"
     assert site("").apply(config).training.processes == 1
     assert site("processes = 2\n").apply(config).training.processes == 2
+    assert site("").apply(config).privacy.engine == "auto"
+    assert site("engine = 'opacus'\n").apply(config).privacy.engine == "opacus"
     bare = parse_config(PRIVATE)
     assert site("").apply(bare).privacy.epsilon_limit is None
     assert site("max_epsilon_total = 9.0\n").apply(bare).privacy.limit == 9.0
@@ -339,6 +341,7 @@ def test_the_stricter_of_both_wins(site) -> None:
 def test_what_is_a_hospitals_own_changes_nothing_that_is_shared(site) -> None:
     config = parse_config(PRIVATE)
     text = "min_cohort = 5\ncolluding = 1\nthreads = 4\nmax_epsilon_total = 9.0\ndevice = 'auto'\n"
+    text += "engine = 'own'\n"
     assert descriptor(site(text).apply(config)) == descriptor(config)
 
 

@@ -15,9 +15,10 @@ from tests.client.small_models import Classes, configured, residual, rows, vecto
 from wardround.client.data.hospital import Units
 from wardround.client.privacy.steps import ClippedGradients
 from wardround.client.training.evaluation import model_outputs
-from wardround.client.training.pieces import Pieces, is_out_of_memory
+from wardround.client.training.pieces import Pieces
 from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import TaskError
+from wardround.common.model.torch_state import is_out_of_memory
 from wardround.common.privacy.schedule import Bound
 from wardround.common.settings import PrivacyTable, TrainingTable
 

@@ -30,6 +30,7 @@ OTHER = {
     "secure_aggregation.min_cohort": "4",
     "secure_aggregation.threads": "3",
     "privacy.epsilon_limit": "2.0",
+    "privacy.engine": "'opacus'",
     "simulation.baselines": "false",
     "simulation.threads": "2",
     "simulation.executor": "'sequential'",
