@@ -12,6 +12,7 @@ from wardround.common.procedures.statistics.multivariate.kmeans import Kmeans
 from wardround.common.procedures.statistics.multivariate.mixture import Mixture
 from wardround.common.procedures.statistics.multivariate.pca import Pca
 from wardround.common.procedures.statistics.regression.glm import Regression
+from wardround.common.procedures.statistics.regression.penalised import Penalised
 from wardround.common.procedures.statistics.survival.cox import Cox
 from wardround.common.procedures.statistics.survival.kaplan_meier import KaplanMeier
 from wardround.common.procedures.statistics.tests_of_groups.means import (
@@ -37,6 +38,7 @@ _KINDS: dict[str, type[AnyAnalysis]] = {
         Mixture,
         PairedTTest,
         Pca,
+        Penalised,
         Regression,
         Summary,
         TTest,

@@ -5,7 +5,7 @@
     groups          tests whether groups differ
     multivariate    principal components, clusters, mixtures
     survival        times to an event
-    regression      generalised linear models by a formula
+    regression      by a formula
 
 A family's options stand in a file of its own; ``ANALYSES`` knows them all.
 """
@@ -29,7 +29,13 @@ from wardround.common.settings.analyses.multivariate import (
     MixtureOptions,
     PcaOptions,
 )
-from wardround.common.settings.analyses.regression import RegressionOptions
+from wardround.common.settings.analyses.regression import (
+    FormulaOptions,
+    MetaOptions,
+    MixedOptions,
+    PenalisedOptions,
+    RegressionOptions,
+)
 from wardround.common.settings.analyses.survival import CoxOptions, KaplanMeierOptions
 
 ANALYSES: dict[str, type[AnalysisOptions]] = {
@@ -48,6 +54,7 @@ ANALYSES: dict[str, type[AnalysisOptions]] = {
     "kmeans": KmeansOptions,
     "mixture": MixtureOptions,
     "regression": RegressionOptions,
+    "penalised_regression": PenalisedOptions,
 }
 """Options of what there is, by ``kind``."""
 
@@ -70,4 +77,8 @@ __all__ = [
     "SummaryOptions",
     "TTestOptions",
     "TableOneOptions",
+    "PenalisedOptions",
+    "MetaOptions",
+    "MixedOptions",
+    "FormulaOptions",
 ]

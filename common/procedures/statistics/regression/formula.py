@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from wardround.common.procedures.statistics.regression.factors import (
@@ -73,6 +74,7 @@ class Formula:
         return tuple(dict.fromkeys(name for one in found for name in one.expression.columns))
 
 
+@lru_cache(maxsize=256)
 def read_formula(text: str, outcome: bool = True) -> Formula:
     """The formula of a text. Raises FormulaError.
 

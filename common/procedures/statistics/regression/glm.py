@@ -1,18 +1,16 @@
 """Generalised linear models by a formula: ``kind = "regression"``.
 
-Steps: what is agreed about the formula (``facts``); where columns lie and how few are where
-(``rows``); Newton's steps (``newton``); at the answer, what standard errors and figures of fit
-need. Each is one sum over hospitals, and a hospital works the point out by itself.
+Own steps: Newton's (``newton``), then what standard errors and figures of fit need at the answer.
+Each is one sum over hospitals, and a hospital works the point out by itself.
 
 Standard errors: 'model', the family's; 'robust', White's sandwich with n / (n - p) (HC1);
 'persons', the same with each person's rows together; 'hospitals', with each hospital's. The last
-sum is of each hospital's slope times itself: of few hospitals it would show the slopes, so it
-takes ``LEAST_CLUSTERS``.
+sum is of each hospital's slope times itself, so it takes ``LEAST_HOSPITALS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -20,19 +18,10 @@ import numpy as np
 from wardround.common.config.load import Config
 from wardround.common.figures.sums import Sums
 from wardround.common.procedures.procedure import Shapes
-from wardround.common.procedures.statistics.agreed import Agreed
-from wardround.common.procedures.statistics.analysis import Analysis, Earlier
-from wardround.common.procedures.statistics.frame import Frame, Mask
-from wardround.common.procedures.statistics.regression import facts, rows
+from wardround.common.procedures.statistics.regression.by_formula import ByFormula, Known
 from wardround.common.procedures.statistics.regression.design import INTERCEPT, Design
-from wardround.common.procedures.statistics.regression.factors import FormulaError, Number
 from wardround.common.procedures.statistics.regression.facts import NoAnswer
-from wardround.common.procedures.statistics.regression.families import (
-    Family,
-    NegativeBinomial,
-    family,
-)
-from wardround.common.procedures.statistics.regression.formula import Formula, read_formula
+from wardround.common.procedures.statistics.regression.families import Family, NegativeBinomial
 from wardround.common.procedures.statistics.regression.newton import (
     MOST_POINTS,
     Search,
@@ -47,149 +36,59 @@ from wardround.common.settings.analyses import RegressionOptions
 from wardround.common.tasks.features import one
 from wardround.common.tasks.tabular import TabularTask
 
-LEAST_CLUSTERS = 5
 _LEAST_LOG_ALPHA, _MOST_LOG_ALPHA = -12.0, 12.0
 
 
-class Regression(Analysis[RegressionOptions]):
+class Regression(ByFormula[RegressionOptions]):
     """See the module."""
 
     kind = "regression"
-
-    def __init__(
-        self, options: RegressionOptions, private: bool, formula: Formula, least: int
-    ) -> None:
-        super().__init__(options, private)
-        self._formula, self._least = formula, least
-        self._family = family(options.family, options.alpha)
-        self._shape = options.family == "negative_binomial" and options.alpha is None
-        self._agreeing = facts.steps_of(formula)
+    own_steps = MOST_POINTS + 1
 
     @classmethod
     def of(cls, options: RegressionOptions, config: Config, task: TabularTask) -> Self:
-        formula = formula_of(options.name, options.formula, config)
         if options.errors == "persons" and task.options.columns.patient_id is None:
             raise config.error(
                 "procedure.analyses",
                 f"'{options.name}': errors = 'persons' needs to know whose a row is",
                 "name the column in task.columns.patient_id",
             )
-        return cls(options, config.privacy.enabled, formula, smallest_cell(config))
-
-    # --- columns ---------------------------------------------------------------------------------
-    @property
-    def numbers(self) -> Iterable[str]:
-        weights = [self.options.weights] if self.options.weights else []
-        answer = () if self._binary_column else self._outcome.expression.columns
-        return [*answer, *self._formula.numbers, *weights]
+        return super().of(options, config, task)
 
     @property
-    def truths(self) -> Iterable[str]:
-        return self._outcome.expression.columns if self._binary_column else ()
+    def needs_hospitals(self) -> bool:  # type: ignore[override]
+        """Where errors are clustered by them."""
+        return self.options.errors == "hospitals"
 
     @property
-    def categories(self) -> Iterable[str]:
-        return [each.column for each in self._formula.categories]
+    def _shape(self) -> bool:
+        """Whether an alpha is estimated."""
+        return self.options.family == "negative_binomial" and self.options.alpha is None
 
-    @property
-    def _outcome(self) -> Number:
-        assert self._formula.outcome is not None  # by read_formula
-        return self._formula.outcome
-
-    @property
-    def _binary(self) -> bool:
-        return self.options.family == "logistic"
-
-    @property
-    def _binary_column(self) -> bool:
-        return self._binary and self._outcome.text == self._outcome.expression.columns[0]
-
-    @property
-    def _classes(self) -> int:
-        return 2 if self._family.counts else 1
-
-    # --- the steps -------------------------------------------------------------------------------
-    @property
-    def most_steps(self) -> int:
-        return self._agreeing + 1 + MOST_POINTS + 1
-
-    def shapes(self, agreed: Agreed, earlier: Earlier) -> Shapes:
-        if len(earlier) < self._agreeing:
-            try:
-                facts.settle_first(self._formula, self._least, agreed, earlier)
-            except NoAnswer:
-                return {}
-            return facts.shapes(self._formula, agreed, earlier)
-        try:
-            design = self._design(agreed, earlier)
-            if len(earlier) == self._agreeing:
-                return rows.shapes(design, self._classes)
-            found = self._search(design, earlier)
-        except NoAnswer:
-            return {}
+    def asks(self, known: Known, own: Sequence[Sums]) -> Shapes:
+        found = self._search(known, own)
         if not found.ended:
-            return {} if found.used >= MOST_POINTS else shapes_of(self._size(design))
-        if len(earlier) > self._agreeing + 1 + found.used:
+            size = known.width + self._shape
+            return {} if found.used >= MOST_POINTS else dict(shapes_of(size))
+        if len(own) > found.used:
             return {}
-        end: Shapes = {"fit": (6,), "expected": triangle(len(design.names)), "clusters": (1,)}
-        return end | (
-            {} if self.options.errors == "model" else {"meat": triangle(len(design.names))}
-        )
+        size_ = triangle(known.width)
+        end: Shapes = {"fit": (6,), "expected": size_, "clusters": (1,)}
+        return end if self.options.errors == "model" else end | {"meat": size_}
 
-    def counts(self, agreed: Agreed, earlier: Earlier) -> Iterable[str]:
-        if len(earlier) < self._agreeing:
-            return facts.counts(self._formula, agreed, earlier)
-        if len(earlier) == self._agreeing:
-            return rows.counts(self._design(agreed, earlier), self._classes)
-        return ()
+    def answers(self, known: Known, own: Sequence[Sums], mine: Rows) -> Sums:
+        found = self._search(known, own)
+        z = mine.standard(known.scale)
+        eta = z @ found.at[: known.width] + mine.offset
+        model = self._model(found.at, known.width)
+        if found.ended:
+            return self._end(known, mine, z, eta, model)
+        return point(mine, z, eta, model, self._shape)
 
-    def sums(self, frame: Frame, agreed: Agreed, earlier: Earlier) -> Sums:
-        y, weight, keep, wrong = self._answers(frame)
-        if len(earlier) < self._agreeing:
-            return facts.sums(self._formula, frame, keep, self._least, agreed, earlier)
-        design = self._design(agreed, earlier)
-        mine = rows.taken(design, frame, agreed, y, weight, keep)
-        if len(earlier) == self._agreeing:
-            keep = keep & ~np.isnan(design.matrix(frame, agreed)).any(axis=1)
-            return rows.sums(design, frame, agreed, keep, mine, wrong, self._classes)
-        found = self._search(design, earlier)
-        z = mine.standard(rows.scale_of(design, earlier[self._agreeing]))
-        width = len(design.names)
-        eta = z @ found.at[:width] + mine.offset
-        model = self._model(found.at, width)
-        return (
-            self._end(mine, z, eta, model, earlier)
-            if found.ended
-            else (self._point(mine, z, eta, model))
-        )
-
-    def _answers(self, frame: Frame) -> tuple[Floats, Floats, Mask, int]:
-        """Outcome and weight of all N rows, where both are known, and how many can't be."""
-        y = rows.outcome(frame, self._outcome, self._binary)
-        weight = np.ones(len(frame))
-        if self.options.weights:
-            weight = frame.values(self.options.weights)
-        keep = np.isfinite(y) & np.isfinite(weight)
-        bad = keep & (self._family.wrong(np.where(keep, y, 1.0)) | (weight < 0))
-        return y, weight, keep & ~bad & (weight != 0), int(bad.sum())
-
-    def _point(self, mine: Rows, z: Floats, eta: Floats, model: Family) -> Sums:
-        """Likelihood, slope and curvature."""
-        terms, w = model.terms(mine.y, eta), mine.weight
-        slope, curvature = z.T @ (w * terms.slope), (z.T * (w * terms.curvature)) @ z
-        fit = np.array([(w * terms.likelihood).sum(), (w * model.pearson(mine.y, eta)).sum()])
-        if self._shape:
-            assert isinstance(model, NegativeBinomial)
-            by_alpha, second, cross = (w * each for each in model.by_alpha(mine.y, eta))
-            edge = z.T @ cross
-            curvature = np.block([[curvature, edge[:, None]], [edge[None, :], second.sum()]])
-            slope = np.append(slope, by_alpha.sum())
-        return {"fit": fit, "slope": slope, "curvature": upper(curvature)}
-
-    def _end(self, mine: Rows, z: Floats, eta: Floats, model: Family, earlier: Earlier) -> Sums:
+    def _end(self, known: Known, mine: Rows, z: Floats, eta: Floats, model: Family) -> Sums:
         """What figures of fit and standard errors need."""
         w, y, mean = mine.weight, mine.y, model.mean(eta)
-        before = earlier[self._agreeing]["outcome"]
+        before = known.total["outcome"]
         around = w * (y - before[1] / before[0]) ** 2
         logs = np.log(y, where=y > 0, out=np.zeros_like(y))
         fit = [
@@ -213,38 +112,15 @@ class Regression(Analysis[RegressionOptions]):
         elif self.options.errors == "hospitals":
             slopes, clusters = slopes.sum(0)[None, :], int(len(y) > 0)
         found["clusters"] = one(clusters)
-        return found | (
-            {} if self.options.errors == "model" else {"meat": upper(slopes.T @ slopes)}
-        )
-
-    # --- where it stands -------------------------------------------------------------------------
-    def _design(self, agreed: Agreed, earlier: Earlier) -> Design:
-        agreeing = earlier[: self._agreeing]
-        return Design.of(self._formula, facts.settle(self._formula, self._least, agreed, agreeing))
-
-    def _size(self, design: Design) -> int:
-        return len(design.names) + self._shape
-
-    def _search(self, design: Design, earlier: Earlier) -> Search:
-        total = earlier[self._agreeing]
-        rows.check(design, total, self._least, self._binary, self._classes)
-        clusters = self.options.errors == "hospitals"
-        if clusters and float(total["hospitals"][0]) < LEAST_CLUSTERS:
-            raise NoAnswer(f"Errors by hospital need {LEAST_CLUSTERS} hospitals with rows.")
-        points = earlier[self._agreeing + 1 :]
-        number = float(total["rows"][0])
-        begin = self._begin(design, total)
-        return search(begin, points, number, self._family.dispersed, self._shape)
-
-    def _begin(self, design: Design, total: Sums) -> Floats:
-        weight, outcome, offset, _ = (float(value) for value in total["outcome"])
-        mean = outcome / weight if weight > 0 else 0.0
-        if self.options.family != "linear" and not 0 < mean < (1.0 if self._binary else np.inf):
-            raise NoAnswer("All outcomes are alike: there is nothing to explain.")
-        found = np.zeros(self._size(design))
-        if design.names[0] == INTERCEPT:
-            found[0] = self._family.start(mean) - offset / float(total["rows"][0])
+        if self.options.errors != "model":
+            found["meat"] = upper(slopes.T @ slopes)
         return found
+
+    def _search(self, known: Known, own: Sequence[Sums]) -> Search:
+        begin = self.begin(known)
+        if self._shape:
+            begin = np.append(begin, 0.0)
+        return search(begin, own, known.rows, self._family.dispersed, self._shape)
 
     def _model(self, at: Floats, width: int) -> Family:
         if not self._shape:
@@ -252,24 +128,33 @@ class Regression(Analysis[RegressionOptions]):
         log_alpha = min(_MOST_LOG_ALPHA, max(_LEAST_LOG_ALPHA, float(at[width])))
         return NegativeBinomial(float(np.exp(log_alpha)))
 
-    # --- what is shown ---------------------------------------------------------------------------
-    def result(self, agreed: Agreed, earlier: Earlier, told: Told) -> Result:
-        notes = list[str]()
-        try:
-            if len(earlier) < self._agreeing:
-                facts.settle_first(self._formula, self._least, agreed, earlier)
-            design = self._design(agreed, earlier)
-            notes += design.facts.notes
-            found = self._search(design, earlier)
-            total, end = earlier[self._agreeing], earlier[-1]
-            if not found.ended or "expected" not in end:
-                raise NoAnswer(lost(design, found))
-            if self._shape and found.at[-1] <= _LEAST_LOG_ALPHA + 1:
-                raise NoAnswer("Counts vary no more than Poisson's: use family = 'poisson'.")
-        except NoAnswer as reason:
-            return Result(notes=[*notes, str(reason)])
-        fitted = Fitted(self.options, self._family, design, found, total, end)
-        return shown(fitted, notes, told)
+    def shows(self, known: Known, own: Sequence[Sums], told: Told) -> Result:
+        found = self._search(known, own)
+        if not found.ended or len(own) == found.used:
+            raise NoAnswer(lost(known.design, found))
+        if self._shape and found.at[-1] <= _LEAST_LOG_ALPHA + 1:
+            raise NoAnswer("Counts vary no more than Poisson's: use family = 'poisson'.")
+        fitted = Fitted(self.options, self._family, known.design, found, known.total, own[-1])
+        return shown(fitted, told)
+
+
+def point(mine: Rows, z: Floats, eta: Floats, model: Family, shape: bool = False) -> Sums:
+    """Likelihood, slope and curvature of a hospital's rows.
+
+    z : M x P, standard columns
+    eta : M, the linear predictor
+    shape : whether log(alpha) is the last parameter
+    """
+    terms, w = model.terms(mine.y, eta), mine.weight
+    slope, curvature = z.T @ (w * terms.slope), (z.T * (w * terms.curvature)) @ z
+    fit = np.array([(w * terms.likelihood).sum(), (w * model.pearson(mine.y, eta)).sum()])
+    if shape:
+        assert isinstance(model, NegativeBinomial)
+        by_alpha, second, cross = (w * each for each in model.by_alpha(mine.y, eta))
+        edge = z.T @ cross
+        curvature = np.block([[curvature, edge[:, None]], [edge[None, :], second.sum()]])
+        slope = np.append(slope, by_alpha.sum())
+    return {"fit": fit, "slope": slope, "curvature": upper(curvature)}
 
 
 def lost(design: Design, found: Search) -> str:
@@ -283,20 +168,3 @@ def lost(design: Design, found: Search) -> str:
         "grows without end. Its values separate the outcomes: join levels, leave it out, or use "
         "kind = 'penalised_regression'."
     )
-
-
-def formula_of(name: str, text: str, config: Config, outcome: bool = True) -> Formula:
-    """An analysis' formula. Raises ConfigError."""
-    try:
-        return read_formula(text, outcome)
-    except FormulaError as error:
-        raise config.error(
-            "procedure.analyses",
-            f"'{name}': formula {error}",
-            "see docs/statistics.md, «Formulas»",
-        ) from None
-
-
-def smallest_cell(config: Config) -> int:
-    """Of a study of statistics."""
-    return int(getattr(config.procedure.settings, "smallest_cell", 5))

@@ -29,7 +29,7 @@ MOST_POINTS = 60
 """Points that are tried; eight are usual."""
 _NEAR, _ROUNDING = 1e-20, 1e-11
 """Of the squared step in standard errors (Newton's decrement)."""
-_WORSE, _FAR = 1e-10, 1e-2
+_WORSE, _FAR, _SMALL = 1e-10, 1e-2, 1e-6
 _EXACT = 1e-22
 """Of the first point's squared residuals: what is left then is rounding."""
 _MOST_HALVED = 30
@@ -72,7 +72,7 @@ def search(
         far from its best: there its step is a short one up the slope
     """
     at, best, likelihood, before, halved = begin, begin, -np.inf, np.inf, 0
-    kept, step = np.ones(len(begin), dtype=np.bool_), np.zeros(len(begin))
+    kept, step, size = np.ones(len(begin), dtype=np.bool_), np.zeros(len(begin)), np.inf
     for used, total in enumerate(totals, 1):
         here = float(total["fit"][0])
         curvature = symmetric(total["curvature"], len(begin))
@@ -101,7 +101,8 @@ def search(
             step[-1] = min(_MOST_SHAPE, max(-_MOST_SHAPE, step[-1]))
         unit = float(total["fit"][1]) / max(1.0, rows) if dispersed else 1.0
         squared = dot(total["slope"], step) / max(unit, 1e-300)
-        if squared <= _ROUNDING and np.any(np.abs(step) > _FAR * (1 + np.abs(at))):
+        size, last = float(np.abs(step).max()), size
+        if squared <= _SMALL and size > max(_FAR, last / 2):
             return Search(at, False, MOST_POINTS, kept, step, total)  # nothing holds it back
         if not bent and (squared <= _NEAR or _ROUNDING >= squared > before / 2):
             return Search(at, True, used, kept, step, total)

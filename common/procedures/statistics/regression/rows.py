@@ -35,6 +35,7 @@ class Rows:
 
     x : M x P, as they are
     whose : M, whose each is; None where no patients are named
+    keep : N, which they are
     """
 
     y: Floats
@@ -42,6 +43,12 @@ class Rows:
     weight: Floats
     offset: Floats
     whose: NDArray[np.int64] | None
+    keep: Mask
+
+    @property
+    def people(self) -> int:
+        """How many persons they are of."""
+        return len(self.y) if self.whose is None else len(np.unique(self.whose))
 
     def standard(self, scale: Scale) -> Floats:
         """M x P, the columns in their units."""
@@ -81,7 +88,7 @@ def taken(
     x = design.matrix(frame, agreed)
     keep = keep & ~np.isnan(x).any(axis=1)
     whose = None if frame.whose is None else frame.whose[keep]
-    return Rows(y[keep], x[keep], weight[keep], design.offset(frame)[keep], whose)
+    return Rows(y[keep], x[keep], weight[keep], design.offset(frame)[keep], whose, keep)
 
 
 # --- the sums ------------------------------------------------------------------------------------
@@ -102,15 +109,14 @@ def counts(design: Design, classes: int) -> Iterable[str]:
 
 
 def sums(
-    design: Design, frame: Frame, agreed: Agreed, keep: Mask, rows: Rows, wrong: int, classes: int
+    design: Design, frame: Frame, agreed: Agreed, rows: Rows, wrong: int, classes: int
 ) -> Sums:
     """At a hospital.
 
-    keep : N, the rows that ``rows`` has
     wrong : how many outcomes can't be
     classes : 2 where outcomes of 0 are a class, and all others
     """
-    kind = np.zeros(len(frame), dtype=np.int64)
+    keep, kind = rows.keep, np.zeros(len(frame), dtype=np.int64)
     kind[keep] = (rows.y != 0) if classes == 2 else 0
     people = frame.counted_people(np.where(keep, kind, -1), classes)
     found: Sums = {"rows": one(len(rows.y)), "people": people, "wrong": one(wrong)}

@@ -175,14 +175,13 @@ class Fitted:
         return found
 
 
-def shown(fitted: Fitted, notes: Sequence[str], told: Told) -> Result:
+def shown(fitted: Fitted, told: Told) -> Result:
     """All of it. Raises nothing: what has no value is none."""
     options, estimates = fitted.options, fitted.estimates()
     effect = fitted.family.effect
     lines = [
         f"{options.family.replace('_', ' ').capitalize()} regression, {options.formula}; standard "
         f"errors {_ERRORS[options.errors]}.",
-        *notes,
     ]
     lost = [name for name, kept in zip(estimates.names, fitted.kept, strict=True) if not kept]
     if lost:

@@ -181,14 +181,13 @@ def test_a_column_that_follows_from_others_has_no_coefficient():
 
 
 def test_separation_ends_in_a_sentence_that_names_the_column():
-    frames = consortium()
-    for frame in frames:
-        frame["event"] = (frame["age"] > 61).astype(int)
-    found = answer(frames, formula="event ~ age + C(sex)", family="logistic")
+    frames = [frame.iloc[:90] for frame in consortium()[:3]]
+    apart = [frame.assign(event=(frame["age"] > 61).astype(int)) for frame in frames]
+    found = answer(apart, formula="event ~ age + dose", family="logistic")
     assert "age grows without end" in said(found)
     for frame in frames:
         frame["event"] = np.where(frame["stage"] == "C", 1, np.arange(len(frame)) % 2)
-    found = answer(frames, formula="event ~ age + C(stage)", family="logistic")
+    found = answer(frames, formula="event ~ C(stage)", family="logistic")
     assert "C(stage)[T.C] grows without end" in said(found)
 
 
@@ -216,7 +215,7 @@ def test_what_would_tell_of_few_persons_is_refused_by_name():
 
 def test_errors_by_hospital_need_five_hospitals():
     found = answer(consortium()[:4], formula="pressure ~ age", errors="hospitals")
-    assert "need 5 hospitals" in said(found)
+    assert "At least 5 hospitals" in said(found)
 
 
 @pytest.mark.parametrize(
