@@ -29,9 +29,9 @@ from wardround.common.procedures.statistics.analysis import Analysis, Earlier
 from wardround.common.procedures.statistics.fold import Fold
 from wardround.common.procedures.statistics.frame import Frame, Mask
 from wardround.common.procedures.statistics.regression import facts, rows
+from wardround.common.procedures.statistics.regression.by_formula import formula_of, smallest_cell
 from wardround.common.procedures.statistics.regression.design import INTERCEPT, Design
 from wardround.common.procedures.statistics.regression.facts import NoAnswer
-from wardround.common.procedures.statistics.regression.glm import formula_of, smallest_cell
 from wardround.common.procedures.statistics.regression.newton import (
     MOST_POINTS,
     Search,
@@ -168,11 +168,10 @@ class Cox(Analysis[CoxOptions]):
         x = design.matrix(frame, agreed)
         keep = seen.usable & ~np.isnan(x).any(axis=1)
         ones, whose = np.ones(int(keep.sum())), frame.whose
-        mine = Rows(
-            seen.event[keep], x[keep], ones, 0.0 * ones, None if whose is None else whose[keep]
-        )
+        whose = None if whose is None else whose[keep]
+        mine = Rows(seen.event[keep], x[keep], ones, 0.0 * ones, whose, keep)
         if len(earlier) == self._agreeing:
-            found = rows.sums(design, frame, agreed, keep, mine, 0, _CLASSES)
+            found = rows.sums(design, frame, agreed, mine, 0, _CLASSES)
             if self._pooled:
                 found["powers"] = powers(numbers(seen.time[keep], self.options.grid))
             return found
