@@ -52,4 +52,6 @@ def emit(title: str, rows: list[Row], json_path: Path | None) -> None:
 
 
 def _number(value: float | None) -> str:
+    if value is not None and 0 < abs(value) < 1e-3:
+        return f"{value:.1e}"
     return "" if value is None else f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"

@@ -13,6 +13,7 @@ NAMES = (
     "forms",
     "scaling",
     "tables",
+    "statistics",
     "population",
     "fed_heart",
     "fed_brca",
