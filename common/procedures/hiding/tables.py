@@ -72,7 +72,8 @@ class ShownTable:
         picked = [[self.cells[row][column] for column in columns] for row in rows]
         if any(cell.state != "shown" for line in picked for cell in line):
             return None
-        return np.array([[float(cell.rows) for cell in line] for line in picked])
+        found = np.array([[float(cell.rows) for cell in line] for line in picked])
+        return found.reshape(len(rows), len(columns))
 
 
 def shown_table(table: Counted, least: int) -> ShownTable:

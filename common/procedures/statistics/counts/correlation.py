@@ -1,8 +1,10 @@
 """Pearson's correlations and covariances of columns of numbers.
 
 0    of each column how many numbers and their sum
-1    of each pair, over rows that have both: how many, and sums of distances from the columns'
-     means, their squares and products; of each person's products a = d e also a^2 and a^4
+1    squared distances from the mean
+2    of each pair, over rows that have both, in units of the columns' deviations: how many, and sums
+     of distances from the means, their squares and products; of each person's products a also a^2
+     and a^4
 
 A correlation of two columns of 0 and 1 is an equation for the four counts, so none is shown in
 full: it is rounded to what the smallest cell's persons would move it by, those who move it most,
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.procedures.hiding import dominated, grain, mover, to_grain
 from wardround.common.procedures.procedure import Shapes
@@ -32,6 +35,8 @@ from wardround.common.procedures.statistics.result import Cell, Result, Sheet, T
 from wardround.common.settings.analyses.counts import CorrelationOptions
 
 _STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
+_MOST = 1e10
+"""Of a^2, in which it is most of any sum: a^4 stays within what can be added."""
 _TURNED = 4.0
 """What r of zeros and ones, half of each, moves by, times n, when a cell of their table has one row
 more and the margins stay."""
@@ -39,7 +44,13 @@ more and the margins stay."""
 
 @dataclass(frozen=True)
 class Pair:
-    """Exact figures of two columns over the rows that have both."""
+    """Exact figures of two columns over the rows that have both, in units of their deviations.
+
+    first, second : the columns' variances
+    moved : how much those add to the covariance who add most
+    one : whether one person may be most of it
+    unit : of the covariance
+    """
 
     rows: float
     people: float
@@ -48,6 +59,7 @@ class Pair:
     second: float
     moved: float
     one: bool
+    unit: float = 1.0
 
     @property
     def r(self) -> float:
@@ -67,7 +79,7 @@ class Correlation(Analysis[CorrelationOptions]):
     """See the module."""
 
     kind = "correlation"
-    most_steps = 2
+    most_steps = 3
 
     @property
     def numbers(self) -> Iterable[str]:
@@ -77,8 +89,10 @@ class Correlation(Analysis[CorrelationOptions]):
         wide = len(self.options.columns)
         if not earlier:
             return {"rows": (wide,), "sum": (wide,)}
-        if len(earlier) > 1 or not (earlier[0]["rows"] > 0).all():
+        if len(earlier) > 2 or not (earlier[0]["rows"] > 0).all():
             return {}
+        if len(earlier) == 1:
+            return {"squared distances": (wide,)}
         upper = (wide * (wide + 1) // 2,)
         found: Shapes = {"pair rows": upper, "products": upper, "squared": upper, "fourth": upper}
         if agreed.persons is not None:
@@ -100,6 +114,9 @@ class Correlation(Analysis[CorrelationOptions]):
         if not earlier:
             return {"rows": there.sum(axis=0).astype(float), "sum": np.nansum(values, axis=0)}
         away = np.where(there, values - earlier[0]["sum"] / earlier[0]["rows"], 0.0)
+        if len(earlier) == 1:
+            return {"squared distances": (away**2).sum(axis=0)}
+        away = away / self._units(earlier)
         has, upper = there.astype(np.float64), np.triu_indices(values.shape[1])
         found: Sums = {
             "pair rows": (has.T @ has)[upper],
@@ -107,22 +124,30 @@ class Correlation(Analysis[CorrelationOptions]):
             "sums": away.T @ has,
             "squares": (away**2).T @ has,
         }
-        if frame.whose is None:
-            found["squared"] = ((away**2).T @ away**2)[upper]
-            found["fourth"] = ((away**4).T @ away**4)[upper]
+        pairs, whose = list(zip(*upper, strict=True)), frame.whose
+        each = [away[:, i] * away[:, j] for i, j in pairs]
+        if whose is not None:
+            each = [np.bincount(whose, one) for one in each]
+        squared = [np.minimum(one**2, _MOST) for one in each]
+        found["squared"] = np.array([float(one.sum()) for one in squared])
+        found["fourth"] = np.array([float((one**2).sum()) for one in squared])
+        if whose is None:
             return found
-        pairs = list(zip(*upper, strict=True))
-        each = [np.bincount(frame.whose, away[:, i] * away[:, j]) for i, j in pairs]
-        found["squared"] = np.array([float((one**2).sum()) for one in each])
-        found["fourth"] = np.array([float((one**4).sum()) for one in each])
         both = [float(frame.people(there[:, i] & there[:, j])) for i, j in pairs]
         found["pair persons"] = np.array(both)
         return found
 
+    def _units(self, earlier: Earlier) -> Floats:
+        """The columns' deviations; 1 of a constant one."""
+        variance = earlier[1]["squared distances"] / earlier[0]["rows"]
+        if not np.isfinite(variance).all():
+            raise TaskError("the columns' totals are no numbers")
+        return np.where(variance > 0, np.sqrt(np.maximum(variance, 0.0)), 1.0)
+
     # --- what is shown ---------------------------------------------------------------------------
     def pair(self, earlier: Earlier, first: int, second: int) -> Pair:
         """The exact figures of two columns, the one before the other or the same one."""
-        wide, totals = len(self.options.columns), earlier[1]
+        wide, totals = len(self.options.columns), earlier[2]
         place = first * wide - first * (first - 1) // 2 + second - first
         rows = float(totals["pair rows"][place])
         people = float(totals.get("pair persons", totals["pair rows"])[place])
@@ -136,6 +161,7 @@ class Correlation(Analysis[CorrelationOptions]):
             float(squares[second, first]) - drifts[1] ** 2 / rows,
         )
         parts = float(totals["squared"][place]), float(totals["fourth"][place])
+        units = self._units(earlier)[[first, second]]
         return Pair(
             rows,
             people,
@@ -144,11 +170,12 @@ class Correlation(Analysis[CorrelationOptions]):
             spread[1] / (rows - 1),
             mover(*parts),
             dominated(*parts),
+            float(units[0] * units[1]),
         )
 
     def result(self, agreed: Agreed, earlier: Earlier, told: Told) -> Result:
         names = self.options.columns
-        if len(earlier) < 2:
+        if len(earlier) < 3:
             return Result(notes=["A column has no number at any hospital."])
         matrix: list[list[Cell]] = [[name, *([None] * len(names))] for name in names]
         lines = list[list[Cell]]()
@@ -190,9 +217,9 @@ class Correlation(Analysis[CorrelationOptions]):
         r, error = to_grain(one.r, step), step / 2
         if abs(one.r) > 1 - step:  # so near to 1, the few who don't agree could be counted
             r, error = math.copysign(to_grain(1 - step, step), one.r), step
-        moved = grain(one.moved, one.people, told.least)
+        moved = grain(one.moved * one.unit, one.people, told.least)
         p = _p_of(r, float(count.rows)) if count.state == "shown" else None
-        return [text, r, error, p, to_grain(one.covariance, moved), moved / 2], r
+        return [text, r, error, p, to_grain(one.covariance * one.unit, moved), moved / 2], r
 
 
 def _p_of(r: float, rows: float) -> float | None:

@@ -1,9 +1,9 @@
 """Columns of numbers by groups: counts, means, deviations and quantiles, step after step.
 
 0    of each column and group how many rows have a number and how many don't; the numbers' sum
-1    distances from the group's mean, squared, and each person's squared distances squared (for
-     what one person may have, ``hiding/numbers.py``)
-2    a histogram of each that holds its quantiles
+1    distances from the group's mean, squared
+2    a histogram of each that holds its quantiles; each person's squared distances, squared, for
+     what one person may have (``hiding/numbers.py``), in units of the variance
 3-5  finer ones, where quantiles are asked for and few far values made these too wide
 
 Means are of two sums: of the numbers, then of what is left to the rounded mean, so that numbers
@@ -159,10 +159,11 @@ class Numbers:
                 found |= table_shapes(f"cells {column}", size[1] + 2, 2, agreed)
             return found
         if len(earlier) == 1:
-            return {"drift": size, "squares": size, "fourths": size}
+            return {"drift": size, "squares": size}
         kinds = ("rows",) if agreed.persons is None else ("rows", "persons")
         asked = self._histograms(agreed, earlier)
-        return {f"{key}/{kind}": (BINS + 2,) for key in asked for kind in kinds}
+        found = {f"{key}/{kind}": (BINS + 2,) for key in asked for kind in kinds}
+        return found | ({"fourths": size} if len(earlier) == 2 and found else {})
 
     def counts(self, agreed: Agreed, earlier: Earlier) -> Iterable[str]:
         """Names of counts in it."""
@@ -182,28 +183,31 @@ class Numbers:
                 for group in range(len(groups)):
                     found["sum"][column, group] = numbers[~gaps & (places == group)].sum()
             return found
-        if len(earlier) == 1:
-            return self._distances(frame, agreed, earlier, values)
-        found = {}
+        found = self._distances(frame, agreed, earlier, values) if len(earlier) < 3 else {}
         for key, (column, group, where) in self._histograms(agreed, earlier).items():
             inside = where.places(np.where(places == group, values[column], np.nan))
             found |= frame.counted(key, inside, BINS + 2, once=True)
-        return found
+        return found if len(earlier) != 2 or len(found) > 1 else {}
 
     def _distances(
         self, frame: Frame, agreed: Agreed, earlier: Earlier, values: Sequence[Floats]
     ) -> Sums:
-        groups, names = Groups.of(self.by, agreed), ("drift", "squares", "fourths")
-        places = groups.places(frame)
-        found = {name: np.zeros((len(self.names), len(groups))) for name in names}
+        """Sums of distances and their squares, or each person's squares squared."""
+        groups, names = Groups.of(self.by, agreed), ("drift", "squares")
+        places, size = groups.places(frame), (len(self.names), len(groups))
+        found = {name: np.zeros(size) for name in (names if len(earlier) == 1 else ("fourths",))}
         for column, numbers in enumerate(values):
             for group in range(len(groups)):
                 mine = ~np.isnan(numbers) & (places == group)
-                away = numbers[mine] - self._near(agreed, earlier, column, group)
-                whose = None if frame.whose is None else frame.whose[mine]
-                each = away**2 if whose is None else np.bincount(whose, away**2)
-                for name, one in zip(names, (away, away**2, each**2), strict=True):
-                    found[name][column, group] = one.sum()
+                one = self.series(agreed, earlier, column, group)
+                away = numbers[mine] - one.near
+                if len(earlier) == 1:
+                    found["drift"][column, group] = away.sum()
+                    found["squares"][column, group] = (away**2).sum()
+                elif one.squares > 0:
+                    parts = away**2 * (one.rows / one.squares)
+                    each = parts if frame.whose is None else np.bincount(frame.whose[mine], parts)
+                    found["fourths"][column, group] = (each**2).sum()
         return found
 
     # --- what follows from totals ----------------------------------------------------------------
@@ -223,14 +227,16 @@ class Numbers:
         rows, people = float(table.rows[group, 0]), float(table.persons[group, 0])
         if not rows or len(earlier) < 2:
             return Series(rows, people, self._near(agreed, earlier, column, group))
-        drift, squares, fourths = (
-            float(earlier[1][name][column, group]) for name in ("drift", "squares", "fourths")
-        )
-        if not all(map(math.isfinite, (drift, squares, fourths))):
+        drift, squares = (float(earlier[1][name][column, group]) for name in ("drift", "squares"))
+        near = self._near(agreed, earlier, column, group)
+        if not all(map(math.isfinite, (near, drift, squares))):
             raise TaskError(f"the totals of '{self.names[column]}' are no numbers")
         squares = max(0.0, squares - drift**2 / rows)
-        near = self._near(agreed, earlier, column, group)
-        found = Series(rows, people, near, drift, squares, fourths)
+        found = Series(rows, people, near, drift, squares)
+        if len(earlier) > 2 and "fourths" in earlier[2]:
+            unit = squares / rows
+            fourths = float(earlier[2]["fourths"][column, group]) * unit**2
+            found = replace(found, fourths=fourths)
         done, _ = self._path(earlier, f"{column}.{group}", found)
         return replace(found, histograms=tuple(done))
 
