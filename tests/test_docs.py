@@ -11,7 +11,8 @@ import pytest
 from docs.reference import pages
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
-from wardround.common.settings import FederationTable, NetworkTable, ServerTable
+from wardround.common.procedures.known import make_procedure
+from wardround.common.settings import STATISTICS, FederationTable, NetworkTable, ServerTable
 from wardround.server.strategies import INDIVIDUAL, MEAN
 from wardround.simulations.default import default_config_text, network_texts
 
@@ -61,7 +62,12 @@ def test_links_resolve_and_settings_validate(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (page.parent / link).exists(), link
     for block in re.findall(r"```toml\n(.*?)```", text, re.S):
-        make_task(parse_config(block))
+        if block.startswith("[[procedure.analyses]]"):
+            block = f'[procedure]\nname = "statistics"\n{block}'
+        config = parse_config(block)
+        task = make_task(config)
+        if config.procedure.name == STATISTICS:
+            make_procedure(config, task)
 
 
 def test_a_file_that_a_docstring_or_a_comment_names_is_there() -> None:

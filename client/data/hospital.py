@@ -93,11 +93,13 @@ class Share:
 
     evaluation : of which rounds it gives figures; which round it is, its host holds
     evaluation_rows, training_rows : fewest rows of a split to take part with it
+    persons : fewest to add anything but zeros to what is asked beside training
     """
 
     evaluation: Evaluation = "every_round"
     evaluation_rows: int = 1
     training_rows: int = 1
+    persons: int = 1
 
     def least(self, split: str) -> float:
         """Fewest rows of a split to take part with."""

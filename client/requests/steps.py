@@ -11,9 +11,12 @@ worked out on none of them.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
@@ -43,6 +46,8 @@ from wardround.common.protocol.sums import SumsReply, SumsRequest, joined
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.content import content_digest, record_digest, sums_digest
 
+log = logging.getLogger("wardround.client")
+
 
 @dataclass(frozen=True)
 class AskedStep:
@@ -60,9 +65,16 @@ class AskedStep:
         return self.procedure.step(self.earlier)
 
     def sums(self, hospital: Hospital) -> Sums:
-        """The hospital's own; of no more rows of a unit than privacy allows. Raises DataError by
-        place."""
+        """The hospital's own; of no more rows of a unit than privacy allows, and zeros where it has
+        fewer persons than it will answer for. Raises DataError by place."""
         parts = by_part(hospital) if self.procedure.by_split else every_row(hospital)
+        found = self._of_rows(hospital, parts)
+        if (least := hospital.share.persons) > 1 and _persons(hospital, parts) < least:
+            log.info("fewer than min_persons = %d persons here: zeros are added", least)
+            return {name: np.zeros_like(value) for name, value in found.items()}
+        return found
+
+    def _of_rows(self, hospital: Hospital, parts: dict[str, Any]) -> Sums:
         if hospital.config.privacy.enabled:
             parts = capped(hospital, parts)
         return self.procedure.sums(parts, self.earlier)
@@ -135,6 +147,15 @@ def by_part(hospital: Hospital) -> dict[str, Any]:
     if "train" not in parts:
         parts["train"] = next(iter(hospital.without_rows().values()))
     return parts
+
+
+def _persons(hospital: Hospital, parts: dict[str, Any]) -> int:
+    """How many the parts are of; rows where no patients are named."""
+    named = [hospital.task.patients(part) for part in parts.values()]
+    whose = [one for one in named if one is not None]
+    if len(whose) < len(named) or not whose:
+        return sum(hospital.task.size(part) for part in parts.values())
+    return len(np.unique(np.concatenate(whose)))
 
 
 def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Content:

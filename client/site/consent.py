@@ -13,6 +13,7 @@ from wardround.client.site.approval import Approvals, Decision
 from wardround.client.site.kit import Kit
 from wardround.client.site.plan_text import plan_text
 from wardround.client.site.policy import load_site
+from wardround.client.site.questions import Questions, sentence
 from wardround.client.site.stop import LOCK
 from wardround.client.site.studies import StudyFolders
 from wardround.client.site.study_text import (
@@ -142,6 +143,9 @@ def _show(kit: Kit, desk: Desk, manifest: Manifest, say: Callable[[str], None]) 
     for text in asked_of_sources(kit, now.study, now.config):
         say(text)
     say(plan_text(manifest))
+    asking = now.config if now.config is not None else kit.description.config()
+    if line := sentence(Questions(kit.state), asking):
+        say(line)
     for line in _together(kit, now):
         say(line)
     before = _last_approved(kit, manifest)

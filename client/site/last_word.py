@@ -24,6 +24,7 @@ from wardround.client.site.gate import Gate
 from wardround.client.site.kit import Kit
 from wardround.client.site.ledger import ledger_of
 from wardround.client.site.policy import SitePolicy
+from wardround.client.site.questions import Questions, asked_of
 from wardround.client.site.rules import check_rules, check_spent
 from wardround.client.site.studies import check_plan_of, check_time, shown
 from wardround.client.site.terms import Data, Terms
@@ -101,6 +102,7 @@ class LastWord:
         self._begin, self._accepted = begin, accepted
         self._approvals = Approvals(folder or kit.state, kit.identity)
         self._failures = failures or Failures(kit.state)
+        self._questions = Questions(kit.state)
         self._gate, self._turn = Gate(), threading.Lock()
         self._refused: tuple[str, str] = ("", "")
         self.decided = 0
@@ -209,6 +211,7 @@ class LastWord:
         site, kit, config = self.terms.site, self.terms.kit, self.terms.config
         taken = self.terms.data.is_taken
         check_rules(site, manifest, kit.description, config, self._units(), self._study, taken)
+        self._questions.check(site, manifest.run, asked_of(config))
         self._approvals.request(manifest, ask=site.approval == "ask")
 
     def _accept(self, kit: Kit, manifest: Manifest) -> None:
@@ -218,6 +221,7 @@ class LastWord:
         with self._turn:
             if _differ(kit, self._kit):
                 raise PolicyRefused("the signed description was renewed meanwhile; show it again")
+            self._questions.note(manifest.run, asked_of(self.terms.config))
             self._approvals.accept(manifest)
             self._accepted(manifest)
             self._gate = Gate(manifest)

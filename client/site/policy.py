@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from wardround.client.data.hospital import Evaluation, Share
-from wardround.client.site.machine_rules import LocalFile, MachineRules
+from wardround.client.site.asking_rules import AskingRules, Pattern, Patterns
+from wardround.client.site.machine_rules import LocalFile
 from wardround.client.site.privacy_limits import Noise, Unit
 from wardround.client.site.study_rules import StudyRules, check_names, first_of
 from wardround.client.sources.kept import Located
@@ -29,12 +30,10 @@ from wardround.common.text import one_line
 FILE = "site.toml"
 _MOST_BYTES = 2**20
 
-Pattern = Annotated[str, Field(min_length=1, max_length=200)]
-Patterns = Annotated[list[Pattern], Field(max_length=1000)]
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
-class SitePolicy(MachineRules):
+class SitePolicy(AskingRules):
     """A hospital's rules. Make one with ``load_site``; the defaults are those of an empty file.
 
     The descriptions are those of ``docs/policy.md``.
@@ -55,19 +54,6 @@ class SitePolicy(MachineRules):
             '`"logistic"`, `"linear"`, `"mlp"`, `"cnn"`, `"resnet18"`, `"densenet121"`, '
             '`"encoder"`; a task of your own is its own family'
         ),
-    )
-    procedures: Patterns = Field(
-        ["train"],
-        description=(
-            'what may be asked: `"train"` a model; `"describe"` the data, `"statistics"` of them, '
-            '`"trees"`; `"evaluate"`, `"calibrate"` or `"monitor"` a finished model'
-        ),
-    )
-    smallest_cell: int = Field(
-        5,
-        ge=3,
-        le=1000,
-        description=("fewest persons whose count anything published may show; of fewer: refused"),
     )
     require_secure_aggregation: bool = Field(
         True, description="refuse runs in which the server sees single updates"
@@ -331,7 +317,9 @@ class SitePolicy(MachineRules):
 
     def share(self) -> Share:
         """What part this hospital plays."""
-        return Share(self.evaluation, self.min_evaluation_rows, self.min_training_rows)
+        return Share(
+            self.evaluation, self.min_evaluation_rows, self.min_training_rows, self.min_persons
+        )
 
     def beside(self, path: str) -> Path:
         """A path of ``site.toml``, from that file's folder."""

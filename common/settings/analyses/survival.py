@@ -28,14 +28,14 @@ class TimeOptions(AnalysisOptions):
     grid: float = Field(
         1.0,
         gt=0,
-        allow_inf_nan=False,
+        le=1e12,
         description="times are rounded up to its multiples (entries down): the server sees sums by "
         "these, so a larger one tells it less",
     )
     horizon: float | None = Field(
         None,
         gt=0,
-        allow_inf_nan=False,
+        le=1e12,
         description="who is under observation longer counts as censored then",
     )
 
@@ -65,7 +65,7 @@ class KaplanMeierOptions(TimeOptions):
     restricted_mean: float | None = Field(
         None,
         gt=0,
-        allow_inf_nan=False,
+        le=1e12,
         description="up to when the restricted mean is taken; without it up to the last time that "
         "all curves have",
     )

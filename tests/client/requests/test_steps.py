@@ -10,7 +10,8 @@ import pytest
 
 from tests.secagg.driver import CONTENT
 from tests.secagg.test_opened_once import RUN, ask
-from wardround.client.requests.steps import begin_step
+from wardround.client.data.hospital import Share
+from wardround.client.requests.steps import AskedStep, begin_step
 from wardround.client.secagg.contributions import Asked, Contributions, OtherThanBefore, Step
 from wardround.client.secagg.masking import check_exactly
 from wardround.common.config.load import Config, parse_config
@@ -86,6 +87,28 @@ def test_other_sums_than_it_works_out_are_refused() -> None:
     for other in ({"a": (1,)}, shapes | {"c": (1,)}, shapes | {"b": (4,)}):
         with pytest.raises(ProtocolRefused, match="asked for otherwise than this hospital works"):
             check_exactly(MaskedTask(b"", encode_sums_layout(other)), shapes)
+
+
+class Few:
+    """What ``AskedStep.sums`` asks of a hospital."""
+
+    def __init__(self, least: int) -> None:
+        self.config, self.share = Config(), Share(persons=least)
+        self.task = make_task(parse_config('[procedure]\nname = "describe"\n'))
+
+    def parts(self) -> dict[str, object]:
+        return {"train": breast_cancer()}
+
+
+def test_with_fewer_persons_than_it_will_answer_for_it_adds_zeros() -> None:
+    step = AskedStep(make_procedure(Site().config, Site().task), [])
+    enough = step.sums(Few(569))  # type: ignore[arg-type]
+    few = step.sums(Few(570))  # type: ignore[arg-type]
+    assert enough["rows"][0] == 569
+    assert {key: value.shape for key, value in few.items()} == {
+        key: value.shape for key, value in enough.items()
+    }
+    assert not any(value.any() for value in few.values())
 
 
 def digests(earlier: list[Sums]) -> Digests:
