@@ -20,6 +20,7 @@ from wardround.client.requests.job import TrainingJob
 from wardround.client.requests.judging import answer_judgement
 from wardround.client.requests.layouts import metrics_layout, statistics_layout
 from wardround.client.requests.own_model import keep_own_model
+from wardround.client.requests.preparing import answer_privately, private_shapes
 from wardround.client.requests.received import ModelCache, Received, receive, totals_of
 from wardround.client.requests.steps import answer_step, step_layout
 from wardround.client.secagg.contributions import Step
@@ -45,6 +46,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums
 from wardround.common.flower.hosting import error_reply
 from wardround.common.model.torch_state import ordinary_torch
+from wardround.common.privacy.preparing import phases_of, private_preparation
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import MOST_WARNINGS, DescribeReply, DescribeRequest
 from wardround.common.protocol.errors import code_for
@@ -135,6 +137,10 @@ def statistics(content: Content, hospital: Hospital, state: ClientState) -> Cont
     request = StatisticsRequest.from_records(content)
     _check_phase(hospital, request.phase)
     totals, _ = totals_of(request.totals)
+    if (private := private_preparation(hospital.config, hospital.task)) is not None:
+        if request.phase == 0:
+            _without_totals(totals)
+        return answer_privately(private, request, totals, content, hospital, state)
     if request.masked is not None:
         if first := request.phase == 0:
             _without_totals(totals)
@@ -156,6 +162,8 @@ def layout(models: ModelCache, content: Content, hospital: Hospital, state: Clie
     if request.phase is None:
         return sums_shapes(shapes_of(named(metrics_layout(hospital, totals, digest, models))))
     _check_phase(hospital, request.phase)
+    if (private := private_preparation(hospital.config, hospital.task)) is not None:
+        return sums_shapes(private_shapes(private, hospital, request.phase, totals))
     if request.phase > 0:
         return sums_shapes(shapes_of(statistics_layout(hospital, request.phase, totals)))
     _without_totals(totals)
@@ -165,10 +173,11 @@ def layout(models: ModelCache, content: Content, hospital: Hospital, state: Clie
 def _check_phase(hospital: Hospital, phase: int) -> None:
     """Hold that the task has such a phase. Asked for another one it might give sums that it gave
     before, over other hospitals, or of what a server chose."""
-    if phase >= hospital.task.phases:
+    phases = phases_of(hospital.config, hospital.task)
+    if phase >= phases:
         raise RequestRefused(
-            f"the preparation of this hospital's task has {hospital.task.phases} phase"
-            f"{'s' * (hospital.task.phases != 1)}, and the request is for number {phase + 1}"
+            f"the preparation of this hospital's task has {phases} phase"
+            f"{'s' * (phases != 1)}, and the request is for number {phase + 1}"
         )
 
 

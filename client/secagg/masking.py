@@ -7,7 +7,7 @@ plain statistics, an update or metrics is refused, whoever asks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -184,7 +184,7 @@ def _asked_values(layout: VectorLayout, values: Sums, all_asked: bool) -> Sums:
     return values
 
 
-def check_lacking(task: MaskedTask, own: Sums) -> None:
+def check_lacking(task: MaskedTask, own: Collection[str]) -> None:
     """Raise ProtocolRefused where sums are asked for that this hospital hasn't itself, by its own
     ``layout``: its zeros would leave another hospital's numbers alone in the sum."""
     _check_lacking(sums_layout(task.sums_layout()), own)
@@ -213,7 +213,7 @@ def check_words(layout: VectorLayout, words: Words | None) -> None:
         )
 
 
-def _check_lacking(layout: VectorLayout, own: Sums) -> None:
+def _check_lacking(layout: VectorLayout, own: Collection[str]) -> None:
     if lacking := sorted(set(layout.named) - set(own)):
         raise ProtocolRefused(
             f"this hospital has no sum '{lacking[0][:100]}', and its zeros would leave the others' "

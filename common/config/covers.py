@@ -8,7 +8,11 @@ hospital work it out alike, and the answer is in what the parties agree on.
 from __future__ import annotations
 
 from wardround.common.config.load import Config
-from wardround.common.settings import Purpose, SharesTable
+from wardround.common.config.task import make_task
+from wardround.common.settings import Purpose, SharesTable, is_built_in
+from wardround.common.tasks.options import TabularOptions
+from wardround.common.tasks.private_table import all_declared, why_not
+from wardround.common.tasks.tabular import TabularTask
 
 _TRAINS: tuple[Purpose, ...] = ("training", "preparation", "evaluation")
 Obstacle = tuple[str, str, str]
@@ -24,7 +28,8 @@ def covered(config: Config) -> tuple[Purpose, ...]:
     asked = config.privacy.covers
     if asked is not None:
         return tuple(one for one in _TRAINS if one in asked)
-    return tuple(one for one in _TRAINS if obstacle(config, one) is None)
+    found = (one for one in _TRAINS if obstacle(config, one) is None)
+    return tuple(one for one in found if not _wants_asking(config, one))
 
 
 def covers(config: Config, purpose: Purpose) -> bool:
@@ -49,7 +54,35 @@ def obstacle(config: Config, purpose: Purpose) -> Obstacle | None:
             "the noise of these sums is added where the rows are",
             "set 'local' or 'distributed'",
         )
-    return ("privacy.covers", f"there is no private {purpose} yet", "leave it out")
+    if purpose == "evaluation":
+        return ("privacy.covers", f"there is no private {purpose} yet", "leave it out")
+    return _unprepared(config)
+
+
+def _unprepared(config: Config) -> Obstacle | None:
+    """Why no noise can be made for the sums of the task's preparation."""
+    if not is_built_in(config.task.name):
+        return (
+            "task.name",
+            "a task of one's own says no bound on what a row adds to its sums",
+            "use a built-in task",
+        )
+    if config.task.name != "tabular":
+        return None  # pixels are bounded; of texts nothing is summed
+    return why_not(_table(config))
+
+
+def _wants_asking(config: Config, purpose: Purpose) -> bool:
+    """Whether a purpose is covered only where somebody names it: columns without a declared range
+    take many units, and a run of few would end."""
+    is_table = purpose == "preparation" and config.task.name == "tabular"
+    return is_table and not all_declared(_table(config))
+
+
+def _table(config: Config) -> TabularOptions:
+    task = make_task(config)
+    assert isinstance(task, TabularTask)
+    return task.options
 
 
 def check_covers(config: Config) -> None:

@@ -34,6 +34,7 @@ from wardround.common.tasks.examples import Examples as Examples
 from wardround.common.tasks.examples import concatenate as concatenate
 from wardround.common.tasks.fit import Fit as Fit
 from wardround.common.tasks.inputs import in_spans, piece
+from wardround.common.tasks.private import PrivatePreparation
 from wardround.common.tasks.schema import Schema
 from wardround.common.tasks.to_predict import RowsToPredict
 
@@ -221,6 +222,14 @@ class Task(RowsToPredict[Raw], ABC):
         ``tasks/vocabulary.py`` puts texts into values.
         """
         return {}
+
+    preparation_reads_rows: bool = True
+    """False where nothing of the rows is in the sums of the preparation."""
+
+    def private_preparation(self) -> PrivatePreparation | None:
+        """The preparation where ``[privacy]`` covers it; None where no bound is known on what a
+        row adds to its sums."""
+        return None
 
     def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
         """On the server, in phase 0: how the hospitals fit together, by the names of each one's

@@ -1,7 +1,8 @@
 """What values a study expects of a column: in its plan, for hospitals to hold theirs against.
 
-Nothing is computed by it. It is what ``wardround data check`` knows a wrong unit by, and the fewest
-words in which a researcher can say which unit is meant.
+It is what ``wardround data check`` knows a wrong unit by, and the fewest words in which a
+researcher can say which unit is meant. Only a private preparation computes by it: values are
+clipped to a ``range`` before they are summed (``private_table.py``).
 """
 
 from __future__ import annotations

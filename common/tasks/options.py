@@ -63,7 +63,8 @@ class Columns(Options):
     expected: dict[Name, Expected] = Field(
         {},
         description=(
-            "usual values of columns of numbers, for `wardround data check KIT`: "
+            "usual values of columns of numbers, for `wardround data check KIT`, and the `range` "
+            "that a [private preparation](privacy.md#a-private-preparation) clips to: "
             '`{ creatinine = { unit = "umol/L", median = 88.0, range = [20.0, 2000.0] } }`'
         ),
     )

@@ -62,6 +62,7 @@ from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.tables import READABLE
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import TabularOptions
+from wardround.common.tasks.private_table import PrivateTable
 from wardround.common.tasks.schema import PREDICTION, RISK, Schema
 from wardround.common.tasks.table_schema import table_schema
 from wardround.common.tasks.tabular_model import make_model
@@ -230,6 +231,9 @@ class TabularTask(TabularRows, Task[Table]):
 
     def fit(self, keys: Mapping[str, frozenset[str]]) -> Fit:
         return fit_columns(keys, self.options)
+
+    def private_preparation(self) -> PrivateTable:
+        return PrivateTable(self.options)
 
     def agreed(self, totals: Sums) -> list[str]:
         """Columns and declared texts that nobody has rows for.

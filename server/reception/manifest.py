@@ -23,6 +23,7 @@ from wardround.common.manifest.planned import (
     task_name,
     task_sha256,
 )
+from wardround.common.privacy.preparing import phases_of
 from wardround.common.procedures.finished import check_named
 from wardround.common.procedures.known import make_procedure
 from wardround.common.protocol import names as m
@@ -123,7 +124,7 @@ def _leaves(
     check_named(config)
     if config.procedure.trains:
         records = list(plan.ours.reply_records({})) if plan.ours else []
-        return preparation_leaves(secure, privacy, records, task.phases > 0)
+        return preparation_leaves(secure, privacy, records, phases_of(config, task) > 0)
     make_procedure(config, task)  # what doesn't go together is said before anybody is asked
     return procedure_leaves(secure, privacy)
 

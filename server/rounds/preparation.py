@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from wardround.common.figures.sums import Sums
+from wardround.common.privacy.preparing import phase_noise, private_preparation
 from wardround.common.protocol.statistics import StatisticsRequest
 from wardround.common.protocol.totals import Totals
 from wardround.server.gathering.gatherer import Question
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import here, preparing
 from wardround.server.observer import Phase
+from wardround.server.privacy.honest import fewest_honest
 from wardround.server.rounds.asking_all import ask_all
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
@@ -28,7 +30,7 @@ class Preparation:
         self._config, self._host = parts.config, parts.host
         self._observer = parts.observer
         self._totals: Sums = {}
-        self._phase = 0
+        self._phase, self._noise = 0, 0.0
         self._staying = Staying(parts.observer)
 
     def run(self, participants: Participants) -> Sums:
@@ -41,10 +43,14 @@ class Preparation:
 
     def _attempt(self, participants: Participants) -> Sums:
         task, observer = self._task, self._observer
-        while self._phase < task.phases:
+        private = private_preparation(self._config, task)
+        phases = task.phases if private is None else private.phases
+        while self._phase < phases:
+            if private is not None:
+                private.check(self._phase, self._totals)
             members = self._members(participants)
             observer.phase(Phase.PREPARING)
-            observer.progress(f"preparing data together, step {self._phase + 1} of {task.phases}")
+            observer.progress(f"preparing data together, step {self._phase + 1} of {phases}")
             asked = Totals.of(self._totals)
             question = Question(
                 f"statistics {self._phase}",
@@ -56,7 +62,13 @@ class Preparation:
             found = participants.gatherer.sums(members, question)
             self._totals, self._phase = self._totals | found, self._phase + 1
             self._staying.note(members)
-        totals = task.condense(self._totals)
+            if private is not None:
+                honest = fewest_honest(self._config, len(members))
+                self._noise = phase_noise(self._config, private, found, len(members), honest)
+        if private is None:
+            totals = task.condense(self._totals)
+        else:
+            totals = private.condense(self._totals, self._noise)
         if lines := task.agreed(totals):
             observer.warnings(lines)
         return totals

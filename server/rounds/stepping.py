@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.common.config.finished import model_digest
-from wardround.common.config.load import Config
 from wardround.common.durable.files import write_atomically
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format
@@ -27,12 +26,12 @@ from wardround.common.procedures.known import make_procedure, needs_model, step_
 from wardround.common.procedures.procedure import Asked, FinishedModel
 from wardround.common.protocol.sums import SumsRequest, joined, parted
 from wardround.common.protocol.totals import Totals
-from wardround.common.secagg.graph import thresholds
 from wardround.server.gathering.gatherer import Question, RunSettings
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import here, preparing
 from wardround.server.observer import Phase
+from wardround.server.privacy.honest import fewest_honest
 from wardround.server.rounds.asking_all import ask_all
 from wardround.server.rounds.participants import Participants
 from wardround.server.rounds.parts import FederationParts
@@ -143,7 +142,9 @@ class Stepping:
             return Asked(hospitals)
         records = table.records_per_patient if table.unit == "patient" else 1
         sensitivity = self._procedure.sensitivity(records)
-        noise = summed_noise(config, steps, sensitivity, hospitals, _honest(config, hospitals))
+        noise = summed_noise(
+            config, steps, sensitivity, hospitals, fewest_honest(config, hospitals)
+        )
         return Asked(hospitals, noise, steps_epsilon(config, steps), table.delta, table.unit)
 
     def _finish(self) -> Answered:
@@ -177,15 +178,6 @@ def own_model(parts: FederationParts) -> FinishedModel:
         "about",
         mend="ask about a model of this server's runs",
     )
-
-
-def _honest(config: Config, hospitals: int) -> int | None:
-    """The fewest honest ones in a sum over all of these; None without masks."""
-    table = config.secure_aggregation
-    if not table.enabled:
-        return None
-    found = thresholds(hospitals, table.threshold, table.colluding, table.min_cohort)
-    return found.honest(table.colluding)
 
 
 def write_steps(path: Path, earlier: list[Sums], names: list[str]) -> None:

@@ -250,7 +250,7 @@ def _print_prices(console: Console, found: Prices) -> None:
         shown.add_row(
             one.purpose,
             one.who,
-            "all as one" if one.sums is None else str(one.sums),
+            str(one.sums),
             f"{one.noise_multiplier:.3g}",
             f"{one.epsilon:.3g}",
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wardround.common.config.covers import covered, obstacle
 from wardround.common.config.load import Config
+from wardround.common.config.task import make_task
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.privacy.budget import (
     announcement,
@@ -15,6 +16,7 @@ from wardround.common.privacy.budget import (
     held_out_releases,
     sum_release,
 )
+from wardround.common.privacy.preparing import phases_of
 from wardround.common.settings import PURPOSES
 from wardround.simulations.privacy.plan import HospitalPlan
 
@@ -26,14 +28,14 @@ class Price:
     """What a purpose costs those who pay for it, at the hospital that it is dearest for.
 
     who : whose units pay
-    sums : noised sums in the whole run (of training: steps); None where it is counted as a whole
-    noise_multiplier : of each sum; of one for all, where these are counted as a whole
+    sums : noised sums in the whole run (of training: steps)
+    noise_multiplier : of each sum
     epsilon : of this purpose alone; all that a unit pays for adds up to less than their sum
     """
 
     purpose: str
     who: str
-    sums: int | None
+    sums: int
     noise_multiplier: float
     epsilon: float
 
@@ -55,14 +57,16 @@ def prices(config: Config, plans: Sequence[HospitalPlan]) -> Prices:
     """Of a run with these hospitals."""
     table, found = config.privacy, list[Price]()
 
-    def price(purpose: str, who: str, sums: int | None, one: Release) -> None:
+    def price(purpose: str, who: str, sums: int, one: Release) -> None:
         found.append(Price(purpose, who, sums, one.noise_multiplier, epsilon([one], table.delta)))
 
     for one in announcement(table):
         price("sizes", BOTH, 1, one)
     purposes, rounds = covered(config), config.federation.rounds
     if "preparation" in purposes:
-        price("preparation", TRAINING_UNIT, None, sum_release(config, "preparation", 1))
+        sums = phases_of(config, make_task(config))
+        each = sum_release(config, "preparation", max(1, sums)).noise_multiplier
+        price("preparation", TRAINING_UNIT, sums, Release(each, 1.0, max(1, sums)))
     dearest = max(plans, key=lambda one: one.schedule.epsilon(table.delta)).schedule
     steps = dearest.steps * dearest.rounds
     price(

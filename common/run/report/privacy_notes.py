@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from wardround.common.config.covers import covered, covers
 from wardround.common.config.load import Config
 
 _NEIGHBOURS = {
@@ -54,18 +55,26 @@ def privacy_notes(
             "Announced numbers of patients or rows carry noise of standard deviation "
             f"{table.size_noise:g}, which the epsilon above includes."
         )
-    notes.append("Not private: " + "; ".join(_uncovered(config, baselines)) + ".")
+    told = {"training": "training", "preparation": "the data's preparation"}
+    told |= {"evaluation": "figures on held-out rows, which those patients pay for"}
+    also = [told[one] for one in covered(config) if one in told]
+    notes.append(f"Covered: {', '.join(also)}.")
+    if uncovered := _uncovered(config, baselines):
+        notes.append("Not private: " + "; ".join(uncovered) + ".")
     return notes
 
 
 def _uncovered(config: Config, baselines: Sequence[str]) -> list[str]:
-    found = ["the figures on held-out rows, whose patients are not in any training part"]
-    if config.evaluation.select == "best":
-        found.append("the choice of the best round, by those figures")
-    found.append(
-        "the sums of the data preparation (means, quantiles, vocabularies) and what each hospital "
-        "normalises by them"
-    )
+    found = []
+    if not covers(config, "evaluation"):
+        found.append("the figures on held-out rows, whose patients are not in any training part")
+        if config.evaluation.select == "best":
+            found.append("the choice of the best round, by those figures")
+    if not covers(config, "preparation"):
+        found.append(
+            "the sums of the data preparation (means, quantiles, vocabularies) and what each "
+            "hospital normalises by them"
+        )
     if baselines:
         found.append(f"the {' and '.join(baselines)} models that this page compares with")
     return found

@@ -38,6 +38,7 @@ from wardround.common.tasks.imaging.images import Images
 from wardround.common.tasks.imaging.layouts import image_sites, is_one_data_set
 from wardround.common.tasks.imaging.networks import make_network
 from wardround.common.tasks.imaging.options import ImagingOptions
+from wardround.common.tasks.imaging.private import PrivateImages
 from wardround.common.tasks.imaging.read import digits, read_images
 from wardround.common.tasks.imaging.to_predict import image_pieces, images_of, kept_names
 from wardround.common.tasks.inputs import in_spans, joined, piece
@@ -120,13 +121,30 @@ class ImagingTask(Task[Images]):
         """
         mean = np.zeros(self.options.channels)
         squares = np.zeros(self.options.channels)
+        for first, second in self._each(train):
+            mean += first.sum(0).numpy()
+            squares += second.sum(0).numpy()
+        return {"images": np.array([float(len(train))]), "mean": mean, "squares": squares}
+
+    def _each(self, train: Images) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image's moments, some at a time."""
         for start in range(0, len(train), _AT_A_TIME):
             end = min(start + _AT_A_TIME, len(train))
             spans = in_spans(train.pixels, start, end)
             found = [_moments(piece(train.pixels, span)) for span in spans]
-            mean += torch.cat([first for first, _ in found]).sum(0).numpy()
-            squares += torch.cat([second for _, second in found]).sum(0).numpy()
-        return {"images": np.array([float(len(train))]), "mean": mean, "squares": squares}
+            yield torch.cat([one for one, _ in found]), torch.cat([other for _, other in found])
+
+    def private_preparation(self) -> PrivateImages | None:
+        if not self.phases:
+            return None
+        channels = self.options.channels
+
+        def moments(train: Images) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            empty = torch.zeros(0, channels, dtype=torch.float64)
+            means, squares = zip((empty, empty), *self._each(train), strict=True)
+            return torch.cat(means).numpy(), torch.cat(squares).numpy()
+
+        return PrivateImages(channels, moments)
 
     def measured(self, raw: Images) -> bool:
         return raw.pixels.dtype.is_floating_point

@@ -73,6 +73,7 @@ class TextTask(Task[Rows]):
     higher_is_better = True
     rowwise = True
     phases = 1
+    preparation_reads_rows = False
     class_scores = True
 
     def __init__(self, **options: Any) -> None:
