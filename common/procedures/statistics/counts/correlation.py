@@ -125,9 +125,9 @@ class Correlation(Analysis[CorrelationOptions]):
             "squares": (away**2).T @ has,
         }
         pairs, whose = list(zip(*upper, strict=True)), frame.whose
-        each = [away[:, i] * away[:, j] for i, j in pairs]
+        each: list[Floats] = [away[:, i] * away[:, j] for i, j in pairs]
         if whose is not None:
-            each = [np.bincount(whose, one) for one in each]
+            each = [np.bincount(whose, one).astype(np.float64) for one in each]
         squared = [np.minimum(one**2, _MOST) for one in each]
         found["squared"] = np.array([float(one.sum()) for one in squared])
         found["fourth"] = np.array([float((one**2).sum()) for one in squared])
