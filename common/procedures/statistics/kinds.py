@@ -12,6 +12,8 @@ from wardround.common.procedures.statistics.multivariate.kmeans import Kmeans
 from wardround.common.procedures.statistics.multivariate.mixture import Mixture
 from wardround.common.procedures.statistics.multivariate.pca import Pca
 from wardround.common.procedures.statistics.regression.glm import Regression
+from wardround.common.procedures.statistics.regression.meta import Meta
+from wardround.common.procedures.statistics.regression.mixed import Mixed
 from wardround.common.procedures.statistics.regression.penalised import Penalised
 from wardround.common.procedures.statistics.survival.cox import Cox
 from wardround.common.procedures.statistics.survival.kaplan_meier import KaplanMeier
@@ -35,6 +37,8 @@ _KINDS: dict[str, type[AnyAnalysis]] = {
         Kmeans,
         Kruskal,
         MannWhitney,
+        Meta,
+        Mixed,
         Mixture,
         PairedTTest,
         Pca,

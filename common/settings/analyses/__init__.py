@@ -55,6 +55,8 @@ ANALYSES: dict[str, type[AnalysisOptions]] = {
     "mixture": MixtureOptions,
     "regression": RegressionOptions,
     "penalised_regression": PenalisedOptions,
+    "meta_analysis": MetaOptions,
+    "mixed_model": MixedOptions,
 }
 """Options of what there is, by ``kind``."""
 

@@ -50,6 +50,12 @@ class Rows:
         """How many persons they are of."""
         return len(self.y) if self.whose is None else len(np.unique(self.whose))
 
+    def none(self) -> Rows:
+        """None of them."""
+        whose = None if self.whose is None else self.whose[:0]
+        x, empty = self.x[:0], self.y[:0]
+        return Rows(empty, x, empty, empty, whose, np.zeros_like(self.keep))
+
     def standard(self, scale: Scale) -> Floats:
         """M x P, the columns in their units."""
         return (self.x - scale.shift) / scale.unit

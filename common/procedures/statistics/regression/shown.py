@@ -202,7 +202,9 @@ def shown(fitted: Fitted, told: Told) -> Result:
     return Result(sheets, [plot] if len(named) > 1 else [], lines, values)
 
 
-def coefficients(estimates: Estimates, level: float, effect: str, name: str = "") -> Sheet:
+def coefficients(
+    estimates: Estimates, level: float, effect: str, name: str = "", title: str = "Coefficients"
+) -> Sheet:
     """The table of them. ``effect``: what an exponentiated one is called; '' for none."""
     low, high = estimates.ends(level)
     share = f"{100 * level:g} %"
@@ -218,7 +220,7 @@ def coefficients(estimates: Estimates, level: float, effect: str, name: str = ""
         (term, *(_none(value) for value in values))
         for term, values in zip(estimates.names, cells, strict=True)
     ]
-    return Sheet(head, lines, name, "Coefficients")
+    return Sheet(head, lines, name, title)
 
 
 def forest(estimates: Estimates, level: float, effect: str) -> Mapping[str, Any]:
