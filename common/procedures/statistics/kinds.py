@@ -11,6 +11,7 @@ from wardround.common.procedures.statistics.counts.table_one import TableOne
 from wardround.common.procedures.statistics.multivariate.kmeans import Kmeans
 from wardround.common.procedures.statistics.multivariate.mixture import Mixture
 from wardround.common.procedures.statistics.multivariate.pca import Pca
+from wardround.common.procedures.statistics.multivariate.propensity import Propensity
 from wardround.common.procedures.statistics.regression.glm import Regression
 from wardround.common.procedures.statistics.regression.meta import Meta
 from wardround.common.procedures.statistics.regression.mixed import Mixed
@@ -40,6 +41,7 @@ _KINDS: dict[str, type[AnyAnalysis]] = {
         Meta,
         Mixed,
         Mixture,
+        Propensity,
         PairedTTest,
         Pca,
         Penalised,

@@ -34,6 +34,7 @@ from wardround.common.settings.analyses.regression import (
     MetaOptions,
     MixedOptions,
     PenalisedOptions,
+    PropensityOptions,
     RegressionOptions,
 )
 from wardround.common.settings.analyses.survival import CoxOptions, KaplanMeierOptions
@@ -53,6 +54,7 @@ ANALYSES: dict[str, type[AnalysisOptions]] = {
     "pca": PcaOptions,
     "kmeans": KmeansOptions,
     "mixture": MixtureOptions,
+    "propensity": PropensityOptions,
     "regression": RegressionOptions,
     "penalised_regression": PenalisedOptions,
     "meta_analysis": MetaOptions,
@@ -75,6 +77,7 @@ __all__ = [
     "MixtureOptions",
     "PairedTTestOptions",
     "PcaOptions",
+    "PropensityOptions",
     "RegressionOptions",
     "SummaryOptions",
     "TTestOptions",

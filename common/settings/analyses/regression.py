@@ -118,3 +118,29 @@ class MixedOptions(FormulaOptions):
             f"sums that give a mixed model of {self.formula}, and from which the server can work "
             "out each hospital's means"
         )
+
+
+class PropensityOptions(FormulaOptions):
+    """``kind = "propensity"``: groups that weights make alike."""
+
+    kind: Literal["propensity"] = Field(description="groups that weights make alike")
+    outcome: ColumnName | None = Field(
+        None, description="a column whose weighted means are compared; without it balance alone"
+    )
+    binary: bool = Field(False, description="whether the outcome is a yes or no, and not a number")
+    estimand: Literal["ate", "att", "overlap"] = Field(
+        "ate",
+        description="whose mean effect: everybody's, the treated's, or theirs who could be either",
+    )
+    trim: float = Field(0.01, ge=0, lt=0.5, description="scores nearer to 0 or 1 count as this")
+    level: float = _LEVEL
+
+    @model_validator(mode="after")
+    def _has_an_outcome(self) -> PropensityOptions:
+        if self.binary and self.outcome is None:
+            raise WrongKey("binary", "has an effect with an outcome only")
+        return self
+
+    def reads(self) -> str:
+        what = f", and of '{self.outcome}' by group" if self.outcome else ""
+        return f"{super().reads()} (logistic), sums of its columns by group with weights{what}"
