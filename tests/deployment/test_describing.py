@@ -31,9 +31,15 @@ kind = "kmeans"
 columns = ["first", "second"]
 starts = 2
 """
+TREES = """[procedure]
+name = "trees"
+rounds = 3
+max_depth = 3
+smallest_leaf = 3
+"""
 JUDGED = '[judgement]\ngroups = ["old"]\ncategories = { old = ["0", "1"] }\nsmallest_cell = 3\n'
 ALLOWS = """
-procedures = ["train", "describe", "evaluate", "statistics"]
+procedures = ["train", "describe", "evaluate", "statistics", "trees"]
 smallest_cell = 3
 groups = ["old"]
 """
@@ -86,6 +92,16 @@ def check_statistics(made: StandingNetwork, id: str, expected: Path) -> None:
         assert "Share of variance" in (folder / "report.html").read_text()
 
 
+def check_trees(made: StandingNetwork, id: str, expected: Path) -> None:
+    """The same of trees: sums in words of 64 bits, and a state that grows."""
+    assert made.row(id).state == "complete", made.tails()
+    for name in made.names:
+        folder = made.kit(name) / "results" / made.sent[id].run
+        for file in ("model.json", "trees.json"):
+            assert (folder / file).read_bytes() == (expected / file).read_bytes(), (name, file)
+        assert "3 trees in 3 rounds" in (folder / "report.html").read_text()
+
+
 def check_judged(made: StandingNetwork, trained: str, toml: Path) -> None:
     """The run's own judgement, and that of a study on the finished model, which is each hospital's
     own copy, are the simulation's."""
@@ -117,8 +133,9 @@ def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) 
         trained = made.submit(made.study("masked-j", secure=True, rounds=2, lr=1.0, more=JUDGED))
         masked = made.submit(made.study("masked-d", secure=True, more=DESCRIBE))
         statistics = made.submit(made.study("masked-s", secure=True, more=STATISTICS))
+        grown = made.submit(made.study("masked-t", secure=True, more=TREES))
         shy = made.submit(made.study("shy-d", fewest=2, more=DESCRIBE))
-        made.delivered(trained, masked, statistics, shy, patience_s=180)
+        made.delivered(trained, masked, statistics, grown, shy, patience_s=180)
         with made.store() as store:
             (said,) = (one for one in store.decisions(shy) if one.word == "rejected")
         assert said.hospital == "south" and "procedures: this hospital allows train" in said.reason
@@ -142,6 +159,7 @@ def test_a_description_is_that_of_a_simulation_and_comes_to_all(tmp_path: Path) 
         toml = simulated(made)
         assert texts[0] == (in_plain(made, toml, DESCRIBE) / "description.json").read_text()
         check_statistics(made, statistics, in_plain(made, toml, STATISTICS))
+        check_trees(made, grown, in_plain(made, toml, TREES))
         check_judged(made, trained, toml)
         made.stop()
         check_chains(made)
