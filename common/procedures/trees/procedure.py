@@ -42,12 +42,13 @@ from wardround.common.settings.trees import TreesOptions
 from wardround.common.tasks.base import Fit, Task
 from wardround.common.tasks.columns import fit_columns
 from wardround.common.tasks.tabular import TabularTask
-from wardround.common.trees.codec import arrays_of
 from wardround.common.trees.growing import GrowingRound, asked_of
 from wardround.common.trees.histograms import width
 from wardround.common.trees.objectives import Objective
 
 _LEVEL, _RISK = "level", "at_risk"
+_KEPT, _FIGURES = "level/", "figures/"
+"""At the server alone: sums of the round's levels, and of the figures."""
 _SCORE = {"score/loss": (1,), "score/examples": (1,)}
 MOST_NUMBERS = 8_000_000
 
@@ -170,28 +171,31 @@ class TreesProcedure(TreesState):
         moment = self.moment(earlier)
         if moment.kind in ("names", "cells"):
             return self._prepare(earlier, total)
-        state = dict(earlier[0])
+        state, kept = dict(earlier[0]), dict(earlier[1])
         if moment.kind == "events":
-            events = np.rint(total["events"]).astype(np.int64)
-            return self._begin(cast(Sums, {**state, "agreed/events": events}), 0), {}
+            events: Any = np.rint(total["events"]).astype(np.int64)
+            return self._begin({**state, "agreed/events": events}, 0), kept
         if moment.kind == "figures":
-            return {**state, **at(self.calendar.steps)}, dict(total)
+            figures = {f"{_FIGURES}{key}": one for key, one in total.items()}
+            return {**state, **at(self.calendar.steps)}, kept | figures
         if "score/loss" in total:
             rows = max(1.0, float(total["score/examples"][0]))
             state[SCORES] = np.append(state[SCORES], float(total["score/loss"][0]) / rows)
             if (best := self._stops(state[SCORES], moment)) is not None:
-                return self._end(state, best), {}
+                return self._end(state, best), _without_level(kept)
         if moment.kind == "risk":
-            return {**state, NOW_RISK: total[_RISK], **at(self.step(earlier) + 1)} | (
-                self._roots(self.agreed(state), moment.round)
-            ), {}
-        return self._grow(state, earlier, total)
+            roots = self._roots(self.agreed(state), moment.round)
+            risk = {NOW_RISK: total[_RISK], **at(self.step(earlier) + 1)}
+            return {**state, **roots, **risk}, kept
+        return self._grow(state, {**kept, f"{_KEPT}{moment.level}": total[_LEVEL]}, moment)
 
     def left(self, earlier: Earlier) -> list[Sums]:
         if not earlier or (moment := self.moment(earlier)).kind != "level" or not moment.level:
             return list(earlier)
-        state = dict(earlier[0])
-        return [self._finish(state, self.growing_trees(state, self.agreed(state))), {}]
+        state, kept = dict(earlier[0]), dict(earlier[1])
+        before = Moment("level", moment.round, moment.level - 1)
+        growing = self._growing(self.agreed(state), before, kept)
+        return [*self._finish(state, kept, tuple(growing.trees()))]
 
     def _prepare(self, earlier: Earlier, total: Sums) -> tuple[Sums, Sums]:
         prepared = [*(prepared_of(earlier[0]) if earlier else []), total]
@@ -211,8 +215,8 @@ class TreesProcedure(TreesState):
     def _begin(self, state: Sums, number: int) -> Sums:
         """The state before the first step of a round."""
         kept = {key: one for key, one in state.items() if not key.startswith("now/")}
-        if finished.TREES + "left" not in kept:
-            kept |= finished.put(arrays_of(()), finished.TREES)
+        if SCORES not in kept:
+            kept |= finished.packed((), finished.TREES)
             kept[SCORES] = np.zeros(0)
         kept |= at(self.calendar.begins(number))
         if not self.calendar.risk and number < self.options.rounds:
@@ -221,29 +225,24 @@ class TreesProcedure(TreesState):
 
     def _roots(self, agreed: Agreed, number: int) -> Sums:
         trees = self._new_round(agreed, agreed.objective, number).trees()
-        return finished.put(arrays_of(trees), finished.ROUND)
+        return finished.packed(trees, finished.ROUND, hessians=True)
 
-    def _grow(self, state: Sums, earlier: Earlier, total: Sums) -> tuple[Sums, Sums]:
-        moment, agreed = self.moment(earlier), self.agreed(state)
-        if moment.kind != "level":
-            raise TaskError("a step that grows nothing has no trees")
-        kept = {k: v for k, v in earlier[1].items() if moment.level} | {
-            str(moment.level): total[_LEVEL]
-        }
-        growing = self._growing(state, agreed, moment, kept)
+    def _grow(self, state: Sums, kept: Sums, moment: Moment) -> tuple[Sums, Sums]:
+        growing = self._growing(self.agreed(state), moment, kept)
         if growing.asked():
-            grown = finished.put(arrays_of(growing.trees()), finished.ROUND)
-            return {**state, **grown, **at(self.step(earlier) + 1)}, kept
-        return self._finish(state, tuple(growing.trees())), {}
+            grown = finished.packed(growing.trees(), finished.ROUND, hessians=True)
+            number = self.calendar.begins(moment.round) + int(self.calendar.risk)
+            return {**state, **grown, **at(number + moment.level + 1)}, kept
+        return self._finish(state, kept, tuple(growing.trees()))
 
-    def _growing(self, state: Sums, agreed: Agreed, moment: Moment, kept: Sums) -> GrowingRound:
+    def _growing(self, agreed: Agreed, moment: Moment, kept: Sums) -> GrowingRound:
         """The round with all its sums so far; grown again from these after a restart."""
         known = self.working.get("growing")
-        if known is None or known[0] != moment.round or known[1].level != moment.level:
+        if known is None or known[0] != moment.round or known[1].level > moment.level + 1:
             known = moment.round, self._new_round(agreed, agreed.objective, moment.round)
         growing: GrowingRound = known[1]
         for level in range(growing.level, moment.level + 1):
-            growing.add(np.rint(kept[str(level)]).astype(np.int64))
+            growing.add(np.rint(kept[f"{_KEPT}{level}"]).astype(np.int64))
         self.working["growing"] = known
         return growing
 
@@ -253,14 +252,14 @@ class TreesProcedure(TreesState):
             agreed.bins, units, self.growth, self.rules(agreed), number, objective.outputs
         )
 
-    def _finish(self, state: Sums, trees: Trees) -> Sums:
+    def _finish(self, state: Sums, kept: Sums, trees: Trees) -> tuple[Sums, Sums]:
         """The round is over."""
-        arrays = finished.longer(finished.arrays_at(state, finished.TREES), trees)
-        state = {**state, **finished.put(arrays, finished.TREES)}
-        number = len(arrays["nodes"]) // self.a_round(self.agreed(state))
+        kept = _without_level(kept) | finished.longer(kept, trees)
+        state = {**state, **finished.state_of(kept)}
+        number = len(kept[f"{finished.FULL}nodes"]) // self.a_round(self.agreed(state))
         if number < self.options.rounds or self.scores(self.agreed(state)):
-            return self._begin(state, number)
-        return self._end(state, number)
+            return self._begin(state, number), kept
+        return self._end(state, number), kept
 
     def _stops(self, scores: Any, moment: Moment) -> int | None:
         """How many rounds are kept, where no more are grown."""
@@ -273,14 +272,22 @@ class TreesProcedure(TreesState):
         return {**kept, ROUNDS: np.array([rounds]), **at(self.calendar.figures)}
 
     def result(self, earlier: Earlier, asked: Asked) -> Mapping[str, str]:
-        state, figures = earlier
-        agreed = self.agreed(state)
-        rounds = int(state[ROUNDS][0])
-        model = result.model_of(agreed, self.finished(state, agreed), self.growth, rounds)
+        state, kept = earlier
+        agreed, rounds = self.agreed(state), int(state[ROUNDS][0])
+        trees = finished.full_trees(kept, agreed.features, self.options.max_depth)
+        model = result.model_of(agreed, trees, self.growth, rounds)
+        figures = {
+            key.removeprefix(_FIGURES): one for key, one in kept.items() if key.startswith(_FIGURES)
+        }
         told = result.Told(
             agreed, model, list(map(float, state[SCORES])), figures, self.options, asked.hospitals
         )
         return result.files(told, self.task)
+
+
+def _without_level(kept: Sums) -> Sums:
+    """What is kept beyond a round."""
+    return {key: one for key, one in kept.items() if not key.startswith(_KEPT)}
 
 
 def _check(config: Config, task: TabularTask, options: TreesOptions) -> None:

@@ -23,7 +23,6 @@ from wardround.common.procedures.trees.calendar import PREPARING, Calendar, Mome
 from wardround.common.procedures.trees.local import HospitalRows, Trees
 from wardround.common.settings.trees import TreesOptions
 from wardround.common.tasks.tabular import TabularTask
-from wardround.common.trees.codec import trees_from
 from wardround.common.trees.cox import Cox
 from wardround.common.trees.gains import Rules
 from wardround.common.trees.objectives import Objective
@@ -65,13 +64,16 @@ class TreesState(CarryingProcedure):
         return Rules.of(self.growth, least, bounded, fewest)
 
     def finished(self, state: Sums, agreed: Agreed) -> Trees:
-        """All finished trees. Raises TaskError."""
-        arrays = finished.arrays_at(state, finished.TREES)
-        return finished.all_trees(arrays, agreed.features, self.options.max_depth, self.working)
+        """All finished trees, without gains and hessians."""
+        return self._trees(state, finished.TREES, agreed)
 
     def growing_trees(self, state: Sums, agreed: Agreed) -> Trees:
-        arrays = finished.arrays_at(state, finished.ROUND)
-        return trees_from(arrays, agreed.features, self.options.max_depth, TaskError)
+        """The round's trees in growth."""
+        return self._trees(state, finished.ROUND, agreed)
+
+    def _trees(self, state: Sums, prefix: str, agreed: Agreed) -> Trees:
+        depth = self.options.max_depth
+        return finished.all_trees(state, prefix, agreed.features, depth, self.working)
 
     def objective(self, state: Sums, agreed: Agreed) -> Objective:
         """This round's: of survival with who is at risk."""

@@ -209,14 +209,17 @@ def test_a_state_of_another_form_is_refused(kind: str, name: str) -> None:
 
 def test_trees_in_growth_are_no_deeper_than_their_level_and_over_columns_there_are() -> None:
     for step, state in STATES["binary"]:
-        feature = "now/round/feature"
-        if feature not in state:
+        table = "now/round/table"
+        if table not in state:
             continue
         grower = Grower(settings(early_stopping=1), parted(FRAMES))
+        other = (state[table] + [[0, 200, 0, 0]]).astype(np.int32)
         with pytest.raises(TaskError, match="a feature that there isn't"):
-            grower.procedure().check_state(step, state | {feature: state[feature] + 100})
+            grower.procedure().check_state(step, state | {table: other})
         deeper = {k: v for k, v in STATES["binary"][-1][1].items() if k.startswith("trees/")}
         one = {k.replace("trees/", "now/round/"): v for k, v in deeper.items()}
+        hessians = np.ones((len(one[table]), 1), np.int32)
+        one[table] = np.concatenate([one[table], hessians], axis=1)
         with pytest.raises(TaskError):  # all finished trees, as if they were growing
             grower.procedure().check_state(step, state | one)
         moved = {k: v for k, v in state.items() if k != STEP} | {STEP: np.array([step + 1])}
