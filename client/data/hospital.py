@@ -7,6 +7,9 @@ federation's totals.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -182,6 +185,7 @@ class Hospital:
         self.totals: Sums = {}
         self.working: dict[str, Any] = {}
         self._opened: Opened | None = None
+        self._given: str | None = None
         self._prepared: tuple[str, dict[str, Examples]] | None = None
         self._taught: tuple[str, Examples] | None = None
         self._units: Units | None = None
@@ -209,6 +213,19 @@ class Hospital:
             self._opened = self._shard.open()
         return self._opened
 
+    @property
+    def given_split(self) -> str:
+        """Digest of who is in which part, under the held-out key, where the data says it; else
+        ''."""
+        if self._given is None:
+            hashed = hmac.new(str(self.held_out or "").encode(), digestmod=hashlib.sha256)
+            task, given = self.task, False
+            for name, part in sorted(self.parts().items()):
+                given |= task.given_split(part) is not None
+                hashed.update(json.dumps([name, sorted(task.row_keys(part).tolist())]).encode())
+            self._given = hashed.hexdigest() if given else ""
+        return self._given
+
     def without_rows(self) -> Parts:
         """The same of none of the rows: what is left is the form of the shard, such as columns."""
         none = np.zeros(0, dtype=np.int64)
@@ -230,6 +247,7 @@ class Hospital:
     def forget(self) -> None:
         """The data has changed: it is read again when it is next needed."""
         self._opened, self._prepared, self._units, self._taught = None, None, None, None
+        self._given = None
         self.working = {}
 
     def sizes(self) -> dict[str, int]:

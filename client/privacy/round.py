@@ -102,16 +102,17 @@ SIDES: dict[str, tuple[str, tuple[str, ...]]] = {
 def side_of(hospital: Hospital, purpose: str) -> str:
     """Which side of this run's split a purpose touches, for the ledger; '' for both.
 
-    A run is one of this plan and these settings: with others a unit may be on the other side.
-    Where the data itself says the split, it may say another one when it is read again: then
-    everything counts for everybody.
+    A run is one of this plan, these settings and, where the data itself says the split, this split:
+    with others a unit may be on the other side.
     """
     if purpose not in SIDES:
         return ""
-    task, parts = hospital.task, hospital.parts()
-    if any(task.given_split(part) is not None for part in parts.values()):
-        return ""
-    named = (hospital.config.federation.name, hospital.plan.run, hospital.descriptor.hex())
+    named = (
+        hospital.config.federation.name,
+        hospital.plan.run,
+        hospital.descriptor.hex(),
+        hospital.given_split,
+    )
     run = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
     return f"{SIDES[purpose][0]} {run}"
 

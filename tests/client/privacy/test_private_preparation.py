@@ -39,19 +39,20 @@ epsilon = 5.0
 """
 
 
-def hospitals(folder: Path) -> Path:
+def hospitals(folder: Path, given: bool = False) -> Path:
     (folder / "hospitals").mkdir(parents=True)
     generator = np.random.default_rng(5)
     for number, rows in enumerate((90, 240, 60)):
         lines = [
             f"{generator.integers(20, 90)},{generator.exponential(20 + 30 * number):.2f},"
-            f"{row % 2},p{number}-{row // 3}"
+            f"{row % 2},p{number}-{row // 3},{'test' if row % 9 > 5 else 'train'}"
             for row in range(rows)
         ]
-        text = "age,crp,ill,who\n" + "\n".join(lines) + "\n"
+        text = "age,crp,ill,who,part\n" + "\n".join(lines) + "\n"
         (folder / "hospitals" / f"h{number}.csv").write_text(text)
     path = folder / "federation.toml"
-    path.write_text(TEXT)
+    split = 'split = "part"' if given else 'ignore = ["part"]'
+    path.write_text(TEXT.replace("[task.columns]", f"[task.columns]\n{split}"))
     return path
 
 
@@ -63,8 +64,9 @@ def ledgers(run: Path) -> dict[str, list[Entry]]:
     return found
 
 
+@pytest.mark.parametrize("given", [False, True])
 def test_everything_of_a_run_is_in_one_ledger_and_within_epsilon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
 ) -> None:
     left: list[tuple[str, str]] = []
     plain = PrivateSum.noised
@@ -79,7 +81,7 @@ def test_everything_of_a_run_is_in_one_ledger_and_within_epsilon(
         return plain(self, sums, limits)
 
     monkeypatch.setattr(PrivateSum, "noised", watched)
-    result = simulate(hospitals(tmp_path))
+    result = simulate(hospitals(tmp_path, given))
     found = ledgers(result.run_directory)
     assert len(found) == 3 and {"preparation"} <= {purpose for _, purpose in left}
     for entries in found.values():
@@ -88,6 +90,7 @@ def test_everything_of_a_run_is_in_one_ledger_and_within_epsilon(
         (prepared,) = (one for one in entries if one.purpose == "preparation")
         assert prepared.releases == (sum_release(result.config, "preparation", 1),)
         assert prepared.side.startswith("train ") and prepared.unit == "patient"
+        assert {one.side for one in entries if one.purpose == "training"} == {prepared.side}
     for path in sorted((result.run_directory / "ledgers").glob("*.sqlite")):
         with Ledger.open(path, path.stem) as kept:
             assert 4.9 < kept.spent(1e-5, "patient") <= 5.0
@@ -118,7 +121,7 @@ def test_what_ends_before_it_leaves_counts_all_the_same(
 
 def test_a_limit_stops_it_before_anything_leaves(tmp_path: Path) -> None:
     path = hospitals(tmp_path)
-    path.write_text(TEXT + "epsilon_limit = 0.5\n")
+    path.write_text(path.read_text() + "epsilon_limit = 0.5\n")
     with pytest.raises(WardroundError, match="limit"):
         simulate(path)
     (run,) = (tmp_path / "runs").iterdir()
