@@ -132,7 +132,7 @@ def _at_risk(risk: Values, across: _Scale, top: float) -> list[str]:
     parts = [f'<text x="4" y="{top:g}" font-weight="600">Number at risk</text>']
     for number, row in enumerate(risk["rows"]):
         base = top + 18 * (number + 1)
-        parts.append(_text(_LEFT - 8, base, _short(row["name"], 8), "end", _color(number)))
+        parts.append(_text(4, base, _short(row["name"], 6), "start", _color(number)))
         for time, count in zip(risk["times"], row["counts"], strict=True):
             parts.append(_text(across(time), base, str(count), "middle"))
     return parts

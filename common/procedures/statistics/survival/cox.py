@@ -189,7 +189,7 @@ class Cox(Analysis[CoxOptions]):
             return _nothing(len(at)) if own is None else partial.point(own, covered, at)
         times, grid = self._times(earlier), self.options.grid
         late = self.options.entry is not None
-        start = entry_numbers(seen.start[keep], grid, late) - 1.0
+        start = (entry_numbers(seen.start[keep], grid, late) - 1).astype(np.float64)
         stop = times.ends_of(numbers(seen.time[keep], grid))
         spans = Spans.of(times.ends, start, stop, seen.event[keep])
         risk, tied = partial.risk_sums(z, at, spans, len(times.ends))

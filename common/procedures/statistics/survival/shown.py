@@ -45,7 +45,8 @@ class Line:
     curve, low : of that table; S, and the least that it can be, (M,)
     exact : the table of every time as it is, for figures of the whole curve; None where the steps
         hide too little for it
-    digits : of what is shown; None for all
+    digits : of figures of the whole curve; None for all
+    grains : of which multiples are shown at each step, (J,); None: values as they are
     """
 
     name: str
@@ -58,6 +59,7 @@ class Line:
     low: Floats
     exact: LifeTable | None
     digits: int | None
+    grains: Sequence[float] | None
 
     @property
     def whole(self) -> LifeTable:
@@ -130,12 +132,16 @@ def _lines(
     lines = []
     for name, one in found:
         if places := steps.refined(one, common, least):
-            lines.append(_line(name, one, places, options))
+            lines.append(_line(name, one, places, options, least))
     return lines, common
 
 
 def _line(
-    name: str, counts: steps.Counts, places: steps.Places, options: KaplanMeierOptions
+    name: str,
+    counts: steps.Counts,
+    places: steps.Places,
+    options: KaplanMeierOptions,
+    least_cell: int,
 ) -> Line:
     hidden = steps.hidden(counts, places)
     moved = [not options.exact and one < _HIDDEN for one in hidden]
@@ -144,18 +150,20 @@ def _line(
     table, exact = used.table(every, options.grid), counts.table(every, options.grid)
     ends = np.zeros(len(every), np.bool_)
     ends[[place for place, yes in zip(places, moved, strict=True) if yes]] = True
+    by_step = counts.table(places, options.grid)
     whole = options.exact or sum(hidden) >= 2 * _HIDDEN
     return Line(
         name,
         counts,
         places,
         moved,
-        counts.table(places, options.grid),
+        by_step,
         table,
         curve(table),
         least(table, used.entered, ends),
         exact if whole else None,
         None if options.exact else _DIGITS,
+        None if options.exact else steps.grains(by_step, least_cell * counts.each),
     )
 
 
@@ -184,7 +192,7 @@ def _summary(name: str, lines: Sequence[Line], horizon: float, least: int) -> li
     found = curve(line.whole)
     ends = line.steps.times[-1]
     middle, low, high = median(found.until(ends))
-    if ends < horizon and at(found, horizon) > 0:
+    if ends < horizon and at(found, ends) > 0:
         mean = error = off = math.nan  # the curve ends before
     else:
         mean, error = (digits(one, line.digits) for one in restricted_mean(line.whole, horizon))
@@ -231,13 +239,25 @@ def _values(line: Line, least: int) -> dict[str, Any]:
         "group": line.name,
         "time": [0.0, *map(float, line.steps.times)],
         "at_risk": [rounded(one, least) for one in _staying(line)],
-        "least": [1.0, *(digits(float(one), line.digits) for one in line.low[where])],
+        "least": [1.0, *_rounded(line.low[where], line.grains)],
     }
     for key in ("survival", "lower", "upper", "hazard", "hazard_lower", "hazard_upper"):
         values = getattr(line.curve, key)[where]
         first = 0.0 if key.startswith("hazard") else 1.0
-        found[key] = [first, *(digits(float(one), line.digits) for one in values)]
+        found[key] = [first, *_rounded(values, line.grains)]
+    found["survival"] = np.minimum.accumulate(found["survival"]).tolist()
     return found
+
+
+def _rounded(values: Floats, grains: Sequence[float] | None) -> list[float]:
+    if grains is None:
+        return [float(one) for one in values]
+    return [to_grain(float(one), grain) for one, grain in zip(values, grains, strict=True)]
+
+
+def to_grain(value: float, grain: float) -> float:
+    """The nearest multiple."""
+    return round(round(value / grain) * grain, 4)
 
 
 def digits(value: float, count: int | None) -> float:
@@ -322,7 +342,7 @@ def _notes(
     else:
         found.append(
             f"Shown are steps of {k} persons or more with an event, and none or {k} or more who "
-            "were censored. Figures are of every time of the grid, to four digits, where these "
+            "were censored. Figures are of every time of the grid, so far rounded that they "
             "don't tell what happened when within a step. Within others it counts at the step's "
             "end: “least” is what survival can't be below then, and the shown value is the most."
         )

@@ -17,8 +17,9 @@ Of several groups, times are merged to common steps first, which end where all g
 group's own are parts of these. So a difference of two published tables is a step of one of them.
 
 A curve's value is of every time within steps that can be of 10^16 tables by time or more
-(``hidden``): the four digits that are shown don't choose among these. In other steps, and where the
-steps together hide less than 10^32 for figures of the whole curve, too, all happens at their ends.
+(``hidden``), rounded to what the order of k persons' events and censorings moves it by: from their
+order alone it follows, not from their times. In other steps, and where the steps together hide less
+than 10^32 for figures of the whole curve (four digits), too, all happens at their ends.
 
 Shapes: M times of the grid, J steps.
 """
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import lgamma, log
+from math import floor, lgamma, log, log10
 
 import numpy as np
 
@@ -68,6 +69,11 @@ class Counts:
             not getattr(self, kind)[part].any() or self.persons[kind][part].sum() >= least
             for kind in ("censored", "entered")
         )
+
+    @property
+    def each(self) -> float:
+        """Events of a person who has one."""
+        return float(self.events.sum() / max(1.0, float(self.persons["events"].sum())))
 
     def table(self, places: Places, grid: float) -> LifeTable:
         """By step."""
@@ -156,10 +162,24 @@ def hidden(counts: Counts, places: Places) -> list[float]:
     found = []
     for first, last in runs(places):
         times, ways = last + 1 - first, 0.0
-        for kind in (counts.events, counts.censored):
-            rows = float(kind[first : last + 1].sum())
-            ways += lgamma(rows + times) - lgamma(rows + 1) - lgamma(times)
+        for kind in ("events", "censored"):  # a person's rows may stand together
+            people = float(counts.persons[kind][first : last + 1].sum())
+            ways += lgamma(people + times) - lgamma(people + 1) - lgamma(times)
         found.append(ways / log(10))
+    return found
+
+
+def grains(table: LifeTable, least: float) -> list[float]:
+    """What a curve is rounded to multiples of at each step, (J,): 1, 2 or 5 in a decimal, and no
+    less than what k events that are moved past a censoring change, some k / n^2.
+
+    least : k, times the events that a person has
+    """
+    n = np.maximum(table.at_risk - table.censored, 1.0)
+    found = []
+    for change in np.clip(least / n**2, 1e-4, 0.1).tolist():
+        unit = 10.0 ** floor(log10(change) + 1e-9)
+        found.append(next(one * unit for one in (1, 2, 5, 10) if one * unit >= change * 0.999))
     return found
 
 
