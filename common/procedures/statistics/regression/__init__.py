@@ -6,6 +6,7 @@
     facts       what is agreed on first: levels, means, knots
     design      the design matrix
     rows        before the search: scales, and what is of few persons
+    few         numbers that are categories in disguise, and which cells are few
     solve       symmetric equations, to the last bit alike everywhere
     families    likelihoods of generalised linear models
     newton      where a search stands, by totals

@@ -19,12 +19,13 @@ from wardround.common.procedures.procedure import Shapes
 from wardround.common.procedures.statistics.agreed import Agreed
 from wardround.common.procedures.statistics.frame import Frame, Mask
 from wardround.common.procedures.statistics.regression.design import INTERCEPT, Design
-from wardround.common.procedures.statistics.regression.factors import Number
+from wardround.common.procedures.statistics.regression.factors import Category, Number
 from wardround.common.procedures.statistics.regression.facts import NoAnswer, number
 from wardround.common.tasks.features import one
 
 Floats = NDArray[np.float64]
 _CONSTANT = 1e-14
+_EXACT = ("moments", "outcome", "numbers")
 PERSONS_A_COLUMN = 3
 """DataSHIELD's nfilter.glm: a model of more columns than a third of the persons describes them."""
 
@@ -49,6 +50,12 @@ class Rows:
     def people(self) -> int:
         """How many persons they are of."""
         return len(self.y) if self.whose is None else len(np.unique(self.whose))
+
+    def kind(self, classes: int) -> NDArray[np.int64]:
+        """N: of two classes, whether the outcome isn't 0; -1 of rows that don't count."""
+        found = np.full(len(self.keep), -1, dtype=np.int64)
+        found[self.keep] = (self.y != 0) if classes == 2 else 0
+        return found
 
     def none(self) -> Rows:
         """None of them."""
@@ -102,6 +109,7 @@ def shapes(design: Design, classes: int) -> Shapes:
     """Of the sums before the search. ``classes``: of the outcome, in cells."""
     found: Shapes = {"rows": (1,), "people": (classes,), "wrong": (1,), "hospitals": (1,)}
     found |= {"moments": (2, len(design.names)), "outcome": (4,)}
+    found["numbers"] = (len(design.formula.factors), 2)
     for place, (names, _) in enumerate(design.cells()):
         found[f"cells/{place}"] = (len(names) * classes,)
     for place, _ in _plain(design):
@@ -111,7 +119,7 @@ def shapes(design: Design, classes: int) -> Shapes:
 
 def counts(design: Design, classes: int) -> Iterable[str]:
     """Names of those that count rows or persons."""
-    return [name for name in shapes(design, classes) if name not in ("moments", "outcome")]
+    return [name for name in shapes(design, classes) if name not in _EXACT]
 
 
 def sums(
@@ -122,12 +130,16 @@ def sums(
     wrong : how many outcomes can't be
     classes : 2 where outcomes of 0 are a class, and all others
     """
-    keep, kind = rows.keep, np.zeros(len(frame), dtype=np.int64)
-    kind[keep] = (rows.y != 0) if classes == 2 else 0
+    keep, kind = rows.keep, np.maximum(rows.kind(classes), 0)
     people = frame.counted_people(np.where(keep, kind, -1), classes)
     found: Sums = {"rows": one(len(rows.y)), "people": people, "wrong": one(wrong)}
     found["hospitals"] = one(int(len(rows.y) > 0))
     found["moments"] = np.stack([rows.x.sum(0), (rows.x**2).sum(0)])
+    found["numbers"] = np.zeros((len(design.formula.factors), 2))
+    for place, each in enumerate(design.formula.factors):
+        if not isinstance(each, Category):
+            values = number(frame, each)[keep]
+            found["numbers"][place] = values.sum(), (values**2).sum()
     w, y = rows.weight, rows.y
     logs = np.log(w, where=w > 0, out=np.zeros_like(w))
     found["outcome"] = np.array([w.sum(), (w * y).sum(), rows.offset.sum(), logs.sum()])
@@ -173,13 +185,18 @@ def check(design: Design, total: Sums, least: int, binary: bool, classes: int) -
             f"Too few persons for {columns} columns: at least {PERSONS_A_COLUMN} are needed for "
             "each, or the coefficients would describe persons."
         )
-    few = _few(["the outcome"], people, least, binary, classes)
+    few = few_cells(["the outcome"], people, least, binary, classes)
     for place, (names, _) in enumerate(design.cells()):
-        few += _few(names, total[f"cells/{place}"], least, binary, classes)
+        few += few_cells(names, total[f"cells/{place}"], least, binary, classes)
     for place, factor in _plain(design):
         if float(total[f"other/{place}"][0]) == 0:
             names = [f"{factor.text} = {value}" for value in (0, 1)]
-            few += _few(names, total[f"two/{place}"], least, binary, classes)
+            few += few_cells(names, total[f"two/{place}"], least, binary, classes)
+    refuse(few, least, classes)
+
+
+def refuse(few: Sequence[str], least: int, classes: int) -> None:
+    """Raises NoAnswer where there are such cells."""
     if few:
         raise NoAnswer(
             f"Fewer than {least} persons"
@@ -189,7 +206,14 @@ def check(design: Design, total: Sums, least: int, binary: bool, classes: int) -
         )
 
 
-def _few(names: Sequence[str], people: Floats, least: int, binary: bool, classes: int) -> list[str]:
+def few_cells(
+    names: Sequence[str], people: Floats, least: int, binary: bool, classes: int
+) -> list[str]:
+    """Names of cells of few persons.
+
+    people : of each name by class
+    binary : whether few persons of the outcome's first class are few too
+    """
     cells = people.reshape(len(names), classes)
     small = (cells > 0) & (cells < least)
     if not binary:

@@ -258,3 +258,23 @@ def test_no_regression_under_privacy():
     settings = '[privacy]\nunit = "example"\nnoise_multiplier = 1.0\n'
     with pytest.raises(ConfigError, match="no noise that protects"):
         answer(consortium(), settings=settings, formula="pressure ~ age")
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("pressure ~ age + I(3 * rare + 1)", "value 2 of I(3 * rare + 1)"),
+        ("pressure ~ age + center(rare)", "value 2 of center(rare)"),
+        ("pressure ~ C(sex) + half", "C(sex)[m] and value 2 of half"),
+        ("pressure ~ C(sex) + C(half)", "C(sex)[m] and C(half)[2]"),
+    ],
+)
+def test_no_disguise_hides_an_indicator_of_few(text, named):
+    frames = consortium()
+    for frame in frames:
+        frame["rare"], frame["half"] = 0, 1
+        frame.loc[(frame["sex"] == "f") & (frame["age"] > 60), "half"] = 2
+    frames[0].loc[:2, "rare"] = 1
+    men = frames[0].index[frames[0]["sex"] == "m"][:3]
+    frames[0].loc[men, "half"] = 2  # each level has many, and three persons have both
+    assert named in said(answer(frames, formula=text))
