@@ -35,6 +35,7 @@ from wardround.common.tasks.examples import concatenate as concatenate
 from wardround.common.tasks.fit import Fit as Fit
 from wardround.common.tasks.inputs import in_spans, piece
 from wardround.common.tasks.private import PrivatePreparation
+from wardround.common.tasks.private_sums import ClippedSums, PrivateSums
 from wardround.common.tasks.schema import Schema
 from wardround.common.tasks.to_predict import RowsToPredict
 
@@ -94,6 +95,10 @@ class Task(RowsToPredict[Raw], ABC):
     rowwise: bool = False
     """True where ``prepare`` makes one example of each row, from that row and the totals alone:
     then rows that many clients of a virtual population share are prepared once."""
+
+    metric_bounds: Mapping[str, float] = {}
+    """For private figures (``privacy.covers``): of each sum of ``metrics`` that ``summarise`` needs
+    the largest norm (L2) that one example may have in it; more is cut off. Needs ``rowwise``."""
 
     options_model: type[BaseModel] | None = None
     """The pydantic model of a built-in task's options, for messages about them."""
@@ -315,6 +320,16 @@ class Task(RowsToPredict[Raw], ABC):
     @abstractmethod
     def summarise(self, sums: Sums) -> dict[str, float]:
         """Figures from (added) sums; a figure that is undefined here is left out or NaN."""
+
+    def private_sums(self, totals: Sums, noise: float) -> PrivateSums | None:
+        """What is asked for instead of ``metrics`` where figures carry noise; None where one row
+        may change the figures by any amount.
+
+        noise : about what will be on each number of sensitivity 1 (a standard deviation)
+
+        Default: ``metrics`` of each example, cut off at ``metric_bounds``, where there are some.
+        """
+        return ClippedSums(self, self.metric_bounds) if self.metric_bounds else None
 
     def figure_table(self) -> FigureTable:
         """What this task's figures are, for all that stars, ranks, selects or plots.

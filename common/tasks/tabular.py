@@ -63,6 +63,7 @@ from wardround.common.tasks.data.tables import READABLE
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.private_table import PrivateTable
+from wardround.common.tasks.private_sums import ClassSums, NumberSums, PrivateSums
 from wardround.common.tasks.schema import PREDICTION, RISK, Schema
 from wardround.common.tasks.table_schema import table_schema
 from wardround.common.tasks.tabular_model import make_model
@@ -336,6 +337,15 @@ class TabularTask(TabularRows, Task[Table]):
             assert self.kind != "none"
             sums = class_sums(self.kind, outputs, targets, self.options.bins)
         return sums | losses
+
+    def private_sums(self, totals: Sums, noise: float) -> PrivateSums | None:
+        """None of survival: a row is in a pair with each other one, so one may turn all round."""
+        if self.kind == "survival":
+            return None
+        if self.kind == "regression":
+            return NumberSums(scale(totals)[1])
+        number = 2 if self.kind == "binary" else len(classes(totals, self.options))
+        return ClassSums(self.kind, number, noise)
 
     def summarise(self, sums: Sums) -> dict[str, float]:
         if self.kind == "survival":

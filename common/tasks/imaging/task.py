@@ -42,6 +42,7 @@ from wardround.common.tasks.imaging.private import PrivateImages
 from wardround.common.tasks.imaging.read import digits, read_images
 from wardround.common.tasks.imaging.to_predict import image_pieces, images_of, kept_names
 from wardround.common.tasks.inputs import in_spans, joined, piece
+from wardround.common.tasks.private_sums import ClassSums
 from wardround.common.tasks.schema import Input, Schema, class_outputs
 from wardround.common.tasks.to_predict import Source
 
@@ -227,6 +228,9 @@ class ImagingTask(Task[Images]):
         outputs, targets = checked_outputs(outputs), targets.detach().cpu()
         losses = loss_sum(self.loss(outputs, targets))
         return class_sums(self.kind, outputs, targets, self.options.bins) | losses
+
+    def private_sums(self, totals: Sums, noise: float) -> ClassSums:
+        return ClassSums(self.kind, len(self.options.classes), noise)
 
     def summarise(self, sums: Sums) -> dict[str, float]:
         return with_mean_loss(class_figures(self.kind, sums), sums)

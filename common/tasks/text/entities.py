@@ -72,6 +72,24 @@ def entity_sums(truth: Ints, predicted: Ints, types: int) -> Sums:
     }
 
 
+def entity_counts(truth: Ints, predicted: Ints, types: int) -> Ints:
+    """The first three of ``entity_sums`` of each row: N x 3 x E."""
+    rows, _ = np.nonzero(truth != IGNORED)
+    words = truth != IGNORED
+    found = np.zeros((len(truth), 3, types), dtype=np.int64)
+    if not len(rows):
+        return found
+    true, guessed = (_keys(tags[words], rows, types) for tags in (truth, predicted))
+    hit = np.isin(guessed, true, assume_unique=True)
+    missed = true[np.isin(true, guessed, assume_unique=True, invert=True)]
+    for which, keys in enumerate((guessed[hit], guessed[~hit], missed)):
+        first = keys // types // (len(rows) + 1)
+        found[:, which] = np.bincount(
+            rows[first] * types + keys % types, minlength=len(truth) * types
+        ).reshape(len(truth), types)
+    return found
+
+
 def _keys(tags: Ints, rows: Ints, types: int) -> Ints:
     """One number for each entity, by span and type: equal numbers are equal entities, so counting
     hits is an intersection."""

@@ -35,10 +35,12 @@ from wardround.common.tasks.classes import (
 )
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.shards import shard_sites
+from wardround.common.tasks.private_sums import ClassSums, PrivateSums
 from wardround.common.tasks.schema import TAGS, Input, Output, Schema, class_outputs
 from wardround.common.tasks.text import encoder as files
 from wardround.common.tasks.text.adapters import adapt
 from wardround.common.tasks.text.entities import described_figures, entity_figures, entity_sums
+from wardround.common.tasks.text.entities_noised import EntitySums
 from wardround.common.tasks.text.example import example_sentences, example_texts
 from wardround.common.tasks.text.iob import READABLE, tag_names
 from wardround.common.tasks.text.network import TextModel
@@ -288,6 +290,11 @@ class TextTask(Task[Rows]):
             return class_sums(self.classes, outputs, targets, self.options.bins) | losses
         predicted = outputs.argmax(2).numpy()
         return entity_sums(targets.numpy(), predicted, len(self.options.entities)) | losses
+
+    def private_sums(self, totals: Sums, noise: float) -> PrivateSums:
+        if self.tagging:
+            return EntitySums(self.options.entities)
+        return ClassSums(self.classes, len(self.options.classes), noise)
 
     def summarise(self, sums: Sums) -> dict[str, float]:
         if self.tagging:
