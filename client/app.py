@@ -21,6 +21,7 @@ from wardround.client.requests.judging import answer_judgement
 from wardround.client.requests.layouts import metrics_layout, statistics_layout
 from wardround.client.requests.own_model import keep_own_model
 from wardround.client.requests.preparing import answer_privately, private_shapes
+from wardround.client.requests.private_figures import PrivateFigures
 from wardround.client.requests.received import ModelCache, Received, receive, totals_of
 from wardround.client.requests.steps import answer_step, step_layout
 from wardround.client.secagg.contributions import Step
@@ -46,6 +47,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums
 from wardround.common.flower.hosting import error_reply
 from wardround.common.model.torch_state import ordinary_torch
+from wardround.common.privacy.figures import figures_covered
 from wardround.common.privacy.preparing import phases_of, private_preparation
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import MOST_WARNINGS, DescribeReply, DescribeRequest
@@ -55,6 +57,7 @@ from wardround.common.protocol.layout import LayoutRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.statistics import StatisticsReply, StatisticsRequest
 from wardround.common.protocol.totals import Totals
+from wardround.common.secagg.content import content_digest
 from wardround.common.text import one_line
 
 log = logging.getLogger("wardround.client")
@@ -206,11 +209,21 @@ def evaluate(
         asked = MaskedAsk.of(request.masked, step, content, hospital, state)
         # what is wrong with the request is told: no row has met it yet
         received, best = receive(request, hospital, state, models), request.best_round
+        if figures_covered(hospital.config, hospital.task):
+            return _private_figures(models, received, content, splits).masked(asked)
         return mask_sums(asked, lambda: named(_metric_sums(received, hospital, best, splits)))
     sizes = announced_sizes(hospital)
     splits = [split for split in m.HELD_OUT if sizes[split]]
     received = receive(request, hospital, state, models)
+    if figures_covered(hospital.config, hospital.task):
+        return _private_figures(models, received, content, splits).plain()
     return EvaluateReply(_metric_sums(received, hospital, request.best_round, splits)).to_records()
+
+
+def _private_figures(
+    models: ModelCache, received: Received, content: Content, splits: Sequence[str]
+) -> PrivateFigures:
+    return PrivateFigures.begin(received, models, content_digest(content), splits)
 
 
 def _metric_sums(

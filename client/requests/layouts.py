@@ -13,12 +13,14 @@ from contextlib import contextmanager
 import torch
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.privacy.round import announced_sizes
 from wardround.client.requests.received import ModelCache
 from wardround.client.secagg.masking import is_secure
 from wardround.client.training.evaluation import model_outputs
 from wardround.common.errors import RequestRefused, WardroundError, reason_of
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import own_sums
+from wardround.common.privacy.figures import figure_sums, figures_covered
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.tasks.base import Examples
 
@@ -46,6 +48,10 @@ def metrics_layout(
 ) -> dict[str, Sums]:
     """By split, metric sums of the hospital's own first model over no rows. Raises RequestRefused
     as ``statistics_layout``."""
+    if figures_covered(hospital.config, hospital.task):
+        sizes = announced_sizes(hospital)
+        of_each = private_layout(hospital, totals, digest, models)
+        return {split: of_each for split in HELD_OUT if sizes[split]}
     task, found = hospital.task, dict[str, Sums]()
     training = hospital.config.training.model_copy(update={"compile": False})
     within = task.figure_table().within() if is_secure(hospital) else []
@@ -58,6 +64,18 @@ def metrics_layout(
                 outputs = model_outputs(model, _blank(none), training)[:0]
                 found[split] = task.metrics(outputs, none.targets) | own_sums({}, within)
     return found
+
+
+def private_layout(hospital: Hospital, totals: Sums, digest: str, models: ModelCache) -> Sums:
+    """The figure sums of a split, over no rows, in a private evaluation: the same of each, whether
+    the hospital has rows of it or not. Raises RequestRefused as ``statistics_layout``."""
+    task, training = hospital.task, hospital.config.training.model_copy(update={"compile": False})
+    measure = figure_sums(hospital.config, task, totals)
+    with fixed_words("prepare(), metrics() and private_sums()"):
+        part = next(iter(hospital.without_rows().values()))
+        model, _ = models.get(hospital, totals, digest)
+        none = task.prepare(part, totals, part)
+        return measure.sums(model_outputs(model, _blank(none), training)[:0], none.targets)
 
 
 def _blank(none: Examples) -> Examples:

@@ -35,6 +35,7 @@ from wardround.common.model.saved import PREPARATION
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.results.package import file_digest
 from wardround.common.run.curves import Curves
+from wardround.common.run.sums import KeptSums
 from wardround.common.text import to_json
 
 log = logging.getLogger("wardround.client")
@@ -133,7 +134,8 @@ def _evaluated(
         try:
             sums = evaluate_model(model, examples[split], hospital.task, hospital.config.training)
             found[split] = plain(hospital.task.summarise(sums))
-            curves[split] = Curves.of(sums, found[split])
+            kept = KeptSums(0, {split: sums})
+            curves[split] = Curves.of(kept, split, found[split])
         except Exception as error:  # a task of one's own may do what it likes with few rows
             notes.append(f"Its {split} rows allow no figures ({type(error).__name__}).")
             log.debug("own figures failed", exc_info=True)

@@ -151,24 +151,31 @@ def mask_sums(
     all_asked : whether every sum must have its place, and one that isn't here counts as zero; else
         those that nobody asks for stay here, and all that are asked for must be here
     told : whether the server may know that, and why, ``sums`` fails: it has no part in what is
-        computed; else the answer is one of zeros
-    noised : puts a hospital's part of the noise on the sums, by the group that they go into
+        computed; else the answer tells nothing of it
+    noised : puts a hospital's part of the noise on the sums, by the group that they go into. Where
+        ``sums`` fails then, the noise is sent on zeros, and no count says so: whether it fails on
+        these rows is one more thing that a unit may change
     words : which of the sums this hospital adds as words, and of how many bits
     """
     layout = sums_layout(asked.task.sums_layout())
     check_words(layout, words)
     pending = begin_upload(asked, layout)
 
-    def answer() -> Content:
-        values = _asked_values(layout, sums(), all_asked)
+    def sent(values: Sums) -> Content:
         if noised is not None:
             values = noised(values, pending.limits)
         whole = {name: values[name] for name in layout.update}
         return finish_upload(pending, asked.hospital, whole, values, 1)
 
+    def answer() -> Content:
+        return sent(_asked_values(layout, sums(), all_asked))
+
+    def noise_alone() -> Content:
+        return sent({name: np.zeros(spec.shape) for name, spec in layout.named.items()})
+
     if told:
         return answer()
-    return hiding_failures(pending, asked.hospital, answer)
+    return hiding_failures(pending, asked.hospital, answer, noise_alone if noised else None)
 
 
 def _asked_values(layout: VectorLayout, values: Sums, all_asked: bool) -> Sums:

@@ -7,6 +7,8 @@ hospital work it out alike, and the answer is in what the parties agree on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.settings import Purpose, SharesTable, is_built_in
@@ -55,7 +57,7 @@ def obstacle(config: Config, purpose: Purpose) -> Obstacle | None:
             "set 'local' or 'distributed'",
         )
     if purpose == "evaluation":
-        return ("privacy.covers", f"there is no private {purpose} yet", "leave it out")
+        return _of_figures(config)
     return _unprepared(config)
 
 
@@ -74,7 +76,9 @@ def _unprepared(config: Config) -> Obstacle | None:
 
 def _wants_asking(config: Config, purpose: Purpose) -> bool:
     """Whether a purpose is covered only where somebody names it: columns without a declared range
-    take many units, and a run of few would end."""
+    take many units, and a run of few would end; a task of one's own may say no bounds."""
+    if purpose == "evaluation":
+        return not is_built_in(config.task.name)
     is_table = purpose == "preparation" and config.task.name == "tabular"
     return is_table and not all_declared(_table(config))
 
@@ -83,6 +87,38 @@ def _table(config: Config) -> TabularOptions:
     task = make_task(config)
     assert isinstance(task, TabularTask)
     return task.options
+
+
+def _of_figures(config: Config) -> Obstacle | None:
+    """Why figures can't carry noise, by the settings alone; a task of one's own says itself whether
+    they can (``common/privacy/figures.py``)."""
+    options = config.task.options
+    if config.judgement is not None:
+        return ("judgement", "it adds up to exact figures of the same rows", "remove [judgement]")
+    columns = options.get("columns")
+    if isinstance(columns, Mapping) and columns.get("split") is not None:
+        return (
+            "task.columns.split",
+            "the data says which rows are held out, and may say otherwise the next time, so each "
+            "row would pay for training and figures",
+            "leave task.columns.split out",
+        )
+    if config.task.name != "tabular":
+        return None
+    if options.get("kind") == "survival":
+        return (
+            "task.kind",
+            "a row is in a pair with each other one, and may turn all of them round",
+            "set another kind",
+        )
+    local, missing = options.get("normalise", "federated"), options.get("missing", "median")
+    if local == "local" or (local == "none" and missing == "median"):
+        return (
+            "task.normalise",
+            "inputs follow from a hospital's own training rows, which pay for no figures",
+            "set task.normalise = 'federated', or task.missing to 'drop' with 'none'",
+        )
+    return None
 
 
 def check_covers(config: Config) -> None:

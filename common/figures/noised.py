@@ -23,6 +23,8 @@ import numpy as np
 from wardround.common.figures.areas import Interval, Z
 from wardround.common.figures.sums import Floats
 
+NOT_MEASURABLE = "not measurable"
+"""What stands in the place of a figure that noise hides."""
 WIDEST = 0.5
 """Of a share in [0, 1]: with a wider interval it is not measurable."""
 WIDEST_RATIO = 4.0
@@ -89,10 +91,20 @@ class Share:
             return None
         middle, reach = -line / (2 * square), math.sqrt(inside) / (2 * square)
         low, high, value = middle - reach, middle + reach, top / rows
-        if not clipped:
-            return value, (min(low, value), max(high, value))
-        low, high, value = (min(1.0, max(0.0, one)) for one in (low, high, value))
-        return value, (min(low, value), max(high, value))
+        span = min(low, value), max(high, value)
+        return in_range(value, span) if clipped else (value, span)
+
+
+def in_range(value: float, span: Interval) -> tuple[float, Interval]:
+    """A figure that lies in [0, 1] and its interval, which noise may put outside. What is cut off
+    must not make the interval narrow: it reaches as far from the end as it did from the value.
+
+    >>> in_range(1.5, (1.25, 2.0))
+    (1.0, (0.75, 1.0))
+    """
+    inner = min(1.0, max(0.0, value))
+    low, high = span[0] + min(0.0, inner - value), span[1] + max(0.0, inner - value)
+    return inner, (min(inner, max(0.0, low)), max(inner, min(1.0, high)))
 
 
 def stands_out(count: float, noise: float) -> bool:

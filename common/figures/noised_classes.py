@@ -33,6 +33,7 @@ from wardround.common.figures.noised import (
     Found,
     Measured,
     Share,
+    in_range,
     narrow,
     positive,
     projected,
@@ -42,7 +43,8 @@ from wardround.common.figures.sums import Floats, Sums, ratio
 
 MOST_LOSS_LOGIT = 4.0
 """The loss is of logits cut off at plus and minus this: at most 4.02 a row."""
-_GRID = np.linspace(0.0, 1.0, 2001)
+_GRID = np.linspace(-1.0, 2.0, 6001)
+"""Areas that are tried: noise may put an estimate outside of [0, 1]."""
 _DRAWS = 400
 _BINS = ((1.0, 64), (4.0, 32), (math.inf, 16))
 
@@ -146,13 +148,15 @@ def area_found(positives_K: Floats, negatives_K: Floats, noise: float) -> Found:
     frobenius = bins * (bins - 1) / 2 + bins / 4 - a * bins**2 + (a * bins) ** 2
     by_noise = s2 * (of_negatives + of_positives) - s2 * s2 * frobenius
     by_noise = np.maximum(by_noise, s2 * s2 * frobenius)
-    spread = 1 + ((some + others) / 2 - 1) * ((1 - a) / (2 - a) + a / (1 + a))
-    by_chance = pairs * a * (1 - a) * np.maximum(spread, 0.0)
+    inner = np.clip(a, 0.0, 1.0)
+    star = max(0.0, (some + others) / 2 - 1)
+    spread = 1 + star * ((1 - inner) / (2 - inner) + inner / (1 + inner))
+    by_chance = pairs * inner * (1 - inner) * spread
     inside = np.abs(ordered - a * pairs) <= Z * np.sqrt(by_noise + by_chance)
-    area = min(1.0, max(0.0, ordered / pairs))
     if not inside.any():
-        return area, (area, area)
-    return area, (min(area, float(a[inside][0])), max(area, float(a[inside][-1])))
+        return None
+    area, low, high = ordered / pairs, float(a[inside][0]), float(a[inside][-1])
+    return in_range(area, (min(area, low), max(area, high)))
 
 
 def mean_of(found: list[Found], *, independent: bool = False) -> Found:
@@ -177,10 +181,17 @@ def rows_found(cells: Floats, noise: float, per_row: float = 1.0) -> Found:
     return rows, (max(0.0, rows - error), rows + error)
 
 
-def shown_sums(sums: Mapping[str, NDArray[Any]]) -> Sums:
-    """The histograms as curves can be drawn of them: nothing below 0, the same numbers of rows."""
-    positives, negatives = (np.asarray(sums[key], float) for key in ("positives", "negatives"))
-    return {"positives": projected(positives), "negatives": projected(negatives)}
+def shown_sums(sums: Mapping[str, NDArray[Any]], noise: float) -> Sums:
+    """The histograms as curves can be drawn of them: nothing below 0, the same numbers of rows.
+    Those of a class whose area isn't measurable are zeros; empty where none is."""
+    pair = [np.asarray(sums[key], dtype=np.float64) for key in ("positives", "negatives")]
+    each = zip(*(one.reshape(-1, one.shape[-1]) for one in pair), strict=True)
+    known = np.array([narrow(area_found(p, n, noise)) is not None for p, n in each])
+    if not known.any():
+        return {}
+    known = known.reshape(*pair[0].shape[:-1], 1)
+    positives, negatives = (np.where(known, projected(one), 0.0) for one in pair)
+    return {"positives": positives, "negatives": negatives}
 
 
 def _histograms(sums: Mapping[str, NDArray[Any]], ndim: int) -> tuple[Floats, Floats]:

@@ -20,10 +20,9 @@ import numpy as np
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import RunDirectoryError
 from wardround.common.figures.curves import Groups, groups_of
-from wardround.common.figures.intervals import Intervals, figure_intervals
-from wardround.common.figures.sums import Sums
+from wardround.common.figures.intervals import Intervals
 from wardround.common.run.sums import FILE as SUMS
-from wardround.common.run.sums import read_kept
+from wardround.common.run.sums import KeptSums, read_kept
 
 FILE = "curves.json"
 FORMAT = Format("curves of a run", "remove it: the run then shows no curves or intervals")
@@ -45,13 +44,15 @@ class Curves:
     confusion: list[list[float]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, sums: Sums, figures: Mapping[str, Any], smallest: int = 0) -> Curves:
+    def of(
+        cls, kept: KeptSums, split: str, figures: Mapping[str, Any], smallest: int = 0
+    ) -> Curves:
         """Of a split's added sums and its figures; empty for sums that have no curve.
 
         smallest : as in ``curves.groups_of``; intervals are rounded then, and the confusion of
             several classes is left out
         """
-        intervals = figure_intervals(figures, sums)
+        sums, intervals = kept.sums.get(split, {}), kept.intervals(split, figures)
         if smallest:
             intervals = {
                 name: (round(low, _DIGITS), round(high, _DIGITS))
@@ -92,8 +93,9 @@ def curves_of(folder: Path, overall: Mapping[str, Mapping[str, Any]]) -> dict[st
     """
     if (folder / SUMS).is_file():
         kept = read_kept(folder)
-        parts = kept.sums if kept is not None else {}
-        return {s: Curves.of(one, overall[s]) for s, one in parts.items() if s in overall}
+        if kept is None:
+            return {}
+        return {s: Curves.of(kept, s, overall[s]) for s in kept.sums if s in overall}
     path = folder / FILE
     if not path.is_file():
         return {}

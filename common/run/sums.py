@@ -17,6 +17,7 @@ from typing import Any
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError, RunDirectoryError
+from wardround.common.figures.intervals import Intervals, figure_intervals
 from wardround.common.figures.sums import Sums
 from wardround.common.run.directory import RunDirectory
 
@@ -34,12 +35,21 @@ class KeptSums:
         hospitals
     over : by split, names of the hospitals that they are over
     masked : whether only these sums were seen, and no hospital's own
+    noised : by split, intervals of the figures of sums that carry noise; empty of exact ones. Such
+        ``sums`` are what curves are drawn of, nothing that figures are made of again
     """
 
     round: int
     sums: dict[str, Sums] = field(default_factory=dict)
     over: dict[str, list[str]] = field(default_factory=dict)
     masked: bool = False
+    noised: dict[str, Intervals] = field(default_factory=dict)
+
+    def intervals(self, split: str, figures: Mapping[str, Any]) -> Intervals:
+        """Of a split's figures: worked out from exact sums, or those of noised ones."""
+        if self.noised:
+            return self.noised.get(split, {})
+        return figure_intervals(figures, self.sums.get(split, {}))
 
     def arrays(self) -> Sums:
         """All sums, as ``SPLIT/name``."""
@@ -47,7 +57,8 @@ class KeptSums:
 
     def about(self) -> dict[str, Any]:
         """All but the sums, for JSON."""
-        return {"round": self.round, "over": self.over, "masked": self.masked}
+        values = {"round": self.round, "over": self.over, "masked": self.masked}
+        return values | {"noised": self.noised}
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> KeptSums:
@@ -57,13 +68,17 @@ class KeptSums:
         for key, value in arrays.items():
             split, _, name = key.partition("/")
             sums[split][name] = value
-        return cls(int(about["round"]), sums, over, bool(about["masked"]))
+        noised = {
+            str(split): {str(name): (float(a), float(b)) for name, (a, b) in spans.items()}
+            for split, spans in about.get("noised", {}).items()
+        }
+        return cls(int(about["round"]), sums, over, bool(about["masked"]), noised)
 
 
 def write_sums(run: RunDirectory, kept: KeptSums | None) -> None:
     """Keep them, durably, in the place of what is there; None leaves no file. Raises OSError."""
     path = run.path / FILE
-    if kept is None or not kept.sums:
+    if kept is None or not (kept.sums or kept.noised):
         path.unlink(missing_ok=True)
     else:
         write_tensors(path, kept.arrays(), FORMAT.seal(kept.about()))

@@ -67,7 +67,7 @@ class PrivateSums(ABC):
         noise : standard deviation on each number. Raises ValueError or KeyError for other sums.
         """
 
-    def shown(self, sums: Sums) -> Sums:
+    def shown(self, sums: Sums, noise: float) -> Sums:
         """Of them what curves and thresholds are drawn of; nothing by default."""
         return {}
 
@@ -99,8 +99,8 @@ class ClassSums(PrivateSums):
     def measured(self, sums: Sums, noise: float) -> Measured:
         return (binary_measured if self._kind == "binary" else multiclass_measured)(sums, noise)
 
-    def shown(self, sums: Sums) -> Sums:
-        return shown_sums(sums)
+    def shown(self, sums: Sums, noise: float) -> Sums:
+        return shown_sums(sums, noise)
 
 
 class NumberSums(PrivateSums):
@@ -198,4 +198,4 @@ def _spread(value: float, drawn: Sequence[float], scaled: bool) -> tuple[float, 
 
 def finite_rows(outputs: Tensor) -> Tensor:
     """Of each example whether all that the model says is finite."""
-    return torch.isfinite(outputs).reshape(len(outputs), -1).all(dim=1)
+    return torch.isfinite(outputs).flatten(1).all(dim=1)

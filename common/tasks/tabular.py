@@ -62,8 +62,8 @@ from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.tables import READABLE
 from wardround.common.tasks.losses import cox_loss
 from wardround.common.tasks.options import TabularOptions
-from wardround.common.tasks.private_table import PrivateTable
 from wardround.common.tasks.private_sums import ClassSums, NumberSums, PrivateSums
+from wardround.common.tasks.private_table import PrivateTable
 from wardround.common.tasks.schema import PREDICTION, RISK, Schema
 from wardround.common.tasks.table_schema import table_schema
 from wardround.common.tasks.tabular_model import make_model

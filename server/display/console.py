@@ -16,6 +16,7 @@ from rich.text import Text
 
 from wardround.common.figures.compared import compared, intervals, mean_over, same_hospitals
 from wardround.common.figures.figure import BOUND_SENTENCE, MEAN, Figure, is_number, with_bound
+from wardround.common.figures.noised import NOT_MEASURABLE
 from wardround.common.figures.records import model_bound, model_figure
 from wardround.common.run.report.grouping import hospitals_of
 from wardround.common.run.report.page import human_bytes
@@ -156,7 +157,8 @@ class Progress(Observer):
         if self._primary.name != "loss":
             value = model_figure(row, split, self._primary)
             bound = model_bound(row, split, self._primary)
-            cells[self._primary.name] = with_bound(number(value, 4), bound)
+            text = with_bound(number(value, 4), bound)
+            cells[self._primary.name] = with_span(text, row, split, self._primary.name)
         size = row["bytes_down"] + row["bytes_up"]
         return cells | {"bytes": human_bytes(size), "seconds": f"{row['seconds']['total']:.2f}"}
 
@@ -219,6 +221,14 @@ def comparison_table(comparison: list[dict[str, Any]], figure: Figure) -> Table:
 def number(value: Any, digits: int = 3) -> str:
     """A figure for a table cell; '-' where it is undefined."""
     return f"{value:.{digits}f}" if is_number(value) else "-"
+
+
+def with_span(text: str, row: dict[str, Any], split: str, name: str) -> str:
+    """A figure's text; one with noise has its interval, or is said not to be measurable."""
+    if row.get("intervals") is None or name not in row["overall"].get(split, {}):
+        return text
+    span = row["intervals"].get(split, {}).get(name)
+    return f"{text} ({span[0]:.2f} to {span[1]:.2f})" if span else NOT_MEASURABLE
 
 
 def shown_path(path: Path) -> str:

@@ -30,6 +30,7 @@ from wardround.server.gathering.gatherer import (
     Budgets,
     Evaluated,
     Expected,
+    FiguresOf,
     Gatherer,
     Question,
     RunSettings,
@@ -117,10 +118,15 @@ class CohortGatherer(Gatherer):
         return result
 
     def evaluate(
-        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
+        self,
+        server_round: int,
+        requests: list[Message],
+        members: list[Member],
+        figures: FiguresOf,
+        what: str = "",
     ) -> Evaluated:
         if len(members) < 2 or len(requests) != 1:
-            return self._single.evaluate(server_round, requests, members, what)
+            return self._single.evaluate(server_round, requests, members, figures, what)
         result = Evaluated(bytes_down=_request_bytes(requests[0]) * len(members))
         ((_, _, reply),) = self._messenger.exchange(requests, members[:1])
         try:
@@ -132,7 +138,7 @@ class CohortGatherer(Gatherer):
             result.bytes_up += sum(
                 encoded_bytes(value) for part in sums.values() for value in part.values()
             )
-            self._single.add_figures(result, name, sums)
+            self._single.add_figures(result, name, sums, figures)
         return result
 
     def _refuse(self, refused: Mapping[str, str], step: str) -> list[Refusal]:

@@ -8,7 +8,7 @@ the one that sees sums only. The round loop doesn't know which it uses.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,8 @@ from wardround.server.gathering.messenger import Refusal
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.strategies import StrategyPlan
+
+FiguresOf = Callable[[Sums], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,16 @@ class Gatherer(ABC):
 
     @abstractmethod
     def evaluate(
-        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
+        self,
+        server_round: int,
+        requests: list[Message],
+        members: list[Member],
+        figures: FiguresOf,
+        what: str = "",
     ) -> Evaluated:
         """Added metric sums of the members.
 
+        figures : of one hospital's sums, where these can be seen. Raises ReplyRefused
         what : which model, where it isn't the round's own
         """
 

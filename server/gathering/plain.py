@@ -26,12 +26,12 @@ from wardround.server.gathering.gatherer import (
     Budgets,
     Evaluated,
     Expected,
+    FiguresOf,
     Gatherer,
     Question,
     RunSettings,
     Trained,
     mean_reply,
-    summarise,
 )
 from wardround.server.gathering.messenger import Messenger, sizes
 from wardround.server.gathering.order import InOrder
@@ -123,7 +123,12 @@ class PlainGatherer(Gatherer):
         return result
 
     def evaluate(
-        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
+        self,
+        server_round: int,
+        requests: list[Message],
+        members: list[Member],
+        figures: FiguresOf,
+        what: str = "",
     ) -> Evaluated:
         result = Evaluated(bytes_down=sizes(requests))
         order = InOrder[tuple[str, Mapping[str, Sums]]](_asked(requests, members))
@@ -137,18 +142,20 @@ class PlainGatherer(Gatherer):
                 self._budgets.note_refusal(member.name, error)
                 result.refused.append(self._messenger.tell_refused(member.name, "evaluate", error))
             for name, sums in order.put(member.name, ready):
-                self.add_figures(result, name, sums)
+                self.add_figures(result, name, sums, figures)
         return result
 
-    def add_figures(self, result: Evaluated, name: str, sums: Mapping[str, Sums]) -> None:
+    def add_figures(
+        self, result: Evaluated, name: str, sums: Mapping[str, Sums], figures: FiguresOf
+    ) -> None:
         """Add a hospital's metric sums, by split, and its own figures; or say why they don't fit
         the task or the others'."""
         try:
-            figures = {split: summarise(self._settings.task, part) for split, part in sums.items()}
+            own = {split: dict(figures(part)) for split, part in sums.items()}
             result.sums |= {
                 split: _added(result.sums.get(split), part) for split, part in sums.items()
             }
-            result.hospitals[name] = figures
+            result.hospitals[name] = own
             for split in sums:
                 result.answered.setdefault(split, []).append(name)
             self._messenger.tell_used(name, "evaluate")

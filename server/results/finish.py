@@ -18,14 +18,13 @@ from wardround.common.durable.files import write_atomically
 from wardround.common.durable.tensors import read_tensors
 from wardround.common.figures.areas import Interval, Z
 from wardround.common.figures.figure import MEAN, OVERALL
-from wardround.common.figures.intervals import figure_intervals
 from wardround.common.figures.records import evaluation_of
 from wardround.common.model.saved import MODEL, PREPARATION
 from wardround.common.model_folder.folder import read_schema
 from wardround.common.model_folder.listed import Listed, read_list
 from wardround.common.protocol.names import HELD_OUT
 from wardround.common.run.directory import RunDirectory
-from wardround.common.run.sums import read_sums
+from wardround.common.run.sums import read_kept, read_sums
 from wardround.common.tasks.base import Task
 from wardround.server.results.card_notes import card_notes
 from wardround.server.results.shared import SMALLEST, shared_rounds, shared_summary
@@ -88,7 +87,7 @@ def _spans(
     run: RunDirectory, shown: Mapping[str, Any]
 ) -> dict[str, dict[str, dict[str, Interval]]]:
     """Intervals of the figures that are shown, and of no others."""
-    found = {}
+    found, kept = {}, read_kept(run)
     for split, figures in shown.get("overall", {}).items():
         means = shown.get("within", {}).get(split, {})
         within = {
@@ -100,6 +99,6 @@ def _spans(
             if "variance" in one
         }
         bounded = {name: (max(0.0, low), min(1.0, high)) for name, (low, high) in within.items()}
-        overall = figure_intervals(figures, read_sums(run, split) or {})
+        overall = kept.intervals(split, figures) if kept is not None else {}
         found[split] = {MEAN: bounded, OVERALL: overall}
     return found

@@ -77,6 +77,8 @@ def shared_round(row: Mapping[str, Any], over: Mapping[str, Sequence[str]]) -> d
         "hospitals": {},
         "refused": [],
     }
+    if "intervals" in row:  # of figures with noise, which are all of the sums of many
+        line["intervals"] = {split: row["intervals"].get(split, {}) for split in shown}
     return line | ({"lost": _LOST} if row.get("lost") else {})
 
 
@@ -94,10 +96,10 @@ def shared_curves(
     row = next((row for row in rounds if row["round"] == kept.round), {})
     line = next((row for row in shown if row["round"] == kept.round), {})
     curves = {
-        split: Curves.of(kept.sums[split], figures, SMALLEST)
+        split: Curves.of(kept, split, figures, SMALLEST)
         for split, figures in line.get("overall", {}).items()
         # where it was evaluated again, over others, these are other sums
-        if split in kept.sums and set(kept.over[split]) == set(row["over"][split])
+        if split in kept.over and set(kept.over[split]) == set(row["over"][split])
     }
     found = {split: one for split, one in curves.items() if one.groups or one.intervals}
     return sealed(found, SMALLEST) if found else None

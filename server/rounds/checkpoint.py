@@ -68,7 +68,7 @@ class FederationState:
 
     def keep_sums(self, *evaluations: KeptSums) -> None:
         """Take in what was evaluated, and forget models that the run can't end with any more."""
-        known = self.figure_sums | by_round(one for one in evaluations if one.sums)
+        known = self.figure_sums | by_round(one for one in evaluations if one.sums or one.noised)
         wanted = {self.best_round, max(known, default=None)}
         self.figure_sums = {number: known[number] for number in sorted(known) if number in wanted}
 

@@ -40,7 +40,8 @@ class Evaluator:
     ) -> dict[str, Any]:
         """The round's line of ``metrics.jsonl`` with figures of the state's model, and of the best
         one so far where other hospitals evaluate than before: but not under masks, where two
-        sums of one model over other hospitals would open who joined or left."""
+        sums of one model over other hospitals would open who joined or left, nor where figures
+        carry noise, which is paid for each time."""
 
         def again() -> EvaluationResult:
             path = checkpoint_path(self._run_directory.checkpoints, state.best_round or 0)
@@ -49,7 +50,8 @@ class Evaluator:
         table, best = self._config.evaluation, state.best_round
         result = self._evaluate(runner, state, state.model)
         # personal layers of an earlier round are at no hospital any more
-        may = again if selects(table) and not (runner.entries.personal or self._masked) else None
+        other = runner.entries.personal or self._masked or result.noised  # or it costs once more
+        may = again if selects(table) and not other else None
         noted = note_figure(state, result, self._task.figure_table().primary, may)
         if noted.note is not None and selects(table) and noted.note not in self._told:
             self._told.add(noted.note)

@@ -44,6 +44,7 @@ from wardround.server.rounds.checkpoint import (
 )
 from wardround.server.rounds.ends import MOST_LOST, BudgetsSpent, RoundLost
 from wardround.server.rounds.evaluating import Evaluator, check_selection, round_line
+from wardround.server.rounds.figures import FigureMaker
 from wardround.server.rounds.finishing import chosen_round, finish_model
 from wardround.server.rounds.judging import judge_model
 from wardround.server.rounds.participants import Participants
@@ -115,6 +116,7 @@ class Federation:
             participants=participants,
             totals=Totals.of(totals),
             form=form,
+            figures=FigureMaker(self._config, self._task, totals),
             largest_weight=state.largest_weight,
         )
         norm = state.clipping_norm or self._config.privacy.clipping_norm

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wardround.common.errors import ReplyRefused
+from wardround.common.figures.intervals import Intervals
 from wardround.common.figures.records import Means
 from wardround.common.figures.sums import Sums
 from wardround.common.figures.within import means_of, taken_out
@@ -26,13 +27,13 @@ from wardround.server.gathering.gatherer import (
     Gatherer,
     RunSettings,
     Trained,
-    summarise,
 )
 from wardround.server.gathering.messenger import Refusal
 from wardround.server.gathering.strategy import AskedStrategy
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import holding_out
 from wardround.server.privacy.round import PrivacyPlan
+from wardround.server.rounds.figures import FigureMaker
 from wardround.server.rounds.participants import Participants
 
 
@@ -63,6 +64,8 @@ class EvaluationResult:
     request : one of those that were sent, where any was
     within : means of the hospitals' own figures
     over : names of the hospitals that the figures are over
+    noised : the figures are those of sums with noise, and have intervals that hold it
+    sums : by split, what is kept of the added ones
     """
 
     overall: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -71,6 +74,9 @@ class EvaluationResult:
     request: Message | None = None
     within: dict[str, Means] = field(default_factory=dict)
     over: dict[str, list[str]] = field(default_factory=dict)
+    noised: bool = False
+    intervals: dict[str, Intervals] = field(default_factory=dict)
+    sums: dict[str, Sums] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """The figures, for a line of ``metrics.jsonl``."""
@@ -79,13 +85,13 @@ class EvaluationResult:
             "hospitals": self.gathered.hospitals,
             "within": self.within,
             "over": self.over,
-        }
+        } | ({"intervals": self.intervals} if self.noised else {})
 
     def kept(self, model_round: int, masked: bool) -> KeptSums:
         """The added sums, to be kept: those that each hospital's own figures came in are only means
         (``within``)."""
-        sums = {split: taken_out(one)[0] for split, one in self.gathered.sums.items()}
-        return KeptSums(model_round, sums, dict(self.over), masked)
+        sums = {split: taken_out(one)[0] for split, one in self.sums.items()}
+        return KeptSums(model_round, sums, dict(self.over), masked, dict(self.intervals))
 
     @property
     def hospitals(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -109,11 +115,13 @@ class RoundRunner:
         participants: Participants,
         totals: Totals,
         form: ModelForm,
+        figures: FigureMaker,
         largest_weight: int = 1,
     ) -> None:
         self._largest_weight = largest_weight
         self.config, self.plan, self._task = settings.config, settings.plan, settings.task
         self.participants, self.entries = participants, form.entries
+        self._figure_maker = figures
         self._strategy = AskedStrategy(
             self.plan, seed=self.config.federation.seed, grid=grid, totals=totals, form=form
         )
@@ -180,8 +188,8 @@ class RoundRunner:
         what : which model it is, where it isn't the round's own
         best_round : told where entries are personal: which other model a hospital is to keep
         """
-        started = time.monotonic()
-        result = EvaluationResult()
+        started, maker = time.monotonic(), self._figure_maker
+        result = EvaluationResult(noised=maker.noised)
         members = holding_out(members)
         if not members:
             return result
@@ -190,27 +198,34 @@ class RoundRunner:
         requests = self._strategy.evaluate_requests(
             server_round, shared, addressees, state_rounds, best
         )
-        result.gathered = self.gatherer.evaluate(server_round, requests, members, what)
+        result.gathered = self.gatherer.evaluate(
+            server_round, requests, members, lambda sums: maker.of(sums).figures, what
+        )
+        if result.noised:
+            result.gathered.hospitals = {}
         for split, sums in result.gathered.sums.items():
-            result.overall[split], result.within[split] = self._figures(
-                split, sums, result.hospitals
-            )
             result.over[split] = sorted(result.gathered.answered.get(split, ()))
+            self._add_figures(result, split, sums)
         result.request = requests[0]
         result.seconds = time.monotonic() - started
         return result
 
-    def _figures(
-        self, split: str, sums: Sums, hospitals: dict[str, dict[str, dict[str, float]]]
-    ) -> tuple[dict[str, float], Means]:
+    def _add_figures(self, result: EvaluationResult, split: str, sums: Sums) -> None:
         """Figures of the added sums, and means of the hospitals' own."""
         try:
             sums, means = taken_out(sums)
         except ValueError as error:
             raise ReplyRefused(f"the hospitals' means don't add up ({error})") from None
         within = self._task.figure_table().within()
-        parts = [part[split] for part in hospitals.values() if split in part]
-        return summarise(self._task, sums), means or means_of(parts, within)
+        parts = [part[split] for part in result.hospitals.values() if split in part]
+        hospitals = len(result.over[split])
+        measured = self._figure_maker.of(sums, hospitals)
+        result.overall[split] = measured.figures
+        # of hospitals' own figures most would be noise: a mean of the others would be a choice
+        result.within[split] = {} if result.noised else means or means_of(parts, within)
+        result.sums[split] = self._figure_maker.shown(sums, hospitals)
+        if result.noised:
+            result.intervals[split] = measured.intervals
 
     def _train_requests(
         self,

@@ -20,6 +20,7 @@ from wardround.common.secagg.encoding import CLIPPED, COUNT, FAILED, WEIGHT, Vec
 from wardround.server.gathering.gatherer import (
     Evaluated,
     Expected,
+    FiguresOf,
     Gatherer,
     Question,
     RunSettings,
@@ -132,7 +133,12 @@ class SecureGatherer(Gatherer):
 
     # --- evaluation -----------------------------------------------------------------------------
     def evaluate(
-        self, server_round: int, requests: list[Message], members: list[Member], what: str = ""
+        self,
+        server_round: int,
+        requests: list[Message],
+        members: list[Member],
+        figures: FiguresOf,
+        what: str = "",
     ) -> Evaluated:
         traffic = self._messenger.begin_step()
         result = Evaluated(refused=traffic.refused)

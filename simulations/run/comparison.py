@@ -10,12 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wardround.common.config.load import Config
-from wardround.common.figures.intervals import figure_intervals
 from wardround.common.figures.records import MEAN, OVERALL, evaluation_of, mean_figures
-from wardround.common.figures.sums import Sums
 from wardround.common.model.saved import SavedModel
 from wardround.common.run.directory import RunDirectory
-from wardround.common.run.sums import read_sums
+from wardround.common.run.sums import KeptSums, read_kept
 from wardround.server.members.member import Member
 from wardround.server.observer import Observer
 from wardround.server.rounds.federation import FederationOutcome
@@ -29,6 +27,7 @@ from wardround.simulations.run.baselines import (
 )
 from wardround.simulations.run.saved_models import check_overall, check_saved
 
+_EXACT = "figures of this table are exact, as only a simulation has them; the run's own carry noise"
 Comparison = list[dict[str, Any]]
 
 
@@ -52,7 +51,10 @@ def compare(
         observer.warnings(notes)
         run.update(comparison=[], comparison_notes=notes)
         return []
-    if rounds[-1].get("hidden"):
+    noised = row.get("intervals") is not None
+    if noised:  # nothing saved can be held against figures with noise
+        federated = federated_figures(population, outcome, saved, failures)
+    elif rounds[-1].get("hidden"):
         federated = federated_figures(population, outcome, saved, failures)
         check_overall(population, row, federated)
     else:
@@ -63,7 +65,8 @@ def compare(
             again = federated_figures(population, outcome, saved, failures)
             federated.intervals = again.intervals
     names = sorted(set(federated) - {OVERALL})
-    _add_overall(federated, row["overall"]["test"], read_sums(run, "test"))
+    if not noised or OVERALL not in federated:
+        _add_overall(federated, row["overall"]["test"], read_kept(run))
     columns: dict[str, Figures] = {"federated": federated}
     if config.simulation.baselines and population.members is None:
         observer.progress("training local and pooled models to compare with")
@@ -73,7 +76,7 @@ def compare(
         common = (outcome.totals, failures)
         columns["local"] = local_figures(population, own, *common, rounds=made)
         columns["pooled"] = pooled_figures(population, trained, *common, shown=names, rounds=made)
-    notes = [*failures.notes, *_make_comparable(columns, names)]
+    notes = [*failures.notes, *_make_comparable(columns, names), *([_EXACT] if noised else [])]
     shown = names if population.members is None else []
     table = [_row(columns, name, population.titles) for name in [*shown, MEAN, OVERALL]]
     observer.warnings(notes)
@@ -81,10 +84,10 @@ def compare(
     return table
 
 
-def _add_overall(figures: Figures, overall: dict[str, float], sums: Sums | None) -> None:
+def _add_overall(figures: Figures, overall: dict[str, float], kept: KeptSums | None) -> None:
     """The run's own figures of all rows together, with their intervals."""
     figures[OVERALL] = overall
-    figures.intervals[OVERALL] = figure_intervals(overall, sums) if sums is not None else {}
+    figures.intervals[OVERALL] = kept.intervals("test", overall) if kept is not None else {}
 
 
 def _row(columns: Mapping[str, Figures], name: str, titles: Mapping[str, str]) -> dict[str, Any]:

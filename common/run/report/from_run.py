@@ -14,6 +14,7 @@ from wardround.common.errors import ModelRefused, WardroundError
 from wardround.common.figures.areas import around
 from wardround.common.figures.compared import compared, intervals, span_of
 from wardround.common.figures.figure import MEAN, OVERALL, Figure, FigureTable, is_number
+from wardround.common.figures.noised import NOT_MEASURABLE
 from wardround.common.figures.records import (
     changes_of_hospitals,
     evaluation_of,
@@ -138,6 +139,12 @@ def final_lines(run: RunDirectory) -> list[str]:
             line = f"model of round {chosen}, {split} rows: {figure.name} {', '.join(parts)}"
             spans = intervals(rows, ["federated"], figure).removeprefix("federated ")
             lines.append(line + (f"; 95 % interval of the mean: {spans}" if spans else ""))
+        hidden = evaluation.get("overall", {}).get(split, {}).get(figure.name, 0.0) is None
+        if evaluation.get("intervals") is not None and hidden:
+            lines.append(
+                f"model of round {chosen}, {split} rows: {figure.name} is {NOT_MEASURABLE}: the "
+                "noise, or chance with so few rows, hides it"
+            )
     if not lines and rounds:
         lines.append(f"model of round {chosen or rounds[-1]['round']}: no figure was measured")
     return lines
@@ -173,7 +180,9 @@ def _with_intervals(
         for name, one in within.items()
         if is_number(one.get("variance")) and is_number(one.get("mean"))
     }
-    known = {MEAN: means, OVERALL: curves.intervals if curves is not None else {}}
+    spans = curves.intervals if curves is not None else {}
+    spans = evaluation.get("intervals", {}).get(split, spans)  # of figures with noise
+    known = {MEAN: means, OVERALL: spans}
     return [row | {"intervals": {"federated": known.get(row["hospital"], {})}} for row in rows]
 
 
@@ -249,7 +258,8 @@ def _notes(run: RunDirectory, config: Config | None) -> list[str]:
     if not_chosen := summary.get("not_chosen"):
         notes.append(f"evaluation.select is 'best', but {not_chosen}.")
     elif config.evaluation.select == "best" and summary.get("chosen_round"):
-        notes.append("The model is that of the round with the best validation figure.")
+        chance = ", as far as noise let it be seen" if any("intervals" in x for x in rounds) else ""
+        notes.append(f"The model is that of the round with the best validation figure{chance}.")
     virtual = config.simulation.partition == "virtual"
     if virtual:
         notes.append(

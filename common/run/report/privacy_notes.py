@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wardround.common.config.covers import covered, covers
 from wardround.common.config.load import Config
+from wardround.common.figures.noised import NOT_MEASURABLE
 
 _NEIGHBOURS = {
     "example": "one training row is added or removed",
@@ -57,16 +58,36 @@ def privacy_notes(
         )
     told = {"training": "training", "preparation": "the data's preparation"}
     told |= {"evaluation": "figures on held-out rows, which those patients pay for"}
-    also = [told[one] for one in covered(config) if one in told]
+    noised = [row for row in rounds if row.get("intervals") is not None]
+    also = [told[one] for one in covered(config) if one in told and (one != "evaluation" or noised)]
     notes.append(f"Covered: {', '.join(also)}.")
-    if uncovered := _uncovered(config, baselines):
+    if noised:
+        notes.append(_of_figures(noised))
+    if uncovered := _uncovered(config, baselines, bool(noised)):
         notes.append("Not private: " + "; ".join(uncovered) + ".")
     return notes
 
 
-def _uncovered(config: Config, baselines: Sequence[str]) -> list[str]:
+def _of_figures(noised: Sequence[Mapping[str, Any]]) -> str:
+    """What the noise on figures left of them."""
+    text = (
+        "Figures on held-out rows carry noise too, which those rows' patients pay for; intervals "
+        "hold noise and chance. Rounds are compared, chosen and ended early by these figures"
+    )
+    hidden = {
+        f"{split} {name}"
+        for split, figures in noised[-1]["overall"].items()
+        for name, value in figures.items()
+        if value is None
+    }
+    if not hidden:
+        return f"{text}."
+    return f"{text}. {NOT_MEASURABLE.capitalize()} in the last one: {', '.join(sorted(hidden))}."
+
+
+def _uncovered(config: Config, baselines: Sequence[str], noised: bool) -> list[str]:
     found = []
-    if not covers(config, "evaluation"):
+    if not noised:
         found.append("the figures on held-out rows, whose patients are not in any training part")
         if config.evaluation.select == "best":
             found.append("the choice of the best round, by those figures")

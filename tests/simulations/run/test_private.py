@@ -34,6 +34,7 @@ UNIT = {
         "privacy.clipping=adaptive",
     ],
 }
+ONLY_TRAINING = 'privacy.covers=["training"]'
 PLAIN = "secure_aggregation.enabled=false"
 
 
@@ -146,7 +147,7 @@ def test_a_hospital_at_its_limit_stays_away_and_the_federation_goes_on(
 
 
 def test_when_budgets_are_spent_the_run_ends_with_what_it_has(overrides: list[str]) -> None:
-    sets = [*overrides, *UNIT["distributed"], "federation.rounds=12"]
+    sets = [*overrides, *UNIT["distributed"], "federation.rounds=12", ONLY_TRAINING]
     whole = simulate(overrides=sets)
     limit = whole.rounds[6]["privacy"]["hospital-1"]["epsilon"]
     result = simulate(overrides=[*sets, f"privacy.epsilon_limit={limit + 1e-9}"])
@@ -167,6 +168,7 @@ def test_the_last_round_is_evaluated_whatever_ends_the_run(
     """Evaluated every 5 rounds, ended after 3: by claims that tell that no further round is paid
     for, or only by hospitals that refuse it."""
     sets = [*overrides, *UNIT["distributed"], "federation.rounds=12", "evaluation.every=5"]
+    sets.append(ONLY_TRAINING)
     if not told:
         noted = Budgets.note_claim
 
@@ -215,6 +217,10 @@ def test_a_ledger_that_can_not_vouch_stops_its_hospital(
 
 def test_the_report_says_what_is_private_and_what_is_not(overrides: list[str]) -> None:
     run = simulate(overrides=[*overrides, *UNIT["local"]]).run_directory
+    page = (run / "report.html").read_text()
+    assert "Not private: the sums of the data preparation" in page
+    assert "Figures on held-out rows carry noise too" in page
+    run = simulate(overrides=[*overrides, *UNIT["local"], ONLY_TRAINING]).run_directory
     page = (run / "report.html").read_text()
     for text in (
         "Differential privacy, unit example",
