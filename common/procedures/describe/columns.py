@@ -152,6 +152,13 @@ class Rows:
             who = np.bincount(np.unique(here * most + whose) // most, minlength=size)
         return found | {f"{key}/persons": who.astype(np.float64)}
 
+    def of_persons(self, values: Floats) -> Floats:
+        """N numbers, 0 where there is none, summed for each person; as they are where the study
+        names no patients."""
+        if self._persons is None:
+            return values
+        return np.bincount(self._persons, values).astype(np.float64)
+
     def rows_counted(self, key: str, codes: Ints, size: int) -> Sums:
         """The rows alone."""
         rows = np.bincount(codes[codes >= 0], minlength=size)

@@ -22,8 +22,10 @@ from wardround.common.procedures.describe.columns import Column
 from wardround.common.procedures.hiding import (
     Cell,
     ShownCell,
+    dominated,
     few_values,
     grain,
+    mover,
     rounded,
     shown_cells,
     to_grain,
@@ -109,6 +111,7 @@ def column_of_numbers(
     squares: float,
     last: tuple[Range, Floats, Floats] | None,
     least: int,
+    fourths: float = 0.0,
 ) -> Values:
     """A column of numbers: who has one, mean, deviation and quantiles.
 
@@ -117,6 +120,7 @@ def column_of_numbers(
     first : of step 0
     squares : sum of squared distances from the mean
     last : the finest histogram of rows and of persons; None of a constant column
+    fourths : sum of each person's squared distances, squared
     """
     key = column.key
     count, total = float(first[f"{key}/count"][0]), float(first[f"{key}/sum"][0])
@@ -136,14 +140,19 @@ def column_of_numbers(
         return found | {"mean": _short(mean), "mean_error": _error(mean), "std": 0.0}
     if few_values(last[2], least):
         return found | {"few": True}
-    step = grain(std, float(who[0]), least)
-    found |= {"mean": to_grain(mean, step), "std": to_grain(std, step), "mean_error": step / 2}
     where = quantiles(*last, float(who[0]), least)
     found["quantiles"] = [
         {"p": float(p), "value": float(f"{one[0]:.12g}"), "error": _up(one[1], one[0])}
         for p, one in where.items()
     ]
-    return found
+    if dominated(squares, fourths):
+        return found | {"dominated": True}
+    step = grain(max(std, mover(squares, fourths)), float(who[0]), least)
+    return found | {
+        "mean": to_grain(mean, step),
+        "std": to_grain(std, step),
+        "mean_error": step / 2,
+    }
 
 
 def _named(column: Column) -> Values:

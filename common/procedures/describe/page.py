@@ -62,8 +62,9 @@ def _notes(found: Values) -> list[str]:
         f"A count of fewer than {least} persons is not shown, be it none; others are rounded to "
         f"multiples of {least}.",
         "“not shown”: with it a smaller count beside it could be worked out.",
-        f"Means and deviations are rounded to what {least} persons would typically move them by; ± "
-        "is what a quantile may be off by at most.",
+        f"Means and deviations are rounded to what {least} persons would typically move them by, "
+        "and left out where one person may be most of them, or few have one of a handful of "
+        "values; ± is what a quantile may be off by at most.",
         f"A quantile that fewer than {least} persons lie beyond is left out.",
     ]
 

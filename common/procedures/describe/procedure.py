@@ -3,7 +3,8 @@
 0    rows and persons; of each column of numbers how many there are and their sum; of each declared
      category its cells; the words of all others
 1    squared distances from the mean; cells of the categories that hospitals named
-2    histograms that hold the quantiles
+2    histograms that hold the quantiles; each person's squared distances, squared (for what one
+     may have of all), in units of the variance
 3-5  finer ones, where few far values made these too wide
 
 Under ``[privacy]`` there is one step, of counts in cells that the settings alone fix (``noised``).
@@ -117,7 +118,10 @@ class Describe(Procedure):
                 found |= _counted(column, len(texts) + 2, named)
             return found
         asked = self._histograms(earlier)
-        return {k: v for c, _ in asked for k, v in _counted(c, BINS + 2, named).items()}
+        found = {k: v for c, _ in asked for k, v in _counted(c, BINS + 2, named).items()}
+        if len(earlier) == 2:
+            found |= {f"{column.key}/fourths": (1,) for column, _ in asked}
+        return found
 
     def sums(self, parts: Parts, earlier: Earlier) -> Sums:
         rows = Rows(tables(list(parts.values())), self._task)
@@ -136,8 +140,12 @@ class Describe(Procedure):
                 found |= rows.counted(column.key, rows.codes(column, texts), len(texts) + 2)
             return found
         for column, where in self._histograms(earlier):
-            places = where.places(rows.numbers(column))
-            found |= rows.counted(column.key, places, BINS + 2, once=True)
+            values = rows.numbers(column)
+            found |= rows.counted(column.key, where.places(values), BINS + 2, once=True)
+            if len(earlier) == 2:
+                away = np.nan_to_num(values - _mean(earlier, column)) ** 2
+                away *= _count(earlier, column) / float(earlier[1][f"{column.key}/squares"][0])
+                found[f"{column.key}/fourths"] = one((rows.of_persons(away) ** 2).sum())
         return found
 
     def _first_sums(self, rows: Rows, parts: Sequence[Any]) -> Sums:
@@ -260,7 +268,7 @@ class Describe(Procedure):
         return column_of_categories(column, names, rows, persons, everybody, least)
 
     def _number(self, earlier: Earlier, column: Column, least: int) -> dict[str, Any]:
-        squares, last = 0.0, None
+        squares, last, fourths = 0.0, None, 0.0
         if len(earlier) > 1 and (found := earlier[1].get(f"{column.key}/squares")) is not None:
             squares = float(found[0])
             where = self._ranges_of(earlier, column)
@@ -268,7 +276,10 @@ class Describe(Procedure):
                 rows = sums.get(f"{column.key}/rows")
                 if rows is not None:
                     last = (place, rows, sums.get(f"{column.key}/persons", rows))
-        return column_of_numbers(column, earlier[0], squares, last, least)
+            if last is not None:
+                unit = squares / _count(earlier, column)
+                fourths = float(earlier[2][f"{column.key}/fourths"][0]) * unit**2
+        return column_of_numbers(column, earlier[0], squares, last, least, fourths)
 
 
 def _most_steps(private: bool) -> int:

@@ -25,14 +25,26 @@ HANDFUL = 5
 
 
 def grain(size: float, count: float, least: int) -> float:
-    """The power of ten that a mean or deviation is rounded to: what so many typical persons move
-    it by, or more. ``size``: the deviation of the values, or ``mover``."""
-    moved = least * size / max(1.0, count)
-    return 10.0 ** math.ceil(math.log10(moved)) if moved > 0 else 0.0
+    """What a mean or deviation is rounded to: 1, 2 or 5 times a power of ten, as much as so many
+    typical persons move it by, or more. ``size``: the deviation of the values, or ``mover``."""
+    return short_step(least * size / max(1.0, count))
+
+
+def short_step(moved: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that isn't below it; 0 of 0.
+
+    >>> short_step(0.003), short_step(0.05)
+    (0.005, 0.05)
+    """
+    if not moved > 0:
+        return 0.0
+    power = math.floor(math.log10(moved))
+    found = (float(f"{one}e{power}") for one in (1, 2, 5, 10))
+    return next(one for one in found if one >= moved * (1 - 1e-12))
 
 
 def to_grain(value: float, step: float) -> float:
-    """The nearest multiple of a power of ten, without the tail of a binary fraction; the value
+    """The nearest multiple of such a step, without the tail of a binary fraction; the value
     itself where the step is 0."""
     return float(f"{round(value / step) * step:.12g}") if step else value
 

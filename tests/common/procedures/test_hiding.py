@@ -22,6 +22,7 @@ from wardround.common.procedures.hiding import (
     rounded,
     shown_cells,
 )
+from wardround.common.procedures.spread import first_range
 
 
 def published(
@@ -88,8 +89,6 @@ def test_a_mean_of_whole_numbers_gives_no_count_back(rows: int, missing: int) ->
         "numeric/x/sum": np.array([values.sum()]),
     }
     squares = float(((values - values.mean()) ** 2).sum())
-    from wardround.common.procedures.spread import first_range
-
     where = first_range(values.mean(), values.std())
     assert where is not None
     bins = np.bincount(where.places(values), minlength=where.bins + 2).astype(float)
@@ -104,8 +103,28 @@ def test_a_mean_of_whole_numbers_gives_no_count_back(rows: int, missing: int) ->
     assert set(may) == {1, 2, 3, 4}
 
 
+def test_a_description_shows_no_mean_that_is_one_persons() -> None:
+    values = np.append(np.random.default_rng(3).normal(50.0, 10.0, 300), 9000.0)
+    away = (values - values.mean()) ** 2
+    first = {
+        "rows": np.array([301.0]),
+        "numeric/x/count": np.array([301.0]),
+        "numeric/x/sum": np.array([values.sum()]),
+    }
+    where = first_range(values.mean(), values.std())
+    assert where is not None
+    bins = np.ones(where.bins + 2)
+    sums = float(away.sum()), (where, bins, bins), 5, float((away**2).sum())
+    shown = column_of_numbers(Column("x"), first, *sums)
+    assert shown["dominated"] and "mean" not in shown and "std" not in shown
+    assert len(shown["quantiles"]) == 5
+    usual = column_of_numbers(Column("x"), first, *sums[:3])
+    assert "mean" in usual
+
+
 def test_the_grain_is_what_so_many_persons_move() -> None:
-    assert grain(10.0, 1000, 5) == 0.1  # 5 * 10 / 1000 is 0.05
+    assert grain(10.0, 1000, 5) == 0.05  # 5 * 10 / 1000
+    assert grain(10.0, 900, 5) == 0.1  # 5 * 10 / 900 is 0.056
     assert grain(0.0, 1000, 5) == 0.0
 
 

@@ -34,7 +34,6 @@ from wardround.common.procedures.statistics.frame import Floats, Frame
 from wardround.common.procedures.statistics.result import Cell, Result, Sheet, Told
 from wardround.common.settings.analyses.counts import CorrelationOptions
 
-_STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 _MOST = 1e10
 """Of a^2, in which it is most of any sum: a^4 stays within what can be added."""
 _TURNED = 4.0
@@ -68,11 +67,9 @@ class Pair:
         return max(-1.0, min(1.0, self.covariance / spread)) if spread > 0 else math.nan
 
     def step(self, least: int) -> float:
-        """A short number, what so many persons would move r by, or more."""
+        """What so many persons would move r by, or more."""
         each = max(_TURNED, self.moved / math.sqrt(self.first * self.second))
-        moved = least * each / max(1.0, self.people)
-        unit = 10.0 ** math.floor(math.log10(moved))
-        return next(unit * one for one in _STEPS if unit * one >= moved * (1 - 1e-12))
+        return grain(each, self.people, least)
 
 
 class Correlation(Analysis[CorrelationOptions]):
@@ -124,14 +121,12 @@ class Correlation(Analysis[CorrelationOptions]):
             "sums": away.T @ has,
             "squares": (away**2).T @ has,
         }
-        pairs, whose = list(zip(*upper, strict=True)), frame.whose
-        each: list[Floats] = [away[:, i] * away[:, j] for i, j in pairs]
-        if whose is not None:
-            each = [np.bincount(whose, one).astype(np.float64) for one in each]
-        squared = [np.minimum(one**2, _MOST) for one in each]
+        pairs = list(zip(*upper, strict=True))
+        each = [away[:, i] * away[:, j] for i, j in pairs]
+        squared = [np.minimum(frame.of_persons(one) ** 2, _MOST) for one in each]
         found["squared"] = np.array([float(one.sum()) for one in squared])
         found["fourth"] = np.array([float((one**2).sum()) for one in squared])
-        if whose is None:
+        if frame.whose is None:
             return found
         both = [float(frame.people(there[:, i] & there[:, j])) for i, j in pairs]
         found["pair persons"] = np.array(both)

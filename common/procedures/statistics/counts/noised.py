@@ -19,7 +19,7 @@ from wardround.common.procedures.spread import QUANTILES, Range
 from wardround.common.procedures.statistics.frame import Floats, Ints
 from wardround.common.procedures.statistics.result import Cell
 
-BINS = 64
+BINS = 32
 PLACES = BINS + 1
 """With the missing ones'."""
 WITHIN = 1.96

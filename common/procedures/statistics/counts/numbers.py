@@ -205,9 +205,9 @@ class Numbers:
                     found["drift"][column, group] = away.sum()
                     found["squares"][column, group] = (away**2).sum()
                 elif one.squares > 0:
-                    parts = away**2 * (one.rows / one.squares)
-                    each = parts if frame.whose is None else np.bincount(frame.whose[mine], parts)
-                    found["fourths"][column, group] = (each**2).sum()
+                    parts = np.zeros(len(numbers))
+                    parts[mine] = away**2 * (one.rows / one.squares)
+                    found["fourths"][column, group] = (frame.of_persons(parts) ** 2).sum()
         return found
 
     # --- what follows from totals ----------------------------------------------------------------

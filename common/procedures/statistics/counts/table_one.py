@@ -131,8 +131,8 @@ class TableOne(OfMeans[TableOneOptions]):
         medians: Row = []
         for one in series:
             found = one.quantiles(least)
-            parts = [found[p][0] for p in (0.5, 0.25, 0.75) if p in found]
-            text = "{:.6g} [{:.6g}, {:.6g}]".format(*parts) if len(parts) == 3 else None
+            parts = [_as_sure(*found[p]) for p in (0.5, 0.25, 0.75) if p in found]
+            text = "{} [{}, {}]".format(*parts) if len(parts) == 3 else None
             medians.append(text)
         differences = [
             abs(a["mean"] - b["mean"]) / math.sqrt((a["sd"] ** 2 + b["sd"] ** 2) / 2)
@@ -181,6 +181,15 @@ def _with_share(cell: ShownCell, line: Sequence[ShownCell], least: int) -> Cell:
     if cell.state != "shown" or not total:
         return text_of(cell, least)
     return f"{cell.rows} ({100 * cell.rows / total:.1f} %)"
+
+
+def _as_sure(value: float, error: float) -> str:
+    """A number with the digits that its error leaves."""
+    if not error:
+        return f"{value:.6g}"
+    digits = -math.floor(math.log10(error))
+    text = f"{value:.{max(0, digits)}f}" if digits > -6 else f"{value:.6g}"
+    return text if float(text) else text.removeprefix("-")
 
 
 def _smd_of(counts: Floats | None) -> float | None:

@@ -26,6 +26,10 @@ class Of(NamedTuple):
     mean: float
     variance: float
 
+    def resized(self, rows: float) -> Of:
+        """The same of another number."""
+        return Of(rows, self.mean, self.variance)
+
 
 class Outcome(NamedTuple):
     """A test's outcome. ``within``: degrees of freedom of the denominator, where there are two."""

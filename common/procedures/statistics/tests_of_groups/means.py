@@ -201,7 +201,7 @@ def two_means(used: Used, told: Told, pooled: bool) -> Row:
     error, _ = standard_error(of[0], of[1], pooled)
     if used.few_left:
         sizes = used.sizes(told.least)
-        around = [one._replace(rows=size) for one, size in zip(of, sizes, strict=True)]
+        around = [one.resized(size) for one, size in zip(of, sizes, strict=True)]
         _, freedom = standard_error(around[0], around[1], pooled)
         test = t_of(test.statistic, freedom)
     step = max(first.step(told.least), second.step(told.least))
