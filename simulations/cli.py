@@ -173,7 +173,7 @@ def analyse(
             resume=resume,
             observer=_Lines(console, status.update),
         )
-    for text in answers(found.published[FILE]) if FILE in found.published else ():
+    for text in answers(found.published[FILE], console.width) if FILE in found.published else ():
         console.print(text)
     for name in found.published:
         console.print(Text(f"{name}: {shown_path(found.run_directory / name)}"))
@@ -225,6 +225,14 @@ def init(
             "--network", help="Write network.toml and study.toml instead, into PATH's folder."
         ),
     ] = False,
+    statistics: Annotated[
+        bool,
+        typer.Option(
+            "--statistics",
+            help="With --data: write a study of statistics instead, for `wardround analyse`; "
+            "--target is then the outcome.",
+        ),
+    ] = False,
 ) -> None:
     """Write a commented federation.toml to start from, or the files of a network and a study.
 
@@ -233,12 +241,14 @@ def init(
     """
     from wardround.simulations.default import default_config_text
 
-    if data is None and (target or positive or dialect):
-        raise ConfigError("--target, --positive and --dialect go with --data FOLDER-OR-FILE")
+    if data is None and (target or positive or dialect or statistics):
+        raise ConfigError(
+            "--target, --positive, --dialect and --statistics go with --data FOLDER-OR-FILE"
+        )
     if data is not None:
         if network:
             raise ConfigError("--data and --network don't go together; choose one")
-        _init_data(path, data, target, positive or [], dialect or [])
+        _init_data(path, data, target, positive or [], dialect or [], statistics)
     elif network:
         _init_network(path)
     else:
@@ -261,7 +271,12 @@ def _init_network(path: Path) -> None:
 
 
 def _init_data(
-    path: Path, data: Path, target: str | None, positive: list[str], dialect: list[str]
+    path: Path,
+    data: Path,
+    target: str | None,
+    positive: list[str],
+    dialect: list[str],
+    statistics: bool,
 ) -> None:
     """Look, decide, try, write, and show why."""
     from wardround.common.text import one_line
@@ -270,14 +285,15 @@ def _init_data(
 
     if path.exists():
         raise ConfigError(f"{path}: exists already; name another file")
-    begun = begin(path, data, target, positive, dialect)
+    begun = begin(path, data, target, positive, dialect, statistics)
     _write(path, begun.text)
     console = new_console(100)
     console.print(hospitals_table(begun.found))
     console.print(columns_table(begun.decision))
+    next_ = "analyse" if statistics else "simulate"
     for line in (*begun.found.notes, *begun.decision.told, *begun.decision.problems):
         print(f"- {one_line(line, limit=2000)}")
-    print(f"wrote {path}, and tried it on these data; next: wardround simulate {path}")
+    print(f"wrote {path}, and tried it on these data; next: wardround {next_} {path}")
 
 
 def _write(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.simulations.beginning.check import problems
 from wardround.simulations.beginning.decide import Decision, decide
 from wardround.simulations.beginning.found import Found, find
+from wardround.simulations.beginning.questions import answers, study_text
 from wardround.simulations.beginning.text import federation_text
 
 
@@ -35,11 +36,13 @@ def begin(
     target: str | None = None,
     positive: Sequence[str] = (),
     dialect: Sequence[str] = (),
+    statistics: bool = False,
 ) -> Begun:
     """Look at ``data`` and make the text of a ``federation.toml`` that will lie at ``path``.
 
     target : a column's name; None: the one whose name says it
     positive : texts of the target that mean 1, where these aren't plain
+    statistics : a study of statistics is made instead, and the target is the outcome
     dialect : 'key=value' of ``[task.dialect]``, where a file can be read in two ways
 
     Raises ConfigError where the researcher must say more, and DataError with every problem of every
@@ -55,9 +58,9 @@ def begin(
             )
         raise DataError("\n".join(lines))
     decision = decide(found, target, positive)
-    text = federation_text(decision, found, _relative(found.path, path), keys)
-    config = parse_config(text, path=path)
-    if wrong := problems(config):
+    made, tried = (study_text, answers) if statistics else (federation_text, problems)
+    text = made(decision, found, _relative(found.path, path), keys)
+    if wrong := tried(parse_config(text, path=path)):
         raise DataError("\n".join(wrong))
     return Begun(text, found, decision)
 

@@ -66,6 +66,11 @@ class Decision:
     told: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def missing_values(self) -> tuple[str, ...]:
+        """Every text that means missing."""
+        return (*MISSING, *self.missing)
+
     def of(self, role: str) -> list[Role]:
         """The columns of a role."""
         return [one for one in self.roles.values() if one.role == role]

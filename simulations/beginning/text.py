@@ -13,7 +13,7 @@ from wardround.common.names import names_of
 from wardround.common.tasks.data.mapping.units import is_unit
 from wardround.common.text import one_line
 from wardround.simulations.beginning.decide import Decision
-from wardround.simulations.beginning.found import MISSING, Found
+from wardround.simulations.beginning.found import Found
 from wardround.simulations.beginning.roles import Role, share
 from wardround.simulations.search.values import toml_text
 
@@ -31,9 +31,9 @@ def federation_text(decision: Decision, found: Found, path: str, dialect: Mappin
     dialect : keys of ``[task.dialect]`` that the researcher gave
     """
     parts = [
-        _head(decision, found),
-        _federation(decision, path),
-        _data(decision, found, path),
+        head_lines(decision, found),
+        federation_lines(decision),
+        data_lines(decision, found, path),
         _task(decision, dialect),
         _columns(decision),
         _rest(decision, found),
@@ -57,7 +57,8 @@ def _comment(text: str, begin: str = "# ", again: str = "#   ") -> Iterator[str]
     yield line.rstrip()
 
 
-def _head(decision: Decision, found: Found) -> Iterator[str]:
+def head_lines(decision: Decision, found: Found) -> Iterator[str]:
+    """Who wrote it, and what to know of the data."""
     yield "# Written by wardround init from a look at the data; every key may be changed."
     yield "# All keys: docs/configuration.md"
     lines = [*found.notes, *decision.told, *decision.problems]
@@ -68,13 +69,15 @@ def _head(decision: Decision, found: Found) -> Iterator[str]:
             yield from _comment(line, "# - ", "#   ")
 
 
-def _federation(decision: Decision, path: str) -> Iterator[str]:
+def federation_lines(decision: Decision, rounds: bool = True) -> Iterator[str]:
+    """``[federation]``, and what two hospitals need. ``rounds``: whether a model is trained."""
     count = decision.hospitals.count
     plain = unicodedata.normalize("NFKD", decision.target.names[0]).encode("ascii", "ignore")
     words = [word for word in _NO_WORD.split(plain.decode()) if word]
     yield "[federation]"
     yield f'name = "{"-".join(words).lower()[:40] or "study"}"'
-    yield "rounds = 30"
+    if rounds:
+        yield "rounds = 30"
     yield f"min_clients = {least_clients(count)}  # of {count} hospitals"
     if count == 2:
         yield ""
@@ -87,7 +90,8 @@ def least_clients(count: int) -> int:
     return max(min(count, 3), 2 * count // 3)
 
 
-def _data(decision: Decision, found: Found, path: str) -> Iterator[str]:
+def data_lines(decision: Decision, found: Found, path: str) -> Iterator[str]:
+    """``[data]``."""
     what = {
         "sites": "each file or folder in it is a hospital",
         "column": "one data set; each value of simulation.column is a hospital",
@@ -111,12 +115,15 @@ def _task(decision: Decision, dialect: Mapping[str, Any]) -> Iterator[str]:
         if role.negative is not None and len(role.negative) > 0:
             yield f"negative = {toml_text(list(role.negative))}"
     if decision.missing:
-        yield f"missing_values = {toml_text(list([*MISSING, *decision.missing]))}"
-    if dialect:
-        yield ""
-        yield "[task.dialect]"
-        for key, value in dialect.items():
-            yield f"{key} = {toml_text(value)}"
+        yield f"missing_values = {toml_text(list(decision.missing_values))}"
+    lines = dialect_lines(dialect)
+    yield from ["", *lines] if lines else []
+
+
+def dialect_lines(dialect: Mapping[str, Any]) -> list[str]:
+    """``[task.dialect]``; none where nothing was given."""
+    found = [f"{key} = {toml_text(value)}" for key, value in dialect.items()]
+    return ["[task.dialect]", *found] if found else []
 
 
 def _columns(decision: Decision) -> Iterator[str]:
@@ -127,19 +134,28 @@ def _columns(decision: Decision) -> Iterator[str]:
         for role in decision.of(key):
             yield f"{key} = {toml_text(role.name)}  # {role.why}"
     for key in ("numeric", "categorical", "binary", "ignore"):
-        yield from _list(decision, key, decision.of(key))
+        yield from column_list(decision, key, decision.of(key))
+    yield from text_tables(decision.of("binary"))
+    yield from _expected(decision)
+    yield from code_tables([*decision.roles.values()])
+
+
+def text_tables(roles: Sequence[Role]) -> Iterator[str]:
+    """Which texts of columns of a yes or no mean which."""
     for key, tables in (
-        ("positive", {r.name: r.positive for r in decision.of("binary") if r.positive}),
-        ("negative", {r.name: r.negative for r in decision.of("binary") if r.negative}),
+        ("positive", {role.name: role.positive for role in roles if role.positive}),
+        ("negative", {role.name: role.negative for role in roles if role.negative}),
     ):
         if tables:
             yield ""
             yield f"[task.columns.{key}]"
             for name, texts in tables.items():
                 yield f"{toml_key(name)} = {toml_text(list(texts or []))}"
-    yield from _expected(decision)
-    coded = [role for role in decision.roles.values() if role.codes]
-    for role in coded:
+
+
+def code_tables(roles: Sequence[Role]) -> Iterator[str]:
+    """How hospitals write categories."""
+    for role in (role for role in roles if role.codes):
         yield ""
         yield f"[task.columns.codes.{toml_key(role.name)}]  # how hospitals write it"
         for name, texts in role.codes.items():
@@ -169,7 +185,8 @@ def _expected(decision: Decision) -> Iterator[str]:
         yield f"{toml_key(name)} = {{ unit = {toml_text(unit)}{median} }}"
 
 
-def _list(decision: Decision, key: str, roles: Sequence[Role]) -> Iterator[str]:
+def column_list(decision: Decision, key: str, roles: Sequence[Role]) -> Iterator[str]:
+    """A list of columns, with why each is in it; nothing where there is none."""
     if not roles and key != "numeric":
         return
     if not roles:
@@ -195,6 +212,11 @@ def _rest(decision: Decision, found: Found) -> Iterator[str]:
     yield "lr = 0.1"
     yield "batch_size = 16"
     yield ""
+    yield from simulation_lines(decision, found)
+
+
+def simulation_lines(decision: Decision, found: Found) -> Iterator[str]:
+    """``[simulation]``, and who the hospitals would be between machines."""
     yield "[simulation]"
     hospitals = decision.hospitals
     yield f'partition = "{hospitals.partition}"'

@@ -21,8 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.figures.sums import Sums
-from wardround.common.tasks.columns import column_key, numeric_columns, target_columns
-from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.columns import (
+    category_codes,
+    column_key,
+    numeric_columns,
+    target_columns,
+)
+from wardround.common.tasks.data.table import Cells, Table
 from wardround.common.tasks.features import NOT_A_NUMBER
 from wardround.common.tasks.tabular import TabularTask
 
@@ -128,7 +133,7 @@ class Rows:
             two = options.target_values if column.target else options.binary_values(column.name)
             values = two.read(part, column.name)
             return np.where(np.isnan(values), other + 1, np.nan_to_num(values)).astype(np.int64)
-        cells = part.categories(column.name)
+        cells = self._cells(part, column)
         found = (other + 1 if cell is None else places.get(cell, other) for cell in cells)
         return np.fromiter(found, np.int64, len(cells))
 
@@ -173,7 +178,7 @@ class Rows:
         """
         least, found = self._task.options.min_category_count, dict[str, int]()
         for column in columns:
-            cells = np.concatenate([part.categories(column.name) for part in self._parts]).tolist()
+            cells = np.concatenate([self._cells(part, column) for part in self._parts]).tolist()
             rows = Counter(cell for cell in cells if cell is not None)
             shared = rows
             if self._people is not None:
@@ -184,9 +189,13 @@ class Rows:
                     found[column_key(self._with(column, text), _WORD, column.name, text)] = count
         return found
 
+    def _cells(self, part: Table, column: Column) -> Cells:
+        """A column's texts, by the names that ``task.columns.codes`` gives."""
+        return category_codes(part, column.name, self._task.options).cells()
+
     def _with(self, column: Column, text: str) -> Table:
         """The part that has a row with the text: an error names its place."""
-        having = (part for part in self._parts if (part.categories(column.name) == text).any())
+        having = (part for part in self._parts if (self._cells(part, column) == text).any())
         return next(having, self._parts[0])
 
 
