@@ -20,6 +20,7 @@ NAMES = (
     "fed_heart_dp",
     "accountant",
     "dpsgd",
+    "engines",
     "deployment",
     "studies",
     "serving",

@@ -115,6 +115,8 @@ def test_examples_are_protected(folder: Path) -> None:
         ("ffa_lora", "bookkeeping"),
         ("full", "bookkeeping"),
         ("adalora", "functional"),
+        ("lora", "opacus"),
+        ("full", "opacus"),
     ],
 )
 def test_clipped_gradients_are_those_of_autograd(folder, kind, tuning, form, caplog) -> None:
@@ -138,7 +140,8 @@ def test_clipped_gradients_are_those_of_autograd(folder, kind, tuning, form, cap
         norm = torch.sqrt(sum(g.square().sum() for g in found))
         for total, gradient in zip(expected, found, strict=True):
             total += gradient * torch.clamp(bound / norm, max=1.0)
-    engine = make_unit_gradients(model, task.loss)
+    asked = "opacus" if form == "opacus" else "auto"
+    engine = make_unit_gradients(model, task.loss, asked)
     result = engine.clipped_sum(
         examples.inputs, examples.targets, None, len(examples), Clipping(bound)
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,9 +20,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.client.gradients.by_hand import LowRank, agree, by_hand, losses
+from wardround.client.data.hospital import Units
 from wardround.client.gradients import Clipping, functional, make_unit_gradients
 from wardround.client.gradients.sampled import Sampled
+from wardround.client.privacy.steps import ClippedGradients
 from wardround.common.errors import TaskError
+from wardround.common.privacy.schedule import Bound
+from wardround.common.settings import PrivacyTable
+from wardround.common.tasks.base import Examples
 
 LENGTH, WORDS = 5, 9
 
@@ -279,6 +285,31 @@ def test_dropout_between_recurrent_layers_is_not_within_the_recurrence() -> None
     error = float((found.var() + wanted.var()).sqrt()) / 600**0.5
     assert float(wanted.std()) > 0.01 and abs(float(found.mean() - wanted.mean())) < 4 * error
     assert 0.9 < float(found.std() / wanted.std()) < 1.1
+
+
+@pytest.mark.parametrize("clipping", ["flat", "per_layer", "adaptive"])
+def test_patients_sums_are_the_same_whatever_the_engine(clipping: str) -> None:
+    """As a hospital's round asks for them: of the drawn patients, with the quantile coordinate."""
+    model, inputs, targets = build("lstm", 40)
+    units = Units.of(np.repeat(np.arange(9), [1, 9, 2, 3, 5, 1, 4, 12, 3]), 8, 0)
+    bound = Bound(0.2, 0.1 if clipping == "adaptive" else 0.0)
+    drawn = np.array([1, 3, 7, 8])
+    totals = []
+    for engine in ("own", "opacus", "auto"):
+        table = PrivacyTable(unit="patient", noise_multiplier=1.0, engine=engine, clipping=clipping)
+        sums = ClippedGradients(model, losses, Examples(inputs, targets), units, table)
+        totals.append(sums.total(drawn, bound))
+        assert not sums.total(drawn[:0], bound).any()  # nobody was drawn
+    rows = np.concatenate([units.rows[units.starts[i] : units.starts[i + 1]] for i in drawn])
+    owner = np.repeat(np.arange(4), np.diff(units.starts)[drawn]).tolist()
+    wanted, norms = by_hand(
+        model, inputs[rows], targets[rows], owner, 4, 0.2, clipping == "per_layer"
+    )
+    expected = torch.cat([g.flatten() for g in wanted]).numpy()
+    if clipping == "adaptive":
+        expected = np.append(expected, 0.1 * sum(0.5 if n <= 0.2 else -0.5 for n in norms))
+    for total in totals:
+        np.testing.assert_allclose(total, expected, atol=1e-6)
 
 
 # --- what is told -------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -143,11 +143,14 @@ def test_evaluation_in_pieces_gives_the_same_outputs() -> None:
         assert max(cramped.sizes[-4:]) <= 5
 
 
-def test_clipped_sums_in_pieces_are_the_same_sums(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("engine", ["own", "opacus"])
+def test_clipped_sums_in_pieces_are_the_same_sums(
+    engine: Literal["own", "opacus"], caplog: pytest.LogCaptureFixture
+) -> None:
     torch.manual_seed(0)
     data = rows(30)
     units = Units.of(np.repeat(np.arange(12), [1, 5, 2, 3, 1, 1, 4, 2, 3, 2, 5, 1]), 32, 0)
-    table = PrivacyTable(unit="patient", noise_multiplier=1.0)
+    table = PrivacyTable(unit="patient", noise_multiplier=1.0, engine=engine)
     model = residual()
 
     def total(model: nn.Module, training: TrainingTable | None = None) -> np.ndarray:
@@ -160,7 +163,8 @@ def test_clipped_sums_in_pieces_are_the_same_sums(caplog: pytest.LogCaptureFixtu
         np.testing.assert_allclose(part, whole, rtol=1e-4, atol=1e-6)
     cramped = Cramped(model, 10)
     np.testing.assert_allclose(total(cramped), whole, rtol=1e-4, atol=1e-6)
-    assert "going on with 8" in caplog.text and max(cramped.sizes) <= 10
+    assert "going on with 8" in caplog.text
+    assert engine == "opacus" or max(cramped.sizes) <= 10  # there a copy is what runs
 
 
 def test_what_fits_is_remembered_for_each_kind_of_work() -> None:
