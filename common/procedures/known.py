@@ -12,6 +12,7 @@ from wardround.common.procedures.finished import check_finished
 from wardround.common.procedures.monitor.procedure import Monitor
 from wardround.common.procedures.procedure import Earlier, FinishedModel, Procedure
 from wardround.common.procedures.statistics.procedure import Statistics
+from wardround.common.procedures.trees.noised import NoisedTrees
 from wardround.common.procedures.trees.procedure import TreesProcedure
 from wardround.common.procedures.words import Words
 from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, STATISTICS, TREES
@@ -27,14 +28,25 @@ _KINDS: dict[str, type[Procedure]] = {
 }
 
 
+_NOISED: dict[str, type[Procedure]] = {TREES: NoisedTrees}
+"""Those that ask for something else with ``[privacy]``."""
+
+
+def _kind(config: Config) -> type[Procedure] | None:
+    name = config.procedure.name
+    return (_NOISED.get(name) if config.privacy.enabled else None) or _KINDS.get(name)
+
+
 def steps_of(config: Config) -> int:
     """The most steps of the configured procedure, which isn't training."""
-    return _KINDS[config.procedure.name].planned_steps(config)
+    kind = _kind(config)
+    assert kind is not None  # one that isn't known was refused when it was read
+    return kind.planned_steps(config)
 
 
 def needs_model(config: Config) -> bool:
     """Whether the configured procedure is asked of a finished model."""
-    kind = _KINDS.get(config.procedure.name)
+    kind = _kind(config)
     return kind is not None and kind.needs_model
 
 
@@ -51,7 +63,8 @@ def make_procedure(
 
     model : as ``Procedure.of``
     """
-    kind = _KINDS[config.procedure.name]
+    kind = _kind(config)
+    assert kind is not None
     if kind.needs_model:
         check_finished(config, task, model)
     return kind.of(config, task, model)

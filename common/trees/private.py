@@ -146,12 +146,34 @@ def leaf_sums(
 
     gradients, hessians : N x K, as ``Objective.gradients`` gives them
     """
-    count = 1 << growth.depth
-    leaf = tree.reached(rows) - (count - 1)
+    count, leaf = 1 << growth.depth, leaves_of(tree, rows, growth.depth)
     whole = clipped(gradients / growth.scale, hessians)
     flat = whole.reshape(len(whole), int(np.prod(whole.shape[1:])))
     sums = [np.bincount(leaf, one, count) for one in flat.T.astype(np.float64)]
     return np.stack(sums, axis=1).reshape(count, *whole.shape[1:]).astype(np.int64)
+
+
+def leaves_of(tree: Tree, rows: Floats32, depth: int) -> Ints:
+    """The leaf of each row, from 0: a level's test is the same for all its nodes, so this takes a
+    comparison a level (``Tree.reached`` says the same)."""
+    found = np.zeros(len(rows), np.int64)
+    for level in range(depth):
+        node = (1 << level) - 1
+        values = rows[:, tree.feature[node]]
+        if node in tree.categories:
+            goes_right = np.isin(values, np.array(tree.categories[node], np.float32))
+        else:
+            goes_right = values >= tree.value[node]
+        goes_right = np.where(np.isnan(values), not tree.default_left[node], goes_right)
+        found = 2 * found + goes_right
+    return found
+
+
+def added(margins: Floats32, trees: Sequence[Tree], leaf: Ints) -> Floats32:
+    """Margins N x K with the trees of a round more, of the leaf that each row is in."""
+    leaves = np.stack([tree.value[-((len(tree) + 1) // 2) :] for tree in trees], axis=1)
+    found: Floats32 = margins + leaves[leaf]
+    return found
 
 
 def clipped(gradients: NDArray[np.floating], hessians: NDArray[np.floating]) -> Ints:

@@ -6,6 +6,7 @@
     rows        a hospital's rows, as trees take them
     finished    the trees so far
     procedure   the steps
+    noised      the steps with ``[privacy]``: other trees
     result      what is published; ``page`` shows it
 
 The arithmetic is in ``common/trees``. No row, and no sum of one hospital, leaves it otherwise than

@@ -29,7 +29,7 @@ def page(found: Values, name: str, purpose: str = "") -> str:
     name : of the run
     purpose : of the study, in its researcher's words; '' where there are none
     """
-    columns = [one for one in found["columns"] if one["splits"]]
+    columns = [one for one in found["columns"] if one["splits"] and not found.get("privacy")]
     parts = [
         f"<p>{escape(purpose)}</p>" if purpose else "",
         f"<p>{escape(_head(found))}</p>",
@@ -47,6 +47,8 @@ def _head(found: Values) -> str:
     hospitals = found["hospitals"]
     rows = "few" if found["rows"] is None else f"about {found['rows']:,}"
     what = _NAMES.get(found["objective"], found["objective"])
+    if found.get("privacy"):
+        rows = "the"
     return (
         f"{found['trees']:,} trees in {found['rounds']:,} rounds, grown on {rows} rows of "
         f"{hospitals} hospital{'s' * (hospitals != 1)}; the target “{found['target']}” is {what}."
@@ -102,6 +104,15 @@ def _columns(columns: list[Values]) -> str:
 
 
 def _notes(found: Values) -> list[str]:
+    if private := found.get("privacy"):
+        return [
+            f"{MODEL} is the model: plain xgboost loads it, and wardround predict takes it.",
+            "Splits were drawn, whatever the rows are; what leaves add, and the figures, is of "
+            f"sums with noise: epsilon {private['epsilon']:.3g} at delta {private['delta']:g} for "
+            f"each {private['unit']}, all rounds and the figures together.",
+            f"The noise on a counted row has a deviation of {private['noise']:.3g}: figures of few "
+            "held-out rows mean little.",
+        ]
     least = found["smallest_leaf"]
     lines = [
         f"{MODEL} is the model: plain xgboost loads it, and wardround predict takes it.",

@@ -68,12 +68,6 @@ class TreesProcedure(TreesState):
                 "use a study whose task is 'tabular', with a target",
             )
         check_judgement(config, task)
-        if config.privacy.enabled:
-            raise config.error(
-                "privacy.enabled",
-                "'trees' has no noise on its sums",
-                "set it to false; trees of noised sums are none that xgboost would grow",
-            )
         options = cast(TreesOptions, config.procedure.settings)
         _check(config, task, options)
         return cls(task, options, config.federation.seed)
