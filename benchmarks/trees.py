@@ -6,8 +6,8 @@
 Both see the same bins: xgboost is given each value's bin. Told are the AUC of both, the share of
 rows whose predictions are within 1e-4, how many of the first trees are the same split by split, and
 of a tree the bytes that one hospital sends and gets, and the seconds: of one hospital (sums, masks,
-keys), of the server (split search, adding, opening). The hospitals run one after the other in one
-process; "rest" is all of them together, with reading files and messages.
+keys), of the server (split search, adding, opening). Seconds are the processor's: the hospitals run
+one after the other in one process here, and side by side between machines.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ from wardround.common.trees import growing, local
 from wardround.common.trees.bins import Bins
 from wardround.common.trees.features import as_rows
 from wardround.common.trees.xgboost_read import read_file
+from wardround.server.rounds.stepping import Stepping
 from wardround.server.secagg import sum as masked_sum
 from wardround.server.secagg.key_exchange import KeyExchange
 from wardround.simulations import analyse
+from wardround.simulations.clients import Clients
 from wardround.simulations.grid import InProcessGrid
 
 SETTINGS = """
@@ -77,7 +79,7 @@ def rows_of(count: int, columns: int) -> pd.DataFrame:
 
 
 class Clock:
-    """Seconds by what they were spent on; what lies within another counts there alone."""
+    """The processor's seconds by what they were spent on; what lies within counts there alone."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -86,12 +88,12 @@ class Clock:
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Count this."""
-        start, inner = time.perf_counter(), len(self._open)
+        start, inner = time.process_time(), len(self._open)
         self._open.append(0.0)
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
+            spent = time.process_time() - start
             own = spent - self._open.pop()
             if inner:
                 self._open[-1] += spent
@@ -122,6 +124,8 @@ def watched() -> Clock:
     clock.watch(ring.RingVector, "add_bytes", "server: adding")
     clock.watch(masked_sum.MaskedSum, "open", "server: opening")
     clock.watch(KeyExchange, "_make_group", "server: keys")
+    clock.watch(Clients, "answer", "hospital: messages, checks, state")
+    clock.watch(Stepping, "_steps", "server: messages, state")
     return clock
 
 
@@ -197,8 +201,7 @@ def main() -> None:
     )
     clock, traffic = watched(), {"up": 0, "down": 0}
     _count(traffic)
-    with clock.timed("rest"):
-        found = analyse(parse_config(text, [], folder / "federation.toml"))
+    found = analyse(parse_config(text, [], folder / "federation.toml"))
     path = found.run_directory / "model.json"
     tell(path, frame, arguments, clock, traffic)
 
@@ -248,9 +251,15 @@ def tell(
     per = arguments.rounds * arguments.hospitals
     for way, size in traffic.items():
         print(f"{way + ' a tree and hospital':22}{size / per / 1e6:.3f} MB")
+    whole = dict.fromkeys(("hospital", "server"), 0.0)
     for name, spent in sorted(clock.seconds.items()):
-        share = per if name.startswith("hospital") else arguments.rounds
-        print(f"{name:22}{1000 * spent / share:.1f} ms a tree")
+        side = name.partition(":")[0]
+        if side in whole:
+            spent /= per if side == "hospital" else arguments.rounds
+            whole[side] += spent
+            print(f"{name:36}{1000 * spent:6.1f} ms a tree")
+    for side, spent in whole.items():
+        print(f"one {side} in all{'':20}{1000 * spent:6.1f} ms a tree")
 
 
 def _bins_of(run: Path, features: Any) -> Bins:

@@ -18,7 +18,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.procedures.carrying import STEP, CarryingProcedure
 from wardround.common.procedures.procedure import Earlier
 from wardround.common.procedures.trees import agreeing, finished
-from wardround.common.procedures.trees.agreed import NAMES, Agreed
+from wardround.common.procedures.trees.agreed import NAMES, Agreed, check_names
 from wardround.common.procedures.trees.calendar import PREPARING, Calendar, Moment
 from wardround.common.procedures.trees.local import HospitalRows, Trees
 from wardround.common.settings.trees import TreesOptions
@@ -121,8 +121,15 @@ class TreesState(CarryingProcedure):
         prepared = prepared_of(state)
         if len(prepared) != moment.level + 1 or any(not k.startswith(PREPARED) for k in names):
             raise TaskError("the state that came isn't one of this step")
+        first, options = prepared[0], self.task.options
+        rows = first.get("rows", np.zeros(0))
+        if rows.shape != (1,) or rows.dtype != np.float64 or not 0 <= rows[0] < 2**53:
+            raise TaskError("the totals that came have no rows")
+        # cells are counted of columns that the settings make numbers, and of no others
+        numbers = agreeing.agreed_numbers(first, options)
+        check_names([(name, None) for name in numbers], options)
         for number in range(1, len(prepared)):
-            asked = agreeing.cell_shapes(prepared[:number], self.task.options, self.options)
+            asked = agreeing.cell_shapes(prepared[:number], options, self.options)
             if asked != {key: one.shape for key, one in prepared[number].items()}:
                 raise TaskError("the totals that came are not what 'trees' asks for")
         if any(one.dtype != np.float64 for sums in prepared for one in sums.values()):

@@ -207,6 +207,26 @@ def test_a_state_of_another_form_is_refused(kind: str, name: str) -> None:
     assert tried > 3
 
 
+def test_cells_are_counted_of_columns_of_numbers_alone() -> None:
+    """Else a server would have counts of a column that is ignored, of a target, or of who it is."""
+    found = 0
+    for step, state in STATES["binary"]:
+        key = "now/prepared/0/numeric/age/count"
+        if key not in state:
+            continue
+        procedure = Grower(settings(early_stopping=1), []).procedure()
+        procedure.check_state(step, state)
+        for other in ("time", "event", "sex", "score"):
+            lie = {k.replace("age", other): v for k, v in state.items()}
+            with pytest.raises(TaskError, match="another kind"):
+                procedure.check_state(step, lie)
+        for rows in (-1.0, float("nan"), 1e300):
+            with pytest.raises(TaskError, match="no rows"):
+                procedure.check_state(step, state | {"now/prepared/0/rows": np.array([rows])})
+        found += 1
+    assert found == 3
+
+
 def test_trees_in_growth_are_no_deeper_than_their_level_and_over_columns_there_are() -> None:
     for step, state in STATES["binary"]:
         table = "now/round/table"
