@@ -22,11 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
-from wardround.common.procedures.statistics.regression.solve import upper
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+MOST_EVENTS = 10**8
+BLOCK = 2**21
+"""Numbers of rows, or of factors, that are worked on at a time."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,10 @@ class Times:
     @classmethod
     def of(cls, events: Floats, people: Floats, least: int) -> Times:
         """Of events by time: those with any, or where ``least`` is not 0 runs that end when so many
-        people had one; the last run goes to the last event."""
+        people had one; the last run goes to the last event. Raises TaskError."""
         there = np.flatnonzero(events > 0)
+        if not 0 < events.sum() <= MOST_EVENTS or not np.isfinite(people).all():
+            raise TaskError("sums of events by time that no rows have")
         if not least:
             return cls(there.astype(np.float64), events[there])
         ends, so_far = list[int](), 0.0
@@ -98,19 +103,35 @@ def width(columns: int) -> int:
 
 def risk_sums(z: Floats, at: Floats, spans: Spans, count: int) -> tuple[Floats, Floats]:
     """R and E at each of K event times, K x S. ``at``: b."""
-    places = np.triu_indices(z.shape[1])
-    w = np.exp(z @ at)
-    terms = np.column_stack([w, w[:, None] * z, w[:, None] * z[:, places[0]] * z[:, places[1]]])
-    there = spans.first <= spans.last  # others are at risk between event times only
-    leaving, coming = np.zeros((count + 1, terms.shape[1])), np.zeros((count + 1, terms.shape[1]))
-    np.add.at(leaving, spans.last[there], terms[there])
-    late = there & (spans.first > 0)
-    np.add.at(coming, spans.first[late] - 1, terms[late])
+    size = width(z.shape[1])
+    leaving, coming, tied = (np.zeros((count + 1, size)) for _ in range(3))
+    block = max(1, BLOCK // size)
+    for begin in range(0, len(z), block):
+        part = slice(begin, begin + block)
+        terms = _terms(z[part], at)
+        first, last, event = spans.first[part], spans.last[part], spans.event[part]
+        there = first <= last  # others are at risk between event times only
+        _add(leaving, last[there], terms[there])
+        late = there & (first > 0)
+        _add(coming, first[late] - 1, terms[late])
+        _add(tied, last[event == 1], terms[event == 1])
     risk = (leaving[::-1].cumsum(0) - coming[::-1].cumsum(0))[::-1][:count]
-    tied = np.zeros((count, terms.shape[1]))
-    events = spans.event == 1
-    np.add.at(tied, spans.last[events], terms[events])
-    return risk, tied
+    return risk, tied[:count]
+
+
+def _terms(z: Floats, at: Floats) -> Floats:
+    rows, cols = np.triu_indices(z.shape[1])
+    w = np.exp(z @ at)
+    return np.column_stack([w, w[:, None] * z, w[:, None] * z[:, rows] * z[:, cols]])
+
+
+def _add(target: Floats, places: Ints, values: Floats) -> None:
+    """Rows of values to rows of the target, those of one place from first to last."""
+    if not len(places):
+        return
+    order = np.argsort(places, kind="stable")
+    starts = np.flatnonzero(np.diff(places[order], prepend=-1))
+    target[places[order][starts]] += np.add.reduceat(values[order], starts, axis=0)
 
 
 @dataclass(frozen=True)
@@ -119,39 +140,45 @@ class Parts:
 
     logs : K, of log phi
     means : K x P, of e
-    spreads : K x P x P, of the information
+    information : over all times, its upper triangle
     """
 
     logs: Floats
     means: Floats
-    spreads: Floats
+    information: Floats
 
 
 def parts(risk: Floats, tied: Floats, events: Floats, columns: int, efron: bool) -> Parts:
     """Of R and E. ``events``: d, K, at least 1 each. ``tied``: read where d > 1."""
-    whole = events.astype(np.int64)
-    if efron:
-        place = np.repeat(np.arange(len(whole)), whole)
-        share = np.concatenate([np.arange(d) / d for d in whole.tolist()])
-        times = np.ones(len(place))
-    else:
-        place, share, times = np.arange(len(whole)), np.zeros(len(whole)), events
-    rest = risk[place] - share[:, None] * np.where(whole[place, None] > 1, tied[place], 0.0)
-    phi = rest[:, 0]
-    mean = rest[:, 1 : columns + 1] / phi[:, None]
-    rows, cols = np.triu_indices(columns)
-    half = rest[:, columns + 1 :] / phi[:, None] - mean[:, rows] * mean[:, cols]
-    spread = np.zeros((len(place), columns, columns))
-    spread[:, rows, cols] = spread[:, cols, rows] = half
-    found = (
-        np.zeros(len(whole)),
-        np.zeros((len(whole), columns)),
-        np.zeros((len(whole), *spread.shape[1:])),
-    )
-    for target, values in zip(found, (np.log(phi), mean, spread), strict=True):
-        scaled = values * times.reshape((-1,) + (1,) * (values.ndim - 1))
-        np.add.at(target, place, scaled)
-    return Parts(*found)
+    whole, count = events.astype(np.int64), len(events)
+    pairs = columns * (columns + 1) // 2
+    found = Parts(np.zeros(count), np.zeros((count, columns)), np.zeros(pairs))
+    each = np.maximum(whole, 1) if efron else np.ones(count, np.int64)
+    block = np.cumsum(each) // max(1, BLOCK // risk.shape[1])
+    for number in np.unique(block):
+        part = np.flatnonzero(block == number)
+        place = np.repeat(part, each[part])
+        step = np.arange(len(place)) - np.repeat(np.cumsum(each[part]) - each[part], each[part])
+        share = step / each[place]
+        times = np.ones(len(place)) if efron else events[place]
+        _block(found, risk, tied, place, share, times)
+    return found
+
+
+def _block(
+    found: Parts, risk: Floats, tied: Floats, place: Ints, share: Floats, times: Floats
+) -> None:
+    columns = found.means.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):  # of totals that no rows have
+        rest = risk[place] - share[:, None] * tied[place]
+        phi = rest[:, 0]
+        mean = rest[:, 1 : columns + 1] / phi[:, None]
+        rows, cols = np.triu_indices(columns)
+        half = rest[:, columns + 1 :] / phi[:, None] - mean[:, rows] * mean[:, cols]
+        logs = np.log(phi)
+    np.add.at(found.logs, place, logs * times)
+    np.add.at(found.means, place, mean * times[:, None])
+    found.information[:] += np.add.accumulate(half * times[:, None], axis=0)[-1]
 
 
 def point(found: Parts, covered: Floats, at: Floats) -> Sums:
@@ -161,7 +188,7 @@ def point(found: Parts, covered: Floats, at: Floats) -> Sums:
     return {
         "fit": np.array([likelihood, 0.0]),
         "slope": covered - np.add.accumulate(found.means, axis=0)[-1],
-        "curvature": upper(np.add.accumulate(found.spreads, axis=0)[-1]),
+        "curvature": found.information,
     }
 
 

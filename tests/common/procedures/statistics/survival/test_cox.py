@@ -14,7 +14,9 @@ from statsmodels.duration.hazard_regression import PHReg
 
 from tests.common.procedures.statistics.unlike import asked
 from tests.common.procedures.statistics.unlike import hospitals as all_of_them
-from wardround.common.procedures.statistics.survival import cox
+from wardround.common.errors import TaskError
+from wardround.common.procedures.statistics.regression.newton import search
+from wardround.common.procedures.statistics.survival import cox, partial
 from wardround.common.procedures.statistics.survival.partial import Times
 
 pytestmark = pytest.mark.filterwarnings(
@@ -172,3 +174,32 @@ def test_times_are_merged_by_persons_and_the_last_run_takes_the_rest() -> None:
     assert Times.of(events, people, 5).ends.tolist() == [7]
     places = np.array([0, 1, 4, 9])
     assert found.ends_of(places).tolist() == [3, 3, 7, 9]
+
+
+def test_totals_that_no_rows_have_are_refused() -> None:
+    """A server that lies can't make a hospital count to a billion, or go on with no number."""
+    for events in (np.zeros(4), np.array([0, 1e9, 0]), np.array([1.0, np.nan])):
+        with pytest.raises(TaskError, match="no rows have"):
+            Times.of(events, events, 5)
+    at, covered = np.zeros(1), np.zeros(1)
+    risk = np.array([[-3.0, 1.0, 1.0]])
+    point = partial.point(partial.parts(risk, risk, np.ones(1), 1, True), covered, at)
+    with pytest.raises(TaskError, match="no rows have"):
+        search(at, [point], 10.0, False)
+
+
+def test_it_is_the_same_however_many_rows_are_worked_on_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draw = np.random.default_rng(2)
+    z, stop = draw.normal(size=(300, 3)), np.ceil(draw.exponential(9, 300))
+    event = (draw.random(300) < 0.6).astype(float)
+    times = np.unique(stop[event == 1])
+    spans = partial.Spans.of(times, np.floor(stop / 2) - 1, stop, event)
+    found = []
+    for block in (2**21, 40):
+        monkeypatch.setattr(partial, "BLOCK", block)
+        own, _ = partial.own_parts(z, np.full(3, 0.2), times, spans, efron=True)
+        found.append(partial.point(own, z[event == 1].sum(0), np.full(3, 0.2)))
+    for name, values_ in found[0].items():
+        np.testing.assert_allclose(found[1][name], values_, rtol=1e-11)
