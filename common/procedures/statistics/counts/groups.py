@@ -111,15 +111,15 @@ def without_empty(table: Counted, rows: Sequence[int], columns: Sequence[int]) -
 
 
 def few_left(table: Counted, groups: Sequence[int], least: int) -> bool:
-    """Whether the rows that a test leaves are of 1 to k - 1 persons.
+    """Whether of the rows that a test leaves those of a group, with a number or without, are of 1
+    to k - 1 persons. Not only all of them together: another analysis may leave the others, too.
 
     table : rows with a number and without, by group
     groups : those that are compared, of which rows with a number count
     """
     left = table.persons.copy()
     left[list(groups), 0] = 0.0
-    # a person may be in several: as many as surely are
-    return 0 < float(left.sum() if table.everybody is None else left.max()) < least
+    return bool(((left > 0) & (left < least)).any())
 
 
 def shown_sizes(

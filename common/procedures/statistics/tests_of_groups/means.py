@@ -43,8 +43,8 @@ from wardround.common.settings.analyses.groups import (
 
 Row = list[Cell]
 FEW_LEFT = (
-    "Of '{}' the rows that don't count are of few persons: p and degrees of freedom are those of "
-    "the rounded counts."
+    "Of '{}' some of the rows that don't count are of few persons: p and degrees of freedom are "
+    "those of the rounded counts."
 )
 GROUPS = ("column", "group", "n", "missing", "mean", "±", "SD")
 Opts = TypeVar("Opts", bound=AnalysisOptions)
@@ -54,7 +54,7 @@ Opts = TypeVar("Opts", bound=AnalysisOptions)
 class Used:
     """The groups that a column is tested over.
 
-    few_left : whether the rows that don't count are of 1 to k - 1 persons
+    few_left : whether some of the rows that don't count are of 1 to k - 1 persons
     """
 
     names: Sequence[str]

@@ -64,7 +64,7 @@ class Ranked:
     """Of a column: how many of each group are in each bin, and how sure that is.
 
     tied : bins whose values are all the same, BINS + 2 of them
-    few_left : whether the rows that don't count are of 1 to k - 1 persons
+    few_left : whether some of the rows that don't count are of 1 to k - 1 persons
     """
 
     rows: Floats

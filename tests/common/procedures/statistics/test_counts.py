@@ -152,6 +152,21 @@ def test_degrees_of_freedom_dont_tell_how_few_are_left_out():
     assert line["p"] == 2 * stats.t.sf(abs(line["t"]), line["df"])
 
 
+def test_nor_do_those_of_two_analyses_that_leave_nearly_the_same():
+    """Forty without an age; of the others two have no sex, which 40 and 42 rows left would tell."""
+    frames = [frame.copy() for frame in FRAMES]
+    frames[0].loc[:39, "age"] = np.nan
+    frames[0].loc[[90, 91], "sex"] = None
+    one, two = of(
+        frames,
+        {"kind": "t_test", "columns": ["age"], "by": "event"},
+        {"kind": "t_test", "columns": ["age"], "by": "sex"},
+    )
+    rows = len(ROWS) - 40
+    assert lines(one)[1]["df"] == rows - 2
+    assert (lines(two)[1]["df"] + 2) % 5 == 0 and "rounded counts" in two["notes"][0]
+
+
 def test_anova_leaves_a_group_of_few_out():
     frames = [frame.copy() for frame in FRAMES]
     frames[1].loc[:3, "stage"] = "D"
