@@ -31,6 +31,8 @@ from wardround.common.model.torch_state import is_out_of_memory
 _AGREES, _NARROW = 1e-4, 2e-2
 """Of a parameter's gradient, over the sum of the norms of its samples; and where these are of 16
 bits."""
+_CACHED = 1 << 18
+"""Floats that a processor's cache holds."""
 _TRACES = ("activations", "max_batch_len")
 _MEND = (
     "register a grad sampler for it in the task's file (docs/tasks.md, layers of one's own under "
@@ -142,16 +144,29 @@ class Sampled(ByExample):
         A gradient that is nothing but rounding, since the next layer takes the scale out again, is
         held against all parameters' together.
         """
+        doubtful: list[tuple[int, Tensor]] = []
+        for place, (link, found) in enumerate(zip(self._copy.links, gradients, strict=True)):
+            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in link.parts]
+            wanted = torch.cat(parts).flatten()
+            error = (found.new_ones(len(found)) @ found.flatten(1) - wanted).norm()
+            # the sum of the norms is at least the norm of the sum: most need no look at it
+            if not error <= (_NARROW if narrow[place] else _AGREES) * wanted.norm():
+                doubtful.append((place, error))
+        if not doubtful:
+            return
         scales = [torch.linalg.vector_norm(g.flatten(1), dim=1).sum() for g in gradients]
         whole = torch.stack(scales).norm()
-        for link, found, scale, few in zip(
-            self._copy.links, gradients, scales, narrow, strict=True
-        ):
-            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in link.parts]
-            error = (found.sum(0) - torch.cat(parts).reshape(link.own.shape)).norm()
-            allowed = (_NARROW if few else _AGREES) * (scale + 0.01 * whole)
-            if whole.isfinite() and error > allowed:
-                raise Unsupported(self._outside(link))
+        for place, error in doubtful:
+            share = _NARROW if narrow[place] else _AGREES
+            if whole.isfinite() and error > share * (scales[place] + 0.01 * whole):
+                raise Unsupported(self._outside(self._copy.links[place]))
+
+    def _squares(self, gradients: list[Tensor]) -> list[Tensor]:
+        """Some units at a time: the squares of all of them would be as large as the gradients."""
+        rows = max(1, _CACHED // sum(g[0].numel() for g in gradients))
+        pieces = zip(*(torch.split(g, rows) for g in gradients), strict=True)
+        found = [super(Sampled, self)._squares(list(piece)) for piece in pieces]
+        return [torch.cat(of_layer) for of_layer in zip(*found, strict=True)]
 
     def _outside(self, link: Link) -> str:
         """The samples aren't the gradient."""
