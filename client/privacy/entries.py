@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wardround.client.privacy.pseudonyms import patterns
 from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import UNITS, Release, unit_epsilon
+from wardround.common.protocol import names as m
 
 Totals = Counter[tuple[str, float, float]]
 """Steps by unit, noise multiplier and sampling rate."""
 EVERYBODY = ""
 """The name of the set that every unit is in."""
 TRAINS, HELD_OUT = "train", "held-out"
+_PARTS = {HELD_OUT: m.HELD_OUT}
+"""Of a side: a unit that is held out is so for validation or for test."""
 _MOST_CHOICES = 64
 """Of sides, each a composition; what is older counts on both sides."""
 
@@ -58,7 +61,7 @@ class Entry:
     time : UTC, in seconds; the ledger sets it where it is 0
     units : digest of the set of patients whom it touches; '' where it counts for everybody
     purpose : of ``PURPOSES``; '' of announced sizes, and of older entries
-    side : ``TRAINS`` or ``HELD_OUT``, a blank and what names the run: which part of the data it
+    side : ``TRAINS``, ``HELD_OUT`` or one of its parts, a blank and what names the run: which it
         touches; '' for all of them
     """
 
@@ -115,7 +118,10 @@ class Spent:
         """One more entry."""
         side, _, run = entry.side.partition(" ")
         sides = self._sides.setdefault(run, {}) if run else {}
-        _add(sides.setdefault(side, Counter()) if run else self._all, entry)
+        for part in _PARTS.get(side, (side,)) if run else ():
+            _add(sides.setdefault(part, Counter()), entry)
+        if not run:
+            _add(self._all, entry)
         _add(self._by_set.setdefault(entry.units, Counter()), entry)
 
     def copy(self) -> Spent:
@@ -144,15 +150,12 @@ class Spent:
                 open_[tuple(sorted(found, key=sorted))] += 1
         choices = [fixed]
         # equal runs are alike: what counts is how many of them were on which side
-        for (one, other), runs in reversed(open_.items()):
-            if len(choices) * (runs + 1) > _MOST_CHOICES:
-                choices = [_times(_times(each, one, runs), other, runs) for each in choices]
-                continue
-            choices = [
-                _times(_times(each, one, count), other, runs - count)
-                for each in choices
-                for count in range(runs + 1)
-            ]
+        for sides_, runs in reversed(open_.items()):
+            more = len(sides_) - 1
+            ways = [(runs,) * len(sides_)]  # on all of them at once: never too little
+            if len(choices) * math.comb(runs + more, more) <= _MOST_CHOICES:
+                ways = list(_parted(runs, len(sides_)))
+            choices = [_chosen(each, sides_, counts) for each in choices for counts in ways]
         return choices
 
     def has_finer(self, unit: str) -> str | None:
@@ -245,6 +248,22 @@ def hold(
 def _add(totals: Totals, entry: Entry) -> None:
     for one in entry.releases:
         totals[entry.unit, one.noise_multiplier, one.sampling_rate] += one.steps
+
+
+def _parted(runs: int, sides: int) -> Iterator[tuple[int, ...]]:
+    """Every way to have so many runs on these sides: how many on each."""
+    if sides == 1:
+        yield (runs,)
+        return
+    for first in range(runs + 1):
+        for rest in _parted(runs - first, sides - 1):
+            yield (first, *rest)
+
+
+def _chosen(totals: Totals, sides: Sequence[frozenset[Any]], counts: Sequence[int]) -> Totals:
+    for side, count in zip(sides, counts, strict=True):
+        totals = _times(totals, side, count)
+    return totals
 
 
 def _times(totals: Totals, more: frozenset[Any], times: int) -> Totals:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,6 +62,7 @@ class Spending:
     request : names it: asked for the same again, a simulation pays once
     norm : the clipping norm; of sums what a unit changes them by
     purpose : '' of announced sizes
+    splits : of figures the parts that they are of; all held-out ones where it isn't said
     """
 
     run: str
@@ -71,6 +72,7 @@ class Spending:
     norm: float
     releases: tuple[Release, ...]
     purpose: Purpose | Literal[""] = ""
+    splits: Collection[str] = ()
 
     def entry(self, hospital: Hospital) -> Entry:
         """The line that is written down."""
@@ -87,7 +89,7 @@ class Spending:
             simulated=hospital.simulated,
             time=0.0,
             purpose=self.purpose,
-            side=side_of(hospital, self.purpose),
+            side=side_of(hospital, self.purpose, self.splits),
         )
 
 
@@ -99,7 +101,7 @@ SIDES: dict[str, tuple[str, tuple[str, ...]]] = {
 """Of the purposes that touch one side of the split: which, and its parts."""
 
 
-def side_of(hospital: Hospital, purpose: str) -> str:
+def side_of(hospital: Hospital, purpose: str, splits: Collection[str] = ()) -> str:
     """Which side of this run's split a purpose touches, for the ledger; '' for both.
 
     A run is one of this plan, these settings and, where the data itself says the split, this split:
@@ -114,7 +116,8 @@ def side_of(hospital: Hospital, purpose: str) -> str:
         hospital.given_split,
     )
     run = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
-    return f"{SIDES[purpose][0]} {run}"
+    side = SIDES[purpose][0] if len(splits) != 1 else next(iter(splits))
+    return f"{side} {run}"
 
 
 def announced_sizes(hospital: Hospital) -> dict[str, int]:

@@ -19,6 +19,7 @@ sums that the whole run has for this purpose. Asked again, a hospital pays again
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +64,13 @@ class PrivateSum:
         release: Release,
         request: bytes,
         what: str = "",
+        splits: Collection[str] = (),
     ) -> PrivateSum:
         """Write down what it costs.
 
         request : digest of the request as it came
         what : of whose sums, for people; the purpose by default
+        splits : the only parts of the data that they are of; by default all that the purpose has
 
         Raises PrivacyRefused where the hospital's limit forbids it, or the sensitivity is none;
         DataError where a patient to be protected is in several parts of the data.
@@ -77,13 +80,20 @@ class PrivateSum:
         check_split(hospital)
         mechanism = f"sums of {what or purpose}, {hospital.config.privacy.noise} noise"
         spending = Spending(
-            hospital.plan.run, number, request.hex(), mechanism, sensitivity, (release,), purpose
+            run=hospital.plan.run,
+            server_round=number,
+            request=request.hex(),
+            mechanism=mechanism,
+            norm=sensitivity,
+            releases=(release,),
+            purpose=purpose,
+            splits=tuple(splits),
         )
-        _, splits = SIDES.get(purpose, ("", SPLITS))
+        _, every = SIDES.get(purpose, ("", SPLITS))
         with open_ledger(hospital) as ledger:
             # the same request in a simulation draws the same noise: nothing more is told
             if not hospital.simulated or ledger.find(spending.request) is None:
-                pay(hospital, ledger, spending.entry(hospital), splits)
+                pay(hospital, ledger, spending.entry(hospital), splits or every)
         return cls(hospital, purpose, number, release, sensitivity)
 
     def noised(self, sums: Sums, limits: Thresholds | None = None) -> Sums:

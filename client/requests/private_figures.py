@@ -66,6 +66,7 @@ class PrivateFigures:
             measure.sensitivity * records_of(hospital),
             figure_release(hospital.config),
             request,
+            splits=splits,
         )
         return cls(received, measure, private, zeros)
 

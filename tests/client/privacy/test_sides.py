@@ -15,6 +15,7 @@ from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import Release, epsilon
 
 DELTA = 1e-5
+WHOSE = {HELD_OUT: {"validation", "test"}}
 
 
 def entry(side: str, run: str, *releases: Release) -> Entry:
@@ -28,7 +29,7 @@ def of(*releases: Release) -> float:
 
 spendings = st.lists(
     st.tuples(
-        st.sampled_from(["", TRAINS, HELD_OUT]),
+        st.sampled_from(["", TRAINS, HELD_OUT, "validation", "test"]),
         st.sampled_from(["r1", "r2", "r3"]),
         st.sampled_from([3.0, 7.0]),
     ),
@@ -47,10 +48,10 @@ def test_the_worst_unit_is_the_worst_choice_of_sides(found: list[tuple[str, str,
             *(
                 Release(z)
                 for side, run, z in found
-                if not side or side == dict(zip(runs, sides, strict=True))[run]
+                if not side or dict(zip(runs, parts, strict=True))[run] in WHOSE.get(side, {side})
             )
         )
-        for sides in itertools.product((TRAINS, HELD_OUT), repeat=len(runs))
+        for parts in itertools.product((TRAINS, "validation", "test"), repeat=len(runs))
     )
     assert spent.epsilon("example", DELTA) == pytest.approx(worst, rel=1e-12)
     assert spent.copy().epsilon("example", DELTA) == spent.epsilon("example", DELTA)

@@ -108,6 +108,7 @@ def test_what_is_sent_is_the_rows_counts_with_the_noise_that_was_paid_for(tmp_pa
     (entry,) = paid(of)
     release = figure_release(of.config)
     assert entry.releases == (release,) and entry.clipping_norm == 2.0  # two rows of a patient
+    assert entry.side.startswith("test ")  # nobody else's rows were asked about
     noise = figure_noise(of.config, figure_sums(of.config, of.task, TOTALS), 1, None)
     assert noise == release.noise_multiplier * 2
     rows = sum(value.sum() for value in found["test"].values())
