@@ -29,6 +29,7 @@ from statsmodels.duration.hazard_regression import PHReg
 from benchmarks.flamby_data import tcga_brca
 from benchmarks.report import Row, arguments, emit
 from benchmarks.statistics_counts import counts
+from benchmarks.statistics_regression import regressions
 from wardround.common.config.load import parse_config
 from wardround.simulations import analyse
 
@@ -214,7 +215,11 @@ def _apart(here: Any, there: Any) -> float:
     return float(np.abs(np.asarray(here, float) - np.asarray(there, float)).max())
 
 
-FAMILIES: tuple[Callable[[Frames, Ask], Iterable[Difference]], ...] = (counts, survival)
+FAMILIES: tuple[Callable[[Frames, Ask], Iterable[Difference]], ...] = (
+    counts,
+    survival,
+    regressions,
+)
 
 if __name__ == "__main__":
     main()
