@@ -133,9 +133,8 @@ class Rows:
             two = options.target_values if column.target else options.binary_values(column.name)
             values = two.read(part, column.name)
             return np.where(np.isnan(values), other + 1, np.nan_to_num(values)).astype(np.int64)
-        cells = self._cells(part, column)
-        found = (other + 1 if cell is None else places.get(cell, other) for cell in cells)
-        return np.fromiter(found, np.int64, len(cells))
+        found = category_codes(part, column.name, self._task.options).numbers_of(places)
+        return np.where(found == -1, other + 1, np.where(found == -2, other, found))
 
     def counted(self, key: str, codes: Ints, size: int, once: bool = False) -> Sums:
         """How many rows are in each of ``size`` places, and how many persons where they are named;

@@ -16,6 +16,7 @@ from typing import Generic, Self, TypeVar
 import numpy as np
 
 from wardround.common.config.load import Config
+from wardround.common.errors import TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.procedures.procedure import Shapes
 from wardround.common.procedures.statistics.agreed import Agreed
@@ -34,6 +35,9 @@ from wardround.common.tasks.tabular import TabularTask
 
 LEAST_HOSPITALS = 5
 """Sums of squares of what single hospitals have are of no fewer: of few, they show them."""
+
+_MOST = 1e150
+"""Of a total: its square is a number yet."""
 
 O = TypeVar("O", bound=FormulaOptions)  # noqa: E741
 
@@ -172,6 +176,8 @@ class ByFormula(Analysis[O], Generic[O]):
 
     def shapes(self, agreed: Agreed, earlier: Earlier) -> Shapes:
         try:
+            if any(not (abs(one) < _MOST).all() for total in earlier for one in total.values()):
+                raise TaskError("sums of a regression that no rows have")
             if len(earlier) < self._agreeing:
                 facts.settle_first(self._formula, self._smallest, agreed, earlier)
                 return facts.shapes(self._formula, agreed, earlier)
@@ -225,6 +231,8 @@ class ByFormula(Analysis[O], Generic[O]):
 
     def _known(self, agreed: Agreed, earlier: Earlier) -> tuple[Known, _After]:
         design, total = self._design(agreed, earlier), earlier[self._agreeing]
+        if not float(total["rows"][0]) > 0:
+            raise NoAnswer("No row counts.")
         rows.check(design, total, self._smallest, self._binary, self._classes)
         if self.needs_hospitals and float(total["hospitals"][0]) < LEAST_HOSPITALS:
             raise NoAnswer(f"At least {LEAST_HOSPITALS} hospitals with rows are needed for it.")

@@ -191,6 +191,8 @@ def _first(formula: Formula, totals: Sums, least: int, agreed: Agreed) -> Facts:
     rows, people = float(totals["rows"][0]), float(totals["people"][0])
     if people < least:
         raise NoAnswer(f"Fewer than {least} persons have a value in all of its columns.")
+    if rows < 1:
+        raise TaskError("persons of no rows")
     moments, levels, notes = dict[str, tuple[float, float]](), dict[str, Levels](), list[str]()
     for place, factor in _measured(formula):
         total, squares = (float(one) for one in totals[f"moments/{place}"])

@@ -1,5 +1,6 @@
 """Regressions over unlike hospitals are statsmodels' on their rows together."""
 
+import contextlib
 import json
 import re
 
@@ -9,8 +10,11 @@ import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 
-from tests.common.procedures.statistics.unlike import asked, hospitals
-from wardround.common.errors import ConfigError
+from tests.common.procedures.statistics.unlike import asked, hospitals, tables
+from wardround.common.config.load import parse_config
+from wardround.common.config.task import make_task
+from wardround.common.errors import ConfigError, TaskError
+from wardround.common.procedures.known import make_procedure
 
 FAMILIES = {
     "linear": sm.families.Gaussian(),
@@ -278,3 +282,33 @@ def test_no_disguise_hides_an_indicator_of_few(text, named):
     men = frames[0].index[frames[0]["sex"] == "m"][:3]
     frames[0].loc[men, "half"] = 2  # each level has many, and three persons have both
     assert named in said(answer(frames, formula=text))
+
+
+def test_totals_that_no_rows_have_end_in_a_sentence():
+    """Whatever a server says the totals were, a hospital's own program refuses or goes on."""
+    task = make_task(parse_config(WRITTEN))
+    procedure = make_procedure(parse_config(WRITTEN), task)
+    parts = {"train": tables(consortium())[0]}
+    honest = [procedure.sums(parts, [])]
+    while procedure.more(honest) and len(honest) < 8:
+        honest.append(procedure.sums(parts, honest))
+    for step in range(1, len(honest)):
+        for key in honest[step]:
+            for false in (0.0, -1.0, 1e300, -1e300, np.inf, np.nan):
+                told = [dict(one) for one in honest[: step + 1]]
+                told[step][key] = np.full_like(told[step][key], false)
+                with contextlib.suppress(TaskError):
+                    if shapes := procedure.shapes(told):
+                        assert {k: v.shape for k, v in procedure.sums(parts, told).items()} == (
+                            shapes
+                        )
+
+
+WRITTEN = """[procedure]
+name = "statistics"
+[[procedure.analyses]]
+name = "a"
+kind = "regression"
+family = "negative_binomial"
+formula = "score ~ age + C(sex) + bs(dose, df=4) + scale(year)"
+"""
