@@ -93,9 +93,9 @@ class Propensity(ByFormula[PropensityOptions]):
     def sums(self, frame: Frame, agreed: Agreed, earlier: Earlier) -> Sums:
         if len(earlier) <= self._agreeing:
             return super().sums(frame, agreed, earlier)
-        known, own = self._known(agreed, earlier), earlier[self._agreeing + 1 :]
-        found = self._search(known, own)
-        if not found.ended:
+        known, after = self._known(agreed, earlier)
+        own, found = after.own, self._search(known, after.own)
+        if not found.ended or self._looks(known, after):
             return super().sums(frame, agreed, earlier)
         treated, weight, keep, _ = self._outcomes(frame)
         mine = rows.taken(known.design, frame, agreed, treated, weight, keep)
