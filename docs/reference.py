@@ -46,6 +46,7 @@ from wardround.common.settings.procedure import (
     DescribeOptions,
     EvaluateOptions,
     MonitorOptions,
+    OwnOptions,
 )
 from wardround.common.settings.protection import SharesTable
 from wardround.common.settings.statistics import StatisticsOptions
@@ -90,6 +91,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "procedure evaluate": EvaluateOptions,
     "procedure calibrate": CalibrateOptions,
     "procedure monitor": MonitorOptions,
+    "procedure own": OwnOptions,
     "procedure statistics": StatisticsOptions,
     "procedure trees": TreesOptions,
     **{f"analysis {kind}": options for kind, options in ANALYSES.items()},

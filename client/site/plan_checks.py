@@ -80,7 +80,7 @@ def check_plan(
         _check_study(manifest, description, study)
     _same("task", manifest.task, task_name(config), _KIT)
     _same("model family", manifest.model_family, model_family(config), _KIT)
-    _same("procedure", manifest.procedure, config.procedure.name, _KIT)
+    _same("procedure", manifest.procedure, config.procedure.called, _KIT)
     _same("most steps", manifest.steps, planned_steps(config), _VERSION)
     _same("rounds", manifest.rounds, planned_rounds(config), _KIT)
     _same("strategy", manifest.strategy, config.strategy.name, _KIT)

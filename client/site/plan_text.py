@@ -69,6 +69,11 @@ _PROCEDURES = {
     ),
 }
 
+_OWN = (
+    "sums that this hospital's own copy of that file works out; its SHA-256 stands in the settings "
+    "that all share"
+)
+
 
 def plan_text(manifest: Manifest) -> str:
     """Tables of plain text, 100 characters wide."""
@@ -147,7 +152,7 @@ def _asking(manifest: Manifest) -> list[tuple[str, str]]:
     else:
         steps += ", as often as the server asks"
     return [
-        ("procedure", f"{manifest.procedure}: {_PROCEDURES.get(manifest.procedure, 'sums')}"),
+        ("procedure", f"{manifest.procedure}: {_PROCEDURES.get(manifest.procedure, _OWN)}"),
         ("steps", steps),
     ]
 

@@ -23,7 +23,7 @@ from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, PolicyRefused
 from wardround.common.manifest.planned import task_name
-from wardround.common.settings import Purpose, Table, TaskTable
+from wardround.common.settings import ProcedureTable, Purpose, Table, TaskTable
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.text import one_line
 
@@ -300,11 +300,15 @@ class SitePolicy(AskingRules):
             "epsilon_limit": min(limits, default=None),
             "engine": self.engine or privacy.engine,
         }
-        tables: dict[str, Table | TaskTable] = {
+        tables: dict[str, Table | TaskTable | ProcedureTable] = {
             "secure_aggregation": secure.model_copy(update=own),
             "privacy": privacy.model_copy(update=protection),
             "training": self.over_training(config.training),
         }
+        if config.procedure.own:
+            copy = self.copy_of(config.procedure.called, "procedure")
+            name = f"{copy}:{config.procedure.name.rpartition(':')[2]}"
+            tables["procedure"] = config.procedure.model_copy(update={"name": name})
         if ":" in config.task.name:
             name = f"{self.task_file(config)}:{config.task.name.rpartition(':')[2]}"
             tables["task"] = config.task.model_copy(update={"name": name})
@@ -346,11 +350,14 @@ class SitePolicy(AskingRules):
 
     def task_file(self, config: Config) -> Path:
         """This hospital's copy of the file that the federation's task is from."""
-        name = task_name(config)
+        return self.copy_of(task_name(config), "task")
+
+    def copy_of(self, name: str, what: str) -> Path:
+        """This hospital's copy of the file of a ``what``, 'file.py:Class'. Raises PolicyRefused."""
         if name not in self.task_files:
             raise self.refused(
                 "task_files",
-                f"the task is '{name}', and code never travels: install a copy of the file here, "
+                f"the {what} is '{name}', and code never travels: install a copy of the file here, "
                 f'read it, and name it: [task_files] "{name}" = "path"',
             )
         path = (self._folder / self.task_files[name]).resolve()

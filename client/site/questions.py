@@ -83,7 +83,7 @@ def asked_of(config: Config) -> list[str]:
     if config.procedure.trains:
         return []
     options = config.procedure.settings
-    shared = {"task": config.task.model_dump(mode="json"), "procedure": config.procedure.name}
+    shared = {"task": config.task.model_dump(mode="json"), "procedure": config.procedure.called}
     if config.cohort is not None:
         shared["cohort"] = config.cohort.model_dump(mode="json")
     questions = [options.model_dump(mode="json")]

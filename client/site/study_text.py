@@ -98,7 +98,7 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
         found = config.procedure.settings
         options = found.model_dump(mode="json", exclude={"analyses"})
         asked = "; ".join(f"{key}: {_value(one)}" for key, one in options.items() if one)
-        yield "procedure", f"{config.procedure.name} ({asked})"
+        yield "procedure", f"{config.procedure.called} ({asked})"
         if isinstance(found, StatisticsOptions):
             for one in found.parsed():
                 yield "asks for", f"'{one.name}' ({one.kind}): {one.reads()}"

@@ -7,6 +7,7 @@ validated by them and reported the same way (``Config.error``).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Sequence
@@ -297,6 +298,8 @@ def _with_digest(config: Config) -> Config:
     """With the digest of the finished model that the settings name, where its folder is at hand;
     where it isn't, whoever needs it says so (``check_named``). Raises ConfigError where that is
     another one than the settings have."""
+    if config.procedure.own:
+        return _with_file(config)
     options, table = config.finished, config.finished_table
     if options is None or not options.model:
         return config
@@ -314,6 +317,24 @@ def _with_digest(config: Config) -> Config:
         named = config.teacher.model_copy(update={"model_digest": found})
         return config.model_copy(update={"teacher": named})
     return config.model_copy(update={"procedure": config.procedure.of_model(found)})
+
+
+def _with_file(config: Config) -> Config:
+    """With the digest of the file that the procedure is from, where it is at hand. Raises
+    ConfigError where the settings have another one."""
+    path = config.folder / config.procedure.name.rpartition(":")[0]
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return config
+    own = str(config.procedure.options.get("file_sha256", ""))
+    if own not in ("", found):
+        raise config.error(
+            "procedure.file_sha256",
+            f"is {own[:16]}..., the file has {found[:16]}...",
+            "leave the key out, or bring that file back",
+        )
+    return config.model_copy(update={"procedure": config.procedure.of_file(found)})
 
 
 def _check_cohort(config: Config) -> None:

@@ -34,6 +34,7 @@ FORMAT: Literal[1] = 1
 MOST_BYTES = 64 * 2**20
 MOST_LEAVES = 200_000
 MOST_HOSPITALS = 10_000
+_PROCEDURE = r"^([a-z][a-z0-9_-]{0,63}|[^/\\:\x00-\x1f]{1,150}\.py:[A-Za-z_]\w{0,99})$"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9.!_-]{1,64}$")]
 
@@ -55,7 +56,8 @@ class Manifest(Table):
     description, description_version : of the federation's signed description; hexadecimal digest
     descriptor : digest of the settings that all parties share, hexadecimal
     task, task_sha256 : its name; of a file also the digest of its bytes, else ''
-    procedure, steps : what is asked, and in how many steps at most; 'train' has rounds instead
+    procedure, steps : what is asked, and in how many steps at most; 'train' has rounds instead. One
+        of a file is named without its folder
     rounds : of training; 1 of another procedure, which has none
     cohort : hospitals that are asked in a round
     uploads : most vectors that a hospital sends for one masked sum, of all attempts together
@@ -80,7 +82,7 @@ class Manifest(Table):
     task: Text
     task_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
     model_family: Text
-    procedure: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = TRAIN
+    procedure: Annotated[str, Field(pattern=_PROCEDURE)] = TRAIN
     steps: int = Field(0, ge=0, le=MOST_STEPS)
     rounds: int = Field(ge=1, le=1_000_000)
     cohort: int = Field(ge=1, le=MOST_HOSPITALS)

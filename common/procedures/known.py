@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import importlib
+from typing import Any, cast
 
 from wardround.common.config.load import Config
-from wardround.common.procedures.calibrate.procedure import Calibrate
-from wardround.common.procedures.describe.procedure import Describe
-from wardround.common.procedures.evaluate.procedure import Evaluate
+from wardround.common.errors import TaskError
 from wardround.common.procedures.finished import check_finished
-from wardround.common.procedures.monitor.procedure import Monitor
 from wardround.common.procedures.procedure import Earlier, FinishedModel, Procedure
-from wardround.common.procedures.statistics.procedure import Statistics
-from wardround.common.procedures.trees.noised import NoisedTrees
-from wardround.common.procedures.trees.procedure import TreesProcedure
 from wardround.common.procedures.words import Words
 from wardround.common.settings import CALIBRATE, DESCRIBE, EVALUATE, MONITOR, STATISTICS, TREES
 from wardround.common.tasks.base import Task
+from wardround.common.tasks.loading import load_object
 
-_KINDS: dict[str, type[Procedure]] = {
-    DESCRIBE: Describe,
-    EVALUATE: Evaluate,
-    CALIBRATE: Calibrate,
-    MONITOR: Monitor,
-    STATISTICS: Statistics,
-    TREES: TreesProcedure,
+_KINDS = {
+    DESCRIBE: "describe.procedure:Describe",
+    EVALUATE: "evaluate.procedure:Evaluate",
+    CALIBRATE: "calibrate.procedure:Calibrate",
+    MONITOR: "monitor.procedure:Monitor",
+    STATISTICS: "statistics.procedure:Statistics",
+    TREES: "trees.procedure:TreesProcedure",
 }
-
-
-_NOISED: dict[str, type[Procedure]] = {TREES: NoisedTrees}
+"""Module and class of each: imported when it is asked for, as most processes need one or none."""
+_NOISED = {TREES: "trees.noised:NoisedTrees"}
 """Those that ask for something else with ``[privacy]``."""
 
 
-def _kind(config: Config) -> type[Procedure] | None:
+def _kind(config: Config) -> type[Procedure]:
+    """The configured procedure's class, which isn't training; of a file of one's own the one whose
+    digest the settings have. Raises ConfigError."""
     name = config.procedure.name
-    return (_NOISED.get(name) if config.privacy.enabled else None) or _KINDS.get(name)
+    if not config.procedure.own:
+        noised = _NOISED.get(name) if config.privacy.enabled else None
+        file, _, found = (noised or _KINDS[name]).partition(":")
+        module = importlib.import_module(f"wardround.common.procedures.{file}")
+        return cast(type[Procedure], getattr(module, found))
+    path = config.folder / name.rpartition(":")[0]
+    expected = str(config.procedure.options.get("file_sha256", ""))
+    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise config.error(
+            "procedure.name",
+            f"this copy of '{config.procedure.called}' isn't the file of SHA-256 "
+            f"{expected[:16] or 'none'}... that the settings have",
+            "get that file, and read it",
+        )
+    try:
+        return load_object(name, config.folder, Procedure, TaskError)  # type: ignore[type-abstract]
+    except TaskError as error:
+        raise config.error("procedure.name", str(error)) from None
 
 
 def steps_of(config: Config) -> int:
     """The most steps of the configured procedure, which isn't training."""
-    kind = _kind(config)
-    assert kind is not None  # one that isn't known was refused when it was read
-    return kind.planned_steps(config)
+    return _kind(config).planned_steps(config)
 
 
 def needs_model(config: Config) -> bool:
     """Whether the configured procedure is asked of a finished model."""
-    kind = _kind(config)
-    return kind is not None and kind.needs_model
+    return not config.procedure.trains and _kind(config).needs_model
 
 
 def step_words(config: Config, procedure: Procedure, earlier: Earlier) -> Words | None:
@@ -64,7 +76,6 @@ def make_procedure(
     model : as ``Procedure.of``
     """
     kind = _kind(config)
-    assert kind is not None
     if kind.needs_model:
         check_finished(config, task, model)
     return kind.of(config, task, model)

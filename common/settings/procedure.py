@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wardround.common.settings.base import PathText, Table, floats_of
-from wardround.common.settings.finished import NamedModel
+from wardround.common.settings.finished import NamedModel, Sha256
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.settings.statistics import StatisticsOptions
 from wardround.common.settings.trees import TreesOptions
+from wardround.common.text import near
 
 TRAIN, DESCRIBE, EVALUATE, CALIBRATE = "train", "describe", "evaluate", "calibrate"
 MONITOR, STATISTICS, TREES = "monitor", "statistics", "trees"
 MOST_CELL = 1000
+_OWN = re.compile(r"^[^\x00]{1,4000}\.py:[A-Za-z_]\w{0,99}$")
 Disturbance = Literal["noise", "missing", "absent", "contrast", "brightness", "blur", "unknown"]
 STRENGTHS: dict[str, tuple[tuple[float, ...], float]] = {
     "noise": ((0.25, 1.0), 10.0),
@@ -176,6 +179,19 @@ class MonitorOptions(RowsOptions):
     )
 
 
+class OwnOptions(ProcedureOptions):
+    """``[procedure]`` with a file of one's own; other keys are its own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    file_sha256: Sha256 = Field(
+        "",
+        description=(
+            "SHA-256 of the file that the procedure is from; follows from it, and is what each "
+            "party holds its own copy against"
+        ),
+    )
+
+
 PROCEDURES: dict[str, type[Table]] = {
     TRAIN: ProcedureOptions,
     DESCRIBE: DescribeOptions,
@@ -192,22 +208,25 @@ class ProcedureTable(BaseModel):
     """``[procedure]``: which one, and its own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: Literal[
-        "train", "describe", "statistics", "trees", "evaluate", "calibrate", "monitor"
-    ] = Field(
-        "train",
+    name: PathText = Field(
+        TRAIN,
         description=(
             "`train` a model; `describe` the data: [what is there](describe.md), before a study; "
             "`statistics`: [analyses](statistics.md) of them, from tables to regressions; "
             "`trees`: [boosted trees](trees.md) and forests of them; "
             "or of a model that is finished `evaluate` the figures, `calibrate` what it "
-            "predicts, or `monitor` what it meets: [judgement](judgement.md)"
+            "predicts, or `monitor` what it meets: [judgement](judgement.md); or a "
+            "[procedure of your own](procedures.md), `path/to/file.py:Class`"
         ),
     )
 
     @model_validator(mode="after")
     def _has_the_procedures_options(self) -> ProcedureTable:
-        kind = PROCEDURES[self.name]
+        if self.name not in PROCEDURES and not self.own:
+            meant = near(self.name, PROCEDURES)
+            also = f"did you mean '{meant}'?" if meant else f"there are: {', '.join(PROCEDURES)}"
+            raise WrongKey("name", f"there is no procedure '{self.name[:60]}'; {also}")
+        kind = PROCEDURES.get(self.name, OwnOptions)
         try:
             kind.model_validate(self.options)
         except ValidationError as error:
@@ -221,6 +240,20 @@ class ProcedureTable(BaseModel):
                 message = f"'{self.name}' has no such option; it has: {has}"
             raise WrongKey(key, message) from None
         return self
+
+    @property
+    def own(self) -> bool:
+        """Whether it is from a file of one's own."""
+        return _OWN.match(self.name) is not None
+
+    @property
+    def called(self) -> str:
+        """Its name without the folder of its file, which differs from party to party."""
+        return re.split(r"[/\\]", self.name)[-1]
+
+    def of_file(self, sha256: str) -> ProcedureTable:
+        """The same, with the digest of its file."""
+        return ProcedureTable(**{"name": self.name, **self.options, "file_sha256": sha256})
 
     @property
     def trains(self) -> bool:
@@ -239,7 +272,7 @@ class ProcedureTable(BaseModel):
 
     def shared(self) -> dict[str, Any]:
         """As all parties have it: a model's digest, and not where it lies."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json") | {"name": self.called}
         return {key: one for key, one in values.items() if key not in ("model", "reference")}
 
     @property
@@ -250,4 +283,4 @@ class ProcedureTable(BaseModel):
     @property
     def settings(self) -> Table:
         """The options, with their defaults."""
-        return PROCEDURES[self.name].model_validate(self.options)
+        return PROCEDURES.get(self.name, OwnOptions).model_validate(self.options)

@@ -38,6 +38,9 @@ def at_server(study: Study, description: Description, library: Path) -> Config:
         own = _there(library, "task.encoder", encoder)
         options = {**config.task.options, "encoder": str(own)}
         tables["task"] = TaskTable(name=config.task.name, **options)
+    if config.procedure.own:  # whoever loads it holds it against the digest in the settings
+        name = _copy(library, "procedure.name", config.procedure.name)
+        tables["procedure"] = config.procedure.model_copy(update={"name": name})
     if ":" in config.strategy.name:
         name = _copy(library, "strategy.name", config.strategy.name)
         tables["strategy"] = config.strategy.model_copy(update={"name": name})

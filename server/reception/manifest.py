@@ -97,7 +97,7 @@ def preparation_manifest(
         task=task_name(config),
         task_sha256=task_sha256(config),
         model_family=model_family(config),
-        procedure=config.procedure.name,
+        procedure=config.procedure.called,
         steps=planned_steps(config),
         rounds=planned_rounds(config),
         cohort=min(len(roster), config.federation.clients_per_round or len(roster)),

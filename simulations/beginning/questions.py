@@ -30,9 +30,9 @@ from wardround.simulations.beginning.text import (
     head_lines,
     simulation_lines,
     text_tables,
-    toml_text,
 )
 from wardround.simulations.population.hospitals import Population
+from wardround.simulations.search.values import toml_text
 
 _MOST_GROUPS, _MOST_TERMS, _MOST_COLUMNS = 6, 6, 20
 _TREATED = re.compile(r"\b(arm|group|exposed|exposure)\b|treat|therap")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 
 from wardround.common.durable.files import write_atomically
 from wardround.common.errors import RunDirectoryError
@@ -12,6 +13,7 @@ from wardround.common.procedures.describe import figures as described
 from wardround.common.procedures.describe import page as description
 from wardround.common.procedures.evaluate import page as evaluation
 from wardround.common.procedures.evaluate import procedure as evaluated
+from wardround.common.procedures.frame import framed
 from wardround.common.procedures.monitor import page as watch
 from wardround.common.procedures.monitor import procedure as watched
 from wardround.common.procedures.statistics import page as statistics
@@ -30,6 +32,9 @@ _PROCEDURES = (
 )
 """What procedures publish: file, format, and the page that it makes."""
 
+_MOST_SHOWN = 200_000
+"""Characters of a file of a procedure of one's own."""
+
 
 def report_procedure(run: RunDirectory) -> bool:
     """Write ``report.html`` of what the run's procedure has published; False where there is no such
@@ -47,4 +52,25 @@ def report_procedure(run: RunDirectory) -> bool:
             raise RunDirectoryError("can't be read", who=str(path)) from None
         write_atomically(run.report, text.encode())
         return True
-    return False
+    return _report_files(run)
+
+
+def _report_files(run: RunDirectory) -> bool:
+    """Of a procedure of one's own: what it has published, as it is; its own page where it has one.
+    False where the run isn't of a procedure."""
+    summary = run.summary()
+    if "procedure" not in summary:
+        return False
+    names = [str(name) for name in summary.get("published", ())]
+    if run.report.name in names:
+        return True
+    parts = [f"<p>{escape(str(summary.get('purpose', '')))}</p>"]
+    try:
+        for name in names:
+            text = (run.path / name).read_text("utf-8")[:_MOST_SHOWN]
+            parts.append(f"<h2>{escape(name)}</h2>\n<pre>{escape(text)}</pre>")
+    except (OSError, ValueError):
+        raise RunDirectoryError("can't be read", who=str(run.path)) from None
+    title = f"{summary.get('name', run.path.name)}: {summary['procedure']}"
+    write_atomically(run.report, framed(title, parts).encode())
+    return True
