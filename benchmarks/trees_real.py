@@ -8,8 +8,8 @@ and AUC, and of the c-index. Trees are grown under masks by the procedure ``tree
 depth and rounds (of boosting at a rate of 0.1, or a forest) are chosen in five-fold
 cross-validation of plain runs, whose trees are the same, within the training rows, as the MLPs'
 settings are; linear models have those that ``fed_heart`` and ``fed_brca`` chose. ``--quick`` takes
-what was chosen so of Fed-Heart-Disease, of Fed-TCGA-BRCA what was set before anything was tried, and
-one seed instead of three for what is trained.
+what was chosen so of Fed-Heart-Disease, of Fed-TCGA-BRCA what was set before anything was tried,
+and one seed instead of three for what is trained.
 """
 
 from __future__ import annotations
