@@ -19,6 +19,7 @@ NAMES = (
     "fed_brca",
     "fed_heart_dp",
     "trees_real",
+    "private_sums",
     "accountant",
     "dpsgd",
     "engines",

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from wardround.client.algorithms import ALGORITHMS
+from wardround.common.config.covers import noised_sums
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
 from wardround.common.manifest.leaves import (
@@ -138,7 +139,9 @@ def _check_leaves(manifest: Manifest, config: Config) -> None:
     )
     statistics = any(leaf.message_type == m.STATISTICS for leaf in manifest.leaves)
     if config.procedure.trains:
-        expected = preparation_leaves(secure, privacy, list(records), statistics)
+        expected = preparation_leaves(
+            secure, privacy, list(records), statistics, noised_sums(config)
+        )
     else:
         expected = procedure_leaves(secure, privacy)
     found = set(manifest.leaves)

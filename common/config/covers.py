@@ -7,8 +7,6 @@ hospital work it out alike, and the answer is in what the parties agree on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.settings import Purpose, SharesTable, is_built_in
@@ -37,6 +35,13 @@ def covered(config: Config) -> tuple[Purpose, ...]:
 def covers(config: Config, purpose: Purpose) -> bool:
     """Whether the sums of a purpose carry noise."""
     return purpose in covered(config)
+
+
+def noised_sums(config: Config) -> frozenset[str]:
+    """Of 'preparation' and 'evaluation', whose sums have noise on them in a study that trains; of
+    a preparation that holds nothing of the rows there is none."""
+    nothing = {"preparation"} if config.task.name == "text" else set[str]()
+    return frozenset(covered(config)) & {"preparation", "evaluation"} - nothing
 
 
 def obstacle(config: Config, purpose: Purpose) -> Obstacle | None:
@@ -95,14 +100,6 @@ def _of_figures(config: Config) -> Obstacle | None:
     options = config.task.options
     if config.judgement is not None:
         return ("judgement", "it adds up to exact figures of the same rows", "remove [judgement]")
-    columns = options.get("columns")
-    if isinstance(columns, Mapping) and columns.get("split") is not None:
-        return (
-            "task.columns.split",
-            "the data says which rows are held out, and may say otherwise the next time, so each "
-            "row would pay for training and figures",
-            "leave task.columns.split out",
-        )
     if config.task.name != "tabular":
         return None
     if options.get("kind") == "survival":

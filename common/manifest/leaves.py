@@ -23,7 +23,7 @@ noise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from wardround.common.flower.arrays import Layout
 from wardround.common.protocol import names as m
@@ -50,6 +50,7 @@ def preparation_leaves(
     privacy: PrivacyTable,
     records: Sequence[str] = (),
     statistics: bool = True,
+    noised: Collection[str] = (),
 ) -> tuple[Leaf, ...]:
     """Stage 1: everything, with one leaf '*' for each record of the model's arrays.
 
@@ -57,18 +58,19 @@ def preparation_leaves(
     ----------
     records : the strategy's further array records, which mirror the parameters
     statistics : whether the task has sums to prepare data from
+    noised : 'preparation' and 'evaluation', where noise is on these sums
     """
     leaves = DescribeReply.leaves(secure, privacy)
     if secure.enabled:
         leaves += KeyReply.leaves()
     if statistics:
-        leaves += sums_leaves(m.STATISTICS, secure, OWN_NAMES)
+        leaves += sums_leaves(m.STATISTICS, secure, OWN_NAMES, "preparation" in noised)
     moved = moved_protection(secure, privacy)
     leaves += TrainReply.leaves(secure, privacy, (*OWN_NAMES, LOSS, STEPS), moved)
     leaves += [open_leaf(name, moved) for name in (m.ARRAYS, *records)]
     if secure.enabled:
         leaves.append(vector_leaf(m.TRAIN, None, moved))
-    return (*leaves, *sums_leaves(m.EVALUATE, secure, OWN_NAMES))
+    return (*leaves, *sums_leaves(m.EVALUATE, secure, OWN_NAMES, "evaluation" in noised))
 
 
 def procedure_leaves(secure: SecureAggregationTable, privacy: PrivacyTable) -> tuple[Leaf, ...]:

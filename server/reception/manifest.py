@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from wardround.common.config.covers import noised_sums
 from wardround.common.config.load import Config
 from wardround.common.judgement.judge import check_judgement
 from wardround.common.manifest.leaves import (
@@ -124,7 +125,8 @@ def _leaves(
     check_named(config)
     if config.procedure.trains:
         records = list(plan.ours.reply_records({})) if plan.ours else []
-        return preparation_leaves(secure, privacy, records, phases_of(config, task) > 0)
+        statistics = phases_of(config, task) > 0
+        return preparation_leaves(secure, privacy, records, statistics, noised_sums(config))
     make_procedure(config, task)  # what doesn't go together is said before anybody is asked
     return procedure_leaves(secure, privacy)
 

@@ -83,7 +83,8 @@ def test_everything_of_a_run_is_in_one_ledger_and_within_epsilon(
     monkeypatch.setattr(PrivateSum, "noised", watched)
     result = simulate(hospitals(tmp_path, given))
     found = ledgers(result.run_directory)
-    assert len(found) == 3 and {"preparation"} <= {purpose for _, purpose in left}
+    assert len(found) == 3
+    assert {"preparation", "evaluation"} == {purpose for _, purpose in left}
     for entries in found.values():
         order = [one.purpose for one in entries if one.purpose != "evaluation"]
         assert order == ["", "preparation", "training", "training"]

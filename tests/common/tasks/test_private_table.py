@@ -197,6 +197,10 @@ def test_images_are_bounded_and_come_out_as_they_are() -> None:
     assert shapes_of(private.parts(none, 0, {})) == shapes_of(parts)
 
 
+def test_all_of_a_run_is_covered_where_ranges_are_declared() -> None:
+    assert covered(parse_config(PRIVATE + DECLARED)) == ("training", "preparation", "evaluation")
+
+
 # --- what can be covered --------------------------------------------------------------------------
 PRIVATE = '[privacy]\nunit = "example"\nepsilon = 3.0\n'
 DECLARED = '[task.columns]\nnumeric = ["age"]\n[task.columns.expected.age]\nrange = [0.0, 120.0]\n'

@@ -95,7 +95,6 @@ def test_where_noise_hides_the_figure_no_round_is_chosen_by_it(tmp_path: Path) -
     [
         (["privacy.unit=hospital"], "privacy.unit"),
         (["task.normalise=local"], "task.normalise"),
-        (['task.columns.split="part"'], "task.columns.split"),
         (['judgement.groups=["age"]'], "judgement"),
     ],
 )
