@@ -104,7 +104,7 @@ def test_strategies_and_ways_of_training_take_it(folder: Path, more: list[str]) 
 
 def test_examples_are_protected(folder: Path) -> None:
     result = run(folder, "privacy.unit=example", "privacy.epsilon=8", "task.tuning=ffa_lora")
-    assert np.isfinite(result.figure("loss"))
+    assert {"f1", "precision", "recall"} <= set(result.rounds[-1]["overall"]["test"])  # noised
 
 
 @pytest.mark.parametrize("kind", ["tokens", "sequence"])
