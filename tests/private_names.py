@@ -16,6 +16,10 @@ REASONS: dict[str, dict[str, str]] = {
         "_forward_pre_hooks": "torch's: as _forward_hooks",
         "_backward_hooks": "torch's: as _forward_hooks",
     },
+    "client/gradients/test_engines.py": {
+        "_forward_hooks": "torch's: a model is left without hooks of ours",
+        "_backward_hooks": "torch's: as _forward_hooks",
+    },
     "client/privacy/test_ledger.py": {"_BUSY_S": _CUT},
     "client/site/test_ledger_of_kits.py": {"_PATIENCE_S": "nobody waits for a server in a test"},
     "client/researcher/test_network.py": {"_repr_html_": "what notebooks call to show an object"},

@@ -7,8 +7,36 @@
     evaluate    figures of a finished model
     calibrate   what corrects it
     monitor     what it meets
+    statistics  analyses of the data, many at once
+    trees       boosted trees and forests
+    hiding      what may be shown of sums
+    words       counts that travel in few bytes
+    carrying    steps that carry a state
 
 The worker's questions follow from the plan and from opened totals alone, so that each hospital
 works out by itself what a step may ask. A procedure talks to nobody, and what it publishes is of
 sums only.
 """
+
+from wardround.common.config.load import Config
+from wardround.common.procedures.procedure import (
+    Asked,
+    Earlier,
+    FinishedModel,
+    Parts,
+    Procedure,
+    Shapes,
+)
+from wardround.common.procedures.words import Words, fitting_bits
+
+__all__ = [
+    "Asked",
+    "Config",
+    "Earlier",
+    "FinishedModel",
+    "Parts",
+    "Procedure",
+    "Shapes",
+    "Words",
+    "fitting_bits",
+]

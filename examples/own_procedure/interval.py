@@ -13,18 +13,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from wardround.common.config.load import Config
-from wardround.common.figures.sums import Sums
-from wardround.common.procedures.procedure import (
+from wardround.common.procedures import (
     Asked,
+    Config,
     Earlier,
     FinishedModel,
     Parts,
     Procedure,
     Shapes,
+    Words,
+    fitting_bits,
 )
-from wardround.common.procedures.words import Words, fitting_bits
-from wardround.common.tasks.base import Task
+from wardround.common.tasks import Sums, Task
 
 SHARES = np.array([0.025, 0.975])
 LEAST = 400
