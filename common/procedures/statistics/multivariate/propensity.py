@@ -21,11 +21,12 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from wardround.common.figures.sums import Sums
+from wardround.common.procedures.hiding import few_values
 from wardround.common.procedures.procedure import Shapes
 from wardround.common.procedures.statistics.agreed import Agreed
 from wardround.common.procedures.statistics.analysis import Earlier
 from wardround.common.procedures.statistics.frame import Frame
-from wardround.common.procedures.statistics.regression import rows
+from wardround.common.procedures.statistics.regression import few, rows
 from wardround.common.procedures.statistics.regression.by_formula import ByFormula, Known
 from wardround.common.procedures.statistics.regression.facts import NoAnswer
 from wardround.common.procedures.statistics.regression.glm import lost, point
@@ -71,7 +72,8 @@ class Propensity(ByFormula[PropensityOptions]):
         return MOST_POINTS + 1 + (self.options.outcome is not None)
 
     def own_counts(self, known: Known, own: Sequence[Sums]) -> Iterable[str]:
-        return ["people"] if "people" in self.asks(known, own) else ()
+        asked = self.asks(known, own)
+        return [name for name in ("people", "answers") if name in asked]
 
     def asks(self, known: Known, own: Sequence[Sums]) -> Shapes:
         found = self._search(known, own)
@@ -81,9 +83,10 @@ class Propensity(ByFormula[PropensityOptions]):
             wide = (2, known.width)
             asked: Shapes = {"size": (2, 3), "plain": wide, "plain_squares": wide}
             asked |= {"weighted": wide}
-            return asked | ({"outcome": (2, 2), "people": (2, 2)} if self.options.outcome else {})
+            more: Shapes = {"outcome": (2, 2), "people": (2, 2), "answer": (2,)}
+            return asked | (more if self.options.outcome else {})
         if len(own) == found.used + 1 and self.options.outcome:
-            return {"spread": (2,)}
+            return {"spread": (2,), "answers": (2 * few.BINS,)}
         return {}
 
     def answers(self, known: Known, own: Sequence[Sums], mine: Rows) -> Sums:
@@ -93,9 +96,9 @@ class Propensity(ByFormula[PropensityOptions]):
     def sums(self, frame: Frame, agreed: Agreed, earlier: Earlier) -> Sums:
         if len(earlier) <= self._agreeing:
             return super().sums(frame, agreed, earlier)
-        known, after = self._known(agreed, earlier)
-        own, found = after.own, self._search(known, after.own)
-        if not found.ended or self._looks(known, after):
+        known, looks = self._known(agreed, earlier)
+        own, found = looks.own, self._search(known, looks.own)
+        if not found.ended or not looks.done:
             return super().sums(frame, agreed, earlier)
         treated, weight, keep, _ = self._outcomes(frame)
         mine = rows.taken(known.design, frame, agreed, treated, weight, keep)
@@ -107,7 +110,11 @@ class Propensity(ByFormula[PropensityOptions]):
         y, there = self._outcome_of(frame, mine)
         means = own[found.used]["outcome"][:, 1] / own[found.used]["outcome"][:, 0]
         squares = (shares * there * (y - means[mine.y.astype(np.int64)])) ** 2
-        return {"spread": groups @ squares}
+        codes, moments = np.full(len(frame), -1, np.int64), own[found.used]["answer"]
+        where = few.bins(y, known.rows, moments) + few.BINS * mine.y.astype(np.int64)
+        codes[mine.keep] = np.where(there == 1, where, -1)
+        counted = frame.counted_people(codes, 2 * few.BINS)
+        return {"spread": groups @ squares, "answers": counted}
 
     def _of_groups(
         self, frame: Frame, mine: Rows, z: Floats, groups: Floats, shares: Floats
@@ -124,6 +131,7 @@ class Propensity(ByFormula[PropensityOptions]):
             kept = groups * shares * there
             found["outcome"] = np.stack([kept.sum(1), kept @ y], axis=1)
             found["people"] = self._people(frame, mine, y, there)
+            found["answer"] = np.array([y.sum(), (y**2).sum()])  # of gaps 0
         return found
 
     def _people(self, frame: Frame, mine: Rows, y: Floats, there: Floats) -> Floats:
@@ -213,10 +221,13 @@ class Propensity(ByFormula[PropensityOptions]):
         if len(last) < 2:
             return None, []
         people = last[0]["people"]
-        few = (people < least) if self.options.binary else (people.sum(1) < least)
-        if few.any():
+        small = (people < least) if self.options.binary else (people.sum(1) < least)
+        if small.any():
             what = " of one outcome" if self.options.binary else ""
             return None, [f"Fewer than {least} persons{what} in a group: no effect is shown."]
+        answers = last[1]["answers"].reshape(2, few.BINS)
+        if any(few_values(one, least) for one in (*answers, answers.sum(0))):
+            return None, [f"Fewer than {least} persons have a value of it: no effect is shown."]
         weight, sums = last[0]["outcome"].T
         means = sums / weight
         variances = last[1]["spread"] / weight**2

@@ -1,7 +1,7 @@
 """What analyses by a formula share: the steps before their own, and what ends them early.
 
 Steps: what is agreed about the formula (``facts``), where columns lie and how few are where
-(``rows``), whether numbers are categories in disguise (``few``); then the analysis' own, which it
+(``rows``), whether figures would tell of few persons (``looks``); then the analysis' own, which it
 is told the design and the second's totals for. Where a total leaves no answer, nothing more is
 asked, and the result is the sentence why.
 """
@@ -21,13 +21,14 @@ from wardround.common.figures.sums import Sums
 from wardround.common.procedures.procedure import Shapes
 from wardround.common.procedures.statistics.agreed import Agreed
 from wardround.common.procedures.statistics.analysis import Analysis, Earlier
-from wardround.common.procedures.statistics.frame import Frame, Ints, Mask
-from wardround.common.procedures.statistics.regression import facts, few, rows
+from wardround.common.procedures.statistics.frame import Frame, Mask
+from wardround.common.procedures.statistics.regression import facts, rows
 from wardround.common.procedures.statistics.regression.design import INTERCEPT, Design
 from wardround.common.procedures.statistics.regression.factors import FormulaError, Number
 from wardround.common.procedures.statistics.regression.facts import NoAnswer
 from wardround.common.procedures.statistics.regression.families import family
 from wardround.common.procedures.statistics.regression.formula import Formula, read_formula
+from wardround.common.procedures.statistics.regression.looks import STEPS, Looks
 from wardround.common.procedures.statistics.regression.rows import Floats, Rows, Scale
 from wardround.common.procedures.statistics.result import Result, Told
 from wardround.common.settings.analyses import FormulaOptions
@@ -71,22 +72,6 @@ class Known:
     def intercept(self) -> bool:
         """Whether the first column is one."""
         return self.design.names[0] == INTERCEPT
-
-
-@dataclass(frozen=True)
-class _After:
-    """What came after ``rows``.
-
-    own : totals of the analysis' own steps
-    levels : of numbers with a handful of values
-    values : whether it is still to be asked which have
-    patterns : how many combinations are still to be asked of
-    """
-
-    own: Sequence[Sums]
-    levels: few.Levels
-    values: bool
-    patterns: int
 
 
 class ByFormula(Analysis[O], Generic[O]):
@@ -172,7 +157,7 @@ class ByFormula(Analysis[O], Generic[O]):
     # --- the steps -------------------------------------------------------------------------------
     @property
     def most_steps(self) -> int:
-        return self._agreeing + 3 + self.own_steps
+        return self._agreeing + 1 + STEPS + self.own_steps
 
     def shapes(self, agreed: Agreed, earlier: Earlier) -> Shapes:
         try:
@@ -183,8 +168,8 @@ class ByFormula(Analysis[O], Generic[O]):
                 return facts.shapes(self._formula, agreed, earlier)
             if len(earlier) == self._agreeing:
                 return rows.shapes(self._design(agreed, earlier), self._classes)
-            known, after = self._known(agreed, earlier)
-            return self._looks(known, after) or self.asks(known, after.own)
+            known, looks = self._known(agreed, earlier)
+            return self.asks(known, looks.own) if looks.done else looks.shapes()
         except NoAnswer:
             return {}
 
@@ -193,8 +178,8 @@ class ByFormula(Analysis[O], Generic[O]):
             return facts.counts(self._formula, agreed, earlier)
         if len(earlier) == self._agreeing:
             return rows.counts(self._design(agreed, earlier), self._classes)
-        known, after = self._known(agreed, earlier)
-        return list(self._looks(known, after)) or self.own_counts(known, after.own)
+        known, looks = self._known(agreed, earlier)
+        return self.own_counts(known, looks.own) if looks.done else looks.counts()
 
     def sums(self, frame: Frame, agreed: Agreed, earlier: Earlier) -> Sums:
         y, weight, keep, wrong = self._outcomes(frame)
@@ -204,21 +189,18 @@ class ByFormula(Analysis[O], Generic[O]):
         mine = rows.taken(design, frame, agreed, y, weight, keep)
         if len(earlier) == self._agreeing:
             return rows.sums(design, frame, agreed, mine, wrong, self._classes)
-        known, after = self._known(agreed, earlier)
-        if not (asked := self._looks(known, after)):
-            return self.answers(known, after.own, mine)
-        kind, total = mine.kind(self._classes), known.total
-        if "patterns" not in asked:
-            return few.value_sums(design, frame, kind, total, self._classes)
-        return few.pattern_sums(design, frame, agreed, kind, total, after.levels, self._classes)
+        known, looks = self._known(agreed, earlier)
+        if not looks.done:
+            return looks.sums(frame, agreed, mine)
+        return self.answers(known, looks.own, mine)
 
     def result(self, agreed: Agreed, earlier: Earlier, told: Told) -> Result:
         notes = list[str]()
         try:
             facts.settle_first(self._formula, self._smallest, agreed, earlier)
             notes += self._design(agreed, earlier).facts.notes
-            known, after = self._known(agreed, earlier)
-            found = self.shows(known, after.own, told)
+            known, looks = self._known(agreed, earlier)
+            found = self.shows(known, looks.own, told)
         except NoAnswer as reason:
             return Result(notes=[*notes, str(reason)])
         return Result(found.sheets, found.plots, [*found.notes, *notes], found.values)
@@ -229,37 +211,18 @@ class ByFormula(Analysis[O], Generic[O]):
             self._formula, facts.settle(self._formula, self._smallest, agreed, agreeing)
         )
 
-    def _known(self, agreed: Agreed, earlier: Earlier) -> tuple[Known, _After]:
+    def _known(self, agreed: Agreed, earlier: Earlier) -> tuple[Known, Looks]:
         design, total = self._design(agreed, earlier), earlier[self._agreeing]
         if not float(total["rows"][0]) > 0:
             raise NoAnswer("No row counts.")
         rows.check(design, total, self._smallest, self._binary, self._classes)
         if self.needs_hospitals and float(total["hospitals"][0]) < LEAST_HOSPITALS:
             raise NoAnswer(f"At least {LEAST_HOSPITALS} hospitals with rows are needed for it.")
-        later = list(earlier[self._agreeing + 1 :])
-        looked: few.Levels = dict[int, Ints]()
-        numbers = bool(few.numbers_of(design))
-        if numbers and later:
-            values = later.pop(0)
-            looked = few.levels_of(design, values, self._classes)
-            small = few.few_values(
-                design, values, looked, self._smallest, self._binary, self._classes
-            )
-            rows.refuse(small, self._smallest, self._classes)
-            numbers = False
-        names = [] if numbers else few.patterns(design, looked)
-        if names and later:
-            people = later.pop(0)["patterns"]
-            small = rows.few_cells(names, people, self._smallest, self._binary, self._classes)
-            rows.refuse(small, self._smallest, self._classes)
-            names = []
-        return Known(design, total), _After(later, looked, numbers, len(names))
-
-    def _looks(self, known: Known, after: _After) -> Shapes:
-        """What is asked before the steps of its own, of values and their combinations."""
-        if after.values:
-            return few.value_shapes(known.design, self._classes)
-        return {"patterns": (after.patterns * self._classes,)} if after.patterns else {}
+        later = earlier[self._agreeing + 1 :]
+        weighted = self._weights is not None
+        looks = Looks(design, total, later, self._smallest, self._classes, self._binary, weighted)
+        looks.check()
+        return Known(design, total), looks
 
     def _outcomes(self, frame: Frame) -> tuple[Floats, Floats, Mask, int]:
         """Outcome and weight of all N rows, which count, and how many outcomes can't be."""

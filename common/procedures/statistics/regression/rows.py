@@ -25,7 +25,7 @@ from wardround.common.tasks.features import one
 
 Floats = NDArray[np.float64]
 _CONSTANT = 1e-14
-_EXACT = ("moments", "outcome", "numbers")
+_EXACT = ("moments", "outcome", "numbers", "answer")
 PERSONS_A_COLUMN = 3
 """DataSHIELD's nfilter.glm: a model of more columns than a third of the persons describes them."""
 
@@ -109,7 +109,7 @@ def shapes(design: Design, classes: int) -> Shapes:
     """Of the sums before the search. ``classes``: of the outcome, in cells."""
     found: Shapes = {"rows": (1,), "people": (classes,), "wrong": (1,), "hospitals": (1,)}
     found |= {"moments": (2, len(design.names)), "outcome": (4,)}
-    found["numbers"] = (len(design.formula.factors), 2)
+    found |= {"numbers": (len(design.formula.factors), 2), "answer": (2,)}
     for place, (names, _) in enumerate(design.cells()):
         found[f"cells/{place}"] = (len(names) * classes,)
     for place, _ in _plain(design):
@@ -141,6 +141,7 @@ def sums(
             values = number(frame, each)[keep]
             found["numbers"][place] = values.sum(), (values**2).sum()
     w, y = rows.weight, rows.y
+    found["answer"] = np.array([y.sum(), (y**2).sum()])
     logs = np.log(w, where=w > 0, out=np.zeros_like(w))
     found["outcome"] = np.array([w.sum(), (w * y).sum(), rows.offset.sum(), logs.sum()])
     for place, (names, categories) in enumerate(design.cells()):
