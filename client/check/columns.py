@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from wardround.client.check.look import Looked
 from wardround.client.check.units import likely_unit, mend_unit, other_unit
 from wardround.client.site.hold_back import is_allowed
 from wardround.client.site.terms import Terms
+from wardround.common.config.task import make_task
+from wardround.common.procedures.known import make_procedure
+from wardround.common.procedures.statistics.procedure import Statistics
 from wardround.common.tasks.columns import needed_columns
 from wardround.common.tasks.data.mapping.texts import numbers
 from wardround.common.tasks.data.profile import ColumnProfile, Profile, profile
@@ -33,10 +36,16 @@ class Columns:
     ) -> None:
         self._terms, self._looked, self._table, self._options = terms, looked, table, options
         self.profile: Profile = profile(table)
-        columns = options.columns
+        columns, procedure = options.columns, None
+        if options.kind == "none":
+            procedure = make_procedure(terms.config, make_task(terms.config))
+        self._asked: Mapping[str, str] = {}
         named = set(columns.named())
         self.roles = dict.fromkeys(columns.ignore, "left out")
-        if columns.numeric == ["*"]:
+        if isinstance(procedure, Statistics):
+            self._asked = procedure.reads
+            self.roles |= self._asked
+        elif columns.numeric == ["*"]:
             self.roles |= {name: "number" for name in self.profile.columns if name not in named}
         else:
             self.roles |= dict.fromkeys(columns.numeric, "number")
@@ -65,7 +74,7 @@ class Columns:
         table = f"[data.{self._terms.data.name or 'NAME'}.map]"
         source = self._looked.source
         begun = source is not None and bool(source.map.rename)
-        for name in needed_columns(self._options):
+        for name in dict.fromkeys([*needed_columns(self._options), *self._asked]):
             if name not in self.profile and is_allowed(self._terms.site.columns, name):
                 hint = near(name, spare or self.profile.columns)
                 own = hint or "YOUR COLUMN"
@@ -88,7 +97,8 @@ class Columns:
         if role == "patient":
             return
         if one.kind == "constant" and role != "label":
-            yield Finding("warning", what, "is the same in every row, so it says nothing")
+            alone = " here" if self._asked else ", so it says nothing"
+            yield Finding("warning", what, f"is the same in every row{alone}")
         if one.gaps > _MOSTLY * one.rows:
             yield Finding("warning", what, f"is {one.gaps / one.rows:.0%} missing")
         if one.gap_texts and (unsaid := self._unsaid(one)):

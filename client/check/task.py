@@ -18,6 +18,7 @@ from wardround.client.site.terms import Terms
 from wardround.common.config.task import make_task
 from wardround.common.errors import WardroundError
 from wardround.common.protocol.names import SPLITS
+from wardround.common.settings import STATISTICS
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.allowance import allowing
 
@@ -44,11 +45,23 @@ def load(terms: Terms, called: str, path: Path | None) -> Loaded:
                 raw = task.load_large(path, Path(folder))
             found.rows = task.size(raw)
             found.findings += [Finding("warning", called, str(one)) for one in task.left_out(raw)]
-            _labels(task, raw, found)
-            _parts(terms, task, raw, found)
+            if terms.config.procedure.name == STATISTICS:
+                _whole(task, raw, found)  # rows of every split count, and nothing is learnt
+            else:
+                _labels(task, raw, found)
+                _parts(terms, task, raw, found)
     except WardroundError as error:
         found.findings += unreadable(terms, error)
     return found
+
+
+def _whole(task: Task[Any], raw: Any, found: Loaded) -> None:
+    found.parts = [("all, held out or not", count_of(task.size(raw)))]
+    found.findings += [Finding("warning", "rows", line) for line in task.warnings(raw)]
+    if task.size(raw):
+        found.findings.append(Finding("ok", "rows", f"{count_of(task.size(raw))} count"))
+    else:
+        found.findings.append(Finding("error", "rows", "there are none", "bring more"))
 
 
 def _labels(task: Task[Any], raw: Any, found: Loaded) -> None:

@@ -199,10 +199,14 @@ def fetch(
     """Fetch a complete study's model, report and figures, each file held against what the server
     signed. The same again goes on after a break.
     """
+    from wardround.common.results.places import found_in
+
     with _open(kit) as network:
         handle = network.study(which)
         done = handle.result(folder, wait=False, progress=_progress)
         print(f"{done}: complete, as the server signed it")
+        for line in found_in(done):
+            print(f"  {line}")
 
 
 def _open(kit: Path | None) -> Network:

@@ -16,6 +16,7 @@ from wardround.common.audit.chain import read_log
 from wardround.common.audit.verify import history
 from wardround.common.errors import ResultsRefused, WardroundError
 from wardround.common.results.package import list_digest, read_list, verify_folder
+from wardround.common.results.places import found_in
 
 _STATE = "state"
 
@@ -35,8 +36,7 @@ def list_results(kit: Path, study: str = "") -> list[str]:
         why = f": {end.reason}" if end.reason else ""
         lines.append(f"{folder.name}  {end.state}{why}{_own(folder)}{_left(folder)}")
         if end.state == COMPLETE:
-            lines.append(f"  model     {folder / 'model'}")
-            lines.append(f"  report    {folder / 'report.html'}")
+            lines += [f"  {line}" for line in found_in(folder)]
         if (page := folder / OWN / REPORT).is_file():
             lines.append(f"  own       {page}")
         lines.append(f"  what left {folder / LEFT}")

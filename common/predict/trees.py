@@ -56,7 +56,7 @@ def load_trees(path: Path | str) -> TreePredictor:
     ...     load_trees("nothing.json")
     ... except ModelRefused as error:
     ...     print(error)
-    nothing.json: can't be read; have the model made again
+    nothing.json: isn't there; name a run's model.json
     """
     return TreePredictor(tree_file(path) or Path(path) / FILE)
 

@@ -38,6 +38,8 @@ def read_file(path: Path) -> tuple[TreeModel, Values]:
         if path.stat().st_size > MOST_BYTES:
             raise ModelRefused(f"is larger than {MOST_BYTES >> 20} MiB", who=str(path))
         text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ModelRefused("isn't there", who=str(path), mend="name a run's model.json") from None
     except (OSError, UnicodeDecodeError):
         raise ModelRefused("can't be read", who=str(path), mend=_MEND) from None
     try:

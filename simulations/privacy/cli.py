@@ -64,6 +64,9 @@ def plan(
     settings = load(here(config), list(overrides or []))
     _need_privacy(settings, "plan")
     check_settings(settings)
+    if not settings.procedure.trains:
+        _print_sums(settings, sizes)
+        return
     rows, patients = _given(sizes) if sizes else _found(settings)
     units = patients if settings.privacy.unit == "patient" and patients else rows
     console = new_console(_WIDTH)
@@ -173,6 +176,17 @@ def _found(settings: Config) -> tuple[dict[str, int], dict[str, int] | None]:
         if (count := hospital.training_patients()) is not None
     }
     return rows, patients if len(patients) == len(rows) else None
+
+
+def _print_sums(settings: Config, sizes: str | None) -> None:
+    from wardround.common.config.task import make_task
+    from wardround.simulations.population.hospitals import Population
+    from wardround.simulations.privacy.of_sums import plan_sums, sums_lines
+
+    names = _given(sizes)[0] if sizes else Population(settings, make_task(settings)).names
+    console = new_console(_WIDTH)
+    for line in sums_lines(settings, plan_sums(settings, len(names))):
+        console.print(Text(line))
 
 
 def _print_plan(console: Console, plans: list[HospitalPlan], config: Config) -> None:

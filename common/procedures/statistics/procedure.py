@@ -106,6 +106,14 @@ class Statistics(Procedure):
                 "task.columns.categorical",
             )
 
+    @property
+    def reads(self) -> Mapping[str, str]:
+        """The columns that analyses read, and as what: "number", "yes or no" or "category"."""
+        found = dict.fromkeys((column.name for column in self._categories), "category")
+        for each in self._analyses:
+            found |= dict.fromkeys(each.truths, "yes or no") | dict.fromkeys(each.numbers, "number")
+        return found
+
     # --- the steps -------------------------------------------------------------------------------
     @property
     def most_steps(self) -> int:

@@ -269,3 +269,33 @@ def test_in_a_network_a_study_that_was_shown_is_the_question(tmp_path: Path) -> 
     told = run(str(north.folder), str(north.folder / "rows.csv"), "--study", "sepsis")
     assert told.exit_code == 1 and "for study 'sepsis'" in told.output
     assert "column 'note': holds one text, and would be an input of numbers" in told.output
+
+
+STATISTICS = """
+[procedure]
+name = "statistics"
+[[procedure.analyses]]
+name = "a table"
+kind = "table_one"
+columns = ["age"]
+categories = ["died"]
+by = "sex"
+"""
+
+
+def test_of_statistics_only_the_columns_that_analyses_read_are_looked_at(tmp_path: Path) -> None:
+    federation(tmp_path, hospitals=("north", "south", "east"))
+    toml = tmp_path / "federation.toml"
+    toml.write_text(toml.read_text() + STATISTICS)
+    kit = Kit.open(provision.provision(load_config(toml), now=now_utc()).kits[0])
+    lines = [f"{20 + n % 7},{'fm'[n % 2]},0,2024-01-{1 + n % 9:02d},north" for n in range(30)]
+    site = '[data.ward]\npath = "ward.csv"\n'
+    found = check(kit, lines, site, "age,sex,died,admitted,ward")
+    assert told(found, "error") == []
+    assert told(found, "warning") == ["column 'died': is the same in every row here"]
+    assert "rows: 30 rows count" in told(found, "ok")
+    wrong = check(kit, [line.replace("f", "fine") for line in lines], site, "weight,sex,dead,a,b")
+    assert {line.partition(":")[0] for line in told(wrong, "error")} == {
+        "column 'age'",
+        "column 'died'",
+    }

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wardround.common.config.load import parse_config
+from wardround.common.config.load import load_config, parse_config
 from wardround.common.errors import ConfigError, PrivacyRefused, WardroundError
 from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.process.main import app
 from wardround.simulations import simulate
+from wardround.simulations.privacy.of_sums import plan_sums
 from wardround.simulations.privacy.plan import alternatives, plan_hospitals, shown_rounds
 
 
@@ -43,6 +44,37 @@ def test_a_plan_is_what_the_run_then_spends(tmp_path: Path) -> None:
     for one in plan_hospitals(result.config, announced):
         claimed = [row["privacy"][one.hospital]["epsilon"] for row in result.rounds]
         assert one.epsilons(1e-5, [1, 2, 3, 4]) == pytest.approx(claimed, rel=1e-9)
+
+
+STATISTICS = """
+[procedure]
+name = "statistics"
+[[procedure.analyses]]
+name = "ages"
+kind = "summary"
+columns = ["age"]
+ranges = { age = [0, 120] }
+[task.columns]
+patient_id = "patient"
+[privacy]
+unit = "patient"
+epsilon = 3.0
+noise = "distributed"
+"""
+
+
+def test_of_a_study_that_trains_nothing_its_sums_are_planned(tmp_path: Path) -> None:
+    """Noise on a count grows with the rows that a patient may have."""
+    (tmp_path / "study.toml").write_text(STATISTICS)
+    plans = [
+        plan_sums(load_config(tmp_path / "study.toml", [f"privacy.records_per_patient={many}"]), 5)
+        for many in (1, 8)
+    ]
+    assert plans[0].epsilon == pytest.approx(3.0, rel=1e-3)
+    # rows and persons of the first step change most: by 8 and 1, and by 1 and 1
+    assert plans[1].noise[5] == pytest.approx((65 / 2) ** 0.5 * plans[0].noise[5], rel=1e-9)
+    shown = run("plan", str(tmp_path / "study.toml"), "--sizes", "90,80,70,60,50")
+    assert "procedure 'statistics': no model is trained" in shown and "rounds" not in shown
 
 
 def test_small_hospitals_cost_more_and_the_plan_says_so(tmp_path: Path) -> None:
