@@ -15,6 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from wardround.client.privacy.pseudonyms import patterns
@@ -22,8 +23,10 @@ from wardround.common.errors import PrivacyRefused
 from wardround.common.privacy.accounting import UNITS, Release, unit_epsilon
 from wardround.common.protocol import names as m
 
-Totals = Counter[tuple[str, float, float]]
-"""Steps by unit, noise multiplier and sampling rate."""
+Kind = tuple[str, float, float]
+"""Unit, noise multiplier and sampling rate of a release."""
+Totals = Counter[Kind]
+"""Steps by kind."""
 EVERYBODY = ""
 """The name of the set that every unit is in."""
 TRAINS, HELD_OUT = "train", "held-out"
@@ -275,5 +278,11 @@ def _times(totals: Totals, more: frozenset[Any], times: int) -> Totals:
 
 
 def _compose(totals: Totals, unit: str, delta: float) -> float:
-    releases = [(known, Release(z, q, steps)) for (known, z, q), steps in totals.items()]
+    return _composed(tuple(sorted(totals.items())), unit, delta)
+
+
+@lru_cache(maxsize=1024)
+def _composed(totals: tuple[tuple[Kind, int], ...], unit: str, delta: float) -> float:
+    """Kept: a round asks before it pays, afterwards, and for the next one, of every choice."""
+    releases = [(known, Release(z, q, steps)) for (known, z, q), steps in totals]
     return unit_epsilon(releases, unit, delta)

@@ -104,8 +104,9 @@ SIDES: dict[str, tuple[str, tuple[str, ...]]] = {
 def side_of(hospital: Hospital, purpose: str, splits: Collection[str] = ()) -> str:
     """Which side of this run's split a purpose touches, for the ledger; '' for both.
 
-    A run is one of this plan, these settings and, where the data itself says the split, this split:
-    with others a unit may be on the other side.
+    A run is one of this plan, these settings, this held-out key (two kits that share a ledger have
+    one each) and, where the data itself says the split, this split: with others a unit may be on
+    the other side.
     """
     if purpose not in SIDES:
         return ""
@@ -113,6 +114,7 @@ def side_of(hospital: Hospital, purpose: str, splits: Collection[str] = ()) -> s
         hospital.config.federation.name,
         hospital.plan.run,
         hospital.descriptor.hex(),
+        hospital.held_out,
         hospital.given_split,
     )
     run = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]

@@ -18,10 +18,9 @@ from wardround.client.privacy.sums import PrivateSum, records_of
 from wardround.client.requests.layouts import private_layout
 from wardround.client.requests.own_model import keep_own_model
 from wardround.client.requests.received import ModelCache, Received
-from wardround.client.secagg.failing import note_failure
+from wardround.client.secagg.failing import or_zeros
 from wardround.client.secagg.masking import MaskedAsk, check_exactly, mask_sums, shapes_of
 from wardround.client.training.evaluation import model_outputs
-from wardround.common.errors import Interrupted
 from wardround.common.figures.sums import Sums
 from wardround.common.privacy.figures import figure_release, figure_sums
 from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest, by_split, named
@@ -77,16 +76,8 @@ class PrivateFigures:
 
     def plain(self) -> Content:
         """The answer to a request for plain values."""
-        hospital = self.received.hospital
-        try:
-            sums = self._sums()
-        except Interrupted:
-            raise
-        except Exception as error:
-            if hospital.tells_failures:
-                raise
-            note_failure(hospital, f"evaluate {self.private.number}", error)
-            sums = self.zeros
+        purpose, shapes = f"evaluate {self.private.number}", shapes_of(self.zeros)
+        sums = or_zeros(self.received.hospital, purpose, self._sums, shapes)
         return EvaluateReply(by_split(self.private.noised(sums))).to_records()
 
     def _sums(self) -> Sums:

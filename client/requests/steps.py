@@ -23,6 +23,7 @@ from wardround.client.privacy.round import announced_sizes
 from wardround.client.privacy.sums import PrivateSum, capped, records_of
 from wardround.client.requests.layouts import fixed_words
 from wardround.client.secagg.contributions import Step
+from wardround.client.secagg.failing import or_zeros
 from wardround.client.secagg.grown import Grown
 from wardround.client.secagg.masking import (
     MaskedAsk,
@@ -69,7 +70,7 @@ class AskedStep:
         fewer persons than it will answer for. Raises DataError by place."""
         parts = by_part(hospital) if self.procedure.by_split else every_row(hospital)
         found = self._of_rows(hospital, parts)
-        if (least := hospital.share.persons) > 1 and _persons(hospital, parts) < least:
+        if (least := hospital.share.persons) > 1 and _answering(hospital, parts) < least:
             log.info("fewer than min_persons = %d persons here: zeros are added", least)
             return {name: np.zeros_like(value) for name, value in found.items()}
         return found
@@ -149,6 +150,15 @@ def by_part(hospital: Hospital) -> dict[str, Any]:
     return parts
 
 
+def _answering(hospital: Hospital, parts: dict[str, Any]) -> int:
+    """How many persons count for ``min_persons``: with ``[privacy]`` the units that were announced,
+    with noise that is paid for. By the true number one unit more might turn zeros into all sums,
+    which no noise is made for."""
+    if hospital.config.privacy.enabled:
+        return sum(announced_sizes(hospital).values())
+    return _persons(hospital, parts)
+
+
 def _persons(hospital: Hospital, parts: dict[str, Any]) -> int:
     """How many the parts are of; rows where no patients are named."""
     named = [hospital.task.patients(part) for part in parts.values()]
@@ -175,9 +185,11 @@ def answer_step(content: Content, hospital: Hospital, state: ClientState) -> Con
             content_digest(content),
             f"'{procedure.name}'",
         )
-    if request.masked is None:
-        return SumsReply(private.noised(own()) if private else own()).to_records()
     fixed = asked.procedure.needs_model or asked.earlier
+    if request.masked is None:
+        if private is not None and fixed:
+            own = partial(or_zeros, hospital, f"sums {asked.number}", own, asked.shapes(hospital))
+        return SumsReply(private.noised(own()) if private else own()).to_records()
     if fixed:
         check_exactly(request.masked, asked.shapes(hospital))
     step = Step("sums", asked.number, before=asked.before(), grown=asked.grown())

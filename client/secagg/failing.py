@@ -11,16 +11,20 @@ checked before.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.secagg.contributions import OtherThanBefore
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import Interrupted, WardroundError, reason_of
+from wardround.common.figures.sums import Sums
 from wardround.common.protocol.masked import MaskedReply
 from wardround.common.protocol.message import Content
 
 log = logging.getLogger("wardround.client")
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def hiding_failures(
@@ -45,6 +49,20 @@ def hiding_failures(
             raise
         note_failure(hospital, pending.task.purpose, error)
     return instead() if instead else hidden(pending)
+
+
+def or_zeros(hospital: Hospital, purpose: str, sums: Callable[[], Sums], shapes: Shapes) -> Sums:
+    """``sums()``, whose noise leaves whatever happens; zeros of these shapes where that fails: of
+    plain sums under privacy, as ``hiding_failures`` of masked ones."""
+    try:
+        return sums()
+    except Interrupted:
+        raise
+    except Exception as error:
+        if hospital.tells_failures:
+            raise
+        note_failure(hospital, purpose, error)
+    return {name: np.zeros(shape) for name, shape in shapes.items()}
 
 
 def hidden(pending: PendingUpload) -> Content:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.settings import Purpose, SharesTable, is_built_in
+from wardround.common.tasks import built_in
 from wardround.common.tasks.options import TabularOptions
 from wardround.common.tasks.private_table import all_declared, why_not
 from wardround.common.tasks.tabular import TabularTask
@@ -40,15 +41,25 @@ def covers(config: Config, purpose: Purpose) -> bool:
 def noised_sums(config: Config) -> frozenset[str]:
     """Of 'preparation' and 'evaluation', whose sums have noise on them in a study that trains; of
     a preparation that holds nothing of the rows there is none."""
-    nothing = {"preparation"} if config.task.name == "text" else set[str]()
+    nothing = set[str]() if prepares(config) else {"preparation"}
     return frozenset(covered(config)) & {"preparation", "evaluation"} - nothing
+
+
+def prepares(config: Config) -> bool:
+    """Whether the preparation sums anything of the rows: what is covered and empty costs nothing,
+    as of texts, or of images that aren't put to scale."""
+    if not is_built_in(config.task.name):
+        return True
+    if config.task.name == "imaging":
+        return make_task(config).phases > 0
+    return built_in(config.task.name).preparation_reads_rows
 
 
 def obstacle(config: Config, purpose: Purpose) -> Obstacle | None:
     """Why a purpose can't be covered in these settings; None where it can."""
     table = config.privacy
-    if purpose in ("training", "statistics"):
-        return None  # each has checks of its own (incompatible.py; a procedure's ``of``)
+    if purpose == "training":
+        return None  # it has checks of its own (incompatible.py)
     if table.unit == "hospital":
         return (
             "privacy.unit",
@@ -61,9 +72,9 @@ def obstacle(config: Config, purpose: Purpose) -> Obstacle | None:
             "the noise of these sums is added where the rows are",
             "set 'local' or 'distributed'",
         )
-    if purpose == "evaluation":
-        return _of_figures(config)
-    return _unprepared(config)
+    if purpose == "statistics":
+        return None  # what stands in the way of one procedure it says itself (``Procedure.of``)
+    return _of_figures(config) if purpose == "evaluation" else _unprepared(config)
 
 
 def _unprepared(config: Config) -> Obstacle | None:
@@ -118,9 +129,18 @@ def _of_figures(config: Config) -> Obstacle | None:
     return None
 
 
+def check_statistics(config: Config) -> None:
+    """Raise ConfigError for a study that trains nothing where no noise protects the unit."""
+    if config.privacy.enabled and (found := obstacle(config, "statistics")) is not None:
+        key, why, mend = found
+        raise config.error(key, why, mend)
+
+
 def check_covers(config: Config) -> None:
     """Raise ConfigError for a list that lacks what the study does, or has what can't be."""
     _check_shares(config)
+    if not config.procedure.trains:
+        check_statistics(config)
     asked, own = config.privacy.covers, "training" if config.procedure.trains else "statistics"
     if asked is None:
         return
@@ -153,6 +173,8 @@ def _check_shares(config: Config) -> None:
                 why, mend = "noise_multiplier is the noise of each", "set epsilon"
             elif purpose not in found:
                 why, mend = f"{purpose} isn't covered", "see privacy.covers"
+            elif purpose == "preparation" and not prepares(config):
+                why, mend = "nothing of the rows is summed", "nothing is to be shared"
             else:
                 continue
             key = f"privacy.shares.{purpose}"

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from wardround.common.config.covers import covers
+from wardround.common.config.covers import covers, noised_sums
 from wardround.common.config.load import Config
 from wardround.common.privacy.accounting import Release, calibrate
 from wardround.common.settings import PrivacyTable, Purpose
@@ -52,8 +52,8 @@ def sum_release(config: Config, purpose: Purpose, sums: int) -> Release:
 
 def before_training(config: Config) -> tuple[Release, ...]:
     """What a unit of the training part pays beside training: the announced sizes, and the whole
-    preparation where it is covered."""
-    if not covers(config, "preparation"):
+    preparation where it is covered and sums anything."""
+    if "preparation" not in noised_sums(config):
         return announcement(config.privacy)
     return (*announcement(config.privacy), sum_release(config, "preparation", 1))
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 from typing import Any, cast
 
+from wardround.common.config.covers import check_statistics
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.procedures.finished import check_finished
@@ -75,6 +76,7 @@ def make_procedure(
 
     model : as ``Procedure.of``
     """
+    check_statistics(config)
     kind = _kind(config)
     if kind.needs_model:
         check_finished(config, task, model)

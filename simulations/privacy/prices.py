@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wardround.common.config.covers import covered, obstacle
+from wardround.common.config.covers import covered, noised_sums, obstacle
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.privacy.accounting import Release, epsilon
@@ -63,10 +63,10 @@ def prices(config: Config, plans: Sequence[HospitalPlan]) -> Prices:
     for one in announcement(table):
         price("sizes", BOTH, 1, one)
     purposes, rounds = covered(config), config.federation.rounds
-    if "preparation" in purposes:
+    if "preparation" in noised_sums(config):
         sums = phases_of(config, make_task(config))
-        each = sum_release(config, "preparation", max(1, sums)).noise_multiplier
-        price("preparation", TRAINING_UNIT, sums, Release(each, 1.0, max(1, sums)))
+        each = sum_release(config, "preparation", sums).noise_multiplier
+        price("preparation", TRAINING_UNIT, sums, Release(each, 1.0, sums))
     dearest = max(plans, key=lambda one: one.schedule.epsilon(table.delta)).schedule
     steps = dearest.steps * dearest.rounds
     price(

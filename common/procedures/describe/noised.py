@@ -34,19 +34,6 @@ WITHIN = 1.96
 
 def check(config: Config, columns: Sequence[Column]) -> None:
     """Raise ConfigError for settings with which a description can't be private."""
-    table = config.privacy
-    if table.unit == "hospital":
-        raise config.error(
-            "privacy.unit",
-            "a hospital may have any number of rows, so no noise hides that it is there",
-            "describe with 'patient' or 'example'",
-        )
-    if table.noise == "central":
-        raise config.error(
-            "privacy.noise",
-            "a description's noise is added where the rows are",
-            "set 'local' or 'distributed'",
-        )
     if open_ := [column.name for column in columns if column.texts is None]:
         raise config.error(
             "procedure.name",

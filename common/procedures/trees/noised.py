@@ -285,13 +285,7 @@ def objective_of(task: TabularTask, scale: float, ranges: Ranges) -> Objective:
 
 def check(config: Config, task: TabularTask, options: TreesOptions) -> None:
     """Raise ConfigError, by key, for settings with which trees can't be private."""
-    columns, table = task.options.columns, config.privacy
-    if table.unit == "hospital":
-        why = "a hospital may have any number of rows, so no noise hides that it is there"
-        raise config.error("privacy.unit", why, "grow trees with 'patient' or 'example'")
-    if table.noise == "central":
-        why = "the noise of trees is added where the rows are"
-        raise config.error("privacy.noise", why, "set 'local' or 'distributed'")
+    columns = task.options.columns
     if task.kind == "survival":
         raise config.error(
             "procedure.name",

@@ -179,7 +179,7 @@ def test_noise_has_the_deviation_that_it_says() -> None:
     ("text", "words"),
     [
         (config("hospital"), "privacy.unit: a hospital may have any number of rows"),
-        (config(noise="central"), "privacy.noise: a description's noise is added where"),
+        (config(noise="central"), "privacy.noise: the noise of these sums is added where"),
         (
             config().replace('categories = { ward = ["a", "b"] }\n', ""),
             "can't be agreed from counts",

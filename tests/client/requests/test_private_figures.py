@@ -16,7 +16,9 @@ from torch import nn
 from wardround.client.app import evaluate, layout
 from wardround.client.data.hospital import Hospital, Place
 from wardround.client.data.shard import OwnShard
+from wardround.client.privacy.entries import Entry, Spent
 from wardround.client.privacy.ledger import Ledger
+from wardround.client.privacy.round import side_of
 from wardround.client.requests.received import ModelCache
 from wardround.client.state import ClientState
 from wardround.common.config.load import parse_config
@@ -25,6 +27,7 @@ from wardround.common.errors import PrivacyRefused, TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encode_arrays
 from wardround.common.model.named import build_model, model_arrays
+from wardround.common.privacy.accounting import Release, epsilon
 from wardround.common.privacy.figures import figure_noise, figure_release, figure_sums
 from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest
 from wardround.common.protocol.layout import LayoutRequest
@@ -130,6 +133,21 @@ def test_asked_again_otherwise_a_hospital_pays_again_and_at_its_limit_refuses(
     with pytest.raises(PrivacyRefused):
         answered(of, request(of, 5.0))
     assert len(paid(of)) == 4
+
+
+def test_kits_with_a_ledger_in_common_hold_out_by_keys_of_their_own(tmp_path: Path) -> None:
+    """Who trains at one may be held out at the other: their sides are of two runs."""
+    one, same, other = (hospital(tmp_path / name, ROWS) for name in "abc")
+    other.held_out = "another key's digest"
+    trains = [side_of(each, "training") for each in (one, other)]
+    assert trains[0] == side_of(same, "training") != trains[1]
+    spent = Spent(
+        Entry(
+            "f", "", 1, 0, "ab", "", "patient", 1.0, (Release(3.0),), True, side=side_of(each, what)
+        )
+        for each, what in ((one, "training"), (other, "evaluation"))
+    )
+    assert spent.epsilon("patient", 1e-5) == epsilon([Release(3.0, 1.0, 2)], 1e-5)
 
 
 def test_a_patient_counts_with_as_many_rows_as_are_paid_for(tmp_path: Path) -> None:

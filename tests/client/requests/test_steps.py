@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import RecordDict
 
 from tests.secagg.driver import CONTENT
 from tests.secagg.test_opened_once import RUN, ask
-from wardround.client.data.hospital import Share
-from wardround.client.requests.steps import AskedStep, begin_step
+from wardround.client.data.hospital import Hospital, Place, Share
+from wardround.client.data.shard import OwnShard
+from wardround.client.privacy.ledger import Ledger
+from wardround.client.privacy.round import announced_sizes
+from wardround.client.requests.steps import AskedStep, answer_step, begin_step
 from wardround.client.secagg.contributions import Asked, Contributions, OtherThanBefore, Step
 from wardround.client.secagg.masking import check_exactly
+from wardround.client.state import ClientState
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
-from wardround.common.errors import CheckpointError, ProtocolRefused, RequestRefused
+from wardround.common.errors import CheckpointError, DataError, ProtocolRefused, RequestRefused
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import encode_arrays
 from wardround.common.procedures.known import make_procedure
+from wardround.common.procedures.statistics.procedure import Statistics
 from wardround.common.protocol.masked import MaskedTask
-from wardround.common.protocol.sums import joined
+from wardround.common.protocol.sums import SumsReply, SumsRequest, joined
 from wardround.common.protocol.totals import Totals
 from wardround.common.secagg.content import (
     Digests,
@@ -29,6 +36,7 @@ from wardround.common.secagg.content import (
     record_digest,
     sums_digest,
 )
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.tabular import breast_cancer
 from wardround.server.rounds.stepping import read_steps, write_steps
 
@@ -109,6 +117,74 @@ def test_with_fewer_persons_than_it_will_answer_for_it_adds_zeros() -> None:
         key: value.shape for key, value in enough.items()
     }
     assert not any(value.any() for value in few.values())
+
+
+PRIVATE = """
+[task]
+name = "tabular"
+kind = "none"
+[procedure]
+name = "statistics"
+[[procedure.analyses]]
+name = "survival"
+kind = "kaplan_meier"
+time = "days"
+event = "died"
+horizon = 50.0
+grid = 10.0
+[secure_aggregation]
+enabled = false
+[privacy]
+unit = "example"
+epsilon = 5.0
+"""
+
+
+def private_hospital(folder: Path) -> Hospital:
+    config = parse_config(PRIVATE)
+    task, ledger = make_task(config), folder / "ledger.sqlite"
+    Ledger.create(ledger, "a").close()
+    columns = {
+        "days": [10.0 * (row % 5) for row in range(40)],
+        "died": [row % 2 for row in range(40)],
+    }
+    shard = OwnShard("a", task, config, lambda: Table.of(columns, Path("rows")))
+    return Hospital(shard, place=Place(simulated=True, ledger_path=ledger))
+
+
+def test_under_privacy_zeros_follow_from_the_noised_number_of_units(tmp_path: Path) -> None:
+    """By the true one, a unit more would turn zeros into all the sums."""
+    of = private_hospital(tmp_path)
+    announced = sum(announced_sizes(of).values())
+    assert announced != sum(of.sizes().values()) == 40
+    for least, rows in ((announced, 40), (announced + 1, 0)):
+        of.share = Share(persons=least)
+        assert begin_step(of, 0, Totals.of({})).sums(of)["rows"][0] == rows
+
+
+def test_what_fails_on_rows_in_a_later_private_step_leaves_noise_and_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, state = private_hospital(tmp_path), ClientState(RecordDict())
+
+    def answer(step: int, totals: Sums) -> Sums:
+        request = SumsRequest(step, Totals.of(totals))
+        return dict(SumsReply.from_records(answer_step(request.to_records(), of, state)).sums)
+
+    first = answer(0, {})
+    usual = answer(1, joined([first]))
+    plain = Statistics.sums
+
+    def failing(self: Statistics, parts: Any, earlier: list[Sums]) -> Sums:
+        plain(self, parts, earlier)
+        raise DataError("a row is not like the others")
+
+    monkeypatch.setattr(Statistics, "sums", failing)
+    with pytest.raises(DataError):  # nothing of the server's is in the first step
+        answer(0, {})
+    found = answer(1, joined([first]))
+    assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in usual.items()}
+    assert sum(float((usual[k] - found[k]).sum()) for k in usual) == 40  # the same noise, of a seed
 
 
 def digests(earlier: list[Sums]) -> Digests:

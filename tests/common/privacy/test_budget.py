@@ -11,12 +11,22 @@ from hypothesis import strategies as st
 
 from wardround.common.config.covers import check_covers, covered
 from wardround.common.config.load import Config, parse_config
+from wardround.common.config.task import make_task
 from wardround.common.errors import ConfigError
 from wardround.common.privacy import budget
 from wardround.common.privacy.accounting import Release, epsilon
-from wardround.common.privacy.budget import evaluations, sum_release
+from wardround.common.privacy.budget import before_training, evaluations, sum_release
+from wardround.common.procedures.known import make_procedure
 
 DELTA = 1e-5
+CURVE = """[[procedure.analyses]]
+name = "c"
+kind = "kaplan_meier"
+time = "t"
+event = "e"
+horizon = 9.0
+grid = 1.0
+"""
 
 
 def config(*sets: str) -> Config:
@@ -116,6 +126,41 @@ def test_what_noise_cant_cover_is_refused_with_the_mend(
         check_covers(
             config("privacy.epsilon=3", *sets, f"privacy.covers=['training', '{purpose}']")
         )
+
+
+@pytest.mark.parametrize(("set_", "key"), [("unit=hospital", "unit"), ("noise=central", "noise")])
+@pytest.mark.parametrize("name", ["statistics", "describe", "trees"])
+def test_no_study_of_sums_protects_a_whole_hospital_or_by_the_servers_noise(
+    name: str, set_: str, key: str
+) -> None:
+    text = f'[procedure]\nname = "{name}"\n' + CURVE * (name == "statistics")
+    made = parse_config(text, ["privacy.unit=example", "privacy.epsilon=3", f"privacy.{set_}"])
+    with pytest.raises(ConfigError, match=f"privacy.{key}: .*set '"):
+        check_covers(made)
+    with pytest.raises(ConfigError, match=f"privacy.{key}: .*set '"):  # as a hospital builds it
+        make_procedure(made, make_task(made))
+
+
+@pytest.mark.parametrize(
+    ("sets", "pays"),
+    [
+        (["task.name=text"], False),
+        (["task.name=imaging", "task.normalise=none"], False),
+        (["task.name=imaging"], True),
+    ],
+)
+def test_a_preparation_that_sums_nothing_of_rows_takes_nothing_from_training(
+    sets: list[str], pays: bool
+) -> None:
+    made = config("privacy.epsilon=3", *sets)
+    assert "preparation" in covered(made)
+    assert len(before_training(made)) == (2 if pays else 1)
+    shared = config("privacy.epsilon=3", *sets, "privacy.shares.preparation=0.2")
+    if pays:
+        check_covers(shared)
+    else:
+        with pytest.raises(ConfigError, match="has no effect: nothing of the rows is summed"):
+            check_covers(shared)
 
 
 def test_nothing_is_covered_without_privacy_and_a_study_covers_all_it_asks() -> None:
