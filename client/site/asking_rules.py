@@ -33,9 +33,9 @@ class AskingRules(MachineRules):
         ge=1,
         le=1_000_000_000,
         description=(
-            "with fewer persons (rows, where no patients are named; with [privacy] protected units, "
-            "by their noised number) this hospital adds zeros to whatever is asked but training, "
-            "and says so in its own log alone"
+            "with fewer persons (rows, where no patients are named; with [privacy] protected "
+            "units, by their noised number) this hospital adds zeros to whatever is asked but "
+            "training, and says so in its own log alone"
         ),
     )
     max_questions: int = Field(
