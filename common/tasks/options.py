@@ -109,7 +109,9 @@ class Columns(Options):
         for column, lists in self.codes.items():
             if column not in roles:
                 raise WrongKey(
-                    "codes", f"'{column}' isn't a categorical or binary column, target or event"
+                    "codes",
+                    f"'{column}' isn't a categorical or binary column, target or event; add it to "
+                    "task.columns.categorical",
                 )
             called: dict[str, str] = {}
             for name, texts in lists.items():

@@ -151,7 +151,7 @@ def _formula(decision: Decision) -> str:
         if len(decision.found[role.name].texts) <= _MOST_GROUPS
     ]
     terms = [_term(role.name) for role in decision.of("numeric")]
-    terms += [f"C({_term(role.name)})" for role in (*decision.of("binary"), *few)]
+    terms += [f"C({_term(role.name)})" for role in (*few, *decision.of("binary"))]
     return " + ".join(terms[:_MOST_TERMS])
 
 

@@ -24,12 +24,25 @@ _RIGHT = 16.0
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 """Okabe and Ito's, told apart with any colour vision."""
 _ROW = 26.0
+_NAMED = 24
+"""Letters of a group's name beside its numbers at risk."""
 
 
 def drawn(plot: Values) -> str:
     """The plot as SVG; '' for a type that isn't known here."""
     kind = str(plot.get("type"))
     return _TYPES[kind](plot) if kind in _TYPES else ""
+
+
+def alone(plot: Values) -> str:
+    """The same as a file of its own, dark on white, for a paper; '' for a type that isn't known."""
+    text = drawn(plot)
+    for name, color in (("soft", "#5a6472"), ("line", "#5a6472")):
+        text = text.replace(f"var(--{name})", color)
+    head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="Helvetica, Arial, sans-serif" '
+    return text.replace("<svg ", f'{head}style="background:#fff;color:#1b1f24" ', 1) + "\n" * bool(
+        text
+    )
 
 
 class _Scale:
@@ -88,10 +101,13 @@ def _curves(plot: Values) -> str:
     for number, one in enumerate(lines):
         parts.append(_legend(str(one["name"]), number, height + 18 * number))
     height += 18 * len(lines)
+    more = 0.0
     if risk := plot.get("risk"):
-        parts += _at_risk(risk, across, height + 14)
+        longest = max((len(_short(row["name"], _NAMED)) for row in risk["rows"]), default=0)
+        more = 7.0 * max(0, longest - 5)
+        parts += _at_risk(risk, across, height + 14, 4 - more)
         height += 20 + 18 * (len(risk["rows"]) + 1)
-    return _svg(plot, height, parts)
+    return _svg(plot, height, parts, more)
 
 
 def _lines(lines: Sequence[Values], across: _Scale, down: _Scale) -> list[str]:
@@ -127,12 +143,12 @@ def _points(
     return found
 
 
-def _at_risk(risk: Values, across: _Scale, top: float) -> list[str]:
-    """Numbers at risk below the curves."""
-    parts = [f'<text x="4" y="{top:g}" font-weight="600">Number at risk</text>']
+def _at_risk(risk: Values, across: _Scale, top: float, left: float) -> list[str]:
+    """Numbers at risk below the curves; ``left``: where the groups' names begin."""
+    parts = [f'<text x="{left:g}" y="{top:g}" font-weight="600">Number at risk</text>']
     for number, row in enumerate(risk["rows"]):
         base = top + 18 * (number + 1)
-        parts.append(_text(4, base, _short(row["name"], 6), "start", _color(number)))
+        parts.append(_text(left, base, _short(row["name"], _NAMED), "start", _color(number)))
         for time, count in zip(risk["times"], row["counts"], strict=True):
             parts.append(_text(across(time), base, str(count), "middle"))
     return parts
@@ -271,10 +287,12 @@ def _axes(across: _Scale | None, down: _Scale, plot: Values) -> list[str]:
     return parts
 
 
-def _svg(plot: Values, height: float, parts: Sequence[str]) -> str:
+def _svg(plot: Values, height: float, parts: Sequence[str], more: float = 0.0) -> str:
+    """``more``: room to the left of it all."""
     title = escape(str(plot.get("title", "")))
     head = (
-        f'<svg viewBox="0 0 {_WIDTH:g} {height:g}" width="{_WIDTH:g}" role="img" '
+        f'<svg viewBox="{-more:g} 0 {_WIDTH + more:g} {height:g}" width="{_WIDTH + more:g}" '
+        'role="img" '
         f'aria-label="{title}" font-size="12" fill="currentColor">\n'
         f'<text x="{_LEFT:g}" y="16" font-size="14" font-weight="600">{title}</text>'
     )

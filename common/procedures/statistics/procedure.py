@@ -30,6 +30,7 @@ from wardround.common.procedures.statistics.agreed import Agreed
 from wardround.common.procedures.statistics.analysis import AnyAnalysis
 from wardround.common.procedures.statistics.frame import Frame, category
 from wardround.common.procedures.statistics.kinds import make_analysis
+from wardround.common.procedures.statistics.plots import alone
 from wardround.common.procedures.statistics.result import Told, file_name
 from wardround.common.procedures.words import Words, fitting_bits
 from wardround.common.settings import STATISTICS, StatisticsOptions
@@ -213,6 +214,8 @@ class Statistics(Procedure):
             shown.append({"name": each.options.name, "kind": each.kind} | made.stored())
             for sheet in made.sheets:
                 files[file_name(each.options.name, sheet.name)] = sheet.csv()
+            for number, svg in enumerate(filter(None, map(alone, made.plots)), 1):
+                files[file_name(each.options.name, f"plot {number}", ".svg")] = svg
         values: dict[str, Any] = {
             "hospitals": asked.hospitals,
             "smallest_cell": least,

@@ -90,10 +90,10 @@ class Result:
         }
 
 
-def file_name(analysis: str, sheet: str) -> str:
-    """Of a table's file: small letters, digits and hyphens."""
+def file_name(analysis: str, sheet: str, ending: str = ".csv") -> str:
+    """Of a table's or plot's file: small letters, digits and hyphens."""
     text = f"{analysis} {sheet}".strip().casefold()
-    return re.sub(r"[^a-z0-9]+", "-", text).strip("-") + ".csv"
+    return re.sub(r"[^a-z0-9]+", "-", text).strip("-") + ending
 
 
 def _written(cell: Cell) -> str:

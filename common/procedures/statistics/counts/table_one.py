@@ -131,7 +131,8 @@ class TableOne(OfMeans[TableOneOptions]):
         medians: Row = []
         for one in series:
             found = one.quantiles(least)
-            parts = [_as_sure(*found[p]) for p in (0.5, 0.25, 0.75) if p in found]
+            error = max((error for _, error in found.values()), default=0.0)  # as many digits each
+            parts = [_as_sure(found[p][0], error) for p in (0.5, 0.25, 0.75) if p in found]
             text = "{} [{}, {}]".format(*parts) if len(parts) == 3 else None
             medians.append(text)
         differences = [

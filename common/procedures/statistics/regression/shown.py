@@ -209,12 +209,13 @@ def coefficients(
     low, high = estimates.ends(level)
     share = f"{100 * level:g} %"
     sign = "z" if math.isinf(estimates.degrees) else "t"
-    head = ["term", "coefficient", "standard error", sign, "p", f"{share} from", f"{share} to"]
-    if effect:
-        head += [effect, f"{effect} from", f"{effect} to"]
-    columns = [estimates.values, estimates.errors, estimates.statistics, estimates.p, low, high]
-    if effect:
-        columns += [_exp(estimates.values), _exp(low), _exp(high)]
+    head = ["coefficient", f"{share} from", f"{share} to", "p", "standard error", sign]
+    columns = [estimates.values, low, high, estimates.p, estimates.errors, estimates.statistics]
+    if effect:  # first, with p beside it: what a paper's table has
+        head = [effect, f"{effect} from", f"{effect} to", "p", *head[:3], *head[4:]]
+        effects = [_exp(estimates.values), _exp(low), _exp(high)]
+        columns = [*effects, estimates.p, *columns[:3], *columns[4:]]
+    head = ["term", *head]
     cells = np.column_stack(columns).tolist()
     lines = [
         (term, *(_none(value) for value in values))

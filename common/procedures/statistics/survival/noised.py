@@ -82,7 +82,7 @@ def noised_curves(
         "type": "curves",
         "title": "Survival with 95 % bands, noise included",
         "x": options.time,
-        "y": f"without {options.event}",
+        "y": f"share without event ({options.event})",
         "lines": lines,
         "limits": [0.0, 1.0],
     }

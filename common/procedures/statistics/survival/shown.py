@@ -282,7 +282,7 @@ def _plots(lines: Sequence[Line], options: KaplanMeierOptions, least: int) -> li
         plot
         | {
             "title": "Survival with 95 % bands",
-            "y": f"without {options.event}",
+            "y": f"share without event ({options.event})",
             "lines": [_drawn(one, "survival", "lower", "upper") for one in values],
             "limits": [0.0, 1.0],
             "risk": risk,

@@ -246,8 +246,8 @@ def test_tables_and_plot_of_a_paper():
     files = asked(frames, options | {"family": "logistic"})
     lines = files["a.csv"].splitlines()
     assert lines[0] == (
-        "term,coefficient,standard error,z,p,95 % from,95 % to,odds ratio,odds ratio from,"
-        "odds ratio to"
+        "term,odds ratio,odds ratio from,odds ratio to,p,coefficient,95 % from,95 % to,"
+        "standard error,z"
     )
     assert [line.split(",")[0] for line in lines[1:]] == ["Intercept", "age", "C(sex)[T.m]"]
     stored = json.loads(files["statistics.json"])["analyses"][0]
