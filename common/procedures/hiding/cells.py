@@ -4,7 +4,8 @@ The cells of a column are disjoint, and together all rows. A cell of fewer than 
 only that is shown of it, also where it is empty. All others are rounded to multiples of k. Who
 knows the number of all rows (sizes are no secret of a federation) can subtract what is shown, to
 within the rounding: where that would leave of a few cell less than everything from 1 to k - 1, one
-more cell is kept back, the first by name, so that which one it is says nothing of its count. The
+more cell is kept back, the first by name, so that which one it is says nothing of its count; of a
+total so small that this isn't enough, all are. The
 method is no secret, so that this must hold against who knows it; an attacker by linear programming
 does (``tests/common/procedures/attacker.py``).
 
@@ -57,6 +58,8 @@ def shown_cells(cells: Sequence[Cell], least: int, persons: float | None = None)
     kept = set[str]()
     if few and open_ and not _safe(cells, few, open_, least, named):
         kept.add(open_[0].name)  # of unknown size, whatever it is: no difference says more
+        if not _free(cells, open_, least):  # of a small total, that it has k says too much
+            kept |= {cell.name for cell in open_}
     found = []
     for cell in cells:
         if cell in few:
@@ -84,6 +87,14 @@ def _safe(
     # all others have k at least: what these leave of very few rows is what there can be
     possible = min(least - 1, sum(cell.rows for cell in cells) - least * len(open_))
     return left - above * len(open_) - others <= 1 and left + below * len(open_) >= possible
+
+
+def _free(cells: Sequence[Cell], open_: Sequence[Cell], least: int) -> bool:
+    """Whether a few cell may be k - 1, or as large as labels allow, where the first open cell is
+    kept back and the others are shown."""
+    below, total = loose(least)[0], sum(cell.rows for cell in cells)
+    others = sum(max(least, rounded(cell.rows, least) - below) for cell in open_[1:])
+    return total - least - others >= min(least - 1, total - least * len(open_))
 
 
 def rounded(count: float, least: int) -> int:

@@ -52,7 +52,7 @@ class MixtureOptions(ColumnsOptions):
     """``kind = "mixture"``: a mixture of normal distributions."""
 
     kind: Literal["mixture"] = Field(description="a mixture of normal distributions")
-    components: int = Field(2, ge=1, le=20, description="how many")
+    components: int = Field(2, ge=2, le=20, description="how many")
     covariance: Literal["full", "diagonal"] = Field("full", description="of each component")
     starts: int = Field(5, ge=1, le=50, description="of the k-means that it begins with")
     iterations: int = Field(200, ge=1, le=1000, description="steps at most, after those")

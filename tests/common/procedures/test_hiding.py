@@ -46,6 +46,17 @@ def test_a_lone_small_cell_takes_another_with_it() -> None:
     assert "rows" not in found[0]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "least"), [([0, 6, 6], 4), ([0, 6, 10], 4), ([1, 5, 13], 5), ([0, 8, 8], 5)]
+)
+def test_of_a_small_total_one_cell_kept_back_is_not_enough(numbers: list[int], least: int) -> None:
+    """Of 12 rows, 6 at least and 4 at least would leave 2 for a cell that may have 3."""
+    found = published([Cell(f"c{place}", n, n) for place, n in enumerate(numbers)], least)
+    assert [cell["state"] for cell in found] == ["few", "kept back", "kept back"]
+    low, high = solve_persons(found, least, sum(numbers), None)["c0"]
+    assert low <= 1 and high >= min(least - 1, sum(numbers) - 2 * least)
+
+
 counts = st.lists(st.integers(0, 40) | st.integers(0, 6), min_size=2, max_size=6)
 
 

@@ -36,7 +36,7 @@ from wardround.common.settings.analyses.counts import CorrelationOptions
 
 _MOST = 1e10
 """Of a^2, in which it is most of any sum: a^4 stays within what can be added."""
-_TURNED = 4.0
+TURNED = 4.0
 """What r of zeros and ones, half of each, moves by, times n, when a cell of their table has one row
 more and the margins stay."""
 
@@ -68,7 +68,7 @@ class Pair:
 
     def step(self, least: int) -> float:
         """What so many persons would move r by, or more."""
-        each = max(_TURNED, self.moved / math.sqrt(self.first * self.second))
+        each = max(TURNED, self.moved / math.sqrt(self.first * self.second))
         return grain(each, self.people, least)
 
 

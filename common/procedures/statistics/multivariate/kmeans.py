@@ -3,7 +3,8 @@
 Columns are put to scale first. Centres begin at random places that follow from the settings, never
 at a row; several starts go side by side, each until nothing changes, and the one of the smallest
 inertia counts. From equal centres it is scikit-learn's ``KMeans(algorithm="lloyd", tol=0)``; a
-cluster that loses all rows keeps its centre.
+cluster that loses all rows keeps its centre. With the first of these steps comes who has which
+value: of a handful of them a centre would be counts, so that nothing is shown.
 """
 
 from __future__ import annotations
@@ -23,16 +24,21 @@ from wardround.common.procedures.statistics.multivariate.scaled import (
     COUNTS,
     TOO_FEW,
     Scale,
+    as_categories,
+    categories_in,
     complete,
     enough,
     left_out,
     of_all,
     scale_shapes,
     scale_sums,
+    value_sums,
 )
+from wardround.common.procedures.statistics.regression.few import BINS
 from wardround.common.procedures.statistics.result import FEW, Cell, Result, Sheet, Told
 from wardround.common.settings.analyses import KmeansOptions
 
+VALUES = "values"
 _SCALED = 2
 """Steps before the first centres."""
 _SETTLED = 1e-9
@@ -78,25 +84,38 @@ class Kmeans(Analysis[KmeansOptions]):
                 return {}
             return scale_shapes(len(self.options.columns), earlier)
         scale, found = Scale.of(earlier), Shapes()
+        if self.categories_in(earlier):
+            return {}
         wide, count = int(scale.varies.sum()), self.options.clusters
         if wide and len(earlier) < self.most_steps:
             for start, course in enumerate(self.courses(earlier)):
                 if not course.done:
                     found[f"{start}/rows"] = found[f"{start}/people"] = (count,)
                     found |= {f"{start}/sums": (count, wide), f"{start}/inertia": (1,)}
+            if len(earlier) == _SCALED:
+                found[VALUES] = (wide, BINS)
         return found
+
+    def categories_in(self, earlier: Earlier) -> list[str]:
+        """Columns with a handful of values, as far as that was looked at."""
+        if len(earlier) <= _SCALED or VALUES not in earlier[_SCALED]:
+            return []
+        there = zip(self.options.columns, Scale.of(earlier).varies, strict=True)
+        return categories_in([name for name, one in there if one], earlier[_SCALED][VALUES])
 
     def counts(self, agreed: Agreed, earlier: Earlier) -> Iterable[str]:
         if len(earlier) < _SCALED:
             return () if earlier else COUNTS
         asked = self.shapes(agreed, earlier)
-        return [key for key in asked if key.endswith(COUNTS)]
+        return [key for key in asked if key.endswith((*COUNTS, VALUES))]
 
     def sums(self, frame: Frame, agreed: Agreed, earlier: Earlier) -> Sums:
         if len(earlier) < _SCALED:
             return scale_sums(frame, self.options.columns, earlier)
         values, whole = complete(frame, self.options.columns)
         scaled, found = Scale.of(earlier).scaled(values), Sums()
+        if len(earlier) == _SCALED:
+            found[VALUES] = value_sums(frame, scaled, whole)
         codes = np.full(len(whole), -1, np.int64)
         for start, course in enumerate(self.courses(earlier)):
             if course.done:
@@ -139,6 +158,8 @@ class Kmeans(Analysis[KmeansOptions]):
         notes = [of_all(scale.rows, agreed), *left_out(names, scale.varies)]
         if not scale.varies.any():
             return Result(notes=notes)
+        if alike := self.categories_in(earlier):
+            return Result(notes=[*notes, as_categories(alike)])
         kept = [name for name, there in zip(names, scale.varies, strict=True) if there]
         return self._shown(self.best(earlier), scale, kept, notes, told)
 
@@ -147,9 +168,9 @@ class Kmeans(Analysis[KmeansOptions]):
     ) -> Result:
         if not best.done:
             notes.append(f"It still changed after {self.options.iterations} steps.")
-        shares = int((best.people < told.least).sum()) != 1
-        if not shares:  # those of the others would leave its own
-            notes.append("One cluster has few persons, so that no shares are shown.")
+        shares = not (best.people < told.least).any()
+        if not shares:  # those of the others would leave what the few have together
+            notes.append("A cluster has few persons, so that no shares are shown.")
         rows, centres = list[list[Cell]](), []
         for number, place in enumerate(np.argsort(-best.sizes, kind="stable"), 1):
             if best.people[place] < told.least:

@@ -26,6 +26,7 @@ from wardround.common.procedures.statistics.multivariate.pca import symmetric
 from wardround.common.procedures.statistics.multivariate.scaled import (
     TOO_FEW,
     Scale,
+    as_categories,
     complete,
     enough,
     left_out,
@@ -93,7 +94,12 @@ class Mixture(Analysis[MixtureOptions]):
         if len(first) < 2:
             return {}
         wide, now = int(Scale.of(first).varies.sum()), self._fold.after(later)
-        if not wide or (now is not None and now.done) or len(later) > self.options.iterations:
+        if (
+            not wide
+            or self._kmeans.categories_in(first)
+            or (now is not None and now.done)
+            or len(later) > self.options.iterations
+        ):
             return {}
         count = self.options.components
         products = wide * (wide + 1) // 2 if self._full else wide
@@ -165,6 +171,8 @@ class Mixture(Analysis[MixtureOptions]):
             return Result(notes=[TOO_FEW])
         scale, names = Scale.of(first), self.options.columns
         notes = [of_all(scale.rows, agreed), *left_out(names, scale.varies)]
+        if alike := self._kmeans.categories_in(first):
+            return Result(notes=[*notes, as_categories(alike)])
         now = self._fold.after(later)
         if now is None:
             return Result(notes=notes)
@@ -194,7 +202,7 @@ class Mixture(Analysis[MixtureOptions]):
         own = (now.score or 0.0) - float(np.log(deviations).sum())
         fit = 2.0 * own * scale.rows
         head = [part for name in names for part in (f"{name}: mean", f"{name}: SD")]
-        if len(shown) == len(rows) - 1:  # the others' weights would leave its own
+        if len(shown) < len(rows):  # the others' weights would leave its own
             rows = [[row[0], row[1] if row[1] == FEW else None, *row[2:]] for row in rows]
         return Result(
             sheets=[Sheet(("component", "weight", *head), rows, title="Components")],

@@ -16,6 +16,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.procedures.procedure import Shapes
 from wardround.common.procedures.statistics.agreed import Agreed
 from wardround.common.procedures.statistics.frame import Floats, Frame
+from wardround.common.procedures.statistics.regression import few
 from wardround.common.tasks.features import one
 
 Earlier = Sequence[Sums]
@@ -93,6 +94,29 @@ def complete(frame: Frame, columns: Sequence[str]) -> tuple[Floats, NDArray[np.b
     values = np.column_stack([frame.values(name) for name in columns])
     whole = np.logical_not(np.isnan(values).any(axis=1))
     return values[whole], whole
+
+
+def value_sums(frame: Frame, scaled: Floats, whole: NDArray[np.bool_]) -> Floats:
+    """D x BINS persons in each bin of the M x D scaled rows."""
+    places, found = few.scaled_bins(scaled), np.zeros((scaled.shape[1], few.BINS))
+    codes = np.full(len(whole), -1, np.int64)
+    for column in range(scaled.shape[1]):
+        codes[whole] = places[:, column]
+        found[column] = frame.counted_people(codes, few.BINS)
+    return found
+
+
+def categories_in(names: Sequence[str], values: Floats) -> list[str]:
+    """Which columns have so few values that each is a category. ``values``: D x BINS."""
+    return [name for name, one in zip(names, values, strict=True) if few.handful(one) is not None]
+
+
+def as_categories(names: Sequence[str]) -> str:
+    """A note of those that keep it from being shown."""
+    return (
+        f"Five bins or fewer hold all values of {', '.join(names)}: centres in full would be "
+        "counts of these. Leave such columns out ('crosstab' counts them), or take logarithms."
+    )
 
 
 def of_all(rows: float, agreed: Agreed) -> str:

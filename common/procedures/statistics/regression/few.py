@@ -166,7 +166,11 @@ def bins(values: Floats, rows: float, moments: Floats) -> Ints:
     rows, (first, squares) = max(1.0, rows), moments
     mean = first / rows
     deviation = np.sqrt(max(squares / rows - mean**2, 1e-300))
-    scaled = np.nan_to_num((values - mean) / deviation, posinf=0.0, neginf=0.0)
+    return scaled_bins(np.nan_to_num((values - mean) / deviation, posinf=0.0, neginf=0.0))
+
+
+def scaled_bins(scaled: Floats) -> Ints:
+    """Of values that were put to scale, of any shape."""
     found: Ints = np.clip(np.floor((scaled + _REACH) / (2 * _REACH) * BINS), 0, BINS - 1).astype(
         np.int64
     )

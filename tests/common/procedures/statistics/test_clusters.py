@@ -43,13 +43,13 @@ def test_kmeans_from_the_same_starts_is_scikit_learns():
 
 
 def test_a_cluster_of_few_persons_is_not_shown():
-    frames, _ = clustered()
-    frames[0].loc[:2, "dose"] = 5000.0
-    options = {"name": "groups", "kind": "kmeans", "columns": ["age", "dose"], "clusters": 2}
+    frames = hospitals(3)
+    frames[0].loc[:2, "dose"] = 100.0
+    options = {"name": "groups", "kind": "kmeans", "columns": ["age", "dose"], "clusters": 3}
     files = asked(frames, options)
-    assert len(values(files)["centres"]) == 1
+    assert len(values(files)["centres"]) == 2
     lines = files["groups.csv"].splitlines()
-    assert lines[2] == "2,few,," and lines[1].split(",")[1] == ""  # else 1 less it is the few's
+    assert lines[3] == "3,few,," and lines[1].split(",")[1] == ""  # else 1 less it is the few's
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
@@ -91,3 +91,13 @@ def _from_labels(scaled, labels, kind):
         tol=1e-7,
         max_iter=200,
     ).fit(scaled)
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "mixture"])
+def test_of_zeros_and_ones_a_centre_would_be_a_count(kind):
+    frames = hospitals(3)
+    for frame in frames:
+        frame["yes"] = (np.arange(len(frame)) % 3 == 0).astype(float)
+    files = asked(frames, {"name": "groups", "kind": kind, "columns": ["age", "yes"]})
+    found = json.loads(files["statistics.json"])["analyses"][0]
+    assert "all values of yes" in found["notes"][-1] and not found["values"]

@@ -89,16 +89,6 @@ def test_nor_from_the_steps_of_groups_beside_those_they_have_in_common() -> None
     assert pinned(told_of, 8, least, rows - 2 * (least - 1)) == []
 
 
-def test_the_rule_that_looks_safe_and_is_not() -> None:
-    """The test above can fail: steps that end at five events, whoever is censored, do tell."""
-    told_of = defaultdict(list)
-    for table in tables(9, 6):
-        counts = counts_of(table[:3], table[3:])
-        places = [time for time in range(3) if counts.events[: time + 1].sum() >= 2][:1]
-        told_of[(told(counts, tuple(places)),) if places else None].append(table)
-    assert pinned(told_of, 6, 2, 8)
-
-
 def test_a_step_hides_as_many_tables_as_there_are() -> None:
     counts = counts_of((0, 3, 0, 2), (1, 0, 1, 0))
     ways = len({one for one in tables(5, 3) if sum(one) == 5})  # 5 events at 3 of the times
