@@ -80,4 +80,12 @@ def make_procedure(
     kind = _kind(config)
     if kind.needs_model:
         check_finished(config, task, model)
-    return kind.of(config, task, model)
+    made = kind.of(config, task, model)
+    if config.privacy.enabled and kind.sensitivity is Procedure.sensitivity:
+        raise config.error(
+            "privacy.unit",
+            f"'{config.procedure.called}' says no bound on what a unit changes its sums by "
+            "(sensitivity), so no noise can be made for them",
+            "leave [privacy] out, or say it (docs/procedures.md)",
+        )
+    return made

@@ -206,6 +206,6 @@ class Procedure(ABC):
     # --- privacy ---------------------------------------------------------------------------------
     def sensitivity(self, records: int) -> float:
         """The most (L2) that a unit with up to ``records`` rows changes the sums of a step, which
-        are whole numbers then: with ``[privacy]`` they carry noise for it. ``of`` refuses
-        ``[privacy]`` where there is none."""
+        are whole numbers then: with ``[privacy]`` they carry noise for it. Without a method of
+        its own a procedure is refused there (``make_procedure``)."""
         raise NotImplementedError

@@ -52,7 +52,7 @@ def sums_lines(config: Config, plan: SumsPlan) -> list[str]:
         f"at most {plan.steps} noised sums, noise multiplier {plan.noise_multiplier:.3g}; all "
         f"together, with the announced sizes: epsilon {plan.epsilon:.3g} at delta {table.delta:g}, "
         "the same at each hospital",
-        f"a {table.unit} changes a sum by at most {plan.changes:.4g} (L2)"
+        f"one {table.unit} changes a sum by at most {plan.changes:.4g} (L2)"
         + (
             f", with {table.records_per_patient} rows (privacy.records_per_patient: as many as "
             "patients have, and no more, gives the least noise)"

@@ -61,6 +61,14 @@ def test_its_file_is_the_one_of_the_settings_at_both_ends(study: Path) -> None:
         make_procedure(own, make_task(own))
 
 
+def test_with_privacy_one_without_a_bound_is_refused_whatever_it_says_itself(study: Path) -> None:
+    file = study.parent / "interval.py"
+    file.write_text(file.read_text().replace("if config.privacy.enabled:", "if False:"))
+    config = load_config(study, ["privacy.unit=example", "privacy.epsilon=1"])
+    with pytest.raises(ConfigError, match="privacy.unit: .*says no bound on what a unit changes"):
+        make_procedure(config, make_task(config))
+
+
 def test_names_that_are_none_are_refused_with_what_is_meant() -> None:
     for name, words in (
         ("statistic", "there is no procedure 'statistic'; did you mean 'statistics'?"),
