@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from wardround.common.settings.analyses import ANALYSES, AnalysisOptions
+from wardround.common.settings.analyses import ANALYSES, AnalysisOptions, file_stem
 from wardround.common.settings.base import Table
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.text import near
@@ -35,9 +35,15 @@ class StatisticsOptions(Table):
 
     @model_validator(mode="after")
     def _are_analyses(self) -> StatisticsOptions:
-        names = [one.name.casefold() for one in self.parsed()]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise WrongKey("analyses", f"two are called '{twice[0]}'; give each another name")
+        stems: dict[str, str] = {}
+        for one in self.parsed():
+            if (stem := file_stem(one.name)) in stems:
+                raise WrongKey(
+                    "analyses",
+                    f"'{stems[stem]}' and '{one.name}' would have files of the same names; give "
+                    "each a name with other letters or digits",
+                )
+            stems[stem] = one.name
         return self
 
     def parsed(self) -> list[AnalysisOptions]:

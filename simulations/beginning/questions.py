@@ -129,7 +129,7 @@ def outcome_name(column: str) -> str:
     'Gr e cm'
     """
     words = re.findall(r"[A-Za-z0-9]+", column)
-    return " ".join(words)[:60] or "outcome"
+    return " ".join(words)[:40].strip() or "outcome"
 
 
 def _by(decision: Decision) -> str | None:

@@ -89,7 +89,7 @@ def check_statistics(made: StandingNetwork, id: str, expected: Path) -> None:
     """Masked, between processes, what came to every hospital has the bytes of a plain simulation;
     counts in words, several key exchanges of others beside it."""
     assert made.row(id).state == "complete", made.tails()
-    files = {"statistics.json", "parts.csv", "parts-loadings.csv", "illness.csv", "both.csv"}
+    files = {"statistics.json", "parts.csv", "parts_loadings.csv", "illness.csv", "both.csv"}
     for name in made.names:
         folder = made.kit(name) / "results" / made.sent[id].run
         for file in files:

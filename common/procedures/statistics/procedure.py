@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 from wardround.common.config.load import Config
 from wardround.common.config.task import make_task
 from wardround.common.durable.versioned import Format
-from wardround.common.errors import TaskError
+from wardround.common.errors import DataError, TaskError
 from wardround.common.figures.sums import Sums
 from wardround.common.procedures.describe.columns import Column, agreed_texts, tables
 from wardround.common.procedures.procedure import (
@@ -70,6 +70,7 @@ class Statistics(Procedure):
         self._categories = [category(name, task) for name in names]
         self._open = [column for column in self._categories if column.texts is None]
         self._parts: dict[tuple[int, int], tuple[Sums, Sums]] = {}
+        self._head: tuple[Sums, Agreed] | None = None
 
     @classmethod
     def of(cls, config: Config, task: Task[Any], model: FinishedModel | None = None) -> Self:
@@ -164,14 +165,25 @@ class Statistics(Procedure):
         """Every column once, so that what is lacking or can't be read is said at the start, where
         it may be told."""
         for each in self._analyses:
-            for name in each.numbers:
-                frame.values(name)
-            for name in each.truths:
-                frame.truths(name)
+            try:
+                for name in each.numbers:
+                    frame.values(name)
+                for name in each.truths:
+                    frame.truths(name)
+            except DataError as error:
+                formula = "formula" in type(each.options).model_fields
+                also = "in its formula a column of categories is C(column)" if formula else ""
+                raise DataError(f"analysis '{each.options.name}': {error}", mend=also) from None
         for column in self._categories:
             frame.levels(column.name, column.texts or ())
 
     def _agreed(self, head: Sums) -> Agreed:
+        """Of the first step's totals; words are read once of the same totals."""
+        if self._head is None or self._head[0] is not head:
+            self._head = head, self._agreed_of(head)
+        return self._head[1]
+
+    def _agreed_of(self, head: Sums) -> Agreed:
         texts: dict[str, tuple[str, ...]] = {
             column.name: column.texts for column in self._categories if column.texts is not None
         }

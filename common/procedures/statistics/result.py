@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from wardround.common.settings.analyses import file_stem
 
 Cell = str | int | float | None
 """None: not defined. What is hidden is a text that says so."""
@@ -91,9 +92,8 @@ class Result:
 
 
 def file_name(analysis: str, sheet: str, ending: str = ".csv") -> str:
-    """Of a table's or plot's file: small letters, digits and hyphens."""
-    text = f"{analysis} {sheet}".strip().casefold()
-    return re.sub(r"[^a-z0-9]+", "-", text).strip("-") + ending
+    """Of a table's or plot's file; the sheet's name behind a low line, which no analysis' has."""
+    return "_".join(file_stem(name) for name in (analysis, sheet) if name) + ending
 
 
 def _written(cell: Cell) -> str:

@@ -10,7 +10,7 @@
 A family's options stand in a file of its own; ``ANALYSES`` knows them all.
 """
 
-from wardround.common.settings.analyses.base import AnalysisOptions, ColumnName
+from wardround.common.settings.analyses.base import AnalysisOptions, ColumnName, file_stem
 from wardround.common.settings.analyses.counts import (
     CorrelationOptions,
     CrosstabOptions,
@@ -86,4 +86,5 @@ __all__ = [
     "MetaOptions",
     "MixedOptions",
     "FormulaOptions",
+    "file_stem",
 ]

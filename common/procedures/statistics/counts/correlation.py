@@ -32,6 +32,7 @@ from wardround.common.procedures.statistics.analysis import Analysis, Earlier
 from wardround.common.procedures.statistics.counts.groups import shown_sizes, text_of
 from wardround.common.procedures.statistics.frame import Floats, Frame
 from wardround.common.procedures.statistics.result import Cell, Result, Sheet, Told
+from wardround.common.settings.analyses.base import quoted
 from wardround.common.settings.analyses.counts import CorrelationOptions
 
 _MOST = 1e10
@@ -171,7 +172,12 @@ class Correlation(Analysis[CorrelationOptions]):
     def result(self, agreed: Agreed, earlier: Earlier, told: Told) -> Result:
         names = self.options.columns
         if len(earlier) < 3:
-            return Result(notes=["A column has no number at any hospital."])
+            empty = [
+                name for name, rows in zip(names, earlier[0]["rows"], strict=True) if rows <= 0
+            ]
+            return Result(
+                notes=[f"No number at any hospital: {quoted(empty)}. Ask for the others alone."]
+            )
         matrix: list[list[Cell]] = [[name, *([None] * len(names))] for name in names]
         lines = list[list[Cell]]()
         for first, name in enumerate(names):

@@ -215,7 +215,11 @@ class MannWhitney(OfRanks[MannWhitneyOptions]):
         rows, notes = list[list[Cell]](), list[str]()
         for column, name in enumerate(self.options.columns):
             found = self.ranked(agreed, earlier, column, self.used(agreed), told.least)
-            why = "it is constant" if found is None else found.why_not(told.least)
+            why = (
+                "it is constant, or few have a value"
+                if found is None
+                else found.why_not(told.least)
+            )
             if found is None or why:
                 notes.append(f"'{name}' isn't tested: {why}.")
                 continue
@@ -245,7 +249,11 @@ class Kruskal(OfRanks[KruskalOptions]):
                 notes.append(f"'{name}' isn't tested: {len(large)} such groups.")
                 continue
             found = self.ranked(agreed, earlier, column, large, told.least)
-            why = "it is constant" if found is None else found.why_not(told.least)
+            why = (
+                "it is constant, or few have a value"
+                if found is None
+                else found.why_not(told.least)
+            )
             if found is None or why:
                 notes.append(f"'{name}' isn't tested: {why}.")
                 continue

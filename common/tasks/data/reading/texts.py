@@ -29,6 +29,8 @@ USUAL_MISSING = frozenset(
 def uniques(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.Array]:
     """(index, values): a column's different values in the order of their first appearance, and
     which of them each cell is; -1 where it is null."""
+    if pa.types.is_null(column.type):  # of no kind: Arrow has no dictionary of nothing
+        column = column.cast(pa.string())
     coded = column.combine_chunks()
     if isinstance(coded, pa.ChunkedArray):  # no chunk, or more than one array can hold
         coded = pa.concat_arrays(coded.chunks) if coded.num_chunks else pa.array([], column.type)

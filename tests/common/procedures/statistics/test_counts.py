@@ -10,6 +10,8 @@ import pytest
 from scipy import stats
 
 from tests.common.procedures.statistics.unlike import asked, hospitals
+from wardround.common.errors import ConfigError, DataError
+from wardround.common.procedures.statistics.result import file_name
 
 FRAMES = hospitals()
 ROWS = pd.concat(FRAMES)
@@ -286,3 +288,43 @@ def test_noised_counts_means_and_quantiles_are_within_their_intervals():
             assert abs(line[f"{p} %"] - np.quantile(values, p / 100)) <= line[f"{p} % ±"]
     assert lines(two)[0]["all"] == (ROWS["sex"] == "f").sum()  # no noise was added here
     assert two["values"]["interval"] == 4 and "noise" in two["notes"][0]
+
+
+# --- names, and what can't be read ----------------------------------------------------------------
+def test_no_two_tables_have_files_of_one_name():
+    with pytest.raises(ConfigError, match="'a b' and 'A-b' would have files of the same names"):
+        asked(
+            FRAMES,
+            {"name": "a b", "kind": "summary", "columns": ["age"]},
+            {"name": "A-b", "kind": "summary", "columns": ["weight"]},
+        )
+    pairs = {"kind": "correlation", "columns": ["age", "weight"]}
+    files = asked(
+        FRAMES,
+        {"name": "both", "kind": "summary", "columns": ["age"], "histograms": False},
+        {"name": "both numbers"} | pairs,
+        {"name": "both numbers pairs"} | pairs,
+    )
+    tables = [t for one in json.loads(files["statistics.json"])["analyses"] for t in one["tables"]]
+    assert len(files) == 1 + len(tables)
+    with pytest.raises(ConfigError, match="name"):  # a results package takes names of 64 characters
+        of(FRAMES, {"name": "n" * 41} | pairs)
+    assert all(len(file_name("n" * 40, table["name"])) <= 64 for table in tables)
+
+
+def test_what_cannot_be_read_names_the_analysis_and_the_mend():
+    with pytest.raises(DataError, match=r"analysis 'a0': .*column 'sex': .*is C\(column\)"):
+        of(FRAMES, {"kind": "regression", "formula": "age ~ sex"})
+    with pytest.raises(DataError, match=r"analysis 'a0': .*column 'sex'"):
+        of(FRAMES, {"kind": "t_test", "columns": ["sex"], "by": "stage"})
+
+
+def test_columns_that_nobody_has_are_named():
+    frames = [frame.assign(none=np.nan) for frame in FRAMES]
+    found, ranks = of(
+        frames,
+        {"kind": "correlation", "columns": ["age", "none"]},
+        {"kind": "mann_whitney", "columns": ["none"], "by": "sex"},
+    )
+    assert found["notes"] == ["No number at any hospital: 'none'. Ask for the others alone."]
+    assert "few have a value" in ranks["notes"][0]

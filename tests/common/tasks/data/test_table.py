@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from wardround.common.errors import DataError
 from wardround.common.tasks.data.reading.dialect import Dialect
+from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.tables import read_table
 from wardround.common.tasks.data.two_values import TwoValues
 
@@ -190,3 +192,11 @@ def test_a_selection_hides_names_too(tmp_path: Path) -> None:
     for part in (table.select(np.array([0])), table.keep(np.array([True]), "odd")):
         with pytest.raises(DataError, match="among its 2"):
             part.cells("file")
+
+
+@pytest.mark.parametrize("values", [pa.nulls(2), pa.nulls(0)])
+def test_a_column_of_nothing_is_missing_whatever_it_is_read_as(values: pa.Array) -> None:
+    made = Table.of({"row": list(range(len(values)))}, Path("rows.csv"))
+    table = replace(made, data=pa.table({"none": pa.chunked_array([values])}))
+    assert table.coded("none").texts == [] and (table.coded("none").index == -1).all()
+    assert table.missing("none").all() and np.isnan(table.numbers("none")).all()
