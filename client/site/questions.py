@@ -59,21 +59,34 @@ class Questions:
     def check(self, site: SitePolicy, run: str, asked: list[str]) -> None:
         """Raise PolicyRefused where these would be more than ``max_questions``."""
         answered = self.answered()
-        others = sum(len(each) for name, each in answered.items() if name != run)
-        if asked and others + len(asked) > site.max_questions:
+        known = answered.get(run, [])
+        new = len(_together(known, asked)) - len(known)
+        before = sum(map(len, answered.values()))
+        if new and before + new > site.max_questions:
             raise site.refused(
                 "max_questions",
-                f"this hospital answers {site.max_questions} questions in all; {others} were "
-                f"answered, and the run asks {len(asked)}",
+                f"this hospital answers {site.max_questions} questions in all; {before} were "
+                f"answered, and the run asks {new} more",
             )
 
     def note(self, run: str, asked: list[str]) -> None:
-        """Write them down, durably, as of the run."""
+        """Write them down, durably, as of the run: beside those that it has asked already, as a
+        run's name is the server's to choose."""
         if not asked:
             return
         with _TURN:
-            runs = self.answered() | {run: asked}
+            runs = self.answered()
+            runs[run] = _together(runs.get(run, []), asked)
             write_private(self._path, json.dumps(_FORMAT.seal({"runs": runs})).encode())
+
+
+def _together(known: list[str], asked: list[str]) -> list[str]:
+    """What was asked in a run, with what is asked now: a plan may be shown again."""
+    left = list(asked)
+    for one in known:
+        if one in left:
+            left.remove(one)
+    return [*known, *left]
 
 
 def asked_of(config: Config) -> list[str]:

@@ -65,6 +65,15 @@ def test_each_runs_questions_are_counted_once_and_up_to_the_hospitals_number(sit
     assert rules.run == "run-2"
 
 
+def test_a_run_of_the_same_name_that_asks_something_else_counts_too(tmp_path: Path) -> None:
+    known = Questions(tmp_path)
+    known.note("run", ["a", "a", "b"])
+    known.note("run", ["a", "a", "b"])
+    assert known.count() == 3
+    known.note("run", ["a", "c"])
+    assert known.answered() == {"run": ["a", "a", "b", "c"]}
+
+
 def test_a_damaged_count_is_no_count_of_none(tmp_path: Path) -> None:
     known = Questions(tmp_path)
     known.note("run", ["ab"])
