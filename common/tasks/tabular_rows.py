@@ -23,8 +23,8 @@ from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.problems import Problems
 from wardround.common.tasks.data.reading.names import looks_like_a_cell
 from wardround.common.tasks.data.reading.pieces import PART_BYTES
-from wardround.common.tasks.data.row_names import ASIDE, names_of
-from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.row_names import names_of
+from wardround.common.tasks.data.table import ASIDE, Table
 from wardround.common.tasks.data.table_pieces import table_pieces
 from wardround.common.tasks.data.tables import read_table
 from wardround.common.tasks.options import TabularOptions

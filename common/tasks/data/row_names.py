@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from wardround.common.errors import DataError
-from wardround.common.tasks.data.table import Table
+from wardround.common.tasks.data.table import ASIDE, Table
 
 ROW, FILE = "row", "file"
 """The number of a row in its file, from 1, and which file that is, where there are several."""
-ASIDE = "wardround:aside:"
-"""Before the name of a column that is no input, and may be kept beside predictions: a target."""
 
 
 def names_of(table: Table, patient: str | None, keep: Sequence[str]) -> dict[str, pa.Array]:

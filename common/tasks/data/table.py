@@ -32,6 +32,8 @@ from wardround.common.tasks.data.reading.types import canonical_texts
 from wardround.common.tasks.data.row_keys import record_keys
 from wardround.common.text import near, normal_text
 
+ASIDE = "wardround:aside:"
+"""Before the name of a column that is no input, and may be kept beside predictions: a target."""
 Cells = NDArray[np.object_]
 """One column: str, or None where the value is missing."""
 
@@ -236,15 +238,16 @@ class Table:
 
     def _instead(self, column: str) -> str:
         """What there is where a column isn't, for a message."""
-        alone = len(self.columns) == 1
-        meant = near(column, self.columns)
+        there = [name for name in self.columns if not name.startswith(ASIDE)]
+        alone = len(there) == 1
+        meant = near(column, there)
         if meant and not self.hide_names and not looks_like_a_cell(meant):
             return f"; it has '{meant}': name it the same"
         if self.hide_names:
             more = ", and the delimiter right" if alone else ""
-            return f" among its {len(self.columns)}; is the first line a header{more}?"
+            return f" among its {len(there)}; is the first line a header{more}?"
         more = "is task.dialect.delimiter right?" if alone else "name one so, or ask for another"
-        return f"; it has {listed(self.columns)}; {more}"
+        return f"; it has {listed(there)}; {more}"
 
     def _texts(self, column: str, as_code: bool) -> Coded:
         key = normal_text(column), as_code
