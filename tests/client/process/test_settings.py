@@ -20,6 +20,7 @@ from flwr.app import RecordDict
 from tests.campaign.space import space, strategy_options
 from tests.client.process.lives import Lives
 from wardround.client.site.policy import SitePolicy
+from wardround.common.config.covers import check_covers
 from wardround.common.config.load import Config, load_config, parse_config
 from wardround.common.errors import ConfigError, PolicyRefused
 from wardround.common.privacy.noise import NoiseSource
@@ -71,6 +72,7 @@ ELSEWHERE = {
     "training.checkpoint_activations": "for models of blocks",
     "training.precision": "the hospital's own: below",
     "evaluation.clients": "as clients_per_round",
+    "privacy.shares.preparation": "of a preparation with noise, which hides all of so few rows",
     "privacy.epsilon_limit": "of a run that it forbids nothing is left",
     "secure_aggregation.min_cohort": "below 3 is this hospital's own",
 }
@@ -90,6 +92,7 @@ def set_to(bed: Sequence[str], chosen: Iterable[Key]) -> Config:
     """Raises ConfigError also where a key wouldn't be heard of."""
     texts = [f"{key}={tomli_w.dumps({'x': x}).partition('=')[2].strip()}" for key, x in chosen]
     config = parse_config(BASE, [*bed, *texts])
+    check_covers(config)
     if any(key in note for note in config.notes for key, _ in chosen):
         raise ConfigError("without effect")
     return config
