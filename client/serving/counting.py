@@ -142,9 +142,10 @@ class Counting:
             known = self._numbers[name]
             return Column(np.array([known.get(text, _UNKNOWN) for text in values], np.int64))
         if name in self._binary:
-            return Column(
-                np.where(np.isnan(values), _MISSING, np.nan_to_num(values)).astype(np.int64)
-            )
+            found = np.where(np.isnan(values), _MISSING, _UNKNOWN).astype(np.int64)
+            for digit in (0, 1):  # whatever else a row has there is no number to cast
+                found[values == digit] = digit
+            return Column(found)
         return Column(values)
 
 
