@@ -42,11 +42,6 @@ class Measured:
     figures: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, Interval] = field(default_factory=dict)
 
-    @property
-    def unmeasured(self) -> list[str]:
-        """Names of figures that noise or too few rows hide."""
-        return [name for name, value in self.figures.items() if not math.isfinite(value)]
-
     def add(self, name: str, found: tuple[float, Interval] | None) -> None:
         """A figure with its interval; None: not measurable."""
         if found is None:

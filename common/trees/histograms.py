@@ -56,13 +56,8 @@ class Units:
         )
 
 
-def open_nodes(tree: Tree, level: int) -> list[int]:
-    """Nodes of this level, all of them leaves yet: those that may be split."""
-    return [int(node) for node in np.flatnonzero(tree.depth == level)]
-
-
 def asked_nodes(tree: Tree, level: int, min_child_weight: float) -> list[int]:
-    """Of them, those whose sums are asked of hospitals.
+    """Nodes of this level whose sums are asked of hospitals.
 
     Both sides work it out on the same float32 hessians.
     """

@@ -19,7 +19,6 @@ from wardround.common.trees.features import Floats32
 Ints32 = NDArray[np.int32]
 Nodes = NDArray[np.int64]
 NONE = -1
-MOST_CATEGORY = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
