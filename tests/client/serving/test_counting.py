@@ -107,3 +107,11 @@ def test_whatever_the_rules_ask_for_is_written(model: Made) -> None:
 
 def expressions(rules: str) -> list[str]:
     return [one["expr"] for group in yaml.safe_load(rules)["groups"] for one in group["rules"]]
+
+
+def test_what_is_neither_yes_nor_no_is_counted_as_another_value(model: Made) -> None:
+    """A request's rows may have anything there: a cast of infinity is undefined."""
+    values = np.array([0.0, 1.0, np.nan, np.inf, -np.inf, 7.0] * AT_ONCE)
+    with asked(model.export) as (_, served):
+        found = served.counting._column("smoker", values).values
+    assert found[:6].tolist() == [0, 1, -1, -2, -2, -2]
