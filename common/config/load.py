@@ -25,6 +25,7 @@ from wardround.common.settings import (
     TASK_PATHS,
     CardTable,
     CohortTable,
+    CompressionTable,
     DataTable,
     EvaluationTable,
     FederationTable,
@@ -72,6 +73,7 @@ class Config(Table):
     strategy: StrategyTable = StrategyTable()
     secure_aggregation: SecureAggregationTable = SecureAggregationTable()
     privacy: PrivacyTable = PrivacyTable()
+    compression: CompressionTable = CompressionTable()
     evaluation: EvaluationTable = EvaluationTable()
     procedure: ProcedureTable = ProcedureTable()
     simulation: SimulationTable = SimulationTable()
@@ -219,6 +221,8 @@ class Config(Table):
                 tables[table]["model"] = path(model)
         if not self.card.model_fields_set:
             del tables["card"]
+        if not self.compression.enabled:
+            del tables["compression"]
         if not self.tracking.to:
             del tables["tracking"]
         elif text := self.tracking.folder:

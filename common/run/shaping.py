@@ -58,6 +58,15 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "covers",
         "shares",
     ),
+    "compression": (
+        "bits",
+        "first_scale",
+        "rotation",
+        "error_feedback",
+        "method",
+        "rank",
+        "down_bits",
+    ),
     "evaluation": ("every", "clients", "select", "patience"),
     "procedure": ("name",),
     "simulation": (
@@ -90,6 +99,7 @@ OPERATIONAL: dict[str, tuple[str, ...]] = {
     "strategy": (),
     "secure_aggregation": ("threshold", "min_cohort", "threads"),
     "privacy": ("epsilon_limit", "engine"),
+    "compression": (),
     "evaluation": (),
     "cohort": (),
     "judgement": (),
@@ -132,6 +142,8 @@ def shaping(config: Config, deployed: bool) -> dict[str, Any]:
     for name in ("judgement", "teacher"):
         if getattr(config, name) is None:  # likewise
             del tables[name]
+    if not config.compression.enabled:  # likewise
+        del tables["compression"]
     tables["task"] = without_folders(config.task.name, tables["task"])
     tables["procedure"] = config.procedure.shared()
     found: dict[str, Any] = {}

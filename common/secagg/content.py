@@ -55,6 +55,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
         del tables["cohort"]
     if config.judgement is None:  # likewise
         del tables["judgement"]
+    if not config.compression.enabled:  # likewise
+        del tables["compression"]
     del tables["teacher"]
     if config.teacher is not None:
         tables["teacher"] = config.teacher.shared()

@@ -7,6 +7,7 @@ A key that works only together with another is in ``known_effects``. Nothing her
 from wardround.common.settings.base import Positive, Table
 from wardround.common.settings.card import CardTable
 from wardround.common.settings.cohort import CohortTable
+from wardround.common.settings.compression import CompressionTable
 from wardround.common.settings.finished import NamedModel
 from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.machines import ServerTable, SimulationTable
@@ -59,6 +60,7 @@ from wardround.common.settings.trees import TreesOptions
 __all__ = [
     "CardTable",
     "CohortTable",
+    "CompressionTable",
     "DESCRIBE",
     "DataTable",
     "DescribeOptions",

@@ -213,6 +213,8 @@ def study_tables(config: Config) -> dict[str, Any]:
         tables["teacher"] = config.teacher.shared()
     if not config.card.model_fields_set:
         del tables["card"]
+    if not config.compression.enabled:
+        del tables["compression"]
     del tables["data"]["path"]
     del tables["federation"]["runs"]
     # that the first model is from a file is everybody's affair, where the file lies is not

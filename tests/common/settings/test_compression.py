@@ -1,0 +1,40 @@
+"""What small messages may be asked for, and what of it is refused by its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from wardround.common.config.load import parse_config
+from wardround.common.errors import ConfigError
+from wardround.common.run.shaping import check_same, digest, shaping
+from wardround.common.secagg.content import descriptor
+from wardround.common.settings import CompressionTable
+from wardround.common.trust.description import study_tables
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("bits = 8", "compression.bits: isn't built yet"),
+        ('method = "powersgd"', "compression.method: isn't built yet"),
+        ("down_bits = 8", "compression.down_bits: isn't built yet"),
+        ("first_scale = 0.1", "compression.first_scale: has no effect without compression.bits"),
+        ("rank = 4", "compression.rank: has no effect with method"),
+        ("bits = 4", "compression.bits: "),
+    ],
+)
+def test_what_does_nothing_is_refused(setting: str, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(f"[compression]\n{setting}\n")
+    assert told.split(": ")[0] in str(refused.value)
+
+
+def test_a_run_without_it_is_what_it_was() -> None:
+    """The identity of runs, the settings under every mask and plans don't know the table then."""
+    plain, named = parse_config(""), parse_config("[compression]\n")
+    assert not any(key.startswith("compression") for key in shaping(plain, True))
+    assert "compression" not in study_tables(plain)
+    assert descriptor(plain) == descriptor(named)
+    assert digest(plain, True) == digest(named, True)
+    assert parse_config(plain.to_toml()).compression == CompressionTable()
+    check_same(plain, named, True, "run")
