@@ -78,7 +78,7 @@ def asked_columns(config: Config, without: tuple[str, ...] = ()) -> list[str]:
     """The columns that a study's task names, in any role but some, and the variables of a cohort,
     which says itself whose a row is."""
     tables = [config.task.options.get(key) for key in _COLUMN_KEYS]
-    names = list(_unnamed(config))
+    names = [*_unnamed(config), *map(str, config.task.options.get("heads") or ())]
     if config.cohort is not None:
         names, without = [*names, *config.cohort.variables], (*without, "patient_id")
     if config.judgement is not None:
@@ -109,8 +109,10 @@ def _unnamed(config: Config) -> Iterator[str]:
     fields: dict[str, FieldInfo] = {}
     if config.task.name == "tabular" and options.get("kind") != "survival":
         fields = {"target": Columns.model_fields["target"]}
-    elif config.task.name == "text" and options.get("kind") == "sequence":
-        fields = {role: TextColumns.model_fields[role] for role in ("text", "label")}
+    elif config.task.name == "text":
+        kinds = {"sequence": ("text", "label"), "pairs": ("text", "answer"), "labels": ("text",)}
+        roles = kinds.get(str(options.get("kind")), ())
+        fields = {role: TextColumns.model_fields[role] for role in roles}
     yield from (str(field.default) for role, field in fields.items() if role not in named)
 
 

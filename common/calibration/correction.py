@@ -23,7 +23,15 @@ from wardround.common.calibration.families import (
     softmax,
 )
 from wardround.common.errors import CalibrationRefused
-from wardround.common.tasks.schema import PREDICTION, PROBABILITY, RISK, Schema, probability_of
+from wardround.common.tasks.schema import (
+    LABELS,
+    PAIRS,
+    PREDICTION,
+    PROBABILITY,
+    RISK,
+    Schema,
+    probability_of,
+)
 
 ISOTONIC = "isotonic"
 BINARY, MULTICLASS, REGRESSION, SURVIVAL = "binary", "multiclass", "regression", "survival"
@@ -79,6 +87,8 @@ class Correction:
 
 def kind_of(schema: Schema) -> str:
     """What kind of model it is, by its outputs; '' for any other, such as tags of words."""
+    if schema.kind in (LABELS, PAIRS):
+        return ""
     kinds = {one.kind for one in schema.outputs}
     if kinds == {"probability"}:
         return BINARY if len(schema.outputs) == 1 else MULTICLASS

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.tasks.schema import Input, Output, Schema
+from wardround.common.tasks.schema import PAIRS, Input, Output, Schema
 
 Role = Literal["input", "score", "outcome"]
 Ints = NDArray[np.int64]
@@ -113,7 +113,8 @@ def fields_of(schema: Schema) -> tuple[Field, ...]:
     ('input/age', 26, (59.875, 60.0, 60.125))
     """
     inputs = [field for one in schema.inputs for field in _of_input(one, schema)]
-    scores = [_of_output(one) for one in schema.outputs]
+    # one number of an embedding says nothing
+    scores = [] if schema.kind == PAIRS else [_of_output(one) for one in schema.outputs]
     return (*inputs, *scores, *_outcomes(schema))
 
 

@@ -28,7 +28,7 @@ def text_columns(raw: Rows, task: Task[Any], schema: Schema) -> dict[str, Column
         Field("input", f"{one.name}: tokens").key: Column(lengths),
         Field("input", f"{one.name}: unknown tokens").key: Column(unknown),
     }
-    if not task.tagging and (raw.targets >= 0).any():
+    if schema.kind in ("binary", "multiclass") and (raw.targets >= 0).any():
         found[Field("outcome", outcome_name(schema)).key] = Column(
             np.where(raw.targets >= 0, raw.targets, -1).astype(np.int64)
         )

@@ -18,7 +18,7 @@ from wardround.common.export.names import OPSET
 from wardround.common.export.source import Source
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Task
-from wardround.common.tasks.schema import Schema
+from wardround.common.tasks.schema import LABELS, PAIRS, Schema
 
 Arrays = Mapping[str, NDArray[Any]]
 _TINY = 1e-15
@@ -117,7 +117,14 @@ class Exporter(ABC):
 
 
 def exporter_of(source: Source) -> Exporter:
-    """The exporter of a model's task. Raises ModelRefused for a task of a user's own."""
+    """The exporter of a model's task. Raises ModelRefused for a task of a user's own, and for texts
+    with several heads or embeddings, which no graph here gives."""
+    if source.schema.kind in (LABELS, PAIRS):
+        raise ModelRefused(
+            f"a text model with kind = '{source.schema.kind}' has no export",
+            who=str(source.path),
+            mend="use load_model, or `wardround predict`",
+        )
     return exporter_for(source.folder.config.task.name, str(source.path))
 
 

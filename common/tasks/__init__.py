@@ -43,7 +43,7 @@ def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> T
     ('auc', 3)
     """
     if ":" not in name:
-        return built_in(name)(**absolute_paths(options, base or Path()))
+        return _of_kind(name, options)(**absolute_paths(options, base or Path()))
     from wardround.common.tasks.base import Task
 
     kind = load_object(name, base or Path(), Task, TaskError)  # type: ignore[type-abstract]
@@ -54,6 +54,21 @@ def load_task(name: str, options: dict[str, Any], base: Path | None = None) -> T
         if type(error).__name__ == "ValidationError":
             raise
         raise TaskError(f"{name}: refused its options: {error}") from error
+
+
+def _of_kind(name: str, options: dict[str, Any]) -> type[Task[Any]]:
+    """The class of a built-in task, of which some ``kind`` are classes of their own with the same
+    options."""
+    kind = options.get("kind")
+    if name == "text" and kind == "pairs":
+        from wardround.common.tasks.text.pairs import PairsTask
+
+        return PairsTask
+    if name == "text" and kind == "labels":
+        from wardround.common.tasks.text.labels import LabelsTask
+
+        return LabelsTask
+    return built_in(name)
 
 
 def _check_options(name: str, kind: type[Task[Any]], options: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ predict``, an exported graph, a server.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,6 +16,8 @@ from wardround.common.settings.base import Table
 
 PROBABILITY, PREDICTION, RISK, TAGS = "probability", "prediction", "risk", "tags"
 """Names of lone outputs; of several classes each is ``probability_of(CLASS)``."""
+LABELS, PAIRS = "labels", "pairs"
+"""Kinds of text models: classes of several columns; embeddings, whose numbers say nothing alone."""
 _Words = tuple[Annotated[str, Field(max_length=4096)], ...]
 
 
@@ -88,6 +90,17 @@ def probability_of(name: str) -> str:
     'probability_benign'
     """
     return f"{PROBABILITY}_{name}"
+
+
+def head_outputs(head: str, classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Outputs of one of several heads, and the class of each: of two classes the second's.
+
+    >>> head_outputs("urgent", ["no", "yes"]), head_outputs("mood", ["bad", "so so", "good"])[0]
+    ([('probability_urgent', 'yes')], ('probability_mood_bad', 'bad'))
+    """
+    if len(classes) == 2:
+        return [(probability_of(head), classes[1])]
+    return [(probability_of(f"{head}_{one}"), one) for one in classes]
 
 
 def class_outputs(kind: str, classes: tuple[str, ...]) -> tuple[Output, ...]:

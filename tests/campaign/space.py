@@ -45,6 +45,7 @@ LEFT_OUT = {
     "task.negative": "holds texts of the data",
     "task.classes": "holds texts of the data",
     "task.entities": "holds texts of the data",
+    "task.heads": "holds texts of the data: tests/integration/test_text.py",
     "task.dialect": "the files'",
     "task.missing_values": "the files'",
     "task.encoder": "the consortium's",

@@ -12,7 +12,7 @@ from tests.common.tasks.text.tiny import tiny_encoder
 from wardround.client.gradients import Clipping, make_unit_gradients
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.tasks.text import TextTask
-from wardround.simulations import Result, parse_config, simulate
+from wardround.simulations import Result, load_model, parse_config, simulate
 
 TINY = """
 [federation]
@@ -85,6 +85,39 @@ def test_processes_train_the_same_model(folder: Path) -> None:
 def test_texts_with_classes_train(folder: Path) -> None:
     result = run(folder, "task.kind=sequence", "task.tuning=full", "training.lr=0.003")
     assert 0 <= result.figure("auc") <= 1 and result.figure("loss") < 0.75
+
+
+UNLIKE = {
+    "north": [("fever", "a", "no", "renal"), ("cough", "b", "yes", "acute")] * 12,
+    "one row": [("fever", "b", "no", "renal")],
+    "one answer": [("the", "a", "", "acute")] * 33,
+    "few": [("cough of the", "c", "no", "with fever"), ("acute", "", "no", "of")] * 3,
+}
+"""Texts with a class in each of two columns, and an answer."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "heads"),
+    [("labels", "task.heads={place=['a','b','c'],urgent=['no','yes']}"), ("pairs", "task.top_k=2")],
+)
+def test_hospitals_unlike_each_other_train(tmp_path: Path, kind: str, heads: str) -> None:
+    """Of a class, a column or an answer that a hospital lacks, and of one row, under masks."""
+    tiny_encoder(tmp_path / "encoder")
+    for name, rows in UNLIKE.items():
+        numbered = (",".join((*row, str(number))) for number, row in enumerate(rows))
+        lines = ["text,place,urgent,answer,number", *numbered]
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    more = [f"task.kind={kind}", heads, "data.path=data", "simulation.partition=sites"]
+    config = parse_config(
+        TINY.replace("clients = 3\n", ""),
+        [f"federation.runs={tmp_path / 'runs'}", "data.test_fraction=0.4", *more],
+        tmp_path / "federation.toml",
+    )
+    result = simulate(config)
+    assert result.config.secure_aggregation.enabled and np.isfinite(result.figure("loss"))
+    found = load_model(result.run_directory).predict(["fever", "the cough"])
+    assert len(found) == 2 and all(np.isfinite(v).all() for v in found.columns.values())
 
 
 @pytest.mark.parametrize(

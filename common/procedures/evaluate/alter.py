@@ -41,6 +41,7 @@ from wardround.common.tasks.columns import numeric_names
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.imaging.task import ImagingTask
 from wardround.common.tasks.options import TabularOptions
+from wardround.common.tasks.schema import PAIRS
 from wardround.common.tasks.tabular import TabularTask
 from wardround.common.tasks.tabular_rows import input_names
 from wardround.common.tasks.text.task import TextTask
@@ -82,7 +83,7 @@ def check_alterations(config: Config, task: Task[Any]) -> None:
         known = OF_TABLES
     elif isinstance(task, ImagingTask):
         known = OF_IMAGES
-    elif isinstance(task, TextTask):
+    elif isinstance(task, TextTask) and task.options.kind != PAIRS:
         known = OF_TEXTS
     if options.importance and known != OF_TABLES:
         raise config.error("procedure.importance", "is of a table's columns, and there is none")

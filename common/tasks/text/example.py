@@ -73,3 +73,31 @@ def example_texts() -> tuple[list[str], list[int]]:
     """The same sentences as texts, and whether one names a disease: 0 or 1."""
     sentences = example_sentences()
     return [" ".join(one.words) for one in sentences], [int(any(one.tags)) for one in sentences]
+
+
+_ASKED = (
+    "what is done for {}",
+    "where do i go with {}",
+    "my doctor said {} , what happens now",
+    "how long does {} take to heal",
+)
+_ANSWERS = ("ask for the {} clinic on the first floor", "the leaflet on {} says what to expect")
+
+
+def example_pairs() -> tuple[list[str], list[str]]:
+    """96 questions, and the answer of each: 24 answers, of which each has four."""
+    asked, answers = list[str](), list[str]()
+    for number, disease in enumerate(_DISEASES):
+        for place, template in enumerate((*_ASKED, *reversed(_ASKED))):
+            politely = "please , " if place >= len(_ASKED) else ""
+            asked.append(politely + template.format(disease))
+            answers.append(_ANSWERS[(place + number) % 2].format(disease))
+    return asked, answers
+
+
+def example_heads() -> tuple[list[str], list[list[int]]]:
+    """The texts of ``example_texts`` and of two columns: whether a disease is named, and which of
+    eight sentences it stands in."""
+    texts, named = example_texts()
+    length = len(_DISEASES)
+    return texts, [[one, number // length % len(_WITH)] for number, one in enumerate(named)]

@@ -46,7 +46,7 @@ class TextModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, outputs)
+        self.head: nn.Module = nn.Linear(width, outputs)
         self._pad, self._pooled, self._budget = pad, pooled, rank_left
         for module in self.modules():
             if isinstance(module, nn.Dropout):

@@ -12,6 +12,7 @@ from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.class_limits import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.declared import Codes, Name, Options
+from wardround.common.tasks.schema import head_outputs
 
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 Tuning = Literal["full", "lora", "ffa_lora", "adalora", "head"]
@@ -19,10 +20,11 @@ _ADAPTERS = ("lora", "ffa_lora", "adalora")
 
 
 class TextColumns(Options):
-    """``[task.columns]``: what the columns of CSV files mean, for ``kind = 'sequence'``."""
+    """``[task.columns]``: what the columns of CSV files mean."""
 
-    text: Name = Field("text", description="what is read")
-    label: Name = Field("label", description="its class")
+    text: Name = Field("text", description="what is read; of pairs, what is asked")
+    label: Name = Field("label", description="its class, of `sequence`")
+    answer: Name = Field("answer", description="of pairs, the text that answers it best")
     patient_id: Name | None = Field(None, description="whose texts stay on one side of the split")
     split: Name | None = Field(
         None, description="a column that says `train`, `validation` or `test`"
@@ -30,9 +32,12 @@ class TextColumns(Options):
 
     @model_validator(mode="after")
     def _differ(self) -> TextColumns:
-        named = [n for n in (self.text, self.label, self.patient_id, self.split) if n is not None]
+        roles = {key: name for key, name in self if name is not None}
+        if "answer" not in self.model_fields_set:
+            del roles["answer"]  # a default that other kinds than pairs don't read
+        named = list(roles.values())
         if twice := [name for name in named if named.count(name) > 1]:
-            key = next(key for key, name in reversed(list(self)) if name == twice[0])
+            key = next(key for key, name in reversed(roles.items()) if name == twice[0])
             raise WrongKey(key, f"column '{twice[0]}' has two meanings; name it once")
         return self
 
@@ -43,15 +48,23 @@ class TextOptions(Options):
     effects = (
         Effect("entities", "kind", ("tokens",)),
         *(
-            Effect(key, "kind", ("sequence",))
-            for key in ("classes", "columns", "dialect", "missing_values", "bins")
+            Effect(key, "kind", ("sequence", "pairs", "labels"))
+            for key in ("columns", "dialect", "missing_values")
         ),
+        *(Effect(key, "kind", ("sequence",)) for key in ("classes", "columns.label")),
+        Effect("bins", "kind", ("sequence", "labels")),
+        Effect("heads", "kind", ("labels",)),
+        *(Effect(key, "kind", ("pairs",)) for key in ("columns.answer", "temperature", "top_k")),
         *(Effect(key, "tuning", _ADAPTERS) for key in ("rank", "alpha", "target_modules")),
         Effect("target_rank", "tuning", ("adalora",)),
     )
 
-    kind: Literal["tokens", "sequence"] = Field(
-        "tokens", description="named entities, or classes of texts"
+    kind: Literal["tokens", "sequence", "labels", "pairs"] = Field(
+        "tokens",
+        description=(
+            "named entities; classes of texts, by one column or by several; or texts and what "
+            "answers them, for a search by meaning"
+        ),
     )
     entities: list[str] = Field(
         ["Disease"],
@@ -67,6 +80,23 @@ class TextOptions(Options):
         min_length=2,
         max_length=MOST_CLASSES,
         description="of texts; of two, the second is the positive one",
+    )
+    heads: dict[str, Codes] = Field(
+        {},
+        max_length=20,
+        description=(
+            "columns and each one's classes: a head for each on one encoder; of two classes the "
+            "second is the positive one"
+        ),
+    )
+    temperature: float = Field(
+        0.05,
+        ge=0.001,
+        le=10,
+        description="cosines of a text and its batch's answers are divided by it",
+    )
+    top_k: int = Field(
+        5, ge=2, le=1000, description="`recall_at_k` counts answers among the first so many"
     )
     columns: TextColumns = TextColumns()
     dialect: Dialect = Dialect()
@@ -126,6 +156,29 @@ class TextOptions(Options):
             raise WrongKey("entities", "of letters, digits, '_' and '.', at most 64")
         if why := too_fine(len(self.classes), self.bins):
             raise WrongKey("bins", why)
+        if self.kind == "pairs" and self.columns.text == self.columns.answer:
+            raise WrongKey("columns", f"'{self.columns.text}' is both question and answer")
+        self._check_heads()
         if self.tuning == "adalora" and self.adalora_rank > self.rank:
             raise WrongKey("target_rank", f"can't be above rank, which is {self.rank}")
         return self
+
+    def _check_heads(self) -> None:
+        if self.kind == "labels" and not self.heads:
+            raise WrongKey("heads", "name the columns and their classes in [task.heads]")
+        columns = (self.columns.text, self.columns.patient_id, self.columns.split)
+        for name, classes in self.heads.items():
+            if not _TYPE.fullmatch(name):
+                raise WrongKey("heads", "names of letters, digits, '_' and '.', at most 64")
+            if name in columns:
+                raise WrongKey("heads", f"column '{name}' has two meanings; name it once")
+            if not 2 <= len(classes) <= MOST_CLASSES:
+                raise WrongKey("heads", f"'{name}': from 2 to {MOST_CLASSES} classes")
+            if why := too_fine(len(classes), self.bins):
+                raise WrongKey("bins", f"of head '{name}': {why}")
+        outputs = [
+            one for name, classes in self.heads.items() for one in head_outputs(name, classes)
+        ]
+        names = [name for name, _ in outputs]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise WrongKey("heads", f"two outputs would be called '{twice}'; rename a column")

@@ -21,9 +21,9 @@ IGNORED = -100
 class Rows:
     """One row is one sentence (or piece of a long one), or one text.
 
-    tokens : N x T int32, the encoder's padding id after the end
+    tokens : N x T int32, the encoder's padding id after the end; of pairs N x 2 x T
     targets : N x T int64, tag number of each word at its first token, else ``IGNORED``; or N int64,
-        the class
+        the class, or of pairs what tells the answer from others; or N x heads int64, classes
     origin : N x 2 int64: index into ``files``, line number (from 1)
     splits : N, 'train', 'validation' or 'test'; None where the data doesn't say
     patients : N, None where the data doesn't name them

@@ -247,12 +247,16 @@ class TextTask(Task[Rows]):
             raise TaskError(f"task.max_length: the encoder takes at most {longest} tokens")
         encoder = files.make_encoder(folder, trained=options.tuning == "full")
         adapt(encoder, options)
+        return self._network(encoder, files.width(config), int(config["pad_token_id"]))
+
+    def _network(self, encoder: nn.Module, width: int, pad: int) -> TextModel:
+        options = self.options
         outputs = len(options.classes) if self.classes == "multiclass" else 1
         return TextModel(
             encoder,
-            files.width(config),
+            width,
             len(tag_names(options.entities)) if self.tagging else outputs,
-            int(config["pad_token_id"]),
+            pad,
             options.dropout,
             pooled=not self.tagging,
             rank_left=options.adalora_rank if options.tuning == "adalora" else None,
@@ -291,7 +295,7 @@ class TextTask(Task[Rows]):
         predicted = outputs.argmax(2).numpy()
         return entity_sums(targets.numpy(), predicted, len(self.options.entities)) | losses
 
-    def private_sums(self, totals: Sums, noise: float) -> PrivateSums:
+    def private_sums(self, totals: Sums, noise: float) -> PrivateSums | None:
         if self.tagging:
             return EntitySums(self.options.entities)
         return ClassSums(self.classes, len(self.options.classes), noise)

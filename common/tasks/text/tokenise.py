@@ -6,7 +6,7 @@ Shapes: N rows, T tokens of a row (``max_length``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
+from wardround.common.tasks.class_limits import UNLABELLED
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.roles import patient_cells, split_cells
 from wardround.common.tasks.data.row_keys import content_key
@@ -131,11 +132,50 @@ def _continues(tag: int) -> bool:
     return tag > 0 and tag % 2 == 0
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a row of a table becomes an example.
+
+    texts : its columns that are tokens; of several they are N x K x T, in this order
+    columns : all that are read, as texts
+    kept : of a table, the rows that are of use; the others are counted with a reason
+    targets : of a table, N, or N x K; int64
+    nothing : what no row of a file has, where none has it
+    """
+
+    texts: tuple[str, ...]
+    columns: tuple[str, ...]
+    kept: Callable[[Table], Table]
+    targets: Callable[[Table], NDArray[np.int64]]
+    nothing: str
+
+
 def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Rows:
     """CSV or Parquet files with a text and a label in each row. Raises DataError naming the cell.
 
     Rows without a text or a label are left out.
     """
+    text, label = options.columns.text, options.columns.label
+    needed = {text: "without a text", label: "without a label"}
+    form = Form(
+        (text,),
+        (text, label),
+        lambda table: with_cells(table, needed),
+        lambda table: class_numbers(table, label, options.classes, "task.classes"),
+        "both a text and a label",
+    )
+    return read_rows(path, options, tokenizer, form)
+
+
+def with_cells(table: Table, needed: Mapping[str, str]) -> Table:
+    """The rows with a cell in each column. needed : why one without it is left out"""
+    for name, reason in needed.items():
+        table = table.keep(~table.missing(name), reason)
+    return table
+
+
+def read_rows(path: Path, options: TextOptions, tokenizer: WordTokenizer, form: Form) -> Rows:
+    """CSV or Parquet files in this form. Raises DataError naming the cell."""
     columns = options.columns
     shard = shard_files(path, CSV_FILES)
     found = shard.files
@@ -143,47 +183,59 @@ def read_texts(path: Path, options: TextOptions, tokenizer: WordTokenizer) -> Ro
         raise DataError(f"{path}: its files' names say the split; leave out task.columns.split")
     tables = []
     for file, _ in found:
-        named = columns.text, columns.label, columns.patient_id, columns.split
+        named = *form.columns, columns.patient_id, columns.split
         texts = [name for name in named if name is not None]
         table = read_table(file, options.dialect, options.missing_values, texts, hide_names=True)
-        tables.append(table)
-    kept = [_labelled(table, options) for table in tables]
-    if not sum(len(table) for table in kept):
-        raise DataError(f"{path}: no row has both a text and a label")
+        tables.append(form.kept(table))
+    if not sum(len(table) for table in tables):
+        raise DataError(f"{path}: no row has {form.nothing}")
     splits: list[str] = []
-    for table, (_, split) in zip(kept, found, strict=True):
+    for table, (_, split) in zip(tables, found, strict=True):
         splits += (
             split_cells(table, columns.split).tolist()
             if columns.split
             else [split or ""] * len(table)
         )
-    owner = np.repeat(np.arange(len(kept)), [len(table) for table in kept])
-    lines = np.concatenate([table.line_numbers() for table in kept])
-    ids, shortened = _text_tokens(kept, options, tokenizer)
-    return Rows(
-        ids,
-        np.array([one for table in kept for one in _classes(table, options)], dtype=np.int64),
-        tuple(file for file, _ in found),
-        np.column_stack([owner, lines]).astype(np.int64),
-        np.array(splits) if all(splits) else None,
-        np.concatenate([patient_cells(t, columns.patient_id) for t in kept])
+    rows = _rows_of(tables, tuple(file for file, _ in found), options, tokenizer, form)
+    return replace(
+        rows,
+        splits=np.array(splits) if all(splits) else None,
+        patients=np.concatenate([patient_cells(t, columns.patient_id) for t in tables])
         if columns.patient_id
         else None,
-        left_out=_left_out(
-            [*shard.left_out, *(one for table in kept for one in table.left_out)],
-            "texts",
-            shortened,
-        ),
-        keys=np.concatenate([table.keys for table in kept]),
-        told=tuple(dict.fromkeys(line for table in kept for line in table.told)),
+        left_out=added([*shard.left_out, *rows.left_out]),
     )
 
 
-def _labelled(table: Table, options: TextOptions) -> Table:
-    columns = options.columns
-    for name, reason in ((columns.text, "without a text"), (columns.label, "without a label")):
-        table = table.keep(~table.missing(name), reason)
-    return table
+def rows_of_table(table: Table, options: TextOptions, tokenizer: WordTokenizer, form: Form) -> Rows:
+    """Rows that stand in no file, without patients or a split."""
+    return _rows_of([table], table.files, options, tokenizer, form)
+
+
+def _rows_of(
+    tables: list[Table],
+    files: tuple[Path, ...],
+    options: TextOptions,
+    tokenizer: WordTokenizer,
+    form: Form,
+) -> Rows:
+    owner = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    lines = np.concatenate([table.line_numbers() for table in tables])
+    read = [_text_tokens(tables, name, options, tokenizer) for name in form.texts]
+    tokens = read[0][0] if len(read) == 1 else np.stack([ids for ids, _ in read], axis=1)
+    return Rows(
+        tokens,
+        np.concatenate([form.targets(table) for table in tables]),
+        files,
+        np.column_stack([owner, lines]).astype(np.int64),
+        left_out=_left_out(
+            (one for table in tables for one in table.left_out),
+            "texts",
+            sum(shortened for _, shortened in read),
+        ),
+        keys=np.concatenate([table.keys for table in tables]),
+        told=tuple(dict.fromkeys(line for table in tables for line in table.told)),
+    )
 
 
 def text_rows(
@@ -191,7 +243,7 @@ def text_rows(
 ) -> Rows:
     """Rows of texts that stand in no file."""
     table = Table.of({options.columns.text: texts}, file)
-    ids, shortened = _text_tokens([table], options, tokenizer)
+    ids, shortened = _text_tokens([table], options.columns.text, options, tokenizer)
     targets = np.array(labels, dtype=np.int64)
     left_out = _left_out([], "texts", shortened)
     origin = np.column_stack([table.origin[:, 0], table.line_numbers()])
@@ -205,11 +257,10 @@ def _left_out(rows: Iterable[LeftOut], what: str, shortened: int) -> tuple[LeftO
 
 
 def _text_tokens(
-    tables: list[Table], options: TextOptions, tokenizer: WordTokenizer
+    tables: list[Table], column: str, options: TextOptions, tokenizer: WordTokenizer
 ) -> tuple[NDArray[np.int32], int]:
-    """N x T token ids of all tables' texts, and how many texts were truncated."""
-    column, room = options.columns.text, options.max_length
-    room -= len(tokenizer.prefix) + len(tokenizer.suffix)
+    """N x T token ids of all tables' texts in a column, and how many texts were truncated."""
+    room = options.max_length - len(tokenizer.prefix) - len(tokenizer.suffix)
     rows, shortened = [], 0
     for table in tables:
         words = tokenizer.word_tokens([str(cell).split() for cell in table.cells(column)])
@@ -230,15 +281,20 @@ def _text_tokens(
     return ids, shortened
 
 
-def _classes(table: Table, options: TextOptions) -> list[int]:
-    numbers = {name: number for number, name in enumerate(options.classes)}
-    found = table.coded(options.columns.label).numbers_of(numbers)
-    if (odd := np.flatnonzero(found < 0)).size:
+def class_numbers(table: Table, column: str, classes: Sequence[str], key: str) -> NDArray[np.int64]:
+    """N, the number of each cell's class; ``UNLABELLED`` without one. Raises DataError by cell for
+    another text.
+
+    key : the setting that declares them
+    """
+    numbers = {name: number for number, name in enumerate(classes)}
+    found = table.coded(column).numbers_of(numbers)
+    if (odd := np.flatnonzero(found < -1)).size:
         raise table.wrong(
             odd,
-            options.columns.label,
-            "a class that is none of task.classes; "
+            column,
+            f"a class that is none of {key}; "
             "mend the cell (letters' case counts), declare the class there, or name it in "
             "task.missing_values",
         )
-    return [int(number) for number in found]
+    return np.where(found < 0, UNLABELLED, found).astype(np.int64)
