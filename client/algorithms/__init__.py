@@ -6,6 +6,7 @@ What an algorithm adds to a gradient, remembers and sends besides the model. It 
 from __future__ import annotations
 
 from wardround.client.algorithms.base import LocalAlgorithm, Plain
+from wardround.client.algorithms.ditto import Ditto
 from wardround.client.algorithms.feddyn import FedDyn
 from wardround.client.algorithms.fednova import FedNova
 from wardround.client.algorithms.scaffold import Scaffold
@@ -15,6 +16,7 @@ ALGORITHMS: dict[str, type[LocalAlgorithm]] = {
     "scaffold": Scaffold,
     "fednova": FedNova,
     "feddyn": FedDyn,
+    "ditto": Ditto,
 }
 
 __all__ = ["ALGORITHMS", "LocalAlgorithm"]

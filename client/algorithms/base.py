@@ -34,6 +34,8 @@ class LocalAlgorithm:
     """Names of the arrays' records that a request must have, besides the model."""
     keeps_start = True
     """Whether ``start``, a copy of x, is always needed."""
+    has_own_model: ClassVar[bool] = False
+    """Whether the hospital has a whole model of its own beside the shared one."""
     proximal = 0.0
     """a in g + a (y - x) + shift, which is what every strategy makes of a gradient g."""
 

@@ -15,6 +15,7 @@ from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import PrivateRound, announced_sizes
 from wardround.client.requests.local import LocalUpdate, local_update, noise_alone
+from wardround.client.requests.own_pass import train_own
 from wardround.client.requests.received import PERSONAL, ModelCache, Received, receive
 from wardround.client.requests.settings import check_weight
 from wardround.client.secagg.contributions import Step
@@ -80,6 +81,8 @@ class TrainingJob:
             raise RequestRefused(
                 f"this client doesn't know the algorithm '{one_line(name, 40)}'; update wardround"
             )
+        if ALGORITHMS[name].has_own_model and hospital.config.strategy.keeps != "model":
+            raise RequestRefused(f"algorithm '{name}' goes with the strategy of that name only")
         entries = Entries.of(received.model, local)
         parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
         algorithm = ALGORITHMS[name](dict(parameters), request, state, start)
@@ -138,9 +141,12 @@ class TrainingJob:
         )
 
     def _finish(self, work: LocalUpdate) -> Content:
-        if self.local:
-            algorithm, personal = self.algorithm, {key: work.arrays[key] for key in self.local}
-            algorithm.state.save(PERSONAL, personal, algorithm.server_round, algorithm.state_round)
+        algorithm, got = self.algorithm, self.received
+        own = {key: work.arrays[key] for key in self.local} or None
+        if algorithm.has_own_model:
+            own = train_own(self.hospital, got, algorithm)
+        if own is not None:
+            algorithm.state.save(PERSONAL, own, algorithm.server_round, algorithm.state_round)
         return self._reply(work)
 
     def _reply(self, work: LocalUpdate) -> Content:

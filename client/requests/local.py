@@ -76,12 +76,12 @@ def local_update(
     """
     seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
     if private is None:
-        outcome = _ordinary(hospital, model, examples, algorithm, seed)
+        outcome = ordinary(hospital, model, examples, algorithm, seed)
         return LocalUpdate(model_arrays(model), outcome)
     if private.table.summed:
         return _summed(hospital, model, examples, private, seed)
     if private.table.unit == "hospital":
-        outcome = _ordinary(hospital, model, examples, algorithm, seed)
+        outcome = ordinary(hospital, model, examples, algorithm, seed)
         return updated(model_arrays(model), outcome, received, algorithm, private)
     outcome = _private_steps(hospital, model, examples, algorithm, private, seed)
     return LocalUpdate(model_arrays(model), outcome)
@@ -124,7 +124,7 @@ class _Silent:
         return np.zeros(self.dimension)
 
 
-def _ordinary(
+def ordinary(
     hospital: Hospital,
     model: nn.Module,
     examples: Examples,

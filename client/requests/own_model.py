@@ -36,11 +36,12 @@ def keep_own_model(hospital: Hospital, received: Received, best_round: int) -> N
     """
     sent = received.request.model
     folder, local = hospital.model_folder, sent.local_keys
-    if folder is None or not local:
+    own_model = hospital.config.strategy.keeps == "model"
+    if folder is None or not (local or own_model):
         return
     private_folder(folder)
     model, number = received.model, sent.server_round
-    form = ModelForm.of(hospital.task, model, Entries.of(model, local))
+    form = ModelForm.of(hospital.task, model, Entries.of(model, local, own_model))
     seed = hospital.config.federation.seed
     form.write(own_model_path(folder, number), model_arrays(model), number, seed, hospital.name)
     write_preparation(folder, hospital.totals)

@@ -24,6 +24,7 @@ from wardround.common.protocol.train import TrainRequest
 from wardround.common.tasks.base import Examples, Task
 
 PERSONAL = "personal"
+"""What a hospital keeps in its state: entries that never leave it, or a whole model of its own."""
 
 
 class ModelCache:
@@ -118,7 +119,8 @@ def receive(
         )
     _check_first(request, hospital, arrays, initial)
     load_arrays(model, arrays)
-    if local:
+    keeps_model = hospital.config.strategy.keeps == "model"
+    if local or (keeps_model and isinstance(request, EvaluateRequest)):
         personal = state.load(PERSONAL, sent.state_round)
         load_arrays(model, personal or {key: initial[key] for key in local})
     return Received(request, hospital, totals, digest, model, arrays)

@@ -81,10 +81,10 @@ def check_judgement(config: Config, task: Task[Any]) -> None:
             "them",
             "leave one of the two out",
         )
-    if config.strategy.personal_layers:
+    if config.strategy.keeps:
         raise config.error(
             "judgement.groups",
-            "with personal layers there is no one model to be judged",
+            "where layers or models are personal there is no one model to be judged",
             "leave [judgement] out; each hospital has its own figures with its results",
         )
     Judge.of(config, task)

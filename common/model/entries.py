@@ -49,12 +49,18 @@ AVERAGED = (Kind.STATISTIC, Kind.COUNTER)
 
 @dataclass(frozen=True)
 class Entries:
-    """The kind of every name in a model's state dict, in its order."""
+    """The kind of every name in a model's state dict, in its order.
+
+    own_model : whether each hospital has a whole model of its own beside the shared one
+    """
 
     kinds: Mapping[str, Kind]
+    own_model: bool = False
 
     @classmethod
-    def of(cls, model: nn.Module, personal: Collection[str] = ()) -> Entries:
+    def of(
+        cls, model: nn.Module, personal: Collection[str] = (), own_model: bool = False
+    ) -> Entries:
         """The entries of this model, of which those named ``personal`` stay at each hospital.
 
         Of an entry with several names the first in the state dict is it, the others are tied; it is
@@ -71,7 +77,7 @@ class Entries:
             one = objects.get(name, value)
             tied = first.get(id(one), name) != name
             kinds[name] = Kind.TIED if tied else _kind(one, name in owned)
-        return cls(kinds)
+        return cls(kinds, own_model)
 
     def names(self, *kinds: Kind) -> list[str]:
         """Names of the entries of these kinds, in the model's order."""
@@ -91,9 +97,16 @@ class Entries:
         """What stays at each hospital."""
         return self.names(Kind.PERSONAL)
 
+    @property
+    def of_hospitals(self) -> list[str]:
+        """Entries whose values differ from hospital to hospital: what stays there, or all that
+        is shared where each has a whole model of its own besides."""
+        return self.names(*SHARED, Kind.PERSONAL) if self.own_model else self.personal
+
 
 def entries_of(config: Config, model: nn.Module) -> Entries:
     """The entries of this run's model: ``strategy.personal_layers``, and FedBN's norm layers, stay.
+    What a hospital keeps of a strategy with models of their own is a whole one.
 
     FedBN: Li et al. 2021, arXiv 2102.07623; running statistics stay too, not only
     the weights. Raises StrategyError if nothing would be shared, or if
@@ -115,7 +128,7 @@ def entries_of(config: Config, model: nn.Module) -> Entries:
                 "add them (tabular: task.model.norm = 'batch') or use fedavg"
             )
         keys |= set(norms)
-    entries = Entries.of(model, keys)
+    entries = Entries.of(model, keys, config.strategy.keeps == "model")
     if not entries.names(*SHARED):
         raise StrategyError("every layer is personal: nothing would be shared")
     return entries

@@ -6,7 +6,9 @@ A file has every entry that the forward pass needs and that isn't elsewhere:
 * frozen entries, but for those that all parties read from files of their own
   (``Task.from_files``): these are pinned by a digest;
 * with ``hospital``, what is personal to that one. Without, personal entries are left out, and the
-  file's state says so: their first values were never trained.
+  file's state says so: their first values were never trained. Where each hospital has a whole model
+  of its own, the file without is the shared one, whose figures nobody has measured: its state
+  names all entries.
 
 ``model/model.safetensors`` of a run is what is shared; where entries are personal,
 ``model/hospitals/NAME.safetensors`` is the whole model of each hospital.
@@ -85,8 +87,8 @@ class ModelForm:
         arrays : values of the shared entries; with ``hospital`` also of its personal ones
         """
         state: dict[str, Any] = {"round": server_round}
-        if self.entries.personal:
-            state |= {HOSPITAL: hospital} if hospital else {PERSONAL: self.entries.personal}
+        if own := self.entries.of_hospitals:
+            state |= {HOSPITAL: hospital} if hospital else {PERSONAL: own}
         if self.frozen or self.elsewhere:
             state |= {SEED: seed, PINNED: self.pin()}
         values = arrays | self.frozen
@@ -185,9 +187,12 @@ def load_file(path: Path, task: Task[Any], model: nn.Module) -> None:
     """
     arrays, state = read_tensors(path)
     if personal := state.get(PERSONAL):
+        why = "stay with each hospital and aren't in it"
+        if not set(personal) - set(arrays):
+            why = "are the shared ones, and each hospital's model has its own"
         raise CheckpointError(
-            f"{path}: {listed(personal)} stay with each hospital and aren't in it; load a "
-            f"hospital's own file, {HOSPITALS}/NAME.safetensors"
+            f"{path}: {listed(personal)} {why}; load a hospital's own file, "
+            f"{HOSPITALS}/NAME.safetensors"
         )
     form = ModelForm.of(task, model, Entries.of(model))
     form.check(path, arrays, state)

@@ -48,6 +48,12 @@ def check_settings(config: Config) -> None:
                 "a hospital's weight would tell its size, and raise what noise must hide; set "
                 "'uniform' or 'auto'",
             )
+    if config.strategy.keeps == "model":
+        raise StrategyError(
+            f"strategy '{config.strategy.name}' trains a model of each hospital's own, without "
+            "noise, and what is told of it would be of its rows: it doesn't go with [privacy]; use "
+            "fedavg, fedprox or personal_layers, or leave [privacy] out"
+        )
     if table.unit != "hospital":
         _check_training(config)
     if table.unit != "hospital" and training.max_grad_norm is not None:
@@ -127,7 +133,7 @@ def _check_summed(config: Config) -> None:
             f"{place} the server takes the step; set optimizer = 'sgd' without momentum and "
             "weight_decay, and choose a strategy such as fedavgm or fedadam",
         )
-    if config.strategy.name in ("scaffold", "feddyn", "fedbn") or config.strategy.personal_layers:
+    if config.strategy.name in ("scaffold", "feddyn") or config.strategy.keeps:
         raise StrategyError(
             f"strategy '{config.strategy.name}' {place}: what it keeps at a hospital would not be "
             "protected; use fedavg, fedprox, fednova, fedavgm, fedadam, fedadagrad or fedyogi "

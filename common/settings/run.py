@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from wardround.common.settings.base import DAY_S, MANY, Fraction, PathText, Seconds, Table
 from wardround.common.settings.key_errors import WrongKey
-from wardround.common.settings.strategies import STRATEGIES, StrategyOptions
+from wardround.common.settings.strategies import STRATEGIES
+from wardround.common.settings.strategy_options import StrategyOptions
 
 
 class FederationTable(Table):
@@ -100,6 +101,11 @@ class StrategyTable(BaseModel):
     def _has_the_strategys_options(self) -> StrategyTable:
         if (kind := STRATEGIES.get(self.name)) is None:
             return self  # the user's own, or unknown: server/strategies says so
+        if kind.keeps == "model" and self.personal_layers:
+            raise WrongKey(
+                "personal_layers",
+                f"'{self.name}' gives each hospital a whole model of its own; leave them out",
+            )
         try:
             kind.model_validate(self.options)
         except ValidationError as error:
@@ -121,6 +127,13 @@ class StrategyTable(BaseModel):
         """The options of a built-in strategy, with their defaults; None of a user's own."""
         kind = STRATEGIES.get(self.name)
         return kind.model_validate(self.options) if kind else None
+
+    @property
+    def keeps(self) -> str:
+        """What each hospital has for itself: '', 'layers' or a whole 'model'
+        (``StrategyOptions``)."""
+        kind = STRATEGIES.get(self.name)
+        return (kind.keeps if kind else "") or ("layers" if self.personal_layers else "")
 
 
 class EvaluationTable(Table):

@@ -11,26 +11,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from wardround.common.settings.base import MANY, Table
-
-
-class StrategyOptions(Table):
-    """No options. ``paper``: authors, year, arXiv number; ``by``: whose code it is; ``algorithm``:
-    the hospitals' half; ``weighting``: what a hospital counts with, by the paper."""
-
-    algorithm: ClassVar[str] = "plain"
-    weighting: ClassVar[str] = "examples"
-    paper: ClassVar[str] = "McMahan et al. 2017, 1602.05629"
-    by: ClassVar[str] = "Flower"
-    remark: ClassVar[str] = ""
-
-    def fewest(self) -> int:
-        """Answers that a round must have for the rule to be what it is called."""
-        return 1
-
-    def why_not(self, hospitals: int) -> tuple[str, str] | None:
-        """The option that doesn't go with so many hospitals a round, and what to do; else None."""
-        return None
+from wardround.common.settings.base import MANY
+from wardround.common.settings.personal import PERSONAL
+from wardround.common.settings.strategy_options import StrategyOptions
 
 
 class FedProxOptions(StrategyOptions):
@@ -85,13 +68,6 @@ class FedYogiOptions(FedAdagradOptions):
     eta: float = Field(0.01, gt=0, le=1e3, description="the server's learning rate")
     beta_1: float = Field(0.9, ge=0, le=0.9999, description="decay of the first moment")
     beta_2: float = Field(0.99, ge=0, le=0.9999, description="decay of the second moment")
-
-
-class FedBnOptions(StrategyOptions):
-    """Batch normalisation stays at each hospital."""
-
-    paper: ClassVar[str] = "Li et al. 2021, 2102.07623"
-    by: ClassVar[str] = "ours"
 
 
 class ScaffoldOptions(StrategyOptions):
@@ -227,7 +203,7 @@ STRATEGIES: dict[str, type[StrategyOptions]] = {
     "scaffold": ScaffoldOptions,
     "fednova": FedNovaOptions,
     "feddyn": FedDynOptions,
-    "fedbn": FedBnOptions,
+    **PERSONAL,
     "fedmedian": FedMedianOptions,
     "fedtrimmedavg": FedTrimmedAvgOptions,
     "krum": KrumOptions,

@@ -61,8 +61,7 @@ def asks_cohorts(grid: Grid, settings: RunSettings) -> bool:
         and plan.name in MEAN  # a strategy of one's own may send each client something else
         and not plan.individual
         and plan.algorithm in STATELESS
-        and plan.name != "fedbn"
-        and not config.strategy.personal_layers
+        and not config.strategy.keeps
         and not config.privacy.enabled
         and not config.secure_aggregation.enabled
     )

@@ -49,8 +49,8 @@ class Evaluator:
 
         table, best = self._config.evaluation, state.best_round
         result = self._evaluate(runner, state, state.model)
-        # personal layers of an earlier round are at no hospital any more
-        other = runner.entries.personal or self._masked or result.noised  # or it costs once more
+        # personal layers of an earlier round are at no hospital any more; noise costs once more
+        other = runner.entries.of_hospitals or self._masked or result.noised
         may = again if selects(table) and not other else None
         noted = note_figure(state, result, self._task.figure_table().primary, may)
         if noted.note is not None and selects(table) and noted.note not in self._told:
@@ -80,7 +80,7 @@ class Evaluator:
             asked = evaluated(runner.participants.members, self._config)
             last = state.round == self._config.federation.rounds
             asked = runner.participants.budgets.evaluating(asked, last)
-            if runner.entries.personal:  # what is never trained there would be measured
+            if runner.entries.of_hospitals:  # what is never trained there would be measured
                 asked = [member for member in asked if member.trains]
             best = state.best_round if self._config.evaluation.select == "best" else None
             found = runner.evaluate(state.round, model, asked, state.accepted, what, best)

@@ -254,7 +254,7 @@ class Federation:
             self._observer.warnings([f"round {server_round} is lost: {lost}; the model stays"])
         state.model = trained.model
         # who can't remember a round needn't be told of it: a virtual population's list would grow
-        stateless = not runner.entries.personal and plan.algorithm in STATELESS
+        stateless = not runner.entries.of_hospitals and plan.algorithm in STATELESS
         if not stateless or not isinstance(runner.participants.members, VirtualMembers):
             state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
@@ -376,7 +376,9 @@ class Federation:
         form: ModelForm,
     ) -> FederationOutcome:
         finish_model(self._parts, chosen.model, chosen.totals, chosen.round, form)
-        if personal := form.entries.personal:
+        if form.entries.own_model:
+            self._observer.progress(f"{MODEL} is the shared model; each hospital has its own")
+        elif personal := form.entries.personal:
             self._observer.progress(
                 f"{MODEL} leaves out what stays with each hospital: {listed(personal)}"
             )

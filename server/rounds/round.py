@@ -194,7 +194,7 @@ class RoundRunner:
         if not members:
             return result
         addressees = self.gatherer.addressees(members)
-        best = (best_round or 0) if self.entries.personal else 0
+        best = (best_round or 0) if self.entries.of_hospitals else 0
         requests = self._strategy.evaluate_requests(
             server_round, shared, addressees, state_rounds, best
         )

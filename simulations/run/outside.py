@@ -37,7 +37,7 @@ def evaluate_outside(
     for name in population.outside:
         row = {"hospital": name, "title": population.titles.get(name, name), "why": ""}
         try:
-            if outcome.form.entries.personal:
+            if outcome.form.entries.of_hospitals:
                 raise WardroundError("its layers stay with each hospital, and this one has none")
             found.append(row | _figures(population, outcome, saved, name))
         except WardroundError as error:

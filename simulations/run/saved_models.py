@@ -41,7 +41,7 @@ Row = Mapping[str, Any]
 def with_model(outcome: FederationOutcome, config: Config) -> list[str]:
     """Hospitals that the model can be evaluated at: of those that evaluations ask; where entries
     are personal, only such as train."""
-    personal = outcome.form.entries.personal
+    personal = outcome.form.entries.of_hospitals
     asked = evaluated(outcome.members, config)
     return [member.name for member in asked if member.trains or not personal]
 
@@ -52,7 +52,7 @@ def write_hospital_models(
     """The whole model of each hospital that trains, where entries are personal; of a virtual
     population, of those that evaluations ask."""
     form, config = outcome.form, population.config
-    if not form.entries.personal:
+    if not form.entries.of_hospitals:
         return
     kept = PersonalEntries(run, outcome.round, outcome.accepted)
     model = build_model(population.task, outcome.totals, config.federation.seed)

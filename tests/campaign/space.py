@@ -93,6 +93,7 @@ GIVEN: dict[str, list[Any]] = {
     "strategy.name": [
         "fedavg", "fedprox", "fedavgm", "fedadam", "fedadagrad", "fedyogi", "fedbn", "scaffold",
         "fednova", "feddyn", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan",
+        "ditto",
     ],
     "strategy.personal_layers": [[], ["*bias"]],
     "privacy.epsilon": [None, 30.0],

@@ -138,8 +138,11 @@ def test_one_row_no_rows_and_one_class_are_sentences(at_home: Any) -> None:
     assert re.search(r"Of \w+ rows \(test\) a figure says little", notes["south"])
 
 
-def test_personal_layers_are_joined_and_evaluated_as_in_the_run(runs: Any, tmp_path: Path) -> None:
-    run = runs("binary", "strategy.personal_layers=['bias']")
+@pytest.mark.parametrize("personal", ["personal_layers=['bias']", "name='ditto'"])
+def test_personal_layers_are_joined_and_evaluated_as_in_the_run(
+    runs: Any, tmp_path: Path, personal: str
+) -> None:
+    run = runs("binary", f"strategy.{personal}")
     theirs = run.run.rounds()[-1]["hospitals"]
     for name, hospital in run.hospitals.items():
         folder = ended(run, name, tmp_path / name)

@@ -35,6 +35,7 @@ STRATEGIES = {
     "feddyn": "[strategy]\nname = 'feddyn'\n",
     "fedmedian": "[strategy]\nname = 'fedmedian'\n",
     "personal": "[strategy]\npersonal_layers = ['*.bias']\n",
+    "ditto": "[strategy]\nname = 'ditto'\npull = 0.5\n",
     "momentum": "[training]\nmomentum = 0.9\nweight_decay = 0.1\n",
     "adam": "[training]\noptimizer = 'adam'\nweight_decay = 0.1\n",
     "adamw": "[training]\noptimizer = 'adamw'\nlocal_epochs = 3\n",

@@ -106,9 +106,9 @@ def test_every_strategy_runs_privately_or_is_refused_by_name(
     if name == "fedprox":
         sets.append("strategy.proximal_mu=0.1")
     refused = {
-        "local": {"fedbn"},
-        "distributed": {"scaffold", "feddyn", "fedbn"},
-        "central": {"scaffold", "feddyn", "fednova"},
+        "local": {"fedbn", "ditto"},
+        "distributed": {"scaffold", "feddyn", "fedbn", "ditto"},
+        "central": {"scaffold", "feddyn", "fednova", "ditto"},
     }[kind]
     if name in refused:
         with pytest.raises(WardroundError, match=name + "|BatchNorm"):

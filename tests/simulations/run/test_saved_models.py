@@ -165,14 +165,34 @@ def test_personal_entries_are_in_each_hospitals_file_and_in_no_other(folder: Pat
     )
 
 
-@pytest.mark.parametrize("masked", [False, True])
+OWN = TABULAR + OF_KIND["binary"] + "[strategy]\nname = 'ditto'\npull = 0.01\n"
+
+
+def test_the_shared_model_of_own_models_is_no_hospitals(folder: Path) -> None:
+    """It is all there, and was measured nowhere."""
+    result = run(folder, OWN)
+    arrays, state = read_tensors(result.run_directory / "model" / "model.safetensors")
+    assert set(arrays) == set(state["personal"]) == {"bias", "weight"}
+    with pytest.raises(CheckpointError, match=r"name the hospital \(north, south, west\)"):
+        _ = result.model
+    models = [result.model_of(name).state_dict()["weight"] for name in ("north", "south")]
+    assert not torch.equal(*models)
+    again = run(
+        folder,
+        TABULAR + OF_KIND["binary"],
+        f"federation.initial={result.run_directory / 'model' / 'model.safetensors'}",
+    )
+    assert json.loads((again.run_directory / "run.json").read_text())["initial"]["taken"] == 2
+
+
+@pytest.mark.parametrize(("text", "masked"), [(PERSONAL, False), (PERSONAL, True), (OWN, True)])
 def test_the_best_rounds_model_has_the_personal_entries_of_that_round(
-    folder: Path, masked: bool
+    folder: Path, text: str, masked: bool
 ) -> None:
     """A rate that decays to nothing good: the best round isn't the last one."""
     result = run(
         folder,
-        PERSONAL,
+        text,
         "federation.rounds=6",
         "evaluation.select=best",
         "data.validation_fraction=0.2",
@@ -195,9 +215,9 @@ def test_the_best_rounds_model_has_the_personal_entries_of_that_round(
     assert mixed == pytest.approx(row["accuracy"], abs=1e-6)
 
 
-@pytest.mark.parametrize("select", ["last", "best"])
+@pytest.mark.parametrize(("text", "select"), [(PERSONAL, "last"), (OWN, "best")])
 def test_a_hospitals_own_client_keeps_its_whole_model(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, select: str
 ) -> None:
     """As a hospital's process does, in a simulation: the newest model and the best before it."""
     place = property(lambda self: tmp_path / self.name, lambda self, value: None)
@@ -205,7 +225,7 @@ def test_a_hospitals_own_client_keeps_its_whole_model(
     best = ["data.validation_fraction=0.2", "training.lr=8.0", "training.batch_size=4"]
     result = run(
         folder,
-        PERSONAL,
+        text,
         "federation.rounds=6",
         f"evaluation.select={select}",
         *(best if select == "best" else []),

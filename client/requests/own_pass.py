@@ -1,0 +1,46 @@
+"""Training of a hospital's own model, beside its part in the shared one.
+
+The own model is of the shared one's form, begins as that was when the hospital first trained, and
+lies in the hospital's state (``PERSONAL``): of it nothing leaves but what evaluation says.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wardround.client.algorithms.base import LocalAlgorithm
+from wardround.client.algorithms.ditto import Ditto, Pull
+from wardround.client.data.hospital import Hospital
+from wardround.client.requests.local import ordinary
+from wardround.client.requests.received import PERSONAL, Received
+from wardround.common.flower.arrays import Arrays
+from wardround.common.model.named import load_arrays, model_arrays
+from wardround.common.model.torch_state import with_ordinary_torch
+from wardround.common.settings.personal import DittoOptions
+
+
+@with_ordinary_torch
+def train_own(hospital: Hospital, received: Received, algorithm: LocalAlgorithm) -> Arrays | None:
+    """The hospital's own model after a round, all entries that are shared; None for a strategy that
+    has none. ``received.model`` is moved, and holds it.
+
+    Raises as ordinary training does.
+    """
+    settings, model = hospital.config.strategy.settings, received.model
+    if not isinstance(algorithm, Ditto) or not isinstance(settings, DittoOptions):
+        return None
+    state, request = algorithm.state, algorithm.request
+    load_arrays(model, state.load(PERSONAL, algorithm.state_round) or received.arrays)
+    # (a simulation trains many at once: then an algorithm's parameters aren't the model's)
+    parameters: dict[str, Tensor] = {
+        k: p for k, p in model.named_parameters() if k in algorithm.parameters
+    }
+    towards = {
+        name: torch.from_numpy(received.arrays[name].copy()).to(p.device)
+        for name, p in parameters.items()
+    }
+    pull = Pull(parameters, request, state, towards, settings.pull)
+    seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
+    ordinary(hospital, model, received.training_examples, pull, seed)
+    return model_arrays(model)
