@@ -32,6 +32,8 @@ def model_family(config: Config) -> str:
         return task_name(config)
     options = config.task.options.get("model")
     kind = options.get("kind") if isinstance(options, dict) else None
+    if config.task.name == "text" and config.task.options.get("kind") == "causal":
+        return "causal"
     return str(kind or DEFAULT_FAMILIES.get(config.task.name, config.task.name))
 
 

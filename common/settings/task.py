@@ -39,7 +39,7 @@ class TaskTable(BaseModel):
         return dict(self.model_extra or {})
 
 
-TASK_PATHS = ("encoder",)
+TASK_PATHS = ("encoder", "base_model")
 """Options of built-in tasks that are files or folders, meant from the configuration's folder."""
 _UNNAMED = ("", ".", "..")
 

@@ -60,6 +60,10 @@ def _of_kind(name: str, options: dict[str, Any]) -> type[Task[Any]]:
     """The class of a built-in task, of which some ``kind`` are classes of their own with the same
     options."""
     kind = options.get("kind")
+    if name == "text" and kind == "causal":
+        from wardround.common.tasks.text.causal import CausalTask
+
+        return CausalTask
     if name == "text" and kind == "pairs":
         from wardround.common.tasks.text.pairs import PairsTask
 

