@@ -34,6 +34,9 @@ class LocalAlgorithm:
     """Names of the arrays' records that a request must have, besides the model."""
     keeps_start = True
     """Whether ``start``, a copy of x, is always needed."""
+    at_once: ClassVar[bool] = True
+    """Whether its local work is plain steps on all parameters with these terms, so that a
+    simulation may train many clients together and a hospital in several processes."""
     has_own_model: ClassVar[bool] = False
     """Whether the hospital has a whole model of its own beside the shared one."""
     proximal = 0.0

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import PrivateRound, announced_sizes
+from wardround.client.requests.kept import PERSONAL
 from wardround.client.requests.local import LocalUpdate, local_update, noise_alone
 from wardround.client.requests.own_pass import train_own
-from wardround.client.requests.received import PERSONAL, ModelCache, Received, receive
+from wardround.client.requests.received import ModelCache, Received, receive
 from wardround.client.requests.settings import check_weight
 from wardround.client.secagg.contributions import Step
 from wardround.client.secagg.failing import hidden, hiding_failures

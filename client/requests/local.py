@@ -25,15 +25,14 @@ from wardround.client.algorithms import LocalAlgorithm
 from wardround.client.data.hospital import Hospital, Units
 from wardround.client.privacy.round import PrivateRound
 from wardround.client.privacy.steps import ClippedGradients, PrivateSteps, Summing
+from wardround.client.requests.ordinary import ordinary
 from wardround.client.state import ClientState
 from wardround.client.training.steps import (
     Seed,
     TrainingOutcome,
     train_model,
-    train_on_batches,
 )
 from wardround.client.training.teaching import loss_of
-from wardround.common.errors import TaskError
 from wardround.common.flower.arrays import Arrays
 from wardround.common.model.named import load_arrays, model_arrays
 from wardround.common.model.torch_state import with_ordinary_torch
@@ -122,26 +121,6 @@ class _Silent:
 
     def total(self, chosen: NDArray[np.int64], bound: Bound) -> NDArray[np.float64]:
         return np.zeros(self.dimension)
-
-
-def ordinary(
-    hospital: Hospital,
-    model: nn.Module,
-    examples: Examples,
-    algorithm: LocalAlgorithm,
-    seed: Seed,
-) -> TrainingOutcome:
-    """K ordinary steps, by ``training.processes`` processes; a simulated hospital has one."""
-    config, task = hospital.config, hospital.task
-    if hospital.simulated or config.training.processes == 1:
-        return train_on_batches(model, examples, task, config, seed, algorithm)
-    if hospital.processes is None:
-        raise TaskError(
-            f"training.processes = {config.training.processes}: each process makes the task from "
-            "the configuration, and this one was given as an object; set it to 1 (or, if [task] "
-            "names it, give the Hospital its TrainingProcesses)"
-        )
-    return hospital.processes.train(model, task, examples, hospital.totals, algorithm, seed)
 
 
 def updated(

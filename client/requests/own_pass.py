@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wardround.client.algorithms.apfl import Apfl
 from wardround.client.algorithms.base import LocalAlgorithm
 from wardround.client.algorithms.ditto import Ditto, Pull
 from wardround.client.data.hospital import Hospital
-from wardround.client.requests.local import ordinary
-from wardround.client.requests.received import PERSONAL, Received
+from wardround.client.requests.kept import PERSONAL
+from wardround.client.requests.ordinary import ordinary
+from wardround.client.requests.received import Received
 from wardround.common.flower.arrays import Arrays
 from wardround.common.model.named import load_arrays, model_arrays
 from wardround.common.model.torch_state import with_ordinary_torch
@@ -27,6 +29,8 @@ def train_own(hospital: Hospital, received: Received, algorithm: LocalAlgorithm)
 
     Raises as ordinary training does.
     """
+    if isinstance(algorithm, Apfl):
+        return algorithm.mixed  # it moved with the shared one's steps
     settings, model = hospital.config.strategy.settings, received.model
     if not isinstance(algorithm, Ditto) or not isinstance(settings, DittoOptions):
         return None

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.requests.kept import PERSONAL
 from wardround.client.requests.settings import check_settings
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
@@ -22,9 +23,6 @@ from wardround.common.protocol.model import SentModel
 from wardround.common.protocol.totals import Totals
 from wardround.common.protocol.train import TrainRequest
 from wardround.common.tasks.base import Examples, Task
-
-PERSONAL = "personal"
-"""What a hospital keeps in its state: entries that never leave it, or a whole model of its own."""
 
 
 class ModelCache:

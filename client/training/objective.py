@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from wardround.client.training.contrast import Contrast
 from wardround.client.training.distillation import Teacher
 from wardround.client.training.teaching import loss_of
 from wardround.common.errors import TaskError
@@ -18,6 +19,7 @@ from wardround.common.tasks.base import Task
 class Objective:
     """Maps inputs and targets to the loss of each example.
 
+    contrast : the term that a strategy adds, of the representations of these very inputs
     taught : by a finished model, whose outputs stand beside the targets (``teaching.beside``)
 
     Raises TaskError if the task's loss isn't one value per example.
@@ -31,9 +33,11 @@ class Objective:
         teacher: Teacher | None = None,
         *,
         taught: TeacherTable | None = None,
+        contrast: Contrast | None = None,
     ) -> None:
         self._model, self._task, self._training = model, task, training
         self._teacher, self._loss = teacher, loss_of(task, taught)
+        self._contrast = contrast
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         with autocast(self._training):
@@ -46,4 +50,6 @@ class Objective:
                 )
             if self._teacher is not None:
                 losses = losses + self._teacher.losses(inputs, outputs, targets)
+            if self._contrast is not None:
+                losses = losses + self._contrast.losses(inputs)
             return losses

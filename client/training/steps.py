@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from wardround.client.training.activation_checkpointing import recomputing
 from wardround.client.training.batches import Drawn, least_rows, on_device
 from wardround.client.training.compiling import Compiled
+from wardround.client.training.contrast import Contrast
 from wardround.client.training.distillation import Teacher
 from wardround.client.training.objective import Objective
 from wardround.client.training.pieces import Pieces, obstacle
@@ -210,6 +211,35 @@ def train_model(
     return TrainingOutcome(steps, lr, float(total) / max(1, steps))
 
 
+def gradients_of(
+    model: nn.Module,
+    examples: Examples,
+    task: Task[Any],
+    config: Config,
+    seed: Seed,
+    scaler: Scaler = None,
+    contrast: Contrast | None = None,
+) -> BatchGradients:
+    """Those of ordinary local training, in the order that round and hospital give the batches.
+
+    contrast : of the model (``contrast.py``)
+    """
+    training, (run_seed, server_round, name) = config.training, seed
+    keys = client_keys(run_seed, "batches", server_round, [name])
+    teacher = Teacher(model, training) if training.distillation else None
+    forward = Compiled(model) if training.compile else model
+    objective = Objective(
+        forward, task, training, teacher, taught=config.teacher, contrast=contrast
+    )
+    return BatchGradients(
+        model,
+        Drawn(examples, training, keys),
+        objective,
+        obstacle=lambda: obstacle(model, task),
+        scaler=scaler,
+    )
+
+
 def train_on_batches(
     model: nn.Module,
     examples: Examples,
@@ -217,26 +247,18 @@ def train_on_batches(
     config: Config,
     seed: Seed,
     algorithm: Adjusting | None = None,
+    contrast: Contrast | None = None,
 ) -> TrainingOutcome:
     """Ordinary local training, in place.
 
     examples : with ``[teacher]`` they have its outputs beside their targets
         (``Hospital.training_examples``)
+    contrast : a strategy's term of the loss
 
     Raises TaskError for a task or model that can't be trained as configured.
     """
-    training, (run_seed, server_round, name) = config.training, seed
-    keys = client_keys(run_seed, "batches", server_round, [name])
-    teacher = Teacher(model, training) if training.distillation else None
+    training = config.training
     scaler = make_scaler(training)
-    forward = Compiled(model) if training.compile else model
-    objective = Objective(forward, task, training, teacher, taught=config.teacher)
-    gradients = BatchGradients(
-        model,
-        Drawn(examples, training, keys),
-        objective,
-        obstacle=lambda: obstacle(model, task),
-        scaler=scaler,
-    )
+    gradients = gradients_of(model, examples, task, config, seed, scaler, contrast)
     with recomputing(model) if training.checkpoint_activations else nullcontext():
         return train_model(model, gradients, config, seed, algorithm, scaler)

@@ -26,6 +26,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wardround.common.config.load import Config
 from wardround.common.errors import StrategyError
+from wardround.common.model.output_layer import output_layer_keys
+from wardround.common.settings.personal import FedPerOptions, MoonOptions
 
 T = TypeVar("T")
 
@@ -106,7 +108,8 @@ class Entries:
 
 def entries_of(config: Config, model: nn.Module) -> Entries:
     """The entries of this run's model: ``strategy.personal_layers``, and FedBN's norm layers, stay.
-    What a hospital keeps of a strategy with models of their own is a whole one.
+    So does the last layer with fedper and fedrep, where no layers are named. What a hospital keeps
+    of a strategy with models of their own is a whole one.
 
     FedBN: Li et al. 2021, arXiv 2102.07623; running statistics stay too, not only
     the weights. Raises StrategyError if nothing would be shared, or if
@@ -128,9 +131,22 @@ def entries_of(config: Config, model: nn.Module) -> Entries:
                 "add them (tabular: task.model.norm = 'batch') or use fedavg"
             )
         keys |= set(norms)
+    if isinstance(config.strategy.settings, FedPerOptions) and not config.strategy.personal_layers:
+        keys |= set(output_layer_keys(model))
+    if isinstance(config.strategy.settings, MoonOptions):
+        last = set(output_layer_keys(model))
+        if not set(Entries(kinds).parameters) - last:
+            raise StrategyError(
+                "strategy 'moon' compares what comes into the last layer, and the model has no "
+                "other; take one of several layers (tabular: task.model.kind = 'mlp') or fedavg"
+            )
     entries = Entries.of(model, keys, config.strategy.keeps == "model")
     if not entries.names(*SHARED):
-        raise StrategyError("every layer is personal: nothing would be shared")
+        raise StrategyError(
+            "every layer is personal: nothing would be shared; name others in "
+            "strategy.personal_layers (or take a model of several layers: tabular, task.model.kind "
+            "= 'mlp')"
+        )
     return entries
 
 

@@ -21,6 +21,10 @@ _PER_HOSPITAL = ("scaffold", "feddyn", "fednova")
 update doesn't cover."""
 
 
+_OTHER_STEPS = ("fedrep", "moon")
+"""Strategies whose local steps aren't those of one loss on all that is trained."""
+
+
 def check_settings(config: Config) -> None:
     """Raise ConfigError or StrategyError, by key and mend, for what can't be private together."""
     table = config.privacy
@@ -51,8 +55,13 @@ def check_settings(config: Config) -> None:
     if config.strategy.keeps == "model":
         raise StrategyError(
             f"strategy '{config.strategy.name}' trains a model of each hospital's own, without "
-            "noise, and what is told of it would be of its rows: it doesn't go with [privacy]; use "
+            "noise, and what is told of it would be of its rows; with [privacy] use "
             "fedavg, fedprox or personal_layers, or leave [privacy] out"
+        )
+    if config.strategy.name in _OTHER_STEPS:
+        raise StrategyError(
+            f"strategy '{config.strategy.name}' makes other local steps than privacy accounts for; "
+            "with [privacy] use fedavg, fedprox, fedper or personal_layers"
         )
     if table.unit != "hospital":
         _check_training(config)

@@ -22,7 +22,7 @@ from wardround.common.tasks.loading import load_object
 from wardround.server.strategies.base import SAMPLING, MeanStrategy
 from wardround.server.strategies.feddyn import FedDyn
 from wardround.server.strategies.fednova import FedNova
-from wardround.server.strategies.personal import Ditto
+from wardround.server.strategies.personal import Apfl, Ditto, FedPer, FedRep, Moon
 from wardround.server.strategies.scaffold import Scaffold
 
 MEAN: dict[str, type[Strategy]] = {
@@ -36,7 +36,11 @@ MEAN: dict[str, type[Strategy]] = {
     "scaffold": Scaffold,
     "fednova": FedNova,
     "feddyn": FedDyn,
+    "fedper": FedPer,
+    "fedrep": FedRep,
     "ditto": Ditto,
+    "apfl": Apfl,
+    "moon": Moon,
 }
 INDIVIDUAL: dict[str, type[Strategy]] = {
     "fedmedian": flower.FedMedian,

@@ -182,6 +182,8 @@ def _is_shared_work(job: TrainingJob) -> bool:
     """Whether the local work is ordinary steps of an optimiser, on inputs that are in memory."""
     if job.private is not None and job.private.table.unit != "hospital":
         return False
+    if not job.algorithm.at_once:
+        return False
     # entries that differ between clients and aren't trained would need a model each
     trained = {name for name, p in job.received.model.named_parameters() if p.requires_grad}
     return all(name in trained for name in job.local) and _in_memory(job)

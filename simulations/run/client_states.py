@@ -7,7 +7,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, RecordDict
 
-from wardround.client.requests.received import PERSONAL
+from wardround.client.requests.kept import PERSONAL
 from wardround.client.state import ClientState
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format

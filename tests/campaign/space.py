@@ -93,7 +93,7 @@ GIVEN: dict[str, list[Any]] = {
     "strategy.name": [
         "fedavg", "fedprox", "fedavgm", "fedadam", "fedadagrad", "fedyogi", "fedbn", "scaffold",
         "fednova", "feddyn", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan",
-        "ditto",
+        "fedper", "fedrep", "ditto", "apfl", "moon",
     ],
     "strategy.personal_layers": [[], ["*bias"]],
     "privacy.epsilon": [None, 30.0],

@@ -6,13 +6,33 @@ Hospital b: x = 1 and y = -1: gradient w + 1.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
-from tests.server.strategies.test_strategies import GRADIENT, config_text, local
+from tests.conftest import Line
+from tests.server.strategies.test_strategies import GRADIENT, LR, config_text, local
 from wardround.common.errors import ConfigError, StrategyError
+from wardround.common.figures.sums import Sums
 
 MASKED = "[secure_aggregation]\nenabled = true\n"
-HELD = {"a": ([1.0, 2.0, 1.0], [1.0, 2.0, 3.0]), "b": ([1.0], [-1.0])}
+
+
+class Deep(Line):
+    """y = h (b_1 + .. + b_n) x: a body of n weights, and a head of the same h for all."""
+
+    def __init__(self, width: int = 1) -> None:
+        super().__init__()
+        self.width = width
+
+    def model(self, totals: Sums) -> nn.Module:
+        body, head = nn.Linear(1, self.width, bias=False), nn.Linear(self.width, 1, bias=False)
+        with torch.no_grad():
+            body.weight.copy_(0.5 + 0.25 * torch.arange(self.width).view(-1, 1))
+            head.weight.copy_(1.0 - 0.5 * torch.arange(self.width).view(1, -1))
+        return nn.Sequential(body, head)
 
 
 def own(run, name: str, server_round: int, entry: str = "weight") -> float:
@@ -71,10 +91,133 @@ def test_masked_own_models_are_the_plain_ones(federate, settings, shards) -> Non
         assert own(masked, name, 3) == pytest.approx(own(plain, name, 3), abs=1e-5)
 
 
-def test_own_models_refuse_layers_and_privacy(settings, federate, shards) -> None:
-    with pytest.raises(ConfigError, match="whole model of its own"):
-        settings(config_text("ditto", 1, 1) + "personal_layers = ['weight']\n")
-    text = config_text("ditto", 1, 1)
-    text += "[privacy]\nunit = 'example'\nnoise = 'local'\nepsilon = 3\n"
-    with pytest.raises(StrategyError, match="'ditto' trains a model of each hospital's own"):
-        federate(settings(text), shards)
+@pytest.mark.parametrize("name", ["ditto", "apfl", "fedrep", "moon"])
+def test_what_they_cant_carry_is_refused_by_name(name, settings, federate, shards) -> None:
+    if name in ("ditto", "apfl"):
+        with pytest.raises(ConfigError, match="whole model of its own"):
+            settings(config_text(name, 1, 1) + "personal_layers = ['weight']\n")
+    for unit in ("example", "hospital"):
+        text = f"[privacy]\nunit = '{unit}'\nnoise = 'local'\nepsilon = 3\n"
+        with pytest.raises(StrategyError, match=f"'{name}' .*with \\[privacy\\]"):
+            federate(settings(config_text(name, 1, 1) + text), shards, Deep())
+
+
+def body_gradient(name: str, b: float, h: float) -> float:
+    """The loss depends on h b: that of b is h times GRADIENT there."""
+    return h * GRADIENT[name](h * b)
+
+
+def personal_heads(rounds: int, mu: float, head_steps: int, steps: int) -> tuple[float, dict]:
+    """FedPer (head_steps 0: both move at once) or FedRep, of weights 3 and 1."""
+    b, h = 0.5, {"a": 1.0, "b": 1.0}
+    for _ in range(rounds):
+        ends = {}
+        for name in h:
+            y = b
+            for _ in range(head_steps):
+                h[name] -= LR * body_gradient(name, h[name], y)
+            for _ in range(steps):
+                move = LR * (body_gradient(name, y, h[name]) + mu * (y - b))
+                if not head_steps:
+                    h[name] -= LR * body_gradient(name, h[name], y)
+                y -= move
+            ends[name] = y
+        b = (3 * ends["a"] + ends["b"]) / 4
+    return b, h
+
+
+@pytest.mark.parametrize(("mu", "masked"), [(0.0, ""), (0.6, ""), (0.6, MASKED)])
+def test_fedper_and_fedprox_on_personal_layers_by_hand(
+    mu, masked, federate, settings, shards
+) -> None:
+    b, h = personal_heads(3, mu, 0, 2)
+    text = config_text("fedper", 3, 2, proximal_mu=mu)
+    if masked:
+        text += masked + "min_cohort = 2\n"
+    run = federate(settings(text), shards, Deep())
+    near = 1e-5 if masked else 1e-6
+    assert list(run.outcome.model) == ["0.weight"]
+    assert run.weight("0.weight") == pytest.approx(b, abs=near)
+    for name, value in h.items():
+        assert own(run, name, 3, "1.weight") == pytest.approx(value, abs=near)
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.6])
+def test_fedrep_moves_the_head_then_the_body(mu, federate, settings, shards) -> None:
+    """A full batch is an epoch: head_epochs are steps."""
+    b, h = personal_heads(3, mu, 3, 2)
+    text = config_text("fedrep", 3, 2, proximal_mu=mu, head_epochs=3)
+    run = federate(settings(text), shards, Deep())
+    assert run.weight("0.weight") == pytest.approx(b, rel=1e-5)
+    for name, value in h.items():
+        assert own(run, name, 3, "1.weight") == pytest.approx(value, rel=1e-5)
+
+
+def test_a_head_is_what_is_named_and_something_is_shared(federate, settings, shards) -> None:
+    text = config_text("fedrep", 1, 1) + "personal_layers = ['0.*']\n"
+    assert list(federate(settings(text), shards, Deep()).outcome.model) == ["1.weight"]
+    with pytest.raises(StrategyError, match="nothing would be shared; name others"):
+        federate(settings(config_text("fedper", 1, 1)), shards)
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_apfl_by_hand(adaptive, federate, settings, shards) -> None:
+    """Algorithm 1 with full batches; what is evaluated is a v + (1 - a) w with the local w."""
+    w, v, share, mixed = 0.0, {"a": 0.0, "b": 0.0}, {"a": 0.3, "b": 0.3}, {}
+    for _ in range(3):
+        ends = {}
+        for name in v:
+            y = w
+            for step in range(2):
+                a = share[name]
+                slope = GRADIENT[name](a * v[name] + (1 - a) * y)
+                if adaptive and step == 0:
+                    share[name] = min(1.0, max(0.0, a - LR * (v[name] - y) * slope))
+                v[name] -= LR * a * slope
+                y -= LR * GRADIENT[name](y)
+            ends[name] = y
+            mixed[name] = share[name] * v[name] + (1 - share[name]) * y
+        w = (3 * ends["a"] + ends["b"]) / 4
+    text = config_text("apfl", 3, 2, mixing=0.3) + f"adaptive = {str(adaptive).lower()}\n"
+    run = federate(settings(text), shards)
+    assert run.weight() == pytest.approx(w, rel=1e-6)
+    for name, state in run.grid.clients.states().items():
+        assert own(run, name, 3) == pytest.approx(mixed[name], rel=1e-5)
+        assert state["mixing@3"]["mixing"].numpy()[0] == pytest.approx(share[name], rel=1e-5)
+        assert (share[name] != 0.3) == adaptive
+
+
+def test_moon_by_its_formula(federate, settings, shards) -> None:
+    """Equation 3, with autograd's gradients. In round 1 no hospital has a last local model, and the
+    term has no gradient."""
+    mu, tau = 2.0, 0.4
+    model, sent = list(Deep(3).model({}).parameters()), {}
+    for _ in range(3):
+        ends = {}
+        for name, rows in shards.items():
+            body, head = (p.detach().clone().requires_grad_() for p in model)
+            for _ in range(2):
+                z = rows.inputs @ body.T
+                loss = (((z @ head.T)[:, 0] - rows.targets) ** 2 / 2).mean()
+                if name in sent:
+                    near = F.cosine_similarity(z, rows.inputs @ model[0].T) / tau
+                    far = F.cosine_similarity(z, rows.inputs @ sent[name].T) / tau
+                    loss = loss - mu * torch.log(near.exp() / (near.exp() + far.exp())).mean()
+                slopes = torch.autograd.grad(loss, [body, head])
+                with torch.no_grad():
+                    body -= LR * slopes[0]
+                    head -= LR * slopes[1]
+            ends[name] = [body.detach(), head.detach()]
+            sent = sent | {name: ends[name][0]}
+        model = [(3 * a + b) / 4 for a, b in zip(ends["a"], ends["b"], strict=True)]
+    text = config_text("moon", 3, 2, contrast=mu, temperature=tau)
+    run = federate(settings(text), shards, Deep(3))
+    for name, value in zip(("0.weight", "1.weight"), model, strict=True):
+        np.testing.assert_allclose(run.outcome.model[name], value.numpy(), atol=1e-6)
+    plain = federate(settings(config_text("fedavg", 3, 2)), shards, Deep(3))
+    assert np.abs(plain.outcome.model["0.weight"] - model[0].numpy()).max() > 1e-3
+
+
+def test_moon_needs_a_layer_before_the_last(federate, settings, shards) -> None:
+    with pytest.raises(StrategyError, match="'moon' compares what comes into the last layer"):
+        federate(settings(config_text("moon", 1, 1)), shards)

@@ -240,6 +240,10 @@ def test_robust_rules_are_refused_where_only_the_sum_is_visible(name, settings) 
         build_strategy(settings(text))
 
 
+OF_LAYERS = {"fedbn", "fedper", "fedrep", "moon"}
+"""Those that need a layer besides the linear one."""
+
+
 @pytest.mark.parametrize("name", sorted(MEAN))
 def test_mean_strategies_give_the_same_model_where_only_sums_are_visible(
     name, federate, settings, shards, line
@@ -249,7 +253,7 @@ def test_mean_strategies_give_the_same_model_where_only_sums_are_visible(
     many = {"a": shards["a"], "b": Examples(-torch.eye(2)[:, :1], torch.ones(2)), "c": shards["a"]}
     text = config_text(name, 2, 1)
     plain, secure = (
-        federate(settings(text + table), many, task=line(norm=name == "fedbn"))
+        federate(settings(text + table), many, task=line(norm=name in OF_LAYERS))
         for table in ("", "[secure_aggregation]\nenabled = true\n")
     )
     adaptive = name in ("fedadam", "fedadagrad", "fedyogi")
@@ -260,7 +264,7 @@ def test_mean_strategies_give_the_same_model_where_only_sums_are_visible(
     assert [row["hospitals"] for row in secure.recorder.rows] == [{}, {}]
 
 
-MOVE_OTHERWISE = {"fedbn", "fedadam", "fedadagrad", "fedyogi", "feddyn"}
+MOVE_OTHERWISE = OF_LAYERS | {"fedadam", "fedadagrad", "fedyogi", "feddyn"}
 SEVERAL = {"fedtrimmedavg", "krum", "multikrum", "bulyan"}
 
 
@@ -330,7 +334,7 @@ def test_personal_layers_stay_by_pattern(federate, settings, line, shards) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name = 'fedavgg'", "unknown strategy 'fedavgg'; known: bulyan"),
+        ("name = 'fedavgg'", "unknown strategy 'fedavgg'; known: apfl, bulyan"),
         ("name = 'fedavg'\neta = 0.1", "strategy.eta: 'fedavg' has no such option"),
         ("name = 'fedadam'\neta = 'x'", "strategy.eta: input should be a valid number"),
         ("name = 'fedtrimmedavg'\nbeta = 0.7", "strategy.beta: input should be less than 0.5"),
