@@ -52,17 +52,7 @@ def check_settings(config: Config) -> None:
                 "a hospital's weight would tell its size, and raise what noise must hide; set "
                 "'uniform' or 'auto'",
             )
-    if config.strategy.keeps == "model":
-        raise StrategyError(
-            f"strategy '{config.strategy.name}' trains a model of each hospital's own, without "
-            "noise, and what is told of it would be of its rows; with [privacy] use "
-            "fedavg, fedprox or personal_layers, or leave [privacy] out"
-        )
-    if config.strategy.name in _OTHER_STEPS:
-        raise StrategyError(
-            f"strategy '{config.strategy.name}' makes other local steps than privacy accounts for; "
-            "with [privacy] use fedavg, fedprox, fedper or personal_layers"
-        )
+    _check_strategy(config)
     if table.unit != "hospital":
         _check_training(config)
     if table.unit != "hospital" and training.max_grad_norm is not None:
@@ -77,6 +67,21 @@ def check_settings(config: Config) -> None:
             f"strategy '{config.strategy.name}' sends more of a hospital than its clipped update; "
             "with privacy.unit = 'hospital' use fedavg, fedprox, fedavgm, fedadam, fedadagrad, "
             "fedyogi or fedbn"
+        )
+
+
+def _check_strategy(config: Config) -> None:
+    """Hospitals' halves of strategies that no accountant knows of."""
+    if config.strategy.keeps == "model":
+        raise StrategyError(
+            f"strategy '{config.strategy.name}' trains a model of each hospital's own, without "
+            "noise, and what is told of it would be of its rows; with [privacy] use "
+            "fedavg, fedprox or personal_layers, or leave [privacy] out"
+        )
+    if config.strategy.name in _OTHER_STEPS:
+        raise StrategyError(
+            f"strategy '{config.strategy.name}' makes other local steps than privacy accounts for; "
+            "with [privacy] use fedavg, fedprox, fedper or personal_layers"
         )
 
 
