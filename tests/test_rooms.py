@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 ORDER = {
     "common": (
-        "address decided errors figures memory mends offline_page rng text versions",
+        "address decided errors figures mapped memory mends offline_page rng text versions",
         "flower names",
         "durable settings transport",
         "protocol tasks",

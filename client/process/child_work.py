@@ -32,6 +32,7 @@ from wardround.common.durable.lock import Lock, try_lock
 from wardround.common.errors import RulesEdited, TransportError, WardroundError
 from wardround.common.flower.hosting import Message, received_message
 from wardround.common.manifest.manifest import Manifest
+from wardround.common.mapped import keep_in
 from wardround.common.protocol.manifest import ManifestRequest
 from wardround.common.protocol.message import Content
 
@@ -50,6 +51,7 @@ def work(connection: Connection, setup: str) -> None:
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     values = json.loads(setup)
     folder = StudyFolders(Path(values["kit"]) / "state").folder(values["study"])
+    keep_in(folder)
     pipe = Pipe(connection, folder, values["most_bytes"])
     logging.basicConfig(handlers=[_ToParent(pipe)], level=values["level"], force=True)
     bench = _Bench(pipe, values, folder)

@@ -36,6 +36,7 @@ from wardround.common.durable.lock import take_lock
 from wardround.common.durable.private import denied
 from wardround.common.errors import AuditError, ProvisionError, TransportError
 from wardround.common.flower.hosting import become_client
+from wardround.common.mapped import keep_in
 from wardround.common.transport.frames import Heads, Start
 from wardround.common.transport.mailbox import Incoming
 from wardround.common.trust.lifetime import warning
@@ -83,6 +84,7 @@ class HospitalProcess:
                     f"{kit.folder}: this hospital was stopped with `wardround client stop`; allow "
                     f"it again with `wardround client stop {kit.folder} --undo`"
                 )
+            keep_in(kit.state)
             path = kit.state / AUDIT
             self.audit = opened.enter_context(AuditLog.open(path, kit.name, kit.identity))
             self.witness = witness_of(kit, self.audit, self._send_head)

@@ -65,7 +65,7 @@ class Pipe:
             while file.tell() < size:
                 file.write(self._connection.recv_bytes(CHUNK_BYTES))
             file.seek(0)
-            return head, decode_content(file, size)
+            return head, decode_content(file, size, stored=True)
 
     def close(self) -> None:
         """Nothing comes any more."""

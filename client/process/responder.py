@@ -177,7 +177,7 @@ class Responder:
         start = message.start
         with message.file, self._lock:
             try:
-                content = decode_content(message.file, start.size_bytes)
+                content = decode_content(message.file, start.size_bytes, stored=True)
             except TransportError as error:
                 self._mailbox.put(*self._error(start, str(error)))
                 return

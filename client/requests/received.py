@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from wardround.client.data.hospital import Hospital
@@ -14,7 +13,7 @@ from wardround.client.requests.settings import check_settings
 from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import Arrays, layout_of
+from wardround.common.flower.arrays import Arrays, layout_of, same_numbers
 from wardround.common.model.entries import Entries, entries_of
 from wardround.common.model.named import build_model, load_arrays, model_arrays
 from wardround.common.model.saved import ModelForm
@@ -134,7 +133,7 @@ def _check_first(
     if not isinstance(request, TrainRequest) or request.model.server_round != 1 or not hidden:
         return
     if not config.federation.initial and not all(
-        np.array_equal(value, initial[key]) for key, value in arrays.items()
+        same_numbers(value, initial[key]) for key, value in arrays.items()
     ):
         raise RequestRefused(
             "round 1 begins with other weights than this hospital makes from the federation's "

@@ -20,6 +20,7 @@ from wardround.client.secagg.contributions import OtherThanBefore
 from wardround.client.secagg.upload import PendingUpload
 from wardround.common.errors import Interrupted, WardroundError, reason_of
 from wardround.common.figures.sums import Sums
+from wardround.common.flower.stored import kept_bytes
 from wardround.common.protocol.masked import MaskedReply
 from wardround.common.protocol.message import Content
 
@@ -69,7 +70,7 @@ def hidden(pending: PendingUpload) -> Content:
     """The reply of a hospital that adds to the counts of hospitals and of failures, and keeps all
     else of the sum from being opened: fewer would be alone in it."""
     header, vector = pending.fail()
-    return MaskedReply(header, bytes(vector)).to_records()
+    return MaskedReply(header, kept_bytes(vector)).to_records()
 
 
 def note_failure(hospital: Hospital, purpose: str, error: Exception) -> None:

@@ -20,11 +20,12 @@ from wardround.client.secagg.contributions import Asked, Clip, Step, Terms
 from wardround.client.secagg.failing import hiding_failures
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy
-from wardround.client.secagg.upload import PendingUpload
+from wardround.client.secagg.upload import Change, PendingUpload
 from wardround.client.state import ClientState
 from wardround.common.errors import ProtocolRefused, RequestRefused
 from wardround.common.figures.sums import Sums, scalar
 from wardround.common.flower.arrays import Arrays
+from wardround.common.flower.stored import kept_bytes
 from wardround.common.procedures.words import Words
 from wardround.common.protocol import names as m
 from wardround.common.protocol.masked import KeyReply, KeyRequest, MaskedReply, MaskedTask
@@ -259,11 +260,11 @@ def finish_training(
         LOSS: scalar((reply.train_loss or 0.0) * weight),
         STEPS: scalar(reply.local_steps * weight),
     }
-    update: Arrays = {}
+    update: dict[str, NDArray[Any] | Change] = {}
     for name, value in reply.arrays.items():
         key = f"{m.ARRAYS}/{name}"
         if key in pending.layout.update:
-            update[key] = value - received[name]
+            update[key] = Change(value, received[name])
         else:
             exact[key] = np.asarray(value, np.float64) * weight
     for record, arrays in reply.records.items():
@@ -296,7 +297,7 @@ def begin_upload(asked: MaskedAsk, layout: VectorLayout, clip: Clip | None = Non
 def finish_upload(
     pending: PendingUpload,
     hospital: Hospital,
-    update: Mapping[str, NDArray[Any]],
+    update: Mapping[str, NDArray[Any] | Change],
     exact: Mapping[str, NDArray[Any]],
     weight: int,
     claim: bytes | None = None,
@@ -304,7 +305,7 @@ def finish_upload(
     """The reply of the masked vector, with the hospital's privacy claim if there is one."""
     key = _rounding_key(hospital, pending.task.purpose)
     header, vector = pending.finish(update, exact, weight, key)
-    return MaskedReply(header, bytes(vector), claim).to_records()
+    return MaskedReply(header, kept_bytes(vector), claim).to_records()
 
 
 def _rounding_key(hospital: Hospital, purpose: str) -> bytes | None:

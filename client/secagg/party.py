@@ -15,7 +15,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import cache, lru_cache, wraps
 from typing import ParamSpec, TypeVar
 
 from wardround.client.secagg.checks import (
@@ -27,7 +27,7 @@ from wardround.client.secagg.checks import (
 )
 from wardround.client.secagg.contributions import Asked, aggregation_id
 from wardround.client.secagg.state import Group, Memory, Policy, Session, Store
-from wardround.client.secagg.upload import PendingUpload
+from wardround.client.secagg.upload import PendingUpload, Seeds
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.context import (
@@ -45,7 +45,6 @@ from wardround.common.secagg.encoding import (
 )
 from wardround.common.secagg.graph import neighbours, ring_bytes
 from wardround.common.secagg.keys import ExchangeKey, KeyChain, commitment, derive, seal, unseal
-from wardround.common.secagg.ring import RingVector
 from wardround.common.trust.identity import KEY_BYTES, Identity, Roster, digest
 
 P = ParamSpec("P")
@@ -193,12 +192,14 @@ class SecureClient:
         self._memory.contributions(asked.run).check(asked)
         encoding = task.encoding(group.clients)
 
-        def prepare() -> RingVector:
+        @cache
+        def seeds() -> Seeds:
             content = asked.digests().content
             context = aggregation_context(group.transcript, task, group.clients, layout, content)
-            return self._masks(group, task, context, layout)
+            return self._seeds(group, task, context)
 
-        return PendingUpload(self, task, layout, encoding, group.limits, asked, prepare)
+        threads = self.policy.threads
+        return PendingUpload(self, task, layout, encoding, group.limits, asked, seeds, threads)
 
     @_in_turn
     def unmask(self, data: bytes) -> bytes:
@@ -281,18 +282,14 @@ class SecureClient:
         signature = self._identity.sign(wire.BundleKeys.signed(*body))
         return wire.Bundle(wire.BundleKeys(*body, signature), ciphertexts)
 
-    def _masks(
-        self, group: Group, task: wire.TaskRequest, context: bytes, layout: VectorLayout
-    ) -> RingVector:
+    def _seeds(self, group: Group, task: wire.TaskRequest, context: bytes) -> Seeds:
         own = group.chain_at(task.index).secrets()
         key, offset = own.exchange_key(), KEY_BYTES * (task.index - group.first)
         seeds = [(self_seeds(own.self_mask, context), 1)]
         for holder, public_keys in zip(group.holders, group.public_keys, strict=True):
             shared = key.shared(public_keys[offset : offset + KEY_BYTES])
             seeds.append((pair_seeds(shared, context), pair_sign(group.position, holder)))
-        vector = RingVector(task.bits, layout.update_size, layout.exact_size)
-        vector.add_masks(seeds, self.policy.threads)
-        return vector
+        return seeds
 
     def _open_shares(self, group: Group, request: wire.UnmaskRequest) -> tuple[bytes, ...]:
         exchange = ExchangeKey(self._memory.of_group(group).exchange)

@@ -1,14 +1,17 @@
 """One masked vector of a hospital: the masks that are being prepared, and the numbers to hide.
 
 Nothing of it leaves before it is remembered that its aggregation is used; under its masks one
-vector leaves, whatever fails before.
+vector leaves, whatever fails before. A large vector lies in a file, and is made piece by piece: in
+the file there is never a mask without a number under it.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from wardround.client.secagg.contributions import Asked
 from wardround.common.errors import ProtocolRefused
+from wardround.common.mapped import is_large, let_go, windows
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import (
     CLIPPED,
@@ -23,6 +27,7 @@ from wardround.common.secagg.encoding import (
     FAILED,
     ROUNDING_KEY_BYTES,
     WEIGHT,
+    Dither,
     Encoding,
     VectorLayout,
     add_whole,
@@ -32,9 +37,35 @@ from wardround.common.secagg.encoding import (
 )
 from wardround.common.secagg.graph import Thresholds
 from wardround.common.secagg.keys import derive
-from wardround.common.secagg.ring import RingVector, add_limbs
+from wardround.common.secagg.ring import MaskSeeds, RingVector, Words, add_key_streams, add_limbs
 
 _WORTH_A_THREAD_BYTES = 1 << 18
+Seeds = Sequence[tuple[MaskSeeds, int]]
+"""All masks of one vector, each with its sign."""
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """``after - before``, worked out where it is looked at: of a large model it isn't there as a
+    whole. Both are contiguous, of one shape and dtype."""
+
+    after: NDArray[Any]
+    before: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array."""
+        return self.after.shape
+
+
+def part_of(values: NDArray[Any] | Change, window: slice) -> NDArray[Any]:
+    """Some of an array's numbers, flat."""
+    if not isinstance(values, Change):
+        return values.reshape(-1)[window]
+    before = values.before.reshape(-1)[window]
+    change: NDArray[Any] = values.after.reshape(-1)[window] - before
+    let_go(before)
+    return change
 
 
 class Uploader(Protocol):
@@ -61,21 +92,24 @@ class PendingUpload:
         encoding: Encoding,
         limits: Thresholds,
         asked: Asked,
-        prepare: Callable[[], RingVector],
+        seeds: Callable[[], Seeds],
+        threads: int = 1,
     ) -> None:
         self.task, self.layout, self.encoding = task, layout, encoding
         self.limits, self._asked = limits, asked
-        self._client, self._prepare = client, prepare
+        self._client, self._seeds, self._threads = client, seeds, threads
         self._spent = self._given = False
         self._future: Future[RingVector] | None = None
-        if layout.update_size * task.bits // 8 >= _WORTH_A_THREAD_BYTES:
+        size_bytes = layout.update_size * task.bits // 8
+        self._by_pieces = is_large(size_bytes)
+        if size_bytes >= _WORTH_A_THREAD_BYTES and not self._by_pieces:
             pool = ThreadPoolExecutor(1, "masks")
-            self._future = pool.submit(prepare)
+            self._future = pool.submit(self._prepare)
             pool.shutdown(wait=False)
 
     def finish(
         self,
-        update: Mapping[str, NDArray[Any]],
+        update: Mapping[str, NDArray[Any] | Change],
         exact: Mapping[str, NDArray[Any]],
         weight: int = 1,
         rounding_key: bytes | None = None,
@@ -101,22 +135,42 @@ class PendingUpload:
         key = rounding_key or secrets.token_bytes(ROUNDING_KEY_BYTES)
         clipped, start = 0, 0
         for number, (name, spec) in enumerate(self.layout.update.items()):
-            values = update[name].reshape(-1)
-            if update[name].shape != spec.shape:
-                raise ValueError(f"'{name}' has shape {update[name].shape}, not {spec.shape}")
-            target = vector.update[start : start + len(values)]
-            start += len(values)
-            if self.encoding.words:
-                add_whole(whole_numbers(values, self.encoding.levels), target)
-                continue
-            if self.encoding.fine:
-                add_whole(values, target)
-                continue
+            values, size = update[name], math.prod(spec.shape)
+            if values.shape != spec.shape:
+                raise ValueError(f"'{name}' has shape {values.shape}, not {spec.shape}")
             share = weight / self.task.largest_weight if name in self.layout.weighted else 1.0
             part_key = derive(key, "rounding", bytes([number % 256, number // 256]))
-            clipped += quantise(values, share, self.encoding, part_key[:16], target)
+            dither = Dither(part_key[:ROUNDING_KEY_BYTES])
+            for window, target in self._targets(vector, start, size):
+                clipped += self._add(part_of(values, window), share, dither, target)
+            start += size
         own = {COUNT: 1.0, WEIGHT: float(weight), CLIPPED: float(clipped)}
         return self._give_out(vector, own, exact)
+
+    def _add(self, values: NDArray[Any], share: float, dither: Dither, target: Words) -> int:
+        """Add numbers of one array to their place; how many were clipped."""
+        if self.encoding.words:
+            add_whole(whole_numbers(values, self.encoding.levels), target)
+            return 0
+        if self.encoding.fine:
+            add_whole(values, target)
+            return 0
+        return quantise(values, share, self.encoding, dither, target)
+
+    def _targets(self, vector: RingVector, start: int, size: int) -> Iterator[tuple[slice, Words]]:
+        """Where an array's numbers are to be added, masks there already: which of them, and their
+        place; each is to be used before the next one is asked for."""
+        whole = vector.update[start : start + size]
+        if not self._by_pieces:
+            yield slice(0, size), whole
+            return
+        seeds = [(one.update, sign) for one, sign in self._seeds()]
+        for window in windows(size, whole.itemsize):
+            words = np.zeros(window.stop - window.start, whole.dtype)
+            add_key_streams(words, seeds, self._threads, start + window.start)
+            yield window, words
+            whole[window] = words
+            let_go(whole[window])
 
     def fail(self) -> tuple[bytes, memoryview]:
         """The same of a hospital that has nothing to add: random numbers, but for its count and
@@ -133,16 +187,26 @@ class PendingUpload:
         told = self.layout.exact_values({name: np.ones(1) for name in own}) > 0
         noise = np.frombuffer(secrets.token_bytes(vector.exact.nbytes), np.uint64)
         vector.exact[~told] = noise.reshape(vector.exact.shape)[~told]
-        vector.update[:] = np.frombuffer(
-            secrets.token_bytes(vector.update.nbytes), vector.update.dtype
-        )
+        for window in windows(len(vector.update), vector.update.itemsize):
+            part = vector.update[window]
+            part[:] = np.frombuffer(secrets.token_bytes(part.nbytes), part.dtype)
+            let_go(part)
         return self._give_out(vector, own, {})
 
     def _masks(self) -> RingVector:
-        """The masks alone; made anew where numbers were already added to the first ones."""
+        """The masks alone (``by_pieces``: those of the exact section); made anew where numbers were
+        already added to the first ones."""
         begun = None if self._spent else self._future
         self._spent = True
         return begun.result() if begun else self._prepare()
+
+    def _prepare(self) -> RingVector:
+        vector = RingVector(self.task.bits, self.layout.update_size, self.layout.exact_size)
+        if self._by_pieces:
+            vector.add_exact_masks(self._seeds())
+        else:
+            vector.add_masks(self._seeds(), self._threads)
+        return vector
 
     def _give_out(
         self, vector: RingVector, own: Mapping[str, float], exact: Mapping[str, NDArray[Any]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 from wardround.common.durable.files import write_atomically
 from wardround.common.errors import CheckpointError
-from wardround.common.flower.arrays import Arrays, digest_arrays, raw_bytes
+from wardround.common.flower.arrays import Arrays, digest_arrays, raw_pieces
+from wardround.common.mapped import is_large, view_of
 from wardround.common.text import to_json
 
 _TYPES = {
@@ -35,6 +37,7 @@ _TYPES = {
     "float64": "F64",
 }
 """Numpy's names and those of safetensors."""
+_NUMPY = {theirs: name for name, theirs in _TYPES.items()}
 
 
 def write_tensors(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
@@ -65,7 +68,7 @@ def _pieces(arrays: Arrays, envelope: str) -> Iterator[bytes | memoryview]:
     yield text
     for name in ordered:
         dtype = arrays[name].dtype.newbyteorder("<")
-        yield raw_bytes(np.asarray(arrays[name], dtype=dtype, order="C"))
+        yield from raw_pieces(np.asarray(arrays[name], dtype=dtype, order="C"))
 
 
 def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -73,7 +76,8 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
     try:
         with safe_open(path, framework="numpy") as file:
             envelope = json.loads(file.metadata()["wardround"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            mapped = _mapped(path) if is_large(path.stat().st_size) else None
+            arrays = mapped or {name: file.get_tensor(name) for name in file.keys()}
         text, expected = envelope["state"], envelope["sha256"]
         state = json.loads(text)
     except FileNotFoundError:
@@ -85,6 +89,22 @@ def read_tensors(path: Path) -> tuple[Arrays, dict[str, Any]]:
     if _checksum(arrays, text) != expected:
         raise CheckpointError(f"{path}: its checksum doesn't match; remove it to use an older one")
     return arrays, state
+
+
+def _mapped(path: Path) -> Arrays:
+    """The arrays of a file whose header was read before, where they are. It may be removed."""
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(start - 8))
+        whole = view_of(file, os.fstat(file.fileno()).st_size)
+    arrays = {}
+    for name, about in header.items():
+        if name != "__metadata__":
+            first, end = (start + place for place in about["data_offsets"])
+            array = whole[first:end].view(_NUMPY[about["dtype"]]).reshape(about["shape"])
+            array.flags.writeable = False
+            arrays[name] = array
+    return arrays
 
 
 def _checksum(arrays: Arrays, text: str) -> str:

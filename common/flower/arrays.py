@@ -5,7 +5,8 @@ decoded by ``decode_arrays`` or ``checked_arrays`` only, which refuse by name an
 unpickle.
 
 Decoded arrays are views of a record's bytes, and encoding such a view takes the bytes as they are:
-a model that goes from message to message isn't copied.
+a model that goes from message to message isn't copied. What is large may lie in a file
+(``common/mapped.py``): its record is of ``StoredArray``, whose bytes are never made as a whole.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import functools
 import hashlib
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,14 @@ from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
 from wardround.common.errors import ReplyRefused
+from wardround.common.flower.stored import (
+    STORED_BYTES,
+    StoredArray,
+    StoredBlob,
+    array_bytes,
+    begins_with,
+)
+from wardround.common.mapped import is_large, is_mapped, let_go, windows, zero_arrays
 
 Arrays = dict[str, NDArray[Any]]
 """Named numpy arrays; for a model, the entries of its state dict."""
@@ -65,24 +74,90 @@ def record_of(arrays: Mapping[str, Array]) -> ArrayRecord:
 
 
 def encode_array(value: NDArray[Any]) -> Array:
-    """One array; what is a view of an encoded one already isn't copied."""
+    """One array; what is a view of an encoded one already, or lies in a file, isn't copied."""
     value = np.asarray(value, order="C")
     dtype, shape = str(value.dtype), tuple(value.shape)
     header = _npy_header(shape, dtype)
+    if value.nbytes >= STORED_BYTES and is_mapped(value):
+        return stored_array(value)
     data = _whole_record(value, header) or b"".join((header, raw_bytes(value)))
     return Array(dtype, shape, "numpy.ndarray", data)
 
 
+def stored_array(value: NDArray[Any]) -> StoredArray:
+    """One array whose numbers stay where they are: they must not change while it is in use."""
+    value = np.asarray(value, order="C")
+    dtype, shape = str(value.dtype), tuple(value.shape)
+    blob = StoredBlob(_npy_header(shape, dtype), value.reshape(-1).view(np.uint8))
+    return StoredArray(dtype, shape, "numpy.ndarray", blob)
+
+
+def stored_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """A record of arrays whose numbers stay where they are: they must not change until it has been
+    sent."""
+    return record_of({name: stored_array(value) for name, value in arrays.items()})
+
+
+class Making:
+    """Arrays of a layout while they are worked out, one after the other: in a file together where
+    they are large."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        sizes = (math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in layout.values())
+        self._places = zero_arrays(layout) if is_large(sum(sizes)) else None
+
+    def begun(self, name: str) -> NDArray[Any]:
+        """Where the array is to be written."""
+        return np.empty(*self._layout[name]) if self._places is None else self._places[name]
+
+    def copied(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        """The array with these numbers, as ``finished``."""
+        if self._places is None:
+            return encoded_view(values)
+        np.copyto(self._places[name], values)
+        return self.finished(self._places[name])
+
+    def finished(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array as it is written now, read-only, to be sent without a copy."""
+        array.flags.writeable = False
+        let_go(array)
+        return encoded_view(array)
+
+
 def encoded_view(value: NDArray[Any]) -> NDArray[Any]:
     """The same values, read-only, as a view of their encoded form: to be sent without a copy."""
+    if is_mapped(value):
+        return value
     array = encode_array(value)
     offset = len(array.data) - value.nbytes
     return np.frombuffer(array.data, value.dtype, value.size, offset).reshape(value.shape)
 
 
+def same_numbers(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether two arrays have the same shape and numbers (NaN is none)."""
+    if one.shape != other.shape:
+        return False
+    left, right = one.reshape(-1), other.reshape(-1)
+    for window in windows(left.size, left.itemsize):
+        same = np.array_equal(left[window], right[window])
+        let_go(left[window], right[window])
+        if not same:
+            return False
+    return True
+
+
 def raw_bytes(value: NDArray[Any]) -> memoryview:
     """The bytes of a C-ordered array, not copied: as uint8, since memoryviews know no float16."""
     return value.reshape(-1).view(np.uint8).data
+
+
+def raw_pieces(value: NDArray[Any]) -> Iterator[memoryview]:
+    """The same in pieces, each to be used before the next one is asked for."""
+    flat = value.reshape(-1).view(np.uint8)
+    for window in windows(flat.size, 1):
+        yield flat[window].data
+        let_go(flat[window])
 
 
 def _whole_record(value: NDArray[Any], header: bytes) -> bytes | None:
@@ -112,6 +187,9 @@ def decode_array(name: str, array: Array) -> NDArray[Any]:
     if any(not isinstance(side, int) or side < 0 for side in shape):
         raise ReplyRefused(f"array '{name}' has an impossible shape")
     header = _npy_header(shape, array.dtype)
+    if isinstance(array, StoredArray):
+        if (value := array.blob.view(header, array.dtype, shape)) is not None:
+            return value
     size_bytes, data = math.prod(shape) * np.dtype(array.dtype).itemsize, array.data
     if len(data) == len(header) + size_bytes and data.startswith(header):
         return np.frombuffer(data, array.dtype, offset=len(header)).reshape(shape)
@@ -136,7 +214,7 @@ def is_npy(array: Array) -> bool:
     size_bytes = math.prod(shape) * np.dtype(array.dtype).itemsize
     headers = (_npy_header(shape, array.dtype, order) for order in (False, True))
     return any(
-        len(array.data) == len(header) + size_bytes and array.data.startswith(header)
+        array_bytes(array) == len(header) + size_bytes and begins_with(array, header)
         for header in headers
     )
 
@@ -172,37 +250,9 @@ def decode_arrays(
     return arrays
 
 
-class StoredArray(Array):
-    """An array whose npy bytes stay elsewhere: ``data`` reads them, each time it is asked for."""
-
-    def __init__(
-        self,
-        dtype: str,
-        shape: tuple[int, ...],
-        stype: str,
-        size_bytes: int,
-        read: Callable[[], bytes],
-    ) -> None:
-        super().__init__(dtype, shape, stype, b"")
-        self.size_bytes, self._read = size_bytes, read
-
-    @property
-    def data(self) -> bytes:
-        return self._read()
-
-    @data.setter
-    def data(self, value: bytes) -> None:
-        """The base class sets it; what counts is what ``read`` gives."""
-
-
 def encoded_bytes(value: NDArray[Any]) -> int:
     """Size of the npy bytes that an array would be encoded to."""
     return len(_npy_header(tuple(value.shape), str(value.dtype))) + value.nbytes
-
-
-def array_bytes(array: Array) -> int:
-    """Size of an array's npy bytes; a stored one isn't read for it."""
-    return array.size_bytes if isinstance(array, StoredArray) else len(array.data)
 
 
 class RecordArrays(Mapping[str, NDArray[Any]]):
@@ -271,7 +321,7 @@ def check_finite(
     """
     if value.dtype.kind != "f" or value.size == 0:
         return
-    low, high = float(value.min()), float(value.max())
+    low, high = _range(value)
     if math.isnan(low) or math.isnan(high):
         found = "NaN"
     elif math.isinf(low) or math.isinf(high):
@@ -283,11 +333,23 @@ def check_finite(
     raise ReplyRefused(f"array '{name}' holds {found}{'; lower training.lr?' if trained else ''}")
 
 
+def _range(value: NDArray[Any]) -> tuple[float, float]:
+    """Least and largest; both NaN where there is one."""
+    if not is_mapped(value):
+        return float(value.min()), float(value.max())
+    flat, found = value.reshape(-1), []
+    for window in windows(flat.size, flat.itemsize):
+        found.append((flat[window].min(), flat[window].max()))
+        let_go(flat[window])
+    return float(np.min(found)), float(np.max(found))
+
+
 def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 (hex) over names, dtypes, shapes and bytes, whatever the order of the mapping."""
     state = hashlib.sha256()
     for name in sorted(arrays):
         value = np.asarray(arrays[name], order="C")
         state.update(f"{name}\x1f{value.dtype.name}\x1f{value.shape}\x1f".encode())
-        state.update(raw_bytes(value))
+        for piece in raw_pieces(value):
+            state.update(piece)
     return state.hexdigest()

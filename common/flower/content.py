@@ -15,27 +15,33 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import io
 import itertools
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
 from wardround.common.errors import TransportError
-from wardround.common.flower.arrays import StoredArray, record_of
+from wardround.common.flower.arrays import record_of
+from wardround.common.flower.stored import STORED_BYTES, StoredArray, StoredBlob, StoredBytes
+from wardround.common.mapped import view_of
 
 MOST_HEADER_BYTES = 16 << 20
 _MOST_VALUES = 1 << 20
 """In a header: parsed, each takes a hundred times the space of the shortest text."""
-_STORED_BYTES = 1 << 16
+_STORED_VALUE_BYTES = 1 << 20
 _SIZE = struct.Struct(">I")
 _ARRAYS, _METRICS, _CONFIG = "arrays", "metrics", "config"
 _INT64 = 2**63
 _TEXTS = (int, float, str, bool)
 Record = ArrayRecord | MetricRecord | ConfigRecord
+Blob = bytes | StoredBlob
 BlobDigests = dict[int, tuple[object, bytes]]
 """Digests of blobs by object, to be shared between messages that hold the same arrays."""
 
@@ -46,32 +52,44 @@ class Body:
     size_bytes : of the whole body
     """
 
-    def __init__(self, header: bytes, blobs: list[bytes]) -> None:
-        self._parts = [_SIZE.pack(len(header)) + header, *blobs]
+    def __init__(self, header: bytes, blobs: list[Blob]) -> None:
+        self._parts: list[Blob] = [_SIZE.pack(len(header)) + header, *blobs]
         self._starts = [0, *itertools.accumulate(len(part) for part in self._parts)]
         self.size_bytes = self._starts[-1]
 
     def read(self, offset: int, count: int) -> bytes:
         """At most ``count`` bytes from ``offset``; fewer only at the end."""
-        pieces, index = [], bisect.bisect_right(self._starts, offset) - 1
+        pieces: list[bytes | memoryview] = []
+        index = bisect.bisect_right(self._starts, offset) - 1
         while count > 0 and index < len(self._parts):
             start = offset - self._starts[index]
-            piece = memoryview(self._parts[index])[start : start + count]
+            part = self._parts[index]
+            if isinstance(part, StoredBlob):
+                piece: bytes | memoryview = part.read(start, count)
+            else:
+                piece = memoryview(part)[start : start + count]
             pieces.append(piece)
             offset, count, index = offset + len(piece), count - len(piece), index + 1
         return b"".join(pieces)
 
     def digest(self, known: BlobDigests | None = None) -> str:
         """The digest (hex). ``known``: digests of earlier blobs, and where this body's are kept."""
-        total = hashlib.sha256(hashlib.sha256(self._parts[0]).digest())
+        total = hashlib.sha256(_digest(self._parts[0]))
         for blob in self._parts[1:]:
             kept = known.get(id(blob)) if known is not None else None
             # by identity: the blob is kept beside its digest, so its id can't become another's
-            found = kept[1] if kept else hashlib.sha256(blob).digest()
+            found = kept[1] if kept else _digest(blob)
             if known is not None:
                 known[id(blob)] = (blob, found)
             total.update(found)
         return total.hexdigest()
+
+
+def _digest(blob: Blob) -> bytes:
+    state = hashlib.sha256()
+    for piece in blob.pieces() if isinstance(blob, StoredBlob) else (blob,):
+        state.update(piece)
+    return state.digest()
 
 
 class BodyDigest:
@@ -124,14 +142,14 @@ def encode_content(content: RecordDict) -> Body:
     values than a header holds.
     """
     records: list[Any] = []
-    blobs: list[bytes] = []
+    blobs: list[Blob] = []
     for name, record in content.items():
         if isinstance(record, ArrayRecord):
             entries: list[Any] = []
             for key, array in record.items():
-                blobs.append(array.data)
+                blobs.append(array.blob if isinstance(array, StoredArray) else array.data)
                 shape = [int(side) for side in array.shape]
-                entries.append([key, array.dtype, shape, array.stype, len(array.data)])
+                entries.append([key, array.dtype, shape, array.stype, len(blobs[-1])])
             records.append([name, _ARRAYS, entries])
             continue
         kind = _METRICS if isinstance(record, MetricRecord) else _CONFIG
@@ -145,9 +163,16 @@ def encode_content(content: RecordDict) -> Body:
 def decode_content(file: IO[bytes], size_bytes: int, stored: bool = False) -> RecordDict:
     """The content in ``size_bytes`` of ``file``. Raises TransportError for anything malformed.
 
-    stored : leave large arrays in the file, which is closed when nobody has them any more
+    stored : leave what is large in the file, which is closed; else it is the caller's to close
     """
-    kept = _Kept(file) if stored else None
+    if not stored:
+        return _decoded(file, size_bytes, None)
+    with file:
+        in_memory = isinstance(getattr(file, "_file", file), io.BytesIO)
+        return _decoded(file, size_bytes, None if in_memory else view_of(file, size_bytes))
+
+
+def _decoded(file: IO[bytes], size_bytes: int, whole: NDArray[np.uint8] | None) -> RecordDict:
     start = file.read(_SIZE.size)
     size = _SIZE.unpack(start)[0] if len(start) == _SIZE.size else size_bytes
     if size > min(MOST_HEADER_BYTES, size_bytes - _SIZE.size):
@@ -157,7 +182,7 @@ def decode_content(file: IO[bytes], size_bytes: int, stored: bool = False) -> Re
     sizes = _blob_sizes(records)
     if _SIZE.size + len(header) + sum(sizes) != size_bytes:
         raise TransportError("a message is not as long as its header says")
-    blobs = _Blobs(file, sizes, kept)
+    blobs = _Blobs(file, sizes, whole)
     try:
         decoded = {name: _record(kind, entries, blobs) for name, kind, entries in records}
         if len(decoded) != len(records):
@@ -169,43 +194,46 @@ def decode_content(file: IO[bytes], size_bytes: int, stored: bool = False) -> Re
         ) from None
 
 
-class _Kept:
-    """A file that is closed when nobody reads from it any more."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-
-    def __del__(self) -> None:
-        self.file.close()
-
-
 class _Blobs(Iterator[bytes]):
-    """The blobs of a body, one after the other, read now or left where they are."""
+    """The blobs of a body, one after the other, read now or left where they are.
 
-    def __init__(self, file: IO[bytes], sizes: list[int], kept: _Kept | None) -> None:
-        self._file, self._sizes, self.kept = file, iter(sizes), kept
+    whole : the body, where what is large stays
+    """
+
+    def __init__(self, file: IO[bytes], sizes: list[int], whole: NDArray[np.uint8] | None) -> None:
+        self._file, self._sizes, self._whole = file, iter(sizes), whole
 
     def __next__(self) -> bytes:
-        return _read_exactly(self._file, next(self._sizes))
+        return self._read(next(self._sizes))
 
-    def skip(self) -> Callable[[], bytes]:
-        """Leave the next one in the file; gives how to read it, from one thread at a time."""
-        kept, size, offset = self.kept, next(self._sizes), self._file.tell()
-        assert kept is not None
+    def value(self) -> bytes:
+        """The next one, as a value of a record."""
+        size = next(self._sizes)
+        blob = self._stored(size) if size >= _STORED_VALUE_BYTES else None
+        return self._read(size) if blob is None else StoredBytes.of(blob)
+
+    def array(self, dtype: str, shape: tuple[int, ...], stype: str) -> Array:
+        """The next one, as an array's."""
+        size = next(self._sizes)
+        blob = self._stored(size) if size >= STORED_BYTES else None
+        if blob is None:
+            return Array(dtype, shape, stype, self._read(size))
+        return StoredArray(dtype, shape, stype, blob)
+
+    def _read(self, size: int) -> bytes:
+        return _read_exactly(self._file, size)
+
+    def _stored(self, size: int) -> StoredBlob | None:
+        if self._whole is None:
+            return None
+        start = self._file.tell()
         self._file.seek(size, os.SEEK_CUR)
-
-        def read() -> bytes:
-            kept.file.seek(offset)
-            return _read_exactly(kept.file, size)
-
-        return read
+        return StoredBlob(b"", self._whole[start : start + size])
 
 
 def _array(entry: list[Any], blobs: _Blobs) -> Array:
-    _, dtype, shape, stype, size = entry
-    if blobs.kept and size >= _STORED_BYTES:
-        return StoredArray(dtype, tuple(shape), stype, size, blobs.skip())
-    return Array(dtype, tuple(shape), stype, next(blobs))
+    _, dtype, shape, stype, _ = entry
+    return blobs.array(dtype, tuple(shape), stype)
 
 
 def _record(kind: str, entries: list[Any], blobs: _Blobs) -> Record:
@@ -219,10 +247,10 @@ def _record(kind: str, entries: list[Any], blobs: _Blobs) -> Record:
     return record
 
 
-def _encode_value(key: str, value: Any, blobs: list[bytes]) -> list[Any]:
+def _encode_value(key: str, value: Any, blobs: list[Blob]) -> list[Any]:
     """A plain value as it is; {"bytes": sizes} for a byte string, or for a list of them."""
     if isinstance(value, bytes):
-        blobs.append(value)
+        blobs.append(value.blob if isinstance(value, StoredBytes) else value)
         return [key, {"bytes": len(value)}]
     if isinstance(value, list) and value and isinstance(value[0], bytes):
         blobs.extend(value)
@@ -230,10 +258,10 @@ def _encode_value(key: str, value: Any, blobs: list[bytes]) -> list[Any]:
     return [key, value]
 
 
-def _decode_value(value: Any, blobs: Iterator[bytes]) -> Any:
+def _decode_value(value: Any, blobs: _Blobs) -> Any:
     if isinstance(value, dict):
         sizes = value["bytes"]
-        return [next(blobs) for _ in sizes] if isinstance(sizes, list) else next(blobs)
+        return [next(blobs) for _ in sizes] if isinstance(sizes, list) else blobs.value()
     return value
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import Arrays, encoded_view
+from wardround.common.flower.arrays import Arrays, ArraySpec, Making
+from wardround.common.mapped import is_large, let_go
 from wardround.common.model.entries import SHARED, Entries
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.rng import seeded_globals
@@ -40,7 +41,28 @@ def model_arrays(model: nn.Module) -> Arrays:
     """Copies of ``model_entries``, on the CPU: read-only, and ready to be encoded without another
     copy."""
     entries = model_entries(model)
-    return {name: encoded_view(t.detach().cpu().numpy()) for name, t in entries.items()}
+    made = Making({name: spec_of(tensor) for name, tensor in entries.items()})
+    return {name: made.copied(name, to_numpy(tensor)) for name, tensor in entries.items()}
+
+
+def live_arrays(model: nn.Module) -> Arrays:
+    """``model_arrays`` for whoever is done with them before the model changes again: of a large one
+    on the CPU they are no copies."""
+    entries = model_entries(model)
+    size_bytes = sum(t.numel() * t.element_size() for t in entries.values())
+    if not is_large(size_bytes) or any(t.device.type != "cpu" for t in entries.values()):
+        return model_arrays(model)
+    return {name: to_numpy(tensor) for name, tensor in entries.items()}
+
+
+def spec_of(tensor: Tensor) -> ArraySpec:
+    """Shape and dtype of the array that holds a tensor."""
+    return ArraySpec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+
+def to_numpy(tensor: Tensor) -> NDArray[Any]:
+    """The tensor's numbers: of one on the CPU, where they are."""
+    return tensor.detach().cpu().numpy()
 
 
 def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -53,6 +75,7 @@ def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
         for name, value in arrays.items():
             target = state[name]
             if target.device.type == "cpu":
-                np.copyto(target.numpy(), value)  # (a tensor of a read-only array needs a copy)
+                np.copyto(to_numpy(target), value)  # (a tensor of a read-only array needs a copy)
             else:
                 target.copy_(torch.from_numpy(np.array(value)))
+            let_go(value)

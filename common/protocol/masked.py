@@ -36,7 +36,7 @@ MESSAGE = Value(
         "common.secagg.messages.Message.from_bytes",
     ),
 )
-VECTOR = Value(m.SECAGG, m.VECTOR, data())
+VECTOR = Value(m.SECAGG, m.VECTOR, data(long=True))
 SUMS_LAYOUT = Value(
     m.SECAGG,
     m.SUMS_LAYOUT,
@@ -154,7 +154,8 @@ class MaskedReply:
     """The masked answer to a request for sums or an update: nothing else leaves with it.
 
     message : the upload's header, signed
-    vector : update coordinates of 2 or 4 bytes, then exact ones of 24
+    vector : update coordinates of 1 to 8 bytes, then exact ones of 24; of a large model
+        ``StoredBytes``
     claim : in a private run, what the hospital says of its budget, signed
     """
 

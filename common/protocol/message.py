@@ -17,6 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.decided import Decided
 from wardround.common.errors import ReplyRefused, RequestRefused, WardroundError
+from wardround.common.flower.stored import in_memory
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import Leaf, Protection, ValueType, leaf_of
 
@@ -104,9 +105,15 @@ def wholes(said: str = "a list of whole numbers") -> Kind[tuple[int, ...]]:
     return Kind(said, "", take)
 
 
-def data() -> Kind[bytes]:
-    """Bytes."""
-    return Kind("bytes", "bytes", lambda value: value if isinstance(value, bytes) else None)
+def data(long: bool = False) -> Kind[bytes]:
+    """Bytes. ``long``: they may stay in a file (``StoredBytes``), and their reader knows it."""
+
+    def take(value: Any) -> bytes | None:
+        if not isinstance(value, bytes):
+            return None
+        return value if long else in_memory(value)
+
+    return Kind("bytes", "bytes", take)
 
 
 # --- where a value stands ------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from wardround.common.flower.arrays import array_bytes
+from wardround.common.flower.stored import array_bytes
 
 R = TypeVar("R", ArrayRecord, MetricRecord, ConfigRecord)
 PROTOCOL = 4

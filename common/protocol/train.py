@@ -18,7 +18,9 @@ from wardround.common.flower.arrays import (
     checked_arrays,
     decode_arrays,
     encode_arrays,
+    stored_arrays,
 )
+from wardround.common.mapped import is_large
 from wardround.common.protocol import names as m
 from wardround.common.protocol.leaf import ANY, Leaf, Protection, leaf_of
 from wardround.common.protocol.masked import (
@@ -257,7 +259,7 @@ class TrainRequest:
 class TrainReply:
     """A hospital's model after training, in plain.
 
-    arrays : of the request's layout
+    arrays : of the request's layout; large ones mustn't change until its records have been sent
     num_examples : rows that it trained on; what it announced of them under privacy
     local_steps : steps of the optimiser, at least 1
     train_loss : mean over the steps; None in a private run
@@ -277,7 +279,9 @@ class TrainReply:
         records: Records = {name: encode_arrays(one) for name, one in self.records.items()}
         if self.claim is not None:
             records[m.PRIVACY] = ConfigRecord(values((CLAIM, self.claim)))
-        records[m.ARRAYS] = encode_arrays(self.arrays)
+        size_bytes = sum(one.nbytes for one in self.arrays.values())
+        encode = stored_arrays if is_large(size_bytes) else encode_arrays
+        records[m.ARRAYS] = encode(self.arrays)
         records[m.METRICS] = MetricRecord(
             values(
                 (NUM_EXAMPLES, self.num_examples),

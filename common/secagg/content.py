@@ -20,6 +20,7 @@ from wardround.common.config.covers import covered
 from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused
 from wardround.common.flower.arrays import ArraySpec, Layout
+from wardround.common.flower.stored import array_bytes, data_pieces
 from wardround.common.procedures.words import Words
 from wardround.common.protocol import names as m
 from wardround.common.protocol.model import STATE_ROUND
@@ -158,8 +159,9 @@ def record_digest(record: ArrayRecord) -> bytes:
     for key, array in sorted(record.items()):
         shape = struct.pack(f">{len(array.shape)}Q", *array.shape)
         state.update(encode_parts(key.encode(), array.dtype.encode(), shape))
-        state.update(struct.pack(">Q", len(array.data)))
-        state.update(array.data)
+        state.update(struct.pack(">Q", array_bytes(array)))
+        for piece in data_pieces(array):
+            state.update(piece)
     return state.digest()
 
 

@@ -130,7 +130,7 @@ def quantise(
     values: NDArray[np.floating[Any]],
     share: float,
     encoding: Encoding,
-    rounding_key: bytes,
+    rounding: bytes | Dither,
     target: Words,
 ) -> int:
     """Add share * values to ``target``, clipped, scaled and stochastically rounded:
@@ -143,7 +143,8 @@ def quantise(
     ----------
     values : D coordinates, any float type; not changed
     share : the client's weight over the largest weight, in (0, 1]
-    rounding_key : 16 secret bytes, fresh for every vector
+    rounding : 16 secret bytes, fresh for every array; of one that comes in parts (of a multiple of
+        2^15 numbers each, but the last) the ``Dither`` of them, for all its parts
     target : D words of the encoding's ring, changed in place
 
     Returns
@@ -155,7 +156,7 @@ def quantise(
         raise ProtocolRefused("a weight must be positive and at most the largest weight")
     most = np.float32(share * (encoding.levels - 1))  # |share * v| <= share * (L - 1) <= L - 1
     scale = np.float32(share * (encoding.levels - 1) / encoding.clip)
-    dither = _Dither(rounding_key)
+    dither = Dither(rounding) if isinstance(rounding, bytes) else rounding
     scaled = np.empty(_PIECE, np.float32)
     whole = np.empty(_PIECE, np.int16 if encoding.bits == 16 else np.int32)
     clipped = 0
@@ -222,7 +223,7 @@ def _clip(v: NDArray[np.float32], most: np.float32) -> int:
     return clipped
 
 
-class _Dither:
+class Dither:
     """Uniform numbers in [0, 1), multiples of 2^-16, from AES-128 in counter mode."""
 
     def __init__(self, key: bytes) -> None:

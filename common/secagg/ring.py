@@ -20,7 +20,9 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
+from wardround.common import mapped
 from wardround.common.errors import ProtocolRefused
+from wardround.common.flower.stored import part_of
 
 Words = NDArray[Any]
 """One-dimensional, unsigned, of 8 to 64 bits (M x 3 of 64 bits for exact coordinates)."""
@@ -57,13 +59,14 @@ class MaskSeeds:
 class RingVector:
     """An update section of D words and an exact section of M numbers, both zero at first.
 
-    Both are views of one stretch of memory, which is what travels.
+    Both are views of one stretch of memory, which is what travels; a large one lies in a file
+    (``common/mapped.py``).
     """
 
     def __init__(self, bits: int, update_size: int, exact_size: int) -> None:
         word = word_type(bits)
         update_bytes = update_size * word.itemsize
-        self._memory = np.zeros(update_bytes + exact_size * EXACT_BYTES, np.uint8)
+        self._memory = mapped.zeros(update_bytes + exact_size * EXACT_BYTES)
         self.update: Words = self._memory[:update_bytes].view(word)
         self.exact: Limbs = self._memory[update_bytes:].view(np.uint64).reshape(exact_size, LIMBS)
 
@@ -73,21 +76,30 @@ class RingVector:
         return self._memory.data.toreadonly()
 
     def add_bytes(self, data: bytes | memoryview) -> None:
-        """Add a vector that ``data`` of another party gave.
+        """Add a vector that ``data`` of another party gave, which may be ``StoredBytes``.
 
         Raises ProtocolRefused if its length is not exactly that of this vector.
         """
         expected = self.update.nbytes + self.exact.nbytes
         if len(data) != expected:
             raise ProtocolRefused(f"the masked vector has {len(data)} bytes, expected {expected}")
-        np.add(self.update, np.frombuffer(data, self.update.dtype, len(self.update)), self.update)
-        limbs = np.frombuffer(data, np.uint64, offset=self.update.nbytes)
+        size = self.update.itemsize
+        for window in mapped.windows(len(self.update), size):
+            goal = self.update[window]
+            part = part_of(data, window.start * size, goal.nbytes)
+            np.add(goal, np.frombuffer(part, goal.dtype), goal)
+            mapped.let_go(goal)
+        limbs = np.frombuffer(part_of(data, self.update.nbytes, self.exact.nbytes), np.uint64)
         add_limbs(self.exact, limbs.reshape(self.exact.shape))
 
     def add_masks(self, masks: Sequence[tuple[MaskSeeds, int]], threads: int = 1) -> None:
         """Add each mask with its sign, +1 or -1. One end of a pair adds it, the other subtracts, so
         in the sum of both it is gone; the self mask is added by its owner alone."""
         add_key_streams(self.update, [(seeds.update, sign) for seeds, sign in masks], threads)
+        self.add_exact_masks(masks)
+
+    def add_exact_masks(self, masks: Sequence[tuple[MaskSeeds, int]]) -> None:
+        """Add their exact sections alone."""
         for seeds, sign in masks:
             data = key_stream(seeds.exact, self.exact.nbytes)
             stream = data.view(np.uint64).reshape(self.exact.shape)
@@ -99,8 +111,10 @@ def key_stream(seed: bytes, count: int) -> NDArray[np.uint8]:
     return np.frombuffer(_encryptor(seed, 0).update(bytes(count)), np.uint8)
 
 
-def add_key_streams(words: Words, seeds: Sequence[Seed], threads: int = 1) -> None:
+def add_key_streams(words: Words, seeds: Sequence[Seed], threads: int = 1, first: int = 0) -> None:
     """words <- words + sum of sign * mask(seed), in place.
+
+    first : the words' place in the vector, where they aren't its beginning
 
     Both AES and numpy's addition run outside Python's lock, so threads share a long vector. A
     thread's part begins at its own counter of the same key stream: the number of threads changes no
@@ -109,22 +123,26 @@ def add_key_streams(words: Words, seeds: Sequence[Seed], threads: int = 1) -> No
     if not seeds or not len(words):
         return
     if threads < 2 or words.nbytes * len(seeds) < _WORTH_A_THREAD:
-        _add_range(words, seeds, 0)
+        _add_range(words, seeds, first)
         return
     piece = _PIECE_BYTES // words.itemsize
     step = -(-len(words) // (threads * piece)) * piece  # whole pieces, so whole AES blocks
     with ThreadPoolExecutor(threads) as pool:
         starts = range(0, len(words), step)
-        parts = [pool.submit(_add_range, words[s : s + step], seeds, s) for s in starts]
+        parts = [pool.submit(_add_range, words[s : s + step], seeds, first + s) for s in starts]
         for part in parts:
             part.result()
 
 
 def _add_range(words: Words, seeds: Sequence[Seed], start: int) -> None:
-    """Add the masks' words from ``start`` on; start * itemsize is a multiple of AES's block."""
+    """Add the masks' words from ``start`` on."""
     size = words.itemsize
-    block = start * size // _BLOCK_BYTES
-    streams = [(_encryptor(seed, block).update_into, sign) for seed, sign in seeds]
+    block, skip = divmod(start * size, _BLOCK_BYTES)
+    streams = []
+    for seed, sign in seeds:
+        encryptor = _encryptor(seed, block)
+        encryptor.update(bytes(skip))
+        streams.append((encryptor.update_into, sign))
     buffer = bytearray(_PIECE_BYTES + _BLOCK_BYTES)  # update_into asks for a block to spare
     stream, piece = np.frombuffer(buffer, np.uint8), _PIECE_BYTES // size
     for offset in range(0, len(words), piece):
@@ -133,6 +151,7 @@ def _add_range(words: Words, seeds: Sequence[Seed], start: int) -> None:
         for update_into, sign in streams:
             update_into(zeros, buffer)
             (np.add if sign > 0 else np.subtract)(part, mask, part)
+        mapped.let_go(part)
 
 
 def _encryptor(seed: bytes, block: int) -> Any:

@@ -34,6 +34,7 @@ from wardround.common.errors import (
     TransportError,
     WardroundError,
 )
+from wardround.common.mapped import keep_in
 from wardround.common.memory import one_arena
 from wardround.common.trust.description import Description
 from wardround.common.trust.lifetime import check_in_force
@@ -232,6 +233,7 @@ class _Leading:
         runs = config.runs_folder()
         spool = runs / "spool"
         spool.mkdir(parents=True, exist_ok=True)
+        keep_in(spool)
         self._port = Port(config, folder, audit, spool, setup.board.network)
         self._premises = Premises(
             port=self._port,

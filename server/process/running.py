@@ -17,6 +17,7 @@ from wardround.common.audit.log import AuditLog
 from wardround.common.config.load import Config
 from wardround.common.errors import WardroundError
 from wardround.common.manifest.planned import planned_rounds
+from wardround.common.mapped import keep_in
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.shaping import differences
 from wardround.common.secagg.content import shared_settings
@@ -66,6 +67,7 @@ class RunningServer:
         self._run, self._audit = run, audit
         spool = run.path / "spool"
         spool.mkdir(exist_ok=True)
+        keep_in(spool)
         self._port = Port(config, folder, audit, spool, board)
         self._description = self._port.description
         self._grid = HospitalGrid(run.path.name, self._port.hall)

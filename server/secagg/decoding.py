@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wardround.common.figures.sums import Sums
-from wardround.common.flower.arrays import Arrays, encoded_view
+from wardround.common.flower.arrays import Arrays, Making
+from wardround.common.mapped import let_go, windows
 from wardround.common.protocol import names as m
 from wardround.common.secagg.encoding import (
     OWN_NAMES,
@@ -16,6 +19,7 @@ from wardround.common.secagg.encoding import (
     dequantise,
     signed_words,
 )
+from wardround.common.secagg.ring import Words
 from wardround.server.gathering.gatherer import Expected
 from wardround.server.secagg.sum import Total
 from wardround.server.strategies.aggregation import conform
@@ -53,6 +57,7 @@ def resolution(layout: VectorLayout, total: Total, hospitals: float) -> float:
             for start in range(0, len(signed), _PIECE):
                 piece = signed[start : start + _PIECE].astype(np.float64)
                 square += float(piece @ piece)
+                let_go(signed[start : start + _PIECE])
             size += len(signed)
     return math.sqrt(square / max(1, size)) / (0.5 * math.sqrt(hospitals))
 
@@ -72,15 +77,19 @@ def means(
     layouts = {m.ARRAYS: expected.layout, **expected.all_records}
     exact = layout.exact_arrays(total.exact)
     weight, largest = float(exact[WEIGHT][0]), total.largest_weight
-    records: dict[str, Arrays] = {name: {} for name in (m.ARRAYS, *expected.all_records)}
+    made = {
+        record: Making({n: spec for n, spec in part.items() if f"{record}/{n}" in layout.update})
+        for record, part in layouts.items()
+    }
+    records: dict[str, Arrays] = {name: {} for name in layouts}
     for key, words in layout.update_words(total.update).items():
         record, _, name = key.partition("/")
         factor = total.step * (largest / weight if key in layout.weighted else 1 / count)
-        mean = dequantise(words, factor).reshape(layout.update[key].shape)
-        if record == m.ARRAYS:
-            mean = expected.received[name] + mean  # what was summed is the change of the model
-        # encoded at once: so there is never a second copy of all of them
-        records[record][name] = encoded_view(conform(mean, layouts[record][name].dtype))
+        # what was summed is the change of the model
+        start = expected.received[name] if record == m.ARRAYS else None
+        goal = made[record].begun(name)
+        _fill(goal, words, factor, start)
+        records[record][name] = made[record].finished(goal)
     for name, spec in expected.layout.items():
         if (key := f"{m.ARRAYS}/{name}") in exact:
             records[m.ARRAYS][name] = conform(exact[key] / weight, spec.dtype)
@@ -88,3 +97,16 @@ def means(
         record: {name: arrays[name] for name in layouts[record]}
         for record, arrays in records.items()
     }
+
+
+def _fill(goal: NDArray[Any], words: Words, factor: float, start: NDArray[Any] | None) -> None:
+    """``goal`` <- start + the signed words times ``factor``, in pieces."""
+    flat = goal.reshape(-1)
+    before = None if start is None else start.reshape(-1)
+    for window in windows(len(words), words.itemsize):
+        mean = dequantise(words[window], factor)
+        if before is not None:
+            mean = before[window] + mean
+            let_go(before[window])
+        flat[window] = conform(mean, goal.dtype.name)
+        let_go(words[window], flat[window])

@@ -36,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from wardround.common.durable.files import sync, write_atomically
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError, ProtocolRefused
+from wardround.common.mapped import let_go
 from wardround.common.secagg import messages as wire
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.ring import RingVector
@@ -319,8 +320,10 @@ def _write(path: Path, head: bytes, vector: memoryview) -> bytes:
         for part in parts:
             for start in range(0, len(part), _CHUNK_BYTES):
                 place = file.tell()
-                file.write(part[start : start + _CHUNK_BYTES])
+                chunk = part[start : start + _CHUNK_BYTES]
+                file.write(chunk)
                 file.flush()
+                let_go(np.frombuffer(chunk, np.uint8))
                 if hasattr(os, "posix_fadvise"):
                     os.posix_fadvise(descriptor, place, _CHUNK_BYTES, os.POSIX_FADV_DONTNEED)
         digest = state.result()
@@ -333,7 +336,10 @@ def _write(path: Path, head: bytes, vector: memoryview) -> bytes:
 def _hashed(parts: Iterable[bytes | memoryview]) -> bytes:
     state = hashlib.sha256()
     for part in parts:
-        state.update(part)
+        for start in range(0, len(part), _CHUNK_BYTES):
+            chunk = part[start : start + _CHUNK_BYTES]
+            state.update(chunk)
+            let_go(np.frombuffer(chunk, np.uint8))
     return state.digest()
 
 
@@ -379,6 +385,9 @@ def _read_vector(path: Path, vector: RingVector) -> None:
             raise CheckpointError("its vector is of another size")
         file.seek(head, os.SEEK_CUR)
         for part in (vector.update, vector.exact):
-            data = part.reshape(-1).view(np.uint8).data
-            if file.readinto(data) != len(data):
-                raise CheckpointError("it is torn")
+            data = part.reshape(-1).view(np.uint8)
+            for start in range(0, len(data), _CHUNK_BYTES):
+                chunk = data[start : start + _CHUNK_BYTES]
+                if file.readinto(chunk.data) != len(chunk):
+                    raise CheckpointError("it is torn")
+                let_go(chunk)

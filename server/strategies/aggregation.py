@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.flower.arrays import Arrays, Layout, encoded_view
+from wardround.common.flower.arrays import Arrays, Layout, Making
+from wardround.common.mapped import let_go, windows, zero_arrays
 
 _PIECE = 1 << 15
 """Numbers that are worked on at once: they stay in a core's cache."""
@@ -21,8 +22,9 @@ _PIECE = 1 << 15
 class RunningMean:
     """Weighted mean of array sets of one layout, folded in one by one.
 
-    Memory is 8 bytes per coordinate, independent of how many sets are added; an added set is looked
-    at one array at a time. ``mean`` gives the sums' memory back as it goes.
+    It takes 8 bytes per coordinate, in a file where that is much (``common/mapped.py``), however
+    many sets are added; an added set is looked at one array at a time. ``mean`` gives the sums'
+    memory back as it goes.
 
     >>> from wardround.common.flower.arrays import ArraySpec
     >>> mean = RunningMean({"w": ArraySpec((2,), "float32")})
@@ -34,7 +36,7 @@ class RunningMean:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._sums = {name: np.zeros(spec.shape) for name, spec in layout.items()}
+        self._sums = zero_arrays({name: (spec.shape, "float64") for name, spec in layout.items()})
         self._means: Arrays = {}
         self.weight = 0.0
         self.count = 0
@@ -74,23 +76,35 @@ class RunningMean:
         """
         if self.count == 0:
             raise ValueError("no mean of nothing")
+        made = Making(self._layout) if self._sums else None
         for name, spec in self._layout.items():
-            if name in self._sums:
-                total = self._sums.pop(name)
-                np.divide(total, self.weight, out=total)
-                self._means[name] = encoded_view(conform(total, spec.dtype))
+            if made is not None and name in self._sums:
+                goal = made.begun(name)
+                _divide(self._sums.pop(name).reshape(-1), self.weight, goal.reshape(-1), spec.dtype)
+                self._means[name] = made.finished(goal)
         return dict(self._means)
+
+
+def _divide(total: NDArray[np.float64], weight: float, goal: NDArray[Any], dtype: str) -> None:
+    """goal <- total / weight, both flat; ``total`` is of no use afterwards."""
+    for window in windows(len(total), total.itemsize):
+        part = total[window]
+        np.divide(part, weight, out=part)
+        goal[window] = conform(part, dtype)
+        let_go(part, goal[window])
 
 
 def _add_scaled(total: NDArray[np.float64], values: NDArray[Any], weight: float) -> None:
     """total <- total + weight * values in float64, both flat, without a copy of the whole."""
     product = np.empty(min(_PIECE, len(total)))
-    for start in range(0, len(total), _PIECE):
-        part = total[start : start + _PIECE]
-        scaled = product[: len(part)]
-        scaled[...] = values[start : start + _PIECE]
-        scaled *= weight
-        part += scaled
+    for window in windows(len(total), total.itemsize):
+        for start in range(window.start, window.stop, _PIECE):
+            part = total[start : min(start + _PIECE, window.stop)]
+            scaled = product[: len(part)]
+            scaled[...] = values[start : start + len(part)]
+            scaled *= weight
+            part += scaled
+        let_go(total[window], values[window])
 
 
 def conform(value: NDArray[Any], dtype: str) -> NDArray[Any]:

@@ -12,7 +12,13 @@ from collections.abc import Iterable, Sequence
 
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
-from wardround.common.flower.arrays import Arrays, decode_arrays, encode_arrays, layout_of
+from wardround.common.flower.arrays import (
+    Arrays,
+    decode_arrays,
+    encode_arrays,
+    layout_of,
+    record_of,
+)
 from wardround.common.model.entries import AVERAGED, Entries, Kind
 from wardround.common.protocol import names as m
 from wardround.server.strategies.aggregation import RunningMean
@@ -47,10 +53,10 @@ class StrategyView:
         for reply in replies:
             record = _arrays(reply)
             parts.append(
-                decode_arrays(ArrayRecord({k: v for k, v in record.items() if k in self._hidden}))
+                decode_arrays(record_of({k: v for k, v in record.items() if k in self._hidden}))
             )
             shown = {k: v for k, v in record.items() if k not in self._hidden}
-            reply.content[m.ARRAYS] = ArrayRecord(shown)
+            reply.content[m.ARRAYS] = record_of(shown)
         if len(parts) == 1:
             return parts[0]
         mean = RunningMean(layout_of(parts[0]))
@@ -64,7 +70,7 @@ def _with(message: Message, hidden: ArrayRecord, order: Arrays) -> Message:
     if isinstance(record, ArrayRecord):
         known: dict[str, Array] = {**hidden, **record}
         ordered = {name: known[name] for name in order if name in known}
-        message.content[m.ARRAYS] = ArrayRecord(ordered | known)
+        message.content[m.ARRAYS] = record_of(ordered | known)
     return message
 
 

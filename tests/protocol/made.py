@@ -39,7 +39,6 @@ from wardround.common.secagg.content import descriptor, training_layout
 from wardround.common.secagg.encoding import Encoding
 from wardround.common.secagg.graph import complete_graph
 from wardround.common.secagg.messages import TaskRequest
-from wardround.common.secagg.ring import RingVector
 from wardround.common.transport.frames import (
     Bye,
     Chunk,
@@ -292,9 +291,6 @@ def _pending(bits: int, fine: bool, records: dict[str, Any]) -> PendingUpload:
     task = TaskRequest(b"g" * 32, 5, "train 4", bits, 8.0, 4 if not fine else 1, int(fine))
     nobody = SimpleNamespace(name="north", mark_uploaded=lambda task, asked: None)
 
-    def zeros() -> RingVector:
-        return RingVector(bits, layout.update_size, layout.exact_size)
-
     encoding: Encoding = task.encoding(3)
     return PendingUpload(
         cast(SecureClient, nobody),
@@ -303,7 +299,7 @@ def _pending(bits: int, fine: bool, records: dict[str, Any]) -> PendingUpload:
         encoding,
         complete_graph(3, 0.667),
         asked_for(task.to_bytes()),
-        zeros,
+        tuple,
     )
 
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wardround.common.errors import TransportError
-from wardround.common.flower.arrays import StoredArray
 from wardround.common.flower.content import (
     MOST_HEADER_BYTES,
     BodyDigest,
     decode_content,
     encode_content,
 )
+from wardround.common.flower.stored import StoredArray, StoredBytes, in_memory, part_of
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 whole = st.integers(-(2**63), 2**63 - 1)
@@ -188,24 +188,48 @@ def test_what_no_one_could_read_is_not_sent() -> None:
         encode_content(RecordDict({"a": ConfigRecord({"k": [1] * ((1 << 20) + 1)})}))
 
 
-def test_stored_arrays_stay_in_the_file_until_they_are_looked_at() -> None:
+def test_what_is_large_stays_in_the_file_and_is_sent_on_from_there(tmp_path) -> None:
     large, small = np.arange(1 << 15, dtype=np.float64), np.arange(3)
-    content = RecordDict({"arrays": ArrayRecord([small, large, large + 1])})
+    vector, key = bytes(range(256)) * (1 << 12), bytes(1 << 10)
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord([small, large, large + 1]),
+            "masked": ConfigRecord({"vector": vector, "key": key}),
+        }
+    )
     body = encode_content(content)
     data = body.read(0, body.size_bytes)
-    file = io.BytesIO(data)
-    found = decode_content(file, len(data), stored=True)
-    record = found["arrays"]
-    assert isinstance(record, ArrayRecord)
-    read_to = file.tell()
+    with open(tmp_path / "body", "wb+") as file:
+        file.write(data)
+        file.seek(0)
+        found = decode_content(file, len(data), stored=True)
+        assert file.closed  # and what is in it can be read all the same
+    (tmp_path / "body").unlink()
+    record, masked = found["arrays"], found["masked"]
+    assert isinstance(record, ArrayRecord) and isinstance(masked, ConfigRecord)
     kinds = [isinstance(array, StoredArray) for array in record.values()]
     assert kinds == [False, True, True]
     assert np.array_equal(record["2"].numpy(), large + 1)
     assert np.array_equal(record["1"].numpy(), large)
-    assert read_to == len(data)  # the rest was stepped over
-    assert encode_content(found).read(0, len(data)) == data
-    del record, found
-    assert file.closed
+    assert isinstance(masked["vector"], StoredBytes) and type(masked["key"]) is bytes
+    assert len(masked["vector"]) == len(vector) and masked["vector"] == vector
+    assert not masked["vector"] == vector[:-1] + b"x"
+    assert masked["vector"] != vector[:-1] + b"x" and in_memory(masked["vector"]) == vector
+    assert bytes(part_of(masked["vector"], 255, 3)) == bytes(part_of(vector, 255, 3))
+    again = encode_content(found)
+    assert again.read(0, len(data)) == data and again.digest() == body.digest()
+    for offset in (0, 7, len(data) - 5):
+        assert again.read(offset, 70000) == data[offset : offset + 70000]
+
+
+def test_a_message_in_memory_is_read_as_a_whole() -> None:
+    content = RecordDict({"arrays": ArrayRecord([np.arange(1 << 15)])})
+    body = encode_content(content)
+    file = io.BytesIO(body.read(0, body.size_bytes))
+    found = decode_content(file, body.size_bytes, stored=True)["arrays"]
+    assert isinstance(found, ArrayRecord) and file.closed
+    assert not isinstance(found["0"], StoredArray)
+    assert np.array_equal(found["0"].numpy(), np.arange(1 << 15))
 
 
 def test_one_model_for_many_is_hashed_once() -> None:
