@@ -76,20 +76,21 @@ def local_update(
     seed = (hospital.config.federation.seed, algorithm.server_round, hospital.name)
     if private is None:
         outcome = ordinary(hospital, model, examples, algorithm, seed)
-        return LocalUpdate(_arrays(hospital, model), outcome)
+        return LocalUpdate(_arrays(hospital, model, algorithm), outcome)
     if private.table.summed:
         return _summed(hospital, model, examples, private, seed)
     if private.table.unit == "hospital":
         outcome = ordinary(hospital, model, examples, algorithm, seed)
-        return updated(_arrays(hospital, model), outcome, received, algorithm, private)
+        return updated(_arrays(hospital, model, algorithm), outcome, received, algorithm, private)
     outcome = _private_steps(hospital, model, examples, algorithm, private, seed)
-    return LocalUpdate(_arrays(hospital, model), outcome)
+    return LocalUpdate(_arrays(hospital, model, algorithm), outcome)
 
 
-def _arrays(hospital: Hospital, model: nn.Module) -> Arrays:
-    """Of a model that has just been trained. A hospital of its own has sent them before it trains
-    again; simulated ones share one model."""
-    return model_arrays(model) if hospital.simulated else live_arrays(model)
+def _arrays(hospital: Hospital, model: nn.Module, algorithm: LocalAlgorithm) -> Arrays:
+    """Of a model that has just been trained. It isn't moved again before they are written down,
+    but by another simulated hospital, or for the hospital's own model."""
+    moved = hospital.simulated or algorithm.has_own_model
+    return model_arrays(model) if moved else live_arrays(model)
 
 
 def noise_alone(
@@ -108,14 +109,14 @@ def noise_alone(
     if not private.table.summed and private.table.unit != "hospital":
         silent = _Silent(parameters, private.table.clipping == "adaptive")
         outcome = _steps_on(silent, 0, hospital, model, algorithm, private, seed)
-        return LocalUpdate(_arrays(hospital, model), outcome)
+        return LocalUpdate(model_arrays(model), outcome)
     bound, lr = private.bound(), hospital.config.lr_of(algorithm.server_round)
     scale = lr / private.schedule.expected_units if private.table.summed else 1.0
     protect: Arrays = {name: np.zeros(received[name].shape) for name in algorithm.parameters}
     if bound.quantile_scale:
         protect[QUANTILE] = np.zeros(1)
     outcome = TrainingOutcome(1, lr, float("nan"))
-    return LocalUpdate(_arrays(hospital, model), outcome, protect, bound.sensitivity * scale)
+    return LocalUpdate(model_arrays(model), outcome, protect, bound.sensitivity * scale)
 
 
 class _Silent:
@@ -251,4 +252,4 @@ def _summed(
     if bound.quantile_scale:
         protect[QUANTILE] = total[start:]
     outcome = TrainingOutcome(1, lr, float("nan"))
-    return LocalUpdate(_arrays(hospital, model), outcome, protect, bound.sensitivity * scale)
+    return LocalUpdate(model_arrays(model), outcome, protect, bound.sensitivity * scale)
