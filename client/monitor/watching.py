@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from wardround.common.errors import DataError
 from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.monitor.files import read_reference
 from wardround.common.monitor.rows import read_rows
+from wardround.common.monitor.shares import Rule, watch_shares
 from wardround.common.monitor.watch import Watched, score, watch, watch_counts
 from wardround.common.monitor.windows import Every, windows_of
 from wardround.common.predict.predictor import Predictor
@@ -36,6 +39,7 @@ class Asked:
     data : as ``rows_for`` takes it
     reference : a file, or rows; None: the hospital's own, else the one in the model's folder
     window, by, every : as ``windows_of`` takes them
+    rule : on shares; None: there is none
     """
 
     model: str = ""
@@ -46,6 +50,7 @@ class Asked:
     every: Every = "month"
     shadow: str = ""
     unsigned: bool = False
+    rule: Rule | None = None
 
 
 def watch_at_home(kit: Kit, asked: Asked) -> Watched:
@@ -56,14 +61,18 @@ def watch_at_home(kit: Kit, asked: Asked) -> Watched:
     folder = find_model(kit, asked.model, unsigned=asked.unsigned)
     other = find_model(kit, asked.shadow, unsigned=asked.unsigned) if asked.shadow else None
     notes = [_BY_THEMSELVES] if folder.task.own_statistics() else []
-    with rows_for(kit, folder, asked.data, read=read_rows) as raw:
+    read = partial(read_rows, named=bool(asked.by or asked.rule))
+    with rows_for(kit, folder, asked.data, read=read) as raw:
         predictor = _predictor(kit, folder, raw)
         reference = reference_for(predictor, asked.reference)
         windows, told = windows_of(raw, folder.task.size(raw), asked.window, asked.by, asked.every)
         found, second = score(predictor, raw), None
+        task, schema = folder.task, folder.schema
+        shares = watch_shares(task, schema, raw, found.columns, windows, asked.rule)
     if other is not None:
-        second = _second(kit, other, asked.data)
-    return watch(folder, found, reference, windows, second, [*notes, *told])
+        second = _second(kit, other, asked.data, read)
+    watched = watch(folder, found, reference, windows, second, [*notes, *told])
+    return watched.with_shares(asked.rule, shares)
 
 
 def watch_served(kit: Kit, asked: Asked, source: str, since: str = "", token: str = "") -> Watched:
@@ -124,6 +133,8 @@ def _predictor(kit: Kit, folder: ModelFolder, raw: Any) -> Predictor:
     return Predictor(folder, kit.name if folder.personal else None, own_rows=own_rows)
 
 
-def _second(kit: Kit, other: ModelFolder, data: str) -> tuple[ModelFolder, Scored]:
-    with rows_for(kit, other, data, read=read_rows) as raw:
+def _second(
+    kit: Kit, other: ModelFolder, data: str, read: Callable[[Any, Path], Any]
+) -> tuple[ModelFolder, Scored]:
+    with rows_for(kit, other, data, read=read) as raw:
         return other, score(_predictor(kit, other, raw), raw)

@@ -15,8 +15,10 @@ from wardround.common.export.cli import FormatOption, OpenssfOption, OutOption
 from wardround.common.monitor.cli import (
     ByOption,
     EveryOption,
+    PerOption,
     ReferenceOption,
     ShadowOption,
+    SurgeOption,
     WindowOption,
     WrittenOption,
 )
@@ -196,6 +198,8 @@ def monitor(
     window: WindowOption = 0,
     by: ByOption = "",
     every: EveryOption = "month",
+    surge: SurgeOption = "",
+    per: PerOption = "",
     shadow: ShadowOption = "",
     source: FromOption = "",
     since: SinceOption = "",
@@ -215,13 +219,16 @@ def monitor(
     from wardround.common.durable.private import read_private
     from wardround.common.errors import DataError
     from wardround.common.monitor.cli import finish
+    from wardround.common.monitor.shares import Rule
 
     opened = Kit.open(kit)
-    asked = Asked(model, data, reference, window, by, every, shadow, unsigned)
+    rule = Rule.read(surge, per)
+    asked = Asked(model, data, reference, window, by, every, shadow, unsigned, rule)
     if source:
-        if data or window or by or shadow:
+        if data or window or by or shadow or rule:
             raise DataError(
-                "--from gives counts and no rows: --data, --window, --by and --shadow go without it"
+                "--from gives counts and no rows: --data, --window, --by, --surge and --shadow go "
+                "without it"
             )
         token = (
             read_private(token_file, "name a file with it").decode().strip() if token_file else ""

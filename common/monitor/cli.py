@@ -11,6 +11,7 @@ import typer
 from wardround.common.command_line import example, new_commands, new_console
 
 if TYPE_CHECKING:
+    from wardround.common.monitor.shares import Rule
     from wardround.common.monitor.watch import Watched
     from wardround.common.monitor.windows import Every, Window
     from wardround.common.predict.predictor import Predictor
@@ -37,8 +38,17 @@ WrittenOption = Annotated[
         help="Write monitor.html and monitor.json there, for their owner.",
     ),
 ]
-
-
+SurgeOption = Annotated[
+    str,
+    typer.Option(
+        "--surge",
+        metavar="COLUMN=VALUE",
+        help="Alarm when this share rises above its own history.",
+    ),
+]
+PerOption = Annotated[
+    str, typer.Option("--per", metavar="COLUMN", help="With --surge: for each value of a column.")
+]
 ReferenceOption = Annotated[
     Path | None,
     typer.Option(
@@ -74,6 +84,8 @@ def monitor(
     window: WindowOption = 0,
     by: ByOption = "",
     every: EveryOption = "month",
+    surge: SurgeOption = "",
+    per: PerOption = "",
     shadow: ShadowOption = "",
     hospital: Annotated[
         str, typer.Option(metavar="NAME", help="Whose model, where each hospital has its own.")
@@ -92,13 +104,18 @@ def monitor(
 
     Exit code 0: no drift; 20: an alarm. Without drift at most one page in 100 has one.
     """
+    from wardround.common.monitor.shares import Rule
     from wardround.common.predict.predictor import load_model
+
+    rule = Rule.read(surge, per)
 
     def loaded(path: Path) -> Predictor:
         return load_model(path, hospital or None, own_rows=own_rows, task=task, encoder=encoder)
 
     other = loaded(Path(shadow)) if shadow else None
-    finish(_watched(loaded(model), data, reference, _of(window, by, every), other), out)
+    named = bool(by or rule)
+    windows_of = _of(window, by, every)
+    finish(_watched(loaded(model), data, reference, windows_of, other, rule, named), out)
 
 
 def _of(window: int, by: str, every: Every) -> WindowsOf:
@@ -113,19 +130,26 @@ def _watched(
     reference: Path | None,
     windows_of: WindowsOf,
     other: Predictor | None,
+    rule: Rule | None,
+    named: bool,
 ) -> Watched:
-    """windows_of : of rows, and how many there are"""
+    """windows_of : of rows, and how many there are; named : as ``read_rows`` takes it"""
     from wardround.common.monitor.files import read_reference
     from wardround.common.monitor.rows import read_rows
+    from wardround.common.monitor.shares import watch_shares
     from wardround.common.monitor.watch import score, watch
 
     before = read_reference(predictor, reference)
-    raw = read_rows(predictor.task, data)
+    raw = read_rows(predictor.task, data, named)
     second = None
     if other is not None:
-        second = other.folder, score(other, read_rows(other.task, data))
+        second = other.folder, score(other, read_rows(other.task, data, named))
     windows, notes = windows_of(raw, predictor.task.size(raw))
-    return watch(predictor.folder, score(predictor, raw), before, windows, second, notes)
+    found = score(predictor, raw)
+    watched = watch(predictor.folder, found, before, windows, second, notes)
+    folder = predictor.folder
+    shares = watch_shares(folder.task, folder.schema, raw, found.columns, windows, rule)
+    return watched.with_shares(rule, shares)
 
 
 def finish(watched: Watched, out: Path | None) -> None:
@@ -137,7 +161,11 @@ def finish(watched: Watched, out: Path | None) -> None:
 
     console = new_console()
     for line in lines(watched):
-        console.print(Text(line, style="red" if "DRIFT" in line else ""), soft_wrap=True)
+        console.print(Text(line, style="red" if _is_alarm(line) else ""), soft_wrap=True)
     if out is not None:
         console.print(f"the page: {write_watch(out, watched)}", soft_wrap=True)
     raise typer.Exit(DRIFTED if watched.drifted else 0)
+
+
+def _is_alarm(line: str) -> bool:
+    return line.lstrip().startswith(("DRIFT", "SURGE"))

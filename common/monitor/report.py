@@ -13,6 +13,13 @@ from typing import Any
 from wardround.common.drift.compare import ALPHA, Finding, least_visible
 from wardround.common.drift.outcomes import FEW, Figured
 from wardround.common.durable.versioned import Format
+from wardround.common.monitor.report_shares import (
+    share,
+    share_lines,
+    share_parts,
+    share_text,
+    share_values,
+)
 from wardround.common.monitor.watch import Seen, Watched
 from wardround.common.offline_page import document, table
 from wardround.common.text import to_json
@@ -39,6 +46,7 @@ def values(watched: Watched) -> dict[str, Any]:
             "notes": list(watched.notes),
             "shadow": watched.shadow,
             "windows": [_window(one) for one in watched.seen],
+            **share_values(watched),
         }
     )
 
@@ -79,12 +87,6 @@ def _finding(one: Finding) -> dict[str, Any]:
     }
 
 
-def share(count: int, rows: int) -> float | None:
-    """Of rows; None of fewer than ``FEW``, or where all but so few are in it."""
-    few = 0 < count < FEW or 0 < rows - count < FEW
-    return None if few else float(f"{count / max(1, rows):.4g}")
-
-
 def _figure(one: Figured) -> dict[str, Any]:
     ends = (one.value, one.low, one.high)
     value, low, high = (None if x is None else float(f"{x:.6g}") for x in ends)
@@ -110,21 +112,16 @@ def lines(watched: Watched) -> Iterator[str]:
             yield f"  {_figure_line(figure, watched.reference.figures)}"
         if seen.shadow is not None:
             yield from _shadow_lines(seen, watched.shadow)
+    yield from share_lines(watched)
     yield visible(watched)
 
 
 def _sentence(one: Finding) -> str:
     return (
-        f"{one.field.role} '{one.field.name}': {one.what}: {_share(one.window, one.n)} of rows, "
-        f"{_share(one.reference, one.total)} in the reference"
+        f"{one.field.role} '{one.field.name}': {one.what}: "
+        f"{share_text(one.window, one.n)} of rows, "
+        f"{share_text(one.reference, one.total)} in the reference"
     )
-
-
-def _share(count: int, rows: int) -> str:
-    found = share(count, rows)
-    if found is not None:
-        return f"{found:.1%}"
-    return f"fewer than {FEW}" if count < FEW else f"all but fewer than {FEW}"
 
 
 def _figure_line(one: Figured, before: Sequence[Figured]) -> str:
@@ -173,6 +170,7 @@ def page(watched: Watched) -> str:
     """The page as HTML."""
     title = f"{watched.run or 'model'} at work"
     alarms = sum(one.drifted for seen in watched.seen for one in seen.findings)
+    alarms += sum(one.surge.alarm for one in watched.shares)
     whose, rows = watched.reference.whose, watched.reference.counts.rows()
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -185,6 +183,7 @@ def page(watched: Watched) -> str:
     if watched.absent:
         names = ", ".join(watched.absent)
         parts.append(f'<p class="error">Inputs that are no column: {escape(names)}</p>')
+    parts += share_parts(watched)
     if len(watched.seen) > 1:
         parts.append(_overview(watched))
     for seen in watched.seen:
@@ -216,8 +215,8 @@ def _section(seen: Seen, watched: Watched) -> str:
             "DRIFT" if one.drifted else "slight" if one.beyond_chance else "",
             f"{one.field.role}: {one.field.name}",
             one.what,
-            _share(one.window, one.n),
-            _share(one.reference, one.total),
+            share_text(one.window, one.n),
+            share_text(one.reference, one.total),
             f"{one.psi:.2f}",
         ]
         for one in ordered

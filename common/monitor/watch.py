@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from wardround.common.drift.reference import Reference
 from wardround.common.drift.scoring import Scored, scored
 from wardround.common.errors import DataError
 from wardround.common.model_folder.folder import ModelFolder
+from wardround.common.monitor.shares import Rule, Told
 from wardround.common.monitor.windows import Window
 from wardround.common.predict.predictor import Predictor
 from wardround.common.tasks.schema import Schema
@@ -77,6 +78,7 @@ class Watched:
     folder : the model's; ``model``: its digest; ``run``: which run it is of
     absent : inputs that the rows lack altogether
     notes : what else there is to know, a line each
+    shares : by the rule on shares, where there is one; ``rule`` says which
     """
 
     folder: Path
@@ -88,11 +90,17 @@ class Watched:
     absent: Sequence[str] = ()
     notes: Sequence[str] = ()
     shadow: str = ""
+    rule: Rule | None = None
+    shares: Sequence[Told] = ()
 
     @property
     def drifted(self) -> bool:
-        """Whether any window has an alarm."""
-        return any(one.drifted for one in self.seen)
+        """Whether any window has an alarm, of a field or of a share."""
+        return any(one.drifted for one in self.seen) or any(x.surge.alarm for x in self.shares)
+
+    def with_shares(self, rule: Rule | None, shares: Sequence[Told]) -> Watched:
+        """The same with what a rule on shares found (``watch_shares``)."""
+        return replace(self, rule=rule, shares=shares)
 
 
 def score(predictor: Predictor, raw: Any) -> Scored:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
+from wardround.common.monitor.rows import cells_of
 from wardround.common.tasks.data.table import Table
 
 Every = Literal["day", "week", "month"]
@@ -59,17 +60,15 @@ def by_size(total: int, size: int) -> list[Window]:
 def by_date(raw: Any, column: str, every: Every) -> tuple[list[Window], int]:
     """Those of each day, week or month that has some, in order, and how many rows have no date.
 
-    Raises DataError for rows that aren't a table, a column that isn't there, and by place for a
-    cell that is no date (YYYY-MM-DD, whatever follows).
+    Raises DataError for a column that isn't there, and by place for a cell that is no date
+    (YYYY-MM-DD, whatever follows).
     """
-    if not isinstance(raw, Table):
-        raise DataError("--by: only tables have columns of dates", mend="use --window ROWS")
-    cells = raw.cells(column)
-    names, bad = _names(cells, every)
+    names, bad = _names(cells_of(raw, column), every)
     if len(bad):
-        raise raw.wrong(
-            bad, column, "no date of the form YYYY-MM-DD; mend the cell, or leave it empty"
-        )
+        what = "no date of the form YYYY-MM-DD; mend the cell, or leave it empty"
+        if isinstance(raw, Table):
+            raise raw.wrong(bad, column, what)
+        raise DataError(f"column '{column}', row {bad[0] + 1}: {what}")
     known = sorted(set(names) - {""})
     if not known:
         raise DataError(f"column '{column}' has no date", mend="name another with --by")

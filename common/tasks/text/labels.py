@@ -42,11 +42,11 @@ class LabelsTask(TextTask):
     """See ``TextOptions`` for the keyword arguments; ``kind`` is "labels"."""
 
     class_scores = False
-    primary_metric = "loss"
     higher_is_better = False
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.primary_metric = "loss"
         kinds = [(name, _kind(classes)) for name, classes in self.options.heads.items()]
         self.figures = (
             Figure("loss", "lower"),

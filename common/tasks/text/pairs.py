@@ -49,10 +49,10 @@ class PairsTask(TextTask):
 
     coupled_examples = True
     class_scores = False
-    primary_metric = "mrr"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.primary_metric = "mrr"
         recall = ("recall_at_1", f"recall_at_{self.options.top_k}")
         better = [Figure(name, "higher") for name in ("mrr", *recall)]
         self.figures = (*better, Figure("candidates"), Figure("loss", "lower"))

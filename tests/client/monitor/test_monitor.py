@@ -22,7 +22,7 @@ from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.monitor.report import DRIFTED
 from wardround.common.monitor.rows import read_rows
 from wardround.common.monitor.watch import reference_of, score
-from wardround.common.predict.predictor import Predictor
+from wardround.common.predict.predictor import Predictor, load_model
 from wardround.common.process.main import app
 
 
@@ -53,6 +53,27 @@ def rows(home: AtHome, name: str, change: Any = None, n: int = 200) -> Path:
         cells = [change(dict(zip(head.split(","), line.split(","), strict=True))) for line in lines]
         path.write_text("\n".join([",".join(cells[0]), *(",".join(x.values()) for x in cells)]))
     return path
+
+
+def test_a_share_of_what_the_model_says_is_held_against_its_history(home: AtHome) -> None:
+    """By the command, with windows of rows: scores of the last one are all of one class."""
+    schema = ModelFolder.open(home.model).schema
+    kit, wanted = home.kit.folder, f"{schema.target}={schema.classes[1]}"
+    path = rows(home, "stream.csv", n=300)
+    quiet = run(kit, "--data", path, "--window", 50, "--surge", wanted)
+    assert f"share of {schema.target} = {schema.classes[1]} in 2 windows" in quiet.output
+    values = json.loads((home.model.parent / "own" / "monitor.json").read_text())
+    assert {one["group"] for one in values["shares"]} == {"all rows"}
+    assert values["rule"] == {"column": schema.target, "value": schema.classes[1], "per": ""}
+    head, *lines = path.read_text().splitlines()
+    scored = load_model(home.model).predict(path)["probability"]
+    most = [lines[place] for place in np.argsort(scored)[::-1][:50]]
+    path.write_text("\n".join([head, *lines[:250], *most]))
+    found = run(kit, "--data", path, "--window", 50, "--surge", wanted)
+    assert found.exit_code == DRIFTED and "SURGE all rows, rows 251 to 300" in found.output
+    assert "SURGE" in (home.model.parent / "own" / "monitor.html").read_text()
+    wrong = run(kit, "--data", path, "--surge", schema.target)
+    assert wrong.exit_code == 1 and "write COLUMN=VALUE" in str(wrong.output) + str(wrong.exception)
 
 
 def test_clean_rows_are_no_drift_and_a_wrong_unit_is_an_alarm_that_says_where(home: AtHome) -> None:

@@ -53,6 +53,8 @@ def test_each_head_has_the_loss_and_figures_of_a_task_of_its_own(encoder: Path) 
     expected = yes_no.summarise(yes_no.metrics(outputs[known, 3:], urgent[known].float()))
     assert figures["auc_urgent"] == pytest.approx(expected["auc"])
     assert figures["examples"] == 40 and figures["examples_urgent"] == 36
+    primary = made.figure_table().primary
+    assert (primary.name, primary.better) == ("loss", "lower")
     assert {"loss", "auc_urgent"} <= {one.name for one in made.figures}
 
 

@@ -103,6 +103,9 @@ def test_rows_are_pairs_and_equal_answers_are_one(encoder: Path, tmp_path: Path)
 def test_a_text_has_the_embedding_that_it_has_in_a_pair(encoder: Path) -> None:
     made = task(encoder)
     rows = made.load(None)
+    assert (
+        made.figure_table().primary.name == "mrr" and made.figure_table().primary.better == "higher"
+    )
     inputs = made.prepare(rows, {}, rows).inputs[:6]
     model = build_model(made, {}, 1).eval()
     with torch.no_grad():
