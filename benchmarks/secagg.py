@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Row, arguments, emit
 from benchmarks.secagg_flower import check_flower, flower_round
-from wardround.client.secagg.contributions import Asked, Step, Terms
+from wardround.client.secagg.asked import Asked, Step, Terms
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy, Values
 from wardround.client.secagg.upload import PendingUpload

@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
+from wardround.client.requests.buffered import send_kept
 from wardround.client.requests.job import TrainingJob
 from wardround.client.requests.judging import answer_judgement
 from wardround.client.requests.layouts import metrics_layout, statistics_layout
@@ -24,7 +25,7 @@ from wardround.client.requests.preparing import answer_privately, private_shapes
 from wardround.client.requests.private_figures import PrivateFigures
 from wardround.client.requests.received import ModelCache, Received, receive, totals_of
 from wardround.client.requests.steps import answer_step, step_layout
-from wardround.client.secagg.contributions import Step
+from wardround.client.secagg.asked import Step
 from wardround.client.secagg.masking import (
     MaskedAsk,
     answer_with,
@@ -53,6 +54,7 @@ from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import MOST_WARNINGS, DescribeReply, DescribeRequest
 from wardround.common.protocol.errors import code_for
 from wardround.common.protocol.evaluate import EvaluateReply, EvaluateRequest, named
+from wardround.common.protocol.kept import asks_for_kept
 from wardround.common.protocol.layout import LayoutRequest
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.statistics import StatisticsReply, StatisticsRequest
@@ -100,6 +102,7 @@ def create_client_app(
     app.query("keys")(answering(answer_with(SecureClient.accept)))
     app.query("unmask")(answering(answer_with(SecureClient.unmask)))
     app.train()(answering(partial(train, models)))
+    app.train("begin")(answering(partial(begin, models)))
     app.evaluate()(answering(partial(evaluate, models)))
     return app
 
@@ -191,8 +194,16 @@ def _without_totals(totals: Sums) -> None:
 
 
 def train(models: ModelCache, content: Content, hospital: Hospital, state: ClientState) -> Content:
-    """Load the global model (and personal layers), train, and send the result."""
+    """Load the global model (and personal layers), train, and send the result; or send what was
+    kept of a training before."""
+    if asks_for_kept(content):
+        return send_kept(content, hospital, state)
     return TrainingJob.begin(models, content, hospital, state).answer()
+
+
+def begin(models: ModelCache, content: Content, hospital: Hospital, state: ClientState) -> Content:
+    """Load the global model, train, and keep the result."""
+    return TrainingJob.begin(models, content, hospital, state, keeps=True).answer()
 
 
 def evaluate(

@@ -27,6 +27,7 @@ from wardround.common.manifest.manifest import MOST_BYTES
 from wardround.common.privacy.claims import claimed_epsilon
 from wardround.common.protocol import names as m
 from wardround.common.protocol.errors import Code, code_for, code_of
+from wardround.common.protocol.kept import is_work
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.model import round_of
 from wardround.common.protocol.train import claim_in
@@ -37,7 +38,7 @@ from wardround.common.transport.mailbox import Mailbox
 
 log = logging.getLogger("wardround.client")
 
-_KEPT = {m.TRAIN, m.EVALUATE, m.STATISTICS, m.SUMS, m.UNMASK}
+_KEPT = {m.TRAIN, m.BEGIN, m.EVALUATE, m.STATISTICS, m.SUMS, m.UNMASK}
 """Answers that are kept: work, or promises, that must not be made twice."""
 
 
@@ -63,7 +64,7 @@ class Guard(Protocol):
 
 
 _MOST_AT_ONCE = 8
-_LARGE = {m.TRAIN, m.EVALUATE, m.STATISTICS, m.SUMS}
+_LARGE = {m.TRAIN, m.BEGIN, m.EVALUATE, m.STATISTICS, m.SUMS}
 """Requests that may carry a model or totals."""
 MOST_SMALL_BYTES = MOST_BYTES + (1 << 16)
 """Of all others: a manifest in its envelope is the largest."""
@@ -246,7 +247,7 @@ class Responder:
             told=self._words.of(self._guard.run, start.type, work.content),
             **_of(start),
         )
-        if start.type == m.TRAIN and number != self._round:
+        if is_work(start.type, work.content) and number != self._round:
             self._round = number
             self._on_round(number)
         try:
@@ -258,7 +259,7 @@ class Responder:
                 content, protection = self._guard.admit(work.content), "none"
             else:
                 self._guard.may_begin(start.type, work.content)
-                if start.type in (m.TRAIN, m.SUMS):
+                if start.type == m.SUMS or is_work(start.type, work.content):
                     self._guard.may_spend()
                 reply = self._run_app(work)
                 if reply.has_error():

@@ -7,24 +7,26 @@ before and after is the same whoever does it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import PrivateRound, announced_sizes
+from wardround.client.requests.buffered import Kept, check_begin
 from wardround.client.requests.kept import PERSONAL
 from wardround.client.requests.local import LocalUpdate, local_update, noise_alone
 from wardround.client.requests.own_pass import train_own
 from wardround.client.requests.received import ModelCache, Received, receive
 from wardround.client.requests.settings import check_weight
-from wardround.client.secagg.contributions import Step
-from wardround.client.secagg.failing import hidden, hiding_failures
+from wardround.client.secagg.asked import Step
+from wardround.client.secagg.failing import hidden, hiding, hiding_failures
 from wardround.client.secagg.masking import (
     MaskedAsk,
     begin_upload,
     finish_training,
+    is_secure,
     refuse_plain,
 )
 from wardround.client.secagg.upload import PendingUpload
@@ -33,6 +35,7 @@ from wardround.common.errors import RequestRefused
 from wardround.common.flower.arrays import layout_of
 from wardround.common.model.entries import Entries, Kind
 from wardround.common.privacy.incompatible import check_model, check_settings, check_task
+from wardround.common.protocol.kept import BeginReply
 from wardround.common.protocol.message import Content
 from wardround.common.protocol.train import TrainReply, TrainRequest
 from wardround.common.secagg.content import content_digest, training_layout
@@ -47,6 +50,7 @@ class TrainingJob:
     local : names of the entries that stay at the hospital
     count : how many units it announced
     pending : the masked upload that was begun, with secure aggregation
+    keeps : whether the update stays here until another request asks for it
     """
 
     hospital: Hospital
@@ -56,6 +60,7 @@ class TrainingJob:
     count: int
     private: PrivateRound | None
     pending: PendingUpload | None
+    keeps: bool = False
 
     @classmethod
     def begin(
@@ -65,17 +70,23 @@ class TrainingJob:
         hospital: Hospital,
         state: ClientState,
         start: dict[str, Tensor] | None = None,
+        keeps: bool = False,
     ) -> TrainingJob:
         """Check the request, load the model, spend what privacy costs, begin the masks.
 
         start : copies of the shared parameters' values, where the caller has them already
+        keeps : of a request that has the update kept
         """
-        refuse_plain(content, hospital)
         request = TrainRequest.from_records(content)
+        if keeps:
+            check_begin(content, hospital, state, request)
+        else:
+            _check_answered_at_once(content, hospital)
         hospital.training_part()  # before anything is paid for
         received = receive(request, hospital, state, models)
         hospital.check_teacher(received.totals)
-        if request.masked is None:  # what fails on the rows fails before it is paid for
+        hidden_here = is_secure(hospital)
+        if not hidden_here:  # what fails on the rows fails before it is paid for
             received.training_examples  # noqa: B018
         local, name = list(request.model.local_keys), request.algorithm
         if name not in ALGORITHMS:
@@ -88,7 +99,7 @@ class TrainingJob:
         parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
         algorithm = ALGORITHMS[name](dict(parameters), request, state, start)
         count = announced_sizes(hospital)["train"]
-        if request.masked is not None:
+        if hidden_here:
             check_weight(hospital, count)  # before anything is paid for
         private = None
         if hospital.config.privacy.enabled:
@@ -105,7 +116,7 @@ class TrainingJob:
             pending = begin_upload(asked, training_layout(shared, parameters, records), reach)
             if why := too_few(hospital.config, name, pending.limits):
                 raise RequestRefused(why)
-        return cls(hospital, received, algorithm, sorted(local), count, private, pending)
+        return cls(hospital, received, algorithm, sorted(local), count, private, pending, keeps)
 
     def answer(self, work: Callable[[], LocalUpdate] | None = None) -> Content:
         """Train, keep what stays, and make the reply of what leaves.
@@ -116,6 +127,8 @@ class TrainingJob:
         work : trains, in another way than here and now
         """
         work = work or self.work
+        if self.keeps:
+            return self._keep(work)
         if (pending := self.pending) is None:
             return self._finish(work())
 
@@ -128,6 +141,30 @@ class TrainingJob:
             return self._reply(noise)
 
         return hiding_failures(pending, self.hospital, lambda: self._finish(work()), nothing)
+
+    def _keep(self, work: Callable[[], LocalUpdate]) -> Content:
+        """Train, and keep the update. Under masks the answer tells of no failure: what is kept then
+        is what another hospital's sum hides it by, or under privacy the noise that was paid for."""
+        got, algorithm, masked = self.received, self.algorithm, is_secure(self.hospital)
+        server_round, moved = algorithm.server_round, set(algorithm.parameters)
+
+        def keep(reply: TrainReply, failed: bool = False) -> None:
+            kept = Kept.of(server_round - 1, got.arrays, moved, reply, masked)
+            replace(kept, failed=failed).save(algorithm.state)
+
+        def nothing() -> None:
+            if (private := self.private) is None:
+                keep(TrainReply(got.arrays, self.count, 1, None), failed=True)
+                return
+            noise = noise_alone(self.hospital, got.model, got.arrays, algorithm, private)
+            keep(self._plain(noise))
+
+        if masked:
+            purpose = f"train {server_round}"
+            hiding(self.hospital, purpose, lambda: keep(self._plain(work())), nothing)
+        else:
+            keep(self._plain(work()))
+        return BeginReply(server_round).to_records()
 
     def work(self) -> LocalUpdate:
         """Train, here and now."""
@@ -151,21 +188,36 @@ class TrainingJob:
         return self._reply(work)
 
     def _reply(self, work: LocalUpdate) -> Content:
+        received = self.received.arrays
+        if work.protect is not None:
+            assert self.private is not None
+            return self.private.reply(self.pending, received, work.protect, work.sensitivity)
+        reply = self._plain(work)
+        if self.pending is not None:
+            return finish_training(self.pending, self.hospital, received, reply)
+        return reply.to_records()
+
+    def _plain(self, work: LocalUpdate) -> TrainReply:
+        """What it would be in plain, of work that needs no protection any more."""
         received, algorithm, private = self.received.arrays, self.algorithm, self.private
         arrays = {key: work.arrays[key] for key in received}
         if private is not None:  # a buffer may depend on the rows, and no noise covers it
             moved = algorithm.parameters
             arrays |= {key: value for key, value in received.items() if key not in moved}
         loss, steps = None if private else work.outcome.loss, work.outcome.steps
-        if work.protect is not None:
-            assert private is not None
-            return private.reply(self.pending, received, work.protect, work.sensitivity)
         extra = algorithm.finish(arrays, steps, work.outcome.lr)
         claim = private.claim if private else None
-        reply = TrainReply(arrays, self.count, steps, loss, extra, claim)
-        if self.pending is not None:
-            return finish_training(self.pending, self.hospital, received, reply)
-        return reply.to_records()
+        return TrainReply(arrays, self.count, steps, loss, extra, claim)
+
+
+def _check_answered_at_once(content: Content, hospital: Hospital) -> None:
+    """Raise RequestRefused for plain values where answers are masked, and in a buffered run."""
+    refuse_plain(content, hospital)
+    if hospital.config.federation.buffered:
+        raise RequestRefused(
+            "this hospital's settings have federation.pace = 'buffered': an update is kept first "
+            "(train.begin), and sent in another round's sum"
+        )
 
 
 def _check_private(hospital: Hospital, model: nn.Module, local: list[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
 from wardround.client.requests.received import ModelCache, Received, receive
-from wardround.client.secagg.contributions import JUDGE, Step
+from wardround.client.secagg.asked import JUDGE, Step
 from wardround.client.secagg.masking import MaskedAsk, check_exactly, mask_sums
 from wardround.client.state import ClientState
 from wardround.client.training.evaluation import model_outputs

@@ -11,7 +11,7 @@ from functools import partial
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.sums import PrivateSum
 from wardround.client.requests.layouts import fixed_words
-from wardround.client.secagg.contributions import Step
+from wardround.client.secagg.asked import Step
 from wardround.client.secagg.failing import or_zeros
 from wardround.client.secagg.masking import MaskedAsk, check_lacking, mask_sums
 from wardround.client.state import ClientState

@@ -22,7 +22,7 @@ from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import announced_sizes
 from wardround.client.privacy.sums import PrivateSum, capped, records_of
 from wardround.client.requests.layouts import fixed_words
-from wardround.client.secagg.contributions import Step
+from wardround.client.secagg.asked import Step
 from wardround.client.secagg.failing import or_zeros
 from wardround.client.secagg.grown import Grown
 from wardround.client.secagg.masking import (

@@ -5,7 +5,7 @@ Each function returns, or raises ProtocolRefused with a sentence.
 
 from __future__ import annotations
 
-from wardround.client.secagg.contributions import Asked
+from wardround.client.secagg.asked import Asked
 from wardround.client.secagg.state import Group, Policy, Session
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg import messages as wire

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from wardround.common.protocol.masked import MaskedReply
 from wardround.common.protocol.message import Content
 
 log = logging.getLogger("wardround.client")
+T = TypeVar("T")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -41,15 +43,20 @@ def hiding_failures(
     Raises only what ends the program, what is wrong with the request itself, or what ``instead``
     raises.
     """
+    return hiding(hospital, pending.task.purpose, answer, instead or (lambda: hidden(pending)))
+
+
+def hiding(hospital: Hospital, purpose: str, work: Callable[[], T], instead: Callable[[], T]) -> T:
+    """The same of any work on rows whose failure nobody else may see: ``hiding_failures``."""
     try:
-        return answer()
+        return work()
     except (Interrupted, OtherThanBefore):
         raise
     except Exception as error:
         if hospital.tells_failures:
             raise
-        note_failure(hospital, pending.task.purpose, error)
-    return instead() if instead else hidden(pending)
+        note_failure(hospital, purpose, error)
+    return instead()
 
 
 def or_zeros(hospital: Hospital, purpose: str, sums: Callable[[], Sums], shapes: Shapes) -> Sums:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.hospital import Hospital
-from wardround.client.secagg.contributions import Asked, Clip, Step, Terms
+from wardround.client.secagg.asked import Asked, Clip, Step, Terms
 from wardround.client.secagg.failing import hiding_failures
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy

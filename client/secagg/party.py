@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache, wraps
 from typing import ParamSpec, TypeVar
 
+from wardround.client.secagg.asked import Asked
 from wardround.client.secagg.checks import (
     check_group,
     check_hello,
@@ -25,7 +26,7 @@ from wardround.client.secagg.checks import (
     check_survivors,
     check_task,
 )
-from wardround.client.secagg.contributions import Asked, aggregation_id
+from wardround.client.secagg.contributions import aggregation_id
 from wardround.client.secagg.state import Group, Memory, Policy, Session, Store
 from wardround.client.secagg.upload import PendingUpload, Seeds
 from wardround.common.errors import ProtocolRefused
@@ -252,6 +253,14 @@ class SecureClient:
         group.run, group.parts = asked.run, list(asked.step.parts)
         self._memory.save_contributions(contributions)
         self._memory.save_group(group)
+
+    @_in_turn
+    def train(self, asked: Asked) -> None:
+        """Remember by which model an update is trained that is sent later. Raises ProtocolRefused
+        as ``Contributions.train``."""
+        contributions = self._memory.contributions(asked.run)
+        contributions.train(asked)
+        self._memory.save_contributions(contributions)
 
     # --- arithmetic --------------------------------------------------------------------------
     def _make_bundle(self, group: Group, session: Session) -> wire.Bundle:

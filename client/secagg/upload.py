@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.secagg.contributions import Asked
+from wardround.client.secagg.asked import Asked
 from wardround.common.errors import ProtocolRefused
 from wardround.common.mapped import is_large, let_go, windows
 from wardround.common.secagg import messages as wire

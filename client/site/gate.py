@@ -92,7 +92,7 @@ class Gate:
                 f"{message_type}: the manifest that was accepted doesn't name the model's arrays; "
                 "the server must send the second one first"
             )
-        if request is not None and message_type in (m.TRAIN, m.EVALUATE):
+        if request is not None and message_type in (m.TRAIN, m.BEGIN, m.EVALUATE):
             config = request.get(m.CONFIG)
             if not isinstance(config, ConfigRecord):
                 raise PolicyRefused(f"the request has no '{m.CONFIG}' record")
@@ -181,7 +181,7 @@ def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> 
             f"{message_type}: the request is of run {_short(run)}, accepted was '{manifest.run}'"
         )
     algorithm = config.get(train.ALGORITHM.key)
-    if message_type == m.TRAIN and algorithm not in manifest.algorithms:
+    if message_type in (m.TRAIN, m.BEGIN) and algorithm not in manifest.algorithms:
         accepted = ", ".join(manifest.algorithms)
         raise PolicyRefused(
             f"{message_type}: the request is for algorithm {_short(algorithm)}, accepted was "

@@ -51,7 +51,7 @@ from wardround.common.trust.pki import now_utc
 
 _MANY_UNITS = 1 << 40
 """So many cost least: what they cost in truth is held against the limits once they are known."""
-_WORK = {m.STATISTICS, m.SUMS, m.TRAIN, m.EVALUATE}
+_WORK = {m.STATISTICS, m.SUMS, m.TRAIN, m.BEGIN, m.EVALUATE}
 log = logging.getLogger("wardround.client")
 
 

@@ -139,9 +139,8 @@ def _check_leaves(manifest: Manifest, config: Config) -> None:
     )
     statistics = any(leaf.message_type == m.STATISTICS for leaf in manifest.leaves)
     if config.procedure.trains:
-        expected = preparation_leaves(
-            secure, privacy, list(records), statistics, noised_sums(config)
-        )
+        noised, buffered = noised_sums(config), config.federation.buffered
+        expected = preparation_leaves(secure, privacy, list(records), statistics, noised, buffered)
     else:
         expected = procedure_leaves(secure, privacy)
     found = set(manifest.leaves)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, PrivateAttr, ValidationError, model_validator
 
 from wardround.common.config.finished import model_digest
 from wardround.common.config.overrides import Overridden
+from wardround.common.config.pace import check_pace
 from wardround.common.config.schedules import learning_rate
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, TaskError
@@ -46,6 +47,7 @@ from wardround.common.settings import (
     TrackingTable,
     TrainingTable,
     is_built_in,
+    without_pace,
 )
 from wardround.common.settings.effects import check_effects, keys_without_effect
 from wardround.common.settings.known_effects import EFFECTS
@@ -116,6 +118,7 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
+        check_pace(self)
         cohort = self.federation.clients_per_round
         if cohort is not None and cohort < self.federation.min_clients:
             raise ValueError(
@@ -223,6 +226,7 @@ class Config(Table):
             del tables["card"]
         if not self.compression.enabled:
             del tables["compression"]
+        without_pace(tables, self.federation)
         if not self.tracking.to:
             del tables["tracking"]
         elif text := self.tracking.folder:

@@ -12,6 +12,7 @@ promises something else than the hospital's own program would do.
 | statistics     | sums of any name                         | one masked vector of them     |
 | sums           | sums of any name                         | one masked vector of them     |
 | train          | arrays, the strategy's records, metrics  | one masked vector of all that |
+| train.begin    | that it is done, in a buffered run       | the same                      |
 | evaluate       | metric sums of any name                  | one masked vector of them     |
 | query.unmask   |                                          | shares of masks               |
 
@@ -28,6 +29,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from wardround.common.flower.arrays import Layout
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import DescribeReply
+from wardround.common.protocol.kept import BeginReply
 from wardround.common.protocol.leaf import Leaf, Protection
 from wardround.common.protocol.masked import KeyReply, vector_leaf
 from wardround.common.protocol.statistics import sums_leaves
@@ -51,6 +53,7 @@ def preparation_leaves(
     records: Sequence[str] = (),
     statistics: bool = True,
     noised: Collection[str] = (),
+    buffered: bool = False,
 ) -> tuple[Leaf, ...]:
     """Stage 1: everything, with one leaf '*' for each record of the model's arrays.
 
@@ -59,12 +62,15 @@ def preparation_leaves(
     records : the strategy's further array records, which mirror the parameters
     statistics : whether the task has sums to prepare data from
     noised : 'preparation' and 'evaluation', where noise is on these sums
+    buffered : whether updates are made before they are sent
     """
     leaves = DescribeReply.leaves(secure, privacy)
     if secure.enabled:
         leaves += KeyReply.leaves()
     if statistics:
         leaves += sums_leaves(m.STATISTICS, secure, OWN_NAMES, "preparation" in noised)
+    if buffered:
+        leaves += BeginReply.leaves()
     moved = moved_protection(secure, privacy)
     leaves += TrainReply.leaves(secure, privacy, (*OWN_NAMES, LOSS, STEPS), moved)
     leaves += [open_leaf(name, moved) for name in (m.ARRAYS, *records)]

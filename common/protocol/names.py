@@ -11,6 +11,8 @@ Which request and reply is what is said by their classes:
 | query.hello, .group, .keys, .unmask | ``KeyRequest``        | ``KeyReply``        |
 | query.layout                        | ``LayoutRequest``     | ``KeyReply``        |
 | train                               | ``TrainRequest``      | ``TrainReply``      |
+| train.begin                         | ``TrainRequest``      | ``BeginReply``      |
+| train, of what is kept              | ``KeptRequest``       | ``TrainReply``      |
 | evaluate                            | ``EvaluateRequest``   | ``EvaluateReply``   |
 | query.study_file                    | ``StudyFile``         | ``StudyReply``      |
 | query.study_ended                   | ``StudyEnded``        | ``StudyReply``      |
@@ -43,6 +45,8 @@ KEYS = "query.keys"
 LAYOUT = "query.layout"
 UNMASK = "query.unmask"
 TRAIN = "train"
+BEGIN = "train.begin"
+"""To train and keep the update, which ``train`` then asks for (``kept.py``)."""
 EVALUATE = "evaluate"
 STUDY_FILE = "query.study_file"
 """A part of the results of a run that has ended; it and the next are answered by a hospital's

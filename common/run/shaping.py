@@ -21,7 +21,16 @@ from wardround.common.settings import without_folders
 from wardround.common.versions import own_version
 
 SHAPES: dict[str, tuple[str, ...]] = {
-    "federation": ("name", "seed", "rounds", "clients_per_round", "initial"),
+    "federation": (
+        "name",
+        "seed",
+        "rounds",
+        "clients_per_round",
+        "initial",
+        "pace",
+        "buffer",
+        "max_staleness",
+    ),
     "data": ("test_fraction", "validation_fraction"),
     "task": ("name",),
     "training": (

@@ -27,7 +27,7 @@ from wardround.common.protocol.model import STATE_ROUND
 from wardround.common.secagg.encoding import VectorLayout
 from wardround.common.secagg.messages import SumsLayout
 from wardround.common.secagg.ring import RINGS
-from wardround.common.settings import OWN_PRIVACY, OWN_TRAINING, without_folders
+from wardround.common.settings import BUFFERED, OWN_PRIVACY, OWN_TRAINING, without_folders
 from wardround.common.trust.identity import digest, encode_parts
 
 LOSS, STEPS = "loss", "steps"
@@ -68,6 +68,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
     shared = ["name", "seed"]
     if config.training.has_horizon:  # else a run may have other rounds than were provisioned
         shared.append("rounds")
+    if config.federation.buffered:
+        shared += BUFFERED
     initial = tables["federation"]["initial"]
     tables["federation"] = {key: tables["federation"][key] for key in shared}
     if initial:  # else every hospital makes the first model itself

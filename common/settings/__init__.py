@@ -39,10 +39,12 @@ from wardround.common.settings.protection import (
     SharesTable,
 )
 from wardround.common.settings.run import (
+    BUFFERED,
     DataTable,
     EvaluationTable,
     FederationTable,
     StrategyTable,
+    without_pace,
 )
 from wardround.common.settings.statistics import StatisticsOptions
 from wardround.common.settings.task import (
@@ -58,6 +60,7 @@ from wardround.common.settings.training import OWN_TRAINING, Precision, Training
 from wardround.common.settings.trees import TreesOptions
 
 __all__ = [
+    "BUFFERED",
     "CardTable",
     "CohortTable",
     "CompressionTable",
@@ -107,4 +110,5 @@ __all__ = [
     "absolute_paths",
     "is_built_in",
     "without_folders",
+    "without_pace",
 ]

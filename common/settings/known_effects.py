@@ -13,6 +13,9 @@ _UNWEIGHTED = ("fedmedian", "fedtrimmedavg", "krum", "bulyan")
 
 EFFECTS = (
     Effect("federation.retry_wait_s", "federation.round_attempts", (1,), but=True),
+    Effect("federation.clients_per_round", "federation.pace", ("synchronous",)),
+    Effect("federation.buffer", "federation.pace", ("buffered",)),
+    Effect("federation.max_staleness", "federation.pace", ("buffered",)),
     Effect("training.lr_decay", "training.schedule", ("exponential", "step")),
     Effect("training.step_rounds", "training.schedule", ("step",)),
     Effect("training.momentum", "training.optimizer", ("sgd",)),

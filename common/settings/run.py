@@ -11,6 +11,9 @@ from wardround.common.settings.key_errors import WrongKey
 from wardround.common.settings.strategies import STRATEGIES
 from wardround.common.settings.strategy_options import StrategyOptions
 
+BUFFERED = ("pace", "buffer", "max_staleness")
+"""What all parties of a buffered run share; nobody of another one has it."""
+
 
 class FederationTable(Table):
     """``[federation]``: the run as a whole."""
@@ -24,6 +27,20 @@ class FederationTable(Table):
     rounds: int = Field(20, ge=1, le=MANY, description="how often models are sent out and averaged")
     clients_per_round: int | None = Field(
         None, ge=1, le=MANY, description="cohort size, drawn per round; left out: all hospitals"
+    )
+    pace: Literal["synchronous", "buffered"] = Field(
+        "synchronous",
+        description="`buffered`: a round is of the first `buffer` hospitals that are ready, and "
+        "the others train on: [rounds that don't wait](asynchronous.md)",
+    )
+    buffer: int | None = Field(
+        None, ge=1, le=MANY, description="K: of how many hospitals a buffered round is; to be set"
+    )
+    max_staleness: int = Field(
+        10,
+        ge=0,
+        le=MANY,
+        description="an update is dropped once more rounds than these have passed since its model",
     )
     min_clients: int = Field(
         2, ge=1, le=MANY, description="fewer accepted replies: the round is repeated"
@@ -47,6 +64,24 @@ class FederationTable(Table):
         ),
     )
     runs: PathText = Field("runs", description="where run directories are made")
+
+    @property
+    def buffered(self) -> bool:
+        """Whether rounds don't wait for whoever is slow."""
+        return self.pace == "buffered"
+
+    @property
+    def cohort(self) -> int | None:
+        """The most hospitals that a round asks for an update; None: all of them."""
+        return self.buffer if self.buffered else self.clients_per_round
+
+
+def without_pace(tables: dict[str, Any], table: FederationTable) -> None:
+    """Take out of settings as they are written what isn't there where rounds are synchronous: so
+    they are the same bytes as before there was a choice."""
+    if not table.buffered:
+        for key in BUFFERED:
+            tables["federation"].pop(key, None)
 
 
 class DataTable(Table):

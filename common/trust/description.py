@@ -24,7 +24,7 @@ from wardround.common.address import ADDRESS, split_address
 from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ProvisionError
 from wardround.common.names import HOSPITAL_NAME, SERVER, Kind, is_name
-from wardround.common.settings import without_folders
+from wardround.common.settings import without_folders, without_pace
 from wardround.common.trust.identity import KEY_BYTES, Roster, digest
 from wardround.common.trust.pki import verify_signature
 
@@ -215,6 +215,7 @@ def study_tables(config: Config) -> dict[str, Any]:
         del tables["card"]
     if not config.compression.enabled:
         del tables["compression"]
+    without_pace(tables, config.federation)
     del tables["data"]["path"]
     del tables["federation"]["runs"]
     # that the first model is from a file is everybody's affair, where the file lies is not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wardround.common.errors import NobodyContributed, RoundFailed
@@ -22,6 +22,11 @@ class KnownModel:
     first_model: str
 
 
+def first_ready(here_s: Mapping[str, float], count: int) -> list[str] | None:
+    """The first ``count``, by when their updates came; None where there aren't so many."""
+    return sorted(here_s, key=lambda name: here_s[name])[:count] if len(here_s) >= count else None
+
+
 @dataclass(frozen=True)
 class Host:
     """The host of a federation.
@@ -37,6 +42,12 @@ class Host:
     gone : names of those who can't be asked now by such a decision of their own
     present : of members that could train, those that a cohort may be drawn from now
     on_members : is told who was found to take part, before more of them are waited for
+    due : of hospitals that are told to train in a round: when each one's update will be here, by
+        the host's own clock; with when each was to be done with what it was told before, where that
+        was given up. None: its clock is when answers come
+    first : of kept updates, by when each was or will be here, in the order that decides where that
+        is the same: who are the first so many that are here together. None: not so many yet.
+        Raises RoundFailed where there never will be
     go_on : how a run that stopped goes on, as the end of a sentence
     anew : how another run is begun, the same
     """
@@ -47,6 +58,8 @@ class Host:
     departures: Callable[[], int] = lambda: 0
     gone: Callable[[], Collection[str]] = frozenset
     present: Callable[[Sequence[Member]], Sequence[Member]] = lambda members: members
+    due: Callable[[int, Mapping[str, float]], Mapping[str, float] | None] = lambda *told: None
+    first: Callable[[Mapping[str, float], int], list[str] | None] = first_ready
     on_members: Callable[[Sequence[Member]], None] = lambda members: None
     go_on: str = "go on with the same run directory"
     anew: str = "begin another run"

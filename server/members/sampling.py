@@ -29,9 +29,10 @@ def draw_cohort(
 
 def fewest_hospitals(config: Config) -> int:
     """The fewest hospitals that a round can be made of, by ``min_clients`` and, where masks are on,
-    ``min_cohort``."""
-    secure = config.secure_aggregation
-    return max(config.federation.min_clients, secure.min_cohort if secure.enabled else 1)
+    ``min_cohort``; where rounds are buffered, by ``buffer``."""
+    secure, federation = config.secure_aggregation, config.federation
+    masked = secure.min_cohort if secure.enabled else 1
+    return max(federation.min_clients, masked, federation.buffer or 1)
 
 
 def largest_weight(config: Config, weighting: str, members: Sequence[Member]) -> int:

@@ -101,7 +101,7 @@ def preparation_manifest(
         procedure=config.procedure.called,
         steps=planned_steps(config),
         rounds=planned_rounds(config),
-        cohort=min(len(roster), config.federation.clients_per_round or len(roster)),
+        cohort=min(len(roster), config.federation.cohort or len(roster)),
         uploads=uploads_of(config),
         largest_weight=None,
         first_model="",
@@ -126,7 +126,8 @@ def _leaves(
     if config.procedure.trains:
         records = list(plan.ours.reply_records({})) if plan.ours else []
         statistics = phases_of(config, task) > 0
-        return preparation_leaves(secure, privacy, records, statistics, noised_sums(config))
+        noised, buffered = noised_sums(config), config.federation.buffered
+        return preparation_leaves(secure, privacy, records, statistics, noised, buffered)
     make_procedure(config, task)  # what doesn't go together is said before anybody is asked
     return procedure_leaves(secure, privacy)
 

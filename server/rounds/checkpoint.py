@@ -44,6 +44,8 @@ class FederationState:
     largest_weight : what a hospital's update counts for at most in a masked sum; fixed with the
         run's first model, as hospitals accept it with the plan. 0 in files of before
     first_model : digest (hexadecimal) of the shared arrays of round 0; '' in files of before
+    ready : of a buffered run, by hospital: the version that a kept update was trained on, and when
+        it is here by the host's clock
     figure_sums : by round, of the models whose figures a run may end with: the best one and the
         newest that was evaluated
     """
@@ -64,6 +66,7 @@ class FederationState:
     frozen: str = ""
     largest_weight: int = 0
     first_model: str = ""
+    ready: dict[str, tuple[int, float]] = field(default_factory=dict)
     figure_sums: dict[int, KeptSums] = field(default_factory=dict)
 
     def keep_sums(self, *evaluations: KeptSums) -> None:
@@ -104,6 +107,8 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
     }
     if state.frozen:
         tree["frozen"] = state.frozen
+    if state.ready:
+        tree["ready"] = {name: list(one) for name, one in state.ready.items()}
     if state.figure_sums:
         tree["figure_sums"] = [one.about() for one in state.figure_sums.values()]
     path = checkpoint_path(folder, state.round)
@@ -136,6 +141,7 @@ def read_checkpoint(path: Path) -> FederationState:
             frozen=str(tree.get("frozen", "")),
             largest_weight=int(tree.get("largest_weight", 0)),
             first_model=str(tree.get("first_model", "")),
+            ready={str(k): (int(v), float(at)) for k, (v, at) in tree.get("ready", {}).items()},
             figure_sums=by_round(
                 KeptSums.of(_section(arrays, f"sums/{about['round']}/"), about)
                 for about in tree.get("figure_sums", [])

@@ -80,6 +80,9 @@ class Evaluator:
             asked = evaluated(runner.participants.members, self._config)
             last = state.round == self._config.federation.rounds
             asked = runner.participants.budgets.evaluating(asked, last)
+            if not last:  # who trains meanwhile would answer when that is done
+                busy = runner.participants.at_work()
+                asked = [member for member in asked if member.name not in busy]
             if runner.entries.of_hospitals:  # what is never trained there would be measured
                 asked = [member for member in asked if member.trains]
             best = state.best_round if self._config.evaluation.select == "best" else None

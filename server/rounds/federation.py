@@ -37,6 +37,8 @@ from wardround.server.members.sampling import (
     largest_weight,
     training,
 )
+from wardround.server.rounds.able import able, budgets_spent
+from wardround.server.rounds.buffer import Buffer
 from wardround.server.rounds.checkpoint import (
     FederationState,
     newest_checkpoint,
@@ -83,6 +85,7 @@ class Federation:
         self._run_directory, self._observer = parts.run_directory, parts.observer
         self._journal = Journal(parts.run_directory.journal if parts.keep_journal else None)
         self._evaluator = Evaluator(parts)
+        self._buffer: Buffer | None = None
         self._lost = 0  # rounds in a row, up to the present one
 
     def run(self, grid: Grid) -> FederationOutcome:
@@ -119,6 +122,8 @@ class Federation:
             figures=FigureMaker(self._config, self._task, totals),
             largest_weight=state.largest_weight,
         )
+        if self._config.federation.buffered:
+            self._buffer = Buffer.of(self._parts, runner, grid, plan.algorithm, state)
         norm = state.clipping_norm or self._config.privacy.clipping_norm
         cohort = len(training(participants.members))
         expected = runner.expected(state.round + 1, state.model, cohort, norm)
@@ -151,36 +156,6 @@ class Federation:
         self._run_directory.update(ended_early=reason)
 
     # --- set-up ------------------------------------------------------------------------------
-    def _able(self, participants: Participants) -> Sequence[Member]:
-        """Members whose privacy budget allows a round, and who haven't stopped. Raises
-        BudgetsSpent if too few."""
-        if (reason := self._budgets_spent(participants)) is not None:
-            raise BudgetsSpent(reason)
-        members, budgets = training(participants.members), participants.budgets
-        out = budgets.spent | budgets.stopped
-        return [member for member in members if member.name not in out] if out else members
-
-    def _budgets_spent(self, participants: Participants) -> str | None:
-        """Why no further round can be made; None where one can."""
-        spent, stopped = participants.budgets.spent, participants.budgets.stopped
-        if not (out := spent | stopped):
-            return None
-        members = training(participants.members)
-        able = sum(member.name not in out for member in members)
-        needed = fewest_hospitals(self._config)
-        if able >= needed:
-            return None
-        if stopped:
-            return (
-                f"{', '.join(sorted(stopped))} stopped taking part after failures, {able} of "
-                f"{len(members)} hospitals are left, and a round needs {needed}; a person there "
-                "must look: `wardround client resume KIT`"
-            )
-        return (
-            f"{len(spent)} of {len(members)} hospitals have spent their privacy budget, and a "
-            f"round needs {needed}; {_LIMIT}"
-        )
-
     def _first_arrays(self, initial: Initial | None, model: nn.Module, form: ModelForm) -> Arrays:
         """The first model's shared entries: as the task makes them, or from the file of
         ``federation.initial``."""
@@ -265,7 +240,9 @@ class Federation:
         row = round_line(server_round, attempt, cohort, trained, secure)
         if lost:
             row["lost"] = lost
-        if due or self._budgets_spent(runner.participants) is not None:
+        if self._buffer:
+            state.ready = self._buffer.over(row, self._is_last(server_round))
+        if due or budgets_spent(runner.participants, self._config) is not None:
             row = self._evaluator.add_figures(row, runner, state)
         self._run_directory.append_round(row)
         self._commit(state, plan)
@@ -304,16 +281,19 @@ class Federation:
             self._host.wait_ready(False)
             try:
                 participants.look_again()
-                cohort = self._cohort(participants, server_round, attempt)
+                cohort = self._cohort(runner, state, server_round, attempt)
                 self._journal.attempt = attempt
                 self._observer.round_started(server_round, [x.name for x in cohort], attempt)
+                requests = (
+                    self._buffer.requests(server_round, state.model) if self._buffer else None
+                )
                 result = runner.train(
-                    server_round, state.model, cohort, state.accepted, state.clipping_norm
+                    server_round, state.model, cohort, state.accepted, state.clipping_norm, requests
                 )
                 return result, cohort, attempt
             except RoundFailed as error:
                 self._observer.round_failed(server_round, attempt, str(error))
-                self._able(participants)
+                able(participants, self._config)
                 spoiled = self._journal.pending.is_spoiled(f"train {server_round}")
                 over = spoiled or isinstance(error, NobodyContributed | PartlyFailed)
                 if over or not attempts.another():
@@ -323,17 +303,23 @@ class Federation:
                 time.sleep(federation.retry_wait_s)
         raise AssertionError("unreachable: attempts don't end by themselves")
 
-    def _cohort(self, participants: Participants, server_round: int, attempt: int) -> list[Member]:
+    def _cohort(
+        self, runner: RoundRunner, state: FederationState, server_round: int, attempt: int
+    ) -> list[Member]:
         """Whom an attempt at a round asks. Raises RoundFailed where nobody can be."""
         federation, purpose = self._config.federation, f"train {server_round}"
+        participants, buffer = runner.participants, self._buffer
         if begun := self._journal.begun(purpose):  # whoever of it is here
             if cohort := [one for one in participants.members if one.name in begun]:
-                return cohort
-        able = here(self._host.present(self._able(participants)), self._host.gone())
-        if out := self._journal.pending.out(purpose):
-            able = [one for one in able if one.name not in out]
+                return buffer.again(server_round, cohort) if buffer else cohort
+        out, asked = self._journal.pending.out(purpose), able(participants, self._config)
+        if buffer:
+            return buffer.next_group(server_round, state.model, asked, out)
+        asked = here(self._host.present(asked), self._host.gone())
+        if out:
+            asked = [one for one in asked if one.name not in out]
         cohort = draw_cohort(
-            able, federation.clients_per_round, federation.seed, server_round, attempt
+            asked, federation.clients_per_round, federation.seed, server_round, attempt
         )
         if not cohort:  # a strategy would wait for somebody for ever
             raise RoundFailed("nobody who is here has rows to train on")
@@ -388,9 +374,3 @@ class Federation:
         return FederationOutcome(
             chosen.model, chosen.totals, chosen.round, members, form, chosen.accepted
         )
-
-
-_LIMIT = (
-    "privacy.epsilon must fit into what is left of a hospital's limit over all its runs: "
-    "max_epsilon_total of its site.toml, else privacy.epsilon_limit, else privacy.epsilon itself"
-)

@@ -6,7 +6,7 @@ gatherer and plan are made anew; whose privacy budget is spent is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from wardround.common.errors import ConfigError, DataError, RoundFailed
@@ -35,6 +35,7 @@ class Participants:
     ----------
     gatherer : asks the present members
     budgets : whose privacy budget is spent
+    at_work : gives the names of those who train and answer nothing until that is done
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Participants:
         self._parts, self._config, self._grid = parts, parts.config, grid
         self._settings, self._journal = settings, journal
         self.budgets = Budgets()
+        self.at_work: Callable[[], Collection[str]] = frozenset
         self._membership = Membership(
             grid=grid,
             config=parts.config,

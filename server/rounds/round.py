@@ -20,6 +20,7 @@ from wardround.common.flower.arrays import Arrays, Layout, layout_of
 from wardround.common.flower.hosting import Grid, Message
 from wardround.common.model.saved import ModelForm
 from wardround.common.protocol.totals import Totals
+from wardround.common.protocol.train import PrivacyTerms
 from wardround.common.run.sums import KeptSums
 from wardround.server.gathering.gatherer import (
     Evaluated,
@@ -122,7 +123,7 @@ class RoundRunner:
         self.config, self.plan, self._task = settings.config, settings.plan, settings.task
         self.participants, self.entries = participants, form.entries
         self._figure_maker = figures
-        self._strategy = AskedStrategy(
+        self.strategy = AskedStrategy(
             self.plan, seed=self.config.federation.seed, grid=grid, totals=totals, form=form
         )
 
@@ -143,20 +144,23 @@ class RoundRunner:
         cohort: list[Member],
         state_rounds: dict[str, int],
         clipping_norm: float | None = None,
+        requests: list[Message] | None = None,
     ) -> TrainResult:
         """Train one cohort and aggregate. Raises RoundFailed if too few replies are accepted.
 
         shared : the model's shared entries, as the last round left them; they stay as they are
         state_rounds : by hospital, the round it was last accepted in
         clipping_norm : None in the first round: the configuration's
+        requests : what the cohort is asked where its updates were made before (``buffer.py``)
         """
         started = time.monotonic()
         norm = clipping_norm or self.config.privacy.clipping_norm
-        requests = self._train_requests(server_round, shared, cohort, state_rounds, norm)
+        if requests is None:
+            requests = self._train_requests(server_round, shared, cohort, state_rounds, norm)
         expected = self.expected(server_round, shared, len(cohort), norm)
         layout, release = expected.layout, expected.release
         gathered = self.gatherer.train(server_round, requests, cohort, expected)
-        model, loss = self._strategy.aggregate(server_round, gathered, layout)
+        model, loss = self.strategy.aggregate(server_round, gathered, layout)
         if release is not None and gathered.quantile is not None:
             norm = release.next_norm(norm, gathered.quantile)
         seconds = time.monotonic() - started
@@ -195,7 +199,7 @@ class RoundRunner:
             return result
         addressees = self.gatherer.addressees(members)
         best = (best_round or 0) if self.entries.of_hospitals else 0
-        requests = self._strategy.evaluate_requests(
+        requests = self.strategy.evaluate_requests(
             server_round, shared, addressees, state_rounds, best
         )
         result.gathered = self.gatherer.evaluate(
@@ -227,6 +231,11 @@ class RoundRunner:
         if result.noised:
             result.intervals[split] = measured.intervals
 
+    def terms(self, cohort: int, clipping_norm: float | None = None) -> PrivacyTerms | None:
+        """What a private run's hospitals are proposed, so many in a round; None in another one."""
+        norm = clipping_norm or self.config.privacy.clipping_norm
+        return self.privacy.terms(cohort, norm) if self.privacy else None
+
     def _train_requests(
         self,
         server_round: int,
@@ -235,9 +244,9 @@ class RoundRunner:
         states: dict[str, int],
         clipping_norm: float,
     ) -> list[Message]:
-        terms = self.privacy.terms(len(cohort), clipping_norm) if self.privacy else None
+        terms = self.terms(len(cohort), clipping_norm)
         addressees = self.gatherer.addressees(cohort)
-        return self._strategy.train_requests(server_round, shared, addressees, states, terms)
+        return self.strategy.train_requests(server_round, shared, addressees, states, terms)
 
     def _record_layouts(self, layout: Layout) -> dict[str, Layout]:
         ours = self.plan.ours
@@ -252,4 +261,4 @@ class RoundRunner:
             for name, value in part.items()
         }
         if figures and result.request is not None:
-            self._strategy.tell(server_round, result.request, figures)
+            self.strategy.tell(server_round, result.request, figures)

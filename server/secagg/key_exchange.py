@@ -150,7 +150,7 @@ class KeyExchange:
 
     def _check_settings(self, trains: int, members: int) -> None:
         """Say now, by key, what would fail in every round."""
-        cohort = min(trains, self._config.federation.clients_per_round or trains)
+        cohort = min(trains, self._config.federation.cohort or trains)
         if cohort < self._table.min_cohort:
             raise self._config.error(
                 "secure_aggregation.min_cohort",

@@ -115,8 +115,12 @@ def build_strategy(config: Config) -> StrategyPlan:
 
 def check_hospitals(config: Config, hospitals: int) -> None:
     """Raise ConfigError, by key, for options that don't go with so many hospitals."""
-    settings = config.strategy.settings
-    cohort = min(hospitals, config.federation.clients_per_round or hospitals)
+    settings, buffer = config.strategy.settings, config.federation.buffer
+    if buffer is not None and buffer > hospitals:
+        raise config.error(
+            "federation.buffer", f"is {buffer}, and there are {hospitals} hospitals; lower it"
+        )
+    cohort = min(hospitals, config.federation.cohort or hospitals)
     if settings is not None and (found := settings.why_not(cohort)):
         key, why = found
         raise config.error(f"strategy.{key}", f"'{config.strategy.name}': {why}")

@@ -58,7 +58,7 @@ class Auto(Executor):
 
     def answers(self, messages: Iterable[Message], clients: Clients) -> Iterator[Message]:
         listed = list(messages)
-        if not self._picked and listed and listed[0].metadata.message_type == m.TRAIN:
+        if not self._picked and listed and listed[0].metadata.message_type in (m.TRAIN, m.BEGIN):
             self._picked = True
             self._pick(listed, clients)
         yield from self._now.answers(listed, clients)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from flwr.app import Message
 
-from wardround.common.protocol import names as m
+from wardround.common.protocol.kept import is_work
 from wardround.simulations.clients import Clients
 from wardround.simulations.executors.at_once import TrainingAtOnce, evaluate_together
 from wardround.simulations.executors.base import Executor
@@ -40,7 +40,7 @@ class Cohort(Executor):
     def answers(self, messages: Iterable[Message], clients: Clients) -> Iterator[Message]:
         waiting: list[Message] = []
         for message in messages:
-            if message.metadata.message_type == m.TRAIN and not is_group(message):
+            if is_work(message.metadata.message_type, message.content) and not is_group(message):
                 waiting.append(message)
                 continue
             yield from train_messages(waiting, clients, self._trainers)

@@ -88,7 +88,12 @@ def _begin(message: Message, clients: Clients, start: dict[str, Tensor] | None) 
     try:
         content = own_copy(message).content
         job = TrainingJob.begin(
-            clients.models, content, clients.hospital(node_id), clients.state(node_id), start
+            clients.models,
+            content,
+            clients.hospital(node_id),
+            clients.state(node_id),
+            start,
+            keeps=message.metadata.message_type == m.BEGIN,
         )
         state = job.received.model.state_dict()
         personal = {key: state[key].detach().cpu().numpy().copy() for key in job.local}

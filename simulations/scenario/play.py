@@ -13,7 +13,7 @@ client goes. A client that drops out is noticed at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ from wardround.server.members.member import Member
 from wardround.server.members.sampling import fewest_hospitals
 from wardround.simulations.population.virtual import ClientNames
 from wardround.simulations.scenario.clients import ScenarioClients, trained_examples
-from wardround.simulations.scenario.file import ScenarioFile
+from wardround.simulations.scenario.file import DAY_S, ScenarioFile
 
 Index = NDArray[np.int64]
 DROPPED = "simulated dropout (simulation.dropout)"
-_PURPOSES = {m.TRAIN: "dropout", m.UNMASK: "unmask dropout"}
+_PURPOSES = {m.TRAIN: "dropout", m.BEGIN: "dropout", m.UNMASK: "unmask dropout"}
 _EXACT_BYTES = 24
 
 
@@ -78,7 +78,10 @@ class Scenario:
         if self._clients is not None:
             dropout = self._clients.dropout
         unmask = np.broadcast_to(np.float64(table.unmask_dropout), count)
-        self._probability = {m.TRAIN: dropout, m.UNMASK: unmask}
+        self._buffered = config.federation.buffered
+        # one that drops out does so when it is to train, not when it sends what it has
+        self._strikes = m.BEGIN if self._buffered else m.TRAIN
+        self._probability = {self._strikes: dropout, m.UNMASK: unmask}
         self._fails = {kind: bool(chance.any()) for kind, chance in self._probability.items()}
         self._asked: dict[str, tuple[int, Index]] = {}
         self._drawn: dict[tuple[str, int, int], NDArray[np.float64]] = {}
@@ -100,6 +103,8 @@ class Scenario:
             on_model=self.on_model,
             wait_ready=self.wait_ready,
             present=self.present,
+            due=self.due,
+            first=self.first,
             go_on=go_on,
         )
 
@@ -119,7 +124,7 @@ class Scenario:
         index = np.fromiter(map(self._index, names), np.int64, len(names))
         dropped = self._draws(kind, server_round, index) < self._probability[kind][index]
         reasons = {int(i): DROPPED for i in index[dropped]}
-        if kind == m.TRAIN and self._clients is not None:
+        if kind == m.TRAIN and self._clients is not None and not self._buffered:
             reasons = self._times(self._clients, index, dropped) | reasons
         return {self._names[i]: reason for i, reason in reasons.items()}
 
@@ -131,7 +136,7 @@ class Scenario:
         return [member for member in members if there[self._index(member.name)]]
 
     def _may_fail(self, kind: str) -> bool:
-        if kind == m.TRAIN and self._clients is not None:
+        if kind == m.TRAIN and self._clients is not None and not self._buffered:
             return True
         return self._fails.get(kind, False)
 
@@ -198,13 +203,15 @@ class Scenario:
             records = expected.all_records
             vector = training_layout(expected.layout, expected.parameters, records)
             up = vector.update_size * secure.bits / 8 + vector.exact_size * _EXACT_BYTES
+        elif self._buffered:  # the present model comes once more
+            down *= 2
         self._bytes, self._seconds = (down, up), None
 
     # --- the clock ------------------------------------------------------------------------------
     def wait_ready(self, everyone: bool) -> None:
         """Before an attempt at a round: the one before has taken its time, and the clock goes on
         until enough clients are there. Raises RoundFailed if that will never be."""
-        if self._clients is None:
+        if self._clients is None or self._buffered:
             return
         self.time_s += self._attempt_s
         self._attempt_s = 0.0
@@ -216,6 +223,45 @@ class Scenario:
                 "arrives_s, leaves_s or daily there, or lower federation.min_clients"
             )
         self.time_s = ready
+
+    # --- buffered rounds ------------------------------------------------------------------------
+    def due(self, server_round: int, before: Mapping[str, float]) -> Mapping[str, float]:
+        """When updates are here that hospitals begin to make now, or once they are done with what
+        they were told before and are here: each trains whatever the hour, and answers when it is
+        here again. Without a scenario all take as long, and the round counts."""
+        clients = self._clients
+        if clients is None:
+            return dict.fromkeys(before, float(server_round))
+        index = np.array([self._index(name) for name in before], dtype=np.int64)
+        takes, found = self._round_seconds(clients), {}
+        for i, (name, busy_s) in zip(index.tolist(), before.items(), strict=True):
+            begins = float(clients.presence.next(max(self.time_s, busy_s))[i])
+            ends = begins + float(takes[i])
+            found[name] = float(clients.presence.next(ends)[i]) if math.isfinite(ends) else math.inf
+        return found
+
+    def first(self, here_s: Mapping[str, float], count: int) -> list[str]:
+        """The first ``count`` whose updates are ready while they are here together; the clock goes
+        on until then. Raises RoundFailed if that will never be."""
+        names = sorted(here_s, key=lambda name: here_s[name])
+        if self._clients is None:
+            return names[:count]
+        ready = np.array([here_s[name] for name in names])
+        now = max(self.time_s, float(np.partition(ready, count - 1)[count - 1]))
+        presence, index = self._clients.presence, [self._index(name) for name in names]
+        last = now + 4 * DAY_S  # then days repeat
+        while now < min(last, math.inf):
+            there = (ready <= now) & presence.at(now)[index]
+            if there.sum() >= count:
+                self.time_s = now
+                return [names[k] for k in np.flatnonzero(there)[:count].tolist()]
+            comes = presence.next(now)[index]
+            events = np.concatenate([ready[ready > now], comes[comes > now]])
+            now = float(events.min(initial=math.inf))
+        raise RoundFailed(
+            f"the scenario never has {count} clients with updates at once after {self.time_s:g} s; "
+            "change leaves_s or daily there, or lower federation.buffer"
+        )
 
     def commit(self, row: dict[str, Any]) -> None:
         """Add the round's simulated time to its line, failed attempts and waiting included."""

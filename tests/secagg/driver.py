@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wardround.client.secagg.contributions import Asked, Step, Terms
+from wardround.client.secagg.asked import Asked, Step, Terms
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Group, Memory, Policy, Session
 from wardround.client.secagg.upload import PendingUpload

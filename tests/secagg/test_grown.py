@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.secagg.driver import CONTENT
 from tests.secagg.test_opened_once import RUN, ask
-from wardround.client.secagg.contributions import Asked, Contributions, OtherThanBefore, Step
+from wardround.client.secagg.asked import Asked, Step
+from wardround.client.secagg.contributions import Contributions, OtherThanBefore
 from wardround.client.secagg.grown import Grown
 from wardround.common.errors import RequestRefused
 from wardround.common.figures.sums import Sums

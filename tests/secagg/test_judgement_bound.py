@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.secagg.test_opened_once import RUN, ask, brought
-from wardround.client.secagg.contributions import JUDGE, Asked, Contributions, OtherThanBefore
+from wardround.client.secagg.asked import JUDGE, Asked
+from wardround.client.secagg.contributions import Contributions, OtherThanBefore
 from wardround.client.secagg.state import RUN_FORMAT, Group
 from wardround.common.errors import ProtocolRefused, SharesGiven
 

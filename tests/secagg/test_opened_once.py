@@ -20,7 +20,8 @@ from tests.secagg.driver import (
     some_numbers,
     summing,
 )
-from wardround.client.secagg.contributions import Asked, Contributions, Step, Sum
+from wardround.client.secagg.asked import Asked, Step
+from wardround.client.secagg.contributions import Contributions, Sum
 from wardround.client.secagg.state import Memory
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.content import Digests

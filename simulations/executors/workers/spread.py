@@ -89,7 +89,7 @@ class Spread(Executor):
         training: SpreadTraining,
         *,
         evaluate: Callable[[Group], EvaluationSums] = evaluate_together,
-        kinds: Collection[str] | None = (m.TRAIN, m.EVALUATE),
+        kinds: Collection[str] | None = (m.TRAIN, m.BEGIN, m.EVALUATE),
     ) -> None:
         self.name = name
         self.work = GroupWork(training.train, evaluate)

@@ -17,7 +17,8 @@ from wardround.client.data.shard import OwnShard
 from wardround.client.privacy.ledger import Ledger
 from wardround.client.privacy.round import announced_sizes
 from wardround.client.requests.steps import AskedStep, answer_step, begin_step
-from wardround.client.secagg.contributions import Asked, Contributions, OtherThanBefore, Step
+from wardround.client.secagg.asked import Asked, Step
+from wardround.client.secagg.contributions import Contributions, OtherThanBefore
 from wardround.client.secagg.masking import check_exactly
 from wardround.client.state import ClientState
 from wardround.common.config.load import Config, parse_config
