@@ -88,13 +88,7 @@ class TrainingJob:
         hidden_here = is_secure(hospital)
         if not hidden_here:  # what fails on the rows fails before it is paid for
             received.training_examples  # noqa: B018
-        local, name = list(request.model.local_keys), request.algorithm
-        if name not in ALGORITHMS:
-            raise RequestRefused(
-                f"this client doesn't know the algorithm '{one_line(name, 40)}'; update wardround"
-            )
-        if ALGORITHMS[name].has_own_model and hospital.config.strategy.keeps != "model":
-            raise RequestRefused(f"algorithm '{name}' goes with the strategy of that name only")
+        local, name = list(request.model.local_keys), _known(request.algorithm, hospital)
         entries = Entries.of(received.model, local)
         parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
         algorithm = ALGORITHMS[name](dict(parameters), request, state, start)
@@ -208,6 +202,16 @@ class TrainingJob:
         extra = algorithm.finish(arrays, steps, work.outcome.lr)
         claim = private.claim if private else None
         return TrainReply(arrays, self.count, steps, loss, extra, claim)
+
+
+def _known(algorithm: str, hospital: Hospital) -> str:
+    if algorithm not in ALGORITHMS:
+        raise RequestRefused(
+            f"this client doesn't know the algorithm '{one_line(algorithm, 40)}'; update wardround"
+        )
+    if ALGORITHMS[algorithm].has_own_model and hospital.config.strategy.keeps != "model":
+        raise RequestRefused(f"algorithm '{algorithm}' goes with the strategy of that name only")
+    return algorithm
 
 
 def _check_answered_at_once(content: Content, hospital: Hospital) -> None:

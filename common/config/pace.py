@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from wardround.common.settings import (
+    CompressionTable,
+    FederationTable,
+    PrivacyTable,
+    ProcedureTable,
+    SecureAggregationTable,
+    SimulationTable,
+    StrategyTable,
+)
 from wardround.common.settings.key_errors import WrongKey
-
-if TYPE_CHECKING:
-    from wardround.common.config.load import Config
 
 CARRIED_BY = ("fedavg", "fedprox", "fedavgm", "fedadam", "fedadagrad", "fedyogi")
 """Strategies that need nothing of a round but the mean of changes, whatever each one's start."""
 
 
-def check_pace(config: Config) -> None:
+class Settings(Protocol):
+    """The tables of a configuration that have a say in it."""
+
+    @property
+    def federation(self) -> FederationTable: ...
+    @property
+    def strategy(self) -> StrategyTable: ...
+    @property
+    def procedure(self) -> ProcedureTable: ...
+    @property
+    def compression(self) -> CompressionTable: ...
+    @property
+    def simulation(self) -> SimulationTable: ...
+    @property
+    def secure_aggregation(self) -> SecureAggregationTable: ...
+    @property
+    def privacy(self) -> PrivacyTable: ...
+
+
+def check_pace(config: Settings) -> None:
     """Raise WrongKey for the first setting that a buffered run can't have."""
     if not config.federation.buffered:
         return
@@ -22,7 +47,7 @@ def check_pace(config: Config) -> None:
             raise WrongKey(*found)
 
 
-def _group(config: Config) -> tuple[str, str] | None:
+def _group(config: Settings) -> tuple[str, str] | None:
     """How many a round is of."""
     federation, secure = config.federation, config.secure_aggregation
     if federation.buffer is None:
@@ -42,7 +67,7 @@ def _group(config: Config) -> tuple[str, str] | None:
     return None
 
 
-def _training(config: Config) -> tuple[str, str] | None:
+def _training(config: Settings) -> tuple[str, str] | None:
     """What is trained, and what is made of it."""
     name, why = config.strategy.name, "federation.pace = 'buffered' adds changes of several models"
     if not config.procedure.trains:
@@ -72,7 +97,7 @@ def _training(config: Config) -> tuple[str, str] | None:
     return None
 
 
-def _privacy(config: Config) -> tuple[str, str] | None:
+def _privacy(config: Settings) -> tuple[str, str] | None:
     """Noise that is still what was promised once an update is scaled by its staleness."""
     table = config.privacy
     if not table.enabled:

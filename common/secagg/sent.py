@@ -10,7 +10,7 @@ from wardround.common.secagg import messages as wire
 
 _PARTY, _CHECKS = "client.secagg.party.SecureClient", "client.secagg.checks"
 _GROUP = f"{_CHECKS}.check_group"
-_TERMS = "client.secagg.contributions.Terms.check"
+_TERMS = "client.secagg.asked.Terms.check"
 _SAFE = (
     "safe with its own `colluding`: worked out from the proof's conditions (`common.secagg.safety`)"
 )

@@ -263,7 +263,7 @@ def test_each_field_is_held() -> None:
 # --- that it would be found: the same server where a check is missing -----------------------------
 Unchecked = Callable[..., None]
 CHECKS = {
-    "terms": ["wardround.client.secagg.contributions.Terms.check"],
+    "terms": ["wardround.client.secagg.asked.Terms.check"],
     "once": [
         "wardround.client.secagg.contributions.Contributions.check",
         "wardround.client.secagg.contributions.Contributions.open",

@@ -20,6 +20,7 @@ _PATIENT = ('privacy.unit="patient"', *_EXAMPLE[1:])
 _HOSPITAL = ('privacy.unit="hospital"', *_EXAMPLE[1:])
 _ADAPTIVE = ('privacy.clipping="adaptive"',)
 _SUMMED = ("training.local_steps=1",)
+_BUFFERED = ('federation.pace="buffered"', "federation.buffer=3")
 _BEST = ('evaluation.select="best"',)
 _JUDGED = (
     *("federation.rounds=1", "data.test_fraction=0.5", "simulation.baselines=false"),
@@ -149,6 +150,7 @@ def _plain() -> dict[str, Scenario]:
         "feddyn": Scenario((*_PLAIN, *_strategy("feddyn", "alpha=0.5")), exact=True),
         "fednova": Scenario((*_PLAIN, *_strategy("fednova")), exact=True),
         "fedmedian": Scenario((*_PLAIN, *_strategy("fedmedian")), exact=True),
+        "buffered": Scenario((*_PLAIN, *_BUFFERED)),
         "personal entries": Scenario((*_PLAIN, *personal), exact=True),
         "personal entries, scaffold": Scenario(
             (*_PLAIN, *personal, *_strategy("scaffold")), exact=True
@@ -185,6 +187,7 @@ def _masked() -> dict[str, Scenario]:
         "masked, buffers and a frozen entry": Scenario(
             _MASKED, task={"counts": True, "frozen": True}
         ),
+        "masked, buffered": Scenario((*_MASKED, *_BUFFERED)),
         "masked scaffold": Scenario((*_MASKED, *_strategy("scaffold"))),
         "masked, personal entries, best round": Scenario(
             (*_MASKED, 'strategy.personal_layers=["*bias"]', *_BEST)
