@@ -34,6 +34,7 @@ from wardround.client.state import ClientState
 from wardround.common.errors import RequestRefused
 from wardround.common.flower.arrays import layout_of
 from wardround.common.model.entries import Entries, Kind
+from wardround.common.model.factors import check_factors
 from wardround.common.privacy.incompatible import check_model, check_settings, check_task
 from wardround.common.protocol.kept import BeginReply
 from wardround.common.protocol.message import Content
@@ -89,6 +90,7 @@ class TrainingJob:
         if not hidden_here:  # what fails on the rows fails before it is paid for
             received.training_examples  # noqa: B018
         local, name = list(request.model.local_keys), _known(request.algorithm, hospital)
+        check_factors(hospital.config, hospital.task.low_rank(received.model), local)
         entries = Entries.of(received.model, local)
         parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
         algorithm = ALGORITHMS[name](dict(parameters), request, state, start)
@@ -200,6 +202,9 @@ class TrainingJob:
             arrays |= {key: value for key, value in received.items() if key not in moved}
         loss, steps = None if private else work.outcome.loss, work.outcome.steps
         extra = algorithm.finish(arrays, steps, work.outcome.lr)
+        if (factors := self.hospital.task.low_rank(self.received.model)) is not None:
+            run_seed, server_round = self.hospital.config.federation.seed, algorithm.server_round
+            arrays |= factors.sent(received, arrays, run_seed, server_round)
         claim = private.claim if private else None
         return TrainReply(arrays, self.count, steps, loss, extra, claim)
 

@@ -36,6 +36,7 @@ from wardround.client.training.distillation import Teacher
 from wardround.client.training.gradient_shares import ShareGradients
 from wardround.client.training.objective import Objective
 from wardround.client.training.precision import make_scaler
+from wardround.client.training.resting import resting
 from wardround.client.training.shared_tensors import SharedTensors
 from wardround.client.training.steps import train_model
 from wardround.common.config.load import parse_config
@@ -225,7 +226,8 @@ class Replica:
             processes=setup.processes,
             scaler=scaler,
         )
-        with recomputing(self._model) if training.checkpoint_activations else nullcontext():
+        recomputed = recomputing(self._model) if training.checkpoint_activations else nullcontext()
+        with recomputed, resting(self._model, self._task, order.server_round):
             done = train_model(self._model, gradients, config, seed, self._terms(order), scaler)
         if setup.rank == 0:
             setup.entries.write(model_entries(self._model))

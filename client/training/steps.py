@@ -22,6 +22,7 @@ from wardround.client.training.distillation import Teacher
 from wardround.client.training.objective import Objective
 from wardround.client.training.pieces import Pieces, obstacle
 from wardround.client.training.precision import make_scaler
+from wardround.client.training.resting import resting
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
 from wardround.common.rng import client_keys, seeded_globals
@@ -260,5 +261,6 @@ def train_on_batches(
     training = config.training
     scaler = make_scaler(training)
     gradients = gradients_of(model, examples, task, config, seed, scaler, contrast)
-    with recomputing(model) if training.checkpoint_activations else nullcontext():
+    recomputed = recomputing(model) if training.checkpoint_activations else nullcontext()
+    with recomputed, resting(model, task, seed[1]):
         return train_model(model, gradients, config, seed, algorithm, scaler)

@@ -32,6 +32,7 @@ from wardround.common.flower.arrays import Arrays, digest_arrays, layout_of
 from wardround.common.model.entries import SHARED, Entries, Kind
 from wardround.common.model.named import build_model, load_arrays, model_arrays
 from wardround.common.tasks.base import Task
+from wardround.common.tasks.low_rank import LowRank
 
 MODEL, PREPARATION, HOSPITALS = "model.safetensors", "preparation.safetensors", "hospitals"
 """In the folder ``model`` of a run; the last one is a folder."""
@@ -49,21 +50,25 @@ class ModelForm:
     entries : the kind of every entry
     frozen : the frozen entries' values, that are stored
     elsewhere : those that are pinned
+    low_rank : factors that aren't simply averaged, if the model has any
     """
 
     entries: Entries
     frozen: Arrays
     elsewhere: Arrays
+    low_rank: LowRank | None = None
 
     @classmethod
     def of(cls, task: Task[Any], model: nn.Module, entries: Entries) -> ModelForm:
         """The form of this model, which is as the task made it."""
         values = entries.only(model.state_dict(), Kind.FROZEN)
+        factors = task.low_rank(model)
         if not values:
-            return cls(entries, {}, {})
+            return cls(entries, {}, {}, factors)
         pinned = set(task.from_files(model))
         stored = {k: np.array(_numpy(v)) for k, v in values.items() if k not in pinned}
-        return cls(entries, stored, {k: _numpy(v) for k, v in values.items() if k in pinned})
+        elsewhere = {k: _numpy(v) for k, v in values.items() if k in pinned}
+        return cls(entries, stored, elsewhere, factors)
 
     @property
     def frozen_digest(self) -> str:

@@ -12,6 +12,9 @@ from wardround.common.secagg.graph import Thresholds
 
 FURTHER = {"scaffold": 1}
 """By algorithm, records of a reply that are the update once more."""
+_FOR_PRODUCTS = 3
+"""Of n hospitals r^2 (n - 1)^2 numbers of a layer's factors aren't told by the sum of their
+products and the sums of the factors (``docs/threat_model.md``): of two just one r x r matrix."""
 
 
 def weighting_of(config: Config) -> str:
@@ -31,12 +34,18 @@ def too_few(config: Config, algorithm: str, limits: Thresholds) -> str:
     With privacy noise is on all of it. Where all make as many steps and count the same, the sums
     are multiples of each other.
     """
+    honest = limits.honest(config.secure_aggregation.colluding)
+    if config.task.options.get("lora_aggregation") == "products" and honest < _FOR_PRODUCTS:
+        return (
+            "task.lora_aggregation = 'products': of the sum of products and the sums of factors of "
+            f"{honest} honest hospitals little of each one's adapters would stay unknown; have "
+            f"{_FOR_PRODUCTS} honest ones, or set 'alternate'"
+        )
     sums = 1 + FURTHER.get(algorithm, 0)
     same = bool(config.training.local_steps) and weighting_of(config) == "uniform"
     if sums == 1 or same or config.privacy.enabled:
         return ""
     colluding = config.secure_aggregation.colluding
-    honest = limits.honest(colluding)
     if honest > sums:
         return ""
     return (

@@ -34,6 +34,7 @@ from wardround.common.tasks.examples import Examples as Examples
 from wardround.common.tasks.examples import concatenate as concatenate
 from wardround.common.tasks.fit import Fit as Fit
 from wardround.common.tasks.inputs import in_spans, piece
+from wardround.common.tasks.low_rank import LowRank
 from wardround.common.tasks.private import PrivatePreparation
 from wardround.common.tasks.private_sums import ClippedSums, PrivateSums
 from wardround.common.tasks.schema import Schema
@@ -304,6 +305,11 @@ class Task(RowsToPredict[Raw], ABC):
     def own_files(self) -> Mapping[str, Path]:
         """The files of each party's own that ``from_files`` is about, by name. Default: none."""
         return {}
+
+    def low_rank(self, model: nn.Module) -> LowRank | None:
+        """The model's low-rank factors, where more is to be done between hospitals than to average
+        its entries. Default: None."""
+        return None
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ class Trained:
     claims : what hospitals say of their privacy budgets, by name
     quantile : mean quantile coordinate, where the clipping norm adapts
     failed : how many had nothing to add to the masked sum, of which so nothing is known
+    factors_error : by how much averaging low-rank factors has missed the mean of their products
     """
 
     replies: list[Message]
@@ -112,6 +113,7 @@ class Trained:
     claims: dict[str, Claim] = field(default_factory=dict)
     quantile: float | None = None
     failed: int = 0
+    factors_error: float | None = None
 
 
 @dataclass

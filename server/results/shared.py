@@ -33,7 +33,7 @@ SMALLEST = 5
 """Rows of either class in a step of a curve: what a description shows no smaller count than."""
 _LOST = "its sum could not be opened"
 _EARLY = "no further round was made"
-_ROUND = ("round", "attempt", "hidden", "clipped", "resolution", "clipping_norm")
+_ROUND = ("round", "attempt", "hidden", "clipped", "resolution", "clipping_norm", "factors_error")
 _TRAFFIC = ("bytes_down", "bytes_up", "seconds")
 _SUMMARY = (
     *("name", "purpose", "status", "strategy", "primary", "figures", "chosen_round"),

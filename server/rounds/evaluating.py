@@ -145,7 +145,7 @@ def round_line(
         "bytes_down": training.bytes_down,
         "bytes_up": training.bytes_up,
         "seconds": {"train": trained.seconds, "evaluate": 0.0, "total": trained.seconds},
-    }
+    } | ({} if training.factors_error is None else {"factors_error": training.factors_error})
 
 
 def _with_figures(

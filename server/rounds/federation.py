@@ -18,6 +18,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, encode_arrays, layout_of
 from wardround.common.flower.hosting import Grid
 from wardround.common.model.entries import SHARED, entries_of
+from wardround.common.model.factors import check_factors
 from wardround.common.model.initial import Initial, read_initial
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import MODEL, ModelForm, listed
@@ -113,6 +114,7 @@ class Federation:
                 participants.budgets.spent |= set(state.spent)
         check_task(self._config, self._task)
         check_model(self._config, model, entries.personal)
+        check_factors(self._config, form.low_rank, entries.personal)
         runner = RoundRunner(
             settings,
             grid=grid,

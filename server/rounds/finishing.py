@@ -47,6 +47,11 @@ def finish_model(
     form.write(folder / MODEL, model, chosen_round, config.federation.seed)
     write_preparation(folder, totals)
     describe_model(folder, config, parts.task, totals)
+    errors = [
+        row["factors_error"] for row in parts.run_directory.rounds() if "factors_error" in row
+    ]
+    if errors:
+        parts.run_directory.update(factors_error={"largest": max(errors), "rounds": len(errors)})
     return seal_model(parts, chosen_round)
 
 

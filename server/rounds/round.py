@@ -121,6 +121,7 @@ class RoundRunner:
     ) -> None:
         self._largest_weight = largest_weight
         self.config, self.plan, self._task = settings.config, settings.plan, settings.task
+        self._factors = form.low_rank
         self.participants, self.entries = participants, form.entries
         self._figure_maker = figures
         self.strategy = AskedStrategy(
@@ -161,6 +162,10 @@ class RoundRunner:
         layout, release = expected.layout, expected.release
         gathered = self.gatherer.train(server_round, requests, cohort, expected)
         model, loss = self.strategy.aggregate(server_round, gathered, layout)
+        if self._factors is not None:
+            seed = self.config.federation.seed
+            own, error = self._factors.combined(shared, model, seed, server_round)
+            model, gathered.factors_error = model | own, error
         if release is not None and gathered.quantile is not None:
             norm = release.next_norm(norm, gathered.quantile)
         seconds = time.monotonic() - started

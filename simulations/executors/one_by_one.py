@@ -19,6 +19,8 @@ def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> Non
     reason, and the others go on.
     """
     entries = group.model.state_dict()
+    task = group.clients.hospital(node_ids[0]).task if node_ids else None
+    factors = task.low_rank(group.model) if task is not None else None
     for node_id in node_ids:
         hospital = group.clients.hospital(node_id)
         try:
@@ -29,6 +31,8 @@ def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> Non
             done = train_on_batches(model, part, hospital.task, config, seed, algorithm)
             arrays = {key: entries[key].detach().cpu().numpy() for key in group.arrays}
             algorithm.finish(arrays, done.steps, done.lr)
+            if factors is not None:
+                arrays |= factors.sent(group.arrays, arrays, seed[0], group.server_round)
             (weight,) = group.weights([hospital.sizes()["train"]])
         except Exception as error:
             sums.refused[node_id] = failed_with(reason_of(error))

@@ -57,6 +57,7 @@ LEFT_OUT = {
     "task.channels": "the tests of images",
     "task.window": "the tests of images",
     "task.max_length": "the consortium's",
+    "task.prompt_tokens": "no more than the encoder has positions for: tests/common/tasks/text",
     "task.target_modules": "names of the encoder's layers",
     "task.augment.flip": "needs the number of axes: the tests of images",
     "task.model.kind": "networks other than the small one take too long; tables: GIVEN has it",

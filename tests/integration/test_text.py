@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,13 +53,29 @@ def losses(result: Result) -> list[float]:
     return [value for value in found if np.isfinite(value)]
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora", "ffa_lora", "adalora", "head"])
-def test_every_tuning_trains_under_masked_sums(folder: Path, tuning: str) -> None:
-    result = run(folder, f"task.tuning={tuning}")
-    assert result.config.secure_aggregation.enabled
-    start = build_model(
-        TextTask(encoder=str(folder / "encoder"), max_length=64, tuning=tuning), {}, 1
+@pytest.mark.parametrize(
+    ("tuning", "more"),
+    [
+        ("full", {}),
+        ("lora", {"base_dtype": "nf4"}),
+        ("ffa_lora", {}),
+        ("dora", {"base_dtype": "int8"}),
+        ("adalora", {"base_dtype": "bf16"}),
+        ("ia3", {}),
+        ("prompt", {"prompt_tokens": 4}),
+        ("head", {}),
+    ],
+)
+def test_every_tuning_trains_under_masked_sums(
+    folder: Path, tuning: str, more: dict[str, Any]
+) -> None:
+    """And what was saved is read again: a simulation ends with that."""
+    result = run(
+        folder, f"task.tuning={tuning}", *(f"task.{key}={value}" for key, value in more.items())
     )
+    assert result.config.secure_aggregation.enabled
+    task = TextTask(encoder=str(folder / "encoder"), max_length=64, tuning=tuning, **more)
+    start = build_model(task, {}, 1)
     before, after = model_arrays(start), model_arrays(result.model)
     assert set(before) == set(after)
     assert any(not np.array_equal(before[name], after[name]) for name in before)

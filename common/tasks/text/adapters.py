@@ -1,26 +1,21 @@
-"""What of the encoder is trained: all of it, nothing, or low-rank adapters beside its layers.
+"""What of the encoder is trained: all of it, nothing, or a little beside its layers.
 
 With an adapter a linear layer W x becomes W x + (alpha / r) B A x, with W frozen: only A and B
 travel (LoRA; Hu et al. 2021, arXiv 2106.09685). Averaging A and B separately is not averaging their
-products. ``ffa_lora`` keeps A as it was initialised, the same at every party, and trains B alone:
-then mean_k(B_k) A is mean_k(B_k A), and noise for privacy isn't multiplied with itself (FFA-LoRA;
-Sun et al. 2024, arXiv 2403.12313).
+products: ``common/tasks/low_rank.py`` has the other rules. ``ffa_lora`` keeps A as it was
+initialised, the same at every party, and trains B alone: then mean_k(B_k) A is mean_k(B_k A), and
+noise for privacy isn't multiplied with itself (FFA-LoRA; Sun et al. 2024, arXiv 2403.12313).
+``dora`` learns the length of each of the sum's rows by itself (Liu et al. 2024, arXiv 2402.09353),
+``ia3`` only a factor for each output of a layer, whose mean is the mean layer's (Liu et al. 2022,
+arXiv 2205.05638). Prompt tuning is the model's (``network.py``): no layer is changed.
 
-``adalora`` writes the change as P diag(E) Q and leaves it a budget of triplets over all layers
-(Zhang et al. 2023, arXiv 2303.10512). This form differs from the paper's, because here training is
-cut into rounds and a task doesn't see steps: the budget is the same from the first step on; a
-triplet's importance is the size of its own contribution, |E_i| |P_i| |Q_i|, which needs no penalty
-that keeps P and Q orthonormal, and there is none. So which triplets count follows from the model
-alone and is the same at every party.
+``adalora`` is in ``triplets.py``, what is left when adapters are put into layers in ``merging.py``.
 
-Shapes: I inputs and O outputs of a layer, r rank, L adapted layers.
+Shapes: I inputs and O outputs of a layer, r rank.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,7 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wardround.common.errors import TaskError
+from wardround.common.tasks.low_rank import PROBES, LowRank, Pair
+from wardround.common.tasks.text.libraries import peft
 from wardround.common.tasks.text.options import TextOptions
+from wardround.common.tasks.text.triplets import TripletLinear
+
+ADAPTER = "default"
+"""peft's name for the only adapter of a layer."""
 
 
 def adapt(encoder: nn.Module, options: TextOptions) -> None:
@@ -37,7 +38,7 @@ def adapt(encoder: nn.Module, options: TextOptions) -> None:
     Initial values come from torch's global generator; the adapted encoder computes what the encoder
     did. Raises TaskError if ``task.target_modules`` names no linear layer.
     """
-    if options.tuning in ("full", "head"):
+    if options.tuning in ("full", "head", "prompt"):
         return
     layers = {
         name: module
@@ -46,132 +47,81 @@ def adapt(encoder: nn.Module, options: TextOptions) -> None:
     }
     unknown = set(options.adapted) - {name.rpartition(".")[2] for name in layers}
     if unknown:
-        linear = {n.rpartition(".")[2] for n, m in encoder.named_modules() if type(m) is nn.Linear}
+        found = (n for n, m in encoder.named_modules() if isinstance(m, nn.Linear))
+        linear = {name.rpartition(".")[2] for name in found}
         raise TaskError(
             f"task.target_modules: the model has no linear layer '{min(unknown)}'; it has "
             f"{', '.join(sorted(linear))}"
         )
     if options.tuning == "adalora":
         for name, layer in layers.items():
-            parent = encoder.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], TripletLinear(layer, options))
+            _replace(encoder, name, TripletLinear(layer, options.rank, options.alpha))
         return
     _inject(encoder, options)
     if options.tuning == "ffa_lora":
         for name, parameter in encoder.named_parameters():
             if ".lora_A." in name:
                 parameter.requires_grad = False
+    for name in layers:
+        adapted: Any = encoder.get_submodule(name)
+        if options.lora_aggregation == "products":
+            adapted.base_layer = RestLinear(adapted.base_layer)
+        if options.lora_error:
+            adapted.register_buffer("lora_probes", torch.zeros(PROBES))
 
 
 def _inject(encoder: nn.Module, options: TextOptions) -> None:
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise TaskError("adapters need: pip install 'wardround[text]'") from None
-    config = LoraConfig(
+    library = peft()
+    targets = list(options.adapted)
+    if options.tuning == "ia3":
+        config = library.IA3Config(target_modules=targets, feedforward_modules=[])
+        library.inject_adapter_in_model(config, encoder)
+        return
+    config = library.LoraConfig(
         r=options.rank,
-        lora_alpha=options.alpha,  # type: ignore[arg-type]  # it only divides it
-        target_modules=list(options.adapted),
+        lora_alpha=options.alpha,
+        target_modules=targets,
         lora_dropout=0.0,
         bias="none",
+        use_dora=options.tuning == "dora",
     )
-    inject_adapter_in_model(config, encoder)
+    library.inject_adapter_in_model(config, encoder)
 
 
-class TripletLinear(nn.Module):
-    """A frozen linear layer and r triplets: W x + (alpha / r) P diag(E) Q x.
+def _replace(encoder: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(encoder.get_submodule(parent), child, layer)
 
-    ``lora_P``: O x r, ``lora_E``: r, zero at first, ``lora_Q``: r x I.
+
+class RestLinear(nn.Module):
+    """A frozen linear layer and what earlier rounds left beside its factors: W x + R x.
+
+    ``lora_rest``: R, O x I, zero at first. Shared like a parameter, and moved by no step.
     """
 
-    def __init__(self, layer: nn.Linear, options: TextOptions) -> None:
+    def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.base_layer = layer
-        self.scaling = options.alpha / options.rank
-        self.lora_P = nn.Parameter(torch.empty(layer.out_features, options.rank))
-        self.lora_E = nn.Parameter(torch.zeros(options.rank))
-        self.lora_Q = nn.Parameter(torch.empty(options.rank, layer.in_features))
-        nn.init.normal_(self.lora_P, std=1 / math.sqrt(layer.out_features))
-        nn.init.normal_(self.lora_Q, std=1 / math.sqrt(layer.in_features))
-        self.least: float | Tensor | None = None
-        """Importance below which a triplet is left out; set for each forward of the model."""
-
-    def importance(self) -> Tensor:
-        """r: the Frobenius norm of each triplet's contribution."""
-        with torch.no_grad():
-            sizes = self.lora_P.norm(dim=0) * self.lora_Q.norm(dim=1)
-            found: Tensor = self.lora_E.abs() * sizes
-        return found
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.lora_rest = nn.Parameter(torch.zeros(layer.out_features, layer.in_features))
 
     def forward(self, x: Tensor) -> Tensor:
         """B x ... x I to B x ... x O."""
-        scale: Tensor = self.lora_E
-        if self.least is not None:
-            # What is left out still gets its gradient, so that it can come back.
-            scale = scale - torch.where(self.importance() < self.least, scale, 0.0).detach()
-        change = F.linear(F.linear(x, self.lora_Q) * scale, self.lora_P)
         out: Tensor = self.base_layer(x)
-        return out + self.scaling * change
+        return out + F.linear(x, self.lora_rest.detach())
 
 
-@contextmanager
-def budget(model: nn.Module, rank: int | None) -> Iterator[None]:
-    """Leave the L * ``rank`` most important triplets of all layers; equal ones stay together, so
-    that no order of layers decides.
-
-    None: the model has no triplets, or all count.
-    """
-    layers = [one for one in model.modules() if isinstance(one, TripletLinear)]
-    if rank is None or not layers:
-        yield
-        return
-    found = torch.cat([layer.importance() for layer in layers])
-    least: float | Tensor = found.topk(rank * len(layers)).values[-1]
-    try:
-        least = float(least)
-    except RuntimeError:  # within vmap it has no value, and isn't a tensor that could stay
-        pass
-    for layer in layers:
-        layer.least = least
-    try:
-        yield
-    finally:
-        # a number stays: blocks that are recomputed in the backward pass need it again
-        if not isinstance(least, float):
-            for layer in layers:
-                layer.least = None
-
-
-def merge(encoder: nn.Module) -> None:
-    """Put what adapters change into the layers' own weights, in place: plain layers are left.
-
-    Summed in float64 and rounded once, so the encoder computes what it did, up to the rounding of
-    float32. With triplets, only those that ``budget`` leaves.
-    """
-    for name, layer in list(encoder.named_modules()):
-        change = _change(layer)
-        if change is None:
+def low_rank(model: nn.Module, options: TextOptions) -> LowRank | None:
+    """The model's factors, where more is to be done than to average them."""
+    if options.lora_aggregation == "factors" and not options.lora_error:
+        return None
+    pairs = []
+    for name, module in model.named_modules():
+        layer: Any = module
+        if not hasattr(layer, "lora_A"):
             continue
-        plain: Any = layer.get_submodule("base_layer")
-        with torch.no_grad():
-            plain.weight.copy_(plain.weight.double() + change)
-        parent, _, child = name.rpartition(".")
-        setattr(encoder.get_submodule(parent), child, plain)
-
-
-def _change(layer: nn.Module) -> Tensor | None:
-    """O x I float64, what an adapter adds to its layer's weight; None for a layer without one."""
-    with torch.no_grad():
-        if isinstance(layer, TripletLinear):
-            scale = layer.lora_E.double()
-            if layer.least is not None:
-                scale = torch.where(layer.importance() < layer.least, 0.0, scale)
-            return layer.scaling * (layer.lora_P.double() * scale) @ layer.lora_Q.double()
-        adapted: Any = layer
-        if not hasattr(adapted, "lora_A"):
-            return None
-        found = torch.zeros(adapted.base_layer.weight.shape, dtype=torch.float64)
-        for name, down in adapted.lora_A.items():
-            up = adapted.lora_B[name].weight.double()
-            found += adapted.scaling[name] * up @ down.weight.double()
-        return found
+        rest = f"{name}.base_layer.lora_rest" if isinstance(layer.base_layer, RestLinear) else ""
+        probes = f"{name}.lora_probes" if hasattr(layer, "lora_probes") else ""
+        up, down = (f"{name}.{key}.{ADAPTER}.weight" for key in ("lora_B", "lora_A"))
+        pairs.append(Pair(up, down, float(layer.scaling[ADAPTER]), rest, probes))
+    return LowRank(tuple(pairs), options.lora_aggregation) if pairs else None

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import TaskError
+from wardround.common.tasks.text.options import BaseDtype
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,24 +119,36 @@ def _digest(folder: Path, _version: tuple[tuple[int, int], ...]) -> bytes:
     return whole.digest()
 
 
-def make_encoder(folder: Path, trained: bool) -> nn.Module:
-    """An encoder of the caller's own; frozen weights (``trained=False``) share memory.
+def make_encoder(folder: Path, trained: bool, dtype: BaseDtype = "float32") -> nn.Module:
+    """An encoder of the caller's own; frozen weights (``trained=False``) share memory, and are kept
+    in ``dtype``.
 
     No random number is drawn from torch's global generator, whether or not it was read before.
     Raises TaskError if the files don't hold an encoder.
     """
     if trained:  # nobody else's: what is kept would be one more copy of a model that may be large
         return _read(folder).requires_grad_(True)
+    return sharing_copy(_kept(folder, digest_words(folder).tobytes(), dtype))
+
+
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """A copy of a frozen model whose parameters and buffers share the memory of the first."""
     from torch import nn
 
-    known = _kept(folder, digest_words(folder).tobytes())
-    memo = {id(p): nn.Parameter(p.data, requires_grad=False) for p in known.parameters()}
-    return copy.deepcopy(known, memo)
+    memo: dict[int, Any] = {
+        id(p): nn.Parameter(p.data, requires_grad=False) for p in model.parameters()
+    }
+    memo |= {id(value): value for value in model.buffers()}
+    return copy.deepcopy(model, memo)
 
 
 @lru_cache(maxsize=2)
-def _kept(folder: Path, _digest: bytes) -> nn.Module:
-    return _read(folder)
+def _kept(folder: Path, _digest: bytes, dtype: BaseDtype) -> nn.Module:
+    from wardround.common.tasks.text.frozen import pack
+
+    model = _read(folder)
+    pack(model, dtype)
+    return model
 
 
 def _read(folder: Path) -> nn.Module:

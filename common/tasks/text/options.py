@@ -12,11 +12,13 @@ from wardround.common.settings.key_errors import WrongKey
 from wardround.common.tasks.class_limits import MOST_CLASSES, too_fine
 from wardround.common.tasks.data.reading.dialect import Dialect
 from wardround.common.tasks.declared import Codes, Name, Options
+from wardround.common.tasks.low_rank import Aggregation
 from wardround.common.tasks.schema import head_outputs
 
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,64}")
-Tuning = Literal["full", "lora", "ffa_lora", "adalora", "head"]
-_ADAPTERS = ("lora", "ffa_lora", "adalora")
+Tuning = Literal["full", "lora", "ffa_lora", "dora", "adalora", "ia3", "prompt", "head"]
+BaseDtype = Literal["float32", "bf16", "int8", "nf4"]
+_FACTORS = ("lora", "ffa_lora", "dora", "adalora")
 _LINE = ("messages", "prompt", "response", "choices")
 _CAUSAL = ("base_model", "template", "chat_template", "cut", "packing", "choices", "choice_score")
 MOST_CHOICES = 100
@@ -77,8 +79,13 @@ class TextOptions(Options):
         *(Effect(key, "kind", ("causal",)) for key in _CAUSAL),
         *(Effect(key, "kind", ("causal",), but=True) for key in ("encoder", "truncate", "dropout")),
         Effect("chat_template", "template", ("chat",)),
-        *(Effect(key, "tuning", _ADAPTERS) for key in ("rank", "alpha", "target_modules")),
+        *(Effect(key, "tuning", _FACTORS) for key in ("rank", "alpha")),
+        Effect("target_modules", "tuning", (*_FACTORS, "ia3")),
         Effect("target_rank", "tuning", ("adalora",)),
+        Effect("prompt_tokens", "tuning", ("prompt",)),
+        *(Effect(key, "tuning", ("lora",)) for key in ("lora_aggregation", "lora_error")),
+        Effect("lora_error", "lora_aggregation", ("factors",)),
+        Effect("base_dtype", "tuning", ("full",), but=True),
     )
 
     kind: Literal["tokens", "sequence", "labels", "pairs", "causal"] = Field(
@@ -205,6 +212,27 @@ class TextOptions(Options):
         ge=1,
         le=1024,
         description="rank that is left on average; left out: half of `rank`",
+    )
+    prompt_tokens: int = Field(
+        20, ge=1, le=1000, description="vectors that are learnt and stand before every row"
+    )
+    lora_aggregation: Aggregation = Field(
+        "factors",
+        description=(
+            "what is averaged: A and B; only one of them a round; or the products B A, exactly, "
+            "with as many numbers as the layers have"
+        ),
+    )
+    lora_error: bool = Field(
+        False,
+        description=(
+            "hospitals add 16 numbers of each layer to the sum, by which the server shows how far "
+            "the mean of A and B is from the mean of products"
+        ),
+    )
+    base_dtype: BaseDtype = Field(
+        "float32",
+        description="what frozen weights are kept in: 4, 2, about 1 or 0.56 bytes a number",
     )
     bins: int = Field(
         1000, ge=2, le=100_000, description="score bins of the areas under a curve, in the logit"

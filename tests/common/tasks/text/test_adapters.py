@@ -12,7 +12,7 @@ from torch import nn
 from wardround.client.training.activation_checkpointing import recomputing
 from wardround.common.model.named import build_model, model_arrays, model_entries
 from wardround.common.tasks.text import TextTask
-from wardround.common.tasks.text.adapters import TripletLinear
+from wardround.common.tasks.text.triplets import TripletLinear
 
 WAYS = ("full", "lora", "ffa_lora", "adalora", "head")
 
