@@ -130,7 +130,10 @@ def test_factors_that_take_turns_move_one_after_the_other(
             ["task.lora_aggregation=products", "privacy.unit=hospital", "privacy.epsilon=8"],
             "more leaves a hospital",
         ),
-        (["task.lora_error=true", "compression.bits=8"], "is for an exact mean, and .compression."),
+        (
+            ["task.lora_error=true", "federation.pace=buffered", "federation.buffer=3"],
+            "must start from one model",
+        ),
         (["task.lora_error=true", "strategy.name=fedadam"], "strategy 'fedadam' makes another"),
         (
             ["task.lora_aggregation=alternate", "strategy.personal_layers=['*lora_A*']"],
