@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 ORDER = {
     "common": (
-        "address decided errors figures mapped memory mends offline_page rng text versions",
+        "address bfloat16 decided errors figures mapped memory mends offline_page rng text "
+        "versions",
         "flower names",
         "durable settings transport",
         "protocol tasks",

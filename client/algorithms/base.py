@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wardround.client.state import ClientState
 from wardround.common.flower.arrays import Arrays, Layout, layout_of
+from wardround.common.model.named import to_numpy, to_tensor
 from wardround.common.protocol.strategy import PROXIMAL_MU
 from wardround.common.protocol.train import TrainRequest
 
@@ -145,9 +145,9 @@ def copies(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def to_arrays(tensors: dict[str, Tensor]) -> Arrays:
     """Numpy copies of the tensors."""
-    return {name: t.detach().cpu().numpy().copy() for name, t in tensors.items()}
+    return {name: to_numpy(t).copy() for name, t in tensors.items()}
 
 
 def to_tensors(arrays: Arrays) -> dict[str, Tensor]:
     """Tensors of the arrays."""
-    return {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}
+    return {name: to_tensor(a) for name, a in arrays.items()}

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.secagg.asked import Asked
+from wardround.common.bfloat16 import widened
 from wardround.common.errors import ProtocolRefused
 from wardround.common.mapped import is_large, let_go, windows
 from wardround.common.secagg import messages as wire
@@ -47,7 +48,7 @@ Seeds = Sequence[tuple[MaskSeeds, int]]
 @dataclass(frozen=True, eq=False)
 class Change:
     """``after - before``, worked out where it is looked at: of a large model it isn't there as a
-    whole. Both are contiguous, of one shape and dtype."""
+    whole. Both are contiguous, of one dtype; of one shape, or ``before`` is one number. Of bfloat16 the change is float32."""
 
     after: NDArray[Any]
     before: NDArray[Any]
@@ -62,8 +63,8 @@ def part_of(values: NDArray[Any] | Change, window: slice) -> NDArray[Any]:
     """Some of an array's numbers, flat."""
     if not isinstance(values, Change):
         return values.reshape(-1)[window]
-    before = values.before.reshape(-1)[window]
-    change: NDArray[Any] = values.after.reshape(-1)[window] - before
+    before = values.before if values.before.ndim == 0 else values.before.reshape(-1)[window]
+    change: NDArray[Any] = widened(values.after.reshape(-1)[window]) - widened(before)
     let_go(before)
     return change
 

@@ -32,6 +32,7 @@ _TYPES = {
     "int16": "I16",
     "int32": "I32",
     "int64": "I64",
+    "bfloat16": "BF16",
     "float16": "F16",
     "float32": "F32",
     "float64": "F64",

@@ -22,6 +22,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
+from wardround.common.bfloat16 import BFLOAT16, is_float, widened
 from wardround.common.errors import ReplyRefused
 from wardround.common.flower.stored import (
     STORED_BYTES,
@@ -36,7 +37,10 @@ Arrays = dict[str, NDArray[Any]]
 """Named numpy arrays; for a model, the entries of its state dict."""
 
 ALLOWED_DTYPES = frozenset(
-    ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
+    [
+        *("bfloat16", "float16", "float32", "float64"),
+        *("int8", "int16", "int32", "int64", "uint8", "bool"),
+    ]
 )
 MAX_ABS = 1e12
 """Model floats beyond this are refused: no healthy model holds them, and one swallows a mean."""
@@ -319,7 +323,7 @@ def check_finite(
 
     trained : the array comes out of training, which has run away: the mend is named
     """
-    if value.dtype.kind != "f" or value.size == 0:
+    if not is_float(value.dtype) or value.size == 0:
         return
     low, high = _range(value)
     if math.isnan(low) or math.isnan(high):
@@ -335,11 +339,12 @@ def check_finite(
 
 def _range(value: NDArray[Any]) -> tuple[float, float]:
     """Least and largest; both NaN where there is one."""
-    if not is_mapped(value):
+    if not is_mapped(value) and value.dtype != BFLOAT16:
         return float(value.min()), float(value.max())
     flat, found = value.reshape(-1), []
     for window in windows(flat.size, flat.itemsize):
-        found.append((flat[window].min(), flat[window].max()))
+        part = widened(flat[window])
+        found.append((part.min(), part.max()))
         let_go(flat[window])
     return float(np.min(found)), float(np.max(found))
 

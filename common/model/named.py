@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.common.bfloat16 import BFLOAT16
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, ArraySpec, Making
 from wardround.common.mapped import is_large, let_go
@@ -62,7 +63,18 @@ def spec_of(tensor: Tensor) -> ArraySpec:
 
 def to_numpy(tensor: Tensor) -> NDArray[Any]:
     """The tensor's numbers: of one on the CPU, where they are."""
-    return tensor.detach().cpu().numpy()
+    plain = tensor.detach().cpu()
+    if plain.dtype == torch.bfloat16:  # torch knows no numpy type for it
+        narrow: NDArray[Any] = plain.view(torch.int16).numpy().view(BFLOAT16)
+        return narrow
+    return plain.numpy()
+
+
+def to_tensor(array: NDArray[Any]) -> Tensor:
+    """A tensor of a copy of the array."""
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array))
 
 
 def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -77,5 +89,5 @@ def load_arrays(model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
             if target.device.type == "cpu":
                 np.copyto(to_numpy(target), value)  # (a tensor of a read-only array needs a copy)
             else:
-                target.copy_(torch.from_numpy(np.array(value)))
+                target.copy_(to_tensor(value))
             let_go(value)

@@ -30,7 +30,7 @@ from wardround.common.errors import CheckpointError
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, digest_arrays, layout_of
 from wardround.common.model.entries import SHARED, Entries, Kind
-from wardround.common.model.named import build_model, load_arrays, model_arrays
+from wardround.common.model.named import build_model, load_arrays, model_arrays, to_numpy
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.low_rank import LowRank
 
@@ -216,7 +216,7 @@ def write_preparation(folder: Path, totals: Sums) -> None:
 
 
 def _numpy(value: Tensor) -> Any:
-    return value.detach().cpu().numpy()
+    return to_numpy(value)
 
 
 def listed(names: Sequence[str]) -> str:

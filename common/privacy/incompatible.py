@@ -165,9 +165,16 @@ def check_task(config: Config, task: Task[Any]) -> None:
 
 
 def check_model(config: Config, model: nn.Module, personal: list[str]) -> None:
-    """Raise TaskError for batch normalisation that would leave the hospital, by layer and mend."""
+    """Raise TaskError for batch normalisation that would leave the hospital, or parameters of
+    bfloat16, by layer and mend."""
     if not config.privacy.enabled:
         return
+    for name, p in model.named_parameters():
+        if p.requires_grad and str(p.dtype) == "torch.bfloat16":
+            raise TaskError(
+                f"'{name}' is of bfloat16, whose gradients no clipping bounds exactly; with "
+                "[privacy] a model's trained parameters are of float32"
+            )
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             own = {f"{name}.{key}" if name else key for key in module.state_dict()}

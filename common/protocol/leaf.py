@@ -45,7 +45,16 @@ Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_print
 Name = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_printable)]
 Side = Annotated[int, Field(ge=0, lt=2**48)]
 ArrayType = Literal[
-    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"
+    "bfloat16",
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "bool",
 ]
 ValueType = Literal["int", "float", "bytes", "text", "texts", "any"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from wardround.common.bfloat16 import is_float
 from wardround.common.config.covers import covered
 from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused
@@ -194,7 +194,7 @@ def training_layout(
     update = {
         f"{m.ARRAYS}/{name}": spec
         for name, spec in sorted(shared.items())
-        if name in moved and np.dtype(spec.dtype).kind == "f"
+        if name in moved and is_float(spec.dtype)
     }
     exact = {name: spec for name, spec in arrays.items() if name not in update}
     weighted = frozenset(update)

@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
+from wardround.common.config.load import Config
 from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
 from wardround.common.flower.arrays import (
     Arrays,
@@ -35,6 +36,23 @@ from wardround.server.members.member import Member
 from wardround.server.strategies import StrategyPlan
 from wardround.server.strategies.aggregation import conform
 from wardround.server.strategies.view import StrategyView
+
+
+def check_narrow(config: Config, plan: StrategyPlan, layout: Layout) -> None:
+    """Raise StrategyError for entries of bfloat16 where a strategy would calculate with them: the
+    weighted mean is rounded once, and that is all that is done in 16 bits."""
+    averages = type(plan.strategy).aggregate_train is FedAvg.aggregate_train
+    narrow = [name for name, spec in layout.items() if spec.dtype == "bfloat16"]
+    if narrow and not (averages and plan.algorithm == "plain"):
+        raise StrategyError(
+            f"strategy '{plan.name}' can't calculate with '{narrow[0]}', which is of bfloat16; use "
+            "'fedavg' or 'fedprox', or a model of float32"
+        )
+    if narrow and config.federation.buffered:
+        raise StrategyError(
+            f"'{narrow[0]}' is of bfloat16, in which no update is kept and scaled; set "
+            "federation.pace = 'synchronous', or use a model of float32"
+        )
 
 
 class AskedStrategy:

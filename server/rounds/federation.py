@@ -29,6 +29,7 @@ from wardround.common.secagg.content import record_digest
 from wardround.server.gathering.cohorts import STATELESS
 from wardround.server.gathering.gatherer import RunSettings
 from wardround.server.gathering.host import Attempts, KnownModel, given_up
+from wardround.server.gathering.strategy import check_narrow
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import (
@@ -115,6 +116,7 @@ class Federation:
         check_task(self._config, self._task)
         check_model(self._config, model, entries.personal)
         check_factors(self._config, form.low_rank, entries.personal)
+        check_narrow(self._config, plan, layout_of(state.model))
         runner = RoundRunner(
             settings,
             grid=grid,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.bfloat16 import BFLOAT16
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, Making
 from wardround.common.mapped import let_go, windows
@@ -104,9 +105,11 @@ def _fill(goal: NDArray[Any], words: Words, factor: float, start: NDArray[Any] |
     flat = goal.reshape(-1)
     before = None if start is None else start.reshape(-1)
     for window in windows(len(words), words.itemsize):
-        mean = dequantise(words[window], factor)
+        mean: NDArray[Any] = dequantise(words[window], factor)
         if before is not None:
-            mean = before[window] + mean
+            part = before[window]
+            wide = part.astype(np.float64) if part.dtype == BFLOAT16 else part
+            mean = wide + mean  # of bfloat16 in float64: it is rounded once
             let_go(before[window])
         flat[window] = conform(mean, goal.dtype.name)
         let_go(words[window], flat[window])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wardround.client.training.evaluation import ROWS_AT_A_TIME, model_outputs
+from wardround.common.bfloat16 import BFLOAT16
 from wardround.common.errors import reason_of
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Examples, concatenate
@@ -78,6 +79,10 @@ class TrainingAtOnce:
         trainer = self._trainers.of(group.model, group.clients, clients[0].node_id)
         if any(client.examples.stored for client in clients):  # not to be pooled in memory
             trainer.note("clients train one at a time: their inputs lie on the disk (task.store)")
+            train_each(group, [client.node_id for client in clients], sums)
+            return
+        if any(value.dtype == BFLOAT16 for value in group.arrays.values()):
+            trainer.note("clients train one at a time: the model has numbers of bfloat16")
             train_each(group, [client.node_id for client in clients], sums)
             return
         group.load()

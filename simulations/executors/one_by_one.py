@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from wardround.client.training.evaluation import evaluate_model
 from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import ReplyRefused, reason_of
+from wardround.common.model.named import to_numpy
 from wardround.common.text import one_line
 from wardround.simulations.executors.group import Group
 from wardround.simulations.executors.sums import EvaluationSums, TrainingSums, failed_with
@@ -29,7 +30,7 @@ def train_each(group: Group, node_ids: Sequence[int], sums: TrainingSums) -> Non
             config = hospital.config
             seed = (config.federation.seed, group.server_round, hospital.name)
             done = train_on_batches(model, part, hospital.task, config, seed, algorithm)
-            arrays = {key: entries[key].detach().cpu().numpy() for key in group.arrays}
+            arrays = {key: to_numpy(entries[key]) for key in group.arrays}
             algorithm.finish(arrays, done.steps, done.lr)
             if factors is not None:
                 arrays |= factors.sent(group.arrays, arrays, seed[0], group.server_round)

@@ -22,7 +22,7 @@ from wardround.client.requests.local import LocalUpdate, updated
 from wardround.client.training.steps import TrainingOutcome
 from wardround.common.flower.arrays import Arrays, encoded_view
 from wardround.common.flower.hosting import error_reply, own_copy, timestamp
-from wardround.common.model.named import load_arrays
+from wardround.common.model.named import load_arrays, to_numpy
 from wardround.common.protocol import names as m
 from wardround.simulations.clients import Clients
 from wardround.simulations.executors.example_pool import Client
@@ -96,7 +96,7 @@ def _begin(message: Message, clients: Clients, start: dict[str, Tensor] | None) 
             keeps=message.metadata.message_type == m.BEGIN,
         )
         state = job.received.model.state_dict()
-        personal = {key: state[key].detach().cpu().numpy().copy() for key in job.local}
+        personal = {key: to_numpy(state[key]).copy() for key in job.local}
         apart = not _is_shared_work(job)
         return _Begun(message, node_id, job, personal, time.monotonic() - began_s, apart)
     except Exception as error:
@@ -148,7 +148,7 @@ def _taken(trained: Trained, index: int, begun: _Begun) -> LocalUpdate:
     job, values = begun.job, trained.result.client(index)
     job.algorithm.parameters = {name: values[name] for name in job.algorithm.parameters}
     arrays = {
-        name: encoded_view(values[name].cpu().numpy()) if name in values else value
+        name: encoded_view(to_numpy(values[name])) if name in values else value
         for name, value in (job.received.arrays | begun.personal).items()
     }
     lr = job.hospital.config.lr_of(job.algorithm.server_round)

@@ -71,11 +71,17 @@ def test_a_change_is_worked_out_where_it_is_looked_at(folder) -> None:
     before = {name: value[::-1].copy() for name, value in after.items()}
     changes = {name: Change(after[name], before[name]) for name in after}
     whole = {name: after[name] - before[name] for name in after}
+    assert _same(whole, changes, folder)
+    zero = np.zeros((), np.float32)  # of an update that is a change already
+    assert _same(after, {name: Change(value, zero) for name, value in after.items()}, folder)
+
+
+def _same(whole: dict[str, np.ndarray], changes: dict[str, Change], folder: Path) -> bool:
     vectors = []
     for place, values in ((None, whole), (None, changes), (folder, changes)):
         mapped.keep_in(place)
         vectors.append(bytes(upload(32).finish(values, {}, 1, bytes(16))[1]))
-    assert vectors[0] == vectors[1] == vectors[2]
+    return vectors[0] == vectors[1] == vectors[2]
 
 
 @pytest.mark.parametrize("place", [True, False])
