@@ -21,7 +21,7 @@ _TIE = np.uint32(0x8000)
 def is_float(dtype: Any) -> bool:
     """Whether a dtype (or its name) is of floating-point numbers, these among them."""
     known = np.dtype(dtype)
-    return known == BFLOAT16 or known.kind == "f"
+    return bool(known == BFLOAT16) or known.kind == "f"
 
 
 def widened(values: NDArray[Any]) -> NDArray[Any]:
