@@ -28,27 +28,27 @@ def layer_rows(parameters: int) -> int:
     return rows
 
 
-def random_matrix(rows: int) -> Tensor:
+def random_matrix(rows: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Every number another one, of magnitude around 1, at the price of writing it once."""
-    return torch.outer(torch.randn(rows), torch.rand(COLUMNS) + 0.5)
+    return torch.outer(torch.randn(rows).to(dtype), (torch.rand(COLUMNS) + 0.5).to(dtype))
 
 
 class _RandomGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, count: int, *layers: Tensor) -> Tensor:
-        ctx.rows = [len(layer) for layer in layers]
+        ctx.rows, ctx.dtype = [len(layer) for layer in layers], layers[0].dtype
         return torch.zeros(count)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return None, *(random_matrix(rows) for rows in ctx.rows)
+        return None, *(random_matrix(rows, ctx.dtype) for rows in ctx.rows)
 
 
 class _Layers(nn.Module):
-    def __init__(self, parameters: int) -> None:
+    def __init__(self, parameters: int, dtype: torch.dtype) -> None:
         super().__init__()
         shape = (layer_rows(parameters), COLUMNS)
-        self.layers = nn.ParameterList(torch.zeros(shape) for _ in range(LAYERS))
+        self.layers = nn.ParameterList(torch.zeros(shape, dtype=dtype) for _ in range(LAYERS))
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs: Tensor = _RandomGradient.apply(len(inputs), *self.layers)  # type: ignore[no-untyped-call]
@@ -56,17 +56,17 @@ class _Layers(nn.Module):
 
 
 class RandomUpdates(Task[Examples]):
-    """A model of ``parameters`` float32 numbers in eight layers."""
+    """A model of ``parameters`` numbers in eight layers: float32, or ``narrow`` bfloat16."""
 
-    def __init__(self, parameters: int) -> None:
+    def __init__(self, parameters: int, narrow: bool = False) -> None:
         layer_rows(parameters)
-        self.parameters = parameters
+        self.parameters, self.narrow = parameters, narrow
 
     def load(self, path: Path | None) -> Examples:
         return Examples(torch.zeros(10, 1), torch.zeros(10))
 
     def model(self, totals: Sums) -> nn.Module:
-        return _Layers(self.parameters)
+        return _Layers(self.parameters, torch.bfloat16 if self.narrow else torch.float32)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs
