@@ -48,7 +48,8 @@ Seeds = Sequence[tuple[MaskSeeds, int]]
 @dataclass(frozen=True, eq=False)
 class Change:
     """``after - before``, worked out where it is looked at: of a large model it isn't there as a
-    whole. Both are contiguous, of one dtype; of one shape, or ``before`` is one number. Of bfloat16 the change is float32."""
+    whole. Both are contiguous, of one dtype; of one shape, or ``before`` is one number. Of bfloat16
+    the change is float32."""
 
     after: NDArray[Any]
     before: NDArray[Any]

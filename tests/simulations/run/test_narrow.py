@@ -60,7 +60,7 @@ def test_it_learns_and_stays_what_it_is(tmp_path: Path, masked: str) -> None:
     ("more", "error", "says"),
     [
         (["strategy.name=fedadam", "strategy.eta=0.1"], StrategyError, "'fedadam' can't calculate"),
-        (["federation.pace=buffered", "federation.buffer=2"], StrategyError, "is kept and scaled"),
+        (["federation.pace=buffered", "federation.buffer=3"], StrategyError, "is kept and scaled"),
         (["strategy.name=scaffold"], StrategyError, "'scaffold' can't calculate"),
         (
             ["privacy.unit=hospital", "privacy.noise_multiplier=1.0", "privacy.delta=1e-3"],
