@@ -68,11 +68,11 @@ def run_all(
         except RoundFailed as error:
             log.warning("%s %s: %s", study.name, setting, error)
             return {}
-        if not baselines:
-            average = study.chosen_by if split == "validation" else "mean"
-            return {"federated": result.figure(study.metric, average, split)}
+        if split == "validation":
+            return {"federated": result.figure(study.metric, study.chosen_by, split)}
         (row,) = [row for row in result.comparison if row["hospital"] == "mean"]
-        return {kind: row[kind][study.metric] for kind in ("local", "federated", "pooled")}
+        kinds = ("local", "federated", "pooled") if baselines else ("federated",)
+        return {kind: row[kind][study.metric] for kind in kinds}
 
 
 def tune(

@@ -18,6 +18,7 @@ NAMES = (
     "fed_heart",
     "fed_brca",
     "fed_heart_dp",
+    "personal",
     "trees_real",
     "private_sums",
     "accountant",
