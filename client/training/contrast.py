@@ -6,7 +6,8 @@ hospital's last local one, and s the cosine similarity:
     mu * -log(exp(s(z, z_g) / tau) / (exp(s(z, z_g) / tau) + exp(s(z, z_l) / tau)))
 
 A representation is the input of the model's last layer, flattened; the paper has a projection in
-between. The other two models are in evaluation mode and don't move.
+between. Of tokens (B x T x H) it is as long as the shortest of the three: what some models leave
+out at the end is padding. The other two models are in evaluation mode and don't move.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import copy
 from types import TracebackType
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,8 +41,9 @@ class Contrast:
 
     def __enter__(self) -> Contrast:
         models = (self._model, self._received, self._last)
+        path, _ = output_layer(self._model)
         self._hooks = [
-            output_layer_of(one).register_forward_pre_hook(self._keep(number))
+            one.get_submodule(path).register_forward_pre_hook(self._keep(number))
             for number, one in enumerate(models)
         ]
         return self
@@ -65,27 +66,26 @@ class Contrast:
     def losses(self, inputs: Tensor) -> Tensor:
         """What comes to the loss of each example, B; the model has just been given these. Raises
         TaskError where its last layer doesn't get one input for each."""
-        with torch.no_grad():
-            self._received(inputs)
-            self._last(inputs)
+        # not under no_grad, where a model may go through a batch in pieces of its own order: these
+        # two have nothing that takes a gradient
+        self._received(inputs)
+        self._last(inputs)
         found = [self._seen.pop(number).float() for number in range(3)]
         if any(len(z) != len(inputs) for z in found):
             raise TaskError(
                 "strategy 'moon' compares a row's representations, and the model's last layer "
                 "doesn't get one input for each row; take another strategy"
             )
+        if found[0].dim() == 3:
+            shortest = min(z.shape[1] for z in found)
+            found = [z[:, :shortest] for z in found]
         local, received, last = (z.flatten(1) for z in found)
         near = F.cosine_similarity(local, received, dim=1) / self._temperature
         far = F.cosine_similarity(local, last, dim=1) / self._temperature
         return self._weight * F.softplus(far - near)
 
 
-def output_layer_of(model: nn.Module) -> nn.Module:
-    """The layer whose input represents a row."""
-    return output_layer(model)[1]
-
-
 def _still(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode; frozen parameters are not copied."""
+    """A copy in evaluation mode that takes no gradient; frozen parameters are not copied."""
     frozen = {id(p): p for p in model.parameters() if not p.requires_grad}
-    return copy.deepcopy(model, dict(frozen)).eval()
+    return copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)
