@@ -1,4 +1,4 @@
-"""Hospitals' own models between processes: what the simulation gives, masked, and after a restart."""
+"""Own models between processes: what the simulation gives, masked, and after a restart."""
 
 from __future__ import annotations
 
