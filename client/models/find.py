@@ -22,6 +22,7 @@ from wardround.common.config.load import Config, load_config
 from wardround.common.errors import ModelRefused
 from wardround.common.model_folder.folder import FOLDER, ModelFolder
 from wardround.common.model_folder.schema_file import CONFIG
+from wardround.common.settings import pretrained
 from wardround.common.text import near, one_line
 from wardround.common.trust.pki import now_utc
 
@@ -62,7 +63,7 @@ def open_model(kit: Kit, path: Path) -> ModelFolder:
     task = encoder = ""
     if ":" in config.task.name:
         task = f"{site.task_file(config)}:{config.task.name.rpartition(':')[2]}"
-    elif config.task.options.get("encoder") and site.encoder is not None:
+    elif pretrained(config.task) and site.encoder is not None:
         encoder = str(site.encoder_folder(config))
     return ModelFolder.open(path, task=task, encoder=encoder, alone=came)
 

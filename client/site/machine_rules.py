@@ -63,8 +63,9 @@ class MachineRules(Table):
     encoder: LocalFile | None = Field(
         None,
         description=(
-            "this hospital's copy of the folder that the federation's `task.encoder` names, from "
-            "this file's folder; its files must be the others'"
+            "this hospital's copy of the folder that the federation's `task.encoder` names (or "
+            "folder or GGUF file, `task.base_model`), from this file's folder; its files must be "
+            "the others'"
         ),
     )
     task_files: dict[TaskFile, LocalFile] = Field(

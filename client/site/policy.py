@@ -23,7 +23,14 @@ from wardround.common.config.load import Config
 from wardround.common.config.source import Source, validation_error
 from wardround.common.errors import ConfigError, PolicyRefused
 from wardround.common.manifest.planned import task_name
-from wardround.common.settings import ProcedureTable, Purpose, Table, TaskTable
+from wardround.common.settings import (
+    ProcedureTable,
+    Purpose,
+    Table,
+    TaskTable,
+    pretrained,
+    pretrained_key,
+)
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.text import one_line
 
@@ -52,7 +59,7 @@ class SitePolicy(AskingRules):
         ["*"],
         description=(
             '`"logistic"`, `"linear"`, `"mlp"`, `"cnn"`, `"resnet18"`, `"densenet121"`, '
-            '`"encoder"`; a task of your own is its own family'
+            '`"encoder"`, `"causal"`; a task of your own is its own family'
         ),
     )
     require_secure_aggregation: bool = Field(
@@ -312,11 +319,9 @@ class SitePolicy(AskingRules):
         if ":" in config.task.name:
             name = f"{self.task_file(config)}:{config.task.name.rpartition(':')[2]}"
             tables["task"] = config.task.model_copy(update={"name": name})
-        elif config.task.options.get("encoder"):
-            tables["task"] = TaskTable(
-                name=config.task.name,
-                **{**config.task.options, "encoder": str(self.encoder_folder(config))},
-            )
+        elif pretrained(config.task):
+            there = {pretrained_key(config.task): str(self.encoder_folder(config))}
+            tables["task"] = TaskTable(name=config.task.name, **{**config.task.options, **there})
         return config.model_copy(update=tables)
 
     def share(self) -> Share:
@@ -335,16 +340,18 @@ class SitePolicy(AskingRules):
         return self._folder
 
     def encoder_folder(self, config: Config) -> Path:
-        """This hospital's copy of the pretrained encoder that the federation trains from."""
-        name = one_line(str(config.task.options["encoder"]), 100)
+        """This hospital's copy of the pretrained encoder, or base model, that the federation
+        trains from."""
+        name = one_line(pretrained(config.task), 100)
+        causal = pretrained_key(config.task) == "base_model"
         if self.encoder is None:
             raise self.refused(
                 "encoder",
-                f"the task starts from the encoder '{name}', and it never travels: get a copy of "
-                'its folder, and name it: encoder = "path"',
+                f"the task starts from the {'base model' if causal else 'encoder'} '{name}', and "
+                'it never travels: get a copy of its folder, and name it: encoder = "path"',
             )
         path = (self._folder / self.encoder).resolve()
-        if not path.name or not path.is_dir():
+        if not path.name or not (path.is_dir() or (causal and path.is_file())):
             raise self.refused("encoder", f"'{name}': there is no such folder")
         return path
 

@@ -24,6 +24,7 @@ from wardround.client.training.precision import check_precision
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused, ProvisionError
 from wardround.common.run.shaping import differences
+from wardround.common.settings import pretrained
 from wardround.common.study.study import Study
 from wardround.common.text import near
 from wardround.common.trust.identity import Roster
@@ -207,8 +208,8 @@ def _text(values: dict[str, Any]) -> str:
 def _copies(config: Config) -> dict[Path, str]:
     """This hospital's copies of what never travels."""
     file, colon, _ = config.task.name.rpartition(":")
-    encoder = config.task.options.get("encoder")
-    path = Path(file) if colon else Path(encoder) if isinstance(encoder, str) and encoder else None
+    own = pretrained(config.task)
+    path = Path(file) if colon else Path(own) if own else None
     if path is None:
         return {}
     try:

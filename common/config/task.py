@@ -31,4 +31,11 @@ def make_task(config: Config) -> Task[Any]:
             f"'none' predicts nothing, and '{config.procedure.name}' needs a target",
             "set 'binary', 'multiclass', 'regression' or 'survival'",
         )
+    if config.privacy.unit in ("example", "patient") and options.get("packing") is True:
+        raise config.error(
+            "task.packing",
+            f"a row holds several conversations, and privacy.unit = '{config.privacy.unit}' "
+            "protects each",
+            "set it to false",
+        )
     return task

@@ -31,7 +31,7 @@ from wardround.common.procedures.finished import outputs_of
 from wardround.common.procedures.procedure import Scorer
 from wardround.common.results.package import FILES
 from wardround.common.run.directory import RunDirectory
-from wardround.common.settings import is_built_in
+from wardround.common.settings import is_built_in, pretrained, pretrained_key
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.schema import Schema
 
@@ -168,14 +168,14 @@ def opened(path: Path, config: Config, alone: bool = False) -> ModelFolder:
     task's file or an encoder, that the study's settings have here. ``alone``, and what is raised:
     as ``ModelFolder.open``.
     """
-    encoder = config.task.options.get("encoder")
+    encoder = pretrained(config.task)
     if config.finished_table == "teacher" and _has_encoder(path, alone):
         encoder = ""  # a teacher's may be another than the study's
     own_task = ":" in config.task.name
     return ModelFolder.open(
         path,
         task=str(config.folder / config.task.name) if own_task else "",
-        encoder=str(config.folder / encoder) if isinstance(encoder, str) and encoder else "",
+        encoder=str(config.folder / encoder) if encoder else "",
         alone=alone,
     )
 
@@ -215,14 +215,16 @@ def _config(
         )
     if f"{_ENCODER}/{CONFIG_OF_ENCODER}" in names and not encoder:
         encoder = str(folder / _ENCODER)
-    elif run is None and not encoder and config.task.options.get("encoder"):
+    elif run is None and not encoder and (named := pretrained(config.task)):
+        what = "base model" if pretrained_key(config.task) == "base_model" else "encoder"
         raise ModelRefused(
-            f"its encoder, '{config.task.options['encoder']}', is no part of the folder",
+            f"its {what}, '{named}', is no part of the folder",
             who=str(folder),
             mend="name your own copy of it: --encoder FOLDER",
         )
     if encoder:
-        sets.append(f"task.encoder={json.dumps(str(Path(encoder).resolve()))}")
+        key = pretrained_key(config.task)
+        sets.append(f"task.{key}={json.dumps(str(Path(encoder).resolve()))}")
         config = load_config((run or folder) / CONFIG, sets)
     return config
 

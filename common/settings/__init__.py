@@ -52,6 +52,8 @@ from wardround.common.settings.task import (
     TaskTable,
     absolute_paths,
     is_built_in,
+    pretrained,
+    pretrained_key,
     without_folders,
 )
 from wardround.common.settings.teacher import TeacherTable
@@ -109,6 +111,8 @@ __all__ = [
     "TrainingTable",
     "absolute_paths",
     "is_built_in",
+    "pretrained",
+    "pretrained_key",
     "without_folders",
     "without_pace",
 ]

@@ -44,6 +44,18 @@ TASK_PATHS = ("encoder", "base_model")
 _UNNAMED = ("", ".", "..")
 
 
+def pretrained_key(task: TaskTable) -> str:
+    """Which option names the pretrained files that a text task starts from: of each party's own."""
+    return "base_model" if task.options.get("kind") == "causal" else "encoder"
+
+
+def pretrained(task: TaskTable) -> str:
+    """The pretrained files that a built-in task starts from, as its settings name them; '' for the
+    installed ones, or a task of one's own."""
+    value = task.options.get(pretrained_key(task)) if is_built_in(task.name) else ""
+    return value if isinstance(value, str) else ""
+
+
 def is_built_in(task: str) -> bool:
     """Whether the task's name isn't that of a user's own, path/to/file.py:Class."""
     return ":" not in task

@@ -12,7 +12,7 @@ from typing import Any
 from wardround.common.config.load import Config
 from wardround.common.errors import StudyRefused
 from wardround.common.manifest.planned import file_sha256
-from wardround.common.settings import TaskTable
+from wardround.common.settings import TaskTable, pretrained, pretrained_key
 from wardround.common.study.study import Study
 from wardround.common.trust.description import Description
 
@@ -34,10 +34,10 @@ def at_server(study: Study, description: Description, library: Path) -> Config:
                 mend="give the coordinator the file",
             )
         tables["task"] = config.task.model_copy(update={"name": name})
-    elif isinstance(encoder := config.task.options.get("encoder"), str) and encoder:
-        own = _there(library, "task.encoder", encoder)
-        options = {**config.task.options, "encoder": str(own)}
-        tables["task"] = TaskTable(name=config.task.name, **options)
+    elif pretrained(config.task):
+        key = pretrained_key(config.task)
+        own = _there(library, f"task.{key}", pretrained(config.task))
+        tables["task"] = TaskTable(name=config.task.name, **config.task.options | {key: str(own)})
     if config.procedure.own:  # whoever loads it holds it against the digest in the settings
         name = _copy(library, "procedure.name", config.procedure.name)
         tables["procedure"] = config.procedure.model_copy(update={"name": name})

@@ -9,6 +9,7 @@ digest is of.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -225,11 +226,10 @@ def _config(base: Base) -> dict[str, Any]:
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    """While a GGUF file is dequantised transformers shows a bar of its own, which nothing asks."""
-    from transformers import modeling_gguf_pytorch_utils as reader
-
+    """While a GGUF file is dequantised transformers shows a bar of its own, which nobody asked."""
+    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     bar = reader.tqdm
-    reader.tqdm = partial(bar, disable=True)  # type: ignore[assignment]
+    reader.tqdm = partial(bar, disable=True)
     try:
         yield
     finally:

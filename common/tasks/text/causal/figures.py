@@ -112,7 +112,7 @@ def answer_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     figures = {
         "exact_match": ratio(lone["exact"], lone["answers"]),
         "token_accuracy": ratio(lone["token_hits"], lone["tokens"]),
-        "perplexity": math.exp(mean) if mean < _MOST else math.inf,
+        "perplexity": math.inf if mean > _MOST else math.exp(mean),
         "examples": lone["answers"],
         "loss": ratio(lone["loss"], lone["rows"]),
     }

@@ -38,7 +38,7 @@ class InstructionRows:
     origin : N x 2: index into ``files``, line number (from 1)
     splits, patients : N, None where the data doesn't say
     keys : N, what tells one conversation from another
-    shortened : documents that lost the start or end of a message
+    cut : N, whether it lost the start or end of a message
     """
 
     tokens: NDArray[np.int32]
@@ -49,10 +49,10 @@ class InstructionRows:
     files: tuple[Path, ...]
     origin: Ints
     keys: NDArray[np.str_]
+    cut: NDArray[np.bool_]
     splits: NDArray[np.str_] | None = None
     patients: NDArray[np.str_] | None = None
     left_out: tuple[LeftOut, ...] = ()
-    shortened: int = 0
 
     def __len__(self) -> int:
         return len(self.right)
@@ -79,8 +79,8 @@ class InstructionRows:
             keys=self.keys[index],
             splits=None if self.splits is None else self.splits[index],
             patients=None if self.patients is None else self.patients[index],
+            cut=self.cut[index],
             left_out=(),
-            shortened=0,
         )
 
 

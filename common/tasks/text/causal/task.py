@@ -7,6 +7,7 @@ is checked by sums of their digest. What travels is what is trained: adapters, o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class CausalTask(Task[InstructionRows]):
         groups = [read_conversations(file, self.options) for file in names]
         splits = [split for _, split in shard.files]
         rows = self._rows(groups, names, splits if all(splits) else None)
-        return _with(rows, added([*shard.left_out, *rows.left_out]))
+        return replace(rows, left_out=added([*shard.left_out, *rows.left_out]))
 
     def template(self) -> Template:
         """What makes conversations token ids. Raises TaskError."""
@@ -98,9 +99,9 @@ class CausalTask(Task[InstructionRows]):
             tuple(names),
             np.array([(number, one.line) for number, one in said], dtype=np.int64).reshape(-1, 2),
             np.array([_key(one) for _, one in said], dtype=np.str_),
+            np.array([one.shortened for one in documents], dtype=np.bool_),
             np.array(given, dtype=np.str_) if all(given) and given else None,
             np.array(patients, dtype=np.str_) if columns.patient_id else None,
-            shortened=sum(one.shortened for one in documents),
         )
 
     def sites(self, path: Path) -> dict[str, Path]:
@@ -130,6 +131,12 @@ class CausalTask(Task[InstructionRows]):
     def warnings(self, raw: InstructionRows) -> list[str]:
         """Messages that were cut; nothing to choose from."""
         lines = []
+        if count := int(raw.cut.sum()):
+            what = "prompts were" if count > 1 else "prompt was"
+            lines.append(
+                f"{count} {what} longer than max_length, and lost the "
+                f"{self.options.cut} of a message"
+            )
         if self.options.choices and len(set(raw.right.tolist())) < 2:
             lines.append("all training answers are one choice: it learns from the others only")
         return lines
@@ -236,9 +243,3 @@ def _key(said: Conversation) -> str:
     """Of what is asked, whatever is answered."""
     texts = [part for one in said.messages for part in (one["role"], one["content"])]
     return content_key("\x1f".join(texts).encode())
-
-
-def _with(rows: InstructionRows, left: tuple[LeftOut, ...]) -> InstructionRows:
-    from dataclasses import replace
-
-    return replace(rows, left_out=left)

@@ -3,23 +3,19 @@
 Prompt and answers are made ids each by itself, as they are when a model is asked: then what it
 learns to continue is what it is given. An answer ends where the model is to stop, so that it learns
 to stop.
-
-A template is Jinja, run in the sandbox that transformers has for them. One that writes the date
-gets the same one everywhere and always (``DATE``): rows may not depend on the day.
 """
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from wardround.common.errors import DataError, TaskError
 from wardround.common.tasks.text.causal.reading import ASSISTANT, Conversation, Message
+from wardround.common.tasks.text.causal.render import Refused, renderer
 from wardround.common.tasks.text.options import TextOptions
 
-DATE = datetime.date(2024, 7, 26)
 _MEND = (
     "give one as task.chat_template, or set task.template = 'plain' (a prompt, and what follows it)"
 )
@@ -51,13 +47,15 @@ class Template:
     def __init__(self, tokenizer: Any, options: TextOptions) -> None:
         self._tokenizer, self._options = tokenizer, options
         self._chat = options.template == "chat"
-        self._text = options.chat_template or tokenizer.chat_template
-        if self._chat and not isinstance(self._text, str):
+        text = options.chat_template or tokenizer.chat_template
+        if self._chat and not isinstance(text, str):
             raise TaskError(f"the base model's tokenizer has no chat template; {_MEND}")
         if tokenizer.eos_token_id is None:
             raise TaskError("the base model's tokenizer has no token that ends a text")
         added = tokenizer.added_tokens_decoder
         self._special = {number: str(one) for number, one in added.items() if one.special}
+        if self._chat:
+            self._write = renderer(text, tokenizer.special_tokens_map)
         around = tokenizer.encode("a")
         inside = tokenizer.encode("a", add_special_tokens=False)
         self._begin = around[: around.index(inside[0])] if inside else []
@@ -65,10 +63,8 @@ class Template:
     @property
     def stops(self) -> set[int]:
         """Ids at which a text ends, however its answers end."""
-        return {self._tokenizer.eos_token_id, *self._ends(self._answer([_QUESTION], "a"))}
-
-    def _ends(self, answer: list[int]) -> list[int]:
-        return answer[-1:] if answer and answer[-1] in self._special else []
+        ends = {self._tokenizer.eos_token_id}
+        return ends | ({self._answer([_QUESTION], "a")[-1]} if self._chat else set())
 
     def encode(self, said: Conversation, place: str) -> Encoded:
         """One conversation, cut where ``task.cut`` says so. Raises DataError by place."""
@@ -138,7 +134,7 @@ class Template:
         try:
             prompt, scored = self._trunk(said.messages)
             answers = [self._answer(said.messages, text) for text in said.answers]
-        except _Refused as error:
+        except Refused as error:
             raise DataError(f"{place}: {error}") from None
         return Encoded(prompt, scored, answers)
 
@@ -152,15 +148,15 @@ class Template:
     def _trunk(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Ids up to where the answer begins. An earlier answer is scored as the last one is; where
         the template writes it otherwise once more follows (without its reasoning), it isn't."""
-        whole = self._render(messages, True)
+        whole = self._write(messages, True)
         ids: list[int] = []
         scored: list[bool] = []
         done = 0
         for number, one in enumerate(messages):
             if one["role"] != ASSISTANT:
                 continue
-            before = self._render(messages[:number], True)
-            if not whole.startswith(self._render(messages[: number + 1], False)):
+            before = self._write(messages[:number], True)
+            if not whole.startswith(self._write(messages[: number + 1], False)):
                 continue
             answer = self._answer(messages[:number], one["content"])
             text = self._tokenizer.decode(answer)
@@ -176,8 +172,8 @@ class Template:
 
     def _answer(self, messages: Sequence[Message], text: str) -> list[int]:
         """Ids of an answer up to its last mark; with the token that ends a text if it has none."""
-        before = self._render(messages, True)
-        whole = self._render([*messages, {"role": ASSISTANT, "content": text}], False)
+        before = self._write(messages, True)
+        whole = self._write([*messages, {"role": ASSISTANT, "content": text}], False)
         if not whole.startswith(before):
             raise TaskError(
                 "the chat template writes a prompt otherwise once its answer follows, so no answer "
@@ -187,42 +183,5 @@ class Template:
         marks = [number for number, one in enumerate(ids) if one in self._special]
         return ids[: marks[-1] + 1] if marks else [*ids, self._tokenizer.eos_token_id]
 
-    def _render(self, messages: Sequence[Message], ask: bool) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            found = self._tokenizer.apply_chat_template(
-                [dict(one) for one in messages],
-                chat_template=self._text,
-                tokenize=False,
-                add_generation_prompt=ask,
-                strftime_now=DATE.strftime,
-            )
-        except TemplateError as error:
-            if self._fails():
-                raise TaskError(
-                    f"task.chat_template is no template that can be run ({type(error).__name__})"
-                    if self._options.chat_template
-                    else f"the tokenizer's chat template can't be run ({type(error).__name__})"
-                ) from None
-            raise _Refused("the chat template doesn't take these messages") from None
-        return str(found)
-
-    def _fails(self) -> bool:
-        """Whether the template can't even write one question."""
-        from jinja2 import TemplateError
-
-        try:
-            self._tokenizer.apply_chat_template(
-                [_QUESTION], chat_template=self._text, tokenize=False, strftime_now=DATE.strftime
-            )
-        except TemplateError:
-            return True
-        return False
-
 
 _QUESTION: Message = {"role": "user", "content": "a"}
-
-
-class _Refused(Exception):
-    """The template's own refusal of some messages."""
