@@ -159,20 +159,28 @@ def test_examples_are_protected(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tokens", "sequence"])
 @pytest.mark.parametrize(
-    ("tuning", "form"),
+    ("tuning", "form", "more"),
     [
-        ("lora", "bookkeeping"),
-        ("ffa_lora", "bookkeeping"),
-        ("full", "bookkeeping"),
-        ("adalora", "functional"),
-        ("lora", "opacus"),
-        ("full", "opacus"),
+        ("lora", "bookkeeping", {"base_dtype": "int8"}),
+        ("ffa_lora", "bookkeeping", {}),
+        ("full", "bookkeeping", {}),
+        ("adalora", "functional", {"base_dtype": "bf16"}),
+        ("dora", "functional", {"base_dtype": "nf4"}),
+        ("ia3", "functional", {}),
+        ("prompt", "functional", {"prompt_tokens": 4}),
+        ("lora", "opacus", {}),
+        ("full", "opacus", {}),
     ],
 )
-def test_clipped_gradients_are_those_of_autograd(folder, kind, tuning, form, caplog) -> None:
+def test_clipped_gradients_are_those_of_autograd(folder, kind, tuning, form, more) -> None:
     """Sum over sentences of the gradient, scaled to a norm of at most C, one by one."""
     task = TextTask(
-        kind=kind, encoder=str(folder / "encoder"), max_length=64, tuning=tuning, dropout=0.0
+        kind=kind,
+        encoder=str(folder / "encoder"),
+        max_length=64,
+        tuning=tuning,
+        dropout=0.0,
+        **more,
     )
     model = build_model(task, {}, seed=1).train()
     generator = torch.Generator().manual_seed(0)
@@ -217,10 +225,12 @@ def test_the_bundled_encoder_learns_the_built_in_example(tmp_path: Path) -> None
     """No file, no option: 192 invented sentences, MiniLM, LoRA."""
     text = TINY.replace('encoder = "encoder"\n', "")
     settings = [
-        "training.lr=0.005",
+        "training.lr=0.01",
         "training.batch_size=8",
-        "training.local_epochs=2",
-        "evaluation.every=2",
+        "federation.rounds=1",
+        "training.local_steps=16",
+        "secure_aggregation.enabled=false",
+        "simulation.clients=2",
     ]
     result = simulate(parse_config(text, [f"federation.runs={tmp_path / 'runs'}", *settings]))
     assert result.figure("f1") > 0.5  # a model that says nothing has 0

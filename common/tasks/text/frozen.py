@@ -157,7 +157,9 @@ class FrozenEmbedding(_Frozen, nn.Embedding):  # type: ignore[override]
     def __init__(self, layer: nn.Embedding, kept: tuple[Tensor, ...]) -> None:
         nn.Module.__init__(self)
         self.num_embeddings, self.embedding_dim = layer.num_embeddings, layer.embedding_dim
-        self.padding_idx = layer.padding_idx
+        self.padding_idx, self.max_norm = layer.padding_idx, layer.max_norm
+        self.norm_type, self.sparse = layer.norm_type, False
+        self.scale_grad_by_freq = False  # of a table that has no gradient
         self._keep(kept, layer.weight.shape)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -183,7 +185,7 @@ def pack(model: nn.Module, dtype: BaseDtype) -> None:
     layers = [
         (name, module)
         for name, module in model.named_modules(remove_duplicate=False)
-        if type(module) in (nn.Linear, nn.Embedding)
+        if type(module) is nn.Linear or (type(module) is nn.Embedding and module.max_norm is None)
     ]
     # embeddings first: a head that shares the weight of one is kept as it is
     for name, layer in sorted(layers, key=lambda one: type(one[1]) is nn.Linear):
