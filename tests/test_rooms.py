@@ -25,7 +25,7 @@ ORDER = {
         "durable settings transport",
         "protocol tasks",
         "calibration config drift trees",
-        "command_line judgement",
+        "command_line compression judgement",
         "procedures",
         "model run trust",
         "audit card privacy results secagg study",

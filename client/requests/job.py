@@ -15,6 +15,12 @@ from wardround.client.algorithms import ALGORITHMS, LocalAlgorithm
 from wardround.client.data.hospital import Hospital
 from wardround.client.privacy.round import PrivateRound, announced_sizes
 from wardround.client.requests.buffered import Kept, check_begin
+from wardround.client.requests.compressed import (
+    in_words,
+    keep_scales,
+    with_ratios,
+    writing_of,
+)
 from wardround.client.requests.kept import PERSONAL
 from wardround.client.requests.local import LocalUpdate, local_update, noise_alone
 from wardround.client.requests.own_pass import train_own
@@ -31,6 +37,8 @@ from wardround.client.secagg.masking import (
 )
 from wardround.client.secagg.upload import PendingUpload
 from wardround.client.state import ClientState
+from wardround.common.compression.scales import record_layout
+from wardround.common.compression.writing import Writing
 from wardround.common.errors import RequestRefused
 from wardround.common.flower.arrays import layout_of
 from wardround.common.model.entries import Entries, Kind
@@ -52,6 +60,7 @@ class TrainingJob:
     count : how many units it announced
     pending : the masked upload that was begun, with secure aggregation
     keeps : whether the update stays here until another request asks for it
+    writing : how its update is written, with ``[compression]``
     """
 
     hospital: Hospital
@@ -62,6 +71,7 @@ class TrainingJob:
     private: PrivateRound | None
     pending: PendingUpload | None
     keeps: bool = False
+    writing: Writing | None = None
 
     @classmethod
     def begin(
@@ -101,18 +111,20 @@ class TrainingJob:
         if hospital.config.privacy.enabled:
             _check_private(hospital, received.model, sorted(local))
             private = PrivateRound.begin(request, content_digest(content), hospital, count)
-        pending = None
+        pending, shared = None, layout_of(received.arrays)
+        writing = writing_of(request, hospital, state, shared, parameters)
         if request.masked is not None:
-            shared = layout_of(received.arrays)
             records = algorithm.reply_records({key: shared[key] for key in parameters})
             records = records | (private.records() if private else {})
+            records |= record_layout(len(writing.names)) if writing else {}
             step = Step("train", request.model.server_round)
             asked = MaskedAsk.of(request.masked, step, content, hospital, state)
             reach = private.reach if private is not None and not private.table.stepwise else None
             pending = begin_upload(asked, training_layout(shared, parameters, records), reach)
             if why := too_few(hospital.config, name, pending.limits):
                 raise RequestRefused(why)
-        return cls(hospital, received, algorithm, sorted(local), count, private, pending, keeps)
+        made = received, algorithm, sorted(local), count, private, pending, keeps, writing
+        return cls(hospital, *made)
 
     def answer(self, work: Callable[[], LocalUpdate] | None = None) -> Content:
         """Train, keep what stays, and make the reply of what leaves.
@@ -175,6 +187,8 @@ class TrainingJob:
         )
 
     def _finish(self, work: LocalUpdate) -> Content:
+        if self.writing is not None:
+            keep_scales(self.writing, self.algorithm.state, self.algorithm.state_round)
         algorithm, got = self.algorithm, self.received
         own = {key: work.arrays[key] for key in self.local} or None
         if algorithm.has_own_model:
@@ -188,9 +202,13 @@ class TrainingJob:
         if work.protect is not None:
             assert self.private is not None
             return self.private.reply(self.pending, received, work.protect, work.sensitivity)
-        reply = self._plain(work)
+        reply, writing = self._plain(work), self.writing
+        if writing is not None:
+            reply = with_ratios(reply, received, writing)
         if self.pending is not None:
-            return finish_training(self.pending, self.hospital, received, reply)
+            return finish_training(self.pending, self.hospital, received, reply, writing)
+        if writing is not None:
+            reply = in_words(reply, received, writing, self.hospital)
         return reply.to_records()
 
     def _plain(self, work: LocalUpdate) -> TrainReply:

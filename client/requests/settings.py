@@ -11,6 +11,7 @@ from typing import Any
 
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.data.hospital import Hospital
+from wardround.common.compression.scales import SCALES
 from wardround.common.config.load import Config
 from wardround.common.errors import RequestRefused
 from wardround.common.protocol.evaluate import EvaluateRequest
@@ -46,7 +47,9 @@ def check_settings(request: TrainRequest | EvaluateRequest, hospital: Hospital) 
             f"the request is for algorithm '{one_line(algorithm, 40)}', that of this hospital's "
             f"strategy.name is '{built_in.algorithm}'"
         )
-    if more := sorted(set(request.records) - set(ALGORITHMS[algorithm].request_records)):
+    known = {*ALGORITHMS[algorithm].request_records}
+    known |= {SCALES} if hospital.config.compression.bits else set()
+    if more := sorted(set(request.records) - known):
         raise RequestRefused(
             f"the request has a record '{one_line(more[0], 40)}', which the algorithm "
             f"'{algorithm}' doesn't take"

@@ -22,6 +22,7 @@ from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.state import Policy
 from wardround.client.secagg.upload import Change, PendingUpload
 from wardround.client.state import ClientState
+from wardround.common.compression.writing import Writing, ring
 from wardround.common.errors import ProtocolRefused, RequestRefused
 from wardround.common.figures.sums import Sums, scalar
 from wardround.common.flower.arrays import Arrays
@@ -76,10 +77,11 @@ class MaskedAsk:
         clip : of a fine encoding, whose whole numbers carry noise or get it
         word_bits : of words of named sums; 0 where there are none
         """
-        table, plan = self.hospital.config.secure_aggregation, self.hospital.plan
+        plan = self.hospital.plan
         largest = 1 if clip or self.step.kind != "train" else plan.largest_weight
         how = WORDS if word_bits else int(bool(clip))
-        terms = Terms(word_bits or table.bits, clip or (lambda limits: table.clip), how, largest)
+        bits, reach = ring(self.hospital.config)
+        terms = Terms(word_bits or bits, clip or (lambda limits: reach), how, largest)
         first = bytes.fromhex(plan.first_model)
         judged, forgets = self.hospital.config.judgement is not None, self.hospital.simulated
         return Asked(self.step, plan.run, plan.uploads, first, terms, self.digests, judged, forgets)
@@ -247,13 +249,18 @@ def asked_splits(task: MaskedTask, sizes: Mapping[str, int]) -> list[str]:
 
 
 def finish_training(
-    pending: PendingUpload, hospital: Hospital, received: Arrays, reply: TrainReply
+    pending: PendingUpload,
+    hospital: Hospital,
+    received: Arrays,
+    reply: TrainReply,
+    writing: Writing | None = None,
 ) -> Content:
     """The masked answer to a training request, of what it would be in plain.
 
     received : the model as it came. The update is its change. The hospital counts with its number
         of examples, up to the task's largest weight (which is 1 where every hospital counts the
         same).
+    writing : how the update is written, with ``[compression]``
     """
     weight = min(reply.num_examples, pending.task.largest_weight)
     exact: dict[str, NDArray[Any]] = {
@@ -269,7 +276,7 @@ def finish_training(
             exact[key] = np.asarray(value, np.float64) * weight
     for record, arrays in reply.records.items():
         update |= {f"{record}/{name}": value for name, value in arrays.items()}
-    return finish_upload(pending, hospital, update, exact, weight, reply.claim)
+    return finish_upload(pending, hospital, update, exact, weight, reply.claim, writing)
 
 
 def finish_private(
@@ -301,16 +308,18 @@ def finish_upload(
     exact: Mapping[str, NDArray[Any]],
     weight: int,
     claim: bytes | None = None,
+    writing: Writing | None = None,
 ) -> Content:
     """The reply of the masked vector, with the hospital's privacy claim if there is one."""
-    key = _rounding_key(hospital, pending.task.purpose)
-    header, vector = pending.finish(update, exact, weight, key)
+    key = rounding_key(hospital, pending.task.purpose)
+    header, vector = pending.finish(update, exact, weight, key, writing)
     return MaskedReply(header, kept_bytes(vector), claim).to_records()
 
 
-def _rounding_key(hospital: Hospital, purpose: str) -> bytes | None:
-    """None (so: from the operating system), but for a simulated hospital, whose rounding derives
-    from the run's seed: the masks are secret all the same, and runs can be repeated exactly."""
+def rounding_key(hospital: Hospital, purpose: str) -> bytes | None:
+    """Of stochastic rounding: None (so: from the operating system), but for a simulated hospital,
+    whose rounding derives from the run's seed: the masks are secret all the same, and runs can be
+    repeated exactly."""
     if not hospital.simulated:
         return None
     seed = derive_seed(hospital.config.federation.seed, "rounding", purpose, hospital.name)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wardround.client.secagg.asked import Asked
 from wardround.common.bfloat16 import widened
+from wardround.common.compression.writing import Writing
 from wardround.common.errors import ProtocolRefused
 from wardround.common.mapped import is_large, let_go, windows
 from wardround.common.secagg import messages as wire
@@ -115,6 +116,7 @@ class PendingUpload:
         exact: Mapping[str, NDArray[Any]],
         weight: int = 1,
         rounding_key: bytes | None = None,
+        writing: Writing | None = None,
     ) -> tuple[bytes, memoryview]:
         """The Upload and the masked vector that goes with it (not copied: a host may cut it up).
 
@@ -125,6 +127,7 @@ class PendingUpload:
         exact : those of the exact section; a missing one counts as zero
         weight : what the weighted arrays count with, from 1 to the task's largest weight
         rounding_key : 16 secret bytes for stochastic rounding; None: from the operating system
+        writing : how the weighted arrays are written, with ``[compression]``
 
         Raises ProtocolRefused, with nothing given out and the aggregation not used, for NaN, an
         infinity, or a number too large to be summed.
@@ -141,6 +144,8 @@ class PendingUpload:
             if values.shape != spec.shape:
                 raise ValueError(f"'{name}' has shape {values.shape}, not {spec.shape}")
             share = weight / self.task.largest_weight if name in self.layout.weighted else 1.0
+            if writing is not None and name in self.layout.weighted:
+                values = writing.written(name.partition("/")[2], part_of(values, slice(None)))
             part_key = derive(key, "rounding", bytes([number % 256, number // 256]))
             dither = Dither(part_key[:ROUNDING_KEY_BYTES])
             for window, target in self._targets(vector, start, size):

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from wardround.client.algorithms import ALGORITHMS
+from wardround.common.compression.scales import SCALES
 from wardround.common.config.covers import noised_sums
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
@@ -88,6 +89,7 @@ def check_plan(
     _same_table("privacy", manifest.privacy, shared_privacy(config), set())
     secure = shared_secure(config.secure_aggregation)
     _same_table("secure_aggregation", manifest.secure_aggregation, secure, _OWN)
+    _same_table("compression", manifest.compression, config.compression, set())
     _same("settings' digest", manifest.descriptor, descriptor(config).hex(), _KIT)
     if unknown := [name for name in manifest.algorithms if name not in ALGORITHMS]:
         known = ", ".join(ALGORITHMS)
@@ -137,6 +139,8 @@ def _check_leaves(manifest: Manifest, config: Config) -> None:
         for leaf in manifest.leaves
         if leaf.message_type == m.TRAIN and leaf.record not in known
     )
+    if config.compression.bits:
+        records[SCALES] = None
     statistics = any(leaf.message_type == m.STATISTICS for leaf in manifest.leaves)
     if config.procedure.trains:
         noised, buffered = noised_sums(config), config.federation.buffered

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wardround.common.compression.writing import REACH
 from wardround.common.errors import WardroundError
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol import names as m
@@ -203,8 +204,18 @@ def _secure(manifest: Manifest) -> str:
     weight = "known with the second manifest" if manifest.stage == 1 else manifest.largest_weight
     return (
         f"on: sums of at least {fewest} hospitals, threshold {table.threshold:g}, "
-        f"{table.colluding} colluding, {table.bits} bits; a coordinate's change is clipped at "
-        f"{table.clip:g}; largest weight of a hospital: {weight}"
+        f"{table.colluding} colluding, {_written(manifest)}; largest weight of a hospital: {weight}"
+    )
+
+
+def _written(manifest: Manifest) -> str:
+    """How finely a change is written, and what is clipped."""
+    table, small = manifest.secure_aggregation, manifest.compression
+    if small.bits is None:
+        return f"{table.bits} bits; a coordinate's change is clipped at {table.clip:g}"
+    return (
+        f"{small.bits} bits; a layer's change is clipped at {REACH[small.rotation]:g} times its "
+        "scale, which follows the sum of the rounds before"
     )
 
 

@@ -130,6 +130,11 @@ class Config(Table):
                 f"[teacher] beside procedure.name = '{self.procedure.name}', which trains nothing: "
                 "leave the table out"
             )
+        trains, private = self.procedure.trains, self.privacy.enabled
+        if found := self.compression.why_not(
+            private, self.strategy.name, trains, self.federation.buffered
+        ):
+            raise ValueError(f"[compression] beside {found[0]}, {found[1]}")
         secure = self.secure_aggregation
         if secure.enabled and cohort is not None and cohort < secure.min_cohort:
             raise ValueError(

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from wardround.common.compression.scales import layers
+from wardround.common.compression.writing import words_layout
 from wardround.common.flower.arrays import Layout
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import DescribeReply
@@ -93,6 +95,7 @@ def training_leaves(
     layout: Layout,
     parameters: Iterable[str],
     records: Mapping[str, Layout],
+    bits: int | None = None,
 ) -> tuple[Leaf, ...]:
     """What stage 2 has in place of the open leaves.
 
@@ -101,16 +104,18 @@ def training_leaves(
     layout : the model's shared arrays
     parameters : those of them that optimisers move
     records : the strategy's further records
+    bits : of an update's numbers, as ``compression.bits`` says
     """
     parameters = set(parameters)
     moved, still = moved_protection(secure, privacy), still_protection(secure)
-    leaves = arrays_leaves(m.ARRAYS, layout, lambda name: moved if name in parameters else still)
+    sent = layout if secure.enabled else words_layout(bits, layout, layers(layout, parameters))
+    leaves = arrays_leaves(m.ARRAYS, sent, lambda name: moved if name in parameters else still)
     for record, part in records.items():
         leaves += arrays_leaves(record, part, lambda name: moved)
     if secure.enabled:
         quantile = QUANTILE_LAYOUT if adapts(privacy) else {}
         vector = training_layout(layout, parameters, {**records, **quantile})
-        size_bytes = vector.update_size * word_type(secure.bits).itemsize
+        size_bytes = vector.update_size * word_type(bits or secure.bits).itemsize
         size_bytes += vector.exact_size * EXACT_BYTES
         leaves.append(vector_leaf(m.TRAIN, size_bytes, moved))
     return tuple(leaves)

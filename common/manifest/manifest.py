@@ -23,6 +23,7 @@ from wardround.common.protocol.leaf import ANY, PROTECTIONS, Leaf, Text
 from wardround.common.protocol.sums import MOST_STEPS
 from wardround.common.settings import (
     TRAIN,
+    CompressionTable,
     PrivacyTable,
     SecureAggregationTable,
     Table,
@@ -65,6 +66,7 @@ class Manifest(Table):
     first_model : digest of the shared arrays that round 1 trains from, hexadecimal; '' in stage 1
     algorithms : the hospitals' half of the strategy
     privacy, secure_aggregation : the server's tables; what is each hospital's own has its default
+    compression : the settings' table
     roster : names of all hospitals, ordered
     leaves : exactly what leaves a hospital
     """
@@ -93,6 +95,7 @@ class Manifest(Table):
     algorithms: Annotated[tuple[Text, ...], Field(min_length=1, max_length=8)]
     privacy: PrivacyTable
     secure_aggregation: SecureAggregationTable
+    compression: CompressionTable = CompressionTable()
     roster: Annotated[tuple[HospitalName, ...], Field(min_length=1, max_length=MOST_HOSPITALS)]
     leaves: Annotated[tuple[Leaf, ...], Field(max_length=MOST_LEAVES)]
 
@@ -119,6 +122,8 @@ class Manifest(Table):
             del values["study"]
         if self.procedure == TRAIN:  # likewise, before there was anything else
             del values["procedure"], values["steps"]
+        if not self.compression.enabled:
+            del values["compression"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     def digest(self) -> bytes:

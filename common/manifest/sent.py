@@ -57,6 +57,7 @@ SENT: dict[str, Decided] = {
     "algorithms": bound("the strategy's; of a strategy of one's own, known here", _PLAN),
     "privacy": bound(f"{_SETTINGS}, key by key", _PLAN),
     "secure_aggregation": bound(f"{_SETTINGS}, key by key, but for its own policy's", _PLAN),
+    "compression": bound(f"{_SETTINGS}, key by key", _PLAN),
     "roster": bound("the signed description's", _PLAN),
     "leaves": derived("exactly what its own program would send", _PLAN),
 }

@@ -64,6 +64,8 @@ PRIVACY = "privacy"
 QUANTILE = "quantile"
 CONTROL = "control"
 """SCAFFOLD's control variates, in requests and replies."""
+SCALES = "scales"
+"""With ``[compression]``, the layers' scales, and what a reply adds for the next round's."""
 
 # Keys of the secagg record.
 MESSAGE = "message"

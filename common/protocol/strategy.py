@@ -40,6 +40,14 @@ CONTROL = SentArrays(
         "common.protocol.train.TrainRequest.record",
     ),
 )
+SCALES = SentArrays(
+    m.SCALES,
+    bound(
+        "round 1: its own; later what the plan's rule (a factor of 2 a round) can have made of "
+        "these and of those that it was shown before; with masks all got the same bytes",
+        "client.requests.compressed.writing_of",
+    ),
+)
 OTHER_ARRAYS = SentArrays(
     ANY, data("none where only sums are seen, or with a built-in strategy", _OWN)
 )

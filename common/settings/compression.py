@@ -9,8 +9,11 @@ from pydantic import Field, model_validator
 from wardround.common.settings.base import Table
 from wardround.common.settings.key_errors import WrongKey
 
-_NOT_YET = ("bits", "error_feedback", "method", "down_bits")
+_NOT_YET = ("error_feedback", "method", "down_bits")
 """Keys that nothing reads yet, each with what hangs on it; refused until something does."""
+
+_FURTHER = ("scaffold",)
+"""Strategies whose hospitals send more than their update."""
 
 
 class CompressionTable(Table):
@@ -24,12 +27,13 @@ class CompressionTable(Table):
         ),
     )
     first_scale: float = Field(
-        0.01,
+        0.25,
         ge=1e-9,
         le=1e3,
         description=(
-            "root mean square of a layer's change that round 1 is written for; from then on it "
-            "follows each layer, by a factor of 2 a round at most"
+            "a layer's change in round 1 is taken for so much of what such a layer is begun with "
+            "(1 / sqrt(3 fan-in)); from then on its scale follows it, by a factor of 2 a round at "
+            "most. Too large costs a few coarse rounds, too small a few that clip"
         ),
     )
     rotation: Literal["none", "hadamard"] = Field(
@@ -56,6 +60,29 @@ class CompressionTable(Table):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise WrongKey(key, "isn't built yet; leave it out")
         return self
+
+    def why_not(
+        self, private: bool, strategy: str, trains: bool, buffered: bool
+    ) -> tuple[str, str] | None:
+        """What of these settings can't be compressed, and what to do; None where all can."""
+        if not self.enabled:
+            return None
+        if not trains:
+            return "a procedure that trains nothing", "it is of updates alone; leave it out"
+        if private:
+            return "[privacy]", (
+                "whose noise is made for a grid of its own, and which scales of the rows' updates "
+                "would tell of; leave one of them out"
+            )
+        if buffered:
+            return "federation.pace = 'buffered'", (
+                "whose kept updates are of rounds with other scales; leave one of them out"
+            )
+        if strategy in _FURTHER:
+            return f"strategy.name = '{strategy}'", (
+                "whose further arrays have no scale; use another strategy, or leave it out"
+            )
+        return None
 
     @property
     def enabled(self) -> bool:

@@ -64,6 +64,7 @@ def asks_cohorts(grid: Grid, settings: RunSettings) -> bool:
         and not config.strategy.keeps
         and not config.privacy.enabled
         and not config.secure_aggregation.enabled
+        and not config.compression.enabled
     )
 
 

@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from wardround.common.compression.scales import MOST_RATIO, SCALES
+from wardround.common.compression.writing import Writing
 from wardround.common.config.load import Config
 from wardround.common.errors import BudgetSpent, EvaluatesLater, HospitalStopped, ReplyRefused
 from wardround.common.figures.sums import Sums
@@ -76,6 +79,7 @@ class Expected:
     received : the shared model as it was sent
     release : in a private run, what the hospitals release together
     largest_weight : under masks, what a hospital's update counts for at most
+    writing : how updates are written, with ``[compression]``; its ratios are among ``records``
     """
 
     layout: Layout
@@ -84,6 +88,7 @@ class Expected:
     received: Arrays
     release: Release | None = None
     largest_weight: int = 1
+    writing: Writing | None = None
 
     @property
     def all_records(self) -> dict[str, Layout]:
@@ -101,6 +106,7 @@ class Trained:
     quantile : mean quantile coordinate, where the clipping norm adapts
     failed : how many had nothing to add to the masked sum, of which so nothing is known
     factors_error : by how much averaging low-rank factors has missed the mean of their products
+    ratios : with ``[compression]``, the layers' mean squares over those of their scales
     """
 
     replies: list[Message]
@@ -114,6 +120,7 @@ class Trained:
     quantile: float | None = None
     failed: int = 0
     factors_error: float | None = None
+    ratios: NDArray[Any] | None = None
 
 
 @dataclass
@@ -231,6 +238,12 @@ class Gatherer(ABC):
         figures : of one hospital's sums, where these can be seen. Raises ReplyRefused
         what : which model, where it isn't the round's own
         """
+
+
+def take_ratios(records: dict[str, Arrays]) -> NDArray[Any] | None:
+    """Out of the means of a round, for ``Trained.ratios``; None where there are none."""
+    found = records.pop(SCALES, None)
+    return None if found is None else MOST_RATIO * np.asarray(found[SCALES], np.float64)
 
 
 def summarise(task: Task[Any], sums: Sums) -> dict[str, float]:

@@ -10,10 +10,14 @@ whoever was fast, so a run between machines gives what a simulation gives, bit f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from flwr.app import Message
+from numpy.typing import NDArray
 
+from wardround.common.compression.writing import words_layout
 from wardround.common.errors import ReplyRefused
 from wardround.common.figures.sums import Sums, add_sums
 from wardround.common.flower.arrays import Arrays
@@ -32,6 +36,7 @@ from wardround.server.gathering.gatherer import (
     RunSettings,
     Trained,
     mean_reply,
+    take_ratios,
 )
 from wardround.server.gathering.messenger import Messenger, sizes
 from wardround.server.gathering.order import InOrder
@@ -42,6 +47,7 @@ from wardround.server.gathering.replies import (
     check_update,
 )
 from wardround.server.gathering.requests import queries
+from wardround.server.gathering.written import WrittenArrays
 from wardround.server.members.member import Member
 from wardround.server.privacy.round import Release
 from wardround.server.strategies import StrategyPlan
@@ -101,7 +107,10 @@ class PlainGatherer(Gatherer):
                 result.bytes_up += m.payload_bytes(reply.content) if reply.has_content() else 0
                 roster = expected.release.roster if expected.release else None
                 records = expected.all_records
-                update = check_update(reply, expected.layout, records, member, roster)
+                sent = expected.layout
+                if expected.writing is not None:
+                    sent = words_layout(expected.writing.bits, sent, expected.writing.names)
+                update = check_update(reply, sent, records, member, roster)
                 ready, size_bytes = (update, member, request), update.memory_bytes
                 if update.claim is not None:
                     result.claims[update.claim.hospital] = update.claim
@@ -119,7 +128,7 @@ class PlainGatherer(Gatherer):
             refused=result.refused,
         )
         # only now: below the fewest replies nothing is averaged, and no noise is drawn for it
-        result.replies, result.quantile = fold.replies()
+        result.replies, result.quantile, result.ratios = fold.replies()
         return result
 
     def evaluate(
@@ -180,25 +189,29 @@ class _Fold:
 
     def add(self, update: Update, member: Member, request: Message) -> None:
         """Fold one checked update in."""
-        reply = update.reply
+        reply, expected = update.reply, self._expected
+        if expected.writing is not None:
+            read = WrittenArrays(reply.arrays, expected.received, expected.writing)
+            reply = replace(reply, arrays=read)
         weight = float(reply.num_examples) if self._plan.weighting == "examples" else 1.0
         self._request = self._request or request
         self.accepted.append(member.name)
+        for name, arrays in reply.records.items():
+            self._record_means[name].add(arrays, 1.0)
         if self._plan.individual:
             records = {m.ARRAYS: reply.arrays}
             self._single.append(mean_reply(request, records, update.metrics, weight))
             return
         self._mean.add(reply.arrays, weight)
-        for name, arrays in reply.records.items():
-            self._record_means[name].add(arrays, 1.0)
         for key, value in update.metrics.items():
             self._metrics[key] += value * weight
 
-    def replies(self) -> tuple[list[Message], float | None]:
-        """What the strategy sees: one reply with the means, or every single one; and the mean
-        quantile coordinate. Central noise is on both."""
+    def replies(self) -> tuple[list[Message], float | None, NDArray[Any] | None]:
+        """What the strategy sees: one reply with the means, or every single one; the mean quantile
+        coordinate; and the ratios of layers to their scales. Central noise is on the first two."""
         if self._plan.individual:
-            return self._single, None
+            means = {name: mean.mean() for name, mean in self._record_means.items()}
+            return self._single, None, take_ratios(means)
         assert self._request is not None  # only asked after enough updates were added
         weight = self._mean.weight
         records = {m.ARRAYS: self._mean.mean()}
@@ -206,10 +219,10 @@ class _Fold:
         release = self._expected.release
         if release is not None and release.central:
             records = _with_central_noise(records, self._expected, release, len(self.accepted))
-        quantile = records.pop(m.QUANTILE, None)
+        quantile, ratios = records.pop(m.QUANTILE, None), take_ratios(records)
         metrics = {key: value / weight for key, value in self._metrics.items()}
         reply = mean_reply(self._request, records, metrics, weight)
-        return [reply], float(quantile[m.QUANTILE][0]) if quantile else None
+        return [reply], float(quantile[m.QUANTILE][0]) if quantile else None, ratios
 
 
 def _with_central_noise(

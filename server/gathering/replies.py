@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 
+from wardround.common.compression.scales import SCALES
 from wardround.common.errors import (
     BudgetSpent,
     EvaluatesLater,
@@ -112,6 +113,9 @@ def check_update(
             f"{m.NUM_EXAMPLES} is {found.num_examples}, but it announced "
             f"{member.sizes['train']} rows"
         )
+    ratios = found.records.get(SCALES, {}).get(SCALES)
+    if ratios is not None and not ((ratios >= 0) & (ratios <= 1)).all():
+        raise ReplyRefused("what it adds for the next round's scales isn't in [0, 1]")
     claim = Claim.read(found.claim, member.name, claims) if claims is not None else None
     return Update(found, claim)
 

@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
+from wardround.common.compression.scales import SCALES, Scales
 from wardround.common.config.load import Config
 from wardround.common.errors import ReplyRefused, RoundFailed, StrategyError
 from wardround.common.flower.arrays import (
@@ -77,10 +78,12 @@ class AskedStrategy:
         addressees: Sequence[Sequence[Member]],
         states: Mapping[str, int],
         privacy: PrivacyTerms | None,
+        scales: Scales | None = None,
     ) -> list[Message]:
         """Requests for training, one for each of ``addressees``.
 
         states : the round that each hospital was last accepted in, by name
+        scales : with ``[compression]``, of the layers
         """
         with seeded_globals(self._seed, "strategy", server_round, "configure"):
             messages = self._plan.strategy.configure_train(
@@ -90,7 +93,9 @@ class AskedStrategy:
                 self._cohort(addressees),
             )
         messages, ours = self._view.completed(messages, shared), self._plan.ours
-        records = ours.request_records() if ours else {}
+        records = dict(ours.request_records()) if ours else {}
+        if scales is not None:
+            records[SCALES] = {SCALES: scales}
         request = TrainRequest(
             self._model(server_round),
             self._plan.algorithm,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from wardround.common.compression.scales import SCALES
 from wardround.common.config.covers import noised_sums
 from wardround.common.config.load import Config
 from wardround.common.judgement.judge import check_judgement
@@ -109,6 +110,7 @@ def preparation_manifest(
         algorithms=(plan.algorithm,),
         privacy=privacy,
         secure_aggregation=secure,
+        compression=config.compression,
         roster=roster,
         leaves=_leaves(config, task, plan, secure, privacy),
     )
@@ -125,6 +127,7 @@ def _leaves(
     check_named(config)
     if config.procedure.trains:
         records = list(plan.ours.reply_records({})) if plan.ours else []
+        records += [SCALES] if config.compression.bits else []
         statistics = phases_of(config, task) > 0
         noised, buffered = noised_sums(config), config.federation.buffered
         return preparation_leaves(secure, privacy, records, statistics, noised, buffered)
@@ -141,6 +144,7 @@ def training_manifest(earlier: Manifest, known: KnownModel) -> Manifest:
         expected.layout,
         expected.parameters,
         expected.all_records,
+        earlier.compression.bits,
     )
     leaves = (*(leaf for leaf in earlier.leaves if not leaf.open), *filled)
     values = {name: getattr(earlier, name) for name in Manifest.model_fields}

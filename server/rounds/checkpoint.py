@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wardround.common.compression.scales import Scales
 from wardround.common.durable.tensors import read_tensors, write_tensors
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import CheckpointError
@@ -48,6 +49,7 @@ class FederationState:
         it is here by the host's clock
     figure_sums : by round, of the models whose figures a run may end with: the best one and the
         newest that was evaluated
+    scales : of the layers in the next round, with ``[compression]``
     """
 
     round: int
@@ -68,6 +70,7 @@ class FederationState:
     first_model: str = ""
     ready: dict[str, tuple[int, float]] = field(default_factory=dict)
     figure_sums: dict[int, KeptSums] = field(default_factory=dict)
+    scales: Scales | None = None
 
     def keep_sums(self, *evaluations: KeptSums) -> None:
         """Take in what was evaluated, and forget models that the run can't end with any more."""
@@ -90,6 +93,8 @@ def write_checkpoint(folder: Path, state: FederationState) -> Path:
     arrays = {f"model/{k}": v for k, v in state.model.items()}
     arrays |= {f"totals/{k}": v for k, v in state.totals.items()}
     arrays |= {f"strategy/{k}": v for k, v in state.strategy_arrays.items()}
+    if state.scales is not None:
+        arrays["compression/scales"] = state.scales
     for number, kept in state.figure_sums.items():
         arrays |= {f"sums/{number}/{k}": v for k, v in kept.arrays().items()}
     tree = {
@@ -146,6 +151,7 @@ def read_checkpoint(path: Path) -> FederationState:
                 KeptSums.of(_section(arrays, f"sums/{about['round']}/"), about)
                 for about in tree.get("figure_sums", [])
             ),
+            scales=arrays.get("compression/scales"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = "written by another version of wardround"

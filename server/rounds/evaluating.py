@@ -14,6 +14,7 @@ from typing import Any
 from wardround.common.config.load import Config
 from wardround.common.errors import RoundFailed
 from wardround.common.flower.arrays import Arrays
+from wardround.server.gathering.gatherer import Trained
 from wardround.server.members.lazy import VirtualMembers
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import evaluated
@@ -144,8 +145,16 @@ def round_line(
         "clipping_norm": trained.clipping_norm,
         "bytes_down": training.bytes_down,
         "bytes_up": training.bytes_up,
+        "training_bytes": _per_hospital(training),
         "seconds": {"train": trained.seconds, "evaluate": 0.0, "total": trained.seconds},
     } | ({} if training.factors_error is None else {"factors_error": training.factors_error})
+
+
+def _per_hospital(training: Trained) -> dict[str, int]:
+    """Bytes that training took of each hospital that answered usefully, in the mean: ``up`` from
+    it, ``down`` to it, keys and shares of masks among them."""
+    count = max(1, len(training.accepted))
+    return {"up": training.bytes_up // count, "down": training.bytes_down // count}
 
 
 def _with_figures(

@@ -229,7 +229,7 @@ class Federation:
         except RoundLost as error:
             lost, cohort, attempt = str(error), [], self._journal.attempt
             self._lost += 1
-            trained = TrainResult.nothing(state.model, state.clipping_norm, error.failed)
+            trained = TrainResult.nothing(state, error.failed)
             self._observer.warnings([f"round {server_round} is lost: {lost}; the model stays"])
         state.model = trained.model
         # who can't remember a round needn't be told of it: a virtual population's list would grow
@@ -238,7 +238,7 @@ class Federation:
             state.accepted |= dict.fromkeys(trained.gathered.accepted, server_round)
         state.round = server_round
         state.spent = sorted(runner.participants.budgets.spent)
-        state.clipping_norm = trained.clipping_norm
+        state.clipping_norm, state.scales = trained.clipping_norm, trained.scales
         due = server_round % self._config.evaluation.every == 0 or self._is_last(server_round)
         secure = self._config.secure_aggregation.enabled
         row = round_line(server_round, attempt, cohort, trained, secure)
@@ -291,9 +291,8 @@ class Federation:
                 requests = (
                     self._buffer.requests(server_round, state.model) if self._buffer else None
                 )
-                result = runner.train(
-                    server_round, state.model, cohort, state.accepted, state.clipping_norm, requests
-                )
+                goes_by = state.accepted, state.clipping_norm, state.scales
+                result = runner.train(server_round, state.model, cohort, *goes_by, requests)
                 return result, cohort, attempt
             except RoundFailed as error:
                 self._observer.round_failed(server_round, attempt, str(error))

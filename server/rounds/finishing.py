@@ -7,6 +7,7 @@ from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays
 from wardround.common.model.saved import MODEL, ModelForm, write_preparation
 from wardround.common.model_folder.write import describe_model, seal_folder
+from wardround.common.run.traffic import training_bytes
 from wardround.server.rounds.checkpoint import (
     FederationState,
     checkpoint_path,
@@ -52,6 +53,8 @@ def finish_model(
     ]
     if errors:
         parts.run_directory.update(factors_error={"largest": max(errors), "rounds": len(errors)})
+    size = training_bytes(parts.run_directory.rounds())
+    parts.run_directory.update(training_bytes=size)
     return seal_model(parts, chosen_round)
 
 

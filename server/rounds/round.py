@@ -11,6 +11,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from wardround.common.compression.scales import (
+    Scales,
+    first_scales,
+    layers,
+    next_scales,
+    record_layout,
+)
+from wardround.common.compression.writing import Writing
 from wardround.common.errors import ReplyRefused
 from wardround.common.figures.intervals import Intervals
 from wardround.common.figures.records import Means
@@ -34,6 +42,7 @@ from wardround.server.gathering.strategy import AskedStrategy
 from wardround.server.members.member import Member
 from wardround.server.members.sampling import holding_out
 from wardround.server.privacy.round import PrivacyPlan
+from wardround.server.rounds.checkpoint import FederationState
 from wardround.server.rounds.figures import FigureMaker
 from wardround.server.rounds.participants import Participants
 
@@ -43,6 +52,7 @@ class TrainResult:
     """What training gave: the next shared model and who contributed.
 
     clipping_norm : for the next round, in a private run
+    scales : for the next round, with ``[compression]``
     """
 
     model: Arrays
@@ -50,12 +60,14 @@ class TrainResult:
     seconds: float
     gathered: Trained
     clipping_norm: float | None = None
+    scales: Scales | None = None
 
     @classmethod
-    def nothing(cls, model: Arrays, clipping_norm: float | None, failed: int = 0) -> TrainResult:
-        """Of a round that is lost: the model stays as it is. ``failed``: how many hospitals'
-        training failed."""
-        return cls(model, math.nan, 0.0, Trained([], [], failed=failed), clipping_norm)
+    def nothing(cls, state: FederationState, failed: int = 0) -> TrainResult:
+        """Of a round that is lost: all stays as it is. ``failed``: how many hospitals' training
+        failed."""
+        nobody = Trained([], [], failed=failed)
+        return cls(state.model, math.nan, 0.0, nobody, state.clipping_norm, state.scales)
 
 
 @dataclass
@@ -145,6 +157,7 @@ class RoundRunner:
         cohort: list[Member],
         state_rounds: dict[str, int],
         clipping_norm: float | None = None,
+        scales: Scales | None = None,
         requests: list[Message] | None = None,
     ) -> TrainResult:
         """Train one cohort and aggregate. Raises RoundFailed if too few replies are accepted.
@@ -152,13 +165,16 @@ class RoundRunner:
         shared : the model's shared entries, as the last round left them; they stay as they are
         state_rounds : by hospital, the round it was last accepted in
         clipping_norm : None in the first round: the configuration's
+        scales : None in the first round: those of the settings' rule
         requests : what the cohort is asked where its updates were made before (``buffer.py``)
         """
         started = time.monotonic()
         norm = clipping_norm or self.config.privacy.clipping_norm
+        expected = self.expected(server_round, shared, len(cohort), norm, scales)
+        scales = expected.writing.scales if expected.writing else None
         if requests is None:
-            requests = self._train_requests(server_round, shared, cohort, state_rounds, norm)
-        expected = self.expected(server_round, shared, len(cohort), norm)
+            goes_by = state_rounds, norm, scales
+            requests = self._train_requests(server_round, shared, cohort, *goes_by)
         layout, release = expected.layout, expected.release
         gathered = self.gatherer.train(server_round, requests, cohort, expected)
         model, loss = self.strategy.aggregate(server_round, gathered, layout)
@@ -168,20 +184,39 @@ class RoundRunner:
             model, gathered.factors_error = model | own, error
         if release is not None and gathered.quantile is not None:
             norm = release.next_norm(norm, gathered.quantile)
+        if scales is not None and gathered.ratios is not None:
+            scales = next_scales(scales, gathered.ratios)
         seconds = time.monotonic() - started
-        return TrainResult(model, loss, seconds, gathered, norm if release else None)
+        return TrainResult(model, loss, seconds, gathered, norm if release else None, scales)
 
     def expected(
-        self, server_round: int, shared: Arrays, cohort: int, clipping_norm: float
+        self,
+        server_round: int,
+        shared: Arrays,
+        cohort: int,
+        clipping_norm: float,
+        scales: Scales | None = None,
     ) -> Expected:
         """What replies of a round must hold."""
         layout, release = layout_of(shared), None
         if self.privacy is not None:
             release = self.privacy.release(server_round, clipping_norm, cohort)
-        records = self._record_layouts(layout)
-        return Expected(
-            layout, self.entries.parameters, records, shared, release, self._largest_weight
-        )
+        records, parameters = self._record_layouts(layout), self.entries.parameters
+        writing = self._writing(server_round, layout, scales)
+        if writing is not None:
+            records |= record_layout(len(writing.names))
+        largest = self._largest_weight
+        return Expected(layout, parameters, records, shared, release, largest, writing)
+
+    def _writing(self, server_round: int, layout: Layout, scales: Scales | None) -> Writing | None:
+        """How updates are written; ``scales`` of None: of round 1."""
+        table = self.config.compression
+        if table.bits is None:
+            return None
+        names = layers(layout, self.entries.parameters)
+        if scales is None:
+            scales = first_scales(layout, names, table.first_scale)
+        return Writing.of(self.config, server_round, names, scales)
 
     def evaluate(
         self,
@@ -248,15 +283,16 @@ class RoundRunner:
         cohort: list[Member],
         states: dict[str, int],
         clipping_norm: float,
+        scales: Scales | None,
     ) -> list[Message]:
         terms = self.terms(len(cohort), clipping_norm)
         addressees = self.gatherer.addressees(cohort)
-        return self.strategy.train_requests(server_round, shared, addressees, states, terms)
+        return self.strategy.train_requests(server_round, shared, addressees, states, terms, scales)
 
     def _record_layouts(self, layout: Layout) -> dict[str, Layout]:
         ours = self.plan.ours
         trainable = {name: layout[name] for name in self.entries.parameters}
-        return ours.reply_records(trainable) if ours else {}
+        return dict(ours.reply_records(trainable)) if ours else {}
 
     def tell_strategy(self, server_round: int, result: EvaluationResult) -> None:
         """Hand a round's overall figures, once, to strategies that steer by them."""

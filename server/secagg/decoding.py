@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.bfloat16 import BFLOAT16
+from wardround.common.bfloat16 import BFLOAT16, widened
 from wardround.common.figures.sums import Sums
 from wardround.common.flower.arrays import Arrays, Making
 from wardround.common.mapped import let_go, windows
@@ -89,7 +89,11 @@ def means(
         # what was summed is the change of the model
         start = expected.received[name] if record == m.ARRAYS else None
         goal = made[record].begun(name)
-        _fill(goal, words, factor, start)
+        if expected.writing is not None and start is not None:
+            change = expected.writing.read(name, dequantise(words, factor))
+            goal[...] = conform(widened(start) + change.reshape(start.shape), goal.dtype.name)
+        else:
+            _fill(goal, words, factor, start)
         records[record][name] = made[record].finished(goal)
     for name, spec in expected.layout.items():
         if (key := f"{m.ARRAYS}/{name}") in exact:

@@ -26,6 +26,7 @@ from wardround.server.gathering.gatherer import (
     RunSettings,
     Trained,
     mean_reply,
+    take_ratios,
 )
 from wardround.server.gathering.host import Host
 from wardround.server.gathering.requests import queries
@@ -238,6 +239,7 @@ def _trained(layout: VectorLayout, total: Total, request: Message, expected: Exp
     records = means(layout, total, count, expected)
     if (quantile := records.pop(m.QUANTILE, None)) is not None:
         result.quantile = float(quantile[m.QUANTILE][0])
+    result.ratios = take_ratios(records)
     metrics = {
         m.TRAIN_LOSS: math.nan if release is not None else float(exact[LOSS][0]) / weight,
         m.LOCAL_STEPS: float(exact[STEPS][0]) / weight,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wardround.common.compression.writing import ring
 from wardround.common.config.load import Config
 from wardround.common.errors import ProtocolRefused, RoundFailed
 from wardround.common.mends import Mend
@@ -160,7 +161,7 @@ class KeyExchange:
             )
         try:
             for clients in (cohort, trains, members):
-                Encoding(self._table.bits, self._table.clip, clients, 1)
+                Encoding(*ring(self._config), clients, 1)
                 limits = self._limits(clients)
                 if why := too_few(self._config, _algorithm(self._config), limits):
                     raise RoundFailed(why)

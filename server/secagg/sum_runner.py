@@ -16,6 +16,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from wardround.common.compression.writing import ring
 from wardround.common.errors import CheckpointError, ReplyRefused, RoundFailed
 from wardround.common.flower.hosting import Message
 from wardround.common.privacy.claims import Claim
@@ -136,11 +137,11 @@ class SumRunner:
 
     def _task(self, asked: SumRequest, group: KeyGroup) -> wire.TaskRequest:
         """What every member is asked, under keys that are now used."""
-        release, clip = asked.release, self._table.clip
+        release, (bits, clip) = asked.release, ring(self._settings.config)
         fine = release is not None and release.protects
         if release is not None and fine:
             clip = release.reach(group.limits)
-        index, bits = group.take_index(), int(self._table.bits)
+        index = group.take_index()
         purpose, largest, how = asked.purpose, asked.largest, int(fine)
         if asked.layout.word_bits:
             bits, how = asked.layout.word_bits, WORDS

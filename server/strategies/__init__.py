@@ -104,6 +104,12 @@ def build_strategy(config: Config) -> StrategyPlan:
         raise StrategyError(f"strategy '{table.name}': {error}") from None
     if isinstance(strategy, FedAvg):
         vars(strategy).update(SAMPLING)
+    if config.compression.bits and isinstance(strategy, MeanStrategy):
+        if more := sorted(strategy.reply_records({})):
+            raise StrategyError(
+                f"strategy '{table.name}': its record '{more[0]}' has no scale that [compression] "
+                "could write it by; leave that table out, or use another strategy"
+            )
     weighting = table.weighting
     if weighting == "auto":
         weighting = "uniform" if summed_up else getattr(kind, "weighting", "examples")

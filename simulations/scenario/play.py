@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.compression.writing import ring, words_layout
 from wardround.common.config.load import Config
 from wardround.common.errors import RoundFailed
 from wardround.common.flower.arrays import Layout
@@ -199,10 +200,14 @@ class Scenario:
         layouts = [expected.layout, *expected.records.values()]
         down = up = float(sum(_bytes(layout) for layout in layouts))
         secure = self._config.secure_aggregation
+        if (writing := expected.writing) is not None:
+            sent = words_layout(self._config.compression.bits, expected.layout, writing.names)
+            up = float(sum(_bytes(layout) for layout in [sent, *expected.records.values()]))
         if secure.enabled:
             records = expected.all_records
             vector = training_layout(expected.layout, expected.parameters, records)
-            up = vector.update_size * secure.bits / 8 + vector.exact_size * _EXACT_BYTES
+            bits, _ = ring(self._config)
+            up = vector.update_size * bits / 8 + vector.exact_size * _EXACT_BYTES
         elif self._buffered:  # the present model comes once more
             down *= 2
         self._bytes, self._seconds = (down, up), None

@@ -120,6 +120,7 @@ OTHERWISE = {
     "train config/sampling-rate": "of private runs: tests/client/requests/test_settings.py",
     "train config/expected-units": "of private runs: tests/client/requests/test_settings.py",
     "train config/clipping-norm": "of private runs: tests/client/requests/test_settings.py",
+    "train scales/*": "with [compression]: tests/client/requests/test_compressed.py",
     "query.describe config/protocol": "tests/common/protocol/test_messages.py",
     "with secure aggregation secagg/layout": "sums that are left out: drawn below",
     "HelloRequest session": "tests/secagg/test_attacks.py",

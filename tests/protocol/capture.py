@@ -23,7 +23,7 @@ from wardround.common.secagg.content import content_digest
 from wardround.simulations.grid import InProcessGrid
 
 Tamper = Callable[[Message], None]
-MOST_BITS = {"float32": 22, "float64": 50, "int64": 63, "uint8": 8}
+MOST_BITS = {"int8": 8, "float32": 22, "float64": 50, "int64": 63, "uint8": 8}
 """Digits of a number that calculating had no need to round."""
 _SHORT = 96
 """Bytes that stand in a vector as they are; of more, their digest does."""

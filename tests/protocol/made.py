@@ -17,9 +17,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from tests.protocol.capture import Capture
 from tests.secagg.driver import asked_for
 from tests.stage_two import stage_two
+from wardround.client.requests.compressed import in_words, with_ratios
 from wardround.client.secagg.masking import finish_private, finish_training, sums_shapes
 from wardround.client.secagg.party import SecureClient
 from wardround.client.secagg.upload import PendingUpload
+from wardround.common.compression.scales import record_layout
+from wardround.common.compression.writing import Writing
 from wardround.common.config.load import Config, parse_config
 from wardround.common.config.task import make_task
 from wardround.common.flower.arrays import Arrays, ArraySpec, encode_arrays
@@ -72,6 +75,7 @@ CONTROL = {"control": {"0.weight": LAYOUT["0.weight"]}}
 _PRIVATE = "[privacy]\nunit = '{unit}'\nnoise = '{noise}'\nepsilon = 3.0\n"
 _PLAIN = "[secure_aggregation]\nenabled = false\n"
 _STEP = "[training]\nlocal_steps = 1\n"
+_SMALL = "[compression]\nbits = 8\n"
 _ADAPTIVE = "clipping = 'adaptive'\n"
 CONFIGS = {
     "masked": "",
@@ -84,6 +88,8 @@ CONFIGS = {
     "plain, own limit": (
         _PLAIN + _PRIVATE.format(unit="hospital", noise="local") + "epsilon_limit = 8.0\n"
     ),
+    "masked, small": _SMALL,
+    "plain, small": _PLAIN + _SMALL,
     "masked, a text task": "[task]\nname = 'text'\nkind = 'entities'\n",
 } | {
     f"{place}, {unit}, {noise}{', adaptive' if adaptive else ''}": text
@@ -110,9 +116,10 @@ def _leaves() -> dict[str, list[str]]:
     for name, text in CONFIGS.items():
         config = parse_config(text)
         secure, privacy = config.secure_aggregation, config.privacy
-        records = CONTROL if "scaffold" in name else {}
+        bits = config.compression.bits
+        records = CONTROL if "scaffold" in name else record_layout(1) if bits else {}
         first = preparation_leaves(secure, privacy, list(records), "text" not in name)
-        second = training_leaves(secure, privacy, LAYOUT, PARAMETERS, records)
+        second = training_leaves(secure, privacy, LAYOUT, PARAMETERS, records, bits)
         found[f"leaves of preparation: {name}"] = _leaf_lines(first)
         found[f"leaves of training: {name}"] = _leaf_lines(second)
     return found
@@ -142,7 +149,8 @@ def _manifests() -> dict[str, list[str]]:
             continue
         described = _description(config)
         found[f"description: {name}"] = [described.digest().hex()]
-        task, records = make_task(config), CONTROL if "scaffold" in name else {}
+        task, bits = make_task(config), config.compression.bits
+        records = CONTROL if "scaffold" in name else record_layout(1) if bits else {}
         first = preparation_manifest(config, task, described, "golden-20260101-000000")
         first = first.model_copy(update={"versions": versions})
         second = stage_two(first, LAYOUT, PARAMETERS, records)
@@ -223,6 +231,7 @@ def _requests() -> dict[str, list[str]]:
     model = SentModel(ArrayRecord(), 4, 0, ("1.weight", "1.bias"), "ab" * 32)
     terms = PrivacyTerms("golden-1", 9, 2, 0.125, 2.5, 0.75)
     request = TrainRequest(model, "scaffold", totals, terms)
+    small = {"scales": encode_arrays({"scales": np.array([0.25])})}
     extra = {"control": encode_arrays({"0.weight": _MODEL["0.weight"]})}
 
     def strategys(*nodes: int) -> list[Message]:
@@ -233,11 +242,14 @@ def _requests() -> dict[str, list[str]]:
     with_control = replace(request, records=extra)
     each = complete(strategys(2, 1), [[one] for one in _MEMBERS], with_control, {"south": 3})
     group = complete(strategys(1), [_MEMBERS], request, {"north": 2})
+    plain = replace(request, algorithm="plain", records=small)
+    written = complete(strategys(2, 1), [[one] for one in _MEMBERS], plain, {"south": 3})
     piece, study = StudyFile("ab" * 32, "model/m", 3, b"abc"), "cd" * 32
     ends = StudyEnded(study, "aborted", "why"), StudyEnded(study, "complete", "", b"{}")
     return {
         "request: query.statistics": _messages(phase),
         "request: train": _messages(each),
+        "request: train, small": _messages(written),
         "request: train, of a group": _messages(group),
         "request: query.layout": _messages(as_layout_queries(each)),
         "request: query.study_file": _lines(piece.to_records()),
@@ -270,7 +282,14 @@ def _replies() -> dict[str, list[str]]:
         _MODEL,
         TrainReply(trained, 2, 3, None, claim=b"a claim"),
     )
+    config = parse_config(_SMALL)
+    writing = Writing.of(config, 4, ["0.weight"], np.array([0.5]))
+    one = with_ratios(TrainReply(trained, 2, 3, 0.5), _MODEL, writing)
+    small = finish_training(_pending(8, False, record_layout(1)), _hospital(), _MODEL, one, writing)
+    words = in_words(one, _MODEL, writing, _hospital())
     return {
+        "reply: train, masked, 8 bits": _lines(small),
+        "reply: train, in words": _lines(words.to_records()),
         "reply: query.study_file": _lines(StudyReply().to_records()),
         "reply: train": _lines(plain),
         "reply: train, private": _lines(private),

@@ -47,6 +47,7 @@ from wardround.common.run.report.grouping import (
     in_rounds,
 )
 from wardround.common.run.report.quality import HEAD, Quality
+from wardround.common.run.traffic import training_bytes
 from wardround.common.text import to_json
 
 HIDDEN = "hidden"
@@ -171,6 +172,7 @@ def render(data: ReportData) -> str:
         long=_LONG,
         simulated=all("simulated_time_s" in row for row in data.rounds),
         total_bytes=sum(r["bytes_down"] + r["bytes_up"] for r in data.rounds),
+        training_bytes=training_bytes(data.rounds),
         total_seconds=sum(r["seconds"]["total"] for r in data.rounds),
     )
 

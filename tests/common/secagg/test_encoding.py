@@ -202,7 +202,7 @@ def test_a_ring_too_small_for_the_clients_is_refused_with_the_setting_to_change(
 @pytest.mark.parametrize(
     "change",
     [
-        {"bits": 8},
+        {"bits": 4},
         {"bits": 64},
         {"clip": 0.0},
         {"clip": -1.0},
@@ -284,6 +284,27 @@ def test_a_full_ring_of_clients_at_the_clip_adds_up_without_a_wrap(bits, sign) -
     assert abs(dequantise(target, encoding.step / clients) - sign * 2.5).max() <= 1.1 * (
         encoding.step + 2.5 * 2.0**-22
     )
+
+
+@pytest.mark.parametrize("clients", [1, 3, 5, 10, 42, 63])
+def test_a_ring_of_8_bits_uses_every_level(clients) -> None:
+    """At the clip a client's number is L whatever is drawn, and the sum of all n L, below 128:
+    nothing is lost to rounding, so that no level stands aside for it."""
+    encoding = Encoding(8, 2.5, clients, 1)
+    assert encoding.span == encoding.levels == 127 // clients
+    for sign in (1, -1):
+        levels = quantised([sign * 2.5] * 5000, encoding)
+        assert set(levels) == {sign * encoding.levels}
+        # an ulp of float32 within: with u = 1 - 2^-16 the sum is rounded to below the next level
+        near = quantised([sign * float(np.float32(2.5) * np.float32(1 - 2**-23))] * 5000, encoding)
+        assert max(map(abs, near)) <= encoding.levels
+
+
+def test_a_ring_of_8_bits_takes_63_hospitals() -> None:
+    with pytest.raises(
+        ProtocolRefused, match=r"64 hospitals leave 1 levels .* compression.bits = 16"
+    ):
+        Encoding(8, 1.0, 64, 1)
 
 
 def test_quantised_numbers_are_added_to_what_is_there() -> None:

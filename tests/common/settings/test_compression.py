@@ -15,12 +15,14 @@ from wardround.common.trust.description import study_tables
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("bits = 8", "compression.bits: isn't built yet"),
         ('method = "powersgd"', "compression.method: isn't built yet"),
         ("down_bits = 8", "compression.down_bits: isn't built yet"),
         ("first_scale = 0.1", "compression.first_scale: has no effect without compression.bits"),
         ("rank = 4", "compression.rank: has no effect with method"),
         ("bits = 4", "compression.bits: "),
+        ('bits = 8\n[privacy]\nunit = "example"\nepsilon = 1.0', "[compression] beside [privacy]"),
+        ('bits = 8\n[strategy]\nname = "scaffold"', "beside strategy.name = 'scaffold'"),
+        ('bits = 8\n[procedure]\nname = "describe"', "beside a procedure that trains nothing"),
     ],
 )
 def test_what_does_nothing_is_refused(setting: str, told: str) -> None:

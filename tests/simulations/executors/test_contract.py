@@ -44,6 +44,8 @@ STRATEGIES = {
     "adamw": "[training]\noptimizer = 'adamw'\nlocal_epochs = 3\n",
     "clipped": "[training]\nmax_grad_norm = 0.3\nlocal_steps = 7\n",
     "secure": "[secure_aggregation]\nenabled = true\n",
+    "small, masked": "[secure_aggregation]\nenabled = true\n[compression]\nbits = 8\n",
+    "small": "[compression]\nbits = 8\n",
     "hospital level": "[privacy]\nunit = 'hospital'\nnoise = 'central'\nnoise_multiplier = 0.5\n",
     "example level": "[privacy]\nunit = 'example'\nnoise_multiplier = 1.0\n",
 }

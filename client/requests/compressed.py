@@ -1,0 +1,91 @@
+"""A training request and its answer where ``[compression]`` has updates written in few bits.
+
+The scales that a request brings are held against the plan's rule and what this hospital was shown
+before; those that it answered to are kept with its state.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.client.data.hospital import Hospital
+from wardround.client.secagg.masking import rounding_key
+from wardround.client.secagg.upload import Change, part_of
+from wardround.client.state import ClientState
+from wardround.common.compression.scales import SCALES, check_scales, first_scales, layers
+from wardround.common.compression.writing import CLIP, Writing
+from wardround.common.errors import RequestRefused
+from wardround.common.flower.arrays import Arrays, ArraySpec, Layout
+from wardround.common.protocol.train import TrainReply, TrainRequest
+from wardround.common.secagg.encoding import ROUNDING_KEY_BYTES, Encoding, quantise
+from wardround.common.secagg.keys import derive
+
+
+def writing_of(
+    request: TrainRequest,
+    hospital: Hospital,
+    state: ClientState,
+    layout: Layout,
+    parameters: Iterable[str],
+) -> Writing | None:
+    """How the answer's update is written; None where the settings compress nothing.
+
+    layout : of the model's shared arrays; parameters : those that are trained
+
+    Raises RequestRefused where the request's scales aren't such as the plan's rule makes.
+    """
+    table = hospital.config.compression
+    if table.bits is None:
+        return None
+    names, model = layers(layout, parameters), request.model
+    came = request.record(SCALES, {SCALES: ArraySpec((len(names),), "float64")})[SCALES]
+    before = state.load(SCALES, model.state_round)
+    known = before[SCALES] if before else None
+    first = first_scales(layout, names, table.first_scale)
+    check_scales(came, model.server_round, first, known, model.state_round)
+    return Writing.of(hospital.config, model.server_round, names, came)
+
+
+def keep_scales(writing: Writing, state: ClientState, state_round: int) -> None:
+    """Remember which scales this round's answer was written by."""
+    state.save(SCALES, {SCALES: np.array(writing.scales)}, writing.server_round, state_round)
+
+
+def with_ratios(reply: TrainReply, received: Arrays, writing: Writing) -> TrainReply:
+    """The reply with what it adds for the next round's scales.
+
+    Raises RequestRefused for an update that isn't finite.
+    """
+    ratios = writing.ratios(lambda name: _change(reply, received, name))
+    if not np.isfinite(ratios).all():
+        raise RequestRefused("training gave NaN or infinity; lower training.lr?")
+    return replace(reply, records={**reply.records, SCALES: {SCALES: ratios}})
+
+
+def in_words(
+    reply: TrainReply, received: Arrays, writing: Writing, hospital: Hospital
+) -> TrainReply:
+    """A plain reply with each trained array as words: whole numbers of ``compression.bits`` bits,
+    of all the levels that these have, as nothing is added to them before they are read."""
+    bits = writing.bits
+    encoding = Encoding(bits, CLIP, 1, 1)
+    key = rounding_key(hospital, f"train {writing.server_round}")
+    key = key or secrets.token_bytes(ROUNDING_KEY_BYTES)
+    arrays: dict[str, NDArray[Any]] = dict(reply.arrays)
+    for name in writing.names:
+        vector = writing.written(name, _change(reply, received, name))
+        words = np.zeros(len(vector), f"uint{bits}")
+        quantise(vector, 1.0, encoding, derive(key, "rounding", name.encode())[:16], words)
+        arrays[name] = words.view(f"int{bits}").reshape(received[name].shape)
+    return replace(reply, arrays=arrays)
+
+
+def _change(reply: TrainReply, received: Arrays, name: str) -> NDArray[Any]:
+    """A layer's change, flat."""
+    return part_of(Change(reply.arrays[name], received[name]), slice(None))
