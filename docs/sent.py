@@ -26,6 +26,7 @@ REQUESTS = {
     "totals": "all with a preparation",
     "model": "train, evaluate",
     "train": "train",
+    "kept": "train",
     "strategy": "train",
     "evaluate": "evaluate",
     "masked": "with secure aggregation",

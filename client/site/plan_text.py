@@ -139,10 +139,20 @@ def _training(manifest: Manifest) -> list[tuple[str, str]]:
     return [
         ("model", _model(manifest)),
         ("first model", _first_model(manifest)),
-        ("rounds", f"{manifest.rounds}, with {manifest.cohort} hospitals each"),
+        ("rounds", _rounds(manifest)),
         ("questions", _questions(manifest)),
         ("strategy", f"{manifest.strategy} (algorithm {', '.join(manifest.algorithms)})"),
     ]
+
+
+def _rounds(manifest: Manifest) -> str:
+    text = f"{manifest.rounds}, with {manifest.cohort} hospitals each"
+    if any(leaf.message_type == m.BEGIN for leaf in manifest.leaves):
+        text += (
+            ": those that are ready first; what this one trains it sends in a later sum, scaled "
+        )
+        text += "by its age (federation.pace = 'buffered')"
+    return text
 
 
 def _asking(manifest: Manifest) -> list[tuple[str, str]]:

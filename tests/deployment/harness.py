@@ -223,6 +223,7 @@ class Federation:
         rows: dict[str, list[list[float]]] | None = None,
         policy: str = "",
         attempts: int = 20,
+        pace: str = "",
     ) -> None:
         from wardround.common.config.load import load_config
         from wardround.server.provision.kits import provision
@@ -238,7 +239,7 @@ class Federation:
             TOML.format(
                 rounds=rounds,
                 attempts=attempts,
-                pause="retry_wait_s = 0.3" if attempts > 1 else "",
+                pause=("retry_wait_s = 0.3\n" if attempts > 1 else "") + pace,
                 masks=MASKS.format(min(3, len(names))) if secure else "enabled = false",
                 min_clients=self.min_clients,
                 port=self.port,

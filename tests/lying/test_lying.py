@@ -109,6 +109,7 @@ FALSE: dict[str, tuple[str, Sequence[Any]]] = {
     "evaluate config/best-round": ("config", [9]),
     "evaluate config/judge": ("config", [1, 2]),
     "train config/run": ("config", ["another"]),
+    "train config/kept": ("config", [1, 2]),
 }
 """False values of fields, by how they are declared: each must be refused."""
 OTHERWISE = {
