@@ -159,12 +159,15 @@ def _check_plan(config: ConfigRecord, manifest: Manifest, message_type: str) -> 
     rounds or cohort than it can have, no other run or algorithm.
 
     Who is drawn most often is drawn for rounds x cohort / hospitals at least: with everyone in
-    each round for all of them. Fewer would mean less noise.
+    each round for all of them. Fewer would mean less noise. Of buffered rounds the fastest may be
+    in all.
     """
     rounds, cohort = manifest.rounds, manifest.cohort
+    buffered = any(leaf.message_type == m.BEGIN for leaf in manifest.leaves)
+    fewest = rounds if buffered else -(-rounds * cohort // len(manifest.roster))
     for key, least, most in (
         (m.ROUND, 1, rounds),
-        (train.PLANNED_ROUNDS.key, -(-rounds * cohort // len(manifest.roster)), rounds),
+        (train.PLANNED_ROUNDS.key, fewest, rounds),
         (train.COHORT.key, 1, cohort),
     ):
         value = config.get(key)

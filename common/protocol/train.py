@@ -76,7 +76,7 @@ PLANNED_ROUNDS = Value(
     whole(1, MOST_ROUNDS, said=f"in 1..{MOST_ROUNDS}"),
     decided=bound(
         "up to the plan's rounds, and no fewer than rounds x cohort / hospitals: all of them where "
-        "everyone is asked",
+        "everyone is asked, or rounds are buffered",
         _GATE,
     ),
 )

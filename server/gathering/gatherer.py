@@ -179,9 +179,11 @@ class Budgets:
     spent : whose privacy budget doesn't allow another round
     stopped : who failed too often in this run
     later : who evaluates in the last round only
+    refused : whose last answers were refused, whatever the reason; emptied by who looks
     """
 
     def __init__(self) -> None:
+        self.refused: set[str] = set()
         self.spent: set[str] = set()
         self.stopped: set[str] = set()
         self.later: set[str] = set()
@@ -197,7 +199,8 @@ class Budgets:
             self.spent.add(claim.hospital)
 
     def note_refusal(self, name: str, error: ReplyRefused) -> None:
-        """Keep in mind who refused for a reason that stays."""
+        """Keep in mind who refused, and for a reason that stays."""
+        self.refused.add(name)
         if isinstance(error, BudgetSpent):
             self.spent.add(name)
         elif isinstance(error, HospitalStopped):

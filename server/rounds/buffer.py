@@ -147,6 +147,7 @@ class Buffer:
 
         Raises RoundFailed where K can't come together, or the membership changes meanwhile.
         """
+        self._forget_refused()
         stopped = self._participants.budgets.stopped
         members = here(training(self._participants.members), self._host.gone())
         by_name = {member.name: member for member in members if member.name not in stopped}
@@ -155,6 +156,7 @@ class Buffer:
         standing, told, down = self._host.standing(), False, 0
         self._failed.clear()
         while True:
+            self._ask_again()
             down += self._begin(server_round, shared, able, dropped)
             self._take()
             names = self._first(server_round, by_name, out)
@@ -167,7 +169,6 @@ class Buffer:
                 self._tell_waiting(server_round)
                 told = True
             self._wait()
-            self._ask_again()
         chosen = sorted(names)
         staleness = {name: server_round - 1 - self.ready[name].version for name in chosen}
         before = self.group
@@ -178,6 +179,14 @@ class Buffer:
             before.bytes_down + down,
         )
         return self.group.members
+
+    def _forget_refused(self) -> None:
+        """Of an attempt that failed, whose updates can't be had: they begin anew."""
+        refused = self._participants.budgets.refused
+        for member in self.group.members:
+            if member.name in refused:
+                self.ready.pop(member.name, None)
+        refused.clear()
 
     def again(self, server_round: int, cohort: list[Member]) -> list[Member]:
         """A group whose sum is being opened. (A server that started again knows no staleness of

@@ -56,7 +56,8 @@ class Scenario:
     training_rows : how many training rows a client has, by name; asked once, in the first round
     file : the scenario
 
-    Raises ConfigError if the file names a client that there isn't.
+    Raises ConfigError if the file names a client that there isn't, or a deadline of rounds that wait
+    for nobody.
     """
 
     def __init__(
@@ -80,6 +81,12 @@ class Scenario:
             dropout = self._clients.dropout
         unmask = np.broadcast_to(np.float64(table.unmask_dropout), count)
         self._buffered = config.federation.buffered
+        if self._buffered and file and file.table.deadline_s is not None:
+            raise file.error(
+                "deadline_s",
+                "has no effect with federation.pace = 'buffered', where nobody is late but by "
+                "federation.max_staleness; leave it out",
+            )
         # one that drops out does so when it is to train, not when it sends what it has
         self._strikes = m.BEGIN if self._buffered else m.TRAIN
         self._probability = {self._strikes: dropout, m.UNMASK: unmask}

@@ -20,6 +20,7 @@ from wardround.common.manifest.manifest import Manifest, summary
 from wardround.common.model.entries import SHARED, entries_of
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.protocol import names as m
+from wardround.common.protocol.kept import BeginReply
 from wardround.common.protocol.leaf import ANY
 from wardround.common.run.directory import RunDirectory
 from wardround.common.tasks.base import Examples
@@ -386,3 +387,22 @@ def test_a_request_beyond_the_plan_is_not_begun(run_gated) -> None:
     del request[m.CONFIG]
     with pytest.raises(PolicyRefused, match="no 'config' record"):
         gate.may_begin(m.TRAIN, request)
+
+
+def test_noise_of_buffered_rounds_is_made_for_all_of_them(run_gated) -> None:
+    """The fastest may be in each, whatever K is; with cohorts that are drawn nobody need be."""
+    gated = run_gated("masked hospital local flat")
+    request = next(content for kind, content in gated.requests if kind == m.TRAIN)
+    asked = copy(request)
+    asked[m.CONFIG]["planned-rounds"], asked[m.CONFIG]["cohort"] = 2, 1
+    drawn = gated.second.model_copy(update={"rounds": 4, "cohort": 1})
+    Gate(drawn).may_begin(m.TRAIN, asked)
+    leaves = (*drawn.leaves, *BeginReply.leaves())
+    buffered = Gate(drawn.model_copy(update={"leaves": leaves}))
+    for kind in (m.TRAIN, m.BEGIN):
+        with pytest.raises(PolicyRefused, match="planned-rounds is 2, .* plans 4 to 4"):
+            buffered.may_begin(kind, asked)
+    asked[m.CONFIG]["planned-rounds"] = 4
+    buffered.may_begin(m.BEGIN, asked)
+    with pytest.raises(PolicyRefused, match="has no train.begin"):
+        Gate(drawn).may_begin(m.BEGIN, asked)

@@ -15,11 +15,12 @@ from tests.conftest import Federate, Run, examples
 from tests.unlike import Consortium
 from wardround.client.privacy.ledger import Ledger
 from wardround.common.config.load import Config
-from wardround.common.errors import RoundFailed
-from wardround.common.flower.hosting import Message
+from wardround.common.errors import ConfigError, RoundFailed
+from wardround.common.flower.hosting import Context, Message
 from wardround.server.gathering.host import Host
 from wardround.server.observer import Observer
 from wardround.simulations import simulate
+from wardround.simulations.grid import InProcessGrid
 from wardround.simulations.run.simulate import Result
 
 Settings = Callable[[str], Config]
@@ -78,23 +79,25 @@ def test_masked_and_plain_come_to_one_model(federate: Federate, settings: Settin
     assert masked == pytest.approx(plain, abs=2e-5)
 
 
-@pytest.mark.parametrize("masked", ["true", "false"])
 def test_of_all_hospitals_it_is_the_synchronous_run_bit_for_bit(
-    unlike: Callable[[str], Consortium], tmp_path: Path, masked: str
+    unlike: Callable[[str], Consortium], tmp_path: Path
 ) -> None:
-    consortium = unlike("binary")
-    few = [f"secure_aggregation.enabled={masked}", "evaluation.every=2"]
-    both = []
-    for more in ([], ['federation.pace="buffered"', "federation.buffer=0"]):
-        config = consortium.config(*few, runs=tmp_path / masked)
-        if more:
-            first = both[0].rounds[0]["accepted"]
-            more[1] = f"federation.buffer={len(first)}"
-            config = consortium.config(*few, *more, runs=tmp_path / masked)
-        both.append(simulate(config))
-    models = [(run.run_directory / "model" / "model.safetensors").read_bytes() for run in both]
+    def run(*more: str) -> Result:
+        sets = ["secure_aggregation.enabled=true", "evaluation.every=2", *more]
+        return simulate(unlike("binary").config(*sets, runs=tmp_path))
+
+    one = run()
+    count = f"federation.buffer={len(one.rounds[0]['accepted'])}"
+    other = run('federation.pace="buffered"', count)
+    models = [(x.run_directory / "model" / "model.safetensors").read_bytes() for x in (one, other)]
     assert models[0] == models[1]
-    assert [row["overall"] for row in both[0].rounds] == [row["overall"] for row in both[1].rounds]
+    assert [row["overall"] for row in one.rounds] == [row["overall"] for row in other.rounds]
+
+
+def test_so_it_is_in_plain(federate: Federate, settings: Settings) -> None:
+    synchronous = federate(settings("[federation]\nrounds = 3\n"), SHARDS).weight()
+    text = BUFFERED.replace("buffer = 3", "buffer = 4")
+    assert federate(settings(text), SHARDS).weight() == synchronous
 
 
 def test_an_update_of_an_old_model_is_given_up(federate: Federate, settings: Settings) -> None:
@@ -144,6 +147,85 @@ def test_who_fails_to_train_is_told_again(federate: Federate, settings: Settings
     assert run.recorder.failures == ["1 hospitals can be in the round, and federation.buffer is 3"]
     assert sorted(run.recorder.refusals)[0] == ("b", "train", "failed: no")
     assert [row["attempt"] for row in run.recorder.rows] == [2, 1, 1]
+
+
+def test_who_goes_while_it_trains_is_asked_the_same_when_it_is_back(
+    federate: Federate, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """d is away from its first training until round 3: then it is in round 4, with version 0."""
+    away, of_d = False, list[int]()
+
+    def goes(message: Message, name: str) -> str | None:
+        nonlocal away
+        if message.metadata.message_type != "train.begin":
+            return None
+        number = message.content["config"]["server-round"]
+        if name != "d":
+            away &= number < 3
+            return None
+        of_d.append(number)
+        away = len(of_d) == 1
+        return "the connection is lost" if away else None
+
+    everyone = InProcessGrid.get_node_ids
+    monkeypatch.setattr(
+        InProcessGrid, "get_node_ids", lambda grid: [*everyone(grid)][: 3 if away else 4]
+    )
+    text = BUFFERED.replace("rounds = 3", "rounds = 5")
+    run = federate(settings(text), SHARDS, intercept=goes)
+    assert of_d[:2] == [1, 1] and not run.recorder.refusals
+    with_d = [found["d"] for found in staleness(run) if "d" in found]
+    assert with_d[0] == 3  # it is back while the others train for round 3
+
+
+def test_a_failed_training_is_a_count_in_the_sum_alone(
+    federate: Federate, settings: Settings
+) -> None:
+    """b's step runs away. Its answer to train.begin is everybody's, and round 1 tells nothing."""
+    shards = SHARDS | {"b": examples([1e25], [1.0])}
+    answers = dict[str, list[str]]()
+
+    def wrap(app: Any) -> Any:
+        def call(message: Message, context: Context) -> Message:
+            reply: Message = app(message, context)
+            if message.metadata.message_type == "train.begin":
+                who = str(context.node_config["hospital"])
+                answers.setdefault(repr(reply.content["metrics"]), []).append(who)
+            return reply
+
+        return call
+
+    text = BUFFERED.replace("buffer = 3", "buffer = 4").replace("rounds = 3", "rounds = 1")
+    with pytest.raises(RoundFailed, match="no round was made: all were lost") as found:
+        federate(settings(text + MASKED), shards, wrap=wrap)
+    assert [sorted(names) for names in answers.values()] == [["a", "b", "c", "d"]]
+    (row,) = found.value.recorder.rows  # type: ignore[attr-defined]
+    assert row["failed"] == {"train": 1} and "1 of 4 hospitals' training failed" in row["lost"]
+
+
+def test_an_update_that_cant_be_had_holds_up_nobody(federate: Federate, settings: Settings) -> None:
+    """a was ready first and sends nothing: the next attempt is of the others."""
+
+    def mute(message: Message, name: str) -> str | None:
+        return "no" if message.metadata.message_type == "train" and name == "a" else None
+
+    text = BUFFERED.replace("min_clients = 2", "min_clients = 3").replace(
+        "rounds = 3", "rounds = 1"
+    )
+    run = federate(settings(text), SHARDS, intercept=mute, host=clocked_again)
+    (row,) = run.recorder.rows
+    assert (row["attempt"], row["accepted"]) == (2, ["b", "c", "d"])
+
+
+def clocked_again(roster: Mapping[str, bytes]) -> Host:
+    """a is first, and when it is told again last."""
+    told = list[str]()
+
+    def due(number: int, names: Mapping[str, float]) -> dict[str, float]:
+        told.extend(names)
+        return {name: 1.0 + ord(name) + 100 * told.count(name) for name in names}
+
+    return Host(due=due)
 
 
 def test_more_hospitals_than_there_are(federate: Federate, settings: Settings) -> None:
@@ -258,3 +340,9 @@ def test_a_group_that_is_never_here_together_ends_the_run(place: Path) -> None:
     ]
     with pytest.raises(RoundFailed, match="never has 3 clients with updates at once"):
         simulate(place / "federation.toml", overrides=never)
+
+
+def test_a_deadline_has_no_effect_and_is_refused(place: Path) -> None:
+    late = ["simulation.scenario={deadline_s=60.0}"]
+    with pytest.raises(ConfigError, match="deadline_s: has no effect .* leave it out"):
+        simulate(place / "federation.toml", overrides=late)
