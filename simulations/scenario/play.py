@@ -56,8 +56,8 @@ class Scenario:
     training_rows : how many training rows a client has, by name; asked once, in the first round
     file : the scenario
 
-    Raises ConfigError if the file names a client that there isn't, or a deadline of rounds that wait
-    for nobody.
+    Raises ConfigError if the file names a client that there isn't, or sets a deadline for rounds
+    that wait for nobody.
     """
 
     def __init__(
