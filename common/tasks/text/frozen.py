@@ -178,7 +178,8 @@ class FrozenEmbedding(_Frozen, nn.Embedding):  # type: ignore[override]
 
 
 def pack(model: nn.Module, dtype: BaseDtype) -> None:
-    """Keep a frozen model's weights in ``dtype``, in place, layer by layer. Raises TaskError."""
+    """Keep a frozen model's weights in ``dtype``, in place, layer by layer. Raises TaskError for a
+    model that has no linear layers to be kept so."""
     if dtype == "float32":
         return
     shared: dict[int, tuple[Tensor, ...]] = {}
@@ -187,6 +188,11 @@ def pack(model: nn.Module, dtype: BaseDtype) -> None:
         for name, module in model.named_modules(remove_duplicate=False)
         if type(module) is nn.Linear or (type(module) is nn.Embedding and module.max_norm is None)
     ]
+    if not any(type(m) is nn.Linear and n.rpartition(".")[2] not in _WIDE for n, m in layers):
+        raise TaskError(
+            f"task.base_dtype = '{dtype}': the base's layers are of a kind of its own, none is "
+            "linear as torch has it; set it to 'float32'"
+        )
     # embeddings first: a head that shares the weight of one is kept as it is
     for name, layer in sorted(layers, key=lambda one: type(one[1]) is nn.Linear):
         known = shared.get(id(layer.weight))
