@@ -40,7 +40,7 @@ from wardround.client.state import ClientState
 from wardround.common.compression.scales import record_layout
 from wardround.common.compression.writing import Writing
 from wardround.common.errors import RequestRefused
-from wardround.common.flower.arrays import layout_of
+from wardround.common.flower.arrays import Arrays, layout_of
 from wardround.common.model.entries import Entries, Kind
 from wardround.common.model.factors import check_factors
 from wardround.common.privacy.incompatible import check_model, check_settings, check_task
@@ -59,6 +59,7 @@ class TrainingJob:
     local : names of the entries that stay at the hospital
     count : how many units it announced
     pending : the masked upload that was begun, with secure aggregation
+    own_model : the hospital's own after the round, where a simulation has trained it with others'
     keeps : whether the update stays here until another request asks for it
     writing : how its update is written, with ``[compression]``
     """
@@ -72,6 +73,7 @@ class TrainingJob:
     pending: PendingUpload | None
     keeps: bool = False
     writing: Writing | None = None
+    own_model: Arrays | None = None
 
     @classmethod
     def begin(
@@ -192,7 +194,7 @@ class TrainingJob:
         algorithm, got = self.algorithm, self.received
         own = {key: work.arrays[key] for key in self.local} or None
         if algorithm.has_own_model:
-            own = train_own(self.hospital, got, algorithm)
+            own = self.own_model or train_own(self.hospital, got, algorithm)
         if own is not None:
             algorithm.state.save(PERSONAL, own, algorithm.server_round, algorithm.state_round)
         return self._reply(work)

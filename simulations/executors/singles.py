@@ -26,6 +26,7 @@ from wardround.common.model.named import load_arrays, to_numpy
 from wardround.common.protocol import names as m
 from wardround.simulations.clients import Clients
 from wardround.simulations.executors.example_pool import Client
+from wardround.simulations.executors.own_models import train_own_models
 from wardround.simulations.executors.trainer import Terms, Trained, Trainers
 
 _MOST_JOBS = 256
@@ -137,6 +138,9 @@ def _finish(begun: list[_Begun], clients: Clients, trainers: Trainers) -> Iterat
             yield _reply(one, _alone)
         return
     places = {position: index for index, position in enumerate(trained.order)}
+    jobs = [one.job for one in begun]
+    for job, own in zip(jobs, train_own_models(jobs, chunk, trainer) or [], strict=False):
+        job.own_model = own
     shared_s = (time.monotonic() - started_s) / len(begun)
     for position, one in enumerate(begun):
         yield _reply(one, partial(_taken, trained, places[position]), shared_s)

@@ -179,6 +179,8 @@ def correct(
     proximal (y - x) + shift. Before clipping and the optimiser, as in ``client/training``."""
     if work.proximal:
         for name in work.shared:
-            gradients[name].add_(parameters[name] - work.start[name], alpha=work.proximal)
+            start = work.start[name]
+            start = start[:active] if name in work.own else start
+            gradients[name].add_(parameters[name] - start, alpha=work.proximal)
     for name, shift in work.shift.items():
         gradients[name].add_(shift[:active])
