@@ -1,17 +1,13 @@
 """Who is answered what: the application of one model.
 
-A request's work (reading, the graph, writing) is done by one thread, one request after the other,
-so that the event loop stays free and memory is bounded by what ``Guard`` lets in. Whatever goes
-wrong is answered in our own words, and logged by kind and place.
+What they are answered is made at the ``Desk``, one request after the other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,19 +25,17 @@ from wardround.client.serving import binary, fhir
 from wardround.client.serving.asked import Columns, Reader, read_json
 from wardround.client.serving.cds import Service
 from wardround.client.serving.counting import CONTENT_TYPE, Counting
+from wardround.client.serving.desk import JSON, Desk, Work, refusal
 from wardround.client.serving.door import Door
 from wardround.client.serving.guard import Guard, Limits
 from wardround.client.serving.model import Model
 from wardround.client.serving.patients import Patients, resources_of
 from wardround.client.serving.refused import Unanswered
 from wardround.client.serving.thresholds import Limits as Thresholds
-from wardround.common.errors import DataError, reason_of
 
 log = logging.getLogger("wardround.serve")
 
-_JSON = "application/json"
 _PREDICT, _FHIR, _CDS = "/predict", "/fhir/RiskAssessment", "/cds-services"
-Work = Callable[[bytes], Any]
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def create_app(
 ) -> ASGIApp:
     """The application, behind its guard. ``hosts``, ``any_address``: as ``Guard`` has them."""
     app = FastAPI(title="Wardround", docs_url=None, redoc_url=None, openapi_url=None)
-    desk = _Desk(served)
+    desk = Desk(served.model)
     _add_reads(app, served)
     desk.route(
         app,
@@ -83,68 +77,17 @@ def create_app(
     )
     desk.route(app, _FHIR, _Assess(served).answer, fhir.MEDIA_TYPE)
     _add_hooks(app, desk, served)
+    _add_chat(app, desk, served.model)
     _add_errors(app)
     return Guard(app, hosts, any_address, door, served.limits, served.counting.request)
 
 
-class _Desk:
-    """Does the work of requests, one after the other."""
-
-    def __init__(self, served: Served) -> None:
-        self._model = served.model
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="predict")
-
-    def route(
-        self,
-        app: FastAPI,
-        path: str,
-        work: Work,
-        media: str = _JSON,
-        works: Mapping[str, Work] | None = None,
-    ) -> None:
-        """Answer ``POST path`` by ``work`` of the body.
-
-        media : how errors and answers are written; ``works``: others, by the body's own type
-        """
-
-        async def answer(request: Request) -> Response:
-            kind = _kind_of(request)
-            if works and kind in works:
-                return await self.answer(request, works[kind], kind)
-            return await self.answer(request, work, media)
-
-        app.add_api_route(path, answer, methods=["POST"], response_model=None)
-
-    async def answer(self, request: Request, work: Work, media: str = _JSON) -> Response:
-        """By the worker."""
-        try:
-            if self._model.is_over():
-                raise Unanswered(503, f"the model was good until {self._model.expires}")
-            if _kind_of(request) not in (_JSON, media):
-                raise Unanswered(415, f"send it as {media}")
-            body = await request.body()
-            loop = asyncio.get_running_loop()
-            return Response(await loop.run_in_executor(self._worker, work, body), media_type=media)
-        except Unanswered as error:
-            return _refusal(error.status, error.reason, media)
-        except DataError as error:  # quotes no value
-            return _refusal(422, error.what, media)
-        except Exception as error:
-            log.error("a request failed: %s", reason_of(error))
-            return _refusal(500, "the request failed here; the log says where", media)
-
-
-def predict_work(served: Served, media: str = _JSON) -> Work:
+def predict_work(served: Served, media: str = JSON) -> Work:
     """What the worker does for ``POST /predict``: bytes in, bytes out; raises Unanswered.
 
     media : the body's type, JSON or safetensors
     """
     return _binary(served) if media == binary.MEDIA_TYPE else _Predict(served).answer
-
-
-def _kind_of(request: Request) -> str:
-    """What a request says that its body is."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _binary(served: Served) -> Work:
@@ -236,13 +179,13 @@ def _add_reads(app: FastAPI, served: Served) -> None:
 
     @app.get("/model")
     async def model() -> Response:
-        return Response(about, media_type=_JSON)
+        return Response(about, media_type=JSON)
 
     @app.get("/health")
     async def health() -> Response:
         over = served.model.is_over()
         return Response(
-            to_json({"status": "expired" if over else "ok"}), 503 if over else 200, media_type=_JSON
+            to_json({"status": "expired" if over else "ok"}), 503 if over else 200, media_type=JSON
         )
 
     @app.get("/metrics")
@@ -250,13 +193,13 @@ def _add_reads(app: FastAPI, served: Served) -> None:
         return Response(served.counting.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
-def _add_hooks(app: FastAPI, desk: _Desk, served: Served) -> None:
+def _add_hooks(app: FastAPI, desk: Desk, served: Served) -> None:
     service = served.service
     found = to_json(service.discovery() if service is not None else {"services": []})
 
     @app.get(_CDS)
     async def discover() -> Response:
-        return Response(found, media_type=_JSON)
+        return Response(found, media_type=JSON)
 
     if service is None:
         return
@@ -277,6 +220,16 @@ def _add_hooks(app: FastAPI, desk: _Desk, served: Served) -> None:
     desk.route(app, f"{_CDS}/{service.id}", call)
 
 
+def _add_chat(app: FastAPI, desk: Desk, model: Model) -> None:
+    """Conversations with a language model."""
+    if model.language is None:
+        return
+    from wardround.client.serving import chat
+
+    chats = chat.Chats(model.language, model.version)
+    desk.route_events(app, chat.PATH, chats.answer, chats.events, chat.EVENTS)
+
+
 def _add_errors(app: FastAPI) -> None:
     """FastAPI's own answers repeat what they were asked."""
 
@@ -284,15 +237,9 @@ def _add_errors(app: FastAPI) -> None:
         status = error.status_code if isinstance(error, HTTPException) else 422
         headers = dict(getattr(error, "headers", None) or {})
         reason = {404: "there is no such path", 405: "not so: GET or POST"}.get(status, "not so")
-        answer = _refusal(status, reason, _JSON)
+        answer = refusal(status, reason, JSON)
         answer.headers.update(headers)
         return answer
 
     app.add_exception_handler(HTTPException, known)
     app.add_exception_handler(RequestValidationError, known)
-
-
-def _refusal(status: int, reason: str, media: str) -> Response:
-    if media == fhir.MEDIA_TYPE:
-        return Response(to_json(fhir.operation_outcome(status, reason)), status, media_type=media)
-    return Response(to_json({"error": reason}), status, media_type=_JSON)

@@ -57,6 +57,14 @@ PlainOption = Annotated[
 NameOption = Annotated[list[str] | None, _file("It is asked for under this name too.", "NAME")]
 RowsOption = Annotated[int, typer.Option(min=1, max=1_000_000, help="Of one request.")]
 BodyOption = Annotated[int, typer.Option(min=1, max=1024, help="Of one request.")]
+EncoderOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER",
+        help="A text model's encoder, or a language model's base, where it isn't installed.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option(min=1, max=64, help="That compute one request.")]
 
 
@@ -89,9 +97,12 @@ def serve(
     max_rows: RowsOption = 100_000,
     max_body_mb: BodyOption = 32,
     threads: ThreadsOption = 1,
+    encoder: EncoderOption = "",
     log: LogOption = "text",
 ) -> None:
     """Answer requests by a finished model: JSON, FHIR RiskAssessment, CDS Hooks.
+
+    A language model writes, too: /v1/chat/completions, whole or piece by piece.
 
     Refuses a model that was altered, that nobody it knows has signed, or that is past its last day.
     """
@@ -108,6 +119,6 @@ def serve(
     limits = Limits(body_bytes=max_body_mb << 20, rows=max_rows)
     trust = Trusting(kit, signer or [], unsigned)
     own = (calibration, reference, (threshold, critical), fhir_map)
-    asking = Asking(model, reach, trust, hospital, *own, limits, threads)
+    asking = Asking(model, reach, trust, hospital, *own, limits, threads, encoder)
     console = new_console()
     serve(asking, lambda line: console.print(Text(line)))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,18 @@ from wardround.common.errors import ModelRefused, WardroundError
 from wardround.common.export.folder import ExportFolder, is_export
 from wardround.common.model_folder.listed import Listed
 from wardround.common.settings.cohort import CohortTable
-from wardround.common.tasks.schema import Schema
+from wardround.common.tasks.schema import LANGUAGE, Schema
 from wardround.common.trust.calibrations import check_calibration
 from wardround.common.trust.pki import now_utc
 
+if TYPE_CHECKING:
+    from wardround.common.model_folder.folder import ModelFolder
+    from wardround.common.predict.language import Language
+
 _CONFIG, _CARD, _OWN = "config.toml", "card.md", "own"
 _SHORT = 12
+_WORDS = ("tags", "text")
+"""Kinds of outputs that are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Model:
     signed : whether model, export and calibration all are
     reference : what recent rows are held against; None: nothing
     run : the graph: outputs by name, of columns
+    language : what talks, of a language model
     """
 
     schema: Schema
@@ -82,13 +89,14 @@ class Model:
     signed: bool
     reference: Counts | None
     run: Callable[[Columns], Mapping[str, NDArray[Any]]]
+    language: Language | None = None
 
     def scores(self, columns: Columns) -> dict[str, NDArray[Any]]:
-        """Outputs of the schema as the model gives them, N float64 each (of tags N lists), NaN
-        where it gives none. Raises DataError."""
+        """Outputs of the schema as the model gives them, N float64 each (of tags N lists, of what
+        it writes N texts), NaN where it gives none. Raises DataError."""
         found = self.run(columns)
         return {
-            one.name: found[one.name] if one.kind == "tags" else found[one.name].astype(np.float64)
+            one.name: found[one.name] if one.kind in _WORDS else found[one.name].astype(np.float64)
             for one in self.schema.outputs
         }
 
@@ -149,6 +157,7 @@ def open_model(
     reference: Path | None = None,
     results: Path | None = None,
     threads: int = 1,
+    encoder: str = "",
     today: date | None = None,
 ) -> Model:
     """The model of an export, a model folder, a run or a study's results.
@@ -161,6 +170,7 @@ def open_model(
     reference : counts that recent rows are held against, instead of what is known otherwise: a
         hospital's own, of ``results``; else those in the model's folder
     results : a hospital's, of its studies
+    encoder : a text model's encoder, or a language model's base, where it isn't the installed one
     today : defaults to this machine's clock, UTC
 
     Raises ModelRefused, DataError, CalibrationRefused; ConfigError, TaskError where it can't be
@@ -168,7 +178,15 @@ def open_model(
     """
     day = today or now_utc().date()
     try:
-        found = _checked(path, into, trust, hospital, day)
+        found = _checked(path, into, trust, hospital, day, encoder)
+        if not isinstance(found, _Checked):
+            if calibration or reference:
+                raise ModelRefused(
+                    "a language model has no calibration and no reference",
+                    who=str(path),
+                    mend="leave --calibration and --reference out",
+                )
+            return _talking(found, path, threads)
         corrects, digest = None, ""
         if calibration is not None:
             corrects, digest = _calibration(
@@ -190,7 +208,10 @@ class _Checked:
     """As an export: not made here."""
 
 
-def _checked(path: Path, into: Path, trust: Trust, hospital: str | None, day: date) -> _Checked:
+def _checked(
+    path: Path, into: Path, trust: Trust, hospital: str | None, day: date, encoder: str
+) -> _Checked | ModelFolder:
+    """The model as a graph; of a language model, which has none, its folder."""
     given = into / "given"
     given.mkdir(mode=0o700)
     copy_model(path, given)
@@ -207,8 +228,10 @@ def _checked(path: Path, into: Path, trust: Trust, hospital: str | None, day: da
     from wardround.common.export.source import Source
     from wardround.common.model_folder.folder import ModelFolder
 
-    folder = ModelFolder.open(given)
+    folder = ModelFolder.open(given, encoder=encoder)
     folder.listed.check(str(path), trust.of(folder.listed, folder.digest), day)
+    if folder.schema.kind == LANGUAGE:
+        return folder
     export = export_model(Source.of(folder, hospital), into / "export")
     return _Checked(export, False)
 
@@ -263,6 +286,30 @@ def _loaded(
         signed=_all_signed(found, calibration),
         reference=_reference(export, reference),
         run=runner_of(export, threads),
+    )
+
+
+def _talking(folder: ModelFolder, path: Path, threads: int) -> Model:
+    from wardround.client.serving.language import Talking
+
+    talking = Talking(folder, str(path), threads)
+    card = folder.file(_CARD)
+    return Model(
+        schema=folder.schema,
+        digest=folder.digest,
+        export="",
+        listed=folder.listed,
+        expires=folder.listed.expires,
+        card=card.read_text("utf-8") if card is not None else "",
+        options=folder.config.task.options,
+        cohort=None,
+        thresholds=(),
+        calibration=None,
+        calibration_digest="",
+        signed=bool(folder.listed.signer),
+        reference=None,
+        run=talking.run,
+        language=talking.language,
     )
 
 

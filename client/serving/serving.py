@@ -9,7 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +36,8 @@ GRACE_S = 10
 _CONNECTIONS = 128
 _RESULTS = "results"
 _KEEP_ALIVE_S = 30
+_WRITING_S = 900.0
+"""Until an answer that a language model writes must be whole."""
 _SIGNER = "give 64 hexadecimal digits, or a file that has them"
 
 
@@ -85,6 +87,7 @@ class Asking:
     fhir_map: Path | None = None
     limits: Limits = field(default_factory=Limits)
     threads: int = 1
+    encoder: str = ""
 
 
 @contextmanager
@@ -107,6 +110,7 @@ def opened(asking: Asking) -> Iterator[tuple[ASGIApp, Listening, Served]]:
             reference=asking.reference,
             results=asking.trusting.results,
             threads=asking.threads,
+            encoder=asking.encoder,
         )
         served = _served(asking, model)
         listening = listen(
@@ -165,10 +169,13 @@ def server(app: ASGIApp, tls: Tls | None) -> uvicorn.Server:
 def _served(asking: Asking, model: Model) -> Served:
     own = FhirMap.read(asking.fhir_map) if asking.fhir_map else FhirMap()
     cohort = cohort_for(model.schema, model.cohort, own)
+    limits = asking.limits
+    if model.language is not None:
+        limits = replace(limits, answer_s=_WRITING_S)
     return Served(
         model,
         Counting(model),
-        asking.limits,
+        limits,
         chosen(model.thresholds, *asking.thresholds),
         Patients(cohort, model.schema, own) if cohort is not None else None,
     )

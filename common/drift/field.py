@@ -113,8 +113,9 @@ def fields_of(schema: Schema) -> tuple[Field, ...]:
     ('input/age', 26, (59.875, 60.0, 60.125))
     """
     inputs = [field for one in schema.inputs for field in _of_input(one, schema)]
-    # one number of an embedding says nothing
-    scores = [] if schema.kind == PAIRS else [_of_output(one) for one in schema.outputs]
+    # one number of an embedding says nothing; of what a model writes nothing is counted
+    counted = [] if schema.kind == PAIRS else [x for x in schema.outputs if x.kind != "text"]
+    scores = [_of_output(one) for one in counted]
     return (*inputs, *scores, *_outcomes(schema))
 
 

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 commands = new_commands()
 
 FormatOption = Annotated[
-    Literal["onnx", "torch", "hf"],
+    Literal["onnx", "torch", "hf", "peft"],
     typer.Option(
         "--format",
-        help="An ONNX file, or a program of torch.export; of texts also Hugging Face's layout.",
+        help="An ONNX file, or a program of torch.export; of texts also Hugging Face's layout; of "
+        "language models that, or their adapters alone.",
     ),
 ]
 OutOption = Annotated[

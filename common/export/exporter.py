@@ -18,16 +18,17 @@ from wardround.common.export.names import OPSET
 from wardround.common.export.source import Source
 from wardround.common.figures.sums import Sums
 from wardround.common.tasks.base import Task
-from wardround.common.tasks.schema import LABELS, PAIRS, Schema
+from wardround.common.tasks.schema import LABELS, LANGUAGE, PAIRS, Schema
 
 Arrays = Mapping[str, NDArray[Any]]
 _TINY = 1e-15
 _EXPORTERS = {
     "imaging": "wardround.common.export.image_exporter:ImageExporter",
+    LANGUAGE: "wardround.common.export.language_exporter:LanguageExporter",
     "tabular": "wardround.common.export.tabular_exporter:TabularExporter",
     "text": "wardround.common.export.text_exporter:TextExporter",
 }
-"""Name of a task to the class that exports it."""
+"""Name of a task to the class that exports it; of a language model its kind."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def exporter_of(source: Source) -> Exporter:
             who=str(source.path),
             mend="use load_model, or `wardround predict`",
         )
-    return exporter_for(source.folder.config.task.name, str(source.path))
+    name = source.folder.config.task.name
+    return exporter_for(LANGUAGE if source.schema.kind == LANGUAGE else name, str(source.path))
 
 
 def exporter_for(name: str, who: str = "") -> Exporter:

@@ -25,6 +25,7 @@ from wardround.common.export.source import Source
 from wardround.common.model_folder.listed import read_list
 from wardround.common.model_folder.schema_file import CONFIG, SCHEMA
 from wardround.common.model_folder.write import seal_folder
+from wardround.common.tasks.schema import LANGUAGE
 from wardround.common.trust.identity import Identity
 from wardround.common.trust.pki import now_utc
 
@@ -34,6 +35,7 @@ _PACKAGES = {
     "onnx": ("wardround", "onnx", "onnxruntime", "torch"),
     "torch": ("wardround", "torch"),
     "hf": ("wardround", "torch", "transformers"),
+    "peft": ("wardround", "torch", "transformers", "peft"),
 }
 
 
@@ -135,7 +137,19 @@ def _seal(source: Source, staged: Path, identity: Identity | None, today: date) 
 def _made(source: Source, exporter: Exporter, form: Form) -> tuple[dict[str, bytes], Parity]:
     """The export's own files, by name, and how it compares with the model."""
     cases = exporter.cases(source)
-    if form == "hf":
+    if form in ("hf", "peft") and source.schema.kind == LANGUAGE:
+        from wardround.common.export import language_exporter as language
+
+        alone = form == "peft"
+        files = language.adapter_files(source) if alone else language.whole_files(source)
+        run = (language.adapter_run if alone else language.whole_run)(source, files)
+    elif form == "peft":
+        raise ModelRefused(
+            "only language models have adapters that peft loads",
+            who=str(source.path),
+            mend="of texts --format hf",
+        )
+    elif form == "hf":
         from wardround.common.export.hf import hf_files, hf_run
 
         files = hf_files(source)

@@ -12,18 +12,18 @@ from pydantic import Field, ValidationError
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ModelRefused
 from wardround.common.export.int8_info import Int8
-from wardround.common.export.names import GRAPH, INFO, PROGRAM, WEIGHTS
+from wardround.common.export.names import ADAPTERS, GRAPH, INFO, PROGRAM, WEIGHTS
 from wardround.common.results.package import Sha256
 from wardround.common.settings.base import Table
 from wardround.common.text import to_json
 
 FORMAT = Format("export", "export the model again")
-Form = Literal["onnx", "torch", "hf"]
+Form = Literal["onnx", "torch", "hf", "peft"]
 
 
 def file_of(form: Form) -> str:
     """The file that holds the graph, or the weights."""
-    return {"onnx": GRAPH, "torch": PROGRAM, "hf": WEIGHTS}[form]
+    return {"onnx": GRAPH, "torch": PROGRAM, "hf": WEIGHTS, "peft": ADAPTERS}[form]
 
 
 class Parity(Table):

@@ -17,6 +17,8 @@ ENCODER = "encoder"
 TOKENS, MASK, TAG_PROBABILITIES = "input_ids", "attention_mask", "tag_probabilities"
 """Of a text model's graph; classes of whole texts have the schema's outputs."""
 PIXELS = "pixels"
+ADAPTERS = "adapter_model.safetensors"
+"""Of a language model's adapters alone, as peft has them."""
 
 
 def graph_input(column: str, outputs: Collection[str]) -> str:

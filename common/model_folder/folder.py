@@ -63,7 +63,8 @@ class ModelFolder:
         """The model in a model folder, a run directory or a results folder.
 
         task : ``path/to/file.py:Class`` of a task of one's own; code is never taken from the folder
-        encoder : the folder of a text model's encoder, where it isn't the installed one
+        encoder : the folder of a text model's encoder, or a language model's base (a folder or a
+            GGUF file), where it isn't the installed one
         alone : nothing beside the folder is read, even if it is a run's: a run's own settings name
             files of this machine, code too, and no list has them
 

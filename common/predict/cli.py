@@ -84,9 +84,26 @@ TaskOption = Annotated[
 EncoderOption = Annotated[
     str,
     typer.Option(
-        metavar="FOLDER", help="A text model's encoder, where it isn't the installed one."
+        metavar="FOLDER",
+        help="A text model's encoder, or a language model's base, where it isn't installed.",
     ),
 ]
+WriteOption = Annotated[
+    bool, typer.Option("--write", help="Of a language model with choices: write answers instead.")
+]
+TokensOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=8192, help="That a language model writes at the most. Default: 256."),
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=100, help="Of what it writes. Default: 0, the likeliest token always."),
+]
+TopPOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, max=1, help="Above temperature 0: drawn of the likeliest tokens only."),
+]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Of what is drawn. Default: 0.")]
 ExpiredOption = Annotated[
     bool, typer.Option("--expired-ok", help="Also of a model that is past its last day.")
 ]
@@ -107,9 +124,14 @@ def predict(
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     task: TaskOption = "",
     encoder: EncoderOption = "",
+    write: WriteOption = False,
+    max_new_tokens: TokensOption = None,
+    temperature: TemperatureOption = None,
+    top_p: TopPOption = None,
+    seed: SeedOption = None,
     expired_ok: ExpiredOption = False,
 ) -> None:
-    """Say what a finished model predicts for rows: probabilities, numbers, risks, or entities."""
+    """Say what a finished model predicts for rows: probabilities, numbers, risks, tags, texts."""
     from wardround.common.predict.base import Told
     from wardround.common.predict.calibrated import own_calibration, with_calibration
     from wardround.common.predict.threshold import with_threshold
@@ -119,6 +141,13 @@ def predict(
     if out is not None:
         form_of(out)
     known = _loaded(model, hospital, own_rows=own_rows, device=device, task=task, encoder=encoder)
+    how = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    _set_writing(known, {name: value for name, value in how.items() if value is not None}, write)
     known.check(None if expired_ok else now_utc().date())
     told = Told()
     rows: Any = sys.stdin.buffer if data == "-" else _there(data)
@@ -158,6 +187,19 @@ def _loaded(
     from wardround.common.predict.exported import load_export
 
     return load_export(model)
+
+
+def _set_writing(known: Any, how: dict[str, Any], write: bool) -> None:
+    """Raises ConfigError where nothing is written."""
+    if not how and not write:
+        return
+    from wardround.common.predict.language import LanguagePredictor
+    from wardround.common.tasks.text.causal.generate import Generation
+
+    if not isinstance(known, LanguagePredictor):
+        name = next(iter(how), "write").replace("_", "-")
+        raise ConfigError(f"--{name}: only a language model writes; leave it out")
+    known.write(Generation(**how), write)
 
 
 def _there(data: str) -> Path:

@@ -27,6 +27,7 @@ from wardround.common.predict.given import Piece
 from wardround.common.settings import TrainingTable
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.inputs import SPAN_BYTES, Inputs, piece, width
+from wardround.common.tasks.schema import LANGUAGE
 
 ROWS_AT_A_TIME = 8192
 _FLOAT_BYTES = 4
@@ -61,6 +62,10 @@ def load_model(
     (False, torch.Size([1, 30]))
     """
     opened = ModelFolder.open(folder, task=task, encoder=encoder)
+    if opened.schema.kind == LANGUAGE:
+        from wardround.common.predict.language import LanguagePredictor
+
+        return LanguagePredictor(opened, hospital, own_rows=own_rows, device=device)
     return Predictor(opened, hospital, own_rows=own_rows, device=device)
 
 

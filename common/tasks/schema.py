@@ -15,9 +15,11 @@ from pydantic import Field
 from wardround.common.settings.base import Table
 
 PROBABILITY, PREDICTION, RISK, TAGS = "probability", "prediction", "risk", "tags"
+RESPONSE = "response"
 """Names of lone outputs; of several classes each is ``probability_of(CLASS)``."""
-LABELS, PAIRS = "labels", "pairs"
-"""Kinds of text models: classes of several columns; embeddings, whose numbers say nothing alone."""
+LABELS, PAIRS, LANGUAGE = "labels", "pairs", "causal"
+"""Kinds of text models: classes of several columns; embeddings, whose numbers say nothing alone;
+language models."""
 _Words = tuple[Annotated[str, Field(max_length=4096)], ...]
 
 
@@ -49,11 +51,12 @@ class Output(Table):
     """One column of a prediction.
 
     kind : 'probability' of ``of``; 'number' in the target's own ``unit``; 'risk', a logarithm of
-        hazards of which only differences and their order mean something; 'tags' of words
+        hazards of which only differences and their order mean something; 'tags' of words; 'text',
+        written by a language model
     """
 
     name: str
-    kind: Literal["probability", "number", "risk", "tags"]
+    kind: Literal["probability", "number", "risk", "tags", "text"]
     of: str = ""
     unit: str = ""
 

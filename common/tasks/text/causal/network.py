@@ -10,6 +10,7 @@ Shapes: B rows, T tokens of a row, S <= T tokens of the longest, H width, V voca
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
@@ -52,19 +53,19 @@ class CausalModel(nn.Module):
         self.head = head
         self.base = base
         self.prompt = nn.Parameter(drawn_prompt(body, prompt)) if prompt else None
-        self._budget = rank_left
+        self.rank_left = rank_left
 
     def forward(self, planes: Tensor) -> Tensor:
         """See the class."""
-        with budget(self, self._budget):
+        with budget(self, self.rank_left):
             return self._forward(planes)
 
     def merged(self) -> CausalModel:
         """A copy whose adapters are in its body's own weights, to be taken elsewhere."""
         own = copy.deepcopy(self)
-        with budget(own, own._budget):
+        with budget(own, own.rank_left):
             merge(own)
-        own._budget = None
+        own.rank_left = None
         return own.eval()
 
     def hidden(self, planes: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ class CausalModel(nn.Module):
         # B x 1 x S x S is taken as it is: transformers would look at values, which vmap can't do
         before = 0 if self.prompt is None else len(self.prompt)
         out = self.body(
-            **self._embedded(planes[:, TOKEN]),
+            **self.embedded(planes[:, TOKEN]),
             position_ids=after_prompt(planes[:, POSITION], before),
             attention_mask=seeing_prompt(seen, before)[:, None],
             use_cache=False,
@@ -82,7 +83,7 @@ class CausalModel(nn.Module):
         hidden: Tensor = out.last_hidden_state[:, before:]
         return hidden
 
-    def _embedded(self, tokens: Tensor) -> dict[str, Tensor]:
+    def embedded(self, tokens: Tensor) -> dict[str, Tensor]:
         """Tokens as the body takes them, with what stands before them."""
         if self.prompt is None:
             return {"input_ids": tokens}
@@ -130,7 +131,7 @@ class CausalModel(nn.Module):
 
     def _scored(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """K x H and K to K x 2."""
-        most = max(1, _SCORES // self._vocabulary())
+        most = max(1, _SCORES // self.vocabulary)
         pieces = list(zip(torch.split(hidden, most), torch.split(tokens, most), strict=True))
         if len(pieces) == 1 or not torch.is_grad_enabled():
             found = [self._likelihood(*one) for one in pieces]
@@ -144,7 +145,13 @@ class CausalModel(nn.Module):
         best, total = scores.detach().amax(-1), torch.logsumexp(scores, -1)
         return torch.stack([own - total, (own.detach() >= best).float()], -1)
 
-    def _vocabulary(self) -> int:
+    def tuned(self) -> AbstractContextManager[None]:
+        """Within it the body computes with what is trained beside it."""
+        return budget(self, self.rank_left)
+
+    @property
+    def vocabulary(self) -> int:
+        """V."""
         if self.head is not None:
             return int(self.head.out_features)  # type: ignore[arg-type]
         return int(self.body.get_input_embeddings().num_embeddings)  # type: ignore[operator]

@@ -62,6 +62,12 @@ class InstructionRows:
         """N: tokens of each document."""
         return np.diff(self.starts)
 
+    def prompt(self, number: int) -> list[int]:
+        """Token ids of a document up to where its answer begins."""
+        span = slice(int(self.starts[number]), int(self.starts[number + 1]))
+        found: list[int] = self.tokens[span][self.branches[span] <= 0].tolist()
+        return found
+
     def select(self, rows: Ints) -> InstructionRows:
         """The given documents, in that order."""
         index = np.asarray(rows, dtype=np.int64)

@@ -23,6 +23,7 @@ from wardround.common.tasks.data.left_out import LeftOut, added
 from wardround.common.tasks.data.row_keys import content_key
 from wardround.common.tasks.data.shards import shard_files, shard_sites
 from wardround.common.tasks.low_rank import LowRank
+from wardround.common.tasks.schema import LANGUAGE, RESPONSE, Input, Output, Schema, probability_of
 from wardround.common.tasks.text.adapters import adapt, low_rank
 from wardround.common.tasks.text.causal import base as files
 from wardround.common.tasks.text.causal.example import example_conversations
@@ -192,6 +193,23 @@ class CausalTask(Task[InstructionRows]):
 
     def low_rank(self, model: nn.Module) -> LowRank | None:
         return low_rank(model, self.options)
+
+    def longest_input(self, model: CausalModel) -> int:
+        """Tokens that the base model takes."""
+        return files.longest_input(model.body)
+
+    def schema(self, totals: Sums) -> Schema:
+        options, names = self.options, tuple(self.options.choices)
+        chosen = tuple(Output(name=probability_of(x), kind="probability", of=x) for x in names)
+        return Schema(
+            task="text",
+            kind=LANGUAGE,
+            target=options.columns.response,
+            inputs=(Input(name=options.columns.prompt, kind="text"),),
+            outputs=chosen or (Output(name=RESPONSE, kind="text"),),
+            classes=names,
+            max_length=options.max_length,
+        )
 
     def from_files(self, model: nn.Module) -> list[str]:
         """The base's own weights; adapters beside them aren't in its files."""

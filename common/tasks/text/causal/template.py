@@ -7,8 +7,10 @@ to stop.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from wardround.common.errors import DataError, TaskError
@@ -122,6 +124,16 @@ class Template:
             raise self._too_long(place)
         messages[at] = {**messages[at], "content": text}
         return replace(said, messages=tuple(messages))
+
+    def text(self, tokens: list[int]) -> str:
+        """What token ids say, without the tokenizer's own marks."""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files, with the template that is used."""
+        known = copy.copy(self._tokenizer)
+        known.chat_template = self._text if self._chat else None
+        known.save_pretrained(folder)
 
     # --- ids ---------------------------------------------------------------------------------
     def _ids(self, text: str) -> list[int]:
