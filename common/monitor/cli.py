@@ -105,7 +105,7 @@ def monitor(
     Exit code 0: no drift; 20: an alarm. Without drift at most one page in 100 has one.
     """
     from wardround.common.monitor.shares import Rule
-    from wardround.common.predict.predictor import load_model
+    from wardround.common.predict.load import load_model
 
     rule = Rule.read(surge, per)
 

@@ -1,6 +1,7 @@
 """A finished model predicts: rows in, named columns out, one row for each row.
 
-``predictor.py`` has the model, ``given.py`` takes rows in whatever form a program has them,
+``load.py`` opens a model, ``predictor.py`` has it, ``language.py`` a language model; ``given.py``
+takes rows in whatever form a program has them,
 ``predictions.py`` is what comes back, ``writing.py`` writes it. Rows are prepared as in training,
 so the scores are those that the run measured. It sends nothing, keeps nothing, and learns nothing.
 """
@@ -10,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wardround.common.predict.load import load_model as load_model
     from wardround.common.predict.predictions import Predictions as Predictions
     from wardround.common.predict.predictor import Predictor as Predictor
-    from wardround.common.predict.predictor import load_model as load_model
 
 __all__ = ["Predictions", "Predictor", "load_model"]
 
@@ -25,6 +26,6 @@ def __getattr__(name: str) -> object:
         from wardround.common.predict.predictions import Predictions
 
         return Predictions
-    from wardround.common.predict import predictor
+    from wardround.common.predict import load
 
-    return getattr(predictor, name)
+    return getattr(load, name)

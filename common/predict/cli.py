@@ -175,7 +175,7 @@ def _loaded(
 
     trees = tree_file(model)
     if trees is None and not is_export(model):
-        from wardround.common.predict.predictor import load_model
+        from wardround.common.predict.load import load_model
 
         return load_model(model, hospital, own_rows=own_rows, **settings)
     given = {"hospital": hospital, "own-rows": own_rows, **settings, "device": None}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from wardround.common.errors import ConfigError
 from wardround.common.predict.base import Values
@@ -18,10 +19,11 @@ from wardround.common.predict.given import Piece
 from wardround.common.predict.predictor import Predictor
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.schema import RESPONSE, Output, Schema
+from wardround.common.tasks.text.causal.figures import choice_probabilities
 from wardround.common.tasks.text.causal.generate import Decoder, Generation, Pieces
 from wardround.common.tasks.text.causal.network import CausalModel
 from wardround.common.tasks.text.causal.reading import conversation
-from wardround.common.tasks.text.causal.rows import InstructionRows
+from wardround.common.tasks.text.causal.rows import InstructionRows, planes
 from wardround.common.tasks.text.causal.task import CausalTask
 
 _AT_ONCE = 8
@@ -124,12 +126,23 @@ class LanguagePredictor(Predictor):
 
     def _values(self, parts: Iterator[Piece]) -> Iterator[tuple[Piece, Values]]:
         if self._chooses:
-            yield from super()._values(parts)
+            yield from ((part, self._choices(part.raw)) for part in parts)
             return
         language = self.language
         for part in parts:
             written = np.array(language.responses(part.raw, self.how), dtype=object)
             yield part, {RESPONSE: written}
+
+    def _choices(self, rows: InstructionRows) -> Values:
+        """Probabilities of the study's choices, by name of the output; N each."""
+        assert isinstance(self.task, CausalTask)
+        options = self.task.options
+        inputs, targets = planes(rows, options.max_length, pack=False)
+        parts = [self._forward(part) for part in torch.split(torch.from_numpy(inputs), _AT_ONCE)]
+        outputs = torch.cat(parts).numpy() if parts else np.zeros((0, 0, 2), np.float32)
+        mean = options.choice_score == "mean"
+        found = choice_probabilities(outputs, targets, len(options.choices), mean)
+        return {one.name: found[:, place] for place, one in enumerate(self.schema.outputs)}
 
     @property
     def _chooses(self) -> bool:

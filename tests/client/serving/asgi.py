@@ -86,8 +86,8 @@ class Client:
         sent: list[Message] = []
 
         async def receive() -> Message:
-            if not waiting:
-                return {"type": "http.disconnect"}
+            if not waiting:  # the caller stays until it is answered
+                await asyncio.Future()
             piece = waiting.pop(0)
             return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
 

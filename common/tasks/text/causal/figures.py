@@ -99,6 +99,26 @@ def _chosen(
     return truth[asked], score[asked].argmax(1) if most > 1 else truth[asked]
 
 
+def choice_probabilities(
+    outputs: NDArray[np.float32], targets: NDArray[np.int64], declared: int, mean: bool
+) -> NDArray[np.float64]:
+    """R x C: of each choice among a row's choices, by their scores (softmax).
+
+    As ``answer_sums`` has them, of rows that are a document each.
+    """
+    rows, places = np.nonzero(targets)
+    _, branches, _ = decoded(targets[rows, places])
+    of = branches > 0
+    rows, places, branches = rows[of], places[of], branches[of]
+    total, count = np.zeros((2, len(targets), declared))
+    np.add.at(total, (rows, branches - 1), outputs[rows, places, 0].astype(np.float64))
+    np.add.at(count, (rows, branches - 1), 1.0)
+    score = total / np.maximum(count, 1) if mean else total
+    odds = np.exp(score - score.max(1, keepdims=True))
+    found: NDArray[np.float64] = odds / odds.sum(1, keepdims=True)
+    return found
+
+
 def answer_figures(sums: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     """Figures of ``answer_sums``; one that nothing was counted for is NaN.
 

@@ -9,6 +9,7 @@ Shapes: B prompts, P tokens of the longest, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,6 +121,9 @@ class _State:
         self._before = 0 if model.prompt is None else len(model.prompt)
         self._seen = F.pad(self._seen, (self._before, 0), value=1)
         self._cache: Any = DynamicCache()
+        # transformers 5 renamed it, family by family
+        names = inspect.signature(type(model.body).forward).parameters
+        self._kept_as = "cache" if "cache" in names else "past_key_values"
 
     @torch.no_grad()
     def scores(self) -> Tensor:
@@ -133,8 +137,8 @@ class _State:
                 **(model.embedded(self._ids) if first else {"input_ids": self._ids}),
                 attention_mask=self._seen,
                 position_ids=positions,
-                past_key_values=self._cache,
                 use_cache=True,
+                **{self._kept_as: self._cache},
             )
             found = model.scores(out.last_hidden_state[:, -1]).float().cpu()
         if not torch.isfinite(found).all():

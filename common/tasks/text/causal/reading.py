@@ -46,16 +46,19 @@ class Conversation:
     split: str | None = None
 
 
-def read_conversations(path: Path, options: TextOptions) -> list[Conversation]:
-    """The conversations of one file. Raises DataError naming file and line."""
-    found = [conversation(said, f"{path}:{line}", line, options) for line, said in _lines(path)]
+def read_conversations(path: Path, options: TextOptions, known: bool = True) -> list[Conversation]:
+    """The conversations of one file; ``known``: as ``conversation`` has it. Raises DataError naming
+    file and line."""
+    lines = read_lines(read_text(path), path)
+    found = [conversation(said, f"{path}:{line}", line, options, known) for line, said in lines]
     if not found:
         raise DataError(f"{path}: there are no lines; check that this is the right file")
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, text in enumerate(read_text(path).split("\n"), start=1):
+def read_lines(whole: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The objects of a text of JSON lines, with their lines' numbers. Raises DataError."""
+    for line, text in enumerate(whole.split("\n"), start=1):
         if not text.strip():
             continue
         try:
@@ -73,7 +76,8 @@ def conversation(
     """One line's conversation.
 
     place : as messages call it
-    known : whether it must say what is answered
+    known : whether it must say what is answered, whose it is and which split it is of; else it is
+        to be predicted
 
     Raises DataError for what isn't one.
     """
@@ -106,8 +110,8 @@ def conversation(
         right,
         choices is not None,
         line,
-        _named(said, columns.patient_id, place),
-        _split(said, columns.split, place),
+        _named(said, columns.patient_id, place) if known or columns.patient_id in said else None,
+        _split(said, columns.split, place) if known else None,
     )
 
 

@@ -62,6 +62,10 @@ class InstructionRows:
         """N: tokens of each document."""
         return np.diff(self.starts)
 
+    def with_left_out(self, left_out: tuple[LeftOut, ...]) -> InstructionRows:
+        """The same, with what was left out beside them."""
+        return replace(self, left_out=left_out)
+
     def prompt(self, number: int) -> list[int]:
         """Token ids of a document up to where its answer begins."""
         span = slice(int(self.starts[number]), int(self.starts[number + 1]))

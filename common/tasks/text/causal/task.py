@@ -7,7 +7,6 @@ is checked by sums of their digest. What travels is what is trained: adapters, o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,14 @@ from wardround.common.tasks.text.causal.reading import (
 )
 from wardround.common.tasks.text.causal.rows import RIGHT, InstructionRows, flat, planes
 from wardround.common.tasks.text.causal.template import Template
+from wardround.common.tasks.text.causal.to_predict import PromptsToPredict
 from wardround.common.tasks.text.frozen import pin_of, same_weight
 from wardround.common.tasks.text.options import TextOptions
 
 _EXAMPLE = Path("example")
 
 
-class CausalTask(Task[InstructionRows]):
+class CausalTask(PromptsToPredict, Task[InstructionRows]):
     """See ``TextOptions`` for the keyword arguments. Raises pydantic.ValidationError."""
 
     options_model = TextOptions
@@ -63,25 +63,28 @@ class CausalTask(Task[InstructionRows]):
         """
         if path is None:
             found = example_conversations(self.options)
-            return self._rows([found], [_EXAMPLE], None)
+            return self.documents([found], [_EXAMPLE])
         shard = shard_files(path, READABLE)
         names = [file for file, _ in shard.files]
         groups = [read_conversations(file, self.options) for file in names]
         splits = [split for _, split in shard.files]
-        rows = self._rows(groups, names, splits if all(splits) else None)
-        return replace(rows, left_out=added([*shard.left_out, *rows.left_out]))
+        rows = self.documents(groups, names, splits if all(splits) else None)
+        return rows.with_left_out(added([*shard.left_out, *rows.left_out]))
 
     def template(self) -> Template:
         """What makes conversations token ids. Raises TaskError."""
         return Template(files.make_tokenizer(self._base()), self.options)
 
-    def _rows(
+    def documents(
         self,
         groups: Sequence[Sequence[Conversation]],
         names: Sequence[Path],
-        splits: Sequence[str | None] | None,
+        splits: Sequence[str | None] | None = None,
     ) -> InstructionRows:
-        """splits : of each file; None where the lines say it, or nobody does"""
+        """Conversations of some files as rows. Raises DataError.
+
+        splits : of each file; None where the lines say it, or nobody does
+        """
         template = self.template()
         said = [(number, one) for number, group in enumerate(groups) for one in group]
         documents = [template.encode(one, f"{names[number]}:{one.line}") for number, one in said]
@@ -90,7 +93,7 @@ class CausalTask(Task[InstructionRows]):
         given: list[str | None] = (
             [one.split for _, one in said] if splits is None else [splits[at] for at, _ in said]
         )
-        patients = [one.patient for _, one in said]
+        patients = [one.patient or "" for _, one in said]
         return InstructionRows(
             tokens,
             branches,
@@ -195,8 +198,9 @@ class CausalTask(Task[InstructionRows]):
         return low_rank(model, self.options)
 
     def longest_input(self, model: CausalModel) -> int:
-        """Tokens that the base model takes."""
-        return files.longest_input(model.body)
+        """Tokens that the model takes, beside those that stand before every row."""
+        before = self.options.prompt_tokens if self.options.tuning == "prompt" else 0
+        return files.longest_input(model.body) - before
 
     def schema(self, totals: Sums) -> Schema:
         options, names = self.options, tuple(self.options.choices)

@@ -1,0 +1,234 @@
+"""A finished language model at work: what it predicts is what its run measured, on the command
+line, served, and in the hands of transformers and peft."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import cast
+
+import pytest
+import torch
+
+from tests.client.serving.asgi import Client
+from tests.client.serving.made import asked
+from tests.common.tasks.text.tiny_language import tiny_language, write_lines
+from wardround.common.errors import ConfigError, DataError, ModelRefused
+from wardround.common.export.exporting import export_model
+from wardround.common.export.language_exporter import ADAPTERS
+from wardround.common.export.source import Source
+from wardround.common.model_folder.folder import ModelFolder
+from wardround.common.predict import load_model
+from wardround.common.predict.cli import predict
+from wardround.common.predict.language import Language, LanguagePredictor, Said
+from wardround.common.tasks.text.causal.generate import Generation
+from wardround.simulations import Result, parse_config, simulate
+
+CHOICES = ("yes", "no", "maybe")
+MESSAGES = [{"role": "user", "content": "has the patient fever"}]
+SETTINGS = """
+[federation]
+name = "asked"
+rounds = 2
+[task]
+name = "text"
+kind = "causal"
+max_length = 64
+choices = ["yes", "no", "maybe"]
+rank = 4
+[task.columns]
+split = "split"
+[training]
+lr = 0.05
+optimizer = "adamw"
+batch_size = 4
+[simulation]
+baselines = false
+executor = "sequential"
+"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run, its hospitals' files and its base model."""
+
+    result: Result
+    data: Path
+    base: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.result.run_directory
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Four hospitals that differ: one has a single line, one never answers maybe."""
+    folder = tmp_path_factory.mktemp("language")
+    base, data = tiny_language(folder / "base"), folder / "data"
+    write_lines(data / "north.jsonl", [*CHOICES] * 4)
+    write_lines(data / "north.jsonl", [*CHOICES] * 2, "test", extra=1)
+    write_lines(data / "south.jsonl", ["yes", "no"] * 5)
+    write_lines(data / "south.jsonl", ["no", "yes", "no"], "test")
+    write_lines(data / "west.jsonl", ["maybe"])
+    write_lines(data / "east.jsonl", ["yes"] * 9 + ["no"], "train", extra=2)
+    write_lines(data / "east.jsonl", ["yes", "maybe"], "test")
+    sets = [
+        f'data.path="{data}"',
+        f'task.base_model="{base}"',
+        f'federation.runs="{folder / "runs"}"',
+    ]
+    return Made(simulate(parse_config(SETTINGS, sets)), data, base)
+
+
+@pytest.fixture(scope="module")
+def model(made: Made) -> LanguagePredictor:
+    found = load_model(made.folder)
+    assert isinstance(found, LanguagePredictor)
+    return found
+
+
+def test_choices_are_those_that_the_run_measured(made: Made, model: LanguagePredictor) -> None:
+    hits = asked_for = 0
+    for path in sorted(made.data.iterdir()):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        found = model.predict(path)
+        odds = [found[f"probability_{name}"] for name in CHOICES]
+        assert sum(odds) == pytest.approx(1)
+        for number, line in enumerate(lines):
+            if line["split"] == "test":
+                best = max(range(3), key=lambda place: odds[place][number])
+                hits, asked_for = hits + (CHOICES[best] == line["response"]), asked_for + 1
+    assert asked_for == 11
+    assert hits / asked_for == pytest.approx(made.result.figure("accuracy"))
+
+
+def test_forms_of_rows_give_the_same(model: LanguagePredictor) -> None:
+    texts = ["has the patient fever", "has the patient pain . ."]
+    wanted = model.predict(texts)["probability_no"]
+    records = model.predict([{"prompt": text, "response": None} for text in texts])
+    talks = model.predict([[{"role": "user", "content": text}] for text in texts])
+    assert records["probability_no"].tolist() == wanted.tolist()
+    assert talks["probability_no"].tolist() == wanted.tolist()
+    with pytest.raises(DataError, match="number 2: neither a text nor a list"):
+        model.predict(["a", 3])
+
+
+def test_the_command_writes(made: Made, tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.csv"
+    rows.write_text('{"prompt": "has the patient fever"}\n\n{"prompt": "is it pain"}\n')
+    predict(made.folder, str(rows), out, write=True, max_new_tokens=5)
+    with out.open() as file:
+        found = list(csv.DictReader(file))
+    assert [one["row"] for one in found] == ["1", "3"]
+    assert all(len(one["response"].split()) <= 5 for one in found)
+    with pytest.raises(ConfigError, match="add --write"):
+        predict(made.folder, str(rows), out, max_new_tokens=5)
+
+
+def test_whole_it_is_a_model_of_transformers(made: Made, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = ModelFolder.open(made.folder)
+    found = export_model(Source.of(folder), tmp_path / "whole", "hf")
+    assert found.info.parity.largest < 1e-4
+    whole = AutoModelForCausalLM.from_pretrained(found.path)
+    tokenizer = AutoTokenizer.from_pretrained(found.path)
+    ids = tokenizer.apply_chat_template(MESSAGES, add_generation_prompt=True, return_dict=False)
+    made_of = whole.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=6, eos_token_id=2, pad_token_id=3
+    )
+    said = tokenizer.decode(made_of[0, len(ids) :], skip_special_tokens=True)
+    own = load_model(made.folder)
+    assert isinstance(own, LanguagePredictor)
+    pieces = own.language.say(MESSAGES, Generation(max_new_tokens=6))
+    assert "".join(one.text for one in pieces) == said
+
+
+def test_adapters_alone_are_those_of_peft(made: Made, tmp_path: Path) -> None:
+    folder = ModelFolder.open(made.folder)
+    found = export_model(Source.of(folder), tmp_path / "adapters", "peft")
+    assert found.info.parity.largest < 1e-4
+    size = (found.path / ADAPTERS).stat().st_size
+    assert size < (made.base / "model.safetensors").stat().st_size / 4
+    with pytest.raises(ModelRefused, match="has no graph"):
+        export_model(Source.of(folder), tmp_path / "graph")
+
+
+@pytest.fixture(scope="module")
+def client(made: Made) -> Iterator[Client]:
+    where = {"encoder": str(made.base), "unsigned": True, "signers": ()}
+    with asked(made.folder, **where) as (found, _):
+        yield found
+
+
+def chat(**more: object) -> dict[str, object]:
+    return {"messages": MESSAGES, **more}
+
+
+def test_served_it_predicts_and_talks(client: Client, model: LanguagePredictor) -> None:
+    answer = client.post("/predict", json={"rows": [{"prompt": "has the patient fever"}]})
+    wanted = model.predict(["has the patient fever"])
+    (row,) = answer.json()["predictions"]
+    names = [f"probability_{one}" for one in CHOICES]
+    assert row == {name: pytest.approx(wanted[name][0]) for name in names}
+    whole = client.post("/v1/chat/completions", json=chat(max_tokens=6)).json()
+    said = list(model.language.say(MESSAGES, Generation(max_new_tokens=6)))
+    assert whole["choices"][0]["message"]["content"] == "".join(one.text for one in said)
+    assert whole["usage"]["prompt_tokens"] == said[-1].prompt_tokens
+    assert whole["choices"][0]["finish_reason"] == ("stop" if said[-1].ended else "length")
+
+
+def test_a_stream_is_the_same_in_pieces(client: Client) -> None:
+    whole = client.post("/v1/chat/completions", json=chat(max_tokens=6)).json()
+    answer = client.post("/v1/chat/completions", json=chat(max_tokens=6, stream=True))
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *events, last, empty = answer.text.split("\n\n")
+    assert last == "data: [DONE]" and empty == ""
+    said = [json.loads(one.removeprefix("data: "))["choices"][0] for one in events]
+    assert said[0]["delta"]["role"] == "assistant"
+    text = "".join(one["delta"].get("content", "") for one in said)
+    assert text == whole["choices"][0]["message"]["content"]
+    assert said[-1]["finish_reason"] == whole["choices"][0]["finish_reason"]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"stop": "x"}, "no effect"),
+        ({"temperature": 3}, "temperature"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": "Zebedee", "name": "x"}]}, "hasn't"),
+        ({"messages": [{"role": "assistant", "content": "Zebedee"}]}, "take turns"),
+        ({"messages": [{"role": "user", "content": "Zebedee " * 100}]}, "max_length"),
+        ({"messages": [{"role": "user", "content": "Zebedee </s>"}], "stream": True}, "marks"),
+    ],
+)
+def test_what_cant_be_answered_is_told_and_not_repeated(
+    client: Client, more: dict[str, object], reason: str
+) -> None:
+    answer = client.post("/v1/chat/completions", json=chat() | more)
+    assert answer.status_code == 422, answer.text
+    assert reason in answer.text and "Zebedee" not in answer.text
+
+
+def test_who_leaves_ends_the_work() -> None:
+    from wardround.client.serving.chat import Chats
+
+    stop, made_of = Event(), []
+
+    class Endless:
+        def say(self, messages: object, how: object) -> Iterator[Said]:
+            for number in range(1, 100):
+                made_of.append(number)
+                yield Said("a", 3, number)
+
+    body = json.dumps(chat(max_tokens=50, stream=True)).encode()
+    pieces = Chats(cast(Language, Endless()), "m").events(body, stop)
+    assert pieces is not None and b'"a"' in next(pieces) and b'"a"' in next(pieces)
+    stop.set()
+    assert list(pieces) == [] and len(made_of) <= 3
