@@ -78,6 +78,12 @@ def parts_of(source: Source) -> tuple[CausalTask, CausalModel]:
 def whole_files(source: Source) -> dict[str, bytes]:
     """The folder's files, by name, with adapters merged. Raises ModelRefused."""
     task, model = parts_of(source)
+    if model.prompt is not None:
+        raise ModelRefused(
+            "a tuned prompt can't be merged into weights",
+            who=str(source.path),
+            mend="wardround predict and wardround serve take the model as it is",
+        )
     whole = whole_model(model.merged())
     with TemporaryDirectory(prefix="wardround-hf-") as name:
         folder = Path(name)

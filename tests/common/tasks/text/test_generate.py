@@ -54,12 +54,29 @@ def theirs(model: CausalModel, prompt: list[int], count: int) -> list[int]:
     return tokens[: tokens.index(2)] if 2 in tokens else tokens
 
 
-@pytest.mark.parametrize("tuning", ["lora", "adalora", "full"])
+@pytest.mark.parametrize("tuning", ["lora", "dora", "adalora", "full"])
 def test_the_likeliest_tokens_are_those_of_transformers(base: Path, tuning: str) -> None:
     model = model_of(base, tuning)
     answers = Decoder(model, {2}, 128).answers(PROMPTS, Generation(max_new_tokens=12))
     assert [one.tokens for one in answers] == [theirs(model, one, 12) for one in PROMPTS]
     assert len({tuple(one.tokens) for one in answers}) > 1
+
+
+def test_what_stands_before_a_prompt_is_seen(base: Path) -> None:
+    """Of a tuned prompt: each token that is written is the likeliest by the model's own forward
+    pass over all that stands before it."""
+    task = CausalTask(kind="causal", base_model=str(base), max_length=64, tuning="prompt")
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = task.model({})
+    assert isinstance(model, CausalModel)
+    answers = Decoder(model.eval(), set(), 100).answers(PROMPTS, Generation(max_new_tokens=6))
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        ids = torch.tensor([*prompt, *answer.tokens])
+        inputs = torch.stack([ids, torch.arange(len(ids)), torch.ones_like(ids), ids * 0])[None]
+        with torch.no_grad():
+            scores = model.scores(model.hidden(inputs))[0]
+        assert scores.argmax(1)[len(prompt) - 1 : -1].tolist() == answer.tokens
 
 
 def test_an_answer_doesnt_depend_on_the_prompts_beside_it(base: Path) -> None:
