@@ -43,7 +43,7 @@ SITES = {
     "common/export/session.py": {"onnxruntime"},
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
     "common/tasks/data/example.py": {"sklearn"},
-    "common/tasks/text/causal/template.py": {"jinja2"},
+    "common/tasks/text/causal/render.py": {"jinja2"},
     "server/dashboard/app.py": {"fastapi", "starlette", "uvicorn"},
     "server/dashboard/guard.py": {"starlette"},
     "server/dashboard/sign_in/door.py": {"starlette"},

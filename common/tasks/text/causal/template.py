@@ -50,6 +50,7 @@ class Template:
         self._tokenizer, self._options = tokenizer, options
         self._chat = options.template == "chat"
         text = options.chat_template or tokenizer.chat_template
+        self._written_by = text if self._chat else None
         if self._chat and not isinstance(text, str):
             raise TaskError(f"the base model's tokenizer has no chat template; {_MEND}")
         if tokenizer.eos_token_id is None:
@@ -132,7 +133,7 @@ class Template:
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, with the template that is used."""
         known = copy.copy(self._tokenizer)
-        known.chat_template = self._text if self._chat else None
+        known.chat_template = self._written_by
         known.save_pretrained(folder)
 
     # --- ids ---------------------------------------------------------------------------------
