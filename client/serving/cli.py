@@ -100,9 +100,7 @@ def serve(
     encoder: EncoderOption = "",
     log: LogOption = "text",
 ) -> None:
-    """Answer requests by a finished model: JSON, FHIR RiskAssessment, CDS Hooks.
-
-    A language model writes, too: /v1/chat/completions, whole or piece by piece.
+    """Answer requests by a finished model: JSON, FHIR RiskAssessment, CDS Hooks, conversations.
 
     Refuses a model that was altered, that nobody it knows has signed, or that is past its last day.
     """
@@ -117,8 +115,7 @@ def serve(
     tls = tls_of(tls_certificate, tls_key, client_ca)
     reach = Reach(listen, token_file, tls, plain, host_name or [])
     limits = Limits(body_bytes=max_body_mb << 20, rows=max_rows)
-    trust = Trusting(kit, signer or [], unsigned)
     own = (calibration, reference, (threshold, critical), fhir_map)
+    trust, console = Trusting(kit, signer or [], unsigned), new_console()
     asking = Asking(model, reach, trust, hospital, *own, limits, threads, encoder)
-    console = new_console()
     serve(asking, lambda line: console.print(Text(line)))

@@ -180,13 +180,7 @@ def open_model(
     try:
         found = _checked(path, into, trust, hospital, day, encoder)
         if not isinstance(found, _Checked):
-            if calibration or reference:
-                raise ModelRefused(
-                    "a language model has no calibration and no reference",
-                    who=str(path),
-                    mend="leave --calibration and --reference out",
-                )
-            return _talking(found, path, threads)
+            return _talking(found, path, threads, calibration or reference)
         corrects, digest = None, ""
         if calibration is not None:
             corrects, digest = _calibration(
@@ -289,7 +283,13 @@ def _loaded(
     )
 
 
-def _talking(folder: ModelFolder, path: Path, threads: int) -> Model:
+def _talking(folder: ModelFolder, path: Path, threads: int, more: Path | None) -> Model:
+    if more is not None:
+        raise ModelRefused(
+            "a language model has no calibration and no reference",
+            who=str(path),
+            mend="leave --calibration and --reference out",
+        )
     from wardround.client.serving.language import Talking
 
     talking = Talking(folder, str(path), threads)

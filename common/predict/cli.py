@@ -135,19 +135,14 @@ def predict(
     from wardround.common.predict.base import Told
     from wardround.common.predict.calibrated import own_calibration, with_calibration
     from wardround.common.predict.threshold import with_threshold
-    from wardround.common.predict.writing import form_of, written_stream, written_whole
+    from wardround.common.predict.writing import form_of
     from wardround.common.trust.pki import now_utc
 
     if out is not None:
         form_of(out)
     known = _loaded(model, hospital, own_rows=own_rows, device=device, task=task, encoder=encoder)
-    how = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "seed": seed,
-    }
-    _set_writing(known, {name: value for name, value in how.items() if value is not None}, write)
+    how = dict(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    _set_writing(known, how, write)
     known.check(None if expired_ok else now_utc().date())
     told = Told()
     rows: Any = sys.stdin.buffer if data == "-" else _there(data)
@@ -157,13 +152,18 @@ def predict(
         tables = with_calibration(tables, known.schema, corrects)
     if threshold is not None:
         tables = with_threshold(tables, known.schema, threshold)
-    outputs = {one.name for one in known.schema.outputs}
+    _write(tables, out, {one.name for one in known.schema.outputs})
+    _say(told)
+
+
+def _write(tables: Iterator[pa.Table], out: Path | None, outputs: set[str]) -> None:
+    from wardround.common.predict.writing import written_stream, written_whole
+
     with _progress(tables) as shown:
         if out is None:
             written_stream(sys.stdout.buffer, shown, outputs)
         else:
             written_whole(out, shown, outputs)
-    _say(told)
 
 
 def _loaded(
@@ -190,7 +190,8 @@ def _loaded(
 
 
 def _set_writing(known: Any, how: dict[str, Any], write: bool) -> None:
-    """Raises ConfigError where nothing is written."""
+    """``how``: what was given, None for the rest. Raises ConfigError where nothing is written."""
+    how = {name: value for name, value in how.items() if value is not None}
     if not how and not write:
         return
     from wardround.common.predict.language import LanguagePredictor
