@@ -56,6 +56,9 @@ NAMES: dict[str, dict[str, str | None]] = {
         "Predictor": None,
         "load_model": "folder hospital own_rows device task encoder",
     },
+    "wardround.common.drift.surge": {
+        "surges": "counts rows",
+    },
     "wardround.client.app": {
         "create_client_app": "open_hospital models outward",
     },
