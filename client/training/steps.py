@@ -6,6 +6,7 @@ a round that is repeated gives the same update.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -263,4 +264,10 @@ def train_on_batches(
     gradients = gradients_of(model, examples, task, config, seed, scaler, contrast)
     recomputed = recomputing(model) if training.checkpoint_activations else nullcontext()
     with recomputed, resting(model, task, seed[1]):
-        return train_model(model, gradients, config, seed, algorithm, scaler)
+        outcome = train_model(model, gradients, config, seed, algorithm, scaler)
+    if training.precision == "bf16" and not math.isfinite(outcome.loss):
+        raise TaskError(
+            "the training loss is not a finite number with training.precision = 'bf16'; set it to "
+            "'float32', or lower training.lr"
+        )
+    return outcome

@@ -12,6 +12,7 @@ import torch
 from tests.common.tasks.text.causal.tiny import asked, tiny_llama, write_lines
 from wardround.client.gradients import Clipping, make_unit_gradients
 from wardround.client.training.evaluation import evaluate_model
+from wardround.client.training.steps import train_on_batches
 from wardround.common.errors import WardroundError
 from wardround.common.model.named import model_arrays
 from wardround.common.predict import load_model
@@ -147,3 +148,17 @@ def test_packing_needs_rows_that_are_units(folder: Path) -> None:
     assert math.isfinite(result.figure("loss"))
     with pytest.raises(WardroundError, match=r"task\.packing"):
         run(folder, "task.packing=true", "privacy.unit=example", "privacy.epsilon=20")
+
+
+def test_a_loss_that_is_no_number_in_16_bits_is_told_with_the_mend(folder: Path) -> None:
+    sets = ["training.precision=bf16", "training.local_steps=1"]
+    config = parse_config(TINY, sets, folder / "federation.toml")
+    task = load_task("text", dict(config.task.options), folder)
+    raw = task.load(folder / "data" / "west.jsonl")
+    model = task.model({})
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                value.fill_(3e38)
+    with pytest.raises(WardroundError, match="set it to 'float32'"):
+        train_on_batches(model, task.prepare(raw, {}, raw), task, config, (1, 1, "west"))

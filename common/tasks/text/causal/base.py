@@ -180,6 +180,8 @@ def _options(base: Base) -> dict[str, Any]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by transformers when it is imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it warns after a fork otherwise
+    if base.gguf and importlib.util.find_spec("gguf") is None:
+        raise TaskError(f"{base.path}: a GGUF file needs: {_INSTALL}")
     found: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     return found | ({"gguf_file": base.gguf} if base.gguf else {})
 
@@ -193,10 +195,8 @@ def _read(base: Base) -> Any:
         raise TaskError(f"language models need: {_INSTALL}") from None
     if not base.gguf:
         check_whole(base.folder, _config(base))
-    if base.gguf and importlib.util.find_spec("gguf") is None:
-        raise TaskError(f"{base.path}: a GGUF file needs: {_INSTALL}")
     try:
-        with quiet(), _no_bar(), torch.random.fork_rng(devices=[]):
+        with quiet(), _parsed_once(base), torch.random.fork_rng(devices=[]):
             read: Any = AutoModelForCausalLM.from_pretrained(
                 str(base.folder),
                 dtype=torch.float32,
@@ -213,6 +213,9 @@ def _read(base: Base) -> Any:
             "missing or of another shape than its configuration says"
         )
     _without_dropout(model)
+    from wardround.common.tasks.text.causal.probe import check_form
+
+    check_form(model.eval(), str(base.path))
     return model.requires_grad_(False)
 
 
@@ -225,15 +228,21 @@ def _config(base: Base) -> dict[str, Any]:
 
 
 @contextmanager
-def _no_bar() -> Iterator[None]:
-    """While a GGUF file is dequantised transformers shows a bar of its own, which nobody asked."""
+def _parsed_once(base: Base) -> Iterator[None]:
+    """While transformers reads a GGUF file: it would parse it for each thing that it looks for, and
+    make the table of names again for each layer. Nor does it show a bar of its own."""
+    if not base.gguf:
+        yield
+        return
     reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    bar = reader.tqdm
-    reader.tqdm = partial(bar, disable=True)
+    gguf: Any = importlib.import_module("gguf")
+    before = reader.tqdm, gguf.GGUFReader, gguf.get_tensor_name_map
+    reader.tqdm = partial(before[0], disable=True)
+    gguf.GGUFReader, gguf.get_tensor_name_map = map(lru_cache(maxsize=None), before[1:])
     try:
         yield
     finally:
-        reader.tqdm = bar
+        reader.tqdm, gguf.GGUFReader, gguf.get_tensor_name_map = before
 
 
 def _without_dropout(model: Any) -> None:
@@ -289,7 +298,7 @@ def _tokenizer(base: Base, _digest: bytes) -> Any:
     except ImportError:
         raise TaskError(f"language models need: {_INSTALL}") from None
     try:
-        with quiet():
+        with quiet(), _parsed_once(base):
             found = AutoTokenizer.from_pretrained(str(base.folder), **options)
     except Exception as error:
         raise TaskError(

@@ -1,0 +1,103 @@
+"""Base models: which are read, which are refused and why."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.common.tasks.text.causal.tiny import asked, tiny_llama, write_lines
+from wardround.common.errors import TaskError
+from wardround.common.tasks import load_task
+from wardround.common.tasks.text.causal.base import BUNDLED, digest_words, find_base
+
+
+def model_of(base: Path) -> torch.nn.Module:
+    task = load_task("text", {"kind": "causal", "base_model": str(base), "tuning": "full"})
+    return task.model({})
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("llama", {"tie_word_embeddings": False}),
+        ("qwen2", {}),
+        ("gpt2", {}),
+        ("gpt_neox", {"tie_word_embeddings": False}),
+    ],
+)
+def test_families_that_compute_as_most_do_are_taken(
+    tmp_path: Path, family: str, config: dict[str, object]
+) -> None:
+    assert list(model_of(tiny_llama(tmp_path, family, **config)).parameters())
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("granite", {"logits_scaling": 8.0}),  # scores are scaled behind the head
+        ("cohere", {"logit_scale": 0.5}),
+    ],
+)
+def test_families_that_would_compute_something_else_are_refused_by_name(
+    tmp_path: Path, family: str, config: dict[str, object]
+) -> None:
+    with pytest.raises(TaskError, match=rf"of a family \({family}\).*take another base model"):
+        model_of(tiny_llama(tmp_path, family, **config))
+
+
+def test_a_gguf_file_of_an_unknown_architecture_is_refused_by_its_name(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "odd.gguf"
+    writer = gguf.GGUFWriter(str(path), "abacus")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(TaskError, match=r"architecture 'abacus'.*Hugging Face folder"):
+        model_of(path)
+
+
+def test_what_is_no_base_is_refused_with_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="no such folder or GGUF file"):
+        find_base(str(tmp_path / "none"))
+    (tmp_path / "x.gguf").write_bytes(struct.pack("<4sI", b"GGML", 3))
+    with pytest.raises(TaskError, match="not a GGUF file"):
+        find_base(str(tmp_path / "x.gguf"))
+    base = tiny_llama(tmp_path / "base")
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    with pytest.raises(TaskError, match="they may hold code"):
+        find_base(str(base))
+    index = {"weight_map": {"a": "../outside.safetensors"}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(TaskError, match="isn't in the folder"):
+        find_base(str(base))
+
+
+def test_the_digest_is_of_the_template_too(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path / "base")
+    before = digest_words(find_base(str(base)))
+    told = base / "tokenizer_config.json"
+    told.write_text(told.read_text().replace("assistant", "doctor"))
+    assert (digest_words(find_base(str(base))) != before).any()
+
+
+def test_smollm2_chooses_what_everybody_knows(tmp_path: Path) -> None:
+    """The one test of the real model, in the file that the package has."""
+    try:
+        find_base("")
+    except TaskError:
+        pytest.skip(f"{BUNDLED} is not installed")
+    pytest.importorskip("gguf")
+    options = {"kind": "causal", "choices": ["Paris", "Berlin"], "max_length": 64}
+    task = load_task("text", options)
+    lines = [asked("What is the capital of France?", "Paris")]
+    raw = task.load(write_lines(tmp_path / "lines.jsonl", lines))
+    examples = task.prepare(raw, {}, raw)
+    with torch.no_grad():
+        outputs = task.model({}).eval()(examples.tensor())
+    figures = task.summarise(task.metrics(outputs, examples.targets))
+    assert figures["accuracy"] == 1.0
