@@ -8,12 +8,13 @@ them, where one of a raw update would need dozens.
 No coordinate is added: a vector whose length isn't a multiple of B has a last block that overlaps
 the one before it. The blocks are turned one after the other, and turned back in the other order.
 Coordinates of a block lie as far apart as they can, so that the rows of a table of which few were
-moved come into all blocks. Everything is additions in a fixed order: the same bytes on any machine.
+moved come into all blocks.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from wardround.common.rng import numpy_generator
 
 BLOCK = 4096
-"""Largest B: 12 passes over what a core's cache holds."""
-_COLUMNS = 32
+"""Largest B: 256 operations a number, and of a block as many numbers as a core's cache holds."""
+_COLUMNS = 256
 """Blocks that are turned at once."""
 _PIECE = 1 << 16
 Vector = NDArray[np.float32]
@@ -71,38 +72,25 @@ def _flip(vector: Vector, bits: NDArray[np.uint8]) -> None:
 
 
 def _blocks(vector: Vector, block: int) -> None:
-    """Turn all blocks; the j-th has the coordinates j, j + m, j + 2 m, ... of m blocks."""
+    """Turn all blocks; the j-th has the coordinates j, j + m, j + 2 m, ... of m blocks.
+
+    H of 2^k is that of 2^a times (Kronecker) that of 2^b: two products of small matrices.
+    """
     if block == 1:
         return
-    table = vector.reshape(block, -1)
-    blocks = table.shape[1]
-    if blocks == 1:
-        _single(vector)
-        return
-    # whole blocks lie too far apart to be turned in place without missing the cache at each step
-    for start in range(0, blocks, _COLUMNS):
-        part = table[:, start : start + _COLUMNS]
-        part[...] = _turned(np.ascontiguousarray(part), block)
-
-
-def _single(vector: Vector) -> None:
-    """One block: H of 2^k is that of 2^a times (Kronecker) that of 2^b, over rows and columns, so
-    that every pass goes along rows."""
-    k = len(vector).bit_length() - 1
+    k = block.bit_length() - 1
     rows, columns = 1 << (k - k // 2), 1 << (k // 2)
-    table = _turned(vector.reshape(rows, columns), rows)
-    vector[:] = _turned(np.ascontiguousarray(table.T), columns).T.reshape(-1)
+    table = vector.reshape(block, -1)
+    for start in range(0, table.shape[1], _COLUMNS):
+        part = table[:, start : start + _COLUMNS]
+        once = _hadamard(rows) @ part.reshape(rows, -1)
+        part[...] = (_hadamard(columns) @ once.reshape(rows, columns, -1)).reshape(part.shape)
 
 
-def _turned(table: Vector, rows: int) -> Vector:
-    """H / sqrt(rows) times a table of that many rows."""
-    here, there = table, np.empty_like(table)
-    half = 1
-    while half < rows:
-        source = here.reshape(rows // (2 * half), 2, half, -1)
-        target = there.reshape(source.shape)
-        np.add(source[:, 0], source[:, 1], out=target[:, 0])
-        np.subtract(source[:, 0], source[:, 1], out=target[:, 1])
-        here, there = there, here if half > 1 else np.empty_like(table)
-        half *= 2
-    return np.multiply(here, np.float32(1 / math.sqrt(rows)), out=here if half > 1 else None)
+@cache
+def _hadamard(size: int) -> Vector:
+    """H / sqrt(size) by Sylvester's construction; ``size`` a power of two."""
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix * np.float32(1 / math.sqrt(size))

@@ -82,7 +82,7 @@ LEFT_OUT = {
     "simulation.executor": "crossed with every case",
     "simulation.ray_address": "tests/simulations/executors/test_ray.py",
     "secure_aggregation.enabled": "crossed with every case",
-    "compression": "refused until it works: tests/common/settings/test_compression.py",
+    "compression": "crossed with executors and masks: tests/simulations/executors/test_contract.py",
     "server": "between machines: tests/deployment",
 }
 """Keys, or whole tables, that aren't drawn, and why."""
