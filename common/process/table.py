@@ -41,7 +41,7 @@ COMMANDS = (
     Command(
         "serve",
         HOSPITAL,
-        "Answer requests by a finished model: JSON, FHIR RiskAssessment, CDS Hooks.",
+        "Answer requests by a finished model: JSON, FHIR RiskAssessment, CDS Hooks, conversations.",
         "wardround.client.serving.cli",
         "serve",
     ),
