@@ -29,8 +29,9 @@ from wardround.client.secagg.masking import (
     secure_client,
 )
 from wardround.client.state import ClientState
+from wardround.common.bfloat16 import BFLOAT16, is_float, rounded, widened
 from wardround.common.errors import RequestRefused
-from wardround.common.flower.arrays import Arrays, layout_of
+from wardround.common.flower.arrays import Arrays, ArraySpec, Layout, layout_of
 from wardround.common.protocol.kept import KeptRequest
 from wardround.common.protocol.masked import MaskedTask
 from wardround.common.protocol.message import Content
@@ -46,7 +47,9 @@ class Kept:
     """One update.
 
     version : of the model that it was trained on
-    update : changes of what was trained; all other shared entries as they were after it
+    update : changes of what was trained, of bfloat16 in float32; all other shared entries as they
+        were after it
+    parameters : names of what was trained; ``narrow``: of those of them that are bfloat16
     trained : in plain, what was trained as it was after it; empty under masks
     start : in plain, the same before
     sent_in : the round that it was first sent for; 0: none yet
@@ -57,6 +60,7 @@ class Kept:
     version: int
     update: Arrays = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
     trained: Arrays = field(default_factory=dict)
     start: Arrays = field(default_factory=dict)
     sent_in: int = 0
@@ -71,15 +75,16 @@ class Kept:
         cls, version: int, received: Arrays, moved: set[str], reply: TrainReply, masked: bool
     ) -> Kept:
         """Of what training on ``received`` gave; ``moved``: names of what optimisers move."""
-        names = {name for name in moved if received[name].dtype.kind == "f"}
+        names = {name for name in moved if is_float(received[name].dtype)}
         update = {
-            name: value - received[name] if name in names else value
+            name: widened(value) - widened(received[name]) if name in names else value
             for name, value in reply.arrays.items()
         }
         return cls(
             version,
             update,
             tuple(sorted(names)),
+            tuple(sorted(name for name in names if received[name].dtype == BFLOAT16)),
             {} if masked else {name: reply.arrays[name] for name in names},
             {} if masked else {name: received[name] for name in names},
             count=reply.num_examples,
@@ -87,6 +92,12 @@ class Kept:
             loss=reply.train_loss,
             claim=reply.claim,
         )
+
+    @property
+    def layout(self) -> Layout:
+        """Of the model's shared entries."""
+        found = layout_of(self.update)
+        return found | {name: ArraySpec(found[name].shape, BFLOAT16.name) for name in self.narrow}
 
     def staleness(self, server_round: int) -> int:
         """Rounds that were made between the model that it was trained on and this one."""
@@ -113,8 +124,9 @@ class Kept:
             return self.update | self.trained
         factor, moved = self.weight(server_round), {}
         for name, value in self.trained.items():
-            change = np.subtract(value, self.start[name], dtype=np.float64)
-            moved[name] = (present[name] + factor * change).astype(value.dtype)
+            change = np.subtract(widened(value), widened(self.start[name]), dtype=np.float64)
+            found = widened(present[name]) + factor * change
+            moved[name] = rounded(found) if name in self.narrow else found.astype(value.dtype)
         return self.update | moved
 
     # --- stored ------------------------------------------------------------------------------
@@ -125,7 +137,8 @@ class Kept:
             about["loss"] = np.array([self.loss])
         if self.claim is not None:
             about["claim"] = np.frombuffer(self.claim, np.uint8)
-        parts = {"about": about, "trained": self.trained, "start": self.start}
+        narrow = {name: np.zeros(1) for name in self.narrow}
+        parts = {"about": about, "trained": self.trained, "start": self.start, "narrow": narrow}
         for name, value in self.update.items():
             parts.setdefault("change" if name in self.parameters else "still", {})[name] = value
         flat = {f"{part}/{key}": x for part, arrays in parts.items() for key, x in arrays.items()}
@@ -147,6 +160,7 @@ class Kept:
             numbers["version"],
             update=changes | parts.get("still", {}),
             parameters=tuple(sorted(changes)),
+            narrow=tuple(sorted(parts.get("narrow", ()))),
             trained=parts.get("trained", {}),
             start=parts.get("start", {}),
             sent_in=numbers["sent_in"],
@@ -195,14 +209,14 @@ def send_kept(content: Content, hospital: Hospital, state: ClientState) -> Conte
     request = KeptRequest.from_records(content)
     kept = _kept_for(request.server_round, hospital, state)
     if request.masked is None:
-        present = request.decoded(layout_of(kept.update))
+        present = request.decoded(kept.layout)
         replace(kept, sent_in=request.server_round).save(state)
         arrays = kept.moved_on(request.server_round, present)
         return _reply(kept, arrays).to_records()
     check_weight(hospital, kept.count)
     step = Step("train", request.server_round, kept=True)
     asked = MaskedAsk.of(request.masked, step, content, hospital, state)
-    pending = begin_upload(asked, training_layout(layout_of(kept.update), kept.parameters, {}))
+    pending = begin_upload(asked, training_layout(kept.layout, kept.parameters, {}))
     replace(kept, sent_in=request.server_round).save(state)
     if kept.failed:
         return hidden(pending)

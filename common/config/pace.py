@@ -12,6 +12,7 @@ from wardround.common.settings import (
     SecureAggregationTable,
     SimulationTable,
     StrategyTable,
+    TaskTable,
 )
 from wardround.common.settings.key_errors import WrongKey
 
@@ -26,6 +27,8 @@ class Settings(Protocol):
     def federation(self) -> FederationTable: ...
     @property
     def strategy(self) -> StrategyTable: ...
+    @property
+    def task(self) -> TaskTable: ...
     @property
     def procedure(self) -> ProcedureTable: ...
     @property
@@ -88,6 +91,13 @@ def _training(config: Settings) -> tuple[str, str] | None:
         return "compression", (
             "scales and remainders follow from the round before, which a buffered update isn't "
             "of; leave [compression] out, or federation.pace"
+        )
+    options = config.task.options
+    if options.get("lora_aggregation", "factors") != "factors" or options.get("lora_error"):
+        key = "lora_error" if options.get("lora_error") else "lora_aggregation"
+        return f"task.{key}", (
+            "takes products and sketches of one round's factors, and buffered ones are of several; "
+            "leave it out, or federation.pace"
         )
     if config.simulation.partition == "virtual":
         return "simulation.partition", (

@@ -14,9 +14,10 @@ from wardround.client.data.hospital import Hospital, Keys, Place
 from wardround.client.data.shard import OwnShard
 from wardround.client.requests.buffered import Kept
 from wardround.client.state import ClientState
+from wardround.common.bfloat16 import BFLOAT16
 from wardround.common.config.load import Config
 from wardround.common.errors import RequestRefused
-from wardround.common.flower.arrays import Arrays, encode_arrays
+from wardround.common.flower.arrays import Arrays, encode_arrays, layout_of
 from wardround.common.flower.hosting import become_server
 from wardround.common.protocol import names as m
 from wardround.common.protocol.kept import KeptRequest, asks_for_kept, is_work
@@ -185,3 +186,22 @@ def test_it_is_stored_whole() -> None:
         scaled = kept.scaled(6)  # three rounds were made since
         assert scaled["weight"].tolist() == [[1.0]] and scaled["weight"].dtype == np.float32
         assert scaled["count"].tolist() == [6] and scaled["mean"].tolist() == [0.25]
+
+
+def test_of_16_bits_the_change_is_worked_out_in_32() -> None:
+    """1 + 2^-7 is bfloat16's neighbour of 1: three rounds later half of that step counts, which lies
+    between the two, and is 2^-8 all the same."""
+    near = np.array([[1.0]]).astype(BFLOAT16)
+    after = np.array([[1.0 + 2**-7]]).astype(BFLOAT16)
+    for masked in (False, True):
+        state = ClientState(RecordDict())
+        reply = TrainReply({"weight": after}, 1, 1, 0.5)
+        Kept.of(0, {"weight": near}, {"weight"}, reply, masked).save(state)
+        kept = Kept.load(state)
+        assert kept is not None and kept.layout == layout_of({"weight": near})
+        assert kept.scaled(4)["weight"].tolist() == [[2**-8]]
+        assert kept.scaled(1)["weight"].tolist() == [[2**-7]]
+        if not masked:
+            present = {"weight": np.array([[2**-8]]).astype(BFLOAT16)}
+            found = kept.moved_on(4, present)["weight"]
+            assert found.dtype == BFLOAT16 and found.astype(float).tolist() == [[2**-7]]

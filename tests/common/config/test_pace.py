@@ -12,6 +12,7 @@ from wardround.server.strategies import INDIVIDUAL, MEAN, build_strategy
 
 BUFFERED = ("federation.buffer=3", 'federation.pace="buffered"')
 LOCAL = ("privacy.noise_multiplier=1.0", "privacy.delta=1e-3")
+LORA = ('task.name="text"', 'task.tuning="lora"')
 OPTIONS = {"feddyn": ("strategy.alpha=0.1",)}
 
 
@@ -27,6 +28,9 @@ OPTIONS = {"feddyn": ("strategy.alpha=0.1",)}
         ((*BUFFERED, 'strategy.personal_layers=["*"]'), "strategy.personal_layers", "leave"),
         ((*BUFFERED, 'strategy.name="mine.py:Mine"'), "strategy.name", "choose one of fedavg"),
         ((*BUFFERED, 'simulation.partition="virtual"'), "simulation.partition", "choose another"),
+        ((*BUFFERED, *LORA, 'task.lora_aggregation="products"'), "task.lora_aggregation", "leave"),
+        ((*BUFFERED, *LORA, "task.lora_error=true"), "task.lora_error", "leave it out"),
+        ((*BUFFERED, "compression.bits=8"), "compression", "leave"),
         ((*BUFFERED, 'procedure.name="describe"'), "federation.pace", "leave it out"),
         ((*BUFFERED, *LOCAL, 'privacy.unit="hospital"'), "privacy.unit", "'patient' or 'example'"),
         (
