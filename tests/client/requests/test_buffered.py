@@ -189,8 +189,8 @@ def test_it_is_stored_whole() -> None:
 
 
 def test_of_16_bits_the_change_is_worked_out_in_32() -> None:
-    """1 + 2^-7 is bfloat16's neighbour of 1: three rounds later half of that step counts, which lies
-    between the two, and is 2^-8 all the same."""
+    """1 + 2^-7 is bfloat16's neighbour of 1: three rounds later half of that step counts, which
+    lies between the two, and is 2^-8 all the same."""
     near = np.array([[1.0]]).astype(BFLOAT16)
     after = np.array([[1.0 + 2**-7]]).astype(BFLOAT16)
     for masked in (False, True):
