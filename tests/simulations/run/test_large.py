@@ -31,7 +31,7 @@ def test_a_run_in_files_gives_the_model_of_a_run_in_memory(
                 "federation.rounds=2",
                 "simulation.baselines=false",
                 'task.model.kind="mlp"',
-                "task.model.hidden=[700, 400]",  # one array beyond what is read at once
+                "task.model.hidden=[270, 260]",  # one array beyond what is read at once
                 *more,
             ]
         )
