@@ -111,6 +111,13 @@ class _Frozen(nn.Module):
         """As ``packed`` gives it."""
         return tuple(getattr(self, name) for name in self._names)
 
+    def _product(self, x: Tensor) -> Tensor:
+        """x W^T in x's type, or autocast's: which it has forwards, it must have backwards, too."""
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        found: Tensor = _Product.apply(x.to(dtype), self.shape, *self.kept)  # type: ignore[no-untyped-call]
+        return found
+
     @property
     def weight(self) -> Tensor:
         """The weight in float32, made anew."""
@@ -128,10 +135,8 @@ class FrozenLinear(_Frozen, nn.Linear):  # type: ignore[override]
 
     def forward(self, x: Tensor) -> Tensor:
         """B x ... x I to B x ... x O, in x's type, or autocast's."""
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        out: Tensor = _Product.apply(x.to(dtype), self.shape, *self.kept)  # type: ignore[no-untyped-call]
-        return out if self.bias is None else out + self.bias.to(dtype)
+        out = self._product(x)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def plain(self) -> nn.Linear:
         """The layer in float32, whose weight is its own."""
@@ -168,8 +173,7 @@ class FrozenEmbedding(_Frozen, nn.Embedding):  # type: ignore[override]
 
     def scores(self, hidden: Tensor) -> Tensor:
         """... x H to ... x V, where the embedding is the head too."""
-        found: Tensor = _Product.apply(hidden, self.shape, *self.kept)  # type: ignore[no-untyped-call]
-        return found
+        return self._product(hidden)
 
     def plain(self) -> nn.Embedding:
         """The embedding in float32, whose table is its own."""

@@ -17,7 +17,7 @@ from wardround.common.model.entries import Entries
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.model.saved import ModelForm, load_file
 from wardround.common.tasks.text import TextTask
-from wardround.common.tasks.text.frozen import FrozenLinear, packed, unpacked
+from wardround.common.tasks.text.frozen import FrozenEmbedding, FrozenLinear, packed, unpacked
 from wardround.common.tasks.text.options import BaseDtype
 
 FEWER: tuple[BaseDtype, ...] = ("bf16", "int8", "nf4")
@@ -122,3 +122,19 @@ def test_what_is_missing_is_said(encoder: Path, monkeypatch: pytest.MonkeyPatch)
     assert packed(layer().weight, "int8")
     kept: Any = packed(layer().weight, "int8")
     assert np.isfinite(kept[1].numpy()).all()
+
+
+def test_an_embedding_that_is_the_head_too_trains_in_mixed_precision() -> None:
+    """Forwards in bfloat16, backwards out of autocast, as a step does: the gradient of what is
+    below is that of the rounded table, within bfloat16's eight bits."""
+    embedding = nn.Embedding(30, 16)
+    frozen = FrozenEmbedding(embedding, packed(embedding.weight, "bf16"))
+    hidden = torch.randn(5, 16, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = frozen.scores(hidden)
+    assert scores.dtype == torch.bfloat16
+    scores.float().square().sum().backward()
+    table = frozen.weight
+    wanted = 2 * (hidden.detach() @ table.T) @ table
+    assert hidden.grad is not None and hidden.grad.dtype == torch.float32
+    assert (hidden.grad - wanted).norm() < 0.02 * wanted.norm()
