@@ -94,8 +94,9 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (gradient,) = gradients
-        weight = unpacked(ctx.saved_tensors, ctx.shape, ctx.dtype)
-        return gradient @ weight, None, *(None for _ in ctx.saved_tensors)
+        kept = ctx.saved_tensors  # asked for once: checkpointing makes them anew each time
+        weight = unpacked(kept, ctx.shape, ctx.dtype)
+        return gradient @ weight, None, *(None for _ in kept)
 
 
 class _Frozen(nn.Module):

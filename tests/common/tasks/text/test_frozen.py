@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tests.common.tasks.text.tiny import tiny_encoder
 from wardround.common.errors import CheckpointError, TaskError
@@ -138,3 +139,13 @@ def test_an_embedding_that_is_the_head_too_trains_in_mixed_precision() -> None:
     wanted = 2 * (hidden.detach() @ table.T) @ table
     assert hidden.grad is not None and hidden.grad.dtype == torch.float32
     assert (hidden.grad - wanted).norm() < 0.02 * wanted.norm()
+
+
+def test_what_is_computed_again_in_the_backward_pass_gives_the_same_gradient() -> None:
+    frozen = FrozenLinear(layer(), packed(layer().weight, "int8"))
+    x = torch.randn(3, 20, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    frozen(x).square().sum().backward()
+    assert x.grad is not None
+    wanted, x.grad = x.grad, None
+    checkpoint(frozen, x, use_reentrant=False).square().sum().backward()
+    assert torch.equal(x.grad, wanted)
