@@ -21,6 +21,7 @@ from wardround.common.protocol.names import SPLITS
 from wardround.common.settings import STATISTICS
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.allowance import allowing
+from wardround.common.tasks.text.options import TextOptions
 
 _FEW = 20
 _RARE = 0.01
@@ -66,8 +67,10 @@ def _whole(task: Task[Any], raw: Any, found: Loaded) -> None:
 
 def _labels(task: Task[Any], raw: Any, found: Loaded) -> None:
     counts = Counter(np.asarray(task.labels(raw)).reshape(-1).tolist())
-    names = getattr(task, "options", None)
-    classes = getattr(names, "classes", None) or []
+    options = getattr(task, "options", None)
+    if isinstance(options, TextOptions) and not options.label_names:
+        return  # numbers that stand for nothing
+    classes = getattr(options, "label_names", None) or getattr(options, "classes", None) or []
     if not 1 <= len(counts) <= 50:
         return
     for label, count in sorted(counts.items()):

@@ -31,6 +31,8 @@ from wardround.common.tasks.text.causal import base as files
 from wardround.common.tasks.text.causal.network import CausalModel
 from wardround.common.tasks.text.causal.task import CausalTask
 from wardround.common.tasks.text.encoder import quiet
+from wardround.common.tasks.text.libraries import peft
+from wardround.common.tasks.text.options import TextOptions
 
 LIKELIHOOD = "likelihood"
 Run = Callable[[Arrays], Mapping[str, NDArray[Any]]]
@@ -130,21 +132,15 @@ def whole_run(source: Source, found: Mapping[str, bytes]) -> Run:
 def adapter_files(source: Source) -> dict[str, bytes]:
     """``adapter_config.json`` and ``adapter_model.safetensors``, as peft has them.
 
-    Raises ModelRefused for a tuning whose adapters peft doesn't know.
+    Raises ModelRefused for a model that isn't a base and adapters as peft has them.
     """
     task, model = parts_of(source)
     options = task.options
-    if options.tuning not in _PEFT:
-        raise ModelRefused(
-            f"tuning '{options.tuning}' has no adapters that peft loads by themselves",
-            who=str(source.path),
-            mend="export it whole: --format hf",
-        )
-    from peft import LoraConfig
-
-    config = LoraConfig(
+    if why := _why_not_apart(options):
+        raise ModelRefused(why, who=str(source.path), mend="export it whole: --format hf")
+    config = peft().LoraConfig(
         r=options.rank,
-        lora_alpha=options.alpha,  # type: ignore[arg-type]  # it only divides it
+        lora_alpha=options.alpha,
         target_modules=list(options.adapted),
         lora_dropout=0.0,
         bias="none",
@@ -159,20 +155,38 @@ def adapter_files(source: Source) -> dict[str, bytes]:
     return {**found, ADAPTERS: save(_adapters(model), {"format": "pt"})}
 
 
+def _why_not_apart(options: TextOptions) -> str:
+    """Why peft couldn't load the adapters by themselves; empty if it can."""
+    if options.tuning not in _PEFT:
+        return f"tuning '{options.tuning}' has no adapters that peft loads by themselves"
+    if options.lora_aggregation == "products":
+        return (
+            "with lora_aggregation 'products' a part of what was learnt stands beside the base's "
+            "weights, in no adapter"
+        )
+    if options.base_dtype in ("int8", "nf4"):
+        return (
+            f"its adapters were trained over a base in {options.base_dtype} as wardround rounds "
+            "it, which peft would put on another one"
+        )
+    return ""
+
+
 def _adapters(model: CausalModel) -> dict[str, Tensor]:
-    """Values by the names that peft's files have."""
+    """Values by the names that peft's files have; what else adapted layers keep isn't theirs."""
     prefix = f"base_model.model.{whole_model(model).base_model_prefix}."
     return {
         prefix + name.replace(".default", ""): value.detach().cpu().contiguous()
         for name, value in model.body.state_dict().items()
-        if ".lora_" in name
+        if any(part in name for part in _THEIRS)
     }
+
+
+_THEIRS = (".lora_A.", ".lora_B.", ".lora_magnitude_vector.")
 
 
 def adapter_run(source: Source, found: Mapping[str, bytes]) -> Run:
     """What the files say, as peft loads them on the base model."""
-    from peft import PeftModel
-
     task, _ = parts_of(source)
     base = files.find_base(task.options.base_model)
     whole = files.make_language_model(base, trained=False)
@@ -180,7 +194,7 @@ def adapter_run(source: Source, found: Mapping[str, bytes]) -> Run:
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
         _write(Path(name), found)
         with quiet(), torch.random.fork_rng(devices=[]):
-            model: Any = PeftModel.from_pretrained(whole, name)
+            model: Any = peft().PeftModel.from_pretrained(whole, name)
     return _run(model.eval())
 
 

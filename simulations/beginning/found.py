@@ -19,6 +19,7 @@ from wardround.common.tasks.data.reading.together import together
 from wardround.common.tasks.data.shards import shard_files, shard_sites, splits_of, visible
 from wardround.common.tasks.data.tables import READABLE
 from wardround.common.tasks.options import TabularOptions
+from wardround.common.tasks.text.causal.reading import READABLE as INSTRUCTIONS
 
 _HEADER = 'add the line, or name the columns: --dialect \'header=["age", "died"]\''
 MISSING = tuple(TabularOptions().missing_values)
@@ -64,10 +65,12 @@ def find(path: Path, dialect: Dialect) -> Found:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; check --data")
     if path.is_file():
+        _no_conversations(path, [path])
         return _one_set(path, dialect)
     sites = shard_sites(path, READABLE)
     sites = {name: site for name, site in sites.items() if not site.is_dir() or _has_tables(site)}
     if not sites:
+        _no_conversations(path, _with_inner(path))
         texts = sum(entry.suffix.lower() == ".txt" for entry in visible(path))
         raise DataError(
             f"{path}: no table here; expected {', '.join(READABLE)}, or folders of such"
@@ -90,6 +93,20 @@ def find(path: Path, dialect: Dialect) -> Found:
     if left := left_beside(entry for entry in visible(path) if entry not in sites.values()):
         found.notes.append(f"no hospital's data, so left out: {left}")
     return found
+
+
+def _with_inner(path: Path) -> list[Path]:
+    entries = visible(path)
+    return [*entries, *(one for folder in entries if folder.is_dir() for one in visible(folder))]
+
+
+def _no_conversations(path: Path, files: Sequence[Path]) -> None:
+    """Raise DataError for JSON lines, which are no table: read as one, a line would be shown."""
+    if any(file.suffix.lower() in INSTRUCTIONS for file in files):
+        raise DataError(
+            f"{path}: JSON lines, no table; if they are prompts and responses, write the file "
+            "yourself: [data] path, and in [task] name = 'text', kind = 'causal' (docs/text.md)"
+        )
 
 
 def _one_set(path: Path, dialect: Dialect) -> Found:

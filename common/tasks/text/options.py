@@ -245,6 +245,15 @@ class TextOptions(Options):
         return self.target_modules if chosen else ["q_proj", "v_proj"]
 
     @property
+    def label_names(self) -> list[str]:
+        """What the numbers of rows' labels are called, by which partitions spread them; empty where
+        they stand for nothing: of pairs, and of answers that are no choices."""
+        named = {"pairs": [], "causal": self.choices, "tokens": ["no entity", "an entity"]}
+        if self.kind == "labels":
+            return next(iter(self.heads.values()), [])
+        return named.get(self.kind, self.classes)
+
+    @property
     def adalora_rank(self) -> int:
         """The rank that adalora leaves on average."""
         return self.target_rank or max(1, self.rank // 2)

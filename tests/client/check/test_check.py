@@ -18,6 +18,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.common.tasks.imaging.shards import png
+from tests.common.tasks.text.causal.tiny import asked, tiny_llama, write_lines
 from tests.networks import Network
 from tests.provisioning import federation
 from wardround.client.check.check import checked
@@ -230,6 +231,24 @@ def test_images_are_read_as_a_study_would(kit: Kit, tmp_path: Path) -> None:
     located = load_site(kit.site_path).located("scans")
     (error,) = told(checked(replace(terms, data=located), datetime(2026, 1, 1)), "error")
     assert "not readable as an image" in error and CANARY not in error
+
+
+def test_conversations_are_read_as_a_study_would(kit: Kit, tmp_path: Path) -> None:
+    options = {"kind": "causal", "base_model": str(tiny_llama(tmp_path / "base"))}
+    options |= {"choices": ["no", "yes"], "max_length": 96}
+    terms = Terms.read(kit, "cpu", data=Data(none=True))
+    task = TaskTable.model_validate({"name": "text", **options})
+    terms = replace(terms, config=terms.config.model_copy(update={"task": task}))
+    lines = [asked(f"{CANARY} {number}?", ["no", "yes"][number % 3 > 0]) for number in range(24)]
+    for name, more in {"good": [], "bad": [asked(CANARY, " ")]}.items():
+        path = write_lines(tmp_path / f"{name}.jsonl", [*lines, *more])
+        found = checked(replace(terms, data=Located(path)), datetime(2026, 1, 1))
+        assert CANARY not in page(found) + "".join(told(found, "ok", "warning", "error"))
+        if name == "good":
+            assert told(found, "error") == [] and found.rows == 24
+            assert found.labels == [("no", "8 rows"), ("yes", "16 rows")]
+    (error,) = told(found, "error")
+    assert "bad.jsonl:25" in error and "'response' is empty" in error
 
 
 def run(*arguments: str) -> Result:

@@ -434,6 +434,16 @@ def test_a_first_line_that_is_a_patient_is_never_shown(tmp_path: Path) -> None:
         assert "CANARY" not in str(caught.value) and "--dialect 'header=" in str(caught.value)
 
 
+@pytest.mark.parametrize("data", ["", "north.jsonl", "folders"])
+def test_lines_of_json_are_told_from_a_table_and_not_shown(tmp_path: Path, data: str) -> None:
+    for place in (tmp_path / "h" / "north.jsonl", tmp_path / "h" / "folders" / "a" / "b.ndjson"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text('{"prompt": "Zebedee, fever?", "response": "yes"}\n' * 9)
+    with pytest.raises(DataError, match="kind = 'causal'") as caught:
+        begin(tmp_path / "federation.toml", tmp_path / "h" / data)
+    assert "Zebedee" not in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_folder_of_a_split_is_one_data_set(tmp_path: Path) -> None:
     folder = plain(tmp_path / "h", "train test")
     found, _ = begun(tmp_path, folder)

@@ -205,7 +205,7 @@ def _read(base: Base) -> Any:
                 **options | ({} if base.gguf else {"use_safetensors": True}),
             )
     except Exception as error:  # transformers lets through what each of its parts raises
-        raise _unreadable(base, error) from None
+        raise _unreadable(base, error, "not readable as a causal language model") from None
     model, report = read
     if report["missing_keys"] or report["mismatched_keys"]:
         raise TaskError(
@@ -255,9 +255,9 @@ def _without_dropout(model: Any) -> None:
             module.attention_dropout = 0.0
 
 
-def _unreadable(base: Base, error: Exception) -> TaskError:
-    """Why a model can't be read, with the mend: of a GGUF file of an unknown architecture by its
-    name."""
+def _unreadable(base: Base, error: Exception, what: str) -> TaskError:
+    """Why a model or its tokenizer can't be read, with the mend: of a GGUF file of an unknown
+    architecture by its name."""
     name = architecture(base)
     if name and "not supported" in str(error):
         return TaskError(
@@ -266,7 +266,7 @@ def _unreadable(base: Base, error: Exception) -> TaskError:
             mend="take the model's Hugging Face folder, or another model",
         )
     return TaskError(
-        f"{base.path}: not readable as a causal language model ({type(error).__name__})",
+        f"{base.path}: {what} ({type(error).__name__})",
         mend="check the file's download, and that this version of transformers knows its family",
     )
 
@@ -301,9 +301,7 @@ def _tokenizer(base: Base, _digest: bytes) -> Any:
         with quiet(), _parsed_once(base):
             found = AutoTokenizer.from_pretrained(str(base.folder), **options)
     except Exception as error:
-        raise TaskError(
-            f"{base.path}: its tokenizer can't be read ({type(error).__name__})"
-        ) from None
+        raise _unreadable(base, error, "its tokenizer can't be read") from None
     if not found.is_fast:
         raise TaskError(f"{base.path}: its tokenizer has no fast form (tokenizer.json)")
     return found

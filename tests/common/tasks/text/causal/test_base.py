@@ -12,7 +12,7 @@ import torch
 from tests.common.tasks.text.causal.tiny import asked, tiny_llama, write_lines
 from wardround.common.errors import TaskError
 from wardround.common.tasks import load_task
-from wardround.common.tasks.text.causal.base import BUNDLED, digest_words, find_base
+from wardround.common.tasks.text.causal.base import BUNDLED, digest_words, find_base, make_tokenizer
 
 
 def model_of(base: Path) -> torch.nn.Module:
@@ -59,6 +59,11 @@ def test_a_gguf_file_of_an_unknown_architecture_is_refused_by_its_name(tmp_path:
     writer.close()
     with pytest.raises(TaskError, match=r"architecture 'abacus'.*Hugging Face folder"):
         model_of(path)
+    with pytest.raises(TaskError, match=r"architecture 'abacus'.*Hugging Face folder"):
+        make_tokenizer(find_base(str(path)))  # a run reads it before the model
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(TaskError, match=r"tokenizer can't be read.*check the file's download"):
+        make_tokenizer(find_base(str(path)))
 
 
 def test_what_is_no_base_is_refused_with_the_mend(tmp_path: Path) -> None:
