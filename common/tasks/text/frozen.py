@@ -19,6 +19,7 @@ Shapes: O outputs and I inputs of a layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,7 @@ def pack(model: nn.Module, dtype: BaseDtype) -> None:
             wide = kind is nn.Embedding or leaf in _WIDE
             known = packed(layer.weight, "bf16" if wide else dtype)
             shared[id(layer.weight)] = known
-        made = FrozenLinear if kind is nn.Linear else FrozenEmbedding
+        made: Callable[..., nn.Module] = FrozenLinear if kind is nn.Linear else FrozenEmbedding
         parent = model.get_submodule(name.rpartition(".")[0])
         setattr(parent, leaf, made(layer, known))
 

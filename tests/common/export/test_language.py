@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -13,10 +13,12 @@ from typing import cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.client.serving.asgi import Client
 from tests.client.serving.made import asked
-from tests.common.tasks.text.tiny_language import tiny_language, write_lines
+from tests.common.tasks.text.causal.tiny import asked as question
+from tests.common.tasks.text.causal.tiny import tiny_llama, write_lines
 from wardround.common.errors import ConfigError, DataError, ModelRefused
 from wardround.common.export.exporting import export_model
 from wardround.common.export.language_exporter import ADAPTERS
@@ -65,18 +67,29 @@ class Made:
         return self.result.run_directory
 
 
+def lines(answers: Iterable[str], split: str = "train", extra: int = 0) -> list[dict[str, object]]:
+    """A hospital's questions, one a line."""
+    symptoms = ("fever", "cough", "pain")
+    return [
+        question(
+            f"has the patient {symptoms[(n + extra) % 3]}" + " ." * (n % 4), answer, split=split
+        )
+        for n, answer in enumerate(answers)
+    ]
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Four hospitals that differ: one has a single line, one never answers maybe."""
     folder = tmp_path_factory.mktemp("language")
-    base, data = tiny_language(folder / "base"), folder / "data"
-    write_lines(data / "north.jsonl", [*CHOICES] * 4)
-    write_lines(data / "north.jsonl", [*CHOICES] * 2, "test", extra=1)
-    write_lines(data / "south.jsonl", ["yes", "no"] * 5)
-    write_lines(data / "south.jsonl", ["no", "yes", "no"], "test")
-    write_lines(data / "west.jsonl", ["maybe"])
-    write_lines(data / "east.jsonl", ["yes"] * 9 + ["no"], "train", extra=2)
-    write_lines(data / "east.jsonl", ["yes", "maybe"], "test")
+    base, data = tiny_llama(folder / "base", spread=0.2), folder / "data"
+    north = lines([*CHOICES] * 4) + lines([*CHOICES] * 2, "test", extra=1)
+    write_lines(data / "north.jsonl", north)
+    south = lines(["yes", "no"] * 5) + lines(["no", "yes", "no"], "test")
+    write_lines(data / "south.jsonl", south)
+    write_lines(data / "west.jsonl", lines(["maybe"]))
+    east = lines(["yes"] * 9 + ["no"], extra=2) + lines(["yes", "maybe"], "test")
+    write_lines(data / "east.jsonl", east)
     sets = [
         f'data.path="{data}"',
         f'task.base_model="{base}"',
@@ -140,7 +153,7 @@ def test_whole_it_is_a_model_of_transformers(made: Made, tmp_path: Path) -> None
     tokenizer = AutoTokenizer.from_pretrained(found.path)
     ids = tokenizer.apply_chat_template(MESSAGES, add_generation_prompt=True, return_dict=False)
     made_of = whole.generate(
-        torch.tensor([ids]), do_sample=False, max_new_tokens=6, eos_token_id=2, pad_token_id=3
+        torch.tensor([ids]), do_sample=False, max_new_tokens=6, eos_token_id=2, pad_token_id=0
     )
     said = tokenizer.decode(made_of[0, len(ids) :], skip_special_tokens=True)
     own = load_model(made.folder)
@@ -157,6 +170,49 @@ def test_adapters_alone_are_those_of_peft(made: Made, tmp_path: Path) -> None:
     assert size < (made.base / "model.safetensors").stat().st_size / 4
     with pytest.raises(ModelRefused, match="has no graph"):
         export_model(Source.of(folder), tmp_path / "graph")
+
+
+def run_of(made: Made, folder: Path, *sets: str) -> Result:
+    """Another run on the same hospitals and the same base."""
+    where = [
+        f'data.path="{made.data}"',
+        f'task.base_model="{made.base}"',
+        f'federation.runs="{folder}"',
+    ]
+    return simulate(parse_config(SETTINGS, [*where, *sets]))
+
+
+@pytest.mark.parametrize(
+    ("sets", "why"),
+    [
+        (["task.lora_aggregation=products"], "beside the base's weights"),
+        (["task.base_dtype=int8"], "over a base in int8"),
+        (["task.base_dtype=int8", "task.lora_aggregation=products"], "beside the base's weights"),
+    ],
+)
+def test_what_isnt_a_base_and_its_adapters_is_exported_whole(
+    made: Made, tmp_path: Path, sets: list[str], why: str
+) -> None:
+    result = run_of(made, tmp_path / "runs", *sets)
+    rests = [v for name, v in result.model.named_parameters() if "lora_rest" in name]
+    assert all(rest.abs().max() > 1e-4 for rest in rests)
+    assert bool(rests) == ("products" in sets[-1])
+    source = Source.of(ModelFolder.open(result.run_directory))
+    found = export_model(source, tmp_path / "whole", "hf")
+    assert found.info.parity.largest < 1e-4
+    with pytest.raises(ModelRefused, match=f"{why}.*--format hf"):
+        export_model(source, tmp_path / "adapters", "peft")
+
+
+def test_the_probes_of_a_mean_are_no_adapters(made: Made, tmp_path: Path) -> None:
+    result = run_of(made, tmp_path / "runs", "task.lora_error=true")
+    assert any("lora_probes" in name for name, _ in result.model.named_buffers())
+    source = Source.of(ModelFolder.open(result.run_directory))
+    found = export_model(source, tmp_path / "adapters", "peft")
+    assert {name.split(".")[-2] for name in load_file(found.path / ADAPTERS)} == {
+        "lora_A",
+        "lora_B",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +261,10 @@ def test_a_stream_is_the_same_in_pieces(client: Client) -> None:
         ({"messages": [{"role": "user", "content": "Zebedee", "name": "x"}]}, "hasn't"),
         ({"messages": [{"role": "assistant", "content": "Zebedee"}]}, "take turns"),
         ({"messages": [{"role": "user", "content": "Zebedee " * 100}]}, "max_length"),
-        ({"messages": [{"role": "user", "content": "Zebedee </s>"}], "stream": True}, "marks"),
+        (
+            {"messages": [{"role": "user", "content": "Zebedee <|im_end|>"}], "stream": True},
+            "marks",
+        ),
     ],
 )
 def test_what_cant_be_answered_is_told_and_not_repeated(

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.common.tasks.text.tiny_language import tiny_language
+from tests.common.tasks.text.causal.tiny import tiny_llama
 from wardround.common.errors import TaskError
 from wardround.common.tasks.text.causal.generate import Decoder, Generation, Pieces
 from wardround.common.tasks.text.causal.network import CausalModel
@@ -21,7 +21,9 @@ PROMPTS = [[1, 5, 9], [1, 5, 9, 12, 14, 8, 7], [1]]
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "head of its own"])
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_language(tmp_path_factory.mktemp("base"), tied=request.param)
+    return tiny_llama(
+        tmp_path_factory.mktemp("base"), spread=0.2, tie_word_embeddings=request.param
+    )
 
 
 def model_of(base: Path, tuning: str = "lora") -> CausalModel:
@@ -48,7 +50,7 @@ def theirs(model: CausalModel, prompt: list[int], count: int) -> list[int]:
         do_sample=False,
         max_new_tokens=count,
         eos_token_id=2,
-        pad_token_id=3,
+        pad_token_id=0,
     )
     tokens = found[0, len(prompt) :].tolist()
     return tokens[: tokens.index(2)] if 2 in tokens else tokens
@@ -114,7 +116,7 @@ def test_draws_have_the_models_probabilities(base: Path) -> None:
     how = Generation(max_new_tokens=1, temperature=1.0)
     found = decoder.answers([PROMPTS[1]] * draws, how)
     counts = torch.bincount(torch.tensor([one.tokens[0] for one in found]), minlength=len(wanted))
-    # four standard deviations of a binomial, for each of some twenty tokens
+    # four standard deviations of a binomial, for each of 259 tokens
     bound = 4 * (wanted * (1 - wanted) / draws).sqrt() + 1e-3
     assert ((counts / draws - wanted).abs() < bound).all()
 

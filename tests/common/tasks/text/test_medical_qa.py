@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.common.tasks.text.tiny_language import tiny_language
+from tests.common.tasks.text.causal.tiny import tiny_llama
 from tests.conftest import ROOT
 from wardround.common.config.load import load_config
 from wardround.common.config.task import make_task
@@ -53,7 +53,7 @@ def test_each_document_is_at_one_hospital(
     folder = tmp_path / "hospitals"
     counts = prepare.write(tmp_path / "documents.json", tmp_path / "test.json", folder)
     assert counts == {"early": [1, 1], "middle": [1, 0], "late": [1, 1], "recent": [1, 0]}
-    base = tiny_language(tmp_path / "base")
+    base = tiny_llama(tmp_path / "base")
     sets = [f'data.path="{folder}"', f'task.base_model="{base}"']
     config = load_config(EXAMPLE / settings, sets)
     task: Any = make_task(config)
