@@ -51,7 +51,8 @@ def zeros(size_bytes: int) -> NDArray[np.uint8]:
             os.posix_fallocate(file.fileno(), 0, size_bytes)
             return np.frombuffer(mmap.mmap(file.fileno(), size_bytes), np.uint8)
     except OSError as error:
-        log.warning("%s: no room for %d bytes (%s)", _folder, size_bytes, error.strerror)
+        what = "%s: no file of %d bytes (%s), so these are kept in memory; make room there"
+        log.warning(what, _folder, size_bytes, error.strerror)
         return np.zeros(size_bytes, np.uint8)
 
 
@@ -77,14 +78,14 @@ def view_of(file: IO[bytes], size_bytes: int) -> NDArray[np.uint8]:
 
 def is_mapped(array: NDArray[Any]) -> bool:
     """Whether the array's numbers are in a file."""
-    return base_of(array) is not None
+    return _file_of(array) is not None
 
 
 def let_go(*arrays: NDArray[Any]) -> None:
     """Take what was looked at of arrays in files off this process's memory; they stay as they are.
     Of other arrays: nothing. They are contiguous."""
     for array in arrays if _folder is not None else ():
-        mapping = base_of(array)
+        mapping = _file_of(array)
         if mapping is None or not array.nbytes or not hasattr(mmap, "MADV_DONTNEED"):
             continue
         begin = np.frombuffer(mapping, np.uint8, 1).__array_interface__["data"][0]
@@ -101,7 +102,7 @@ def windows(count: int, item_bytes: int) -> Iterator[slice]:
         yield slice(start, min(start + step, count))
 
 
-def base_of(array: Any) -> mmap.mmap | None:
+def _file_of(array: Any) -> mmap.mmap | None:
     """The file that an array's numbers are in, as it is mapped; None where they are in memory."""
     while isinstance(array, np.ndarray | memoryview):
         array = array.base if isinstance(array, np.ndarray) else array.obj

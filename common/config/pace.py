@@ -89,8 +89,8 @@ def _training(config: Settings) -> tuple[str, str] | None:
         )
     if config.compression.enabled:
         return "compression", (
-            "scales and remainders follow from the round before, which a buffered update isn't "
-            "of; leave [compression] out, or federation.pace"
+            "scales follow from the round before, which a buffered update isn't of; leave "
+            "[compression] out, or federation.pace"
         )
     options = config.task.options
     if options.get("lora_aggregation", "factors") != "factors" or options.get("lora_error"):

@@ -67,15 +67,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "covers",
         "shares",
     ),
-    "compression": (
-        "bits",
-        "first_scale",
-        "rotation",
-        "error_feedback",
-        "method",
-        "rank",
-        "down_bits",
-    ),
+    "compression": ("bits", "first_scale", "rotation"),
     "evaluation": ("every", "clients", "select", "patience"),
     "procedure": ("name",),
     "simulation": (

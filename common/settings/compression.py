@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from wardround.common.settings.base import Table
-from wardround.common.settings.key_errors import WrongKey
-
-_NOT_YET = ("error_feedback", "method", "down_bits")
-"""Keys that nothing reads yet, each with what hangs on it; refused until something does."""
 
 _FURTHER = ("scaffold",)
 """Strategies whose hospitals send more than their update."""
@@ -43,23 +39,6 @@ class CompressionTable(Table):
             "so that no number of it stands out, and turned back at the server"
         ),
     )
-    error_feedback: bool = Field(
-        False, description="what a hospital's rounding left out it adds to its next update"
-    )
-    method: Literal["none", "powersgd"] = Field(
-        "none", description="`powersgd`: of matrices travel two thin factors"
-    )
-    rank: int = Field(2, ge=1, le=1024, description="of these factors")
-    down_bits: Literal[8, 16, 32] = Field(
-        32, description="of a number of the model, as the server sends it"
-    )
-
-    @model_validator(mode="after")
-    def _works(self) -> CompressionTable:
-        for key in _NOT_YET:
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise WrongKey(key, "isn't built yet; leave it out")
-        return self
 
     def why_not(
         self, private: bool, strategy: str, trains: bool, buffered: bool
@@ -87,4 +66,4 @@ class CompressionTable(Table):
     @property
     def enabled(self) -> bool:
         """Whether anything is compressed."""
-        return self != type(self)()
+        return self.bits is not None

@@ -39,8 +39,6 @@ EFFECTS = (
     Effect("privacy.engine", "privacy.unit", ("example", "patient")),
     Effect("compression.first_scale", "compression.bits", (8, 16)),
     Effect("compression.rotation", "compression.bits", (8, 16)),
-    Effect("compression.error_feedback", "compression.bits", (8, 16)),
-    Effect("compression.rank", "compression.method", ("powersgd",)),
     Effect("simulation.clients", "simulation.partition", ("sites", "column"), but=True),
     Effect("simulation.rows_per_client", "simulation.partition", ("virtual",)),
     Effect("simulation.column", "simulation.partition", ("column", "feature_shift")),

@@ -19,11 +19,13 @@ from typing import Any
 from wardround.common.errors import ReplyRefused, RoundFailed
 from wardround.common.flower.arrays import Arrays, encode_arrays
 from wardround.common.flower.hosting import Grid, Message
+from wardround.common.mends import Mend
 from wardround.common.protocol import names as m
 from wardround.common.protocol.kept import BeginReply, KeptRequest
 from wardround.common.protocol.message import Content
 from wardround.common.rng import numpy_generator
 from wardround.server.gathering.exchange import KnowsArrivals
+from wardround.server.gathering.faults import round_failed
 from wardround.server.gathering.messenger import sizes
 from wardround.server.gathering.replies import check_error
 from wardround.server.members.member import Member
@@ -102,7 +104,7 @@ class Buffer:
         self._grid, self._runner, self._algorithm = grid, runner, algorithm
         self._participants = runner.participants
         self._training: dict[str, _Training] = {}
-        self._failed: set[str] = set()  # in this attempt: told to train again in the next one
+        self._failed: dict[str, str] = {}  # in this attempt, and why: told again in the next one
         self._shown = 0  # the round whose model the strategy has seen
         self.ready = dict(ready)
         self.group = Group()
@@ -164,7 +166,7 @@ class Buffer:
                 break
             if standing != self._host.standing():
                 raise RoundFailed("the membership changed while updates were waited for")
-            self._check_possible({*by_name} - {*out} - self._failed)
+            self._check_possible({*by_name} - {*out} - {*self._failed})
             if not told:
                 self._tell_waiting(server_round)
                 told = True
@@ -292,7 +294,7 @@ class Buffer:
                     continue
                 self._participants.budgets.note_refusal(name, error)
                 self._observer.replied(name, "train", str(error))
-                self._failed.add(name)
+                self._failed[name] = str(error)
                 del self._training[name]
                 continue
             del self._training[name]
@@ -335,11 +337,13 @@ class Buffer:
         return self._table.buffer
 
     def _check_possible(self, names: Collection[str]) -> None:
-        if len(names) < self._count:
-            raise RoundFailed(
-                f"{len(names)} hospitals can be in the round, and federation.buffer is "
-                f"{self._count}"
-            )
+        if len(names) >= self._count:
+            return
+        what = f"{len(names)} hospitals can be in the round, federation.buffer is {self._count}"
+        if not self._failed:
+            raise RoundFailed(what, mend=Mend.START_MORE)
+        reasons = sorted(self._failed.items())
+        raise round_failed(what, [{"hospital": name, "reason": why} for name, why in reasons])
 
     def _tell_waiting(self, server_round: int) -> None:
         ready, names = len(self.ready), ", ".join(sorted(self._training))

@@ -13,15 +13,16 @@ from itertools import combinations
 from typing import Any
 
 from tests.campaign.space import TASKS, extremes, space, strategy_options
+from wardround.common.settings import BUFFERED
 
 _KEYS_A_CASE = (3, 12)
 _CANDIDATES = 12
-_PRIVATE, _ODD, _EXTREME = 0.25, 0.1, 0.1
-"""Shares of cases with privacy, with keys whose table is off, and with one key at an end of what
-can be typed."""
+_PRIVATE, _SMALL, _BUFFERED, _ODD, _EXTREME = 0.25, 0.15, 0.15, 0.1, 0.1
+"""Shares of cases with privacy, with small messages, with buffered rounds, with keys whose table is
+off, and with one key at an end of what can be typed."""
 _OPTION = 0.5
 """Share of a strategy's options that are set."""
-_MASKS = "secure_aggregation"
+_MASKS = "secure_aggregation."
 _WEIGHTS = {"binary": 5, "multiclass": 3, "regression": 3, "survival": 3, "images2d": 2}
 """Cheap kinds are drawn more often than once in a round of all kinds."""
 CHECKS = ("saved", "masks", "executor", "resume")
@@ -83,12 +84,15 @@ def _candidate(
 ) -> tuple[dict[str, Any], set[frozenset[tuple[str, str]]]]:
     """Settings, and what meets in them for the first time.
 
-    Tables that are switched off as a whole (privacy in most cases, secure aggregation in plain
-    ones) give no keys: each would be refused for having no effect, which a few still show.
+    What is switched off as a whole (privacy and two more in most cases, secure aggregation in plain
+    ones) gives no keys: each would be refused for having no effect, which a few still show.
     """
     private, odd = generator.random() < _PRIVATE, generator.random() < _ODD
-    off = () if odd else (*(() if private else ("privacy",)), *(() if masked else (_MASKS,)))
-    keys = {key: values for key, values in space(kind).items() if key.split(".")[0] not in off}
+    small, buffered = generator.random() < _SMALL, generator.random() < _BUFFERED
+    off = {"privacy.": not private, _MASKS: not masked, "compression.": not small}
+    off |= {f"federation.{key}": not buffered for key in BUFFERED}
+    none = tuple(prefix for prefix, without in off.items() if without and not odd)
+    keys = {key: values for key, values in space(kind).items() if not key.startswith(none)}
     count = generator.randint(*_KEYS_A_CASE)
     chosen = sorted(generator.sample(sorted(keys), min(count, len(keys))))
     settings = {key: generator.choice(keys[key][1:]) for key in chosen}
@@ -99,6 +103,9 @@ def _candidate(
         settings |= {"privacy.unit": generator.choice(keys["privacy.unit"][1:])}
         one, other = generator.sample(["privacy.epsilon", "privacy.noise_multiplier"], 2)
         settings = {key: x for key, x in settings.items() if key != other} | {one: keys[one][1]}
+    decide = ["compression.bits"] if small else []
+    decide += ["federation.pace", "federation.buffer"] if buffered else []
+    settings |= {key: generator.choice(keys[key][1:]) for key in decide}
     if generator.random() < _EXTREME:
         settings |= [generator.choice(list(extremes(kind)))]
     items = [(key, repr(value)) for key, value in settings.items()]

@@ -166,6 +166,9 @@ def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]
         yield replace(
             case, settings=settings | {"privacy.epsilon": settings["privacy.epsilon"] / 2}
         )
+    for table in re.findall(r"\[(\w+)\] (?:beside|out)", message):
+        kept = {k: v for k, v in settings.items() if not k.startswith(f"{table}.")}
+        yield replace(case, settings=kept)
     for key, value in _ADVICE.findall(message):
         if key == "secure_aggregation.enabled":
             yield replace(case, masked=bool(_value(value)))

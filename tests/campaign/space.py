@@ -37,9 +37,6 @@ LEFT_OUT = {
     "federation.initial": "needs an earlier run: tests/common/model/test_initial.py",
     "federation.round_timeout_s": "in one process nobody is late: tests/deployment",
     "federation.retry_wait_s": "a pause and nothing else",
-    "federation.pace": "goes with few strategies only: tests/simulations/run/test_buffered.py",
-    "federation.buffer": "of buffered rounds: the same",
-    "federation.max_staleness": "of buffered rounds: the same",
     "data.path": "the consortium",
     "task.name": "the consortium's",
     "task.kind": "the consortium's",
@@ -82,13 +79,14 @@ LEFT_OUT = {
     "simulation.executor": "crossed with every case",
     "simulation.ray_address": "tests/simulations/executors/test_ray.py",
     "secure_aggregation.enabled": "crossed with every case",
-    "compression": "crossed with executors and masks: tests/simulations/executors/test_contract.py",
     "server": "between machines: tests/deployment",
 }
 """Keys, or whole tables, that aren't drawn, and why."""
 GIVEN: dict[str, list[Any]] = {
     "federation.clients_per_round": [None, 4],
     "federation.min_clients": [2, 3],
+    "federation.buffer": [None, 3, 4],
+    "federation.max_staleness": [10, 0, 1],
     "data.test_fraction": [0.3, 0.5],
     "data.validation_fraction": [0.0, 0.2],
     "training.lr": [0.05, 0.005],

@@ -111,7 +111,11 @@ def test_arrays_that_are_being_made_lie_together_and_are_sent_from_there(folder)
         else:
             found[name] = made.copied(name, value)
     assert all(mapped.is_mapped(one) for name, one in found.items() if name != "e")
-    assert len({mapped.base_of(one) for name, one in found.items() if name != "e"}) == 1
+    sized = [one for one in found.values() if one.nbytes]
+    begins = sorted((one.__array_interface__["data"][0], one.nbytes) for one in sized)
+    assert all(
+        0 <= b - a - size < 64 for (a, size), (b, _) in zip(begins, begins[1:], strict=False)
+    )
     for name, value in wanted.items():
         assert same_numbers(found[name], value) and found[name].dtype == value.dtype
         assert not found[name].flags.writeable

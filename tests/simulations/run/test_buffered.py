@@ -144,7 +144,8 @@ def test_who_fails_to_train_is_told_again(federate: Federate, settings: Settings
         return None
 
     run = federate(settings(BUFFERED), SHARDS, intercept=fails)
-    assert run.recorder.failures == ["1 hospitals can be in the round, and federation.buffer is 3"]
+    few = "1 hospitals can be in the round, federation.buffer is 3"
+    assert run.recorder.failures == [f"b: no; c: no; d: no ({few})"]
     assert sorted(run.recorder.refusals)[0] == ("b", "train", "failed: no")
     assert [row["attempt"] for row in run.recorder.rows] == [2, 1, 1]
 

@@ -86,11 +86,12 @@ def test_what_a_killed_simulation_left_in_memory_is_removed_by_the_next(tmp_path
     assert list(tmp_path.iterdir()) == [foreign]
 
 
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_run_is_gone_on_with_once_at_a_time(tmp_path: Path) -> None:
     config = parse_config("", [*SHORT, f"federation.runs={tmp_path}"])
-
-    def stop() -> None:
-        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         simulate(config, observer=At(1, stop))
@@ -123,20 +124,24 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on(
     assert len(resumed.rounds) == 3
 
 
-def test_momentum_goes_on_with_the_layers_that_it_belongs_to(tmp_path: Path) -> None:
-    """Flower keeps it as a list, and a checkpoint's file has another order than the model."""
+MOMENTUM = ('strategy.name="fedavgm"', "strategy.server_momentum=0.9")
+"""Flower keeps it as a list, and a checkpoint's file has another order than the model."""
+SCALES = ("compression.bits=8", "compression.first_scale=0.1")
+"""Those of the next round follow from this one's."""
+
+
+@pytest.mark.parametrize("own", [MOMENTUM, SCALES])
+def test_what_goes_from_round_to_round_goes_on_with_its_layers(
+    tmp_path: Path, own: tuple[str, ...]
+) -> None:
     settings = [
         *SHORT,
-        'strategy.name="fedavgm"',
-        "strategy.server_momentum=0.9",
+        *own,
         'task.model.kind="mlp"',
         'task.model.norm="layer"',
         "task.model.hidden=[4]",
     ]
     whole = simulate(parse_config("", [*settings, f"federation.runs={tmp_path / 'whole'}"]))
-
-    def stop() -> None:
-        raise KeyboardInterrupt
 
     config = parse_config("", [*settings, f"federation.runs={tmp_path / 'stopped'}"])
     with pytest.raises(KeyboardInterrupt):
@@ -162,9 +167,6 @@ def test_who_has_spent_its_budget_is_known_after_a_stop(tmp_path: Path) -> None:
         "privacy.epsilon_limit=25.0",
     ]
     whole = simulate(parse_config("", [*settings, f"federation.runs={tmp_path / 'whole'}"]))
-
-    def stop() -> None:
-        raise KeyboardInterrupt
 
     config = parse_config("", [*settings, f"federation.runs={tmp_path / 'stopped'}"])
     with pytest.raises(KeyboardInterrupt):
