@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from wardround.common.drift.counts import Column, Columns
 from wardround.common.drift.field import GROUPS, Field, Role, of_group, outcome_name
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, TaskError
 from wardround.common.tasks.columns import category_codes
 from wardround.common.tasks.data.table import Table
 from wardround.common.tasks.data.two_values import TwoValues
 from wardround.common.tasks.options import TabularOptions
-from wardround.common.tasks.schema import PROBABILITY, Schema
+from wardround.common.tasks.schema import LANGUAGE, PROBABILITY, Schema
 
 if TYPE_CHECKING:
     from wardround.common.tasks.base import Task
@@ -36,10 +36,17 @@ def columns_of(task: Task[Any], raw: Any, schema: Schema) -> Columns:
     """Inputs and, where the rows have them, outcomes; of a task of one's own none.
 
     raw : rows in the task's own form
+
+    Raises TaskError for a language model's.
     """
     if isinstance(raw, Table):
         options = task.options  # type: ignore[attr-defined]
         return table_inputs(raw, options, schema) | table_outcomes(raw, options, schema)
+    if schema.kind == LANGUAGE:
+        raise TaskError(
+            "of a language model's conversations nothing is counted, so they can't be watched",
+            mend="watch one that was trained with another kind, as kind = 'sequence'",
+        )
     if schema.task == "text":
         from wardround.common.drift.rows_text import text_columns
 

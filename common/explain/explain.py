@@ -34,7 +34,7 @@ from wardround.common.tasks.categories import vocabulary
 from wardround.common.tasks.columns import numeric_names
 from wardround.common.tasks.inputs import taken
 from wardround.common.tasks.options import TabularOptions
-from wardround.common.tasks.schema import LABELS, PAIRS
+from wardround.common.tasks.schema import LABELS, LANGUAGE, PAIRS
 
 MOST_ROWS = 100
 MOST_BACKGROUND = 100
@@ -102,7 +102,7 @@ def explain_rows(
     if kind == "imaging":
         found = _images(module, inputs, folder)
     elif kind == "text":
-        if folder.schema.kind in (LABELS, PAIRS):
+        if folder.schema.kind in (LABELS, LANGUAGE, PAIRS):
             raise TaskError(
                 f"a text model with kind = '{folder.schema.kind}' has no single score to explain",
                 mend="explain one that was trained with kind = 'sequence'",

@@ -105,8 +105,8 @@ class Initial:
         if of_run and pin and self.state[PINNED] not in ("", pin):
             raise self.config.error(
                 KEY,
-                f"{self.path}: it was trained over other files of the task's own (an encoder) than "
-                "are named in [task]",
+                f"{self.path}: it was trained over other files of the task's own (an encoder, a "
+                "base model or its base_dtype) than are named in [task]; name those there",
             )
         return left
 
@@ -149,6 +149,9 @@ def read_initial(config: Config) -> Initial | None:
     if not config.federation.initial:
         return None
     path = config.folder / config.federation.initial
+    if path.is_dir():
+        mend = "name the weights in it, as model/model.safetensors of a run"
+        raise config.error(KEY, f"{path}: is a folder; {mend}")
     try:
         arrays, state = _read(path, config)
         return Initial(path, arrays, config, state)

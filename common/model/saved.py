@@ -109,8 +109,9 @@ class ModelForm:
             raise CheckpointError(f"{path}: {listed(foreign)} in it isn't in the task's model")
         if state.get(PINNED, "") != self.pin():
             raise CheckpointError(
-                f"{path}: the model was trained over other files of the task's own (an encoder) "
-                "than are here; bring those back, or name them in [task]"
+                f"{path}: the model was trained over other files of the task's own (an encoder, a "
+                "base model or its base_dtype) than are here; bring those back, or name them in "
+                "[task]"
             )
 
 

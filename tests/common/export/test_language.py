@@ -19,11 +19,14 @@ from tests.client.serving.asgi import Client
 from tests.client.serving.made import asked
 from tests.common.tasks.text.causal.tiny import asked as question
 from tests.common.tasks.text.causal.tiny import tiny_llama, write_lines
-from wardround.common.errors import ConfigError, DataError, ModelRefused
+from wardround.common.errors import ConfigError, DataError, ModelRefused, TaskError
+from wardround.common.explain.explain import explain_rows
 from wardround.common.export.exporting import export_model
 from wardround.common.export.language_exporter import ADAPTERS
 from wardround.common.export.source import Source
 from wardround.common.model_folder.folder import ModelFolder
+from wardround.common.monitor.rows import read_rows
+from wardround.common.monitor.watch import score
 from wardround.common.predict import load_model
 from wardround.common.predict.cli import predict
 from wardround.common.predict.language import Language, LanguagePredictor, Said
@@ -141,6 +144,22 @@ def test_the_command_writes(made: Made, tmp_path: Path) -> None:
     assert all(len(one["response"].split()) <= 5 for one in found)
     with pytest.raises(ConfigError, match="add --write"):
         predict(made.folder, str(rows), out, max_new_tokens=5)
+
+
+def test_an_answer_that_is_there_isnt_looked_at(model: LanguagePredictor, tmp_path: Path) -> None:
+    asks = [{"prompt": "is it fever", "response": one} for one in ("", "perhaps", None, 3)]
+    found = model.predict(write_lines(tmp_path / "rows.jsonl", asks))
+    assert len(set(found["probability_yes"].tolist())) == 1 and len(found["probability_yes"]) == 4
+
+
+def test_what_needs_one_score_or_counts_of_texts_is_refused_in_a_line(
+    made: Made, model: LanguagePredictor
+) -> None:
+    raw = read_rows(model.task, made.data / "south.jsonl")
+    with pytest.raises(TaskError, match="'causal' has no single score.*'sequence'"):
+        explain_rows(model.folder, model.module, raw, [0])
+    with pytest.raises(TaskError, match="nothing is counted.*'sequence'"):
+        score(model, raw)
 
 
 def test_whole_it_is_a_model_of_transformers(made: Made, tmp_path: Path) -> None:

@@ -92,6 +92,10 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="federation.toml:2: federation.initial: .*no such file"):
         read_initial(config(tmp_path))
     path = tmp_path / "model.safetensors"
+    path.mkdir()
+    with pytest.raises(ConfigError, match="is a folder; name the weights in it"):
+        read_initial(config(tmp_path))
+    path.rmdir()
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(ConfigError, match="no safetensors file"):
         read_initial(config(tmp_path))

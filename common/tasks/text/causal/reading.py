@@ -77,7 +77,7 @@ def conversation(
 
     place : as messages call it
     known : whether it must say what is answered, whose it is and which split it is of; else it is
-        to be predicted
+        to be predicted, and an answer that is there isn't looked at
 
     Raises DataError for what isn't one.
     """
@@ -89,10 +89,11 @@ def conversation(
     if columns.messages in said:
         messages = _messages(said[columns.messages], place)
     elif columns.prompt in said:
-        messages = _pair(said, place, options)
+        messages = _pair(said, place, options, known)
     else:
         raise DataError(f"{place}: neither '{columns.messages}' nor '{columns.prompt}' is there")
     response = messages.pop()["content"] if messages[-1]["role"] == ASSISTANT else None
+    response = response if known else None
     if not messages or messages[-1]["role"] != USER:
         raise DataError(f"{place}: nothing is asked before the response")
     choices = _choices(said, place, options)
@@ -103,7 +104,7 @@ def conversation(
         right = -1 if response is None else 0
     else:
         answers = choices
-        right = _right(said, choices, response, place, options, known)
+        right = _right(said, choices, response, place, options) if known else -1
     return Conversation(
         tuple(messages),
         answers,
@@ -115,10 +116,11 @@ def conversation(
     )
 
 
-def _pair(said: Mapping[str, Any], place: str, options: TextOptions) -> list[Message]:
+def _pair(said: Mapping[str, Any], place: str, options: TextOptions, known: bool) -> list[Message]:
     prompt = _text(said[options.columns.prompt], place, options.columns.prompt)
     found = [{"role": USER, "content": prompt}]
-    if (response := said.get(options.columns.response)) is not None:
+    response = said.get(options.columns.response) if known else None
+    if response is not None:
         text = _text(response, place, options.columns.response)
         found.append({"role": ASSISTANT, "content": text})
     return found
@@ -188,13 +190,10 @@ def _right(
     response: str | None,
     place: str,
     options: TextOptions,
-    known: bool,
 ) -> int:
     key, answer = options.columns.answer, said.get(options.columns.answer)
     if answer is None and response is None:
-        if known:
-            raise DataError(f"{place}: neither '{key}' nor a response says which choice is right")
-        return -1
+        raise DataError(f"{place}: neither '{key}' nor a response says which choice is right")
     if type(answer) is int:
         if not 0 <= answer < len(choices):
             raise DataError(f"{place}: '{key}' is no number from 0 to {len(choices) - 1}")
