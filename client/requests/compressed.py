@@ -1,7 +1,8 @@
 """A training request and its answer where ``[compression]`` has updates written in few bits.
 
 The scales that a request brings are held against the plan's rule and what this hospital was shown
-before; those that it answered to are kept with its state.
+last, which is kept in its state: whichever round the server says to go on from, and whether or not
+training failed then.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from wardround.common.protocol.train import TrainReply, TrainRequest
 from wardround.common.secagg.encoding import ROUNDING_KEY_BYTES, Encoding, quantise
 from wardround.common.secagg.keys import derive
 
+_ROUND = "round"
+
 
 def writing_of(
     request: TrainRequest,
@@ -45,16 +48,19 @@ def writing_of(
         return None
     names, model = layers(layout, parameters), request.model
     came = request.record(SCALES, {SCALES: ArraySpec((len(names),), "float64")})[SCALES]
-    before = state.load(SCALES, model.state_round)
-    known = before[SCALES] if before else None
-    first = first_scales(layout, names, table.first_scale)
-    check_scales(came, model.server_round, first, known, model.state_round)
+    first, shown = first_scales(layout, names, table.first_scale), state.load(SCALES, 0)
+    if shown is None:
+        check_scales(came, model.server_round, first)
+    else:
+        check_scales(came, model.server_round, first, shown[SCALES], int(shown[_ROUND][0]))
     return Writing.of(hospital.config, model.server_round, names, came)
 
 
-def keep_scales(writing: Writing, state: ClientState, state_round: int) -> None:
-    """Remember which scales this round's answer was written by."""
-    state.save(SCALES, {SCALES: np.array(writing.scales)}, writing.server_round, state_round)
+def keep_scales(writing: Writing, state: ClientState) -> None:
+    """Remember which scales this hospital was shown last, and in which round. (Not as a version of
+    a round: which one is gone on from would be the server's word.)"""
+    shown = {SCALES: np.array(writing.scales), _ROUND: np.array([writing.server_round], np.int64)}
+    state.save(SCALES, shown, 0, 0)
 
 
 def with_ratios(reply: TrainReply, received: Arrays, writing: Writing) -> TrainReply:

@@ -125,6 +125,8 @@ class TrainingJob:
             pending = begin_upload(asked, training_layout(shared, parameters, records), reach)
             if why := too_few(hospital.config, name, pending.limits):
                 raise RequestRefused(why)
+        if writing is not None:
+            keep_scales(writing, state)
         made = received, algorithm, sorted(local), count, private, pending, keeps, writing
         return cls(hospital, *made)
 
@@ -189,8 +191,6 @@ class TrainingJob:
         )
 
     def _finish(self, work: LocalUpdate) -> Content:
-        if self.writing is not None:
-            keep_scales(self.writing, self.algorithm.state, self.algorithm.state_round)
         algorithm, got = self.algorithm, self.received
         own = {key: work.arrays[key] for key in self.local} or None
         if algorithm.has_own_model:

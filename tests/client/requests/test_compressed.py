@@ -35,11 +35,25 @@ def test_a_hospital_goes_on_from_what_it_was_shown(settings: Settings) -> None:
     assert one.reach("weight") == pytest.approx(4 * 0.25 / 6)
     two = writing_of(asked(FIRST / 2, 2, 1), here, state, LAYOUT, LAYOUT)
     assert two is not None
-    keep_scales(two, state, 1)
+    keep_scales(two, state)
     # round 3 from the rule's beginning could have a quarter or four times; from round 2 a half
     writing_of(asked(FIRST / 4, 3, 2), here, state, LAYOUT, LAYOUT)
     with pytest.raises(RequestRefused, match="in 1 rounds the plan's rule"):
         writing_of(asked(FIRST * 2, 3, 2), here, state, LAYOUT, LAYOUT)
+
+
+@pytest.mark.parametrize("state_round", [0, 1, 2, 3, 99])
+def test_which_round_is_gone_on_from_frees_no_scale(settings: Settings, state_round: int) -> None:
+    """A round that the hospital has no state of would leave the bound of round 1 alone, 512 here;
+    and a training that failed, after which its state is that of the round before."""
+    state, here = ClientState(RecordDict()), hospital(settings(SMALL))
+    nine = writing_of(asked(FIRST / 128, 9, 8), here, state, LAYOUT, LAYOUT)
+    assert nine is not None
+    keep_scales(nine, state)
+    state.keep(9, 8)
+    writing_of(asked(FIRST / 256, 10, state_round), here, state, LAYOUT, LAYOUT)
+    with pytest.raises(RequestRefused, match="in 1 rounds the plan's rule"):
+        writing_of(asked(FIRST * 512, 10, state_round), here, state, LAYOUT, LAYOUT)
 
 
 @pytest.mark.parametrize(

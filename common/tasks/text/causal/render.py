@@ -1,8 +1,8 @@
 """Chat templates: Jinja in its sandbox, with what transformers gives such templates.
 
 A template reads messages and writes a text. It can't reach files, modules or attributes of objects,
-nor change what it is given. One that writes the date gets the same one everywhere and always
-(``DATE``): rows may not depend on the day.
+nor change what it is given, and takes a bounded time and memory (``bounded.py``). One that writes
+the date gets the same one everywhere and always (``DATE``): rows may not depend on the day.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 from wardround.common.errors import TaskError
 
 DATE = datetime.date(2024, 7, 26)
-_MOST = 1 << 24
 Render = Callable[[Sequence[Mapping[str, str]], bool], str]
 
 
@@ -32,6 +31,8 @@ def renderer(template: str, marks: Mapping[str, str]) -> Render:
     Raises TaskError for what is no template, or can't write one question; what comes back raises
     Refused for messages that it doesn't take.
     """
+    from wardround.common.tasks.text.causal.bounded import OverBudget, budget
+
     try:
         compiled = _compiled(template)
     except Exception as error:  # whatever Jinja finds
@@ -40,20 +41,16 @@ def renderer(template: str, marks: Mapping[str, str]) -> Render:
 
     def render(messages: Sequence[Mapping[str, str]], ask: bool) -> str:
         given = [dict(one) for one in messages]
+        known = {"messages": given, "add_generation_prompt": ask, "tools": None, "documents": None}
         try:
-            pieces, size = [], 0
-            for one in compiled.generate(
-                messages=given, add_generation_prompt=ask, tools=None, documents=None, **named
-            ):
-                size += len(one)
-                if size > _MOST:
-                    raise Refused("the chat template writes without end")
-                pieces.append(one)
+            with budget():
+                return str(compiled.render(**known, **named))
         except Refused:
             raise
+        except OverBudget:
+            raise Refused("the chat template takes too long, too much or what none needs") from None
         except Exception:  # a template may fail in any way, and its words may quote a message
             raise Refused("the chat template doesn't take these messages") from None
-        return "".join(pieces)
 
     try:
         render([{"role": "user", "content": "a"}], True)
@@ -69,7 +66,14 @@ _MEND = "name another one as task.chat_template, or set task.template = 'plain'"
 def _compiled(template: str) -> Any:
     from jinja2 import nodes
     from jinja2.ext import Extension
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from wardround.common.tasks.text.causal.bounded import (
+        BoundedEnvironment,
+        OverBudget,
+        bounded,
+        budget,
+        kept,
+    )
 
     class Generation(Extension):
         """``{% generation %}`` marks answers for other programs; here it is what is in it."""
@@ -85,9 +89,11 @@ def _compiled(template: str) -> Any:
         raise Refused("the chat template doesn't take these messages")
 
     def to_json(value: Any, indent: int | None = None, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
+        if indent is not None and not 0 <= indent <= 8:
+            raise OverBudget
+        return str(kept(json.dumps(value, ensure_ascii=False, indent=indent)))
 
-    environment = ImmutableSandboxedEnvironment(
+    environment = BoundedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=[Generation, "jinja2.ext.loopcontrols"],
@@ -95,4 +101,5 @@ def _compiled(template: str) -> Any:
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = DATE.strftime
-    return environment.from_string(template)
+    with budget():
+        return bounded(environment, template)
