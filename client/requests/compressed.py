@@ -56,9 +56,11 @@ def writing_of(
     return Writing.of(hospital.config, model.server_round, names, came)
 
 
-def keep_scales(writing: Writing, state: ClientState) -> None:
-    """Remember which scales this hospital was shown last, and in which round. (Not as a version of
-    a round: which one is gone on from would be the server's word.)"""
+def keep_scales(writing: Writing | None, state: ClientState) -> None:
+    """Of a request that is answered: remember its scales and its round. (Not as a version of a
+    round: which one is gone on from would be the server's word.)"""
+    if writing is None:
+        return
     shown = {SCALES: np.array(writing.scales), _ROUND: np.array([writing.server_round], np.int64)}
     state.save(SCALES, shown, 0, 0)
 

@@ -101,7 +101,7 @@ class TrainingJob:
         hidden_here = is_secure(hospital)
         if not hidden_here:  # what fails on the rows fails before it is paid for
             received.training_examples  # noqa: B018
-        local, name = list(request.model.local_keys), _known(request.algorithm, hospital)
+        local, name = sorted(request.model.local_keys), _known(request.algorithm, hospital)
         check_factors(hospital.config, hospital.task.low_rank(received.model), local)
         entries = Entries.of(received.model, local)
         parameters = entries.only(dict(received.model.named_parameters()), Kind.PARAMETER)
@@ -111,7 +111,7 @@ class TrainingJob:
             check_weight(hospital, count)  # before anything is paid for
         private = None
         if hospital.config.privacy.enabled:
-            _check_private(hospital, received.model, sorted(local))
+            _check_private(hospital, received.model, local)
             private = PrivateRound.begin(request, content_digest(content), hospital, count)
         pending, shared = None, layout_of(received.arrays)
         writing = writing_of(request, hospital, state, shared, parameters)
@@ -125,10 +125,8 @@ class TrainingJob:
             pending = begin_upload(asked, training_layout(shared, parameters, records), reach)
             if why := too_few(hospital.config, name, pending.limits):
                 raise RequestRefused(why)
-        if writing is not None:
-            keep_scales(writing, state)
-        made = received, algorithm, sorted(local), count, private, pending, keeps, writing
-        return cls(hospital, *made)
+        keep_scales(writing, state)
+        return cls(hospital, received, algorithm, local, count, private, pending, keeps, writing)
 
     def answer(self, work: Callable[[], LocalUpdate] | None = None) -> Content:
         """Train, keep what stays, and make the reply of what leaves.

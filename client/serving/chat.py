@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from threading import Event
 from typing import Any, Literal
 
@@ -118,13 +118,13 @@ class Chats:
             }
         )
 
-    def events(self, body: bytes, stop: Event) -> Iterator[bytes] | None:
+    def events(self, body: bytes, stop: Event) -> Generator[bytes, None, None] | None:
         """The answer piece by piece; nothing more is computed once ``stop`` is set. None where it
         is asked for as a whole. Raises Unanswered; with the first piece DataError."""
         chat = read_chat(body)
         return self._events(chat, stop) if chat.stream else None
 
-    def _events(self, chat: Chat, stop: Event) -> Iterator[bytes]:
+    def _events(self, chat: Chat, stop: Event) -> Generator[bytes, None, None]:
         head = self._head("chat.completion.chunk")
         told = _Told(self._language.say(chat.said, chat.how))
         role = {"role": "assistant"}

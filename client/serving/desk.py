@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
+from weakref import WeakSet
 
 from fastapi import FastAPI
 from fastapi.responses import Response, StreamingResponse
 from pydantic_core import to_json
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from wardround.client.serving import fhir
 from wardround.client.serving.model import Model
@@ -27,8 +29,11 @@ log = logging.getLogger("wardround.serve")
 
 JSON = "application/json"
 Work = Callable[[bytes], Any]
-Events = Callable[[bytes, Event], "Iterator[bytes] | None"]
+Events = Callable[[bytes, Event], "Generator[bytes, None, None] | None"]
 """Pieces of an answer until the event is set; None where it is to come whole."""
+MOST_STREAMS = 8
+"""Answers that are written piece by piece at the same time: a language model keeps hundreds of
+megabytes for each, as long as its reader takes."""
 _FAILED = "the request failed here; the log says where"
 
 
@@ -38,6 +43,9 @@ class Desk:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._open: WeakSet[Generator[bytes, None, None]] = (
+            WeakSet()
+        )  # until nobody holds them any more
 
     def route(
         self,
@@ -70,10 +78,15 @@ class Desk:
         async def answer(request: Request) -> Response:
             stop = Event()
 
-            def begin(body: bytes) -> tuple[bytes, Iterator[bytes]] | bytes:
+            def begin(body: bytes) -> Any:
                 pieces = events(body, stop)
+                if pieces is None:
+                    return work(body)
+                if len(self._open) >= MOST_STREAMS:
+                    raise Unanswered(503, "too many answers are being written; try again")
+                self._open.add(pieces)
                 # what is wrong with a request shows with the first piece, before anything is sent
-                return work(body) if pieces is None else (next(pieces), pieces)
+                return next(pieces), pieces
 
             made = await self._made(request, begin, JSON)
             if isinstance(made, Response):
@@ -81,12 +94,18 @@ class Desk:
             if isinstance(made, bytes):
                 return Response(made, media_type=JSON)
             first, rest = made
-            return StreamingResponse(self._pieces(first, rest, stop), media_type=media)
+
+            def over() -> None:
+                stop.set()
+                self._open.discard(rest)
+                self._worker.submit(rest.close)  # there nothing else is asked of it meanwhile
+
+            return _Stream(self._pieces(first, rest), media, over)
 
         app.add_api_route(path, answer, methods=["POST"], response_model=None)
 
     async def _pieces(
-        self, first: bytes, rest: Iterator[bytes], stop: Event
+        self, first: bytes, rest: Generator[bytes, None, None]
     ) -> AsyncIterator[bytes]:
         """One piece at a time, so that requests that wait aren't kept by one who reads slowly."""
         loop = asyncio.get_running_loop()
@@ -97,8 +116,6 @@ class Desk:
                 piece = await loop.run_in_executor(self._worker, next, rest, None)
         except Exception as error:
             log.error("an answer broke off: %s", reason_of(error))
-        finally:
-            stop.set()
 
     async def _answer(self, request: Request, work: Work, media: str = JSON) -> Response:
         made = await self._made(request, work, media)
@@ -120,6 +137,20 @@ class Desk:
         except Exception as error:
             log.error("a request failed: %s", reason_of(error))
             return refusal(500, _FAILED, media)
+
+
+class _Stream(StreamingResponse):
+    """A response in pieces. ``over``: called at its end, also where the reader has left."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], media: str, over: Callable[[], None]) -> None:
+        super().__init__(pieces, media_type=media)
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
 
 
 def refusal(status: int, reason: str, media: str) -> Response:
