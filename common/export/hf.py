@@ -41,6 +41,12 @@ def hf_files(source: Source) -> dict[str, bytes]:
     task, model = source.task, source.module
     if not isinstance(task, TextTask) or not isinstance(model, TextModel):
         raise ModelRefused("only text models have Hugging Face's layout", who=str(source.path))
+    if model.prompt is not None:
+        raise ModelRefused(
+            "a tuned prompt can't be merged into weights",
+            who=str(source.path),
+            mend="leave --format out: an ONNX graph has it inside",
+        )
     folder = files.encoder_folder(task.options.encoder)
     own = model.merged()
     whole, config = _filled(task, own, folder)

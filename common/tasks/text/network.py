@@ -97,7 +97,7 @@ class TextModel(nn.Module):
         if self.prompt is None:
             found = self.encoder(input_ids=tokens, attention_mask=present[:, None, None, :])
             return found.last_hidden_state  # type: ignore[no-any-return]
-        before = self.prompt.expand(len(tokens), *self.prompt.shape)
+        before = self.prompt.expand(tokens.shape[0], *self.prompt.shape)  # traced, as len() is not
         encoder: Any = self.encoder
         embedded = torch.cat([before, encoder.get_input_embeddings()(tokens)], 1)
         seen = F.pad(present, (self.prompt.shape[0], 0), value=True)

@@ -23,7 +23,7 @@ from wardround.common.tasks.text.encoder import digest_words
 def text_settings(encoder: Path, kind: str, more: str = "") -> str:
     """The text of a ``federation.toml``."""
     task = f'[task]\nname = "text"\nkind = "{kind}"\nencoder = "{encoder}"\nmax_length = 40\n'
-    rank = "" if '"full"' in more else "rank = 4\n"
+    rank = "" if '"full"' in more or '"prompt"' in more else "rank = 4\n"
     return f"{task}{rank}{more}\n"
 
 

@@ -114,6 +114,14 @@ def test_a_classifier_has_its_head_beside_the_encoder(tmp_path: Path, encoder: P
     assert (made.path / "head.safetensors").is_file()
 
 
+def test_a_tuned_prompt_is_in_a_graph_alone(tmp_path: Path, encoder: Path) -> None:
+    more = 'classes = ["a", "b", "c"]\ntuning = "prompt"\nprompt_tokens = 5'
+    source = Source.of(text_folder(tmp_path / "model", encoder, "sequence", more))
+    with pytest.raises(ModelRefused, match="tuned prompt.*ONNX graph has it"):
+        export_model(source, tmp_path / "hf", "hf")
+    assert export_model(source, tmp_path / "graph").info.parity.largest < 1e-5
+
+
 def test_only_texts_have_hugging_faces_layout(volumes: ModelFolder) -> None:
     with pytest.raises(ModelRefused, match="only text models"):
         hf_files(Source.of(volumes))

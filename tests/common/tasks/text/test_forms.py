@@ -12,6 +12,7 @@ from torch import nn
 from wardround.common.errors import TaskError
 from wardround.common.model.named import build_model, model_arrays
 from wardround.common.tasks.text import TextTask
+from wardround.common.tasks.text.libraries import peft
 
 
 def made(encoder: Path, tuning: str, **options: object) -> nn.Module:
@@ -58,12 +59,10 @@ def test_ia3_is_a_factor_for_each_output(encoder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's
 def test_a_prompt_is_what_pefts_prompt_tuning_computes(encoder: Path) -> None:
-    import peft
-
     model: Any = made(encoder, "prompt", prompt_tokens=7)
     bare: Any = made(encoder, "head").encoder
-    config = peft.PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=7)
-    theirs = peft.get_peft_model(bare, config)
+    config = peft().PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=7)
+    theirs = peft().get_peft_model(bare, config)
     prompt = theirs.prompt_encoder["default"].embedding.weight
     with torch.no_grad():
         prompt.copy_(model.prompt)

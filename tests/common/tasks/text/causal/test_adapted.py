@@ -16,6 +16,7 @@ from wardround.common.model.named import build_model
 from wardround.common.tasks.text.causal.base import find_base, make_language_model
 from wardround.common.tasks.text.causal.task import CausalTask
 from wardround.common.tasks.text.frozen import FrozenEmbedding, FrozenLinear
+from wardround.common.tasks.text.libraries import peft
 
 LINES = [
     {"prompt": "Is it fever?", "choices": ["yes", "no", "it may be"], "answer": "no"},
@@ -37,12 +38,10 @@ def made(folder: Path, base: Path, **options: Any) -> tuple[Any, torch.Tensor]:
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's
 def test_a_prompt_is_what_pefts_prompt_tuning_computes(tmp_path: Path, llama: Path) -> None:
-    import peft
-
     model, rows = made(tmp_path, llama, tuning="prompt", prompt_tokens=6)
     bare = make_language_model(find_base(str(llama)), trained=False)
-    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=6)
-    theirs = peft.get_peft_model(bare, config)
+    config = peft().PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=6)
+    theirs = peft().get_peft_model(bare, config)
     tokens, _, documents, branches = rows[1].numpy()  # one response after its prompt
     real = documents > 0
     with torch.no_grad():
