@@ -87,7 +87,7 @@ class Encoding:
 
     def __post_init__(self) -> None:
         in_range = SMALLEST_CLIP <= self.clip <= LARGEST_CLIP and self.largest_weight > 0
-        rings = RINGS if self.words else (8, 16, 32)
+        rings = RINGS if self.words else (16, 32) if self.fine else (8, 16, 32)
         if self.bits not in rings or not in_range or self.clients < 1:
             raise ProtocolRefused("the encoding's parameters are out of range")
         fewest = FEWEST_OF_8_BITS if self.bits == 8 else FEWEST_LEVELS

@@ -102,9 +102,10 @@ def test_a_failure_hides_words_too() -> None:
 def test_words_have_rings_of_their_own_and_no_others() -> None:
     for bits in BITS:
         assert Encoding(bits, 1.0, 1000, 1, words=True).levels == 2 ** (bits - 1) - 1
-    for bits in (8, 64):
-        with pytest.raises(ProtocolRefused, match="out of range"):
-            Encoding(bits, 1.0, 3, 1)
+    with pytest.raises(ProtocolRefused, match="out of range"):
+        Encoding(64, 1.0, 3, 1)
+    assert Encoding(8, 1.0, 3, 1).levels == 42  # of updates, with [compression]
+    for bits in (8, 64):  # of whole numbers with noise
         with pytest.raises(ProtocolRefused, match="out of range"):
             Encoding(bits, 1.0, 3, 1, fine=True)
     ways = {Encoding(32, 1.0, 3, 1, *how).to_bytes() for how in [(0, 0), (1, 0), (0, 1)]}
