@@ -32,6 +32,7 @@ from wardround.client.state import ClientState
 from wardround.common.bfloat16 import BFLOAT16, is_float, rounded, widened
 from wardround.common.errors import RequestRefused
 from wardround.common.flower.arrays import Arrays, ArraySpec, Layout, layout_of
+from wardround.common.privacy.claims import signed_now
 from wardround.common.protocol.kept import KeptRequest
 from wardround.common.protocol.masked import MaskedTask
 from wardround.common.protocol.message import Content
@@ -212,7 +213,7 @@ def send_kept(content: Content, hospital: Hospital, state: ClientState) -> Conte
         present = request.decoded(kept.layout)
         replace(kept, sent_in=request.server_round).save(state)
         arrays = kept.moved_on(request.server_round, present)
-        return _reply(kept, arrays).to_records()
+        return _reply(kept, arrays, hospital).to_records()
     check_weight(hospital, kept.count)
     step = Step("train", request.server_round, kept=True)
     asked = MaskedAsk.of(request.masked, step, content, hospital, state)
@@ -224,7 +225,7 @@ def send_kept(content: Content, hospital: Hospital, state: ClientState) -> Conte
     def answer() -> Content:
         arrays = kept.scaled(request.server_round)
         nothing = {name: np.zeros((), arrays[name].dtype) for name in kept.parameters}
-        return finish_training(pending, hospital, nothing, _reply(kept, arrays))
+        return finish_training(pending, hospital, nothing, _reply(kept, arrays, hospital))
 
     return hiding_failures(pending, hospital, answer)
 
@@ -245,5 +246,8 @@ def _kept_for(server_round: int, hospital: Hospital, state: ClientState) -> Kept
     return kept
 
 
-def _reply(kept: Kept, arrays: Arrays) -> TrainReply:
-    return TrainReply(arrays, kept.count, kept.steps, kept.loss, {}, kept.claim)
+def _reply(kept: Kept, arrays: Arrays, hospital: Hospital) -> TrainReply:
+    claim = kept.claim
+    if claim is not None and hospital.identity is not None:
+        claim = signed_now(claim, hospital.identity)  # a simulated one has another after a stop
+    return TrainReply(arrays, kept.count, kept.steps, kept.loss, {}, claim)

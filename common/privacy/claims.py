@@ -43,8 +43,7 @@ class Claim:
     def signed(self, identity: Identity) -> bytes:
         """64 bytes of Ed25519 signature, then the JSON (UTF-8, keys sorted) that it is over. The
         digest under it names its purpose: no other thing that was signed can stand for a claim."""
-        body = json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
-        return identity.sign(digest("privacy claim", body)) + body
+        return _signed(json.dumps(dataclasses.asdict(self), sort_keys=True).encode(), identity)
 
     @classmethod
     def read(cls, data: object, name: str, roster: Roster) -> Claim:
@@ -93,3 +92,12 @@ def claimed_epsilon(data: object) -> float | None:
         return None
     value = json.loads(data[SIGNATURE_BYTES:])["epsilon"]
     return float(value) if math.isfinite(value) else None
+
+
+def signed_now(data: bytes, identity: Identity) -> bytes:
+    """A hospital's own claim that it has kept, under the key that it has now."""
+    return _signed(data[SIGNATURE_BYTES:], identity)
+
+
+def _signed(body: bytes, identity: Identity) -> bytes:
+    return identity.sign(digest("privacy claim", body)) + body

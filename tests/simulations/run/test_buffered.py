@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tests.conftest import Federate, Run, examples
 from tests.unlike import Consortium
 from wardround.client.privacy.ledger import Ledger
-from wardround.common.config.load import Config
+from wardround.common.config.load import Config, parse_config
 from wardround.common.errors import ConfigError, RoundFailed
 from wardround.common.flower.hosting import Context, Message
 from wardround.server.gathering.host import Host
@@ -318,6 +318,26 @@ def test_the_clock_of_a_straggler_and_of_other_hours(whole: Result) -> None:
     assert "5" in names[6]
     assert staleness(whole)[6]["hospital-5"] == 6
     assert {"4", "5"} < set(names[7])
+
+
+def test_a_private_run_goes_on_to_the_same_bytes(place: Path) -> None:
+    """Simulated hospitals have other keys then than those that their kept claims were signed by."""
+    unlike_rounds = FEDERATION[: FEDERATION.index("[simulation.scenario")]
+    sets = ["federation.rounds=3", "secure_aggregation.enabled=false"]
+
+    def config(name: str) -> Config:
+        folder = f"federation.runs={place / name}"
+        return parse_config(unlike_rounds + PRIVATE, [*sets, folder])
+
+    one = simulate(config("private"))
+    with pytest.raises(Crash):
+        simulate(config("killed"), observer=CrashAfter(1))
+    (begun,) = (place / "killed").iterdir()
+    other = simulate(resume=begun)
+    assert any(found != dict.fromkeys(found, 0) for found in staleness(one))
+    assert staleness(one) == staleness(other)
+    models = [(x.run_directory / "model" / "model.safetensors").read_bytes() for x in (one, other)]
+    assert models[0] == models[1]
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(place: Path, whole: Result) -> None:
