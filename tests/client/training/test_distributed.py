@@ -217,13 +217,16 @@ def test_a_process_lost_in_the_middle_of_a_round_is_told_and_nobody_else_can_con
 
     thread = threading.Thread(target=train)
     thread.start()
-    assert until(lambda: site.processes._team is not None)
-    running = pids(site)
-    addresses = [address for pid in running for address in listening(pid)]
-    assert addresses and set(addresses) <= {"0100007F", "0" * 24 + "01000000"}  # loopback
-    time.sleep(0.2)
-    os.kill(running[0], signal.SIGKILL)
-    thread.join(20)
+    try:
+        assert until(lambda: site.processes._team is not None)
+        running = pids(site)
+        addresses = [address for pid in running for address in listening(pid)]
+        assert addresses and set(addresses) <= {"0100007F", "0" * 24 + "01000000"}  # loopback
+        time.sleep(0.2)
+        os.kill(running[0], signal.SIGKILL)
+        thread.join(20)
+    finally:  # or a million steps would be taken beside all other tests
+        site.processes.close()
     assert told == ["training process 0 of 2 ended by signal 9; the next round starts them again"]
     assert not any(alive(pid) for pid in running)
 
