@@ -12,13 +12,11 @@ _FIELDS = "a message's fields in the order of the bytes, which every test of the
 
 REASONS: dict[str, dict[str, str]] = {
     "client/gradients/test_edges.py": {
-        "_forward_hooks": "torch's: a model is left without hooks of ours",
-        "_forward_pre_hooks": "torch's: as _forward_hooks",
-        "_backward_hooks": "torch's: as _forward_hooks",
+        "_forward_pre_hooks": "torch's: a model is left without hooks of ours",
+        "_backward_hooks": "torch's: as _forward_pre_hooks",
     },
     "client/gradients/test_engines.py": {
-        "_forward_hooks": "torch's: a model is left without hooks of ours",
-        "_backward_hooks": "torch's: as _forward_hooks",
+        "_backward_hooks": "torch's: a model is left without hooks of ours",
     },
     "client/privacy/test_ledger.py": {"_BUSY_S": _CUT},
     "client/serving/test_counting.py": {

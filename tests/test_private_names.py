@@ -26,6 +26,7 @@ OTHERS = {
     "_NormBase": "torch: as _BatchNorm",
     "_parameters": "torch: a module's own, shared ones twice, None where there is none",
     "_buffers": "torch: as _parameters",
+    "_forward_hooks": "torch: whether somebody watches a module's passes",
     "_modules": "torch: as _parameters",
     "_current_grad_sample": "opacus: what its hooks leave at a parameter, to be taken away",
     "_forward_counter": "opacus: as _current_grad_sample",

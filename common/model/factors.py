@@ -33,12 +33,6 @@ def check_factors(config: Config, factors: LowRank | None, personal: Collection[
             f"{value} is about the mean of the hospitals' models, and strategy "
             f"'{config.strategy.name}' makes another; set strategy.name = 'fedavg' or 'fedprox'",
         )
-    if config.federation.buffered:
-        raise config.error(
-            key,
-            f"with {value} a round's updates must start from one model, and federation.pace = "
-            "'buffered' adds up those of several; leave one of the two out",
-        )
     if config.compression.enabled:
         raise config.error(
             key,

@@ -64,7 +64,8 @@ def digest(run: Path) -> str:
     model = hashlib.sha256((run / files[0]).read_bytes() + sums).hexdigest()
     rows = [json.loads(line) for line in (run / files[1]).read_text().splitlines()]
     for row in rows:
-        del row["seconds"], row["bytes_up"], row["bytes_down"]  # a resumed run greets again
+        # a resumed run greets again
+        del row["seconds"], row["bytes_up"], row["bytes_down"], row["training_bytes"]
     return hashlib.sha256((model + json.dumps(rows)).encode()).hexdigest()
 
 

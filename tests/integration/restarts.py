@@ -98,7 +98,7 @@ def result(directory: Any) -> tuple[bytes, list[dict[str, Any]]]:
     and how many bytes (a server that was started again greets again)."""
     rows = directory.rounds()
     for row in rows:
-        del row["seconds"], row["bytes_up"], row["bytes_down"]
+        del row["seconds"], row["bytes_up"], row["bytes_down"], row["training_bytes"]
     return (directory.model / "model.safetensors").read_bytes(), rows
 
 

@@ -132,7 +132,7 @@ def test_factors_that_take_turns_move_one_after_the_other(
         ),
         (
             ["task.lora_error=true", "federation.pace=buffered", "federation.buffer=3"],
-            "must start from one model",
+            "buffered ones are of several",
         ),
         (["task.lora_error=true", "strategy.name=fedadam"], "strategy 'fedadam' makes another"),
         (

@@ -17,7 +17,7 @@ from tests.lying.server import Ask, LyingServer
 from wardround.client.algorithms import ALGORITHMS
 from wardround.client.requests.received import totals_of
 from wardround.client.secagg import masking
-from wardround.client.secagg.upload import PendingUpload
+from wardround.client.secagg.upload import PendingUpload, part_of
 from wardround.common.errors import ConfigError, RequestRefused, RoundFailed
 from wardround.common.figures.figure import BINARY
 from wardround.common.figures.intervals import figure_variances
@@ -204,7 +204,7 @@ def test_two_sums_of_one_update(
     finish, means = masking.finish_upload, gatherer.means
 
     def watched(pending: Any, hospital: Any, update: Any, *args: Any) -> Any:
-        own[hospital.name] = {key: float(x.reshape(-1)[0]) for key, x in update.items()}
+        own[hospital.name] = {k: float(part_of(x, slice(1))[0]) for k, x in update.items()}
         return finish(pending, hospital, update, *args)
 
     def seen(layout: Any, total: Any, *args: Any) -> Any:

@@ -151,6 +151,7 @@ def _plain() -> dict[str, Scenario]:
         "fednova": Scenario((*_PLAIN, *_strategy("fednova")), exact=True),
         "fedmedian": Scenario((*_PLAIN, *_strategy("fedmedian")), exact=True),
         "buffered": Scenario((*_PLAIN, *_BUFFERED)),
+        "compressed": Scenario((*_PLAIN, "compression.bits=8")),
         "personal entries": Scenario((*_PLAIN, *personal), exact=True),
         "personal entries, scaffold": Scenario(
             (*_PLAIN, *personal, *_strategy("scaffold")), exact=True
@@ -188,6 +189,7 @@ def _masked() -> dict[str, Scenario]:
             _MASKED, task={"counts": True, "frozen": True}
         ),
         "masked, buffered": Scenario((*_MASKED, *_BUFFERED)),
+        "masked, compressed": Scenario((*_MASKED, "compression.bits=8")),
         "masked scaffold": Scenario((*_MASKED, *_strategy("scaffold"))),
         "masked, personal entries, best round": Scenario(
             (*_MASKED, 'strategy.personal_layers=["*bias"]', *_BEST)

@@ -22,7 +22,8 @@ from wardround.common.model_folder.folder import ModelFolder
 from wardround.common.monitor.report import DRIFTED
 from wardround.common.monitor.rows import read_rows
 from wardround.common.monitor.watch import reference_of, score
-from wardround.common.predict.predictor import Predictor, load_model
+from wardround.common.predict.load import load_model
+from wardround.common.predict.predictor import Predictor
 from wardround.common.process.main import app
 
 

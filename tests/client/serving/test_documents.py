@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.client.serving.asgi import Client
+from wardround.client.serving import chat
 
 PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
-LINES = re.findall(r"^(curl .*)$", PAGE.read_text("utf-8"), re.M)
+SHOWN = re.findall(r"^(curl .*)$", PAGE.read_text("utf-8"), re.M)
+LINES = [line for line in SHOWN if chat.PATH not in line]
+"""Those of a language model are answered in tests/common/export/test_language.py."""
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: urlsplit(shlex.split(line)[2]).path)
@@ -28,7 +31,8 @@ def test_a_line_that_the_page_shows_is_answered(client: Client, line: str) -> No
 
 
 def test_the_page_shows_every_path() -> None:
-    shown = {urlsplit(shlex.split(line)[2]).path for line in LINES}
+    shown = {urlsplit(shlex.split(line)[2]).path for line in SHOWN}
     assert shown == {
-        *("/predict", "/fhir/RiskAssessment", "/cds-services", "/model", "/health", "/metrics")
+        *("/predict", "/fhir/RiskAssessment", "/cds-services", "/model", "/health", "/metrics"),
+        chat.PATH,
     }

@@ -161,7 +161,8 @@ def test_every_strategy_resumed_is_the_uninterrupted_one(
     Client states travel in the grid, as they would in the hospitals' own processes.
     """
     shards = shards | {"c": shards["a"], "d": shards["b"]}
-    task = line(norm=name == "fedbn")
+    # these want two layers
+    task = line(norm=name in ("fedbn", "fedper", "fedrep", "moon"))
     options = {"fedavgm": "server_momentum = 0.5\n", "fedtrimmedavg": "beta = 0.25\n"}.get(name, "")
 
     def config(rounds: int):

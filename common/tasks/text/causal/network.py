@@ -23,7 +23,7 @@ from wardround.common.tasks.text.merging import merge
 from wardround.common.tasks.text.network import drawn_prompt
 from wardround.common.tasks.text.triplets import budget
 
-_SCORES = 1 << 24
+SCORES = 1 << 24
 """Numbers of K x V at a time: 64 MiB."""
 
 
@@ -131,7 +131,7 @@ class CausalModel(nn.Module):
 
     def _scored(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """K x H and K to K x 2."""
-        most = max(1, _SCORES // self.vocabulary)
+        most = max(1, SCORES // self.vocabulary)
         pieces = list(zip(torch.split(hidden, most), torch.split(tokens, most), strict=True))
         if len(pieces) == 1 or not torch.is_grad_enabled():
             found = [self._likelihood(*one) for one in pieces]

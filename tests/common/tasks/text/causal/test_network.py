@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tests.common.tasks.text.causal.tiny import asked, tiny_llama, write_lines
 from wardround.common.tasks import load_task
 from wardround.common.tasks.text.causal import network
-from wardround.common.tasks.text.causal.base import find_base, make_language_model
+from wardround.common.tasks.text.causal.base import find_base, make_language_model, make_tokenizer
 from wardround.common.tasks.text.causal.network import like_rows
 from wardround.common.tasks.text.causal.task import CausalTask
 
@@ -88,7 +88,7 @@ def test_an_earlier_answer_is_scored_where_it_stands(tmp_path: Path, llama: Path
     raw = task.load(tmp_path / "lines.jsonl")
     examples = task.prepare(raw.select(np.array([2])), {}, raw)
     tokens, _, _, branches = examples.tensor()[0].numpy()
-    spoken = task.template()._tokenizer.decode(tokens[branches < 0])
+    spoken = make_tokenizer(find_base(str(llama))).decode(tokens[branches < 0])
     assert spoken == "b<|im_end|>"
     with torch.no_grad():
         outputs = task.model({}).eval()(examples.tensor())
@@ -119,8 +119,8 @@ def test_scores_in_pieces_have_the_same_gradient(
     raw = task.load(tmp_path / "lines.jsonl")
     examples = task.prepare(raw, {}, raw)
     found = []
-    for most in (network._SCORES, 4 * 259):
-        monkeypatch.setattr(network, "_SCORES", most)
+    for most in (network.SCORES, 4 * 259):
+        monkeypatch.setattr(network, "SCORES", most)
         torch.manual_seed(1)
         model = task.model({}).train()
         task.loss(model(examples.tensor()), examples.targets).sum().backward()
