@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.flower.arrays import Arrays
-from wardround.common.rng import numpy_generator
 
 Aggregation = Literal["factors", "alternate", "products"]
 PROBES = 16
@@ -61,6 +60,8 @@ class Pair:
     def probed(self, arrays: Arrays, seed: int, server_round: int) -> NDArray[np.float64]:
         """s u^T B A z / sqrt(``PROBES``) for each probe of this round."""
         up, down = (arrays[name].astype(np.float64) for name in (self.up, self.down))
+        from wardround.common.rng import numpy_generator  # brings torch
+
         draw = numpy_generator(seed, "low-rank probes", server_round, self.up)
         left = draw.choice((-1.0, 1.0), (PROBES, len(up)))
         right = draw.choice((-1.0, 1.0), (PROBES, down.shape[1]))

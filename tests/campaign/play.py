@@ -156,6 +156,10 @@ def follow(case: Case, message: str, said: Sequence[str] = ()) -> Iterator[Case]
         yield replace(case, settings=kept | {"privacy.epsilon": 30.0})
     if "has no effect" in message:
         yield from (without(key) for key in settings if f"{key}: has no effect" in message)
+        for table in re.findall(r"(\w+\.\w+): has no effect", message):  # of a table in a table
+            kept = {k: v for k, v in settings.items() if not k.startswith(f"{table}.")}
+            if kept != settings:
+                yield replace(case, settings=kept)
     if "lower training.lr" in message:
         if any("set task.normalise = 'federated'" in line for line in said):
             yield replace(case, settings=settings | {"task.normalise": "federated"})
