@@ -119,7 +119,7 @@ def test_a_tokenizer_without_a_chat_template_is_refused_with_the_mend(
     with pytest.raises(TaskError, match=r"task\.template = 'plain'"):
         causal(bare).load(path)
     raw = causal(bare, template="plain").load(path)
-    tokenizer = causal(bare, template="plain").template()._tokenizer
+    tokenizer = make_tokenizer(find_base(str(bare)))
     assert tokenizer.decode(raw.tokens) == "Is it?\nno<|im_end|>"
     assert causal(bare, template="plain").template().stops == {2}
     own = causal(
