@@ -43,6 +43,7 @@ SITES = {
     "common/export/session.py": {"onnxruntime"},
     "common/run/report/page.py": {"jinja2", "markupsafe", "plotly"},
     "common/tasks/data/example.py": {"sklearn"},
+    "common/tasks/text/causal/bounded.py": {"jinja2"},
     "common/tasks/text/causal/render.py": {"jinja2"},
     "server/dashboard/app.py": {"fastapi", "starlette", "uvicorn"},
     "server/dashboard/guard.py": {"starlette"},
@@ -130,8 +131,18 @@ def test_what_extras_bring_is_imported_where_it_is_known() -> None:
 @pytest.mark.parametrize(
     ("sides", "blocked", "missing"),
     [
-        # reports are written by others, a driver is imported where a database is opened
-        (("client", "common"), BROUGHT, {"wardround.common.run.report", *DRIVERS, *SERVING}),
+        # reports are written by others, a driver is imported where a database is opened, what runs
+        # a chat template where one is rendered
+        (
+            ("client", "common"),
+            BROUGHT,
+            {
+                "wardround.common.run.report",
+                "wardround.common.tasks.text.causal.bounded",
+                *DRIVERS,
+                *SERVING,
+            },
+        ),
         (("server", "common"), BROUGHT - packages("server") - {"starlette"}, set()),
         (
             ("simulations",),
