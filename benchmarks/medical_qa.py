@@ -122,14 +122,17 @@ def zero_shot(sets: tuple[str, ...]) -> list[Row]:
 
 
 def trained_tokens(sets: tuple[str, ...]) -> int:
-    """Tokens of all training documents, padding not counted."""
-    task: Any = make_task(load_config(EXAMPLE / "federation.toml", list(sets)))
+    """Of a round, about: each hospital's documents of its local steps, as long as its mean one;
+    padding not counted."""
+    config = load_config(EXAMPLE / "federation.toml", list(sets))
+    task: Any = make_task(config)
     folder = Path(json.loads(sets[1].partition("=")[2]))
-    count = 0
+    documents = (config.training.local_steps or 0) * config.training.batch_size
+    means = []
     for path in folder.glob("*.jsonl"):
         raw = task.load(path)
-        count += int(raw.lengths[task.given_split(raw) == "train"].sum())
-    return count
+        means.append(float(raw.lengths[task.given_split(raw) == "train"].mean()))
+    return round(documents * sum(means))
 
 
 def private(sets: tuple[str, ...]) -> list[Row]:

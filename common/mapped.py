@@ -37,8 +37,10 @@ def keep_in(folder: Path | None) -> None:
 
 
 def is_large(size_bytes: int) -> bool:
-    """Whether this process keeps so much in a file."""
-    return _folder is not None and size_bytes >= LARGE_BYTES
+    """Whether this process keeps so much in a file: not where the system can't keep room for one
+    (macOS)."""
+    kept = _folder is not None and hasattr(os, "posix_fallocate")
+    return kept and size_bytes >= LARGE_BYTES
 
 
 def zeros(size_bytes: int) -> NDArray[np.uint8]:
