@@ -121,6 +121,11 @@ class ProtocolRefused(ReplyRefused):
     """A message of secure aggregation is malformed, out of turn, or asks for too much."""
 
 
+class JointRefused(WardroundError):
+    """A joint procedure ends at a party: what it got, or has, doesn't allow another step. The words
+    are fixed, and all parties are told them."""
+
+
 class SharesGiven(ProtocolRefused):
     """A hospital has given shares for another sum of what it is asked for again."""
 

@@ -29,6 +29,7 @@ ORDER = {
         "procedures",
         "model run trust",
         "audit card privacy results secagg study",
+        "joint",
         "manifest model_folder",
         "bundle explain export",
         "predict process",

@@ -9,6 +9,15 @@ from wardround.common.settings.card import CardTable
 from wardround.common.settings.cohort import CohortTable
 from wardround.common.settings.compression import CompressionTable
 from wardround.common.settings.finished import NamedModel
+from wardround.common.settings.joint import (
+    LINKAGE,
+    SPLIT,
+    VERTICAL,
+    JointOptions,
+    LinkageOptions,
+    SplitOptions,
+    VerticalOptions,
+)
 from wardround.common.settings.judgement import JudgementTable
 from wardround.common.settings.machines import ServerTable, SimulationTable
 from wardround.common.settings.needs import NeedsTable
@@ -83,7 +92,14 @@ __all__ = [
     "EvaluationTable",
     "FederationTable",
     "FinishedOptions",
+    "JointOptions",
     "JudgementTable",
+    "LINKAGE",
+    "LinkageOptions",
+    "SPLIT",
+    "SplitOptions",
+    "VERTICAL",
+    "VerticalOptions",
     "NamedModel",
     "NeedsTable",
     "NetworkTable",

@@ -9,6 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from wardround.common.settings.base import PathText, Table, floats_of
 from wardround.common.settings.finished import NamedModel, Sha256
+from wardround.common.settings.joint import (
+    LINKAGE,
+    SPLIT,
+    VERTICAL,
+    JointOptions,
+    LinkageOptions,
+    SplitOptions,
+    VerticalOptions,
+)
 from wardround.common.settings.key_errors import WrongKey
 from wardround.common.settings.statistics import StatisticsOptions
 from wardround.common.settings.trees import TreesOptions
@@ -200,6 +209,9 @@ PROCEDURES: dict[str, type[Table]] = {
     MONITOR: MonitorOptions,
     STATISTICS: StatisticsOptions,
     TREES: TreesOptions,
+    LINKAGE: LinkageOptions,
+    VERTICAL: VerticalOptions,
+    SPLIT: SplitOptions,
 }
 """Options of what there is, by name."""
 
@@ -214,6 +226,9 @@ class ProcedureTable(BaseModel):
             "`train` a model; `describe` the data: [what is there](describe.md), before a study; "
             "`statistics`: [analyses](statistics.md) of them, from tables to regressions; "
             "`trees`: [boosted trees](trees.md) and forests of them; "
+            "of the same persons in several places `linkage`: [who they are](linkage.md), "
+            "`vertical`: [a model](vertical.md) of columns that stay where they are, "
+            "`split`: a network in parts; "
             "or of a model that is finished `evaluate` the figures, `calibrate` what it "
             "predicts, or `monitor` what it meets: [judgement](judgement.md); or a "
             "[procedure of your own](procedures.md), `path/to/file.py:Class`"
@@ -259,6 +274,11 @@ class ProcedureTable(BaseModel):
     def trains(self) -> bool:
         """Whether a model is trained: there are rounds, a strategy, and figures."""
         return self.name == TRAIN
+
+    @property
+    def joint(self) -> bool:
+        """Whether its parties send each other letters, and no sums: ``common/joint``."""
+        return issubclass(PROCEDURES.get(self.name, OwnOptions), JointOptions)
 
     @property
     def finished(self) -> FinishedOptions | None:
