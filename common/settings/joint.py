@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from wardround.common.settings.base import Table
 
 LINKAGE, VERTICAL, SPLIT = "linkage", "vertical", "split"
+StudyPattern = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class JointOptions(Table):
@@ -21,6 +24,14 @@ class LinkageOptions(JointOptions):
         ge=3,
         le=1_000_000_000,
         description="fewest persons that may be linked; of fewer no party learns anything",
+    )
+    used_by: list[StudyPattern] = Field(
+        [],
+        max_length=100,
+        description=(
+            "studies that may use the link, by patterns of their names; each is approved by "
+            "itself, too. None named: studies of the linkage's own name"
+        ),
     )
 
 
