@@ -10,7 +10,8 @@ uploaded and the round keys of those who did not, never both of one hospital.
     ring      vectors modulo 2^16 or 2^32 and 2^192, and masks expanded into them
     encoding  from model updates and metrics to ring vectors and back
     graph     who masks with whom, and which thresholds are safe
-    messages  the wire format of every message, checked field by field
+    fields, messages  the wire format of every message, checked field by field
+    group_key a key that hospitals share and the server never has
 
 ``client/secagg/party.py`` and ``server/secagg/sum.py`` are the two parties as state machines,
 without any transport; docs/threat_model.md says what holds against whom.

@@ -18,17 +18,19 @@ bytes, each by name.
 | Upload         | client | whose masked vector follows                                            |
 | UnmaskRequest  | server | who uploaded; the shares that were encrypted for you                   |
 | Shares         | client | for each holder's client one share                                     |
+| DealRequest    | server | draw a key for these hospitals, and seal it to each                    |
+| Deal           | client | signed: the sealed key, which the server carries to each               |
+| Dealt          | client | signed: which key I hold                                               |
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
+from collections.abc import Sequence
 
 from wardround.common.errors import ProtocolRefused
 from wardround.common.secagg.encoding import WORDS, Encoding
+from wardround.common.secagg.fields import Message as Message
+from wardround.common.secagg.fields import bounded, fixed, list_of, nested, number, text
 from wardround.common.secagg.keys import SHARE_BYTES
 from wardround.common.trust.identity import KEY_BYTES, SIGNATURE_BYTES, digest
 
@@ -39,127 +41,10 @@ OPEN_GROUPS = 4
 """Groups that a hospital knows keys of: those that it used last. A server counts on no other."""
 _MOST_KEYS = MOST_AGGREGATIONS * KEY_BYTES
 _MOST_SHARES = MOST_AGGREGATIONS * SHARE_BYTES
-
-
-class _Reader:
-    def __init__(self, data: bytes, what: str) -> None:
-        self.data, self.place, self.what = data, 0, what
-
-    def take(self, count: int, field: str) -> bytes:
-        if self.place + count > len(self.data):
-            raise ProtocolRefused(f"{self.what}: truncated at '{field}'")
-        self.place += count
-        return self.data[self.place - count : self.place]
-
-
-class _Kind(NamedTuple):
-    """How a field is written and read."""
-
-    write: Callable[[Any], bytes]
-    read: Callable[[_Reader, str], Any]
-
-
-def _number(letter: str) -> _Kind:
-    size = struct.calcsize(">" + letter)
-
-    def read(reader: _Reader, field: str) -> Any:
-        return struct.unpack(">" + letter, reader.take(size, field))[0]
-
-    return _Kind(lambda value: struct.pack(">" + letter, value), read)
-
-
-def _fixed(size: int) -> _Kind:
-    def write(value: bytes) -> bytes:
-        if len(value) != size:
-            raise ValueError(f"{len(value)} bytes in a field of {size}")
-        return value
-
-    return _Kind(write, lambda reader, field: reader.take(size, field))
-
-
-def _bounded(most: int) -> _Kind:
-    def read(reader: _Reader, field: str) -> bytes:
-        (size,) = struct.unpack(">I", reader.take(4, field))
-        if size > most:
-            raise ProtocolRefused(f"{reader.what}: '{field}' has {size} bytes, at most {most}")
-        return reader.take(size, field)
-
-    return _Kind(lambda value: struct.pack(">I", len(value)) + value, read)
-
-
-def _text(most: int) -> _Kind:
-    raw = _bounded(most)
-
-    def read(reader: _Reader, field: str) -> str:
-        try:
-            return str(raw.read(reader, field).decode("utf-8"))
-        except UnicodeDecodeError:
-            raise ProtocolRefused(f"{reader.what}: '{field}' is not UTF-8 text") from None
-
-    return _Kind(lambda value: raw.write(value.encode()), read)
-
-
-def _list(item: _Kind, most: int) -> _Kind:
-    def write(values: Sequence[Any]) -> bytes:
-        return struct.pack(">I", len(values)) + b"".join(item.write(v) for v in values)
-
-    def read(reader: _Reader, field: str) -> tuple[Any, ...]:
-        (count,) = struct.unpack(">I", reader.take(4, field))
-        if count > most:
-            raise ProtocolRefused(f"{reader.what}: '{field}' has {count} entries, at most {most}")
-        return tuple(item.read(reader, field) for _ in range(count))
-
-    return _Kind(write, read)
-
-
-_U8, _U16, _U32, _U64, _F64 = map(_number, "BHIQd")
-_KEY = _fixed(KEY_BYTES)
-_SIGNATURE = _fixed(SIGNATURE_BYTES)
-_NAME, _KEY_OF_SUM = _text(256), _text(1024)
-_KINDS: dict[type, dict[str, _Kind]] = {}
-
-
-@dataclass_transform(frozen_default=True)
-class Message:
-    """Base of all messages. ``TAG`` tells them apart on the wire."""
-
-    TAG: ClassVar[int]
-    _SPEC: ClassVar[dict[str, _Kind]]
-
-    def __init_subclass__(cls) -> None:
-        dataclass(frozen=True, repr=False)(cls)
-
-    def to_bytes(self) -> bytes:
-        """The message as it is sent, signed and hashed: the tag's byte, then the fields in the
-        order of ``_SPEC``. There is one encoding of each message."""
-        parts = [kind.write(getattr(self, name)) for name, kind in self._SPEC.items()]
-        return bytes([self.TAG]) + b"".join(parts)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """The message in ``data``. Raises ProtocolRefused for anything but exactly one."""
-        what = cls.__name__
-        reader = _Reader(data, what)
-        (tag,) = reader.take(1, "tag")
-        if tag != cls.TAG:
-            raise ProtocolRefused(f"{what}: another message came (tag {tag})")
-        values = {name: kind.read(reader, name) for name, kind in cls._SPEC.items()}
-        if reader.place != len(data):
-            raise ProtocolRefused(f"{what}: {len(data) - reader.place} trailing bytes")
-        return cls(**values)
-
-    def __repr__(self) -> str:
-        """Names of the fields only: some hold shares of secrets."""
-        names = ", ".join(f.name for f in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({names})"
-
-
-def _nested(kind: type[Message], most: int) -> _Kind:
-    raw = _bounded(most)
-    return _Kind(
-        lambda value: raw.write(value.to_bytes()),
-        lambda reader, field: kind.from_bytes(raw.read(reader, field)),
-    )
+_U8, _U16, _U32, _U64, _F64 = map(number, "BHIQd")
+_KEY = fixed(KEY_BYTES)
+_SIGNATURE = fixed(SIGNATURE_BYTES)
+_NAME, _KEY_OF_SUM = text(256), text(1024)
 
 
 class HelloRequest(Message):
@@ -208,7 +93,7 @@ class GroupRequest(Message):
         "threshold": _U16,
         "survivors": _U16,
         "window": _U16,
-        "members": _list(_nested(Hello, 512), MOST_CLIENTS),
+        "members": list_of(nested(Hello, 512), MOST_CLIENTS),
     }
 
 
@@ -225,8 +110,8 @@ class BundleKeys(Message):
     _SPEC = {
         "group": _KEY,
         "name": _NAME,
-        "public_keys": _bounded(_MOST_KEYS),
-        "commitments": _bounded(_MOST_KEYS),
+        "public_keys": bounded(_MOST_KEYS),
+        "commitments": bounded(_MOST_KEYS),
         "ciphertexts": _KEY,
         "signature": _SIGNATURE,
     }
@@ -256,8 +141,8 @@ class Bundle(Message):
     ciphertexts: tuple[bytes, ...]
     TAG = 5
     _SPEC = {
-        "keys": _nested(BundleKeys, 8192),
-        "ciphertexts": _list(_bounded(_MOST_SHARES), MOST_CLIENTS),
+        "keys": nested(BundleKeys, 8192),
+        "ciphertexts": list_of(bounded(_MOST_SHARES), MOST_CLIENTS),
     }
 
     @staticmethod
@@ -275,8 +160,8 @@ class KeysRequest(Message):
     TAG = 6
     _SPEC = {
         "group": _KEY,
-        "digests": _list(_KEY, MOST_CLIENTS),
-        "bundles": _list(_nested(BundleKeys, 8192), MOST_CLIENTS),
+        "digests": list_of(_KEY, MOST_CLIENTS),
+        "bundles": list_of(nested(BundleKeys, 8192), MOST_CLIENTS),
     }
 
 
@@ -342,8 +227,8 @@ class UnmaskRequest(Message):
     _SPEC = {
         "group": _KEY,
         "index": _U32,
-        "survivors": _list(_U16, MOST_CLIENTS),
-        "ciphertexts": _list(_fixed(SHARE_BYTES), MOST_CLIENTS),
+        "survivors": list_of(_U16, MOST_CLIENTS),
+        "ciphertexts": list_of(fixed(SHARE_BYTES), MOST_CLIENTS),
     }
 
 
@@ -361,7 +246,7 @@ class Shares(Message):
         "group": _KEY,
         "index": _U32,
         "name": _NAME,
-        "shares": _list(_bounded(KEY_BYTES), MOST_CLIENTS),
+        "shares": list_of(bounded(KEY_BYTES), MOST_CLIENTS),
     }
 
 
@@ -375,8 +260,57 @@ class SumsLayout(Message):
     words: tuple[str, ...]
     TAG = 12
     _SPEC = {
-        "names": _list(_KEY_OF_SUM, 100_000),
-        "shapes": _list(_list(_U32, 8), 100_000),
+        "names": list_of(_KEY_OF_SUM, 100_000),
+        "shapes": list_of(list_of(_U32, 8), 100_000),
         "bits": _U8,
-        "words": _list(_KEY_OF_SUM, 100_000),
+        "words": list_of(_KEY_OF_SUM, 100_000),
     }
+
+
+class DealRequest(Message):
+    """``members``: everyone's Hello, in the order of names; the first of them is asked."""
+
+    session: bytes
+    members: tuple[Hello, ...]
+    TAG = 13
+    _SPEC = {"session": _KEY, "members": list_of(nested(Hello, 512), MOST_CLIENTS)}
+
+
+class Deal(Message):
+    """A key of the members, which the first of them drew. ``sealed``: for each, in their order, 32
+    bytes and a tag, under a key of the two that ``salt`` makes this deal's own."""
+
+    session: bytes
+    members: tuple[Hello, ...]
+    salt: bytes
+    sealed: tuple[bytes, ...]
+    signature: bytes
+    TAG = 14
+    _SPEC = {
+        "session": _KEY,
+        "members": list_of(nested(Hello, 512), MOST_CLIENTS),
+        "salt": _KEY,
+        "sealed": list_of(fixed(KEY_BYTES + 16), MOST_CLIENTS),
+        "signature": _SIGNATURE,
+    }
+
+    def signed(self, run: str) -> bytes:
+        """The bytes under the signature, of a deal in this run."""
+        members = digest("deal members", *(one.to_bytes() for one in self.members))
+        sealed = digest("deal sealed", *self.sealed)
+        return digest("deal", self.session, run.encode(), members, self.salt, sealed)
+
+
+class Dealt(Message):
+    """``key``: the name of the key that this hospital now holds."""
+
+    key: bytes
+    name: str
+    signature: bytes
+    TAG = 15
+    _SPEC = {"key": _KEY, "name": _NAME, "signature": _SIGNATURE}
+
+    @staticmethod
+    def signed(key: bytes, name: str) -> bytes:
+        """The bytes under the signature."""
+        return digest("dealt", key, name.encode())

@@ -10,6 +10,7 @@ from wardround.common.secagg import messages as wire
 
 _PARTY, _CHECKS = "client.secagg.party.SecureClient", "client.secagg.checks"
 _GROUP = f"{_CHECKS}.check_group"
+_HOLDER = "common.secagg.group_key.Holder"
 _TERMS = "client.secagg.asked.Terms.check"
 _SAFE = (
     "safe with its own `colluding`: worked out from the proof's conditions (`common.secagg.safety`)"
@@ -86,6 +87,28 @@ SENT: dict[type[wire.Message], dict[str, Decided]] = {
             "aggregation",
             f"{_PARTY}.unmask",
         ),
+    },
+    wire.DealRequest: {
+        "session": position("the present one", f"{_HOLDER}._check_members"),
+        "members": keys(
+            "distinct, in the roster, each signed for this session, itself the first, no fewer "
+            "than `min_cohort`",
+            f"{_HOLDER}._check_members",
+        ),
+    },
+    wire.Deal: {
+        "session": position("the present one", f"{_HOLDER}._check_members"),
+        "members": keys(
+            "distinct, in the roster, each signed for this session, its own among them, no fewer "
+            "than `min_cohort`",
+            f"{_HOLDER}._check_members",
+        ),
+        "salt": keys("signed by the first of the members, for this run", f"{_HOLDER}.take"),
+        "sealed": keys(
+            "one for each member; signed by the first of them, its own opens under the key of both",
+            f"{_HOLDER}.take",
+        ),
+        "signature": keys("of the first member's key in the roster", f"{_HOLDER}.take"),
     },
     wire.SumsLayout: {
         "names": derived("of sums that it has itself", "client.secagg.masking.mask_sums"),

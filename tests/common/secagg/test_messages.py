@@ -20,6 +20,7 @@ modest = settings(deadline=None, max_examples=60)
 key = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
 signature = st.binary(min_size=SIGNATURE_BYTES, max_size=SIGNATURE_BYTES)
 share = st.binary(min_size=SHARE_BYTES, max_size=SHARE_BYTES)
+sealed = st.binary(min_size=KEY_BYTES + 16, max_size=KEY_BYTES + 16)
 name = st.text(max_size=20)
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 
@@ -48,6 +49,9 @@ SOME = {
     "SumsLayout": st.builds(
         wire.SumsLayout, several(name), several(several(u32)), u8, several(name)
     ),
+    "DealRequest": st.builds(wire.DealRequest, key, several(hello)),
+    "Deal": st.builds(wire.Deal, key, several(hello), key, several(sealed), signature),
+    "Dealt": st.builds(wire.Dealt, key, name, signature),
 }
 ANY = st.one_of(*SOME.values())
 CLASSES: dict[str, type[wire.Message]] = {name: getattr(wire, name) for name in SOME}
