@@ -15,6 +15,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from wardround.client.data.hospital import Hospital
+from wardround.client.joint.answer import answer_letters
 from wardround.client.privacy.round import announced_sizes
 from wardround.client.requests.buffered import send_kept
 from wardround.client.requests.job import TrainingJob
@@ -96,6 +97,7 @@ def create_client_app(
     app.query("describe")(answering(partial(describe, told)))
     app.query("statistics")(answering(statistics))
     app.query("sums")(answering(answer_step))
+    app.query("letters")(answering(answer_letters))
     app.query("layout")(answering(partial(layout, models)))
     app.query("hello")(answering(answer_with(SecureClient.hello)))
     app.query("group")(answering(answer_with(SecureClient.bundle)))
@@ -127,7 +129,8 @@ def describe(
     if not hospital.simulated:  # a simulation tells all hospitals' lines itself
         for line in warnings:
             log.warning(line)
-    hidden = is_secure(hospital) or hospital.config.privacy.enabled
+    joint = hospital.config.procedure.joint
+    hidden = joint or is_secure(hospital) or hospital.config.privacy.enabled
     shown = [] if hidden else [*map(told, warnings)]
     if len(shown) > MOST_WARNINGS:
         rest = len(shown) - MOST_WARNINGS + 1

@@ -28,6 +28,11 @@ class ClientState:
     def __init__(self, records: RecordDict) -> None:
         self._records = records
 
+    @property
+    def records(self) -> RecordDict:
+        """As they are stored."""
+        return self._records
+
     def load(self, name: str, state_round: int) -> Arrays | None:
         """The arrays called ``name`` as they were after ``state_round``; None if there are none."""
         record = self._records.get(f"{name}{_SEPARATOR}{state_round}")

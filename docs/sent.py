@@ -14,7 +14,7 @@ from typing import NamedTuple
 from wardround.common import protocol
 from wardround.common.decided import Decided
 from wardround.common.manifest import sent as of_manifest
-from wardround.common.protocol.message import SentArrays, Value
+from wardround.common.protocol.message import SentArrays, SentValues, Value
 from wardround.common.secagg import sent as of_secagg
 from wardround.common.transport import sent as of_frames
 
@@ -30,6 +30,7 @@ REQUESTS = {
     "strategy": "train",
     "evaluate": "evaluate",
     "masked": "with secure aggregation",
+    "letters": "query.letters",
     "results": "query.study_file, query.study_ended",
 }
 """The messages that what is declared in a module of ``common/protocol`` stands in."""
@@ -50,7 +51,8 @@ def requests() -> Iterator[Sent]:
     for name in (*REQUESTS, *sorted(names - set(REQUESTS))):
         module = importlib.import_module(f"{protocol.__name__}.{name}")
         for one in vars(module).values():
-            if not isinstance(one, Value | SentArrays) or one.decided is None or id(one) in seen:
+            sent = isinstance(one, Value | SentArrays | SentValues)
+            if not sent or one.decided is None or id(one) in seen:
                 continue
             seen.add(id(one))
             key = f"/{one.key}" if isinstance(one, Value) else "/*"

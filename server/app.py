@@ -8,6 +8,7 @@ from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from wardround.common.flower.hosting import RUN_ID, SERVER_NODE_ID, HostGrid, quiet_flower
+from wardround.server.joint.driver import JointRun
 from wardround.server.rounds.federation import Federation, FederationOutcome
 from wardround.server.rounds.parts import FederationParts
 from wardround.server.rounds.stepping import Answered, Stepping
@@ -56,7 +57,8 @@ def run_procedure(parts: FederationParts, grid: HostGrid) -> Answered:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         quiet_flower()
-        answers.append(Stepping(parts).run(grid))
+        joint = parts.config.procedure.joint
+        answers.append(JointRun(parts).run(grid) if joint else Stepping(parts).run(grid))
 
     app(grid, _context())
     return answers[0]

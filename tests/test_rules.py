@@ -21,6 +21,8 @@ FLOWER = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strate
 HOST = "common/flower/hosting.py"
 HANDLES_FLOWER = {
     "common/flower": "records, bytes, hosts: the others have Flower's handles from here",
+    "common/durable/records.py": "records on disk",
+    "common/joint/seat.py": "what a party must not forget, in its host's records",
     "common/process/logs.py": "what Flower has done to the log",
     "common/protocol": "typed messages",
     "common/secagg/content.py": "the digest of a request as it came",
@@ -29,6 +31,7 @@ HANDLES_FLOWER = {
     "client/state.py": "what a context remembers",
     "server/app.py": "the server's app",
     "server/gathering": "between the strategy's messages and ours",
+    "server/joint": "between parties, who are asked one by one",
     "server/strategies": "Flower's strategies, and ours behind the same interface",
     "server/transport": "a grid over connections",
     "simulations/clients.py": "a grid in one process",

@@ -81,10 +81,12 @@ class Units:
 
 @dataclass(frozen=True)
 class Keys:
-    """For secure aggregation: a hospital's long-term key, and every hospital's public key."""
+    """A hospital's long-term key, every hospital's public key, and the server's (b'' where none is
+    needed)."""
 
     identity: Identity | None = None
     roster: Roster = field(default_factory=dict)
+    coordinator: bytes = b""
 
 
 Evaluation = Literal["every_round", "last", "none"]
@@ -146,6 +148,8 @@ class Place:
     held_out: str = ""
     source: str = ""
     finished: Callable[[], FinishedModel] = _no_model
+    study: str = ""
+    links: Any = None
 
 
 class Hospital:
@@ -181,6 +185,7 @@ class Hospital:
         self.share, self.on_failure = place.share, place.on_failure
         self.tells_failures, self.held_out = place.tells_failures, place.held_out
         self.source, self._finished = place.source, place.finished
+        self.study, self.links, self.coordinator = place.study, place.links, keys.coordinator
         self.plan = Plan.of_settings(self.config)
         self.totals: Sums = {}
         self.working: dict[str, Any] = {}

@@ -15,13 +15,13 @@ from wardround.client.data.plan import Plan
 from wardround.client.data.watch import DataWatch, Lines
 from wardround.client.data.witness import Witness
 from wardround.client.privacy.round import announced_sizes
-from wardround.client.process.store import DurableState
 from wardround.client.process.workplace import Workplace
 from wardround.client.requests.own_model import FOLDER
 from wardround.client.results.own import own_figures
 from wardround.client.site.terms import Terms
 from wardround.client.sources.kept import KeptData
 from wardround.client.state import ClientState
+from wardround.common.durable.records import DurableState
 from wardround.common.flower.hosting import CLIENT_NODE_ID, Context, Message, become_client
 from wardround.common.manifest.manifest import Manifest
 from wardround.common.protocol.model import round_of

@@ -38,7 +38,7 @@ from wardround.common.transport.mailbox import Mailbox
 
 log = logging.getLogger("wardround.client")
 
-_KEPT = {m.TRAIN, m.BEGIN, m.EVALUATE, m.STATISTICS, m.SUMS, m.UNMASK}
+_KEPT = {m.TRAIN, m.BEGIN, m.EVALUATE, m.STATISTICS, m.SUMS, m.LETTERS, m.UNMASK}
 """Answers that are kept: work, or promises, that must not be made twice."""
 
 
@@ -64,7 +64,7 @@ class Guard(Protocol):
 
 
 _MOST_AT_ONCE = 8
-_LARGE = {m.TRAIN, m.BEGIN, m.EVALUATE, m.STATISTICS, m.SUMS}
+_LARGE = {m.TRAIN, m.BEGIN, m.EVALUATE, m.STATISTICS, m.SUMS, m.LETTERS}
 """Requests that may carry a model or totals."""
 MOST_SMALL_BYTES = MOST_BYTES + (1 << 16)
 """Of all others: a manifest in its envelope is the largest."""
@@ -259,7 +259,7 @@ class Responder:
                 content, protection = self._guard.admit(work.content), "none"
             else:
                 self._guard.may_begin(start.type, work.content)
-                if start.type == m.SUMS or is_work(start.type, work.content):
+                if start.type in (m.SUMS, m.LETTERS) or is_work(start.type, work.content):
                     self._guard.may_spend()
                 reply = self._run_app(work)
                 if reply.has_error():

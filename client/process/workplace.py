@@ -75,6 +75,7 @@ class Workplace:
             self.hospital.forget()  # its rows needn't be here twice
             self._make(terms)
         self.hospital.roster = terms.roster
+        self.hospital.coordinator = terms.kit.description.server
         return others
 
     def _make(self, terms: Terms) -> None:
@@ -101,7 +102,7 @@ class Workplace:
                 before=lambda: self._data.left_out,
                 without=lambda raw: self._without(task, raw),
             ),
-            keys=Keys(kit.identity, terms.roster),
+            keys=Keys(kit.identity, terms.roster, kit.description.server),
             place=Place(
                 ledger_path=ledger_of(terms.site, kit.folder),
                 witness=self._witness,
@@ -113,6 +114,7 @@ class Workplace:
                 held_out=key_digest(key),
                 source=terms.data.words if terms.study else "",
                 finished=lambda: named_model(terms),
+                study=terms.study.name if terms.study else kit.description.federation,
             ),
         )
         hospital.parts()

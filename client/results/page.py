@@ -31,6 +31,7 @@ _PROTECTIONS = {
     "none": "in plain",
     "sizes": "numbers of rows or steps",
     "noised": "with noise of differential privacy",
+    "sealed": "sealed for another party of the plan",
     "masked": "masked: the server learns the sum over hospitals only",
     "masked+noised": "masked, with noise of differential privacy",
     "keys": "keys, signatures, names: nothing of the data",

@@ -39,6 +39,7 @@ _BEFORE_MODEL = {
     m.GROUP,
     m.KEYS,
     m.LAYOUT,
+    m.LETTERS,
     m.STATISTICS,
     m.SUMS,
     m.UNMASK,
@@ -238,7 +239,12 @@ def _check_array(leaf: Leaf, array: Array, place: Place) -> None:
 
 
 def _check_bytes(leaf: Leaf, value: bytes, place: Place) -> None:
-    if leaf.shape is not None:
+    if leaf.protection == "sealed" and leaf.shape is not None:  # no more, as a letter's size varies
+        if len(value) > leaf.shape[0]:
+            raise PolicyRefused(
+                f"{_where(place)} has {len(value)} bytes, the manifest has {leaf.shape[0]} at most"
+            )
+    elif leaf.shape is not None:
         if len(value) != leaf.shape[0]:
             raise PolicyRefused(
                 f"{_where(place)} has {len(value)} bytes, the manifest has {leaf.shape[0]}"

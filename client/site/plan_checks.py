@@ -16,7 +16,9 @@ from wardround.common.compression.scales import SCALES
 from wardround.common.config.covers import noised_sums
 from wardround.common.config.load import Config
 from wardround.common.errors import PolicyRefused
+from wardround.common.joint.known import make_joint
 from wardround.common.manifest.leaves import (
+    joint_leaves,
     moved_protection,
     preparation_leaves,
     procedure_leaves,
@@ -145,6 +147,10 @@ def _check_leaves(manifest: Manifest, config: Config) -> None:
     if config.procedure.trains:
         noised, buffered = noised_sums(config), config.federation.buffered
         expected = preparation_leaves(secure, privacy, list(records), statistics, noised, buffered)
+    elif config.procedure.joint:
+        joint = make_joint(config)
+        _same("parties", list(joint.parties), list(manifest.roster), _KIT)
+        expected = joint_leaves(joint, privacy)
     else:
         expected = procedure_leaves(secure, privacy)
     found = set(manifest.leaves)

@@ -34,6 +34,7 @@ _WORDS: dict[Protection, str] = {
     "none": "nothing protects it from the server",
     "sizes": "nothing protects it; numbers of rows or steps, names and shapes only",
     "noised": "it carries the noise of differential privacy",
+    "sealed": "for another party of the plan: the server carries it and can't read it",
     "masked": "the server learns the sum over hospitals only",
     "masked+noised": "the server learns a sum over hospitals only, and noise is in it",
     "keys": "no data is in it: keys, signatures, names",

@@ -12,13 +12,14 @@ letters and secret it makes the same bytes, so that one that was killed goes on 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
 from wardround.common.config.load import Config
+from wardround.common.errors import ConfigError
 from wardround.common.tasks.base import Task
 
 COORDINATOR = "coordinator"
@@ -90,6 +91,19 @@ class Party(ABC):
         given: an array that is the same object isn't written again."""
 
 
+def check_parties(procedure: JointProcedure, hospitals: Sequence[str]) -> None:
+    """Raise ConfigError unless just these hospitals are the procedure's parties."""
+    lacking = sorted(set(procedure.parties) - set(hospitals))
+    beside = sorted(set(hospitals) - set(procedure.parties))
+    if lacking or beside:
+        what = f"has no hospital '{lacking[0]}'" if lacking else f"has '{beside[0]}' too"
+        raise ConfigError(
+            f"the parties of '{procedure.name}' are {', '.join(procedure.parties)}, and the "
+            f"federation {what}",
+            mend="name in [task.parties] all hospitals that take part, and no other",
+        )
+
+
 class JointProcedure(ABC):
     """A joint procedure; one object for both sides, made of the same settings.
 
@@ -128,6 +142,10 @@ class JointProcedure(ABC):
     @abstractmethod
     def party(self, me: Me) -> Party:
         """A hospital's half. Raises DataError by place, JointRefused."""
+
+    def published(self, told: Mapping[str, str]) -> Mapping[str, str]:
+        """At the server, of what was told: the texts of all files that are published, by name."""
+        return told
 
     def coordinator(self, me: Me) -> Party:
         """The server's half, where it has one."""

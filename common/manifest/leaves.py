@@ -11,6 +11,7 @@ promises something else than the hospital's own program would do.
 | query.layout   |                                          | names and shapes of sums      |
 | statistics     | sums of any name                         | one masked vector of them     |
 | sums           | sums of any name                         | one masked vector of them     |
+| letters        | sealed letters, texts that are told      | the same                      |
 | train          | arrays, the strategy's records, metrics  | one masked vector of all that |
 | train.begin    | that it is done, in a buffered run       | the same                      |
 | evaluate       | metric sums of any name                  | one masked vector of them     |
@@ -29,10 +30,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from wardround.common.compression.scales import layers
 from wardround.common.compression.writing import words_layout
 from wardround.common.flower.arrays import Layout
+from wardround.common.joint.party import COORDINATOR, JointProcedure
 from wardround.common.protocol import names as m
 from wardround.common.protocol.describe import DescribeReply
 from wardround.common.protocol.kept import BeginReply
 from wardround.common.protocol.leaf import Leaf, Protection
+from wardround.common.protocol.letters import LettersReply
 from wardround.common.protocol.masked import KeyReply, vector_leaf
 from wardround.common.protocol.statistics import sums_leaves
 from wardround.common.protocol.sums import SumsReply
@@ -87,6 +90,14 @@ def procedure_leaves(secure: SecureAggregationTable, privacy: PrivacyTable) -> t
     if secure.enabled:
         leaves += KeyReply.leaves()
     return (*leaves, *SumsReply.leaves(secure, privacy, OWN_NAMES))
+
+
+def joint_leaves(procedure: JointProcedure, privacy: PrivacyTable) -> tuple[Leaf, ...]:
+    """Of a joint procedure: who a hospital is, letters to other parties, and what is told."""
+    names = [*procedure.parties, *([COORDINATOR] if procedure.has_coordinator else [])]
+    letters = LettersReply.leaves(dict.fromkeys(names, procedure.letter_bytes), procedure.told)
+    hidden = SecureAggregationTable(enabled=True)
+    return (*DescribeReply.leaves(hidden, privacy), *letters)
 
 
 def training_leaves(

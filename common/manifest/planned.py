@@ -11,6 +11,7 @@ from pathlib import Path
 from wardround.common.config.covers import covered
 from wardround.common.config.load import Config
 from wardround.common.errors import TaskError
+from wardround.common.joint.known import make_joint
 from wardround.common.manifest.manifest import Versions
 from wardround.common.procedures.known import steps_of
 from wardround.common.settings import OWN_PRIVACY, PrivacyTable, SecureAggregationTable
@@ -43,7 +44,9 @@ def planned_rounds(config: Config) -> int:
 
 
 def planned_steps(config: Config) -> int:
-    """The most steps of a procedure; 0 of training."""
+    """The most steps of a procedure; 0 of training. Of a joint one the first is for keys."""
+    if config.procedure.joint:
+        return make_joint(config).most_steps + 1
     return 0 if config.procedure.trains else steps_of(config)
 
 

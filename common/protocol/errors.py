@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from wardround.common.errors import (
     DescriptionExpired,
+    JointRefused,
     NotEvaluating,
     PlanRejected,
     PrivacyRefused,
@@ -37,6 +38,7 @@ class Code(IntEnum):
     EXPIRED : the signed description that the hospital has isn't in force by its clock
     WAITING : a person at the hospital hasn't decided on the run's plan yet
     OVER : the study is over at the hospital: by its clock, or since it was told so
+    JOINT_ENDS : a joint procedure ends at it: what it got, or has, allows no other step
     """
 
     FAILED = 2
@@ -49,6 +51,7 @@ class Code(IntEnum):
     EXPIRED = 1007
     WAITING = 1008
     OVER = 1009
+    JOINT_ENDS = 1010
 
 
 _OF = {
@@ -61,6 +64,7 @@ _OF = {
     DescriptionExpired: Code.EXPIRED,
     WaitsForApproval: Code.WAITING,
     StudyIsOver: Code.OVER,
+    JointRefused: Code.JOINT_ENDS,
 }
 
 

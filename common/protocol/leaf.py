@@ -15,12 +15,13 @@ from wardround.common.settings import Table
 ANY = "*"
 """The name of a leaf that stands for every name."""
 
-Protection = Literal["none", "sizes", "noised", "masked", "masked+noised", "keys"]
+Protection = Literal["none", "sizes", "noised", "sealed", "masked", "masked+noised", "keys"]
 """From weak to strong.
 
 none : as it is
 sizes : numbers of rows or steps, or names and shapes of sums
 noised : noise of differential privacy is on it
+sealed : for another party that the plan names; the server carries it, and can't read it
 masked : the server learns the sum over hospitals only
 masked+noised : and noise is on that
 keys : the protocol's own: keys, shares, signatures, names, constants. Nothing of the data
@@ -29,6 +30,7 @@ PROTECTIONS: tuple[Protection, ...] = (
     "none",
     "sizes",
     "noised",
+    "sealed",
     "masked",
     "masked+noised",
     "keys",

@@ -148,6 +148,15 @@ class SentArrays:
 
 
 @dataclass(frozen=True)
+class SentValues(Generic[T]):
+    """A record of a request whose keys are the sender's: each value of one kind."""
+
+    record: str
+    kind: Kind[T]
+    decided: Decided
+
+
+@dataclass(frozen=True)
 class Words:
     """How what is wrong with a message is said, and the error that it is.
 
@@ -205,6 +214,18 @@ class Came:
         if not isinstance(record, ArrayRecord):
             raise self.words.lacks(sent.record)
         return record
+
+    def every(self, sent: SentValues[T], most: int) -> dict[str, T]:
+        """The values of a record, at most so many; none where it isn't there."""
+        if sent.record not in self.content:
+            return {}
+        found: dict[str, T] = {}
+        for key, value in self.config(sent.record).items():
+            taken = sent.kind.take(value)
+            if taken is None or len(found) >= most:
+                raise self.words.lacks(sent.record)
+            found[key] = taken
+        return found
 
     def take(self, value: Value[T]) -> T:
         """A value that must be there."""

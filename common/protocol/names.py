@@ -8,6 +8,7 @@ Which request and reply is what is said by their classes:
 | query.describe                      | ``DescribeRequest``   | ``DescribeReply``   |
 | query.statistics                    | ``StatisticsRequest`` | ``StatisticsReply`` |
 | query.sums                          | ``SumsRequest``       | ``SumsReply``       |
+| query.letters                       | ``LettersRequest``    | ``LettersReply``    |
 | query.hello, .group, .keys, .unmask | ``KeyRequest``        | ``KeyReply``        |
 | query.layout                        | ``LayoutRequest``     | ``KeyReply``        |
 | train                               | ``TrainRequest``      | ``TrainReply``      |
@@ -30,7 +31,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from wardround.common.flower.stored import array_bytes
 
 R = TypeVar("R", ArrayRecord, MetricRecord, ConfigRecord)
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of this vocabulary; both sides must speak the same."""
 
 MANIFEST = "query.manifest"
@@ -39,6 +40,8 @@ DESCRIBE = "query.describe"
 STATISTICS = "query.statistics"
 SUMS = "query.sums"
 """A step of a procedure that isn't training (``common/procedures``)."""
+LETTERS = "query.letters"
+"""A step of a joint procedure (``common/joint``)."""
 HELLO = "query.hello"
 GROUP = "query.group"
 KEYS = "query.keys"

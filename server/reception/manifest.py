@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wardround.common.compression.scales import SCALES
 from wardround.common.config.covers import noised_sums
 from wardround.common.config.load import Config
+from wardround.common.joint.known import make_joint
+from wardround.common.joint.party import check_parties
 from wardround.common.judgement.judge import check_judgement
 from wardround.common.manifest.leaves import (
+    joint_leaves,
     preparation_leaves,
     procedure_leaves,
     training_leaves,
@@ -112,7 +116,7 @@ def preparation_manifest(
         secure_aggregation=secure,
         compression=config.compression,
         roster=roster,
-        leaves=_leaves(config, task, plan, secure, privacy),
+        leaves=_leaves(config, task, plan, secure, privacy, roster),
     )
 
 
@@ -122,6 +126,7 @@ def _leaves(
     plan: StrategyPlan,
     secure: SecureAggregationTable,
     privacy: PrivacyTable,
+    roster: Sequence[str],
 ) -> tuple[Leaf, ...]:
     """What leaves a hospital in stage 1."""
     check_named(config)
@@ -131,6 +136,10 @@ def _leaves(
         statistics = phases_of(config, task) > 0
         noised, buffered = noised_sums(config), config.federation.buffered
         return preparation_leaves(secure, privacy, records, statistics, noised, buffered)
+    if config.procedure.joint:
+        joint = make_joint(config, task)
+        check_parties(joint, roster)
+        return joint_leaves(joint, privacy)
     make_procedure(config, task)  # what doesn't go together is said before anybody is asked
     return procedure_leaves(secure, privacy)
 

@@ -24,6 +24,7 @@ from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.tasks.base import Task
 from wardround.common.tasks.data.reading.read import left_beside
 from wardround.common.tasks.data.shards import visible
+from wardround.common.trust.identity import Identity
 from wardround.server.members.lazy import VirtualMembers
 from wardround.simulations.population.feature_noise import NoisyShard
 from wardround.simulations.population.identities import Identities, fresh_identities
@@ -59,12 +60,14 @@ class Population:
     names : in the order of the hospitals' numbers
     titles : what a hospital's file or folder is called, by name, where that is something else
     outside : hospitals that take no part (``simulation.leave_out``); none of ``names``
+    coordinator : the server's own key, of a joint procedure
     members : what the server is told of a virtual population; None for any other
     keep : how many virtual clients stay in memory; None for hospitals that all stay
     notes : what of the data is no hospital's, one line each
     """
 
     members: VirtualMembers | None = None
+    coordinator: Identity | None = None
     keep: int | None = None
 
     def __init__(
@@ -172,7 +175,9 @@ class Population:
     def _make(self, shards: dict[str, Callable[[], Any]]) -> dict[str, Hospital]:
         """The hospitals of these shards; with keys if the configuration needs them."""
         identities: Identities = {}
-        if self.config.secure_aggregation.enabled or self.config.privacy.enabled:
+        if joint := self.config.procedure.joint:
+            self.coordinator = Identity.generate()
+        if joint or self.config.secure_aggregation.enabled or self.config.privacy.enabled:
             identities = self._identities(list(shards))
             self.roster = {name: identity.public for name, identity in identities.items()}
         hospitals = {}
@@ -180,8 +185,17 @@ class Population:
             shard = OwnShard(name, self.task, self.config, open_shard)
             hospitals[name] = Hospital(
                 self._with_noise(shard, number, len(shards)),
-                keys=Keys(identities.get(name), self.roster),
-                place=Place(simulated=True, tells_failures=True, finished=self._finished_model),
+                keys=Keys(
+                    identities.get(name),
+                    self.roster,
+                    self.coordinator.public if self.coordinator else b"",
+                ),
+                place=Place(
+                    simulated=True,
+                    tells_failures=True,
+                    finished=self._finished_model,
+                    study=self.config.federation.name,
+                ),
             )
         return hospitals
 

@@ -20,12 +20,15 @@ from wardround.common.durable.files import writing
 from wardround.common.durable.lock import take_lock
 from wardround.common.errors import ConfigError, WardroundError
 from wardround.common.export.finished import finished_model
+from wardround.common.joint.known import make_joint
+from wardround.common.joint.party import check_parties
 from wardround.common.model.torch_state import with_ordinary_torch
 from wardround.common.procedures.known import make_procedure
 from wardround.common.procedures.procedure import FinishedModel
 from wardround.common.run.directory import RunDirectory
 from wardround.common.run.report import report_run
 from wardround.common.settings import DESCRIBE, TRAIN, ProcedureTable
+from wardround.common.tasks.base import Task
 from wardround.server.app import run_procedure
 from wardround.server.observer import Observer
 from wardround.server.rounds.parts import FederationParts
@@ -104,10 +107,7 @@ def analyse(
     settings = asking(load(config, overrides, resume))
     observer.begins([settings.privacy.sentence, *settings.notes])
     task = make_task(settings)
-    model = _model(settings)
-    make_procedure(settings, task, model)  # what doesn't go together is said before data are read
-    population = Population(settings, task)
-    check_min_clients(settings, len(population.names))
+    population = _population(settings, task)
     run = new_run(settings) if resume is None else RunDirectory.open(Path(resume))
     population.keep_ledgers(run.ledgers)
     go_on = f"go on with --resume {run.path}"
@@ -124,6 +124,19 @@ def analyse(
         answered = _ask(settings, population, run, observer, go_on)
         report_run(run)
     return Analysis(run.path, settings, answered.hospitals, _decoded(answered.files))
+
+
+def _population(config: Config, task: Task[Any]) -> Population:
+    """What doesn't go together is said before data are read. Raises ConfigError."""
+    if config.procedure.joint:
+        joint = make_joint(config, task)
+        population = Population(config, task)
+        check_parties(joint, population.names)
+        return population
+    make_procedure(config, task, _model(config))
+    population = Population(config, task)
+    check_min_clients(config, len(population.names))
+    return population
 
 
 def _names_one(config: Path | str | None) -> bool:
@@ -170,6 +183,7 @@ def _ask(
         roster=population.roster,
         host=scenario.host(go_on=go_on),
         keep_journal=False,  # its hospitals end with it, and their keys
+        identity=population.coordinator,
     )
     try:
         return run_procedure(parts, InProcessGrid(clients, Sequential(), population.members))

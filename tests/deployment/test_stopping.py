@@ -91,7 +91,7 @@ def test_full_disks_cost_attempts_and_nothing_else(tmp_path: Path, undisturbed: 
     )
     store = (
         "fail_writes",
-        {"place": "wardround.client.process.store:DurableState.save", "count": 2, "after": 6},
+        {"place": "wardround.common.durable.records:DurableState.save", "count": 2, "after": 6},
     )
     spool = (
         "fail_writes",

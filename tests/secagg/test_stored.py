@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.secagg.driver import Federation
-from wardround.client.process.store import DurableState
 from wardround.client.secagg.state import Memory, Session
 from wardround.client.state import ClientState
+from wardround.common.durable.records import DurableState
 from wardround.common.errors import ProtocolRefused
 
 SESSION = Session(b"s" * 32, b"x" * 32, b"hello", 3)

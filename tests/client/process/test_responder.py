@@ -17,8 +17,8 @@ from flwr.clientapp import ClientApp
 
 from wardround.client.process.answers import Answers
 from wardround.client.process.responder import Responder
-from wardround.client.process.store import DurableState
 from wardround.common.audit.log import AuditLog
+from wardround.common.durable.records import DurableState
 from wardround.common.errors import PlanRejected, PolicyRefused, ReplyRefused
 from wardround.common.flower.arrays import encode_arrays
 from wardround.common.flower.content import decode_content, encode_content

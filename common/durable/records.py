@@ -1,5 +1,5 @@
-"""What a hospital's process remembers, on disk: Flower's ``Context.state``, saved before an answer
-leaves.
+"""Flower's records on disk: what a hospital's process remembers (``Context.state``), saved before
+an answer leaves, and what a server carries between the parties of a joint procedure.
 
 Keys and counters of secure aggregation, control variates and personal layers lie in records of a
 ``RecordDict``. Only records that were replaced are written again, each to a file of its own; the
@@ -13,11 +13,12 @@ import io
 import json
 from pathlib import Path
 
+from flwr.app import RecordDict
+
 from wardround.common.durable.private import private_folder, write_private
 from wardround.common.durable.versioned import Format
 from wardround.common.errors import ProvisionError, TransportError
 from wardround.common.flower.content import Record, decode_content, encode_content
-from wardround.common.protocol.message import Content
 
 _INDEX = "index.json"
 _LOST = "keys of open rounds and personal layers are then lost"
@@ -34,7 +35,7 @@ class DurableState:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         private_folder(folder)
-        self.records = Content()
+        self.records = RecordDict()
         self._files: dict[str, str] = {}
         self._saved: dict[str, Record] = {}
         self._number = 0
@@ -58,7 +59,7 @@ class DurableState:
             if name in changed:
                 self._number += 1
                 files[name] = f"{self._number:08d}.record"
-                body = encode_content(Content({name: record}))
+                body = encode_content(RecordDict({name: record}))
                 write_private(self._folder / files[name], body.read(0, body.size_bytes))
             else:
                 files[name] = self._files[name]

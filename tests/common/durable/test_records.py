@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from wardround.client.process.store import DurableState
 from wardround.client.state import ClientState
+from wardround.common.durable.records import DurableState
 from wardround.common.errors import ProvisionError
 from wardround.common.flower.arrays import encode_arrays
 
