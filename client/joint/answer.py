@@ -59,7 +59,7 @@ def _seat(hospital: Hospital, state: ClientState) -> Seat:
 
     def keep(turn: Turn, session: bytes) -> None:
         if turn.kept and hospital.links is not None:
-            hospital.links.keep(hospital, turn.kept, session)
+            hospital.links.keep(session, turn.kept, rows_of(hospital).keys)
 
     who = Who(hospital.name, hospital.identity, roster, fresh, keep)
     setting = Setting.of(hospital.config, procedure, hospital.plan.run)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from wardround.common.config.load import Config
 from wardround.common.errors import ConfigError
+from wardround.common.joint.links import Links
 from wardround.common.tasks.base import Task
 
 COORDINATOR = "coordinator"
@@ -66,7 +67,7 @@ class Me:
     session: bytes
     rows: Any
     study: str = ""
-    links: Any = None
+    links: Links | None = None
     workers: int = 1
     state: State | None = None
 
