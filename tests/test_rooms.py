@@ -21,7 +21,7 @@ ORDER = {
     "common": (
         "address bfloat16 decided errors figures mapped memory mends offline_page rng text "
         "versions",
-        "flower names",
+        "flower identifiers names",
         "durable settings transport",
         "protocol tasks",
         "calibration config drift trees",

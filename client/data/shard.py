@@ -94,7 +94,7 @@ class OwnShard:
         return None
 
     def open(self) -> Opened:
-        raw = self.open_shard()
+        raw = self.task.at(self.open_shard(), self.name)
         if self.task.size(raw) == 0:
             raise DataError("the shard has no usable rows; check the data path", who=self.name)
         left_out = tuple(str(one) for one in added([*self.before(), *self.task.left_out(raw)]))

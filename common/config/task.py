@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from wardround.common.config.joint import check_joint
 from wardround.common.config.load import Config
 from wardround.common.settings import DESCRIBE, STATISTICS
 from wardround.common.tasks import built_in, load_task
@@ -25,6 +26,7 @@ def make_task(config: Config) -> Task[Any]:
     except ValidationError as error:
         model = None if ":" in name else built_in(name).options_model
         raise config.options_error(error, "task.", model) from None
+    check_joint(config, task)
     if config.procedure.name not in (STATISTICS, DESCRIBE) and options.get("kind") == "none":
         raise config.error(
             "task.kind",

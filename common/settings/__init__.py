@@ -57,6 +57,7 @@ from wardround.common.settings.run import (
 )
 from wardround.common.settings.statistics import StatisticsOptions
 from wardround.common.settings.task import (
+    LINKED,
     TASK_PATHS,
     TaskTable,
     absolute_paths,
@@ -118,6 +119,7 @@ __all__ = [
     "SimulationTable",
     "StrategyTable",
     "StudyTable",
+    "LINKED",
     "TASK_PATHS",
     "TRAIN",
     "Table",

@@ -8,8 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from wardround.common.identifiers import VERSION
 from wardround.common.settings.base import PathText
 from wardround.common.settings.key_errors import WrongKey
+
+LINKED = "linked"
+"""The task of joint procedures."""
 
 
 class TaskTable(BaseModel):
@@ -19,6 +23,14 @@ class TaskTable(BaseModel):
     name: PathText = Field(
         "tabular", description="a built-in [task](tasks.md), or `path/to/file.py:Class`"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_its_rules(cls, values: Any) -> Any:
+        """Which rules of identifiers are meant stands in what all parties agree on."""
+        if isinstance(values, dict) and values.get("name") == LINKED:
+            return {"rules": VERSION} | values
+        return values
 
     @model_validator(mode="after")
     def _names_its_folders(self) -> TaskTable:

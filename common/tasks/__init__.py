@@ -111,6 +111,11 @@ def built_in(name: str) -> type[Task[Any]]:
         from wardround.common.tasks.text import TextTask
 
         return TextTask
+    if name == "linked":
+        from wardround.common.tasks.linked import LinkedTask
+
+        return LinkedTask
     raise TaskError(
-        f"unknown task '{name}'; use 'tabular', 'imaging', 'text' or path/to/file.py:Class"
+        f"unknown task '{name}'; use 'tabular', 'imaging', 'text', 'linked' or "
+        "path/to/file.py:Class"
     )

@@ -120,6 +120,11 @@ class Task(RowsToPredict[Raw], ABC):
         """
         return self.load(path)
 
+    def at(self, raw: Raw, hospital: str) -> Raw:
+        """A shard as the hospital of that name has it, where the settings give hospitals different
+        columns. Default: as it is. Raises DataError by place."""
+        return raw
+
     def generate(self, client: int, generator: np.random.Generator) -> Raw | None:
         """Client 1, 2, ... of a virtual population (``simulation.partition = 'virtual'``), made up.
 

@@ -68,7 +68,7 @@ def find_form(values: pa.Array, place: Callable[[int], str]) -> str | None:
         return None
     forms: set[str] | None = None
     for number, text in enumerate(values.to_pylist()):
-        possible = _forms(text)
+        possible = forms_of(text)
         forms = possible if forms is None else forms & possible
         if not forms:
             raise DataError(
@@ -82,7 +82,7 @@ def find_form(values: pa.Array, place: Callable[[int], str]) -> str | None:
     return forms.pop()
 
 
-def _forms(text: str | None) -> set[str]:
+def forms_of(text: str | None) -> set[str]:
     """The forms that one text can have, of day, month and year in the orders that people use."""
     match = _THREE.fullmatch(text or "")
     if match is None:
