@@ -25,6 +25,27 @@ class LinkageOptions(JointOptions):
         le=1_000_000_000,
         description="fewest persons that may be linked; of fewer no party learns anything",
     )
+    compare: str = Field(
+        "coordinator",
+        min_length=1,
+        max_length=64,
+        description=(
+            "who compares tokens that are under the secrets of all parties, and so sees how many "
+            "persons any of them have in common: `coordinator`, or a party's name"
+        ),
+    )
+    padded: int = Field(
+        1000,
+        ge=1,
+        le=10_000_000,
+        description="each party's list is filled up to a multiple of this many rows",
+    )
+    most_rows: int = Field(
+        1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="most rows that a party may ask about",
+    )
     used_by: list[StudyPattern] = Field(
         [],
         max_length=100,

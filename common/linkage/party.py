@@ -1,0 +1,246 @@
+"""A party of a linkage: private set intersection by commuting secrets, between 2 to 5 parties.
+
+The protocol
+------------
+G is the group of P-256, H hashes a row's identifiers, bound to the run, into it (``points.py``),
+s_i is party i's secret scalar of this run, and a token is the x-coordinate of a point. The parties
+stand in a ring; ``plan.py`` has the steps.
+
+1. Party i makes its list: s_i H(x) for each of its rows, and as many of random points as fill it
+   up to a multiple of ``padded``. It sorts the list by token and sends it on; its length to all.
+2. Whoever is sent a list multiplies each token by its own secret, sorts the list again, remembers
+   which token came from which place, and sends it on. After k - 1 such steps the list is under all
+   k secrets, which commute: equal rows are equal tokens, whoever's list they stand in.
+3. Lists under all secrets go to whoever compares (the coordinator, or a party): it finds the tokens
+   that stand in all lists, ends the run if they are fewer than ``smallest``, and else tells each
+   party their places in the list that this one sent last. The order of these tokens is the agreed
+   order of the linked persons: it follows from all secrets, and from nothing that anyone knows.
+4. Each list's places go back round the ring. Each party says which places of the list as it came
+   they are; at last the owner has places in its own list, and knows which rows stand there.
+
+This is the chain of Meadows (1986) and Huberman, Franklin and Hogg (1999) in a ring of several, and
+with the way back as the permission to open.
+
+What each side learns
+---------------------
+all parties        the padded length of every list; the number of linked persons, and which of its
+                   own rows they are, once there are at least ``smallest``
+who compares       besides: how many persons each group of two or more parties have in common, in
+                   a refused run too. A party that compares learns these numbers, and still not
+                   which of its rows they are: the others have sorted its list before it sees it
+                   again
+the server         sealed letters whose lengths follow from padded lengths, and the steps
+
+Why
+---
+Nobody but who compares has two lists under the same secrets: list j after m steps is under the
+secrets of j, j + 1, ..., j + m - 1, a party sees one list for each m, and can only add its own
+secret, which its copies of other lists lack or have already. Under the decisional Diffie-Hellman
+assumption in G (that on x-coordinates follows from it), with H as a random oracle and parties that
+follow the protocol, tokens under a secret that one doesn't have are random, so a list is
+as many random strings as its padded length. Who compares has equal tokens in unlike lists, and that
+is all that it has of them. To test a guess one needs H(guess) under all secrets, so every party at
+work; a run takes ``most_rows`` rows of a party at most, and each party counts what it helped with
+(``Links.helps``). Secrets and points are of one run: tokens of two runs never meet.
+
+Up to k - 1 parties together, with or without who compares, have the secrets of all but one, say d.
+Following the protocol, they learn of d's rows: how many they have in common with theirs, in any
+grouping; and which, only of persons that d has let through on the way back. For d has sorted their
+lists by tokens under its own secret, and only it knows what stood where.
+
+What a party that doesn't follow may do
+---------------------------------------
+- choose its rows: guesses in place of patients. It learns who of them all others have, if they are
+  at least ``smallest``; that is what linkage gives, so it is counted and limited;
+- together with who compares, use another secret for each row, and so know its own rows again in
+  spite of the sorting: it then learns which of them another party has, of fewer than ``smallest``
+  too, or of two parties' alone. Of three or more parties two that stand side by side can do that
+  to the next one without who compares. So this rests on the coordinator, or on the party that
+  compares, and above two parties on neighbours that don't both break the rules;
+- compare wrongly, which only who compares can: it may name places that aren't equal. Who is in the
+  link then is wrong. Each party sees how many places pass and holds them against ``smallest``, its
+  own against its rows: a place of padding ends the run;
+- drop, double, exchange or send back tokens: those rows aren't linked. A list sent back to its
+  owner, or passed as one's own, is under another set of secrets, or one secret twice: it meets
+  nothing. Tokens that are none, twice, unsorted, too many or too few, end the run in fixed words,
+  which say nothing of a row.
+Proofs that each list is under one secret would end the second; they cost several times the run.
+
+A party computes the same bytes again from the same secret and rows. What it must not forget is
+small: where tokens stood, 4 bytes each for every list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.errors import JointRefused
+from wardround.common.joint.links import ORDER, ROWS
+from wardround.common.joint.party import Me, Party, State, Turn
+from wardround.common.linkage import places
+from wardround.common.linkage.compare import compared, read_length
+from wardround.common.linkage.many import spread
+from wardround.common.linkage.plan import (
+    LENGTH_BYTES,
+    ORDER_BYTES,
+    Plan,
+    check_senders,
+    everybody,
+)
+from wardround.common.linkage.points import TOKEN_BYTES, NotOnCurve, scalar_of
+from wardround.common.linkage.rows import NO_ROW, Rows
+from wardround.common.linkage.tokens import Places, ascending, sorted_by_token, tokens_of
+from wardround.common.linkage.work import HIDE, RAISE
+from wardround.common.secagg.keys import derive
+
+CHANGED = "the rows of a party are others than when the linkage began"
+_OWN, _HOP, _LENGTHS, _FULL, _BACK, _KEYS = "own", "hop", "lengths", "full", "back", "keys"
+
+
+class LinkingParty(Party):
+    """A hospital's half.
+
+    told : makes the texts that are told at the end, of the number of linked persons, the lengths by
+        owner and the order's 32 bytes
+
+    Raises JointRefused where the task's rows are more than ``most_rows``, or two have one key.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        me: Me,
+        told: Callable[[int, Mapping[str, int], bytes], Mapping[str, str]],
+    ) -> None:
+        self._plan, self._me, self._told = plan, me, told
+        self._scalar = scalar_of(me.secret, me.session)
+        self._rows = Rows(me.rows.keys, plan.most_rows)
+        self._state: State = dict(me.state or {})
+        if me.state and me.state[_KEYS].tobytes() != self._rows.digest:
+            raise JointRefused(CHANGED)
+
+    def state(self) -> State:
+        """Where tokens of each list stood; what was compared; a digest of the rows."""
+        return dict(self._state)
+
+    def step(self, number: int, letters: Mapping[str, bytes]) -> Turn:
+        """As the module's text has it."""
+        plan, name, k = self._plan, self._me.name, self._plan.count
+        before, after = plan.after(name, -1), plan.after(name)
+        if number == 0:
+            check_senders(set(letters), set())
+            return self._begin(after)
+        if number == 1:
+            check_senders(set(letters), set(plan.parties) - {name})
+            found = {other: read_length(plan, text) for other, text in letters.items()}
+            found[name] = plan.length(len(self._rows))
+            self._state[_LENGTHS] = np.array([found[one] for one in plan.parties], np.int64)
+            if any(len(letters[one]) != LENGTH_BYTES for one in letters if one != before):
+                raise JointRefused("a party of the linkage wrote out of turn, or not at all")
+            return self._pass_on(number, letters[before][LENGTH_BYTES:])
+        if number < k:
+            check_senders(set(letters), {before})
+            return self._pass_on(number, letters[before])
+        if number == k:
+            return self._compare(letters)
+        sender = plan.compare if number == k + 1 else after
+        expected = set() if sender == name else {sender}
+        check_senders(set(letters), expected)
+        return self._go_back(number, letters.get(sender, b""))
+
+    # --- there ---------------------------------------------------------------------------------
+    def _begin(self, after: str) -> Turn:
+        rows, plan = self._rows, self._plan
+        length = plan.length(len(rows))
+        padding = derive(self._me.secret, "linkage padding", self._me.session)
+        points = rows.digests(self._me.session) + b"".join(
+            hashlib.sha256(padding + count.to_bytes(8, "big")).digest()
+            for count in range(length - len(rows))
+        )
+        tokens, where = sorted_by_token(self._work(HIDE, points))
+        own = np.full(length, NO_ROW, np.int32)
+        real = where < len(rows)
+        own[real] = rows.numbers[where[real]]
+        self._state[_OWN] = own
+        self._state[_KEYS] = np.frombuffer(rows.digest, np.uint8)
+        announced = length.to_bytes(LENGTH_BYTES, "big")
+        letters = {one: announced for one in everybody(plan) if one != self._me.name}
+        return Turn({**letters, after: announced + tokens})
+
+    def _pass_on(self, number: int, text: bytes) -> Turn:
+        plan, name = self._plan, self._me.name
+        owner = plan.after(name, -number)
+        if len(text) != TOKEN_BYTES * self._length(owner):
+            raise JointRefused("a list lost tokens on its way, or gained some")
+        if not ascending(tokens_of(text)):
+            raise JointRefused("a list is not sorted, or has a token twice")
+        if self._me.links is not None:
+            self._me.links.helps(self._me.session, number, {owner: self._length(owner)})
+        try:
+            tokens, where = sorted_by_token(self._work(RAISE, text))
+        except NotOnCurve:
+            raise JointRefused("a list has something that is no point of the curve") from None
+        self._state[f"{_HOP}{number}"] = where.astype(np.uint32)
+        if number < plan.count - 1:
+            return Turn({plan.after(name): tokens})
+        if plan.compare != name:
+            return Turn({plan.compare: tokens})
+        self._state[_FULL] = np.frombuffer(tokens, np.uint8)
+        return Turn()
+
+    def _compare(self, letters: Mapping[str, bytes]) -> Turn:
+        plan, name = self._plan, self._me.name
+        here = plan.compare == name
+        check_senders(set(letters), set(plan.parties) - {name} if here else set())
+        if not here:
+            return Turn()
+        lists = {**letters, name: self._state.pop(_FULL).tobytes()}
+        lengths = {one: self._length(one) for one in plan.parties}
+        answers = compared(plan, self._me.session, lists, lengths)
+        self._state[_BACK] = np.frombuffer(answers.pop(name), np.uint8)
+        return Turn(answers)
+
+    # --- and back ------------------------------------------------------------------------------
+    def _go_back(self, number: int, text: bytes) -> Turn:
+        plan, name, k = self._plan, self._me.name, self._plan.count
+        shortest = int(self._state[_LENGTHS].min())
+        if number == k + 1:
+            text = text or self._state.pop(_BACK).tobytes()
+            if len(text) < ORDER_BYTES:
+                raise JointRefused(places.WRONG)
+            self._state[ORDER] = np.frombuffer(text[:ORDER_BYTES], np.uint8)
+            text = text[ORDER_BYTES:]
+        hop = 2 * k - number  # of the list that is on its way back
+        owner = plan.after(name, -hop)
+        there = places.read(text, plan, shortest, self._length(owner))
+        self._same_number(len(there))
+        if hop:
+            came = self._state[f"{_HOP}{hop}"][there].astype(np.int64)
+            return Turn({plan.after(name, -1): places.written(came, plan, shortest)})
+        return self._end(there)
+
+    def _end(self, there: Places) -> Turn:
+        rows = self._state[_OWN][there].astype(np.int64)
+        if (rows == NO_ROW).any():
+            raise JointRefused("the comparison has linked what is no row of a party")
+        order: NDArray[Any] = self._state[ORDER]
+        lengths = {one: self._length(one) for one in self._plan.parties}
+        told = self._told(len(rows), lengths, order.tobytes())
+        return Turn(over=True, told=told, kept={ROWS: rows, ORDER: order})
+
+    def _same_number(self, count: int) -> None:
+        first = self._state.setdefault("linked", np.array([count], np.int64))
+        if int(first[0]) != count:
+            raise JointRefused("unlike numbers of linked persons came from the parties")
+
+    # --- small things --------------------------------------------------------------------------
+    def _length(self, owner: str) -> int:
+        return int(self._state[_LENGTHS][self._plan.parties.index(owner)])
+
+    def _work(self, what: bytes, points: bytes) -> bytes:
+        return spread(what, self._scalar, points, self._me.workers)
