@@ -128,10 +128,11 @@ def announced_sizes(hospital: Hospital) -> dict[str, int]:
     Without privacy the true ones. For examples and patients: the number of units, with noise that
     is drawn once per federation and settings, and paid for. For hospitals: 1 where there may be
     rows. That a hospital takes no part with a split (no rows for training; fewer than it asks of
-    itself) is said as it is: 0, as who takes part. In a joint procedure all are 0.
+    itself) is said as it is: 0, as who takes part. In a joint procedure it is 1
+    of training: that there are rows.
     """
     if hospital.config.procedure.joint:  # how many rows a party has is no other's to know
-        return dict.fromkeys(m.SPLITS, 0)
+        return {split: int(split == "train") for split in m.SPLITS}
     true, table = hospital.sizes(), hospital.config.privacy
     possible = {split: hospital.takes_part(split) for split in m.SPLITS}
     if not table.enabled:

@@ -121,9 +121,9 @@ class JointRun:
                 time.sleep(_POLL_S)
             found, refused = describe(grid, nodes, self._config, [])
             self._host.on_members(found)
-            check_parties(self._procedure, [one.name for one in found] or ["nobody"])
             self._parts.observer.members(found, refused)
             if not refused:
+                check_parties(self._procedure, [one.name for one in found])
                 return {one.name: one for one in found}
             if not attempts.another():
                 raise round_failed("every party must take part", refused)
