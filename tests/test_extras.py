@@ -25,6 +25,7 @@ SERVING = {
     f"wardround.client.serving.{name}" for name in ("app", "counting", "desk", "guard", "serving")
 }
 SITES = {
+    "client/secagg/ckks.py": {"tenseal"},
     "client/sources/sql/duck.py": {"duckdb"},
     "client/sources/sql/others.py": {"sqlalchemy"},
     "client/sources/sql/postgresql.py": {"psycopg"},
@@ -95,6 +96,7 @@ BROUGHT = (
     | packages("simulate")
     | packages("sql")
     | packages("export")
+    | packages("ckks")
     | {"starlette", "optuna"}
 )
 

@@ -61,19 +61,21 @@ class RingVector:
 
     Both are views of one stretch of memory, which is what travels; a large one lies in a file
     (``common/mapped.py``).
+
+    front_bytes : room before them, for what else a sum is made of (a multiple of 8)
     """
 
-    def __init__(self, bits: int, update_size: int, exact_size: int) -> None:
+    def __init__(self, bits: int, update_size: int, exact_size: int, front_bytes: int = 0) -> None:
         word = word_type(bits)
-        update_bytes = update_size * word.itemsize
-        self._memory = mapped.zeros(update_bytes + exact_size * EXACT_BYTES)
-        self.update: Words = self._memory[:update_bytes].view(word)
-        self.exact: Limbs = self._memory[update_bytes:].view(np.uint64).reshape(exact_size, LIMBS)
+        end = front_bytes + update_size * word.itemsize
+        self.memory = mapped.zeros(end + exact_size * EXACT_BYTES)
+        self.update: Words = self.memory[front_bytes:end].view(word)
+        self.exact: Limbs = self.memory[end:].view(np.uint64).reshape(exact_size, LIMBS)
 
     def data(self) -> memoryview:
         """Both sections, little-endian, one after the other; a view, not a copy: D words of
         ``bits`` / 8 bytes, then M numbers of 24."""
-        return self._memory.data.toreadonly()
+        return self.memory.data.toreadonly()
 
     def add_bytes(self, data: bytes | memoryview) -> None:
         """Add a vector that ``data`` of another party gave, which may be ``StoredBytes``.
@@ -89,8 +91,11 @@ class RingVector:
             part = part_of(data, window.start * size, goal.nbytes)
             np.add(goal, np.frombuffer(part, goal.dtype), goal)
             mapped.let_go(goal)
-        limbs = np.frombuffer(part_of(data, self.update.nbytes, self.exact.nbytes), np.uint64)
-        add_limbs(self.exact, limbs.reshape(self.exact.shape))
+        self.add_exact_bytes(part_of(data, self.update.nbytes, self.exact.nbytes))
+
+    def add_exact_bytes(self, data: bytes | memoryview) -> None:
+        """Add an exact section of the right length."""
+        add_limbs(self.exact, np.frombuffer(data, np.uint64).reshape(self.exact.shape))
 
     def add_masks(self, masks: Sequence[tuple[MaskSeeds, int]], threads: int = 1) -> None:
         """Add each mask with its sign, +1 or -1. One end of a pair adds it, the other subtracts, so

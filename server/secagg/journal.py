@@ -381,13 +381,11 @@ def _read_vector(path: Path, vector: RingVector) -> None:
     """Fill ``vector`` from a journal that ``_read_head`` has checked. Raises CheckpointError."""
     with open(path, "rb") as file:
         head, size = _read_sizes(file)
-        if size != vector.update.nbytes + vector.exact.nbytes:
+        if size != len(vector.memory):
             raise CheckpointError("its vector is of another size")
         file.seek(head, os.SEEK_CUR)
-        for part in (vector.update, vector.exact):
-            data = part.reshape(-1).view(np.uint8)
-            for start in range(0, len(data), _CHUNK_BYTES):
-                chunk = data[start : start + _CHUNK_BYTES]
-                if file.readinto(chunk.data) != len(chunk):
-                    raise CheckpointError("it is torn")
-                let_go(chunk)
+        for start in range(0, size, _CHUNK_BYTES):
+            chunk = vector.memory[start : start + _CHUNK_BYTES]
+            if file.readinto(chunk.data) != len(chunk):
+                raise CheckpointError("it is torn")
+            let_go(chunk)
